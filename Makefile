@@ -1,0 +1,40 @@
+# The two commands: `make demo` runs the main job end to end, `make test` passes every test.
+# Each sets up first what it needs: a virtual environment in .venv, with the versions of constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+DATA ?=
+# Boosters and BLAS spin when their threads outnumber free cores.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+
+.PHONY: setup demo check test bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else f"fraudwatch needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON, as in make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch .venv/ready
+
+demo: setup
+	$(BIN)/python -m pipeline.demo $(DEMO)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks $(DATA)
+
+clean:
+	rm -rf .venv build dist *.egg-info $(DEMO)

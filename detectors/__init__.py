@@ -1,0 +1,1 @@
+"""Arithmetic: arrays in, scores out. Higher always means rarer or more suspicious."""

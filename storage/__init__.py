@@ -1,0 +1,1 @@
+"""The only SQL: frames and records in, frames and records out."""

@@ -1,0 +1,115 @@
+"""
+Columns of transactions and labels as they leave and enter storage.
+
+Every instant is an int64 count of microseconds since 1970-01-01 UTC, every amount an int64 count of
+1/10,000 of the monitor's base currency: sums of them are exact, so they do not depend on where they start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int32]
+Floats = NDArray[np.float64]
+Strings = NDArray[np.object_]
+
+SECOND = 1_000_000  # µs
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+MONEY = 10_000  # units of `amount` in one of the base currency
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of strings as codes into its values; −1 stands for missing."""
+
+    codes: Codes  # (n,)
+    values: Strings  # (n_values,)
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "Coded":
+        """The same column at these rows only; the values stay."""
+        return Coded(self.codes[rows], self.values)
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """
+    Transactions in the order (event_time, transaction_id), one entry of each array a row.
+
+    `columns` holds the entity and categorical columns and, when configured, `kind`, `currency` and
+    `original_id`; `numeric` holds float64 with NaN for missing.
+    """
+
+    transaction_id: Strings  # (n,)
+    event_time: Ints  # (n,) µs
+    ingested_at: Ints  # (n,) µs: event_time for history, else when the batch became visible
+    amount: Ints  # (n,) 1/10,000 of the base currency
+    columns: Mapping[str, Coded] = field(default_factory=dict)
+    numeric: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.event_time)
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
+        """The rows asked for, which must come in order."""
+        return Transactions(
+            self.transaction_id[rows],
+            self.event_time[rows],
+            self.ingested_at[rows],
+            self.amount[rows],
+            {name: column.take(rows) for name, column in self.columns.items()},
+            {name: column[rows] for name, column in self.numeric.items()},
+        )
+
+    def between(self, start: int, end: int) -> slice:
+        """The rows with start ≤ event_time < end."""
+        first, last = np.searchsorted(self.event_time, [start, end])
+        return slice(int(first), int(last))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label rows in the order they were recorded (label_id); several may speak of one transaction."""
+
+    label_id: Ints  # (m,)
+    transaction_id: Strings  # (m,)
+    is_fraud: NDArray[np.bool_]  # (m,)
+    source: Coded  # (m,)
+    known_at: Ints  # (m,) µs: when it became known in the world
+    recorded_at: Ints  # (m,) µs: known_at for history, else when its batch became visible
+
+    def __len__(self) -> int:
+        return len(self.label_id)
+
+    @property
+    def available_at(self) -> Ints:
+        """The first instant that may use the label, max(known_at, recorded_at)."""
+        return np.maximum(self.known_at, self.recorded_at)
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """
+    Up to which instant labels are complete, as a function of the instant that asks.
+
+    A label batch loaded as history arrived, so to speak, continuously: at any instant x up to `history_through`
+    labels known by x are here. A batch loaded as it arrived makes labels complete through `through` from
+    `visible_at` on.
+    """
+
+    history_through: int  # µs; a large negative number without history
+    visible_at: Ints  # (k,) ascending
+    through: Ints  # (k,) running maximum
+
+    def at(self, instants: Ints) -> Ints:
+        """Newest instant through which labels are complete, as known at each of `instants` (µs)."""
+        known = np.concatenate(([np.int64(NEVER)], self.through))
+        arrived = known[np.searchsorted(self.visible_at, instants, side="right")]
+        lived = np.minimum(instants, self.history_through)
+        return np.minimum(np.maximum(arrived, lived), instants)
+
+
+NEVER = -(2**62)  # µs; an instant before everything, far enough from overflow to be shifted by a lookback
