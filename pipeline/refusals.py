@@ -1,0 +1,112 @@
+"""What pydantic and the rules refuse, said in one sentence with key, value, remedy and place."""
+
+import difflib
+import json
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError
+
+SHOWN_MAX = 80  # characters of a value repeated in a message
+SECRET_KEYS = frozenset({"url", "hash_key", "password", "token"})
+
+# pydantic's error type → the rest of the sentence; names in braces come from the error's context
+_SAID = {
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text in quotes",
+    "string_sub_type": "must be text in quotes",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be {max_length} characters or fewer",
+    "string_pattern_mismatch": "must match {pattern}",
+    "literal_error": "must be one of {expected}",
+    "tuple_type": "must be a list in square brackets",
+    "list_type": "must be a list in square brackets",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "too_short": "must hold at least {min_length} value(s)",
+    "too_long": "must hold at most {max_length} values",
+}
+
+
+class Refused(ConfigError):  # noqa: N818 (internal; what escapes is a ConfigError)
+    """A rule is broken; `load_config` adds where the value came from."""
+
+    def __init__(self, key: str, value: object, rest: str) -> None:
+        super().__init__(f"{key} {rest}, got {shown(key, value)}")
+        self.key = key
+
+
+def sentence(refused: Refused, file: str, origins: Mapping[str, str]) -> str:
+    """Return the rule's sentence with the place the value came from."""
+    return f"{refused} ({place(refused.key, file, origins)})"
+
+
+def explain(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
+    """Return one sentence about the first thing pydantic refused."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path[: _depth(path)])
+    where = place(key, file, origins)
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a key{_suggestion(key)} ({where})"
+    if first["type"] == "missing":
+        return f"{key} is missing; set it ({where})"
+    context = first.get("ctx", {})
+    rest = str(context["error"]) if "error" in context else _SAID.get(first["type"], first["msg"])
+    rest = rest if "error" in context else rest.format_map(context)
+    value = first["input"]
+    # pydantic names the item of a list it refused; of a table the keys say enough, its values may be secret
+    value = sorted(value) if isinstance(value, dict) else value
+    return f"{key} {rest}, got {shown(key, value)} ({where})"
+
+
+def place(key: str, file: str, origins: Mapping[str, str]) -> str:
+    """Say where a key's value came from: a variable of the environment, or a section of a file."""
+    if key in origins:
+        return f"environment, {origins[key]}"
+    section = key.rpartition(".")[0] or key
+    return f"{file}, [{section}]"
+
+
+def shown(key: str, value: object) -> str:
+    """Write a value for a message: shortened, and hidden where it is or holds a secret."""
+    written = json.dumps(value, default=str, ensure_ascii=False)
+    if key.rpartition(".")[2] in SECRET_KEYS or "://" in written:
+        return "a value not shown here"
+    return written if len(written) <= SHOWN_MAX else written[: SHOWN_MAX - 1] + "…"
+
+
+def closest(name: str, known: list[str]) -> str:
+    """Return `, did you mean …?` if one of the known names is close, else nothing."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _depth(path: list[str]) -> int:
+    return 3 if path[0] == "source" else 2
+
+
+def _suggestion(key: str) -> str:
+    from pipeline.overrides import known_keys
+
+    sections = sorted({name.partition(".")[0] for name in known_keys()})
+    if "." not in key:
+        return closest(key, sections) or f"; sections are {', '.join(sections)}"
+    section, name = key.rsplit(".", 1)
+    keys = [
+        known.rpartition(".")[2]
+        for known in known_keys()
+        if known.partition(".")[0] == section.partition(".")[0]
+    ]
+    near = closest(name, keys)
+    return (
+        near.replace("mean ", f"mean {section}.") if near else f"; keys are {', '.join(keys) or 'none yet'}"
+    )

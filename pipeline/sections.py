@@ -1,0 +1,239 @@
+"""
+The sections of config.toml as frozen, strict models. `pipeline.config` joins, loads and checks them.
+
+Types are strict: a number in quotes is not a number. Durations are written "30d" and held as int µs. What one
+key alone can get wrong is refused here; what two keys can get wrong together is in `pipeline.rules`.
+"""
+
+import re
+import zoneinfo
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+
+from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+
+COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
+SOURCE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can say it
+
+
+def _duration(at_least: int, at_most: int = 3660 * DAY) -> Callable[[object], int]:
+    def read(text: object) -> int:
+        span = parse_duration(text)
+        if not at_least <= span <= at_most:
+            shown = f"{format_duration(at_least)} to {format_duration(at_most)}"
+            raise ValueError(f"must be a duration from {shown}")
+        return span
+
+    return read
+
+
+def _column(name: str) -> str:
+    if COLUMN.fullmatch(name) is None:
+        raise ValueError(
+            "must be a name a database column can have (letters, digits and underscores, no digit first, "
+            "63 at most): rename it in the file or with AS in the query"
+        )
+    return name
+
+
+def _zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError('must be a time zone of the IANA list such as "UTC" or "Europe/Paris"') from error
+    return name
+
+
+def _zone_or_none(name: str) -> str:
+    return _zone(name) if name else name
+
+
+def _printable(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("must be visible text on one line")
+    return text
+
+
+def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values or sorted(set(values)) != list(values):
+        raise ValueError('must hold at least one window, ascending, each once, such as ["1d", "7d", "30d"]')
+    return values
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("must name each value once")
+    return values
+
+
+def _hours(hours: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= hours[0] <= hours[1] <= 23:
+        raise ValueError("must be two hours from 0 to 23, the earlier one first, such as [0, 6]")
+    return hours
+
+
+def _variable(name: str) -> str:
+    if name and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        raise ValueError("must be the name of an environment variable, not its content")
+    return name
+
+
+SHORT = PlainSerializer(format_duration, return_type=str, when_used="json")
+Text = Annotated[str, AfterValidator(_printable)]
+Column = Annotated[str, AfterValidator(_column)]
+Zone = Annotated[str, AfterValidator(_zone)]
+# TOML gives lists; the models hold tuples. strict=False lets the list in, its items stay strict.
+Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_distinct)]
+Texts = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_distinct)]
+
+
+class Section(BaseModel):
+    """A section: frozen, strict, without unknown keys, and silent about the values it refuses."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+
+class MonitorSection(Section):
+    """Who this monitor is: a database belongs to one name."""
+
+    name: Annotated[str, AfterValidator(_printable), Field(max_length=100)] = "fraudwatch"
+
+
+class StorageSection(Section):
+    """Where everything is kept. The URL may hold a password, so it never shows."""
+
+    url: Annotated[SecretStr, Field(min_length=1)] = SecretStr("sqlite:///fraudwatch.db")
+    url_file: str = ""
+    schema_: Annotated[Column, Field(alias="schema")] = "fraudwatch"
+
+
+class SchemaSection(Section):
+    """What the columns of the user's transactions mean."""
+
+    transaction_id: Text = "transaction_id"
+    event_time: Text = "event_time"
+    amount: Text = "amount"
+    currency: str = ""
+    base_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    rates: str = ""
+    kind: str = "kind"
+    refund_kinds: Texts = ("refund", "reversal")
+    original_id: str = "original_id"
+    is_fraud: str = ""
+    entities: Columns = ("customer_id", "card_id", "merchant_id", "device_id")
+    numeric: Columns = ()
+    categorical: Columns = ("channel", "country", "status")
+    hash: Columns = ()
+    hash_key_file: str = ""
+    timezone: Annotated[str, AfterValidator(_zone_or_none)] = ""
+
+
+class SourceSection(Section):
+    """A query in another database, for `fraudwatch ingest --from-sql NAME`."""
+
+    url: SecretStr = SecretStr("")
+    url_env: Annotated[str, AfterValidator(_variable)] = ""
+    url_file: str = ""
+    query: Annotated[str, Field(min_length=1)]
+    kind: Literal["transactions", "labels"] = "transactions"
+    timeout: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+
+
+class LabelsSection(Section):
+    """What the columns of the label files mean, and when silence means genuine."""
+
+    transaction_id: Text = "transaction_id"
+    is_fraud: Text = "is_fraud"
+    known_at: Text = "known_at"
+    source: str = "source"
+    default_source: Text = "chargeback"
+    maturity: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 30 * DAY
+    precedence: Texts = ("audit", "review", "chargeback", "customer")
+    never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
+        "status": ("declined", "blocked")
+    }
+
+
+class FeaturesSection(Section):
+    """How far back, and in which steps, an entity's past is summed up."""
+
+    windows: Annotated[
+        tuple[Annotated[int, BeforeValidator(_duration(HOUR, 366 * DAY)), SHORT], ...],
+        Field(strict=False),
+        AfterValidator(_ascending),
+    ] = (DAY, 7 * DAY, 30 * DAY)
+    night: Annotated[tuple[int, int], Field(strict=False), AfterValidator(_hours)] = (0, 6)
+
+
+class TrainingSection(Section):
+    """When a model is trained, on how much, and how."""
+
+    every: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 7 * DAY
+    span: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 180 * DAY
+    max_rows: Annotated[int, Field(ge=1000)] = 200_000
+    min_rows: Annotated[int, Field(ge=10)] = 500
+    holdout: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 7 * DAY
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    trees: Annotated[int, Field(ge=10, le=10_000)] = 200
+
+
+class ChooseSection(Section):
+    """The bounds between outlier detection, the blend and classification."""
+
+    strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto"
+    few: Annotated[int, Field(ge=1)] = 10
+    enough: Annotated[int, Field(ge=2)] = 100
+    rare: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    common: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
+    confirm: Annotated[int, Field(ge=1, le=10)] = 2
+    outlier_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class CostsSection(Section):
+    """What a missed fraud and a needless review cost."""
+
+    missed_fraud: Annotated[float, Field(gt=0)] = 100.0
+    review: Annotated[float, Field(gt=0)] = 1.0
+    missed: Literal["constant", "amount"] = "constant"
+
+
+class AlertsSection(Section):
+    """How much a reviewer is given."""
+
+    per_day: Annotated[int, Field(ge=1)] = 50
+    reasons: Annotated[int, Field(ge=1, le=20)] = 5
+
+
+class ScheduleSection(Section):
+    """The grid of scoring windows and how long a row may take to arrive."""
+
+    window: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), SHORT] = DAY
+    allowed_lateness: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), SHORT] = HOUR
+    timezone: Zone = "UTC"
+
+
+class DriftSection(Section):
+    """From which effect size on a changed distribution is an alarm."""
+
+    psi_alarm: Annotated[float, Field(gt=0)] = 0.25
+    js_alarm: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_rows: Annotated[int, Field(ge=1)] = 200
+
+
+class NotifySection(Section):
+    """Accepted, without keys yet."""
+
+
+class WebSection(Section):
+    """Accepted, without keys yet."""
