@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.random import Generator
 
-from pipeline.attacks import PATTERNS, TESTING, draw_attacks
+from pipeline.attacks import PATTERNS, TESTING, draw_attacks, draw_sprees
 from pipeline.errors import InputError
 from pipeline.world import CHANNELS, COUNTRIES, Flags, Payments, World, build, change, genuine, join
 from storage.frames import DAY, SECOND, Floats, Ints
@@ -27,6 +27,7 @@ Progress = Callable[[str], None]
 
 START = date(2025, 1, 1)  # a Wednesday
 FRAUD_RATE = 0.004
+SPREES = 0.0012  # genuine shopping sprees a payment: as many as attacks
 DELAY_MEDIAN, DELAY_SPREAD, DELAY_MAX = 10.5, 0.6, 45.0  # days; log-normal: 4 in 100 take longer than 30
 REFUNDED, FRAUD_REFUNDED = 0.015, 0.05  # shares of approved payments
 
@@ -135,8 +136,9 @@ def _check(days: int, fraud_rate: float, per_day: int, customers: int, format_: 
 
 
 def _payments(rng: Generator, world: World, n: int, fraud_rate: float, drift: bool) -> Payments:
-    n_frauds = round(n * fraud_rate)
-    parts = [genuine(rng, world, n - n_frauds)]
+    n_frauds, n_sprees = round(n * fraud_rate), round(n * SPREES)
+    sprees = draw_sprees(rng, world, max(1, n_sprees))
+    parts = [sprees, genuine(rng, world, max(1, n - n_frauds - len(sprees)))]
     if n_frauds:
         parts.append(draw_attacks(rng, world, n_frauds))
     payments = join(parts)

@@ -102,10 +102,21 @@ class World:
         changed: Ints = (day >= self.new_phone[customer]).astype(np.int64)
         return customer * DEVICES_PER_CUSTOMER + changed
 
+    def device(self, customer: Ints, channel: Ints, day: Floats) -> Ints:
+        """What a customer pays with: nothing at the till, the phone in the app, the computer on the web."""
+        computer = customer * DEVICES_PER_CUSTOMER + 2
+        return np.where(channel == POS, -1, np.where(channel == APP, self.phone(customer, day), computer))
+
+    @property
+    def customers_devices(self) -> int:
+        """How many numbers of devices the customers take up, from 0."""
+        return len(self.home) * DEVICES_PER_CUSTOMER
+
     def card_of(self, rng: Generator, customer: Ints) -> Ints:
         """One of the customer's cards, the first more often."""
         second = (self.cards[customer] == 2) & (rng.random(len(customer)) < 0.3)
-        return customer * 2 + second.astype(np.int64)
+        cards: Ints = customer * 2 + second
+        return cards
 
 
 def build(rng: Generator, start: int, days: int, n_customers: int) -> World:
@@ -148,7 +159,7 @@ def genuine(rng: Generator, world: World, n: int) -> Payments:
         customer=customer,
         card=world.card_of(rng, customer),
         merchant=merchant,
-        device=_devices(world, customer, channel, day),
+        device=_devices(rng, world, customer, channel, day),
         channel=channel,
         country=np.where(channel == POS, world.place[merchant], _from_where(rng, world, customer, day)),
         cents=_cents(rng, world, customer, merchant),
@@ -223,7 +234,7 @@ def _merchants(rng: Generator, world: World, customer: Ints, day: Floats) -> Int
     position = (rng.random(n)[:, None] > world.loyalty[customer]).sum(axis=1)
     merchant = world.favourites[customer, np.minimum(position, FAVOURITES - 1)]
     anywhere = rng.choice(len(world.popularity), n, p=world.popularity)
-    new = (rng.random(n) < 0.10) | (_abroad(world, customer, day) & (rng.random(n) < 0.8))
+    new = (rng.random(n) < 0.15) | (_abroad(world, customer, day) & (rng.random(n) < 0.8))
     return np.where(new, anywhere, merchant)
 
 
@@ -233,14 +244,16 @@ def _channels(rng: Generator, world: World, merchant: Ints) -> Ints:
     return np.where(rng.random(n) < world.online[merchant], remote, POS)
 
 
-def _devices(world: World, customer: Ints, channel: Ints, day: Floats) -> Ints:
-    computer = customer * DEVICES_PER_CUSTOMER + 2
-    remote = np.where(channel == APP, world.phone(customer, day), computer)
-    return np.where(channel == POS, -1, remote)
+def _devices(rng: Generator, world: World, customer: Ints, channel: Ints, day: Floats) -> Ints:
+    """Mostly the customer's own; some payments on the web carry no device, some a new one (no cookies)."""
+    device, draw = world.device(customer, channel, day), rng.random(len(customer))
+    new = world.customers_devices + 10**6 + np.arange(len(customer))
+    web = channel == WEB
+    return np.where(web & (draw < 0.08), new, np.where(web & (draw > 0.9), -1, device))
 
 
 def _from_where(rng: Generator, world: World, customer: Ints, day: Floats) -> Ints:
-    elsewhere = _abroad(world, customer, day) | (rng.random(len(customer)) < 0.01)
+    elsewhere = _abroad(world, customer, day) | (rng.random(len(customer)) < 0.02)
     return np.where(elsewhere, rng.integers(0, len(COUNTRIES), len(customer)), world.home[customer])
 
 
