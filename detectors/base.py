@@ -1,0 +1,181 @@
+"""
+What every detector is: arrays in, scores out.
+
+The sign is stated here once for the package: **a higher `anomaly_score` is rarer, more suspicious.** Rows are
+scored one by one, so a row's score is the same to the last bit in any batch and any order.
+
+    DetectorError            cannot fit or score: the message names counts, columns, remedy
+    ├── NotFitted            scored before `fit`
+    └── ArtefactError        a stored model that must not be trusted
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class DetectorError(ValueError):
+    """A detector cannot do what it was asked."""
+
+
+class NotFitted(DetectorError):  # noqa: N818 - reads as the state it reports
+    """A detector was asked for scores before it was fitted."""
+
+
+class ArtefactError(DetectorError):
+    """A stored model is damaged, foreign, or does not score as it did when it was stored."""
+
+
+@dataclass(frozen=True)
+class State:
+    """
+    All a fitted detector needs to score again, without pickle.
+
+    Attributes
+    ----------
+    meta
+        What JSON can hold.
+    arrays
+        Arrays of plain dtypes, never of objects.
+    """
+
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+class Detector(Protocol):
+    """
+    An algorithm that ranks rows by suspicion.
+
+    `X` is (n_samples, n_features), finite; it is never written to. `supervised` says whether `fit` needs `y`,
+    `additive` whether `base_score` plus a row's contributions is its score (to rounding).
+    """
+
+    name: ClassVar[str]
+    supervised: ClassVar[bool]
+    additive: ClassVar[bool]
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """
+        Learn from rows.
+
+        Parameters
+        ----------
+        y
+            (n_samples,) 1 fraud, 0 genuine; ignored by unsupervised detectors.
+        sample_weight
+            (n_samples,) how many transactions each row stands for; 1 by default.
+
+        Raises
+        ------
+        DetectorError
+            The rows cannot be learned from.
+        """
+
+    def anomaly_score(self, X: ArrayLike) -> Floats:
+        """Suspicion of each row, (n_samples,); higher = rarer."""
+
+    def explain(self, X: ArrayLike) -> Floats:
+        """Contributions, (n_samples, n_features), in units of `anomaly_score`; positive = more suspicious."""
+
+    @property
+    def base_score(self) -> float:
+        """The score that contributions start from."""
+
+    def state(self) -> State:
+        """The fitted detector as plain arrays and JSON."""
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The detector that `state` was taken from; it scores bit for bit alike."""
+
+
+class Classifier(Detector, Protocol):
+    """
+    A supervised detector.
+
+    `anomaly_score` is the logit of the probability of fraud after the training's weight on frauds was undone.
+    """
+
+    def fraud_probability(self, X: ArrayLike) -> Floats:
+        """Probability of fraud of each row, (n_samples,), not yet calibrated."""
+
+
+def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:
+    """
+    Check a feature matrix and give it back as C-contiguous float64, the input left as it is.
+
+    Raises
+    ------
+    DetectorError
+        Not numeric, not 2-D, another number of columns than at `fit`, or a value that is not finite.
+    """
+    rows = _as_floats(X)
+    if rows.ndim != 2:
+        raise DetectorError(f"a feature matrix has shape (n_samples, n_features), got {rows.shape}")
+    if n_features is not None and rows.shape[1] != n_features:
+        raise DetectorError(f"fitted on {n_features} features, got {rows.shape[1]}: pass the same columns")
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, column = (int(place) for place in np.argwhere(~finite)[0])
+        raise DetectorError(
+            f"column {column} is {rows[row, column]} in row {row}: fill missing and infinite values first"
+        )
+    return rows
+
+
+def as_training_rows(X: ArrayLike) -> Floats:
+    """`as_rows` for `fit`, where two rows and one column are the least that makes sense."""
+    rows = as_rows(X)
+    if rows.shape[0] < 2 or rows.shape[1] < 1:
+        raise DetectorError(f"fit needs 2 rows and 1 column or more, got shape {rows.shape}")
+    return rows
+
+
+def as_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
+    """Row weights, (n_rows,), ones by default; finite, not negative, not all zero."""
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = _as_floats(sample_weight)
+    if weights.shape != (n_rows,):
+        raise DetectorError(f"sample_weight has shape {weights.shape}, the rows need ({n_rows},)")
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+        raise DetectorError("sample_weight must be finite, 0 or more, and positive for some row")
+    return weights
+
+
+def as_labels(y: ArrayLike | None, n_rows: int) -> Floats:
+    """
+    Labels as 0.0 and 1.0, (n_rows,), both of them present.
+
+    Raises
+    ------
+    DetectorError
+        No labels, another length, another value than 0 and 1, or one class only.
+    """
+    if y is None:
+        raise DetectorError("a classifier needs y: 1 for fraud, 0 for genuine")
+    labels = _as_floats(y)
+    if labels.shape != (n_rows,):
+        raise DetectorError(f"y has shape {labels.shape}, the rows need ({n_rows},)")
+    if not np.isin(labels, (0.0, 1.0)).all():
+        raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
+    frauds = int(labels.sum())
+    if frauds in (0, n_rows):
+        raise DetectorError(
+            f"a classifier needs both classes, got {frauds} frauds and {n_rows - frauds} genuine"
+        )
+    return labels
+
+
+def _as_floats(values: ArrayLike) -> Floats:
+    try:
+        return np.require(values, dtype=np.float64, requirements="C")
+    except (TypeError, ValueError) as error:
+        raise DetectorError(f"not an array of numbers: {error}") from error
