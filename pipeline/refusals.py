@@ -25,7 +25,6 @@ _SAID = {
     "string_sub_type": "must be text in quotes",
     "string_too_short": "must not be empty",
     "string_too_long": "must be {max_length} characters or fewer",
-    "string_pattern_mismatch": "must match {pattern}",
     "literal_error": "must be one of {expected}",
     "tuple_type": "must be a list in square brackets",
     "list_type": "must be a list in square brackets",
@@ -60,8 +59,8 @@ def explain(error: ValidationError, file: str, origins: Mapping[str, str]) -> st
     if first["type"] == "missing":
         return f"{key} is missing; set it ({where})"
     context = first.get("ctx", {})
-    rest = str(context["error"]) if "error" in context else _SAID.get(first["type"], first["msg"])
-    rest = rest if "error" in context else rest.format_map(context)
+    said = "{error}" if "error" in context else _SAID.get(first["type"], first["msg"])
+    rest = said.format_map({name: _bare(value) for name, value in context.items()})
     value = first["input"]
     # pydantic names the item of a list it refused; of a table the keys say enough, its values may be secret
     value = sorted(value) if isinstance(value, dict) else value
@@ -88,6 +87,10 @@ def closest(name: str, known: list[str]) -> str:
     """Return `, did you mean …?` if one of the known names is close, else nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
+
+
+def _bare(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _depth(path: list[str]) -> int:

@@ -68,10 +68,17 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _hours(hours: tuple[int, int]) -> tuple[int, int]:
-    if not 0 <= hours[0] <= hours[1] <= 23:
+def _hours(hours: object) -> object:
+    two = isinstance(hours, list | tuple) and len(hours) == 2 and all(type(hour) is int for hour in hours)
+    if not two or not 0 <= hours[0] <= hours[1] <= 23:  # type: ignore[index]
         raise ValueError("must be two hours from 0 to 23, the earlier one first, such as [0, 6]")
     return hours
+
+
+def _currency(code: str) -> str:
+    if re.fullmatch(r"[A-Z]{3}", code) is None:
+        raise ValueError('must be three capital letters such as "EUR"')
+    return code
 
 
 def _variable(name: str) -> str:
@@ -123,7 +130,7 @@ class SchemaSection(Section):
     event_time: Text = "event_time"
     amount: Text = "amount"
     currency: str = ""
-    base_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    base_currency: Annotated[str, AfterValidator(_currency)] = "EUR"
     rates: str = ""
     kind: str = "kind"
     refund_kinds: Texts = ("refund", "reversal")
@@ -171,7 +178,7 @@ class FeaturesSection(Section):
         Field(strict=False),
         AfterValidator(_ascending),
     ] = (DAY, 7 * DAY, 30 * DAY)
-    night: Annotated[tuple[int, int], Field(strict=False), AfterValidator(_hours)] = (0, 6)
+    night: Annotated[tuple[int, int], Field(strict=False), BeforeValidator(_hours)] = (0, 6)
 
 
 class TrainingSection(Section):
