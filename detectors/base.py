@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+POSITIVE_WEIGHT_MAX = 10.0
+
 
 class DetectorError(ValueError):
     """A detector cannot do what it was asked."""
@@ -100,7 +102,9 @@ class Classifier(Detector, Protocol):
     """
     A supervised detector.
 
-    `anomaly_score` is the logit of the probability of fraud after the training's weight on frauds was undone.
+    Training may weigh a fraud w times a genuine row. `anomaly_score` is the logit of the probability of fraud
+    with that undone: p = p_s / (p_s + w(1 − p_s)) is, on the logit, a subtraction of log w, which keeps the
+    order and clips nothing (Elkan 2001, The foundations of cost-sensitive learning, theorem 2).
     """
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
@@ -168,10 +172,51 @@ def as_labels(y: ArrayLike | None, n_rows: int) -> Floats:
         raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
     frauds = int(labels.sum())
     if frauds in (0, n_rows):
+        genuine = n_rows - frauds
         raise DetectorError(
-            f"a classifier needs both classes, got {frauds} frauds and {n_rows - frauds} genuine"
+            f"a classifier needs both classes, got {frauds} frauds and {genuine} genuine rows"
         )
     return labels
+
+
+def row_sums(values: Floats, start: float = 0.0) -> Floats:
+    """
+    `start` plus each row's values from left to right, (n_rows,).
+
+    numpy's own row sums differ in their last bits with the number of rows; this one never does.
+    """
+    total = np.full(values.shape[0], start)
+    for column in values.T:
+        total += column
+    return total
+
+
+def as_positive_weight(given: float | None, labels: Floats, weights: Floats) -> float:
+    """
+    Weight of a fraud against a genuine row in training.
+
+    By default the root of genuine per fraud, at most `POSITIVE_WEIGHT_MAX`: full balance costs ranking
+    quality (on the Handbook data average precision falls from .687 at weight 1 to .648 at 50).
+
+    Raises
+    ------
+    DetectorError
+        `given` is not a finite number above 0.
+    """
+    if given is None:
+        frauds = float(weights @ labels)
+        genuine = float(weights.sum()) - frauds
+        return float(np.clip(np.sqrt(genuine / frauds), 1.0, POSITIVE_WEIGHT_MAX)) if frauds > 0 else 1.0
+    if not (np.isfinite(given) and given > 0):
+        raise DetectorError(f"positive_weight must be a finite number above 0, got {given}")
+    return float(given)
+
+
+def probability_of(score: Floats) -> Floats:
+    """The logistic of logits, without overflow."""
+    from scipy.special import expit
+
+    return np.asarray(expit(score), dtype=np.float64)
 
 
 def _as_floats(values: ArrayLike) -> Floats:

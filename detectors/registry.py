@@ -1,0 +1,28 @@
+"""The detectors by name, imported when asked for: PyOD, scikit-learn and LightGBM are slow to load."""
+
+from importlib import import_module
+
+from detectors.base import Detector, DetectorError
+
+DETECTORS = {
+    "isolation_forest": "detectors.isolation_forest:IsolationForest",
+    "logistic": "detectors.logistic:Logistic",
+    "random_forest": "detectors.random_forest:RandomForest",
+    "boosting": "detectors.boosting:Boosting",
+}
+
+
+def detector_class(name: str) -> type[Detector]:
+    """
+    The class registered under `name`.
+
+    Raises
+    ------
+    DetectorError
+        No detector has that name.
+    """
+    if name not in DETECTORS:
+        raise DetectorError(f"no detector is called {name!r}: choose one of {', '.join(DETECTORS)}")
+    module, _, attribute = DETECTORS[name].partition(":")
+    found: type[Detector] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,210 @@
+"""
+Walk forests of decision trees, flattened into arrays, a row at a time.
+
+A forest's trees lie behind one another in depth-first order, so a node's left child is the node after it. A
+leaf is its own right child and its threshold is NaN, which no value is below: a walk may take more steps than
+the branch has nodes, and needs no test for a leaf. Eight rows walk side by side, since one walk mostly waits
+for the step before.
+
+Rows are compared in float32, as scikit-learn does: `float32(x) <= threshold` for a float64 threshold means
+the same as for the largest float32 not above it, which is what is stored. Each row adds its trees' values in
+the order of the trees, whatever rows are beside it, so scores are equal to the bit in any batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Floats, State
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BLOCK = 512  # rows that visit a tree while it is in the cache
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """
+    Compile with numba, keeping the machine code on disk where a folder can be written.
+
+    A read-only installation for a user without a home has none; it compiles anew in every process instead.
+    """
+    try:
+        return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba: "cannot cache function …: no locator available"
+        return cast(Callable[P, R], numba.njit(nogil=True)(function))
+
+
+@dataclass(frozen=True)
+class Forest:
+    """
+    Trees with a value at every node, leaves included.
+
+    Attributes
+    ----------
+    feature
+        (n_nodes,) column a node splits on, 0 for a leaf.
+    threshold
+        (n_nodes,) float32; a row goes left if its value is at most this. NaN for a leaf.
+    right
+        (n_nodes,) the right child, counted over all trees; the node itself for a leaf.
+    value
+        (n_nodes,) what a row ending here is worth.
+    roots
+        (n_trees,) first node of each tree.
+    depth
+        (n_trees,) longest branch of each tree, in splits.
+    """
+
+    feature: NDArray[np.uint32]
+    threshold: NDArray[np.float32]
+    right: NDArray[np.uint32]
+    value: Floats
+    roots: NDArray[np.uint32]
+    depth: NDArray[np.uint32]
+
+    def sums(self, X: Floats) -> Floats:
+        """Sum over the trees of the value at the leaf each row ends in, (n_samples,)."""
+        return _sums(X, self.feature, self.threshold, self.right, self.value, self.roots, self.depth)
+
+    def contributions(self, X: Floats) -> Floats:
+        """
+        Change of value along the branches, credited to the column of each split, (n_samples, n_features).
+
+        A row's contributions add up to `sums` less the sum of the roots' values (Palczewska et al. 2013,
+        Interpreting random forest models using a feature contribution method).
+        """
+        return _contributions(X, self.feature, self.threshold, self.right, self.value, self.roots, self.depth)
+
+    @property
+    def root_sum(self) -> float:
+        """Sum of the roots' values: what `sums` is before any split has been seen."""
+        return float(self.value[self.roots].sum())
+
+    def state(self) -> State:
+        """The forest's arrays."""
+        return State({}, {name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def from_state(cls, state: State) -> "Forest":
+        """The forest that `state` was taken from."""
+        return cls(**{name: np.ascontiguousarray(state.arrays[name]) for name in cls.__dataclass_fields__})
+
+
+def flatten(trees: Sequence[Any], values: Sequence[Floats]) -> Forest:
+    """
+    Put scikit-learn's trees (`estimator.tree_`) behind one another.
+
+    Parameters
+    ----------
+    values
+        For each tree, the value of each of its nodes.
+    """
+    sizes = np.array([tree.node_count for tree in trees])
+    roots = np.cumsum(sizes) - sizes
+    leaf = np.concatenate([tree.children_left < 0 for tree in trees])
+    here = np.arange(sizes.sum())
+    left = np.concatenate([tree.children_left + root for tree, root in zip(trees, roots, strict=True)])
+    right = np.concatenate([tree.children_right + root for tree, root in zip(trees, roots, strict=True)])
+    if not np.array_equal(left[~leaf], here[~leaf] + 1):
+        raise AssertionError("scikit-learn no longer lays trees out depth first")
+    threshold = _float32_at_most(np.concatenate([tree.threshold for tree in trees]))
+    return Forest(
+        feature=np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype(np.uint32),
+        threshold=np.where(leaf, np.float32(np.nan), threshold),
+        right=np.where(leaf, here, right).astype(np.uint32),
+        value=np.concatenate(values).astype(np.float64),
+        roots=roots.astype(np.uint32),
+        depth=np.array([tree.max_depth for tree in trees], dtype=np.uint32),
+    )
+
+
+def _float32_at_most(thresholds: Floats) -> NDArray[np.float32]:
+    """The largest float32 that is not above each threshold."""
+    nearest = thresholds.astype(np.float32)
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return np.where(nearest.astype(np.float64) > thresholds, below, nearest)
+
+
+@compiled
+def _next(x: np.float32, threshold: np.float32, node: np.uint32, right: np.uint32) -> np.uint32:
+    """The child, both read before the comparison: a select for the processor, not a branch to guess."""
+    return np.uint32(node + np.uint32(1)) if x <= threshold else right
+
+
+@compiled
+def _sums(  # noqa: PLR0917 - numba takes arrays, not a Forest
+    X: Floats,
+    feature: NDArray[np.uint32],
+    threshold: NDArray[np.float32],
+    right: NDArray[np.uint32],
+    value: Floats,
+    roots: NDArray[np.uint32],
+    depth: NDArray[np.uint32],
+) -> Floats:
+    n_rows, n_features = X.shape
+    total = np.zeros(n_rows)
+    block = np.empty((min(BLOCK, n_rows), n_features), dtype=np.float32)
+    for start in range(0, n_rows, BLOCK):
+        size = min(BLOCK, n_rows - start)
+        for i in range(size):
+            for j in range(n_features):
+                block[i, j] = np.float32(X[start + i, j])
+        for tree in range(len(roots)):
+            root = roots[tree]
+            steps = depth[tree]
+            first = 0
+            while first + 8 <= size:
+                eight = block[first : first + 8]
+                a = b = c = d = e = f = g = h = root
+                for _ in range(steps):
+                    a = _next(eight[0, feature[a]], threshold[a], a, right[a])
+                    b = _next(eight[1, feature[b]], threshold[b], b, right[b])
+                    c = _next(eight[2, feature[c]], threshold[c], c, right[c])
+                    d = _next(eight[3, feature[d]], threshold[d], d, right[d])
+                    e = _next(eight[4, feature[e]], threshold[e], e, right[e])
+                    f = _next(eight[5, feature[f]], threshold[f], f, right[f])
+                    g = _next(eight[6, feature[g]], threshold[g], g, right[g])
+                    h = _next(eight[7, feature[h]], threshold[h], h, right[h])
+                total[start + first] += value[a]
+                total[start + first + 1] += value[b]
+                total[start + first + 2] += value[c]
+                total[start + first + 3] += value[d]
+                total[start + first + 4] += value[e]
+                total[start + first + 5] += value[f]
+                total[start + first + 6] += value[g]
+                total[start + first + 7] += value[h]
+                first += 8
+            for i in range(first, size):
+                node = root
+                while right[node] != node:
+                    node = node + 1 if block[i, feature[node]] <= threshold[node] else right[node]
+                total[start + i] += value[node]
+    return total
+
+
+@compiled
+def _contributions(  # noqa: PLR0917
+    X: Floats,
+    feature: NDArray[np.uint32],
+    threshold: NDArray[np.float32],
+    right: NDArray[np.uint32],
+    value: Floats,
+    roots: NDArray[np.uint32],
+    depth: NDArray[np.uint32],
+) -> Floats:
+    total = np.zeros(X.shape)
+    for i in range(X.shape[0]):
+        for tree in range(len(roots)):
+            node = roots[tree]
+            for _ in range(depth[tree]):
+                column = feature[node]
+                left = np.float32(X[i, column]) <= threshold[node]
+                child = node + 1 if left else right[node]
+                total[i, column] += value[child] - value[node]
+                node = child
+    return total
