@@ -1,0 +1,324 @@
+import gzip
+import json
+import random
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import Config, load_config
+from pipeline.errors import InputError
+from pipeline.guess import Proposal, propose
+from pipeline.roles import plain
+from pipeline.sample import iban, luhn
+from pipeline.simulate import simulate
+
+ROWS = 2000
+
+
+def rows(**columns: Any) -> list[dict[str, Any]]:
+    """ROWS rows with id, time, amount and further columns: a list to draw from, or a function of n."""
+    draw = random.Random(1)
+    made = []
+    for n in range(ROWS):
+        row = {
+            "transaction_id": f"t{n}",
+            "event_time": f"2025-01-{1 + n % 28:02}T{n % 24:02}:{n % 60:02}:00+00:00",
+            "amount": f"{draw.uniform(1, 500):.2f}",
+        }
+        row |= {
+            name: draw.choice(given) if isinstance(given, list) else given(n)
+            for name, given in columns.items()
+        }
+        made.append(row)
+    return made
+
+
+def proposed(directory: Path, made: list[dict[str, Any]]) -> tuple[Proposal, Config]:
+    """What is proposed for these rows as CSV, and the config it makes."""
+    path = directory / "sample.csv"
+    lines = [",".join(made[0]), *(",".join(str(value) for value in row.values()) for row in made)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return load(directory, path)
+
+
+def load(directory: Path, path: Path) -> tuple[Proposal, Config]:
+    proposal = propose(path)
+    config = directory / "proposed.toml"
+    config.write_text(proposal.toml, encoding="utf-8")
+    return proposal, load_config(config, {})
+
+
+def said(proposal: Proposal, *words: str) -> str:
+    """The one explanation with all these words, which is also a comment of the file."""
+    found = [line for line in proposal.explanations if all(word in line for word in words)]
+    assert len(found) == 1, (words, proposal.explanations)
+    assert found[0].partition(": ")[2] in proposal.toml
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(20, 3, tmp_path_factory.mktemp("simulated"), per_day=300, customers=200).paths[
+        "transactions"
+    ]
+
+
+def test_for_simulated_transactions_the_shipped_schema_is_proposed(simulated: Path, tmp_path: Path) -> None:
+    _, config = load(tmp_path, simulated)
+    shipped = Config().schema_.model_dump() | {"refund_kinds": ("refund",)}
+    assert config.schema_.model_dump() == shipped
+    assert config.labels.never_by_silence == {"status": ("declined",)}
+
+
+def test_columns_as_in_the_handbook(tmp_path: Path) -> None:
+    fraud = [n % 40 == 0 for n in range(ROWS)]
+    table = pa.table(
+        {
+            "transaction_id": pa.array(range(ROWS)),
+            "event_time": pa.array([10**15 + n * 10**9 for n in range(ROWS)], pa.timestamp("us", tz="UTC")),
+            "customer_id": pa.array([n * 7 % 311 for n in range(ROWS)], pa.int32()),
+            "terminal_id": pa.array([n * 13 % 499 for n in range(ROWS)], pa.int32()),
+            "amount": pa.array([5 + n % 97 + 0.25 for n in range(ROWS)]),
+            "is_fraud": pa.array([int(value) for value in fraud], pa.int8()),
+            "fraud_scenario": pa.array([1 + n % 3 if fraud[n] else 0 for n in range(ROWS)], pa.int8()),
+        }
+    )
+    pq.write_table(table, tmp_path / "handbook.parquet")
+    proposal, config = load(tmp_path, tmp_path / "handbook.parquet")
+    schema = config.schema_
+    assert (schema.transaction_id, schema.event_time, schema.amount) == (
+        "transaction_id",
+        "event_time",
+        "amount",
+    )
+    assert schema.is_fraud == "is_fraud"
+    assert schema.entities == ("customer_id", "terminal_id")
+    assert (schema.numeric, schema.categorical, schema.timezone, schema.kind) == ((), (), "", "")
+    said(proposal, "left out", '"fraud_scenario"', "probably a leak of the label")
+
+
+def test_other_names_for_the_same_things_are_recognised(tmp_path: Path) -> None:
+    made = [
+        {"TxnID": row["transaction_id"], "Transaction Date": row["event_time"], "txnAmount": row["amount"]}
+        for row in rows()
+    ]
+    _, config = proposed(tmp_path, made)
+    schema = config.schema_
+    assert (schema.transaction_id, schema.event_time, schema.amount) == (
+        "TxnID",
+        "Transaction Date",
+        "txnAmount",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "key"),
+    [
+        ("customer_id", [f"c{n}" for n in range(200)], "entities"),
+        ("customerId", list(range(200)), "entities"),
+        ("merchant", [f"m{n}" for n in range(100)], "entities"),
+        ("device", [f"{n:x}" * 4 for n in range(300)], "entities"),
+        ("device", ["phone", "tablet", "computer"], "categorical"),  # a kind of device, not a device
+        ("card_type", ["debit", "credit"], "categorical"),
+        ("country", ["DE", "FR", "NL"], "categorical"),
+        ("mcc", [5411, 5812, 5732], "categorical"),
+        ("is_recurring", ["true", "false"], "categorical"),
+        ("customer_age", list(range(18, 90)), "numeric"),
+        ("distance_km", [n / 7 for n in range(500)], "numeric"),
+        ("session_token", [f"s{n}" for n in range(400)], "entities"),  # repeats, whatever it is
+        ("zip", [f"0{n}" for n in range(1000, 1100)], "entities"),  # leading zeros: no number
+    ],
+)
+def test_fields_are_sorted_by_name_and_content(tmp_path: Path, name: str, given: list[Any], key: str) -> None:
+    proposal, config = proposed(tmp_path, rows(**{name: given}))
+    lists = {key: getattr(config.schema_, key) for key in ("entities", "numeric", "categorical")}
+    assert lists == {**dict.fromkeys(lists, ()), key: (name,)}
+    said(proposal, key, f'"{name}"')
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reason"),
+    [
+        ("note", lambda n: f"thanks for order {n}", "hardly repeat"),
+        ("version", ["3"], "the same in every row"),
+        ("nothing", [""], "empty in every row"),
+        ("settled_at", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a second time"),
+        ("card no", ["a", "b"], "no name for a field here"),
+        ("batch_id", ["a", "b"], "no name for a field here"),
+    ],
+)
+def test_what_helps_nobody_is_left_out_with_the_reason(
+    tmp_path: Path, name: str, given: Any, reason: str
+) -> None:
+    proposal, config = proposed(tmp_path, rows(**{name: given}))
+    assert name not in (*config.schema_.entities, *config.schema_.numeric, *config.schema_.categorical)
+    said(proposal, "left out", f'"{name}"', reason)
+
+
+def test_what_is_known_only_after_the_fraud_is_left_out(tmp_path: Path) -> None:
+    made = rows(
+        isFraud=lambda n: int(n % 50 == 0), chargeback_reason=["a", "b"], loss=lambda n: int(n % 50 == 0) * n
+    )
+    proposal, config = proposed(tmp_path, made)
+    assert config.schema_.is_fraud == "isFraud"
+    assert (config.schema_.categorical, config.schema_.numeric) == ((), ())
+    said(proposal, '"chargeback_reason"', "known only after the fraud")
+    said(proposal, '"loss"', "probably a leak of the label")
+
+
+def test_a_label_the_wrong_way_round_is_asked_about(tmp_path: Path) -> None:
+    proposal, _ = proposed(tmp_path, rows(label=lambda n: int(n % 50 != 0)))
+    said(proposal, "is_fraud", "CHECK", "right way round")
+
+
+def card_number(n: int) -> str:
+    """A card number with a fitting check digit."""
+    body = f"400000{n:09}"
+    return next(body + str(digit) for digit in range(10) if luhn(body + str(digit)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "finds"),
+    [
+        ("pan", [card_number(n) for n in range(300)], "card numbers"),
+        ("payer_email", [f"user{n}@example.org" for n in range(300)], "e-mail addresses"),
+        ("contact", [f"user{n}@example.org" for n in range(300)], "e-mail addresses"),
+        ("account", ["GB82WEST12345698765432", "DE89370400440532013000", "FR1420041010050500013M02606",
+                     "NL91ABNA0417164300", "ES9121000418450200051332"], "account numbers (IBAN)"),
+    ],
+)  # fmt: skip
+def test_personal_data_is_put_under_hash(tmp_path: Path, name: str, values: list[str], finds: str) -> None:
+    proposal, config = proposed(tmp_path, rows(**{name: values}))
+    assert config.schema_.hash == (name,)
+    assert config.schema_.entities == (name,)
+    assert "FRAUDWATCH_HASH_KEY" in said(proposal, "hash", finds)
+
+
+def test_ordinary_numbers_are_not_taken_for_card_numbers(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, rows(customer_id=[4000000000000000 + n for n in range(300)]))
+    assert config.schema_.hash == ()
+
+
+def test_check_digits() -> None:
+    assert luhn("4539578763621486")
+    assert not luhn("4539578763621487")
+    assert iban("GB82WEST12345698765432")
+    assert not iban("GB83WEST12345698765432")
+
+
+def test_times_without_an_offset_ask_for_a_zone(tmp_path: Path) -> None:
+    made = [{**row, "event_time": str(row["event_time"])[:19]} for row in rows()]
+    proposal, config = proposed(tmp_path, made)
+    assert config.schema_.timezone == "UTC"
+    said(proposal, "timezone", "CHECK", "no offset")
+
+
+def test_days_without_a_time_are_asked_about(tmp_path: Path) -> None:
+    made = [{**row, "event_time": str(row["event_time"])[:10]} for row in rows()]
+    said(proposed(tmp_path, made)[0], "event_time", "CHECK", "no time of day")
+
+
+def test_one_currency_becomes_the_base_and_several_need_rates(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, rows(currency=["CHF"]))
+    assert (config.schema_.currency, config.schema_.base_currency, config.schema_.rates) == ("", "CHF", "")
+    proposal, config = proposed(tmp_path, rows(ccy=["USD", "USD", "USD", "GBP"]))
+    assert (config.schema_.currency, config.schema_.base_currency) == ("ccy", "USD")
+    assert config.schema_.rates == "rates.csv"
+    said(proposal, "rates", "CHECK")
+
+
+def test_kinds_with_refunds_and_the_payment_they_give_back(tmp_path: Path) -> None:
+    made = rows(
+        type=["sale", "sale", "REFUND", "reversal"], original_txn=lambda n: f"t{n // 2}" if n % 9 == 0 else ""
+    )
+    _, config = proposed(tmp_path, made)
+    assert (config.schema_.kind, config.schema_.original_id) == ("type", "original_txn")
+    assert config.schema_.refund_kinds == ("REFUND", "reversal")
+
+
+def test_a_type_without_refunds_is_a_category(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, rows(type=["card", "transfer"]))
+    assert (config.schema_.kind, config.schema_.categorical) == ("", ("type",))
+
+
+def test_payments_that_did_not_go_through_never_mature_by_silence(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, rows(result=["ok", "ok", "DECLINED", "blocked by rule"]))
+    assert config.labels.never_by_silence == {"result": ("DECLINED", "blocked by rule")}
+
+
+def test_what_is_not_found_keeps_a_name_to_be_checked(tmp_path: Path) -> None:
+    proposal, config = proposed(tmp_path, [{"x": "a", "y": "b"}, {"x": "a", "y": "c"}, {"x": "a", "y": "c"}])
+    assert config.schema_.transaction_id == "transaction_id"
+    for key in ("transaction_id", "event_time", "amount"):
+        said(proposal, f"{key}:", "CHECK")
+
+
+def test_names_cannot_break_out_of_the_file(tmp_path: Path) -> None:
+    made = [{'"]\\\x1b[31m': "a", **row} for row in rows()]
+    path = tmp_path / "sample.jsonl"
+    path.write_text("\n".join(json.dumps(row | {"evil\n[storage]\nurl": "b"}) for row in made))
+    proposal, _ = load(tmp_path, path)
+    assert set(tomllib.loads(proposal.toml)) == {"schema"}
+    assert "\x1b" not in proposal.toml
+
+
+def test_the_same_rows_in_another_format_give_the_same_proposal(simulated: Path, tmp_path: Path) -> None:
+    table = pq.read_table(simulated).slice(0, 3000)
+    pq.write_table(table, tmp_path / "a.parquet")
+    text = [
+        {name: str(value) for name, value in row.items() if value is not None} for row in table.to_pylist()
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, text)))
+    lines = [
+        ",".join(table.column_names),
+        *(",".join(row.get(n, "") for n in table.column_names) for row in text),
+    ]
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write("\n".join(lines))
+    schemas = [
+        load(tmp_path, tmp_path / name)[1].model_dump() for name in ("a.parquet", "a.jsonl", "a.csv.gz")
+    ]
+    assert schemas[0] == schemas[1] == schemas[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("none.csv", None, "does not exist"),
+        ("a.xlsx", b"", "must be a .csv, .parquet or .jsonl file"),
+        ("a.csv", b"", "holds no rows"),
+        ("a.csv", b"a,b\n", "holds no rows"),
+        ("a.csv", b"a,b,a\n1,2,3\n", 'has the column "a" twice'),
+        ("a.csv", b"a;b\n1;2\n", "must be separated by commas"),
+        ("a.csv.gz", b"no gzip", "cannot be read as csv"),
+        ("a.parquet", b"no parquet", "cannot be read as parquet"),
+        ("a.jsonl", b"{no json", "cannot be read as jsonl"),
+        ("a.jsonl", b"[1]", "line 1 is not an object"),
+        ("a.jsonl", b"", "holds no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as caught:
+        propose(tmp_path / name)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("txnAmount", "txn_amount"),
+        ("Txn Amount (EUR)", "txn_amount_eur"),
+        ("nameOrig", "name_orig"),
+        ("IP", "ip"),
+    ],
+)
+def test_names_are_compared_in_one_spelling(name: str, expected: str) -> None:
+    assert plain(name) == expected
