@@ -142,6 +142,9 @@ def _payments(rng: Generator, world: World, n: int, fraud_rate: float, drift: bo
     if n_frauds:
         parts.append(draw_attacks(rng, world, n_frauds))
     payments = join(parts)
+    payments = payments.take(
+        payments.time < world.start + world.days * DAY
+    )  # some attacks go on after the end
     payments = change(world, payments, rng) if drift else payments
     return payments.take(np.argsort(payments.time, kind="stable"))
 

@@ -181,9 +181,8 @@ def to_cents(amount: Floats) -> Ints:
 
 
 def at(world: World, day: Floats) -> Ints:
-    """The instant (whole second, µs) of a day counted from the start, kept inside the simulated span."""
-    seconds = np.clip(np.rint(day * (DAY // SECOND)), 0, world.days * (DAY // SECOND) - 1)
-    return world.start + seconds.astype(np.int64) * SECOND
+    """The instant (whole second, µs) of a day counted from the start."""
+    return world.start + np.floor(day * (DAY // SECOND)).astype(np.int64) * SECOND
 
 
 def change(world: World, payments: Payments, rng: Generator) -> Payments:

@@ -85,6 +85,7 @@ def test_times_lie_within_the_days_and_carry_their_offset(rows: pd.DataFrame) ->
     assert str(rows.event_time.dt.tz) == "UTC"
     assert rows.event_time.min() >= pd.Timestamp(START, tz="UTC")
     assert rows.event_time.max() < pd.Timestamp(START, tz="UTC") + pd.Timedelta(days=90)
+    assert rows.event_time.value_counts().max() < 10  # nothing is heaped up at an edge
 
 
 def test_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
