@@ -131,7 +131,7 @@ class Boosting:
         """Score with the model read from its text, so that a stored one cannot differ from a fresh one."""
         import lightgbm
 
-        self._booster = lightgbm.Booster(params={"verbosity": -1}, model_str=text)
+        self._booster = lightgbm.Booster(model_str=text)
         self._text = text
         self._log_weight = log_weight
 
