@@ -98,7 +98,7 @@ class RankScale:
     def _between(self, given: Floats, above: NDArray[np.intp]) -> Floats:
         knots, ranks = self._fitted(), self._ranks
         low, high = knots[above - 1], knots[above]
-        share = np.clip((given - low) / (high - low), 0.0, 1.0)
+        share = (np.clip(given, low, high) - low) / (high - low)
         return ranks[above - 1] + share * (ranks[above] - ranks[above - 1])
 
 

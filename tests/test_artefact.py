@@ -1,0 +1,186 @@
+"""A stored model comes back as it was, or not at all."""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from detectors.artefact import DIGEST, SEAL, changed_libraries, libraries, pack, unpack, verify_samples
+from detectors.base import ArtefactError, State
+
+FEATURES = ["amount", "hour"]
+
+
+def parts():
+    return {
+        "first": State(
+            {"a": 1, "b": [0.1, None], "limit": float("inf")},
+            {"x": np.arange(6.0).reshape(2, 3), "n": np.array(3)},
+        ),
+        "second": State({}, {"names": np.array(["ä", "bc"]), "empty": np.empty((0, 2), dtype=np.int32)}),
+        "third": State({"text": "только"}, {}),
+    }
+
+
+def sealed(body):
+    """Any bytes under a seal that fits them, as one who knows the format could make."""
+    body = body[: -len(SEAL) - DIGEST] + SEAL
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def rebuilt(members):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+        archive.comment = SEAL + b"0" * DIGEST
+    return sealed(content.getvalue())
+
+
+def members_of(artefact):
+    with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_parts_and_manifest_come_back_as_they_were():
+    loaded, manifest = unpack(pack(parts(), {"features": FEATURES, "note": "ß"}))
+    assert list(loaded) == ["first", "second", "third"]
+    assert loaded["first"].meta == parts()["first"].meta
+    for part, state in parts().items():
+        for name, array in state.arrays.items():
+            found = loaded[part].arrays[name]
+            assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    assert (manifest["features"], manifest["note"], manifest["format"]) == (FEATURES, "ß", 1)
+    assert manifest["libraries"] == libraries()
+
+
+def test_equal_models_are_equal_bytes():
+    backwards = dict(reversed(parts().items()))
+    assert pack(parts(), {"a": 1, "b": 2}) == pack(backwards, {"b": 2, "a": 1})
+
+
+def test_numpy_reads_the_arrays_without_pickle():
+    with np.load(io.BytesIO(pack(parts(), {})), allow_pickle=False) as arrays:
+        assert arrays["first/x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_numbers_of_numpy_may_stand_in_a_manifest():
+    _, manifest = unpack(pack({}, {"rows": np.int64(3), "share": np.float64(0.1), "ok": np.bool_(True)}))
+    assert (manifest["rows"], manifest["share"], manifest["ok"]) == (3, 0.1, True)
+
+
+def test_every_changed_byte_is_refused():
+    artefact = pack(parts(), {"features": FEATURES})
+    for place in range(len(artefact)):
+        changed = bytearray(artefact)
+        changed[place] ^= 0x01
+        with pytest.raises(ArtefactError):
+            unpack(bytes(changed))
+
+
+@pytest.mark.parametrize("cut", [1, 10, 64, 65, 200])
+def test_a_cut_or_lengthened_model_is_refused(cut):
+    artefact = pack(parts(), {})
+    for changed in (artefact[:-cut], artefact[cut:], artefact + b"x" * cut):
+        with pytest.raises(ArtefactError):
+            unpack(changed)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a fraudwatch model: 0 bytes"),
+        (b"\x80\x04pickle", "not a fraudwatch model"),
+        (b"tree\nversion=v4\n" * 100, "not a fraudwatch model"),
+    ],
+)
+def test_other_files_are_refused(content, message):
+    with pytest.raises(ArtefactError, match=message):
+        unpack(content)
+
+
+def test_another_format_is_refused_by_name():
+    newer = pack(parts(), {}).replace(SEAL, b"fraudwatch-model 2 sha256:")
+    with pytest.raises(ArtefactError, match="has format '2 sha256:', this version reads 1"):
+        unpack(newer)
+
+
+def test_arrays_of_objects_are_refused_on_the_way_in_and_out():
+    objects = np.array([{"a": 1}], dtype=object)
+    with pytest.raises(ArtefactError, match="first/x holds Python objects"):
+        pack({"first": State({}, {"x": objects})}, {})
+    content = io.BytesIO()
+    np.lib.format.write_array(content, objects, allow_pickle=True)
+    members = members_of(pack({"first": State({}, {"x": np.ones(2)})}, {}))
+    manifest = json.loads(members["manifest.json"])
+    manifest["members"]["first/x.npy"] = hashlib.sha256(content.getvalue()).hexdigest()
+    crafted = members | {"manifest.json": json.dumps(manifest), "first/x.npy": content.getvalue()}
+    with pytest.raises(ArtefactError, match="cannot be read: Object arrays"):
+        unpack(rebuilt(crafted))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m | {"first/x.npy": m["first/n.npy"]}, "first/x.npy does not match the hash"),
+        (lambda m: m | {"first/more.npy": m["first/n.npy"]}, "arrays are not those"),
+        (lambda m: {k: v for k, v in m.items() if k != "first/x.npy"}, "arrays are not those"),
+        (lambda m: {k: v for k, v in m.items() if k != "manifest.json"}, "cannot be read"),
+        (lambda m: m | {"manifest.json": b"{"}, "cannot be read"),
+        (lambda m: m | {"manifest.json": b"{}"}, "cannot be read"),
+    ],
+)
+def test_members_that_disagree_are_refused_even_under_a_seal_that_fits(change, message):
+    with pytest.raises(ArtefactError, match=message):
+        unpack(rebuilt(change(members_of(pack(parts(), {})))))
+
+
+@pytest.mark.parametrize(
+    ("computed", "message"),
+    [
+        (["amount"], "lacks 'hour'"),
+        (["amount", "hour", "weekday"], "adds 'weekday'"),
+        (["hour", "amount"], "orders them differently"),
+        ([], "lacks 'amount'"),
+    ],
+)
+def test_another_feature_list_is_refused(computed, message):
+    artefact = pack(parts(), {"features": FEATURES})
+    assert unpack(artefact, FEATURES)
+    with pytest.raises(ArtefactError, match=message):
+        unpack(artefact, computed)
+
+
+@pytest.mark.parametrize(
+    ("stored", "manifest", "message"),
+    [
+        ({"a/b": State({}, {"x": np.ones(1)})}, {}, "without further slashes"),
+        ({}, {"members": {}}, "'members' is the artefact's own"),
+        ({}, {"when": object()}, "object is not a JSON value"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(stored, manifest, message):
+    with pytest.raises(ArtefactError, match=message):
+        pack(stored, manifest)
+
+
+def test_other_libraries_pass_if_the_sample_rows_score_as_before():
+    rows = np.arange(8.0).reshape(4, 2)
+    stored = {"samples": State({}, {"raw": rows, "score": rows[:, 0] * 0.1})}
+    loaded, manifest = unpack(pack(stored, {}))
+    manifest["libraries"]["lightgbm"] = "3.0.0"
+    verify_samples(loaded, manifest, lambda raw: raw[:, 0] * 0.1)
+    assert changed_libraries(manifest) == [f"lightgbm 3.0.0 → {libraries()['lightgbm']}"]
+    with pytest.raises(ArtefactError, match=r"1 of the model's 4 sample rows .*\(lightgbm 3.0.0 → "):
+        verify_samples(
+            loaded, manifest, lambda raw: np.nextafter(raw[:, 0] * 0.1, raw[:, 0] * 0.1 * [1, 1, 2, 1])
+        )
+
+
+def test_a_model_without_sample_rows_is_not_trusted():
+    loaded, manifest = unpack(pack(parts(), {}))
+    with pytest.raises(ArtefactError, match="no sample rows"):
+        verify_samples(loaded, manifest, lambda raw: raw)

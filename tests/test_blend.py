@@ -1,0 +1,115 @@
+"""Ranks and their blend."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.artefact import pack, unpack
+from detectors.base import DetectorError, NotFitted
+from detectors.blend import Blend, RankScale
+
+
+def scale_of(n=20_000, seed=0):
+    return RankScale().fit(np.random.default_rng(seed).standard_normal(n))
+
+
+def test_a_rank_is_the_share_of_training_rows_below():
+    scores = np.random.default_rng(1).lognormal(size=20_000)
+    ranks = RankScale().fit(scores).transform(scores)
+    exact = (np.argsort(np.argsort(scores)) + 0.5) / len(scores)
+    assert np.abs(ranks - exact).max() < 2e-3
+    top = np.argsort(scores)[-200:]  # where flags are decided, ranks are exact
+    np.testing.assert_allclose(ranks[top], exact[top], rtol=0, atol=1e-12)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50, unique=True))
+def test_a_higher_score_never_ranks_lower(scores):
+    ordered = np.sort(np.array(scores))
+    assert (np.diff(RankScale().fit(ordered[::2]).transform(ordered)) >= 0).all()
+
+
+def test_distinct_scores_get_distinct_ranks():
+    scores = np.sort(np.random.default_rng(2).standard_normal(5000))
+    assert (np.diff(scale_of().transform(scores)) > 0).all()
+
+
+def test_scores_beyond_the_training_still_rank_among_each_other():
+    far = np.array([-1e8, -1e4, -100, -10, 0, 10, 100, 1e4, 1e8])
+    ranks = scale_of().transform(far)
+    assert (np.diff(ranks) > 0).all()
+    assert ranks[0] > 0
+    assert ranks[-1] < 1
+
+
+@pytest.mark.parametrize("score", [-np.inf, -1e308, 1e308, np.inf])
+def test_no_score_reaches_an_end_of_the_scale(score):
+    assert 0 < scale_of().transform(score) < 1
+
+
+def test_constant_scores_rank_in_the_middle():
+    scale = RankScale().fit(np.full(100, 3.0))
+    assert scale.transform([2.0, 3.0, 4.0]).tolist() == [0.25, 0.5, 0.75]
+
+
+def test_a_weight_counts_like_so_many_rows():
+    scores, weight = np.array([1.0, 2.0, 5.0]), np.array([1, 3, 2])
+    probes = np.linspace(0, 7, 40)
+    weighted = RankScale().fit(scores, weight).transform(probes)
+    repeated = RankScale().fit(np.repeat(scores, weight)).transform(probes)
+    assert np.argsort(weighted).tolist() == np.argsort(repeated).tolist()
+    inside = (probes >= 1) & (probes <= 5)
+    np.testing.assert_allclose(weighted[inside], repeated[inside], rtol=0, atol=1e-15)
+
+
+def test_ranks_are_elementwise_and_survive_storage():
+    scale = scale_of()
+    scores = np.random.default_rng(4).standard_normal(1000) * 3
+    ranks = scale.transform(scores)
+    assert np.array([scale.transform([score])[0] for score in scores]).tobytes() == ranks.tobytes()
+    parts, _ = unpack(pack({"scale": scale.state()}, {}))
+    assert RankScale.from_state(parts["scale"]).transform(scores).tobytes() == ranks.tobytes()
+
+
+@pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan], [np.inf]])
+def test_impossible_scores_are_refused(scores):
+    with pytest.raises(DetectorError, match="finite scores in one dimension"):
+        RankScale().fit(scores)
+
+
+def test_ranks_need_a_fit():
+    with pytest.raises(NotFitted):
+        RankScale().transform([1.0])
+
+
+@pytest.fixture(scope="module")
+def blend():
+    rng = np.random.default_rng(5)
+    return Blend().fit(rng.standard_normal(3000), rng.standard_normal(3000) * 5 - 9)
+
+
+def test_a_blend_gives_both_ranks_an_equal_say(blend):
+    outlier, classifier = np.array([0.0, 3.0, 0.0, 3.0]), np.array([-9.0, -9.0, 9.0, 9.0])
+    expected = (blend.outlier.transform(outlier) + blend.classifier.transform(classifier)) / 2
+    np.testing.assert_array_equal(blend.anomaly_score(outlier, classifier), expected)
+    assert blend.anomaly_score(outlier, classifier).argsort()[-1] == 3
+
+
+def test_its_weight_is_the_classifiers_share():
+    rng = np.random.default_rng(6)
+    scores = rng.standard_normal((2, 500))
+    alone = Blend(weight=1.0).fit(*scores)
+    np.testing.assert_array_equal(alone.anomaly_score(*scores), alone.classifier.transform(scores[1]))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_a_weight_outside_the_unit_interval_is_refused(weight):
+    with pytest.raises(DetectorError, match="between 0 and 1"):
+        Blend(weight)
+
+
+def test_a_blend_survives_storage(blend):
+    scores = np.random.default_rng(7).standard_normal((2, 200)) * 4
+    parts, _ = unpack(pack({"blend": blend.state()}, {}))
+    loaded = Blend.from_state(parts["blend"])
+    assert loaded.anomaly_score(*scores).tobytes() == blend.anomaly_score(*scores).tobytes()
