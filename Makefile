@@ -4,6 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
+DAYS := 98
+FROM := 2025-02-03
+TO := 2025-04-09
 DATA ?=
 # Boosters and BLAS spin when their threads outnumber free cores.
 export OMP_NUM_THREADS ?= 1
@@ -21,8 +24,16 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
 
+# The shipped config on simulated payments, in a folder of its own; begins afresh each time.
+demo: export FRAUDWATCH_STORAGE__URL := sqlite:///$(DEMO)/fraudwatch.db
 demo: setup
-	$(BIN)/python -m pipeline.demo $(DEMO)
+	@rm -rf $(DEMO)
+	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --output $(DEMO)
+	$(BIN)/fraudwatch init
+	$(BIN)/fraudwatch ingest transactions $(DEMO)/transactions.parquet
+	$(BIN)/fraudwatch ingest labels $(DEMO)/labels.parquet
+	$(BIN)/fraudwatch backfill --from $(FROM) --to $(TO)
+	$(BIN)/fraudwatch summary --from $(FROM) --to $(TO)
 
 check: setup
 	$(BIN)/ruff format --check .

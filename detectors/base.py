@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-POSITIVE_WEIGHT_MAX = 10.0
+POSITIVE_WEIGHT_MAX = 30.0
 
 
 class DetectorError(ValueError):

@@ -288,14 +288,16 @@ def bootstrap_interval(
 def mcc_of(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
     """Matthews correlation of counts, elementwise; 0 for constant answers, NaN for one class of truth."""
     real, given = (tp + fn) * (tn + fp), (tp + fp) * (tn + fn)
-    found = np.asarray(ratio(tp * tn - fp * fn, np.sqrt(real) * np.sqrt(given)))
-    return np.where(real > 0, np.where(given > 0, found, 0.0), NAN)
+    found = np.where(given > 0, ratio(tp * tn - fp * fn, np.sqrt(real) * np.sqrt(given)), 0.0)
+    return np.asarray(np.where(real > 0, found, NAN), dtype=np.float64)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
     """Elementwise part / whole, NaN where whole is 0."""
     over, under = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    return np.divide(over, under, out=np.full(over.shape, NAN), where=under != 0)
+    found = np.full(over.shape, NAN)
+    np.divide(over, under, out=found, where=under != 0)
+    return found
 
 
 def _share(part: float, whole: float) -> float:

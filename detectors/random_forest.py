@@ -55,7 +55,7 @@ class RandomForest:
     supervised: ClassVar[bool] = True
     additive: ClassVar[bool] = True
 
-    def __init__(  # noqa: PLR0917 - six settings, each usually left as it is
+    def __init__(
         self,
         n_trees: int = 200,
         max_depth: int = 12,

@@ -5,6 +5,7 @@ Frauds come in clusters: twenty payments with one stolen card are one theft. Bot
 account for that, the count of effective positives and the width of the interval.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,15 +107,53 @@ def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -
     """
     _check_columns(frauds, mature)
     if mature is None:
-        return _corroborated(frauds)
-    shares = [_explained(codes, everyone) for codes, everyone in zip(frauds, mature, strict=True)]
-    return float(np.sum(np.min(shares, axis=0)))
+        counted = _corroborated(frauds)
+    else:
+        shares = [_explained(codes, everyone) for codes, everyone in zip(frauds, mature, strict=True)]
+        counted = np.min(shares, axis=0)
+    return round(float(np.sum(counted)), 6)  # ten tenths are one
 
 
-def _corroborated(frauds: Sequence[Codes]) -> float:
+def in_words(rarity: Rarity) -> str:
+    """How rare fraud is, as the first half of a sentence, with the interval for people."""
+    mature = f"{rarity.mature:,.0f} mature transaction{'' if rarity.mature == 1 else 's'}"
+    if rarity.prevalence is None:
+        return "No transaction is mature yet, so how rare fraud is cannot be measured"
+    if rarity.positives == 0:
+        most, unit = _in_unit(rarity.shown_upper, rarity.shown_upper)
+        return f"No fraud is known among {mature}, so its share is at most {most} in {unit}"
+    shares = (rarity.prevalence, rarity.shown_lower, rarity.shown_upper)
+    about, low, high = (_in_unit(share, rarity.prevalence)[0] for share in shares)
+    return f"Fraud is about {about} in {_in_unit(0, rarity.prevalence)[1]} ({low} to {high}) among {mature}"
+
+
+def frauds_in_words(rarity: Rarity) -> str:
+    """Effective frauds, rounded down so that a bound not reached never looks reached."""
+    effective = math.floor(rarity.effective)
+    known = f" (of {rarity.positives:,.0f})" if effective < math.floor(rarity.positives) else ""
+    return f"{effective:,} effective fraud{'' if effective == 1 else 's'}{known}"
+
+
+def per_10_000(share: float) -> str:
+    """A share as a count in 10,000, to two digits."""
+    return _short(share * 10_000)
+
+
+def _in_unit(share: float, scale: float) -> tuple[str, str]:
+    """A share as a count in 10,000, or in a million where that would be a small fraction."""
+    unit = 10_000 if scale >= 1e-5 else 1_000_000
+    return _short(share * unit), f"{unit:,}"
+
+
+def _short(number: float) -> str:
+    """Two significant digits, all digits before the point."""
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+
+
+def _corroborated(frauds: Sequence[Codes]) -> Floats:
     """Each fraud counts one over the size of its largest group, the second largest of three or more."""
     sizes = np.sort([_group_sizes(codes) for codes in frauds], axis=0)
-    return float(np.sum(1.0 / (sizes[-2] if len(frauds) > 2 else sizes[-1])))
+    return np.asarray(1.0 / (sizes[-2] if len(frauds) > 2 else sizes[-1]), dtype=np.float64)
 
 
 def _group_sizes(codes: Codes) -> Floats:

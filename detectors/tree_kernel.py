@@ -1,10 +1,10 @@
 """
 Walk forests of decision trees, flattened into arrays, a row at a time.
 
-A forest's trees lie behind one another in depth-first order, so a node's left child is the node after it. A
-leaf is its own right child and its threshold is NaN, which no value is below: a walk may take more steps than
-the branch has nodes, and needs no test for a leaf. Eight rows walk side by side, since one walk mostly waits
-for the step before.
+A forest's trees lie behind one another. Both children of a node stand side by side, so the outcome of a
+comparison is a place to read from, not a branch for the processor to guess. A leaf is its own child on both
+sides: a walk may take more steps than the branch has nodes, and needs no test for a leaf. Eight rows walk at
+once, since one walk mostly waits for its step before.
 
 Rows are compared in float32, as scikit-learn does: `float32(x) <= threshold` for a float64 threshold means
 the same as for the largest float32 not above it, which is what is stored. Each row adds its trees' values in
@@ -49,9 +49,9 @@ class Forest:
     feature
         (n_nodes,) column a node splits on, 0 for a leaf.
     threshold
-        (n_nodes,) float32; a row goes left if its value is at most this. NaN for a leaf.
-    right
-        (n_nodes,) the right child, counted over all trees; the node itself for a leaf.
+        (n_nodes,) float32; a row goes left if its value is at most this. 0 for a leaf.
+    child
+        (2 n_nodes,) left and right child of each node, counted over all trees; a leaf itself, twice.
     value
         (n_nodes,) what a row ending here is worth.
     roots
@@ -62,14 +62,14 @@ class Forest:
 
     feature: NDArray[np.uint32]
     threshold: NDArray[np.float32]
-    right: NDArray[np.uint32]
+    child: NDArray[np.uint32]
     value: Floats
     roots: NDArray[np.uint32]
     depth: NDArray[np.uint32]
 
     def sums(self, X: Floats) -> Floats:
         """Sum over the trees of the value at the leaf each row ends in, (n_samples,)."""
-        return _sums(X, self.feature, self.threshold, self.right, self.value, self.roots, self.depth)
+        return _sums(X, self.feature, self.threshold, self.child, self.value, self.roots, self.depth)
 
     def contributions(self, X: Floats) -> Floats:
         """
@@ -78,7 +78,7 @@ class Forest:
         A row's contributions add up to `sums` less the sum of the roots' values (Palczewska et al. 2013,
         Interpreting random forest models using a feature contribution method).
         """
-        return _contributions(X, self.feature, self.threshold, self.right, self.value, self.roots, self.depth)
+        return _contributions(X, self.feature, self.threshold, self.child, self.value, self.roots, self.depth)
 
     @property
     def root_sum(self) -> float:
@@ -108,15 +108,17 @@ def flatten(trees: Sequence[Any], values: Sequence[Floats]) -> Forest:
     roots = np.cumsum(sizes) - sizes
     leaf = np.concatenate([tree.children_left < 0 for tree in trees])
     here = np.arange(sizes.sum())
-    left = np.concatenate([tree.children_left + root for tree, root in zip(trees, roots, strict=True)])
-    right = np.concatenate([tree.children_right + root for tree, root in zip(trees, roots, strict=True)])
-    if not np.array_equal(left[~leaf], here[~leaf] + 1):
-        raise AssertionError("scikit-learn no longer lays trees out depth first")
-    threshold = _float32_at_most(np.concatenate([tree.threshold for tree in trees]))
+    left, right = (
+        np.where(
+            leaf, here, np.concatenate([getattr(tree, side) for tree in trees]) + np.repeat(roots, sizes)
+        )
+        for side in ("children_left", "children_right")
+    )
+    thresholds = np.concatenate([tree.threshold for tree in trees])
     return Forest(
         feature=np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype(np.uint32),
-        threshold=np.where(leaf, np.float32(np.nan), threshold),
-        right=np.where(leaf, here, right).astype(np.uint32),
+        threshold=_float32_at_most(np.where(leaf, 0.0, thresholds)),
+        child=np.column_stack([left, right]).ravel().astype(np.uint32),
         value=np.concatenate(values).astype(np.float64),
         roots=roots.astype(np.uint32),
         depth=np.array([tree.max_depth for tree in trees], dtype=np.uint32),
@@ -131,17 +133,17 @@ def _float32_at_most(thresholds: Floats) -> NDArray[np.float32]:
 
 
 @compiled
-def _next(x: np.float32, threshold: np.float32, node: np.uint32, right: np.uint32) -> np.uint32:
-    """The child, both read before the comparison: a select for the processor, not a branch to guess."""
-    return np.uint32(node + np.uint32(1)) if x <= threshold else right
+def _step(node: np.uint32, x: np.float32, threshold: np.float32) -> np.uint32:
+    """Where the node's next child stands."""
+    return np.uint32(2) * node + np.uint32(x > threshold)
 
 
 @compiled
-def _sums(  # noqa: PLR0917 - numba takes arrays, not a Forest
+def _sums(
     X: Floats,
     feature: NDArray[np.uint32],
     threshold: NDArray[np.float32],
-    right: NDArray[np.uint32],
+    child: NDArray[np.uint32],
     value: Floats,
     roots: NDArray[np.uint32],
     depth: NDArray[np.uint32],
@@ -162,14 +164,14 @@ def _sums(  # noqa: PLR0917 - numba takes arrays, not a Forest
                 eight = block[first : first + 8]
                 a = b = c = d = e = f = g = h = root
                 for _ in range(steps):
-                    a = _next(eight[0, feature[a]], threshold[a], a, right[a])
-                    b = _next(eight[1, feature[b]], threshold[b], b, right[b])
-                    c = _next(eight[2, feature[c]], threshold[c], c, right[c])
-                    d = _next(eight[3, feature[d]], threshold[d], d, right[d])
-                    e = _next(eight[4, feature[e]], threshold[e], e, right[e])
-                    f = _next(eight[5, feature[f]], threshold[f], f, right[f])
-                    g = _next(eight[6, feature[g]], threshold[g], g, right[g])
-                    h = _next(eight[7, feature[h]], threshold[h], h, right[h])
+                    a = child[_step(a, eight[0, feature[a]], threshold[a])]
+                    b = child[_step(b, eight[1, feature[b]], threshold[b])]
+                    c = child[_step(c, eight[2, feature[c]], threshold[c])]
+                    d = child[_step(d, eight[3, feature[d]], threshold[d])]
+                    e = child[_step(e, eight[4, feature[e]], threshold[e])]
+                    f = child[_step(f, eight[5, feature[f]], threshold[f])]
+                    g = child[_step(g, eight[6, feature[g]], threshold[g])]
+                    h = child[_step(h, eight[7, feature[h]], threshold[h])]
                 total[start + first] += value[a]
                 total[start + first + 1] += value[b]
                 total[start + first + 2] += value[c]
@@ -181,18 +183,18 @@ def _sums(  # noqa: PLR0917 - numba takes arrays, not a Forest
                 first += 8
             for i in range(first, size):
                 node = root
-                while right[node] != node:
-                    node = node + 1 if block[i, feature[node]] <= threshold[node] else right[node]
+                while child[2 * node] != node:
+                    node = child[_step(node, block[i, feature[node]], threshold[node])]
                 total[start + i] += value[node]
     return total
 
 
 @compiled
-def _contributions(  # noqa: PLR0917
+def _contributions(
     X: Floats,
     feature: NDArray[np.uint32],
     threshold: NDArray[np.float32],
-    right: NDArray[np.uint32],
+    child: NDArray[np.uint32],
     value: Floats,
     roots: NDArray[np.uint32],
     depth: NDArray[np.uint32],
@@ -203,8 +205,7 @@ def _contributions(  # noqa: PLR0917
             node = roots[tree]
             for _ in range(depth[tree]):
                 column = feature[node]
-                left = np.float32(X[i, column]) <= threshold[node]
-                child = node + 1 if left else right[node]
-                total[i, column] += value[child] - value[node]
-                node = child
+                below = child[_step(node, np.float32(X[i, column]), threshold[node])]
+                total[i, column] += value[below] - value[node]
+                node = below
     return total

@@ -123,8 +123,8 @@ def test_it_works_where_no_folder_can_be_written(tmp_path):
     script = (
         "import numpy as np, detectors.tree_kernel as k\n"
         "u = lambda *v: np.array(v, dtype=np.uint32)\n"
-        "cut = np.array([1, np.nan, np.nan], np.float32)\n"
-        "f = k.Forest(u(0, 0, 0), cut, u(2, 1, 2), np.array([0.0, 1, 2]), u(0), u(1))\n"
+        "cut = np.array([1, 0, 0], np.float32)\n"
+        "f = k.Forest(u(0, 0, 0), cut, u(1, 2, 1, 1, 2, 2), np.array([0.0, 1, 2]), u(0), u(1))\n"
         "print(k.__file__, f.sums(np.array([[0.5], [1.5]])).tolist())"
     )
     home = str(tmp_path / "home")

@@ -1,0 +1,34 @@
+"""
+Run every benchmark that this machine has the means for: `make bench`, or `make bench DATA=handbook.parquet`.
+
+Each can be run alone, with more options: `python -m benchmarks.NAME --help`.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+ALWAYS = ("detectors", "features", "ingest")
+WITH_DATA = ("handbook",)
+
+
+def main() -> int:
+    """Run the benchmarks one after the other; say which were left out and why."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", nargs="?", type=Path, help="the Handbook's transactions, a Parquet file")
+    data = parser.parse_args().data
+    for name in ALWAYS:
+        print(f"\n── {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main([])
+    for name in WITH_DATA:
+        print(f"\n── {name}", flush=True)
+        if data is None:
+            print("left out: it needs the Handbook's transactions; run make bench DATA=PATH.parquet")
+        else:
+            importlib.import_module(f"benchmarks.{name}").main([str(data)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

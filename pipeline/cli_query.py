@@ -1,0 +1,132 @@
+"""The commands that read what is stored, and the verdict a reviewer writes back."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli import LIVE, Door, Instant, cli, in_zone, now
+
+FORMATS = click.Choice(["table", "csv", "json", "parquet"])
+
+
+def output_options(command: Any) -> Any:
+    """--format and --output, the same for everything that lists rows."""
+    command = click.option(
+        "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+    )(command)
+    return click.option("--format", "form", type=FORMATS, default="table", show_default=True)(command)
+
+
+@cli.command(
+    epilog="""
+    fraudwatch flags --status open --limit 20
+    fraudwatch flags --since 2026-03-01 --channel novelty --format csv --output novelty.csv
+    fraudwatch flags --entity customer_id=C001234
+    """
+)
+@click.option("--since", type=Instant(), help="Event time from here on.")
+@click.option("--until", type=Instant(), help="Event time before this.")
+@click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
+@click.option("--channel", help="outlier, bridge, classification or novelty.")
+@click.option("--min-score", type=click.FloatRange(0, 1))
+@click.option("--entity", metavar="COLUMN=VALUE", help="Of this customer, card, merchant …")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
+@output_options
+@click.pass_obj
+def flags(
+    door: Door,
+    since: Any,
+    until: Any,
+    status: str | None,
+    channel: str | None,
+    min_score: float | None,
+    entity: str | None,
+    limit: int | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """List flagged transactions with their reasons, newest first."""
+    from pipeline import console
+    from storage import reports
+
+    config = door.config()
+    zone = config.schedule.timezone
+    with door.store(config) as store:
+        rows = reports.flags(
+            store,
+            LIVE,
+            since=in_zone(since, zone) if since else None,
+            until=in_zone(until, zone) if until else None,
+            status=status,
+            channel=channel,
+            min_score=min_score,
+            entity=_entity(entity, config.schema_.entities),
+            limit=limit,
+        )
+        if form == "table":
+            rows = (row | {"reasons": _first_words(row["reasons"])} for row in rows)
+        console.show(rows, _flag_columns(form, config), form, output, "no flags match; see fraudwatch doctor")
+
+
+def _flag_columns(form: str, config: Any) -> list[str]:
+    brief = ["transaction_id", "event_time", "amount", "channel", "score", "status", "reasons"]
+    if form == "table":
+        return brief
+    full = ["fraud_probability", "outlier_score", "decision_value", "threshold", "model_id", "run_id"]
+    return [*brief[:3], "currency", *config.schema_.entities, *brief[3:], *full, "reviewed_at", "reviewer"]
+
+
+def _first_words(reasons: list[dict[str, Any]]) -> str:
+    return "; ".join(reason["text"] for reason in reasons[:2])
+
+
+def _entity(text: str | None, known: tuple[str, ...]) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    column, equals, value = text.partition("=")
+    if not equals or column not in known:
+        raise click.UsageError(f"--entity {text!r}: write COLUMN=VALUE with one of {', '.join(known)}")
+    return column, value
+
+
+@cli.command(
+    epilog="""
+    fraudwatch verdict T000123 fraud
+    fraudwatch verdict T000124 genuine --note "customer confirmed by phone"
+    """
+)
+@click.argument("transaction_id")
+@click.argument("answer", type=click.Choice(["fraud", "genuine"]))
+@click.option("--note", default="", help="Kept in the audit trail.")
+@click.pass_obj
+def verdict(door: Door, transaction_id: str, answer: str, note: str) -> None:
+    """Say what a flagged transaction turned out to be: closes the flag and becomes a label.
+
+    Changing your mind is another verdict; both are kept, the newest counts.
+    """
+    from storage import reviews
+
+    config = door.config()
+    with door.store(config) as store:
+        outcome = reviews.verdict(
+            store, LIVE, transaction_id, answer == "fraud", note, door.actor, now(), config.labels.precedence
+        )
+    click.echo(outcome.sentence())
+
+
+def listing(name: str, columns: list[str], empty: str, help_: str) -> None:
+    """Add a command that lists what `storage.reports` has under that name, newest first."""
+
+    @cli.command(name, help=help_, epilog=f"fraudwatch {name}\nfraudwatch {name} --format json --limit 5")
+    @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+    @output_options
+    @click.pass_obj
+    def command(door: Door, limit: int, form: str, output: Path | None) -> None:
+        from pipeline import console
+        from storage import reports
+
+        config = door.config()
+        with door.store(config) as store:
+            rows = getattr(reports, name)(store, LIVE, limit=limit)
+            console.show(rows, columns, form, output, empty)

@@ -1,0 +1,39 @@
+"""How far a window's features and scores have moved from the training sample of its model."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.model import Model, Scores
+from pipeline.config import Config
+from storage.results import DriftRow
+
+
+def drift_rows(
+    model: Model,
+    raw: NDArray[np.float64],
+    scores: Scores,
+    window: tuple[int, int],
+    config: Config,
+) -> list[DriftRow]:
+    """
+    PSI and Jensen–Shannon divergence of every feature and of the score.
+
+    An alarm needs `drift.min_rows` rows: what a smaller window shows is chance. Its value is stored all the
+    same, and so is the count it rests on.
+    """
+    limits = {"psi": config.drift.psi_alarm, "jensen_shannon": config.drift.js_alarm}
+    speaks = len(raw) >= config.drift.min_rows
+    return [
+        DriftRow(
+            window_start=window[0],
+            window_end=window[1],
+            feature=found.feature,
+            metric=found.metric,
+            value=found.value,
+            threshold=limits[found.metric],
+            alarm=bool(speaks and found.value is not None and found.value > limits[found.metric]),
+            n_reference=found.n_reference,
+            n_current=found.n_current,
+        )
+        for found in model.drift(raw, scores)
+    ]

@@ -1,0 +1,110 @@
+"""
+Stored transactions and labels of a span, ready to compute features from.
+
+A `History` may hold more than one computation is allowed to know; every rule of knowledge is applied where
+features and labels are read, per transaction, never by what happened to be loaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.features import LabelEvents, Plan, label_events, plan, raw_features
+from storage import history as stored
+from storage.frames import Coded, Completeness, Ints, Labels, Transactions
+from storage.store import Store
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class History:
+    """Payments (refunds are left out) of a span, with what is known of them."""
+
+    transactions: Transactions
+    labels: Labels
+    events: LabelEvents
+    completeness: Completeness
+    silence_ok: NDArray[np.bool_]  # (n,) False where silence never means genuine
+
+    def __len__(self) -> int:
+        return len(self.transactions)
+
+    def positions(self, transaction_ids: NDArray[np.object_]) -> Ints:
+        """Positions of these transactions, in order; ids that are not in the history are left out."""
+        import pandas as pd
+
+        found = pd.Index(self.transactions.transaction_id).get_indexer(pd.Index(transaction_ids))
+        return np.sort(found[found >= 0]).astype(np.int64)
+
+    def as_of(self, allowed_lateness: int) -> Ints:
+        """as_of(t) of every transaction: the instant whose knowledge its score may use."""
+        of_time = self.transactions.event_time + allowed_lateness
+        return np.maximum(of_time, self.transactions.ingested_at)
+
+
+def load(
+    store: Store,
+    config: Config,
+    start: int,
+    end: int,
+    wanted: Mapping[str, Sequence[str]] | None = None,
+) -> History:
+    """
+    Everything stored with start ≤ event_time < end, or only the entities of `wanted` ({column: values}).
+    """
+    if wanted is None:
+        rows = stored.load_transactions(store, start, end)
+    else:
+        rows = stored.load_entities(store, start, end, wanted)
+    payments = rows.take(~_among(rows, "kind", config.schema_.refund_kinds)) if config.schema_.kind else rows
+    labels = stored.load_labels(store, start, end)
+    return History(
+        transactions=payments,
+        labels=labels,
+        events=label_events(payments, labels, config.labels.precedence),
+        completeness=stored.completeness(store),
+        silence_ok=_silence_means_genuine(payments, config.labels.never_by_silence),
+    )
+
+
+def feature_plan(config: Config) -> Plan:
+    """The features that the configured fields and windows ask for."""
+    return plan(
+        entities=config.schema_.entities,
+        numeric=config.schema_.numeric,
+        categorical=config.schema_.categorical,
+        windows=config.features.windows,
+        night=config.features.night,
+    )
+
+
+def raw_matrix(history: History, rows: Ints, features: Plan, config: Config) -> Floats:
+    """Raw features of the transactions at these positions, (n_rows, n_raw)."""
+    return raw_features(
+        history.transactions,
+        history.events,
+        rows,
+        features,
+        maturity=config.labels.maturity,
+        allowed_lateness=config.schedule.allowed_lateness,
+        lookback=config.lookback,
+        completeness=history.completeness,
+        silence_ok=history.silence_ok,
+    )
+
+
+def _silence_means_genuine(rows: Transactions, never: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
+    silent = np.ones(len(rows), dtype=bool)
+    for name, values in never.items():
+        silent &= ~_among(rows, name, values)
+    return silent
+
+
+def _among(rows: Transactions, name: str, values: Sequence[str]) -> NDArray[np.bool_]:
+    column: Coded = rows.columns[name]
+    matching = np.isin(column.values.astype(str), list(values)) if len(column.values) else np.zeros(0, bool)
+    return np.append(matching, False)[column.codes]

@@ -1,0 +1,19 @@
+"""Open the database that the configuration names, with the columns that it configures."""
+
+from pipeline.config import Config
+from storage.schema import Fields
+from storage.store import Store, open_store
+
+
+def open_configured(config: Config) -> Store:
+    """
+    The store of this monitor; close it, or use it as a context manager.
+
+    Raises
+    ------
+    Unreachable
+        When there is no such server, folder or file.
+    """
+    schema = config.schema_
+    fields = Fields(entities=schema.entities, categorical=schema.categorical, numeric=schema.numeric)
+    return open_store(config.storage_url, config.storage.schema_, fields)

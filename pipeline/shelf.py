@@ -1,0 +1,47 @@
+"""The models of a policy, each loaded once and found by the time of a transaction."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from detectors.model import Model
+from pipeline.features import Plan
+from pipeline.history import plan_of
+from storage import models
+from storage.frames import Ints
+from storage.store import Store
+
+HELD = 4  # models kept in memory; windows move forward, so an old one is rarely asked for again
+
+
+class Shelf:
+    """Promotions in order of effect, and the models they name."""
+
+    def __init__(self, store: Store, policy: str) -> None:
+        self._store = store
+        self._policy = policy
+        self._models: OrderedDict[int, Model] = OrderedDict()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the promotions again, after one was added."""
+        found = sorted(models.promotions(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
+        self._from = np.array([p.effective_from for p in found], dtype=np.int64)
+        self._ids = np.array([-1] + [p.model_id for p in found], dtype=np.int64)
+
+    def model_ids(self, event_times: Ints) -> Ints:
+        """The newest promotion with effective_from ≤ event_time, −1 where there is none yet."""
+        return self._ids[np.searchsorted(self._from, event_times, side="right")]
+
+    def model(self, model_id: int) -> Model:
+        """A model by id, from memory or storage."""
+        if model_id not in self._models:
+            self._models[model_id] = Model.from_bytes(models.load_artefact(self._store, model_id))
+        self._models.move_to_end(model_id)
+        while len(self._models) > HELD:
+            self._models.popitem(last=False)
+        return self._models[model_id]
+
+    def plan(self, model_id: int) -> Plan:
+        """The features this model was trained on, whatever the config says by now."""
+        return plan_of(self.model(model_id).notes["fields"])

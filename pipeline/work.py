@@ -1,0 +1,144 @@
+"""
+What every kind of run shares: the job, its steps, its tally, and how it reads history.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline import history as histories
+from pipeline.config import Config
+from pipeline.history import History
+from pipeline.progress import Progress, Silent
+from storage import history as stored
+from storage import runs
+from storage.frames import DAY, Strings
+from storage.ledger import Entry
+from storage.store import Store
+
+AHEAD = 60 * DAY  # a long backfill reads this much past its present window at once: bounded memory
+FEW = 2_000  # so many transactions or fewer: read their entities' past, not everybody's
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run over one policy: who asked, what it may know, and where to tell of its progress."""
+
+    store: Store
+    config: Config
+    policy: str
+    as_of: int  # the horizon: nothing visible later is looked at
+    run_id: int
+    by: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training at `end`, or the window [start, end) to score."""
+
+    kind: Literal["train", "score"]
+    start: int
+    end: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """A training comes before every window that ends after its date, even one it lies inside of."""
+        return (self.end, 0 if self.kind == "score" else 1)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a run did."""
+
+    run_id: int = 0
+    windows: int = 0
+    scored: int = 0
+    flagged: int = 0
+    already: int = 0  # scored by somebody else meanwhile
+    late: int = 0
+    no_model: int = 0  # transactions before the first model: history, not work
+    trainings: list[str] = field(default_factory=list)  # a sentence each
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together; the run stays the first one's."""
+        return Tally(
+            self.run_id,
+            self.windows + other.windows,
+            self.scored + other.scored,
+            self.flagged + other.flagged,
+            self.already + other.already,
+            self.late + other.late,
+            self.no_model + other.no_model,
+            self.trainings + other.trainings,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """For the ledger and the run's row."""
+        return {
+            "windows": self.windows,
+            "scored": self.scored,
+            "flagged": self.flagged,
+            "already": self.already,
+            "late": self.late,
+            "no_model": self.no_model,
+            "trainings": len(self.trainings),
+        }
+
+
+@contextmanager
+def job(
+    store: Store, config: Config, as_of: int, policy: str, kind: str, by: str, progress: Progress | None
+) -> Iterator[Job]:
+    """Fix the horizon and record the run; a run that raises is recorded as failed and raises on."""
+    horizon = stored.horizon(store, as_of)
+    run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
+    shown = progress or Silent()
+    try:
+        yield Job(store, config, policy, horizon.as_of, run_id, by, shown)
+    except BaseException as error:
+        shown.stop()
+        runs.end_run(store, run_id, as_of, "failed", {}, f"{type(error).__name__}: {error}")
+        raise
+
+
+class Reader:
+    """History for one computation after the other, read in blocks that move along with time."""
+
+    def __init__(self, this: Job, job_end: int) -> None:
+        self._this = this
+        self._job_end = job_end
+        self._span = (0, 0)
+        self._held: History | None = None
+
+    def for_training(self, date: int) -> History:
+        """All that a training at `date` may look at."""
+        config = self._this.config
+        return self._whole(date - config.training.span - config.lookback, date)
+
+    def for_rows(self, start: int, end: int, ids: Strings) -> History:
+        """The past of the entities of some transactions with start ≤ event_time < end."""
+        config = self._this.config
+        begin = start - config.lookback
+        if self._covers(begin, end) or len(ids) > FEW:
+            return self._whole(begin, end)
+        wanted = stored.entities_of(self._this.store, ids, config.schema_.entities)
+        return histories.load(self._this.store, config, begin, end, wanted)
+
+    def _covers(self, start: int, end: int) -> bool:
+        return self._held is not None and self._span[0] <= start and end <= self._span[1]
+
+    def _whole(self, start: int, end: int) -> History:
+        if not self._covers(start, end) or self._held is None:
+            until = max(end, min(end + AHEAD, self._job_end))
+            self._held = None  # let go of the old block before reading the new one
+            self._held = histories.load(self._this.store, self._this.config, start, until)
+            self._span = (start, until)
+        return self._held
+
+
+def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:
+    """The ledger's row of a step, as it is before anybody worked on it."""
+    start = step.end if step.kind == "train" else step.start
+    return Entry(policy, step.kind, start, step.end, due_at=step.end + allowed_lateness)

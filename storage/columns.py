@@ -1,0 +1,127 @@
+"""
+How instants, money and JSON are kept in a column, in bulk and one by one.
+
+An instant is an int of µs since 1970-01-01 UTC in Python, `timestamptz` on Postgres and on SQLite, which has no
+type for it, the text `2026-03-01 06:00:00.000000`: fixed width, so that text order is time order, and readable.
+Money is an int of 1/10,000 in arrays; a single value is read as a float, for people.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Float, Numeric, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from storage.frames import Ints
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+INSTANT_WIDTH = 26  # characters of 2026-03-01 06:00:00.000000
+POSTGRES = "postgresql"
+
+# By code point on both engines, so that rows in the order of their ids are in the same order everywhere.
+IdText = Text().with_variant(postgresql.TEXT(collation="C"), POSTGRES)
+
+
+class Instant(TypeDecorator[int]):
+    """An instant, int µs in Python."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`timestamptz` where there is one."""
+        if dialect.name == POSTGRES:
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        """Int µs → what the engine stores."""
+        if value is None:
+            return None
+        moment = as_datetime(int(value))
+        return moment if dialect.name == POSTGRES else moment.strftime("%Y-%m-%d %H:%M:%S.%f").rjust(26, "0")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """What the engine stores → int µs."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        return as_micros(value)
+
+
+class Money(TypeDecorator[float]):
+    """An amount with four decimals: NUMERIC(20, 4), or REAL on SQLite, which has no decimals."""
+
+    impl = Float
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Exact where the engine can."""
+        if dialect.name == POSTGRES:
+            return dialect.type_descriptor(Numeric(20, 4, asdecimal=False))
+        return dialect.type_descriptor(Float())
+
+
+class Json(TypeDecorator[Any]):
+    """Objects and lists: JSONB, or text on SQLite. Not-a-number, which JSON lacks, becomes null."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """JSONB where there is one, so that analysts can look inside."""
+        if dialect.name == POSTGRES:
+            return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Text is taken as JSON already; anything else is made plain first."""
+        if value is None:
+            return None
+        plain_value = json.loads(value) if isinstance(value, str) else plain(value)
+        return plain_value if dialect.name == POSTGRES else json.dumps(plain_value, ensure_ascii=False)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Objects again."""
+        return json.loads(value) if isinstance(value, str) else value
+
+
+def plain(value: Any) -> Any:
+    """The same in types JSON knows: numpy's numbers as Python's, mappings as dicts, NaN and ±∞ as null."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_datetime(instant: int) -> datetime:
+    """Int µs → aware datetime; Python knows the years 1 to 9999."""
+    return EPOCH + instant * MICROSECOND
+
+
+def as_micros(moment: datetime) -> int:
+    """Aware datetime → int µs, exactly."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def as_texts(instants: Ints) -> list[str]:
+    """Instants as SQLite keeps them."""
+    texts = np.datetime_as_string(instants.astype("datetime64[us]"), unit="us").astype(f"U{INSTANT_WIDTH}")
+    texts.view("U1").reshape(-1, INSTANT_WIDTH)[:, 10] = " "  # numpy writes a T there
+    return texts.tolist()  # type: ignore[no-any-return]
+
+
+def from_texts(texts: Sequence[str]) -> Ints:
+    """Instants as SQLite keeps them → int64 µs."""
+    return np.array(texts, dtype="datetime64[us]").astype(np.int64)

@@ -1,0 +1,406 @@
+"""
+The tables. `transactions` and `revisions` have one more column for every configured field.
+
+Foreign keys guard the small tables; `transactions`, `scores` and the other long ones have none, since checking
+each of a million rows costs more than the insert, and their rows come from code that just read the parent.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.sql.elements import quoted_name
+from sqlalchemy.types import TypeEngine
+
+from storage.columns import IdText, Instant, Json, Money
+
+VERSION = "0001"  # the newest migration; a test holds it against the migrations there are
+NAME_MAX = 63  # bytes of a name on Postgres
+BY = quoted_name("by", quote=True)  # a key word of SQL
+
+metadata = MetaData()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """
+    The configured columns of `transactions`.
+
+    `refund_kinds` are the values of `kind` that give money back: such rows are kept, never queued or scored.
+    """
+
+    entities: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    refund_kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("entities", "categorical", "numeric", "refund_kinds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The columns that hold text: entities, then categorical fields."""
+        return self.entities + self.categorical
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns, text first."""
+        return self.text + self.numeric
+
+
+def one_of(column: str, *values: str) -> CheckConstraint:
+    """Let a column hold these words only."""
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})")
+
+
+monitor = Table(
+    "monitor",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+    # The newest instant a run has been promised to know all about, and the newest a batch became visible at:
+    # a batch becomes visible after both, whatever the clocks of two machines say.
+    Column("horizon", Instant),
+    Column("visible_at", Instant),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_id", Integer, primary_key=True),
+    Column("kind", Text, one_of("kind", "transactions", "labels"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("status", Text, one_of("status", "loading", "done", "withdrawn"), nullable=False),
+    Column("history", Boolean, nullable=False),
+    Column("content_hash", Text),
+    Column("read", Integer, nullable=False, server_default="0"),
+    Column("accepted", Integer, nullable=False, server_default="0"),
+    Column("duplicate", Integer, nullable=False, server_default="0"),
+    Column("revised", Integer, nullable=False, server_default="0"),
+    Column("rejected", Integer, nullable=False, server_default="0"),
+    Column("holder", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("visible_at", Instant),
+    Column("complete_through", Instant),
+    CheckConstraint(
+        "status <> 'done' OR (read = accepted + duplicate + revised + rejected AND visible_at IS NOT NULL)",
+        name="batches_nothing_lost",
+    ),
+    Index(
+        "batches_content",
+        "kind",
+        "content_hash",
+        unique=True,
+        sqlite_where=text("status = 'done'"),
+        postgresql_where=text("status = 'done'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+rejected_rows = Table(
+    "rejected_rows",
+    metadata,
+    Column("batch_id", ForeignKey("batches.batch_id"), primary_key=True),
+    Column("row_number", Integer, primary_key=True),
+    Column("row", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("label_id", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("known_at", Instant, nullable=False),
+    # Of a label without a batch, such as a verdict; a batch's labels are recorded when it becomes visible.
+    Column("recorded_at", Instant),
+    Column("batch_id", Integer),
+    Column(BY, Text, nullable=False),
+    UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
+    CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
+    sqlite_autoincrement=True,
+)
+
+label_precedence = Table(
+    "label_precedence",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("place", Integer, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("starts_at", Instant, nullable=False),
+)
+
+covered_spans = Table(
+    "covered_spans",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("span_start", Instant, primary_key=True),
+    Column("span_end", Instant, primary_key=True),
+)
+
+unscored = Table(
+    "unscored",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("kind", Text, one_of("kind", "score", "train", "drift", "prune"), primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("due_at", Instant, nullable=False),
+    Column("status", Text, one_of("status", "due", "running", "done", "failed"), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("run_id", Integer),
+    Column("counts", Json),
+    Column("error", Text),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("kind", Text, one_of("kind", "schedule", "backfill", "manual", "late", "train"), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("status", Text, one_of("status", "running", "done", "failed"), nullable=False),
+    Column("newest_batch", Integer, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("counts", Json),
+    Column("error", Text),
+    sqlite_autoincrement=True,
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("choice_id", Integer, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("training_date", Instant, nullable=False),
+    Column("run_id", Integer),
+    Column("mature", Integer, nullable=False),
+    Column("positives", Integer, nullable=False),
+    Column("effective_positives", Double, nullable=False),
+    Column("prevalence", Double),
+    Column("prevalence_lower", Double),
+    Column("prevalence_upper", Double),
+    Column("strategy", Text, nullable=False),
+    Column("proposed", Text),
+    Column("outlier_share", Double),
+    Column("rule", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("what_would_change", Text),
+    Column("evidence", Json),
+    Index("choices_by_date", "policy", "training_date"),
+    sqlite_autoincrement=True,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("model_id", Integer, primary_key=True),
+    Column("choice_id", ForeignKey("choices.choice_id")),
+    Column("run_id", Integer),
+    Column("trained_at", Instant, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("span_start", Instant),
+    Column("span_end", Instant),
+    Column("n_mature", Integer),
+    Column("n_fraud", Integer),
+    Column("feature_names", Json, nullable=False),
+    Column("thresholds", Json, nullable=False),
+    Column("config_hash", Text),
+    Column("versions", Json),
+    Column("sample_scores", Json),
+    Column("sha256", Text, nullable=False),
+    Column("artefact", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("effective_from", Instant, nullable=False),
+    Column("model_id", ForeignKey("models.model_id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("promoted_at", Instant, nullable=False),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column("run_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("outlier_score", Double),
+    Column("fraud_probability", Double),
+    Column("decision_value", Double),
+    Column("threshold", Double),
+    Column("channel", Text, nullable=False),
+    Column("flagged", Boolean, nullable=False),
+    Column("strategy", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+flags = Table(
+    "flags",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column("run_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("reasons", Json, nullable=False),
+    Column("status", Text, one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
+    Column("reviewed_at", Instant),
+    Column("reviewer", Text),
+    sqlite_with_rowid=False,
+)
+
+drift_metrics = Table(
+    "drift_metrics",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("value", Double),
+    Column("threshold", Double),
+    Column("alarm", Boolean, nullable=False),
+    Column("n_reference", Integer, nullable=False),
+    Column("n_current", Integer, nullable=False),
+    Column("run_id", Integer, nullable=False),
+)
+
+quality_metrics = Table(
+    "quality_metrics",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("kind", Text, one_of("kind", "estimated", "realised"), primary_key=True),
+    Column("value", Double),
+    Column("lower", Double),
+    Column("upper", Double),
+    Column("n", Integer, nullable=False),
+    Column("run_id", Integer),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("process", Text, nullable=False),  # machine/pid/start: whoever died need not be waited for
+    Column("token", Integer, nullable=False),
+    Column("expires_at", Instant),  # by the database's clock; NULL once given back
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("before", Json),
+    Column("after", Json),
+    sqlite_autoincrement=True,
+)
+
+
+def field_columns(fields: Fields) -> list[Column[str] | Column[float]]:
+    """One nullable column a configured field."""
+    texts: list[Column[str] | Column[float]] = [Column(name, Text) for name in fields.text]
+    return texts + [Column(name, Double) for name in fields.numeric]
+
+
+def content_columns() -> list[Column[str] | Column[int] | Column[float]]:
+    """What a row says besides its fields, the same in `transactions` and `revisions`."""
+    return [
+        Column("event_time", Instant, nullable=False),
+        Column("amount", Money, nullable=False),  # as given, in `currency`
+        Column("amount_base", Money, nullable=False),  # in the base currency
+        Column("currency", Text),
+        Column("kind", Text),
+        Column("original_id", IdText),
+    ]
+
+
+def transactions_table(fields: Fields) -> Table:
+    """`transactions` with the configured fields; a row's first version, which features use."""
+    return Table(
+        "transactions",
+        MetaData(),
+        Column("transaction_id", IdText, primary_key=True),
+        *content_columns(),
+        Column("batch_id", Integer, nullable=False),
+        *field_columns(fields),
+        Index("transactions_by_time", "event_time"),
+        *[Index(index_name(name), name, "event_time") for name in fields.entities],
+    )
+
+
+def revisions_table(fields: Fields) -> Table:
+    """`revisions`: later versions of a transaction, counted from 1, which money reports use."""
+    return Table(
+        "revisions",
+        MetaData(),
+        Column("transaction_id", IdText, primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        *content_columns(),
+        Column("batch_id", Integer, nullable=False),
+        *field_columns(fields),
+    )
+
+
+def index_name(column: str) -> str:
+    """Name of the index on an entity column: readable, and short enough for Postgres."""
+    name = f"transactions_by_{column}"
+    return name if len(name) <= NAME_MAX else name[:50] + hashlib.sha256(column.encode()).hexdigest()[:12]
+
+
+def field_types(fields: Fields) -> dict[str, TypeEngine[str] | TypeEngine[float]]:
+    """Type of every configured field's column."""
+    return {column.name: column.type for column in field_columns(fields)}
+
+
+def system_names(table: Table, fields: Sequence[str] = ()) -> list[str]:
+    """The columns of a table that are ours rather than configured."""
+    return [name for name in table.c.keys() if name not in fields]  # noqa: SIM118 (not a dict)
