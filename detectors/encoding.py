@@ -135,7 +135,9 @@ class Encoder:
         """
         rows, labels = self._rows(raw), np.asarray(y, dtype=np.float64)
         if not len(rows) or labels.shape != (len(rows),):
-            raise DetectorError(f"an encoder needs rows and a label for each, got {rows.shape} and {labels.shape}")
+            raise DetectorError(
+                f"an encoder needs rows and a label for each, got {rows.shape} and {labels.shape}"
+            )
         weights = as_weights(weight, len(rows))
         known = ~np.isnan(labels)
         frauds = np.where(known, labels, 0.0) * weights
@@ -161,7 +163,9 @@ class Encoder:
         at += len(self.plan.rates)
         for place, (_, column) in enumerate(self.plan.categories):
             known = self._categories[place]
-            features[:, at + 2 * place], features[:, at + 2 * place + 1] = self._encode(rows[:, column], known)
+            features[:, at + 2 * place], features[:, at + 2 * place + 1] = self._encode(
+                rows[:, column], known
+            )
         return features
 
     def state(self) -> State:
@@ -197,8 +201,10 @@ class Encoder:
     def _rows(self, raw: ArrayLike) -> Floats:
         rows = np.asarray(raw, dtype=np.float64)
         plan = self.plan
-        needed = 1 + max((column for _, *of in (*plan.passthrough, *plan.rates, *plan.categories) for column in of),
-                         default=-1)
+        needed = 1 + max(
+            (column for _, *of in (*plan.passthrough, *plan.rates, *plan.categories) for column in of),
+            default=-1,
+        )
         if rows.ndim != 2 or rows.shape[1] < needed:
             raise DetectorError(f"the plan needs {needed} raw columns, got an array of shape {rows.shape}")
         return rows

@@ -37,9 +37,11 @@ class RandomForest:
     n_trees, max_depth
         Trees and the longest branch of each.
     min_leaf
-        Rows a leaf holds at least.
+        Rows a leaf holds at least. One lets a single fraud rule a leaf: with 5 known frauds average precision
+        on Handbook days before the test week is .20, with 3 rows a leaf .26; from 50 on they are alike.
     max_genuine
-        Genuine rows fitted on at most; more are thinned evenly and the kept ones weigh accordingly.
+        Genuine rows fitted on at most; more are thinned evenly and the kept ones weigh accordingly. Three
+        times as many take three times as long and rank no better.
     positive_weight
         Weight of a fraud in training, undone in the score; `as_positive_weight` says the default.
     seed
@@ -57,10 +59,10 @@ class RandomForest:
 
     def __init__(
         self,
-        n_trees: int = 200,
-        max_depth: int = 12,
-        min_leaf: int = 1,
-        max_genuine: int = 30_000,
+        n_trees: int = 100,
+        max_depth: int = 8,
+        min_leaf: int = 3,
+        max_genuine: int = 20_000,
         positive_weight: float | None = None,
         seed: int = 7,
     ) -> None:

@@ -101,7 +101,9 @@ def plan(
     if not windows or windows[0] <= 0 or sorted(set(windows)) != list(windows):
         raise ValueError(f"features.windows must be positive and ascending, got {list(windows)} µs")
     pairs = tuple(combinations(entities[:PAIRED_ENTITIES_MAX], 2))
-    bare = Plan(tuple(entities), pairs, tuple(numeric), tuple(categorical), tuple(windows), (night[0], night[1]))
+    bare = Plan(
+        tuple(entities), pairs, tuple(numeric), tuple(categorical), tuple(windows), (night[0], night[1])
+    )
     numbers, rates, categories = list(_numbers(bare)), list(_rates(bare)), list(_categories(bare))
     hashes = [f"{name}_hash" for name in bare.categorical]
     own = [*_own_columns(bare), *hashes, *(feature.name for feature in rates + categories)]

@@ -25,7 +25,7 @@ class Shelf:
 
     def refresh(self) -> None:
         """Read the promotions again, after one was added."""
-        found = sorted(models.promotions(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
+        found = sorted(models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
         self._from = np.array([p.effective_from for p in found], dtype=np.int64)
         self._ids = np.array([-1] + [p.model_id for p in found], dtype=np.int64)
 

@@ -1,0 +1,248 @@
+"""The read side of cli and reports. Instants leave as text in UTC: this is for people."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, column, func, select, table, text
+
+from storage import schema
+from storage.columns import as_datetime
+from storage.store import Store
+from storage.views import field_name
+
+Row = dict[str, Any]
+ROWS_AT_ONCE = 5_000
+INSTANTS = frozenset({
+    "event_time", "known_at", "reviewed_at", "training_date", "trained_at", "window_start", "window_end", "due_at",
+    "started_at", "finished_at", "visible_at", "effective_from", "promoted_at", "span_start", "span_end",
+    "complete_through",
+})  # fmt: skip
+JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Filters of flags; instants in µs."""
+
+    since: int | None = None
+    until: int | None = None
+    status: str | None = None
+    channel: str | None = None
+    min_score: float | None = None
+    entity: tuple[str, str] | None = None
+    limit: int | None = None
+
+
+def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
+    """Flagged transactions, newest first, in an order that is the same every time."""
+    view = _view(store)
+    rows = select(view).where(view.c.policy == policy)
+    if wanted.since is not None:
+        rows = rows.where(view.c.event_time >= wanted.since)
+    if wanted.until is not None:
+        rows = rows.where(view.c.event_time < wanted.until)
+    for name in ("status", "channel"):
+        if getattr(wanted, name) is not None:
+            rows = rows.where(view.c[name] == getattr(wanted, name))
+    if wanted.min_score is not None:
+        rows = rows.where(view.c.score >= wanted.min_score)
+    if wanted.entity is not None:
+        rows = rows.where(view.c[field_name(wanted.entity[0])] == wanted.entity[1])
+    ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
+    return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+
+
+def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
+    """The flags with the highest scores, one a channel and rank."""
+    view = _view(store)
+    inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
+    rows = select(view).where(inside).order_by(view.c.score.desc(), view.c.transaction_id).limit(limit)
+    return list(_stream(store, rows))
+
+
+def choices(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Choices, newest training date first."""
+    c = schema.choices.c
+    rows = select(schema.choices).where(c.policy == policy)
+    return list(_stream(store, rows.order_by(c.training_date.desc(), c.choice_id.desc()).limit(limit)))
+
+
+def drift(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Drift of the newest windows, the strongest first."""
+    d = schema.drift_metrics.c
+    rows = select(schema.drift_metrics).where(d.policy == policy)
+    order = (
+        d.window_end.desc(),
+        d.alarm.desc(),
+        (func.coalesce(d.value, 0) / d.threshold).desc(),
+        d.feature,
+        d.metric,
+    )
+    return list(_stream(store, rows.order_by(*order).limit(limit)))
+
+
+def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
+    """How often each feature alarmed in a span, most often first."""
+    d = schema.drift_metrics.c
+    rows = (
+        select(d.feature, d.metric, func.count().label("windows"), func.max(d.value).label("highest"))
+        .where(d.policy == policy, d.alarm, d.window_start >= since, d.window_start < until)
+        .group_by(d.feature, d.metric)
+        .order_by(func.count().desc(), d.feature, d.metric)
+    )
+    return list(_stream(store, rows))
+
+
+def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Runs, newest first."""
+    r = schema.runs.c
+    return list(
+        _stream(store, select(schema.runs).where(r.policy == policy).order_by(r.run_id.desc()).limit(limit))
+    )
+
+
+def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Models with their promotions, newest promotion first; without the artefacts."""
+    m, p = schema.models.c, schema.promotions.c
+    rows = (
+        select(
+            m.model_id,
+            m.strategy,
+            p.effective_from,
+            m.n_mature,
+            m.n_fraud,
+            m.span_start,
+            m.span_end,
+            m.thresholds,
+            m.choice_id,
+            m.sha256,
+            p.seq,
+            p.reason,
+            p.promoted_at,
+        )  # fmt: skip
+        .join(schema.promotions, p.model_id == m.model_id)
+        .where(p.policy == policy)
+        .order_by(p.seq.desc())
+    )
+    return list(_stream(store, rows.limit(limit)))
+
+
+def outcome(store: Store, policy: str, since: int, until: int) -> Row:
+    """
+    What was caught and missed in [since, until), in counts and money (amount_base).
+
+    Money uses the newest version of a transaction, less what refunds gave back.
+    """
+    with store.read() as connection:
+        sql = text(OUTCOME).columns(*(column(name) for name in OUTCOME_COLUMNS))
+        given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
+        return dict(connection.execute(sql, given).mappings().one())
+
+
+OUTCOME_COLUMNS = (
+    "scored", "flagged", "caught", "false_flags", "unknown", "missed", "caught_money", "missed_money"
+)  # fmt: skip
+OUTCOME = """
+    SELECT COUNT(*) AS scored,
+           COALESCE(SUM(CASE WHEN x.flagged THEN 1 ELSE 0 END), 0) AS flagged,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud THEN 1 ELSE 0 END), 0) AS caught,
+           COALESCE(SUM(CASE WHEN x.flagged AND NOT x.is_fraud THEN 1 ELSE 0 END), 0) AS false_flags,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud IS NULL THEN 1 ELSE 0 END), 0) AS unknown,
+           COALESCE(SUM(CASE WHEN x.is_fraud AND NOT x.flagged THEN 1 ELSE 0 END), 0) AS missed,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud THEN x.loss ELSE 0 END), 0) AS caught_money,
+           COALESCE(SUM(CASE WHEN x.is_fraud AND NOT x.flagged THEN x.loss ELSE 0 END), 0) AS missed_money
+    FROM (
+        SELECT s.flagged, c.is_fraud,
+               CASE WHEN c.is_fraud THEN
+                   COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
+                             ORDER BY r.revision DESC LIMIT 1), t.amount_base)
+                   - COALESCE((SELECT SUM(ABS(g.amount_base)) FROM refunds g
+                               WHERE g.original_id = t.transaction_id), 0)
+               ELSE 0 END AS loss
+        FROM scores s
+        JOIN transactions t ON t.transaction_id = s.transaction_id
+        LEFT JOIN current_labels c ON c.transaction_id = s.transaction_id
+        WHERE s.policy = :policy AND t.event_time >= :since AND t.event_time < :until
+    ) x"""
+
+
+def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
+    """Flags and their status by channel."""
+    view = _view(store)
+    rows = (
+        select(view.c.channel, view.c.status, func.count().label("flags"))
+        .where(view.c.policy == policy, view.c.event_time >= since, view.c.event_time < until)
+        .group_by(view.c.channel, view.c.status)
+        .order_by(view.c.channel, view.c.status)
+    )
+    return list(_stream(store, rows))
+
+
+def facts(store: Store, policy: str) -> Row:
+    """What `doctor` needs to say why nothing was flagged."""
+    with store.read() as connection:
+        counted = {
+            name: connection.execute(text(sql), {"policy": policy}).scalar() for name, sql in FACTS.items()
+        }
+    return {
+        name: _instant_text(value) if name.startswith("newest_") else value for name, value in counted.items()
+    }
+
+
+FACTS: Mapping[str, str] = {
+    "transactions": "SELECT COUNT(*) FROM visible_transactions",
+    "newest_transaction": "SELECT MAX(event_time) FROM visible_transactions",
+    "rejected": "SELECT COUNT(*) FROM rejected_rows",
+    "labels": "SELECT COUNT(*) FROM current_labels",
+    "frauds": "SELECT COUNT(*) FROM current_labels WHERE is_fraud",
+    "newest_label": "SELECT MAX(known_at) FROM current_labels",
+    "models": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
+    "windows": "SELECT COUNT(*) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "newest_window": "SELECT MAX(window_end) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "queue": "SELECT COUNT(*) FROM unscored WHERE policy = :policy",
+    "gaps": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy",
+    "scored": "SELECT COUNT(*) FROM scores WHERE policy = :policy",
+    "flagged": "SELECT COUNT(*) FROM flags WHERE policy = :policy",
+    "open": "SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = 'open'",
+    "last_error": "SELECT error FROM ledger WHERE policy = :policy AND status = 'failed' ORDER BY window_end DESC LIMIT 1",
+    "strategy": "SELECT strategy FROM choices WHERE policy = :policy ORDER BY training_date DESC LIMIT 1",
+}
+
+
+def _view(store: Store) -> Any:
+    names = [
+        "policy", "transaction_id", "event_time", "amount", "currency", "amount_base", "channel", "score",
+        "outlier_score", "fraud_probability", "decision_value", "threshold", "reasons", "status", "reviewed_at",
+        "reviewer", "is_fraud", "label_source", "known_at", "model_id", "run_id",
+    ]  # fmt: skip
+    names += [field_name(name) for name in store.fields.names]
+    types = {name: schema.Instant for name in names if name in INSTANTS} | {
+        name: schema.Json for name in names if name in JSONS
+    }
+    return table("flagged_transactions", *(column(name, types.get(name)) for name in names))
+
+
+def _stream(store: Store, rows: "Select[Any]") -> Iterator[Row]:
+    with store.read() as connection:
+        for part in (
+            connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows).mappings().partitions()
+        ):
+            yield from (_readable(row) for row in part)
+
+
+def _readable(row: Mapping[str, Any]) -> Row:
+    return {name: _time(value) if name in INSTANTS else value for name, value in row.items()}
+
+
+def _time(value: int | None) -> str | None:
+    return None if value is None else as_datetime(value).isoformat(sep=" ", timespec="seconds")
+
+
+def _instant_text(value: Any) -> str | None:
+    return None if value is None else str(value)[:19]
+
+
+def _bind(store: Store, instant: int) -> Any:
+    moment = as_datetime(instant)
+    return moment if store.dialect == "postgresql" else moment.strftime("%Y-%m-%d %H:%M:%S.%f")
