@@ -262,7 +262,7 @@ class _Case:
         return {
             "NO_LABELS": "outlier detection, which needs no labels, leads",
             "EXTREME_RARITY": f"{self._gate()}, so outlier detection leads until a classifier beats it",
-            "FEW_POSITIVES": f"{frauds} to learn from where a blend takes {few:g}, so outlier detection leads",
+            "FEW_POSITIVES": f"{frauds} to learn from, a blend takes {few:g}, so outlier detection leads",
             "BRIDGE": f"{frauds} are enough for a blend, not yet for classification ({enough:g})",
             "ENOUGH_POSITIVES": f"{frauds} are enough for classification ({enough:g})",
             "HELD_BY_HYSTERESIS": f"{self._held()}, so it stays",
