@@ -195,8 +195,9 @@ def as_positive_weight(given: float | None, labels: Floats, weights: Floats) -> 
     """
     Weight of a fraud against a genuine row in training.
 
-    By default the root of genuine per fraud, at most `POSITIVE_WEIGHT_MAX`: full balance costs ranking
-    quality (on the Handbook data average precision falls from .687 at weight 1 to .648 at 50).
+    By default the root of genuine per fraud, at most `POSITIVE_WEIGHT_MAX`. Weights lift a booster that knows
+    few frauds (.03 to .25 average precision with 50 known, on Handbook days before the test week) and cost one
+    that knows thousands a little (.732 at weight 1, .729 at the root).
 
     Raises
     ------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectors.artefact import pack, unpack
-from detectors.base import DetectorError, NotFitted
+from detectors.base import DetectorError, NotFitted, row_sums
 from detectors.registry import DETECTORS, detector_class
 
 ALL = tuple(DETECTORS)
@@ -283,3 +283,16 @@ def test_the_sampling_of_genuine_rows_is_undone(name, world):
 def test_an_impossible_weight_on_frauds_is_refused(name, weight, world):
     with pytest.raises(DetectorError, match="positive_weight must be"):
         make(name, positive_weight=weight).fit(*world)
+
+
+def test_row_sums_are_equal_to_the_bit_for_any_number_of_rows():
+    values = np.random.default_rng(1).standard_normal((97, 333)) * 1e3
+    sums = row_sums(values, 0.5)
+    assert row_sums(np.asfortranarray(values), 0.5).tobytes() == sums.tobytes()
+    for size in (1, 2, 96):
+        assert row_sums(values[:size], 0.5).tobytes() == sums[:size].tobytes()
+
+
+def test_an_unknown_detector_is_refused_with_the_known_ones():
+    with pytest.raises(DetectorError, match="no detector is called 'lof': choose one of isolation_forest"):
+        detector_class("lof")
