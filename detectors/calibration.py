@@ -1,0 +1,319 @@
+"""
+From a classifier's logit to a probability that means what it says.
+
+Four forms, by the frauds in the calibration fold: the fewer there are, the less may be fitted. All are strictly
+increasing functions of the logit alone, so that calibration never reorders, never ties and never depends on the
+batch. Weights are those of sampling: they bring the share of fraud back to what it is among all transactions.
+
+Also here: whether probabilities keep their word, by bins of equal weight, since equal widths say nothing where
+fraud is 1 in 1,000.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, isotonic_regression, minimize
+from scipy.special import expit, log_expit, logit
+
+from detectors.base import ArtefactError, DetectorError, Floats, State
+
+Kind = Literal["identity", "intercept", "platt", "beta", "isotonic"]
+
+PLATT_FROM, BETA_FROM, ISOTONIC_FROM = 20, 200, 1000  # frauds in the fold
+SLOPE_MIN, SLOPE_MAX = (
+    0.05,
+    20.0,
+)  # a fold in which scores rank backwards flattens them, it does not turn them
+KNOT_ROWS = 20  # frauds, and genuine rows, behind each level of the isotonic form
+STRICT = 0.05  # share of the beta form in the isotonic one, which is then never flat
+LOGIT_MAX = 1e6  # beyond, infinities included, probabilities are as extreme as they get
+PROBABILITY_MIN, PROBABILITY_MAX = 1e-300, 1 - 2.0**-53  # the logarithms of both sides stay finite
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """
+    A strictly increasing function from a classifier's logit to a probability.
+
+    The calibrated logit is g(z) = c − a · ln(1 + e^−z) + b · ln(1 + e^z), beta calibration in terms of the
+    logit: with a = b it is c + a z, Platt's form, with a = b = 1 a shift. The isotonic form corrects g by a
+    line through `knots`, continued outside them by steps as large as g's, and keeps a small share of g itself.
+
+    References
+    ----------
+    Platt (1999), Probabilistic outputs for support vector machines.
+    Kull, Silva Filho & Flach (2017), Beta calibration.
+    Zadrozny & Elkan (2002), Transforming classifier scores into accurate multiclass probability estimates.
+    """
+
+    kind: Kind
+    low: float = 1.0  # a, the slope far below 0
+    high: float = 1.0  # b, the slope far above 0
+    shift: float = 0.0  # c
+    knots: Floats | None = None  # (2, k) values of g and their corrected values, both strictly ascending
+
+    def logit(self, scores: ArrayLike) -> Floats:
+        """Calibrated logits of a classifier's logits, (n,)."""
+        smooth = self._smooth(np.clip(np.asarray(scores, dtype=np.float64), -LOGIT_MAX, LOGIT_MAX))
+        if self.knots is None:
+            return smooth
+        return (1 - STRICT) * _through(self.knots, smooth) + STRICT * smooth
+
+    def probability(self, scores: ArrayLike) -> Floats:
+        """
+        Probability of fraud of a classifier's logits, (n,), strictly between 0 and 1; NaN stays NaN.
+
+        It rises with the logit as far as floats can tell probabilities apart, which is up to about 1 − 1e−16.
+        """
+        return np.clip(expit(self.logit(scores)), PROBABILITY_MIN, PROBABILITY_MAX)
+
+    def _smooth(self, z: Floats) -> Floats:
+        if self.low == self.high:
+            return self.shift + self.low * z
+        return np.asarray(self.shift + self.low * log_expit(z) - self.high * log_expit(-z))
+
+    def state(self) -> State:
+        """The calibrator as plain arrays and JSON."""
+        knots = np.empty((2, 0)) if self.knots is None else self.knots
+        return State(
+            {"kind": self.kind}, {"form": np.array([self.low, self.high, self.shift]), "knots": knots}
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """
+        The calibrator that `state` was taken from.
+
+        Raises
+        ------
+        ArtefactError
+            It would not be increasing.
+        """
+        low, high, shift = (float(number) for number in state.arrays["form"])
+        knots = state.arrays["knots"]
+        if not (min(low, high) > 0 and np.isfinite(shift) and (np.diff(knots) > 0).all()):
+            raise ArtefactError("the stored calibrator is not increasing: train anew with fraudwatch train")
+        return cls(state.meta["kind"], low, high, shift, knots if knots.size else None)
+
+
+def fit_calibrator(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> Calibrator:
+    """
+    Fit the form that the frauds of the fold can bear.
+
+    Under 20 frauds only the level, from 20 Platt's form, from 200 beta calibration, from 1,000 isotonic. A fold
+    with one class says nothing: the classifier's own probabilities, whose level is that of its training sample,
+    are the prior that remains.
+
+    Parameters
+    ----------
+    scores
+        (n,) logits of rows that the classifier was not fitted on, finite.
+    y
+        (n,) 1 fraud, 0 genuine.
+    weight
+        (n,) how many transactions each row stands for; 1 by default.
+
+    Raises
+    ------
+    DetectorError
+        Unequal lengths, a logit that is not finite, a label other than 0 and 1, or a negative weight.
+    """
+    fold = _checked(scores, y, weight)
+    frauds = int(np.count_nonzero(fold.y == 1))
+    if frauds in (0, len(fold.y)):
+        return Calibrator("identity")
+    if frauds < PLATT_FROM:
+        return _fit_intercept(fold)
+    if frauds < BETA_FROM:
+        return _fit_platt(fold)
+    return _fit_beta(fold) if frauds < ISOTONIC_FROM else _fit_isotonic(fold)
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows with neighbouring probabilities: what was said of them and what came true."""
+
+    lower: float  # smallest and largest probability in the bin
+    upper: float
+    mean: float  # weighted mean probability
+    rate: float  # weighted share of fraud
+    weight: float
+    rows: int
+    frauds: int
+
+
+def reliability(
+    p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10
+) -> list[ReliabilityBin]:
+    """
+    Said against true shares in bins of about equal weight, ascending; equal probabilities share a bin.
+
+    Fewer than `bins` come back when there are fewer distinct probabilities; none without rows.
+    """
+    fold = _checked(p, y, weight)
+    values, place = np.unique(fold.z, return_inverse=True)
+    mass = np.bincount(place, weights=fold.weight, minlength=len(values))
+    middle = np.cumsum(mass) - mass / 2
+    places = np.minimum(np.floor(middle / max(fold.weight.sum(), 1e-300) * bins), bins - 1)[place]
+    return [_bin(fold, places == one) for one in np.unique(places)]
+
+
+def calibration_error(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10) -> float:
+    """Expected calibration error: mean gap of the reliability bins by weight; NaN without rows."""
+    table = reliability(p, y, weight, bins)
+    gaps = [one.weight * abs(one.mean - one.rate) for one in table]
+    return sum(gaps) / sum(one.weight for one in table) if table else float("nan")
+
+
+def brier(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of (p − y)²; NaN without rows."""
+    fold = _checked(p, y, weight)
+    return _mean((fold.z - fold.y) ** 2, fold.weight)
+
+
+def log_loss(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean of −ln of the probability of what happened; NaN without rows, finite for 0 and 1."""
+    fold = _checked(p, y, weight)
+    said = np.clip(fold.z, PROBABILITY_MIN, PROBABILITY_MAX)
+    return _mean(np.where(fold.y == 1, -np.log(said), -np.log1p(-said)), fold.weight)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Rows with a weight above 0: logits (or probabilities), labels, weights."""
+
+    z: Floats
+    y: Floats
+    weight: Floats
+
+
+def _fit_intercept(fold: _Fold) -> Calibrator:
+    """The shift after which the fold's expected frauds are its frauds."""
+    frauds = float(fold.weight @ fold.y)
+    level = float(logit(frauds / fold.weight.sum()))
+    lowest, highest = level - float(fold.z.max()) - 1e-9, level - float(fold.z.min()) + 1e-9
+    shift = brentq(lambda c: float(fold.weight @ expit(fold.z + c)) / frauds - 1, lowest, highest)
+    return Calibrator("intercept", shift=float(shift))
+
+
+def _fit_platt(fold: _Fold) -> Calibrator:
+    slope, shift = _logistic(fold.z.reshape(1, -1), fold)
+    return Calibrator("platt", slope, slope, shift)
+
+
+def _fit_beta(fold: _Fold) -> Calibrator:
+    low, high, shift = _logistic(np.stack([log_expit(fold.z), -log_expit(-fold.z)]), fold)
+    return Calibrator("beta", low, high, shift)
+
+
+def _fit_isotonic(fold: _Fold) -> Calibrator:
+    """Where the beta form and the frauds of a level disagree, believe the frauds."""
+    beta = _fit_beta(fold)
+    order = np.argsort(fold.z, kind="stable")
+    rows = _Fold(expit(beta.logit(fold.z[order])), fold.y[order], fold.weight[order])
+    starts = _levels(fold.z[order], rows)
+    total = np.add.reduceat(rows.weight, starts)
+    said = logit(np.add.reduceat(rows.weight * rows.z, starts) / total)
+    true = logit(np.add.reduceat(rows.weight * rows.y, starts) / total)
+    knots = np.stack([said, true])
+    if len(starts) < 2 or not (np.diff(knots) > 0).all():
+        return beta
+    return Calibrator("isotonic", beta.low, beta.high, beta.shift, knots)
+
+
+def _levels(z: Floats, rows: _Fold) -> list[int]:
+    """Where the levels of the isotonic regression start, neighbours merged until each rests on enough rows."""
+    first = np.flatnonzero(np.append(True, z[1:] != z[:-1]))
+    weight = np.add.reduceat(rows.weight, first)
+    share = np.add.reduceat(rows.weight * rows.y, first) / weight
+    blocks = isotonic_regression(share, weights=weight).blocks
+    frauds = np.add.reduceat(rows.y, first[blocks[:-1]])
+    genuine = np.add.reduceat(1 - rows.y, first[blocks[:-1]])
+    return _merged(first[blocks[:-1]].tolist(), frauds.tolist(), genuine.tolist())
+
+
+def _merged(starts: list[int], frauds: list[float], genuine: list[float]) -> list[int]:
+    kept, fraud_rows, genuine_rows = [0], 0.0, 0.0
+    for following, fraud, other in zip([*starts[1:], None], frauds, genuine, strict=True):
+        fraud_rows, genuine_rows = fraud_rows + fraud, genuine_rows + other
+        if min(fraud_rows, genuine_rows) >= KNOT_ROWS and following is not None:
+            kept.append(following)
+            fraud_rows = genuine_rows = 0.0
+    return kept if min(fraud_rows, genuine_rows) >= KNOT_ROWS else kept[:-1] or [0]
+
+
+def _logistic(features: Floats, fold: _Fold) -> list[float]:
+    """
+    Weighted logistic regression on (k, n) features, slopes within bounds; the slopes, then the intercept.
+
+    Platt's targets stand for one more fraud and one more genuine row, so that classes which scores separate
+    perfectly keep finite slopes.
+    """
+    frauds = float(fold.weight @ fold.y)
+    genuine = float(fold.weight.sum()) - frauds
+    target = np.where(fold.y == 1, (frauds + 1) / (frauds + 2), 1 / (genuine + 2))
+    design = np.vstack([features, np.ones(features.shape[1])])
+
+    def loss(theta: Floats) -> float:
+        t = theta @ design
+        return float(fold.weight @ (-log_expit(-t) - target * t)) / frauds
+
+    def gradient(theta: Floats) -> Floats:
+        return np.asarray(design @ (fold.weight * (expit(theta @ design) - target)) / frauds)
+
+    slopes = len(features)
+    start = np.append(np.ones(slopes), 0.0)
+    bounds = [(SLOPE_MIN, SLOPE_MAX)] * slopes + [(None, None)]
+    found = minimize(
+        loss,
+        start,
+        jac=gradient,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
+    )
+    return [float(number) for number in found.x]
+
+
+def _through(knots: Floats, x: Floats) -> Floats:
+    """The broken line through knots, steps of x beyond them; each piece is kept below the next one's start."""
+    at, to = knots
+    piece = np.clip(np.searchsorted(at, x, side="right") - 1, 0, len(at) - 1)
+    slope = np.append(np.diff(to) / np.diff(at), 1.0)
+    ends = np.append(to[1:], np.inf)
+    inside = np.minimum(to[piece] + slope[piece] * (x - at[piece]), ends[piece])
+    return np.asarray(np.where(x < at[0], to[0] + (x - at[0]), inside))
+
+
+def _bin(fold: _Fold, rows: NDArray[np.bool_]) -> ReliabilityBin:
+    p, y, weight = fold.z[rows], fold.y[rows], fold.weight[rows]
+    return ReliabilityBin(
+        lower=float(p.min()),
+        upper=float(p.max()),
+        mean=_mean(p, weight),
+        rate=_mean(y, weight),
+        weight=float(weight.sum()),
+        rows=len(p),
+        frauds=int(y.sum()),
+    )
+
+
+def _mean(values: Floats, weight: Floats) -> float:
+    return float(weight @ values / weight.sum()) if len(values) else float("nan")
+
+
+def _checked(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> _Fold:
+    z, labels = np.asarray(scores, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    weights = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if not z.shape == labels.shape == weights.shape:
+        raise DetectorError(
+            f"scores, labels and weights need one length, got {z.shape}, {labels.shape}, {weights.shape}"
+        )
+    if not (np.isfinite(z).all() and np.isfinite(weights).all() and (weights >= 0).all()):
+        raise DetectorError("scores and weights must be finite, weights 0 or more")
+    if not np.isin(labels, (0.0, 1.0)).all():
+        raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
+    counted = weights > 0
+    return _Fold(z[counted], labels[counted], weights[counted])
