@@ -1,9 +1,10 @@
 """
 Raw feature columns → the matrix detectors see.
 
-Raw columns know nothing of a training. What has to be learned from one, and is therefore part of the model, is
-learned here: the base rate that thin fraud histories are drawn to, how frequent and how fraudulent each category
-is, and the median that stands in for a missing value. A row's result does not depend on the rows beside it.
+Raw columns know nothing of a training. What has to be learned from one, and is therefore part of the model,
+is learned here: the base rate that thin fraud histories are drawn to, how frequent and how fraudulent each
+category is, and the median that stands in for a missing value. A row's result does not depend on the rows
+beside it.
 """
 
 from collections.abc import Mapping
@@ -46,8 +47,15 @@ class EncodingPlan:
     @property
     def names(self) -> list[str]:
         """Names of the features, in the order of the encoder's columns."""
+        numbers = [name for name, _ in self.passthrough] + [name for name, _, _ in self.rates]
         both = [name + end for name, _ in self.categories for end in ("_frequency", "_fraud_rate")]
-        return [name for name, *_ in (*self.passthrough, *self.rates)] + both
+        return numbers + both
+
+    @property
+    def n_columns(self) -> int:
+        """How many raw columns there must be at least."""
+        singles = [column for _, column in (*self.passthrough, *self.categories)]
+        return 1 + max([*singles, *(max(pair[1:]) for pair in self.rates)], default=-1)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON can hold it."""
@@ -80,10 +88,10 @@ class Encoder:
     """
     Smooth fraud histories, encode categories, fill what is missing.
 
-    A rate is (frauds + k·base) / (total + k): with no history it is the base rate of the training, and history
-    outweighs it from k transactions on. An unseen category has frequency 0 and the base rate; a missing one is
-    a category of its own. A value that is missing or not finite becomes the training median of its column, 0 where
-    the whole column was missing.
+    A rate is (frauds + k·base) / (total + k): with no history it is the base rate of the training, and
+    history outweighs it from k transactions on. An unseen category has frequency 0 and the base rate; a
+    missing one is a category of its own. A value that is missing or not finite becomes the training median of
+    its column, 0 where the whole column was missing.
 
     It learns only from training rows; a rate per category still contains each training row's own label,
     which `CATEGORY_STRENGTH` dilutes and does not remove.
@@ -200,11 +208,7 @@ class Encoder:
 
     def _rows(self, raw: ArrayLike) -> Floats:
         rows = np.asarray(raw, dtype=np.float64)
-        plan = self.plan
-        needed = 1 + max(
-            (column for _, *of in (*plan.passthrough, *plan.rates, *plan.categories) for column in of),
-            default=-1,
-        )
+        needed = self.plan.n_columns
         if rows.ndim != 2 or rows.shape[1] < needed:
             raise DetectorError(f"the plan needs {needed} raw columns, got an array of shape {rows.shape}")
         return rows

@@ -4,23 +4,24 @@ Transactions and history → raw feature columns, point in time.
 What row t may use is a property of t alone: rows before it in the order (event_time, transaction_id) that
 were visible at as_of(t) = max(event_time + allowed_lateness, ingested_at), and labels available at
 event_time(t). So a raw row is the same to the last byte whether it is computed alone, in its window or with
-everything else, and wherever the loaded history starts, if only `lookback` before it. For that every sum is one of
-integers, and every float comes from them by elementwise operations.
+everything else, and wherever the loaded history starts, if only `lookback` before it. For that every sum is
+one of integers, and every float comes from them by elementwise operations.
 
 An entity that is missing has no past, like one never seen; it is never "first seen".
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.known import KnownCounts, Knowledge, LabelEvents, label_events, status_at
+from pipeline.known import Knowledge, KnownCounts, LabelEvents, label_events, status_at
 from pipeline.plan import WINDOW_COLUMNS, Feature, Plan, plan
 from pipeline.windows import AmountSums, Asked, Order, Sums, Timeline, combined, dense, log_units
-from storage.frames import DAY, HOUR, MONEY, SECOND, Coded, Completeness, Ints, Transactions
+from storage.frames import HOUR, MONEY, SECOND, Coded, Completeness, Ints, Transactions
 
 __all__ = ["Feature", "LabelEvents", "Plan", "label_events", "plan", "raw_features", "status_at"]
 
@@ -28,9 +29,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 LOG_UNITS = 10_000
-# A row's deviation is measured in the spread of its entity's own past, mixed with SPREAD_ROWS rows that vary by
-# SPREAD_USUAL: amounts of one payer vary by about a factor of two (on the Handbook data the log-amounts
-# of a customer have a standard deviation of 0.6). Less than SPREAD_MIN never counts as one deviation: a fee or
+# A row's deviation is measured in the spread of its entity's own past, mixed with SPREAD_ROWS rows that vary
+# by SPREAD_USUAL: amounts of one payer vary by about a factor of two (on the Handbook data the log-amounts of
+# a customer have a standard deviation of 0.6). Less than SPREAD_MIN never counts as one deviation: a fee or
 # an exchange rate moves an amount by a tenth.
 SPREAD_USUAL = 0.7
 SPREAD_ROWS = 4.0
@@ -209,7 +210,8 @@ def _scatter(sums: Sums, rows: Ints, log_mean: Floats) -> Floats:
     middle = np.rint(log_mean).astype(np.int64)
     off = sums.logs - rows * middle
     about_middle = sums.squares - 2 * middle * sums.logs + rows * middle * middle
-    return np.maximum(about_middle - off * (off / rows), 0.0)
+    scatter: Floats = np.maximum(about_middle - off * (off / rows), 0.0)
+    return scatter
 
 
 def _deviation(scatter: Floats, rows: Ints) -> Floats:
@@ -259,8 +261,12 @@ def _hashed(column: Coded) -> Floats:
 
 def _cycle(length: int) -> tuple[Floats, Floats]:
     """Sine and cosine around a cycle, to 12 digits: the same on every machine."""
-    turns = 2 * np.pi * np.arange(length) / length
-    return np.round(np.sin(turns), 12), np.round(np.cos(turns), 12)
+    turns = [math.tau * step / length for step in range(length)]
+    return _rounded(math.sin, turns), _rounded(math.cos, turns)
+
+
+def _rounded(wave: Callable[[float], float], turns: Sequence[float]) -> Floats:
+    return np.array([round(wave(turn), 12) + 0.0 for turn in turns])
 
 
 NO_PAST = [0.0, np.nan, np.nan, 0.0, 0.0, 0.0, 0.0, 0.0]  # of WINDOW_COLUMNS

@@ -13,7 +13,8 @@ from storage.frames import Ints
 
 class Hidden:
     """
-    A list of rows with the instant each became visible: sums and finds among those (not) visible at an instant.
+    A list of rows with the instant each became visible: sums and finds among those (not) visible at an
+    instant.
 
     A wavelet matrix over the ranks of the instants (Claude, Navarro & Ordóñez 2015, *The wavelet matrix*),
     with prefix sums on every level: a stretch of m rows with b different instants is summed in log2(b) steps,

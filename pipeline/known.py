@@ -2,9 +2,9 @@
 What is known of earlier transactions at the instant a later one happens.
 
 A transaction's label is a history of its own: nothing, then a first label, then perhaps corrections. Each
-stretch of time in which one answer holds is a *spell*; a spell counts for the later rows of the same entity from
-one position of the timeline up to another. How many spells hold at each row is then a sum of +1 at every start
-and −1 at every end, whatever the number of labels, their delays or corrections.
+stretch of time in which one answer holds is a *spell*; a spell counts for the later rows of the same entity
+from one position of the timeline up to another. How many spells hold at each row is then a sum of +1 at every
+start and −1 at every end, whatever the number of labels, their delays or corrections.
 """
 
 from collections.abc import Sequence

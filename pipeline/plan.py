@@ -1,8 +1,9 @@
 """
 Which features there are: a catalogue made from the configured fields.
 
-A *raw* column is a pure function of a transaction and the stored rows; a *feature* is what detectors see after
-the model's encoder turned pairs of counts into rates and hashes into frequencies. Both lists come from here.
+A *raw* column is a pure function of a transaction and the stored rows; a *feature* is what detectors see
+after the model's encoder turned pairs of counts into rates and hashes into frequencies. Both lists come from
+here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,8 @@ class Feature:
     usual
         The raw column that holds what is usual for the entity.
     outlier
-        Looked at by the outlier detector: label-free and, but for the amount, relative to an entity's own past.
+        Looked at by the outlier detector: label-free and, but for the amount, relative to an entity's own
+        past.
     """
 
     name: str
@@ -164,7 +166,8 @@ def _numbers(bare: Plan) -> Iterator[Feature]:
 def _over_window(bare: Plan, entity: str, window: int) -> Iterator[Feature]:
     mean = column(entity, "amount_mean", window)
     longest = window == bare.windows[-1]
-    # The first entity is the payer: amounts are compared with what is usual for it over the two longest windows.
+    # The first entity is the payer: amounts are compared with what is usual for it over the two longest
+    # windows.
     payer = entity == bare.entities[0] and window in bare.windows[-2:]
 
     def feature(what: str, code: str, family: str, **more: object) -> Feature:

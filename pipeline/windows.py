@@ -2,8 +2,8 @@
 Sums over each entity's recent past, without a loop over entities or rows.
 
 Time is the position in history, so that windows of every entity share one search in the sorted event times.
-Rows are put in the order (entity, position) by sorting one int64 a row; a window is then a stretch of that order,
-and a sum over it a difference of two cumulative sums of int64, exact wherever history starts.
+Rows are put in the order (entity, position) by sorting one int64 a row; a window is then a stretch of that
+order, and a sum over it a difference of two cumulative sums of int64, exact wherever history starts.
 
 The window of t holds the rows h before t with event_time(h) > event_time(t) − w: open at its far end, and
 never t itself. Every earlier row is counted first; what t must not see is subtracted (`pipeline.hidden`).
@@ -166,7 +166,7 @@ class Order:
         return np.flatnonzero(self.timeline.hideable[self.position])
 
     def hidden(self, *values: Ints) -> Hidden | None:
-        """The rows some asked row must not see, with values of the timeline's rows to sum; a 1 comes first."""
+        """The rows some asked row must not see, and what to sum of them; a 1 each comes first."""
         if self.hideable is None or not len(self.hideable):
             return None
         position = self.position[self.hideable]
@@ -263,7 +263,8 @@ def log_units(amount: Ints) -> Ints:
     A refund booked as a negative amount is as far from 0 as a payment of its size, on the other side.
     """
     size = np.log1p(np.abs(amount / MONEY))
-    return (np.sign(amount) * np.rint(size * LOG_UNITS)).astype(np.int64)
+    logs: Ints = np.sign(amount) * np.rint(size * LOG_UNITS).astype(np.int64)
+    return logs
 
 
 def combined(first: Coded, second: Coded) -> tuple[Ints, int]:

@@ -1,0 +1,292 @@
+"""
+The rule of knowledge, held against a reference that follows it row by row, without any cleverness.
+
+Histories are small and nasty: few entities, ties in time, rows that arrive in any order, labels that come
+early, late, before their transaction, or change their mind.
+"""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.features import label_events, plan, raw_features, status_at
+from storage.frames import HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
+
+WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
+PRECEDENCE = ("audit", "review", "chargeback")
+SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
+ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
+PLAN = plan(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
+QUARTER = HOUR // 4
+SPAN = 30  # hours
+EXAMPLES = settings(max_examples=150, deadline=None)
+
+
+# ── histories ──
+
+
+@st.composite
+def worlds(draw):
+    """Transactions, labels and everything else that `raw_features` is told."""
+    n = draw(st.integers(1, 22))
+    hours = st.integers(0, SPAN)
+    time = np.array(sorted(draw(st.lists(hours, min_size=n, max_size=n)))) * HOUR
+    delays = st.sampled_from((0, 0, 0, 0, QUARTER, HOUR, 3 * HOUR, 12 * HOUR, 40 * HOUR))
+    ingested = time + np.array(draw(st.lists(delays, min_size=n, max_size=n)))
+    if draw(st.booleans()):  # batches: rows become visible together
+        ingested = np.maximum(time, -(-ingested // (4 * HOUR)) * 4 * HOUR)
+    cents = st.sampled_from((0, 1, 100, 100, 999, 25_000, 10**9, -500))
+    amount = np.array(draw(st.lists(cents, min_size=n, max_size=n)), dtype=np.int64) * (MONEY // 100)
+    columns = {name: draw(coded(n, size)) for name, size in (ENTITIES | {"channel": 2}).items()}
+    risk = np.array(draw(st.lists(st.sampled_from((0.0, 1.5, np.nan)), min_size=n, max_size=n)))
+    return {
+        "history": Transactions(ids(n), time, ingested, amount, columns, {"risk": risk}),
+        "labels": draw(labels_of(n)),
+        "maturity": draw(st.sampled_from((0, HOUR, 4 * HOUR))),
+        "allowed_lateness": draw(st.sampled_from((0, QUARTER, HOUR))),
+        "completeness": draw(completenesses()),
+        "silence_ok": np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))),
+    }
+
+
+def ids(n):
+    return np.array([f"t{place:03}" for place in range(n)], dtype=object)
+
+
+@st.composite
+def coded(draw, n, size):
+    codes = draw(st.lists(st.integers(-1, size - 1), min_size=n, max_size=n))
+    return Coded(np.array(codes, dtype=np.int32), np.array([f"v{c}" for c in range(size)], dtype=object))
+
+
+@st.composite
+def labels_of(draw, n):
+    m = draw(st.integers(0, 25))
+    at = np.array(draw(st.lists(st.integers(0, SPAN + 5), min_size=m, max_size=m)), dtype=np.int64) * HOUR
+    later = draw(st.lists(st.sampled_from((0, 0, HOUR, 7 * HOUR)), min_size=m, max_size=m))
+    return Labels(
+        label_id=np.arange(m),
+        transaction_id=np.array(
+            [f"t{p:03}" for p in draw(st.lists(st.integers(0, n), min_size=m, max_size=m))], dtype=object
+        ),
+        is_fraud=np.array(draw(st.lists(st.booleans(), min_size=m, max_size=m)), dtype=bool),
+        source=Coded(
+            np.array(draw(st.lists(st.integers(0, 4), min_size=m, max_size=m)), dtype=np.int32),
+            np.array(SOURCES, dtype=object),
+        ),
+        known_at=at,
+        recorded_at=at + np.array(later, dtype=np.int64),
+    )
+
+
+@st.composite
+def completenesses(draw):
+    lived = draw(st.sampled_from((NEVER, 8 * HOUR, 60 * HOUR)))
+    visible = sorted(draw(st.lists(st.integers(0, SPAN), max_size=3)))
+    through = sorted(draw(st.lists(st.integers(0, SPAN), min_size=len(visible), max_size=len(visible))))
+    return Completeness(
+        lived, np.array(visible, dtype=np.int64) * HOUR, np.array(through, dtype=np.int64) * HOUR
+    )
+
+
+def computed(world, rows=None):
+    history, labels = world["history"], world["labels"]
+    return raw_features(
+        history,
+        label_events(history, labels, PRECEDENCE),
+        np.arange(len(history)) if rows is None else rows,
+        PLAN,
+        maturity=world["maturity"],
+        allowed_lateness=world["allowed_lateness"],
+        lookback=WINDOWS[-1] + world["maturity"],
+        completeness=world["completeness"],
+        silence_ok=world["silence_ok"],
+    )
+
+
+# ── the reference ──
+
+
+def reference(world, t):
+    """Every column of row t that looks at other rows, by name, straight from the rule."""
+    history, maturity = world["history"], world["maturity"]
+    now = int(history.event_time[t])
+    as_of = max(now + world["allowed_lateness"], int(history.ingested_at[t]))
+    visible = [h for h in range(t) if history.ingested_at[h] <= as_of]
+    lookback = WINDOWS[-1] + maturity
+    found = {}
+    for entity in ENTITIES:
+        past = [h for h in visible if together(history, (entity,), h, t)]
+        for window, name in zip(WINDOWS, ("2h", "5h", "9h"), strict=True):
+            recent = [h for h in past if now - window < history.event_time[h] <= now]
+            shifted = [h for h in past if now - maturity - window < history.event_time[h] <= now - maturity]
+            for what, value in amounts(history, recent, t).items():
+                found[f"{entity}_{what}_{name}"] = value
+            answers = [answer(world, h, now) for h in shifted]
+            found[f"{entity}_matured_frauds_{name}"] = answers.count("fraud")
+            found[f"{entity}_matured_known_{name}"] = len(answers) - answers.count("unknown")
+            found[f"{entity}_known_frauds_{name}"] = [current(world, h, now) for h in recent].count("fraud")
+        found[f"{entity}_seconds_since_last"] = since(history, past, now, lookback) / 1e6
+    for pair in itertools.combinations(ENTITIES, 2):
+        past = [h for h in visible if together(history, pair, h, t)]
+        there = all(history.columns[entity].codes[t] >= 0 for entity in pair)
+        new = there and since(history, past, now, lookback) >= lookback
+        found["_".join(pair) + "_first_seen"] = float(new)
+    return found
+
+
+def together(history, entities, h, t):
+    return all(history.columns[name].codes[h] == history.columns[name].codes[t] >= 0 for name in entities)
+
+
+def since(history, past, now, lookback):
+    return min([lookback, *(now - int(history.event_time[h]) for h in past)])
+
+
+def log_amount(amount):
+    return math.copysign(round(math.log1p(abs(amount) / MONEY) * 10_000), amount) / 10_000
+
+
+def amounts(history, recent, t):
+    values = [int(history.amount[h]) for h in recent]
+    logs = [log_amount(value) for value in values]
+    n, this = len(values), log_amount(int(history.amount[t]))
+    mean = sum(values) / n / MONEY if n else math.nan
+    log_mean = sum(logs) / n if n else math.nan
+    scatter = sum((log - log_mean) ** 2 for log in logs)
+    spread = math.sqrt(max((scatter + 4 * 0.7**2) / (n + 3), 0.1**2) * (1 + 1 / n)) if n else math.nan
+    return {
+        "count": n,
+        "amount_mean": mean,
+        "amount_spread": math.sqrt(scatter / (n - 1)) if n > 1 else math.nan,
+        "amount_deviation": (this - log_mean) / spread if n else 0.0,
+        "amount_ratio": this - math.copysign(math.log1p(abs(mean)), mean) if n else 0.0,
+    }
+
+
+def current(world, h, now):
+    """The label of h as known at an instant: first source in precedence, newest within it."""
+    labels = world["labels"]
+    mine = [
+        m
+        for m in range(len(labels))
+        if labels.transaction_id[m] == world["history"].transaction_id[h] and labels.available_at[m] <= now
+    ]
+    if not mine:
+        return "unknown"
+
+    def preferred(m):
+        source = SOURCES[labels.source.codes[m]]
+        rank = PRECEDENCE.index(source) if source in PRECEDENCE else len(PRECEDENCE)
+        return (-rank, labels.available_at[m], labels.label_id[m])
+
+    return "fraud" if labels.is_fraud[max(mine, key=preferred)] else "genuine"
+
+
+def answer(world, h, now):
+    """The label, or what silence says."""
+    said = current(world, h, now)
+    if said != "unknown" or not world["silence_ok"][h]:
+        return said
+    complete = int(world["completeness"].at(np.array([now]))[0])
+    old = int(world["history"].event_time[h]) + world["maturity"] <= complete
+    return "genuine" if old else "unknown"
+
+
+# ── the properties ──
+
+
+@EXAMPLES
+@given(worlds())
+def test_every_column_is_what_the_rule_says(world):
+    raw = computed(world)
+    for t in range(len(raw)):
+        expected = reference(world, t)
+        got = {name: raw[t, PLAN.raw_names.index(name)] for name in expected}
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-9, err_msg=f"{name} of row {t}")
+
+
+@EXAMPLES
+@given(worlds(), st.data())
+def test_one_batch_windows_and_single_rows_are_byte_equal(world, data):
+    raw = computed(world)
+    cut = data.draw(st.integers(0, len(raw)))
+    windows = [computed(world, np.arange(0, cut)), computed(world, np.arange(cut, len(raw)))]
+    single = [computed(world, np.array([t])) for t in range(len(raw))]
+    assert np.concatenate(windows).tobytes() == raw.tobytes()
+    assert np.concatenate(single).tobytes() == raw.tobytes()
+
+
+@EXAMPLES
+@given(worlds(), st.data())
+def test_a_longer_history_changes_nothing(world, data):
+    raw, history = computed(world), world["history"]
+    t = data.draw(st.integers(0, len(history) - 1))
+    start = int(history.event_time[t]) - WINDOWS[-1] - world["maturity"]
+    kept = history.event_time > start
+    assert alone(world, t, kept) == raw[t].tobytes()
+
+
+@EXAMPLES
+@given(worlds(), st.data())
+def test_unrelated_rows_change_nothing(world, data):
+    raw, history = computed(world), world["history"]
+    t = data.draw(st.integers(0, len(history) - 1))
+    related = np.zeros(len(history), dtype=bool)
+    for entity in ENTITIES:
+        codes = history.columns[entity].codes
+        related |= (codes == codes[t]) & (codes >= 0)
+    related[t] = True
+    assert alone(world, t, related) == raw[t].tobytes()
+
+
+@EXAMPLES
+@given(worlds(), st.data())
+def test_what_a_row_may_not_know_changes_nothing(world, data):
+    """Future rows, rows visible later and labels not known yet are dropped, or altered."""
+    raw, history, labels = computed(world), world["history"], world["labels"]
+    t = data.draw(st.integers(0, len(history) - 1))
+    now = int(history.event_time[t])
+    as_of = max(now + world["allowed_lateness"], int(history.ingested_at[t]))
+    may_know = (np.arange(len(history)) <= t) & (history.ingested_at <= as_of)
+    assert alone(world, t, may_know) == raw[t].tobytes()
+
+    amount = np.where(may_know, history.amount, 777 * MONEY)
+    columns = dict(history.columns)
+    for entity in ENTITIES:  # every row it may not see becomes one of its own entities'
+        codes = columns[entity].codes
+        columns[entity] = replace(columns[entity], codes=np.where(may_know, codes, codes[t]))
+    known = labels.available_at <= now
+    lies = replace(labels, is_fraud=np.where(known, labels.is_fraud, ~labels.is_fraud))
+    altered = world | {"history": replace(history, amount=amount, columns=columns), "labels": lies}
+    assert computed(altered, np.array([t])).tobytes() == raw[t].tobytes()
+
+
+def alone(world, t, kept):
+    """Row t computed from these rows, and the labels known by then, only; as bytes."""
+    labels, history = world["labels"], world["history"]
+    known = labels.available_at <= history.event_time[t]
+    fewer = Labels(
+        labels.label_id[known],
+        labels.transaction_id[known],
+        labels.is_fraud[known],
+        labels.source.take(known),
+        labels.known_at[known],
+        labels.recorded_at[known],
+    )
+    smaller = {"history": history.take(kept), "labels": fewer, "silence_ok": world["silence_ok"][kept]}
+    return computed(world | smaller, np.array([int(kept[:t].sum())])).tobytes()
+
+
+@EXAMPLES
+@given(worlds(), st.integers(0, SPAN + 20))
+def test_status_is_what_the_labels_say(world, hour):
+    history, labels = world["history"], world["labels"]
+    status = status_at(history, label_events(history, labels, PRECEDENCE), hour * HOUR)
+    names = {1: "fraud", 0: "genuine", -1: "unknown"}
+    assert [names[s] for s in status] == [current(world, h, hour * HOUR) for h in range(len(history))]
