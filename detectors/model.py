@@ -28,7 +28,7 @@ from detectors.base import Classifier, State
 from detectors.blend import RankScale
 from detectors.boosting import Boosting
 from detectors.calibration import Calibrator, fit_calibrator
-from detectors.drift import Reference
+from detectors.drift import Drift, Reference, compare
 from detectors.encoding import Encoder, EncodingPlan
 from detectors.isolation_forest import IsolationForest
 from detectors.random_forest import RandomForest
@@ -201,6 +201,11 @@ class Model:
             channel=np.where(novel, NOVELTY, self.strategy).astype(object),
             flagged=main | novel,
         )
+
+    def drift(self, raw: Floats, scores: Scores) -> list[Drift]:
+        """How far features and score of a window have moved from the training's."""
+        of_features = compare(self.reference, self.ranker.encoder.transform(raw))
+        return of_features + compare(self.score_reference, scores.score.reshape(-1, 1))
 
     def to_bytes(self) -> bytes:
         """The model as an artefact without pickle."""

@@ -171,13 +171,17 @@ def ingest_options(command: Any) -> Any:
     """The options that both kinds of ingest share."""
     for option in (
         click.option("--from-sql", "sql", metavar="NAME", help="Read the query of [source.NAME]."),
-        click.option("--format", "form", type=click.Choice(["csv", "parquet", "jsonl"]), help="Of the input."),
+        click.option(
+            "--format", "form", type=click.Choice(["csv", "parquet", "jsonl"]), help="Of the input."
+        ),
         click.option(
             "--history/--as-arrived",
             default=None,
             help="Was it known when it happened, or only now? Default: history until a window was scored.",
         ),
-        click.option("--known-after", metavar="SPAN", help="Labels became known so long after the event: 7d."),
+        click.option(
+            "--known-after", metavar="SPAN", help="Labels became known so long after the event: 7d."
+        ),
         click.option("--complete-through", type=Instant(), help="Labels are complete up to this date."),
     ):
         command = option(command)
@@ -229,6 +233,11 @@ def _ingest(
 
     config = door.config()
     sources = ingesting.sources(config, kind, paths, sql, form)
+    options = ingesting.Options(
+        history,
+        parse_duration(known_after) if known_after else None,
+        in_zone(complete_through, config.schedule.timezone) if complete_through else None,
+    )
     work = ingesting.ingest_transactions if kind == "transactions" else ingesting.ingest_labels
     with door.store(config) as store, Bar() as bar:
         for report in work(
@@ -236,9 +245,7 @@ def _ingest(
             config,
             sources,
             clock=now,
-            history=history,
-            known_after=parse_duration(known_after) if known_after else None,
-            complete_through=in_zone(complete_through, config.schedule.timezone) if complete_through else None,
+            options=options,
             progress=bar,
         ):
             bar.stop()

@@ -29,9 +29,9 @@ def drift_rows(
             window_end=window[1],
             feature=found.feature,
             metric=found.metric,
-            value=found.value,
+            value=None if np.isnan(found.value) else found.value,
             threshold=limits[found.metric],
-            alarm=bool(speaks and found.value is not None and found.value > limits[found.metric]),
+            alarm=bool(speaks and found.value > limits[found.metric]),
             n_reference=found.n_reference,
             n_current=found.n_current,
         )

@@ -7,6 +7,7 @@ features and labels are read, per transaction, never by what happened to be load
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,17 @@ def feature_plan(config: Config) -> Plan:
         categorical=config.schema_.categorical,
         windows=config.features.windows,
         night=config.features.night,
+    )
+
+
+def plan_of(fields: Mapping[str, Any]) -> Plan:
+    """The features that a model was trained on, from what it remembers of them."""
+    return plan(
+        entities=fields["entities"],
+        numeric=fields["numeric"],
+        categorical=fields["categorical"],
+        windows=fields["windows"],
+        night=(fields["night"][0], fields["night"][1]),
     )
 
 

@@ -15,5 +15,5 @@ def open_configured(config: Config) -> Store:
         When there is no such server, folder or file.
     """
     schema = config.schema_
-    fields = Fields(entities=schema.entities, categorical=schema.categorical, numeric=schema.numeric)
+    fields = Fields(schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)
     return open_store(config.storage_url, config.storage.schema_, fields)

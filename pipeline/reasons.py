@@ -25,7 +25,7 @@ class Case:
 
     @property
     def who(self) -> str:
-        """"customer_id" → "customer": what a reviewer calls it."""
+        """ "customer_id" → "customer": what a reviewer calls it."""
         return (self.feature.entity or "").removesuffix("_id").replace("_", " ")
 
     @property
@@ -95,9 +95,7 @@ def _new_pair(case: Case) -> str:
 
 
 def _fraud_rate(case: Case) -> str:
-    return (
-        f"{case.value:.2%} of this {case.who}'s matured payments were fraud ({case.span} window before maturity)"
-    )
+    return f"{case.value:.2%} of this {case.who}'s matured payments were fraud ({case.span} window before maturity)"
 
 
 def _known_fraud(case: Case) -> str:

@@ -1,0 +1,126 @@
+"""Dated currency rates: how much of the base currency one unit of another was worth on a day."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from storage.frames import DAY, Floats, Ints, Strings
+
+HEADER = ["date", "currency", "rate"]
+EPOCH = date(1970, 1, 1).toordinal()
+_Line = tuple[int, str, float]  # days since 1970-01-01, currency, rate
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rates of one currency, oldest first."""
+
+    days: Ints  # since 1970-01-01, ascending
+    rates: Floats
+
+    def at(self, days: Ints) -> Floats:
+        """The newest rate at or before each day, NaN before the first."""
+        return np.concatenate(([np.nan], self.rates))[np.searchsorted(self.days, days, side="right")]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Every currency known besides the base currency, whose rate is 1."""
+
+    base: str
+    series: Mapping[str, Series] = field(default_factory=dict)
+
+    def look_up(self, currency: Strings, event_time: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+        """
+        Rate of each row on its day in UTC.
+
+        Parameters
+        ----------
+        currency
+            Codes in capitals, None for missing.
+        event_time
+            µs, of the same length.
+
+        Returns
+        -------
+        rate
+            NaN where the currency is unknown or has no rate yet on that day.
+        known
+            Whether the currency is known at all.
+        """
+        rate = np.where(currency == self.base, 1.0, np.nan)
+        known: NDArray[np.bool_] = np.asarray(currency == self.base, dtype=bool)
+        for code in {code for code in currency.tolist() if code in self.series}:
+            rows = np.asarray(currency == code, dtype=bool)
+            rate[rows] = self.series[code].at(event_time[rows] // DAY)
+            known |= rows
+        return rate, known
+
+
+def load_rates(path: str, base: str) -> Rates:
+    """
+    Read a CSV file with the columns date, currency, rate, in any order of rows; no path, no rates.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a line is not a date, a currency and a positive number, or says a day's rate twice.
+    """
+    collected: dict[str, dict[int, float]] = {}
+    for number, (day, currency, rate) in _lines(path, base) if path else ():
+        earlier = collected.setdefault(currency, {}).setdefault(day, rate)
+        if earlier != rate:
+            when = date.fromordinal(day + EPOCH).isoformat()
+            raise InputError(
+                f"{path} line {number} gives {currency} on {when} the rate {rate:g}, an earlier line {earlier:g}; keep one"
+            )
+    return Rates(
+        base, {currency: _series(rates) for currency, rates in collected.items() if currency != base}
+    )
+
+
+def _series(rates: Mapping[int, float]) -> Series:
+    days = sorted(rates)
+    return Series(np.array(days, dtype=np.int64), np.array([rates[day] for day in days]))
+
+
+def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            if sorted(header) != sorted(HEADER):
+                found = ", ".join(header) or "nothing"
+                raise InputError(
+                    f"{path} (schema.rates) must have the columns date, currency, rate; it has {found}"
+                )
+            order = [header.index(name) for name in HEADER]
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, _line(cells, order, base, f"{path} line {reader.line_num}")
+    except FileNotFoundError:
+        raise InputError(f"{path} (schema.rates) does not exist; check the path in [schema]") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} (schema.rates) cannot be read as CSV in UTF-8: {error}") from error
+
+
+def _line(cells: list[str], order: list[int], base: str, where: str) -> _Line:
+    if len(cells) != len(order):
+        raise InputError(f"{where} must hold date, currency and rate, it has {len(cells)} values")
+    day, currency, rate = (cells[place].strip() for place in order)
+    try:
+        read = date.fromisoformat(day).toordinal() - EPOCH, currency.upper(), float(rate)
+    except ValueError:
+        raise InputError(f'{where} must be like 2026-03-01,USD,0.92, got "{day},{currency},{rate}"') from None
+    if not currency or not math.isfinite(read[2]) or read[2] <= 0:
+        raise InputError(f'{where} must name a currency and a rate above 0, got "{currency}" and {rate}')
+    if read[1] == base and read[2] != 1:
+        raise InputError(f"{where} gives the base currency {base} the rate {rate}; it is 1 by definition")
+    return read

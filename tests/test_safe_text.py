@@ -1,0 +1,61 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.safe_text import for_csv, for_terminal
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Café Zürich 東京 🙂", "Café Zürich 東京 🙂"),  # letters of any script stay
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),  # ANSI: clears the screen
+        ("\x9b31mred", "\\x9b31mred"),  # the same introducer as one C1 byte
+        ("a\x00b\x07c\x7f", "a\\x00b\\x07c\\x7f"),
+        ("two\r\nlines\tand a tab", "two\\r\\nlines\\tand a tab"),
+        ("invoice\u202egpj.exe", "invoice\\u202egpj.exe"),  # turns the reading direction
+        ("\u2066isolated\u2069", "\\u2066isolated\\u2069"),
+        ("pay\u200bpal", "pay\\u200bpal"),  # zero width: looks like another name
+        ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+        ("half \ud800", "half \\ud800"),
+        ("", ""),
+    ],
+)
+def test_what_would_act_on_a_terminal_is_written_as_its_escape(text, shown):
+    assert for_terminal(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-1+cmd", "'-1+cmd"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\\t=1"),
+        ("\r=1", "'\\r=1"),
+        ("  =1", "'  =1"),  # spreadsheets skip the blanks
+        ("\u00a0=1", "'\u00a0=1"),
+        ("＝1+1", "'＝1+1"),  # full width
+        ('"=1', "'\"=1"),
+        ("-12.5", "-12.5"),  # a number stays one
+        ("+3", "+3"),
+        ("1e-5", "1e-5"),
+        ("Shop = good", "Shop = good"),  # not at the start
+        ("e-mail", "e-mail"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("", ""),
+    ],
+)
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe(text, cell):
+    assert for_csv(text) == cell
+
+
+@given(st.text())
+def test_nothing_that_acts_survives_in_any_text(text):
+    for shown in (for_terminal(text), for_csv(text)):
+        assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert for_csv(text)[:1] not in ("=", "@", "\t", "\r")
