@@ -78,7 +78,7 @@ def test_files_as_people_make_them_are_read(tmp_path, text):
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(tmp_path, text, said):
-    with pytest.raises(InputError, match="rates.csv") as refused:
+    with pytest.raises(InputError, match=r"rates\.csv") as refused:
         rates(tmp_path, text)
     assert said in str(refused.value)
 
