@@ -338,8 +338,6 @@ def _not_later(value: Any, config: "Config") -> int:
 
 
 def _print_tally(tally: "Tally") -> None:
-    for sentence in tally.trainings:
-        click.echo(sentence)
     click.echo(tally.sentence())
 
 

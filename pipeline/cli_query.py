@@ -53,9 +53,7 @@ def flags(
     config = door.config()
     zone = config.schedule.timezone
     with door.store(config) as store:
-        rows = reports.flags(
-            store,
-            LIVE,
+        wanted = reports.Wanted(
             since=in_zone(since, zone) if since else None,
             until=in_zone(until, zone) if until else None,
             status=status,
@@ -64,6 +62,7 @@ def flags(
             entity=_entity(entity, config.schema_.entities),
             limit=limit,
         )
+        rows = reports.flags(store, LIVE, wanted)
         if form == "table":
             rows = (row | {"reasons": _first_words(row["reasons"])} for row in rows)
         console.show(rows, _flag_columns(form, config), form, output, "no flags match; see fraudwatch doctor")
@@ -109,9 +108,7 @@ def verdict(door: Door, transaction_id: str, answer: str, note: str) -> None:
 
     config = door.config()
     with door.store(config) as store:
-        outcome = reviews.verdict(
-            store, LIVE, transaction_id, answer == "fraud", note, door.actor, now(), config.labels.precedence
-        )
+        outcome = reviews.verdict(store, LIVE, transaction_id, answer == "fraud", note, door.actor, now())
     click.echo(outcome.sentence())
 
 
@@ -130,3 +127,62 @@ def listing(name: str, columns: list[str], empty: str, help_: str) -> None:
         with door.store(config) as store:
             rows = getattr(reports, name)(store, LIVE, limit=limit)
             console.show(rows, columns, form, output, empty)
+
+
+listing(
+    "choices",
+    ["training_date", "strategy", "effective_positives", "mature", "prevalence", "rule", "sentence"],
+    "no training has chosen yet: fraudwatch train, or fraudwatch backfill",
+    "List the choices of strategy with their numbers, rule and sentence, newest first.",
+)
+listing(
+    "drift",
+    ["window_start", "feature", "metric", "value", "threshold", "alarm", "n_current"],
+    "no window has been scored yet: fraudwatch run, or fraudwatch backfill",
+    "List how far features and scores have moved from the training sample, newest window first.",
+)
+listing(
+    "runs",
+    ["run_id", "kind", "started_at", "finished_at", "status", "counts", "error"],
+    "nothing has run yet: fraudwatch run, or fraudwatch backfill",
+    "List runs, newest first.",
+)
+listing(
+    "models",
+    ["model_id", "strategy", "effective_from", "n_mature", "n_fraud", "thresholds", "promoted_at", "reason"],
+    "no model yet: fraudwatch train, or fraudwatch backfill",
+    "List promoted models, newest promotion first.",
+)
+
+
+@cli.command(epilog="fraudwatch doctor")
+@click.pass_obj
+def doctor(door: Door) -> None:
+    """Check config, database and clock, and say why nothing was flagged.
+
+    Ends with 1 when something is wrong.
+    """
+    from pipeline.doctor import examine
+
+    config = door.config()
+    with door.store(config) as store:
+        findings = examine(store, config, LIVE, now())
+    for finding in findings:
+        click.echo(finding.line())
+    if any(finding.wrong for finding in findings):
+        raise SystemExit(1)
+
+
+@cli.command(epilog="fraudwatch summary --from 2026-02-01 --to 2026-04-01")
+@click.option("--from", "start", type=Instant(), required=True, help="First day.")
+@click.option("--to", "end", type=Instant(), required=True, help="The day after the last one.")
+@click.pass_obj
+def summary(door: Door, start: Any, end: Any) -> None:
+    """Tell on one page what was chosen, flagged, caught and missed."""
+    from pipeline.summary import page
+
+    config = door.config()
+    zone = config.schedule.timezone
+    with door.store(config) as store:
+        for line in page(store, config, LIVE, in_zone(start, zone), in_zone(end, zone)):
+            click.echo(line)

@@ -52,6 +52,27 @@ def run(
         return ended(this, tally.plus(_late(this)))
 
 
+def train_once(
+    store: Store,
+    config: Config,
+    *,
+    date: int,
+    as_of: int,
+    policy: str,
+    by: str,
+    progress: Progress | None = None,
+) -> Tally:
+    """
+    Train for one date now, whatever the schedule says; its model takes effect from that date on.
+    """
+    with job(store, config, as_of, policy, "train", by, progress) as this:
+        step = Step("train", date, date)
+        ledger.ensure(store, [pending(policy, step, config.schedule.allowed_lateness)])
+        entry = next(e for e in ledger.entries(store, policy, kind="train") if e.window_end == date)
+        again = replace(entry, status="due")
+        return ended(this, _train(this, again, Reader(this, date), Shelf(store, policy)))
+
+
 def ended(this: Job, tally: Tally) -> Tally:
     """Close the run's row with what it did."""
     runs.end_run(this.store, this.run_id, this.as_of, "done", tally.counts())
@@ -97,7 +118,9 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf) -> Tally:
         )
     except (NotReady, DetectorError) as error:
         ledger.fail(this.store, claimed, str(error))
-        return Tally(trainings=[f"{_day(date)}: no model, since {error}"])
+        sentence = f"{_day(date)}: no new model: {error}"
+        this.progress.note(sentence)
+        return Tally(trainings=[sentence])
     ledger.finish(this.store, claimed, {"model_id": trained.model_id, "choice_id": trained.choice_id})
     policies.forget_before_first_model(this.store, this.policy)
     shelf.refresh()

@@ -24,7 +24,7 @@ from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.hashing import Hasher
 from pipeline.progress import Progress, Silent
-from pipeline.rates import Rates
+from pipeline.rates import load_rates
 from pipeline.readers import Block
 from storage import batches, external
 from storage.batches import Counts, LabelChunk, Loading, Rejected, TransactionChunk
@@ -315,7 +315,7 @@ class _Maker:
         """A row that could not be split; where fields are to be hashed its text is not kept, only its hash."""
         text = bad.text.encode("utf-8", "backslashreplace").decode()
         if self.hasher is not None:
-            text = f"{len(text)} characters, {self.hasher.text(text)}"
+            text = f"{len(text)} characters, {self.hasher.hash(text)}"
         return Rejected(bad.row_number, json.dumps(text, ensure_ascii=False), bad.reason)
 
     def set_aside(self, block: Block, reasons: validate.Reasons) -> list[Rejected]:
@@ -325,7 +325,7 @@ class _Maker:
         for place in np.flatnonzero(~reasons.good):
             row = {name: _shown(column[place]) for name, column in block.columns.items()}
             if self.hasher is not None:
-                row = {k: self.hasher.text(v) if v is not None and k in hidden else v for k, v in row.items()}
+                row = {k: self.hasher.hash(v) if v is not None and k in hidden else v for k, v in row.items()}
             text = (
                 json.dumps(row, ensure_ascii=False)
                 .encode("utf-8", "backslashreplace")
@@ -347,7 +347,7 @@ def _shown(value: Any) -> str | None:
 class _Transactions(_Maker):
     def __init__(self, config: Config, clock: Clock) -> None:
         super().__init__(config, clock)
-        self.rates = Rates.read(config.schema_.rates, config.schema_.base_currency)
+        self.rates = load_rates(config.schema_.rates, config.schema_.base_currency)
 
     def needed(self) -> list[str]:
         s = self.config.schema_
@@ -365,7 +365,7 @@ class _Transactions(_Maker):
         numeric = {name: validate.numbers(columns[name], name, reasons) for name in s.numeric}
         others = [validate.texts(columns[n], n, reasons) if n else None for n in (s.kind, s.original_id)]
         if self.hasher is not None:
-            text |= {name: self.hasher.column(text[name]) for name in s.hash if name in text}
+            text |= {name: np.array(self.hasher.texts(text[name]), dtype=object) for name in s.hash if name in text}
         good = np.flatnonzero(reasons.good)
         chunk = TransactionChunk(
             block.row_number, ids, times, given, base, currency, others[0], others[1], text, numeric
@@ -378,9 +378,10 @@ class _Transactions(_Maker):
             return None, np.rint(given * MONEY).astype(np.int64)
         currency = validate.currencies(columns[name])
         reasons.add(currency == "", f"{name} is missing")
-        rates, why = self.rates.worth(currency, times)
-        reasons.add_each(why)
-        return currency, np.rint(given * rates * MONEY).astype(np.int64)
+        rates, known = self.rates.look_up(currency, times)
+        reasons.add(~known, f"{name} is not a currency of schema.rates")
+        reasons.add(np.isnan(rates), f"{name} has no rate yet on this day in schema.rates")
+        return currency, np.rint(given * np.nan_to_num(rates) * MONEY).astype(np.int64)
 
 
 class _LabelRows(_Maker):

@@ -74,6 +74,19 @@ class Tally:
             self.trainings + other.trainings,
         )
 
+    def sentence(self) -> str:
+        """For the one who asked."""
+        said = [f"{self.scored:,} transactions scored in {self.windows:,} windows, {self.flagged:,} flagged"]
+        if self.late:
+            said.append(f"{self.late:,} of them came late")
+        if self.already:
+            said.append(f"{self.already:,} had been scored meanwhile by another run")
+        if self.no_model:
+            said.append(f"{self.no_model:,} are older than the first model and were left out")
+        if not self.scored and not self.no_model:
+            said.append("nothing was due: fraudwatch doctor says what is stored and what is missing")
+        return "; ".join(said)
+
     def counts(self) -> dict[str, int]:
         """For the ledger and the run's row."""
         return {

@@ -1,0 +1,105 @@
+"""Why nothing was flagged, and whether everything is as it should be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.safe_text import for_terminal
+from storage import history, policies, reports
+from storage.frames import DAY, SECOND
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    said: str
+    wrong: bool = False
+
+    def line(self) -> str:
+        """For the terminal."""
+        return f"{'✗' if self.wrong else '✓'} {self.what}: {for_terminal(self.said)}"
+
+
+def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding]:
+    """Look at config, database, clock, data, labels, model and flags, in the order they depend on each other."""
+    facts = reports.facts(store, policy)
+    return [
+        Finding("config", config.origin),
+        Finding("database", f"{store.url_shown}, monitor {config.monitor.name}, schema up to date"),
+        _clock(store, now),
+        _data(facts),
+        _labels(facts, config),
+        *_work(store, policy, facts),
+        _flags(facts),
+    ]
+
+
+def _clock(store: Store, now: int) -> Finding:
+    span = history.span(store)
+    shown = datetime.fromtimestamp(now / SECOND).astimezone().isoformat(timespec="seconds")
+    if span is not None and span[1] > now + DAY:
+        return Finding("clock", f"{shown}, but there are transactions a day later: set the clock", wrong=True)
+    return Finding("clock", shown)
+
+
+def _data(facts: dict[str, Any]) -> Finding:
+    if not facts["transactions"]:
+        return Finding(
+            "transactions", "none stored: start with fraudwatch ingest transactions FILE", wrong=True
+        )
+    aside = f", {facts['rejected']:,} rows set aside (see rejected_rows)" if facts["rejected"] else ""
+    return Finding("transactions", f"{facts['transactions']:,}, newest {facts['newest_transaction']}{aside}")
+
+
+def _labels(facts: dict[str, Any], config: Config) -> Finding:
+    if not facts["labels"]:
+        return Finding("labels", "none: outlier detection works without, classification needs them")
+    days = config.labels.maturity // DAY
+    return Finding(
+        "labels",
+        f"{facts['labels']:,} ({facts['frauds']:,} fraud), newest known {facts['newest_label']}; "
+        f"silence means genuine after {days} days",
+    )
+
+
+def _work(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[Finding]:
+    if facts["models"]:
+        yield Finding("model", f"{facts['models']:,} promoted, strategy {facts['strategy']}")
+    else:
+        why = (
+            f"the last training failed: {facts['last_error']}"
+            if facts["last_error"]
+            else "nothing was trained yet"
+        )
+        yield Finding(
+            "model", f"none, a cold start; {why}: fraudwatch run or fraudwatch backfill", wrong=True
+        )
+    starts = policies.starts_at(store, policy)
+    begun = "not decided (the first fraudwatch run decides)" if starts is None else _moment(starts)
+    yield Finding("work begins", begun)
+    gaps = f", {facts['gaps']:,} not done (see open_gaps)" if facts["gaps"] else ""
+    yield Finding(
+        "windows", f"{facts['windows']:,} done{gaps}", wrong=bool(facts["gaps"] and not facts["windows"])
+    )
+    yield Finding("queue", f"{facts['queue']:,} transactions wait for the next run")
+
+
+def _flags(facts: dict[str, Any]) -> Finding:
+    if not facts["scored"]:
+        return Finding(
+            "flags", "none, since nothing was scored: fraudwatch run or fraudwatch backfill", wrong=True
+        )
+    if not facts["flagged"]:
+        return Finding(
+            "flags", f"{facts['scored']:,} transactions scored, and all were below the thresholds: clean"
+        )
+    return Finding("flags", f"{facts['flagged']:,} of {facts['scored']:,} scored, {facts['open']:,} open")
+
+
+def _moment(instant: int) -> str:
+    return datetime.fromtimestamp(instant / SECOND).astimezone().isoformat(timespec="minutes")
