@@ -36,11 +36,6 @@ class Reasons:
         """Give a reason to the rows that are wrong and have none yet."""
         self.of[wrong & (self.of == None)] = reason  # noqa: E711 (elementwise)
 
-    def add_each(self, reasons: Objects) -> None:
-        """Give rows their own reasons."""
-        first = (self.of == None) & (reasons != None)  # noqa: E711 (elementwise)
-        self.of[first] = reasons[first]
-
     @property
     def good(self) -> Bools:
         """Rows without a reason."""

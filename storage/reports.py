@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, column, func, select, table, text
+from sqlalchemy import Select, bindparam, column, func, select, table, text
 
 from storage import schema
 from storage.columns import as_datetime
@@ -135,8 +135,9 @@ def outcome(store: Store, policy: str, since: int, until: int) -> Row:
     Money uses the newest version of a transaction, less what refunds gave back.
     """
     with store.read() as connection:
-        sql = text(OUTCOME).columns(*(column(name) for name in OUTCOME_COLUMNS))
+        sql = text(OUTCOME).bindparams(bindparam("kinds", expanding=True)).columns(*(column(name) for name in OUTCOME_COLUMNS))
         given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
+        given["kinds"] = list(store.fields.refund_kinds)
         return dict(connection.execute(sql, given).mappings().one())
 
 
@@ -144,6 +145,10 @@ OUTCOME_COLUMNS = (
     "scored", "flagged", "caught", "false_flags", "unknown", "missed", "caught_money", "missed_money"
 )  # fmt: skip
 OUTCOME = """
+    WITH refunds AS (
+        SELECT original_id, SUM(ABS(amount_base)) AS given_back FROM visible_transactions
+        WHERE original_id IS NOT NULL AND kind IN :kinds GROUP BY original_id
+    )
     SELECT COUNT(*) AS scored,
            COALESCE(SUM(CASE WHEN x.flagged THEN 1 ELSE 0 END), 0) AS flagged,
            COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud THEN 1 ELSE 0 END), 0) AS caught,
@@ -157,12 +162,12 @@ OUTCOME = """
                CASE WHEN c.is_fraud THEN
                    COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
                              ORDER BY r.revision DESC LIMIT 1), t.amount_base)
-                   - COALESCE((SELECT SUM(ABS(g.amount_base)) FROM refunds g
-                               WHERE g.original_id = t.transaction_id), 0)
+                   - COALESCE(g.given_back, 0)
                ELSE 0 END AS loss
         FROM scores s
         JOIN transactions t ON t.transaction_id = s.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = s.transaction_id
+        LEFT JOIN refunds g ON g.original_id = s.transaction_id
         WHERE s.policy = :policy AND t.event_time >= :since AND t.event_time < :until
     ) x"""
 
