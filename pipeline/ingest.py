@@ -365,7 +365,9 @@ class _Transactions(_Maker):
         numeric = {name: validate.numbers(columns[name], name, reasons) for name in s.numeric}
         others = [validate.texts(columns[n], n, reasons) if n else None for n in (s.kind, s.original_id)]
         if self.hasher is not None:
-            text |= {name: np.array(self.hasher.texts(text[name]), dtype=object) for name in s.hash if name in text}
+            text |= {
+                name: np.array(self.hasher.texts(text[name]), dtype=object) for name in s.hash if name in text
+            }
         good = np.flatnonzero(reasons.good)
         chunk = TransactionChunk(
             block.row_number, ids, times, given, base, currency, others[0], others[1], text, numeric
