@@ -86,9 +86,7 @@ def _write_inputs(source: Path, home: Path) -> pd.DataFrame:
     table[kept].to_parquet(home / "transactions.parquet", index=False)
     frauds = table[table["is_fraud"] == 1]
     known_at = frauds["event_time"] + pd.Timedelta(days=DELAY)
-    labels = pd.DataFrame(
-        {"transaction_id": frauds["transaction_id"], "is_fraud": 1, "known_at": known_at}
-    )
+    labels = pd.DataFrame({"transaction_id": frauds["transaction_id"], "is_fraud": 1, "known_at": known_at})
     labels.assign(source="chargeback").to_parquet(home / "labels.parquet", index=False)
     return table
 
@@ -197,7 +195,10 @@ def _report(outcomes: list[Outcome], maturity: str) -> None:
     cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(ours.mean(axis=0), ours.std(axis=0), strict=True)]
     print(f"{'fraudwatch':34}{cells[0]:>14}{cells[1]:>16}{cells[2]:>16}")
     for name, figures in PUBLISHED.items():
-        print(f"{'published ' + name:34}" + "".join(f"{f:>{w}.3f}" for f, w in zip(figures, (14, 16, 16))))
+        print(
+            f"{'published ' + name:34}"
+            + "".join(f"{f:>{w}.3f}" for f, w in zip(figures, (14, 16, 16), strict=True))
+        )
     print(f"peak memory of the backfill: {max(o.mib for o in outcomes):,.0f} MiB")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 def require(path: Path | None, what: str) -> Path:
     """The path of the data, or a clear end: benchmarks never bring data of their own from elsewhere."""
     if path is None or not path.is_file():
-        sys.exit(f"this benchmark needs {what}; {path or 'no path'} is not a file: give its path as the argument")
+        sys.exit(
+            f"this benchmark needs {what}; {path or 'no path'} is not a file: give its path as the argument"
+        )
     return path
 
 

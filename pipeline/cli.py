@@ -58,7 +58,7 @@ class Door:
             yield store
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[Any]):
     """A date (midnight in schedule.timezone) or an ISO time; a time without an offset is in that zone, too."""
 
     name = "date"
@@ -79,13 +79,13 @@ def in_zone(value: Any, timezone: str) -> int:
     from zoneinfo import ZoneInfo
 
     aware = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(timezone))
-    return int(aware.timestamp()) * MICROSECONDS + aware.microsecond
+    return int(int(aware.timestamp()) * MICROSECONDS + aware.microsecond)
 
 
 class Examples(click.Group):
     """A group whose commands' epilogs (the examples) keep their lines."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the examples as they stand."""
         examples(self.epilog, formatter)
 
@@ -93,7 +93,7 @@ class Examples(click.Group):
 class Command(click.Command):
     """A command whose epilog (the examples) keeps its lines."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the examples as they stand."""
         examples(self.epilog, formatter)
 
@@ -198,7 +198,7 @@ def ingest_options(command: Any) -> Any:
 )
 @ingest_options
 @click.pass_obj
-def ingest_transactions(door: Door, **options: Any) -> None:
+def ingest_transactions(door: Door, /, **options: Any) -> None:
     """Read transactions from files, standard input (-) or a configured query."""
     _ingest(door, "transactions", **options)
 
@@ -212,7 +212,7 @@ def ingest_transactions(door: Door, **options: Any) -> None:
 )
 @ingest_options
 @click.pass_obj
-def ingest_labels(door: Door, **options: Any) -> None:
+def ingest_labels(door: Door, /, **options: Any) -> None:
     """Read labels: transaction_id, is_fraud, known_at and optionally source."""
     _ingest(door, "labels", **options)
 
@@ -356,7 +356,7 @@ def _print_tally(tally: "Tally") -> None:
 @click.option("--drift", is_flag=True, help="Let amounts and channels shift in the last third.")
 @click.option("--truth", is_flag=True, help="Also write what every transaction really was.")
 @click.pass_obj
-def simulate(_door: Door, days: int, seed: int, output: Path, form: str, **options: Any) -> None:
+def simulate(_door: Door, /, days: int, seed: int, output: Path, form: Any, **options: Any) -> None:
     """Make transactions and delayed labels that match the shipped [schema]."""
     from pipeline.simulate import simulate as make
 

@@ -80,7 +80,7 @@ class IngestReport:
         for reason, count in self.reasons.most_common(REASONS_SHOWN):
             said.append(f"  {count:,} set aside: {reason}")
         if c.rejected:
-            said.append(f"  see them: SELECT * FROM rejected_rows WHERE batch_id = {self.batch_id}")
+            said.append(f"  see them in the table rejected_rows, batch_id {self.batch_id}")
         return said
 
 
@@ -271,7 +271,7 @@ class _Job:
 
 def _spooled(cleanup: ExitStack) -> Path:
     """Standard input as a file, since it may be read twice."""
-    file = cleanup.enter_context(tempfile.NamedTemporaryFile(prefix="fraudwatch-"))
+    file = cleanup.enter_context(tempfile.NamedTemporaryFile(prefix="fraudwatch-"))  # noqa: SIM115 (the stack closes it)
     shutil.copyfileobj(sys.stdin.buffer, file)
     file.flush()
     return Path(file.name)

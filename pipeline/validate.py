@@ -89,7 +89,8 @@ def amounts(column: Objects, name: str, reasons: Reasons) -> Floats:
     reasons.add(np.isinf(parsed), f"{name} is not finite")
     reasons.add(np.abs(parsed) >= AMOUNT_MAX, f"{name} is {AMOUNT_MAX:.0e} or more")
     bounded = np.where(np.isfinite(parsed) & (np.abs(parsed) < AMOUNT_MAX), parsed, 0.0)
-    return np.rint(bounded * MONEY) / MONEY
+    rounded: Floats = np.rint(bounded * MONEY) / MONEY
+    return rounded
 
 
 def _floats(column: Objects) -> Floats:
@@ -108,10 +109,8 @@ def instants(column: NDArray[Any], name: str, timezone: str, now: int, reasons: 
     A time without an offset is in `timezone`; without one configured it is refused, and so is one that the
     clocks' change skips or repeats.
     """
-    if column.dtype == np.int64:
-        parsed = np.asarray(column)
-    else:
-        parsed = _parsed(column, name, timezone, reasons)
+    ready = column.dtype == np.int64
+    parsed = np.asarray(column) if ready else _parsed(column, name, timezone, reasons)
     years = parsed.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
     reasons.add((years < YEAR_FIRST) | (years > YEAR_LAST), f"{name} is not a time of this age")
     reasons.add(parsed > now + AHEAD_MAX, f"{name} is more than an hour ahead of now")

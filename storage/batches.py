@@ -243,7 +243,8 @@ class Loading:
         if not self._history:
             return visible_at
         newest = select(func.max(labels.c.known_at)).where(labels.c.batch_id == self.batch_id)
-        return connection.scalar(newest)
+        through: int | None = connection.scalar(newest)
+        return through
 
 
 def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder: str) -> Loading:
@@ -320,7 +321,8 @@ def _remove_some(store: Store, table: str, batch_id: int) -> int:
         f"(SELECT {place} FROM {table} WHERE batch_id = :batch LIMIT :some)"
     )
     with store.write() as connection:
-        return connection.execute(text(sql), {"batch": batch_id, "some": REMOVED_AT_ONCE}).rowcount
+        gone = connection.execute(text(sql), {"batch": batch_id, "some": REMOVED_AT_ONCE})
+        return int(gone.rowcount)
 
 
 def _stamp(connection: Connection, now: int) -> int:

@@ -44,7 +44,7 @@ def insert_new(connection: Connection, table: Table, columns: Columns) -> int:
 def _many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> int:
     cursor = connection.connection.cursor()
     try:
-        cursor.executemany(sql, rows)
+        cursor.executemany(sql, rows)  # type: ignore[arg-type]  # sqlite3 takes any iterable
         return max(int(cursor.rowcount), 0)
     finally:
         cursor.close()

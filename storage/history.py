@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Select, func, or_, select, text, update
 
 from storage import bulk
-from storage.frames import MONEY, NEVER, Coded, Completeness, Floats, Ints, Labels, Transactions
+from storage.frames import MONEY, NEVER, Coded, Codes, Completeness, Floats, Ints, Labels, Transactions
 from storage.schema import batches, labels, monitor
 from storage.store import Store
 
@@ -31,7 +31,7 @@ class _Coder:
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self._chunks: list[Ints] = []
+        self._chunks: list[Codes] = []
 
     def add(self, values: Sequence[str | None]) -> None:
         known = self._known
@@ -163,10 +163,7 @@ def _sorted(rows: Transactions, unique: bool) -> Transactions:
     if len(ties):
         order = _ties_by_id(order, times, ids)
     if not unique and len(order):
-        ranked = ids[order]
-        seen: set[str] = set()
-        once = np.array([not (name in seen or seen.add(name)) for name in ranked], dtype=bool)
-        order = order[once]
+        order = order[np.sort(np.unique(ids[order].astype(str), return_index=True)[1])]
     return rows.take(order)
 
 

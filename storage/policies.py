@@ -201,7 +201,7 @@ def forget_before_first_model(store: Store, policy: str) -> int:
             .where(unscored.c.policy == policy, t.c.event_time < first)
         )
         gone = delete(unscored).where(unscored.c.policy == policy, unscored.c.transaction_id.in_(old))
-        return connection.execute(gone).rowcount
+        return int(connection.execute(gone).rowcount)
 
 
 def queue_length(connection: Connection, policy: str) -> int:

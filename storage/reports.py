@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, column, func, select, table, text
 
 from storage import schema
-from storage.columns import as_datetime
+from storage.columns import Instant, Json, as_datetime
 from storage.store import Store
 from storage.views import field_name
 
@@ -120,7 +120,7 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
             p.seq,
             p.reason,
             p.promoted_at,
-        )  # fmt: skip
+        )
         .join(schema.promotions, p.model_id == m.model_id)
         .where(p.policy == policy)
         .order_by(p.seq.desc())
@@ -135,7 +135,11 @@ def outcome(store: Store, policy: str, since: int, until: int) -> Row:
     Money uses the newest version of a transaction, less what refunds gave back.
     """
     with store.read() as connection:
-        sql = text(OUTCOME).bindparams(bindparam("kinds", expanding=True)).columns(*(column(name) for name in OUTCOME_COLUMNS))
+        sql = (
+            text(OUTCOME)
+            .bindparams(bindparam("kinds", expanding=True))
+            .columns(*(column(name) for name in OUTCOME_COLUMNS))
+        )
         given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
         given["kinds"] = list(store.fields.refund_kinds)
         return dict(connection.execute(sql, given).mappings().one())
@@ -222,18 +226,20 @@ def _view(store: Store) -> Any:
         "reviewer", "is_fraud", "label_source", "known_at", "model_id", "run_id",
     ]  # fmt: skip
     names += [field_name(name) for name in store.fields.names]
-    types = {name: schema.Instant for name in names if name in INSTANTS} | {
-        name: schema.Json for name in names if name in JSONS
+    types: dict[str, Any] = {name: Instant for name in names if name in INSTANTS} | {
+        name: Json for name in names if name in JSONS
     }
     return table("flagged_transactions", *(column(name, types.get(name)) for name in names))
 
 
 def _stream(store: Store, rows: "Select[Any]") -> Iterator[Row]:
     with store.read() as connection:
-        for part in (
-            connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows).mappings().partitions()
-        ):
-            yield from (_readable(row) for row in part)
+        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows)
+        try:
+            for part in found.mappings().partitions():
+                yield from (_readable(dict(row)) for row in part)
+        finally:
+            found.close()  # a reader may have had enough before the end
 
 
 def _readable(row: Mapping[str, Any]) -> Row:

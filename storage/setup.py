@@ -7,7 +7,6 @@ from alembic import command
 from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text
-from sqlalchemy.sql.ddl import DDL
 
 from storage import schema, views
 from storage.errors import SchemaOutOfDate, WrongMonitor
@@ -107,7 +106,7 @@ def _add_columns(connection: Connection, store: Store, table: Table) -> list[str
     missing = [name for name in store.fields.names if name not in present]
     for name in missing:
         type_ = types[name].compile(connection.dialect)
-        connection.execute(DDL(f"ALTER TABLE {table.name} ADD COLUMN {quote(name)} {type_}"))
+        connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {quote(name)} {type_}"))
     for index in table.indexes:
         index.create(connection, checkfirst=True)
     return [f"columns added to transactions: {', '.join(missing)}"] if missing else []

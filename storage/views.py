@@ -1,7 +1,6 @@
 """Views for people. They are made anew whenever a field column is added."""
 
-from sqlalchemy import Connection
-from sqlalchemy.sql.ddl import DDL
+from sqlalchemy import Connection, text
 
 from storage.schema import Fields
 
@@ -12,7 +11,7 @@ TAKEN = {"channel", "status", "score", "policy", "run_id", "model_id", "reasons"
 def recreate(connection: Connection, fields: Fields) -> None:
     """Drop and create every view, in an order that their dependencies allow."""
     for name in NAMES:
-        connection.execute(DDL(f"DROP VIEW IF EXISTS {name}"))
+        connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
     for sql in (_visible(connection, fields), CURRENT_LABELS, _flagged(connection, fields), *FIXED):
         connection.exec_driver_sql(sql)
 

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ["numpy", "pandas", "pyarrow", "sqlalchemy", "sklearn", "lightgbm", "numba", "pyod", "rich", "pydantic"]
+HEAVY = [
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "sqlalchemy",
+    "sklearn",
+    "lightgbm",
+    "numba",
+    "pyod",
+    "rich",
+    "pydantic",
+]
 
 
 def run(*command: str | Path, **options: object) -> str:

@@ -106,7 +106,9 @@ def test_frauds_with_a_common_cause_count_once(columns, counted):
 
 def test_a_mix_of_stolen_cards_and_compromised_terminals_counts_its_causes():
     customer = np.concatenate((np.repeat(np.arange(10), 10), 100 + np.arange(100)))  # 10 cards, then anyone
-    terminal = np.concatenate((np.arange(100), np.repeat(200 + np.arange(5), 20)))  # anywhere, then 5 terminals
+    terminal = np.concatenate(
+        (np.arange(100), np.repeat(200 + np.arange(5), 20))
+    )  # anywhere, then 5 terminals
     assert effective_positives(customer, terminal) == 15
 
 

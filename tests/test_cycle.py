@@ -1,0 +1,169 @@
+"""From files to flags, on both engines: the main job end to end, and that every way of running agrees."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from pipeline.backfill import backfill
+from pipeline.cycle import run, train_once
+from pipeline.errors import NotReady
+from storage import ledger, policies, reports, reviews
+from storage.errors import Unknown
+from storage.frames import DAY, HOUR
+from storage.reports import Wanted
+from storage.store import Store
+from tests.conftest import Opener
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+
+DAYS = 40
+FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20 is a Monday
+NOW = TO + 2 * HOUR
+SCORES = "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged FROM scores ORDER BY transaction_id"
+FLAGS = "SELECT transaction_id, channel, reasons, status, reviewer FROM flags ORDER BY transaction_id"
+
+
+def loaded(opener: Opener, folder: Path, days: int = DAYS) -> Store:
+    store = opener(SMALL)
+    rows, labels = payments(days)
+    load(store, SMALL, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
+    load(store, SMALL, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    return store
+
+
+def query(store: Store, sql: str) -> list[tuple[object, ...]]:
+    with store.read() as connection:
+        return [
+            tuple(json.dumps(v) if isinstance(v, list) else v for v in row)
+            for row in connection.execute(text(sql))
+        ]
+
+
+def live(store: Store, start: int, end: int) -> None:
+    backfill(store, SMALL, start=start, end=end, as_of=NOW, policy="live", by="test")
+
+
+def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    found = reports.outcome(store, "live", FROM, TO)
+    assert found["scored"] == query(store, "SELECT COUNT(*) FROM scores")[0][0] > 1000
+    assert found["caught"] / (found["caught"] + found["missed"]) > 0.6
+    assert len(np.unique([row[1] for row in query(store, SCORES)])) > 0.9 * found["scored"]
+    strategies = [row["strategy"] for row in reports.choices(store, "live")]
+    assert strategies[-1] == "outlier"
+    assert strategies[0] in {"bridge", "classification"}
+    flag = next(reports.flags(store, "live", Wanted(limit=1)))
+    assert flag["reasons"]
+    assert all(reason["text"] and reason["code"] for reason in flag["reasons"])
+
+
+def test_a_backfill_in_pieces_writes_what_one_piece_writes(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    whole = query(store, SCORES), query(store, FLAGS)
+    with store.write() as connection:
+        for table in ("scores", "flags", "ledger", "promotions", "models", "choices"):
+            connection.execute(text(f"DELETE FROM {table}"))
+    for start, end in [(0, 3), (3, 11), (11, 12), (12, 21)]:
+        live(store, FROM + start * DAY, FROM + end * DAY)
+    assert (query(store, SCORES), query(store, FLAGS)) == whole
+
+
+def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    whole = query(store, SCORES), query(store, FLAGS)
+    with store.write() as connection:
+        for table in ("scores", "flags", "ledger", "promotions", "models", "choices", "covered_spans"):
+            connection.execute(text(f"DELETE FROM {table}"))
+    policies.set_starts_at(store, "live", FROM)
+    for day in (1, 2, 5, 6, 14, 21):
+        run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
+    assert (query(store, SCORES), query(store, FLAGS)) == whole
+    assert policies.queued(store, "live", NOW, 0).transaction_id.size == 0
+
+
+def test_a_backfill_that_is_repeated_changes_nothing(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + 5 * DAY)
+    before = query(store, SCORES), query(store, FLAGS), query(store, "SELECT COUNT(*) FROM models")
+    tally = backfill(store, SMALL, start=FROM, end=FROM + 5 * DAY, as_of=NOW, policy="live", by="test")
+    assert tally.scored == 0
+    assert (query(store, SCORES), query(store, FLAGS), query(store, "SELECT COUNT(*) FROM models")) == before
+
+
+def test_what_comes_late_is_scored_by_the_next_run_with_the_model_of_its_time(
+    tmp_path: Path, opener: Opener
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-25T10:00:00Z,c1,m1,9999.00"])
+    (report,) = load(store, SMALL, "transactions", late, now=TO + DAY)
+    assert not report.history
+    tally = run(store, SMALL, as_of=TO + 2 * DAY, policy="live", by="test")
+    assert tally.late == 1
+    (row,) = query(
+        store,
+        "SELECT s.model_id, m.trained_at FROM scores s JOIN models m USING (model_id) WHERE transaction_id = 'late1'",
+    )
+    of_its_day = query(
+        store,
+        "SELECT DISTINCT model_id FROM scores s JOIN transactions t USING (transaction_id) WHERE t.event_time >= '2025-01-25' AND t.event_time < '2025-01-26'",
+    )
+    assert [(row[0],)] == of_its_day
+
+
+def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + 7 * DAY)
+    flag = next(reports.flags(store, "live", Wanted(status="open")))
+    name = flag["transaction_id"]
+    assert reviews.verdict(store, "live", name, True, "called", "ann", NOW).after == "fraud"
+    assert reviews.verdict(store, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
+    assert query(
+        store, f"SELECT COUNT(*) FROM labels WHERE transaction_id = '{name}' AND source = 'review'"
+    ) == [(2,)]
+    assert [row[0] for row in query(store, "SELECT actor FROM audit")] == ["ann", "ann"]
+    with pytest.raises(Unknown, match="no flag"):
+        reviews.verdict(store, "live", "nobody", True, "", "ann", NOW)
+
+
+def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    name = next(reports.flags(store, "live", Wanted(status="open")))["transaction_id"]
+    labels = write_csv(tmp_path / "more.csv", LABEL_HEADER, [f"{name},1,2025-03-01T00:00:00Z,chargeback"])
+    load(store, SMALL, "labels", labels, now=START + 90 * DAY)
+    assert query(store, f"SELECT status, reviewer FROM flags WHERE transaction_id = '{name}'") == [
+        ("fraud", "chargeback")
+    ]
+
+
+def test_a_cold_start_is_recorded_and_leaves_the_windows_without_a_model(
+    tmp_path: Path, opener: Opener
+) -> None:
+    store = loaded(opener, tmp_path, days=3)
+    tally = backfill(
+        store, SMALL, start=START + DAY, end=START + 3 * DAY, as_of=NOW, policy="live", by="test"
+    )
+    assert tally.scored == 0
+    assert tally.no_model > 0
+    (failed,) = ledger.entries(store, "live", kind="train")
+    assert failed.status == "failed"
+    assert "200 transactions" in str(failed.error)
+
+
+def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
+    with pytest.raises(NotReady, match="fraudwatch ingest transactions"):
+        run(opener(SMALL), SMALL, as_of=NOW, policy="live", by="test")
+
+
+def test_training_once_promotes_from_its_date_on(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
+    assert [m["effective_from"][:10] for m in reports.models(store, "live")] == ["2025-01-20"]
