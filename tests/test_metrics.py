@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -47,7 +47,9 @@ def test_flag_measures_are_scikit_learns(seed):
     assert found.precision == pytest.approx(sklearn_metrics.precision_score(y, flagged, **args))
     assert found.recall == pytest.approx(sklearn_metrics.recall_score(y, flagged, **args))
     assert found.accuracy == pytest.approx(sklearn_metrics.accuracy_score(y, flagged, **args))
-    assert found.balanced_accuracy == pytest.approx(sklearn_metrics.balanced_accuracy_score(y, flagged, **args))
+    assert found.balanced_accuracy == pytest.approx(
+        sklearn_metrics.balanced_accuracy_score(y, flagged, **args)
+    )
     assert found.f1 == pytest.approx(sklearn_metrics.f1_score(y, flagged, **args))
     assert found.mcc == pytest.approx(sklearn_metrics.matthews_corrcoef(y, flagged, **args))
 
@@ -95,7 +97,9 @@ def handbook_card_precision(frame, k):
     found, daily = set(), []
     for _, day in frame.groupby("day"):
         left = day[~day["card"].isin(found)]
-        cards = left.groupby("card")[["score", "y"]].max().sort_values("score", ascending=False, kind="stable")
+        cards = (
+            left.groupby("card")[["score", "y"]].max().sort_values("score", ascending=False, kind="stable")
+        )
         caught = cards.head(k)
         caught = caught[caught["y"] == 1]
         daily.append(len(caught) / k)
@@ -120,7 +124,9 @@ def test_card_precision_follows_the_handbook(seed, k):
 def test_a_card_once_found_takes_no_place_on_later_days():
     scores, y, card, day = [0.9, 0.9, 0.5], [1, 1, 1], ["a", "a", "b"], [1, 2, 2]
     assert card_precision_at_k(scores, y, card, day, k=1) == 1.0  # a, then b
-    assert card_precision_at_k([0.9, 0.9, 0.5], [1, 0, 1], card, day, k=1, drop_found=False) == 0.5  # a, then a
+    assert (
+        card_precision_at_k([0.9, 0.9, 0.5], [1, 0, 1], card, day, k=1, drop_found=False) == 0.5
+    )  # a, then a
 
 
 def test_card_precision_of_no_rows_is_undefined():
@@ -175,12 +181,15 @@ def test_the_bootstrap_covers_the_mean_and_repeats_itself():
 
 def test_a_measure_that_is_mostly_undefined_has_no_interval():
     y = np.array([1.0] + [0.0] * 3)
-    rare = bootstrap_interval(lambda w: average_precision(y, y, w) if w[0] > 1 else float("nan"), np.arange(4))
+    rare = bootstrap_interval(
+        lambda w: average_precision(y, y, w) if w[0] > 1 else float("nan"), np.arange(4)
+    )
     assert np.isnan(rare.lower)
     assert rare.usable < 0.5
     assert np.isnan(bootstrap_interval(lambda w: 0.0, []).lower)
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_size=1, max_size=60))
 def test_ranking_measures_stay_within_0_and_1(rows):
     y, scores = np.array(rows, dtype=float).T

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
@@ -54,6 +54,7 @@ def test_the_lowest_threshold_within_the_daily_budget(sample, weights, days, per
     assert capacity_threshold(sample, weights, days, per_day) == threshold
 
 
+@settings(deadline=None, derandomize=True)
 @given(values, st.floats(0, 10), st.floats(0.5, 9))
 def test_flags_stay_within_the_budget_and_the_next_value_down_would_not(sample, per_day, days):
     threshold = capacity_threshold(sample, None, days, per_day)
@@ -63,7 +64,9 @@ def test_flags_stay_within_the_budget_and_the_next_value_down_would_not(sample, 
         assert flag(sample, max(lower)).sum() > per_day * days
 
 
-@pytest.mark.parametrize(("days", "per_day"), [(0, 1), (-1, 1), (float("nan"), 1), (1, -1), (1, float("nan"))])
+@pytest.mark.parametrize(
+    ("days", "per_day"), [(0, 1), (-1, 1), (float("nan"), 1), (1, -1), (1, float("nan"))]
+)
 def test_a_budget_that_cannot_be_is_refused(days, per_day):
     with pytest.raises(DetectorError):
         capacity_threshold([1, 2], None, days, per_day)
@@ -74,7 +77,12 @@ def test_weights_of_another_length_are_refused():
         capacity_threshold([1, 2], [1], 1, 1)
 
 
-@given(values.flatmap(lambda v: st.tuples(st.just(v), st.lists(st.integers(0, 1), min_size=len(v), max_size=len(v)))))
+@settings(deadline=None, derandomize=True)
+@given(
+    values.flatmap(
+        lambda v: st.tuples(st.just(v), st.lists(st.integers(0, 1), min_size=len(v), max_size=len(v)))
+    )
+)
 def test_sweeps_find_what_trying_every_threshold_finds(case):
     sample, y = np.array(case[0]), np.array(case[1])
     tried = [*sorted(set(sample)), INF]
