@@ -161,6 +161,11 @@ def test_the_isotonic_form_follows_a_bend_that_the_beta_form_cannot():
     assert log_loss(calibrator.probability(fresh), came) < log_loss(beta.probability(fresh), came) - 0.002
 
 
+def test_levels_that_hardly_differ_still_leave_no_ties():
+    level = Calibrator("isotonic", knots=np.array([[-1.0, 1.0], [0.5, 0.5 + 1e-15]]))
+    assert len(np.unique(level.probability(np.linspace(-1, 1, 1001)))) == 1001
+
+
 def test_a_weight_counts_as_so_many_rows():
     z, y = fold(400)
     weight = np.where(y == 1, 1, np.arange(len(y)) % 3 + 1)

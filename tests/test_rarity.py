@@ -131,6 +131,12 @@ def test_a_shop_that_is_the_only_merchant_merges_nothing():
     assert effective_positives(frauds, np.zeros(500, np.int32), mature=[mature, *shop]) == 500
 
 
+def test_a_missing_entity_relates_nothing_whatever_its_volume():
+    missing, others = np.full(20, -1), np.full(480, -1)
+    mature = [np.concatenate((missing, others)), np.arange(500)]
+    assert effective_positives(missing, EACH, mature=mature) == 20
+
+
 def test_no_fraud_is_no_cause():
     nothing = np.empty(0, dtype=np.int32)
     assert effective_positives(nothing, nothing) == 0
