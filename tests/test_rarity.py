@@ -132,7 +132,7 @@ def test_a_shop_that_is_the_only_merchant_merges_nothing():
 
 
 def test_a_missing_entity_relates_nothing_whatever_its_volume():
-    missing, others = np.full(20, -1), np.full(480, -1)
+    missing, others = np.full(20, -1), np.arange(480)
     mature = [np.concatenate((missing, others)), np.arange(500)]
     assert effective_positives(missing, EACH, mature=mature) == 20
 
