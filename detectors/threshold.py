@@ -102,7 +102,8 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
 def best_f1(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Best:
     """The threshold with the highest F1 over every distinct value; NaN without frauds."""
     found = steps(y, values, weights)
-    return _highest(found, ratio(2 * found.tp, found.tp + found.fp + found.positives))
+    total = np.where(found.positives > 0, found.tp + found.fp + found.positives, 0.0)
+    return _highest(found, ratio(2 * found.tp, total))
 
 
 def best_mcc(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Best:

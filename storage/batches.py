@@ -328,7 +328,7 @@ def _remove_some(store: Store, table: str, batch_id: int) -> int:
 def _stamp(connection: Connection, now: int) -> int:
     """After every earlier visible_at and every horizon that was promised, even if the clock stepped back."""
     before = connection.execute(select(monitor.c.visible_at, monitor.c.horizon)).one()
-    visible_at = max([now, *(instant + 1 for instant in before if instant is not None)])
+    visible_at: int = max([now, *(instant + 1 for instant in before if instant is not None)])
     connection.execute(update(monitor).values(visible_at=visible_at))
     return visible_at
 

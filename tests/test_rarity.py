@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
@@ -51,6 +51,7 @@ def test_clusters_widen_the_interval_and_keep_the_point():
     assert (clustered.lower, clustered.upper) == pytest.approx((few.low, few.high))
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 10**7), st.floats(0, 1), st.floats(0, 1))
 def test_bounds_are_in_order_and_hold_the_point(mature, share, spread):
     frauds = round(mature * share)
@@ -130,12 +131,19 @@ def test_a_shop_that_is_the_only_merchant_merges_nothing():
     assert effective_positives(frauds, np.zeros(500, np.int32), mature=[mature, *shop]) == 500
 
 
+def test_a_missing_entity_relates_nothing_whatever_its_volume():
+    missing, others = np.full(20, -1), np.arange(480)
+    mature = [np.concatenate((missing, others)), np.arange(500)]
+    assert effective_positives(missing, EACH, mature=mature) == 20
+
+
 def test_no_fraud_is_no_cause():
     nothing = np.empty(0, dtype=np.int32)
     assert effective_positives(nothing, nothing) == 0
     assert effective_positives(nothing, mature=[np.arange(5)]) == 0
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.integers(1, 60).flatmap(
         lambda n: st.lists(st.lists(st.integers(-1, 8), min_size=n, max_size=n), min_size=1, max_size=4)

@@ -1,0 +1,371 @@
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.choose import (
+    LEVELS,
+    STAY,
+    ChooseSettings,
+    Comparison,
+    Evidence,
+    Previous,
+    choose,
+    outlier_share,
+)
+from detectors.rarity import measure
+
+AUTO = ChooseSettings()
+OUTLIER, BRIDGE, CLASSIFICATION = (Previous(level, level) for level in LEVELS)
+
+
+def rarity(mature, positives, effective=None):
+    return measure(mature, positives, positives if effective is None else effective)
+
+
+def bounded(upper, effective=500):
+    """A rarity whose upper bound is exactly this."""
+    return replace(rarity(5_000_000, 500), upper=upper, effective=effective)
+
+
+FIRST = [
+    # mature, positives, effective → strategy, rule
+    (0, 0, 0, "outlier", "NO_LABELS"),
+    (1, 0, 0, "outlier", "FEW_POSITIVES"),
+    (4_000, 0, 0, "outlier", "FEW_POSITIVES"),
+    (50_000, 0, 0, "outlier", "EXTREME_RARITY"),  # nothing in so many is rarer than 1 in 10,000
+    (4_000, 9, 9, "outlier", "FEW_POSITIVES"),
+    (4_000, 200, 9.9, "outlier", "FEW_POSITIVES"),  # two hundred frauds of ten thieves
+    (4_000, 10, 10, "bridge", "BRIDGE"),  # the bound itself is enough
+    (4_000, 99, 99, "bridge", "BRIDGE"),
+    (4_000, 200, 99.999, "bridge", "BRIDGE"),
+    (4_000, 100, 100, "classification", "ENOUGH_POSITIVES"),
+    (1_303_778, 10_700, 5_056, "classification", "ENOUGH_POSITIVES"),
+    (10_000_000, 500, 500, "outlier", "EXTREME_RARITY"),  # 1 in 20,000, however many are known
+    (67_240, 7, 7, "outlier", "FEW_POSITIVES"),  # the interval is wide: rarity is not proven
+    (10_000, 10_000, 10_000, "classification", "ENOUGH_POSITIVES"),
+]
+
+
+@pytest.mark.parametrize(("mature", "positives", "effective", "strategy", "rule"), FIRST)
+def test_the_first_choice_takes_the_proposal(mature, positives, effective, strategy, rule):
+    choice = choose(rarity(mature, positives, effective), [], AUTO)
+    assert (choice.strategy, choice.proposed, choice.rule) == (strategy, strategy, rule)
+
+
+GATE = [
+    # upper bound, gate before → proposed
+    (0.99e-4, None, "outlier"),
+    (1.0e-4, None, "outlier"),  # never opened yet
+    (1.19e-4, None, "outlier"),
+    (1.2e-4, None, "classification"),
+    (0.99e-4, True, "outlier"),
+    (1.0e-4, True, "classification"),  # between the two the gate stays as it was
+    (1.19e-4, True, "classification"),
+    (1.0e-4, False, "outlier"),
+    (1.19e-4, False, "outlier"),
+    (1.2e-4, False, "classification"),
+]
+
+
+@pytest.mark.parametrize(("upper", "before", "proposed"), GATE)
+@pytest.mark.parametrize("told", [True, False])
+def test_the_gate_of_extreme_rarity_keeps_its_state_between_two_bounds(upper, before, proposed, told):
+    in_force = CLASSIFICATION if before else OUTLIER
+    previous = [] if before is None else [replace(in_force, gate_open=before if told else None)]
+    choice = choose(bounded(upper), previous, AUTO)
+    assert choice.proposed == proposed
+    assert choice.numbers["gate_open"] == (proposed != "outlier")
+
+
+def test_a_gate_that_was_open_under_outlier_detection_stays_open():
+    few_before = Previous("outlier", "outlier", gate_open=True)
+    assert choose(bounded(1.1e-4, effective=12), [few_before], AUTO).proposed == "bridge"
+    assert choose(bounded(1.1e-4, effective=12), [OUTLIER], AUTO).proposed == "outlier"
+
+
+STAYING = [
+    # effective, in force → proposed, held by the lower bar
+    (80, CLASSIFICATION, "classification", True),
+    (79.9, CLASSIFICATION, "bridge", False),
+    (99, CLASSIFICATION, "classification", True),
+    (100, CLASSIFICATION, "classification", False),
+    (99, BRIDGE, "bridge", False),
+    (8, BRIDGE, "bridge", True),
+    (8, CLASSIFICATION, "bridge", False),
+    (7.9, BRIDGE, "outlier", False),
+    (8, OUTLIER, "outlier", False),  # the lower bar is for those who are in
+    (85, OUTLIER, "bridge", False),
+]
+
+
+@pytest.mark.parametrize(("effective", "in_force", "proposed", "held"), STAYING)
+def test_the_bar_to_stay_is_lower_than_the_bar_to_enter(effective, in_force, proposed, held):
+    choice = choose(rarity(40_000, 200, effective), [in_force], AUTO)
+    assert choice.proposed == proposed
+    assert (choice.rule == "HELD_BY_HYSTERESIS") == held
+
+
+CONFIRMING = [
+    # earlier proposals newest first, in force, confirm → strategy at 50 effective frauds
+    (["outlier"], "outlier", 2, "outlier"),
+    (["bridge"], "outlier", 2, "bridge"),
+    (["bridge", "outlier"], "outlier", 2, "bridge"),
+    (["outlier", "bridge", "bridge"], "outlier", 2, "outlier"),  # not in a row
+    (["classification"], "outlier", 2, "outlier"),  # not the same
+    (["outlier"], "outlier", 1, "bridge"),
+    (["bridge"], "outlier", 3, "outlier"),
+    (["bridge", "bridge"], "outlier", 3, "bridge"),
+    (["bridge"], "classification", 2, "bridge"),  # a step back is confirmed, too
+    (["classification"], "classification", 2, "classification"),
+]
+
+
+@pytest.mark.parametrize(("proposals", "in_force", "confirm", "strategy"), CONFIRMING)
+def test_a_change_is_proposed_so_many_times_in_a_row(proposals, in_force, confirm, strategy):
+    previous = [Previous(in_force, proposed) for proposed in proposals]
+    choice = choose(rarity(40_000, 50), previous, replace(AUTO, confirm=confirm))
+    assert choice.strategy == strategy
+    assert choice.proposed == "bridge"
+    assert choice.rule == ("BRIDGE" if strategy == "bridge" else "WAITING_FOR_CONFIRMATION")
+
+
+def test_nobody_waits_for_a_classifier_that_cannot_be_fitted():
+    choice = choose(rarity(4_000, 1), [CLASSIFICATION], AUTO)
+    assert (choice.strategy, choice.rule) == ("outlier", "FEW_POSITIVES")
+    assert choose(rarity(4_000, 2), [CLASSIFICATION], AUTO).strategy == "classification"
+
+
+def run(effectives, first=()):
+    """A year of trainings; the strategy after each."""
+    previous, strategies = list(first), []
+    for effective in effectives:
+        choice = choose(rarity(400_000, 4_000, max(1, effective)), previous, AUTO)
+        previous.insert(0, Previous(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+        strategies.append(choice.strategy)
+    return strategies
+
+
+def changes(strategies):
+    return sum(one != other for one, other in pairwise(strategies))
+
+
+@pytest.mark.parametrize("bound", [10, 100])
+@pytest.mark.parametrize("seed", range(10))
+def test_frauds_that_waver_around_a_bound_change_the_strategy_once_at_most(bound, seed):
+    rng = np.random.default_rng(seed)
+    assert changes(run(bound * rng.uniform(STAY, 1.2, 26))) <= 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_frauds_that_rise_slowly_pass_each_bound_once(seed):
+    noise = np.random.default_rng(seed).uniform(0.92, 1.08, 26)
+    strategies = run(np.geomspace(4, 300, 26) * noise)
+    assert changes(strategies) == 2
+    assert [strategies[0], strategies[-1]] == ["outlier", "classification"]
+
+
+def test_frauds_that_rise_and_fall_step_back_once():
+    strategies = run([*np.geomspace(4, 300, 13), *np.geomspace(300, 4, 13)])
+    assert changes(strategies) == 4
+
+
+def test_one_odd_training_changes_nothing():
+    assert set(run([50] * 5 + [500] + [50] * 5 + [3] + [50] * 5)) == {"bridge"}
+
+
+def test_the_world_of_1_in_10000_keeps_outlier_detection_however_many_frauds_are_known():
+    previous, rng = [], np.random.default_rng(0)
+    for week in range(1, 53):
+        mature = 400_000 * week
+        frauds = int(rng.binomial(mature, 0.7e-4))
+        choice = choose(rarity(mature, frauds), previous, AUTO)
+        previous.insert(0, Previous(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+    assert frauds > 1_000
+    assert (choice.strategy, choice.rule) == ("outlier", "EXTREME_RARITY")
+    assert sum(one.strategy != "outlier" for one in previous) <= 2  # before rarity was proven
+
+
+@pytest.mark.parametrize("strategy", LEVELS)
+def test_a_fixed_strategy_is_taken_and_the_proposal_still_told(strategy):
+    choice = choose(rarity(40_000, 50), [OUTLIER], replace(AUTO, strategy=strategy))
+    assert (choice.strategy, choice.proposed, choice.rule) == (strategy, "bridge", "FIXED_BY_CONFIG")
+    assert f'choose.strategy = "{strategy}" is set' in choice.sentence
+
+
+def compared(lower, upper, measure="cost", strategy="classification", against="outlier"):
+    return Comparison(strategy, against, measure, lower, upper)
+
+
+EVIDENCE = [
+    # frauds held out, comparisons → proposed where the prior is outlier
+    (20, [compared(0.1, 0.4)], "classification"),
+    (19, [compared(0.1, 0.4)], "outlier"),  # too few to say
+    (200, [compared(-0.1, 0.4)], "outlier"),  # a tie keeps the prior
+    (200, [compared(0, 0.4)], "outlier"),
+    (200, [compared(-0.4, -0.1)], "outlier"),
+    (
+        200,
+        [compared(-0.1, 0.4), compared(0.02, 0.1, "average precision")],
+        "classification",
+    ),  # either measure
+    (200, [compared(0.1, 0.4), compared(-0.3, -0.1, "average precision")], "outlier"),  # they disagree
+    (200, [compared(0.1, 0.4, strategy="bridge"), compared(0.2, 0.4)], "bridge"),  # the first that wins
+    (200, [compared(0.1, 0.4, against="bridge")], "outlier"),  # says nothing about the prior
+    (200, [], "outlier"),
+]
+
+
+@pytest.mark.parametrize(("positives", "comparisons", "proposed"), EVIDENCE)
+def test_evidence_replaces_the_prior_when_its_interval_excludes_zero(positives, comparisons, proposed):
+    evidence = Evidence(positives, tuple(comparisons))
+    choice = choose(rarity(10_000_000, 500), [], AUTO, evidence)
+    assert (choice.strategy, choice.proposed) == (proposed, proposed)
+    assert choice.rule == ("EVIDENCE" if proposed != "outlier" else "EXTREME_RARITY")
+
+
+def test_evidence_needs_confirmation_like_any_change():
+    evidence = Evidence(50, (compared(0.1, 0.4),))
+    assert choose(rarity(10_000_000, 500), [OUTLIER], AUTO, evidence).rule == "WAITING_FOR_CONFIRMATION"
+    again = Previous("outlier", "classification")
+    choice = choose(rarity(10_000_000, 500), [again], AUTO, evidence)
+    assert (choice.strategy, choice.rule) == ("classification", "EVIDENCE")
+    assert "classification beats outlier detection on 50 held-out frauds" in choice.sentence
+
+
+SHARES = [
+    ("outlier", 5, 1.0),
+    ("bridge", 8, 0.5),  # held below the bound
+    ("bridge", 10, 0.5),
+    ("bridge", math.sqrt(1000), 0.3),
+    ("bridge", 100, 0.1),
+    ("bridge", 400, 0.1),
+    ("classification", 85, 0.1),
+    ("classification", 5_000, 0.1),
+]
+
+
+@pytest.mark.parametrize(("strategy", "effective", "share"), SHARES)
+def test_the_outlier_detector_is_never_switched_off(strategy, effective, share):
+    assert outlier_share(strategy, effective, AUTO) == pytest.approx(share)
+
+
+def test_an_outlier_share_above_a_half_holds_for_the_bridge_too():
+    assert outlier_share("bridge", 10, replace(AUTO, outlier_share=0.7)) == 0.7
+
+
+SENTENCES = [
+    # rarity, previous, settings → sentence, what would change it
+    (
+        rarity(43_210, 38),
+        [],
+        AUTO,
+        "Fraud is about 8.8 in 10,000 (6.3 to 12) among 43,210 mature transactions; 38 effective frauds are enough "
+        "for a blend, not yet for classification (100).",
+        "62 more effective mature frauds for classification; fewer than 8 for outlier detection.",
+    ),
+    (
+        rarity(0, 0),
+        [],
+        AUTO,
+        "No transaction is mature yet, so how rare fraud is cannot be measured; outlier detection, which needs no "
+        "labels, leads.",
+        "Transactions older than labels.maturity, with labels known to be complete that far.",
+    ),
+    (
+        rarity(4_000, 9),
+        [],
+        AUTO,
+        "Fraud is about 22 in 10,000 (11 to 41) among 4,000 mature transactions; 9 effective frauds to learn from, "
+        "a blend takes 10, so outlier detection leads.",
+        "1 more effective mature fraud for a blend.",
+    ),
+    (
+        rarity(10_000_000, 500),
+        [],
+        AUTO,
+        "Fraud is about 0.5 in 10,000 (0.46 to 0.55) among 10,000,000 mature transactions; even the upper bound, "
+        "0.55, is under 1 in 10,000, so outlier detection leads until a classifier beats it.",
+        "An upper bound of 1.2 in 10,000 or more, or a classifier that beats outlier detection on 20 or more "
+        "held-out frauds.",
+    ),
+    (
+        rarity(43_210, 120, 85),
+        [CLASSIFICATION],
+        AUTO,
+        "Fraud is about 28 in 10,000 (22 to 34) among 43,210 mature transactions; 85 effective frauds (of 120) "
+        "would not begin classification (100) but do not end it (under 80), so it stays.",
+        "Fewer than 80 effective mature frauds for a blend; an upper bound under 1 in 10,000 for outlier "
+        "detection.",
+    ),
+    (
+        rarity(43_210, 120),
+        [OUTLIER],
+        replace(AUTO, confirm=3),
+        "Fraud is about 28 in 10,000 (23 to 33) among 43,210 mature transactions; 120 effective frauds are enough "
+        "for classification (100); outlier detection stays until 3 trainings in a row agree.",
+        "2 more trainings in a row proposing classification.",
+    ),
+    (
+        rarity(1_000_000, 90),
+        [BRIDGE],
+        AUTO,
+        "Fraud is about 0.9 in 10,000 (0.73 to 1.1) among 1,000,000 mature transactions; an upper bound of 1.1 "
+        "would not begin a blend (1.2) but does not end it (under 1), so it stays.",
+        "10 more effective mature frauds for classification; fewer than 8 for outlier detection.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("counts", "previous", "settings", "sentence", "change"), SENTENCES)
+def test_a_risk_manager_can_read_why_and_what_would_change_it(counts, previous, settings, sentence, change):
+    choice = choose(counts, previous, settings)
+    assert choice.sentence == sentence
+    assert choice.what_would_change == change
+
+
+previous_choices = st.lists(
+    st.builds(
+        Previous, st.sampled_from(LEVELS), st.sampled_from(LEVELS), st.sampled_from([None, True, False])
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10**8),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    previous_choices,
+    st.sampled_from(["auto", *LEVELS]),
+    st.integers(1, 4),
+)
+def test_any_counts_and_any_past_give_a_choice_that_json_can_hold(
+    mature, share, spread, previous, fixed, confirm
+):
+    positives = round(mature * share**4)
+    effective = min(positives, 1) + spread * max(positives - 1, 0)
+    settings = replace(AUTO, strategy=fixed, confirm=confirm)
+    choice = choose(rarity(mature, positives, min(effective, positives)), previous, settings)
+    json.dumps(choice.numbers, allow_nan=False)
+    assert choice.strategy in (choice.proposed, fixed, *(one.strategy for one in previous[:1]))
+    assert choice.sentence.endswith(".")
+    assert "nan" not in choice.sentence
+    assert 0 < choice.outlier_share <= 1
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.floats(1, 400), st.floats(1, 400), st.sampled_from(LEVELS))
+def test_more_frauds_never_propose_less(one, other, in_force):
+    fewer, more = sorted((one, other))
+    levels = [
+        LEVELS.index(choose(rarity(40_000, 400, count), [Previous(in_force, in_force)], AUTO).proposed)
+        for count in (fewer, more)
+    ]
+    assert levels[0] <= levels[1]
