@@ -41,6 +41,7 @@ Strategy = Literal["outlier", "bridge", "classification"]
 NOVELTY = "novelty"  # channel of the outlier detector's own share of flags
 FOLD = 0.25  # newest share of the mature transactions that calibrates
 MIN_FRAUDS_TO_FIT = 2  # a classifier of one example would be that example
+BRIDGE_GENUINE = 10_000  # half the usual: a fit takes half as long and ranks as well, within noise
 SAMPLE_ROWS = 16  # rows kept with their scores: a loaded model must repeat them exactly
 
 
@@ -324,7 +325,7 @@ def _fit_ranker(settings: ModelSettings, layout: Layout, mature: Sample, usual: 
 def _classifier(settings: ModelSettings) -> Classifier:
     """Few positives bear only a classifier that cannot memorise them: depth-limited trees, bagged."""
     if settings.strategy == "bridge":
-        return RandomForest(seed=settings.seed)
+        return RandomForest(seed=settings.seed, max_genuine=BRIDGE_GENUINE)
     return Boosting(seed=settings.seed, threads=settings.threads)
 
 
