@@ -77,10 +77,7 @@ def test_weights_of_another_length_are_refused():
         capacity_threshold([1, 2], [1], 1, 1)
 
 
-<<<<<<< HEAD
-=======
 @settings(deadline=None, derandomize=True)
->>>>>>> main
 @given(
     values.flatmap(
         lambda v: st.tuples(st.just(v), st.lists(st.integers(0, 1), min_size=len(v), max_size=len(v)))
