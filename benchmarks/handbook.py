@@ -126,6 +126,9 @@ def fraudwatch(arguments: list[str], env: dict[str, str], show: bool = False) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         env=env,
+        cwd=env["FRAUDWATCH_STORAGE__URL"]
+        .removeprefix("sqlite:///")
+        .rpartition("/")[0],  # no ./config.toml there
         stdout=None if show else subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)

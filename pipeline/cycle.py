@@ -184,7 +184,7 @@ def _score_by(
         flags,
     )
     results.write_drift(
-        this.store, this.policy, this.run_id, drift_rows(model, raw, scores, window, this.config)
+        this.store, this.policy, this.run_id, drift_rows(model, features, raw, scores, window, this.config)
     )
     return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
 

@@ -5,11 +5,13 @@ from numpy.typing import NDArray
 
 from detectors.model import Model, Scores
 from pipeline.config import Config
+from pipeline.features import Plan
 from storage.results import DriftRow
 
 
 def drift_rows(
     model: Model,
+    features: Plan,
     raw: NDArray[np.float64],
     scores: Scores,
     window: tuple[int, int],
@@ -19,8 +21,10 @@ def drift_rows(
     PSI and Jensen–Shannon divergence of every feature and of the score.
 
     An alarm needs `drift.min_rows` rows: what a smaller window shows is chance. Its value is stored all the
-    same, and so is the count it rests on.
+    same, and so is the count it rests on. Histories of fraud move as labels mature, whatever the payments do:
+    they are measured and never an alarm.
     """
+    of_labels = {feature.name for feature in features.features if not feature.label_free}
     limits = {"psi": config.drift.psi_alarm, "jensen_shannon": config.drift.js_alarm}
     speaks = len(raw) >= config.drift.min_rows
     return [
@@ -31,7 +35,7 @@ def drift_rows(
             metric=found.metric,
             value=None if np.isnan(found.value) else found.value,
             threshold=limits[found.metric],
-            alarm=bool(speaks and found.value > limits[found.metric]),
+            alarm=bool(speaks and found.feature not in of_labels and found.value > limits[found.metric]),
             n_reference=found.n_reference,
             n_current=found.n_current,
         )

@@ -77,7 +77,7 @@ def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tu
 def _top(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("The most suspicious payments, and why")
     for row in reports.top_flags(store, policy, since, until, TOP):
-        answer = {None: "no label yet"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
+        answer = {None: "no label"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
         yield (
             f"  {for_terminal(row['transaction_id'])}  {row['event_time'][:16]}  {row['amount_base']:>10,.2f} "
             f"{config.schema_.base_currency}  score {row['score']:.4f}  {row['channel']}  {answer}"

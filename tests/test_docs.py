@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from pydantic import BaseModel
 
 from pipeline import cli_query  # noqa: F401  (joins its commands to the group)
 from pipeline.cli import cli
-from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,16 +20,6 @@ def commands(group: click.Group, path: str = "fraudwatch") -> Iterator[tuple[str
             yield from commands(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command
-
-
-def keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        inner: Any = field.annotation
-        shown = f"{section}{field.alias or name}"
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from keys(inner, f"{shown}.")
-        elif section:
-            yield shown
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands(cli)])
@@ -48,11 +35,6 @@ def test_every_command_has_help_and_an_example(path: str, command: click.Command
 
 
 SELF_EXPLAINING = {"days", "seed", "status", "limit", "form", "min_score", "per_day", "output"}
-
-
-@pytest.mark.parametrize("key", list(keys(Config)))
-def test_every_config_key_is_documented(key: str) -> None:
-    assert f"`{key}`" in (ROOT / "docs" / "configuration.md").read_text()
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:
