@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.known import Knowledge, KnownCounts, LabelEvents, label_events, status_at
 from pipeline.plan import WINDOW_COLUMNS, Feature, Plan, plan
-from pipeline.windows import AmountSums, Asked, Order, Sums, Timeline, combined, dense, log_units
+from pipeline.windows import CHUNK, AmountSums, Asked, Order, Sums, Timeline, combined, dense, log_units
 from storage.frames import HOUR, MONEY, SECOND, Coded, Completeness, Ints, Transactions
 
 __all__ = ["Feature", "LabelEvents", "Plan", "label_events", "plan", "raw_features", "status_at"]
@@ -47,9 +47,10 @@ class _View:
     timeline: Timeline
     knowledge: Knowledge
     plan: Plan
-    maturity: int
     lookback: int
-    logs: Ints
+    logs: Ints  # (n,) integer log-amounts
+    recent: list[Ints]  # of each window, the first position that each asked row counts
+    matured: list[Ints]  # the same, shifted back by maturity
 
 
 def raw_features(
@@ -101,7 +102,16 @@ def raw_features(
     knowledge = Knowledge.of(
         timeline, events.between(first, end), maturity, completeness, silence_ok[first:end]
     )
-    view = _View(held, timeline, knowledge, plan, maturity, lookback, log_units(held.amount))
+    view = _View(
+        history=held,
+        timeline=timeline,
+        knowledge=knowledge,
+        plan=plan,
+        lookback=lookback,
+        logs=log_units(held.amount),
+        recent=[timeline.first_after(window) for window in plan.windows],
+        matured=[timeline.first_after(maturity + window) for window in plan.windows],
+    )
     raw = _assemble(view)
     return raw if len(rows) == len(asked) and (rows == asked).all() else raw[back]
 
@@ -121,10 +131,7 @@ def _slice(history: Transactions, first: int, end: int) -> Transactions:
 
 def _assemble(view: _View) -> Floats:
     raw = np.empty((len(view.timeline.rows), len(view.plan.raw_names)))
-    at = 0
-    for values in _own_columns(view):
-        raw[:, at] = values
-        at += 1
+    at = _fill(raw, 0, _own_columns(view))
     for entity in view.plan.entities:
         width = len(WINDOW_COLUMNS) * len(view.plan.windows) + 1
         _fill_entity(view, view.history.columns[entity], raw[:, at : at + width])
@@ -132,10 +139,18 @@ def _assemble(view: _View) -> Floats:
     for first, second in view.plan.pairs:
         raw[:, at] = _first_seen(view, view.history.columns[first], view.history.columns[second])
         at += 1
-    for values in _field_columns(view):
-        raw[:, at] = values
-        at += 1
+    _fill(raw, at, _field_columns(view))
     return raw
+
+
+def _fill(raw: Floats, at: int, columns: Iterator[Floats]) -> int:
+    """Write columns side by side from place `at` on, some rows at a time; return the place after them."""
+    block = list(columns)
+    for start in range(0, len(raw), CHUNK):
+        span = slice(start, start + CHUNK)
+        for place, values in enumerate(block, start=at):
+            raw[span, place] = values[span]
+    return at + len(block)
 
 
 def _own_columns(view: _View) -> Iterator[Floats]:
@@ -160,27 +175,24 @@ def _field_columns(view: _View) -> Iterator[Floats]:
 
 def _fill_entity(view: _View, column: Coded, out: Floats) -> None:
     """Write an entity's columns over all windows; rows without the entity get those of an empty past."""
-    out[:] = [*NO_PAST * len(view.plan.windows), view.lookback / SECOND]
-    line, windows = view.timeline, view.plan.windows
-    order = Order(line, column.codes, len(column.values))
+    windows = view.plan.windows
+    out[column.codes[view.timeline.rows] < 0] = [*NO_PAST * len(windows), view.lookback / SECOND]
+    order = Order(view.timeline, column.codes, len(column.values))
     amounts = AmountSums(order, view.history.amount, view.logs)
     known = KnownCounts(order, view.knowledge, windows)
-    recent = [line.first_after(window) for window in windows]
-    matured = [line.first_after(view.maturity + window) for window in windows]
     for asked in order.chunks():
         block = np.empty((len(asked.own), out.shape[1]))
         silent_end = order.find(asked, view.knowledge.silent_through[asked.place])
-        for place in range(len(windows)):
-            sums = amounts.over(asked, order.find(asked, recent[place][asked.place]))
-            since = order.find(asked, matured[place][asked.place])
-            columns = [
-                *_amount_columns(sums, view.logs[asked.position]),
-                known.frauds[place][asked.span],
-                known.known(asked, since, silent_end, place),
-                known.recent[place][asked.span],
-            ]
-            for offset, values in enumerate(columns, start=place * len(WINDOW_COLUMNS)):
-                block[:, offset] = values
+        for window in range(len(windows)):
+            recent = order.find(asked, view.recent[window][asked.place])
+            matured = order.find(asked, view.matured[window][asked.place])
+            at = window * len(WINDOW_COLUMNS)
+            for values in _amount_columns(amounts.over(asked, recent), view.logs[asked.position]):
+                block[:, at] = values
+                at += 1
+            block[:, at] = known.frauds[window][asked.span]
+            block[:, at + 1] = known.known(asked, matured, silent_end, window)
+            block[:, at + 2] = known.recent[window][asked.span]
         last = order.last_visible(asked, amounts.hidden)
         block[:, -1] = _elapsed(view, order, asked, last) / SECOND
         out[asked.place] = block

@@ -19,6 +19,7 @@ from storage.frames import Completeness, Ints, Labels, Transactions
 
 Bools = NDArray[np.bool_]
 Status = NDArray[np.int8]
+Counts = NDArray[np.int32]
 
 FRAUD, GENUINE, UNKNOWN = 1, 0, -1
 FOREVER = 2**62  # µs
@@ -138,7 +139,7 @@ class Intervals:
     start: Ints  # (k,)
     end: Ints  # (k,)
 
-    def counts(self, order: Order) -> Ints:
+    def counts(self, order: Order) -> Counts:
         """How many intervals each asked row of the order lies in, of rows of its entity it may see, (k,)."""
         codes = order.codes[self.position]
         kept = (codes >= 0) & (self.start < self.end)
@@ -219,20 +220,20 @@ def _until_silent(intervals: Intervals, knowledge: Knowledge) -> Intervals:
     return Intervals(intervals.position, intervals.start, end)
 
 
-def _held(order: Order, starts: Ints, ends: Ints) -> Ints:
+def _held(order: Order, starts: Ints, ends: Ints) -> Counts:
     """Running balance of starts and ends over the asked rows; it returns to 0 at the end of each entity."""
     rows = order.asked_keys
-    size = len(rows) + 1
-    opened = np.bincount(np.searchsorted(rows, np.sort(starts)), minlength=size)
-    closed = np.bincount(np.searchsorted(rows, np.sort(ends)), minlength=size)
-    return np.cumsum(opened - closed)[:-1]
+    balance = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.add.at(balance, np.searchsorted(rows, np.sort(starts)), 1)
+    np.subtract.at(balance, np.searchsorted(rows, np.sort(ends)), 1)
+    return np.cumsum(balance[:-1], dtype=np.int32)
 
 
-def _unseen(order: Order, starts: Ints, ends: Ints, visible_from: Ints) -> Ints:
+def _unseen(order: Order, starts: Ints, ends: Ints, visible_from: Ints) -> Counts:
     """How many intervals each asked row lies in, of rows that it may not see."""
     opened, closed = _HiddenKeys(starts, visible_from), _HiddenKeys(ends, visible_from)
     parts = [opened.up_to(asked) - closed.up_to(asked) for asked in order.chunks()]
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int32)
 
 
 class _HiddenKeys:

@@ -1,282 +1,327 @@
 """
-Files → blocks of columns, a bounded number of rows at a time.
+Files, streams and queries → chunks of rows, a bounded number at a time.
 
-Every value leaves as text (or None), instants of Parquet as int64 µs. A row that cannot even be split into
-columns leaves beside its block with the reason.
+A source is opened, read once from first to last row, and knows the SHA-256 of its content: a file's before it is
+read, a stream's or query's once it is read through. Memory does not grow with the source.
 """
 
-import csv
 import gzip
+import hashlib
 import io
-import json
+import shutil
+import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from pipeline.csv_rows import read_csv
 from pipeline.errors import InputError
+from pipeline.json_rows import read_jsonl
+from pipeline.rows import NOT_UTF8, ROWS, Rows, Unreadable, Wanted
+from storage.external import Part
 
-ROWS = 50_000  # a block: large enough for bulk load, small enough for memory
-FORMATS = {
-    "csv": (".csv", ".tsv", ".txt"),
-    "parquet": (".parquet", ".pq"),
-    "jsonl": (".jsonl", ".ndjson", ".json"),
+MIB = 1 << 20
+ENDINGS = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
 }
-LIMIT = 10_000_000  # characters of one CSV field; longer is a quote that was never closed
+SNIFFED = 1 << 12  # bytes looked at to tell a stream's format
+GZIP = b"\x1f\x8b"
+PARQUET = b"PAR1"
 
 
-@dataclass(frozen=True)
-class Bad:
-    """A row that could not be split into columns."""
+class Reading(Protocol):
+    """An open source; a context manager."""
 
-    row_number: int
-    text: str
-    reason: str
+    @property
+    def total(self) -> float | None:
+        """How much there is of `unit`, as far as it is known."""
 
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
 
-@dataclass(frozen=True)
-class Block:
-    """Rows of a source; `row_number` counts from 1 at the first row of data."""
+    def rows(self, wanted: Wanted) -> Iterator[Rows]:
+        """Read it, once."""
 
-    row_number: NDArray[np.int64]
-    columns: dict[str, NDArray[Any]]  # object (text or None) or int64 (instants)
-    bad: list[Bad] = field(default_factory=list)
+    def digest(self) -> str | None:
+        """SHA-256 of the content, None as long as it is not known."""
 
-    def __len__(self) -> int:
-        return len(self.row_number)
+    def position(self) -> float | None:
+        """How much of `total` is read; None where rows are counted."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 def format_of(path: Path) -> str:
     """
-    The format that a file's name says.
+    Tell a file's format by its name.
 
     Raises
     ------
     InputError
-        It says none.
+        If the name does not say it.
     """
     name = path.name.lower().removesuffix(".gz")
-    for form, endings in FORMATS.items():
-        if name.endswith(endings):
-            return form
-    raise InputError(f"{path}: what format is it? Name it .csv, .parquet or .jsonl, or add --format")
-
-
-def read_blocks(path: Path, form: str, needed: Sequence[str], shown: str) -> Iterator[Block]:
-    """
-    Read a file block by block.
-
-    Parameters
-    ----------
-    needed
-        Columns that have to be there.
-    shown
-        The source's name in messages.
-
-    Raises
-    ------
-    InputError
-        Missing, unreadable or truncated file, or a missing column; before the first block where possible.
-    """
-    reader = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl}[form]
-    try:
-        yield from reader(path, needed, shown)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{shown} cannot be read: {reason}") from error
-
-
-def check_columns(found: Sequence[str], needed: Sequence[str], shown: str) -> None:
-    """Refuse a source without a configured column, or with one twice."""
-    missing = [name for name in needed if name not in found]
-    if missing:
-        listed = ", ".join(found) or "none"
+    form = next((form for ending, form in ENDINGS.items() if name.endswith(ending)), None)
+    if form is None:
         raise InputError(
-            f"{shown} has no column {missing[0]!r}; it has {listed}: name yours in [schema] or [labels] of the config "
-            "(fraudwatch init --from FILE proposes it)"
+            f"{path} must end in .csv or .jsonl (also .gz) or in .parquet; say what it is with --format"
         )
-    twice = [name for name in needed if list(found).count(name) > 1]
-    if twice:
-        raise InputError(f"{shown} has the column {twice[0]!r} twice: which one is meant? Rename one")
+    return form
 
 
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
-
-
-def _text(path: Path) -> TextIO:
-    # Bytes that are no UTF-8 come through as lone surrogates, which mark their row and nothing else.
-    return io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _csv(path: Path, needed: Sequence[str], shown: str) -> Iterator[Block]:
-    csv.field_size_limit(LIMIT)
-    with _text(path) as file:
-        rows = csv.reader(file)
-        header = next(rows, None)
-        if header is None:
-            raise InputError(f"{shown} is empty: a CSV file begins with the names of its columns")
-        header = [name.strip() for name in header]
-        check_columns(header, needed, shown)
-        yield from _gathered(_numbered_rows(rows, shown), header, needed)
-
-
-def _numbered_rows(rows: Iterator[list[str]], shown: str) -> Iterator[list[str]]:
-    try:
-        yield from (row for row in rows if row)
-    except csv.Error as error:
-        raise InputError(f"{shown} is not CSV: {error}") from error
-
-
-def _gathered(rows: Iterable[list[str]], header: list[str], needed: Sequence[str]) -> Iterator[Block]:
-    places = {name: header.index(name) for name in needed}
-    good: list[list[str]] = []
-    numbers: list[int] = []
-    bad: list[Bad] = []
-    for number, row in enumerate(rows, 1):
-        reason = _torn(row, len(header))
-        if reason is None:
-            good.append(row)
-            numbers.append(number)
-        else:
-            bad.append(Bad(number, ",".join(row), reason))
-        if len(good) + len(bad) >= ROWS:
-            yield _block(good, numbers, places, bad)
-            good, numbers, bad = [], [], []
-    if good or bad:
-        yield _block(good, numbers, places, bad)
-
-
-def _torn(row: list[str], width: int) -> str | None:
-    if len(row) != width:
-        return f"has {len(row)} columns, the header has {width}: a separator is missing or not quoted"
-    if not "".join(row).isascii() and any("\udc80" <= letter <= "\udcff" for letter in "".join(row)):
-        return "is not UTF-8: save the file as UTF-8"
-    return None
-
-
-def _block(rows: list[list[str]], numbers: list[int], places: dict[str, int], bad: list[Bad]) -> Block:
-    turned = list(zip(*rows, strict=True))
-    columns = {name: as_objects(turned[place] if turned else ()) for name, place in places.items()}
-    return Block(np.array(numbers, dtype=np.int64), columns, bad)
-
-
-def as_objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    """A column of text; what is empty is missing."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = [None if value is None or value == "" else value for value in values]
-    return column
-
-
-def _jsonl(path: Path, needed: Sequence[str], shown: str) -> Iterator[Block]:
-    with _text(path) as file:
-        rows: list[list[Any]] = []
-        numbers: list[int] = []
-        bad: list[Bad] = []
-        places = {name: place for place, name in enumerate(needed)}
-        lines = (line for line in file if line.strip())
-        for number, line in enumerate(lines, 1):
-            found = _object(line)
-            if isinstance(found, str):
-                bad.append(Bad(number, line.strip(), found))
-            else:
-                if number == 1:
-                    check_columns(list(found), needed, shown)
-                rows.append([_as_text(found.get(name)) for name in needed])
-                numbers.append(number)
-            if len(rows) + len(bad) >= ROWS:
-                yield _block(rows, numbers, places, bad)
-                rows, numbers, bad = [], [], []
-        if rows or bad:
-            yield _block(rows, numbers, places, bad)
-
-
-def _object(line: str) -> dict[str, Any] | str:
-    if any("\udc80" <= letter <= "\udcff" for letter in line):
-        return "is not UTF-8: save the file as UTF-8"
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
-        return f"is not JSON: {error.msg} at character {error.pos}"
-    return found if isinstance(found, dict) else "is not a JSON object with a column a key"
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return json.dumps(value)
-
-
-def _parquet(path: Path, needed: Sequence[str], shown: str) -> Iterator[Block]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            check_columns(file.schema_arrow.names, needed, shown)
-            first = 1
-            for batch in file.iter_batches(ROWS, columns=list(needed)):
-                columns = {name: _arrow_column(batch.column(name)) for name in needed}
-                yield Block(np.arange(first, first + batch.num_rows), columns)
-                first += batch.num_rows
-    except pa.ArrowException as error:
-        raise InputError(f"{shown} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def _arrow_column(column: Any) -> NDArray[Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.dictionary_decode()
-        kind = column.type
-    if pa.types.is_timestamp(kind) and kind.tz is not None and not column.null_count:
-        return np.asarray(column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64()))
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.int8())
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        column = pc.strftime(
-            column.cast(pa.timestamp("us", getattr(kind, "tz", None))), "%Y-%m-%dT%H:%M:%S%z"
-        )
-    return as_objects(column.cast(pa.string()).to_pylist())
-
-
-def column_names(path: Path, form: str, shown: str) -> list[str]:
+def open_path(path: Path, form: str | None, shown: str) -> Reading:
     """
-    Names of a file's columns; of JSON Lines, the keys of its first row.
+    Open a file.
 
     Raises
     ------
     InputError
-        The file cannot be read.
+        If it cannot be read, its name tells no format, or it is not the Parquet it says it is.
     """
+    if path.is_dir():
+        raise InputError(f"{shown} is a folder; name its files, such as {shown.rstrip('/')}/*.csv")
+    form = form or format_of(path)
+    with _refusing(shown), ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+
+        @lru_cache(1)
+        def digest() -> str:
+            with _refusing(shown), path.open("rb") as again:
+                return hashlib.file_digest(again, "sha256").hexdigest()
+
+        reading = (
+            _Parquet(file, digest, shown)
+            if form == "parquet"
+            else _Lines(file, form, shown, digest, size / MIB)
+        )
+        opened.pop_all()  # it closes the file from here on
+        return reading
+
+
+def open_stream(stream: BinaryIO, form: str | None, shown: str) -> Reading:
+    """
+    Open standard input or the like; its first bytes tell the format where it is not given.
+
+    Parquet is read from its end, so that a stream of it goes to a temporary file first.
+    """
+    hashed = _Hashed(stream)
+    buffered = io.BufferedReader(cast(io.RawIOBase, hashed), MIB)
+    form = form or _sniff(buffered.peek(SNIFFED))
+    if form != "parquet":
+        return _Lines(cast(BinaryIO, buffered), form, shown, hashed.digest, None)
+    with _refusing(shown), ExitStack() as opened:
+        file = cast(BinaryIO, opened.enter_context(tempfile.TemporaryFile()))
+        shutil.copyfileobj(buffered, file, MIB)
+        reading = _Parquet(file, hashed.digest, shown)
+        opened.pop_all()
+        return reading
+
+
+def open_query(parts: Iterator[Part], shown: str) -> Reading:
+    """Open the rows of a query, as storage.external reads them."""
+    return _Query(parts, shown)
+
+
+class _Lines:
+    """CSV or JSON Lines, gzipped or not."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        form: str,
+        shown: str,
+        digest: Callable[[], str | None],
+        total: float | None,
+    ) -> None:
+        self._file, self._shown, self._digest = file, shown, digest
+        self._read = read_csv if form == "csv" else read_jsonl
+        self.total, self.unit = total, "rows" if total is None else "MiB"
+
+    def rows(self, wanted: Wanted) -> Iterator[Rows]:
+        with _refusing(self._shown):
+            yield from self._read(_unpacked(self._file), wanted, self._shown)
+            while self._file.read(MIB):  # what is left behind a gzip stream belongs to the content, too
+                pass
+
+    def digest(self) -> str | None:
+        return self._digest()
+
+    def position(self) -> float | None:
+        return None if self.total is None else self._file.tell() / MIB
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parquet:
+    """A Parquet file; only the wanted columns are read."""
+
+    def __init__(self, file: BinaryIO, digest: Callable[[], str | None], shown: str) -> None:
+        self._shown, self._digest, self._file = shown, digest, file
+        self._parquet = pq.ParquetFile(file)
+        self.total, self.unit = self._parquet.metadata.num_rows, "rows"
+
+    def rows(self, wanted: Wanted) -> Iterator[Rows]:
+        with _refusing(self._shown):
+            names = wanted.check(self._parquet.schema_arrow.names, self._shown)
+            first = 1
+            for batch in self._parquet.iter_batches(ROWS, columns=names):
+                columns = {name: batch.column(name) for name in names}
+                yield _without_bad_bytes(np.arange(first, first + batch.num_rows), columns)
+                first += batch.num_rows
+            if first == 1:
+                yield Rows(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
+
+    def digest(self) -> str | None:
+        return self._digest()
+
+    def position(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._parquet.close()
+        self._file.close()
+
+
+class _Query:
+    """Rows of another database."""
+
+    def __init__(self, parts: Iterator[Part], shown: str) -> None:
+        self._parts, self._shown = parts, shown
+        self._seen, self._done = hashlib.sha256(), False
+        self.total, self.unit = None, "rows"
+
+    def rows(self, wanted: Wanted) -> Iterator[Rows]:
+        first = 1
+        for found, values in self._parts:
+            names = wanted.check(found, self._shown)
+            for row in values:
+                self._seen.update(repr(tuple(row)).encode())
+            columns = {name: from_python([row[found.index(name)] for row in values]) for name in names}
+            yield Rows(np.arange(first, first + len(values)), columns)
+            first += len(values)
+        self._done = True
+
+    def digest(self) -> str | None:
+        return self._seen.hexdigest() if self._done else None
+
+    def position(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
+
+
+class _Hashed(io.RawIOBase):
+    """A stream that hashes what passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._seen, self._done = stream, hashlib.sha256(), False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._seen.update(data)
+        self._done = not data
+        return len(data)
+
+    def digest(self) -> str | None:
+        return self._seen.hexdigest() if self._done else None
+
+
+def from_python(values: Sequence[Any]) -> Any:
+    """Values of a driver as an Arrow column; where their types do not go together, as text."""
     try:
-        if form == "parquet":
-            return _parquet_names(path, shown)
-        with _text(path) as file:
-            first = next((line for line in file if line.strip()), "")
-            if form == "csv":
-                return [name.strip() for name in next(csv.reader([first]), [])]
-            found = _object(first) if first else {}
-            return list(found) if isinstance(found, dict) else []
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.array([_driver_text(value) for value in values], pa.string())
 
 
-def _parquet_names(path: Path, shown: str) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _driver_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
+
+def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> Rows:
+    """Read columns of bytes as UTF-8; rows in which they are not go aside."""
+    bad: dict[int, str] = {}
+    for name, column in columns.items():
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            texts = [_decoded(value, place, bad) for place, value in enumerate(column.to_pylist())]
+            columns[name] = pa.array(texts, pa.string())
+    if not bad:
+        return Rows(numbers, columns)
+    kept = np.setdiff1d(np.arange(len(numbers)), list(bad))
+    unreadable = [Unreadable(int(numbers[place]), text, NOT_UTF8) for place, text in bad.items()]
+    return Rows(numbers[kept], {name: column.take(kept) for name, column in columns.items()}, unreadable)
+
+
+def _decoded(value: bytes | None, place: int, bad: dict[int, str]) -> str | None:
     try:
-        return list(pq.read_schema(path).names)
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        bad[place] = cast(bytes, value).decode("utf-8", "backslashreplace")
+        return None
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """The file's text, whatever its name says about gzip."""
+    peeked = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(Any, file))
+    return (
+        cast(BinaryIO, gzip.GzipFile(fileobj=peeked))
+        if peeked.peek(2)[:2] == GZIP
+        else cast(BinaryIO, peeked)
+    )
+
+
+def _sniff(start: bytes) -> str:
+    """Tell Parquet, JSON Lines and CSV apart by their first bytes."""
+    if start.startswith(PARQUET):
+        return "parquet"
+    if start.startswith(GZIP):
+        start = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(start)
+    return "jsonl" if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "csv"
+
+
+@contextmanager
+def _refusing(shown: str) -> Iterator[None]:
+    """Say in one sentence that a source cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{shown} does not exist; check the path") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{shown} is damaged or cut short: {error}; fetch it again") from error
     except pa.ArrowException as error:
-        raise InputError(f"{shown} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{shown} is not Parquet that can be read: {_first_line(error)}") from error
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read: {error.strerror or _first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

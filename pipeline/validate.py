@@ -1,191 +1,164 @@
 """
-Columns of text → typed columns; a row that cannot be is set aside with its reason.
+Columns as they came → validated columns; a row that cannot be is set aside with its reason.
 
-Each check looks at whole columns. The first reason that a row gives is the one it is set aside for.
+Each check looks at a whole column. A row is set aside for the first reason found, in the order of the checks; the
+wording is fixed, names the column and says what would do, so that equal reasons can be counted.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from storage.frames import HOUR, MONEY, SECOND, Floats, Ints
+from pipeline import parsing
+from pipeline.errors import InputError
+from pipeline.parsing import Arrow, Bools
+from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
 
-Objects = NDArray[np.object_]
-Bools = NDArray[np.bool_]
-
-ID_MAX = 200  # characters
-TEXT_MAX = 1000  # characters of a field
-AMOUNT_MAX = 1e12  # of any currency: window sums of 1/10,000 units still fit int64
-AHEAD_MAX = HOUR  # clocks differ; an event a day ahead is a wrong date
-YEAR_FIRST, YEAR_LAST = 1971, 2200
-OFFSET = re.compile(r"(Z|z|[+-]\d{2}(:?\d{2})?)$")
-TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y", "fraud"})
-FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", "genuine"})
+ID_MAX = 200  # characters, as the database has it
+TEXT_MAX = 500  # characters: an entity is indexed, and Postgres indexes no more than 2,704 bytes
+AMOUNT_MAX = (
+    1e11  # of any currency: in 1/10,000 still exact as a float, and sums of thousands still fit int64
+)
+AHEAD_MAX = HOUR  # clocks differ; an event a day ahead has a wrong date
+LAST = (
+    8_000 * 366 * DAY
+)  # µs; beyond it Python and Postgres have no dates, and "ahead of now" is the wrong reason
+FRAUD = ("1", "true", "fraud", "yes", "t", "y")
+GENUINE = ("0", "false", "genuine", "no", "f", "n")
 
 
 class Reasons:
-    """Why each row of a block is set aside; None for a good one."""
+    """Why rows are set aside, one reason each."""
 
     def __init__(self, size: int) -> None:
-        self.of = np.full(size, None, dtype=object)
+        self._code = np.zeros(size, dtype=np.int16)  # 0: good
+        self._said = [""]
 
     def add(self, wrong: Bools, reason: str) -> None:
         """Give a reason to the rows that are wrong and have none yet."""
-        self.of[wrong & (self.of == None)] = reason  # noqa: E711 (elementwise)
+        if wrong.any():
+            self._said.append(reason)
+            self._code[wrong & (self._code == 0)] = len(self._said) - 1
 
     @property
     def good(self) -> Bools:
         """Rows without a reason."""
-        return np.asarray(self.of == None)  # noqa: E711 (elementwise)
+        return np.asarray(self._code == 0)
+
+    def of(self, place: int) -> str:
+        """The reason of a row, "" for a good one."""
+        return self._said[int(self._code[place])]
 
 
-def ids(column: Objects, name: str, reasons: Reasons) -> Objects:
-    """Ids without the blanks around them."""
-    stripped = np.empty(len(column), dtype=object)
-    stripped[:] = [str(value).strip() if value is not None else "" for value in column]
-    lengths = np.array([len(value) for value in stripped], dtype=np.int64)
-    reasons.add(lengths == 0, f"{name} is missing: every row needs an id")
-    reasons.add(lengths > ID_MAX, f"{name} is longer than {ID_MAX} characters")
-    _printable(stripped, name, reasons)
-    return stripped
+def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
+    """Ids as text, without blanks around them."""
+    text = texts(column, name, reasons, ID_MAX)
+    reasons.add(parsing.as_bools(text.is_null()), f"{name} is missing: every row needs an id")
+    return text
 
 
-def texts(column: Objects, name: str, reasons: Reasons) -> Objects:
-    """A text field; missing is allowed."""
-    lengths = np.array([0 if value is None else len(value) for value in column], dtype=np.int64)
-    reasons.add(lengths > TEXT_MAX, f"{name} is longer than {TEXT_MAX} characters")
-    _printable(column, name, reasons)
-    return column
+def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX) -> Arrow:
+    """A field of text; it may be missing."""
+    _need(column, name, lambda kind: not pa.types.is_nested(kind), "text")
+    text = parsing.texts(column)
+    long = pc.greater(pc.utf8_length(text), length_max)
+    reasons.add(parsing.as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
+    nul = pc.match_substring(text, "\0")
+    reasons.add(parsing.as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
+    return text
 
 
-def _printable(column: Objects, name: str, reasons: Reasons) -> None:
-    wrong = np.array(
-        [value is not None and ("\x00" in value or not _encodable(value)) for value in column], dtype=bool
-    )
-    reasons.add(wrong, f"{name} holds a character that no database stores (NUL or half of a pair)")
-
-
-def _encodable(value: str) -> bool:
-    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def numbers(column: Objects, name: str, reasons: Reasons) -> Floats:
+def numbers(column: Arrow, name: str, reasons: Reasons) -> Floats:
     """A numeric field; missing is NaN."""
-    parsed = _floats(column)
-    given = np.array([value is not None for value in column], dtype=bool)
-    reasons.add(given & ~np.isfinite(parsed), f"{name} is not a finite number")
-    return parsed
+    found = _numbers(column, name)
+    reasons.add(found.wrong, f"{name} is not a number: write 1234.5, without separators or units")
+    reasons.add(np.isinf(found.values), f"{name} is infinite: write a finite number or leave it empty")
+    return found.values
 
 
-def amounts(column: Objects, name: str, reasons: Reasons) -> Floats:
-    """Amounts with four decimals, in their own currency."""
-    missing = np.array([value is None for value in column], dtype=bool)
-    parsed = _floats(column)
-    reasons.add(missing, f"{name} is missing")
-    reasons.add(np.isnan(parsed), f"{name} is not a number: write 1234.56")
-    reasons.add(np.isinf(parsed), f"{name} is not finite")
-    reasons.add(np.abs(parsed) >= AMOUNT_MAX, f"{name} is {AMOUNT_MAX:.0e} or more")
-    bounded = np.where(np.isfinite(parsed) & (np.abs(parsed) < AMOUNT_MAX), parsed, 0.0)
-    rounded: Floats = np.rint(bounded * MONEY) / MONEY
-    return rounded
+def amounts(column: Arrow, name: str, reasons: Reasons) -> Floats:
+    """Amounts of money, rounded to four decimals; 0 where there is none."""
+    found = _numbers(column, name)
+    reasons.add(found.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
+    reasons.add(found.wrong, f"{name} is not a number: write 1234.56, without separators or currency")
+    reasons.add(~np.isfinite(found.values), f"{name} is not finite: write 1234.56")
+    finite = np.where(np.isfinite(found.values), found.values, 0.0)
+    reasons.add(np.abs(finite) >= AMOUNT_MAX, f"{name} is 100,000,000,000 or more: check its unit")
+    bounded: Floats = np.where(np.abs(finite) < AMOUNT_MAX, finite, 0.0)
+    return np.asarray(np.rint(bounded * MONEY) / MONEY)
 
 
-def _floats(column: Objects) -> Floats:
-    import pandas as pd
+def in_base(given: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
+    """Amounts × rates in 1/10,000 of the base currency."""
+    base = given * np.nan_to_num(rate)
+    too_large = np.abs(base) >= AMOUNT_MAX
+    reasons.add(too_large, f"{name} is 100,000,000,000 or more in the base currency: check its unit and rate")
+    return np.asarray(np.rint(np.where(too_large, 0.0, base) * MONEY), dtype=np.int64)
 
-    try:
-        return np.asarray(column, dtype=np.float64)  # None is NaN; the usual block is all numbers
-    except (TypeError, ValueError):
-        return np.asarray(pd.to_numeric(pd.Series(column, dtype=object), errors="coerce"), dtype=np.float64)
+
+def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
+    """Currency codes in capitals."""
+    text = texts(column, name, reasons)
+    reasons.add(parsing.as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
+    return parsing.objects(pc.utf8_upper(text))
 
 
-def instants(column: NDArray[Any], name: str, timezone: str, now: int, reasons: Reasons) -> Ints:
+def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) -> tuple[Ints, Bools]:
     """
-    ISO 8601 times → µs UTC.
+    Times → µs since 1970-01-01 UTC, and which are missing; saying why is left to the caller for those.
 
-    A time without an offset is in `timezone`; without one configured it is refused, and so is one that the
-    clocks' change skips or repeats.
+    Text is ISO 8601. A time without an offset belongs to `zone`, and is refused without one or where the clocks of
+    the zone skip or repeat it. More than an hour after `now` nothing can have happened yet.
     """
-    ready = column.dtype == np.int64
-    parsed = np.asarray(column) if ready else _parsed(column, name, timezone, reasons)
-    years = parsed.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
-    reasons.add((years < YEAR_FIRST) | (years > YEAR_LAST), f"{name} is not a time of this age")
-    reasons.add(parsed > now + AHEAD_MAX, f"{name} is more than an hour ahead of now")
-    return parsed
-
-
-def _parsed(column: Objects, name: str, timezone: str, reasons: Reasons) -> Ints:
-    missing = np.array([value is None for value in column], dtype=bool)
-    reasons.add(missing, f"{name} is missing")
-    text = np.array([*("" if value is None else str(value).strip() for value in column), ""], dtype=object)[
-        :-1
-    ]
-    aware = np.array([_has_offset(value) for value in text], dtype=bool)
-    parsed = np.full(len(text), -1, dtype=np.int64)
-    parsed[aware] = _to_micros(text[aware], name, None, aware, reasons)
-    naive = ~aware & ~missing
-    if naive.any():
-        if timezone:
-            parsed[naive] = _to_micros(text[naive], name, timezone, naive, reasons)
-        else:
-            unreadable = np.zeros(len(text), dtype=bool)
-            unreadable[naive] = _to_micros(text[naive], name, "UTC", naive, Reasons(len(text))) == UNREADABLE
-            reasons.add(unreadable, f"{name} is not an ISO 8601 time such as 2026-03-01T06:00:00Z")
-            reasons.add(naive, f"{name} has no offset from UTC: set schema.timezone to the zone it is in")
-    return np.where(parsed == UNREADABLE, 1_700_000_000 * SECOND, parsed)
-
-
-UNREADABLE = np.iinfo(np.int64).min
-
-
-def _has_offset(text: str) -> bool:
-    return len(text) > 10 and OFFSET.search(text[10:]) is not None
-
-
-def _to_micros(texts_: Objects, name: str, zone: str | None, where: Bools, reasons: Reasons) -> Ints:
-    import pandas as pd
-
-    if not len(texts_):
-        return np.empty(0, dtype=np.int64)
-    series = pd.Series(texts_, dtype=object)
-    times = pd.to_datetime(series, format="ISO8601", utc=zone is None, errors="coerce")
-    unreadable = times.isna().to_numpy()
-    if zone is not None:
-        times = times.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    absent = times.isna().to_numpy()
-    _tell(where, unreadable, f"{name} is not an ISO 8601 time such as 2026-03-01T06:00:00Z", reasons)
-    _tell(
-        where, absent, f"{name} is an hour that the clocks' change skips or repeats: add its offset", reasons
+    _need(column, name, _is_time, "ISO 8601 text or timestamps (a number does not say its unit)")
+    found = parsing.instants(column, zone)
+    reasons.add(found.unreadable, f"{name} is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00")
+    reasons.add(found.naive, f"{name} has no offset from UTC: add it, or set schema.timezone to its zone")
+    skipped = f"{name} is a local time that does not exist, the clocks of {zone} skipped it: add its offset"
+    reasons.add(found.skipped, skipped)
+    repeated = f"{name} is a local time that occurs twice in {zone}, when clocks go back: add its offset"
+    reasons.add(found.repeated, repeated)
+    there = ~found.missing & reasons.good
+    reasons.add(
+        there & ((found.micros < 0) | (found.micros > LAST)), f"{name} is out of range: check its year"
     )
-    micros = np.asarray(times.dt.tz_convert("UTC").dt.as_unit("us").astype("int64"), dtype=np.int64)
-    return np.where(absent, UNREADABLE, micros)
+    reasons.add(there & (found.micros > now + AHEAD_MAX), f"{name} is more than an hour ahead of now")
+    return np.clip(found.micros, 0, LAST), found.missing
 
 
-def _tell(where: Bools, wrong: Bools, reason: str, reasons: Reasons) -> None:
-    whole = np.zeros(len(where), dtype=bool)
-    whole[where] = wrong
-    reasons.add(whole, reason)
+def answers(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
+    """Whether each row is fraud, and for which rows nothing is said."""
+    _need(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
+    words = pc.utf8_lower(parsing.texts(column))
+    fraud = pc.is_in(words, pa.array(FRAUD))
+    readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE)))
+    missing = parsing.as_bools(words.is_null())
+    wrong = ~parsing.as_bools(readable) & ~missing
+    reasons.add(wrong, f"{name} is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine")
+    return parsing.as_bools(fraud), missing
 
 
-def answers(column: Objects, name: str, reasons: Reasons) -> Floats:
-    """1 for fraud, 0 for genuine, NaN for no answer."""
-    words = [None if value is None else str(value).strip().lower() for value in column]
-    parsed = np.array([1.0 if word in TRUE else 0.0 if word in FALSE else np.nan for word in words])
-    given = np.array([word is not None for word in words], dtype=bool)
-    reasons.add(given & np.isnan(parsed), f"{name} is neither fraud nor genuine: write 1 or 0")
-    return parsed
+def _numbers(column: Arrow, name: str) -> parsing.Numbers:
+    _need(column, name, _is_number, "numbers or text")
+    return parsing.numbers(column)
 
 
-def currencies(column: Objects) -> Objects:
-    """Currency codes in capitals, blanks around them gone."""
-    codes = np.empty(len(column), dtype=object)
-    codes[:] = ["" if value is None else str(value).strip().upper() for value in column]
-    return codes
+def _need(column: Arrow, name: str, test: Callable[[Any], bool], what: str) -> None:
+    """Refuse a whole column whose type cannot be meant."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not pa.types.is_null(kind) and not test(kind):
+        raise InputError(f"column {name} holds {kind}; it must hold {what}, so convert it first")
 
 
-def chosen(columns: Sequence[str]) -> list[str]:
-    """Configured names, each once, the empty ones left out."""
-    return list(dict.fromkeys(name for name in columns if name))
+def _is_time(kind: Any) -> bool:
+    return parsing.is_text(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def _is_number(kind: Any) -> bool:
+    tests: Sequence[Callable[[Any], bool]] = (
+        parsing.is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
+    )  # fmt: skip
+    return any(test(kind) for test in tests)

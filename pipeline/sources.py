@@ -1,0 +1,86 @@
+"""What the arguments of `fraudwatch ingest` name: files, standard input, or a query in another database."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline import readers
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.rows import ROWS
+from storage import external
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: a file, a stream, or a query of another database."""
+
+    name: str  # for people
+    path: Path | None = None
+    form: str | None = None  # None: told by the name, or by the first bytes of a stream
+    sql: str = ""  # NAME of [source.NAME]
+    stream: BinaryIO | None = None
+
+
+def sources(
+    config: Config, kind: str, paths: Sequence[str], sql: str | None, form: str | None
+) -> list[Source]:
+    """
+    Name the sources of a command.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one cannot be: a folder, a file that does not exist or whose name tells no format,
+        standard input twice, a query of the other kind.
+    """
+    if sql is not None:
+        if paths:
+            raise InputError(f"ingest either files or --from-sql {sql}, not both at once")
+        return [_query(config, kind, sql)]
+    if not paths:
+        raise InputError("name a file, - for standard input, or --from-sql NAME")
+    if list(paths).count("-") > 1:
+        raise InputError("standard input (-) can be read only once; name it once")
+    return [_source(name, form) for name in paths]
+
+
+@contextmanager
+def opened(config: Config, source: Source) -> Iterator[readers.Reading]:
+    """Open a source and close it at the end."""
+    with closing(_open(config, source)) as reading:
+        yield reading
+
+
+def _open(config: Config, source: Source) -> readers.Reading:
+    if source.path is not None:
+        return readers.open_path(source.path, source.form, source.name)
+    if source.stream is not None:
+        return readers.open_stream(source.stream, source.form, source.name)
+    section = config.source[source.sql]
+    parts = external.read_query(
+        config.source_url(source.sql), section.query, section.timeout, ROWS, source.name
+    )
+    return readers.open_query(parts, source.name)
+
+
+def _query(config: Config, kind: str, name: str) -> Source:
+    config.source_url(name)  # refuses an unknown name and a missing secret
+    configured = config.source[name].kind
+    if configured != kind:
+        raise InputError(f"source.{name} holds {configured} (its kind), so ingest it as those, not as {kind}")
+    return Source(f"source.{name}", sql=name)
+
+
+def _source(name: str, form: str | None) -> Source:
+    if name == "-":
+        return Source("standard input", form=form, stream=sys.stdin.buffer)
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name} is a folder; name its files, such as {name.rstrip('/')}/*.csv")
+    if not path.exists():
+        raise InputError(f"{name} does not exist; check the path")
+    return Source(name, path, form or readers.format_of(path))
