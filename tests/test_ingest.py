@@ -40,8 +40,8 @@ MALFORMED = [
     ("amount that is not", "c2,2025-01-01T00:00:00Z,c1,m1,nan", "amount is not finite"),
     ("infinite amount", "c3,2025-01-01T00:00:00Z,c1,m1,inf", "amount is not finite"),
     ("an amount beyond money", "c4,2025-01-01T00:00:00Z,c1,m1,1e15", "or more"),
-    ("too few columns", "c5,2025-01-01T00:00:00Z,c1", "has 3 columns"),
-    ("too many columns", "c6,2025-01-01T00:00:00Z,c1,m1,5,6,7", "has 7 columns"),
+    ("too few columns", "c5,2025-01-01T00:00:00Z,c1", "fewer values than the header"),
+    ("too many columns", "c6,2025-01-01T00:00:00Z,c1,m1,5,6,7", "more values than the header"),
     ("an over-long field", f"c7,2025-01-01T00:00:00Z,{'y' * 1001},m1,5", "customer_id is longer"),
     ("NUL in a field", "c8,2025-01-01T00:00:00Z,c\x00,m1,5", "no database stores"),
 ]

@@ -1,0 +1,115 @@
+"""The command as it is typed: output, exit codes, one sentence for what people can put right."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, payments, write_csv
+
+CONFIG = """
+[schema]
+entities = ["customer_id", "terminal_id"]
+categorical = []
+kind = ""
+[labels]
+maturity = "5d"
+[features]
+windows = ["1d", "7d"]
+[training]
+min_rows = 200
+trees = 20
+holdout = "2d"
+[alerts]
+per_day = 5
+"""
+
+
+def fraudwatch(home: Path, *arguments: str, code: int = 0) -> str:
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a newcomer typed the commands of the README."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "config.toml").write_text(CONFIG)
+    rows, labels = payments(30)
+    write_csv(folder / "payments.csv", PAYMENT_HEADER, rows)
+    write_csv(folder / "labels.csv", LABEL_HEADER, labels)
+    fraudwatch(folder, "init")
+    fraudwatch(folder, "ingest", "transactions", "payments.csv")
+    fraudwatch(folder, "ingest", "labels", "labels.csv")
+    assert "scored in 10 windows" in fraudwatch(
+        folder, "backfill", "--from", "2025-01-20", "--to", "2025-01-30"
+    )
+    return folder
+
+
+def test_flags_come_in_every_format(home: Path) -> None:
+    rows = json.loads(fraudwatch(home, "flags", "--format", "json", "--limit", "3"))
+    assert len(rows) == 3
+    assert rows[0]["reasons"][0]["code"]
+    assert (
+        fraudwatch(home, "flags", "--format", "csv").splitlines()[0].startswith("transaction_id,event_time")
+    )
+    assert "transaction_id" in fraudwatch(home, "flags", "--channel", "outlier")
+    fraudwatch(home, "flags", "--format", "parquet", "--output", "flags.parquet")
+    assert (home / "flags.parquet").stat().st_size > 1000
+
+
+def test_every_query_answers(home: Path) -> None:
+    for command in ("choices", "drift", "runs", "models"):
+        assert json.loads(fraudwatch(home, command, "--format", "json"))
+    assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
+    assert "✓ database" in fraudwatch(home, "doctor")
+
+
+def test_a_verdict_closes_a_flag(home: Path) -> None:
+    (row,) = json.loads(fraudwatch(home, "flags", "--status", "open", "--limit", "1", "--format", "json"))
+    assert "open → genuine" in fraudwatch(
+        home, "verdict", row["transaction_id"], "genuine", "--note", "called"
+    )
+
+
+def test_a_run_decides_where_work_begins_and_scores_the_newest_window(home: Path) -> None:
+    assert "windows" in fraudwatch(home, "run", "--as-of", "2025-01-31T02:00")
+
+
+WRONG = [
+    (("backfill", "--from", "2025-02-01", "--to", "2025-01-01"), 2, "must be before"),
+    (("run", "--as-of", "2999-01-01"), 2, "future"),
+    (("flags", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
+    (("verdict", "nobody", "fraud"), 1, "no flag"),
+    (("ingest", "transactions", "gone.csv"), 2, "gone.csv"),
+    (("ingest", "transactions"), 2, "--from-sql"),
+    (("flags", "--format", "parquet"), 2, "--output"),
+    (("--config", "gone.toml", "flags"), 2, "gone.toml"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_what_people_can_put_right_is_one_sentence(
+    home: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    message = fraudwatch(home, *arguments, code=code)
+    assert said in message
+
+
+def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:
+    fraudwatch(tmp_path, "init")
+    env_free = fraudwatch(tmp_path, "flags", "--format", "json")
+    assert json.loads(env_free) == []
+    fraudwatch(tmp_path, "doctor", code=1)
+
+
+def test_a_database_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    assert "run fraudwatch init" in fraudwatch(tmp_path, "flags", code=1)
