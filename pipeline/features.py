@@ -36,6 +36,8 @@ LOG_UNITS = 10_000
 SPREAD_USUAL = 0.7
 SPREAD_ROWS = 4.0
 SPREAD_MIN = 0.1
+# One unit of the base currency on both sides of a ratio: after payments of nothing but 0 it is still finite.
+RATIO_PRIOR = 1.0
 HASH_BYTES = 6  # 48 bits: exact in a float64, and 10,000 values collide with a chance of 2 in 10 million
 
 
@@ -156,6 +158,7 @@ def _fill(raw: Floats, at: int, columns: Iterator[Floats]) -> int:
 def _own_columns(view: _View) -> Iterator[Floats]:
     """The transaction's amount and time, by tables, so that no machine's sine matters."""
     rows = view.timeline.rows
+    yield view.history.amount[rows] / MONEY
     yield view.logs[rows] / LOG_UNITS
     hours = view.timeline.event_time[rows] // HOUR
     hour, weekday = hours % 24, (hours // 24 + EPOCH_WEEKDAY) % 7
@@ -182,12 +185,14 @@ def _fill_entity(view: _View, column: Coded, out: Floats) -> None:
     known = KnownCounts(order, view.knowledge, windows)
     for asked in order.chunks():
         block = np.empty((len(asked.own), out.shape[1]))
+        amount = view.history.amount[asked.position]
         silent_end = order.find(asked, view.knowledge.silent_through[asked.place])
         for window in range(len(windows)):
             recent = order.find(asked, view.recent[window][asked.place])
             matured = order.find(asked, view.matured[window][asked.place])
             at = window * len(WINDOW_COLUMNS)
-            for values in _amount_columns(amounts.over(asked, recent), view.logs[asked.position]):
+            sums = amounts.over(asked, recent)
+            for values in _amount_columns(sums, amount, view.logs[asked.position]):
                 block[:, at] = values
                 at += 1
             block[:, at] = known.frauds[window][asked.span]
@@ -198,7 +203,7 @@ def _fill_entity(view: _View, column: Coded, out: Floats) -> None:
         out[asked.place] = block
 
 
-def _amount_columns(sums: Sums, logs: Ints) -> Iterator[Floats]:
+def _amount_columns(sums: Sums, amount: Ints, logs: Ints) -> Iterator[Floats]:
     """Columns `count` to `amount_ratio` of WINDOW_COLUMNS."""
     count = sums.count
     rows = np.maximum(count, 1)
@@ -209,7 +214,7 @@ def _amount_columns(sums: Sums, logs: Ints) -> Iterator[Floats]:
     yield np.where(count > 0, mean, np.nan)
     yield np.where(count > 1, np.sqrt(scatter / np.maximum(count - 1, 1)) / LOG_UNITS, np.nan)
     yield np.where(count > 0, (logs - log_mean) / _deviation(scatter, rows), 0.0)
-    yield np.where(count > 0, logs / LOG_UNITS - np.copysign(np.log1p(np.abs(mean)), mean), 0.0)
+    yield np.where(count > 0, (amount / MONEY + RATIO_PRIOR) / (np.maximum(mean, 0.0) + RATIO_PRIOR), 1.0)
 
 
 def _scatter(sums: Sums, rows: Ints, log_mean: Floats) -> Floats:
@@ -281,7 +286,7 @@ def _rounded(wave: Callable[[float], float], turns: Sequence[float]) -> Floats:
     return np.array([round(wave(turn), 12) + 0.0 for turn in turns])
 
 
-NO_PAST = [0.0, np.nan, np.nan, 0.0, 0.0, 0.0, 0.0, 0.0]  # of WINDOW_COLUMNS
+NO_PAST = [0.0, np.nan, np.nan, 0.0, 1.0, 0.0, 0.0, 0.0]  # of WINDOW_COLUMNS
 EPOCH_WEEKDAY, SATURDAY = 3, 5  # 1970-01-01 was a Thursday; weeks begin on Monday
 HOUR_SIN, HOUR_COS = _cycle(24)
 WEEKDAY_SIN, WEEKDAY_COS = _cycle(7)

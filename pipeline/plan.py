@@ -16,7 +16,7 @@ from pipeline.durations import format_duration
 # Pairs grow with the square of the entities: the first four give six pairs.
 PAIRED_ENTITIES_MAX = 4
 
-AMOUNT = "log_amount"
+AMOUNTS = ("amount", "log_amount")
 CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "night")
 # Of an entity over a window, in the order of their raw columns.
 WINDOW_COLUMNS = (
@@ -126,13 +126,13 @@ def column(entity: str, what: str, window: int) -> str:
 
 def _own_columns(bare: Plan) -> Iterator[str]:
     """Raw columns before the user's fields."""
-    yield AMOUNT
+    yield from AMOUNTS
     yield from CLOCK
     for entity in bare.entities:
         for window in bare.windows:
             yield from (column(entity, what, window) for what in WINDOW_COLUMNS)
         yield f"{entity}_seconds_since_last"
-    yield from (f"{first}_{second}_first_seen" for first, second in bare.pairs)
+    yield from (f"{first}_with_{second}_first_seen" for first, second in bare.pairs)
 
 
 def _distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
@@ -149,7 +149,10 @@ def _distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 def _numbers(bare: Plan) -> Iterator[Feature]:
     """What passes through as it is, in the order of the raw columns; numeric fields not included."""
-    yield Feature(AMOUNT, "AMOUNT", family="amount", unit="log", outlier=True)
+    # The outlier detector gets amounts and ratios as they are: on the Handbook data the isolation forest's
+    # average precision is .15 with them and .03 with their logarithms, whose small values it isolates, too.
+    yield Feature("amount", "AMOUNT", family="amount", unit="currency", outlier=True)
+    yield Feature("log_amount", "AMOUNT", family="amount", unit="log")
     yield from (Feature(name, "TIME_OF_DAY", family="time") for name in CLOCK)
     for entity in bare.entities:
         for window in bare.windows:
@@ -159,7 +162,7 @@ def _numbers(bare: Plan) -> Iterator[Feature]:
         )
     for first, second in bare.pairs:
         yield Feature(
-            f"{first}_{second}_first_seen", "NEW_PAIR", f"{first}+{second}", family="pair", unit="flag"
+            f"{first}_with_{second}_first_seen", "NEW_PAIR", f"{first}+{second}", family="pair", unit="flag"
         )
 
 
@@ -180,7 +183,7 @@ def _over_window(bare: Plan, entity: str, window: int) -> Iterator[Feature]:
     yield feature(
         "amount_deviation", "AMOUNT_ABOVE_USUAL", "deviation", unit="deviations", usual=mean, outlier=longest
     )
-    yield feature("amount_ratio", "AMOUNT_AGAINST_MEAN", "deviation", unit="log", usual=mean, outlier=payer)
+    yield feature("amount_ratio", "AMOUNT_AGAINST_MEAN", "deviation", unit="ratio", usual=mean, outlier=payer)
     yield feature("known_frauds", "KNOWN_FRAUD", "label", unit="frauds", label_free=False)
 
 

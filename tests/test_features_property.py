@@ -135,7 +135,7 @@ def reference(world, t):
         past = [h for h in visible if together(history, pair, h, t)]
         there = all(history.columns[entity].codes[t] >= 0 for entity in pair)
         new = there and since(history, past, now, lookback) >= lookback
-        found["_".join(pair) + "_first_seen"] = float(new)
+        found["_with_".join(pair) + "_first_seen"] = float(new)
     return found
 
 
@@ -164,7 +164,7 @@ def amounts(history, recent, t):
         "amount_mean": mean,
         "amount_spread": math.sqrt(scatter / (n - 1)) if n > 1 else math.nan,
         "amount_deviation": (this - log_mean) / spread if n else 0.0,
-        "amount_ratio": this - math.copysign(math.log1p(abs(mean)), mean) if n else 0.0,
+        "amount_ratio": (int(history.amount[t]) / MONEY + 1) / (max(mean, 0) + 1) if n else 1.0,
     }
 
 

@@ -1,0 +1,404 @@
+"""Features of histories small enough to check by hand, and of one large enough to be worked on in pieces."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectors.encoding import Encoder
+from pipeline.features import label_events, plan, raw_features, status_at
+from pipeline.reasons import WORDS
+from pipeline.windows import CHUNK, log_units
+from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
+
+WINDOWS = (DAY, 7 * DAY)
+LATENESS = HOUR
+MATURITY = 10 * DAY
+LOOKBACK = WINDOWS[-1] + MATURITY
+PLAN = plan(("customer", "shop"), ("risk",), ("channel",), WINDOWS, (0, 6))
+ALL_KNOWN = Completeness(2**60, np.zeros(0, np.int64), np.zeros(0, np.int64))
+WEB_HASH = 0x8D4726E14C3D  # stored models hold such hashes: it may never change
+NOTHING_COMPLETE = Completeness(NEVER, np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def coded(texts):
+    """Strings, None for missing."""
+    values = sorted({text for text in texts if text is not None})
+    codes = [-1 if text is None else values.index(text) for text in texts]
+    return Coded(np.array(codes, dtype=np.int32), np.array(values, dtype=object))
+
+
+def rows(*given, late=(), shop="s", channel="web"):
+    """(time, amount[, customer]) a row, ids t0, t1 …; `late` holds {row: ingested_at}."""
+    time = np.array([row[0] for row in given], dtype=np.int64)
+    ingested = time.copy()
+    for row, instant in dict(late).items():
+        ingested[row] = instant
+    n = len(given)
+    columns = {
+        "customer": coded([row[2] if len(row) > 2 else "c" for row in given]),
+        "shop": coded([shop] * n),
+        "channel": coded([channel] * n),
+    }
+    amounts = np.array([round(row[1] * MONEY) for row in given], dtype=np.int64)
+    ids = np.array([f"t{place}" for place in range(n)], dtype=object)
+    return Transactions(ids, time, ingested, amounts, columns, {"risk": np.full(n, 0.5)})
+
+
+def labels(*given):
+    """(row, is_fraud, available_at[, source]) a label."""
+    at = np.array([label[2] for label in given], dtype=np.int64)
+    return Labels(
+        np.arange(len(given)),
+        np.array([f"t{label[0]}" for label in given], dtype=object),
+        np.array([label[1] for label in given], dtype=bool),
+        coded([label[3] if len(label) > 3 else "chargeback" for label in given]),
+        at,
+        at.copy(),
+    )
+
+
+def features(history, said=None, asked=None, completeness=NOTHING_COMPLETE, silence_ok=None):
+    """Raw columns by name, one array each."""
+    raw = raw_features(
+        history,
+        label_events(history, labels() if said is None else said, ("audit", "review", "chargeback")),
+        np.arange(len(history)) if asked is None else np.array(asked),
+        PLAN,
+        maturity=MATURITY,
+        allowed_lateness=LATENESS,
+        lookback=LOOKBACK,
+        completeness=completeness,
+        silence_ok=np.ones(len(history), dtype=bool) if silence_ok is None else silence_ok,
+    )
+    return dict(zip(PLAN.raw_names, raw.T, strict=True))
+
+
+# ── amounts ──
+
+
+def test_a_window_sums_up_the_past_without_the_row_itself():
+    found = features(rows((0, 10.0), (HOUR, 30.0), (2 * HOUR, 50.0)))
+    assert found["customer_count_1d"].tolist() == [0, 1, 2]
+    assert found["customer_amount_mean_1d"][1:].tolist() == [10.0, 20.0]
+    assert math.isnan(found["customer_amount_mean_1d"][0])
+    assert found["customer_amount_ratio_1d"].tolist() == [1.0, 31 / 11, 51 / 21]
+    logs = [math.log1p(10), math.log1p(30)]
+    assert found["customer_amount_spread_1d"][2] == pytest.approx(np.std(logs, ddof=1), abs=1e-4)
+
+
+def test_a_row_exactly_a_window_ago_is_out_and_an_earlier_row_of_the_same_instant_is_in():
+    found = features(rows((0, 10.0), (1, 20.0), (DAY, 30.0), (DAY, 40.0)))
+    assert found["customer_count_1d"].tolist() == [0, 1, 1, 2]
+
+
+def test_deviation_is_measured_in_the_spread_of_the_entitys_own_past():
+    steady = features(rows(*[(hour * HOUR, 10.0) for hour in range(20)], (20 * HOUR, 100.0)))
+    erratic = features(rows(*[(hour * HOUR, 10.0 ** (hour % 3)) for hour in range(20)], (20 * HOUR, 100.0)))
+    assert steady["customer_amount_deviation_1d"][-1] > 5 > erratic["customer_amount_deviation_1d"][-1] > 0
+    assert steady["customer_amount_spread_1d"][-1] == 0.0
+
+
+def test_one_earlier_row_makes_a_cautious_deviation():
+    found = features(rows((0, 10.0), (HOUR, 100.0)))["customer_amount_deviation_1d"]
+    expected = (math.log1p(100) - math.log1p(10)) / (0.7 * math.sqrt(2))
+    assert found.tolist() == [0.0, pytest.approx(expected, rel=1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("amount", "log"),
+    [
+        (0.0, 0.0),  # a verification of a card
+        (100.0, 4.6151),
+        (-100.0, -4.6151),  # as far from 0 on the other side
+        (0.0001, 0.0001),
+        (9e14, 34.4334),  # about the largest that int64 holds
+    ],
+)
+def test_every_amount_has_a_log_amount(amount, log):
+    history = rows((0, amount), (1, amount))
+    assert features(history)["log_amount"].tolist() == [log, log]
+    assert log_units(history.amount).tolist() == [round(log * 10_000)] * 2
+    raw = np.column_stack(list(features(history).values()))
+    assert np.isfinite(Encoder(PLAN.encoding).fit(raw, np.zeros(2)).transform(raw)).all()
+
+
+def test_amounts_that_do_not_add_up_in_int64_are_refused():
+    large = 4e14
+    assert features(rows((0, large), (1, large), (2, 1.0)))["customer_amount_mean_1d"][2] == large
+    assert (
+        features(rows((0, large), (1, large), (2, -large), (3, large), (4, 1.0)))["customer_count_1d"][4] == 4
+    )
+    with pytest.raises(OverflowError, match="check the amounts"):
+        features(rows((0, large), (1, large), (2, large), (3, 1.0)))
+    apart = rows((0, large), (DAY, large), (9 * DAY, large), (9 * DAY + 1, 1.0))
+    assert features(apart)["customer_count_7d"].tolist() == [0, 1, 0, 1]  # no window holds all three
+
+
+# ── who, and when last ──
+
+
+def test_a_missing_entity_has_no_past_and_is_never_first_seen():
+    found = features(rows((0, 10.0, "c"), (HOUR, 10.0, None), (2 * HOUR, 10.0, None)))
+    assert found["customer_count_1d"].tolist() == [0, 0, 0]
+    assert found["customer_seconds_since_last"].tolist() == [LOOKBACK / 1e6] * 3
+    assert found["customer_amount_deviation_7d"].tolist() == [0, 0, 0]
+    assert found["customer_with_shop_first_seen"].tolist() == [1, 0, 0]
+    assert found["shop_count_1d"].tolist() == [0, 1, 2]
+
+
+def test_time_since_the_last_transaction_is_capped_at_the_lookback():
+    found = features(rows((0, 1.0), (HOUR, 1.0), (HOUR + LOOKBACK - 1, 1.0), (3 * LOOKBACK, 1.0)))
+    expected = [LOOKBACK / 1e6, 3600.0, (LOOKBACK - 1) / 1e6, LOOKBACK / 1e6]
+    assert found["customer_seconds_since_last"].tolist() == expected
+    assert found["customer_with_shop_first_seen"].tolist() == [1, 0, 0, 1]
+
+
+def test_the_clock_is_utc():
+    saturday = 1_700_874_000 * 1_000_000  # 2023-11-25 01:00 UTC
+    found = features(rows((saturday, 1.0), (saturday + 5 * HOUR, 1.0), (saturday + 6 * HOUR, 1.0)))
+    assert found["weekend"].tolist() == [1, 1, 1]
+    assert found["night"].tolist() == [1, 1, 0]  # 01, 06 and 07 o'clock
+    assert found["hour_sin"].tolist() == [pytest.approx(math.sin(math.tau * h / 24)) for h in (1, 6, 7)]
+    assert found["weekday_cos"][0] == pytest.approx(math.cos(math.tau * 5 / 7))
+
+
+def test_a_category_has_the_same_hash_in_every_history():
+    web = features(rows((0, 1.0)))["channel_hash"][0]
+    assert web == WEB_HASH
+    other = replace(rows((0, 1.0)), columns=rows((0, 1.0)).columns | {"channel": coded(["web"])})
+    assert features(other)["channel_hash"][0] == web
+    assert math.isnan(features(rows((0, 1.0), channel=None))["channel_hash"][0])
+
+
+# ── what arrived too late ──
+
+
+def test_a_row_that_arrives_too_late_is_not_seen_by_those_before_it():
+    # t0 arrives at 5 h: t1's score is due at 1 h + lateness, t2's at 4 h + lateness, just then.
+    found = features(rows((0, 10.0), (HOUR, 20.0), (4 * HOUR, 30.0), late={0: 5 * HOUR}))
+    assert found["customer_count_1d"].tolist() == [0, 0, 2]
+    assert found["customer_amount_mean_1d"][2] == 15.0
+    assert found["customer_seconds_since_last"].tolist() == [LOOKBACK / 1e6, LOOKBACK / 1e6, 3 * 3600]
+    assert found["customer_with_shop_first_seen"].tolist() == [1, 1, 0]
+
+
+def test_a_row_that_is_itself_late_sees_what_arrived_before_it():
+    history = rows((0, 10.0), (HOUR, 20.0), (2 * HOUR, 30.0), late={0: 9 * HOUR, 1: 9 * HOUR})
+    assert features(history)["customer_count_1d"].tolist() == [0, 1, 0]
+
+
+def test_the_last_visible_row_is_found_behind_a_run_of_hidden_ones():
+    hidden = range(1, 300)
+    history = rows(*[(second * 1_000_000, 1.0) for second in range(301)], late=dict.fromkeys(hidden, 5 * DAY))
+    found = features(history, asked=[300])
+    assert found["customer_seconds_since_last"].tolist() == [300.0]
+    assert found["customer_count_1d"].tolist() == [1]
+
+
+# ── what is known ──
+
+
+def test_a_label_counts_from_the_instant_it_is_available():
+    history = rows((0, 1.0), (HOUR, 1.0), (2 * HOUR, 1.0), (3 * HOUR, 1.0))
+    at_once = features(history, labels((0, True, 2 * HOUR)))
+    assert at_once["customer_known_frauds_1d"].tolist() == [0, 0, 1, 1]
+    later = features(history, labels((0, True, 2 * HOUR + 1)))
+    assert later["customer_known_frauds_1d"].tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "frauds"),
+    [
+        ([(0, True, 1)], [1, 1, 1]),
+        ([(0, True, 1), (0, False, HOUR + 1)], [1, 0, 0]),  # corrected by the same source
+        ([(0, True, 1, "review"), (0, False, HOUR + 1)], [1, 1, 1]),  # a review outranks a chargeback
+        ([(0, True, 1), (0, False, HOUR + 1, "audit")], [1, 0, 0]),  # an audit outranks both
+        ([(0, True, 1), (0, False, 2, "hearsay")], [1, 1, 1]),  # a source not listed comes last
+        ([(0, False, 1, "rumour"), (0, True, 2, "hearsay")], [1, 1, 1]),  # among those the newest
+        ([(0, True, 1), (0, False, 1)], [0, 0, 0]),  # at one instant the one recorded last
+        ([(0, False, 1), (0, True, HOUR + 1), (0, False, 2 * HOUR + 1), (0, True, 3 * HOUR)], [0, 1, 1]),
+        ([(7, True, 1)], [0, 0, 0]),  # of a transaction that is not there
+    ],
+)
+def test_the_current_label_follows_precedence_and_time(said, frauds):
+    history = rows((0, 1.0), (HOUR, 1.0), (2 * HOUR, 1.0), (3 * HOUR, 1.0))
+    found = features(history, labels(*said))
+    assert found["customer_known_frauds_1d"].tolist()[1:] == frauds
+
+
+def test_a_fraud_rate_looks_at_the_window_before_maturity():
+    old, new = MATURITY - 1, MATURITY
+    history = rows((0, 1.0), (DAY - 1, 1.0), (old, 1.0), (new, 1.0), (new + DAY, 1.0))
+    found = features(history, labels((0, True, HOUR), (1, False, 2 * DAY)))
+    assert found["customer_matured_frauds_1d"].tolist() == [0, 0, 0, 1, 0]
+    assert found["customer_matured_known_1d"].tolist() == [0, 0, 0, 1, 1]
+    assert found["customer_matured_known_7d"].tolist() == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("completeness", "silence_ok", "known"),
+    [
+        (ALL_KNOWN, True, 1),
+        (ALL_KNOWN, False, 0),  # a declined payment is never charged back
+        (NOTHING_COMPLETE, True, 0),
+        (Completeness(NEVER, np.array([DAY]), np.array([MATURITY])), True, 1),
+        (Completeness(NEVER, np.array([DAY]), np.array([MATURITY - 1])), True, 0),  # complete to just before
+        (Completeness(NEVER, np.array([MATURITY + 1]), np.array([MATURITY])), True, 0),  # told too late
+    ],
+)
+def test_silence_means_genuine_only_when_labels_are_complete(completeness, silence_ok, known):
+    history = rows((0, 1.0), (MATURITY, 1.0))
+    found = features(history, completeness=completeness, silence_ok=np.array([silence_ok, True]))
+    assert found["customer_matured_known_1d"].tolist() == [0, known]
+    assert found["customer_matured_frauds_1d"].tolist() == [0, 0]
+
+
+def test_a_label_and_silence_are_not_counted_twice():
+    history = rows((0, 1.0), (1, 1.0), (MATURITY + 1, 1.0))
+    found = features(history, labels((0, True, HOUR), (0, False, HOUR + 1, "review")), completeness=ALL_KNOWN)
+    assert found["customer_matured_known_1d"].tolist() == [0, 0, 2]
+    assert found["customer_matured_frauds_1d"].tolist() == [0, 0, 0]
+
+
+def test_status_without_labels_is_unknown():
+    history = rows((0, 1.0), (1, 1.0))
+    assert status_at(history, label_events(history, labels(), ()), DAY).tolist() == [-1, -1]
+    said = label_events(history, labels((1, True, HOUR), (1, False, DAY)), ())
+    assert status_at(history, said, HOUR - 1).tolist() == [-1, -1]
+    assert status_at(history, said, HOUR).tolist() == [-1, 1]
+    assert status_at(history, said, DAY).tolist() == [-1, 0]
+
+
+# ── the matrix ──
+
+
+def test_rows_may_be_asked_in_any_order_and_twice():
+    history = rows((0, 10.0), (HOUR, 30.0), (2 * HOUR, 50.0))
+    found = features(history, asked=[2, 0, 2])
+    assert found["amount"].tolist() == [50.0, 10.0, 50.0]
+    assert found["customer_count_1d"].tolist() == [2, 0, 2]
+    assert features(history, asked=np.zeros(0, dtype=np.int64))["amount"].tolist() == []
+
+
+def test_the_matrix_is_contiguous_float64():
+    history = rows((0, 10.0), (HOUR, 30.0))
+    events = label_events(history, labels(), ())
+    told = (PLAN, MATURITY, LATENESS, LOOKBACK, ALL_KNOWN, np.ones(2, dtype=bool))
+    raw = raw_features(history, events, np.arange(2), *told)
+    assert raw.flags.c_contiguous
+    assert raw.dtype == np.float64
+    assert raw.shape == (2, len(PLAN.raw_names))
+
+
+def test_a_lookback_too_short_for_the_windows_is_refused():
+    history = rows((0, 10.0))
+    events = label_events(history, labels(), ())
+    with pytest.raises(ValueError, match="read a longer history"):
+        raw_features(
+            history, events, np.arange(1), PLAN, MATURITY, LATENESS, LOOKBACK - 1, ALL_KNOWN, np.ones(1, bool)
+        )
+
+
+def test_entities_too_many_to_pair_by_number_are_paired_all_the_same():
+    history = rows((0, 1.0), (1, 1.0), (2, 1.0, "d"))
+    names = np.broadcast_to(np.array(["a name"], dtype=object), (2**31,))  # takes no memory
+    columns = {name: Coded(history.columns[name].codes, names) for name in ("customer", "shop")}
+    many = replace(history, columns=history.columns | columns)
+    assert features(many)["customer_with_shop_first_seen"].tolist() == [1, 0, 1]
+
+
+def test_a_long_out_of_order_history_is_byte_equal_whole_and_by_windows():
+    """Several chunks an entity, hot and cold entities, ties, stragglers, labels of all ages."""
+    history, said, silence_ok = world(3 * CHUNK)
+    whole = raw(history, said, silence_ok)
+    cuts = [0, 5, CHUNK - 1, CHUNK + 7, 2 * CHUNK, len(history)]
+    parts = [raw(history, said, silence_ok, np.arange(start, end)) for start, end in itertools.pairwise(cuts)]
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    some = np.random.default_rng(5).choice(len(history), 40, replace=False)
+    for row in some:
+        assert raw(history, said, silence_ok, np.array([row])).tobytes() == whole[row].tobytes()
+
+
+def raw(history, said, silence_ok, asked=None):
+    return raw_features(
+        history,
+        label_events(history, said, ("review", "chargeback")),
+        np.arange(len(history)) if asked is None else asked,
+        PLAN,
+        maturity=MATURITY,
+        allowed_lateness=LATENESS,
+        lookback=LOOKBACK,
+        completeness=Completeness(20 * DAY, np.array([25 * DAY]), np.array([24 * DAY])),
+        silence_ok=silence_ok,
+    )
+
+
+def world(n):
+    rng = np.random.default_rng(11)
+    time = np.sort(rng.integers(0, 40 * 24 * 360, n)) * 10_000_000  # every ten seconds: ties
+    late = np.where(rng.random(n) < 0.1, rng.integers(0, 5 * 24, n) * HOUR, 0)
+    size = np.where(rng.random(n) < 0.3, 3, 900)  # a third of the rows on three customers
+    columns = {
+        "customer": numbered(rng.integers(0, size)),
+        "shop": numbered(rng.integers(-1, 50, n)),
+        "channel": numbered(rng.integers(0, 2, n)),
+    }
+    amount = (rng.lognormal(3, 1, n) * 100).astype(np.int64) * 100
+    ids = np.array([f"t{place:06}" for place in range(n)], dtype=object)
+    history = Transactions(ids, time, time + late, amount, columns, {"risk": rng.random(n)})
+    m = n // 3
+    of = rng.integers(0, n, m)
+    known_at = time[of] + rng.integers(0, 20 * 24, m) * HOUR
+    source = Coded(rng.integers(0, 2, m).astype(np.int32), np.array(["chargeback", "review"], dtype=object))
+    said = Labels(np.arange(m), ids[of], rng.random(m) < 0.5, source, known_at, known_at)
+    return history, said, rng.random(n) < 0.8
+
+
+def numbered(codes):
+    return Coded(codes.astype(np.int32), np.array([f"v{c}" for c in range(codes.max() + 1)], dtype=object))
+
+
+# ── the catalogue ──
+
+
+def test_features_are_what_the_encoder_gives_in_the_same_order():
+    assert [feature.name for feature in PLAN.features] == PLAN.encoding.names
+    assert len(set(PLAN.encoding.names)) == len(PLAN.encoding.names)
+    assert len(set(PLAN.raw_names)) == len(PLAN.raw_names)
+    assert all(feature.usual is None or feature.usual in PLAN.raw_names for feature in PLAN.features)
+
+
+def test_every_code_has_words_and_label_free_means_label_free():
+    assert {feature.code for feature in PLAN.features} <= set(WORDS)
+    needs_labels = {feature.name for feature in PLAN.features if not feature.label_free}
+    assert needs_labels == {name for name in PLAN.encoding.names if "fraud" in name}
+
+
+def test_the_outlier_detector_looks_at_amounts_relative_to_each_entitys_past():
+    chosen = [feature.name for feature in PLAN.features if feature.outlier]
+    assert chosen == [
+        "amount",
+        "customer_amount_ratio_1d",
+        "customer_amount_deviation_7d",
+        "customer_amount_ratio_7d",
+        "shop_amount_deviation_7d",
+    ]
+
+
+def test_a_field_called_like_a_column_of_ours_gets_another_name():
+    clash = plan(("customer",), ("night", "amount", "channel_frequency"), ("channel",), (DAY,), (0, 6))
+    assert clash.raw_names[-4:] == ("night_field", "amount_field", "channel_frequency_field", "channel_hash")
+    assert len(set(clash.encoding.names)) == len(clash.encoding.names)
+
+
+def test_pairs_are_those_of_the_first_four_entities():
+    assert len(plan(tuple("abcdef"), (), (), (DAY,), (0, 6)).pairs) == 6
+
+
+@pytest.mark.parametrize("windows", [(), (0,), (-DAY,), (7 * DAY, DAY), (DAY, DAY)])
+def test_windows_must_ascend(windows):
+    with pytest.raises(ValueError, match="ascending"):
+        plan(("customer",), (), (), windows, (0, 6))
