@@ -24,7 +24,13 @@ HEAVY = [
 ]
 
 
+ENV = {
+    name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+}  # nothing but what was installed
+
+
 def run(*command: str | Path, **options: object) -> str:
+    options.setdefault("env", ENV)
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
     )  # type: ignore[call-overload]
@@ -64,7 +70,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_built_wheel_runs_in_a_fresh_environment(fresh: Path, tmp_path: Path) -> None:
     command = fresh / "venv" / "bin" / "fraudwatch"
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    env = {"PATH": ENV["PATH"], "HOME": str(tmp_path)}
 
     def fraudwatch(*arguments: str) -> str:
         return run(command, *arguments, cwd=tmp_path, env=env)
