@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import and_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import ColumnElement, and_, select, update
 
+from storage.inserting import add_missing
 from storage.schema import ledger
 from storage.store import Store
 
@@ -30,12 +29,9 @@ class Entry:
 
 def ensure(store: Store, wanted: Sequence[Entry]) -> None:
     """Add the entries that are not there yet; others stay as they are."""
-    if not wanted:
-        return
-    make = postgres_insert if store.dialect == "postgresql" else sqlite_insert
     rows = [vars(entry) | {"counts": dict(entry.counts)} for entry in wanted]
     with store.write() as connection:
-        connection.execute(make(ledger).on_conflict_do_nothing(), rows)
+        add_missing(connection, ledger, rows)
 
 
 def entries(
@@ -61,36 +57,34 @@ def entries(
 
 
 def claim(store: Store, entry: Entry, run_id: int) -> Entry:
-    """Say that a run is at it."""
-    claimed = replace(entry, status="running", attempts=entry.attempts + 1, run_id=run_id, error=None)
-    _write(store, claimed)
-    return claimed
+    """Say that a run is at it; returns the entry as it now is."""
+    values = {"status": "running", "attempts": ledger.c.attempts + 1, "run_id": run_id, "error": None}
+    with store.write() as connection:
+        connection.execute(update(ledger).where(_this(entry)).values(values))
+        attempts = connection.scalar(select(ledger.c.attempts).where(_this(entry)))
+    return replace(entry, status="running", attempts=attempts or 1, run_id=run_id, error=None)
 
 
 def finish(store: Store, entry: Entry, counts: Mapping[str, Any]) -> None:
     """Say that it is done, with what was done."""
-    _write(store, replace(entry, status="done", counts=counts))
+    _write(store, entry, {"status": "done", "counts": dict(counts), "error": None})
 
 
 def fail(store: Store, entry: Entry, error: str) -> None:
-    """Say that it failed, and why."""
-    _write(store, replace(entry, status="failed", error=error))
+    """Say that it failed, and why; done by another meanwhile, it stays done."""
+    _write(store, entry, {"status": "failed", "error": error}, ledger.c.status != "done")
 
 
-def _write(store: Store, entry: Entry) -> None:
+def _write(store: Store, entry: Entry, values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> None:
+    with store.write() as connection:
+        connection.execute(update(ledger).where(_this(entry), *conditions).values(values))
+
+
+def _this(entry: Entry) -> ColumnElement[bool]:
     row = ledger.c
-    this = and_(
+    return and_(
         row.policy == entry.policy,
         row.kind == entry.kind,
         row.window_start == entry.window_start,
         row.window_end == entry.window_end,
     )
-    values = {
-        "status": entry.status,
-        "attempts": entry.attempts,
-        "run_id": entry.run_id,
-        "counts": dict(entry.counts),
-        "error": entry.error,
-    }
-    with store.write() as connection:
-        connection.execute(update(ledger).where(this).values(values))

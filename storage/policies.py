@@ -1,19 +1,34 @@
 """
 Policies, where their work begins, and the queue of what has no score yet.
 
-A policy's work is every transaction from `starts_at` on, and what lies in the spans that were backfilled
-before it. Everything else is history: read, never scored.
+A policy's work is every payment from `starts_at` on, and what lies in the spans that were backfilled before
+it, but nothing older than its first model, which nothing could score. Everything else is history: read, never
+scored.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.sql.elements import ColumnElement
 
-from storage import bulk
-from storage.frames import Ints, Strings
+from storage.columns import POSTGRES
+from storage.frames import NEVER, Ints, Strings
+from storage.inserting import insert_missing
 from storage.schema import batches, covered_spans, policies, promotions, scores, unscored
 from storage.store import Store
 
@@ -28,6 +43,9 @@ class Queue:
     event_time: Ints
     ingested_at: Ints
 
+    def __len__(self) -> int:
+        return len(self.event_time)
+
     def between(self, start: int, end: int) -> Strings:
         """Ids with start ≤ event_time < end."""
         first, last = np.searchsorted(self.event_time, [start, end])
@@ -36,7 +54,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Spans [start, end) of event time whose transactions are a policy's work."""
+    """Spans [start, end) of event time whose payments are a policy's work."""
 
     policy: str
     spans: tuple[tuple[int, int], ...]
@@ -52,26 +70,29 @@ class Coverage:
 def starts_at(store: Store, policy: str) -> int | None:
     """Where the policy's work begins, None while nobody has decided."""
     with store.read() as connection:
-        return connection.scalar(select(policies.c.starts_at).where(policies.c.policy == policy))
+        return _starts_at(connection, policy)
 
 
-def set_starts_at(store: Store, policy: str, instant: int) -> None:
-    """Decide where work begins; what is stored from there on and has no score is queued."""
+def set_starts_at(store: Store, policy: str, instant: int) -> int:
+    """
+    Decide where work begins, and queue what is stored from there on and has no score.
+
+    The first decision stands: what it put on the queue is promised to be scored. Returns the one in force.
+    """
     with store.exclusive() as connection:
-        known = connection.scalar(select(policies.c.policy).where(policies.c.policy == policy))
-        if known is None:
-            connection.execute(insert(policies).values(policy=policy, starts_at=instant))
-        else:
-            connection.execute(update(policies).where(policies.c.policy == policy).values(starts_at=instant))
-        _queue_span(connection, store, policy, instant, FOREVER)
+        known = _starts_at(connection, policy)
+        if known is not None:
+            return known
+        connection.execute(insert(policies).values(policy=policy, starts_at=instant))
+        _queue_span(connection, store, policy, (instant, FOREVER))
+    return instant
 
 
 def cover(store: Store, policy: str, start: int, end: int) -> None:
     """Make a backfilled span the policy's work: what comes late into it will be scored, too."""
     with store.exclusive() as connection:
-        for span in _coverage(connection, policy).spans:
-            if span[0] <= start and end <= span[1]:
-                return
+        if any(first <= start and end <= last for first, last in _given_spans(connection, policy)):
+            return
         connection.execute(insert(covered_spans).values(policy=policy, span_start=start, span_end=end))
 
 
@@ -82,71 +103,22 @@ def coverage(connection: Connection) -> list[Coverage]:
     return [_coverage(connection, policy) for policy in sorted(named)]
 
 
-def _coverage(connection: Connection, policy: str) -> Coverage:
-    starts = connection.scalar(select(policies.c.starts_at).where(policies.c.policy == policy))
-    spans = [(starts, FOREVER)] if starts is not None else []
-    rows = connection.execute(
-        select(covered_spans.c.span_start, covered_spans.c.span_end).where(covered_spans.c.policy == policy)
-    )
-    return Coverage(policy, tuple(spans + sorted((row.span_start, row.span_end) for row in rows)))
-
-
 def enqueue(connection: Connection, covered: Sequence[Coverage], ids: Strings, event_time: Ints) -> None:
-    """Queue new transactions for every policy whose work they are."""
+    """Queue new payments for every policy whose work they are."""
     for one in covered:
         chosen = ids[one.covers(event_time)]
         if len(chosen):
-            bulk.insert_new(
-                connection,
-                unscored,
-                {"policy": [one.policy] * len(chosen), "transaction_id": chosen.tolist()},
-            )
+            _queue_ids(connection, one.policy, chosen.tolist())
 
 
 def enqueue_difference(
     connection: Connection, store: Store, before: Sequence[Coverage], batch_id: int
 ) -> None:
-    """Queue a batch's transactions in spans that became somebody's work while it was loading."""
+    """Queue a batch's payments in spans that became somebody's work while it was loading."""
     seen = {one.policy: set(one.spans) for one in before}
     for now in coverage(connection):
-        for start, end in sorted(set(now.spans) - seen.get(now.policy, set())):
-            _queue_span(connection, store, now.policy, start, end, batch_id)
-
-
-def _queue_span(
-    connection: Connection, store: Store, policy: str, start: int, end: int, batch_id: int | None = None
-) -> None:
-    rows = _without_score(store, policy, start, end)
-    if batch_id is None:
-        rows = rows.where(batches.c.status == "done")
-    else:
-        rows = rows.where(store.transactions.c.batch_id == batch_id)
-    queued = select(unscored.c.transaction_id).where(unscored.c.policy == policy)
-    found = rows.where(store.transactions.c.transaction_id.not_in(queued))
-    connection.execute(insert(unscored).from_select(["policy", "transaction_id"], found))
-
-
-def _without_score(store: Store, policy: str, start: int, end: int):  # type: ignore[no-untyped-def]
-    t = store.transactions.c
-    scored = and_(scores.c.policy == policy, scores.c.transaction_id == t.transaction_id)
-    return (
-        select(_literal(policy), t.transaction_id)
-        .join(batches, batches.c.batch_id == t.batch_id)
-        .outerjoin(scores, scored)
-        .where(t.event_time >= start, t.event_time < end, scores.c.transaction_id.is_(None), _scorable(store))
-    )
-
-
-def _literal(policy: str):  # type: ignore[no-untyped-def]
-    from sqlalchemy import literal
-
-    return literal(policy).label("policy")
-
-
-def _scorable(store: Store):  # type: ignore[no-untyped-def]
-    """Refunds are kept and never scored."""
-    kind = store.transactions.c.kind
-    return or_(kind.is_(None), kind.not_in(store.fields.refund_kinds or ("",)))
+        for span in sorted(set(now.spans) - seen.get(now.policy, set())):
+            _queue_span(connection, store, now.policy, span, batch_id)
 
 
 def queued(store: Store, policy: str, as_of: int, allowed_lateness: int) -> Queue:
@@ -165,17 +137,99 @@ def queued(store: Store, policy: str, as_of: int, allowed_lateness: int) -> Queu
 def missing(
     store: Store, policy: str, start: int, end: int, as_of: int = FOREVER, allowed_lateness: int = 0
 ) -> Queue:
-    """Visible transactions of [start, end) without a score whose `as_of` has come."""
+    """Visible payments of [start, end) without a score whose `as_of` has come."""
     t = store.transactions.c
     rows = (
-        _without_score(store, policy, start, end)
-        .where(batches.c.status == "done")
-        .with_only_columns(t.transaction_id, t.event_time, batches.c.history, batches.c.visible_at)
+        select(t.transaction_id, t.event_time, batches.c.history, batches.c.visible_at)
+        .join(batches, batches.c.batch_id == t.batch_id)
+        .where(batches.c.status == "done", *_without_score(store, policy, start, end))
     )
     return _queue(store, rows, as_of, allowed_lateness)
 
 
-def _queue(store: Store, rows, as_of: int, allowed_lateness: int) -> Queue:  # type: ignore[no-untyped-def]
+def forget_before(store: Store, policy: str, instant: int) -> int:
+    """Take what happened before an instant off the queue; returns how much that was."""
+    with store.exclusive() as connection:
+        return _forget_before(connection, store, policy, instant)
+
+
+def forget_before_first_model(store: Store, policy: str) -> int:
+    """What is older than the first model can never be scored: it leaves the queue; returns how much."""
+    with store.exclusive() as connection:
+        first = _first_model(connection, policy)
+        return 0 if first is None else _forget_before(connection, store, policy, first)
+
+
+def queue_length(connection: Connection, policy: str) -> int:
+    """How much waits for a score."""
+    rows = select(func.count()).select_from(unscored).where(unscored.c.policy == policy)
+    return int(connection.scalar(rows) or 0)
+
+
+def _starts_at(connection: Connection, policy: str) -> int | None:
+    return connection.scalar(select(policies.c.starts_at).where(policies.c.policy == policy))
+
+
+def _first_model(connection: Connection, policy: str) -> int | None:
+    first: int | None = connection.scalar(
+        select(func.min(promotions.c.effective_from)).where(promotions.c.policy == policy)
+    )
+    return first
+
+
+def _given_spans(connection: Connection, policy: str) -> list[tuple[int, int]]:
+    """Spans as they were decided, whatever models there are."""
+    starts = _starts_at(connection, policy)
+    rows = connection.execute(
+        select(covered_spans.c.span_start, covered_spans.c.span_end).where(covered_spans.c.policy == policy)
+    )
+    covered = sorted((row.span_start, row.span_end) for row in rows)
+    return covered if starts is None else [(starts, FOREVER), *covered]
+
+
+def _coverage(connection: Connection, policy: str) -> Coverage:
+    first = _first_model(connection, policy)
+    since = NEVER if first is None else first
+    spans = [(max(start, since), end) for start, end in _given_spans(connection, policy)]
+    return Coverage(policy, tuple((start, end) for start, end in spans if start < end))
+
+
+def _queue_ids(connection: Connection, policy: str, ids: list[str]) -> None:
+    names = ["policy", "transaction_id"]
+    if connection.dialect.name == POSTGRES:
+        each: Any = func.unnest(bindparam("ids", ids)).column_valued("id")
+        rows = select(literal(policy), each)
+        insert_missing(connection, unscored, names, rows)
+        return
+    sql = "INSERT INTO unscored (policy, transaction_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    connection.exec_driver_sql(sql, [(policy, name) for name in ids])
+
+
+def _queue_span(
+    connection: Connection, store: Store, policy: str, span: tuple[int, int], batch_id: int | None = None
+) -> None:
+    """Queue what is stored in a span: all that is visible, or one batch that is about to be."""
+    t = store.transactions.c
+    shown = batches.c.status == "done" if batch_id is None else t.batch_id == batch_id
+    rows = (
+        select(literal(policy), t.transaction_id)
+        .join(batches, batches.c.batch_id == t.batch_id)
+        .where(shown, *_without_score(store, policy, *span))
+    )
+    insert_missing(connection, unscored, ["policy", "transaction_id"], rows)
+
+
+def _without_score(store: Store, policy: str, start: int, end: int) -> list[ColumnElement[bool]]:
+    """Payments (refunds are kept and never scored) of [start, end) that have no score."""
+    t = store.transactions.c
+    scored = exists().where(scores.c.policy == policy, scores.c.transaction_id == t.transaction_id)
+    conditions = [t.event_time >= start, t.event_time < end, ~scored]
+    if store.fields.refund_kinds:
+        conditions.append(or_(t.kind.is_(None), t.kind.not_in(store.fields.refund_kinds)))
+    return conditions
+
+
+def _queue(store: Store, rows: Select[Any], as_of: int, allowed_lateness: int) -> Queue:
     t = store.transactions.c
     with store.read() as connection:
         found = connection.execute(rows.order_by(t.event_time, t.transaction_id)).all()
@@ -186,25 +240,7 @@ def _queue(store: Store, rows, as_of: int, allowed_lateness: int) -> Queue:  # t
     return Queue(ids[due], times[due], arrived[due])
 
 
-def forget_before_first_model(store: Store, policy: str) -> int:
-    """What is older than the first model can never be scored: it leaves the queue; returns how much."""
-    with store.exclusive() as connection:
-        first = connection.scalar(
-            select(func.min(promotions.c.effective_from)).where(promotions.c.policy == policy)
-        )
-        if first is None:
-            return 0
-        t = store.transactions
-        old = (
-            select(unscored.c.transaction_id)
-            .join(t, t.c.transaction_id == unscored.c.transaction_id)
-            .where(unscored.c.policy == policy, t.c.event_time < first)
-        )
-        gone = delete(unscored).where(unscored.c.policy == policy, unscored.c.transaction_id.in_(old))
-        return connection.execute(gone).rowcount
-
-
-def queue_length(connection: Connection, policy: str) -> int:
-    """How much waits for a score."""
-    rows = select(func.count()).select_from(unscored).where(unscored.c.policy == policy)
-    return int(connection.scalar(rows) or 0)
+def _forget_before(connection: Connection, store: Store, policy: str, instant: int) -> int:
+    t = store.transactions.c
+    old = exists().where(t.transaction_id == unscored.c.transaction_id, t.event_time < instant)
+    return connection.execute(delete(unscored).where(unscored.c.policy == policy, old)).rowcount

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, column, func, select, table, text
+from sqlalchemy import Select, bindparam, column, func, select, table, text
 
 from storage import schema
-from storage.columns import as_datetime
+from storage.columns import Instant, Json, Money, as_datetime
 from storage.store import Store
-from storage.views import field_name
+from storage.views import FLAGGED, field_name, field_names
 
 Row = dict[str, Any]
 ROWS_AT_ONCE = 5_000
@@ -120,7 +120,7 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
             p.seq,
             p.reason,
             p.promoted_at,
-        )  # fmt: skip
+        )
         .join(schema.promotions, p.model_id == m.model_id)
         .where(p.policy == policy)
         .order_by(p.seq.desc())
@@ -134,15 +134,18 @@ def outcome(store: Store, policy: str, since: int, until: int) -> Row:
 
     Money uses the newest version of a transaction, less what refunds gave back.
     """
+    sql = text(OUTCOME.format(newest=NEWEST)).bindparams(
+        bindparam("refund_kinds", store.fields.refund_kinds or ("",), expanding=True),
+        bindparam("since", since, type_=Instant),
+        bindparam("until", until, type_=Instant),
+        policy=policy,
+    )
     with store.read() as connection:
-        sql = text(OUTCOME).columns(*(column(name) for name in OUTCOME_COLUMNS))
-        given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
-        return dict(connection.execute(sql, given).mappings().one())
+        found = dict(connection.execute(sql).mappings().one())
+    return {name: float(value) if name.endswith("money") else int(value) for name, value in found.items()}
 
 
-OUTCOME_COLUMNS = (
-    "scored", "flagged", "caught", "false_flags", "unknown", "missed", "caught_money", "missed_money"
-)  # fmt: skip
+# Losses of frauds: the newest version of the payment, less what was given back, never under nothing.
 OUTCOME = """
     SELECT COUNT(*) AS scored,
            COALESCE(SUM(CASE WHEN x.flagged THEN 1 ELSE 0 END), 0) AS flagged,
@@ -154,17 +157,27 @@ OUTCOME = """
            COALESCE(SUM(CASE WHEN x.is_fraud AND NOT x.flagged THEN x.loss ELSE 0 END), 0) AS missed_money
     FROM (
         SELECT s.flagged, c.is_fraud,
-               CASE WHEN c.is_fraud THEN
-                   COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
-                             ORDER BY r.revision DESC LIMIT 1), t.amount_base)
-                   - COALESCE((SELECT SUM(ABS(g.amount_base)) FROM refunds g
-                               WHERE g.original_id = t.transaction_id), 0)
-               ELSE 0 END AS loss
+               CASE WHEN n.amount_base > COALESCE(g.given_back, 0)
+                    THEN n.amount_base - COALESCE(g.given_back, 0) ELSE 0 END AS loss
         FROM scores s
-        JOIN transactions t ON t.transaction_id = s.transaction_id
+        JOIN ({newest}) n ON n.transaction_id = s.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = s.transaction_id
-        WHERE s.policy = :policy AND t.event_time >= :since AND t.event_time < :until
+        LEFT JOIN (
+            SELECT r.original_id, SUM(ABS(r.amount_base)) AS given_back
+            FROM ({newest}) r
+            WHERE r.kind IN :refund_kinds AND r.original_id IS NOT NULL
+            GROUP BY r.original_id
+        ) g ON g.original_id = s.transaction_id
+        WHERE s.policy = :policy AND n.event_time >= :since AND n.event_time < :until
     ) x"""
+NEWEST = """
+    SELECT t.transaction_id, t.event_time, COALESCE(l.kind, t.kind) AS kind,
+           COALESCE(l.original_id, t.original_id) AS original_id, COALESCE(l.amount_base, t.amount_base) AS amount_base
+    FROM visible_transactions t
+    LEFT JOIN (
+        SELECT v.*, ROW_NUMBER() OVER (PARTITION BY v.transaction_id ORDER BY v.revision DESC) AS place
+        FROM revisions v JOIN batches b ON b.batch_id = v.batch_id WHERE b.status = 'done'
+    ) l ON l.transaction_id = t.transaction_id AND l.place = 1"""
 
 
 def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
@@ -211,15 +224,9 @@ FACTS: Mapping[str, str] = {
 
 
 def _view(store: Store) -> Any:
-    names = [
-        "policy", "transaction_id", "event_time", "amount", "currency", "amount_base", "channel", "score",
-        "outlier_score", "fraud_probability", "decision_value", "threshold", "reasons", "status", "reviewed_at",
-        "reviewer", "is_fraud", "label_source", "known_at", "model_id", "run_id",
-    ]  # fmt: skip
-    names += [field_name(name) for name in store.fields.names]
-    types = {name: schema.Instant for name in names if name in INSTANTS} | {
-        name: schema.Json for name in names if name in JSONS
-    }
+    names = [*FLAGGED, *field_names(store.fields.names).values()]
+    types: dict[str, Any] = dict.fromkeys(INSTANTS, Instant) | dict.fromkeys(JSONS, Json)
+    types |= dict.fromkeys(("amount", "amount_base"), Money)
     return table("flagged_transactions", *(column(name, types.get(name)) for name in names))
 
 
@@ -228,7 +235,7 @@ def _stream(store: Store, rows: "Select[Any]") -> Iterator[Row]:
         for part in (
             connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows).mappings().partitions()
         ):
-            yield from (_readable(row) for row in part)
+            yield from (_readable(dict(row)) for row in part)
 
 
 def _readable(row: Mapping[str, Any]) -> Row:
@@ -241,8 +248,3 @@ def _time(value: int | None) -> str | None:
 
 def _instant_text(value: Any) -> str | None:
     return None if value is None else str(value)[:19]
-
-
-def _bind(store: Store, instant: int) -> Any:
-    moment = as_datetime(instant)
-    return moment if store.dialect == "postgresql" else moment.strftime("%Y-%m-%d %H:%M:%S.%f")

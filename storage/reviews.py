@@ -1,13 +1,16 @@
 """What people write: verdicts, and the audit trail of every write by a person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
-from storage.closing import close_flags
+from storage.batches import stamp
+from storage.closing import close_flags, rank_sources
 from storage.errors import Unknown
-from storage.schema import audit, flags, labels
+from storage.schema import BY, batches, flags, labels
+from storage.schema import audit as audit_table
 from storage.store import Store
 
 
@@ -16,14 +19,20 @@ class VerdictOutcome:
     """What a verdict changed."""
 
     transaction_id: str
-    before: str  # status of the flag
-    after: str
+    before: str | None  # status of the flag; None when there is none
+    after: str | None
+    answer: str
 
     def sentence(self) -> str:
         """For the one who gave it."""
+        kept = "the verdict is kept as a label"
+        if self.after is None:
+            return f"{self.transaction_id}: no flag to close; {kept}"
+        if self.after != self.answer:
+            return f"{self.transaction_id}: stays {self.after}, by a source that ranks higher; {kept}"
         if self.before == self.after:
-            return f"{self.transaction_id}: {self.after}, as it was; the verdict is kept as a label"
-        return f"{self.transaction_id}: {self.before} → {self.after}; the verdict is kept as a label"
+            return f"{self.transaction_id}: {self.after}, as it was; {kept}"
+        return f"{self.transaction_id}: {self.before} → {self.after}; {kept}"
 
 
 def verdict(
@@ -35,39 +44,48 @@ def verdict(
     actor: str,
     now: int,
     source: str = "review",
+    precedence: Sequence[str] | None = None,
 ) -> VerdictOutcome:
     """
     Append a reviewer's answer as a label, close the flag by it, and keep a trail, in one transaction.
 
+    Changing one's mind appends another label; the newest counts.
+
+    Parameters
+    ----------
+    precedence
+        `labels.precedence`, when it may have changed since `upgrade` stored it.
+
     Raises
     ------
     Unknown
-        There is no flag on this transaction.
+        There is no such transaction.
     """
-    this = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
     with store.exclusive() as connection:
-        before = connection.scalar(select(flags.c.status).where(this))
-        if before is None:
-            raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags")
+        if precedence is not None:
+            rank_sources(connection, precedence)
+        _refuse_unknown(connection, store, transaction_id)
+        before = _status(connection, policy, transaction_id)
         label = {
-            "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,
-            "known_at": _moment(connection, transaction_id, source, now), "by": actor,
-        }  # fmt: skip
-        connection.execute(insert(labels), label | {"recorded_at": label["known_at"]})
+            "transaction_id": transaction_id,
+            "is_fraud": is_fraud,
+            "source": source,
+            "known_at": _known_at(connection, transaction_id, source, now),
+            "recorded_at": stamp(connection, now),
+            BY: actor,
+        }
+        connection.execute(insert(labels), label)
         close_flags(connection, [transaction_id])
-        after = str(connection.scalar(select(flags.c.status).where(this)))
-        changed = {"status": after, "is_fraud": is_fraud, "note": note}
+        after = _status(connection, policy, transaction_id)
+        changed = {"status": after, "is_fraud": is_fraud, "source": source, "note": note}
         write_audit(connection, actor, "verdict", transaction_id, {"status": before}, changed, now)
-    return VerdictOutcome(transaction_id, before, after)
+    return VerdictOutcome(transaction_id, before, after, "fraud" if is_fraud else "genuine")
 
 
-def _moment(connection: Connection, transaction_id: str, source: str, now: int) -> int:
-    """Now, or just after the newest verdict when the clock has not moved on: the newest counts."""
-    mine = (labels.c.transaction_id == transaction_id) & (labels.c.source == source)
-    newest = connection.scalars(
-        select(labels.c.known_at).where(mine).order_by(labels.c.known_at.desc()).limit(1)
-    ).one_or_none()
-    return now if newest is None else max(now, newest + 1)
+def audit(store: Store, actor: str, action: str, object_: str, before: Any, after: Any, now: int) -> None:
+    """Keep who did what to what, for a write that has no transaction of its own here."""
+    with store.write() as connection:
+        write_audit(connection, actor, action, object_, before, after, now)
 
 
 def write_audit(
@@ -75,4 +93,27 @@ def write_audit(
 ) -> None:
     """Keep who did what to what, inside the write that did it."""
     row = {"at": now, "actor": actor, "action": action, "object": object_, "before": before, "after": after}
-    connection.execute(insert(audit), row)
+    connection.execute(insert(audit_table), row)
+
+
+def _refuse_unknown(connection: Connection, store: Store, transaction_id: str) -> None:
+    t = store.transactions.c
+    visible = (
+        select(t.transaction_id)
+        .join(batches, batches.c.batch_id == t.batch_id)
+        .where(t.transaction_id == transaction_id, batches.c.status == "done")
+    )
+    if connection.scalar(visible) is None:
+        raise Unknown(f"there is no transaction {transaction_id}: see fraudwatch flags for what waits")
+
+
+def _status(connection: Connection, policy: str, transaction_id: str) -> str | None:
+    this = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
+    return connection.scalar(select(flags.c.status).where(this))
+
+
+def _known_at(connection: Connection, transaction_id: str, source: str, now: int) -> int:
+    """Now, or just after the newest verdict when the clock has not moved on: the newest counts."""
+    mine = (labels.c.transaction_id == transaction_id) & (labels.c.source == source)
+    newest = connection.scalar(select(func.max(labels.c.known_at)).where(mine))
+    return now if newest is None else max(now, newest + 1)

@@ -1,74 +1,64 @@
-"""Rows whose id is known: the same content is a duplicate, another one a revision."""
+"""
+Rows whose id is known: the same content is a duplicate, another one a revision.
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+A row is compared with every stored version of its id, not with the newest alone: a file that is delivered
+again, after a later one has been loaded, must not undo it.
+"""
 
-from sqlalchemy import Connection, Table, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, insert, not_, select
 
 from storage import bulk
-from storage.columns import from_texts
+from storage.bulk import ORDER, Rows
 from storage.store import Store
 
-if TYPE_CHECKING:
-    from storage.batches import TransactionChunk
-
-OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
+# Whether a row is the same is decided by what its source says; `amount_base` also depends on the rates.
+CONTENT = ("event_time", "amount", "currency", "kind", "original_id")
 
 
-def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
-    """Which of these ids `transactions` has, visible or not."""
-    with bulk.wanted(connection, ids) as stage:
-        sql = f"SELECT t.transaction_id FROM {stage} w JOIN transactions t USING (transaction_id)"
-        return set(connection.execute(text(sql)).scalars())
+def staged(connection: Connection, rows: Rows) -> Table:
+    """The staging table of rows that were just inserted: on Postgres it is there already."""
+    if connection.dialect.name == "postgresql":
+        return bulk.stage_of(rows)
+    return bulk.fill_stage(connection, rows)
 
 
-def revise(connection: Connection, store: Store, chunk: "TransactionChunk", batch_id: int) -> tuple[int, int]:
+def revise(connection: Connection, store: Store, stage: Table) -> int:
     """
-    Compare rows with the newest stored version of their id and keep what differs.
+    Keep those staged rows that differ from every version of their id as revisions, in their order.
 
     Returns
     -------
-    How many were duplicates and how many revisions.
+    How many there were. The other rows are new, and then equal to what was just stored, or duplicates.
     """
-    newest, revision = _newest(connection, store, chunk.transaction_id.tolist())
-    columns = chunk.columns(batch_id)
-    duplicate, rows = 0, []
-    for values in zip(*columns.values(), strict=True):
-        row = dict(zip(columns, values, strict=True))
-        row["event_time"] = int(from_texts([row["event_time"]])[0])
-        name = row["transaction_id"]
-        if _content(row, store) == newest[name]:
-            duplicate += 1
-            continue
-        newest[name] = _content(row, store)
-        revision[name] = revision.get(name, 0) + 1
-        rows.append(row | {"revision": revision[name]})
-    if rows:
-        connection.execute(insert(store.revisions), rows)
-    return duplicate, len(rows)
+    told = [name for name in stage.c.keys() if name not in ("transaction_id", ORDER)]  # noqa: SIM118
+    content = [name for name in told if name in CONTENT or name in store.fields.names]
+    different = _first_of_each_content(store, stage, content).subquery()
+    newest = (
+        select(func.coalesce(func.max(store.revisions.c.revision), 0))
+        .where(store.revisions.c.transaction_id == different.c.transaction_id)
+        .scalar_subquery()
+    )
+    place = func.row_number().over(partition_by=different.c.transaction_id, order_by=different.c[ORDER])
+    chosen = select(
+        different.c.transaction_id, (newest + place).label("revision"), *(different.c[name] for name in told)
+    ).where(different.c.copy == 1)
+    made = insert(store.revisions).from_select(["transaction_id", "revision", *told], chosen)
+    return connection.execute(made, execution_options={"preserve_rowcount": True}).rowcount
 
 
-def _newest(
-    connection: Connection, store: Store, ids: list[str]
-) -> tuple[dict[str, tuple[Any, ...]], dict[str, int]]:
-    """The newest content of each id, and the number of its newest revision."""
-    newest = {
-        row["transaction_id"]: _content(row, store) for row in _rows(connection, store.transactions, ids)
-    }
-    revision: dict[str, int] = {}
-    for row in sorted(_rows(connection, store.revisions, ids), key=lambda row: row["revision"]):
-        newest[row["transaction_id"]] = _content(row, store)
-        revision[row["transaction_id"]] = row["revision"]
-    return newest, revision
+def _first_of_each_content(store: Store, stage: Table, content: list[str]) -> Select[tuple[object, ...]]:
+    """Staged rows that are no stored version; `copy` counts those of one id and content among themselves."""
+    first, later = store.transactions, store.revisions
+    known = exists().where(later.c.transaction_id == stage.c.transaction_id, _same(later, stage, content))
+    copy = func.row_number().over(
+        partition_by=[stage.c[name] for name in ("transaction_id", *content)], order_by=stage.c[ORDER]
+    )
+    return (
+        select(*stage.c, copy.label("copy"))
+        .join(first, first.c.transaction_id == stage.c.transaction_id)
+        .where(not_(_same(first, stage, content)), not_(known))
+    )
 
 
-def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[str, Any]]:
-    with bulk.wanted(connection, ids) as stage:
-        chosen = select(table).where(table.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}")))
-        return [dict(row) for row in connection.execute(chosen).mappings()]
-
-
-def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
-    money = (round(row["amount"] * 10_000), round(row["amount_base"] * 10_000))
-    others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
-    return (row["event_time"], *money, *others)
+def _same(stored: Table, stage: Table, content: list[str]) -> ColumnElement[bool]:
+    return and_(*(stored.c[name].is_not_distinct_from(stage.c[name]) for name in content))
