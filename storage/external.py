@@ -53,14 +53,15 @@ def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iter
     engine = _engine(url, timeout, name)
     try:
         with engine.connect() as connection, _limited(connection, timeout) as restart:
-            found = connection.execution_options(
+            connection = connection.execution_options(  # noqa: PLW2901
                 stream_results=True, no_parameters=True, max_row_buffer=size
-            ).exec_driver_sql(query.strip().rstrip(";"))
-            names = list(found.keys())
-            while rows := found.fetchmany(size):
-                yield names, [tuple(row) for row in rows]
-                restart()
-            yield names, []
+            )
+            with connection.exec_driver_sql(query.strip().rstrip(";")) as found:
+                names = list(found.keys())
+                while rows := found.fetchmany(size):
+                    yield names, [tuple(row) for row in rows]
+                    restart()
+                yield names, []
     except DBAPIError as error:
         raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
     finally:
