@@ -1,12 +1,19 @@
 """What the tests of ingest share: a config, and a look at what is stored."""
 
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
 from pipeline.config import HASH_KEY, Config
+from pipeline.opening import open_configured
+from storage.setup import upgrade
 from storage.store import Store
 
 NOW = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -27,6 +34,21 @@ def configured(key: str = "", labels: dict[str, Any] | None = None, **schema: An
     return config
 
 
+@pytest.fixture
+def opener(url: str) -> Iterator[Callable[[Config], Store]]:
+    """Open the test's database for a config, tables in place; on Postgres in a schema of its own."""
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    with ExitStack() as stack:
+
+        def opened(config: Config) -> Store:
+            place = type(config.storage).model_validate({"url": url, "schema": schema})
+            store = stack.enter_context(open_configured(config.model_copy(update={"storage": place})))
+            upgrade(store, config.monitor.name, NOW, config.labels.precedence)
+            return store
+
+        yield opened
+
+
 def rejected(store: Store, batch_id: int | None) -> dict[int, tuple[str, str]]:
     """Rejected rows of a batch: number → row, reason."""
     sql = text(
@@ -38,6 +60,7 @@ def rejected(store: Store, batch_id: int | None) -> dict[int, tuple[str, str]]:
 
 
 def table(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    """Rows of a query."""
+    """Rows of a query; decimals as floats, as SQLite has them."""
     with store.read() as connection:
-        return [tuple(row) for row in connection.execute(text(sql))]
+        found = connection.execute(text(sql))
+        return [tuple(float(v) if isinstance(v, Decimal) else v for v in row) for row in found]

@@ -7,7 +7,10 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.ingest import Options, Source, ingest_labels, ingest_transactions
+from tests import ingesting
 from tests.ingesting import NOW, configured, rejected, table
+
+opener = ingesting.opener
 
 HEADER = "id,at,amount,currency,kind,first,customer,card,channel,score"
 GOOD = "t{n},2026-03-01T06:00:00Z,12.50,EUR,payment,,c1,4111,web,0.5"
