@@ -9,7 +9,7 @@ import importlib
 import sys
 from pathlib import Path
 
-ALWAYS = ("detectors",)
+ALWAYS = ("detectors", "features")
 WITH_DATA = ("handbook",)
 
 

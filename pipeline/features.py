@@ -18,9 +18,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.amounts import LOG_UNITS, AmountSums, amount_columns, log_units
 from pipeline.known import Knowledge, KnownCounts, LabelEvents, label_events, status_at
 from pipeline.plan import WINDOW_COLUMNS, Feature, Plan, plan
-from pipeline.windows import CHUNK, AmountSums, Asked, Order, Sums, Timeline, combined, dense, log_units
+from pipeline.windows import CHUNK, KEY_BITS, Asked, Order, Timeline, combined, dense
 from storage.frames import HOUR, MONEY, SECOND, Coded, Completeness, Ints, Transactions
 
 __all__ = ["Feature", "LabelEvents", "Plan", "label_events", "plan", "raw_features", "status_at"]
@@ -28,16 +29,6 @@ __all__ = ["Feature", "LabelEvents", "Plan", "label_events", "plan", "raw_featur
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-LOG_UNITS = 10_000
-# A row's deviation is measured in the spread of its entity's own past, mixed with SPREAD_ROWS rows that vary
-# by SPREAD_USUAL: amounts of one payer vary by about a factor of two (on the Handbook data the log-amounts of
-# a customer have a standard deviation of 0.6). Less than SPREAD_MIN never counts as one deviation: a fee or
-# an exchange rate moves an amount by a tenth.
-SPREAD_USUAL = 0.7
-SPREAD_ROWS = 4.0
-SPREAD_MIN = 0.1
-# One unit of the base currency on both sides of a ratio: after payments of nothing but 0 it is still finite.
-RATIO_PRIOR = 1.0
 HASH_BYTES = 6  # 48 bits: exact in a float64, and 10,000 values collide with a chance of 2 in 10 million
 
 
@@ -192,7 +183,7 @@ def _fill_entity(view: _View, column: Coded, out: Floats) -> None:
             matured = order.find(asked, view.matured[window][asked.place])
             at = window * len(WINDOW_COLUMNS)
             sums = amounts.over(asked, recent)
-            for values in _amount_columns(sums, amount, view.logs[asked.position]):
+            for values in amount_columns(sums, amount, view.logs[asked.position]):
                 block[:, at] = values
                 at += 1
             block[:, at] = known.frauds[window][asked.span]
@@ -201,47 +192,6 @@ def _fill_entity(view: _View, column: Coded, out: Floats) -> None:
         last = order.last_visible(asked, amounts.hidden)
         block[:, -1] = _elapsed(view, order, asked, last) / SECOND
         out[asked.place] = block
-
-
-def _amount_columns(sums: Sums, amount: Ints, logs: Ints) -> Iterator[Floats]:
-    """Columns `count` to `amount_ratio` of WINDOW_COLUMNS."""
-    count = sums.count
-    rows = np.maximum(count, 1)
-    mean = sums.amount / rows / MONEY
-    log_mean = sums.logs / rows
-    scatter = _scatter(sums, rows, log_mean)
-    yield count.astype(np.float64)
-    yield np.where(count > 0, mean, np.nan)
-    yield np.where(count > 1, np.sqrt(scatter / np.maximum(count - 1, 1)) / LOG_UNITS, np.nan)
-    yield np.where(count > 0, (logs - log_mean) / _deviation(scatter, rows), 0.0)
-    yield np.where(count > 0, (amount / MONEY + RATIO_PRIOR) / (np.maximum(mean, 0.0) + RATIO_PRIOR), 1.0)
-
-
-def _scatter(sums: Sums, rows: Ints, log_mean: Floats) -> Floats:
-    """
-    Sum of squared differences from the mean, in squared integer log units.
-
-    The sums are first moved, in integers, to the whole number next to the mean: what floats then subtract
-    is small, so equal amounts vary by exactly 0.
-    """
-    middle = np.rint(log_mean).astype(np.int64)
-    off = sums.logs - rows * middle
-    about_middle = sums.squares - 2 * middle * sums.logs + rows * middle * middle
-    scatter: Floats = np.maximum(about_middle - off * (off / rows), 0.0)
-    return scatter
-
-
-def _deviation(scatter: Floats, rows: Ints) -> Floats:
-    """
-    Standard deviation, in integer log units, of the next log-amount around the mean of `rows` earlier ones.
-
-    The variance of the past is mixed with the prior's, as under a scaled inverse chi-square prior, and grows
-    by 1/rows because the mean itself is uncertain (Gelman et al., *Bayesian Data Analysis*, 3.3).
-    """
-    prior = SPREAD_ROWS * (SPREAD_USUAL * LOG_UNITS) ** 2
-    variance = (scatter + prior) / (rows - 1 + SPREAD_ROWS)
-    spread: Floats = np.sqrt(np.maximum(variance, (SPREAD_MIN * LOG_UNITS) ** 2) * (1 + 1 / rows))
-    return spread
 
 
 def _elapsed(view: _View, order: Order, asked: Asked, last: Ints) -> Ints:
@@ -254,7 +204,7 @@ def _elapsed(view: _View, order: Order, asked: Asked, last: Ints) -> Ints:
 def _first_seen(view: _View, first: Coded, second: Coded) -> Floats:
     """1 where both are there and have no visible row together within the lookback."""
     codes, n_codes = combined(first, second)
-    if n_codes.bit_length() + len(view.timeline).bit_length() > 62:
+    if n_codes.bit_length() + len(view.timeline).bit_length() > KEY_BITS:
         codes, n_codes = dense(codes)
     order = Order(view.timeline, codes, n_codes)
     hidden = order.hidden()

@@ -17,18 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.hidden import Hidden, out_of_order
-from storage.frames import MONEY, Coded, Codes, Ints, Transactions
+from storage.frames import Coded, Codes, Ints, Transactions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-LOG_UNITS = 10_000  # units of the integer log-amount in one
 CHUNK = 16_384  # asked rows worked on at once: what is in between stays in the processor's cache
 KEY_BITS = 62
-INT64_LIMIT = 2**63
-HALF = 32
-# The largest amount int64 holds has a log-amount of 344,600 units: so many of its squares fit int64.
-LOG_ROWS_MAX = INT64_LIMIT // 344_600**2
 
 
 @dataclass(frozen=True)
@@ -208,65 +203,6 @@ class Order:
         return np.maximum.accumulate(places)
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Exact sums over a window, one of each an asked row."""
-
-    count: Ints
-    amount: Ints  # 1/10,000 of the base currency
-    logs: Ints  # integer log-amounts
-    squares: Ints  # of integer log-amounts
-
-
-class AmountSums:
-    """
-    Counts and sums of amounts of an entity's past.
-
-    Raises
-    ------
-    OverflowError
-        A window sum does not fit int64, or `LOG_ROWS_MAX` rows are exceeded.
-    """
-
-    def __init__(self, order: Order, amount: Ints, logs: Ints) -> None:
-        if len(order) > LOG_ROWS_MAX:
-            raise OverflowError(
-                f"{len(order)} rows at once; at most {LOG_ROWS_MAX} sums of squares fit int64"
-            )
-        self._order = order
-        values = [amount, logs, logs * logs]
-        self._may_overflow = _largest(amount) * len(order) >= INT64_LIMIT
-        if self._may_overflow:
-            values += [amount >> HALF, amount & (2**HALF - 1)]
-        self._sums = [order.sums_of(value) for value in values]
-        self.hidden = order.hidden(*values)
-
-    def over(self, asked: Asked, first: Ints) -> Sums:
-        """Sums from the place `first` up to each asked row, what it must not see left out."""
-        own = asked.own
-        count = own - first
-        totals = [sums[own] - sums[first] for sums in self._sums]
-        if self.hidden is not None:
-            places = self._order.among_hideable(first), self._order.among_hideable(own)
-            out = self.hidden.sums(*places, asked.as_of)
-            count = count - out[:, 0]
-            totals = [total - out[:, 1 + place] for place, total in enumerate(totals)]
-        if self._may_overflow:
-            _refuse_overflow(*totals[3:])
-        return Sums(count, *totals[:3])
-
-
-def log_units(amount: Ints) -> Ints:
-    """
-    Integer log-amounts: sign · log(1 + |amount|) in 1/10,000, 0 for a zero amount.
-
-    A refund booked as a negative amount is as far from 0 as a payment of its size, on the other side.
-    """
-    size = np.log1p(np.abs(amount / MONEY))
-    logs: Ints = np.sign(amount) * np.rint(size * LOG_UNITS).astype(np.int64)
-    return logs
-
-
 def combined(first: Coded, second: Coded) -> tuple[Ints, int]:
     """Codes of pairs and the number they are below; −1 where either is missing."""
     width = len(second.values)
@@ -280,17 +216,3 @@ def dense(codes: Ints) -> tuple[Ints, int]:
     values, places = np.unique(codes, return_inverse=True)
     absent = int(np.searchsorted(values, 0))
     return np.maximum(places - absent, -1), len(values) - absent
-
-
-def _largest(values: Ints) -> int:
-    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
-
-
-def _refuse_overflow(high: Ints, low: Ints) -> None:
-    """high · 2**32 + low is the exact sum: both halves fit for 2**31 rows."""
-    top = high + (low >> HALF)
-    if ((top < -(2 ** (63 - HALF))) | (top >= 2 ** (63 - HALF))).any():
-        raise OverflowError(
-            "the amounts of one entity within a window add up to more than 9.2e14 of the base currency: "
-            "check the amounts, or give them in a larger unit"
-        )

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from detectors.encoding import Encoder
+from pipeline.amounts import log_units
 from pipeline.features import label_events, plan, raw_features, status_at
 from pipeline.reasons import WORDS
-from pipeline.windows import CHUNK, log_units
+from pipeline.windows import CHUNK
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY)
