@@ -38,6 +38,8 @@ Chunk = TransactionChunk | LabelChunk
 Step = Callable[[Rows], tuple[Chunk, list[Rejected]]]
 
 REASONS_SHOWN = 5
+AS_HISTORY = "as history: every row counts as known when it happened"
+AS_ARRIVED = "as arrived: every row counts as known from now on"
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,9 @@ class _Job:
             through = now if through is None else through
         batch = loading.finish(now, content, through if loading.kind == "labels" else None)
         report.batch_id, report.counts = batch.batch_id, batch.counts
+        if report.history and not batch.history:
+            report.history = False
+            report.why = f"{AS_ARRIVED}, because a window was scored while this was loading"
 
 
 def _add(loading: Loading, chunk: Chunk) -> Counts:
@@ -296,11 +301,7 @@ def _content(kind: Kind, digest: str, settings: str) -> str:
 def _history(store: Store, said: bool | None) -> tuple[bool, str]:
     """Whether the past is lived again, and a sentence about it."""
     history = batches.history_is_open(store) if said is None else said
-    how = (
-        "as history: every row counts as known when it happened"
-        if history
-        else "as arrived: every row counts as known from now on"
-    )
+    how = AS_HISTORY if history else AS_ARRIVED
     if said is not None:
         return history, f"{how} (--{'history' if said else 'as-arrived'})"
     return history, f"{how}, because {'no window has' if history else 'windows have'} been scored yet"
