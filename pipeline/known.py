@@ -44,20 +44,18 @@ def label_events(transactions: Transactions, labels: Labels, precedence: Sequenc
     Follow each transaction's current label through time.
 
     Among the labels available at an instant the one of the first source in `precedence` holds, sources
-    not listed coming last and counting as one; within a source the newest, that is the one that became
-    available last and, at the same instant, was recorded last. Labels of other transactions are left out.
+    not listed coming last and counting as one; within a source the newest, that is the one known last and,
+    at the same instant, recorded last. Labels of other transactions are left out.
     """
     position = _positions(transactions, labels)
     order = np.lexsort((labels.label_id, labels.available_at, position))
     order = order[np.searchsorted(position[order], 0) :]
-    position, at = position[order], labels.available_at[order]
-    rank = _ranks(labels, precedence)[order]
-    # Later transactions get lower numbers, so the running minimum starts afresh with each of them.
-    best = np.minimum.accumulate(rank - position * (len(precedence) + 1))
-    holds = rank - position * (len(precedence) + 1) <= best
+    # Later transactions get higher numbers, so the running maximum starts afresh with each of them.
+    preference = _preference(labels, precedence)[order] + position[order] * len(labels)
+    holds = preference == np.maximum.accumulate(preference)
     holding = np.maximum.accumulate(np.where(holds, np.arange(len(order)), 0))
     status = labels.is_fraud[order][holding].astype(np.int8)
-    return _changes(LabelEvents(position, at, status))
+    return _changes(LabelEvents(position[order], labels.available_at[order], status))
 
 
 def status_at(transactions: Transactions, events: LabelEvents, instant: int) -> Status:
@@ -193,10 +191,14 @@ def _positions(transactions: Transactions, labels: Labels) -> Ints:
     return found.astype(np.int64)
 
 
-def _ranks(labels: Labels, precedence: Sequence[str]) -> Ints:
+def _preference(labels: Labels, precedence: Sequence[str]) -> Ints:
+    """A number for each label, all different: of two labels of a transaction the one with the higher holds."""
     ranks = {source: rank for rank, source in reversed(list(enumerate(precedence)))}
     of_value = [ranks.get(str(value), len(precedence)) for value in labels.source.values]
-    return np.array([*of_value, len(precedence)], dtype=np.int64)[labels.source.codes]
+    rank = np.array([*of_value, len(precedence)], dtype=np.int64)[labels.source.codes]
+    preference = np.empty(len(labels), dtype=np.int64)
+    preference[np.lexsort((labels.label_id, labels.known_at, -rank))] = np.arange(len(labels))
+    return preference
 
 
 def _changes(every: LabelEvents) -> LabelEvents:

@@ -230,6 +230,13 @@ def test_the_current_label_follows_precedence_and_time(said, frauds):
     assert found["customer_known_frauds_1d"].tolist()[1:] == frauds
 
 
+def test_old_news_that_arrives_late_does_not_replace_newer_knowledge():
+    history = rows((0, 1.0), (3 * HOUR, 1.0))
+    newer_first = labels((0, True, HOUR), (0, False, HOUR - 1))
+    late = replace(newer_first, recorded_at=np.array([HOUR, 2 * HOUR]))
+    assert features(history, late)["customer_known_frauds_1d"].tolist() == [0, 1]
+
+
 def test_a_fraud_rate_looks_at_the_window_before_maturity():
     old, new = MATURITY - 1, MATURITY
     history = rows((0, 1.0), (DAY - 1, 1.0), (old, 1.0), (new, 1.0), (new + DAY, 1.0))

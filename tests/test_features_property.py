@@ -182,7 +182,7 @@ def current(world, h, now):
     def preferred(m):
         source = SOURCES[labels.source.codes[m]]
         rank = PRECEDENCE.index(source) if source in PRECEDENCE else len(PRECEDENCE)
-        return (-rank, labels.available_at[m], labels.label_id[m])
+        return (-rank, labels.known_at[m], labels.label_id[m])
 
     return "fraud" if labels.is_fraud[max(mine, key=preferred)] else "genuine"
 
