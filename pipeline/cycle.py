@@ -69,7 +69,7 @@ def train_once(
         step = Step("train", date, date)
         ledger.ensure(store, [pending(policy, step, config.schedule.allowed_lateness)])
         entry = next(e for e in ledger.entries(store, policy, kind="train") if e.window_end == date)
-        again = replace(entry, status="due")
+        again = replace(entry, status="pending")
         return ended(this, _train(this, again, Reader(this, date), Shelf(store, policy)))
 
 

@@ -21,7 +21,7 @@ class Entry:
     window_start: int
     window_end: int
     due_at: int
-    status: str = "due"
+    status: str = "pending"
     attempts: int = 0
     run_id: int | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -29,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0001"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0002"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -177,11 +178,74 @@ ledger = Table(
     Column("window_start", Instant, primary_key=True),
     Column("window_end", Instant, primary_key=True),
     Column("due_at", Instant, nullable=False),
-    Column("status", Text, one_of("status", "due", "running", "done", "failed"), nullable=False),
+    Column("status", Text, one_of("status", "pending", "running", "done", "failed"), nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("not_before", Instant),  # of a failed one: when it may be tried again
+    Column("finished_at", Instant),
     Column("run_id", Integer),
     Column("counts", Json),
     Column("error", Text),
+    Index("ledger_open", "policy", "status", "window_end"),
+)
+
+# The grid of windows and trainings, from `effective_from` on: a change of schedule starts a new row.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("effective_from", Instant, primary_key=True),
+    Column("window", BigInteger, nullable=False),  # µs
+    Column("every", BigInteger, nullable=False),  # µs between trainings
+    Column("timezone", Text, nullable=False),
+    Column("decided_at", Instant, nullable=False),
+)
+
+# How far a polled query has been read; written in the transaction that shows the batch.
+source_cursors = Table(
+    "source_cursors",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+    Column("read_at", Instant, nullable=False),
+    Column("batch_id", Integer),
+)
+
+# Files of a watched folder that were taken or refused.
+watched_files = Table(
+    "watched_files",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
+    Column("status", Text, one_of("status", "done", "failed"), nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("batch_id", Integer),
+    Column("error", Text),
+)
+
+# What was undone: who, why, and every row as it was.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("withdrawal_id", Integer, primary_key=True),
+    Column("object", Text, nullable=False),  # "batch 12", "run 7"
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("counts", Json),
+    sqlite_autoincrement=True,
+)
+
+withdrawn_rows = Table(
+    "withdrawn_rows",
+    metadata,
+    Column("withdrawal_id", Integer, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("transaction_id", IdText),
+    Column("row", Json, nullable=False),
+    Index("withdrawn_rows_by_withdrawal", "withdrawal_id", "table_name"),
+    Index("withdrawn_rows_by_transaction", "transaction_id"),
 )
 
 runs = Table(
@@ -273,6 +337,7 @@ scores = Table(
     Column("channel", Text, nullable=False),
     Column("flagged", Boolean, nullable=False),
     Column("strategy", Text, nullable=False),
+    Column("in_sample", Boolean),  # True where the model was trained on it; NULL where that cannot be
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,72 @@
+"""Creating and upgrading databases, on both engines."""
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, text
+
+from pipeline.opening import open_configured
+from storage import schema as tables
+from storage import setup
+from storage.errors import SchemaOutOfDate, WrongMonitor
+from storage.setup import MIGRATIONS, VERSION_TABLE, upgrade, verify
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import SMALL
+
+
+def as_first_released(url: str) -> Store:
+    """A database with the first version's schema."""
+    store = open_configured(with_url(SMALL, url))
+    if store.dialect == "postgresql":
+        setup._create_schema(store)
+    with store.exclusive() as connection:
+        command.upgrade(setup._alembic(connection), "0001")
+        connection.execute(tables.monitor.insert(), {"name": SMALL.monitor.name, "created_at": 1})
+    return store
+
+
+def test_a_second_upgrade_finds_nothing_to_do(opener: Opener) -> None:
+    store = opener(SMALL)
+    verify(store, SMALL.monitor.name)
+    assert ["nothing to do" in line for line in upgrade(store, SMALL.monitor.name, 1)] == [True]
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(opener: Opener) -> None:
+    store = opener(SMALL)
+    wanted = MetaData()
+    for table in [*tables.metadata.tables.values(), store.transactions, store.revisions]:
+        table.to_metadata(wanted)
+    with store.read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, wanted) == []
+
+
+def test_the_version_in_the_code_is_the_newest_migration() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == tables.VERSION
+
+
+def test_an_older_database_is_refused_until_init_upgrades_it(url: str) -> None:
+    store = as_first_released(url)
+    with pytest.raises(SchemaOutOfDate, match="fraudwatch init"):
+        verify(store, SMALL.monitor.name)
+    assert any(tables.VERSION in line for line in upgrade(store, SMALL.monitor.name, 2))
+    verify(store, SMALL.monitor.name)
+    store.close()
+
+
+def test_another_monitors_database_is_refused_by_name(opener: Opener) -> None:
+    store = opener(SMALL)
+    with pytest.raises(WrongMonitor, match="other"):
+        upgrade(store, "other", 2)
+    with pytest.raises(WrongMonitor, match="other"):
+        verify(store, "other")
+
+
+def test_words_that_are_none_are_refused_by_the_tables(opener: Opener) -> None:
+    store = opener(SMALL)
+    nap = "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) VALUES ('live', 'nap', :t, :t, :t, 'pending', 0)"
+    with pytest.raises(Exception, match=r"(?i)check"), store.write() as connection:
+        connection.execute(text(nap), {"t": "2026-01-01 00:00:00+00"})
