@@ -1,12 +1,13 @@
 """Windows of the past, as they would have run."""
 
-from pipeline import schedule
+from pipeline import due
 from pipeline.config import Config
 from pipeline.cycle import ended, live_through
 from pipeline.progress import Progress
-from pipeline.work import Step, Tally, job
-from storage import policies
+from pipeline.work import Job, Tally, in_time, job, pending
+from storage import ledger, policies
 from storage.frames import Strings
+from storage.ledger import Entry
 from storage.store import Store
 
 
@@ -34,13 +35,15 @@ def backfill(
         def missing(begin: int, until: int) -> Strings:
             return policies.missing(store, policy, begin, until, this.as_of, lateness).transaction_id
 
-        return ended(this, live_through(this, steps(config, start, end), missing))
+        return ended(this, live_through(this, claimable(this, start, end), missing))
 
 
-def steps(config: Config, start: int, end: int) -> list[Step]:
-    """The newest training date at or before `start`, those inside, and the windows of [start, end)."""
-    clock, every = config.schedule, config.training.every
-    first = schedule.floor(every, clock.timezone, start)
-    dates = [first, *schedule.dates_inside(every, clock.timezone, start, end)]
-    windows = schedule.windows(clock.window, clock.timezone, start, end)
-    return [Step("train", date, date) for date in sorted(set(dates))] + [Step("score", *w) for w in windows]
+def claimable(this: Job, start: int, end: int) -> list[Entry]:
+    """The ledger's entries of the span, those that were missing added, in the order of time."""
+    steps = due.backfill_steps(this.store, this.config, this.policy, start, end)
+    wanted = [pending(this.policy, step, this.config.schedule.allowed_lateness) for step in steps]
+    ledger.ensure(this.store, wanted)
+    since = min((entry.window_end for entry in wanted), default=start) - 1
+    known = {entry.key: entry for entry in ledger.entries(this.store, this.policy, since=since)}
+    entries = [known[entry.key] for entry in wanted]
+    return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))

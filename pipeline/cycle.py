@@ -1,55 +1,79 @@
 """
 One scoring run, from its first step to its last. Read this first.
 
-    claim → load → features → score → flag, explain → write → drift
+    plan → claim → load → features → score → flag, explain → write → drift
 
-`live_through` walks a list of steps (trainings and windows) in the order of time; a scheduled run and a
-backfill differ only in the steps they ask for and in where a window's transactions come from. Each
+`live_through` walks a list of ledger entries (trainings, windows, drift) in the order of time; a scheduled run
+and a backfill differ only in the entries they take on and in where a window's transactions come from. Each
 transaction is scored by the model of its own time with the knowledge of its own `as_of`, so both write the
 same bytes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from detectors.base import DetectorError
+from detectors.model import Model, Scores
+from pipeline import due, training
 from pipeline import history as histories
-from pipeline import schedule, training
 from pipeline.config import Config
 from pipeline.drifting import drift_rows
 from pipeline.errors import FraudwatchError, NotReady
+from pipeline.features import Plan
 from pipeline.flags import flags_of
-from pipeline.history import History
+from pipeline.history import Floats, History
 from pipeline.progress import Progress
 from pipeline.shelf import Shelf
-from pipeline.work import Job, Reader, Step, Tally, job, pending
-from storage import history as stored
-from storage import ledger, policies, results, runs
-from storage.frames import MONEY, Ints, Strings
+from pipeline.work import Job, Reader, Step, Tally, in_time, job, never, pending
+from storage import leases, ledger, models, policies, results, runs, schedules
+from storage.errors import Damaged, StorageError, Unknown
+from storage.frames import DAY, MONEY, SECOND, Ints, Strings
 from storage.ledger import Entry
+from storage.policies import Queue
 from storage.store import Store
 
-MAX_ATTEMPTS = 3  # a training that failed so often stays failed and visible
+LIVE = "live"  # the policy whose flags people see; a challenger's are scores with `flagged`, nothing more
+TRAIN_LEASE = 60 * SECOND  # renewed while a training runs; what a killed one holds others up
+KNOWN = (FraudwatchError, DetectorError, Damaged, Unknown)  # recorded; the run goes on with the next window
 
 
 def run(
-    store: Store, config: Config, *, as_of: int, policy: str, by: str, progress: Progress | None = None
+    store: Store,
+    config: Config,
+    *,
+    as_of: int,
+    policy: str,
+    by: str,
+    kind: str = "manual",
+    catch_up: int | None = None,
+    progress: Progress | None = None,
+    stopping: Callable[[], bool] = never,
 ) -> Tally:
     """
     Do whatever is due at `as_of`: trainings, windows, and transactions that came late.
 
-    The first run of a database decides `starts_at`: the start of the newest stored transaction's window.
-    What is older is history; a backfill scores it.
+    When the ledger and the queue ask for nothing, nothing is written, not even a row about the run.
+
+    Parameters
+    ----------
+    catch_up
+        At most so many windows, the newest first, so that the present is not starved; None for all of them.
+    stopping
+        Asked between steps: what is left is the next run's.
     """
-    lateness = config.schedule.allowed_lateness
-    with job(store, config, as_of, policy, "manual", by, progress) as this:
-        starts_at = _started(this)
-        steps = _due(this, starts_at)
-        queue = policies.queued(store, policy, this.as_of, lateness)
-        tally = live_through(this, steps, queue.between)
-        return ended(this, tally.plus(_late(this)))
+    starts_at = due.plan(store, config, policy, as_of)
+    work = due.open_work(store, policy, starts_at, as_of, catch_up)
+    if not len(work) and not len(_late(store, config, policy, as_of).transaction_id):
+        return Tally()
+    with job(store, config, as_of, policy, kind, by, progress, stopping) as this:
+        queue = policies.queued(store, policy, this.as_of, config.schedule.allowed_lateness)
+        tally = live_through(this, _in_order(work), queue.between)
+        if not tally.stopped:
+            tally = tally.plus(_score_late(this))
+        return ended(this, tally.plus(Tally(left=work.left)))
 
 
 def train_once(
@@ -66,169 +90,288 @@ def train_once(
     Train for one date now, whatever the schedule says; its model takes effect from that date on.
     """
     with job(store, config, as_of, policy, "train", by, progress) as this:
-        step = Step("train", date, date)
-        ledger.ensure(store, [pending(policy, step, config.schedule.allowed_lateness)])
-        entry = next(e for e in ledger.entries(store, policy, kind="train") if e.window_end == date)
-        again = replace(entry, status="pending")
-        return ended(this, _train(this, again, Reader(this, date), Shelf(store, policy)))
+        entry = pending(policy, Step("train", date, date), config.schedule.allowed_lateness)
+        ledger.ensure(store, [entry])
+        return ended(this, _train(this, entry, Reader(this, date), Shelf(store, policy), again=True))
 
 
 def ended(this: Job, tally: Tally) -> Tally:
     """Close the run's row with what it did."""
-    runs.end_run(this.store, this.run_id, this.as_of, "done", tally.counts())
-    return tally
+    status = "failed" if tally.failures else "done"
+    error = "; ".join(tally.failures) or None
+    runs.end_run(this.store, this.run_id, this.as_of, status, tally.counts(), error)
+    return replace(tally, run_id=this.run_id)
 
 
-def live_through(this: Job, steps: Sequence[Step], ids_of: Callable[[int, int], Strings]) -> Tally:
-    """Walk through trainings and windows in the order of time; skip what the ledger has as done."""
-    lateness = this.config.schedule.allowed_lateness
-    ledger.ensure(this.store, [pending(this.policy, step, lateness) for step in steps])
-    known = {(e.kind, e.window_start, e.window_end): e for e in ledger.entries(this.store, this.policy)}
-    reader = Reader(this, max((step.end for step in steps), default=0))
-    shelf = Shelf(this.store, this.policy)
-    tally = Tally(this.run_id)
-    this.progress.start("scoring", float(len(steps)), "windows")
-    for step in sorted(steps, key=lambda step: step.order):
-        entry = known[(step.kind, step.start, step.end)]
-        if step.kind == "train":
-            tally = tally.plus(_train(this, entry, reader, shelf))
-        else:
-            tally = tally.plus(_score(this, entry, reader, shelf, ids_of(step.start, step.end)))
+def live_through(
+    this: Job, entries: Sequence[Entry], ids_of: Callable[[int, int], Strings], only: int | None = None
+) -> Tally:
+    """Walk through ledger entries in the order given; skip what was done meanwhile."""
+    walk = _Walk(this, max((entry.window_end for entry in entries), default=0), only)
+    tally = Tally()
+    this.progress.start("scoring", float(len(entries)), "steps")
+    for entry in entries:
+        if this.stopping():
+            tally = tally.plus(Tally(stopped=True))
+            break
+        tally = tally.plus(walk.step(entry, ids_of))
         this.progress.advance(1)
     this.progress.stop()
     return tally
 
 
-def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf) -> Tally:
-    """A training that fails is recorded, and its windows go on with the model before it."""
-    if entry.status == "done":
-        return Tally()
-    claimed = ledger.claim(this.store, entry, this.run_id)
-    date = entry.window_end
+@dataclass(frozen=True)
+class _Measured:
+    """What a model saw and said of the transactions of a window."""
+
+    model: Model
+    features: Plan
+    raw: Floats
+    scores: Scores
+
+
+class _Walk:
+    """The state of one walk: history and models at hand, and what the last window held."""
+
+    def __init__(self, this: Job, end: int, only: int | None) -> None:
+        self.this = this
+        self.reader = Reader(this, end)
+        self.shelf = Shelf(this.store, this.policy, only)
+        self._window: tuple[int, int] | None = None
+        self._measured: list[_Measured] = []
+
+    def step(self, entry: Entry, ids_of: Callable[[int, int], Strings]) -> Tally:
+        """Do one entry."""
+        if entry.kind == "train":
+            return _train(self.this, entry, self.reader, self.shelf)
+        if entry.kind == "score":
+            return self._score(entry, ids_of(entry.window_start, entry.window_end))
+        return self._drift(entry)
+
+    def _score(self, entry: Entry, ids: Strings) -> Tally:
+        """Score a window's transactions; a window that is done may still have some, never a second time."""
+        self._window, self._measured = None, []
+        if entry.status == "done" and not len(ids):
+            return Tally()
+        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
+        with _recorded(self.this, claimed) as failures:
+            span = entry.window_start, entry.window_end
+            tally, self._measured = score_rows(self.this, self.reader, self.shelf, *span, ids)
+            self._window = span
+            ledger.finish(self.this.store, claimed, tally.counts(), self.this.as_of)
+            return replace(tally, windows=1)
+        return Tally(failures=failures)
+
+    def _drift(self, entry: Entry) -> Tally:
+        """Measure a window's drift, from memory when it was scored just now."""
+        span = entry.window_start, entry.window_end
+        scoring = ledger.find(self.this.store, entry.policy, "score", *span)
+        if entry.status == "done" and not self._measured:
+            return Tally()
+        if scoring is not None and scoring.will_be_tried:
+            return Tally()  # it waits for its window
+        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
+        with _recorded(self.this, claimed) as failures:
+            if self._window != span:
+                ids = results.scored_ids(self.this.store, entry.policy, *span)
+                self._measured = list(_measure(self.this, self.reader, self.shelf, *span, ids))
+            rows = 0
+            for one in sorted(self._measured, key=lambda one: len(one.raw))[-1:]:
+                found = drift_rows(one.model, one.features, one.raw, one.scores, span, self.this.config)
+                results.write_drift(self.this.store, self.this.policy, self.this.run_id, found)
+                rows = len(one.raw)
+            ledger.finish(self.this.store, claimed, {"rows": rows}, self.this.as_of)
+        self._window, self._measured = None, []
+        return Tally(failures=failures)
+
+
+@contextmanager
+def _recorded(this: Job, claimed: Entry) -> Iterator[list[str]]:
+    """
+    Write down why an entry failed, and when it is tried again.
+
+    What has a name is recorded, and the run goes on with the next entry. A database that is away or taken over
+    leaves the entry `running`: whoever comes next does it again. Anything else is a bug: recorded, and raised on.
+    """
+    failures: list[str] = []
     try:
-        trained = training.train(
-            this.store,
-            this.config,
-            reader.for_training(date),
-            this.policy,
-            date,
-            this.run_id,
-            this.by,
-            this.as_of,
-        )
-    except (NotReady, DetectorError) as error:
-        ledger.fail(this.store, claimed, str(error))
-        sentence = f"{_day(date)}: no new model: {error}"
-        this.progress.note(sentence)
-        return Tally(trainings=[sentence])
-    ledger.finish(this.store, claimed, {"model_id": trained.model_id, "choice_id": trained.choice_id})
-    policies.forget_before_first_model(this.store, this.policy)
+        yield failures
+    except KNOWN as error:
+        failures.append(_fail(this, claimed, error))
+    except StorageError:
+        raise
+    except Exception as error:
+        _fail(this, claimed, error)
+        raise
+
+
+def _fail(this: Job, claimed: Entry, error: Exception) -> str:
+    clock = this.config.schedule
+    again = None
+    if claimed.attempts < clock.attempts:
+        again = this.as_of + min(clock.backoff * 2 ** (claimed.attempts - 1), DAY)
+    told = f"{type(error).__name__}: {error}" if not isinstance(error, KNOWN) else str(error)
+    ledger.fail(this.store, claimed, told, this.as_of, again)
+    remedy = "it will be tried again" if again else "it stays failed: see fraudwatch gaps"
+    sentence = f"{claimed.kind} of {_day(claimed.window_end)} failed: {told}; {remedy}"
+    this.progress.note(sentence)
+    return sentence
+
+
+def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool = False) -> Tally:
+    """
+    Choose and fit under the lease of trainings: one at a time for a policy, each once.
+
+    What a training date knows never changes, so one that cannot be fitted is not tried again: its windows go
+    on with the model before it.
+    """
+    lease = f"train:{this.policy}"
+    with leases.held_when_free(this.store, lease, this.by, TRAIN_LEASE, this.stopping):
+        fresh = ledger.find(this.store, *_key(entry)) or entry
+        if fresh.status == "done" and not again:
+            shelf.refresh()
+            return Tally()
+        claimed = ledger.claim(this.store, fresh, this.run_id)
+        with _recorded(this, claimed) as failures:
+            sentence = _fit_and_promote(this, claimed, reader)
     shelf.refresh()
-    sentence = f"{_day(date)}: {trained.choice.strategy}. {trained.choice.sentence}"
+    if failures:
+        return Tally(failures=failures)
     this.progress.note(sentence)
     return Tally(trainings=[sentence])
 
 
-def _score(this: Job, entry: Entry, reader: Reader, shelf: Shelf, ids: Strings) -> Tally:
-    """Score a window's transactions; a window that is done may still have late ones, never a second time."""
-    if entry.status == "done" and not len(ids):
-        return Tally()
-    claimed = ledger.claim(this.store, entry, this.run_id)
+def _fit_and_promote(this: Job, claimed: Entry, reader: Reader) -> str:
+    date, store, config = claimed.window_end, this.store, this.config
     try:
-        tally = score_rows(this, reader, shelf, entry.window_start, entry.window_end, ids)
-    except (FraudwatchError, DetectorError) as error:
-        ledger.fail(this.store, claimed, str(error))
-        raise
-    ledger.finish(this.store, claimed, tally.counts())
-    return replace(tally, windows=1)
+        chosen = training.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
+        fitted = training.fit(config, reader.for_training(date), chosen, date, this.run_id)
+    except (NotReady, DetectorError) as error:
+        ledger.fail(store, claimed, str(error), this.as_of)
+        return f"{_day(date)}: no new model: {error}"
+    models.install(store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of)
+    policies.forget_before_first_model(store, this.policy)
+    return f"{_day(date)}: {chosen.strategy}. {chosen.sentence}"
 
 
-def score_rows(this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings) -> Tally:
-    """Score these transactions, each by the model of its time; write scores, flags and drift."""
+def _key(entry: Entry) -> tuple[str, str, int, int]:
+    return entry.policy, entry.kind, entry.window_start, entry.window_end
+
+
+def score_rows(
+    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
+) -> tuple[Tally, list[_Measured]]:
+    """Score these transactions, each by the model of its time; write scores and flags."""
     if not len(ids):
-        return Tally()
+        return Tally(), []
+    tally, measured = Tally(), []
+    for one, rows in _by_model(this, reader, shelf, start, end, ids):
+        if one is None:
+            tally = tally.plus(Tally(no_model=len(rows)))
+        else:
+            tally = tally.plus(_write(this, one))
+            measured.append(one.measured)
+    return tally, measured
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The transactions of a window that one model scores."""
+
+    model_id: int
+    measured: _Measured
+    rows: Ints
+    history: History
+
+
+def _by_model(
+    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
+) -> Iterator[tuple[_Part | None, Ints]]:
     history = reader.for_rows(start, end, ids)
     rows = history.positions(ids)
     model_ids = shelf.model_ids(history.transactions.event_time[rows])
-    tally = Tally(no_model=int((model_ids < 0).sum()))
-    for model_id in np.unique(model_ids[model_ids >= 0]):
+    for model_id in np.unique(model_ids):
         chosen = rows[model_ids == model_id]
-        tally = tally.plus(_score_by(this, shelf, int(model_id), history, chosen, (start, end)))
-    return tally
+        if model_id < 0:
+            yield None, chosen
+            continue
+        model, features = shelf.model(int(model_id)), shelf.plan(int(model_id))
+        raw = histories.raw_matrix(history, chosen, features, this.config, shelf.fields(int(model_id)))
+        scores = model.score(raw, history.transactions.amount[chosen] / MONEY)
+        yield _Part(int(model_id), _Measured(model, features, raw, scores), chosen, history), chosen
 
 
-def _score_by(
-    this: Job, shelf: Shelf, model_id: int, history: History, rows: Ints, window: tuple[int, int]
-) -> Tally:
-    model, features = shelf.model(model_id), shelf.plan(model_id)
-    raw = histories.raw_matrix(history, rows, features, this.config)
-    of_rows = history.transactions.take(rows)
-    scores = model.score(raw, of_rows.amount / MONEY)
-    flags = flags_of(model, model_id, features, raw, of_rows, scores, this.config)
+def _measure(
+    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
+) -> Iterator[_Measured]:
+    if len(ids):
+        for one, _ in _by_model(this, reader, shelf, start, end, ids):
+            if one is not None:
+                yield one.measured
+
+
+def _write(this: Job, part: _Part) -> Tally:
+    seen, rows = part.measured, part.history.transactions.take(part.rows)
+    flags = []
+    if this.policy == LIVE:
+        flags = flags_of(seen.model, part.model_id, seen.features, seen.raw, rows, seen.scores, this.config)
     written = results.write_scores(
         this.store,
         this.policy,
         this.run_id,
         results.Scored(
-            transaction_id=of_rows.transaction_id,
-            model_id=model_id,
-            strategy=model.strategy,
-            score=scores.score,
-            outlier_score=scores.outlier_score,
-            fraud_probability=scores.fraud_probability,
-            decision_value=scores.decision_value,
-            threshold=scores.threshold,
-            channel=scores.channel,
-            flagged=scores.flagged,
+            transaction_id=rows.transaction_id,
+            model_id=part.model_id,
+            strategy=seen.model.strategy,
+            score=seen.scores.score,
+            outlier_score=seen.scores.outlier_score,
+            fraud_probability=seen.scores.fraud_probability,
+            decision_value=seen.scores.decision_value,
+            threshold=seen.scores.threshold,
+            channel=seen.scores.channel,
+            flagged=seen.scores.flagged,
         ),
         flags,
-    )
-    results.write_drift(
-        this.store, this.policy, this.run_id, drift_rows(model, features, raw, scores, window, this.config)
     )
     return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
 
 
-def _started(this: Job) -> int:
-    decided = policies.starts_at(this.store, this.policy)
-    if decided is not None:
-        return decided
-    span = stored.span(this.store)
-    if span is None:
-        raise NotReady("no transactions are stored yet: start with fraudwatch ingest transactions FILE")
-    clock = this.config.schedule
-    instant = schedule.floor(clock.window, clock.timezone, span[1])
-    policies.set_starts_at(this.store, this.policy, instant)
-    return instant
+def _in_order(work: due.Work) -> list[Entry]:
+    """By time; when catching up, trainings, then the newest window, then the oldest ones."""
+    if not work.left:
+        entries = [*work.trainings, *work.windows, *work.drifts]
+        return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))
+    drifts = {(entry.window_start, entry.window_end): entry for entry in work.drifts}
+    ordered = list(work.trainings)
+    for window in work.windows:
+        drift = drifts.pop((window.window_start, window.window_end), None)
+        ordered += [window] if drift is None else [window, drift]
+    return ordered + list(drifts.values())
 
 
-def _due(this: Job, starts_at: int) -> list[Step]:
-    """Trainings and whole windows from `starts_at` to the horizon that are not done yet."""
-    clock, every = this.config.schedule, this.config.training.every
-    first = schedule.floor(every, clock.timezone, starts_at)
-    dates = [first, *schedule.dates_inside(every, clock.timezone, starts_at, this.as_of + 1)]
-    last = max(schedule.floor(clock.window, clock.timezone, this.as_of - clock.allowed_lateness), starts_at)
-    steps = [Step("train", date, date) for date in sorted(set(dates))]
-    steps += [Step("score", *w) for w in schedule.windows(clock.window, clock.timezone, starts_at, last)]
-    over = {
-        (e.kind, e.window_start, e.window_end)
-        for e in ledger.entries(this.store, this.policy)
-        if e.status == "done" or (e.status == "failed" and e.attempts >= MAX_ATTEMPTS)
-    }
-    return [step for step in steps if (step.kind, step.start, step.end) not in over]
+def _late(store: Store, config: Config, policy: str, as_of: int) -> Queue:
+    """What is queued for windows that are done, and has a model: it came after them."""
+    queue = policies.queued(store, policy, as_of, config.schedule.allowed_lateness)
+    times = queue.event_time
+    late = times < (schedules.planned_until(store, policy) or 0)
+    for start, end in due.windows_not_done(store, policy):
+        late &= ~((times >= start) & (times < end))
+    late &= Shelf(store, policy).model_ids(times) >= 0
+    return Queue(queue.transaction_id[late], times[late], queue.ingested_at[late])
 
 
-def _late(this: Job) -> Tally:
-    """What is still queued for windows that are done came after them: score it with what its own time knew."""
-    lateness = this.config.schedule.allowed_lateness
-    queue = policies.queued(this.store, this.policy, this.as_of, lateness)
+def _score_late(this: Job) -> Tally:
+    """Score what came late with what its own time knew, a day at a time."""
+    queue = _late(this.store, this.config, this.policy, this.as_of)
     reader, shelf = Reader(this, this.as_of), Shelf(this.store, this.policy)
     tally = Tally()
-    for window in ledger.entries(this.store, this.policy, kind="score", status="done"):
-        ids = queue.between(window.window_start, window.window_end)
-        if len(ids):
-            tally = tally.plus(score_rows(this, reader, shelf, window.window_start, window.window_end, ids))
-    return replace(tally, late=tally.scored)
+    for day in np.unique(queue.event_time // DAY):
+        if this.stopping():
+            return tally.plus(Tally(stopped=True))
+        ids = queue.between(int(day * DAY), int((day + 1) * DAY))
+        scored, _ = score_rows(this, reader, shelf, int(day * DAY), int((day + 1) * DAY), ids)
+        tally = tally.plus(replace(scored, late=scored.scored))
+    return tally
 
 
 def _day(instant: int) -> str:

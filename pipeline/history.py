@@ -94,16 +94,27 @@ def plan_of(fields: Mapping[str, Any]) -> Plan:
     )
 
 
-def raw_matrix(history: History, rows: Ints, features: Plan, config: Config) -> Floats:
-    """Raw features of the transactions at these positions, (n_rows, n_raw)."""
+def raw_matrix(
+    history: History, rows: Ints, features: Plan, config: Config, fields: Mapping[str, Any] | None = None
+) -> Floats:
+    """
+    Raw features of the transactions at these positions, (n_rows, n_raw).
+
+    `fields` is what a model remembers of its training: its windows and its maturity count, not the
+    configuration's, which may have moved on.
+    """
+    maturity, lookback = config.labels.maturity, config.lookback
+    if fields is not None:
+        maturity = fields.get("maturity", maturity)
+        lookback = max(fields["windows"]) + maturity
     return raw_features(
         history.transactions,
         history.events,
         rows,
         features,
-        maturity=config.labels.maturity,
+        maturity=maturity,
         allowed_lateness=config.schedule.allowed_lateness,
-        lookback=config.lookback,
+        lookback=lookback,
         completeness=history.completeness,
         silence_ok=history.silence_ok,
     )

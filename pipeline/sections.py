@@ -75,6 +75,12 @@ def _hours(hours: object) -> object:
     return hours
 
 
+def _cron(line: str) -> str:
+    if line and len(line.split()) != 5:
+        raise ValueError('must be five fields as in a crontab, such as "*/15 * * * *", or empty')
+    return line
+
+
 def _currency(code: str) -> str:
     if re.fullmatch(r"[A-Z]{3}", code) is None:
         raise ValueError('must be three capital letters such as "EUR"')
@@ -228,6 +234,11 @@ class ScheduleSection(Section):
     window: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), SHORT] = DAY
     allowed_lateness: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), SHORT] = HOUR
     timezone: Zone = "UTC"
+    tick: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+    cron: Annotated[str, AfterValidator(_cron)] = ""
+    catch_up: Annotated[int, Field(ge=2)] = 24
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
 
 
 class DriftSection(Section):

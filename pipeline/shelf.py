@@ -1,6 +1,8 @@
 """The models of a policy, each loaded once and found by the time of a transaction."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +19,18 @@ HELD = 4  # models kept in memory; windows move forward, so an old one is rarely
 class Shelf:
     """Promotions in order of effect, and the models they name."""
 
-    def __init__(self, store: Store, policy: str) -> None:
+    def __init__(self, store: Store, policy: str, only: int | None = None) -> None:
         self._store = store
         self._policy = policy
+        self._only = only
         self._models: OrderedDict[int, Model] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the promotions again, after one was added."""
+        """Read the promotions again, after one was added; `only` stands for every one of them."""
+        if self._only is not None:
+            self._from, self._ids = np.empty(0, dtype=np.int64), np.array([self._only], dtype=np.int64)
+            return
         found = sorted(models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
         self._from = np.array([p.effective_from for p in found], dtype=np.int64)
         self._ids = np.array([-1] + [p.model_id for p in found], dtype=np.int64)
@@ -42,6 +48,11 @@ class Shelf:
             self._models.popitem(last=False)
         return self._models[model_id]
 
+    def fields(self, model_id: int) -> Mapping[str, Any]:
+        """The configured columns, windows and maturity this model was trained on."""
+        found: Mapping[str, Any] = self.model(model_id).notes["fields"]
+        return found
+
     def plan(self, model_id: int) -> Plan:
         """The features this model was trained on, whatever the config says by now."""
-        return plan_of(self.model(model_id).notes["fields"])
+        return plan_of(self.fields(model_id))

@@ -5,21 +5,23 @@ A training belongs to a date, not to the moment it runs: it knows what was known
 the transactions from then on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.choose import Choice, ChooseSettings, Previous, choose
+from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.model import Layout, Model, ModelSettings, Sample, fit_model
 from detectors.rarity import Rarity, effective_positives, measure
-from pipeline import sampling
+from pipeline import sampling, schedule
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import Plan, status_at
 from pipeline.history import History, feature_plan, raw_matrix
+from storage import history as stored
 from storage import models
 from storage.frames import DAY, MONEY, Ints
 from storage.store import Store
@@ -30,13 +32,21 @@ FRAUD, GENUINE = 1, 0
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training left behind."""
+class Chosen:
+    """A stored choice: its id, the strategy that was chosen, and the sentence for people."""
 
-    model_id: int
     choice_id: int
-    choice: Choice
-    rarity: Rarity
+    strategy: Strategy
+    outlier_share: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model ready to be stored."""
+
+    record: models.ModelRecord
+    artefact: bytes
 
 
 @dataclass(frozen=True)
@@ -50,27 +60,55 @@ class Known:
     holdout_start: int
 
 
-def train(
-    store: Store, config: Config, history: History, policy: str, date: int, run_id: int, by: str, now: int
-) -> Trained:
+def choose_through(
+    store: Store, config: Config, history_of: Callable[[int], History], policy: str, date: int, run_id: int
+) -> Chosen:
     """
-    Run the training of `date` over a history that reaches back `training.span` + lookback.
+    Make every choice up to the one of `date`, in the order of their dates, and return that one.
+
+    A choice depends on the ones before it. So the chain begins with the first training date of the stored
+    history, wherever the first run or backfill begins: choices cost little, and models are fitted only for the
+    dates that need one. Dates that have a choice keep it; one that knew too little has none.
 
     Raises
     ------
     NotReady
         Fewer than `training.min_rows` transactions were known at `date`.
     """
+    for earlier in _dates_before(store, config, policy, date):
+        with suppress(NotReady):
+            _choose(store, config, history_of(earlier), policy, earlier, run_id)
+    found = models.choice_of(store, policy, date)
+    if found is None:
+        return _choose(store, config, history_of(date), policy, date, run_id)
+    return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"])
+
+
+def fit(config: Config, history: History, chosen: Chosen, date: int, run_id: int) -> Fitted:
+    """
+    Fit the model of `date` by its choice, over a history that reaches back `training.span` + lookback.
+    """
     known = known_at(config, history, date)
-    rarity = _measure(config, history, known)
+    model = _fit(config, history, known, feature_plan(config), chosen, date)
+    return Fitted(
+        _model_record(config, known, history, model, chosen.choice_id, run_id, date), model.to_bytes()
+    )
+
+
+def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
+    clock, every = config.schedule, config.training.every
+    newest = models.newest_choice_date(store, policy)
+    if newest is None:
+        span = stored.span(store)
+        newest = date if span is None else span[0]
+    return schedule.dates_inside(every, clock.timezone, newest, date) if newest < date else []
+
+
+def _choose(store: Store, config: Config, history: History, policy: str, date: int, run_id: int) -> Chosen:
+    rarity = _measure(config, history, known_at(config, history, date))
     choice = choose(rarity, _previous(store, policy, date), _choose_settings(config))
-    features = feature_plan(config)
-    model = _fit(config, history, known, features, choice, date)
     choice_id = models.save_choice(store, _choice_row(policy, date, run_id, rarity, choice))
-    record = _model_record(config, known, history, model, choice_id, run_id, date)
-    model_id = models.save_model(store, record, model.to_bytes())
-    models.promote(store, policy, date, model_id, reason=choice.sentence, by=by, now=now)
-    return Trained(model_id, choice_id, choice, rarity)
+    return Chosen(choice_id, choice.strategy, choice.outlier_share, choice.sentence)
 
 
 def known_at(config: Config, history: History, date: int) -> Known:
@@ -142,7 +180,7 @@ def _choose_settings(config: Config) -> ChooseSettings:
     )
 
 
-def _fit(config: Config, history: History, known: Known, features: Plan, choice: Choice, date: int) -> Model:
+def _fit(config: Config, history: History, known: Known, features: Plan, chosen: Chosen, date: int) -> Model:
     draws = sampling.uniform(history.transactions.transaction_id)
     mature, mature_weight = sampling.draw(draws[known.mature], config.training.max_rows, known.y == FRAUD)
     usual, usual_weight = sampling.draw(draws[known.usual], min(OUTLIER_ROWS, config.training.max_rows))
@@ -151,7 +189,7 @@ def _fit(config: Config, history: History, known: Known, features: Plan, choice:
         config, history, features, [known.mature[mature], known.usual[usual], known.recent[recent]]
     )
     return fit_model(
-        _model_settings(config, choice),
+        _model_settings(config, chosen),
         Layout(features.encoding, _outlier_columns(features)),
         mature=matrix.sample(known.mature[mature], known.y[mature], mature_weight),
         usual=matrix.sample(known.usual[usual], np.full(len(usual), np.nan), usual_weight),
@@ -174,9 +212,9 @@ class _Matrix:
         return Sample(np.ascontiguousarray(self.raw[places]), y, weight, self.amount[places])
 
 
-def _model_settings(config: Config, choice: Choice) -> ModelSettings:
+def _model_settings(config: Config, chosen: Chosen) -> ModelSettings:
     return ModelSettings(
-        strategy=choice.strategy,
+        strategy=chosen.strategy,
         seed=config.training.seed,
         threads=config.training.threads,
         trees=config.training.trees,
@@ -184,7 +222,7 @@ def _model_settings(config: Config, choice: Choice) -> ModelSettings:
         review=config.costs.review,
         missed=config.costs.missed,
         per_day=config.alerts.per_day,
-        outlier_share=choice.outlier_share,
+        outlier_share=chosen.outlier_share,
     )
 
 
@@ -200,6 +238,7 @@ def _fields(config: Config) -> Mapping[str, Any]:
         "categorical": list(config.schema_.categorical),
         "windows": list(config.features.windows),
         "night": list(config.features.night),
+        "maturity": config.labels.maturity,
     }
 
 
@@ -239,6 +278,7 @@ def _model_record(
         n_mature=len(mature),
         n_fraud=int(known.y.sum()),
         feature_names=model.ranker.names,
+        fields=_fields(config),
         thresholds=dict(model.thresholds),
         config_hash=config.hash(),
     )

@@ -2,8 +2,8 @@
 What every kind of run shares: the job, its steps, its tally, and how it reads history.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,8 @@ from pipeline.config import Config
 from pipeline.history import History
 from pipeline.progress import Progress, Silent
 from storage import history as stored
-from storage import runs
+from storage import models, runs
+from storage.errors import StorageError
 from storage.frames import DAY, Strings
 from storage.ledger import Entry
 from storage.store import Store
@@ -32,20 +33,29 @@ class Job:
     run_id: int
     by: str
     progress: Progress
+    stopping: Callable[[], bool]  # asked between steps: leave the rest to the next run
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training at `end`, or the window [start, end) to score."""
+    """A training at `end`, or the window [start, end) to score and to measure the drift of."""
 
-    kind: Literal["train", "score"]
+    kind: Literal["train", "score", "drift"]
     start: int
     end: int
 
     @property
     def order(self) -> tuple[int, int]:
         """A training comes before every window that ends after its date, even one it lies inside of."""
-        return (self.end, 0 if self.kind == "score" else 1)
+        return in_time(self.kind, self.end)
+
+
+PLACES = {"score": 0, "drift": 1, "train": 2}
+
+
+def in_time(kind: str, end: int) -> tuple[int, int]:
+    """Sort key of steps and ledger entries: by time, and at the same time windows before trainings."""
+    return (end, PLACES[kind])
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,10 @@ class Tally:
     already: int = 0  # scored by somebody else meanwhile
     late: int = 0
     no_model: int = 0  # transactions before the first model: history, not work
+    left: int = 0  # windows left for the next tick
+    stopped: bool = False  # told to stop before everything was done
     trainings: list[str] = field(default_factory=list)  # a sentence each
+    failures: list[str] = field(default_factory=list)  # a sentence each; they are in the ledger, too
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together; the run stays the first one's."""
@@ -71,7 +84,10 @@ class Tally:
             self.already + other.already,
             self.late + other.late,
             self.no_model + other.no_model,
+            self.left + other.left,
+            self.stopped or other.stopped,
             self.trainings + other.trainings,
+            self.failures + other.failures,
         )
 
     def sentence(self) -> str:
@@ -83,7 +99,12 @@ class Tally:
             said.append(f"{self.already:,} had been scored meanwhile by another run")
         if self.no_model:
             said.append(f"{self.no_model:,} are older than the first model and were left out")
-        if not self.scored and not self.no_model:
+        if self.left:
+            said.append(f"{self.left:,} windows are still to be caught up with")
+        if self.stopped:
+            said.append("stopped when told to: the next run goes on from here")
+        said += self.failures
+        if not (self.scored or self.no_model or self.failures or self.stopped):
             said.append("nothing was due: fraudwatch doctor says what is stored and what is missing")
         return "; ".join(said)
 
@@ -96,24 +117,47 @@ class Tally:
             "already": self.already,
             "late": self.late,
             "no_model": self.no_model,
+            "left": self.left,
             "trainings": len(self.trainings),
+            "failures": len(self.failures),
         }
+
+
+def never() -> bool:
+    """Go on to the end."""
+    return False
 
 
 @contextmanager
 def job(
-    store: Store, config: Config, as_of: int, policy: str, kind: str, by: str, progress: Progress | None
+    store: Store,
+    config: Config,
+    as_of: int,
+    policy: str,
+    kind: str,
+    by: str,
+    progress: Progress | None,
+    stopping: Callable[[], bool] = never,
 ) -> Iterator[Job]:
     """Fix the horizon and record the run; a run that raises is recorded as failed and raises on."""
     horizon = stored.horizon(store, as_of)
     run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
     shown = progress or Silent()
     try:
-        yield Job(store, config, policy, horizon.as_of, run_id, by, shown)
+        wide = widened(store, policy)
+        yield Job(wide, config, policy, horizon.as_of, run_id, by, shown, stopping)
     except BaseException as error:
         shown.stop()
-        runs.end_run(store, run_id, as_of, "failed", {}, f"{type(error).__name__}: {error}")
+        with suppress(StorageError):  # the database may be what failed
+            runs.end_run(store, run_id, as_of, "failed", {}, f"{type(error).__name__}: {error}")
         raise
+
+
+def widened(store: Store, policy: str) -> Store:
+    """The store with the columns that promoted models read, whatever the configuration says by now."""
+    for fields in models.fields_in_force(store, policy):
+        store = store.widened((*fields["entities"], *fields["categorical"]), tuple(fields["numeric"]))
+    return store
 
 
 class Reader:
@@ -124,6 +168,11 @@ class Reader:
         self._job_end = job_end
         self._span = (0, 0)
         self._held: History | None = None
+        in_force = models.fields_in_force(this.store, this.policy)
+        windows = [max(fields["windows"]) for fields in in_force]
+        self._lookback = max(this.config.lookback, max(windows, default=0) + this.config.labels.maturity)
+        of_models = [name for fields in in_force for name in fields["entities"]]
+        self._entities = list(dict.fromkeys([*this.config.schema_.entities, *of_models]))
 
     def for_training(self, date: int) -> History:
         """All that a training at `date` may look at."""
@@ -133,10 +182,10 @@ class Reader:
     def for_rows(self, start: int, end: int, ids: Strings) -> History:
         """The past of the entities of some transactions with start ≤ event_time < end."""
         config = self._this.config
-        begin = start - config.lookback
+        begin = start - self._lookback
         if self._covers(begin, end) or len(ids) > FEW:
             return self._whole(begin, end)
-        wanted = stored.entities_of(self._this.store, ids, config.schema_.entities)
+        wanted = stored.entities_of(self._this.store, ids, self._entities)
         return histories.load(self._this.store, config, begin, end, wanted)
 
     def _covers(self, start: int, end: int) -> bool:
@@ -153,5 +202,5 @@ class Reader:
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:
     """The ledger's row of a step, as it is before anybody worked on it."""
-    start = step.end if step.kind == "train" else step.start
-    return Entry(policy, step.kind, start, step.end, due_at=step.end + allowed_lateness)
+    late = 0 if step.kind == "train" else allowed_lateness
+    return Entry(policy, step.kind, step.start, step.end, due_at=step.end + late)

@@ -2,14 +2,21 @@
 
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from storage.columns import as_micros, from_texts
-from storage.errors import Busy
+from storage.errors import Busy, StorageError
 from storage.frames import SECOND
 from storage.schema import leases
 from storage.store import Store
+
+RENEWALS = 3  # in the time a lease lasts: one that fails leaves two more
+RETRY_S = 0.5  # between two looks at a lease that somebody else holds
 
 
 def database_now(connection: Connection) -> int:
@@ -65,6 +72,113 @@ def release(connection: Connection, name: str, token: int) -> None:
     """Give a lease back, if it is still held."""
     mine = (leases.c.name == name) & (leases.c.token == token)
     connection.execute(update(leases).where(mine).values(expires_at=None))
+
+
+@contextmanager
+def held(store: Store, name: str, holder: str, lasting: int) -> Iterator["Held"]:
+    """
+    Hold a lease, renewed in the background; while it is held every write of this store asks for it.
+
+    Raises
+    ------
+    Busy
+        Somebody else holds it, or, from a write inside the block, somebody has taken it over.
+    """
+    lease = Held(store, name, take(store, name, holder, lasting), lasting)
+    store.fences.append(lease.fence)
+    lease.start()
+    try:
+        yield lease
+    finally:
+        lease.stop()
+        store.fences.remove(lease.fence)
+        with suppress(StorageError), store.write() as connection:  # one that is not given back runs out
+            release(connection, name, lease.token)
+
+
+@contextmanager
+def held_when_free(
+    store: Store, name: str, holder: str, lasting: int, stopping: Callable[[], bool]
+) -> Iterator["Held"]:
+    """
+    The same, after waiting for it to be free.
+
+    Raises
+    ------
+    Busy
+        Somebody else held it until `stopping` said to stop.
+    """
+    while True:
+        try:
+            with ExitStack() as stack:
+                lease = stack.enter_context(held(store, name, holder, lasting))
+                leave = stack.pop_all()
+            break
+        except Busy:
+            if stopping():
+                raise
+            time.sleep(RETRY_S)
+    with leave:
+        yield lease
+
+
+class Held:
+    """A lease that is being held: its token, and whether it still is."""
+
+    def __init__(self, store: Store, name: str, token: int, lasting: int) -> None:
+        self.name = name
+        self.token = token
+        self._store = Store(store.engine, store.fields, store.schema)  # without fences: it writes leases only
+        self._lasting = lasting
+        self._over = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else has it now."""
+        return self._lost.is_set()
+
+    def fence(self, connection: Connection) -> None:
+        """
+        Refuse a write under a token that is no longer the newest.
+
+        On Postgres the row stays locked until the write commits, so nobody takes over in between.
+        """
+        row = select(leases.c.token).where(leases.c.name == self.name)
+        newest = connection.scalar(row.with_for_update(read=True))
+        if newest != self.token:
+            self._lost.set()
+            raise Busy(
+                f"the lease {self.name} was taken over by another process: nothing more is written here"
+            )
+
+    def start(self) -> None:
+        """Begin to renew it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cease to renew it."""
+        self._over.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._lasting / SECOND / RENEWALS):
+            try:
+                with self._store.write() as connection:
+                    renew(connection, self.name, self.token, self._lasting)
+            except Busy:
+                if self._taken():
+                    self._lost.set()
+                    return
+            except StorageError:
+                continue  # away for a moment: the next renewal may come through, else it runs out
+
+    def _taken(self) -> bool:
+        """Whether it is really another's, rather than the database locked for a moment."""
+        with suppress(StorageError), self._store.read() as connection:
+            return connection.scalar(select(leases.c.token).where(leases.c.name == self.name)) != self.token
+        return False
 
 
 def _this_process() -> str:

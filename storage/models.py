@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from storage.errors import Damaged, Unknown
+from storage.ledger import Entry, done, write
 from storage.schema import choices, models, promotions
 from storage.store import Store
 
@@ -25,6 +26,7 @@ class ModelRecord:
     n_mature: int
     n_fraud: int
     feature_names: list[str]
+    fields: Mapping[str, Any]
     thresholds: Mapping[str, float]
     config_hash: str
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -48,13 +50,43 @@ def save_choice(store: Store, choice: Mapping[str, Any]) -> int:
     return int(made.inserted_primary_key[0])
 
 
-def save_model(store: Store, record: ModelRecord, artefact: bytes) -> int:
-    """Keep a model; returns its id."""
+def choice_of(store: Store, policy: str, date: int) -> dict[str, Any] | None:
+    """The newest choice of a training date."""
+    mine = (choices.c.policy == policy) & (choices.c.training_date == date)
+    rows = select(choices).where(mine).order_by(choices.c.choice_id.desc()).limit(1)
+    with store.read() as connection:
+        row = connection.execute(rows).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def newest_choice_date(store: Store, policy: str) -> int | None:
+    """The newest training date that has a choice."""
+    with store.read() as connection:
+        found: int | None = connection.scalar(
+            select(func.max(choices.c.training_date)).where(choices.c.policy == policy)
+        )
+    return found
+
+
+def install(
+    store: Store, entry: Entry, record: ModelRecord, artefact: bytes, reason: str, by: str, now: int
+) -> int:
+    """
+    Keep a model, promote it from its entry's date on and finish the entry, in one transaction.
+
+    Returns
+    -------
+    The model's id.
+    """
     row = asdict(record) | {"artefact": artefact, "sha256": hashlib.sha256(artefact).hexdigest()}
-    with store.write() as connection:
+    with store.exclusive() as connection:
         made = connection.execute(insert(models), row)
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+        assert made.inserted_primary_key is not None
+        model_id = int(made.inserted_primary_key[0])
+        _promote(connection, entry.policy, entry.window_end, model_id, reason, by, now)
+        counts = {"model_id": model_id, "choice_id": record.choice_id}
+        write(connection, done(entry, counts, now))
+    return model_id
 
 
 def load_artefact(store: Store, model_id: int) -> bytes:
@@ -83,18 +115,39 @@ def promote(
 ) -> int:
     """Let a model score transactions from `effective_from` on; returns the promotion's number."""
     with store.exclusive() as connection:
-        newest = connection.scalar(select(func.max(promotions.c.seq)).where(promotions.c.policy == policy))
-        row = {
-            "policy": policy,
-            "seq": (newest or 0) + 1,
-            "effective_from": effective_from,
-            "model_id": model_id,
-            "reason": reason,
-            "by": by,
-            "promoted_at": now,
-        }
-        connection.execute(insert(promotions), row)
-    return (newest or 0) + 1
+        return _promote(connection, policy, effective_from, model_id, reason, by, now)
+
+
+def _promote(
+    connection: Connection,
+    policy: str,
+    effective_from: int,
+    model_id: int,
+    reason: str,
+    by: str,
+    now: int,
+) -> int:
+    newest = connection.scalar(select(func.max(promotions.c.seq)).where(promotions.c.policy == policy)) or 0
+    row = {
+        "policy": policy,
+        "seq": newest + 1,
+        "effective_from": effective_from,
+        "model_id": model_id,
+        "reason": reason,
+        "by": by,
+        "promoted_at": now,
+    }
+    connection.execute(insert(promotions), row)
+    return newest + 1
+
+
+def fields_in_force(store: Store, policy: str) -> list[Mapping[str, Any]]:
+    """The configured columns that the policy's promoted models read, each set once."""
+    chosen = select(models.c.fields).join(promotions, promotions.c.model_id == models.c.model_id)
+    mine = (promotions.c.policy == policy) & models.c.fields.is_not(None)
+    with store.read() as connection:
+        found = connection.scalars(chosen.where(mine)).all()
+    return list({str(fields): fields for fields in found}.values())
 
 
 def promoted(store: Store, policy: str) -> list[Promotion]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -97,6 +97,15 @@ def write_scores(store: Store, policy: str, run_id: int, scored: Scored, raised:
             )
         won += len(mine)
     return Written(won, flagged, len(scored) - won)
+
+
+def scored_ids(store: Store, policy: str, start: int, end: int) -> Strings:
+    """Ids of a policy's scored transactions with start ≤ event_time < end."""
+    t = store.transactions.c
+    mine = (scores.c.policy == policy) & (scores.c.transaction_id == t.transaction_id)
+    rows = select(t.transaction_id).join(scores, mine).where(t.event_time >= start, t.event_time < end)
+    with store.read() as connection:
+        return np.array(connection.scalars(rows.order_by(t.event_time, t.transaction_id)).all(), dtype=object)
 
 
 MINE = """

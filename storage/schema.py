@@ -152,6 +152,7 @@ policies = Table(
     metadata,
     Column("policy", Text, primary_key=True),
     Column("starts_at", Instant, nullable=False),
+    Column("planned_until", Instant),  # the ledger has every step of the schedule up to here
 )
 
 covered_spans = Table(
@@ -301,6 +302,7 @@ models = Table(
     Column("n_mature", Integer),
     Column("n_fraud", Integer),
     Column("feature_names", Json, nullable=False),
+    Column("fields", Json),  # configured columns it reads; NULL before version 0002
     Column("thresholds", Json, nullable=False),
     Column("config_hash", Text),
     Column("versions", Json),

@@ -76,6 +76,6 @@ FIXED = (
       ON newest.policy = d.policy AND newest.window_end = d.window_end""",
     """
     CREATE VIEW open_gaps AS
-    SELECT policy, kind, window_start, window_end, due_at, status, attempts, error
+    SELECT policy, kind, window_start, window_end, due_at, status, attempts, not_before, error
     FROM ledger WHERE status <> 'done'""",
 )

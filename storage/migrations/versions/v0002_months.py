@@ -21,6 +21,8 @@ def upgrade() -> None:
     _schedules()
     _feeds()
     _withdrawals()
+    op.add_column("policies", sa.Column("planned_until", Instant))
+    op.add_column("models", sa.Column("fields", Json))
     op.add_column("scores", sa.Column("in_sample", sa.Boolean))
 
 

@@ -1,0 +1,153 @@
+"""
+What is due: the schedule's steps become rows of the ledger, and open rows become the work of a run.
+
+Steps are planned from a stored frontier on, so planning costs the time that has passed since the last run, not
+the age of the monitor. A change of `schedule.window`, `schedule.timezone` or `training.every` rules from that
+frontier on; what was planned before it stays as it was, so windows never overlap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline import schedule
+from pipeline.config import Config
+from pipeline.errors import NotReady
+from pipeline.work import Step, pending
+from storage import history as stored
+from storage import ledger, policies, schedules
+from storage.ledger import Entry
+from storage.schedules import Grid
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Work:
+    """Open entries that a run takes on, each in the order it is done, and what it leaves for later."""
+
+    trainings: Sequence[Entry]
+    windows: Sequence[Entry]
+    drifts: Sequence[Entry]
+    left: int  # windows that wait for the next tick, so that catching up never starves the present
+
+    def __len__(self) -> int:
+        return len(self.trainings) + len(self.windows) + len(self.drifts)
+
+
+def grid_of(config: Config) -> Grid:
+    """The grid that the configuration asks for."""
+    return Grid(config.schedule.window, config.training.every, config.schedule.timezone)
+
+
+def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
+    """
+    Give every step that has become due by `as_of` a row in the ledger; returns where the policy's work begins.
+
+    The first plan of a database decides that: the start of the newest stored transaction's window. What is
+    older is history; a backfill scores it.
+
+    Raises
+    ------
+    NotReady
+        No transaction is stored yet.
+    """
+    starts_at = _started(store, config, policy)
+    frontier = schedules.planned_until(store, policy)
+    grid = _grid_in_force(store, config, policy, starts_at if frontier is None else frontier, as_of)
+    begin = starts_at if frontier is None else frontier
+    end = schedule.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
+    if end > begin:
+        steps = _steps(grid, begin, end, first=frontier is None)
+        lateness = config.schedule.allowed_lateness
+        ledger.plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
+    return starts_at
+
+
+def open_work(store: Store, policy: str, starts_at: int, as_of: int, catch_up: int | None) -> Work:
+    """
+    The schedule's open entries that may be worked on at `as_of`.
+
+    Windows behind a training that is still to be tried wait for it. With more than `catch_up` windows open, the
+    newest is done first and then the oldest, so many in all; None takes them all, oldest first. Entries before
+    `starts_at` belong to a backfill that was interrupted, which is there to be repeated.
+    """
+    mine = [entry for entry in ledger.unfinished(store, policy) if entry.window_end >= starts_at]
+    ready = [entry for entry in mine if entry.not_before is None or entry.not_before <= as_of]
+    trainings = [entry for entry in ready if entry.kind == "train"]
+    blocked = [entry.window_end for entry in mine if entry.kind == "train" and entry not in ready]
+    windows = [
+        entry
+        for entry in ready
+        if entry.kind == "score" and entry.window_end <= min(blocked, default=entry.window_end)
+    ]
+    chosen = _throttled(windows, catch_up)
+    waiting = {e.key[1:] for e in mine if e.kind == "score"} - {e.key[1:] for e in chosen}
+    drifts = [entry for entry in ready if entry.kind == "drift" and entry.key[1:] not in waiting]
+    return Work(trainings, chosen, drifts, len(windows) - len(chosen))
+
+
+def windows_not_done(store: Store, policy: str) -> list[tuple[int, int]]:
+    """Windows still to be scored or failed for good: what is queued for them is not late."""
+    return [(e.window_start, e.window_end) for e in ledger.not_done(store, policy, "score")]
+
+
+def backfill_steps(store: Store, config: Config, policy: str, start: int, end: int) -> list[Step]:
+    """
+    The trainings and windows of [start, end): windows the ledger has stay as they are, the rest is cut by the grid.
+    """
+    grid = grid_of(config)
+    first = schedule.floor(grid.every, grid.timezone, start)
+    dates = [first, *schedule.dates_inside(grid.every, grid.timezone, start, end)]
+    there = [
+        (e.window_start, e.window_end)
+        for e in ledger.entries(store, policy, kind="score", since=start, until=end)
+    ]
+    windows = sorted({*there, *_filled(grid, there, start, end)})
+    steps = [Step("train", date, date) for date in sorted(set(dates))]
+    for begin, until in windows:
+        steps += [Step("score", begin, until), Step("drift", begin, until)]
+    return steps
+
+
+def _filled(grid: Grid, there: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    found, at = [], start
+    for begin, until in [*sorted(there), (end, end)]:
+        if begin > at:
+            found += schedule.windows(grid.window, grid.timezone, at, begin)
+        at = max(at, until)
+    return found
+
+
+def _throttled(windows: Sequence[Entry], catch_up: int | None) -> list[Entry]:
+    if catch_up is None or len(windows) <= catch_up:
+        return list(windows)
+    return [windows[-1], *windows[: catch_up - 1]]
+
+
+def _steps(grid: Grid, start: int, end: int, *, first: bool) -> list[Step]:
+    dates = [date for date in schedule.edges(grid.every, grid.timezone, start, end) if start < date <= end]
+    if first:
+        dates.insert(0, schedule.floor(grid.every, grid.timezone, start))
+    steps = [Step("train", date, date) for date in dates]
+    for begin, until in schedule.windows(grid.window, grid.timezone, start, end):
+        steps += [Step("score", begin, until), Step("drift", begin, until)]
+    return steps
+
+
+def _started(store: Store, config: Config, policy: str) -> int:
+    decided = policies.starts_at(store, policy)
+    if decided is not None:
+        return decided
+    span = stored.span(store)
+    if span is None:
+        raise NotReady("no transactions are stored yet: start with fraudwatch ingest transactions FILE")
+    clock = config.schedule
+    instant = schedule.floor(clock.window, clock.timezone, span[1])
+    policies.set_starts_at(store, policy, instant)
+    return instant
+
+
+def _grid_in_force(store: Store, config: Config, policy: str, frontier: int, now: int) -> Grid:
+    wanted = grid_of(config)
+    if schedules.in_force(store, policy) != wanted:
+        schedules.change(store, policy, wanted, frontier, now)
+    return wanted
