@@ -297,17 +297,37 @@ def run(door: Door, as_of: Any) -> None:
 @cli.command(
     epilog="""
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
+    fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --workers 4
+    fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --rescore --policy cheaper
     """
 )
 @click.option("--from", "start", type=Instant(), required=True, help="First day to score.")
 @click.option("--to", "end", type=Instant(), required=True, help="The day after the last one.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--rescore", is_flag=True, help="Write under another policy, leaving live scores and flags alone."
+)
+@click.option("--policy", help="The policy that --rescore writes under.")
+@click.option(
+    "--model", "model_id", type=int, help="With --rescore: score by this model instead of retraining."
+)
 @click.pass_obj
-def backfill(door: Door, start: Any, end: Any) -> None:
+def backfill(
+    door: Door,
+    start: Any,
+    end: Any,
+    workers: int,
+    rescore: bool,
+    policy: str | None,
+    model_id: int | None,
+) -> None:
     """Score past windows as the schedule would have run them, trainings included.
 
-    Transactions that have a score keep it, so a backfill may be interrupted and repeated.
+    Transactions that have a score keep it, so a backfill may be interrupted and repeated. With --rescore the
+    current config is tried on the past under a policy of its own: compare with fraudwatch diff.
     """
     from pipeline.backfill import backfill as run_backfill
+    from pipeline.backfill import check_model
     from pipeline.console import Bar
 
     config = door.config()
@@ -315,18 +335,59 @@ def backfill(door: Door, start: Any, end: Any) -> None:
     span = in_zone(start, zone), in_zone(end, zone)
     if span[0] >= span[1]:
         raise click.UsageError(f"--from {start} must be before --to {end}: the span is [from, to)")
+    if rescore != (policy is not None and policy != LIVE):
+        raise click.UsageError(
+            f"--rescore writes under a policy other than {LIVE}: give both, as in --rescore --policy try"
+        )
+    if model_id is not None and not rescore:
+        raise click.UsageError(
+            "--model goes with --rescore: live scores come from the models that were promoted"
+        )
     with door.store(config) as store, Bar() as bar:
+        if model_id is not None:
+            check_model(store, model_id)
         tally = run_backfill(
             store,
             config,
             start=span[0],
             end=span[1],
             as_of=now(),
-            policy=LIVE,
+            policy=policy or LIVE,
             by=door.actor,
+            workers=workers,
+            model_id=model_id,
             progress=bar,
         )
     _print_tally(tally)
+
+
+@cli.command(
+    epilog="""
+    fraudwatch daemon
+    fraudwatch daemon --log json
+    fraudwatch daemon --once
+    """
+)
+@click.option("--once", is_flag=True, help="Run one tick and leave.")
+@click.option("--log", "form", type=click.Choice(["console", "json"]), default="console", show_default=True)
+@click.pass_obj
+def daemon(door: Door, once: bool, form: Any) -> None:
+    """Run for months: read feeds, train, score and flag whenever something is due.
+
+    A second daemon on the same database stands by and takes over when the first one dies. SIGTERM finishes the
+    step at hand; SIGHUP reloads the config and keeps the old one when the new one is bad.
+    """
+    from pipeline import logs
+    from pipeline.daemon import Daemon, serve
+
+    logs.configure(form)
+    running = Daemon(door.config, by=door.actor, clock=now)
+    if not once:
+        sys.exit(serve(running))
+    try:
+        _print_tally(running.once())
+    finally:
+        running.close()
 
 
 def _not_later(value: Any, config: "Config") -> int:
@@ -339,6 +400,8 @@ def _not_later(value: Any, config: "Config") -> int:
 
 def _print_tally(tally: "Tally") -> None:
     click.echo(tally.sentence())
+    if tally.failures:
+        sys.exit(1)
 
 
 @cli.command(

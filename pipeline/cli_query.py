@@ -148,11 +148,62 @@ listing(
     "List runs, newest first.",
 )
 listing(
+    "gaps",
+    ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"],
+    "no gaps: everything that was due is done",
+    "List what was due and is not done, oldest first, with the remedy.",
+)
+listing(
     "models",
     ["model_id", "strategy", "effective_from", "n_mature", "n_fraud", "thresholds", "promoted_at", "reason"],
     "no model yet: fraudwatch train, or fraudwatch backfill",
     "List promoted models, newest promotion first.",
 )
+
+
+@cli.command(
+    epilog="""
+    fraudwatch diff live cheaper
+    fraudwatch diff live cheaper --from 2026-02-01 --to 2026-04-01 --format csv
+    """
+)
+@click.argument("policy_a")
+@click.argument("policy_b")
+@click.option("--from", "start", type=Instant(), help="Event time from here on.")
+@click.option("--to", "end", type=Instant(), help="Event time before this.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Transactions to list."
+)
+@output_options
+@click.pass_obj
+def diff(
+    door: Door, policy_a: str, policy_b: str, start: Any, end: Any, limit: int, form: str, output: Path | None
+) -> None:
+    """Compare what two policies flag of the transactions that both have scored, with money.
+
+    Rows that a model was trained on are left out; their number is said.
+    """
+    from pipeline import console
+    from storage import comparing
+
+    config = door.config()
+    zone = config.schedule.timezone
+    span = in_zone(start, zone) if start else None, in_zone(end, zone) if end else None
+    with door.store(config) as store:
+        for line in comparing.compare(store, policy_a, policy_b, *span).lines(config.schema_.base_currency):
+            click.echo(line, err=form != "table")
+        if limit:
+            columns = [
+                "transaction_id",
+                "event_time",
+                "amount",
+                "flagged_by",
+                "score_a",
+                "score_b",
+                "is_fraud",
+            ]
+            rows = comparing.differences(store, policy_a, policy_b, *span, limit)
+            console.show(rows, columns, form, output, "both flag the same transactions")
 
 
 @cli.command(epilog="fraudwatch doctor")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.base import DetectorError
 from detectors.model import Model, Scores
@@ -213,7 +214,7 @@ def _fail(this: Job, claimed: Entry, error: Exception) -> str:
     told = f"{type(error).__name__}: {error}" if not isinstance(error, KNOWN) else str(error)
     ledger.fail(this.store, claimed, told, this.as_of, again)
     remedy = "it will be tried again" if again else "it stays failed: see fraudwatch gaps"
-    sentence = f"{claimed.kind} of {_day(claimed.window_end)} failed: {told}; {remedy}"
+    sentence = f"{claimed.kind} of {due.day(claimed.window_end)} failed: {told}; {remedy}"
     this.progress.note(sentence)
     return sentence
 
@@ -248,10 +249,10 @@ def _fit_and_promote(this: Job, claimed: Entry, reader: Reader) -> str:
         fitted = training.fit(config, reader.for_training(date), chosen, date, this.run_id)
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), this.as_of)
-        return f"{_day(date)}: no new model: {error}"
+        return f"{due.day(date)}: no new model: {error}"
     models.install(store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of)
     policies.forget_before_first_model(store, this.policy)
-    return f"{_day(date)}: {chosen.strategy}. {chosen.sentence}"
+    return f"{due.day(date)}: {chosen.strategy}. {chosen.sentence}"
 
 
 def _key(entry: Entry) -> tuple[str, str, int, int]:
@@ -269,7 +270,7 @@ def score_rows(
         if one is None:
             tally = tally.plus(Tally(no_model=len(rows)))
         else:
-            tally = tally.plus(_write(this, one))
+            tally = tally.plus(_write(this, shelf, one))
             measured.append(one.measured)
     return tally, measured
 
@@ -310,7 +311,7 @@ def _measure(
                 yield one.measured
 
 
-def _write(this: Job, part: _Part) -> Tally:
+def _write(this: Job, shelf: Shelf, part: _Part) -> Tally:
     seen, rows = part.measured, part.history.transactions.take(part.rows)
     flags = []
     if this.policy == LIVE:
@@ -330,10 +331,19 @@ def _write(this: Job, part: _Part) -> Tally:
             threshold=seen.scores.threshold,
             channel=seen.scores.channel,
             flagged=seen.scores.flagged,
+            in_sample=_in_sample(part, only=shelf.only),
         ),
         flags,
     )
     return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
+
+
+def _in_sample(part: _Part, only: int | None) -> NDArray[np.bool_] | None:
+    """Which rows a model that scores the past was trained on; None where a model only sees what comes after it."""
+    if only is None:
+        return None
+    times = part.history.transactions.event_time[part.rows]
+    return times < int(part.measured.model.notes["trained_at"])
 
 
 def _in_order(work: due.Work) -> list[Entry]:
@@ -372,7 +382,3 @@ def _score_late(this: Job) -> Tally:
         scored, _ = score_rows(this, reader, shelf, int(day * DAY), int((day + 1) * DAY), ids)
         tally = tally.plus(replace(scored, late=scored.scored))
     return tally
-
-
-def _day(instant: int) -> str:
-    return str(np.datetime64(instant, "us").astype("datetime64[D]"))

@@ -9,6 +9,8 @@ frontier on; what was planned before it stays as it was, so windows never overla
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline import schedule
 from pipeline.config import Config
 from pipeline.errors import NotReady
@@ -106,6 +108,11 @@ def backfill_steps(store: Store, config: Config, policy: str, start: int, end: i
     for begin, until in windows:
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return steps
+
+
+def day(instant: int) -> str:
+    """The UTC day of an instant, for people."""
+    return str(np.datetime64(instant, "us").astype("datetime64[D]"))
 
 
 def _filled(grid: Grid, there: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

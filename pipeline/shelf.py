@@ -22,14 +22,14 @@ class Shelf:
     def __init__(self, store: Store, policy: str, only: int | None = None) -> None:
         self._store = store
         self._policy = policy
-        self._only = only
+        self.only = only
         self._models: OrderedDict[int, Model] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the promotions again, after one was added; `only` stands for every one of them."""
-        if self._only is not None:
-            self._from, self._ids = np.empty(0, dtype=np.int64), np.array([self._only], dtype=np.int64)
+        if self.only is not None:
+            self._from, self._ids = np.empty(0, dtype=np.int64), np.array([self.only], dtype=np.int64)
             return
         found = sorted(models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
         self._from = np.array([p.effective_from for p in found], dtype=np.int64)

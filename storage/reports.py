@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 5_000
 INSTANTS = frozenset({
     "event_time", "known_at", "reviewed_at", "training_date", "trained_at", "window_start", "window_end", "due_at",
     "started_at", "finished_at", "visible_at", "effective_from", "promoted_at", "span_start", "span_end",
-    "complete_through",
+    "complete_through", "not_before",
 })  # fmt: skip
 JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
 
@@ -100,6 +100,30 @@ def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
     return list(
         _stream(store, select(schema.runs).where(r.policy == policy).order_by(r.run_id.desc()).limit(limit))
     )
+
+
+REMEDIES = {
+    "train": "windows go on with the model before it; fraudwatch train --as-of DATE tries again",
+    "score": "put right what the error names, then fraudwatch backfill over the window",
+}
+
+
+def gaps(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """What was due and is not done, oldest first, each with what would do."""
+    view = table("open_gaps", *(column(c.name, c.type) for c in schema.ledger.c if c.name in GAP_COLUMNS))
+    rows = select(view).where(view.c.policy == policy).order_by(view.c.window_end, view.c.kind).limit(limit)
+    return [row | {"remedy": _remedy(row)} for row in _stream(store, rows)]
+
+
+GAP_COLUMNS = frozenset({
+    "policy", "kind", "window_start", "window_end", "due_at", "status", "attempts", "not_before", "error",
+})  # fmt: skip
+
+
+def _remedy(row: Row) -> str:
+    if row["status"] == "failed" and row["not_before"] is None:
+        return REMEDIES.get(row["kind"], REMEDIES["score"])
+    return "the next tick or fraudwatch run does it; before the work began: fraudwatch backfill"
 
 
 def models(store: Store, policy: str, limit: int = 20) -> list[Row]:

@@ -33,6 +33,7 @@ class Scored:
     threshold: Floats
     channel: NDArray[np.object_]
     flagged: NDArray[np.bool_]
+    in_sample: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -129,6 +130,7 @@ def _columns(policy: str, run_id: int, scored: Scored, rows: Ints) -> dict[str, 
         "channel": scored.channel[rows].tolist(),
         "flagged": scored.flagged[rows].tolist(),
         "strategy": [scored.strategy] * size,
+        "in_sample": [None] * size if scored.in_sample is None else scored.in_sample[rows].tolist(),
     }
 
 

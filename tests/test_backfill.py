@@ -1,0 +1,67 @@
+"""Backfills in processes, under other policies, and of spans that cannot be lived again; both engines."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.backfill import backfill
+from pipeline.errors import NotReady
+from storage import comparing, reports
+from storage.errors import Unknown
+from storage.frames import DAY
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, loaded, query
+
+
+def live(store: Store, url: str, **options: object) -> None:
+    given = {"start": FROM, "end": TO, "as_of": NOW, "policy": "live", "by": "test"} | options
+    backfill(store, with_url(SMALL, url), **given)  # type: ignore[arg-type]
+
+
+def test_workers_write_what_one_process_writes(opener: Opener, url: str, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, url)
+    whole = query(store, SCORES)
+    live(store, url, policy="again", workers=2)
+    mine = SCORES.replace("FROM scores", "FROM scores WHERE policy = 'again'")
+    assert query(store, mine) == whole
+    assert query(store, FLAGS)
+    assert query(store, "SELECT COUNT(*) FROM flags WHERE policy <> 'live'") == [(0,)]
+
+
+def test_a_policy_rescored_by_one_model_marks_what_it_was_trained_on(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, url)
+    newest = reports.models(store, "live")[0]
+    live(store, url, policy="one", model_id=newest["model_id"])
+    marked = "SELECT in_sample, COUNT(*) FROM scores WHERE policy = 'one' GROUP BY in_sample ORDER BY 2"
+    found = {bool(key): number for key, number in query(store, marked)}
+    assert found[True] > found[False] > 0
+    compared = comparing.compare(store, "live", "one")
+    assert compared.in_sample == found[True]
+    assert sum(cell.n for cell in compared.cells.values()) == found[False]
+    assert compared.lines("EUR")[1].endswith("a model was trained on them")
+    with pytest.raises(Unknown, match='policy "two"'):
+        comparing.compare(store, "live", "two")
+
+
+def test_the_same_policy_differs_in_nothing(opener: Opener, url: str, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, url)
+    live(store, url, policy="again")
+    assert list(comparing.differences(store, "live", "again", None, None, 10)) == []
+
+
+def test_a_span_that_was_loaded_as_arrived_says_so_and_names_the_remedy(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = opener(SMALL)
+    rows, _ = payments(10)
+    path = write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
+    load(store, SMALL, "transactions", path, now=START + 300 * DAY, history=False)
+    with pytest.raises(NotReady, match="--history"):
+        live(store, url, start=START, end=START + 5 * DAY, as_of=START + 20 * DAY)

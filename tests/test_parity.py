@@ -1,0 +1,158 @@
+"""
+However the same stored rows are lived through, every score and flag is the same to the last bit.
+
+A database is filled as life fills it: the past as history, then batches that arrive twice a day with a seventh of
+their rows days late, labels two days after the fact and some of them corrected, while ticks go on. Then the same
+rows are lived through again in other ways, each under a policy of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import history as histories
+from pipeline.backfill import backfill
+from pipeline.config import Config
+from pipeline.cycle import run
+from pipeline.history import History
+from storage import policies
+from storage.frames import DAY, HOUR
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.test_cycle import query
+
+DAYS = 36
+FROM, TO = START + 19 * DAY, START + DAYS * DAY
+END = TO + 6 * DAY  # every late row has arrived
+OTHER_GRID = SMALL.model_copy(update={"schedule": SMALL.schedule.model_copy(update={"window": 6 * HOUR})})
+SCORES = (
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy "
+    "FROM scores WHERE policy = '{}' ORDER BY transaction_id"
+)
+
+
+def moment(row: str) -> int:
+    return int(np.datetime64(row.split(",")[1].rstrip("Z"), "us").astype(np.int64))
+
+
+def arrivals(rows: list[str]) -> np.ndarray:
+    """When each row arrives: at once, or for a seventh of them one to five days later."""
+    rng = np.random.default_rng(5)
+    times = np.array([moment(row) for row in rows])
+    late = rng.random(len(rows)) < 1 / 7
+    return np.where(late, times + rng.integers(DAY, 5 * DAY, len(rows)), times)
+
+
+def lived(store: Store, folder: Path) -> None:
+    """Fill the database as life does, with ticks of the live policy in between."""
+    rows, labels = payments(DAYS)
+    times, at = np.array([moment(row) for row in rows]), arrivals(rows)
+    known = np.array([int(np.datetime64(r.split(",")[2].rstrip("Z"), "us").astype(np.int64)) for r in labels])
+    past = [row for row, time in zip(rows, times, strict=True) if time < FROM]
+    answers = [row for row, time in zip(labels, known, strict=True) if time < FROM]
+    load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, past), now=FROM - HOUR)
+    load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, answers), now=FROM - HOUR)
+    policies.set_starts_at(store, "live", FROM)
+    now = FROM
+    while now < END:
+        since, now = now, now + 12 * HOUR
+        fresh = [r for r, t, a in zip(rows, times, at, strict=True) if t >= FROM and since <= a < now]
+        told = [r for r, k in zip(labels, known, strict=True) if since <= k < now]
+        corrected = [
+            r.replace(",1,", ",0,").replace(r.split(",")[2], iso(now - HOUR))
+            for r, k in zip(labels, known, strict=True)
+            if since <= k + 3 * DAY < now and int(r[1:7]) % 5 == 0
+        ]
+        arrive(store, folder, "transactions", PAYMENT_HEADER, fresh, now)
+        arrive(store, folder, "labels", LABEL_HEADER, told + corrected, now)
+        run(store, SMALL, as_of=now + HOUR, policy="live", by="tick")
+
+
+def arrive(store: Store, folder: Path, kind: str, header: str, rows: list[str], now: int) -> None:
+    path = write_csv(folder / f"{kind}{now}.csv", header, rows)
+    load(store, SMALL, kind, path, now=now, history=False)
+
+
+def iso(instant: int) -> str:
+    return f"{np.datetime64(instant, 'us').astype('datetime64[s]')}Z"
+
+
+def ticks(store: Store, config: Config, policy: str, seed: int) -> None:
+    """Scheduled runs at uneven times of a simulated clock."""
+    policies.set_starts_at(store, policy, FROM)
+    rng, now = np.random.default_rng(seed), FROM
+    while now < END:
+        now = min(now + int(rng.integers(HOUR, 3 * DAY)), END)
+        run(store, config, as_of=now, policy=policy, by="tick")
+
+
+def whole(
+    store: Store, config: Config, policy: str, *, start: int = FROM, end: int = TO, **options: int
+) -> None:
+    backfill(store, config, start=start, end=end, as_of=END, policy=policy, by="backfill", **options)
+
+
+def in_pieces(store: Store, config: Config, policy: str, seed: int) -> None:
+    """A backfill cut at random days, its pieces in a random order, one of them in two processes."""
+    rng = np.random.default_rng(seed)
+    cuts = [0, *sorted(rng.choice(np.arange(1, 17), 3, replace=False).tolist()), 17]
+    pieces = list(pairwise(cuts))
+    for place in rng.permutation(len(pieces)):
+        start, end = pieces[place]
+        workers = 2 if place == 0 else 1
+        whole(store, config, policy, start=FROM + start * DAY, end=FROM + end * DAY, workers=workers)
+
+
+def after_downtime(store: Store, config: Config, policy: str) -> None:
+    policies.set_starts_at(store, policy, FROM)
+    run(store, config, as_of=FROM + 2 * DAY + HOUR, policy=policy, by="tick")
+    run(store, config, as_of=END, policy=policy, by="tick", catch_up=4)
+    for _ in range(6):
+        run(store, config, as_of=END, policy=policy, by="tick", catch_up=4)
+
+
+def test_every_way_of_running_writes_the_same_bytes(opener: Opener, url: str, tmp_path: Path) -> None:
+    store, small, other = opener(SMALL), with_url(SMALL, url), with_url(OTHER_GRID, url)
+    lived(store, tmp_path)
+    ticks(store, small, "ticks", 1)
+    ticks(store, other, "other_grid", 2)
+    whole(store, small, "whole")
+    in_pieces(store, small, "pieces", 3)
+    after_downtime(store, small, "downtime")
+    live = query(store, SCORES.format("live"))
+    assert len(live) == sum(moment(row) >= FROM for row in payments(DAYS)[0]) > 900
+    for policy in ("ticks", "other_grid", "whole", "pieces", "downtime"):
+        assert query(store, SCORES.format(policy)) == live, policy
+    chosen = "SELECT training_date, strategy, rule, sentence FROM choices WHERE policy = '{}' AND training_date < '2025-02-06' ORDER BY training_date"
+    assert len({str(query(store, chosen.format(p))) for p in ("live", "whole", "pieces", "ticks")}) == 1
+    assert query(store, "SELECT COUNT(*) FROM unscored WHERE policy = 'live'") == [(0,)]
+    flagged = query(store, "SELECT COUNT(*) FROM scores WHERE policy = 'live' AND flagged")
+    assert flagged == query(store, "SELECT COUNT(*) FROM flags")
+    assert flagged[0][0] > 5
+
+
+def without_arrival(load_history: Callable[..., History]) -> Callable[..., History]:
+    """The mutation: a history that has forgotten when its rows arrived."""
+
+    def mutated(*given: object, **named: object) -> History:
+        found = load_history(*given, **named)
+        rows = replace(found.transactions, ingested_at=found.transactions.event_time)
+        return replace(found, transactions=rows)
+
+    return mutated
+
+
+def test_without_the_knowledge_filter_the_ways_part(
+    opener: Opener, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, small = opener(SMALL), with_url(SMALL, url)
+    lived(store, tmp_path)
+    live = query(store, SCORES.format("live"))
+    monkeypatch.setattr(histories, "load", without_arrival(histories.load))
+    whole(store, small, "mutated")
+    assert query(store, SCORES.format("mutated")) != live
