@@ -9,7 +9,7 @@ import importlib
 import sys
 from pathlib import Path
 
-ALWAYS = ("detectors", "features")
+ALWAYS = ("detectors", "features", "ingest", "faults")
 WITH_DATA = ("handbook",)
 
 

@@ -289,7 +289,7 @@ def _by_model(
     this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
 ) -> Iterator[tuple[_Part | None, Ints]]:
     history = reader.for_rows(start, end, ids)
-    rows = history.positions(ids)
+    rows = history.positions(ids, start, end)
     model_ids = shelf.model_ids(history.transactions.event_time[rows])
     for model_id in np.unique(model_ids):
         chosen = rows[model_ids == model_id]

@@ -34,12 +34,18 @@ class History:
     def __len__(self) -> int:
         return len(self.transactions)
 
-    def positions(self, transaction_ids: NDArray[np.object_]) -> Ints:
-        """Positions of these transactions, in order; ids that are not in the history are left out."""
+    def positions(self, transaction_ids: NDArray[np.object_], start: int, end: int) -> Ints:
+        """
+        Positions, in order, of these transactions with start ≤ event_time < end; others are left out.
+
+        Looking only at the span keeps a window's cost its own, however long the history at hand is.
+        """
         import pandas as pd
 
-        found = pd.Index(self.transactions.transaction_id).get_indexer(pd.Index(transaction_ids))
-        return np.sort(found[found >= 0]).astype(np.int64)
+        span = self.transactions.between(start, end)
+        found = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
+        inside: Ints = np.sort(found[found >= 0]).astype(np.int64)
+        return inside + span.start
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant whose knowledge its score may use."""
