@@ -44,8 +44,9 @@ class History:
 
         span = self.transactions.between(start, end)
         found = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
-        inside: Ints = np.sort(found[found >= 0]).astype(np.int64)
-        return inside + span.start
+        inside = np.sort(found[found >= 0]).astype(np.int64)
+        moved: Ints = inside + np.int64(span.start)
+        return moved
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant whose knowledge its score may use."""
