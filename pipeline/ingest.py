@@ -24,6 +24,7 @@ from pipeline.parsing import as_bools
 from pipeline.progress import Progress, Silent
 from pipeline.readers import Reading
 from pipeline.rows import Rows, Wanted
+from pipeline.safe_text import for_terminal
 from pipeline.set_aside import set_aside
 from pipeline.sources import Source, opened, sources
 from storage import batches
@@ -75,11 +76,12 @@ class IngestReport:
 
     def lines(self) -> list[str]:
         """For the one who typed the command."""
+        source = for_terminal(self.source)  # whoever made the file chose its name
         if self.same_as is not None:
-            return [f"{self.source}: these {self.kind} are batch {self.same_as} already, nothing to do"]
+            return [f"{source}: these {self.kind} are batch {self.same_as} already, nothing to do"]
         c = self.counts
         said = [
-            f"{self.source}: {c.read:,} {self.kind} read = {c.accepted:,} accepted + {c.duplicate:,} duplicate "
+            f"{source}: {c.read:,} {self.kind} read = {c.accepted:,} accepted + {c.duplicate:,} duplicate "
             f"+ {c.revised:,} revised + {c.rejected:,} rejected (batch {self.batch_id})",
             f"  {self.why}",
         ]

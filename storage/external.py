@@ -53,14 +53,15 @@ def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iter
     engine = _engine(url, timeout, name)
     try:
         with engine.connect() as connection, _limited(connection, timeout) as restart:
-            found = connection.execution_options(
+            streamed = connection.execution_options(
                 stream_results=True, no_parameters=True, max_row_buffer=size
-            ).exec_driver_sql(query.strip().rstrip(";"))
-            names = list(found.keys())
-            while rows := found.fetchmany(size):
-                yield names, [tuple(row) for row in rows]
-                restart()
-            yield names, []
+            )
+            with streamed.exec_driver_sql(query.strip().rstrip(";")) as found:  # whoever asks may stop early
+                names = list(found.keys())
+                while rows := found.fetchmany(size):
+                    yield names, [tuple(row) for row in rows]
+                    restart()
+                yield names, []
     except DBAPIError as error:
         raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
     finally:

@@ -123,7 +123,7 @@ REFUSED = [
     ("f.csv", b"id,n\xf6te\n1,2\n", "no header that can be read as CSV in UTF-8"),
     ("f.csv", "id,note\n1,2\n".encode("utf-16"), "is UTF-16"),
     ("f.csv", b"id,note\n" + b"x" * (1 << 12), "more than 0 MiB: is it CSV?"),
-    ("f.csv.gz", gzip.compress(b"id,note\na,x\n" * 9)[:-12], "is damaged or cut short"),
+    ("f.csv.gz", gzip.compress(b"id,note\na,x\n" * 9, mtime=0)[:-12], "is damaged or cut short"),
     ("f.csv.gz", b"\x1f\x8b" + b"nonsense" * 9, "is damaged or cut short"),
     ("f.parquet", b"id,note\n1,2\n", "is not Parquet that can be read"),
     ("f.parquet", b"PAR1" + b"\0" * 100, "is not Parquet that can be read"),

@@ -1,0 +1,165 @@
+"""Two batches from one file, what a report and a progress bar say, and what an interrupt leaves."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.ingest import Options, Source, ingest_transactions
+from storage.batches import Counts
+from storage.frames import DAY
+from tests.ingesting import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream, table
+
+# ── labels among the transactions
+
+
+ANSWERED = configured(entities=("card",), is_fraud="is_fraud")
+ANSWERS = [f"{row},{answer}" for row, answer in zip(ROWS, ("1", "", "0"), strict=True)]
+BAD = ["d,never,1,k,1", "e,2026-03-01T06:00:00Z,1,k,perhaps"]
+
+
+def test_answers_among_transactions_become_labels_of_the_rows_that_went_in(opener, tmp_path):
+    store = opener(ANSWERED)
+    given = file(tmp_path, [*ANSWERS, *BAD], f"{HEADER},is_fraud")
+    loaded, labelled = run(store, ANSWERED, given, known_after=7 * DAY)
+    assert loaded.counts == Counts(5, accepted=3, rejected=2)
+    assert labelled.counts == Counts(2, accepted=2)
+    assert [name for (name,) in table(store, "SELECT transaction_id FROM labels ORDER BY 1")] == ["a", "c"]
+    again = run(store, ANSWERED, given, known_after=7 * DAY)
+    assert [report.nothing_new for report in again] == [True, True]
+
+
+def test_an_ingest_stopped_between_the_two_batches_is_completed_by_the_next(opener, tmp_path):
+    store = opener(ANSWERED)
+    given = file(tmp_path, ANSWERS, f"{HEADER},is_fraud")
+    work = ingest_transactions(store, ANSWERED, [given], clock=lambda: NOW, options=Options(known_after=DAY))
+    next(work)
+    work.close()  # between the two
+    assert table(store, "SELECT count(*) FROM labels") == [(0,)]
+    loaded, labelled = run(store, ANSWERED, given, known_after=DAY)
+    assert loaded.nothing_new
+    assert labelled.counts == Counts(2, accepted=2)
+
+
+def test_answers_of_history_need_known_after(opener, tmp_path):
+    store = opener(ANSWERED)
+    with pytest.raises(InputError, match="pass --known-after"):
+        run(store, ANSWERED, file(tmp_path, ANSWERS, f"{HEADER},is_fraud"))
+    loaded, labelled = run(store, ANSWERED, file(tmp_path, ANSWERS, f"{HEADER},is_fraud"), history=False)
+    assert (loaded.counts.accepted, labelled.counts.accepted) == (3, 2)
+
+
+# ── history, and what is said
+
+
+@pytest.mark.parametrize(
+    ("said", "history", "why"),
+    [
+        (
+            None,
+            True,
+            "as history: every row counts as known when it happened, because no window has been scored yet",
+        ),
+        (True, True, "as history: every row counts as known when it happened (--history)"),
+        (False, False, "as arrived: every row counts as known from now on (--as-arrived)"),
+    ],
+)
+def test_the_report_says_how_rows_count_and_why(opener, tmp_path, said, history, why):
+    store = opener(CONFIG)
+    (report,) = run(store, CONFIG, file(tmp_path, [*ROWS, "d,,1,"]), history=said)
+    assert (report.history, report.why) == (history, why)
+    assert report.lines() == [
+        "t.csv: 4 transactions read = 3 accepted + 0 duplicate + 0 revised + 1 rejected (batch 1)",
+        f"  {why}",
+        "  1 set aside: event_time is missing: every transaction needs its time",
+        "  all of them are in rejected_rows, with batch_id 1",
+    ]
+
+
+def test_a_report_cannot_write_on_the_terminal(opener, tmp_path):
+    store = opener(CONFIG)
+    given = Source("\x1b[2J.csv", file(tmp_path, ROWS).path)
+    (report,) = run(store, CONFIG, given)
+    assert report.lines()[0].startswith("\\x1b[2J.csv: 3 transactions read")
+
+
+# ── an interrupt leaves no trace
+
+
+class Interrupting:
+    """Presses Ctrl-C after some chunks."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def start(self, description, total, unit): ...
+
+    def advance(self, amount=1):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def note(self, text): ...
+
+    def stop(self): ...
+
+
+def test_an_interrupt_leaves_no_trace_and_the_next_ingest_works(opener, tmp_path):
+    store = opener(CONFIG)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [f"{n},{(start + timedelta(seconds=n)).isoformat()},1,k" for n in range(60_000)]
+    given = file(tmp_path, rows)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, CONFIG, given, progress=Interrupting(after=2))
+    for name in ("transactions", "batches", "rejected_rows", "revisions", "unscored"):
+        assert table(store, f"SELECT count(*) FROM {name}") == [(0,)]
+    (report,) = run(store, CONFIG, given)
+    assert report.counts == Counts(60_000, accepted=60_000)
+
+
+def test_a_damaged_end_takes_everything_back(opener, tmp_path):
+    store = opener(CONFIG)
+    path = tmp_path / "t.csv.gz"
+    text = "\n".join(
+        [HEADER, *(f"{n},2026-03-01T06:00:00Z,1,{np.random.default_rng(n).random()}" for n in range(70_000))]
+    )
+    path.write_bytes(gzip.compress(text.encode())[:-100])
+    with pytest.raises(InputError, match="damaged or cut short"):
+        run(store, CONFIG, Source("t.csv.gz", path))
+    assert table(store, "SELECT count(*) FROM transactions") == [(0,)]
+
+
+class Counting:
+    """Adds up what a progress bar would show."""
+
+    def start(self, description, total, unit):
+        self.total, self.unit, self.done, self.stopped = total, unit, 0.0, False
+
+    def advance(self, amount=1):
+        self.done += amount
+
+    def note(self, text): ...
+
+    def stop(self):
+        self.stopped = True
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "stream"])
+def test_progress_ends_where_its_total_is(opener, tmp_path, kind):
+    store, shown = opener(CONFIG), Counting()
+    given = file(tmp_path, ROWS)
+    if kind == "parquet":
+        pq.write_table(pa.table({name: ["1", "2"] for name in HEADER.split(",")}), tmp_path / "t.parquet")
+        given = Source("t.parquet", tmp_path / "t.parquet")
+    elif kind == "stream":
+        given = stream(given.path.read_text())
+    run(store, CONFIG, given, progress=shown)
+    assert shown.stopped
+    assert (shown.total, shown.unit) == {
+        "csv": (pytest.approx(shown.done), "MiB"), "parquet": (2, "rows"), "stream": (None, "rows"),
+    }[kind]  # fmt: skip
+    assert shown.done == pytest.approx({"csv": shown.total, "parquet": 2, "stream": 3}[kind])
