@@ -70,3 +70,36 @@ def test_words_that_are_none_are_refused_by_the_tables(opener: Opener) -> None:
     nap = "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) VALUES ('live', 'nap', :t, :t, :t, 'pending', 0)"
     with pytest.raises(Exception, match=r"(?i)check"), store.write() as connection:
         connection.execute(text(nap), {"t": "2026-01-01 00:00:00+00"})
+
+
+def test_a_database_of_the_first_release_keeps_all_it_holds(url: str) -> None:
+    store = as_first_released(url)
+    at = "2026-01-01 00:00:00+00"
+    with store.write() as connection:
+        for sql in FIRST_ROWS:
+            connection.execute(text(sql), {"t": at})
+    upgrade(store, SMALL.monitor.name, 2)
+    with store.read() as connection:
+        found = connection.execute(text("SELECT kind, status, attempts FROM ledger ORDER BY kind")).all()
+        assert [tuple(row) for row in found] == [("score", "pending", 0), ("train", "done", 1)]
+        assert connection.execute(text("SELECT score, in_sample FROM scores")).all() == [(0.5, None)]
+        assert connection.execute(
+            text("SELECT transaction_id FROM visible_transactions")
+        ).scalars().all() == ["a"]
+        assert connection.execute(text("SELECT kind FROM open_gaps")).scalars().all() == ["score"]
+        assert connection.execute(text("SELECT planned_until FROM policies")).scalars().all() == [None]
+    store.close()
+
+
+FIRST_ROWS = (
+    "INSERT INTO batches (batch_id, kind, source, status, history, read, accepted, holder, started_at, visible_at) "
+    "VALUES (1, 'transactions', 'f', 'done', true, 1, 1, 'me', :t, :t)",
+    "INSERT INTO transactions (transaction_id, event_time, amount, amount_base, batch_id) VALUES ('a', :t, 1, 1, 1)",
+    "INSERT INTO policies (policy, starts_at) VALUES ('live', :t)",
+    "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) "
+    "VALUES ('live', 'score', :t, :t, :t, 'due', 0)",
+    "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) "
+    "VALUES ('live', 'train', :t, :t, :t, 'done', 1)",
+    "INSERT INTO scores (policy, transaction_id, run_id, model_id, score, channel, flagged, strategy) "
+    "VALUES ('live', 'a', 1, 1, 0.5, 'outlier', false, 'outlier')",
+)
