@@ -206,6 +206,39 @@ def diff(
             console.show(rows, columns, form, output, "both flag the same transactions")
 
 
+@cli.command(
+    epilog="""
+    fraudwatch feeds
+    fraudwatch feeds --poll
+    """
+)
+@click.option("--poll", is_flag=True, help="Read every feed now, as a tick of the daemon does.")
+@output_options
+@click.pass_obj
+def feeds(door: Door, poll: bool, form: str, output: Path | None) -> None:
+    """List how far polled queries were read and which files of watched folders were taken.
+
+    Ends with 1 when --poll could not read a feed.
+    """
+    from pipeline import console
+    from pipeline import feeds as feeding
+    from storage import feeds as stored
+
+    config = door.config()
+    failed = False
+    with door.store(config) as store:
+        for told in feeding.poll(store, config, now) if poll else []:
+            failed |= told.error is not None
+            lines = [f"{told.feed}: {told.error}"] if told.report is None else told.report.lines()
+            click.echo("\n".join(lines), err=told.report is None)
+        columns = ["feed", "read", "at", "batch_id", "status", "error"]
+        console.show(
+            stored.listing(store), columns, form, output, "no feed has been read: see [source] and [watch]"
+        )
+    if failed:
+        raise SystemExit(1)
+
+
 @cli.command(epilog="fraudwatch doctor")
 @click.pass_obj
 def doctor(door: Door) -> None:

@@ -32,6 +32,7 @@ from pipeline.sections import (
     SourceSection,
     StorageSection,
     TrainingSection,
+    WatchSection,
     WebSection,
 )
 
@@ -55,6 +56,7 @@ class Config(Section):
     storage: StorageSection = StorageSection()
     schema_: SchemaSection = Field(default=SchemaSection(), alias="schema")
     source: dict[str, SourceSection] = Field(default_factory=dict)
+    watch: dict[str, WatchSection] = Field(default_factory=dict)
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
@@ -137,12 +139,14 @@ class Config(Section):
 
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
-        public = self.model_dump(mode="json", by_alias=True, exclude={"source"})
-        public["source"] = {name: self.source[name].model_dump(mode="json") for name in sorted(self.source)}
+        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch"})
+        named: dict[str, Mapping[str, Section]] = {"source": self.source, "watch": self.watch}
+        for section, tables in named.items():
+            public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}
         lines: list[str] = []
         for section in sections or public:
-            tables = public[section] if section == "source" else {"": public[section]}
-            for name, table in tables.items():
+            shown_tables = public[section] if section in named else {"": public[section]}
+            for name, table in shown_tables.items():
                 lines.append(f"[{section}.{name}]" if name else f"[{section}]")
                 shown = {key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())}
                 lines += [f"{key} = {as_toml(value)}" for key, value in shown.items()]

@@ -16,11 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
-from pipeline import cycle, logs
+from pipeline import cycle, feeds, logs
 from pipeline.config import Config
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
+from pipeline.feeds import FeedReport
 from pipeline.opening import open_configured
 from pipeline.work import Tally
 from storage import leases
@@ -133,9 +135,12 @@ class Daemon:
         return longest * float(random.uniform(0.5, 1.0))  # spreads retries
 
     def _tick(self) -> Tally:
-        as_of = self._now()
+        self._now()
         store = self._hold()
         begun = time.monotonic()
+        for told in feeds.poll(store, self.config, self._now):
+            _tell_feed(told)
+        as_of = self._now()
         tally = cycle.run(
             store,
             self.config,
@@ -192,6 +197,14 @@ class Daemon:
 
     def _told_to_stop(self) -> bool:
         return self.stopping.is_set() or (self._lease is not None and self._lease.lost)
+
+
+def _tell_feed(told: FeedReport) -> None:
+    if told.error is not None:
+        logs.event("feed_failed", WARNING, feed=told.feed, reason=told.error)
+    elif told.report is not None and not told.report.nothing_new:
+        counts = told.report.counts
+        logs.event("ingested", feed=told.feed, batch_id=told.report.batch_id, **asdict(counts))
 
 
 def serve(daemon: Daemon) -> int:

@@ -39,11 +39,14 @@ def apply(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     return origins
 
 
+NAMED = ("source", "watch")  # sections of which there may be any number, each with a name
+
+
 @cache
 def known_keys() -> dict[str, FieldInfo]:
     """Return every key that may be set, dotted, with its field; a source's as `source.*.key`."""
     from pipeline.config import Config
-    from pipeline.sections import SourceSection
+    from pipeline.sections import SourceSection, WatchSection
 
     known = dict[str, FieldInfo]()
     for name, section in Config.model_fields.items():
@@ -51,6 +54,7 @@ def known_keys() -> dict[str, FieldInfo]:
         title = section.alias or name
         known.update({f"{title}.{field.alias or key}": field for key, field in fields.items()})
     known.update({f"source.*.{key}": field for key, field in SourceSection.model_fields.items()})
+    known.update({f"watch.*.{key}": field for key, field in WatchSection.model_fields.items()})
     return known
 
 
@@ -78,7 +82,7 @@ def _key(variable: str) -> str | None:
 def _field(key: str) -> FieldInfo | None:
     section, _, rest = key.partition(".")
     name, dot, last = rest.rpartition(".")
-    wanted = f"source.*.{last}" if section == "source" and dot and "." not in name else key
+    wanted = f"{section}.*.{last}" if section in NAMED and dot and "." not in name else key
     return known_keys().get(wanted)
 
 

@@ -94,7 +94,7 @@ def _bare(value: object) -> object:
 
 
 def _depth(path: list[str]) -> int:
-    return 3 if path[0] == "source" else 2
+    return 3 if path[0] in ("source", "watch") else 2
 
 
 def _suggestion(key: str) -> str:

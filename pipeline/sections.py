@@ -159,6 +159,18 @@ class SourceSection(Section):
     query: Annotated[str, Field(min_length=1)]
     kind: Literal["transactions", "labels"] = "transactions"
     timeout: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+    poll: bool = False
+    cursor: str = ""
+    overlap: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), SHORT] = HOUR
+
+
+class WatchSection(Section):
+    """A folder whose files the daemon takes."""
+
+    folder: Annotated[str, Field(min_length=1)]
+    kind: Literal["transactions", "labels"] = "transactions"
+    pattern: Annotated[str, Field(min_length=1)] = "*"
+    settle: Annotated[int, BeforeValidator(_duration(0, DAY)), SHORT] = 10 * SECOND
 
 
 class LabelsSection(Section):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,47 @@ from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.rows import ROWS
 from storage import external
+from storage.columns import as_micros
+
+
+class Cursor:
+    """
+    A column of a query's result that says when a row was last written: where reading goes on from.
+
+    Parameters
+    ----------
+    column
+        Holds times: `timestamptz`, `timestamp` read as UTC, or ISO 8601 text on SQLite.
+    since
+        Only rows from this instant on, µs; None for all.
+    """
+
+    def __init__(self, column: str, since: int | None) -> None:
+        self.column = column
+        self.since = since
+        self.newest: int | None = None  # µs, of the rows that were read
+
+    def follow(self, parts: Iterator[external.Part], shown: str) -> Iterator[external.Part]:
+        """Hand the rows on and note the newest."""
+        for names, rows in parts:
+            if self.column not in names:
+                raise InputError(
+                    f'{shown}.cursor is "{self.column}", which the query does not return: add it there'
+                )
+            place = names.index(self.column)
+            seen = [_micros(row[place], shown) for row in rows if row[place] is not None]
+            self.newest = max([*seen, *([] if self.newest is None else [self.newest])], default=None)
+            yield names, rows
+
+
+def _micros(value: object, shown: str) -> int:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise InputError(
+            f"{shown}.cursor holds {value!r}, which is not a time: name a column that says when a row was written"
+        ) from None
+    return as_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -23,6 +65,7 @@ class Source:
     form: str | None = None  # None: told by the name, or by the first bytes of a stream
     sql: str = ""  # NAME of [source.NAME]
     stream: BinaryIO | None = None
+    cursor: Cursor | None = None  # of a query that is polled
 
 
 def sources(
@@ -61,9 +104,13 @@ def _open(config: Config, source: Source) -> readers.Reading:
     if source.stream is not None:
         return readers.open_stream(source.stream, source.form, source.name)
     section = config.source[source.sql]
+    cursor = source.cursor
+    since = None if cursor is None or cursor.since is None else (cursor.column, cursor.since)
     parts = external.read_query(
-        config.source_url(source.sql), section.query, section.timeout, ROWS, source.name
+        config.source_url(source.sql), section.query, section.timeout, ROWS, source.name, since
     )
+    if cursor is not None:
+        parts = cursor.follow(parts, source.name)
     return readers.open_query(parts, source.name)
 
 

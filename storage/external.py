@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
+from storage.columns import as_datetime
 from storage.errors import Unreachable
 
 Part = tuple[list[str], list[tuple[Any, ...]]]  # names of the columns, some rows
@@ -31,7 +32,9 @@ _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\1\$|--[^\n
 _READS = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
 
 
-def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iterator[Part]:
+def read_query(
+    url: str, query: str, timeout: int, size: int, name: str, since: tuple[str, int] | None = None
+) -> Iterator[Part]:
     """
     Read a query's rows in parts; at least one, if only of no rows.
 
@@ -43,6 +46,8 @@ def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iter
         Rows a part.
     name
         What to call the source in messages; the URL may hold a password.
+    since
+        A column of the result and an instant in µs: only rows from then on.
 
     Raises
     ------
@@ -56,7 +61,9 @@ def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iter
             streamed = connection.execution_options(
                 stream_results=True, no_parameters=True, max_row_buffer=size
             )
-            with streamed.exec_driver_sql(query.strip().rstrip(";")) as found:  # whoever asks may stop early
+            with streamed.exec_driver_sql(
+                _from(engine, query, since)
+            ) as found:  # whoever asks may stop early
                 names = list(found.keys())
                 while rows := found.fetchmany(size):
                     yield names, [tuple(row) for row in rows]
@@ -66,6 +73,24 @@ def read_query(url: str, query: str, timeout: int, size: int, name: str) -> Iter
         raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
     finally:
         engine.dispose()
+
+
+def _from(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
+    """
+    The query, of only the rows from an instant on.
+
+    SQLite keeps times as text in several spellings, so they are compared as `julianday`, which knows them all;
+    the second taken off covers its rounding.
+    """
+    bare = query.strip().rstrip(";")
+    if since is None:
+        return bare
+    quote = engine.dialect.identifier_preparer.quote_identifier
+    if engine.dialect.name == "sqlite":
+        moment = as_datetime(since[1] - SECOND).strftime("%Y-%m-%d %H:%M:%S")
+        return f"SELECT * FROM ({bare}) AS source WHERE julianday({quote(since[0])}) >= julianday('{moment}')"
+    moment = as_datetime(since[1]).isoformat()
+    return f"SELECT * FROM ({bare}) AS source WHERE {quote(since[0])} >= TIMESTAMPTZ '{moment}'"
 
 
 def _refuse_others(query: str, name: str) -> None:
@@ -90,7 +115,7 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": timeout // 1000,  # ms; a server that vanishes answers nothing, not even an error
-        "options": f"-c default_transaction_read_only=on -c statement_timeout={timeout // 1000}",
+        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={timeout // 1000}",
     }
     postgres = parsed.set(drivername="postgresql+psycopg")
     return create_engine(postgres, connect_args=arguments, poolclass=NullPool)
