@@ -72,7 +72,12 @@ def open_work(store: Store, policy: str, starts_at: int, as_of: int, catch_up: i
     newest is done first and then the oldest, so many in all; None takes them all, oldest first. Entries before
     `starts_at` belong to a backfill that was interrupted, which is there to be repeated.
     """
-    mine = [entry for entry in ledger.unfinished(store, policy) if entry.window_end >= starts_at]
+    unfinished = ledger.unfinished(store, policy)
+    before = [e.window_end for e in unfinished if e.kind == "train" and e.window_end < starts_at]
+    first = max(before, default=starts_at)  # the training that the first windows need
+    mine = [
+        e for e in unfinished if e.window_end >= starts_at or (e.kind == "train" and e.window_end >= first)
+    ]
     ready = [entry for entry in mine if entry.not_before is None or entry.not_before <= as_of]
     trainings = [entry for entry in ready if entry.kind == "train"]
     blocked = [entry.window_end for entry in mine if entry.kind == "train" and entry not in ready]

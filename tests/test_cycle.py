@@ -88,6 +88,17 @@ def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Ope
     assert policies.queued(store, "live", NOW, 0).transaction_id.size == 0
 
 
+def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_before_it(
+    tmp_path: Path, opener: Opener
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    tally = run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
+    assert (tally.windows, tally.no_model) == (2, 0)
+    assert tally.scored > 50
+    assert [e.window_end for e in ledger.entries(store, "live", "train", status="done")] == [FROM]
+
+
 def test_a_backfill_that_is_repeated_changes_nothing(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + 5 * DAY)
