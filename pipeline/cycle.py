@@ -224,13 +224,16 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
     Choose and fit under the lease of trainings: one at a time for a policy, each once.
 
     What a training date knows never changes, so one that cannot be fitted is not tried again: its windows go
-    on with the model before it.
+    on with the model before it, as they do after one that knows no transaction that the one before did not.
     """
     lease = f"train:{this.policy}"
     with leases.held_when_free(this.store, lease, this.by, TRAIN_LEASE, this.stopping):
         fresh = ledger.find(this.store, *_key(entry)) or entry
         if fresh.status == "done" and not again:
             shelf.refresh()
+            return Tally()
+        if not again and not due.knows_more(this.store, this.config, fresh.window_end):
+            ledger.finish(this.store, fresh, {"nothing_new": 1}, this.as_of)
             return Tally()
         claimed = ledger.claim(this.store, fresh, this.run_id)
         with _recorded(this, claimed) as failures:

@@ -58,7 +58,8 @@ def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
     begin = starts_at if frontier is None else frontier
     end = schedule.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
     if end > begin:
-        steps = _steps(grid, begin, end, first=frontier is None)
+        first = _training_for(store, grid, begin) if frontier is None else None
+        steps = _steps(grid, begin, end, first)
         lateness = config.schedule.allowed_lateness
         ledger.plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
     return starts_at
@@ -102,7 +103,7 @@ def backfill_steps(store: Store, config: Config, policy: str, start: int, end: i
     The trainings and windows of [start, end): windows the ledger has stay as they are, the rest is cut by the grid.
     """
     grid = grid_of(config)
-    first = schedule.floor(grid.every, grid.timezone, start)
+    first = _training_for(store, grid, start)
     dates = [first, *schedule.dates_inside(grid.every, grid.timezone, start, end)]
     there = [
         (e.window_start, e.window_end)
@@ -113,6 +114,17 @@ def backfill_steps(store: Store, config: Config, policy: str, start: int, end: i
     for begin, until in windows:
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return steps
+
+
+def knows_more(store: Store, config: Config, date: int) -> bool:
+    """
+    Whether a training at `date` knows transactions that the one before it did not.
+
+    Without any, its model would be fitted to what is left of the same rows: the model before it stays.
+    """
+    grid = grid_of(config)
+    newest = stored.newest_known(store, date)
+    return newest is None or newest >= _floor(grid, date - 1)
 
 
 def day(instant: int) -> str:
@@ -135,10 +147,23 @@ def _throttled(windows: Sequence[Entry], catch_up: int | None) -> list[Entry]:
     return [windows[-1], *windows[: catch_up - 1]]
 
 
-def _steps(grid: Grid, start: int, end: int, *, first: bool) -> list[Step]:
+def _training_for(store: Store, grid: Grid, instant: int) -> int:
+    """The date of the training whose model scores from `instant` on: the last one that knew anything new."""
+    date = _floor(grid, instant)
+    newest = stored.newest_known(store, date)
+    if newest is None:
+        return date
+    return min(date, schedule.following(grid.every, grid.timezone, _floor(grid, newest)))
+
+
+def _floor(grid: Grid, instant: int) -> int:
+    return schedule.floor(grid.every, grid.timezone, instant)
+
+
+def _steps(grid: Grid, start: int, end: int, first: int | None) -> list[Step]:
     dates = [date for date in schedule.edges(grid.every, grid.timezone, start, end) if start < date <= end]
-    if first:
-        dates.insert(0, schedule.floor(grid.every, grid.timezone, start))
+    if first is not None:
+        dates.insert(0, first)
     steps = [Step("train", date, date) for date in dates]
     for begin, until in schedule.windows(grid.window, grid.timezone, start, end):
         steps += [Step("score", begin, until), Step("drift", begin, until)]

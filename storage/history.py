@@ -268,6 +268,25 @@ def span(store: Store) -> tuple[int, int] | None:
     return None if first is None else (first, last)
 
 
+def newest_known(store: Store, before: int) -> int | None:
+    """When the newest of the transactions that were known by `before` became known, None if there are none."""
+    t, b = store.transactions.c, batches.c
+    done = (b.status == "done") & (b.kind == "transactions") & (b.accepted > 0)
+    arrived = select(func.max(b.visible_at)).where(done, ~b.history, b.visible_at <= before)
+    lived = (
+        select(t.event_time)
+        .join(batches, b.batch_id == t.batch_id)
+        .where(done, b.history, t.event_time < before)
+        .order_by(t.event_time.desc())
+        .limit(1)
+    )
+    with store.read() as connection:
+        found = [connection.scalar(arrived)]
+        if connection.scalar(select(func.count()).select_from(batches).where(done, b.history)):
+            found.append(connection.scalar(lived))
+    return max((instant for instant in found if instant is not None), default=None)
+
+
 def horizon(store: Store, now: int) -> Horizon:
     """Promise a run all that is visible by `now`; what becomes visible later will say so."""
     done = batches.c.status == "done"

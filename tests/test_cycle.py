@@ -99,6 +99,29 @@ def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_befo
     assert [e.window_end for e in ledger.entries(store, "live", "train", status="done")] == [FROM]
 
 
+def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(
+    tmp_path: Path, opener: Opener
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    long_after = FROM + 90 * DAY
+    tally = run(store, SMALL, as_of=long_after, policy="live", by="test")
+    assert not tally.failures
+    trained = [e for e in ledger.entries(store, "live", "train") if "model_id" in (e.counts or {})]
+    left = [e for e in ledger.entries(store, "live", "train") if (e.counts or {}).get("nothing_new")]
+    newest = int(histories.span(store)[1])  # type: ignore[index]
+    assert trained
+    assert left
+    assert max(e.window_end for e in trained) - newest <= 7 * DAY < max(e.window_end for e in left) - newest
+    assert ledger.unfinished(store, "live") == []
+    again = opener(tmp_path / "again.db")
+    return_to = loaded_into(again)
+    backfill(return_to, SMALL, start=long_after - 2 * DAY, end=long_after, as_of=long_after, policy="live", by="test")
+    assert [e.window_end for e in ledger.entries(again, "live", "train", status="done")][:1] == [
+        max(e.window_end for e in trained)
+    ]
+
+
 def test_a_backfill_that_is_repeated_changes_nothing(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + 5 * DAY)
