@@ -60,6 +60,9 @@ def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(
     flag = next(reports.flags(store, "live", Wanted(limit=1)))
     assert flag["reasons"]
     assert all(reason["text"] and reason["code"] for reason in flag["reasons"])
+    of_the_calendar = "SELECT COUNT(*), SUM(CASE WHEN alarm THEN 1 ELSE 0 END) FROM drift_metrics WHERE feature LIKE 'week%'"
+    assert query(store, of_the_calendar)[0][0] > 0
+    assert query(store, of_the_calendar)[0][1] == 0
 
 
 def test_a_backfill_in_pieces_writes_what_one_piece_writes(tmp_path: Path, opener: Opener) -> None:
@@ -99,27 +102,21 @@ def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_befo
     assert [e.window_end for e in ledger.entries(store, "live", "train", status="done")] == [FROM]
 
 
-def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(
-    tmp_path: Path, opener: Opener
-) -> None:
-    store = loaded(opener, tmp_path)
+def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(tmp_path: Path, opener: Opener) -> None:
+    store, long_after = loaded(opener, tmp_path), TO + 60 * DAY
     policies.set_starts_at(store, "live", FROM + 3 * DAY)
-    long_after = FROM + 90 * DAY
-    tally = run(store, SMALL, as_of=long_after, policy="live", by="test")
-    assert not tally.failures
-    trained = [e for e in ledger.entries(store, "live", "train") if "model_id" in (e.counts or {})]
-    left = [e for e in ledger.entries(store, "live", "train") if (e.counts or {}).get("nothing_new")]
-    newest = int(histories.span(store)[1])  # type: ignore[index]
-    assert trained
-    assert left
-    assert max(e.window_end for e in trained) - newest <= 7 * DAY < max(e.window_end for e in left) - newest
+    assert not run(store, SMALL, as_of=long_after, policy="live", by="test").failures
+    trainings = ledger.entries(store, "live", "train", status="done")
+    last = max(e.window_end for e in trainings if "model_id" in (e.counts or {}))
+    assert TO <= last < TO + 7 * DAY
+    after = [e for e in trainings if e.window_end > last]
+    assert len(after) >= 7
+    assert all(e.counts == {"nothing_new": 1} for e in after)
     assert ledger.unfinished(store, "live") == []
-    again = opener(tmp_path / "again.db")
-    return_to = loaded_into(again)
-    backfill(return_to, SMALL, start=long_after - 2 * DAY, end=long_after, as_of=long_after, policy="live", by="test")
-    assert [e.window_end for e in ledger.entries(again, "live", "train", status="done")][:1] == [
-        max(e.window_end for e in trained)
-    ]
+
+    backfill(store, SMALL, start=long_after, end=long_after + DAY, as_of=long_after, policy="b", by="test")
+    alone = ledger.entries(store, "b", "train", status="done")
+    assert [e.window_end for e in alone] == [last]  # the model that the schedule would have had by then
 
 
 def test_a_backfill_that_is_repeated_changes_nothing(tmp_path: Path, opener: Opener) -> None:
