@@ -5,8 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 DAYS := 98
-FROM := 2025-02-03
-TO := 2025-04-09
+FROM := 2025-02-10
+TO := 2025-04-07
 DATA ?=
 # Boosters and BLAS spin when their threads outnumber free cores.
 export OMP_NUM_THREADS ?= 1

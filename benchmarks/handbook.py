@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def _environment(database: Path, maturity: str, seed: int) -> dict[str, str]:
 
 def stored_scores(database: Path) -> pd.DataFrame:
     """The live policy's scores: transaction_id, score."""
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute("SELECT transaction_id, score FROM scores WHERE policy = 'live'").fetchall()
     connection.close()
     return pd.DataFrame(rows, columns=["transaction_id", "score"])
@@ -186,7 +187,7 @@ def _without_known_customers(truth: pd.DataFrame, start: pd.Timestamp) -> pd.Dat
 
 
 def _print_choices(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         for row in connection.execute("SELECT training_date, strategy, rule, sentence FROM choices"):
             print("   ", *row)
     connection.close()

@@ -23,6 +23,7 @@ from pipeline.sections import (
     CostsSection,
     DriftSection,
     FeaturesSection,
+    HealthSection,
     LabelsSection,
     MonitorSection,
     NotifySection,
@@ -64,6 +65,7 @@ class Config(Section):
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()
     schedule: ScheduleSection = ScheduleSection()
+    health: HealthSection = HealthSection()
     drift: DriftSection = DriftSection()
     notify: NotifySection = NotifySection()
     web: WebSection = WebSection()
@@ -137,6 +139,20 @@ class Config(Section):
             )
         return key.encode()
 
+    def health_token(self) -> str:
+        """
+        Return the token that requests to the health port must carry, empty if none is configured.
+
+        Raises
+        ------
+        ConfigError
+            If the environment variable it is kept in is not set.
+        """
+        name = self.health.token_env
+        if name and name not in self._secrets:
+            raise ConfigError(f"health.token_env names {name}, which is not set; export it")
+        return self._secrets[name].get_secret_value() if name else ""
+
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
         public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch"})
@@ -184,7 +200,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         raise ConfigError(refusals.explain(error, file, origins)) from None
     except refusals.Refused as refused:
         raise ConfigError(refusals.sentence(refused, file, origins)) from None
-    wanted = {HASH_KEY, *(source.url_env for source in config.source.values())}
+    wanted = {HASH_KEY, config.health.token_env, *(source.url_env for source in config.source.values())}
     config._origin = file
     config._secrets.update({name: SecretStr(environ[name]) for name in wanted if environ.get(name)})
     return config

@@ -23,9 +23,10 @@ from pipeline import cycle, feeds, logs
 from pipeline.config import Config
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.feeds import FeedReport
+from pipeline.health import Health, Outcome, listening
 from pipeline.opening import open_configured
 from pipeline.work import Tally
-from storage import leases
+from storage import leases, vitals
 from storage.errors import Busy, StorageError
 from storage.frames import SECOND
 from storage.leases import Held
@@ -63,6 +64,7 @@ class Daemon:
         self._holding = ExitStack()
         self._lock = threading.Lock()
         self.config = load()
+        self.health = Health(clock)
         self.stopping = stopping or threading.Event()
 
     @property
@@ -77,23 +79,32 @@ class Daemon:
         A failure is logged and left to the next tick: ledger and queue still hold the work.
         """
         with self._lock:
-            try:
-                tally = self._tick()
-            except Busy as error:
-                self._let_go()
-                logs.event("standby", WARNING, reason=str(error))
-            except StorageError as error:
-                self._away(error)
-            except NotReady as error:
-                logs.event("not_ready", reason=str(error))
-            except FraudwatchError as error:
-                logs.event("tick_failed", WARNING, reason=str(error))
-            except Exception:  # noqa: BLE001 (the door: a bug must not end a daemon that has other work)
-                logs.event("tick_failed", ERROR)
-            else:
-                self._failures = 0
-                return tally
-            return None
+            self.health.tick_began()
+            tally, outcome, reason = self._tried()
+            self.health.tick_ended(outcome, reason)
+            return tally
+
+    def _tried(self) -> tuple[Tally | None, Outcome, str]:
+        try:
+            tally = self._tick()
+        except Busy as error:
+            self._let_go()
+            logs.event("standby", WARNING, reason=str(error))
+            return None, "standby", str(error)
+        except StorageError as error:
+            self._away(error)
+            return None, "away", str(error)
+        except NotReady as error:
+            logs.event("not_ready", reason=str(error))
+            return None, "not_ready", str(error)
+        except FraudwatchError as error:
+            logs.event("tick_failed", WARNING, reason=str(error))
+            return None, "failed", str(error)
+        except Exception:  # noqa: BLE001 (the door: a bug must not end a daemon that has other work)
+            logs.bug("tick_failed")
+            return None, "failed", "a bug: see the log"
+        self._failures = 0
+        return tally, "done", ""
 
     def once(self) -> Tally:
         """
@@ -140,6 +151,7 @@ class Daemon:
         begun = time.monotonic()
         for told in feeds.poll(store, self.config, self._now):
             _tell_feed(told)
+            self.health.fed(told)
         as_of = self._now()
         tally = cycle.run(
             store,
@@ -152,7 +164,10 @@ class Daemon:
             stopping=self._told_to_stop,
         )
         if tally.run_id:
-            self._tell(tally, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            self._tell(tally, seconds)
+            self.health.ran(tally, seconds)
+        self.health.saw(vitals.read(store, self._policy), tally.left)
         return tally
 
     def _tell(self, tally: Tally, seconds: float) -> None:
@@ -214,6 +229,13 @@ def serve(daemon: Daemon) -> int:
     SIGTERM and SIGINT finish the step at hand and leave within `STOP_WITHIN_S`, SIGHUP reloads the configuration.
     APScheduler's traps are closed: a late tick is not dropped, late ones are one, and never two run at once.
     """
+    with listening(daemon.config, daemon.health) as port:
+        if port is not None:
+            logs.event("listening", host=daemon.config.health.host, port=port)
+        return _serve(daemon)
+
+
+def _serve(daemon: Daemon) -> int:
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -246,6 +268,8 @@ def _tick(daemon: Daemon, scheduler: Any) -> None:
     pause = daemon.pause() if daemon.pause() else (0.0 if daemon.active else float(STANDBY_S))
     if pause:
         scheduler.modify_job(TICK, next_run_time=_soon(pause))
+    planned = scheduler.get_job(TICK).next_run_time
+    daemon.health.next_tick(None if planned is None else int(planned.timestamp()) * SECOND)
 
 
 def _leave(daemon: Daemon, scheduler: Any) -> int:

@@ -27,9 +27,13 @@ def configure(form: Form, stream: TextIO | None = None) -> None:
 
 
 def event(action: str, level: int = logging.INFO, /, **fields: Any) -> None:
-    """Say what happened; an exception being handled is added as a traceback at error level."""
-    broken = level >= logging.ERROR and sys.exc_info()[0] is not None
-    LOG.log(level, action, extra={"fields": fields}, exc_info=broken)
+    """Say what happened."""
+    LOG.log(level, action, extra={"fields": fields})
+
+
+def bug(action: str, /, **fields: Any) -> None:
+    """Say what went wrong that nobody foresaw, with the traceback of the exception being handled."""
+    LOG.error(action, extra={"fields": fields}, exc_info=True)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

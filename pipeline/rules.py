@@ -36,6 +36,7 @@ SYSTEM_COLUMNS = frozenset(
     )
 )
 ROLES = ("transaction_id", "event_time", "amount", "currency", "kind", "original_id", "is_fraud")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
 
 
@@ -51,6 +52,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _bounds_out_of_order(config)
     yield from _spans_that_do_not_fit(config)
     yield from _sources_without_one_url(config)
+    yield from _health_without_token(config)
 
 
 def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
@@ -157,3 +159,14 @@ def _sources_without_one_url(config: "Config") -> Iterator[Wrong]:
                 f"{sum(given)} of them",
                 "must have exactly one of url, url_env and url_file",
             )
+
+
+def _health_without_token(config: "Config") -> Iterator[Wrong]:
+    health = config.health
+    if health.port and health.host not in LOOPBACK and not health.token_env:
+        yield (
+            "health.token_env",
+            "",
+            f"must name an environment variable with a token when health.host is {health.host!r}, "
+            "which others can reach",
+        )

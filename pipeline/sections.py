@@ -253,6 +253,14 @@ class ScheduleSection(Section):
     backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
 
 
+class HealthSection(Section):
+    """Where the daemon says how it is; port 0 for nowhere."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    host: Text = "127.0.0.1"
+    token_env: Annotated[str, AfterValidator(_variable)] = ""
+
+
 class DriftSection(Section):
     """From which effect size on a changed distribution is an alarm."""
 

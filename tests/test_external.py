@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -23,7 +24,7 @@ def url(request, tmp_path):
 
 
 def _sqlite(path):
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE payments (id INTEGER, name TEXT, amount REAL)")
         connection.executemany("INSERT INTO payments VALUES (?, ?, ?)", ROWS)
     connection.close()

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,6 @@ def test_the_users_database_is_only_read(opener: Opener, tmp_path: Path) -> None
     store, bank = opener(SMALL), Bank("sqlite://", tmp_path)
     bank.add("a", 1, "2025-01-01T08:00:00+00:00")
     poll(store, bank.config())
-    with sqlite3.connect(tmp_path / "bank.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "bank.db")) as connection, connection:
         tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     assert tables == (1,)

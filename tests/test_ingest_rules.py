@@ -2,6 +2,7 @@
 
 import gzip
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -95,7 +96,7 @@ def test_every_kind_of_source_gives_the_same_rows(opener, tmp_path):
 
 
 def test_rows_of_a_query_are_ingested(opener, tmp_path):
-    with sqlite3.connect(tmp_path / "theirs.db") as theirs:
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs, theirs:
         theirs.execute("CREATE TABLE payments (id INTEGER, at TEXT, cents INTEGER, card)")
         theirs.executemany(
             "INSERT INTO payments VALUES (?, ?, ?, ?)",

@@ -1,0 +1,140 @@
+"""What a daemon says of itself over HTTP, from a real port."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.config import Config, load_config
+from pipeline.daemon import Daemon
+from pipeline.durations import MINUTE
+from pipeline.errors import ConfigError
+from pipeline.health import GRACE, TICK_LONGEST, Health, listening
+from pipeline.sections import HealthSection
+from storage.frames import DAY, HOUR
+from tests.conftest import Opener, with_url
+from tests.factories import SMALL
+from tests.test_daemon import FROM, Clock, stored
+
+
+def on_a_port(config: Config = SMALL, **more: object) -> Config:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return config.model_copy(update={"health": HealthSection.model_validate({"port": port, **more})})
+
+
+def get(port: int | None, path: str, token: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def metrics(port: int | None) -> dict[str, float]:
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    return {
+        sample.name + "".join(f"|{value}" for value in sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_daemon_at_work_is_alive_ready_and_measured(opener: Opener, url: str, tmp_path: Path) -> None:
+    stored(opener, tmp_path)
+    clock = Clock(FROM + 2 * DAY + HOUR)
+    daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=clock)
+    with listening(on_a_port(), daemon.health) as port:
+        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/readyz")[0] == 503
+        tally = daemon.tick()
+        assert tally is not None
+        assert json.loads(get(port, "/readyz")[1]) == {"ok": True, "state": "active"}
+        seen = metrics(port)
+        assert seen["fraudwatch_window_lag_seconds"] == 3600
+        assert seen["fraudwatch_scored_transactions_total"] == tally.scored > 0
+        assert seen["fraudwatch_windows_total"] == 2
+        assert seen["fraudwatch_ticks_total|done"] == 1
+        assert seen["fraudwatch_gaps|score|pending"] == 0
+        assert seen["fraudwatch_strategy|outlier"] == 1
+        assert seen["fraudwatch_prevalence_upper"] > 0
+        flags = [value for name, value in seen.items() if name.startswith("fraudwatch_flags|")]
+        assert sum(flags) == tally.flagged
+        second = Daemon(lambda: with_url(SMALL, url), by="second", clock=clock)
+        second.tick()
+        assert second.health.ready() == (True, "standby")
+        assert {one.name: one.samples[0].value for one in second.health.collect()}["fraudwatch_active"] == 0
+        assert get(port, "/elsewhere")[0] == 404
+        everything = get(port, "/metrics")[1]
+    daemon.close()
+    assert "c1" not in everything
+
+
+def test_a_database_that_is_away_is_not_ready_and_stays_alive(tmp_path: Path) -> None:
+    away = with_url(SMALL, f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+    daemon = Daemon(lambda: away, by="daemon", clock=Clock(FROM))
+    with listening(on_a_port(), daemon.health) as port:
+        daemon.tick()
+        status, body = get(port, "/readyz")
+        assert status == 503
+        assert "does not answer" in body
+        assert get(port, "/healthz")[0] == 200
+        assert metrics(port)["fraudwatch_ticks_total|away"] == 1
+
+
+def test_ticks_that_do_not_come_or_do_not_end_are_not_alive() -> None:
+    clock = Clock(FROM)
+    health = Health(clock)
+    health.tick_ended("done")
+    health.next_tick(FROM + MINUTE)
+    clock.now = FROM + MINUTE + GRACE
+    assert health.alive() == (True, "ok")
+    clock.now += MINUTE
+    assert health.alive() == (False, "a tick was expected 360 s ago")
+    health.tick_began()
+    assert health.alive()[0]
+    clock.now += TICK_LONGEST + MINUTE
+    assert not health.alive()[0]
+
+
+def test_a_token_is_asked_for_where_it_is_configured(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    wanted = on_a_port().health.port
+    file.write_text(f'[health]\nport = {wanted}\nhost = "0.0.0.0"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"health\.token_env"):
+        load_config(file, {})
+    file.write_text(f'[health]\nport = {wanted}\nhost = "0.0.0.0"\ntoken_env = "PULSE"\n', encoding="utf-8")
+    health = Health(Clock(FROM))
+    with pytest.raises(ConfigError, match="PULSE"), listening(load_config(file, {}), health):
+        pass
+    config = load_config(file, {"PULSE": "s3cret-token"})
+    with listening(config, health) as port:
+        assert get(port, "/metrics")[0] == 401
+        assert get(port, "/metrics", "wrong")[0] == 401
+        assert get(port, "/metrics", "s3cret-token")[0] == 200
+        assert get(port, "/healthz")[0] == 200
+    assert "s3cret" not in config.public_text() + repr(config)
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    config, health = on_a_port(), Health(Clock(FROM))
+    with (
+        listening(config, health),
+        pytest.raises(ConfigError, match="cannot be listened on"),
+        listening(config, health),
+    ):
+        pass
+
+
+def test_without_a_port_nothing_listens() -> None:
+    with listening(SMALL, Health(Clock(FROM))) as port:
+        assert port is None
