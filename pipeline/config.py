@@ -27,6 +27,7 @@ from pipeline.sections import (
     LabelsSection,
     MonitorSection,
     NotifySection,
+    RetentionSection,
     ScheduleSection,
     SchemaSection,
     Section,
@@ -66,6 +67,7 @@ class Config(Section):
     alerts: AlertsSection = AlertsSection()
     schedule: ScheduleSection = ScheduleSection()
     health: HealthSection = HealthSection()
+    retention: RetentionSection = RetentionSection()
     drift: DriftSection = DriftSection()
     notify: NotifySection = NotifySection()
     web: WebSection = WebSection()

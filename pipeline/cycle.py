@@ -27,9 +27,10 @@ from pipeline.features import Plan
 from pipeline.flags import flags_of
 from pipeline.history import Floats, History
 from pipeline.progress import Progress
+from pipeline.retention import cutoffs
 from pipeline.shelf import Shelf
 from pipeline.work import Job, Reader, Step, Tally, in_time, job, never, pending
-from storage import leases, ledger, models, policies, results, runs, schedules
+from storage import leases, ledger, models, policies, pruning, results, runs, schedules
 from storage.errors import Damaged, StorageError, Unknown
 from storage.frames import DAY, MONEY, SECOND, Ints, Strings
 from storage.ledger import Entry
@@ -147,6 +148,8 @@ class _Walk:
             return _train(self.this, entry, self.reader, self.shelf)
         if entry.kind == "score":
             return self._score(entry, ids_of(entry.window_start, entry.window_end))
+        if entry.kind == "prune":
+            return self._prune(entry)
         return self._drift(entry)
 
     def _score(self, entry: Entry, ids: Strings) -> Tally:
@@ -161,6 +164,14 @@ class _Walk:
             self._window = span
             ledger.finish(self.this.store, claimed, tally.counts(), self.this.as_of)
             return replace(tally, windows=1)
+        return Tally(failures=failures)
+
+    def _prune(self, entry: Entry) -> Tally:
+        """Delete what was older than its retention at the entry's date."""
+        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
+        with _recorded(self.this, claimed) as failures:
+            gone = pruning.prune(self.this.store, cutoffs(self.this.config, entry.window_end))
+            ledger.finish(self.this.store, claimed, gone, self.this.as_of)
         return Tally(failures=failures)
 
     def _drift(self, entry: Entry) -> Tally:
@@ -352,14 +363,14 @@ def _in_sample(part: _Part, only: int | None) -> NDArray[np.bool_] | None:
 def _in_order(work: due.Work) -> list[Entry]:
     """By time; when catching up, trainings, then the newest window, then the oldest ones."""
     if not work.left:
-        entries = [*work.trainings, *work.windows, *work.drifts]
+        entries = [*work.trainings, *work.windows, *work.drifts, *work.prunes]
         return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))
     drifts = {(entry.window_start, entry.window_end): entry for entry in work.drifts}
     ordered = list(work.trainings)
     for window in work.windows:
         drift = drifts.pop((window.window_start, window.window_end), None)
         ordered += [window] if drift is None else [window, drift]
-    return ordered + list(drifts.values())
+    return [*ordered, *drifts.values(), *work.prunes]
 
 
 def _late(store: Store, config: Config, policy: str, as_of: int) -> Queue:

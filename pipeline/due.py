@@ -29,10 +29,11 @@ class Work:
     trainings: Sequence[Entry]
     windows: Sequence[Entry]
     drifts: Sequence[Entry]
+    prunes: Sequence[Entry]
     left: int  # windows that wait for the next tick, so that catching up never starves the present
 
     def __len__(self) -> int:
-        return len(self.trainings) + len(self.windows) + len(self.drifts)
+        return len(self.trainings) + len(self.windows) + len(self.drifts) + len(self.prunes)
 
 
 def grid_of(config: Config) -> Grid:
@@ -90,7 +91,8 @@ def open_work(store: Store, policy: str, starts_at: int, as_of: int, catch_up: i
     chosen = _throttled(windows, catch_up)
     waiting = {e.key[1:] for e in mine if e.kind == "score"} - {e.key[1:] for e in chosen}
     drifts = [entry for entry in ready if entry.kind == "drift" and entry.key[1:] not in waiting]
-    return Work(trainings, chosen, drifts, len(windows) - len(chosen))
+    prunes = [entry for entry in ready if entry.kind == "prune"]
+    return Work(trainings, chosen, drifts, prunes, len(windows) - len(chosen))
 
 
 def windows_not_done(store: Store, policy: str) -> list[tuple[int, int]]:
@@ -162,9 +164,10 @@ def _floor(grid: Grid, instant: int) -> int:
 
 def _steps(grid: Grid, start: int, end: int, first: int | None) -> list[Step]:
     dates = [date for date in schedule.edges(grid.every, grid.timezone, start, end) if start < date <= end]
+    prunes = [Step("prune", date, date) for date in dates]
     if first is not None:
         dates.insert(0, first)
-    steps = [Step("train", date, date) for date in dates]
+    steps = [*(Step("train", date, date) for date in dates), *prunes]
     for begin, until in schedule.windows(grid.window, grid.timezone, start, end):
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return steps

@@ -163,7 +163,7 @@ def _of(vitals: Vitals, now: int, left: int) -> Iterator[GaugeMetricFamily]:
     yield _gauge("catching_up_windows", "Windows left for later ticks after downtime.", left)
     yield _gauge("drift_alarms", "Alarms of the newest window measured.", vitals.drift_alarms)
     gaps = GaugeMetricFamily("fraudwatch_gaps", "What was due and is not done.", labels=["kind", "status"])
-    for kind in ("score", "train", "drift"):
+    for kind in ("score", "train", "drift", "prune"):
         for status in ("pending", "running", "failed"):
             gaps.add_metric([kind, status], vitals.gaps.get((kind, status), 0))
     yield gaps

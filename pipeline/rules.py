@@ -53,6 +53,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _spans_that_do_not_fit(config)
     yield from _sources_without_one_url(config)
     yield from _health_without_token(config)
+    yield from _retention_too_short(config)
 
 
 def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
@@ -169,4 +170,16 @@ def _health_without_token(config: "Config") -> Iterator[Wrong]:
             "",
             f"must name an environment variable with a token when health.host is {health.host!r}, "
             "which others can reach",
+        )
+
+
+def _retention_too_short(config: "Config") -> Iterator[Wrong]:
+    kept = config.retention.transactions
+    needed = config.training.span + config.lookback + config.training.every
+    if kept and kept < needed:
+        yield (
+            "retention.transactions",
+            format_duration(kept),
+            f'must be "0s" (for ever) or at least {format_duration(needed)}: training.span, the longest of '
+            "features.windows, labels.maturity and training.every, which trainings look back",
         )

@@ -261,6 +261,16 @@ class HealthSection(Section):
     token_env: Annotated[str, AfterValidator(_variable)] = ""
 
 
+class RetentionSection(Section):
+    """How long things are kept; 0 for ever."""
+
+    transactions: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 0
+    rejected: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 90 * DAY
+    drift: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 730 * DAY
+    runs: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 730 * DAY
+    withdrawn: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 90 * DAY
+
+
 class DriftSection(Section):
     """From which effect size on a changed distribution is an alarm."""
 

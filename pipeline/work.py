@@ -38,9 +38,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A training at `end`, or the window [start, end) to score and to measure the drift of."""
+    """A training or pruning at `end`, or the window [start, end) to score and to measure the drift of."""
 
-    kind: Literal["train", "score", "drift"]
+    kind: Literal["train", "score", "drift", "prune"]
     start: int
     end: int
 
@@ -50,7 +50,7 @@ class Step:
         return in_time(self.kind, self.end)
 
 
-PLACES = {"score": 0, "drift": 1, "train": 2}
+PLACES = {"score": 0, "drift": 1, "train": 2, "prune": 3}
 
 
 def in_time(kind: str, end: int) -> tuple[int, int]:
@@ -202,5 +202,5 @@ class Reader:
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:
     """The ledger's row of a step, as it is before anybody worked on it."""
-    late = 0 if step.kind == "train" else allowed_lateness
+    late = 0 if step.kind in ("train", "prune") else allowed_lateness
     return Entry(policy, step.kind, step.start, step.end, due_at=step.end + late)

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 from storage import bulk, leases, policies
 from storage.closing import close_flags_of_batch
 from storage.columns import Instant
+from storage.errors import Busy
 from storage.frames import MONEY, NEVER, SECOND, Floats, Ints, Strings
 from storage.revising import known_ids, revise
-from storage.schema import batches, labels, ledger, monitor, rejected_rows, unscored
+from storage.schema import batches, labels, ledger, monitor, rejected_rows, unscored, withdrawals
 from storage.store import Store
 
 Kind = Literal["transactions", "labels"]
@@ -257,6 +258,7 @@ def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder
         Another ingest is at work on this database.
     """
     token = leases.take(store, LEASE, holder, LEASE_LASTS)
+    _refuse_half_withdrawn(store, token)
     remove_interrupted(store)
     with store.write() as connection:
         made = connection.execute(
@@ -266,6 +268,18 @@ def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder
         )
     assert made.inserted_primary_key is not None
     return Loading(store, int(made.inserted_primary_key[0]), kind, source, history, token, holder)
+
+
+def _refuse_half_withdrawn(store: Store, token: int) -> None:
+    """Ids that are half withdrawn would be taken for known ones."""
+    w = withdrawals.c
+    half = select(w.object).where(w.counts.is_(None), w.object.like("batch %")).limit(1)
+    with store.write() as connection:
+        found = connection.scalar(half)
+        if found is not None:
+            leases.release(connection, LEASE, token)
+    if found is not None:
+        raise Busy(f"{found} was being withdrawn when that was interrupted: repeat fraudwatch undo {found}")
 
 
 def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:

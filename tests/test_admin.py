@@ -1,0 +1,221 @@
+"""Taking back, erasing, pruning, exporting; on both engines, by the commands and against the tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import Config
+from pipeline.cycle import run
+from pipeline.errors import InputError
+from pipeline.export import export
+from pipeline.progress import Silent
+from pipeline.retention import cutoffs
+from storage import batches, erasing, exporting, ledger, policies, pruning, withdrawing
+from storage.errors import Busy, Unknown
+from storage.frames import DAY
+from storage.store import Store
+from tests.conftest import Opener
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, load, payments, write_csv
+from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
+
+COUNT = "SELECT COUNT(*) FROM {}"
+
+
+def count(store: Store, table: str) -> int:
+    return int(query(store, COUNT.format(table))[0][0])  # type: ignore[call-overload]
+
+
+def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: Path) -> None:
+    store = opener(SMALL)
+    rows, labels = payments(40)
+    cut = 60 * 38
+    load(store, SMALL, "transactions", write_csv(tmp_path / "old.csv", PAYMENT_HEADER, rows[:cut]), now=NOW)
+    load(store, SMALL, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, labels), now=NOW)
+    good = write_csv(tmp_path / "good.csv", PAYMENT_HEADER, rows[cut:])
+    bad = [",".join([*row.split(",")[:4], str(float(row.split(",")[4]) * 100)]) for row in rows[cut:]]
+    load(store, SMALL, "transactions", write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, bad), now=NOW)
+    live(store, FROM, TO)
+    wrong = query(store, SCORES)
+    assert count(store, "batches") == 3
+
+    told = withdrawing.undo_batch(store, 3, "amounts in cents", "ann", NOW)
+    assert told.counts["transactions"] == told.counts["scores"] == len(bad)
+    assert "120 transactions" in told.sentence()
+    assert count(store, "transactions") == cut
+    assert count(store, "unscored") == 0
+    with pytest.raises(Unknown, match="withdrawn"):
+        withdrawing.undo_batch(store, 3, "again", "ann", NOW)
+    trail = query(store, "SELECT actor, action, object FROM audit")
+    assert trail == [("ann", "undo", "batch 3")]
+
+    load(store, SMALL, "transactions", good, now=NOW, history=True)
+    assert count(store, "unscored") == len(bad)
+    live(store, FROM, TO)
+    fixed = query(store, SCORES)
+    assert len(fixed) == len(wrong)
+    assert fixed != wrong
+    kept = query(store, "SELECT COUNT(*) FROM withdrawn_rows WHERE table_name = 'transactions'")
+    assert kept == [(len(bad),)]
+
+
+def test_a_withdrawal_that_was_interrupted_blocks_ingest_and_goes_on_when_repeated(
+    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    total = count(store, "transactions")
+    monkeypatch.setattr(withdrawing, "ROWS_A_WRITE", 500)
+    whole = withdrawing._Mover._move
+    calls = iter(range(100))
+
+    def killed(self: withdrawing._Mover, *given: object) -> None:
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        whole(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(withdrawing._Mover, "_move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        withdrawing.undo_batch(store, 1, "wrong file", "ann", NOW)
+    assert 0 < count(store, "transactions") < total
+    assert count(store, "visible_transactions") == 0
+    with pytest.raises(Busy, match="fraudwatch undo batch 1"):
+        batches.begin(store, "transactions", "x", False, NOW, "bob")
+    told = withdrawing.undo_batch(store, 1, "wrong file", "ann", NOW)
+    assert told.counts["transactions"] == total
+    assert [count(store, table) for table in ("transactions", "scores", "flags")] == [0, 0, 0]
+    load(store, SMALL, "transactions", tmp_path / "payments.csv", now=NOW, history=True)
+    assert count(store, "transactions") == total
+
+
+def test_labels_that_are_withdrawn_open_the_flags_they_had_closed(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    closed = "SELECT COUNT(*) FROM flags WHERE status <> 'open'"
+    assert query(store, closed)[0][0] > 0  # type: ignore[operator]
+    before = count(store, "labels")
+    told = withdrawing.undo_batch(store, 2, "another bank's", "ann", NOW)
+    assert told.counts == {"labels": before}
+    assert query(store, closed) == [(0,)]
+    assert query(store, "SELECT COUNT(*) FROM flags WHERE reviewer IS NOT NULL") == [(0,)]
+    assert count(store, "current_labels") == 0
+
+
+def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    scores, flags, scored = query(store, SCORES), query(store, FLAGS), count(store, "scores")
+    with pytest.raises(Unknown, match="no run 99"):
+        withdrawing.undo_run(store, 99, "?", "ann", NOW)
+    told = withdrawing.undo_run(store, 1, "wrong costs", "ann", NOW)
+    assert told.counts["scores"] == scored
+    assert [count(store, table) for table in ("scores", "flags", "drift_metrics")] == [0, 0, 0]
+    assert count(store, "unscored") == scored
+    assert {e.status for e in ledger.entries(store, "live")} == {"pending"}
+    assert query(store, "SELECT COUNT(*) FROM promotions WHERE policy = 'live'") == [(0,)]
+    live(store, FROM, TO)
+    assert (query(store, SCORES), query(store, FLAGS)) == (scores, flags)
+    assert count(store, "unscored") == 0
+
+
+def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    bad = write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, ["x1,never,c7,m1,5", "x2,never,c77,m1,5"])
+    load(store, SMALL, "transactions", bad, now=NOW)
+    live(store, FROM, TO)
+    scores = query(store, SCORES)
+    of_c7 = query(store, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
+    told = erasing.erase(store, "customer_id", "c7", "ann", NOW)
+    assert told.counts["transactions"] == of_c7
+    assert told.counts["rejected_rows"] == 1
+    assert "c7" not in told.sentence()
+    everything = [
+        str(row) for name in exporting.names(store) for part in exporting.rows(store, name) for row in part
+    ]
+    assert not [row for row in everything if "'c7'" in row or '"c7"' in row]
+    assert [row for row in everything if '"c77"' in row]
+    again = "SELECT COUNT(*) FROM transactions WHERE customer_id = '{}'"
+    assert query(store, again.format(told.pseudonym)) == [(of_c7,)]
+    assert query(store, "SELECT action, object FROM audit") == [("erase", f"customer_id {told.pseudonym}")]
+    assert query(store, SCORES) == scores
+    with pytest.raises(Unknown, match="nothing was erased"):
+        erasing.erase(store, "customer_id", "c7", "ann", NOW)
+
+
+def test_words_are_replaced_whole() -> None:
+    assert erasing._words("c1, c12 c1", "c1", "X") == "X, c12 X"
+    assert erasing._in_json({"a": ["c1", {"b": "card c1 and c11"}], "n": 5}, "c1", "X") == {
+        "a": ["X", {"b": "card X and c11"}],
+        "n": 5,
+    }
+
+
+def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    before = {"transactions": FROM + 14 * DAY, "drift": FROM + 14 * DAY, "runs": FROM + 7 * DAY}
+    would = pruning.prune(store, before, dry=True)
+    open_old = query(store, OLD_OPEN)[0][0]
+    assert open_old > 0  # type: ignore[operator]
+    gone = pruning.prune(store, before)
+    assert gone["transactions"] == would["transactions"] > 1000
+    assert gone["scores"] > 0
+    left = "SELECT COUNT(*) FROM transactions WHERE event_time < '{}'"
+    assert query(store, left.format("2025-02-03 00:00:00+00:00"[:19])) == [(open_old,)]
+    assert query(store, "SELECT COUNT(*) FROM scores") == query(
+        store, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
+    )
+    assert pruning.prune(store, before) == {}
+    assert min(e.window_end for e in ledger.entries(store, "live", status="done")) >= FROM + 7 * DAY
+
+
+OLD_OPEN = """
+    SELECT COUNT(*) FROM flags f JOIN transactions t USING (transaction_id)
+    WHERE f.status = 'open' AND t.event_time < '2025-02-03 00:00:00'"""
+
+
+def test_the_schedule_prunes_by_the_ledger(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM)
+    short = SMALL.retention.model_copy(update={"drift": 3 * DAY})
+    config = SMALL.model_copy(update={"retention": short})
+    run(store, config, as_of=FROM + 15 * DAY, policy="live", by="test")
+    entries = ledger.entries(store, "live", "prune")
+    assert [(e.window_end - FROM) // DAY for e in entries] == [7, 14]
+    assert all(e.status == "done" for e in entries)
+    assert entries[-1].counts["drift_metrics"] > 0  # type: ignore[index]
+    oldest = query(store, "SELECT MIN(window_end) FROM drift_metrics")[0][0]
+    assert str(oldest)[:10] >= "2025-01-31"
+
+
+def test_retention_never_goes_below_what_trainings_look_back() -> None:
+    with pytest.raises(Exception, match="training"):
+        Config.model_validate({"retention": {"transactions": "30d"}})
+    kept = Config.model_validate({"retention": {"transactions": "300d", "runs": "0d"}})
+    assert cutoffs(kept, 1000 * DAY) == {
+        "transactions": 700 * DAY, "rejected": 910 * DAY, "drift": 270 * DAY, "withdrawn": 910 * DAY
+    }  # fmt: skip
+
+
+def test_every_table_and_view_can_be_exported(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, TO)
+    for name in exporting.names(store):
+        written = export(store, name, tmp_path / f"{name}.parquet", Silent())
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        assert table.num_rows == written == count(store, name), name
+        assert export(store, name, tmp_path / f"{name}.csv", Silent()) == written
+        with (tmp_path / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            assert len(list(csv.reader(file))) == written + 1
+    flags = pq.read_table(tmp_path / "flagged_transactions.parquet").to_pylist()
+    assert flags[0]["event_time"].tzinfo is not None
+    assert json.loads(flags[0]["reasons"])
+    with pytest.raises(Unknown, match="choose from"):
+        export(store, "users; DROP TABLE flags", tmp_path / "x.csv", Silent())
+    with pytest.raises(InputError, match=r"\.parquet or \.csv"):
+        export(store, "flags", tmp_path / "x.txt", Silent())
+    with pytest.raises(InputError, match="cannot be written"):
+        export(store, "flags", tmp_path / "nowhere" / "x.csv", Silent())
+    assert not list(tmp_path.glob(".*.part"))
