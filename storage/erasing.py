@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,7 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
             changed = connection.execute(update(table).where(place == value).values({column: pseudonym}))
             counts[table.name] = changed.rowcount
         for table, name in (*JSON_PLACES, *TEXT_PLACES):
-            inside = _in_json if (table, name) in JSON_PLACES else _in_text
-            found = _replace(
-                connection, table, name, value, lambda held, put=inside: put(held, value, pseudonym)
-            )
+            found = _replace(connection, table, name, value, pseudonym)
             counts[table.name] = counts.get(table.name, 0) + found
         if not any(counts.values()):
             raise Unknown(f"no stored row has that {column}: nothing was erased")
@@ -74,7 +71,7 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
     return Erasure(column, pseudonym, counts)
 
 
-def _replace(connection: Connection, table: Table, name: str, value: str, put: Callable[[Any], Any]) -> int:
+def _replace(connection: Connection, table: Table, name: str, value: str, pseudonym: str) -> int:
     """Look at rows whose text holds the value, change those in which it is a value of its own."""
     needle = json.dumps(value, ensure_ascii=False)[1:-1]
     like = f"%{needle.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
@@ -82,7 +79,7 @@ def _replace(connection: Connection, table: Table, name: str, value: str, put: C
     holds = cast(table.c[name], Text).like(like, escape="!")
     changed = 0
     for row in connection.execute(select(*key, table.c[name].label("held")).where(holds)).all():
-        fresh = put(row.held)
+        fresh = _in_json(row.held, value, pseudonym)
         if fresh != row.held:
             this = and_(*(column.is_not_distinct_from(row[place]) for place, column in enumerate(key)))
             same = this if table.primary_key else and_(this, cast(table.c[name], Text).like(like, escape="!"))
