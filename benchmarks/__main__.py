@@ -9,7 +9,7 @@ import importlib
 import sys
 from pathlib import Path
 
-ALWAYS = ("detectors", "features", "ingest", "faults")
+ALWAYS = ("detectors", "features", "ingest", "daemon", "faults")
 WITH_DATA = ("handbook",)
 
 

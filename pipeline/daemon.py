@@ -27,7 +27,7 @@ from pipeline.health import Health, Outcome, listening
 from pipeline.opening import open_configured
 from pipeline.work import Tally
 from storage import leases, vitals
-from storage.errors import Busy, StorageError
+from storage.errors import Busy, Locked, StorageError
 from storage.frames import SECOND
 from storage.leases import Held
 from storage.setup import verify
@@ -87,13 +87,8 @@ class Daemon:
     def _tried(self) -> tuple[Tally | None, Outcome, str]:
         try:
             tally = self._tick()
-        except Busy as error:
-            self._let_go()
-            logs.event("standby", WARNING, reason=str(error))
-            return None, "standby", str(error)
         except StorageError as error:
-            self._away(error)
-            return None, "away", str(error)
+            return None, self._refused(error), str(error)
         except NotReady as error:
             logs.event("not_ready", reason=str(error))
             return None, "not_ready", str(error)
@@ -204,6 +199,14 @@ class Daemon:
         self._store = self._lease = None
         self._holding.close()
         self._holding = ExitStack()
+
+    def _refused(self, error: StorageError) -> Outcome:
+        if isinstance(error, Busy) and not isinstance(error, Locked):
+            self._let_go()
+            logs.event("standby", WARNING, reason=str(error))
+            return "standby"
+        self._away(error)
+        return "away"
 
     def _away(self, error: StorageError) -> None:
         self._failures += 1

@@ -9,6 +9,7 @@ What can go wrong with a database, and who can put it right.
         ├── SchemaOutOfDate   whoever upgraded: `fraudwatch init` brings tables and columns up to date
         ├── WrongMonitor      whoever configured: this database belongs to somebody else
         ├── Busy              nobody: another process is at it; wait and repeat
+        │   └── Locked        whoever else opened the file: another program holds its write lock
         ├── Unknown           whoever asked: there is no such transaction, model or batch
         └── Damaged           whoever keeps the disks: stored bytes are not what was written
 
@@ -36,6 +37,10 @@ class WrongMonitor(StorageError):  # noqa: N818
 
 class Busy(StorageError):  # noqa: N818
     """Somebody else holds what is needed; the same again later will do."""
+
+
+class Locked(Busy):
+    """Another program held the database's write lock for longer than a short write takes."""
 
 
 class Unknown(StorageError):  # noqa: N818

@@ -16,6 +16,8 @@ from storage.schema import leases
 from storage.store import Store
 
 RENEWALS = 3  # in the time a lease lasts: one that fails leaves two more
+# Leases that this process still holds: one that it could not give back, since the database was away, is free to it.
+_MINE: set[tuple[str, str, int]] = set()
 RETRY_S = 0.5  # between two looks at a lease that somebody else holds
 
 
@@ -42,14 +44,18 @@ def take(store: Store, name: str, holder: str, lasting: int) -> int:
         row = {"holder": holder, "process": _this_process(), "expires_at": now + lasting}
         if held is None:
             connection.execute(insert(leases).values(name=name, token=1, **row))
+            _MINE.add(_key(connection, name, 1))
             return 1
-        if held.expires_at is not None and held.expires_at > now and not _died(held.process):
+        left_behind = held.process == _this_process() and _key(connection, name, held.token) not in _MINE
+        over = held.expires_at is None or held.expires_at <= now
+        if not over and not left_behind and not _died(held.process):
             wait = (held.expires_at - now) // SECOND + 1
             raise Busy(
                 f"{held.holder} ({held.process}) is at work on {name}: wait, {wait} s at most if it died"
             )
         token = int(held.token) + 1
         connection.execute(update(leases).where(leases.c.name == name).values(token=token, **row))
+        _MINE.add(_key(connection, name, token))
         return token
 
 
@@ -70,6 +76,7 @@ def renew(connection: Connection, name: str, token: int, lasting: int) -> None:
 
 def release(connection: Connection, name: str, token: int) -> None:
     """Give a lease back, if it is still held."""
+    _MINE.discard(_key(connection, name, token))
     mine = (leases.c.name == name) & (leases.c.token == token)
     connection.execute(update(leases).where(mine).values(expires_at=None))
 
@@ -92,6 +99,7 @@ def held(store: Store, name: str, holder: str, lasting: int) -> Iterator["Held"]
     finally:
         lease.stop()
         store.fences.remove(lease.fence)
+        _MINE.discard((store.engine.url.render_as_string(hide_password=True), name, lease.token))
         with suppress(StorageError), store.write() as connection:  # one that is not given back runs out
             release(connection, name, lease.token)
 
@@ -179,6 +187,10 @@ class Held:
         with suppress(StorageError), self._store.read() as connection:
             return connection.scalar(select(leases.c.token).where(leases.c.name == self.name)) != self.token
         return False
+
+
+def _key(connection: Connection, name: str, token: int) -> tuple[str, str, int]:
+    return connection.engine.url.render_as_string(hide_password=True), name, token
 
 
 def _this_process() -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
-from storage.errors import Busy, StorageError, Unreachable
+from storage.errors import Locked, StorageError, Unreachable
 from storage.schema import Fields, revisions_table, transactions_table
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
@@ -164,7 +164,7 @@ def _refusal(store: Store, error: Exception) -> StorageError | None:
     said = _cause(error)
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if "database is locked" in said:
-        return Busy(
+        return Locked(
             f"database {store.url_shown} was locked for {BUSY_TIMEOUT_MS // 1000} s by another program"
         )
     if "disk is full" in said or "No space left" in said:

@@ -1,0 +1,131 @@
+"""What a daemon does when disk, lock or schema are against it, with the real thing each time."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from pipeline.config import Config
+from pipeline.daemon import Daemon
+from pipeline.opening import open_configured
+from storage import ledger, reports
+from storage import store as storing
+from storage.frames import DAY, HOUR
+from storage.setup import upgrade
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import SMALL
+from tests.test_cycle import query
+from tests.test_daemon import FROM, Clock, stored
+
+
+def on_sqlite(folder: Path) -> tuple[Daemon, Clock, Store, str]:
+    """A daemon that has done a day, on a file."""
+    url = f"sqlite:///{folder / 'fraudwatch.db'}"
+    config = with_url(SMALL, url)
+
+    def opened(_: Config) -> Store:
+        store = open_configured(config)
+        upgrade(store, config.monitor.name, 1, config.labels.precedence)
+        return store
+
+    store, clock = stored(opened, folder), Clock(FROM + DAY + HOUR)
+    daemon = Daemon(lambda: config, by="daemon", clock=clock)
+    assert daemon.tick() is not None
+    return daemon, clock, store, url
+
+
+def undisturbed(store: Store) -> bool:
+    """Every score has its transaction once, every flag its score, every window its row."""
+    flags = "SELECT COUNT(*) FROM flags f LEFT JOIN scores s USING (policy, transaction_id) WHERE s.policy IS NULL"
+    queued = "SELECT COUNT(*) FROM unscored JOIN scores USING (policy, transaction_id)"
+    return query(store, flags) == query(store, queued) == [(0,)]
+
+
+def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(tmp_path: Path) -> None:
+    daemon, clock, store, _ = on_sqlite(tmp_path)
+    assert daemon._store is not None
+    pages = query(store, "PRAGMA page_count")[0][0]
+
+    def no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(daemon._store.engine, "connect", no_more_pages)
+    clock.now = FROM + 5 * DAY + HOUR
+    assert daemon.tick() is None
+    assert daemon.health.ready()[0] is False
+    assert "is full: free space" in daemon.health.ready()[1]
+    assert undisturbed(store)
+    assert daemon.pause() > 0
+
+    tally = daemon.tick()  # opens the file anew: there is space again
+    assert tally is not None
+    assert not tally.failures
+    assert daemon.pause() == 0
+    assert reports.gaps(store, "live") == []
+    assert len(ledger.entries(store, "live", "score", status="done")) == 5
+    daemon.close()
+    store.close()
+
+
+def test_a_locked_file_is_waited_for_then_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "BUSY_TIMEOUT_MS", 200)
+    daemon, clock, store, _ = on_sqlite(tmp_path)
+    clock.now = FROM + 2 * DAY + HOUR
+    with closing(sqlite3.connect(tmp_path / "fraudwatch.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert daemon.tick() is None
+        assert "locked" in daemon.health.ready()[1]
+        other.execute("ROLLBACK")
+    tally = daemon.tick()
+    assert tally is not None
+    assert tally.windows == 1
+    assert undisturbed(store)
+    daemon.close()
+    store.close()
+
+
+def test_a_field_that_is_dropped_from_the_schema_stays_with_its_model_until_the_next_promotion(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = stored(opener, tmp_path)
+    clock = Clock(FROM + 2 * DAY + HOUR)
+    daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=clock)
+    daemon.tick()
+    narrow = SMALL.model_copy(
+        update={"schema_": SMALL.schema_.model_copy(update={"entities": ("customer_id",)})}
+    )
+    daemon._load = lambda: with_url(narrow, url)
+    assert daemon.reload()
+    clock.now = FROM + 6 * DAY + HOUR
+    tally = daemon.tick()
+    assert tally is not None
+    assert (tally.windows, tally.failures) == (4, [])
+    models = query(store, "SELECT DISTINCT model_id FROM scores ORDER BY 1")
+    assert len(models) == 1
+    clock.now = FROM + 9 * DAY + HOUR
+    daemon.tick()
+    models = query(store, "SELECT model_id, COUNT(*) FROM scores GROUP BY model_id ORDER BY 1")
+    assert len(models) == 2
+    names = query(store, "SELECT feature_names FROM models ORDER BY model_id")
+    assert "terminal" in str(names[0])
+    assert "terminal" not in str(names[1])
+    daemon.close()
+
+
+def test_a_field_that_the_database_lacks_is_refused_with_its_remedy(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    stored(opener, tmp_path)
+    daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=Clock(FROM + DAY + HOUR))
+    daemon.tick()
+    wide = SMALL.model_copy(update={"schema_": SMALL.schema_.model_copy(update={"numeric": ("distance",)})})
+    daemon._load = lambda: with_url(wide, url)
+    assert not daemon.reload()
+    assert daemon.config.schema_.numeric == ()
+    assert daemon.tick() is not None
+    daemon.close()
