@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -57,6 +57,7 @@ class Health(Collector):
         self._reason = "no tick has finished yet"
         self._left = 0
         self._vitals: Vitals | None = None
+        disable_created_metrics()  # a second series a counter, which nobody asks for
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._ticks = self._counter("ticks", "Ticks by outcome.", "outcome")

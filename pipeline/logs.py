@@ -24,6 +24,10 @@ def configure(form: Form, stream: TextIO | None = None) -> None:
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    scheduler = logging.getLogger("apscheduler")  # a tick that is skipped while one works is no news
+    scheduler.handlers[:] = [handler]
+    scheduler.setLevel(logging.ERROR)
+    scheduler.propagate = False
 
 
 def event(action: str, level: int = logging.INFO, /, **fields: Any) -> None:
