@@ -57,7 +57,7 @@ class Health(Collector):
         self._reason = "no tick has finished yet"
         self._left = 0
         self._vitals: Vitals | None = None
-        disable_created_metrics()  # a second series a counter, which nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which nobody asks for
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._ticks = self._counter("ticks", "Ticks by outcome.", "outcome")
