@@ -34,6 +34,7 @@ class TransactionCheck:
         self.hasher = hasher_of(config)
         self.rates: Rates = load_rates(schema.rates, schema.base_currency)
         self.text = (*schema.entities, *schema.categorical)
+        self.kept = config.retention.transactions
 
     def wanted(self) -> Wanted:
         """The columns that the configuration names; all of them have to be there."""
@@ -53,6 +54,9 @@ class TransactionCheck:
             columns[schema.event_time], schema.event_time, schema.timezone, now, reasons
         )
         reasons.add(missing, f"{schema.event_time} is missing: every transaction needs its time")
+        if self.kept:  # what was pruned must not come back and be scored a second time
+            old = ~missing & (times < now - self.kept)
+            reasons.add(old, f"{schema.event_time} is older than retention.transactions keeps")
         given = validate.amounts(columns[schema.amount], schema.amount, reasons)
         currency, base = self._in_base(columns, given, times, reasons)
         others = [

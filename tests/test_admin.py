@@ -199,6 +199,19 @@ def test_retention_never_goes_below_what_trainings_look_back() -> None:
     }  # fmt: skip
 
 
+def test_what_was_pruned_does_not_come_back(opener: Opener, tmp_path: Path) -> None:
+    kept = SMALL.retention.model_copy(update={"transactions": 300 * DAY})
+    config = SMALL.model_copy(update={"retention": kept})
+    store = opener(config)
+    file = write_csv(tmp_path / "p.csv", PAYMENT_HEADER, payments(20)[0])
+    (report,) = load(store, config, "transactions", file, now=START + 310 * DAY)
+    assert report.counts.rejected + report.counts.accepted == 1200
+    assert 500 < report.counts.rejected < 700
+    assert "older than retention.transactions" in report.top_reasons()[0][0]
+    oldest = query(store, "SELECT MIN(event_time) FROM transactions")[0][0]
+    assert str(oldest)[:10] == "2025-01-11"
+
+
 def test_every_table_and_view_can_be_exported(opener: Opener, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
