@@ -18,7 +18,7 @@ from storage.errors import Busy, Unknown
 from storage.frames import DAY
 from storage.store import Store
 from tests.conftest import Opener
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, load, payments, write_csv
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
 
 COUNT = "SELECT COUNT(*) FROM {}"
