@@ -76,7 +76,7 @@ class Boosting:
         weight = as_positive_weight(self.positive_weight, labels, weights)
         weights = np.where(labels == 1, weight, 1.0) * weights / weights.mean()
         parameters = self._fixed() | capacity(int(labels.sum())) | self.overrides
-        self._load(_train(rows, labels, weights, parameters), float(np.log(weight)))
+        self._load(text_of(rows, labels, weights, parameters), float(np.log(weight)))
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
@@ -168,11 +168,24 @@ def capacity(positives: int) -> dict[str, Any]:
     }
 
 
-def _train(rows: Floats, labels: Floats, weights: Floats, parameters: dict[str, Any]) -> str:
-    """The text of the trained model."""
+def text_of(
+    rows: Floats,
+    labels: Floats,
+    weights: Floats,
+    parameters: dict[str, Any],
+    init_score: Floats | None = None,
+) -> str:
+    """The text of the trained model, whose predictions leave `init_score` out."""
     import lightgbm
 
-    data = lightgbm.Dataset(rows, labels, weight=weights, params={"verbosity": -1}, free_raw_data=False)
+    data = lightgbm.Dataset(
+        rows,
+        labels,
+        weight=weights,
+        init_score=init_score,
+        params={"verbosity": -1},
+        free_raw_data=False,
+    )
     try:
         return str(lightgbm.train(parameters, data).model_to_string())
     except lightgbm.basic.LightGBMError as error:

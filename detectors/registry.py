@@ -9,6 +9,7 @@ DETECTORS = {
     "logistic": "detectors.logistic:Logistic",
     "random_forest": "detectors.random_forest:RandomForest",
     "boosting": "detectors.boosting:Boosting",
+    "focal": "detectors.focal:Focal",
 }
 
 
