@@ -351,6 +351,8 @@ class Killer:
             time.sleep(0.01)
             return False
         wanted = {step for step in STEPS if self.hits[step] <= self.kills // (2 * len(STEPS))}
+        if "daemon" in self.children:  # every step can be come by now: those that never were hit come first
+            wanted = {step for step in STEPS if not self.hits[step]} or wanted
         if self.random.random() < ANYWHERE:
             wanted = set()
         child = self.wait_for(wanted) or self.random.choice(awake)
