@@ -50,6 +50,7 @@ class Bar:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn(unit),
+            _rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -75,6 +76,21 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _rate() -> Any:
+    """A column with units a second; what takes longer is shown a minute."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            if not speed:
+                return Text("")
+            return Text(f"{speed:,.0f}/s" if speed >= 1 else f"{speed * 60:,.1f}/min")
+
+    return Rate()
 
 
 def show(rows: Iterable[Row], columns: Sequence[str], form: str, output: Path | None, empty: str) -> None:
