@@ -1,16 +1,17 @@
 """What a daemon does when disk, lock or schema are against it, with the real thing each time."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from pipeline.config import Config
 from pipeline.daemon import Daemon
 from pipeline.opening import open_configured
-from storage import ledger, reports
+from storage import leases, ledger, reports, schema
 from storage import store as storing
 from storage.frames import DAY, HOUR
 from storage.setup import upgrade
@@ -129,3 +130,30 @@ def test_a_field_that_the_database_lacks_is_refused_with_its_remedy(
     assert daemon.config.schema_.numeric == ()
     assert daemon.tick() is not None
     daemon.close()
+
+
+def test_a_daemon_that_fell_silent_on_another_machine_is_followed_when_its_lease_runs_out(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = stored(opener, tmp_path)
+    clock = Clock(FROM + DAY + HOUR)
+    first = Daemon(lambda: with_url(SMALL, url), by="first", clock=clock)
+    second = Daemon(lambda: with_url(SMALL, url), by="second", clock=clock)
+    first.tick()
+    with store.write() as connection:
+        over = leases.database_now(connection) + 1_500_000
+        silent = {"process": "elsewhere/1", "expires_at": over}
+        connection.execute(update(schema.leases).where(schema.leases.c.name == "daemon:live").values(silent))
+    assert second.tick() is None
+    assert second.health.ready() == (True, "standby")
+    time.sleep(1.7)
+    clock.now = FROM + 2 * DAY + HOUR
+    tally = second.tick()
+    assert tally is not None
+    assert tally.windows == 1
+    clock.now = FROM + 3 * DAY + HOUR
+    assert first.tick() is None  # it was away and did not know; its first write tells it
+    assert not first.active
+    assert second.tick() is not None
+    first.close()
+    second.close()
