@@ -57,7 +57,7 @@ def backfill(
         Every transaction of the span was stamped as arriving later than `as_of`.
     """
     with job(store, config, as_of, policy, "backfill", by, progress) as this:
-        policies.cover(store, policy, start, end)
+        policies.cover(store, policy, start, end, this.as_of)
         _refuse_a_span_from_the_future(this, start, end)
         entries = claimable(this, start, end, trained=model_id is None)
         if workers == 1:

@@ -66,13 +66,19 @@ def set_starts_at(store: Store, policy: str, instant: int) -> None:
         _queue_span(connection, store, policy, instant, FOREVER)
 
 
-def cover(store: Store, policy: str, start: int, end: int) -> None:
-    """Make a backfilled span the policy's work: what comes late into it will be scored, too."""
+def cover(store: Store, policy: str, start: int, end: int, as_of: int) -> None:
+    """
+    Make a backfilled span the policy's work: what comes late into it will be scored, too.
+
+    What became visible between `as_of`, which the backfill looks up to, and now was not queued when it came,
+    since the span was nobody's work, and is too late for the backfill: it is queued here.
+    """
     with store.exclusive() as connection:
         for span in _coverage(connection, policy).spans:
             if span[0] <= start and end <= span[1]:
                 return
         connection.execute(insert(covered_spans).values(policy=policy, span_start=start, span_end=end))
+        _queue_span(connection, store, policy, start, end, visible_after=as_of)
 
 
 def coverage(connection: Connection) -> list[Coverage]:
@@ -114,13 +120,21 @@ def enqueue_difference(
 
 
 def _queue_span(
-    connection: Connection, store: Store, policy: str, start: int, end: int, batch_id: int | None = None
+    connection: Connection,
+    store: Store,
+    policy: str,
+    start: int,
+    end: int,
+    batch_id: int | None = None,
+    visible_after: int | None = None,
 ) -> None:
     rows = _without_score(store, policy, start, end)
     if batch_id is None:
         rows = rows.where(batches.c.status == "done")
     else:
         rows = rows.where(store.transactions.c.batch_id == batch_id)
+    if visible_after is not None:
+        rows = rows.where(~batches.c.history, batches.c.visible_at > visible_after)
     queued = select(unscored.c.transaction_id).where(unscored.c.policy == policy)
     found = rows.where(store.transactions.c.transaction_id.not_in(queued))
     connection.execute(insert(unscored).from_select(["policy", "transaction_id"], found))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.backfill import backfill
+from pipeline.cycle import run
 from pipeline.errors import NotReady
-from storage import comparing, reports
+from storage import comparing, policies, reports
 from storage.errors import Unknown
 from storage.frames import DAY
 from storage.store import Store
@@ -65,3 +66,27 @@ def test_a_span_that_was_loaded_as_arrived_says_so_and_names_the_remedy(
     load(store, SMALL, "transactions", path, now=START + 300 * DAY, history=False)
     with pytest.raises(NotReady, match="--history"):
         live(store, url, start=START, end=START + 5 * DAY, as_of=START + 20 * DAY)
+
+
+def test_what_arrives_while_a_backfill_begins_is_left_to_the_next_run(
+    opener: Opener, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opener(SMALL)
+    rows, _ = payments(40)
+    early, late = rows[: 60 * 39], rows[60 * 39 :]
+    load(store, SMALL, "transactions", write_csv(tmp_path / "early.csv", PAYMENT_HEADER, early), now=NOW)
+    policies.set_starts_at(store, "live", TO + DAY)
+    file = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, late)
+    cover = policies.cover
+
+    def arriving(*given: object) -> None:
+        load(store, SMALL, "transactions", file, now=NOW, history=False)
+        cover(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policies, "cover", arriving)
+    live(store, url)
+    assert query(store, "SELECT COUNT(*) FROM unscored") == [(len(late),)]
+    run(store, with_url(SMALL, url), as_of=NOW + 2 * DAY, policy="live", by="test")
+    assert query(store, "SELECT COUNT(*) FROM unscored") == [(0,)]
+    of_the_late = "SELECT COUNT(*) FROM scores WHERE transaction_id >= 't002340'"
+    assert query(store, of_the_late) == [(len(late),)]
