@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,12 @@ from storage.reviews import write_audit
 from storage.store import Store
 
 PREFIX = "erased-"
-JSON_PLACES = (
-    (schema.flags, "reasons"), (schema.withdrawn_rows, "row"), (schema.withdrawals, "counts"),
-    (schema.audit, "before"), (schema.audit, "after"), (schema.runs, "counts"), (schema.ledger, "counts"),
-)  # fmt: skip
-TEXT_PLACES = (
-    (schema.rejected_rows, "row"), (schema.rejected_rows, "reason"), (schema.runs, "error"),
-    (schema.ledger, "error"), (schema.withdrawals, "reason"), (schema.watched_files, "error"),
+TELLING_LENGTH = 6  # digits; a shorter number is too often something else to be replaced inside a sentence
+ROWS = ((schema.rejected_rows, "row"), (schema.withdrawn_rows, "row"))
+TEXTS = (
+    (schema.rejected_rows, "reason"), (schema.runs, "error"), (schema.ledger, "error"),
+    (schema.withdrawals, "reason"), (schema.watched_files, "error"),
+    (schema.audit, "before"), (schema.audit, "after"),
 )  # fmt: skip
 
 
@@ -43,6 +42,8 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
     Put a random pseudonym in place of an entity's value, in one transaction.
 
     Rows keep their pseudonym in common, so counts and histories stay what they were. No table keeps the way back.
+    In rows that were set aside or withdrawn the value goes from its own column; in sentences (errors, reasons,
+    notes) it goes where it stands as a word, unless it is a number of fewer than `TELLING_LENGTH` digits.
     On SQLite the old bytes are overwritten, in the file and in its log.
 
     Raises
@@ -50,71 +51,87 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
     Unknown
         No stored row holds this value.
     """
-    pseudonym = PREFIX + secrets.token_hex(8)
+    person = _Person(column, value, PREFIX + secrets.token_hex(8))
     with store.exclusive() as connection:
         if store.dialect == "sqlite":
             connection.execute(text("PRAGMA secure_delete = ON"))
         counts = {}
         for table in (store.transactions, store.revisions):
             place = table.c[column]
-            changed = connection.execute(update(table).where(place == value).values({column: pseudonym}))
+            changed = connection.execute(update(table).where(place == value).values({column: person.pseudonym}))
             counts[table.name] = changed.rowcount
-        for table, name in (*JSON_PLACES, *TEXT_PLACES):
-            found = _replace(connection, table, name, value, pseudonym)
-            counts[table.name] = counts.get(table.name, 0) + found
+        for places, fresh in ((ROWS, person.in_row), (TEXTS, person.in_text)):
+            for table, name in places:
+                found = _rewrite(connection, table, name, value, fresh)
+                counts[table.name] = counts.get(table.name, 0) + found
         if not any(counts.values()):
             raise Unknown(f"no stored row has that {column}: nothing was erased")
-        write_audit(connection, actor, "erase", f"{column} {pseudonym}", None, counts, now)
+        write_audit(connection, actor, "erase", f"{column} {person.pseudonym}", None, counts, now)
     if store.dialect == "sqlite":
         with store.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    return Erasure(column, pseudonym, counts)
+    return Erasure(column, person.pseudonym, counts)
 
 
-def _replace(connection: Connection, table: Table, name: str, value: str, pseudonym: str) -> int:
-    """Look at rows whose text holds the value, change those in which it is a value of its own."""
+def _rewrite(
+    connection: Connection, table: Table, name: str, value: str, fresh: Callable[[Any], Any]
+) -> int:
+    """Look at the rows whose text holds the value, and write what `fresh` makes of them where it differs."""
     needle = json.dumps(value, ensure_ascii=False)[1:-1]
     like = f"%{needle.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
     key = list(table.primary_key) or [table.c.withdrawal_id, table.c.table_name, table.c.transaction_id]
-    holds = cast(table.c[name], Text).like(like, escape="!")
+    raw = cast(table.c[name], Text)
+    holding = select(*key, table.c[name].label("held"), raw.label("raw")).where(raw.like(like, escape="!"))
     changed = 0
-    for row in connection.execute(select(*key, table.c[name].label("held")).where(holds)).all():
-        fresh = _in_json(row.held, value, pseudonym)
-        if fresh != row.held:
+    for row in connection.execute(holding.distinct() if not table.primary_key else holding).all():
+        new = fresh(row.held)
+        if new != row.held:
             this = and_(*(column.is_not_distinct_from(row[place]) for place, column in enumerate(key)))
-            same = this if table.primary_key else and_(this, cast(table.c[name], Text).like(like, escape="!"))
-            changed += connection.execute(update(table).where(same).values({name: fresh})).rowcount
+            write = update(table).where(this, raw == row.raw).values({name: new})
+            changed += connection.execute(write).rowcount
     return changed
 
 
-def _in_json(held: Any, value: str, pseudonym: str) -> Any:
-    if isinstance(held, dict):
-        return {key: _in_json(item, value, pseudonym) for key, item in held.items()}
-    if isinstance(held, list):
-        return [_in_json(item, value, pseudonym) for item in held]
-    if isinstance(held, str):
-        return _in_text(held, value, pseudonym)
-    return pseudonym if str(held) == value and not isinstance(held, bool) and held is not None else held
+@dataclass(frozen=True)
+class _Person:
+    """Whose value goes, and what takes its place."""
 
+    column: str
+    value: str
+    pseudonym: str
 
-def _in_text(held: str | None, value: str, pseudonym: str) -> str | None:
-    """Whole words only: erasing 12 leaves 1234 alone."""
-    if held is None:
-        return None
-    escaped = json.dumps(value, ensure_ascii=False)[1:-1]
-    for one in dict.fromkeys((value, escaped)):
-        held = _words(held, one, pseudonym)
-    return held
+    def in_row(self, held: Any) -> Any:
+        """A row, as an object or as the text of one, in which the column has the value; or a line of a file."""
+        if isinstance(held, str):
+            row = json.loads(held)
+            fresh = self.in_row(row)
+            return held if fresh == row else json.dumps(fresh, ensure_ascii=False)
+        mine = held.get(self.column)
+        if mine is not None and not isinstance(mine, bool) and str(mine).strip() == self.value:
+            return held | {self.column: self.pseudonym}
+        if held.keys() == {"line"}:  # could not be split into columns
+            return {"line": self._words(held["line"])}
+        return held
 
+    def in_text(self, held: Any) -> Any:
+        """A sentence, or the sentences inside an object; numbers are no sentences."""
+        if isinstance(held, dict):
+            return {key: self.in_text(item) for key, item in held.items()}
+        if isinstance(held, list):
+            return [self.in_text(item) for item in held]
+        if not isinstance(held, str) or (self.value.isdigit() and len(self.value) < TELLING_LENGTH):
+            return held
+        return self._words(held)
 
-def _words(held: str, value: str, pseudonym: str) -> str:
-    parts, at = [], 0
-    while (found := held.find(value, at)) >= 0:
-        end = found + len(value)
-        alone = not _joins(held[found - 1 : found]) and not _joins(held[end : end + 1])
-        parts += [held[at:found], pseudonym if alone else value]
-        at = end
-    return "".join([*parts, held[at:]])
+    def _words(self, held: str) -> str:
+        """Whole words only: erasing 12 leaves 1234 alone."""
+        parts, at = [], 0
+        while (found := held.find(self.value, at)) >= 0:
+            end = found + len(self.value)
+            alone = not _joins(held[found - 1 : found]) and not _joins(held[end : end + 1])
+            parts += [held[at:found], self.pseudonym if alone else self.value]
+            at = end
+        return "".join([*parts, held[at:]])
 
 
 def _joins(character: str) -> bool:

@@ -6,7 +6,6 @@ time. A withdrawal that was interrupted goes on when it is asked for again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +49,8 @@ def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -
     Busy
         An ingest is at work.
     """
-    token = leases.take(store, LEASE, actor, LEASE_LASTS)
-    try:
-        named = f"batch {batch_id}"
+    named = f"batch {batch_id}"
+    with leases.held(store, LEASE, actor, LEASE_LASTS):
         withdrawal = _unfinished(store, named)
         if withdrawal is None:
             withdrawal = _hide_batch(store, batch_id, reason, actor, now)
@@ -60,15 +58,12 @@ def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -
             kind = connection.scalar(
                 select(schema.batches.c.kind).where(schema.batches.c.batch_id == batch_id)
             )
-        mover = _Mover(store, withdrawal, lambda c: leases.renew(c, LEASE, token, LEASE_LASTS))
+        mover = _Mover(store, withdrawal)
         if kind == "labels":
             mover.move_labels(batch_id)
         else:
             mover.move_transactions(batch_id)
         return mover.finish(named)
-    finally:
-        with store.write() as connection:
-            leases.release(connection, LEASE, token)
 
 
 def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Withdrawal:
@@ -154,10 +149,9 @@ def _record(
 class _Mover:
     """Moves rows to `withdrawn_rows`, some at a time."""
 
-    def __init__(self, store: Store, withdrawal: int, fence: Any = None) -> None:
+    def __init__(self, store: Store, withdrawal: int) -> None:
         self._store = store
         self._withdrawal = withdrawal
-        self._fence = fence
 
     def move_transactions(self, batch_id: int) -> None:
         """A batch's transactions with all that hangs on them, and the revisions it brought."""
@@ -190,7 +184,7 @@ class _Mover:
             connection.execute(text(REQUEUE.format(stage=stage)), given)
             self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
             self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
-        with self._write() as connection:
+        with self._store.write() as connection:
             for table in (schema.drift_metrics, schema.quality_metrics):
                 self._move(connection, table, table.c.run_id == run_id)
 
@@ -198,7 +192,7 @@ class _Mover:
         """Count what was moved."""
         rows, w = schema.withdrawn_rows.c, schema.withdrawals.c
         counted = select(rows.table_name, func.count()).where(rows.withdrawal_id == self._withdrawal)
-        with self._write() as connection:
+        with self._store.write() as connection:
             counts = {
                 str(name): int(n)
                 for name, n in connection.execute(counted.group_by(rows.table_name).order_by(rows.table_name))
@@ -213,17 +207,10 @@ class _Mover:
             listed = sorted(set(connection.scalars(ids)))
         for place in range(0, len(listed), ROWS_A_WRITE):
             with (
-                self._write() as connection,
+                self._store.write() as connection,
                 bulk.wanted(connection, listed[place : place + ROWS_A_WRITE]) as stage,
             ):
                 yield connection, stage
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._store.write() as connection:
-            if self._fence is not None:
-                self._fence(connection)
-            yield connection
 
     def _move(self, connection: Connection, table: Table, chosen: "ColumnElement[bool]") -> None:
         rows = connection.execute(select(table).where(chosen)).mappings().all()

@@ -145,11 +145,44 @@ def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path:
 
 
 def test_words_are_replaced_whole() -> None:
-    assert erasing._words("c1, c12 c1", "c1", "X") == "X, c12 X"
-    assert erasing._in_json({"a": ["c1", {"b": "card c1 and c11"}], "n": 5}, "c1", "X") == {
+    person = erasing._Person("customer_id", "c1", "X")
+    assert person.in_text("c1, c12 c1") == "X, c12 X"
+    assert person.in_text({"a": ["c1", {"b": "card c1 and c11"}], "n": 5}) == {
         "a": ["X", {"b": "card X and c11"}],
         "n": 5,
     }
+    assert person.in_row('{"line": "t1,c1,3"}') == '{"line": "t1,X,3"}'
+
+
+def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_path: Path) -> None:
+    store = opener(SMALL)
+    rows = ["t1,2025-01-01T00:00:00Z,12,m1,12", "t2,2025-01-01T01:00:00Z,7,12,12", "t3,never,12,m1,12"]
+    load(store, SMALL, "transactions", write_csv(tmp_path / "a.csv", PAYMENT_HEADER, rows), now=NOW)
+    again = [rows[0].replace(",12", ",12", 1)[:-2] + "34", rows[0][:-2] + "56"]
+    for number, row in enumerate(again):
+        file = write_csv(tmp_path / f"again{number}.csv", PAYMENT_HEADER, [row])
+        load(store, SMALL, "transactions", file, now=NOW + number + 1)
+    withdrawing.undo_batch(store, 1, "12 rows were wrong", "ann", NOW + 5)
+    withdrawing.undo_batch(store, 2, "too", "ann", NOW + 6)
+    withdrawing.undo_batch(store, 3, "too", "ann", NOW + 7)
+    before = query(store, "SELECT row FROM withdrawn_rows")
+    assert len({str(row) for row in before}) == len(before) >= 4
+    told = erasing.erase(store, "customer_id", "12", "ann", NOW + 9)
+    as_text = lambda rows: [json.loads(r[0]) if isinstance(r[0], str) else r[0] for r in rows]  # noqa: E731
+    expected = [
+        row | ({"customer_id": told.pseudonym} if row.get("customer_id") == "12" else {})
+        for row in as_text(before)
+    ]
+    after = as_text(query(store, "SELECT row FROM withdrawn_rows"))
+    order = lambda row: json.dumps(row, sort_keys=True)  # noqa: E731
+    assert sorted(after, key=order) == sorted(expected, key=order)
+    assert after != as_text(before)
+    (rejected,) = query(store, "SELECT row FROM rejected_rows")
+    assert json.loads(str(rejected[0])) == {
+        "transaction_id": "t3", "event_time": "never", "customer_id": told.pseudonym,
+        "terminal_id": "m1", "amount": "12",
+    }  # fmt: skip
+    assert query(store, "SELECT reason FROM withdrawals WHERE withdrawal_id = 1") == [("12 rows were wrong",)]
 
 
 def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opener, tmp_path: Path) -> None:
