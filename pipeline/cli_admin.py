@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli import Door, Examples, cli, now
+from pipeline.cli import Door, Examples, cli, entity_of, now
 
 
 @cli.group(cls=Examples)
@@ -62,10 +62,7 @@ def erase(door: Door, entity: str, yes: bool) -> None:
     from storage import erasing
 
     config = door.config()
-    column, equals, value = entity.partition("=")
-    known = config.schema_.entities + config.schema_.categorical
-    if not equals or not value or column not in known:
-        raise click.UsageError(f"--entity needs COLUMN=VALUE with one of {', '.join(known)}")
+    column, value = entity_of(entity, config)
     if not yes:
         click.confirm(f"Erase this {column} for good?", abort=True)
     hasher = hasher_of(config)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli import LIVE, Door, Instant, cli, in_zone, now
+from pipeline.cli import LIVE, Door, Instant, cli, entity_of, in_zone, now
 
 FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
@@ -59,7 +59,7 @@ def flags(
             status=status,
             channel=channel,
             min_score=min_score,
-            entity=_entity(entity, config.schema_.entities),
+            entity=None if entity is None else entity_of(entity, config),
             limit=limit,
         )
         rows = reports.flags(store, LIVE, wanted)
@@ -78,15 +78,6 @@ def _flag_columns(form: str, config: Any) -> list[str]:
 
 def _first_words(reasons: list[dict[str, Any]]) -> str:
     return "; ".join(reason["text"] for reason in reasons[:2])
-
-
-def _entity(text: str | None, known: tuple[str, ...]) -> tuple[str, str] | None:
-    if text is None:
-        return None
-    column, equals, value = text.partition("=")
-    if not equals or column not in known:
-        raise click.UsageError(f"--entity {text!r}: write COLUMN=VALUE with one of {', '.join(known)}")
-    return column, value
 
 
 @cli.command(

@@ -162,7 +162,8 @@ class Daemon:
             seconds = time.monotonic() - begun
             self._tell(tally, seconds)
             self.health.ran(tally, seconds)
-        self.health.saw(vitals.read(store, self._policy), tally.left)
+        if self.config.health.port:
+            self.health.saw(vitals.read(store, self._policy), tally.left)
         return tally
 
     def _tell(self, tally: Tally, seconds: float) -> None:

@@ -8,7 +8,7 @@ database ever waits for the other. Nothing here holds an entity's value or an am
 import hmac
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError
 from pipeline.feeds import FeedReport
 from pipeline.work import Tally
 from storage.frames import SECOND
-from storage.vitals import Vitals
+from storage.vitals import ChoiceNow, Vitals
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
 READY: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered
@@ -41,6 +41,8 @@ COUNTED = {
     "trainings": "Models fitted and promoted.",
     "failures": "Windows and trainings that failed.",
 }
+KINDS = ("score", "train", "drift", "prune")
+OPEN = ("pending", "running", "failed")
 STRATEGIES = ("outlier", "bridge", "classification")
 
 
@@ -163,35 +165,30 @@ def _of(vitals: Vitals, now: int, left: int) -> Iterator[GaugeMetricFamily]:
     yield _gauge("queue_transactions", "Transactions that wait for a score.", vitals.queue)
     yield _gauge("catching_up_windows", "Windows left for later ticks after downtime.", left)
     yield _gauge("drift_alarms", "Alarms of the newest window measured.", vitals.drift_alarms)
-    gaps = GaugeMetricFamily("fraudwatch_gaps", "What was due and is not done.", labels=["kind", "status"])
-    for kind in ("score", "train", "drift", "prune"):
-        for status in ("pending", "running", "failed"):
-            gaps.add_metric([kind, status], vitals.gaps.get((kind, status), 0))
-    yield gaps
-    flags = GaugeMetricFamily(
-        "fraudwatch_flags", "Flags by channel and status.", labels=["channel", "status"]
-    )
-    for (channel, status), n in sorted(vitals.flags.items()):
-        flags.add_metric([channel, status], n)
-    yield flags
-    ages = GaugeMetricFamily("fraudwatch_newest_batch_age_seconds", "Since rows came in.", labels=["kind"])
-    for name, moment in sorted(vitals.newest_batch.items()):
-        ages.add_metric([name], (now - moment) / SECOND)
-    yield ages
+    shown = {(kind, status): 0 for kind in KINDS for status in OPEN} | vitals.gaps
+    yield _family("gaps", "What was due and is not done.", ("kind", "status"), shown)
+    yield _family("flags", "Flags by channel and status.", ("channel", "status"), vitals.flags)
+    ages = {(kind,): (now - moment) / SECOND for kind, moment in vitals.newest_batch.items()}
+    yield _family("newest_batch_age_seconds", "Since rows came in.", ("kind",), ages)
     if vitals.choice is not None:
-        chosen = GaugeMetricFamily("fraudwatch_strategy", "1 for the strategy chosen.", labels=["strategy"])
-        for name in STRATEGIES:
-            chosen.add_metric([name], float(name == vitals.choice.strategy))
-        yield chosen
-        yield _gauge(
-            "effective_positives",
-            "Mature frauds, one a cluster of entities.",
-            vitals.choice.effective_positives,
-        )
-        bounds = {"": vitals.choice.prevalence, "_lower": vitals.choice.lower, "_upper": vitals.choice.upper}
-        for end, value in bounds.items():
-            if value is not None:
-                yield _gauge(f"prevalence{end}", "Share of fraud among mature transactions.", value)
+        yield from _of_choice(vitals.choice)
+
+
+def _of_choice(choice: ChoiceNow) -> Iterator[GaugeMetricFamily]:
+    chosen = {(name,): name == choice.strategy for name in STRATEGIES}
+    yield _family("strategy", "1 for the strategy chosen.", ("strategy",), chosen)
+    positives = "Mature frauds, one a cluster of entities."
+    yield _gauge("effective_positives", positives, choice.effective_positives)
+    for end, value in (("", choice.prevalence), ("_lower", choice.lower), ("_upper", choice.upper)):
+        if value is not None:
+            yield _gauge(f"prevalence{end}", "Share of fraud among mature transactions.", value)
+
+
+def _family(name: str, help_: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"fraudwatch_{name}", help_, labels=labels)
+    for place, value in sorted(values.items()):
+        family.add_metric(place, float(value))
+    return family
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

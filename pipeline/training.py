@@ -26,6 +26,7 @@ from storage import models
 from storage.frames import DAY, MONEY, Ints
 from storage.store import Store
 
+DECIDES_A_MODEL = ("schema", "labels", "features", "training", "choose", "costs", "alerts")
 OUTLIER_ROWS = 60_000  # trees draw 1,024 rows each; more rows only cost features
 RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
 FRAUD, GENUINE = 1, 0
@@ -280,5 +281,5 @@ def _model_record(
         feature_names=model.ranker.names,
         fields=_fields(config),
         thresholds=dict(model.thresholds),
-        config_hash=config.hash(),
+        config_hash=config.hash(*DECIDES_A_MODEL),
     )

@@ -58,7 +58,9 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
         counts = {}
         for table in (store.transactions, store.revisions):
             place = table.c[column]
-            changed = connection.execute(update(table).where(place == value).values({column: person.pseudonym}))
+            changed = connection.execute(
+                update(table).where(place == value).values({column: person.pseudonym})
+            )
             counts[table.name] = changed.rowcount
         for places, fresh in ((ROWS, person.in_row), (TEXTS, person.in_text)):
             for table, name in places:
@@ -73,9 +75,7 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
     return Erasure(column, person.pseudonym, counts)
 
 
-def _rewrite(
-    connection: Connection, table: Table, name: str, value: str, fresh: Callable[[Any], Any]
-) -> int:
+def _rewrite(connection: Connection, table: Table, name: str, value: str, fresh: Callable[[Any], Any]) -> int:
     """Look at the rows whose text holds the value, and write what `fresh` makes of them where it differs."""
     needle = json.dumps(value, ensure_ascii=False)[1:-1]
     like = f"%{needle.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"

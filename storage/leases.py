@@ -99,7 +99,7 @@ def held(store: Store, name: str, holder: str, lasting: int) -> Iterator["Held"]
     finally:
         lease.stop()
         store.fences.remove(lease.fence)
-        _MINE.discard((store.engine.url.render_as_string(hide_password=True), name, lease.token))
+        _MINE.discard(_key(store, name, lease.token))
         with suppress(StorageError), store.write() as connection:  # one that is not given back runs out
             release(connection, name, lease.token)
 
@@ -189,8 +189,8 @@ class Held:
         return False
 
 
-def _key(connection: Connection, name: str, token: int) -> tuple[str, str, int]:
-    return connection.engine.url.render_as_string(hide_password=True), name, token
+def _key(where: Connection | Store, name: str, token: int) -> tuple[str, str, int]:
+    return where.engine.url.render_as_string(hide_password=True), name, token
 
 
 def _this_process() -> str:

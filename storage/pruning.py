@@ -38,10 +38,19 @@ def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict
     for name, instant in before.items():
         if name == "transactions":
             counts |= _transactions(store, instant, dry)
+            strays = _delete(store, schema.labels, _stray(store, instant), dry)
+            counts["labels"] = counts.get("labels", 0) + strays
         else:
             for table, old in _old(name, instant):
                 counts[table.name] = _delete(store, table, old, dry)
     return {table: n for table, n in counts.items() if n}
+
+
+def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
+    """Labels of transactions that never came: one that came now would be older than its retention."""
+    label = schema.labels.c
+    seen = exists().where(store.transactions.c.transaction_id == label.transaction_id)
+    return and_(label.known_at < instant, label.recorded_at < instant, ~seen)
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:

