@@ -50,7 +50,7 @@ def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
     """Labels of transactions that never came: one that came now would be older than its retention."""
     label = schema.labels.c
     seen = exists().where(store.transactions.c.transaction_id == label.transaction_id)
-    return and_(label.known_at < instant, label.recorded_at < instant, ~seen)
+    return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~seen)
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:

@@ -201,10 +201,16 @@ def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opene
         store, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
     )
     assert pruning.prune(store, before) == {}
-    stray = write_csv(tmp_path / "stray.csv", LABEL_HEADER, ["never-came,1,2025-01-03T00:00:00Z,chargeback"])
-    load(store, SMALL, "labels", stray, now=FROM)
-    assert pruning.prune(store, before | {"transactions": FROM + DAY}) == {"labels": 1}
     assert min(e.window_end for e in ledger.entries(store, "live", status="done")) >= FROM + 7 * DAY
+
+
+def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path: Path) -> None:
+    store = opener(SMALL)
+    stray = write_csv(tmp_path / "stray.csv", LABEL_HEADER, ["never-came,1,2025-01-03T00:00:00Z,chargeback"])
+    load(store, SMALL, "labels", stray, now=NOW)
+    known = START + 2 * DAY
+    assert pruning.prune(store, {"transactions": known}) == {}
+    assert pruning.prune(store, {"transactions": known + 1}) == {"labels": 1}
 
 
 OLD_OPEN = """
