@@ -18,8 +18,7 @@ from detectors.base import (
     probability_of,
     row_sums,
 )
-
-FURTHEST = 1e12  # spreads from the centre; beyond lies only what would overflow
+from detectors.scaling import SoftScale
 
 
 class Logistic:
@@ -29,9 +28,7 @@ class Logistic:
     Learns from few frauds, extrapolates, and its reasons are exact. It sees no combination of columns and no
     effect that first rises and then falls.
 
-    Columns are centred at their median and divided by their mean distance from it; distances then grow like
-    their square root, sign(z)(√(1 + 2|z|) − 1), so that heavy tails count without ruling, and no two values
-    tie as they would if clipped. Only exactly rounded operations are used: any machine gives the same bits.
+    Columns are scaled by `SoftScale`, so that heavy tails count without ruling.
 
     Parameters
     ----------
@@ -53,7 +50,8 @@ class Logistic:
     def __init__(self, strength: float = 0.1, positive_weight: float | None = None) -> None:
         self.strength = strength
         self.positive_weight = positive_weight
-        self._arrays: dict[str, Floats] | None = None
+        self._scale: SoftScale | None = None
+        self._coefficients: Floats = np.empty(0)
         self._base = 0.0
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -68,9 +66,9 @@ class Logistic:
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
-        scales = _scales(rows)
-        coefficients, intercept = _fit(_standardised(rows, scales), labels, weights, weight, self.strength)
-        self._arrays = scales | {"coefficients": coefficients}
+        scale = SoftScale.fit(rows)
+        self._coefficients, intercept = _fit(scale.transform(rows), labels, weights, weight, self.strength)
+        self._scale = scale
         self._base = intercept - float(np.log(weight))
         return self
 
@@ -84,8 +82,8 @@ class Logistic:
 
     def explain(self, X: ArrayLike) -> Floats:
         """Coefficient × standardised value, (n_samples, n_features)."""
-        arrays = self._fitted()
-        return _standardised(as_rows(X, len(arrays["mean"])), arrays) * arrays["coefficients"]
+        scale = self._fitted()
+        return scale.transform(as_rows(X, len(scale.mean))) * self._coefficients
 
     @property
     def base_score(self) -> float:
@@ -96,49 +94,21 @@ class Logistic:
     def state(self) -> State:
         """Scales and coefficients."""
         meta = {"base": self._base, "strength": self.strength, "positive_weight": self.positive_weight}
-        return State(meta, dict(self._fitted()))
+        return State(meta, self._fitted().arrays() | {"coefficients": self._coefficients})
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """The regression that `state` was taken from; it scores bit for bit alike."""
         detector = cls(state.meta["strength"], state.meta["positive_weight"])
-        detector._arrays = dict(state.arrays)
+        detector._scale = SoftScale.from_arrays(state.arrays)
+        detector._coefficients = state.arrays["coefficients"]
         detector._base = float(state.meta["base"])
         return detector
 
-    def _fitted(self) -> dict[str, Floats]:
-        if self._arrays is None:
+    def _fitted(self) -> SoftScale:
+        if self._scale is None:
             raise NotFitted("the logistic regression has no coefficients yet: call fit first")
-        return self._arrays
-
-
-def _scales(rows: Floats) -> dict[str, Floats]:
-    """Centre and spread of each column, then mean and deviation of what the square root leaves."""
-    centre = np.median(rows, axis=0)
-    spread = _or_one(np.abs(rows - centre).mean(axis=0))
-    soft = _soft(rows, centre, spread)
-    return {
-        "centre": centre,
-        "spread": spread,
-        "mean": soft.mean(axis=0),
-        "deviation": _or_one(soft.std(axis=0)),
-    }
-
-
-def _or_one(scale: Floats) -> Floats:
-    """A constant column has no scale; a tiny one would blow up rounding errors."""
-    return np.where(np.isfinite(scale) & (scale > 1e-9), scale, 1.0)
-
-
-def _soft(rows: Floats, centre: Floats, spread: Floats) -> Floats:
-    with np.errstate(over="ignore"):  # the clip catches it
-        z = np.clip((rows - centre) / spread, -FURTHEST, FURTHEST)
-    return np.sign(z) * (np.sqrt(1.0 + 2.0 * np.abs(z)) - 1.0)
-
-
-def _standardised(rows: Floats, scales: dict[str, Floats]) -> Floats:
-    soft = _soft(rows, scales["centre"], scales["spread"])
-    return (soft - scales["mean"]) / scales["deviation"]
+        return self._scale
 
 
 def _fit(

@@ -6,6 +6,9 @@ from detectors.base import Detector, DetectorError
 
 DETECTORS = {
     "isolation_forest": "detectors.isolation_forest:IsolationForest",
+    "hbos": "detectors.hbos:HBOS",
+    "loda": "detectors.loda:LODA",
+    "inne": "detectors.inne:INNE",
     "logistic": "detectors.logistic:Logistic",
     "random_forest": "detectors.random_forest:RandomForest",
     "boosting": "detectors.boosting:Boosting",

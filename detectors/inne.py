@@ -1,0 +1,177 @@
+"""INNE: PyOD draws the spheres, a compiled loop finds those that cover a row."""
+
+import warnings
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from detectors.base import Floats, NotFitted, State, as_rows, as_training_rows, as_weights
+from detectors.isolation_forest import thin
+from detectors.scaling import SoftScale
+from detectors.tree_kernel import compiled
+
+
+class INNE:
+    """
+    Score a row by how isolated the neighbourhoods are that it falls into.
+
+    Each of many small samples of rows spans spheres up to each row's nearest neighbour. A row outside all spheres of a
+    sample is as rare as can be there; inside one, its rarity is how much tighter the neighbour's own sphere is. Sees
+    what is rare for its surroundings, where isolation forests only see what is rare altogether. Slower than the others
+    here; rows outside all spheres of all samples tie.
+
+    The score is PyOD's `decision_function` on columns scaled by `SoftScale`.
+
+    Parameters
+    ----------
+    n_samples
+        Small samples.
+    max_samples
+        Rows, that is spheres, of each. PyOD's default is 8.
+    max_rows
+        Rows that samples are drawn from; more are thinned evenly in their order.
+    seed
+        The same seed and rows give the same spheres.
+
+    Notes
+    -----
+    A column contributes what the score loses when the column has its usual (median) value. This does not add up where
+    columns act together.
+
+    References
+    ----------
+    Bandaragoda et al. (2018), Isolation-based anomaly detection using nearest-neighbor ensembles.
+    """
+
+    name: ClassVar[str] = "inne"
+    supervised: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
+
+    def __init__(
+        self, n_samples: int = 200, max_samples: int = 8, max_rows: int = 50_000, seed: int = 7
+    ) -> None:
+        self.n_samples = n_samples
+        self.max_samples = max_samples
+        self.max_rows = max_rows
+        self.seed = seed
+        self._scale: SoftScale | None = None
+        self._centres: Floats = np.empty((0, 0, 0))  # (n_samples, n_spheres, n_features)
+        self._radii: Floats = np.empty((0, 0))  # squared, ascending within a sample
+        self._isolation: Floats = np.empty((0, 0))
+        self._usual: Floats = np.empty(0)  # (n_features,) medians of the scaled training rows
+        self._base = 0.0
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
+        """
+        Draw the spheres; labels are not looked at.
+
+        A row of weight w is w times as likely to be kept by the thinning; a weight of 0 keeps it out.
+
+        Raises
+        ------
+        DetectorError
+            Fewer than 2 rows, or a value that is not finite.
+        """
+        rows = as_training_rows(X)
+        rows = rows[thin(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)]
+        scale = SoftScale.fit(rows)
+        scaled = np.ascontiguousarray(scale.transform(rows))
+        pyod = _draw(scaled, self.n_samples, min(self.max_samples, len(rows)), self.seed)
+        order = np.argsort(
+            pyod._centroids_radius, axis=1, kind="stable"
+        )  # the first that covers is the tightest
+        self._radii = np.take_along_axis(pyod._centroids_radius, order, axis=1)
+        self._isolation = np.take_along_axis(pyod._ratio, order, axis=1)
+        self._centres = np.ascontiguousarray(np.take_along_axis(pyod._centroids, order[:, :, None], axis=1))
+        self._usual = np.median(scaled, axis=0)
+        self._scale = scale
+        self._base = float(self._score(scaled[:: max(1, len(scaled) // 1000)]).mean())
+        return self
+
+    def anomaly_score(self, X: ArrayLike) -> Floats:
+        """PyOD's decision_function of each scaled row, (n_samples,); higher = rarer."""
+        return self._score(self._scaled(X))
+
+    def explain(self, X: ArrayLike) -> Floats:
+        """What the score loses without each column, (n_samples, n_features)."""
+        scaled = self._scaled(X)
+        score = self._score(scaled)
+        lost = np.empty_like(scaled)
+        for column, usual in enumerate(self._usual):
+            without = scaled.copy()
+            without[:, column] = usual
+            lost[:, column] = score - self._score(without)
+        return lost
+
+    @property
+    def base_score(self) -> float:
+        """The training rows' mean score."""
+        self._fitted()
+        return self._base
+
+    def state(self) -> State:
+        """Scale and spheres."""
+        arrays = self._fitted().arrays() | {
+            "centres": self._centres, "radii": self._radii, "isolation": self._isolation, "usual": self._usual,
+        }  # fmt: skip
+        names = ("n_samples", "max_samples", "max_rows", "seed")
+        return State(
+            {"parameters": {name: getattr(self, name) for name in names}, "base": self._base}, arrays
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The detector that `state` was taken from; it scores bit for bit alike."""
+        detector = cls(**state.meta["parameters"])
+        detector._scale = SoftScale.from_arrays(state.arrays)
+        detector._base = float(state.meta["base"])
+        for name in ("centres", "radii", "isolation", "usual"):
+            setattr(detector, f"_{name}", np.ascontiguousarray(state.arrays[name]))
+        return detector
+
+    def _fitted(self) -> SoftScale:
+        if self._scale is None:
+            raise NotFitted("the spheres are not drawn yet: call fit first")
+        return self._scale
+
+    def _scaled(self, X: ArrayLike) -> Floats:
+        scale = self._fitted()
+        return np.ascontiguousarray(scale.transform(as_rows(X, len(scale.mean))))
+
+    def _score(self, scaled: Floats) -> Floats:
+        return _isolation_of(scaled, self._centres, self._radii, self._isolation)
+
+
+def _draw(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:
+    """PyOD's spheres, without the scores of its training rows that `fit` would take minutes for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of PyOD's own imports
+        from pyod.models.inne import INNE as PyODINNE  # noqa: N811
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    model = PyODINNE(n_estimators=n_samples, max_samples=max_samples, random_state=seed)
+    model.max_samples_ = max_samples
+    with threadpool_limits(1):
+        return model._fit(rows)
+
+
+@compiled
+def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) -> Floats:
+    total = np.zeros(X.shape[0])
+    for i in range(X.shape[0]):
+        for sample in range(centres.shape[0]):
+            found = 1.0
+            for sphere in range(centres.shape[1]):
+                far = 0.0
+                for column in range(X.shape[1]):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    far += step * step
+                    if far > radii[sample, sphere]:
+                        break
+                if far <= radii[sample, sphere]:
+                    found = isolation[sample, sphere]
+                    break
+            total[i] += found
+        total[i] /= centres.shape[0]
+    return total
