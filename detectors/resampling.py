@@ -1,7 +1,7 @@
 """
 Changing how many rows of each class a classifier is trained on, and undoing what that does to its probabilities.
 
-The methods are imbalanced-learn's; here are one interface, the guard that they see training rows only once, and the prior
+The methods are imbalanced-learn's, but for the generative one; here are one interface, the guard that they see training rows only once, and the prior
 correction. Resample what is fitted, never what is judged: a resampled fold has another prevalence and copies of its
 own rows.
 """
@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.base import DetectorError, Floats, as_labels, as_training_rows
+from detectors.generative import FlowGenerator
 
-Method = Literal["none", "under", "over", "smoothed", "smote", "smote_mixed", "under_smote"]
-METHODS: tuple[Method, ...] = ("none", "under", "over", "smoothed", "smote", "smote_mixed", "under_smote")
+Method = Literal["none", "under", "over", "smoothed", "smote", "smote_mixed", "under_smote", "generative"]
+METHODS: tuple[Method, ...] = (
+    "none", "under", "over", "smoothed", "smote", "smote_mixed", "under_smote", "generative",
+)  # fmt: skip
 NEIGHBOURS = 5  # of SMOTE (Chawla et al. 2002); fewer when there are fewer frauds
 SHRINKAGE = 0.3  # of the smoothed bootstrap, relative to Silverman's bandwidth (Menardi & Torelli 2014)
 UNDER_FIRST = 0.5  # under_smote: genuine rows go until half the wanted share is reached, SMOTE does the rest
@@ -61,7 +64,8 @@ def resample(
         (n_samples, n_features) finite, and 1 for fraud, 0 for genuine; training rows only.
     method
         `under` leaves genuine rows out, `over` repeats frauds, `smoothed` repeats them with noise, `smote` makes rows between
-        neighbouring frauds, `smote_mixed` does so with columns that hold categories (SMOTE-NC), `under_smote` does both.
+        neighbouring frauds, `smote_mixed` does so with columns that hold categories (SMOTE-NC), `under_smote` does both;
+        `generative` makes them by `FlowGenerator`.
     share
         Of fraud afterwards; data that has as much already is left as it is.
     categorical
@@ -86,6 +90,8 @@ def resample(
         raise DetectorError(
             f"SMOTE makes rows between frauds, got {frauds}: use over, or wait for more labels"
         )
+    if method == "generative":
+        return _generated(rows, labels, share, seed, categorical)
     made, answers = rows, labels
     for step in _steps(method, share, seed, frauds, categorical):
         if (answers == 1).sum() / (answers == 0).sum() < step.sampling_strategy:
@@ -99,6 +105,23 @@ def resample(
         invented=int((answers == 1).sum() - frauds),
         prior=prior,
         share=float(answers.mean()),
+    )
+
+
+def _generated(
+    rows: Floats, labels: Floats, share: float, seed: int, categorical: Sequence[int]
+) -> Resampled:
+    frauds, genuine = int(labels.sum()), int((labels == 0).sum())
+    more = round(genuine * share / (1 - share)) - frauds
+    made = FlowGenerator(seed).fit(rows[labels == 1], categorical).sample(more)
+    prior = frauds / len(labels)
+    return Resampled(
+        np.vstack([rows, made]),
+        np.append(labels, np.ones(more)),
+        discarded=0,
+        invented=more,
+        prior=prior,
+        share=(frauds + more) / (len(labels) + more),
     )
 
 
