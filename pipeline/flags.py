@@ -44,7 +44,7 @@ def flags_of(
         return []
     raw_chosen = np.ascontiguousarray(raw[chosen])
     flagged = Flagged(
-        rows.take(chosen), raw_chosen, model.ranker.encoder.transform(raw_chosen), scores.channel[chosen]
+        rows.take(chosen), raw_chosen, model.detector.encode(raw_chosen), scores.channel[chosen]
     )
     contributions = _contributions(model, flagged)
     return [
@@ -64,7 +64,7 @@ def _contributions(model: Model, flagged: Flagged) -> Floats:
     contributions = np.zeros_like(flagged.values)
     for channel in np.unique(flagged.channel.astype(str)):
         mine = np.flatnonzero(flagged.channel == channel)
-        contributions[mine] = model.ranker.explain(np.ascontiguousarray(flagged.raw[mine]), channel)
+        contributions[mine] = model.detector.explain(np.ascontiguousarray(flagged.raw[mine]), channel)
     return contributions
 
 

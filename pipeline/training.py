@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.auto import Layout, Sample
 from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
-from detectors.model import Layout, Model, ModelSettings, Sample, fit_model
+from detectors.model import Model, ModelSettings, fit_model
 from detectors.rarity import Rarity, effective_positives, measure
 from pipeline import sampling, schedule
 from pipeline.config import Config
@@ -278,7 +279,7 @@ def _model_record(
         span_end=int(times[mature[-1]]) if len(mature) else known.holdout_start,
         n_mature=len(mature),
         n_fraud=int(known.y.sum()),
-        feature_names=model.ranker.names,
+        feature_names=model.detector.names,
         fields=_fields(config),
         thresholds=dict(model.thresholds),
         config_hash=config.hash(*DECIDES_A_MODEL),

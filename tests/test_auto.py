@@ -1,0 +1,130 @@
+"""The estimator that chooses: by arrays alone, in time order, like any of scikit-learn's."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.base import clone
+
+from detectors.auto import AutoDetector, Layout, Sample
+from detectors.base import DetectorError, NotFitted
+from detectors.metrics import auc_roc, average_precision
+
+
+def world(frauds, n=6000, young=1000, seed=1):
+    """Rows in time order; frauds are unusual in two columns; the youngest have no label yet."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, 6))
+    y = np.zeros(n)
+    y[rng.choice(n, frauds, replace=False)] = 1
+    X[y == 1] += [2.5, 0, -2.5, 0, 0, 0]
+    told = y.copy()
+    told[n - young :] = np.nan
+    return X, y, told
+
+
+def detector(**more):
+    return AutoDetector(trees=50, **more)
+
+
+@pytest.mark.parametrize(
+    ("frauds", "strategy"),
+    [
+        (0, "outlier"),
+        (6, "outlier"),
+        (60, "bridge"),
+        (400, "classification"),
+    ],
+)
+def test_the_number_of_known_frauds_decides(frauds, strategy):
+    X, y, told = world(frauds)
+    found = detector().fit(X, told)
+    assert (found.strategy_, found.choice_.strategy) == (strategy, strategy)
+    assert found.choice_.sentence
+    score = found.anomaly_score(X[5000:])
+    assert score.min() >= 0
+    assert score.max() <= 1
+    if frauds > 6:
+        assert auc_roc(y[5000:], score) > 0.9
+
+
+def test_frauds_of_one_entity_count_once():
+    X, _, told = world(60)
+    card = np.arange(len(X)) % 500
+    card[told == 1] = 7
+    assert detector().fit(X, told).strategy_ == "bridge"
+    assert detector().fit(X, told, entities=[card]).strategy_ == "outlier"
+
+
+def test_rows_may_stand_for_many():
+    X, _, told = world(60)
+    rare = np.where(told == 1, 1.0, 5000.0)  # 60 in 25 million
+    found = detector().fit(X, told, rare)
+    assert (found.strategy_, found.choice_.rule) == ("outlier", "EXTREME_RARITY")
+
+
+def test_probabilities_are_calibrated_and_outlier_detection_has_none():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((20_000, 4))
+    y = (rng.random(20_000) < expit(2 * X[:, 0] - 4.5)).astype(float)
+    found = detector().fit(X[:15_000], y[:15_000])
+    p = found.fraud_probability(X[15_000:])
+    assert p.mean() == pytest.approx(y[15_000:].mean(), rel=0.15)
+    assert np.isnan(detector(strategy="outlier").fit(X, y).fraud_probability(X[:5])).all()
+
+
+def test_missing_values_are_filled_and_input_stays():
+    X, _, told = world(400)
+    X[::7, 1] = np.nan
+    X.setflags(write=False)
+    assert np.isfinite(detector().fit(X, told).anomaly_score(X)).all()
+
+
+def test_a_row_scores_alike_in_any_batch_and_after_storing():
+    X, _, told = world(60)
+    found = detector(strategy="bridge").fit(X, told)
+    whole = found.anomaly_score(X)
+    assert found.anomaly_score(X[17:18]).tobytes() == whole[17:18].tobytes()
+    again = AutoDetector.from_states(found.states(), "bridge", found.layout_, trees=50)
+    assert again.anomaly_score(X).tobytes() == whole.tobytes()
+    assert again.fraud_probability(X).tobytes() == found.fraud_probability(X).tobytes()
+    assert again.explain(X[:3], "bridge").tobytes() == found.explain(X[:3], "bridge").tobytes()
+
+
+def test_the_outlier_detector_may_be_shown_some_columns_only():
+    X, y, told = world(400)
+    noise = np.column_stack([X, np.random.default_rng(0).standard_normal((len(X), 40))])
+    narrow = detector(strategy="outlier", outlier_columns=[0, 2]).fit(noise, told).anomaly_score(noise)
+    wide = detector(strategy="outlier").fit(noise, told).anomaly_score(noise)
+    assert average_precision(y, narrow) > average_precision(y, wide) + 0.2
+
+
+def test_it_is_an_estimator_of_scikit_learn():
+    one = detector(strategy="bridge", seed=3)
+    copy = clone(one)
+    assert copy.get_params() == one.get_params()
+    assert "strategy='bridge'" in repr(copy)
+    with pytest.raises(NotFitted, match="call fit first"):
+        copy.anomaly_score(np.zeros((1, 6)))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.zeros((5, 2)), np.zeros(4), "need one length"),
+        (np.zeros(5), np.zeros(5), "need one length"),
+        (np.zeros((5, 2)), np.full(5, 2.0), "1 for fraud, 0 for genuine or NaN"),
+        (np.zeros((5, 2)), np.full(5, np.inf), "1 for fraud, 0 for genuine or NaN"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(X, y, message):
+    with pytest.raises(DetectorError, match=message):
+        detector().fit(X, y)
+
+
+def test_a_classifier_without_frauds_is_refused():
+    X, y, told = world(0)
+    with pytest.raises(DetectorError, match="needs a known fraud"):
+        detector(strategy="classification").fit(X, told)
+    rows = Sample(X, y, np.ones(len(X)), np.ones(len(X)))
+    with pytest.raises(DetectorError, match="needs a known fraud"):
+        AutoDetector(layout=Layout.plain(6)).fit_samples(rows, rows, "bridge")
