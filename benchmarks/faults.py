@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, text
 
-from benchmarks.servers import Server
+from benchmarks.servers import Server, sealed
 from pipeline import ingest
 from pipeline.backfill import backfill
 from pipeline.config import Config
@@ -105,7 +105,7 @@ class Place:
 
     def config(self) -> Config:
         """The settings of the scenario for this database."""
-        return Config.model_validate(SETTINGS | {"storage": {"url": self.url}})
+        return sealed(Config.model_validate(SETTINGS | {"storage": {"url": self.url}}))
 
     def now(self) -> int:
         """The scenario's clock: real seconds after `NOW`."""

@@ -3,14 +3,15 @@ A model as bytes: a zip of arrays (npz) and one JSON manifest, without pickle.
 
     manifest.json              format, libraries, hashes of arrays, meta of parts, the caller's entries
     <part>/<array>.npy         what numpy.load(…, allow_pickle=False) reads
-    comment of the archive     "fraudwatch-model 1 sha256:" and the hash of all bytes before it
+    comment of the archive     "fraudwatch-model 1 sha256:", or hmac-sha256, and the hash of all bytes before it
 
-The seal comes last and covers everything, so a changed byte is found before anything is parsed. It names its
-algorithm: a keyed one (HMAC) can take the hash's place without a new format. The hash finds damage; it does
-not prove who wrote the file.
+The seal comes last and covers everything, so a changed byte is found before anything is parsed. A plain hash finds damage.
+A keyed one (HMAC, RFC 2104) also proves that whoever wrote the model holds the key: where others can write to the database,
+nothing of theirs is loaded. With a key only models sealed with it are read.
 """
 
 import hashlib
+import hmac
 import io
 import json
 import zipfile
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 from detectors.base import ArtefactError, Floats, State
 
 FORMAT_VERSION = 1
-SEAL = f"fraudwatch-model {FORMAT_VERSION} sha256:".encode()
+NAME = b"fraudwatch-model "
+PLAIN = NAME + f"{FORMAT_VERSION} sha256:".encode()
+KEYED = NAME + f"{FORMAT_VERSION} hmac-sha256:".encode()
 DIGEST = 64  # hex digits of SHA-256
 MANIFEST = "manifest.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal models are equal bytes
@@ -32,7 +35,7 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "lightgbm", "pyod")
 RESERVED = ("format", "libraries", "members", "parts")
 
 
-def pack(parts: Mapping[str, State], manifest: Mapping[str, Any]) -> bytes:
+def pack(parts: Mapping[str, State], manifest: Mapping[str, Any], key: bytes | None = None) -> bytes:
     """
     Store parts and manifest; equal input gives equal bytes.
 
@@ -42,6 +45,8 @@ def pack(parts: Mapping[str, State], manifest: Mapping[str, Any]) -> bytes:
         State of each part by name.
     manifest
         JSON entries of the caller's, `features` (the list of feature names) usually among them.
+    key
+        Seals the bytes, so that only who holds it can have written them; None for a plain hash.
 
     Raises
     ------
@@ -62,10 +67,12 @@ def pack(parts: Mapping[str, State], manifest: Mapping[str, Any]) -> bytes:
         "members": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
         "parts": {part: dict(state.meta) for part, state in parts.items()},
     }
-    return _sealed({MANIFEST: _json(complete)} | members)
+    return _sealed({MANIFEST: _json(complete)} | members, key)
 
 
-def unpack(artefact: bytes, features: Sequence[str] | None = None) -> tuple[dict[str, State], dict[str, Any]]:
+def unpack(
+    artefact: bytes, features: Sequence[str] | None = None, key: bytes | None = None
+) -> tuple[dict[str, State], dict[str, Any]]:
     """
     Parts and manifest as they were packed; the manifest also tells `format`, `libraries` and `members`.
 
@@ -73,13 +80,15 @@ def unpack(artefact: bytes, features: Sequence[str] | None = None) -> tuple[dict
     ----------
     features
         The feature names the caller computes; another list in the manifest is refused.
+    key
+        What the bytes must have been sealed with.
 
     Raises
     ------
     ArtefactError
-        Another format, a changed byte, an array of objects, or another feature list.
+        Another format, a changed byte, another key or none, an array of objects, or another feature list.
     """
-    _check_seal(artefact)
+    _check_seal(artefact, key)
     try:
         with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
             manifest = json.loads(archive.read(MANIFEST))
@@ -166,7 +175,7 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def _sealed(members: Mapping[str, bytes]) -> bytes:
+def _sealed(members: Mapping[str, bytes], key: bytes | None) -> bytes:
     """A zip of the members whose comment ends in the hash of all bytes before it."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
@@ -175,20 +184,37 @@ def _sealed(members: Mapping[str, bytes]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # as on Unix, whatever the machine
             archive.writestr(entry, member)
-        archive.comment = SEAL + b"0" * DIGEST
+        archive.comment = (PLAIN if key is None else KEYED) + b"0" * DIGEST
     body = content.getvalue()[:-DIGEST]
-    return body + hashlib.sha256(body).hexdigest().encode()
+    return body + _digest(body, key)
 
 
-def _check_seal(artefact: bytes) -> None:
+def _digest(body: bytes, key: bytes | None) -> bytes:
+    if key is None:
+        return hashlib.sha256(body).hexdigest().encode()
+    return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
+
+
+def _check_seal(artefact: bytes, key: bytes | None) -> None:
     body, digest = artefact[:-DIGEST], artefact[-DIGEST:]
-    if not artefact.startswith(b"PK") or b"fraudwatch-model " not in body[-64:]:
+    if not artefact.startswith(b"PK") or NAME not in body[-64:]:
         raise ArtefactError(f"not a fraudwatch model: {len(artefact)} bytes without its seal")
-    if not body.endswith(SEAL):
-        seal = body[-64:].partition(b"fraudwatch-model ")[2].decode(errors="replace")
+    if not body.endswith((PLAIN, KEYED)):
+        seal = body[-64:].partition(NAME)[2].decode(errors="replace")
         raise ArtefactError(f"the model has format {seal!r}, this version reads {FORMAT_VERSION} sha256")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ArtefactError("the model's bytes do not match its hash: it was changed or cut after training")
+    if body.endswith(KEYED) and key is None:
+        raise ArtefactError(
+            "the model is sealed with a key: set FRAUDWATCH_MODEL_KEY to the one it was trained with"
+        )
+    if body.endswith(PLAIN) and key is not None:
+        raise ArtefactError(
+            "the model carries no seal of a key, so anybody may have written it: train anew with fraudwatch train"
+        )
+    if not hmac.compare_digest(_digest(body, key), digest):
+        other = "" if key is None else ", or sealed with another FRAUDWATCH_MODEL_KEY"
+        raise ArtefactError(
+            f"the model's bytes do not match its hash: it was changed or cut after training{other}"
+        )
 
 
 def _parts(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> dict[str, State]:

@@ -103,8 +103,8 @@ class Model:
         of_features = compare(self.reference, self.detector.encode(raw))
         return of_features + compare(self.score_reference, scores.score.reshape(-1, 1))
 
-    def to_bytes(self) -> bytes:
-        """The model as an artefact without pickle."""
+    def to_bytes(self, key: bytes | None = None) -> bytes:
+        """The model as an artefact without pickle, sealed with a key if there is one."""
         scores = self.score(self.samples, np.ones(len(self.samples)))
         parts = self.detector.states() | {
             "reference": self.reference.state(),
@@ -122,19 +122,20 @@ class Model:
                 "encoding": layout.encoding.to_json(),
                 "notes": dict(self.notes),
             },
+            key,
         )
 
     @classmethod
-    def from_bytes(cls, artefact: bytes) -> "Model":
+    def from_bytes(cls, artefact: bytes, key: bytes | None = None) -> "Model":
         """
         Load a model and make sure it scores its stored sample rows exactly as when it was stored.
 
         Raises
         ------
         ArtefactError
-            When a byte changed, the format is another, or the sample rows score differently.
+            When a byte changed, the key or the format is another, or the sample rows score differently.
         """
-        parts, manifest = unpack(artefact)
+        parts, manifest = unpack(artefact, key=key)
         settings = ModelSettings(**manifest["settings"])
         layout = Layout(EncodingPlan.from_json(manifest["encoding"]), tuple(manifest["outlier_columns"]))
         model = cls(

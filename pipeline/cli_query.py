@@ -144,12 +144,6 @@ listing(
     "no gaps: everything that was due is done",
     "List what was due and is not done, oldest first, with the remedy.",
 )
-listing(
-    "models",
-    ["model_id", "strategy", "effective_from", "n_mature", "n_fraud", "thresholds", "promoted_at", "reason"],
-    "no model yet: fraudwatch train, or fraudwatch backfill",
-    "List promoted models, newest promotion first.",
-)
 
 
 @cli.command(

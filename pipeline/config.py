@@ -39,13 +39,12 @@ from pipeline.sections import (
 )
 
 HASH_KEY = "FRAUDWATCH_HASH_KEY"
-HASH_KEY_LENGTH_MIN = (
-    16  # characters; with a shorter key card numbers could be tried out against their hashes
-)
+MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
+KEY_LENGTH_MIN = 16  # characters; shorter ones could be tried out
 BUILT_IN = "built-in defaults"
 # Never in the stored text or the hash: secrets, and where they are kept on this machine.
 NOT_PUBLIC = {
-    "storage": {"url", "url_file"},
+    "storage": {"url", "url_file", "model_key_file"},
     "schema": {"hash_key_file"},
     "source": {"url", "url_env", "url_file"},
 }
@@ -134,10 +133,31 @@ class Config(Section):
         key = self._secrets[HASH_KEY].get_secret_value() if HASH_KEY in self._secrets else ""
         if not key and self.schema_.hash_key_file:
             key = read_secret(self.schema_.hash_key_file, "schema.hash_key_file")
-        if len(key) < HASH_KEY_LENGTH_MIN:
+        if len(key) < KEY_LENGTH_MIN:
             raise ConfigError(
-                f"schema.hash needs a key of {HASH_KEY_LENGTH_MIN} characters or more, got {len(key)}: "
+                f"schema.hash needs a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}: "
                 f"set {HASH_KEY} or schema.hash_key_file, and keep it, for another key makes other entities"
+            )
+        return key.encode()
+
+    def model_key(self) -> bytes | None:
+        """
+        Return the key that seals models; None on SQLite without one, where who can write the file can do anything.
+
+        Raises
+        ------
+        ConfigError
+            A key of fewer than 16 characters, or none for a database that is shared.
+        """
+        key = self._secrets[MODEL_KEY].get_secret_value() if MODEL_KEY in self._secrets else ""
+        if not key and self.storage.model_key_file:
+            key = read_secret(self.storage.model_key_file, "storage.model_key_file")
+        if not key and self.storage_url.startswith("sqlite"):
+            return None
+        if len(key) < KEY_LENGTH_MIN:
+            raise ConfigError(
+                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got "
+                f"{len(key)}: set {MODEL_KEY} or storage.model_key_file, and keep it, for models are read with it"
             )
         return key.encode()
 
@@ -202,7 +222,12 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         raise ConfigError(refusals.explain(error, file, origins)) from None
     except refusals.Refused as refused:
         raise ConfigError(refusals.sentence(refused, file, origins)) from None
-    wanted = {HASH_KEY, config.health.token_env, *(source.url_env for source in config.source.values())}
+    wanted = {
+        HASH_KEY,
+        MODEL_KEY,
+        config.health.token_env,
+        *(source.url_env for source in config.source.values()),
+    }
     config._origin = file
     config._secrets.update({name: SecretStr(environ[name]) for name in wanted if environ.get(name)})
     return config

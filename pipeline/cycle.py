@@ -94,7 +94,7 @@ def train_once(
     with job(store, config, as_of, policy, "train", by, progress) as this:
         entry = pending(policy, Step("train", date, date), config.schedule.allowed_lateness)
         ledger.ensure(store, [entry])
-        return ended(this, _train(this, entry, Reader(this, date), Shelf(store, policy), again=True))
+        return ended(this, _train(this, entry, Reader(this, date), Shelf(store, config, policy), again=True))
 
 
 def ended(this: Job, tally: Tally) -> Tally:
@@ -138,7 +138,7 @@ class _Walk:
     def __init__(self, this: Job, end: int, only: int | None) -> None:
         self.this = this
         self.reader = Reader(this, end)
-        self.shelf = Shelf(this.store, this.policy, only)
+        self.shelf = Shelf(this.store, this.config, this.policy, only)
         self._window: tuple[int, int] | None = None
         self._measured: list[_Measured] = []
 
@@ -380,14 +380,14 @@ def _late(store: Store, config: Config, policy: str, as_of: int) -> Queue:
     late = times < (schedules.planned_until(store, policy) or 0)
     for start, end in due.windows_not_done(store, policy):
         late &= ~((times >= start) & (times < end))
-    late &= Shelf(store, policy).model_ids(times) >= 0
+    late &= Shelf(store, config, policy).model_ids(times) >= 0
     return Queue(queue.transaction_id[late], times[late], queue.ingested_at[late])
 
 
 def _score_late(this: Job) -> Tally:
     """Score what came late with what its own time knew, a day at a time."""
     queue = _late(this.store, this.config, this.policy, this.as_of)
-    reader, shelf = Reader(this, this.as_of), Shelf(this.store, this.policy)
+    reader, shelf = Reader(this, this.as_of), Shelf(this.store, this.config, this.policy)
     tally = Tally()
     for day in np.unique(queue.event_time // DAY):
         if this.stopping():

@@ -64,6 +64,7 @@ class Daemon:
         self._holding = ExitStack()
         self._lock = threading.Lock()
         self.config = load()
+        self.config.model_key()  # asked for now, not at the first training
         self.health = Health(clock)
         self.stopping = stopping or threading.Event()
 
@@ -117,6 +118,7 @@ class Daemon:
         """Read the configuration again; a bad one is refused and the old one stays."""
         try:
             config = self._load()
+            config.model_key()
             with open_configured(config) as store:
                 verify(store, config.monitor.name)
         except (ConfigError, StorageError) as error:

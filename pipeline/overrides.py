@@ -12,7 +12,11 @@ from pipeline.errors import ConfigError
 from pipeline.refusals import closest
 
 PREFIX = "FRAUDWATCH_"
-PLAIN = ("FRAUDWATCH_CONFIG", "FRAUDWATCH_HASH_KEY")  # the two variables that are not overrides
+PLAIN = (
+    "FRAUDWATCH_CONFIG",
+    "FRAUDWATCH_HASH_KEY",
+    "FRAUDWATCH_MODEL_KEY",
+)  # variables that are not overrides
 
 
 def apply(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:

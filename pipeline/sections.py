@@ -126,6 +126,7 @@ class StorageSection(Section):
 
     url: Annotated[SecretStr, Field(min_length=1)] = SecretStr("sqlite:///fraudwatch.db")
     url_file: str = ""
+    model_key_file: str = ""
     schema_: Annotated[Column, Field(alias="schema")] = "fraudwatch"
 
 

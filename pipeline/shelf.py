@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectors.model import Model
+from pipeline.config import Config
 from pipeline.features import Plan
 from pipeline.history import plan_of
 from storage import models
@@ -19,8 +20,9 @@ HELD = 4  # models kept in memory; windows move forward, so an old one is rarely
 class Shelf:
     """Promotions in order of effect, and the models they name."""
 
-    def __init__(self, store: Store, policy: str, only: int | None = None) -> None:
+    def __init__(self, store: Store, config: Config, policy: str, only: int | None = None) -> None:
         self._store = store
+        self._config = config
         self._policy = policy
         self.only = only
         self._models: OrderedDict[int, Model] = OrderedDict()
@@ -39,10 +41,15 @@ class Shelf:
         """The newest promotion with effective_from ≤ event_time, −1 where there is none yet."""
         return self._ids[np.searchsorted(self._from, event_times, side="right")]
 
+    def in_force_until(self, instant: int) -> list[int]:
+        """The models that took effect up to an instant, in the order they did."""
+        return [int(one) for one in self._ids[1:][self._from <= instant]]
+
     def model(self, model_id: int) -> Model:
         """A model by id, from memory or storage."""
         if model_id not in self._models:
-            self._models[model_id] = Model.from_bytes(models.load_artefact(self._store, model_id))
+            artefact = models.load_artefact(self._store, model_id)
+            self._models[model_id] = Model.from_bytes(artefact, self._config.model_key())
         self._models.move_to_end(model_id)
         while len(self._models) > HELD:
             self._models.popitem(last=False)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.artefact import libraries
 from detectors.auto import Layout, Sample
 from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.model import Model, ModelSettings, fit_model
@@ -93,7 +94,8 @@ def fit(config: Config, history: History, chosen: Chosen, date: int, run_id: int
     known = known_at(config, history, date)
     model = _fit(config, history, known, feature_plan(config), chosen, date)
     return Fitted(
-        _model_record(config, known, history, model, chosen.choice_id, run_id, date), model.to_bytes()
+        _model_record(config, known, history, model, chosen.choice_id, run_id, date),
+        model.to_bytes(config.model_key()),
     )
 
 
@@ -283,4 +285,5 @@ def _model_record(
         fields=_fields(config),
         thresholds=dict(model.thresholds),
         config_hash=config.hash(*DECIDES_A_MODEL),
+        versions=libraries(),
     )

@@ -140,6 +140,7 @@ def job(
     stopping: Callable[[], bool] = never,
 ) -> Iterator[Job]:
     """Fix the horizon and record the run; a run that raises is recorded as failed and raises on."""
+    config.model_key()  # before anything is begun
     horizon = stored.horizon(store, as_of)
     run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
     shown = progress or Silent()

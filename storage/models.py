@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from storage.errors import Damaged, Unknown
 from storage.ledger import Entry, done, write
+from storage.reviews import write_audit
 from storage.schema import choices, models, promotions
 from storage.store import Store
 
@@ -113,9 +114,12 @@ def load_artefact(store: Store, model_id: int) -> bytes:
 def promote(
     store: Store, policy: str, effective_from: int, model_id: int, reason: str, by: str, now: int
 ) -> int:
-    """Let a model score transactions from `effective_from` on; returns the promotion's number."""
+    """Let a model score transactions from `effective_from` on, by hand; returns the promotion's number."""
     with store.exclusive() as connection:
-        return _promote(connection, policy, effective_from, model_id, reason, by, now)
+        seq = _promote(connection, policy, effective_from, model_id, reason, by, now)
+        after = {"policy": policy, "seq": seq, "effective_from": effective_from, "reason": reason}
+        write_audit(connection, by, "promote", f"model {model_id}", None, after, now)
+        return seq
 
 
 def _promote(

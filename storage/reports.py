@@ -8,6 +8,7 @@ from sqlalchemy import Select, bindparam, column, func, select, table, text
 
 from storage import schema
 from storage.columns import Instant, Json, as_datetime
+from storage.errors import Unknown
 from storage.store import Store
 from storage.views import field_name
 
@@ -143,6 +144,7 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
             m.sha256,
             p.seq,
             p.reason,
+            p.by,
             p.promoted_at,
         )
         .join(schema.promotions, p.model_id == m.model_id)
@@ -150,6 +152,32 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
         .order_by(p.seq.desc())
     )
     return list(_stream(store, rows.limit(limit)))
+
+
+def model(store: Store, policy: str, model_id: int) -> Row:
+    """
+    One model with the sentence of its choice and its promotions, the oldest first; without the artefact.
+
+    Raises
+    ------
+    Unknown
+        There is no such model.
+    """
+    m, p = schema.models.c, schema.promotions.c
+    told = [column for column in m if column.name != "artefact"]
+    size = func.length(m.artefact).label("bytes")
+    rows = (
+        select(*told, size, schema.choices.c.sentence)
+        .outerjoin(schema.choices, schema.choices.c.choice_id == m.choice_id)
+        .where(m.model_id == model_id)
+    )
+    made = select(p.effective_from, p.by, p.promoted_at, p.reason).where(
+        p.policy == policy, p.model_id == model_id
+    )
+    found = list(_stream(store, rows))
+    if not found:
+        raise Unknown(f"there is no model {model_id}: see fraudwatch models")
+    return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq)))}
 
 
 def outcome(store: Store, policy: str, since: int, until: int) -> Row:

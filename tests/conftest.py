@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from pipeline.config import Config
+from pipeline.config import MODEL_KEY, Config
 from pipeline.opening import open_configured
 from storage.setup import upgrade
 from storage.store import Store
@@ -65,5 +66,9 @@ def opener(url: str) -> Iterator[Opener]:
 
 
 def with_url(config: Config, url: str) -> Config:
-    """The same settings for another database."""
-    return config.model_copy(update={"storage": type(config.storage).model_validate({"url": url})})
+    """The same settings for another database, with a key to seal models with."""
+    moved = config.model_copy(
+        update={"storage": type(config.storage).model_validate({"url": url})}, deep=True
+    )
+    moved._secrets[MODEL_KEY] = SecretStr("0123456789abcdef")
+    return moved

@@ -130,7 +130,7 @@ def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path:
     told = erasing.erase(store, "customer_id", "c7", "ann", NOW)
     assert told.counts["transactions"] == of_c7
     assert told.counts["rejected_rows"] == 1
-    assert "c7" not in told.sentence()
+    assert "c7" not in told.sentence().replace(told.pseudonym, "")
     everything = [
         str(row) for name in exporting.names(store) for part in exporting.rows(store, name) for row in part
     ]

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from detectors.artefact import DIGEST, SEAL, changed_libraries, libraries, pack, unpack, verify_samples
+from detectors.artefact import DIGEST, PLAIN, changed_libraries, libraries, pack, unpack, verify_samples
 from detectors.base import ArtefactError, State
 
 FEATURES = ["amount", "hour"]
@@ -27,7 +27,7 @@ def parts():
 
 def sealed(body):
     """Any bytes under a seal that fits them, as one who knows the format could make."""
-    body = body[: -len(SEAL) - DIGEST] + SEAL
+    body = body[: -len(PLAIN) - DIGEST] + PLAIN
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
@@ -36,7 +36,7 @@ def rebuilt(members):
     with zipfile.ZipFile(content, "w") as archive:
         for name, member in members.items():
             archive.writestr(name, member)
-        archive.comment = SEAL + b"0" * DIGEST
+        archive.comment = PLAIN + b"0" * DIGEST
     return sealed(content.getvalue())
 
 
@@ -60,6 +60,33 @@ def test_parts_and_manifest_come_back_as_they_were():
 def test_equal_models_are_equal_bytes():
     backwards = dict(reversed(parts().items()))
     assert pack(parts(), {"a": 1, "b": 2}) == pack(backwards, {"b": 2, "a": 1})
+
+
+KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
+
+
+@pytest.mark.parametrize(
+    ("sealed_with", "read_with", "message"),
+    [
+        (KEY, OTHER, "another FRAUDWATCH_MODEL_KEY"),
+        (KEY, None, "sealed with a key: set FRAUDWATCH_MODEL_KEY"),
+        (None, KEY, "anybody may have written it"),
+    ],
+)
+def test_a_model_is_read_only_with_the_key_it_was_sealed_with(sealed_with, read_with, message):
+    artefact = pack(parts(), {}, sealed_with)
+    assert list(unpack(artefact, key=sealed_with)[0]) == ["first", "second", "third"]
+    with pytest.raises(ArtefactError, match=message):
+        unpack(artefact, key=read_with)
+
+
+def test_who_knows_the_format_but_not_the_key_cannot_forge_a_model():
+    artefact = pack(parts(), {}, KEY)
+    changed = artefact.replace(b"first", b"worst")[:-DIGEST]
+    for seal in (hashlib.sha256(changed).hexdigest(), "0" * DIGEST):
+        with pytest.raises(ArtefactError, match="changed or cut"):
+            unpack(changed + seal.encode(), key=KEY)
+    assert KEY not in artefact
 
 
 def test_numpy_reads_the_arrays_without_pickle():
@@ -103,7 +130,7 @@ def test_other_files_are_refused(content, message):
 
 
 def test_another_format_is_refused_by_name():
-    newer = pack(parts(), {}).replace(SEAL, b"fraudwatch-model 2 sha256:")
+    newer = pack(parts(), {}).replace(PLAIN, b"fraudwatch-model 2 sha256:")
     with pytest.raises(ArtefactError, match="has format '2 sha256:', this version reads 1"):
         unpack(newer)
 

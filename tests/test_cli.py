@@ -67,8 +67,10 @@ def test_flags_come_in_every_format(home: Path) -> None:
 
 
 def test_every_query_answers(home: Path) -> None:
-    for command in ("choices", "drift", "runs", "models"):
-        assert json.loads(fraudwatch(home, command, "--format", "json"))
+    for command in ("choices", "drift", "runs", "models list"):
+        assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
+    assert "outlier" in fraudwatch(home, "models")
+    assert "yes, its sample rows score as they did" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")
 
@@ -92,6 +94,8 @@ WRONG = [
     (("ingest", "transactions", "gone.csv"), 2, "gone.csv"),
     (("ingest", "transactions"), 2, "--from-sql"),
     (("flags", "--format", "parquet"), 2, "--output"),
+    (("models", "show", "99"), 1, "no model 99"),
+    (("models", "promote", "1", "--from", "2025-01-01", "--reason", "x"), 2, "takes effect now or later"),
     (("--config", "gone.toml", "flags"), 2, "gone.toml"),
 ]
 

@@ -386,6 +386,21 @@ def test_the_hash_key_comes_from_the_environment_or_a_file_and_is_asked_for_only
     assert load(tmp_path, toml, FRAUDWATCH_HASH_KEY="f" * 16).hash_key() == b"f" * 16
 
 
+def test_a_shared_database_needs_a_key_for_its_models(tmp_path: Path) -> None:
+    shared = '[storage]\nurl = "postgresql://u@h/d"'
+    assert load(tmp_path, "").model_key() is None
+    assert load(tmp_path, "", FRAUDWATCH_MODEL_KEY="f" * 16).model_key() == b"f" * 16
+    with pytest.raises(ConfigError, match=r"FRAUDWATCH_MODEL_KEY or storage\.model_key_file"):
+        load(tmp_path, shared).model_key()
+    with pytest.raises(ConfigError, match="16 characters or more, got 5"):
+        load(tmp_path, "", FRAUDWATCH_MODEL_KEY="short").model_key()
+    secret = tmp_path / "model.key"
+    secret.write_text("0123456789abcdef\n")
+    config = load(tmp_path, f'{shared}\nmodel_key_file = "{secret}"')
+    assert config.model_key() == b"0123456789abcdef"
+    assert "model.key" not in config.public_text()
+
+
 def test_a_source_without_its_url_says_what_is_missing(tmp_path: Path) -> None:
     config = load(tmp_path, '[source.core]\nurl_env = "CORE_URL"\nquery = "x"')
     with pytest.raises(ConfigError, match="names CORE_URL, which is not set"):

@@ -221,7 +221,7 @@ def test_the_process_stops_at_sigterm_and_reloads_at_sighup(opener: Opener, url:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "FRAUDWATCH_MODEL_KEY": "0123456789abcdef"},
     ) as process:
         assert process.stderr is not None
         lines: list[str] = []

@@ -1,0 +1,110 @@
+"""What a person may do with models: look, promote, roll back; and what a model that was tampered with is worth."""
+
+import hashlib
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from pipeline import modelling
+from pipeline.config import MODEL_KEY
+from pipeline.cycle import run
+from pipeline.errors import ConfigError, InputError
+from pipeline.shelf import Shelf
+from storage import models, policies, reports, schema
+from storage.errors import Unknown
+from storage.frames import DAY, HOUR
+from tests.conftest import with_url
+from tests.factories import SMALL, START
+from tests.test_cycle import loaded, query
+
+FIRST, SECOND = START + 19 * DAY, START + 26 * DAY  # Mondays: training dates
+NOW = SECOND + 2 * DAY + HOUR
+
+
+@pytest.fixture
+def trained(opener, tmp_path):
+    """Two models, each scoring since its Monday."""
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FIRST)
+    config = with_url(SMALL, "sqlite:///elsewhere")
+    run(store, config, as_of=NOW, policy="live", by="test")
+    return store, config
+
+
+def card(store, config, model_id):
+    lines = modelling.card(store, config, "live", model_id)
+    return {name.strip(): told.strip() for name, _, told in (line.partition(":") for line in lines)}
+
+
+def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
+    store, config = trained
+    shown = card(store, config, 1)
+    assert shown["model"].startswith("1, outlier, trained as of 2025-01-20")
+    assert "in 10,000" in shown["choice"]
+    assert "lightgbm" in shown["libraries"]
+    assert shown["loads"].startswith("yes")
+    assert shown["promoted"].startswith("from 2025-01-20")
+    with pytest.raises(Unknown, match="there is no model 99"):
+        card(store, config, 99)
+
+
+def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trained):
+    store, config = trained
+    before = query(store, "SELECT transaction_id, model_id, score FROM scores ORDER BY 1")
+    said = modelling.rollback(store, config, "live", "too many flags", "ann", NOW)
+    assert said.startswith("model 1 scores transactions from 2025-01-29 01:00:00 UTC on (promotion 3)")
+    assert Shelf(store, config, "live").in_force_until(NOW) == [1, 2, 1]
+    run(store, config, as_of=NOW + 8 * DAY, policy="live", by="test")
+    used = query(
+        store,
+        "SELECT s.model_id, MIN(t.event_time) FROM scores s JOIN transactions t USING (transaction_id) GROUP BY 1",
+    )
+    assert [row[0] for row in sorted(used)] == [1, 2, 3]
+    after = query(store, "SELECT transaction_id, model_id, score FROM scores ORDER BY 1")
+    assert set(before) <= set(after)
+    of_wednesday = "SELECT DISTINCT model_id FROM scores JOIN transactions USING (transaction_id) WHERE event_time >= '2025-01-30' AND event_time < '2025-02-03'"
+    assert query(store, of_wednesday) == [(1,)]
+    assert query(store, "SELECT actor, action, object FROM audit") == [("ann", "promote", "model 1")]
+
+
+def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
+    store, config = trained
+    with pytest.raises(InputError, match="takes effect now or later"):
+        modelling.promote(store, config, "live", 1, NOW - 1, "why not", "ann", NOW)
+    modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
+    shelf = Shelf(store, config, "live")
+    assert (shelf.in_force_until(NOW)[-1], shelf.in_force_until(NOW + DAY)[-1]) == (2, 1)
+    assert next(iter(reports.models(store, "live")))["reason"] == "month end"
+
+
+def test_there_may_be_nothing_to_roll_back_to(opener, tmp_path):
+    store = loaded(opener, tmp_path)
+    config = with_url(SMALL, "sqlite:///elsewhere")
+    with pytest.raises(InputError, match="no model is in force"):
+        modelling.rollback(store, config, "live", "x", "ann", NOW)
+
+
+def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
+    store, config = trained
+    changed = bytearray(models.load_artefact(store, 1))
+    changed[500] ^= 1
+    with store.write() as connection:
+        forged = {"artefact": bytes(changed), "sha256": hashlib.sha256(changed).hexdigest()}
+        connection.execute(update(schema.models).where(schema.models.c.model_id == 1).values(forged))
+    assert card(store, config, 1)["loads"].startswith("NO: the model's bytes do not match its hash")
+    with pytest.raises(Exception, match="do not match its hash"):
+        modelling.rollback(store, config, "live", "x", "ann", NOW)
+
+
+def test_models_of_another_key_are_refused_and_a_run_asks_for_the_key_first(trained):
+    store, _ = trained
+    other = with_url(SMALL, "sqlite:///elsewhere")
+    other._secrets[MODEL_KEY] = SecretStr("another key, long enough")
+    assert "another FRAUDWATCH_MODEL_KEY" in card(store, other, 1)["loads"]
+    keyless = with_url(SMALL, "postgresql://u@h/d")
+    keyless._secrets.clear()
+    runs = query(store, "SELECT COUNT(*) FROM runs")
+    with pytest.raises(ConfigError, match="sealed with a key"):
+        run(store, keyless, as_of=NOW + DAY, policy="live", by="test")
+    assert query(store, "SELECT COUNT(*) FROM runs") == runs
