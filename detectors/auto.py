@@ -191,7 +191,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             raise DetectorError("y must be 1 for fraud, 0 for genuine or NaN for not known yet in every row")
         known = ~np.isnan(labels)
         everything = Sample(rows, labels, weight, np.ones(len(rows)))
-        choice = self._choose(labels, weight, [np.asarray(one) for one in entities])
+        choice = self.choose(labels, weight, [np.asarray(one) for one in entities])
         self.fit_samples(everything.take(known), everything.take(labels != 1), choice.strategy)
         self.choice_: Choice | None = choice
         return self
@@ -288,7 +288,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         )
         return detector
 
-    def _choose(self, labels: Floats, weight: Floats, entities: list[NDArray[Any]]) -> Choice:
+    def choose(self, labels: Floats, weight: Floats, entities: Sequence[NDArray[Any]] = ()) -> Choice:
+        """What `fit` would choose for these labels, without fitting anything."""
         mature, frauds = ~np.isnan(labels), labels == 1
         effective = float(frauds.sum())
         if entities:
