@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from detectors.base import DetectorError, Floats, NotFitted, as_rows, as_training_rows
 
 FRAUDS_MIN = 10  # fewer are copied rather than learned from
-PAIRS = 10_000  # of a noise row and a fraud that velocities are learned from
-STEPS = 20  # of Euler's method from noise to row
+PAIRS = 8_000  # of a noise row and a fraud that velocities are learned from
+STEPS = 12  # of Euler's method from noise to row
 LEVELS = 20  # a column with so few values has levels, and no value between two of them is made
-ROWS_MAX = 6_000  # made one by one; what is asked beyond that repeats them
+ROWS_MAX = 3_000  # made one by one; what is asked beyond that repeats them
 TREES = {
     "n_estimators": 40,
     "num_leaves": 15,
@@ -72,6 +72,7 @@ class FlowGenerator:
         self.threads = threads
         self._columns: list[_Column] = []
         self._velocities: list[Any] = []  # a regressor for each dimension of the flow
+        self._made: Floats = np.empty((0, 0))
 
     def fit(self, X: ArrayLike, categorical: Sequence[int] = ()) -> Self:
         """
@@ -100,13 +101,20 @@ class FlowGenerator:
         moment = rng.random((PAIRS, 1))
         between = np.hstack([(1 - moment) * noise + moment * drawn, moment])
         self._velocities = [self._regressor(between, way) for way in (drawn - noise).T]
+        self._made = np.empty((0, rows.shape[1]))
         return self
 
     def sample(self, n: int) -> Floats:
         """Make `n` rows, (n, n_features)."""
         if not self._columns:
             raise NotFitted("the generator has learned nothing yet: call fit first")
-        at = np.random.default_rng(self.seed + 1).standard_normal((min(n, ROWS_MAX), len(self._velocities)))
+        distinct = min(n, ROWS_MAX)
+        if len(self._made) < distinct:
+            self._made = self._draw(distinct)
+        return np.resize(self._made[:distinct], (n, len(self._columns)))
+
+    def _draw(self, n: int) -> Floats:
+        at = np.random.default_rng(self.seed + 1).standard_normal((n, len(self._velocities)))
         for step in range(STEPS):
             here = np.hstack([at, np.full((len(at), 1), step / STEPS)])
             at = at + np.column_stack([self._predict(one, here) for one in self._velocities]) / STEPS
@@ -114,7 +122,7 @@ class FlowGenerator:
         for place, column in enumerate(self._columns):
             made[:, place] = column.back(at[:, start : start + column.width])
             start += column.width
-        return np.resize(made, (n, made.shape[1]))
+        return made
 
     def _regressor(self, rows: Floats, way: Floats) -> Any:
         import lightgbm

@@ -54,6 +54,7 @@ def resample(
     share: float = 0.5,
     seed: int = 7,
     categorical: Sequence[int] = (),
+    generator: FlowGenerator | None = None,
 ) -> Resampled:
     """
     Rows with a share of fraud, by one of the methods.
@@ -69,7 +70,9 @@ def resample(
     share
         Of fraud afterwards; data that has as much already is left as it is.
     categorical
-        Places of columns whose values are names, for `smote_mixed`.
+        Places of columns whose values are names, for `smote_mixed` and `generative`.
+    generator
+        One that learned these frauds already, for `generative`.
 
     Raises
     ------
@@ -91,7 +94,8 @@ def resample(
             f"SMOTE makes rows between frauds, got {frauds}: use over, or wait for more labels"
         )
     if method == "generative":
-        return _generated(rows, labels, share, seed, categorical)
+        learned = generator or FlowGenerator(seed).fit(rows[labels == 1], categorical)
+        return _generated(rows, labels, share, learned)
     made, answers = rows, labels
     for step in _steps(method, share, seed, frauds, categorical):
         if (answers == 1).sum() / (answers == 0).sum() < step.sampling_strategy:
@@ -108,12 +112,10 @@ def resample(
     )
 
 
-def _generated(
-    rows: Floats, labels: Floats, share: float, seed: int, categorical: Sequence[int]
-) -> Resampled:
+def _generated(rows: Floats, labels: Floats, share: float, generator: FlowGenerator) -> Resampled:
     frauds, genuine = int(labels.sum()), int((labels == 0).sum())
     more = round(genuine * share / (1 - share)) - frauds
-    made = FlowGenerator(seed).fit(rows[labels == 1], categorical).sample(more)
+    made = generator.sample(more)
     prior = frauds / len(labels)
     return Resampled(
         np.vstack([rows, made]),

@@ -19,6 +19,7 @@ from detectors.blend import RankScale
 from detectors.boosting import Boosting, capacity
 from detectors.encoding import Encoder
 from detectors.focal import Focal
+from detectors.generative import ROWS_MAX, FlowGenerator, fidelity
 from detectors.logistic import Logistic
 from detectors.random_forest import RandomForest
 from detectors.registry import detector_class
@@ -69,6 +70,11 @@ class Training:
     def levels(self) -> list[int]:
         """Places of columns with few values, for SMOTE of mixed types."""
         return [place for place, column in enumerate(self.X.T) if 2 <= len(np.unique(column)) <= LEVELS]
+
+    @cached_property
+    def generator(self) -> FlowGenerator:
+        """Fitted on the frauds alone; dear enough to be shared."""
+        return FlowGenerator(self.seed, self.threads).fit(self.X[self.mature.y == 1])
 
     @property
     def frauds(self) -> int:
@@ -122,9 +128,8 @@ def _boosted(training: Training, weight: float) -> Fitted:
 
 
 def _focal(training: Training) -> Fitted:
-    return Fitted(
-        _margin(Focal(threads=training.threads, seed=training.seed).fit(training.X, training.mature.y))
-    )
+    model = Focal(threads=training.threads, seed=training.seed).fit(training.X, training.mature.y)
+    return Fitted(_margin(model), _said(model, 0.0))
 
 
 def _logistic(training: Training) -> Fitted:
@@ -133,8 +138,9 @@ def _logistic(training: Training) -> Fitted:
 
 
 def _forest(training: Training) -> Fitted:
-    model = RandomForest(seed=training.seed).fit(training.X, training.mature.y)
-    return Fitted(_margin(model))
+    model = RandomForest(positive_weight=training.cost_ratio, seed=training.seed)
+    model.fit(training.X, training.mature.y)
+    return Fitted(_margin(model), _said(model, np.log(training.cost_ratio)))
 
 
 def _resampled(method: Method, share: float) -> Callable[[Training], Fitted]:
@@ -145,14 +151,13 @@ def _resampled(method: Method, share: float) -> Callable[[Training], Fitted]:
             method,
             share=share,
             seed=training.seed,
-            categorical=training.levels if method in ("smote_mixed", "generative") else (),
+            categorical=training.levels if method == "smote_mixed" else (),
+            generator=training.generator if method == "generative" else None,
         )
         size = capacity(training.frauds)  # copies are no more frauds than there are
         model = Boosting(1.0, training.threads, training.seed, size).fit(made.X, made.y)
         told = ""
         if method == "generative" and made.invented:
-            from detectors.generative import ROWS_MAX, fidelity
-
             new = made.X[len(training.X) :][:ROWS_MAX]
             found = fidelity(training.X[training.mature.y == 1], new, training.seed)
             told = f"{found.copy_rate:.0%} copies, told from real ones with AUC {found.told_apart:.2f}"
@@ -182,8 +187,10 @@ def _with_outlier_score(training: Training) -> Fitted:
     def wider(X: Floats) -> Floats:
         return np.column_stack([X, outlier.anomaly_score(training.view(X))])
 
-    model = Boosting(None, training.threads, training.seed).fit(wider(training.X), training.mature.y)
-    return Fitted(lambda rows: model.anomaly_score(wider(rows.X)))
+    model = Boosting(1.0, training.threads, training.seed).fit(wider(training.X), training.mature.y)
+    return Fitted(
+        lambda rows: model.anomaly_score(wider(rows.X)), lambda rows: model.fraud_probability(wider(rows.X))
+    )
 
 
 def _auto(strategy: str) -> Callable[[Training], Fitted]:

@@ -99,6 +99,46 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     return _lowest_within(sample, weight, per_day * days)
 
 
+def conformal_threshold(genuine: ArrayLike, false_flags: float) -> float:
+    """
+    The lowest threshold that flags at most this share of genuine transactions, whatever their distribution.
+
+    Split conformal: flag when fewer than α (n + 1) of n calibration scores are as high, itself counted. A fresh genuine
+    score that is exchangeable with them is then flagged with probability at most α, without any assumption about scores;
+    drift breaks it, as does a calibration sample with much unlabelled fraud, which only makes it stricter.
+
+    Parameters
+    ----------
+    genuine
+        (n,) scores of genuine transactions that nothing was fitted on; NaN is left out.
+    false_flags
+        α, the share of genuine transactions that may be flagged, in [0, 1).
+
+    Returns
+    -------
+    float
+        The number just above a calibration score; inf when n is too small for α: 1/(n + 1) > α.
+
+    Raises
+    ------
+    DetectorError
+        α outside [0, 1).
+
+    References
+    ----------
+    Bates, Candès, Lei, Romano & Sesia (2023), Testing for outliers with conformal p-values.
+    """
+    if not 0 <= false_flags < 1:
+        raise DetectorError(f"a share of false flags lies in [0, 1), got {false_flags}")
+    scores, _ = _without_nan(genuine, None)
+    above = (
+        int(np.floor(false_flags * (len(scores) + 1))) - 1
+    )  # calibration scores that may lie at or above it
+    if above < 0:
+        return float(np.inf)
+    return float(np.nextafter(np.sort(scores)[::-1][above], np.inf))
+
+
 def best_f1(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Best:
     """The threshold with the highest F1 over every distinct value; NaN without frauds."""
     found = steps(y, values, weights)

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0002"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0003"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -409,6 +409,33 @@ audit = Table(
     Column("before", Json),
     Column("after", Json),
     sqlite_autoincrement=True,
+)
+
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("comparison_id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("config_text", Text, nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("folds", Json, nullable=False),  # spans and counts
+    Column("notes", Json, nullable=False),  # by technique
+    Column("sentence", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+comparison_results = Table(
+    "comparison_results",
+    metadata,
+    Column("comparison_id", ForeignKey("comparisons.comparison_id"), primary_key=True),
+    Column("technique", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("place", Integer, nullable=False),  # of the technique, best first
+    Column("value", Double),
+    Column("lower", Double),
+    Column("upper", Double),
 )
 
 

@@ -11,6 +11,7 @@ from detectors.threshold import (
     best_f1,
     best_mcc,
     capacity_threshold,
+    conformal_threshold,
     cost_threshold,
     fixed_threshold,
     flag,
@@ -135,3 +136,28 @@ def test_a_fixed_threshold_is_taken_as_it_is_unless_it_is_no_number():
 
 def test_a_value_at_the_threshold_is_flagged_and_nan_is_not():
     assert flag([0.1, 0.2, 0.3, np.nan], 0.2).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.2])
+@pytest.mark.parametrize("n", [50, 999, 5000])
+def test_a_conformal_threshold_keeps_its_share_of_false_flags(share, n):
+    rng = np.random.default_rng(3)
+    kept = [
+        (rng.standard_t(2, 2000) >= conformal_threshold(rng.standard_t(2, n), share)).mean()
+        for _ in range(300)
+    ]
+    assert np.mean(kept) <= share + 3 * np.std(kept) / np.sqrt(300)
+    if share * (n + 1) >= 5:
+        assert np.mean(kept) > share / 2  # and is not idle
+
+
+def test_a_conformal_threshold_needs_scores_enough_and_counts_exactly():
+    scores = np.arange(99.0)
+    assert conformal_threshold(scores, 0.005) == np.inf
+    assert (scores >= conformal_threshold(scores, 0.01)).sum() == 0
+    assert (scores >= conformal_threshold(scores, 0.05)).sum() == 4  # with a fresh one: 5 of 100
+    assert conformal_threshold([], 0.5) == np.inf
+    assert conformal_threshold([1.0, np.nan, 2.0], 0.34) > 2.0
+    for wrong in (-0.1, 1.0, np.nan):
+        with pytest.raises(DetectorError, match="share of false flags"):
+            conformal_threshold(scores, wrong)

@@ -1,0 +1,229 @@
+"""
+Time-ordered, delay-respecting folds of a stored history: train at a date on what was known then, test on the days after.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import judging
+from detectors.auto import FOLD, Layout, Sample
+from detectors.techniques import Training
+from pipeline import history as histories
+from pipeline import sampling, training
+from pipeline.config import Config
+from pipeline.errors import InputError, NotReady
+from pipeline.features import status_at
+from pipeline.history import History
+from storage import history as stored
+from storage.columns import as_datetime
+from storage.frames import DAY, MONEY, Ints
+from storage.store import Store
+
+Floats = NDArray[np.float64]
+
+USUAL_ROWS = 60_000  # for outlier detectors, which draw a thousand a tree
+FRAUDS_MIN = 2  # in the older part of a fold's training rows
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to compare, and on how much."""
+
+    folds: int = 3
+    test: int = 7 * DAY
+    max_rows: int = 60_000
+    names: tuple[str, ...] = ()  # all by default
+    by: str = ""  # a field whose false-flag rates are told apart
+    seed: int = 7
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Fold:
+    """
+    One training date and the days after it.
+
+    Attributes
+    ----------
+    past, held
+        The older three quarters of the training rows, and the newest one, on which calibration and thresholds are set.
+    all
+        All training rows.
+    test, rows
+        The days after, to score and to judge on.
+    groups
+        Values of the field that false flags are told apart by.
+    """
+
+    start: int
+    end: int
+    past: Training
+    held: Sample
+    all: Training
+    test: Sample
+    rows: judging.Rows
+    groups: tuple[str, ...]
+
+    def told(self) -> dict[str, Any]:
+        """For the store and the reader."""
+        return {
+            "from": as_datetime(self.start).isoformat(),
+            "to": as_datetime(self.end).isoformat(),
+            "training_rows": len(self.all.mature),
+            "training_frauds": self.all.frauds,
+            "test_rows": len(self.test),
+            "test_frauds": int(self.rows.y.sum()),
+        }
+
+
+def folds_of(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[Fold]:
+    """
+    The newest folds whose labels are mature.
+
+    Raises
+    ------
+    NotReady
+        No span of `wanted.test` whose training knows two frauds and which holds one.
+    InputError
+        `wanted.by` is no field.
+    """
+    if wanted.by and wanted.by not in config.schema_.entities + config.schema_.categorical:
+        known = ", ".join(config.schema_.categorical + config.schema_.entities)
+        raise InputError(f"--by {wanted.by}: there is no such field, choose one of {known}")
+    spans = _spans(store, config, wanted, as_of)
+    begin = spans[0][0] - config.training.span - config.lookback
+    return _Making(histories.load(store, config, begin, spans[-1][1]), config, wanted, as_of).folds(spans)
+
+
+def stakes(amount: Floats, config: Config) -> Floats:
+    """What each transaction would cost as a missed fraud, (n,)."""
+    costs = config.costs
+    if costs.missed == "amount":
+        return np.maximum(amount, 0.0)
+    return np.full(len(amount), costs.missed_fraud * costs.review)
+
+
+def _spans(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[tuple[int, int]]:
+    """Test spans in time order, the newest ending where labels are mature."""
+    held = stored.span(store)
+    complete = int(stored.completeness(store).at(np.array([as_of], dtype=np.int64))[0])
+    begin, newest = held or (0, 0)
+    end = min(complete - config.labels.maturity, newest + 1) // DAY * DAY
+    starts = [end - n * wanted.test for n in range(wanted.folds, 0, -1)]
+    spans = [(start, start + wanted.test) for start in starts if held and start > begin]
+    if not spans:
+        raise NotReady(
+            "a comparison needs transactions and labels that are older than labels.maturity: "
+            "fraudwatch doctor says how far labels are complete"
+        )
+    return spans
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Positions of what a training date knows."""
+
+    mature: Ints
+    y: Floats
+    usual: Ints
+
+    @property
+    def cut(self) -> int:
+        return round(len(self.y) * (1 - FOLD))
+
+    @property
+    def enough(self) -> bool:
+        return float(self.y[: self.cut].sum()) >= FRAUDS_MIN
+
+
+class _Making:
+    """Folds of one history; the features of all their rows are computed together."""
+
+    def __init__(self, history: History, config: Config, wanted: Wanted, as_of: int) -> None:
+        self._history = history
+        self._config = config
+        self._wanted = wanted
+        self._truth = status_at(history.transactions, history.events, as_of)
+        self._plan = histories.feature_plan(config)
+
+    def folds(self, spans: list[tuple[int, int]]) -> list[Fold]:
+        known = {span: self._known(span[0]) for span in spans}
+        usable = [
+            (span, one, self._test(*span)) for span, one in known.items() if one is not None and one.enough
+        ]
+        if not any((self._truth[test] == 1).any() for _, _, test in usable):
+            raise NotReady(self._refusal(spans))
+        rows = [np.concatenate([one.mature, one.usual, test]) for _, one, test in usable]
+        self._places = np.unique(np.concatenate(rows))
+        self._raw = histories.raw_matrix(self._history, self._places, self._plan, self._config)
+        return [self._fold(span, one, test) for span, one, test in usable]
+
+    def _known(self, date: int) -> _Known | None:
+        try:
+            at = training.known_at(self._config, self._history, date)
+        except NotReady:
+            return None
+        newest = slice(-self._wanted.max_rows, None)
+        draws = sampling.uniform(self._history.transactions.transaction_id[at.usual])
+        return _Known(at.mature[newest], at.y[newest], at.usual[sampling.draw(draws, USUAL_ROWS)[0]])
+
+    def _test(self, start: int, end: int) -> Ints:
+        times = self._history.transactions.event_time
+        known = (self._truth >= 0) | self._history.silence_ok
+        return np.flatnonzero((times >= start) & (times < end) & known)
+
+    def _refusal(self, spans: list[tuple[int, int]]) -> str:
+        days = self._wanted.test // DAY
+        return (
+            f"a comparison needs {days} days with mature fraud in them, after {FRAUDS_MIN} or more known ones to learn "
+            f"from; none of {len(spans)} spans from {as_datetime(spans[0][0]):%Y-%m-%d} to "
+            f"{as_datetime(spans[-1][1]):%Y-%m-%d} has both: wait for labels, or give --folds, --test or --max-rows"
+        )
+
+    def _fold(self, span: tuple[int, int], known: _Known, test: Ints) -> Fold:
+        mature = self._sample(known.mature, known.y)
+        usual = self._sample(known.usual, np.full(len(known.usual), np.nan))
+        earlier = max(2, round(len(usual) * (1 - FOLD)))
+        of_test = self._sample(test, (self._truth[test] == 1).astype(np.float64))
+        return Fold(
+            *span,
+            past=self._training(mature.take(slice(0, known.cut)), usual.take(slice(0, earlier))),
+            held=mature.take(slice(known.cut, len(mature))),
+            all=self._training(mature, usual),
+            test=of_test,
+            rows=self._rows(test, of_test),
+            groups=self._groups(),
+        )
+
+    def _sample(self, rows: Ints, y: Floats) -> Sample:
+        at = np.searchsorted(self._places, rows)
+        amount = self._history.transactions.amount[rows] / MONEY
+        return Sample(np.ascontiguousarray(self._raw[at]), y, np.ones(len(rows)), amount)
+
+    def _training(self, mature: Sample, usual: Sample) -> Training:
+        columns = tuple(place for place, feature in enumerate(self._plan.features) if feature.outlier)
+        layout = Layout(self._plan.encoding, columns)
+        wanted = self._wanted
+        return Training(mature, usual, layout, self._config.costs.missed_fraud, wanted.seed, wanted.threads)
+
+    def _rows(self, test: Ints, sample: Sample) -> judging.Rows:
+        times = self._history.transactions.event_time[test]
+        by = self._wanted.by
+        group = self._history.transactions.columns[by].codes[test].astype(np.int64) if by else None
+        stake = stakes(sample.amount, self._config)
+        return judging.Rows(sample.y, stake, self._entities()[test], times, times // DAY, group)
+
+    def _entities(self) -> Ints:
+        """Who is resampled: the first configured entity; a transaction without one stands alone."""
+        alone = np.arange(len(self._history))
+        if not self._config.schema_.entities:
+            return alone
+        codes = self._history.transactions.columns[self._config.schema_.entities[0]].codes.astype(np.int64)
+        return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
+
+    def _groups(self) -> tuple[str, ...]:
+        by = self._wanted.by
+        return tuple(str(value) for value in self._history.transactions.columns[by].values) if by else ()

@@ -1,0 +1,236 @@
+"""Every technique on a stored history: in time order, on both engines, told and kept as it was measured."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from detectors.judging import difference
+from detectors.techniques import TECHNIQUES, Fitted, Technique
+from pipeline import compare as comparing
+from pipeline.compare import chosen, compare
+from pipeline.errors import InputError, NotReady
+from pipeline.findings import MOVED, NOTHING, estimates
+from pipeline.folds import Wanted, folds_of
+from pipeline.opening import open_configured
+from pipeline.plots import check, curves
+from storage import comparisons
+from storage.errors import Unknown
+from storage.frames import DAY
+from storage.setup import upgrade
+from tests.conftest import with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.test_cli import fraudwatch
+
+DAYS = 60
+NOW = START + DAYS * DAY
+WANTED = Wanted(folds=2, test=7 * DAY, max_rows=4000)
+
+
+def fill(store, folder):
+    rows, labels = payments(DAYS)
+    load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=NOW)
+    load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=NOW)
+
+
+@pytest.fixture
+def store(opener, tmp_path):
+    opened = opener(SMALL)
+    fill(opened, tmp_path)
+    return opened
+
+
+def test_folds_respect_time_and_the_delay_of_labels(store):
+    folds = folds_of(store, SMALL, WANTED, NOW)
+    assert len(folds) == 2
+    assert folds[-1].end <= NOW - SMALL.labels.maturity
+    for fold in folds:
+        assert fold.rows.time.min() >= fold.start
+        assert fold.rows.time.max() < fold.end
+        assert len(fold.past.mature) + len(fold.held) == len(fold.all.mature)
+        assert set(np.unique(fold.rows.y)) <= {0.0, 1.0}
+    assert folds[0].end == folds[1].start
+    # A training knows nothing of the days that labels need to mature in.
+    from pipeline import history as histories
+    from pipeline import training
+
+    history = histories.load(store, SMALL, START - 40 * DAY, NOW)
+    known = training.known_at(SMALL, history, folds[0].start)
+    newest = history.transactions.event_time[known.mature].max()
+    assert newest < folds[0].start - SMALL.labels.maturity
+    assert folds[0].all.frauds == known.y[-WANTED.max_rows :].sum()
+
+
+def test_every_technique_is_tried(tmp_path):
+    store = open_configured(with_url(SMALL, f"sqlite:///{tmp_path / 'one.db'}"))
+    upgrade(store, SMALL.monitor.name, 1, SMALL.labels.precedence)
+    fill(store, tmp_path)
+    found = compare(store, SMALL, Wanted(folds=1, max_rows=4000), NOW)
+    store.close()
+    names = [line.technique for line in found.lines]
+    assert names[0] == NOTHING
+    tried = set(names) | set(found.impossible)
+    assert {t.name for t in TECHNIQUES} - {"no balancing"} <= tried
+    assert {MOVED, "no balancing, threshold 0.5", "no balancing, threshold 0.1"} <= set(names)
+    ap = [line.verdict.measures["ap"].value for line in found.lines[1:]]
+    assert ap == sorted(ap, reverse=True)
+    nothing = found.lines[0].verdict.measures
+    assert (nothing["f1"].value, nothing["mcc"].value) == (0, 0)
+    assert nothing["savings"].value <= 0
+    assert nothing["accuracy"].value > 0.9
+    by_name = {line.technique: line for line in found.lines}
+    assert by_name["undersampling 50/50"].discarded > 0
+    assert by_name["SMOTE 50/50"].invented > 1000
+    assert by_name[MOVED].ap_train > 0.9
+    assert max(ap) > 0.5  # planted fraud is found
+
+
+def test_the_table_is_kept_as_it_was_measured(store):
+    found = compare(
+        store, SMALL, Wanted(folds=2, max_rows=4000, names=("logistic", "LODA", "undersampling 50")), NOW
+    )
+    assert "ranks best" in found.sentence
+    comparisons.save(
+        store, NOW, "ann", "", {"per_day": 5}, found.folds, found.notes(), found.sentence, found.measured()
+    )
+    kept = comparisons.load(store)
+    assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), found.folds)
+    of_kept = {(one.technique, one.measure): one for one in kept.results}
+    for line in found.lines:
+        for measure, one in estimates(line).items():
+            stored = of_kept[line.technique, measure]
+            np.testing.assert_equal(
+                (stored.value, stored.lower, stored.upper), (one.value, one.lower, one.upper)
+            )
+    with pytest.raises(Unknown, match="no such comparison"):
+        comparisons.load(store, 99)
+
+
+def test_labels_that_come_after_a_training_date_do_not_change_what_it_fits(store, tmp_path):
+    wanted = Wanted(folds=2, max_rows=4000, names=("HBOS", "logistic"))
+    before = folds_of(store, SMALL, wanted, NOW)
+    first = before[0].test
+    rows, _ = payments(DAYS)
+    ids = [row.split(",")[0] for row in rows if row.split(",")[1][:10] == "2025-02-20"]
+    more = [f"{one},1,2025-02-27T00:00:00Z,chargeback" for one in ids[:20]]
+    load(store, SMALL, "labels", write_csv(tmp_path / "late.csv", LABEL_HEADER, more), now=NOW + DAY)
+    after = folds_of(store, SMALL, wanted, NOW + DAY)
+    same = next(fold for fold in after if fold.start == before[0].start)
+    assert same.all.mature.raw.tobytes() == before[0].all.mature.raw.tobytes()
+    assert same.all.mature.y.tobytes() == before[0].all.mature.y.tobytes()
+    assert len(same.test) == len(first)
+
+
+def test_one_that_is_not_possible_is_named_and_the_others_go_on(store, monkeypatch):
+    def fails(training):
+        from detectors.base import DetectorError
+
+        raise DetectorError("needs more frauds")
+
+    def works(training):
+        return Fitted(lambda rows: rows.X[:, 0])
+
+    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", fails)))
+    found = compare(store, SMALL, WANTED, NOW)
+    assert found.notes()["b"] == "not possible: needs more frauds"
+    assert [line.technique for line in found.lines] == [NOTHING, "a"]
+    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("b", "x", fails),))
+    with pytest.raises(NotReady, match="b is not possible here"):
+        compare(store, SMALL, WANTED, NOW)
+
+
+def test_false_flags_are_told_apart_by_a_field(store):
+    found = compare(store, SMALL, Wanted(folds=1, names=("logistic",), by="terminal_id"), NOW)
+    rates = found.lines[1].groups
+    assert set(rates) <= {f"m{n}" for n in range(100)} | {"(missing)"}
+    assert all(0 <= rate <= 1 for rate in rates.values())
+    assert any(name.startswith("false_flag_rate ") for name in estimates(found.lines[1]))
+    with pytest.raises(InputError, match="--by planet: there is no such field"):
+        compare(store, SMALL, Wanted(by="planet"), NOW)
+
+
+def test_a_history_without_mature_frauds_says_what_is_missing(opener, tmp_path):
+    empty = opener(SMALL)
+    with pytest.raises(NotReady, match="older than labels"):
+        compare(empty, SMALL, WANTED, NOW)
+    rows, _ = payments(40)
+    load(empty, SMALL, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows), now=NOW)
+    none = write_csv(tmp_path / "l.csv", LABEL_HEADER, ["t0,0,2025-02-20T00:00:00Z,chargeback"])
+    load(empty, SMALL, "labels", none, now=NOW)
+    with pytest.raises(NotReady, match="mature fraud in them"):
+        compare(empty, SMALL, WANTED, NOW)
+
+
+def test_techniques_are_chosen_by_a_word():
+    assert {one.name for one in chosen(["smote"])} == {t.name for t in TECHNIQUES if "SMOTE" in t.name}
+    assert {one.family for one in chosen(["outlier"])} == {"outlier", "hybrid"}
+    assert chosen([]) == TECHNIQUES
+    with pytest.raises(InputError, match="no technique is called 'magic': choose among no balancing"):
+        chosen(["magic"])
+
+
+@pytest.mark.parametrize("ending", ["html", "svg", "png"])
+def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
+    found = compare(store, SMALL, Wanted(folds=1, names=("logistic", "HBOS")), NOW)
+    file = tmp_path / f"curves.{ending}"
+    check(file)
+    curves(found, file, "EUR")
+    content = file.read_bytes()
+    assert len(content) > 5000
+    if ending == "html":
+        page = content.decode()
+        assert "logistic regression" in page
+        assert 'src="http' not in page
+    if ending == "svg":
+        assert b"<svg" in content
+    for wrong in (tmp_path / "curves.gif", tmp_path / "gone" / "curves.svg"):
+        with pytest.raises(InputError, match="--plot"):
+            check(wrong)
+
+
+def test_the_command_prints_and_keeps_the_table(tmp_path):
+    home = tmp_path
+    from tests.test_cli import CONFIG
+
+    (home / "config.toml").write_text(CONFIG)
+    rows, labels = payments(DAYS)
+    write_csv(home / "p.csv", PAYMENT_HEADER, rows)
+    write_csv(home / "l.csv", LABEL_HEADER, labels)
+    for arguments in (
+        ["init"],
+        ["ingest", "transactions", "p.csv"],
+        ["ingest", "labels", "l.csv", "--complete-through", "2025-03-01"],
+    ):
+        fraudwatch(home, *arguments)
+    said = fraudwatch(
+        home, "compare", "--folds", "1", "--only", "balancing", "--only", "oversampling 50", "--plot", "c.svg"
+    )
+    for word in (
+        "always genuine",
+        MOVED,
+        "oversampling 50/50",
+        "ranks best",
+        "AP train",
+        "P@k",
+        "half of a 95 % interval",
+    ):
+        assert word in said
+    assert (home / "c.svg").stat().st_size > 5000
+    rows = list(csv.DictReader(io.StringIO(fraudwatch(home, "compare", "--last", "--format", "csv"))))
+    ap = [row for row in rows if row["measure"] == "ap"]
+    assert ap[0]["technique"] == "always genuine"
+    assert float(ap[1]["lower"]) <= float(ap[1]["value"]) <= float(ap[1]["upper"])
+    assert json.loads(fraudwatch(home, "compare", "--last", "--format", "json"))
+    assert "--test '7'" in fraudwatch(home, "compare", "--test", "7", code=2)
+    assert "no technique is called" in fraudwatch(home, "compare", "--only", "magic", code=2)
+
+
+def test_differences_use_the_same_resamples(store):
+    found = compare(store, SMALL, Wanted(folds=1, names=("no balancing",)), NOW)
+    moved, fixed = (
+        next(x for x in found.lines if x.technique == name) for name in (MOVED, "no balancing, threshold 0.5")
+    )
+    gap = difference(moved.verdict, fixed.verdict, "ap")
+    assert (gap.value, gap.lower, gap.upper) == (0, 0, 0)
