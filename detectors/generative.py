@@ -88,7 +88,7 @@ class FlowGenerator:
         DetectorError
             Fewer than `FRAUDS_MIN` rows.
         """
-        rows = as_training_rows(X)
+        rows = as_rows(X)
         if len(rows) < FRAUDS_MIN:
             raise DetectorError(
                 f"a generator learns from {FRAUDS_MIN} frauds or more, got {len(rows)}: use over or smote"
