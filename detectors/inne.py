@@ -95,14 +95,7 @@ class INNE:
 
     def explain(self, X: ArrayLike) -> Floats:
         """What the score loses without each column, (n_samples, n_features)."""
-        scaled = self._scaled(X)
-        score = self._score(scaled)
-        lost = np.empty_like(scaled)
-        for column, usual in enumerate(self._usual):
-            without = scaled.copy()
-            without[:, column] = usual
-            lost[:, column] = score - self._score(without)
-        return lost
+        return _lost(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
 
     @property
     def base_score(self) -> float:
@@ -175,3 +168,33 @@ def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) 
             total[i] += found
         total[i] /= centres.shape[0]
     return total
+
+
+@compiled
+def _lost(X: Floats, centres: Floats, radii: Floats, isolation: Floats, usual: Floats) -> Floats:
+    """What each row's score loses when one column has its usual value; distances change by that column alone."""
+    n_samples, n_spheres, n_columns = centres.shape
+    lost = np.zeros(X.shape)
+    far = np.empty(n_spheres)
+    for i in range(X.shape[0]):
+        for sample in range(n_samples):
+            score = 1.0
+            for sphere in range(n_spheres - 1, -1, -1):
+                far[sphere] = 0.0
+                for column in range(n_columns):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    far[sphere] += step * step
+                if far[sphere] <= radii[sample, sphere]:
+                    score = isolation[sample, sphere]
+            for column in range(n_columns):
+                without = 1.0
+                for sphere in range(n_spheres):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    other = usual[column] - centres[sample, sphere, column]
+                    if far[sphere] - step * step + other * other <= radii[sample, sphere]:
+                        without = isolation[sample, sphere]
+                        break
+                lost[i, column] += score - without
+        for column in range(n_columns):
+            lost[i, column] /= n_samples
+    return lost
