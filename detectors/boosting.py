@@ -19,6 +19,9 @@ from detectors.base import (
 )
 
 WEIGHT_MAX = 2.0
+# LightGBM's 255 bins a column follow where rows are many, and frauds lie where they are few. On the six weeks above, with
+# 60,000 rows, 1,023 bins gain .017 average precision; oversampling gains as much, and only because its copies move the bins.
+BINS = 1023
 
 
 class Boosting:
@@ -174,6 +177,7 @@ def capacity(positives: int) -> dict[str, Any]:
         "min_data_in_leaf": int(np.clip(positives // 4, 2, 20)),
         "lambda_l2": 1.0,
         "feature_fraction": 0.5,
+        "max_bin": BINS,
     }
 
 
