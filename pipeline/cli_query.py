@@ -121,12 +121,6 @@ def listing(name: str, columns: list[str], empty: str, help_: str) -> None:
 
 
 listing(
-    "choices",
-    ["training_date", "strategy", "effective_positives", "mature", "prevalence", "rule", "sentence"],
-    "no training has chosen yet: fraudwatch train, or fraudwatch backfill",
-    "List the choices of strategy with their numbers, rule and sentence, newest first.",
-)
-listing(
     "drift",
     ["window_start", "feature", "metric", "value", "threshold", "alarm", "n_current"],
     "no window has been scored yet: fraudwatch run, or fraudwatch backfill",

@@ -260,7 +260,11 @@ def _fit_and_promote(this: Job, claimed: Entry, reader: Reader) -> str:
     date, store, config = claimed.window_end, this.store, this.config
     try:
         chosen = training.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
-        fitted = training.fit(config, reader.for_training(date), chosen, date, this.run_id)
+        history = reader.for_training(date)
+        made = training.prepare(config, history, date)
+        models.save_findings(store, this.policy, date, this.run_id, [one.row() for one in made.findings])
+        made.insist()
+        fitted = training.fit(config, history, made, chosen, date, this.run_id)
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), this.as_of)
         return f"{due.day(date)}: no new model: {error}"

@@ -18,7 +18,7 @@ from detectors.auto import Layout, Sample
 from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.model import Model, ModelSettings, fit_model
 from detectors.rarity import Rarity, effective_positives, measure
-from pipeline import sampling, schedule
+from pipeline import readiness, sampling, schedule
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import Plan, status_at
@@ -87,16 +87,77 @@ def choose_through(
     return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"])
 
 
-def fit(config: Config, history: History, chosen: Chosen, date: int, run_id: int) -> Fitted:
+@dataclass(frozen=True)
+class Prepared:
+    """What a training is made of, and what was found when it was looked at."""
+
+    known: Known
+    features: Plan
+    mature: Sample
+    usual: Sample
+    recent: Sample
+    findings: list[readiness.Finding]
+
+    def insist(self) -> None:
+        """
+        Go on only without errors.
+
+        Raises
+        ------
+        NotReady
+            With what was found and the remedy.
+        """
+        errors = [f"{one.said}: {one.remedy}" for one in self.findings if one.level == "error"]
+        if errors:
+            raise NotReady("; ".join(errors))
+
+
+def prepare(config: Config, history: History, date: int) -> Prepared:
     """
-    Fit the model of `date` by its choice, over a history that reaches back `training.span` + lookback.
+    Draw the samples of a training, over a history that reaches back `training.span` + lookback, and examine them.
+
+    Raises
+    ------
+    NotReady
+        Fewer than `training.min_rows` transactions were known at `date`.
     """
-    known = known_at(config, history, date)
-    model = _fit(config, history, known, feature_plan(config), chosen, date)
+    known, features = known_at(config, history, date), feature_plan(config)
+    mature, usual, recent = _samples(config, history, known, features)
+    rarity = _measure(config, history, known)
+    subject = readiness.Subject(
+        config, history, date, known.mature, known.y, rarity, features, mature, usual, recent
+    )
+    return Prepared(known, features, mature, usual, recent, readiness.examine(subject))
+
+
+def fit(config: Config, history: History, made: Prepared, chosen: Chosen, date: int, run_id: int) -> Fitted:
+    """Fit the model of `date` by its choice on what was prepared."""
+    model = fit_model(
+        _model_settings(config, chosen),
+        Layout(made.features.encoding, _outlier_columns(made.features)),
+        mature=made.mature,
+        usual=made.usual,
+        recent=made.recent,
+        days=(date - made.known.holdout_start) / DAY,
+        notes={"fields": _fields(config), "trained_at": date},
+    )
     return Fitted(
-        _model_record(config, known, history, model, chosen.choice_id, run_id, date),
+        _model_record(config, made.known, history, model, chosen.choice_id, run_id, date),
         model.to_bytes(config.model_key()),
     )
+
+
+def preview(store: Store, config: Config, history: History, policy: str, date: int) -> Choice:
+    """
+    What a training at `date` would choose; nothing is stored.
+
+    Raises
+    ------
+    NotReady
+        Fewer than `training.min_rows` transactions were known at `date`.
+    """
+    rarity = _measure(config, history, known_at(config, history, date))
+    return choose(rarity, _previous(store, policy, date), _choose_settings(config))
 
 
 def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
@@ -184,7 +245,8 @@ def _choose_settings(config: Config) -> ChooseSettings:
     )
 
 
-def _fit(config: Config, history: History, known: Known, features: Plan, chosen: Chosen, date: int) -> Model:
+def _samples(config: Config, history: History, known: Known, features: Plan) -> tuple[Sample, Sample, Sample]:
+    """The mature, usual and recent rows to train on."""
     draws = sampling.uniform(history.transactions.transaction_id)
     mature, mature_weight = sampling.draw(draws[known.mature], config.training.max_rows, known.y == FRAUD)
     usual, usual_weight = sampling.draw(draws[known.usual], min(OUTLIER_ROWS, config.training.max_rows))
@@ -192,14 +254,10 @@ def _fit(config: Config, history: History, known: Known, features: Plan, chosen:
     matrix = _Matrix(
         config, history, features, [known.mature[mature], known.usual[usual], known.recent[recent]]
     )
-    return fit_model(
-        _model_settings(config, chosen),
-        Layout(features.encoding, _outlier_columns(features)),
-        mature=matrix.sample(known.mature[mature], known.y[mature], mature_weight),
-        usual=matrix.sample(known.usual[usual], np.full(len(usual), np.nan), usual_weight),
-        recent=matrix.sample(known.recent[recent], np.full(len(recent), np.nan), recent_weight),
-        days=(date - known.holdout_start) / DAY,
-        notes={"fields": _fields(config), "trained_at": date},
+    return (
+        matrix.sample(known.mature[mature], known.y[mature], mature_weight),
+        matrix.sample(known.usual[usual], np.full(len(usual), np.nan), usual_weight),
+        matrix.sample(known.recent[recent], np.full(len(recent), np.nan), recent_weight),
     )
 
 

@@ -1,16 +1,16 @@
 """Choices, models and promotions: append-only, a rollback is one more promotion."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.errors import Damaged, Unknown
 from storage.ledger import Entry, done, write
 from storage.reviews import write_audit
-from storage.schema import choices, models, promotions
+from storage.schema import choices, models, promotions, readiness
 from storage.store import Store
 
 
@@ -88,6 +88,21 @@ def install(
         counts = {"model_id": model_id, "choice_id": record.choice_id}
         write(connection, done(entry, counts, now))
     return model_id
+
+
+def save_findings(
+    store: Store, policy: str, date: int, run_id: int, findings: Sequence[Mapping[str, Any]]
+) -> None:
+    """Keep what was found before a training, in place of what an earlier try of the same date found."""
+    mine = (readiness.c.policy == policy) & (readiness.c.training_date == date)
+    rows = [
+        {"policy": policy, "training_date": date, "place": place, "run_id": run_id, **one}
+        for place, one in enumerate(findings)
+    ]
+    with store.write() as connection:
+        connection.execute(delete(readiness).where(mine))
+        if rows:
+            connection.execute(insert(readiness), rows)
 
 
 def load_artefact(store: Store, model_id: int) -> bytes:

@@ -63,6 +63,7 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
         "drift": [
             (schema.drift_metrics, schema.drift_metrics.c.window_end < instant),
             (schema.quality_metrics, schema.quality_metrics.c.window_start < instant),
+            (schema.readiness, schema.readiness.c.training_date < instant),
         ],
         "runs": [
             (schema.runs, and_(runs.started_at < instant, runs.status != "running")),

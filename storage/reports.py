@@ -69,6 +69,30 @@ def choices(store: Store, policy: str, limit: int = 20) -> list[Row]:
     return list(_stream(store, rows.order_by(c.training_date.desc(), c.choice_id.desc()).limit(limit)))
 
 
+def choice(store: Store, policy: str, choice_id: int) -> Row:
+    """
+    One choice with all its numbers.
+
+    Raises
+    ------
+    Unknown
+        There is no such choice.
+    """
+    c = schema.choices.c
+    found = list(_stream(store, select(schema.choices).where(c.policy == policy, c.choice_id == choice_id)))
+    if not found:
+        raise Unknown(f"there is no choice {choice_id}: fraudwatch choices lists them")
+    return found[0]
+
+
+def readiness(store: Store, policy: str) -> list[Row]:
+    """What was found before the newest training that chose, errors first."""
+    r, c = schema.readiness.c, schema.choices.c
+    newest = select(func.max(c.training_date)).where(c.policy == policy).scalar_subquery()
+    rows = select(schema.readiness).where(r.policy == policy, r.training_date == newest)
+    return list(_stream(store, rows.order_by(r.place)))
+
+
 def drift(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """Drift of the newest windows, the strongest first."""
     d = schema.drift_metrics.c

@@ -412,6 +412,21 @@ audit = Table(
 )
 
 
+readiness = Table(
+    "readiness",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("training_date", Instant, primary_key=True),
+    Column("place", Integer, primary_key=True),  # errors first
+    Column("level", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("numbers", Json, nullable=False),
+    Column("run_id", Integer),
+    one_of("level", "error", "warning", "hint"),
+)
+
 comparisons = Table(
     "comparisons",
     metadata,

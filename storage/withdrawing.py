@@ -185,7 +185,7 @@ class _Mover:
             self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
             self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
         with self._store.write() as connection:
-            for table in (schema.drift_metrics, schema.quality_metrics):
+            for table in (schema.drift_metrics, schema.quality_metrics, schema.readiness):
                 self._move(connection, table, table.c.run_id == run_id)
 
     def finish(self, named: str) -> Withdrawal:

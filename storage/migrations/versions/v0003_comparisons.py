@@ -1,4 +1,4 @@
-"""Comparisons of techniques are kept."""
+"""Comparisons of techniques are kept, and what was found before each training."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,6 +33,19 @@ def upgrade() -> None:
         sa.Column("value", sa.Double),
         sa.Column("lower", sa.Double),
         sa.Column("upper", sa.Double),
+    )
+    op.create_table(
+        "readiness",
+        sa.Column("policy", sa.Text, primary_key=True),
+        sa.Column("training_date", Instant, primary_key=True),
+        sa.Column("place", sa.Integer, primary_key=True),
+        sa.Column("level", sa.Text, nullable=False),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("said", sa.Text, nullable=False),
+        sa.Column("remedy", sa.Text, nullable=False),
+        sa.Column("numbers", Json, nullable=False),
+        sa.Column("run_id", sa.Integer),
+        sa.CheckConstraint("level IN ('error', 'warning', 'hint')"),
     )
 
 

@@ -1,0 +1,117 @@
+"""
+How late fraud is reported: the distribution of delays, and what young transactions will still bring.
+
+A fraud is only seen once it is reported, so young transactions show their quick reports alone. Counting delays as
+they come would make reporting look faster than it is; every delay is therefore weighed against those that could have
+been seen as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from detectors.base import DetectorError, Floats
+
+AT_RISK_MIN = 5  # delays behind a step of the curve; below, it says nothing beyond
+
+
+@dataclass(frozen=True)
+class DelayCurve:
+    """
+    F: the share of frauds that are reported within a delay, given that they are within `longest`.
+
+    Attributes
+    ----------
+    delay
+        (k,) ascending; any unit.
+    share
+        (k,) F at each, ascending to 1.
+    longest
+        Delays beyond this cannot have been seen; F speaks of those within it only.
+    n
+        Delays it rests on.
+    """
+
+    delay: Floats
+    share: Floats
+    longest: float
+    n: int
+
+    def __call__(self, delay: ArrayLike) -> Floats:
+        """F of each delay."""
+        place = np.searchsorted(self.delay, np.asarray(delay, dtype=np.float64), side="right")
+        return np.append(0.0, self.share)[place]
+
+    def quantile(self, share: float) -> float:
+        """The delay within which this share is reported; NaN without delays."""
+        if not len(self.delay):
+            return float("nan")
+        return float(self.delay[np.searchsorted(self.share, share - 1e-12)])
+
+
+def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
+    """
+    Estimate F from reported frauds, right truncation respected.
+
+    Parameters
+    ----------
+    delay
+        (n,) from a fraud to its report; not negative.
+    observed
+        (n,) from that fraud to now: no longer delay of it could have been seen.
+
+    Notes
+    -----
+    F(d) = Π over delays dⱼ > d of 1 − mⱼ / Yⱼ, with mⱼ reports of exactly dⱼ and Yⱼ reports of at most dⱼ among frauds
+    observed for at least dⱼ: the product-limit estimator in reverse time (Lagakos, Barraj & De Gruttola 1988,
+    Nonparametric analysis of truncated survival data, with application to AIDS). It begins where Yⱼ is `AT_RISK_MIN`
+    or more.
+
+    Raises
+    ------
+    DetectorError
+        A negative delay, or one longer than it was observed.
+    """
+    d, t = np.asarray(delay, dtype=np.float64), np.asarray(observed, dtype=np.float64)
+    if d.shape != t.shape or d.ndim != 1:
+        raise DetectorError(f"delays and times observed need one length, got {d.shape} and {t.shape}")
+    if (d < 0).any() or (d > t).any():
+        raise DetectorError("a delay is 0 or more and no longer than its fraud was observed")
+    values, reports = np.unique(d, return_counts=True)
+    at_risk = np.searchsorted(np.sort(d), values, side="right") - np.searchsorted(
+        np.sort(t), values, side="left"
+    )
+    kept = np.flatnonzero(at_risk >= min(AT_RISK_MIN, len(d)))
+    if not len(kept):
+        return DelayCurve(np.empty(0), np.empty(0), 0.0, 0)
+    last = kept[-1] + 1  # the longest delay that enough frauds were observed for
+    stays = 1.0 - reports[:last] / np.maximum(at_risk[:last], 1)
+    after = np.append(np.cumprod(stays[:0:-1])[::-1], 1.0)
+    return DelayCurve(values[:last], after, float(values[last - 1]), len(d))
+
+
+@dataclass(frozen=True)
+class Nowcast:
+    """Frauds of young cohorts: those reported so far, and all that are to be expected; NaN where F is 0."""
+
+    reported: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+
+def nowcast(curve: DelayCurve, age: ArrayLike, reported: ArrayLike) -> Nowcast:
+    """
+    Expected frauds of cohorts by their age, nₐ / F(a).
+
+    Parameters
+    ----------
+    age
+        (n,) age of each cohort, in the curve's unit.
+    reported
+        (n,) frauds of it reported so far.
+    """
+    share = curve(age)
+    counts = np.asarray(reported, dtype=np.float64)
+    expected = np.full(len(counts), np.nan)
+    np.divide(counts, share, out=expected, where=share > 0)
+    return Nowcast(counts, expected)
