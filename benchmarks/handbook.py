@@ -166,7 +166,9 @@ class Bench:
         from pipeline.config import load_config
         from pipeline.opening import open_configured
 
-        config = load_config(None, self._environment("ingested", seed))
+        empty = self.home / "empty.toml"  # not the one of the folder this runs in
+        empty.touch()
+        config = load_config(empty, self._environment("ingested", seed))
         date = int(pd.Timestamp(week, tz="UTC").value // 1000)
         end = date + WEEK * 86_400_000_000
         with open_configured(config) as store:

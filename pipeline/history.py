@@ -7,6 +7,7 @@ features and labels are read, per transaction, never by what happened to be load
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from storage.store import Store
 
 Floats = NDArray[np.float64]
 
+REVIEW = "review"  # source of labels that a verdict on a flag gives
+
 
 @dataclass(frozen=True)
 class History:
@@ -30,6 +33,7 @@ class History:
     events: LabelEvents
     completeness: Completeness
     silence_ok: NDArray[np.bool_]  # (n,) False where silence never means genuine
+    precedence: Sequence[str] = ()  # of label sources
 
     def __len__(self) -> int:
         return len(self.transactions)
@@ -47,6 +51,17 @@ class History:
         inside = np.sort(found[found >= 0]).astype(np.int64)
         moved: Ints = inside + np.int64(span.start)
         return moved
+
+    @cached_property
+    def unreviewed(self) -> LabelEvents:
+        """Labels as if nobody had ever answered a flag: what customers and banks reported alone."""
+        source = self.labels.source
+        reviewed = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        return (
+            self.events
+            if not reviewed.any()
+            else label_events(self.transactions, self.labels.take(~reviewed), self.precedence)
+        )
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant whose knowledge its score may use."""
@@ -76,6 +91,7 @@ def load(
         events=label_events(payments, labels, config.labels.precedence),
         completeness=stored.completeness(store),
         silence_ok=_silence_means_genuine(payments, config.labels.never_by_silence),
+        precedence=config.labels.precedence,
     )
 
 

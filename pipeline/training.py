@@ -7,7 +7,7 @@ the transactions from then on.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,7 @@ class Known:
     usual: Ints  # not known to be fraud, older than the holdout
     recent: Ints  # the holdout
     holdout_start: int
+    reported: tuple[int, int]  # mature transactions and frauds among them, verdicts on flags left out
 
 
 def choose_through(
@@ -198,12 +199,14 @@ def known_at(config: Config, history: History, date: int) -> Known:
     holdout_start = max(date - config.training.holdout, date - (date - first) // 4)
     young = rows.event_time >= holdout_start
     mature, y = _mature(config, history, in_span, status, date)
+    alone, alone_y = _mature(config, history, in_span, status_at(rows, history.unreviewed, date), date)
     return Known(
         mature=mature,
         y=y,
         usual=np.flatnonzero(in_span & ~young & (status != FRAUD)),
         recent=np.flatnonzero(in_span & young),
         holdout_start=holdout_start,
+        reported=(len(alone), int(alone_y.sum())),
     )
 
 
@@ -219,13 +222,26 @@ def _mature(
 
 
 def _measure(config: Config, history: History, known: Known) -> Rarity:
+    """
+    How rare fraud is, and how much of it there is to learn from.
+
+    Flags are chosen because they look like fraud, so what reviewers find on them says nothing of how rare it is:
+    prevalence and its interval rest on what was reported anyway. As examples to learn from, verdicts count.
+    """
     columns = [history.transactions.columns[name].codes for name in config.schema_.entities]
     frauds = known.mature[known.y == FRAUD]
     effective = float(len(frauds))
     if columns:
         of_frauds = [codes[frauds] for codes in columns]
         effective = effective_positives(*of_frauds, mature=[codes[known.mature] for codes in columns])
-    return measure(len(known.mature), len(frauds), effective, confidence=config.choose.confidence)
+    confidence = config.choose.confidence
+    rarity = measure(len(known.mature), len(frauds), effective, confidence=confidence)
+    mature, reported = known.reported
+    if (mature, reported) == (len(known.mature), len(frauds)):
+        return rarity
+    clusters = effective / len(frauds) if len(frauds) else 1.0
+    alone = measure(mature, reported, max(reported * clusters, min(reported, 1)), confidence=confidence)
+    return replace(alone, positives=rarity.positives, effective=rarity.effective)
 
 
 def _previous(store: Store, policy: str, date: int) -> list[Previous]:

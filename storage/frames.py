@@ -84,6 +84,17 @@ class Labels:
     def __len__(self) -> int:
         return len(self.label_id)
 
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "Labels":
+        """The label rows asked for, which must come in order."""
+        return Labels(
+            self.label_id[rows],
+            self.transaction_id[rows],
+            self.is_fraud[rows],
+            self.source.take(rows),
+            self.known_at[rows],
+            self.recorded_at[rows],
+        )
+
     @property
     def available_at(self) -> Ints:
         """The first instant that may use the label, max(known_at, recorded_at)."""
