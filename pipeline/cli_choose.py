@@ -59,7 +59,8 @@ def choices(door: Door, explain: int | None, limit: int, form: str, output: Path
 def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     """Show what a training would choose and why; nothing is stored or promoted."""
     from pipeline import training
-    from pipeline.explaining import previewed
+    from pipeline.explaining import previewed, young
+    from pipeline.readiness import young_cohorts
 
     if not dry_run:
         raise click.UsageError(
@@ -68,8 +69,10 @@ def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     config = door.config()
     with door.store(config) as store:
         date = _date(as_of, config, store)
-        found = training.preview(store, config, _history(store, config, date), LIVE, date)
+        history = _history(store, config, date)
+        found = training.preview(store, config, history, LIVE, date)
     click.echo("\n".join(previewed(found, date)))
+    click.echo("\n".join(young(young_cohorts(history, config.labels.maturity, date))))
 
 
 @cli.command(

@@ -1,9 +1,11 @@
 """A choice in full, for whoever has to defend it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from detectors.choose import Choice
+from pipeline.readiness import Cohort
 from storage.columns import as_datetime
 
 WORDS = {
@@ -80,3 +82,17 @@ def _evidence(comparison: Mapping[str, Any] | None) -> str:
         for one in comparison["comparisons"]
     ]
     return f"{comparison['positives']:g} held-out frauds; {'; '.join(parts)}"
+
+
+def young(cohorts: Sequence[Cohort]) -> Iterator[str]:
+    """What is too young to be counted, as an estimate, line by line."""
+    for one in cohorts:
+        expected = (
+            ""
+            if isnan(one.expected)
+            else f", about {one.expected:,.0f} to be expected by the delays of reports"
+        )
+        yield (
+            f"{'not mature:':17}{one.youngest:g} to {one.oldest:g} days old, {one.transactions:,} transactions, "
+            f"{one.reported:,} frauds reported so far{expected}"
+        )

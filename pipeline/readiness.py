@@ -7,6 +7,7 @@ known at the training's date, so a report of last month reads the same today.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from detectors.auto import Sample
-from detectors.delay import DelayCurve, delay_curve
+from detectors.delay import DelayCurve, delay_curve, nowcast
 from detectors.drift import QUANTILE_BINS, Drift, Reference, compare
 from detectors.encoding import Encoder
 from detectors.metrics import auc_roc, average_precision
@@ -39,6 +40,7 @@ LEAK_AUC, LEAK_AP = 0.995, 0.9  # of one feature alone
 REPEATED = 0.01  # share of transactions that equal another in everything but the id
 MOVED_PSI = 0.25  # the conventional alarm level
 JUDGED_ROWS = 20_000
+NEVER_REPORTED = np.iinfo(np.int64).max
 NAMED = 5  # things a sentence lists at most
 
 
@@ -102,21 +104,57 @@ def examine(subject: Subject) -> list[Finding]:
     return sorted(found, key=lambda one: LEVELS.index(one.level))
 
 
-def reports_of(history: History, date: int) -> DelayCurve:
-    """How late frauds are reported, in days, by the reports available at a date."""
+@dataclass(frozen=True)
+class Reports:
+    """Frauds of a history and when each was first reported, as known at a date; in days before that date."""
+
+    age: NDArray[np.float64]
+    delay: NDArray[np.float64]
+
+    @property
+    def curve(self) -> DelayCurve:
+        """How late frauds are reported."""
+        return delay_curve(self.delay, self.age)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Transactions of some days that are too young for silence to mean anything; days before the date."""
+
+    youngest: float
+    oldest: float
+    transactions: int
+    reported: int
+    expected: float  # all that will be reported, NaN where the delay curve says nothing yet
+
+
+def reports_of(history: History, date: int) -> Reports:
+    """Which frauds had been reported at a date, each by its first report."""
     labels, times = history.labels, history.transactions.event_time
     place = {one: row for row, one in enumerate(history.transactions.transaction_id)}
     mine = labels.is_fraud & (labels.available_at <= date)
     rows = np.array([place.get(one, -1) for one in labels.transaction_id[mine]], dtype=np.int64)
-    known = labels.known_at[mine][rows >= 0]
-    rows = rows[rows >= 0]
-    first = np.full(len(times), np.iinfo(np.int64).max)
-    np.minimum.at(first, rows, known)
-    frauds = np.flatnonzero(first < np.iinfo(np.int64).max)
+    first = np.full(len(times), NEVER_REPORTED)
+    np.minimum.at(first, rows[rows >= 0], labels.available_at[mine][rows >= 0])
+    frauds = np.flatnonzero((first < NEVER_REPORTED) & (times <= date))
     delay = np.maximum(first[frauds] - times[frauds], 0)
-    observed = date - times[frauds]
-    inside = delay <= observed
-    return delay_curve(delay[inside] / DAY, observed[inside] / DAY)
+    return Reports((date - times[frauds]) / DAY, delay / DAY)
+
+
+def young_cohorts(history: History, maturity: int, date: int) -> list[Cohort]:
+    """
+    Weeks younger than maturity, newest first, with what the delay curve expects of them: an estimate, never a label.
+    """
+    reports = reports_of(history, date)
+    ages = (date - history.transactions.event_time) / DAY
+    edges = np.arange(0, maturity / DAY + 7, 7)[: int(np.ceil(maturity / DAY / 7)) + 1]
+    found = []
+    for youngest, oldest in pairwise(edges.tolist()):
+        mine = (reports.age >= youngest) & (reports.age < oldest)
+        expected = nowcast(reports.curve, [(youngest + oldest) / 2], [mine.sum()]).expected[0]
+        transactions = int(((ages >= youngest) & (ages < oldest)).sum())
+        found.append(Cohort(youngest, oldest, transactions, int(mine.sum()), float(expected)))
+    return [one for one in found if one.transactions]
 
 
 def _frauds(subject: Subject) -> Iterator[Finding]:
@@ -183,7 +221,7 @@ def _labels(subject: Subject) -> Iterator[Finding]:
             "warning", "LABELS_STALE", f"labels are complete only until {behind:,.0f} days before the training date",
             "ingest newer labels, even an empty file with --complete-through", {"days": behind},
         )  # fmt: skip
-    curve = reports_of(subject.history, date)
+    curve = reports_of(subject.history, date).curve
     if curve.n < FRAUDS_TO_JUDGE:
         return
     maturity = config.labels.maturity / DAY

@@ -219,9 +219,13 @@ def test_delays_are_read_by_what_was_known_then(tmp_path):
     config = configured()
     with stored(tmp_path, *_slow(*world()), config) as store:
         history = histories.load(store, config, START, DATE)
-    later, earlier = readiness.reports_of(history, DATE), readiness.reports_of(history, DATE - 20 * DAY)
+    later, earlier = (readiness.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
     assert later.n > earlier.n > 0
     assert later.quantile(0.5) == pytest.approx(5.5, abs=2)
+    young, older = readiness.young_cohorts(history, 14 * DAY, DATE)
+    assert (young.youngest, young.oldest, older.oldest) == (0, 7, 14)
+    assert young.expected > 1.5 * young.reported
+    assert older.expected == pytest.approx(older.reported, rel=0.35)
 
 
 def test_the_commands_tell_what_would_be_chosen_and_why(tmp_path):
@@ -233,6 +237,7 @@ def test_the_commands_tell_what_would_be_chosen_and_why(tmp_path):
         fraudwatch(tmp_path, *arguments)
     would = fraudwatch(tmp_path, "choose", "--dry-run")
     assert "nothing is stored" in would
+    assert "frauds reported so far" in would
     assert json.loads(fraudwatch(tmp_path, "choices", "--format", "json")) == []
     assert "--dry-run shows" in fraudwatch(tmp_path, "choose", code=2)
     assert "stop a promotion" in fraudwatch(tmp_path, "readiness")
