@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
+from detectors.auto import NOVELTY
 from pipeline.config import Config
 from pipeline.safe_text import for_terminal
 from storage import reports
@@ -57,10 +58,14 @@ def _outcome(store: Store, config: Config, policy: str, since: int, until: int) 
             f"  caught {found['caught']:,} of {known:,} frauds known by now ({found['caught'] / known:.0%}), worth "
             f"{found['caught_money']:,.0f} {money}; missed {found['missed']:,}, worth {found['missed_money']:,.0f} {money}"
         )
+    channels = _channels(store, policy, since, until)
     yield "  " + "; ".join(
-        f"{channel}: {total:,} flags, {fraud:,} of them known fraud"
-        for channel, (total, fraud) in _channels(store, policy, since, until).items()
+        f"{channel}: {total:,} flags, {fraud:,} of them known fraud ({fraud / total:.0%})"
+        for channel, (total, fraud) in channels.items()
     )
+    total, fraud = channels.get(NOVELTY, (0, 0))
+    if total and not fraud:
+        yield f"  the outlier detector's own share, {NOVELTY}, found no fraud that is known by now: it watches for what nobody labels yet"
 
 
 def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tuple[int, int]]:
