@@ -20,6 +20,7 @@ from detectors.drift import Drift, Reference, compare
 from detectors.encoding import EncodingPlan
 from detectors.threshold import capacity_threshold, cost_threshold
 
+AUDIT = "audit"  # channel of transactions drawn at random; its threshold is one for numbers drawn from [0, 1)
 SAMPLE_ROWS = 16  # rows kept with their scores: a loaded model must repeat them exactly
 
 
@@ -35,6 +36,7 @@ class ModelSettings:
     review: float = 1.0  # cost of one review, in the base currency
     missed: Literal["constant", "amount"] = "constant"
     per_day: float = 50.0
+    audit_per_day: float = 0.0
     outlier_share: float = 0.1
 
     def fitting(self) -> dict[str, Any]:
@@ -204,7 +206,10 @@ def _thresholds(
     )
     rest = value < main
     novelty = capacity_threshold(ranks.outlier_score[rest], recent.weight[rest], days, own) if own else np.inf
-    return {strategy: float(main), NOVELTY: float(novelty)}
+    found = {strategy: float(main), NOVELTY: float(novelty)}
+    if settings.audit_per_day and len(recent):
+        found[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
+    return found
 
 
 def _worth_a_review(settings: ModelSettings) -> float:

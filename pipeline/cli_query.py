@@ -28,7 +28,7 @@ def output_options(command: Any) -> Any:
 @click.option("--since", type=Instant(), help="Event time from here on.")
 @click.option("--until", type=Instant(), help="Event time before this.")
 @click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
-@click.option("--channel", help="outlier, bridge, classification or novelty.")
+@click.option("--channel", help="outlier, bridge, classification, novelty or audit.")
 @click.option("--min-score", type=click.FloatRange(0, 1))
 @click.option("--entity", metavar="COLUMN=VALUE", help="Of this customer, card, merchant …")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")

@@ -20,6 +20,7 @@ from detectors.base import DetectorError
 from detectors.model import Model, Scores
 from pipeline import due, training
 from pipeline import history as histories
+from pipeline.auditing import with_audit
 from pipeline.config import Config
 from pipeline.drifting import drift_rows
 from pipeline.errors import FraudwatchError, NotReady
@@ -317,6 +318,7 @@ def _by_model(
         model, features = shelf.model(int(model_id)), shelf.plan(int(model_id))
         raw = histories.raw_matrix(history, chosen, features, this.config, shelf.fields(int(model_id)))
         scores = model.score(raw, history.transactions.amount[chosen] / MONEY)
+        scores = with_audit(model, scores, history.transactions.transaction_id[chosen])
         yield _Part(int(model_id), _Measured(model, features, raw, scores), chosen, history), chosen
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.model import Model, Scores
+from detectors.model import AUDIT, Model, Scores
 from pipeline.config import Config
 from pipeline.features import Feature, Plan
 from pipeline.reasons import Case, in_words
@@ -16,6 +16,12 @@ from storage.frames import Transactions
 from storage.results import Flag
 
 Floats = NDArray[np.float64]
+BY_CHANCE = (
+    {
+        "code": "AUDIT_SAMPLE", "feature": None, "value": None, "usual": None, "share": 0.0,
+        "text": "drawn at random, to see what flags miss",
+    },
+)  # fmt: skip
 REASONS_MIN = 3  # fewer leave a reviewer with nothing to compare
 
 
@@ -53,7 +59,11 @@ def flags_of(
             model_id=model_id,
             channel=str(flagged.channel[place]),
             reasons=json.dumps(
-                list(_reasons(flagged, place, contributions[place], features, config)), ensure_ascii=False
+                [
+                    *(BY_CHANCE if flagged.channel[place] == AUDIT else ()),
+                    *_reasons(flagged, place, contributions[place], features, config),
+                ],
+                ensure_ascii=False,
             ),
         )
         for place in range(len(chosen))

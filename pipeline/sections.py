@@ -238,6 +238,7 @@ class AlertsSection(Section):
     """How much a reviewer is given."""
 
     per_day: Annotated[int, Field(ge=1)] = 50
+    audit_per_day: Annotated[int, Field(ge=0)] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
 
 

@@ -300,6 +300,7 @@ def _model_settings(config: Config, chosen: Chosen) -> ModelSettings:
         review=config.costs.review,
         missed=config.costs.missed,
         per_day=config.alerts.per_day,
+        audit_per_day=config.alerts.audit_per_day,
         outlier_share=chosen.outlier_share,
     )
 

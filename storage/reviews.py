@@ -10,6 +10,8 @@ from storage.errors import Unknown
 from storage.schema import audit, flags, labels
 from storage.store import Store
 
+AUDIT = "audit"  # channel of flags that were drawn at random, and source of what people said of them
+
 
 @dataclass(frozen=True)
 class VerdictOutcome:
@@ -34,10 +36,11 @@ def verdict(
     note: str,
     actor: str,
     now: int,
-    source: str = "review",
 ) -> VerdictOutcome:
     """
     Append a reviewer's answer as a label, close the flag by it, and keep a trail, in one transaction.
+
+    The label's source is `audit` where the flag was drawn at random, `review` elsewhere.
 
     Raises
     ------
@@ -46,9 +49,10 @@ def verdict(
     """
     this = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
     with store.exclusive() as connection:
-        before = connection.scalar(select(flags.c.status).where(this))
-        if before is None:
+        flag = connection.execute(select(flags.c.status, flags.c.channel).where(this)).one_or_none()
+        if flag is None:
             raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags")
+        before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
         label = {
             "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,
             "known_at": _moment(connection, transaction_id, source, now), "by": actor,

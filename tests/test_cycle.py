@@ -164,6 +164,32 @@ def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(tmp_path: Path
         reviews.verdict(store, "live", "nobody", True, "", "ann", NOW)
 
 
+def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: Path, opener: Opener) -> None:
+    store = loaded(opener, tmp_path)
+    config = SMALL.model_copy(update={"alerts": SMALL.alerts.model_copy(update={"audit_per_day": 6})})
+    backfill(store, config, start=FROM, end=TO, as_of=NOW, policy="live", by="test")
+    days = (TO - FROM) // DAY
+    drawn = query(
+        store, "SELECT transaction_id, decision_value, threshold FROM scores WHERE channel = 'audit'"
+    )
+    assert 3.5 * days < len(drawn) < 8.5 * days
+    assert all(value >= threshold for _, value, threshold in drawn)  # type: ignore[operator]
+    assert query(store, "SELECT COUNT(*) FROM flags WHERE channel = 'audit'") == [(len(drawn),)]
+    others = "SELECT transaction_id FROM flags WHERE channel <> 'audit' ORDER BY transaction_id"
+    with_it = query(store, others)
+    flag = next(reports.flags(store, "live", Wanted(channel="audit")))
+    assert flag["reasons"][0]["text"] == "drawn at random, to see what flags miss"
+    assert len(flag["reasons"]) > 1
+    reviews.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
+    assert query(store, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
+    with store.write() as connection:
+        for table in ("scores", "flags", "ledger", "promotions", "models", "choices", "covered_spans"):
+            connection.execute(text(f"DELETE FROM {table}"))
+        connection.execute(text("DELETE FROM labels WHERE source = 'audit'"))
+    live(store, FROM, TO)
+    assert query(store, others) == with_it  # it takes nothing from the others
+
+
 def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
