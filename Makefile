@@ -8,6 +8,7 @@ DAYS := 98
 FROM := 2025-02-10
 TO := 2025-04-07
 DATA ?=
+WORKERS ?= 2
 # Boosters and BLAS spin when their threads outnumber free cores.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
@@ -42,7 +43,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 bench: setup
 	$(BIN)/python -m benchmarks $(DATA)
