@@ -81,6 +81,7 @@ def compare(
         raise NotReady("; ".join(f"{name} is not possible here: {why}" for name, why in impossible.items()))
     lines.sort(key=lambda line: -line.verdict.measures["ap"].value)
     first = _judged(Line(NOTHING), folds, [_nothing(fold) for fold in folds], config)
+    first = replace(first, curve=None, costs=None)  # it ranks nothing
     per_day = round(config.alerts.per_day)
     said = sentence(lines, folds, config.schema_.base_currency)
     return Compared([first, *lines], impossible, [fold.told() for fold in folds], per_day, said)

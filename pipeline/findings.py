@@ -82,7 +82,7 @@ def sentence(lines: Sequence[Line], folds: Sequence[Fold], currency: str) -> str
     best = distinct[0]
     ap = best.verdict.measures["ap"]
     said = [
-        f"on {frauds:,} frauds among {rows:,} transactions in {len(folds)} test spans, {best.technique} ranks best: "
+        f"on {frauds:,} frauds among {rows:,} transactions in {len(folds)} test span{'' if len(folds) == 1 else 's'}, {best.technique} ranks best: "
         f"average precision {ap.value:.3f} ({ap.lower:.3f} to {ap.upper:.3f})",
         *_beside(best, distinct[1:]),
         *_of_balancing(distinct),
