@@ -1,18 +1,17 @@
 """INNE: PyOD draws the spheres, a compiled loop finds those that cover a row."""
 
-import warnings
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import Floats, NotFitted, State, as_rows, as_training_rows, as_weights
-from detectors.isolation_forest import thin
-from detectors.scaling import SoftScale
+from detectors.base import Floats
+from detectors.fitting import pyod_class
+from detectors.scaled_outlier import ScaledOutlier
 from detectors.tree_kernel import compiled
 
 
-class INNE:
+class INNE(ScaledOutlier):
     """
     Score a row by how isolated the neighbourhoods are that it falls into.
 
@@ -45,8 +44,9 @@ class INNE:
     """
 
     name: ClassVar[str] = "inne"
-    supervised: ClassVar[bool] = False
     additive: ClassVar[bool] = False
+    PARAMETERS = ("n_samples", "max_samples", "max_rows", "seed")
+    ARRAYS = ("centres", "radii", "isolation", "usual")
 
     def __init__(
         self, n_samples: int = 200, max_samples: int = 8, max_rows: int = 50_000, seed: int = 7
@@ -55,39 +55,10 @@ class INNE:
         self.max_samples = max_samples
         self.max_rows = max_rows
         self.seed = seed
-        self._scale: SoftScale | None = None
         self._centres: Floats = np.empty((0, 0, 0))  # (n_samples, n_spheres, n_features)
         self._radii: Floats = np.empty((0, 0))  # squared, ascending within a sample
         self._isolation: Floats = np.empty((0, 0))
         self._usual: Floats = np.empty(0)  # (n_features,) medians of the scaled training rows
-        self._base = 0.0
-
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
-        """
-        Draw the spheres; labels are not looked at.
-
-        A row of weight w is w times as likely to be kept by the thinning; a weight of 0 keeps it out.
-
-        Raises
-        ------
-        DetectorError
-            Fewer than 2 rows, or a value that is not finite.
-        """
-        rows = as_training_rows(X)
-        rows = rows[thin(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)]
-        scale = SoftScale.fit(rows)
-        scaled = np.ascontiguousarray(scale.transform(rows))
-        pyod = _draw(scaled, self.n_samples, min(self.max_samples, len(rows)), self.seed)
-        order = np.argsort(
-            pyod._centroids_radius, axis=1, kind="stable"
-        )  # the first that covers is the tightest
-        self._radii = np.take_along_axis(pyod._centroids_radius, order, axis=1)
-        self._isolation = np.take_along_axis(pyod._ratio, order, axis=1)
-        self._centres = np.ascontiguousarray(np.take_along_axis(pyod._centroids, order[:, :, None], axis=1))
-        self._usual = np.median(scaled, axis=0)
-        self._scale = scale
-        self._base = float(self._score(scaled[:: max(1, len(scaled) // 1000)]).mean())
-        return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """PyOD's decision_function of each scaled row, (n_samples,); higher = rarer."""
@@ -97,40 +68,16 @@ class INNE:
         """What the score loses without each column, (n_samples, n_features)."""
         return _lost(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
 
-    @property
-    def base_score(self) -> float:
-        """The training rows' mean score."""
-        self._fitted()
-        return self._base
-
-    def state(self) -> State:
-        """Scale and spheres."""
-        arrays = self._fitted().arrays() | {
-            "centres": self._centres, "radii": self._radii, "isolation": self._isolation, "usual": self._usual,
-        }  # fmt: skip
-        names = ("n_samples", "max_samples", "max_rows", "seed")
-        return State(
-            {"parameters": {name: getattr(self, name) for name in names}, "base": self._base}, arrays
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """The detector that `state` was taken from; it scores bit for bit alike."""
-        detector = cls(**state.meta["parameters"])
-        detector._scale = SoftScale.from_arrays(state.arrays)
-        detector._base = float(state.meta["base"])
-        for name in ("centres", "radii", "isolation", "usual"):
-            setattr(detector, f"_{name}", np.ascontiguousarray(state.arrays[name]))
-        return detector
-
-    def _fitted(self) -> SoftScale:
-        if self._scale is None:
-            raise NotFitted("the spheres are not drawn yet: call fit first")
-        return self._scale
-
-    def _scaled(self, X: ArrayLike) -> Floats:
-        scale = self._fitted()
-        return np.ascontiguousarray(scale.transform(as_rows(X, len(scale.mean))))
+    def _learn(self, scaled: Floats) -> float:
+        model = _draw(scaled, self.n_samples, min(self.max_samples, len(scaled)), self.seed)
+        order = np.argsort(
+            model._centroids_radius, axis=1, kind="stable"
+        )  # the first that covers is the tightest
+        self._radii = np.take_along_axis(model._centroids_radius, order, axis=1)
+        self._isolation = np.take_along_axis(model._ratio, order, axis=1)
+        self._centres = np.ascontiguousarray(np.take_along_axis(model._centroids, order[:, :, None], axis=1))
+        self._usual = np.median(scaled, axis=0)
+        return float(self._score(scaled[:: max(1, len(scaled) // 1000)]).mean())
 
     def _score(self, scaled: Floats) -> Floats:
         return _isolation_of(scaled, self._centres, self._radii, self._isolation)
@@ -138,12 +85,9 @@ class INNE:
 
 def _draw(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:
     """PyOD's spheres, without the scores of its training rows that `fit` would take minutes for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of PyOD's own imports
-        from pyod.models.inne import INNE as PyODINNE  # noqa: N811
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    model = PyODINNE(n_estimators=n_samples, max_samples=max_samples, random_state=seed)
+    model = pyod_class("inne", "INNE")(n_estimators=n_samples, max_samples=max_samples, random_state=seed)
     model.max_samples_ = max_samples
     with threadpool_limits(1):
         return model._fit(rows)

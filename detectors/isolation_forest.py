@@ -1,12 +1,12 @@
 """Isolation forest: PyOD grows the trees, a compiled kernel walks them."""
 
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.base import Floats, Ints, NotFitted, State, as_rows, as_training_rows, as_weights, row_sums
+from detectors.fitting import pyod_class, thin
 from detectors.tree_kernel import Forest, flatten
 
 EULER = float(np.euler_gamma)
@@ -141,26 +141,9 @@ class IsolationForest:
         return np.divide(gained, saved, out=np.zeros_like(saved), where=np.abs(saved) > 1e-9)
 
 
-def thin(weights: Floats, at_most: int, seed: int) -> Ints:
-    """
-    Choose rows, evenly in their order, with chances in proportion to `weights`.
-
-    Systematic sampling: chances min(1, w · n / Σw) are laid end to end, and a row is kept when its stretch
-    holds one of the marks that lie 1 apart. Equal weights and n ≤ `at_most` keep all rows.
-    """
-    wanted = min(at_most, len(weights))
-    ends = np.cumsum(np.minimum(weights * wanted / weights.sum(), 1.0))
-    marks = np.floor(ends + np.random.default_rng(seed).random())
-    kept = np.flatnonzero(np.diff(marks, prepend=0.0) > 0)
-    return kept if len(kept) > 1 else np.sort(np.argsort(-weights, kind="stable")[:2])
-
-
 def _grow(rows: Floats, n_trees: int, max_samples: int, seed: int) -> Any:
-    """PyOD's fitted forest; the import alone takes a second or two."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of PyOD's own imports
-        from pyod.models.iforest import IForest
-    forest = IForest(
+    """PyOD's fitted forest."""
+    forest = pyod_class("iforest", "IForest")(
         n_estimators=n_trees, max_samples=min(max_samples, len(rows)), n_jobs=1, random_state=seed
     )
     return forest.fit(rows)

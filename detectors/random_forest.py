@@ -18,7 +18,8 @@ from detectors.base import (
     probability_of,
     row_sums,
 )
-from detectors.isolation_forest import LARGEST, thin
+from detectors.fitting import thin
+from detectors.isolation_forest import LARGEST
 from detectors.tree_kernel import Forest, flatten
 
 

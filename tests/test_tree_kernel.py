@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from detectors.isolation_forest import IsolationForest, _grow, thin
+from detectors.fitting import thin
+from detectors.isolation_forest import IsolationForest, _grow
 from detectors.random_forest import RandomForest
 from detectors.tree_kernel import BLOCK, _float32_at_most, flatten
 
