@@ -18,7 +18,7 @@ from detectors.auto import NOVELTY, AutoDetector, Floats, Layout, Ranks, Sample,
 from detectors.base import State
 from detectors.drift import Drift, Reference, compare
 from detectors.encoding import EncodingPlan
-from detectors.threshold import capacity_threshold, cost_threshold
+from detectors.threshold import Costs, capacity_threshold
 
 AUDIT = "audit"  # channel of transactions drawn at random; its threshold is one for numbers drawn from [0, 1)
 SAMPLE_ROWS = 16  # rows kept with their scores: a loaded model must repeat them exactly
@@ -38,6 +38,11 @@ class ModelSettings:
     per_day: float = 50.0
     audit_per_day: float = 0.0
     outlier_share: float = 0.1
+
+    @property
+    def costs(self) -> Costs:
+        """What decides whether a flag is worth it."""
+        return Costs(self.missed_fraud, self.review, self.missed)
 
     def fitting(self) -> dict[str, Any]:
         """What a detector is told of it."""
@@ -201,9 +206,8 @@ def _thresholds(
     strategy = settings.strategy
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
     own = 0.0 if strategy == "outlier" else settings.per_day * settings.outlier_share
-    main = max(
-        capacity_threshold(value, recent.weight, days, settings.per_day - own), _worth_a_review(settings)
-    )
+    worth = -np.inf if strategy == "outlier" else settings.costs.threshold
+    main = max(capacity_threshold(value, recent.weight, days, settings.per_day - own), worth)
     rest = value < main
     novelty = capacity_threshold(ranks.outlier_score[rest], recent.weight[rest], days, own) if own else np.inf
     found = {strategy: float(main), NOVELTY: float(novelty)}
@@ -212,17 +216,7 @@ def _thresholds(
     return found
 
 
-def _worth_a_review(settings: ModelSettings) -> float:
-    if settings.strategy == "outlier":
-        return -np.inf
-    if settings.missed == "amount":
-        return settings.review
-    return cost_threshold(settings.missed_fraud, 1.0)
-
-
 def _decision_value(settings: ModelSettings, ranks: Ranks, probability: Floats, amount: Floats) -> Floats:
     if settings.strategy == "outlier":
         return ranks.outlier_score
-    if settings.missed == "amount":
-        return probability * np.maximum(amount, 0.0)
-    return probability
+    return settings.costs.decision_value(probability, amount)

@@ -6,6 +6,7 @@ values that the model was not fitted on, never on the batch it is applied to.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +57,35 @@ def cost_threshold(missed: float, review: float) -> float:
     if not (np.isfinite(missed) and np.isfinite(review) and min(missed, review) >= 0 and missed + review > 0):
         raise DetectorError(f"costs are finite and not negative, got missed {missed} and review {review}")
     return review / (review + missed)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """
+    What a missed fraud and a review cost; the value that is compared, and from where on a review is worth it.
+
+    Flag when the expected loss avoided is worth the review (Bayes minimum risk): constant costs compare the probability,
+    amount-dependent ones the expected loss p · amount.
+    """
+
+    missed_fraud: float  # in reviews
+    review: float  # in the base currency
+    missed: Literal["constant", "amount"]
+
+    @property
+    def threshold(self) -> float:
+        """Decision values from here on are worth a review."""
+        return self.review if self.missed == "amount" else cost_threshold(self.missed_fraud, 1.0)
+
+    def decision_value(self, probability: Floats, amount: Floats) -> Floats:
+        """What is compared, (n,)."""
+        return probability * np.maximum(amount, 0.0) if self.missed == "amount" else probability
+
+    def at_stake(self, amount: Floats) -> Floats:
+        """What each transaction would cost as a missed fraud, (n,), in the base currency."""
+        if self.missed == "amount":
+            return np.maximum(amount, 0.0)
+        return np.full(len(amount), self.missed_fraud * self.review)
 
 
 def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float, per_day: float) -> float:

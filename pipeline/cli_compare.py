@@ -10,7 +10,10 @@ from pipeline.cli import Door, cli, now
 from pipeline.cli_query import output_options
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.findings import Compared
     from storage.comparisons import Comparison
+    from storage.store import Store
 
 SHOWN = {
     "ap": "AP", "ap_train": "AP train", "f1": "F1", "mcc": "MCC", "recall_0.5": "R@.5", "recall_0.2": "R@.2",
@@ -73,39 +76,57 @@ def compare(
 
     Folds are in order of time: train on what was known at a date, test on the days that followed. Takes minutes.
     """
-    from pipeline import console
-    from pipeline.compare import compare as run
-    from pipeline.durations import parse_duration
-    from pipeline.folds import Wanted
-    from pipeline.plots import check, curves
+    from pipeline.plots import check
     from storage import comparisons
 
     config = door.config()
-    try:
-        span = parse_duration(test)
-    except ValueError as error:
-        raise click.UsageError(f"--test {test!r} {error}") from None
     if plot is not None:
         check(plot)
-        if last:
-            raise click.UsageError("--plot needs the scores, which are not stored: leave --last out")
+    if plot is not None and last:
+        raise click.UsageError("--plot needs the scores, which are not stored: leave --last out")
+    settings = {
+        "folds": folds, "test": test, "max_rows": max_rows, "only": list(only), "by": by, "seed": seed,
+        "per_day": config.alerts.per_day,
+    }  # fmt: skip
     with door.store(config) as store:
         if not last:
-            wanted = Wanted(folds, span, max_rows, only, by, seed, config.training.threads)
-            with console.Bar() as bar:
-                found = run(store, config, wanted, now(), bar)
-            settings = {
-                "folds": folds, "test": test, "max_rows": max_rows, "only": list(only), "by": by, "seed": seed,
-                "per_day": found.per_day,
-            }  # fmt: skip
-            comparisons.save(
-                store, now(), door.actor, config.public_text(), settings, found.folds, found.notes(),
-                found.sentence, found.measured(),
-            )  # fmt: skip
+            found = _run(door, store, config, settings)
             if plot is not None:
-                curves(found, plot, config.schema_.base_currency)
-                click.echo(f"curves written to {plot}", err=True)
+                _draw(plot, found, config)
         _show(comparisons.load(store), form, output)
+
+
+def _run(door: Door, store: "Store", config: "Config", settings: dict[str, Any]) -> "Compared":
+    """Compare and keep the table."""
+    from pipeline.compare import compare as run
+    from pipeline.console import Bar
+    from pipeline.durations import parse_duration
+    from pipeline.folds import Wanted
+    from storage import comparisons
+
+    try:
+        span = parse_duration(settings["test"])
+    except ValueError as error:
+        raise click.UsageError(f"--test {settings['test']!r} {error}") from None
+    names, threads = tuple(settings["only"]), config.training.threads
+    wanted = Wanted(
+        settings["folds"], span, settings["max_rows"], names, settings["by"], settings["seed"], threads
+    )
+    with Bar() as bar:
+        found = run(store, config, wanted, now(), bar)
+    comparisons.save(
+        store, now(), door.actor, config.public_text(), settings, found.folds, found.notes(),
+        found.sentence, found.measured(),
+    )  # fmt: skip
+    return found
+
+
+def _draw(plot: Path, found: "Compared", config: "Config") -> None:
+    """Draw and say where."""
+    from pipeline.plots import curves
+
+    curves(found, plot, config.schema_.base_currency)
+    click.echo(f"curves written to {plot}", err=True)
 
 
 def _show(found: "Comparison", form: str, output: Path | None) -> None:

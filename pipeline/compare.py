@@ -19,11 +19,11 @@ from detectors.calibration import fit_calibrator
 from detectors.judging import Answer
 from detectors.metrics import average_precision
 from detectors.techniques import PLAIN, TECHNIQUES, Fitted, Technique
-from detectors.threshold import best_f1, best_mcc, cost_threshold
+from detectors.threshold import best_f1, best_mcc
 from pipeline.config import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.findings import FIXED, MOVED, NOTHING, Compared, Line, sentence
-from pipeline.folds import Fold, Wanted, folds_of
+from pipeline.folds import Fold, Wanted, costs_of, folds_of
 from pipeline.progress import Progress, Silent
 from storage.store import Store
 
@@ -112,6 +112,7 @@ def _tried(one: Technique, folds: list[Fold], config: Config, bar: Progress) -> 
 
 
 def _answer(one: Technique, fold: Fold, config: Config) -> tuple[Answer, float, Fitted]:
+    costs = costs_of(config)
     early = one.fit(fold.past)
     held = fold.held
     margin = early.margin(techniques.Rows(held.raw, fold.past.encoder.transform(held.raw)))
@@ -127,20 +128,12 @@ def _answer(one: Technique, fold: Fold, config: Config) -> tuple[Answer, float, 
         margin=margin,
         f1_flags=p >= f1,
         mcc_flags=p >= mcc,
-        cost_flags=_worth_it(p, fold.test.amount, config),
+        cost_flags=costs.decision_value(p, fold.test.amount) >= costs.threshold,
         daily_flags=judging.daily_flags(margin, fold.rows.day, round(config.alerts.per_day)),
         said=said,
     )
     known = fitted.margin(techniques.Rows(fold.all.mature.raw, fold.all.X))
     return answer, average_precision(fold.all.mature.y, known), fitted
-
-
-def _worth_it(p: Floats, amount: Floats, config: Config) -> NDArray[np.bool_]:
-    """Bayes minimum risk: flag where the loss that is to be expected is worth a review."""
-    costs = config.costs
-    if costs.missed == "amount":
-        return p * np.maximum(amount, 0.0) >= costs.review
-    return p >= cost_threshold(costs.missed_fraud, 1.0)
 
 
 def _cut_at(answer: Answer, threshold: float) -> Answer:
@@ -166,29 +159,23 @@ def _judged(line: Line, folds: list[Fold], answers: list[Answer], config: Config
     )
 
 
-def _pooled(rows: list[judging.Rows], answers: list[Answer]) -> tuple[Floats, Floats, Floats]:
+def _pooled(rows: list[judging.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
     """Labels and stakes of all folds by descending rank within their fold, folds beside one another."""
-    share = np.concatenate(
-        [np.argsort(np.argsort(-a.margin, kind="stable")) / max(len(a.margin), 1) for a in answers]
-    )
-    order = np.argsort(share, kind="stable")
-    return (
-        np.concatenate([r.y for r in rows])[order],
-        np.concatenate([r.amount for r in rows])[order],
-        share[order],
-    )
+    share = [np.argsort(np.argsort(-a.margin, kind="stable")) / max(len(a.margin), 1) for a in answers]
+    order = np.argsort(np.concatenate(share), kind="stable")
+    return np.concatenate([r.y for r in rows])[order], np.concatenate([r.amount for r in rows])[order]
 
 
 def _precision_recall(rows: list[judging.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
-    y, _, _ = _pooled(rows, answers)
+    y, _ = _pooled(rows, answers)
     tp = np.cumsum(y)
     at = np.unique(np.searchsorted(tp, np.linspace(1, tp[-1], PLOTTED)))
     return tp[at] / tp[-1], tp[at] / (at + 1.0)
 
 
 def _cost_curve(rows: list[judging.Rows], answers: list[Answer], review: float) -> tuple[Floats, Floats]:
-    """Cost a day of reviewing the n highest ranks a day, for n up to ten days' worth of fraud or so."""
-    y, stake, _ = _pooled(rows, answers)
+    """Flags a day, and what a day costs when so many of the highest ranks are reviewed."""
+    y, stake = _pooled(rows, answers)
     days = sum(len(np.unique(one.day)) for one in rows)
     cost = (stake @ y - np.cumsum(stake * y) + review * np.cumsum(1 - y)) / days
     flags = np.arange(1, len(y) + 1) / days

@@ -13,6 +13,7 @@ from pipeline.folds import Fold
 from storage.comparisons import Measured
 
 Floats = NDArray[np.float64]
+Curve = tuple[Floats, Floats]  # places and values, (k,) each
 
 NOTHING = "always genuine"
 MOVED = f"{PLAIN}, threshold moved"
@@ -31,8 +32,8 @@ class Line:
     invented: int = 0
     note: str = ""
     groups: dict[str, float] = field(default_factory=dict)  # false-flag rate by group
-    curve: tuple[Floats, Floats] | None = None  # recall and precision, of the pooled test rows
-    costs: tuple[Floats, Floats] | None = None  # flags a day, and cost a day
+    curve: Curve | None = None  # recall and precision, of the pooled test rows
+    costs: Curve | None = None  # flags a day, and cost a day
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detectors import judging
 from detectors.auto import FOLD, Layout, Sample
 from detectors.techniques import Training
+from detectors.threshold import Costs
 from pipeline import history as histories
 from pipeline import sampling, training
 from pipeline.config import Config
@@ -98,12 +99,9 @@ def folds_of(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[F
     return _Making(histories.load(store, config, begin, spans[-1][1]), config, wanted, as_of).folds(spans)
 
 
-def stakes(amount: Floats, config: Config) -> Floats:
-    """What each transaction would cost as a missed fraud, (n,)."""
-    costs = config.costs
-    if costs.missed == "amount":
-        return np.maximum(amount, 0.0)
-    return np.full(len(amount), costs.missed_fraud * costs.review)
+def costs_of(config: Config) -> Costs:
+    """What a missed fraud and a review cost here."""
+    return Costs(config.costs.missed_fraud, config.costs.review, config.costs.missed)
 
 
 def _spans(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[tuple[int, int]]:
@@ -213,7 +211,7 @@ class _Making:
         times = self._history.transactions.event_time[test]
         by = self._wanted.by
         group = self._history.transactions.columns[by].codes[test].astype(np.int64) if by else None
-        stake = stakes(sample.amount, self._config)
+        stake = costs_of(self._config).at_stake(sample.amount)
         return judging.Rows(sample.y, stake, self._entities()[test], times, times // DAY, group)
 
     def _entities(self) -> Ints:

@@ -47,7 +47,7 @@ def label_events(transactions: Transactions, labels: Labels, precedence: Sequenc
     not listed coming last and counting as one; within a source the newest, that is the one known last and,
     at the same instant, recorded last. Labels of other transactions are left out.
     """
-    position = _positions(transactions, labels)
+    position = positions(transactions, labels)
     order = np.lexsort((labels.label_id, labels.available_at, position))
     order = order[np.searchsorted(position[order], 0) :]
     # Later transactions get higher numbers, so the running maximum starts afresh with each of them.
@@ -181,7 +181,7 @@ class KnownCounts:
         return silent + self._labelled[window][asked.span]
 
 
-def _positions(transactions: Transactions, labels: Labels) -> Ints:
+def positions(transactions: Transactions, labels: Labels) -> Ints:
     """Position of each label's transaction, −1 where it is not among them."""
     import pandas as pd
 

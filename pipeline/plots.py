@@ -1,10 +1,11 @@
 """Curves of a comparison, as a page that needs no network, or as a picture."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.findings import Compared
+from pipeline.findings import Compared, Curve, Line
 
 FORMATS = (".html", ".svg", ".png")
 SHOWN = 8  # lines that can still be told apart; the rest are in the table
@@ -48,54 +49,59 @@ def curves(found: Compared, path: Path, currency: str) -> None:
 
 def specification(found: Compared, currency: str) -> dict[str, Any]:
     """The two charts side by side, as Vega-Lite."""
-    import altair
-
     lines = [line for line in found.lines if line.curve is not None and "threshold 0" not in line.technique]
     shown = [line for place, line in enumerate(lines) if place < SHOWN or "no balancing" in line.technique]
-    names = [line.technique for line in shown]
-    precision, costs = [], []
-    for line in shown:
-        assert line.curve is not None
-        assert line.costs is not None
-        precision += [
-            {"technique": line.technique, "recall": round(float(r), 4), "precision": round(float(p), 4)}
-            for r, p in zip(*line.curve, strict=True)
-        ]
-        costs += [
-            {"technique": line.technique, "flags": round(float(f), 2), "cost": round(float(c), 2)}
-            for f, c in zip(*line.costs, strict=True)
-        ]
+    look = _look([line.technique for line in shown])
+    both = _precision_recall(shown, look) | _costs(shown, look, found.per_day, currency)
+    whole: dict[str, Any] = both.resolve_scale(color="shared", strokeDash="shared").to_dict()
+    return whole
+
+
+def _look(names: list[str]) -> dict[str, Any]:
+    """Colour and dashes of each technique, one legend for both."""
+    import altair
+
     dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
-    look = {
+    return {
         "color": altair.Color("technique:N", scale=altair.Scale(domain=names, scheme="tableau10")),
         "strokeDash": altair.StrokeDash("technique:N", scale=altair.Scale(domain=names, range=dashes)),
     }
-    budget = (
-        altair.Chart(altair.Data(values=[{"at": found.per_day}])).mark_rule(color="grey").encode(x="at:Q")
+
+
+def _precision_recall(lines: list[Line], look: dict[str, Any]) -> Any:
+    import altair
+
+    points = [row for line in lines for row in _points(line, line.curve, ("recall", "precision"))]
+    share = altair.Scale(domain=[0, 1])
+    return _chart(points, "Precision and recall, all test spans").encode(
+        x=altair.X("recall:Q", scale=share),
+        y=altair.Y("precision:Q", scale=share),
+        tooltip=["technique:N", "recall:Q", "precision:Q"],
+        **look,
     )
-    left = (
-        altair.Chart(altair.Data(values=precision), title="Precision and recall, all test spans", **SIZE)
-        .mark_line()
-        .encode(
-            x=altair.X("recall:Q", scale=altair.Scale(domain=[0, 1])),
-            y=altair.Y("precision:Q", scale=altair.Scale(domain=[0, 1])),
-            tooltip=["technique:N", "recall:Q", "precision:Q"],
-            **look,
-        )
+
+
+def _costs(lines: list[Line], look: dict[str, Any], per_day: int, currency: str) -> Any:
+    import altair
+
+    points = [row for line in lines for row in _points(line, line.costs, ("flags", "cost"))]
+    curves = _chart(points, "Cost of reviewing the highest scores of each day").encode(
+        x=altair.X("flags:Q", title="flags a day (grey: alerts.per_day)", scale=altair.Scale(type="log")),
+        y=altair.Y("cost:Q", title=f"cost a day, {currency}"),
+        tooltip=["technique:N", "flags:Q", "cost:Q"],
+        **look,
     )
-    right = (
-        altair.Chart(
-            altair.Data(values=costs), title="Cost of reviewing the highest scores of each day", **SIZE
-        )
-        .mark_line()
-        .encode(
-            x=altair.X("flags:Q", title="flags a day (grey: alerts.per_day)", scale=altair.Scale(type="log")),
-            y=altair.Y("cost:Q", title=f"cost a day, {currency}"),
-            tooltip=["technique:N", "flags:Q", "cost:Q"],
-            **look,
-        )
-    )
-    whole: dict[str, Any] = (
-        (left | (right + budget)).resolve_scale(color="shared", strokeDash="shared").to_dict()
-    )
-    return whole
+    budget = altair.Chart(altair.Data(values=[{"at": per_day}])).mark_rule(color="grey").encode(x="at:Q")
+    return curves + budget
+
+
+def _chart(points: list[dict[str, Any]], title: str) -> Any:
+    import altair
+
+    return altair.Chart(altair.Data(values=points), title=title, **SIZE).mark_line()
+
+
+def _points(line: Line, curve: Curve | None, names: tuple[str, str]) -> Iterator[dict[str, Any]]:
+    for first, second in zip(*(curve or ((), ())), strict=True):
+        values = (round(float(first), 4), round(float(second), 4))
+        yield {"technique": line.technique, **dict(zip(names, values, strict=True))}
