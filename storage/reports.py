@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 5_000
 INSTANTS = frozenset({
     "event_time", "known_at", "reviewed_at", "training_date", "trained_at", "window_start", "window_end", "due_at",
     "started_at", "finished_at", "visible_at", "effective_from", "promoted_at", "span_start", "span_end",
-    "complete_through", "not_before",
+    "complete_through", "not_before", "created_at", "until", "ended_at", "sent_at",
 })  # fmt: skip
 JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
 
@@ -299,7 +299,7 @@ def _view(store: Store) -> Any:
     names = [
         "policy", "transaction_id", "event_time", "amount", "currency", "amount_base", "channel", "score",
         "outlier_score", "fraud_probability", "decision_value", "threshold", "reasons", "status", "reviewed_at",
-        "reviewer", "is_fraud", "label_source", "known_at", "model_id", "run_id",
+        "reviewer", "muted_by", "is_fraud", "label_source", "known_at", "model_id", "run_id",
     ]  # fmt: skip
     names += [field_name(name) for name in store.fields.names]
     types: dict[str, Any] = {name: Instant for name in names if name in INSTANTS} | {

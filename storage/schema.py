@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0003"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0004"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -79,6 +79,9 @@ monitor = Table(
     # a batch becomes visible after both, whatever the clocks of two machines say.
     Column("horizon", Instant),
     Column("visible_at", Instant),
+    Column(
+        "notify_since", Instant
+    ),  # runs that began before are not told of; NULL while nobody is to be told
 )
 
 batches = Table(
@@ -355,6 +358,16 @@ flags = Table(
     Column("status", Text, one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
     Column("reviewed_at", Instant),
     Column("reviewer", Text),
+    Column("muted_by", Integer),  # the mute in force when the transaction happened
+    sqlite_with_rowid=False,
+)
+
+# Flags that the next digest is to tell of: filled where they are raised, emptied where the digest is written.
+untold_flags = Table(
+    "untold_flags",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
     sqlite_with_rowid=False,
 )
 
@@ -411,6 +424,68 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
+# What is to be told to people outside, a row a message and receiver; a key is told once to each.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("target", Integer, nullable=False),  # place in notify.urls, from 1: the URL itself is a secret
+    Column("event", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column(
+        "status",
+        Text,
+        one_of("status", "pending", "sending", "sent", "merged", "failed", "dropped"),
+        nullable=False,
+    ),
+    Column("sent_at", Instant),
+    Column("merged_into", Integer),  # the message that told this one's subject
+    Column("error", Text),
+    UniqueConstraint("key", "target", name="outbox_once"),
+    Index("outbox_by_status", "status", "target", "sent_at"),
+    sqlite_autoincrement=True,
+)
+
+# Flags of these are still written, and marked. `ended_at` is set by a person before `until` comes.
+mutes = Table(
+    "mutes",
+    metadata,
+    Column("mute_id", Integer, primary_key=True),
+    Column("kind", Text, one_of("kind", "entity", "feature", "channel"), nullable=False),
+    Column("name", Text, nullable=False),  # of the entity's column, the feature or the channel
+    Column("value", Text),  # of the entity
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("effective_from", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+    CheckConstraint("(kind = 'entity') = (value IS NOT NULL)", name="mutes_value"),
+    sqlite_autoincrement=True,
+)
+
+# What people said must always be looked at, whatever the detectors think.
+rules = Table(
+    "rules",
+    metadata,
+    Column("rule_id", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("fields", Json, nullable=False),  # configured columns, windows and maturity it was written for
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("effective_from", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+    sqlite_autoincrement=True,
+)
 
 readiness = Table(
     "readiness",

@@ -5,7 +5,9 @@ from sqlalchemy import Connection, text
 from storage.schema import Fields
 
 NAMES = ("flagged_transactions", "latest_drift", "open_gaps", "current_labels", "visible_transactions")
-TAKEN = {"channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud"}
+TAKEN = {
+    "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
+}  # fmt: skip
 
 
 def recreate(connection: Connection, fields: Fields) -> None:
@@ -40,7 +42,7 @@ def _flagged(connection: Connection, fields: Fields) -> str:
         CREATE VIEW flagged_transactions AS
         SELECT f.policy, f.transaction_id, t.event_time, t.amount, t.currency, t.amount_base{own},
                f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold,
-               f.reasons, f.status, f.reviewed_at, f.reviewer,
+               f.reasons, f.status, f.reviewed_at, f.reviewer, f.muted_by,
                c.is_fraud, c.source AS label_source, c.known_at, f.model_id, f.run_id
         FROM flags f
         JOIN transactions t ON t.transaction_id = f.transaction_id
