@@ -62,6 +62,7 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
         ],
         "drift": [
             (schema.drift_metrics, schema.drift_metrics.c.window_end < instant),
+            (schema.drift_sketches, schema.drift_sketches.c.window_end < instant),
             (schema.quality_metrics, schema.quality_metrics.c.window_start < instant),
             (schema.readiness, schema.readiness.c.training_date < instant),
         ],

@@ -1,8 +1,9 @@
 """Scores and flags, exactly once; drift and quality by window."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,21 @@ class Written:
 
 @dataclass(frozen=True)
 class DriftRow:
-    """One metric of one feature over one window."""
+    """
+    One metric of one feature over one window.
+
+    Attributes
+    ----------
+    effect
+        How large the change is, whatever the metric: the share of payments it takes to undo it, or the same on the
+        scale of shares.
+    lower, upper
+        Interval of `value` where it is a share.
+    pooled
+        Windows that the value rests on: this one, and those before it that were needed to say anything.
+    why
+        What could not be said, or why this is never an alarm; None where there is nothing to add.
+    """
 
     window_start: int
     window_end: int
@@ -71,6 +86,13 @@ class DriftRow:
     alarm: bool
     n_reference: int
     n_current: int
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p_value: float | None = None
+    pooled: int = 1
+    why: str | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 def write_scores(store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag]) -> Written:

@@ -385,6 +385,26 @@ drift_metrics = Table(
     Column("n_reference", Integer, nullable=False),
     Column("n_current", Integer, nullable=False),
     Column("run_id", Integer, nullable=False),
+    Column("effect", Double),  # how large the change is on a scale that all metrics share
+    Column("lower", Double),
+    Column("upper", Double),
+    Column("p_value", Double),
+    Column("pooled", Integer, nullable=False, server_default="1"),  # windows that were needed to say it
+    Column("why", Text),  # what could not be said, or holds the alarm back
+    Column("detail", Json),
+)
+
+# Counts of windows too small to speak alone, so that the next ones can add them up without reading rows again.
+drift_sketches = Table(
+    "drift_sketches",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("model_id", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("sketch", LargeBinary, nullable=False),
+    Column("run_id", Integer, nullable=False),
 )
 
 quality_metrics = Table(

@@ -187,6 +187,7 @@ class _Mover:
         with self._store.write() as connection:
             for table in (schema.drift_metrics, schema.quality_metrics, schema.readiness):
                 self._move(connection, table, table.c.run_id == run_id)
+            connection.execute(delete(schema.drift_sketches).where(schema.drift_sketches.c.run_id == run_id))
 
     def finish(self, named: str) -> Withdrawal:
         """Count what was moved."""

@@ -88,6 +88,8 @@ def test_a_database_of_the_first_release_keeps_all_it_holds(url: str) -> None:
         ).scalars().all() == ["a"]
         assert connection.execute(text("SELECT kind FROM open_gaps")).scalars().all() == ["score"]
         assert connection.execute(text("SELECT planned_until FROM policies")).scalars().all() == [None]
+        moved = connection.execute(text("SELECT value, effect, pooled, why FROM drift_metrics")).all()
+        assert moved == [(0.3, None, 1, None)]
     store.close()
 
 
@@ -102,4 +104,6 @@ FIRST_ROWS = (
     "VALUES ('live', 'train', :t, :t, :t, 'done', 1)",
     "INSERT INTO scores (policy, transaction_id, run_id, model_id, score, channel, flagged, strategy) "
     "VALUES ('live', 'a', 1, 1, 0.5, 'outlier', false, 'outlier')",
+    "INSERT INTO drift_metrics (policy, window_start, window_end, feature, metric, value, threshold, alarm, n_reference, "
+    "n_current, run_id) VALUES ('live', :t, :t, 'amount', 'psi', 0.3, 0.25, true, 100, 50, 1)",
 )
