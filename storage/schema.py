@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0004"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0005"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 

@@ -5,12 +5,12 @@ from alembic import op
 
 from storage.columns import Instant, Json
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Bring a database of version 0003 to this one, with all that is in it."""
+    """Bring a database of version 0004 to this one, with all that is in it."""
     for name in ("effect", "lower", "upper", "p_value"):
         op.add_column("drift_metrics", sa.Column(name, sa.Double))
     op.add_column("drift_metrics", sa.Column("pooled", sa.Integer, nullable=False, server_default="1"))
@@ -30,4 +30,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """A database is not taken back: restore the copy made before the upgrade."""
-    raise NotImplementedError("0004 cannot be taken back: restore the copy made before the upgrade")
+    raise NotImplementedError("0005 cannot be taken back: restore the copy made before the upgrade")
