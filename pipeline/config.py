@@ -27,6 +27,7 @@ from pipeline.sections import (
     LabelsSection,
     MonitorSection,
     NotifySection,
+    QualitySection,
     RetentionSection,
     ScheduleSection,
     SchemaSection,
@@ -68,6 +69,7 @@ class Config(Section):
     health: HealthSection = HealthSection()
     retention: RetentionSection = RetentionSection()
     drift: DriftSection = DriftSection()
+    quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
     web: WebSection = WebSection()
 

@@ -134,6 +134,8 @@ def _spans_that_do_not_fit(config: "Config") -> Iterator[Wrong]:
     training, window = config.training, config.schedule.window
     if training.every % DAY:
         yield "training.every", format_duration(training.every), 'must be whole days such as "7d"'
+    if config.quality.window % DAY:
+        yield "quality.window", format_duration(config.quality.window), 'must be whole days such as "7d"'
     if training.holdout >= training.span:
         rest = f"must be shorter than training.span ({format_duration(training.span)})"
         yield "training.holdout", format_duration(training.holdout), rest

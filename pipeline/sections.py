@@ -281,6 +281,15 @@ class DriftSection(Section):
     min_rows: Annotated[int, Field(ge=1)] = 200
 
 
+class QualitySection(Section):
+    """How detection quality is measured, and when it is an alarm."""
+
+    window: Annotated[int, BeforeValidator(_duration(DAY, 31 * DAY)), SHORT] = 7 * DAY
+    confidence: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
+    alarm_rate: Annotated[float, Field(ge=0.001, le=0.5)] = 0.02
+    alarm_change: Annotated[float, Field(ge=0)] = 0.2
+
+
 class NotifySection(Section):
     """Accepted, without keys yet."""
 

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0005"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0006"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -140,6 +140,9 @@ labels = Table(
     Column(BY, Text, nullable=False),
     UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
     CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
+    # What has become known since: by the world, or by an ingest.
+    Index("labels_by_known_at", "known_at"),
+    Index("labels_by_batch", "batch_id"),
     sqlite_autoincrement=True,
 )
 
@@ -178,7 +181,7 @@ ledger = Table(
     "ledger",
     metadata,
     Column("policy", Text, primary_key=True),
-    Column("kind", Text, one_of("kind", "score", "train", "drift", "prune"), primary_key=True),
+    Column("kind", Text, one_of("kind", "score", "train", "drift", "quality", "prune"), primary_key=True),
     Column("window_start", Instant, primary_key=True),
     Column("window_end", Instant, primary_key=True),
     Column("due_at", Instant, nullable=False),
@@ -407,18 +410,29 @@ drift_sketches = Table(
     Column("run_id", Integer, nullable=False),
 )
 
+# One measure of a window: of all models (0) or one, of all channels ('') or one.
 quality_metrics = Table(
     "quality_metrics",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("model_id", Integer, primary_key=True),
+    Column("channel", Text, primary_key=True),
     Column("metric", Text, primary_key=True),
     Column("kind", Text, one_of("kind", "estimated", "realised"), primary_key=True),
-    Column("value", Double),
+    Column("value", Double),  # NULL where it cannot be computed; `said` tells why
     Column("lower", Double),
     Column("upper", Double),
-    Column("n", Integer, nullable=False),
+    # Of an estimate: a realised value outside of these is an alarm.
+    Column("alarm_below", Double),
+    Column("alarm_above", Double),
+    Column("n", Integer, nullable=False),  # what the value is a share, sum or mean of
+    Column("alarm", Boolean, nullable=False),
+    Column("said", Text),
+    Column("as_of", Instant),  # whose knowledge it rests on
     Column("run_id", Integer),
+    Index("quality_metrics_by_measure", "policy", "metric", "kind", "window_start"),
 )
 
 leases = Table(

@@ -141,6 +141,7 @@ REFUSED = [
     ("[schema]\ntimezone = 'Mars/North'", "schema.timezone must be a time zone of the IANA list"),
     ("[schedule]\nwindow = '7h'", "schedule.window must divide a day or be whole days"),
     ("[training]\nevery = '36h'", "training.every must be whole days"),
+    ("[quality]\nwindow = '36h'", "quality.window must be whole days"),
     ("[training]\nholdout = '365d'", "training.holdout must be shorter than training.span (180d), got"),
     ("[schema]\nbase_currency = 'euro'", "schema.base_currency must be three capital letters"),
     ("[monitor]\nname = ''", "monitor.name must be visible text"),

@@ -90,6 +90,10 @@ def test_a_database_of_the_first_release_keeps_all_it_holds(url: str) -> None:
         assert connection.execute(text("SELECT planned_until FROM policies")).scalars().all() == [None]
         moved = connection.execute(text("SELECT value, effect, pooled, why FROM drift_metrics")).all()
         assert moved == [(0.3, None, 1, None)]
+        quality = "SELECT metric, kind, value, model_id, channel, alarm FROM quality_metrics"
+        assert [tuple(row) for row in connection.execute(text(quality))] == [
+            ("precision", "realised", 0.4, 0, "", False)
+        ]
     store.close()
 
 
@@ -106,4 +110,6 @@ FIRST_ROWS = (
     "VALUES ('live', 'a', 1, 1, 0.5, 'outlier', false, 'outlier')",
     "INSERT INTO drift_metrics (policy, window_start, window_end, feature, metric, value, threshold, alarm, n_reference, "
     "n_current, run_id) VALUES ('live', :t, :t, 'amount', 'psi', 0.3, 0.25, true, 100, 50, 1)",
+    "INSERT INTO quality_metrics (policy, window_start, metric, kind, value, n) "
+    "VALUES ('live', :t, 'precision', 'realised', 0.4, 10)",
 )
