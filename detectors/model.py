@@ -21,6 +21,7 @@ from detectors.encoding import EncodingPlan
 from detectors.threshold import Costs, capacity_threshold
 
 AUDIT = "audit"  # channel of transactions drawn at random; its threshold is one for numbers drawn from [0, 1)
+RULE = "rule"  # channel of transactions that a person's rule asks for; no model has a threshold for it
 SAMPLE_ROWS = 16  # rows kept with their scores: a loaded model must repeat them exactly
 
 

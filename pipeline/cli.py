@@ -439,7 +439,15 @@ def simulate(_door: Door, /, days: int, seed: int, output: Path, form: Any, **op
 
 def main() -> None:
     """Run the command; what users, operators or time can put right is one line, never a traceback."""
-    from pipeline import cli_admin, cli_choose, cli_compare, cli_models, cli_query  # noqa: F401  (their commands join the group)
+    from pipeline import (  # noqa: F401  (their commands join the group)
+        cli_admin,
+        cli_choose,
+        cli_compare,
+        cli_models,
+        cli_mutes,
+        cli_query,
+        cli_rules,
+    )
 
     try:
         cli(standalone_mode=False)

@@ -28,9 +28,10 @@ def output_options(command: Any) -> Any:
 @click.option("--since", type=Instant(), help="Event time from here on.")
 @click.option("--until", type=Instant(), help="Event time before this.")
 @click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
-@click.option("--channel", help="outlier, bridge, classification, novelty or audit.")
+@click.option("--channel", help="outlier, bridge, classification, novelty, audit or rule.")
 @click.option("--min-score", type=click.FloatRange(0, 1))
 @click.option("--entity", metavar="COLUMN=VALUE", help="Of this customer, card, merchant …")
+@click.option("--muted", is_flag=True, help="Those that are muted, too, marked with the mute's number.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @output_options
 @click.pass_obj
@@ -42,11 +43,15 @@ def flags(
     channel: str | None,
     min_score: float | None,
     entity: str | None,
+    muted: bool,
     limit: int | None,
     form: str,
     output: Path | None,
 ) -> None:
-    """List flagged transactions with their reasons, newest first."""
+    """List flagged transactions with their reasons, newest first.
+
+    Flags that are muted (fraudwatch mute) are left out, unless --muted asks for them.
+    """
     from pipeline import console
     from storage import reports
 
@@ -60,12 +65,17 @@ def flags(
             channel=channel,
             min_score=min_score,
             entity=None if entity is None else entity_of(entity, config),
+            muted=muted,
             limit=limit,
         )
         rows = reports.flags(store, LIVE, wanted)
         if form == "table":
             rows = (row | {"reasons": _first_words(row["reasons"])} for row in rows)
-        console.show(rows, _flag_columns(form, config), form, output, "no flags match; see fraudwatch doctor")
+        columns = [*_flag_columns(form, config), *(["muted_by"] if muted else [])]
+        console.show(rows, columns, form, output, "no flags match; see fraudwatch doctor")
+        left_out = 0 if muted else reports.muted(store, LIVE, wanted)
+    if left_out:
+        click.echo(f"{left_out:,} muted flags are left out: --muted shows them", err=True)
 
 
 def _flag_columns(form: str, config: Any) -> list[str]:

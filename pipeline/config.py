@@ -47,6 +47,7 @@ BUILT_IN = "built-in defaults"
 NOT_PUBLIC = {
     "storage": {"url", "url_file", "model_key_file"},
     "schema": {"hash_key_file"},
+    "notify": {"urls", "urls_file"},
     "source": {"url", "url_env", "url_file"},
 }
 
@@ -219,6 +220,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     origins = overrides.apply(raw, environ)
     try:
         _take_url_from_file(raw, origins)
+        _take_urls_from_file(raw, origins)
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(refusals.explain(error, file, origins)) from None
@@ -307,6 +309,27 @@ def _take_url_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None
         del storage["url_file"]
     else:
         storage["url"] = read_secret(storage["url_file"], "storage.url_file")
+
+
+def _take_urls_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
+    """The same for notify.urls, one a line; blank lines and lines that begin with # are skipped."""
+    notify = raw.get("notify")
+    if (
+        not isinstance(notify, dict)
+        or not notify.get("urls_file")
+        or not isinstance(notify["urls_file"], str)
+    ):
+        return
+    urls_from_outside, file_from_outside = "notify.urls" in origins, "notify.urls_file" in origins
+    if notify.get("urls") and urls_from_outside == file_from_outside:
+        raise refusals.Refused(
+            "notify.urls_file", notify["urls_file"], "must not be set beside notify.urls; keep one"
+        )
+    if not urls_from_outside:
+        lines = read_secret(notify["urls_file"], "notify.urls_file").splitlines()
+        notify["urls"] = [
+            line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
+        ]
 
 
 def _without_shipped_columns(given: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorError
 from detectors.model import Model, Scores
-from pipeline import due, training
+from pipeline import due, muting, ruling, training
 from pipeline import history as histories
 from pipeline.auditing import with_audit
 from pipeline.config import Config
@@ -289,7 +289,7 @@ def score_rows(
         if one is None:
             tally = tally.plus(Tally(no_model=len(rows)))
         else:
-            tally = tally.plus(_write(this, shelf, one))
+            tally = tally.plus(_write(this, reader, shelf, one))
             measured.append(one.measured)
     return tally, measured
 
@@ -302,6 +302,7 @@ class _Part:
     measured: _Measured
     rows: Ints
     history: History
+    ruled: Ints  # the rule that asks for each row, 0 for none
 
 
 def _by_model(
@@ -318,8 +319,11 @@ def _by_model(
         model, features = shelf.model(int(model_id)), shelf.plan(int(model_id))
         raw = histories.raw_matrix(history, chosen, features, this.config, shelf.fields(int(model_id)))
         scores = model.score(raw, history.transactions.amount[chosen] / MONEY)
+        given = ruling.Given(history, chosen, this.config, features, raw, shelf.maturity(int(model_id)))
+        ruled = ruling.hits(reader.rules, given)
+        scores = ruling.with_rules(scores, ruled)
         scores = with_audit(model, scores, history.transactions.transaction_id[chosen])
-        yield _Part(int(model_id), _Measured(model, features, raw, scores), chosen, history), chosen
+        yield _Part(int(model_id), _Measured(model, features, raw, scores), chosen, history, ruled), chosen
 
 
 def _measure(
@@ -331,11 +335,15 @@ def _measure(
                 yield one.measured
 
 
-def _write(this: Job, shelf: Shelf, part: _Part) -> Tally:
+def _write(this: Job, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
     seen, rows = part.measured, part.history.transactions.take(part.rows)
     flags = []
     if this.policy == LIVE:
-        flags = flags_of(seen.model, part.model_id, seen.features, seen.raw, rows, seen.scores, this.config)
+        ruled = ruling.reasons(reader.rules, part.ruled)
+        flags = flags_of(
+            seen.model, part.model_id, seen.features, seen.raw, rows, seen.scores, this.config, ruled
+        )
+        flags = muting.marked(flags, rows, reader.mutes)
     written = results.write_scores(
         this.store,
         this.policy,
@@ -354,6 +362,7 @@ def _write(this: Job, shelf: Shelf, part: _Part) -> Tally:
             in_sample=_in_sample(part, only=shelf.only),
         ),
         flags,
+        tell=this.tell,
     )
     return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.model import AUDIT, Model, Scores
+from detectors.model import AUDIT, RULE, Model, Scores
 from pipeline.config import Config
 from pipeline.features import Feature, Plan
 from pipeline.reasons import Case, in_words
@@ -43,8 +43,16 @@ def flags_of(
     rows: Transactions,
     scores: Scores,
     config: Config,
+    ruled: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[Flag]:
-    """A flag for every flagged row, with the features that moved its score most."""
+    """
+    A flag for every flagged row, with the features that moved its score most.
+
+    Parameters
+    ----------
+    ruled
+        What a rule says of the row at a place, for rows on its channel.
+    """
     chosen = np.flatnonzero(scores.flagged)
     if not len(chosen):
         return []
@@ -61,6 +69,7 @@ def flags_of(
             reasons=json.dumps(
                 [
                     *(BY_CHANCE if flagged.channel[place] == AUDIT else ()),
+                    *([(ruled or {})[int(chosen[place])]] if flagged.channel[place] == RULE else ()),
                     *_reasons(flagged, place, contributions[place], features, config),
                 ],
                 ensure_ascii=False,

@@ -106,6 +106,18 @@ def feature_plan(config: Config) -> Plan:
     )
 
 
+def fields_of(config: Config) -> Mapping[str, Any]:
+    """What the plan of features is made from, to make it again when the config has moved on."""
+    return {
+        "entities": list(config.schema_.entities),
+        "numeric": list(config.schema_.numeric),
+        "categorical": list(config.schema_.categorical),
+        "windows": list(config.features.windows),
+        "night": list(config.features.night),
+        "maturity": config.labels.maturity,
+    }
+
+
 def plan_of(fields: Mapping[str, Any]) -> Plan:
     """The features that a model was trained on, from what it remembers of them."""
     return plan(

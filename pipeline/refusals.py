@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipeline.errors import ConfigError
 
 SHOWN_MAX = 80  # characters of a value repeated in a message
-SECRET_KEYS = frozenset({"url", "hash_key", "password", "token"})
+SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
 
 # pydantic's error type → the rest of the sentence; names in braces come from the error's context
 _SAID = {

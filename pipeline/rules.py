@@ -54,6 +54,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _sources_without_one_url(config)
     yield from _health_without_token(config)
     yield from _retention_too_short(config)
+    yield from _told_of_unknown_fields(config)
 
 
 def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
@@ -173,6 +174,17 @@ def _health_without_token(config: "Config") -> Iterator[Wrong]:
             f"must name an environment variable with a token when health.host is {health.host!r}, "
             "which others can reach",
         )
+
+
+def _told_of_unknown_fields(config: "Config") -> Iterator[Wrong]:
+    schema = config.schema_
+    for name in config.notify.fields:
+        if name not in (*schema.entities, *schema.categorical, *schema.numeric):
+            yield (
+                "notify.fields",
+                name,
+                "must name fields of schema.entities, schema.categorical or schema.numeric",
+            )
 
 
 def _retention_too_short(config: "Config") -> Iterator[Wrong]:

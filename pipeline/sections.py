@@ -17,6 +17,10 @@ from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can say it
 
+RECEIVER = re.compile(r"(?:([a-z]+(?:,[a-z]+)*)=)?([A-Za-z][A-Za-z0-9+.-]*)://\S+")
+Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
+EVENTS: tuple[Event, ...] = ("flags", "drift", "quality", "failure", "choice", "model")
+
 
 def _duration(at_least: int, at_most: int = 3660 * DAY) -> Callable[[object], int]:
     def read(text: object) -> int:
@@ -81,6 +85,24 @@ def _cron(line: str) -> str:
     return line
 
 
+def _receiver(url: SecretStr) -> SecretStr:
+    found = RECEIVER.fullmatch(url.get_secret_value())
+    unknown = sorted(set((found[1] or "").split(",")) - {*EVENTS, ""}) if found else []
+    if found is None or unknown:
+        raise ValueError(
+            'must be URLs of Apprise such as "mailtos://…", or with the events they are for in front: '
+            f'"failure,drift=slack://…"; events are {", ".join(EVENTS)}'
+        )
+    return url
+
+
+def _quiet(hours: tuple[str, ...]) -> tuple[str, ...]:
+    clock = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+    if hours and (len(hours) != 2 or hours[0] == hours[1] or not all(map(clock.fullmatch, hours))):
+        raise ValueError('must be two different times of day such as ["22:00", "07:00"], or empty')
+    return hours
+
+
 def _currency(code: str) -> str:
     if re.fullmatch(r"[A-Z]{3}", code) is None:
         raise ValueError('must be three capital letters such as "EUR"')
@@ -100,6 +122,7 @@ Zone = Annotated[str, AfterValidator(_zone)]
 # TOML gives lists; the models hold tuples. strict=False lets the list in, its items stay strict.
 Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_distinct)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_distinct)]
+Events = Annotated[tuple[Event, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
@@ -291,7 +314,24 @@ class QualitySection(Section):
 
 
 class NotifySection(Section):
-    """Accepted, without keys yet."""
+    """Who is told of what, and when. URLs hold passwords and tokens, so they never show."""
+
+    urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_receiver)], ...], Field(strict=False)] = ()
+    urls_file: str = ""
+    events: Events = EVENTS
+    urgent: Events = ("failure",)
+    quiet_hours: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_quiet)] = ()
+    per_hour: Annotated[int, Field(ge=2)] = 20
+    attempts: Annotated[int, Field(ge=1, le=100)] = 12
+    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = MINUTE
+    top: Annotated[int, Field(ge=1, le=100)] = 10
+    fields: Columns = ()
+    templates: str = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told of anything."""
+        return bool(self.urls)
 
 
 class WebSection(Section):

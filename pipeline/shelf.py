@@ -60,6 +60,10 @@ class Shelf:
         found: Mapping[str, Any] = self.model(model_id).notes["fields"]
         return found
 
+    def maturity(self, model_id: int) -> int:
+        """The maturity of labels, in µs, that this model's features are computed with."""
+        return int(self.fields(model_id).get("maturity", self._config.labels.maturity))
+
     def plan(self, model_id: int) -> Plan:
         """The features this model was trained on, whatever the config says by now."""
         return plan_of(self.fields(model_id))

@@ -5,7 +5,7 @@ A training belongs to a date, not to the moment it runs: it knows what was known
 the transactions from then on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from pipeline import readiness, sampling, schedule
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import Plan, status_at
-from pipeline.history import History, feature_plan, raw_matrix
+from pipeline.history import History, feature_plan, fields_of, raw_matrix
 from storage import history as stored
 from storage import models
 from storage.frames import DAY, MONEY, Ints
@@ -140,7 +140,7 @@ def fit(config: Config, history: History, made: Prepared, chosen: Chosen, date: 
         usual=made.usual,
         recent=made.recent,
         days=(date - made.known.holdout_start) / DAY,
-        notes={"fields": _fields(config), "trained_at": date},
+        notes={"fields": fields_of(config), "trained_at": date},
     )
     return Fitted(
         _model_record(config, made.known, history, model, chosen.choice_id, run_id, date),
@@ -309,18 +309,6 @@ def _outlier_columns(features: Plan) -> tuple[int, ...]:
     return tuple(place for place, feature in enumerate(features.features) if feature.outlier)
 
 
-def _fields(config: Config) -> Mapping[str, Any]:
-    """What the plan of this model's features was made from, to make it again when the config has moved on."""
-    return {
-        "entities": list(config.schema_.entities),
-        "numeric": list(config.schema_.numeric),
-        "categorical": list(config.schema_.categorical),
-        "windows": list(config.features.windows),
-        "night": list(config.features.night),
-        "maturity": config.labels.maturity,
-    }
-
-
 def _choice_row(policy: str, date: int, run_id: int, rarity: Rarity, choice: Choice) -> dict[str, Any]:
     return {
         "policy": policy,
@@ -357,7 +345,7 @@ def _model_record(
         n_mature=len(mature),
         n_fraud=int(known.y.sum()),
         feature_names=model.detector.names,
-        fields=_fields(config),
+        fields=fields_of(config),
         thresholds=dict(model.thresholds),
         config_hash=config.hash(*DECIDES_A_MODEL),
         versions=libraries(),

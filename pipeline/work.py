@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline import history as histories
+from pipeline import muting, ruling
 from pipeline.config import Config
 from pipeline.history import History
 from pipeline.progress import Progress, Silent
@@ -34,6 +35,7 @@ class Job:
     by: str
     progress: Progress
     stopping: Callable[[], bool]  # asked between steps: leave the rest to the next run
+    tell: bool = False  # of its flags, to those whom [notify] names
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Step:
         return in_time(self.kind, self.end)
 
 
+TOLD = ("schedule", "manual", "late", "train")  # kinds of run that messages speak of: never of a backfill
 PLACES = {"score": 0, "drift": 1, "train": 2, "prune": 3}
 
 
@@ -146,7 +149,8 @@ def job(
     shown = progress or Silent()
     try:
         wide = widened(store, policy)
-        yield Job(wide, config, policy, horizon.as_of, run_id, by, shown, stopping)
+        tell = kind in TOLD and config.notify.wanted
+        yield Job(wide, config, policy, horizon.as_of, run_id, by, shown, stopping, tell)
     except BaseException as error:
         shown.stop()
         with suppress(StorageError):  # the database may be what failed
@@ -155,8 +159,8 @@ def job(
 
 
 def widened(store: Store, policy: str) -> Store:
-    """The store with the columns that promoted models read, whatever the configuration says by now."""
-    for fields in models.fields_in_force(store, policy):
+    """The store with the columns that promoted models and rules read, whatever the configuration says by now."""
+    for fields in [*models.fields_in_force(store, policy), *ruling.fields_read(store)]:
         store = store.widened((*fields["entities"], *fields["categorical"]), tuple(fields["numeric"]))
     return store
 
@@ -169,7 +173,9 @@ class Reader:
         self._job_end = job_end
         self._span = (0, 0)
         self._held: History | None = None
-        in_force = models.fields_in_force(this.store, this.policy)
+        self.rules = ruling.in_store(this.store)
+        self.mutes = muting.in_store(this.store)
+        in_force = [*models.fields_in_force(this.store, this.policy), *(one.fields for one in self.rules)]
         windows = [max(fields["windows"]) for fields in in_force]
         self._lookback = max(this.config.lookback, max(windows, default=0) + this.config.labels.maturity)
         of_models = [name for fields in in_force for name in fields["entities"]]

@@ -19,7 +19,8 @@ ROWS = ((schema.rejected_rows, "row"), (schema.withdrawn_rows, "row"))
 TEXTS = (
     (schema.rejected_rows, "reason"), (schema.runs, "error"), (schema.ledger, "error"),
     (schema.withdrawals, "reason"), (schema.watched_files, "error"),
-    (schema.audit, "before"), (schema.audit, "after"),
+    (schema.audit, "before"), (schema.audit, "after"), (schema.mutes, "reason"), (schema.rules, "reason"),
+    (schema.outbox, "subject"), (schema.outbox, "body"), (schema.outbox, "error"),
 )  # fmt: skip
 
 
@@ -62,6 +63,7 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
                 update(table).where(place == value).values({column: person.pseudonym})
             )
             counts[table.name] = changed.rowcount
+        counts |= _decisions(connection, person)
         for places, fresh in ((ROWS, person.in_row), (TEXTS, person.in_text)):
             for table, name in places:
                 found = _rewrite(connection, table, name, value, fresh)
@@ -73,6 +75,31 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
         with store.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     return Erasure(column, person.pseudonym, counts)
+
+
+def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
+    """Mutes of the person, and rules that name them: their values are told apart by quotes, however short."""
+    m, r = schema.mutes.c, schema.rules.c
+    mine = (m.kind == "entity") & (m.name == person.column) & (m.value == person.value)
+    muted = connection.execute(update(schema.mutes).where(mine).values(value=person.pseudonym)).rowcount
+    old, new = (json.dumps(value, ensure_ascii=False) for value in (person.value, person.pseudonym))
+    named = 0
+    for row in connection.execute(select(r.rule_id, r.text)).all():
+        if old in row.text:
+            fresh = update(schema.rules).where(r.rule_id == row.rule_id)
+            connection.execute(fresh.values(text=row.text.replace(old, new)))
+            named += 1
+    told = 0
+    f = schema.flags.c
+    for flag in connection.execute(
+        select(f.policy, f.transaction_id, f.reasons).where(f.channel == "rule")
+    ).all():
+        if old in flag.reasons[0]["text"]:
+            first = flag.reasons[0] | {"text": flag.reasons[0]["text"].replace(old, new)}
+            this = (f.policy == flag.policy) & (f.transaction_id == flag.transaction_id)
+            connection.execute(update(schema.flags).where(this).values(reasons=[first, *flag.reasons[1:]]))
+            told += 1
+    return {"mutes": muted, "rules": named, "flags": told}
 
 
 def _rewrite(connection: Connection, table: Table, name: str, value: str, fresh: Callable[[Any], Any]) -> int:

@@ -19,7 +19,7 @@ from storage import bulk, schema
 from storage.store import Store
 
 ROWS_A_WRITE = 5_000
-OF_A_TRANSACTION = ("labels", "scores", "flags", "unscored", "revisions", "transactions")
+OF_A_TRANSACTION = ("labels", "scores", "flags", "untold_flags", "unscored", "revisions", "transactions")
 
 
 def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict[str, int]:

@@ -32,13 +32,30 @@ class Wanted:
     channel: str | None = None
     min_score: float | None = None
     entity: tuple[str, str] | None = None
+    muted: bool = True  # those that are muted, too
     limit: int | None = None
 
 
 def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
     """Flagged transactions, newest first, in an order that is the same every time."""
     view = _view(store)
-    rows = select(view).where(view.c.policy == policy)
+    rows = _matching(select(view), view, policy, wanted)
+    if not wanted.muted:
+        rows = rows.where(view.c.muted_by.is_(None))
+    ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
+    return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+
+
+def muted(store: Store, policy: str, wanted: Wanted) -> int:
+    """How many of the flags that match are muted."""
+    view = _view(store)
+    rows = _matching(select(func.count()).select_from(view), view, policy, wanted)
+    with store.read() as connection:
+        return int(connection.scalar(rows.where(view.c.muted_by.is_not(None))) or 0)
+
+
+def _matching(rows: "Select[Any]", view: Any, policy: str, wanted: Wanted) -> "Select[Any]":
+    rows = rows.where(view.c.policy == policy)
     if wanted.since is not None:
         rows = rows.where(view.c.event_time >= wanted.since)
     if wanted.until is not None:
@@ -50,8 +67,7 @@ def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
         rows = rows.where(view.c.score >= wanted.min_score)
     if wanted.entity is not None:
         rows = rows.where(view.c[field_name(wanted.entity[0])] == wanted.entity[1])
-    ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
-    return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+    return rows
 
 
 def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from storage import bulk
 from storage.closing import close_flags
 from storage.frames import Floats, Ints, Strings
-from storage.schema import drift_metrics, flags, scores
+from storage.schema import drift_metrics, flags, scores, untold_flags
 from storage.store import Store
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
@@ -48,6 +48,7 @@ class Flag:
     model_id: int
     channel: str
     reasons: str
+    muted_by: int | None = None  # a mute
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,19 @@ class DriftRow:
     detail: Mapping[str, Any] | None = None
 
 
-def write_scores(store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag]) -> Written:
+def write_scores(
+    store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag], *, tell: bool = False
+) -> Written:
     """
     Write scores and flags, each transaction once per policy whoever else writes.
 
     A flag goes in only where this run's score did; what has a score leaves the queue in the same database
     transaction. Keys go in in order, so that two writers wait for each other and never deadlock.
+
+    Parameters
+    ----------
+    tell
+        Whether the next digest is to tell of the flags that are not muted.
     """
     order = np.argsort(scored.transaction_id.astype(str), kind="stable")
     by_id = {flag.transaction_id: flag for flag in raised}
@@ -115,9 +123,10 @@ def write_scores(store: Store, policy: str, run_id: int, scored: Scored, raised:
                     connection.execute(text(MINE.format(stage=stage)), {"p": policy, "r": run_id}).scalars()
                 )
                 connection.execute(text(DEQUEUE.format(stage=stage)), {"p": policy})
-            flagged += _raise_flags(
-                connection, policy, run_id, [by_id[n] for n in ids if n in mine and n in by_id]
-            )
+            mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
+            flagged += _raise_flags(connection, policy, run_id, mine_flagged)
+            if tell:
+                _queue_for_digest(connection, policy, mine_flagged)
         won += len(mine)
     return Written(won, flagged, len(scored) - won)
 
@@ -169,12 +178,22 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
             "channel": flag.channel,
             "reasons": json.loads(flag.reasons),
             "status": "open",
+            "muted_by": flag.muted_by,
         }
         for flag in raised
     ]
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
     close_flags(connection, [flag.transaction_id for flag in raised])
     return len(rows)
+
+
+def _queue_for_digest(connection: Connection, policy: str, raised: Sequence[Flag]) -> None:
+    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    rows = [
+        {"policy": policy, "transaction_id": one.transaction_id} for one in raised if one.muted_by is None
+    ]
+    if rows:
+        connection.execute(make(untold_flags).on_conflict_do_nothing(), rows)
 
 
 def write_drift(store: Store, policy: str, run_id: int, rows: Sequence[DriftRow]) -> None:

@@ -113,7 +113,16 @@ REFUSED = [
     # unknown names
     ("[alerts]\nperday = 5", "alerts.perday is not a key, did you mean alerts.per_day? (config.toml"),
     ("[alrts]\nper_day = 5", "alrts is not a key, did you mean alerts?"),
-    ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are none yet"),
+    ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, events"),
+    ("[web]\nport = 1", "web.port is not a key; keys are none yet"),
+    # URLs to tell people at are secrets, whatever is wrong with them
+    ("[notify]\nurls = ['slack s3cret']", "notify.urls must be URLs of Apprise such as"),
+    ("[notify]\nurls = ['flgs=json://s3cret']", "events are flags, drift, quality"),
+    ("[notify]\nurls = 'json://s3cret'", "notify.urls must be a list in square brackets, got a value not shown"),
+    ("[notify]\nevents = ['flag']", "notify.events must be one of"),
+    ("[notify]\nquiet_hours = ['22:00']", "notify.quiet_hours must be two different times of day"),
+    ("[notify]\nquiet_hours = ['22:00', '24:00']", "notify.quiet_hours must be two different times of day"),
+    ("[notify]\nfields = ['color']", "notify.fields must name fields of schema.entities"),
     # wrong types
     ("alerts = 3", "alerts must be a table, got 3"),
     ("[alerts]\nper_day = '5'", 'alerts.per_day must be a whole number, got "5"'),

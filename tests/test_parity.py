@@ -3,7 +3,7 @@ However the same stored rows are lived through, every score and flag is the same
 
 A database is filled as life fills it: the past as history, then batches that arrive twice a day with a seventh of
 their rows days late, labels two days after the fact and some of them corrected, while ticks go on. Then the same
-rows are lived through again in other ways, each under a policy of its own.
+rows are lived through again in other ways, each under a policy of its own. On the way a rule is added and ended.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from pipeline.backfill import backfill
 from pipeline.config import Config
 from pipeline.cycle import run
 from pipeline.history import History
-from storage import policies
+from pipeline.ruling import written
+from storage import policies, standing
 from storage.frames import DAY, HOUR
 from storage.store import Store
 from tests.conftest import Opener, with_url
@@ -70,6 +71,12 @@ def lived(store: Store, folder: Path) -> None:
         ]
         arrive(store, folder, "transactions", PAYMENT_HEADER, fresh, now)
         arrive(store, folder, "labels", LABEL_HEADER, told + corrected, now)
+        if now == FROM + 5 * DAY:
+            said, fields = written("amount > 1.5 * customer_id_amount_mean_7d", SMALL)
+            row = {"text": said, "fields": dict(fields)}
+            standing.add(store, standing.RULE, row, END, "limit", "test", now)
+        if now == FROM + 9 * DAY:
+            standing.end(store, standing.RULE, 1, "test", now)
         run(store, SMALL, as_of=now + HOUR, policy="live", by="tick")
 
 
@@ -125,6 +132,7 @@ def test_every_way_of_running_writes_the_same_bytes(opener: Opener, url: str, tm
     in_pieces(store, small, "pieces", 3)
     after_downtime(store, small, "downtime")
     live = query(store, SCORES.format("live"))
+    assert sum(row[6] == "rule" for row in live) > 3
     assert len(live) == sum(moment(row) >= FROM for row in payments(DAYS)[0]) > 900
     for policy in ("ticks", "other_grid", "whole", "pieces", "downtime"):
         assert query(store, SCORES.format(policy)) == live, policy

@@ -1,0 +1,97 @@
+"""Mutes: flags are marked while a mute is in force, and written all the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backfill import backfill
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.muting import Mute, known_feature, marked
+from storage import reports, standing
+from storage.frames import DAY, Coded, Transactions
+from storage.reports import Wanted
+from storage.results import Flag
+from storage.standing import MUTE
+from tests.conftest import Opener
+from tests.factories import SMALL
+from tests.test_cycle import FROM, NOW, TO, live, loaded, query
+
+ROWS = Transactions(
+    np.array(["a", "b"], dtype=object),
+    np.array([10, 20]),
+    np.array([10, 20]),
+    np.array([1, 1]),
+    {"customer_id": Coded(np.array([0, -1], dtype=np.int32), np.array(["C1"], dtype=object))},
+)
+
+
+def flag(name: str = "a", channel: str = "outlier") -> Flag:
+    return Flag(name, 1, channel, json.dumps([{"feature": "amount", "code": "AMOUNT"}]))
+
+
+COVERED = [
+    # kind, name, value, start, end, flag, whether it is covered
+    ("entity", "customer_id", "C1", 0, 99, flag(), True),
+    ("entity", "customer_id", "C2", 0, 99, flag(), False),
+    ("entity", "customer_id", "C1", 11, 99, flag(), False),  # it happened before
+    ("entity", "customer_id", "C1", 0, 10, flag(), False),  # the end does not belong to it
+    ("entity", "customer_id", "C1", 10, 11, flag(), True),
+    ("entity", "customer_id", "C1", 0, 99, flag("b"), False),  # has no customer
+    ("entity", "gone_id", "C1", 0, 99, flag(), False),  # a field that is configured no more
+    ("feature", "amount", None, 0, 99, flag(), True),
+    ("feature", "AMOUNT", None, 0, 99, flag(), True),
+    ("feature", "night", None, 0, 99, flag(), False),
+    ("channel", "outlier", None, 0, 99, flag(), True),
+    ("channel", "rule", None, 0, 99, flag(), False),
+    # a sample drawn at random stays one
+    ("entity", "customer_id", "C1", 0, 99, flag(channel="audit"), False),
+    ("feature", "amount", None, 0, 99, flag(channel="audit"), False),
+    ("channel", "audit", None, 0, 99, flag(channel="audit"), True),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "start", "end", "raised", "covered"), COVERED)
+def test_a_mute_covers_what_it_names_while_it_is_in_force(
+    kind: str, name: str, value: str | None, start: int, end: int, raised: Flag, covered: bool
+) -> None:
+    mutes = [Mute(7, kind, name, value, start, end), Mute(8, kind, name, value, start, end)]
+    assert [one.muted_by for one in marked([raised], ROWS, mutes)] == [7 if covered else None]
+
+
+def test_a_feature_that_is_none_is_refused_with_the_one_that_was_meant() -> None:
+    assert known_feature("customer_id_count_7d", Config()) == "customer_id_count_7d"
+    assert known_feature("VELOCITY", Config()) == "VELOCITY"
+    with pytest.raises(InputError, match="did you mean customer_id_count_7d"):
+        known_feature("customer_id_cuont_7d", Config())
+
+
+def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + 7 * DAY)
+    before = query(store, "SELECT transaction_id, muted_by FROM flags")
+    said = {"kind": "channel", "name": "outlier", "value": None}
+    number, _ = standing.add(store, MUTE, said, NOW + DAY, "known", "ana", FROM + 9 * DAY)
+    with store.write() as connection:  # as if it had been made then: the backfill's horizon is later
+        from sqlalchemy import update
+
+        from storage.schema import mutes
+
+        connection.execute(update(mutes).values(effective_from=FROM + 9 * DAY))
+    backfill(store, SMALL, start=FROM + 7 * DAY, end=TO, as_of=NOW, policy="live", by="test")
+    rows = query(store, "SELECT f.channel, f.muted_by, f.status FROM flags f")
+    assert len(rows) > len(before)
+    assert {row[1] for row in rows if row[0] != "outlier"} == {None}
+    muted = [row for row in rows if row[1] is not None]
+    assert {row[1] for row in muted} == {number}
+    assert {str(row[2]) for row in muted} <= {"open", "fraud"}
+    assert (
+        reports.muted(store, "live", Wanted()) == len(muted) == standing.muted_by(store, "live")[number] > 0
+    )
+    shown = list(reports.flags(store, "live", Wanted(muted=False)))
+    assert len(shown) == len(rows) - len(muted)
+    assert len(list(reports.flags(store, "live", Wanted()))) == len(rows)

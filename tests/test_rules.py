@@ -1,0 +1,227 @@
+"""Rules: what they may say, what they flag, and that nothing about the past changes with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import Config
+from pipeline.cycle import run
+from pipeline.errors import InputError
+from pipeline.history import fields_of
+from pipeline.rule_preview import preview
+from pipeline.rule_text import VALUES_MAX, RuleError, Vocabulary, parse
+from pipeline.ruling import vocabulary, written
+from storage import policies, standing
+from storage.errors import Unknown
+from storage.frames import DAY, HOUR, Coded, Floats
+from storage.standing import RULE
+from tests.conftest import Opener
+from tests.factories import SMALL
+from tests.test_cycle import FROM, NOW, TO, loaded, query
+
+WORDS = Vocabulary(
+    {"amount": "number", "age": "number", "country": "text", "card": "text"},
+    {"card_fraud_rate_7d": "is learned anew by every model"},
+)
+CONFIG = Config.model_validate({"schema": {"entities": ["customer_id"], "numeric": ["age"], "hash": []}})
+
+
+class Table:
+    """Five rows; the last one lacks everything but its amount."""
+
+    def numbers(self, name: str) -> Floats:
+        return np.array(
+            {"amount": [10.0, 20.0, 30.0, 40.0, 50.0], "age": [1.0, 4.0, 15.0, 40.0, np.nan]}[name]
+        )
+
+    def texts(self, name: str) -> Coded:
+        values = {"country": ["FR", "DE", 'X"Y'], "card": ["c1", "c2", "c3"]}[name]
+        return Coded(np.array([0, 1, 2, 0, -1], dtype=np.int32), np.array(values, dtype=object))
+
+
+HOLDS = [
+    # rule, rows it holds for, how it is written down
+    ("amount > 20", [2, 3, 4], "amount > 20"),
+    ("amount>=20 and amount<=40", [1, 2, 3], "amount >= 20 and amount <= 40"),
+    ("amount == 10 or amount <> 10", [0, 1, 2, 3, 4], "amount = 10 or amount != 10"),
+    ("amount > 1_000 or amount = 2e1", [1], "amount > 1000 or amount = 20"),
+    ("amount > -5 and amount < 10.5", [0], "amount > -5 and amount < 10.5"),
+    ('country = "FR"', [0, 3], 'country = "FR"'),
+    ('country in (\'FR\', "X\\"Y")', [0, 2, 3], 'country in ("FR", "X\\"Y")'),
+    ("amount in (10, 50)", [0, 4], "amount in (10, 50)"),
+    # and before or, brackets before both
+    (
+        'amount = 50 or amount = 10 and country = "FR"',
+        [0, 4],
+        'amount = 50 or (amount = 10 and country = "FR")',
+    ),
+    (
+        '(amount = 50 or amount = 10) and country = "FR"',
+        [0],
+        '(amount = 50 or amount = 10) and country = "FR"',
+    ),
+    # against another column, alone or a multiple of it
+    ("amount > 2 * age", [0, 1], "amount > 2 * age"),
+    ("age < amount", [0, 1, 2], "age < amount"),
+    # what is missing is unknown: neither it nor its opposite holds
+    ('country != "FR"', [1, 2], 'not country = "FR"'),
+    ('not country = "FR"', [1, 2], 'not country = "FR"'),
+    ('country not in ("FR", "DE")', [2], 'not country in ("FR", "DE")'),
+    ("not age > 1000", [0, 1, 2, 3], "not age > 1000"),
+    ("age > 1000 or amount = 50", [4], "age > 1000 or amount = 50"),
+    ("not (age > 1000 and amount = 50)", [0, 1, 2, 3], "not (age > 1000 and amount = 50)"),
+    ("country is missing", [4], "country is missing"),
+    ("age is not missing AND NOT amount < 30", [2, 3], "not age is missing and not amount < 30"),
+]
+
+
+@pytest.mark.parametrize(("text", "rows", "again"), HOLDS)
+def test_a_rule_holds_where_it_says_and_is_written_so_that_it_reads_the_same(
+    text: str, rows: list[int], again: str
+) -> None:
+    test = parse(text, WORDS)
+    assert np.flatnonzero(test.ask(Table()).yes).tolist() == rows
+    assert test.said() == again
+    assert parse(test.said(), WORDS) == test
+
+
+REFUSED = [
+    # what is no rule, and what is said of it
+    ("", "the end of the rule stands where a test has to begin"),
+    ("amount >", "the end of the rule is no number, but amount holds numbers"),
+    ("amont > 5", "'amont' (character 1) is neither a field of [schema] nor a feature, did you mean amount?"),
+    ("zzz > 5", "fraudwatch rule names lists them"),
+    ('amount > "5"', "(character 10) is no number, but amount holds numbers: write it without quotes"),
+    ("country = 5", "'5' (character 11) is no text, but country holds text: put it in quotes"),
+    ("country = FR", "'FR' (character 11) is no text"),
+    ('country > "FR"', "'>' (character 9) does not go with country, which holds text: use = != or in"),
+    ("amount > country", "'country' (character 10) holds text and amount numbers: they cannot be compared"),
+    ("amount > 5 amount > 6", "'amount' (character 12) is one too many: join tests with and, or"),
+    ("(amount > 5", "the end of the rule stands where ')' is missing"),
+    ("amount in 5", "'5' (character 11) stands where '(' is missing"),
+    ("country in (1)", "'1' (character 13) is no text"),
+    ("amount is 5", "stands where 'missing' is missing after 'is'"),
+    ("amount not 5", "stands where 'in' is missing after 'not'"),
+    ("amount", "stands where a comparison of amount is missing"),
+    ("card_fraud_rate_7d > 0.1", "'card_fraud_rate_7d' (character 1) is learned anew by every model"),
+    ("amount > 5; drop table rules", "';' (character 11) begins no name, number or text"),
+    ("__import__('os')", "'__import__' (character 1) is neither a field"),
+    ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "brackets deep"),
+    ('country = "\\q"', "has a backslash that means nothing"),
+    ("card in @nowhere.txt", "'@nowhere.txt' (character 9) cannot be read as text"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED)
+def test_what_is_no_rule_is_refused_with_the_word_and_the_remedy(text: str, said: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        parse(text, WORDS)
+    assert said in str(caught.value)
+    assert isinstance(caught.value, InputError)
+
+
+def test_a_watch_list_is_read_from_a_file_and_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "stolen.txt"
+    path.write_text("# of the police\nc1\n\n c3 \nc1\n")
+    test = parse(f"card in @{path}", WORDS)
+    assert test.said() == 'card in ("c1", "c3")'
+    assert test.said(1) == "card in (2 values)"
+    path.write_text("\n".join(str(n) for n in range(VALUES_MAX + 1)))
+    with pytest.raises(RuleError, match="10,001 values"):
+        parse(f"card in @{path}", WORDS)
+    path.write_text("1\nx\n")
+    with pytest.raises(RuleError, match="age holds numbers"):
+        parse(f"age in @{path}", WORDS)
+
+
+def test_a_rule_may_name_fields_and_features_that_no_model_computes() -> None:
+    words = vocabulary(fields_of(CONFIG))
+    assert words.kinds["amount"] == words.kinds["age"] == words.kinds["customer_id_count_7d"] == "number"
+    assert words.kinds["customer_id"] == words.kinds["country"] == "text"
+    assert "customer_id_fraud_rate_7d" in words.refused
+    assert "country_hash" not in words.kinds
+
+
+def test_values_of_hashed_fields_are_stored_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic import SecretStr
+
+    config = Config.model_validate({"schema": {"entities": ["card_id"], "hash": ["card_id"]}})
+    config._secrets["FRAUDWATCH_HASH_KEY"] = SecretStr("0123456789abcdef")
+    text, _ = written('card_id in ("4111") and country = "FR"', config)
+    assert "4111" not in text
+    assert 'country = "FR"' in text
+    assert parse(text, vocabulary(fields_of(config))).said() == text  # and not hashed once more
+
+
+def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]:
+    said, fields = written(text, SMALL)
+    return {
+        "said": {"text": said, "fields": dict(fields)},
+        "until": until,
+        "reason": "why",
+        "by": "ana",
+        "now": now,
+    }
+
+
+def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM)
+    run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
+    before = query(store, "SELECT * FROM scores ORDER BY transaction_id")
+    number, start = standing.add(store, RULE, **rule("amount > 30 and customer_id_count_7d >= 0", FROM))
+    assert start == FROM + 5 * DAY + 2 * HOUR + 1  # after all that the run was promised to know
+    assert query(store, "SELECT actor, action, object FROM audit") == [("ana", "add rule", f"rule {number}")]
+    run(store, SMALL, as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
+    ended = standing.end(store, RULE, number, "bo", FROM + 9 * DAY + 3 * HOUR)
+    with pytest.raises(Unknown, match="it has ended"):
+        standing.end(store, RULE, number, "bo", NOW)
+    run(store, SMALL, as_of=NOW, policy="live", by="test")
+    ids = ", ".join(f"'{row[1]}'" for row in before)
+    assert (
+        query(store, f"SELECT * FROM scores WHERE transaction_id IN ({ids}) ORDER BY transaction_id")
+        == before
+    )
+    flags = query(
+        store,
+        "SELECT f.channel, t.event_time, t.amount_base, s.decision_value, s.threshold, s.flagged FROM flags f "
+        "JOIN scores s USING (policy, transaction_id) JOIN transactions t USING (transaction_id) WHERE f.channel = 'rule'",
+    )
+    assert len(flags) > 3
+    assert {row[3:] for row in flags} == {(1.0, 1.0, True)} or {row[3:] for row in flags} == {(1.0, 1.0, 1)}
+    assert min(float(row[2]) for row in flags) > 30  # type: ignore[arg-type]
+    reasons = query(store, "SELECT reasons FROM flags WHERE channel = 'rule'")[0][0]
+    assert f"rule {number}: amount > 30 and customer_id_count_7d >= 0" in str(reasons)
+    assert standing.flagged_by_rule(store, "live") == {number: len(flags)}
+    between = (
+        "SELECT COUNT(*) FROM scores s JOIN visible_transactions t ON t.transaction_id = s.transaction_id "
+        "WHERE t.amount_base > 30 AND NOT s.flagged AND t.event_time {} (SELECT {} FROM rules)"
+    )
+    inside = between.format(">=", "effective_from") + " AND t.event_time < (SELECT ended_at FROM rules)"
+    assert query(store, inside) == [(0,)]
+    assert query(store, between.format(">=", "ended_at"))[0][0] > 0  # type: ignore[operator]
+    assert ended > start
+
+
+def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    text, _ = written("amount > 150", SMALL)
+    found = preview(store, SMALL, "live", text, 20, NOW)
+    end = query(store, "SELECT MAX(event_time) FROM transactions")[0][0]
+    large = query(store, "SELECT COUNT(*), SUM(amount_base) FROM transactions WHERE amount_base > 150")[0]
+    assert 0 < len(found.money) < large[0]  # type: ignore[operator]
+    said = "\n".join(found.lines("EUR"))
+    assert f"would have flagged {len(found.money)} transactions" in said
+    assert str(end)[:10] in said
+    assert "fraud (" in said
+    assert found.fraud.sum() > 0.5 * found.known.sum() > 0
+    nothing = preview(store, SMALL, "live", written("amount > 1e9", SMALL)[0], 20, NOW)
+    assert "nothing matched" in "\n".join(nothing.lines("EUR"))
+    by_feature = preview(store, SMALL, "live", written("customer_id_count_1d > 2", SMALL)[0], 5, NOW)
+    assert len(by_feature.money) > 0
+    assert TO  # the span the history covers
