@@ -32,6 +32,7 @@ class Rows:
     time: Ints  # µs
     day: Ints
     group: Ints | None = None  # codes of a field whose false-flag rates are compared
+    weight: Floats | None = None  # how many transactions the row stands for; 1 by default
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class _Case:
 
     def __init__(self, rows: Rows, answer: Answer, review: float) -> None:
         self.entity = rows.entity
+        self.weight = None if rows.weight is None else rows.weight.astype(np.float32)
         self.curve = _Curve(rows.y, answer.margin)
         fraud, genuine = rows.y == 1, rows.y == 0
         self.sums: dict[str, Floats] = {"frauds": fraud, "genuine": genuine}
@@ -158,6 +160,11 @@ class _Case:
         self.review = review
         self.delays = _delays(rows, answer.daily_flags)
 
+    def weights(self, of_entities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What each row counts for in each resample, (resamples, n)."""
+        drawn = of_entities[:, self.entity]
+        return drawn if self.weight is None else drawn * self.weight
+
     def counts(self, weights: NDArray[np.float32]) -> dict[str, Floats]:
         """Weighted sums, one a resample."""
         matrix = np.array(list(self.sums.values()), dtype=np.float64)
@@ -166,7 +173,7 @@ class _Case:
 
 
 def _measured(cases: Sequence[_Case], of_entities: NDArray[np.float32]) -> dict[str, Floats]:
-    weights = [of_entities[:, case.entity] for case in cases]
+    weights = [case.weights(of_entities) for case in cases]
     found: dict[str, Floats] = {}
     curves = [case.curve.measured(weight) for case, weight in zip(cases, weights, strict=True)]
     for place, name in enumerate(RANKING):

@@ -197,6 +197,17 @@ def fit_model(
     return replace(model, thresholds=_thresholds(settings, detector, newest, recent, days))
 
 
+def cut_anew(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
+    """
+    The same model with thresholds set on other rows, by the budget and costs of other settings.
+
+    So two models can be compared at the same number of reviews.
+    """
+    own = replace(settings, strategy=model.strategy)
+    ranks = model.detector.rank(rows.raw)
+    return replace(model, settings=own, thresholds=_thresholds(own, model.detector, ranks, rows, days))
+
+
 def _thresholds(
     settings: ModelSettings, detector: AutoDetector, ranks: Ranks, recent: Sample, days: float
 ) -> dict[str, float]:

@@ -9,7 +9,8 @@ from pipeline.cli import LIVE, Door, Examples, Instant, cli, in_zone, now
 from pipeline.cli_query import output_options
 
 COLUMNS = [
-    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "thresholds", "promoted_at", "by", "reason",
+    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "ap", "ap_in_force", "thresholds",
+    "promoted_at", "by", "reason",
 ]  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def models(context: click.Context) -> None:
 @output_options
 @click.pass_obj
 def list_models(door: Door, limit: int, form: str, output: Path | None) -> None:
-    """List models with their promotions, the newest first."""
+    """List models with their promotions, and those that were refused, the newest first."""
     from pipeline import console
     from storage import reports
 

@@ -26,6 +26,7 @@ from pipeline.drifting import drift_rows
 from pipeline.errors import FraudwatchError, NotReady
 from pipeline.features import Plan
 from pipeline.flags import flags_of
+from pipeline.gate import Gate
 from pipeline.history import Floats, History
 from pipeline.progress import Progress
 from pipeline.retention import cutoffs
@@ -249,7 +250,7 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
             return Tally()
         claimed = ledger.claim(this.store, fresh, this.run_id)
         with _recorded(this, claimed) as failures:
-            sentence = _fit_and_promote(this, claimed, reader)
+            sentence = _fit_and_promote(this, claimed, reader, shelf)
     shelf.refresh()
     if failures:
         return Tally(failures=failures)
@@ -257,7 +258,7 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
     return Tally(trainings=[sentence])
 
 
-def _fit_and_promote(this: Job, claimed: Entry, reader: Reader) -> str:
+def _fit_and_promote(this: Job, claimed: Entry, reader: Reader, shelf: Shelf) -> str:
     date, store, config = claimed.window_end, this.store, this.config
     try:
         chosen = training.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
@@ -269,8 +270,17 @@ def _fit_and_promote(this: Job, claimed: Entry, reader: Reader) -> str:
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), this.as_of)
         return f"{due.day(date)}: no new model: {error}"
-    models.install(store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of)
+    check = (
+        Gate(store, config, shelf, reader).check(history, made, chosen, date)
+        if config.training.gate
+        else None
+    )
+    model_id = models.install(
+        store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of, check
+    )
     policies.forget_before_first_model(store, this.policy)
+    if check is not None and check.verdict == "refused":
+        return f"{due.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
     return f"{due.day(date)}: {chosen.strategy}. {chosen.sentence}"
 
 

@@ -35,6 +35,7 @@ def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding
         _data(facts),
         _labels(facts, config),
         *_work(store, policy, facts),
+        *_training(store, policy),
         _flags(facts),
     ]
 
@@ -87,6 +88,26 @@ def _work(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[Finding]
         "windows", f"{facts['windows']:,} done{gaps}", wrong=bool(facts["gaps"] and not facts["windows"])
     )
     yield Finding("queue", f"{facts['queue']:,} transactions wait for the next run")
+
+
+def _training(store: Store, policy: str) -> Iterator[Finding]:
+    """Whether the newest training brought its model, and what stands in its way if not."""
+    newest = reports.newest_training(store, policy)
+    if newest is None:
+        return
+    day = newest["window_end"][:10]
+    since = "; a model was promoted by hand since" if newest["overruled"] else ""
+    if newest["status"] == "failed":
+        again = "it is tried again" if newest["not_before"] else "put it right, then fraudwatch train"
+        said = f"that of {day} brought no new model: {newest['error']}; windows go on with the one before it; {again}"
+        yield Finding("newest training", said + since, wrong=not newest["overruled"])
+    elif newest["verdict"] == "refused":
+        said = f"that of {day} made model {newest['model_id']}, which was refused. {newest['sentence']}"
+        yield Finding("newest training", said + since, wrong=not newest["overruled"])
+    elif "nothing_new" in (newest["counts"] or {}):
+        yield Finding("newest training", f"that of {day} knew nothing new: the model before it stays")
+    else:
+        yield Finding("newest training", f"that of {day} promoted its model")
 
 
 def _flags(facts: dict[str, Any]) -> Finding:

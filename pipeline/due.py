@@ -103,10 +103,16 @@ def windows_not_done(store: Store, policy: str) -> list[tuple[int, int]]:
 def backfill_steps(store: Store, config: Config, policy: str, start: int, end: int) -> list[Step]:
     """
     The trainings and windows of [start, end): windows the ledger has stay as they are, the rest is cut by the grid.
+
+    Whether a model is promoted depends on the one in force, so trainings that lie between the policy's earlier ones
+    and the span are made up for.
     """
     grid = grid_of(config)
     first = _training_for(store, grid, start)
     dates = [first, *schedule.dates_inside(grid.every, grid.timezone, start, end)]
+    before = ledger.newest_done(store, policy, "train", before=first) if config.training.gate else None
+    if before is not None:
+        dates += schedule.dates_inside(grid.every, grid.timezone, before, first)
     there = [
         (e.window_start, e.window_end)
         for e in ledger.entries(store, policy, kind="score", since=start, until=end)

@@ -216,11 +216,7 @@ class _Making:
 
     def _entities(self) -> Ints:
         """Who is resampled: the first configured entity; a transaction without one stands alone."""
-        alone = np.arange(len(self._history))
-        if not self._config.schema_.entities:
-            return alone
-        codes = self._history.transactions.columns[self._config.schema_.entities[0]].codes.astype(np.int64)
-        return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
+        return self._history.owners(next(iter(self._config.schema_.entities), None))
 
     def _groups(self) -> tuple[str, ...]:
         by = self._wanted.by

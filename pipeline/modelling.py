@@ -34,6 +34,7 @@ def card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[s
         ("libraries", ", ".join(f"{name} {number}" for name, number in (row["versions"] or {}).items())),
         ("config", f"hash {str(row['config_hash'])[:16]}"),
         ("artefact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"),
+        *(("gate", f"{one['verdict']}, {one['rule']}: {one['sentence']}") for one in row["checks"]),
         *(("promoted", _promotion(one)) for one in row["promotions"]),
         ("loads", _loads(store, config, model_id, row["versions"] or {})),
     )

@@ -234,6 +234,7 @@ class TrainingSection(Section):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     trees: Annotated[int, Field(ge=10, le=10_000)] = 200
+    gate: bool = True
 
 
 class ChooseSection(Section):

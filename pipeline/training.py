@@ -97,7 +97,24 @@ class Prepared:
     mature: Sample
     usual: Sample
     recent: Sample
+    mature_times: Ints  # event times of `mature`
+    usual_times: Ints  # and of `usual`
     findings: list[readiness.Finding]
+
+    def before(self, start: int) -> "Prepared":
+        """
+        The same without what happened from `start` on, but for the newest rows, which have no labels.
+
+        Thresholds are set on those: they are quantiles of scores, and know of no fraud.
+        """
+        mature, usual = self.mature_times < start, self.usual_times < start
+        return replace(
+            self,
+            mature=self.mature.take(mature),
+            usual=self.usual.take(usual),
+            mature_times=self.mature_times[mature],
+            usual_times=self.usual_times[usual],
+        )
 
     def insist(self) -> None:
         """
@@ -123,17 +140,37 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         Fewer than `training.min_rows` transactions were known at `date`.
     """
     known, features = known_at(config, history, date), feature_plan(config)
-    mature, usual, recent = _samples(config, history, known, features)
+    drawn = _drawn(config, history, known)
+    mature, usual, recent = _samples(config, history, known, features, drawn)
     rarity = _measure(config, history, known)
     subject = readiness.Subject(
         config, history, date, known.mature, known.y, rarity, features, mature, usual, recent
     )
-    return Prepared(known, features, mature, usual, recent, readiness.examine(subject))
+    times, findings = history.transactions.event_time, readiness.examine(subject)
+    return Prepared(
+        known,
+        features,
+        mature,
+        usual,
+        recent,
+        times[known.mature[drawn.mature]],
+        times[known.usual[drawn.usual]],
+        findings,
+    )
 
 
 def fit(config: Config, history: History, made: Prepared, chosen: Chosen, date: int, run_id: int) -> Fitted:
     """Fit the model of `date` by its choice on what was prepared."""
-    model = fit_model(
+    model = fit_alone(config, made, chosen, date)
+    return Fitted(
+        _model_record(config, made.known, history, model, chosen.choice_id, run_id, date),
+        model.to_bytes(config.model_key()),
+    )
+
+
+def fit_alone(config: Config, made: Prepared, chosen: Chosen, date: int) -> Model:
+    """The model alone, without what is stored beside it."""
+    return fit_model(
         _model_settings(config, chosen),
         Layout(made.features.encoding, _outlier_columns(made.features)),
         mature=made.mature,
@@ -141,10 +178,6 @@ def fit(config: Config, history: History, made: Prepared, chosen: Chosen, date: 
         recent=made.recent,
         days=(date - made.known.holdout_start) / DAY,
         notes={"fields": fields_of(config), "trained_at": date},
-    )
-    return Fitted(
-        _model_record(config, made.known, history, model, chosen.choice_id, run_id, date),
-        model.to_bytes(config.model_key()),
     )
 
 
@@ -261,19 +294,37 @@ def _choose_settings(config: Config) -> ChooseSettings:
     )
 
 
-def _samples(config: Config, history: History, known: Known, features: Plan) -> tuple[Sample, Sample, Sample]:
-    """The mature, usual and recent rows to train on."""
-    draws = sampling.uniform(history.transactions.transaction_id)
-    mature, mature_weight = sampling.draw(draws[known.mature], config.training.max_rows, known.y == FRAUD)
-    usual, usual_weight = sampling.draw(draws[known.usual], min(OUTLIER_ROWS, config.training.max_rows))
-    recent, recent_weight = sampling.draw(draws[known.recent], RECENT_ROWS)
-    matrix = _Matrix(
-        config, history, features, [known.mature[mature], known.usual[usual], known.recent[recent]]
+@dataclass(frozen=True)
+class _Drawn:
+    """Places in `Known.mature`, `usual` and `recent` of the rows to train on, and how many each stands for."""
+
+    mature: Ints
+    mature_weight: NDArray[np.float64]
+    usual: Ints
+    usual_weight: NDArray[np.float64]
+    recent: Ints
+    recent_weight: NDArray[np.float64]
+
+
+def _drawn(config: Config, history: History, known: Known) -> _Drawn:
+    draws, most = sampling.uniform(history.transactions.transaction_id), config.training.max_rows
+    return _Drawn(
+        *sampling.draw(draws[known.mature], most, known.y == FRAUD),
+        *sampling.draw(draws[known.usual], min(OUTLIER_ROWS, most)),
+        *sampling.draw(draws[known.recent], RECENT_ROWS),
     )
+
+
+def _samples(
+    config: Config, history: History, known: Known, features: Plan, drawn: _Drawn
+) -> tuple[Sample, Sample, Sample]:
+    """The mature, usual and recent rows to train on."""
+    mature, usual, recent = known.mature[drawn.mature], known.usual[drawn.usual], known.recent[drawn.recent]
+    matrix = _Matrix(config, history, features, [mature, usual, recent])
     return (
-        matrix.sample(known.mature[mature], known.y[mature], mature_weight),
-        matrix.sample(known.usual[usual], np.full(len(usual), np.nan), usual_weight),
-        matrix.sample(known.recent[recent], np.full(len(recent), np.nan), recent_weight),
+        matrix.sample(mature, known.y[drawn.mature], drawn.mature_weight),
+        matrix.sample(usual, np.full(len(usual), np.nan), drawn.usual_weight),
+        matrix.sample(recent, np.full(len(recent), np.nan), drawn.recent_weight),
     )
 
 

@@ -114,12 +114,14 @@ def find(store: Store, policy: str, kind: str, start: int, end: int) -> Entry | 
     return next(iter(_fetch(store, chosen)), None)
 
 
-def newest_done(store: Store, policy: str, kind: str) -> int | None:
-    """The newest end of a done window of this kind."""
+def newest_done(store: Store, policy: str, kind: str, before: int | None = None) -> int | None:
+    """The newest end of a done window of this kind, of those that end before an instant if one is given."""
     row = ledger.c
     chosen = select(func.max(row.window_end)).where(
         row.policy == policy, row.kind == kind, row.status == "done"
     )
+    if before is not None:
+        chosen = chosen.where(row.window_end < before)
     with store.read() as connection:
         found: int | None = connection.scalar(chosen)
     return found

@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.errors import Damaged, Unknown
 from storage.ledger import Entry, done, write
 from storage.reviews import write_audit
-from storage.schema import choices, models, promotions, readiness
+from storage.schema import choices, models, promotion_checks, promotions, readiness
 from storage.store import Store
 
 
@@ -43,6 +43,35 @@ class Promotion:
     model_id: int
 
 
+@dataclass(frozen=True)
+class Check:
+    """
+    Whether a new model is promoted, and what it was worth against the one in force; instants in µs.
+
+    `sentence` may name the new model as `{model_id}`, which it gets when it is stored.
+    """
+
+    verdict: Literal["promoted", "refused"]
+    rule: str
+    sentence: str
+    against: int | None = None
+    window_start: int | None = None
+    window_end: int | None = None
+    transactions: int | None = None
+    frauds: int | None = None
+    effective_frauds: float | None = None
+    ap: float | None = None
+    ap_in_force: float | None = None
+    ap_difference: float | None = None
+    ap_lower: float | None = None
+    ap_upper: float | None = None
+    cost: float | None = None
+    cost_in_force: float | None = None
+    cost_difference: float | None = None
+    cost_lower: float | None = None
+    cost_upper: float | None = None
+
+
 def save_choice(store: Store, choice: Mapping[str, Any]) -> int:
     """Keep a choice with its numbers; returns its id."""
     with store.write() as connection:
@@ -70,24 +99,45 @@ def newest_choice_date(store: Store, policy: str) -> int | None:
 
 
 def install(
-    store: Store, entry: Entry, record: ModelRecord, artefact: bytes, reason: str, by: str, now: int
+    store: Store,
+    entry: Entry,
+    record: ModelRecord,
+    artefact: bytes,
+    reason: str,
+    by: str,
+    now: int,
+    check: Check | None = None,
 ) -> int:
     """
-    Keep a model, promote it from its entry's date on and finish the entry, in one transaction.
+    Keep a model, promote it from its entry's date on unless its check refuses, and finish the entry, in one transaction.
 
     Returns
     -------
     The model's id.
     """
     row = asdict(record) | {"artefact": artefact, "sha256": hashlib.sha256(artefact).hexdigest()}
+    refused = check is not None and check.verdict == "refused"
     with store.exclusive() as connection:
         made = connection.execute(insert(models), row)
         assert made.inserted_primary_key is not None
         model_id = int(made.inserted_primary_key[0])
-        _promote(connection, entry.policy, entry.window_end, model_id, reason, by, now)
-        counts = {"model_id": model_id, "choice_id": record.choice_id}
+        if check is not None:
+            of_model = {"policy": entry.policy, "model_id": model_id, "training_date": entry.window_end}
+            said = {"sentence": check.sentence.format(model_id=model_id), "run_id": record.run_id}
+            connection.execute(insert(promotion_checks), asdict(check) | of_model | said)
+        if not refused:
+            _promote(connection, entry.policy, entry.window_end, model_id, reason, by, now)
+        counts = {"model_id": model_id, "choice_id": record.choice_id} | ({"refused": 1} if refused else {})
         write(connection, done(entry, counts, now))
     return model_id
+
+
+def learned_until(store: Store, model_id: int) -> int | None:
+    """The event time of the newest transaction whose label a model was fitted on; None if it was fitted on none."""
+    chosen = select(models.c.span_end).where(models.c.model_id == model_id, models.c.n_mature > 0)
+    with store.read() as connection:
+        found: int | None = connection.scalar(chosen)
+    return found
 
 
 def save_findings(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, column, func, select, table, text
+from sqlalchemy import Select, and_, bindparam, column, func, select, table, text
 
 from storage import schema
 from storage.columns import Instant, Json, as_datetime
@@ -168,30 +168,44 @@ def _remedy(row: Row) -> str:
 
 
 def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
-    """Models with their promotions, newest promotion first; without the artefacts."""
-    m, p = schema.models.c, schema.promotions.c
-    rows = (
-        select(
-            m.model_id,
-            m.strategy,
-            p.effective_from,
-            m.n_mature,
-            m.n_fraud,
-            m.span_start,
-            m.span_end,
-            m.thresholds,
-            m.choice_id,
-            m.sha256,
-            p.seq,
-            p.reason,
-            p.by,
-            p.promoted_at,
-        )
+    """Models with their promotions, and those that were refused, by when they took or would have taken effect, newest first."""
+    m, p, k = schema.models.c, schema.promotions.c, schema.promotion_checks.c
+    of_model = (
+        m.model_id,
+        m.strategy,
+        m.trained_at,
+        m.n_mature,
+        m.n_fraud,
+        m.span_start,
+        m.span_end,
+        m.thresholds,
+    )
+    told = (m.choice_id, m.sha256, k.verdict, k.rule, k.ap, k.ap_in_force, k.cost, k.cost_in_force)
+    checked = and_(k.model_id == m.model_id, k.policy == policy)
+    promoted = (
+        select(*of_model, *told, p.effective_from, p.seq, p.reason, p.by, p.promoted_at)
         .join(schema.promotions, p.model_id == m.model_id)
+        .outerjoin(schema.promotion_checks, checked)
         .where(p.policy == policy)
         .order_by(p.seq.desc())
     )
-    return list(_stream(store, rows.limit(limit)))
+    mine = select(p.model_id).where(p.policy == policy)
+    refused = (
+        select(*of_model, *told, k.sentence.label("reason"))
+        .join(schema.promotion_checks, checked)
+        .where(k.verdict == "refused", m.model_id.not_in(mine))
+        .order_by(m.model_id.desc())
+    )
+    rows = [*_stream(store, promoted.limit(limit)), *_stream(store, refused.limit(limit))]
+    newest = sorted(rows, key=lambda row: (row.get("effective_from") or row["trained_at"], row.get("seq", 0)))
+    return newest[::-1][:limit]
+
+
+def checks(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """What each new model was worth against the one in force, newest training date first."""
+    k = schema.promotion_checks.c
+    rows = select(schema.promotion_checks).where(k.policy == policy)
+    return list(_stream(store, rows.order_by(k.training_date.desc(), k.model_id.desc()).limit(limit)))
 
 
 def model(store: Store, policy: str, model_id: int) -> Row:
@@ -217,7 +231,9 @@ def model(store: Store, policy: str, model_id: int) -> Row:
     found = list(_stream(store, rows))
     if not found:
         raise Unknown(f"there is no model {model_id}: see fraudwatch models")
-    return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq)))}
+    k = schema.promotion_checks
+    check = list(_stream(store, select(k).where(k.c.policy == policy, k.c.model_id == model_id)))
+    return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq))), "checks": check}
 
 
 def outcome(store: Store, policy: str, since: int, until: int) -> Row:
@@ -278,6 +294,40 @@ def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
         .order_by(view.c.channel, view.c.status)
     )
     return list(_stream(store, rows))
+
+
+def newest_training(store: Store, policy: str) -> Row | None:
+    """
+    How the newest training that was tried ended, with its check if there was one.
+
+    `overruled` says that somebody has promoted a model since.
+    """
+    e, k, p = schema.ledger.c, schema.promotion_checks.c, schema.promotions.c
+    tried = (e.policy == policy) & (e.kind == "train") & e.status.in_(("done", "failed"))
+    rows = (
+        select(
+            e.window_end,
+            e.status,
+            e.not_before,
+            e.error,
+            e.counts,
+            k.model_id,
+            k.against,
+            k.verdict,
+            k.sentence,
+        )
+        .outerjoin(schema.promotion_checks, and_(k.policy == e.policy, k.training_date == e.window_end))
+        .where(tried)
+        .order_by(e.window_end.desc(), k.model_id.desc())
+        .limit(1)
+    )
+    found = list(_stream(store, rows))
+    if not found:
+        return None
+    with store.read() as connection:
+        date = select(func.max(e.window_end)).where(tried).scalar_subquery()
+        since = connection.scalar(select(func.count()).where(p.policy == policy, p.effective_from >= date))
+    return found[0] | {"overruled": bool(since)}
 
 
 def facts(store: Store, policy: str) -> Row:

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.columns import IdText, Instant, Json, Money
 
-VERSION = "0006"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0007"  # the newest migration; a test holds it against the migrations there are
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -560,6 +560,38 @@ comparison_results = Table(
     Column("value", Double),
     Column("lower", Double),
     Column("upper", Double),
+)
+
+
+# What each new model was worth against the one in force, on the newest window with mature labels; NULL where
+# nothing could be compared.
+promotion_checks = Table(
+    "promotion_checks",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("model_id", ForeignKey("models.model_id"), primary_key=True),
+    Column("training_date", Instant, nullable=False),
+    Column("against", Integer),  # the model in force
+    Column("verdict", Text, one_of("verdict", "promoted", "refused"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("window_start", Instant),
+    Column("window_end", Instant),
+    Column("transactions", Integer),
+    Column("frauds", Integer),
+    Column("effective_frauds", Double),
+    Column("ap", Double),
+    Column("ap_in_force", Double),
+    Column("ap_difference", Double),
+    Column("ap_lower", Double),
+    Column("ap_upper", Double),
+    Column("cost", Double),  # of the window, in the base currency
+    Column("cost_in_force", Double),
+    Column("cost_difference", Double),
+    Column("cost_lower", Double),
+    Column("cost_upper", Double),
+    Column("run_id", Integer),
+    Index("promotion_checks_by_date", "policy", "training_date"),
 )
 
 

@@ -125,6 +125,7 @@ def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) ->
         for table, mine in (
             (schema.promotions, schema.promotions.c.model_id.in_(made)),
             (schema.choices, schema.choices.c.run_id == run_id),
+            (schema.promotion_checks, schema.promotion_checks.c.run_id == run_id),
         ):
             connection.execute(update(table).where(mine, table.c.policy == found.policy).values(policy=aside))
         fresh = {

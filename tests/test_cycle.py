@@ -70,7 +70,7 @@ def test_a_backfill_in_pieces_writes_what_one_piece_writes(tmp_path: Path, opene
     live(store, FROM, TO)
     whole = query(store, SCORES), query(store, FLAGS)
     with store.write() as connection:
-        for table in ("scores", "flags", "ledger", "promotions", "models", "choices"):
+        for table in ("scores", "flags", "ledger", "promotions", "promotion_checks", "models", "choices"):
             connection.execute(text(f"DELETE FROM {table}"))
     for start, end in [(0, 3), (3, 11), (11, 12), (12, 21)]:
         live(store, FROM + start * DAY, FROM + end * DAY)
@@ -82,7 +82,16 @@ def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Ope
     live(store, FROM, TO)
     whole = query(store, SCORES), query(store, FLAGS)
     with store.write() as connection:
-        for table in ("scores", "flags", "ledger", "promotions", "models", "choices", "covered_spans"):
+        for table in (
+            "scores",
+            "flags",
+            "ledger",
+            "promotions",
+            "promotion_checks",
+            "models",
+            "choices",
+            "covered_spans",
+        ):
             connection.execute(text(f"DELETE FROM {table}"))
     policies.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5, 6, 14, 21):
@@ -183,7 +192,16 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: P
     reviews.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
     assert query(store, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
     with store.write() as connection:
-        for table in ("scores", "flags", "ledger", "promotions", "models", "choices", "covered_spans"):
+        for table in (
+            "scores",
+            "flags",
+            "ledger",
+            "promotions",
+            "promotion_checks",
+            "models",
+            "choices",
+            "covered_spans",
+        ):
             connection.execute(text(f"DELETE FROM {table}"))
         connection.execute(text("DELETE FROM labels WHERE source = 'audit'"))
     live(store, FROM, TO)

@@ -1,0 +1,225 @@
+"""A new model takes over only if it is not worse than the one in force, and what was found is kept."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from pipeline import doctor, modelling, training
+from pipeline import history as histories
+from pipeline.backfill import backfill
+from pipeline.config import Config
+from pipeline.cycle import run, train_once
+from pipeline.gate import EFFECTIVE_MIN
+from pipeline.opening import open_configured
+from pipeline.shelf import Shelf
+from pipeline.training import Chosen
+from storage import ledger, models, policies, reports, schema
+from storage.frames import DAY, HOUR, SECOND
+from storage.setup import upgrade
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, write_csv
+from tests.test_cycle import query
+
+DAYS = 47
+FIRST, SECOND_DATE, THIRD = (START + days * DAY for days in (26, 33, 40))  # Mondays
+NOW = START + DAYS * DAY
+SCORES = "SELECT transaction_id, score, flagged FROM scores WHERE policy = '{}' ORDER BY transaction_id"
+
+
+def configured(sections: Mapping[str, Mapping[str, Any]]) -> Config:
+    """SMALL with some keys of some sections changed."""
+    changed = {name: getattr(SMALL, name).model_copy(update=keys) for name, keys in sections.items()}
+    return with_url(SMALL.model_copy(update=changed), "sqlite:///elsewhere")
+
+
+CLASSIFIES = configured({"choose": {"strategy": "classification"}})
+BLIND = configured({"choose": {"strategy": "outlier"}})
+UNGATED = configured({"choose": {"strategy": "outlier"}, "training": {"gate": False}})
+OTHER_FIELDS = configured(
+    {"choose": {"strategy": "classification"}, "features": {"windows": (DAY, 3 * DAY, 14 * DAY)}}
+)
+
+
+def by_night(days: int, per_day: int = 150, seed: int = 3) -> tuple[list[str], list[str]]:
+    """Payments and labels: a third of what is paid at night is fraud of usual amounts, which only labels can tell."""
+    rng = np.random.default_rng(seed)
+    n = days * per_day
+    time = np.sort(rng.integers(0, days * DAY // SECOND, n)) * SECOND + START
+    fraud = (time // HOUR % 24 < 3) & (rng.random(n) < 0.3)
+    amount = np.round(np.exp(rng.normal(3.0, 0.6, n)), 2)
+    customer, terminal = rng.integers(0, 400, n), rng.integers(0, 100, n)
+    said = np.datetime_as_string(time.astype("datetime64[us]"), unit="s")
+    known = np.datetime_as_string((time + 2 * DAY).astype("datetime64[us]"), unit="s")
+    rows = [f"t{k:06d},{said[k]}Z,c{customer[k]},m{terminal[k]},{amount[k]:.2f}" for k in range(n)]
+    return rows, [f"t{k:06d},1,{known[k]}Z,chargeback" for k in np.flatnonzero(fraud)]
+
+
+def fill(store: Store, folder: Path) -> None:
+    rows, labels = by_night(DAYS)
+    load(store, CLASSIFIES, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=NOW)
+    load(store, CLASSIFIES, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=NOW)
+
+
+@pytest.fixture
+def filled(opener: Opener, tmp_path: Path) -> Store:
+    """On each engine."""
+    store = opener(CLASSIFIES)
+    fill(store, tmp_path)
+    return store
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Store:
+    """On SQLite alone, where the engine makes no difference."""
+    store = open_configured(with_url(CLASSIFIES, f"sqlite:///{tmp_path / 'f.db'}"))
+    upgrade(store, CLASSIFIES.monitor.name, 1)
+    fill(store, tmp_path)
+    return store
+
+
+def train(store: Store, config: Config, date: int) -> str:
+    return train_once(store, config, date=date, as_of=NOW, policy="live", by="test").trainings[0]
+
+
+def checked(store: Store) -> list[dict[str, Any]]:
+    """Oldest first."""
+    return reports.checks(store, "live")[::-1]
+
+
+def told_by_doctor(store: Store) -> doctor.Finding:
+    findings = doctor.examine(store, CLASSIFIES, "live", NOW)
+    return next(one for one in findings if one.what == "newest training")
+
+
+def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
+    train(filled, CLASSIFIES, FIRST)
+    said = train(filled, BLIND, SECOND_DATE)
+    assert "model 2 was refused" in said
+    assert "Model 1 stays in force; fraudwatch models promote 2 overrules this" in said
+    first, second = checked(filled)
+    assert (first["verdict"], first["rule"], first["against"]) == ("promoted", "FIRST", None)
+    assert (second["verdict"], second["against"]) == ("refused", 1)
+    assert second["rule"] in {"WORSE_AP", "WORSE"}
+    assert second["ap"] < second["ap_in_force"] - 0.1
+    assert second["ap_lower"] <= second["ap_difference"] <= second["ap_upper"] < 0
+    assert second["cost"] - second["cost_in_force"] == pytest.approx(second["cost_difference"])
+    assert second["frauds"] >= second["effective_frauds"] >= EFFECTIVE_MIN
+    assert [p.model_id for p in models.promoted(filled, "live")] == [1]
+    entry = ledger.find(filled, "live", "train", SECOND_DATE, SECOND_DATE)
+    assert entry is not None
+    assert entry.counts is not None
+    assert (entry.status, entry.counts["model_id"], entry.counts["refused"]) == ("done", 2, 1)
+
+    assert [(row["model_id"], row["verdict"]) for row in reports.models(filled, "live")] == [
+        (2, "refused"),
+        (1, "promoted"),
+    ]
+    card = "\n".join(modelling.card(filled, CLASSIFIES, "live", 2))
+    assert "gate:       refused, WORSE" in card
+    assert told_by_doctor(filled).wrong
+    assert "which was refused" in told_by_doctor(filled).said
+    modelling.promote(filled, CLASSIFIES, "live", 2, NOW, "we want it", "ann", NOW)
+    assert not told_by_doctor(filled).wrong
+    assert Shelf(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
+
+
+def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Store) -> None:
+    train(filled, CLASSIFIES, FIRST)
+    train(filled, BLIND, SECOND_DATE)
+    train(filled, CLASSIFIES, THIRD)
+    third = checked(filled)[2]
+    assert (third["verdict"], third["against"]) == ("promoted", 1)
+    assert third["rule"] in {"NOT_WORSE", "BETTER"}
+    assert Shelf(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
+    assert told_by_doctor(filled).said.endswith("promoted its model")
+
+
+def test_without_the_gate_nothing_is_judged(small: Store) -> None:
+    train(small, CLASSIFIES, FIRST)
+    train(small, UNGATED, SECOND_DATE)
+    assert [p.model_id for p in models.promoted(small, "live")] == [1, 2]
+    assert len(checked(small)) == 1
+
+
+def test_models_of_other_features_are_compared_on_what_each_of_them_sees(small: Store) -> None:
+    train(small, CLASSIFIES, FIRST)
+    train(small, OTHER_FIELDS, SECOND_DATE)
+    second = checked(small)[1]
+    assert second["rule"] in {"NOT_WORSE", "BETTER"}
+    assert second["ap"] > 0.2
+    assert second["ap_in_force"] > 0.2
+    assert second["ap"] != second["ap_in_force"]
+
+
+def test_where_nothing_can_be_told_the_new_model_goes_in_and_says_so(small: Store) -> None:
+    train(small, CLASSIFIES, FIRST)
+    train(small, BLIND, FIRST)  # the first one has learned from all that is mature
+    again = checked(small)[1]
+    assert (again["verdict"], again["rule"], again["transactions"]) == ("promoted", "UNTOLD", 0)
+    assert f"holds 0 effective frauds, {EFFECTIVE_MIN} are needed" in again["sentence"]
+    with small.write() as connection:
+        broken = update(schema.models).where(schema.models.c.model_id == 2).values(artefact=b"nothing")
+        connection.execute(broken)
+    train(small, BLIND, SECOND_DATE)
+    assert checked(small)[2]["rule"] == "UNTOLD"
+    assert "cannot be compared (model 2 is not the one that was stored" in checked(small)[2]["sentence"]
+
+
+def test_a_model_is_judged_by_a_twin_that_never_learned_from_the_window(small: Store) -> None:
+    history = histories.load(small, CLASSIFIES, START, SECOND_DATE)
+    made = training.prepare(CLASSIFIES, history, SECOND_DATE)
+    start = SECOND_DATE - CLASSIFIES.labels.maturity - CLASSIFIES.training.every
+    chosen = Chosen(1, "classification", 0.1, "")
+    flipped = np.where(made.mature_times >= start, 1 - made.mature.y, made.mature.y)
+    poisoned = replace(made, mature=replace(made.mature, y=flipped))
+    assert (flipped != made.mature.y).sum() > 500
+    twins = [
+        training.fit_alone(CLASSIFIES, one.before(start), chosen, SECOND_DATE) for one in (made, poisoned)
+    ]
+    assert twins[0].to_bytes() == twins[1].to_bytes()
+    whole = training.fit_alone(CLASSIFIES, made, chosen, SECOND_DATE)
+    assert whole.to_bytes() != twins[0].to_bytes()
+
+
+def poison(store: Store, folder: Path) -> None:
+    """A wrong file of audits, known just before the third training: old frauds are genuine, others fraud."""
+    _, labels = by_night(DAYS)
+    frauds = {int(row[1:7]) for row in labels}
+    known = f"{np.datetime64(THIRD - 2 * HOUR, 'us').astype('datetime64[s]')}Z"
+    wrong = [
+        f"t{k:06d},{0 if k in frauds else 1},{known},audit"
+        for k in range(27 * 150)
+        if k in frauds or k % 29 == 0
+    ]
+    load(store, CLASSIFIES, "labels", write_csv(folder / "bad.csv", LABEL_HEADER, wrong), now=NOW)
+
+
+def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store, config = opener(CLASSIFIES), with_url(CLASSIFIES, url)
+    fill(store, tmp_path)
+    poison(store, tmp_path)
+    policies.set_starts_at(store, "live", FIRST)
+    until = FIRST + 20 * DAY
+    for day in (1, 4, 8, 9, 15, 20):
+        run(store, config, as_of=FIRST + day * DAY + 2 * HOUR, policy="live", by="tick")
+    backfill(store, config, start=FIRST, end=until, as_of=NOW, policy="whole", by="test", workers=2)
+    for start, end in ((0, 3), (15, 20), (3, 15)):  # the trainings between the first two are made up for
+        span = {"start": FIRST + start * DAY, "end": FIRST + end * DAY}
+        backfill(store, config, **span, as_of=NOW, policy="pieces", by="test")
+    policies.set_starts_at(store, "downtime", FIRST)
+    for _ in range(8):
+        run(store, config, as_of=until + 2 * HOUR, policy="downtime", by="tick", catch_up=4)
+    verdicts = "SELECT training_date, verdict, rule, ap, cost_difference FROM promotion_checks WHERE policy = '{}' AND training_date < '2025-02-11' ORDER BY 1"
+    live = query(store, verdicts.format("live"))
+    assert [row[1] for row in live] == ["promoted", "promoted", "refused"]
+    for policy in ("whole", "pieces", "downtime"):
+        assert query(store, verdicts.format(policy)) == live, policy
+        assert query(store, SCORES.format(policy)) == query(store, SCORES.format("live")), policy
