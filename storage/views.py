@@ -51,8 +51,7 @@ def _flagged(connection: Connection, fields: Fields) -> str:
 
 
 # The source that ranks first wins; within it, what became known last.
-CURRENT_LABELS = """
-    CREATE VIEW current_labels AS
+RANKED_LABELS = """
     SELECT transaction_id, is_fraud, source, known_at, recorded_at, "by", label_id
     FROM (
         SELECT v.*, ROW_NUMBER() OVER (
@@ -67,8 +66,11 @@ CURRENT_LABELS = """
             WHERE l.batch_id IS NULL OR b.status = 'done'
         ) v
         LEFT JOIN label_precedence p ON p.source = v.source
+        {which}
     ) ranked
     WHERE rank_of_label = 1"""
+CURRENT_LABELS = f"CREATE VIEW current_labels AS {RANKED_LABELS.format(which='')}"
+LABELS_AS_OF = RANKED_LABELS.format(which="WHERE v.known_at <= :as_of AND v.recorded_at <= :as_of")
 
 FIXED = (
     """
