@@ -29,7 +29,7 @@ def card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[s
         ("choice", row["sentence"]),
         ("rows", f"{row['n_mature']:,} mature transactions, {row['n_fraud']:,} of them fraud"),
         ("span", f"{row['span_start']} to {row['span_end']}"),
-        ("thresholds", _thresholds(row["thresholds"])),
+        ("thresholds", thresholds_in_words(row["thresholds"])),
         ("features", f"{len(row['feature_names'])}: {', '.join(row['feature_names'])}"),
         ("libraries", ", ".join(f"{name} {number}" for name, number in (row["versions"] or {}).items())),
         ("config", f"hash {str(row['config_hash'])[:16]}"),
@@ -86,7 +86,7 @@ def rollback(store: Store, config: Config, policy: str, reason: str, actor: str,
     return promote(store, config, policy, before[-1], now, reason, actor, now)
 
 
-def _thresholds(of_channels: dict[str, float | None]) -> str:
+def thresholds_in_words(of_channels: dict[str, float | None]) -> str:
     """JSON has no infinity: a channel that flags nothing has none."""
     told = {name: "flags nothing" if value is None else f"{value:.6g}" for name, value in of_channels.items()}
     return ", ".join(f"{name} {value}" for name, value in told.items())

@@ -1,8 +1,8 @@
 """
-Text from data made harmless for whoever reads it: a terminal, a spreadsheet.
+Text from data made harmless for whoever reads it: a terminal, a spreadsheet, a page that is passed on.
 
 A merchant's name may hold escape sequences that repaint a terminal, marks that turn the reading direction, or a
-formula that a spreadsheet runs. Both functions are for showing only: what is stored stays as it came.
+formula that a spreadsheet runs. All functions are for showing only: what is stored stays as it came.
 """
 
 import re
@@ -13,6 +13,9 @@ _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Spreadsheets read the full-width forms as the plain ones; they skip blanks in front, no-break ones too.
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@＝＋－＠]")
+# A payment card's number: 13 to 19 digits (ISO/IEC 7812), as people write it.
+_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII)
+PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -33,6 +36,27 @@ def for_csv(text: str) -> str:
         return text
     shown = for_terminal(text)
     return f"'{shown}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else shown
+
+
+def for_page(text: str) -> str:
+    """
+    Do the first, shorten, and leave only the last four digits of a card's number, since pages are passed on.
+
+    The page's own markup is escaped where the page is written.
+    """
+    shown = _CARD.sub(lambda found: _last_four(found[0]), for_terminal(text))
+    return shown if len(shown) <= PAGE_MAX else f"{shown[:PAGE_MAX]}… ({len(text):,} characters)"
+
+
+def _last_four(number: str) -> str:
+    digits = [int(c) for c in number if c.isdigit()]
+    return f"•••• {number[-4:]}" if _luhn(digits) else number
+
+
+def _luhn(digits: list[int]) -> bool:
+    """The check digit of card numbers (ISO/IEC 7812-1, annex B)."""
+    doubled = [d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))]
+    return sum(doubled) % 10 == 0
 
 
 def _escape(character: str) -> str:

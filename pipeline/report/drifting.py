@@ -1,0 +1,155 @@
+"""How far payments, scores and flags have moved from what models were trained on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.report import look
+from pipeline.report.facts import Facts, moment, safe, text_of
+from pipeline.report.parts import Chart, Section, Table
+from storage import reporting
+from storage.frames import DAY
+from storage.reporting import Row
+
+FEATURES = 25  # rows of the heat map
+DETAILED = 12  # features that can be looked into
+COLUMNS_MAX = 62  # of the heat map; longer spans show the worst of several windows
+FAR = 2.0  # thresholds; beyond, the colour says no more
+
+
+def section(facts: Facts) -> Section:
+    """Heat map, what is behind its rows, and the alarms."""
+    title = "Drift"
+    features = reporting.drift_features(facts.store, facts.scope, FEATURES)
+    if not features:
+        return Section("drift", title, missing=[
+            "No drift was measured in the span: it is measured for every window that is scored, against the training sample of its model."
+        ])  # fmt: skip
+    alarmed = [row for row in features if row["alarms"]]
+    said = [
+        f"{len(alarmed)} of the features shown alarmed: {', '.join(safe(row['feature']) for row in alarmed[:5])}{' …' if len(alarmed) > 5 else ''}."
+        if alarmed
+        else "No feature and no score moved beyond its threshold.",
+        "A cell is a window's largest measure as a multiple of its alarm threshold, a ring an alarm. Some features move whatever the payments do "
+        "(histories of fraud as labels mature, weekdays in short windows): they are measured, and never alarm.",
+    ]
+    tables = [_alarms(alarmed)] if alarmed else []
+    return Section("drift", title, said, charts=[heat(facts), detail(facts)], tables=tables)
+
+
+def heat(facts: Facts) -> Chart:
+    """The largest measure of each feature and window."""
+    import altair
+
+    features = reporting.drift_features(facts.store, facts.scope, FEATURES)
+    order = [safe(row["feature"]) for row in features]
+    rows = list(_cells(_windows(facts, features)))
+    y = altair.Y(
+        "feature:N", sort=order, title=None, axis=altair.Axis(labelLimit={"expr": "width < 300 ? 130 : 240"}, grid=False)
+    )
+    scale = altair.Scale(scheme=look.SCHEME, domain=[0, FAR], clamp=True, reverse=False)
+    legend = altair.Legend(title="times its threshold", gradientLength=160, format=".1~f")
+    base = altair.Chart(look.data(rows)).encode(y=y, tooltip="told:N")
+    cells = base.mark_rect(stroke=None).encode(
+        x=look.time_axis("from:T"), x2="to:T", color=altair.Color("ratio:Q", scale=scale, legend=legend)
+    )
+    rings = base.transform_filter("datum.alarm").mark_point(size=34, strokeWidth=1.6, filled=False, color="#ffffff").encode(
+        x="middle:T"
+    )
+    worst = max(rows, key=lambda row: row["ratio"])
+    return Chart(
+        "drift",
+        "Drift by feature and window",
+        f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; rings are alarms, "
+        f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['told']}.",
+        look.finished(cells + rings, height=22 * len(order)),
+        drives="drift-detail",
+    )
+
+
+def detail(facts: Facts) -> Chart:
+    """Every measure of one feature, which the reader picks."""
+    import altair
+
+    features = reporting.drift_features(facts.store, facts.scope, DETAILED)
+    rows = list(_measures(_windows(facts, features)))
+    names = [safe(row["feature"]) for row in features]
+    shown = altair.param(name="shown", value=names[0])
+    base = altair.Chart(look.data(rows)).transform_filter("datum.feature === shown").encode(
+        x=look.time_axis("at:T"), tooltip="told:N"
+    )
+    y = altair.Y("ratio:Q", title="times its threshold", scale=altair.Scale(zero=True))
+    metrics = sorted({row["metric"] for row in rows})
+    shapes = altair.Scale(domain=metrics, range=(["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"] * 3)[: len(metrics)])
+    lines = base.mark_line(strokeWidth=1.5, color=look.MUTED).encode(y=y, detail="metric:N")
+    dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=look.ONE).encode(
+        y=y, shape=altair.Shape("metric:N", scale=shapes, title=None), fill=altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent"))
+    )
+    limit = altair.Chart(look.data([{"y": 1}])).mark_rule(strokeDash=[4, 3], color=look.TWO).encode(y="y:Q")
+    spec = look.finished((lines + dots + limit).add_params(shown))
+    return Chart(
+        "drift-detail",
+        "One feature, measure by measure (filled: an alarm; dashed: the threshold)",
+        "Every drift measure of one feature over the windows, as a multiple of its threshold. A click on the heat map or the list picks the feature; "
+        f"first shown: {names[0]}.",
+        spec,
+        picks=names,
+    )
+
+
+def _windows(facts: Facts, features: list[Row]) -> list[Row]:
+    """Measures with their ratio; several windows become one column where there are too many."""
+    rows = reporting.drift_windows(facts.store, facts.scope, [row["feature"] for row in features])
+    starts = len({row["window_start"] for row in rows})
+    step = -(-starts // COLUMNS_MAX) * DAY if starts > COLUMNS_MAX else 0
+    first = facts.scope.start
+    joined: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if not row["threshold"] or row["value"] is None:
+            continue
+        span = row["window_start"], row["window_end"]
+        if step:
+            begin = first + (span[0] - first) // step * step
+            span = begin, begin + step
+        one = dict(row) | {"span": span, "ratio": abs(row["value"]) / row["threshold"]}
+        key = (row["feature"], row["metric"], span)
+        before = joined.get(key)
+        if before is None or (one["alarm"], one["ratio"]) > (before["alarm"], before["ratio"]):
+            joined[key] = one
+    return list(joined.values())
+
+
+def _cells(rows: list[Row]) -> Iterator[dict[str, Any]]:
+    worst: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        key = (row["feature"], row["span"])
+        before = worst.get(key)
+        if before is None or (row["alarm"], row["ratio"]) > (before["alarm"], before["ratio"]):
+            worst[key] = row
+    for row in worst.values():
+        start, end = row["span"]
+        yield {
+            "feature": safe(row["feature"]), "pick": safe(row["feature"]), "from": moment(start), "to": moment(end),
+            "middle": moment((start + end) // 2), "ratio": round(row["ratio"], 3), "alarm": bool(row["alarm"]), "told": _told(row),
+        }  # fmt: skip
+
+
+def _measures(rows: list[Row]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {
+            "feature": safe(row["feature"]), "metric": safe(row["metric"]).replace("_", " "), "at": moment(row["span"][0]),
+            "ratio": round(row["ratio"], 3), "alarm": bool(row["alarm"]), "told": _told(row),
+        }  # fmt: skip
+
+
+def _told(row: Row) -> str:
+    return (
+        f"{text_of(row['window_start'])[:16]} {safe(row['feature'])}: {safe(row['metric']).replace('_', ' ')} {row['value']:.3g}, "
+        f"threshold {row['threshold']:.3g}, {row['n_current']:,} payments{', an alarm' if row['alarm'] else ''}"
+    )
+
+
+def _alarms(alarmed: list[Row]) -> Table:
+    rows = [[safe(row["feature"]), f"{row['alarms']:,}", f"{row['ratio']:.1f} ×"] for row in alarmed]
+    return Table(
+        "Features that alarmed", ("feature", "alarms", "largest, of its threshold"), rows, frozenset({"alarms", "largest, of its threshold"}), folded=True
+    )

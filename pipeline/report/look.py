@@ -1,0 +1,144 @@
+"""
+How charts look: told apart by fill, dash and shape first, by colour second.
+
+Colours are variables of the page, so that one drawing serves light and dark schemes and paper; `concrete` puts the
+light ones in for pictures. Those that stand side by side differ in lightness, which survives a photocopier and every kind
+of colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose lightness only rises.
+"""
+
+import json
+import re
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.report.parts import Chart, Spec
+
+PAPER, INK, MUTED, GRID = "var(--paper)", "var(--ink)", "var(--muted)", "var(--grid)"
+ONE, TWO, THREE = "var(--one)", "var(--two)", "var(--three)"
+LIGHT = {
+    "paper": "#ffffff", "ink": "#1b1f24", "muted": "#5b6570", "grid": "#e3e7eb",
+    "one": "#00305f", "two": "#b86e00", "three": "#00857a",
+}  # fmt: skip
+DARK = {
+    "paper": "#14181d", "ink": "#e8ebee", "muted": "#a3adb8", "grid": "#2c343d",
+    "one": "#9cc3ff", "two": "#ffc04d", "three": "#4fd1c0",
+}  # fmt: skip
+STRATEGIES = ("outlier", "bridge", "classification")
+OF_STRATEGY = {"range": [TWO, THREE, ONE], "shapes": ["circle", "square", "triangle-up"]}
+DASHES = [[2, 3], [7, 3], [1, 0]]
+PICTURE_WIDTH = 760  # px of a picture before scaling
+HEIGHT = 260
+SCHEME = "cividis"
+CONFIG: Spec = {
+    "background": "transparent",
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 240,
+    },
+    "legend": {
+        "labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
+        "orient": "top", "symbolStrokeWidth": 2,
+    },
+    "text": {"color": INK, "fontSize": 12},
+}  # fmt: skip
+
+
+def check() -> None:
+    """
+    Make sure, before the work, that charts can be drawn.
+
+    Raises
+    ------
+    InputError
+        The extra `reports` is not installed.
+    """
+    try:
+        import altair  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"reports need {error.name}: pip install 'fraudwatch[reports]'") from None
+
+
+def data(rows: list[dict[str, Any]]) -> Any:
+    """Rows inside the chart itself."""
+    import altair
+
+    return altair.Data(values=rows)
+
+
+def finished(chart: Any, height: int | None = HEIGHT) -> Spec:
+    """A chart as wide as its place, as Vega-Lite without a single address."""
+    sized = chart.properties(width="container") if height is None else chart.properties(width="container", height=height)
+    spec: Spec = sized.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict(validate=True)
+    del spec["$schema"]
+    return spec | {"config": CONFIG}
+
+
+def by_strategy(*, points: bool = False) -> dict[str, Any]:
+    """Colour and dash, or colour and shape, of the three strategies; one legend, always in the same order."""
+    import altair
+
+    domain = list(STRATEGIES)
+    colour = altair.Color(
+        "strategy:N", scale=altair.Scale(domain=domain, range=OF_STRATEGY["range"]), title=None
+    )
+    if points:
+        shape = altair.Shape(
+            "strategy:N", scale=altair.Scale(domain=domain, range=OF_STRATEGY["shapes"]), title=None
+        )
+        return {"color": colour, "shape": shape}
+    dash = altair.StrokeDash("strategy:N", scale=altair.Scale(domain=domain, range=DASHES), title=None)
+    return {"color": colour, "strokeDash": dash}
+
+
+def time_axis(field: str, title: str | None = None) -> Any:
+    """Days, in UTC wherever the page is opened; fewer labels where there is less room."""
+    import altair
+
+    return altair.X(
+        field,
+        scale=altair.Scale(type="utc"),
+        title=title,
+        axis=altair.Axis(format="%d %b", labelOverlap="greedy", grid=False, tickCount={"expr": "width < 420 ? 4 : 9"}),
+    )
+
+
+def concrete(spec: Spec, colours: dict[str, str] = LIGHT) -> Spec:
+    """The same with colours in place of the page's variables."""
+    text = re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], json.dumps(spec))
+    plain: Spec = json.loads(text)
+    return plain
+
+
+def compiled(spec: Spec) -> Spec:
+    """Vega-Lite → Vega, which is all that the page has to understand."""
+    import vl_convert
+
+    vega: Spec = vl_convert.vegalite_to_vega(spec)
+    vega.pop("$schema", None)
+    return vega
+
+
+def picture(chart: Chart, form: str, show: str = "") -> bytes:
+    """A chart alone, as PNG or SVG on white, with its title; `show` is what its reader would pick."""
+    import vl_convert
+
+    told = f"{chart.title}: {show or chart.picks[0]}" if chart.picks else chart.title
+    title = {"text": told, "anchor": "start", "color": LIGHT["ink"], "fontSize": 15, "offset": 12}
+    spec = concrete(chart.spec) | {"width": PICTURE_WIDTH, "background": LIGHT["paper"], "title": title, "padding": 12}
+    if show:
+        spec["params"] = [one | {"value": show} if one["name"] == "shown" else one for one in spec["params"]]
+    if form == "svg":
+        return vl_convert.vegalite_to_svg(spec).encode()
+    png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
+    return png
+
+
+def bundle() -> str:
+    """The drawing library, as one script without an address in it."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vega = vega;")
+    return script
