@@ -446,6 +446,7 @@ def main() -> None:
         cli_models,
         cli_mutes,
         cli_query,
+        cli_report,
         cli_rules,
     )
 

@@ -55,7 +55,9 @@ def _last_four(number: str) -> str:
 
 def _luhn(digits: list[int]) -> bool:
     """The check digit of card numbers (ISO/IEC 7812-1, annex B)."""
-    doubled = [d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))]
+    doubled = [
+        d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))
+    ]
     return sum(doubled) % 10 == 0
 
 

@@ -141,19 +141,21 @@ def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
     return _read(store, sql, scope, {"some": limit})
 
 
-def drift_features(store: Store, scope: Scope, limit: int) -> list[Row]:
-    """The features of the span, those first that alarmed in most windows, then those that moved farthest."""
+def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list[Row]:
+    """
+    The features of the span: first those that alarmed in most windows, then those that moved farthest within their
+    threshold, and last what is beyond its threshold and never alarmed, because its alarms are held back.
+    """
     d = schema.drift_metrics.c
-    ratio = _ratio(d)
+    worst = func.coalesce(func.max(_ratio(d)), 0)
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
     rows = (
-        select(d.feature, alarms, func.max(ratio).label("ratio"), func.count().label("measured"))
+        select(d.feature, alarms, worst.label("ratio"), func.count().label("measured"))
         .where(*_of_span(d, scope))
         .group_by(d.feature)
-        .order_by(alarms.desc(), func.coalesce(func.max(ratio), 0).desc(), d.feature)
-        .limit(limit)
+        .order_by(alarms.desc(), case((worst > 1, 1), else_=0), worst.desc(), d.feature)
     )
-    return _rows(store, rows)
+    return _rows(store, rows if limit is None else rows.limit(limit))
 
 
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
@@ -165,29 +167,6 @@ def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[R
         .order_by(d.feature, d.metric, d.window_start, d.window_end)
     )
     return _rows(store, rows)
-
-
-def model_in_force(store: Store, policy: str, instant: int) -> int | None:
-    """The model whose promotion rules at an instant, None before the first."""
-    p = schema.promotions.c
-    newest = (
-        select(p.model_id)
-        .where(p.policy == policy, p.effective_from <= instant)
-        .order_by(p.effective_from.desc(), p.seq.desc())
-        .limit(1)
-    )
-    with store.read() as connection:
-        return connection.scalar(newest)
-
-
-def newest_scored(store: Store, policy: str) -> int | None:
-    """End of the newest window that was scored, µs."""
-    e = schema.ledger.c
-    done = select(func.max(e.window_end)).where(
-        e.policy == policy, e.kind == "score", e.status == "done"
-    )
-    with store.read() as connection:
-        return connection.scalar(done)
 
 
 def _ratio(d: Any) -> Any:
@@ -219,7 +198,7 @@ def _judged(
         more=more,
         source=source,
     )
-    lists = {"kinds": list(store.fields.refund_kinds)} | bound
+    lists: dict[str, list[Any]] = {"kinds": list(store.fields.refund_kinds)} | bound
     return _read(store, sql + select_, scope, lists | dict(given or {}))
 
 
@@ -230,8 +209,10 @@ def _read(store: Store, sql: str, scope: Scope, given: Mapping[str, Any] | None 
     } | dict(given or {})  # fmt: skip
     used = {name: value for name, value in values.items() if f":{name}" in sql}
     instants = [bindparam(name, type_=Instant) for name in used if name in INSTANTS]
-    lists = [bindparam(name, expanding=True) for name, value in used.items() if isinstance(value, list)]
-    return _rows(store, text(sql).bindparams(*instants, *lists), used)
+    expanding: list[Any] = [
+        bindparam(name, expanding=True) for name, value in used.items() if isinstance(value, list)
+    ]
+    return _rows(store, text(sql).bindparams(*instants, *expanding), used)
 
 
 INSTANTS = ("start", "end", "as_of", "mature_until")
@@ -239,12 +220,11 @@ INSTANTS = ("start", "end", "as_of", "mature_until")
 
 def _rows(store: Store, sql: Any, given: Mapping[str, Any] | None = None) -> list[Row]:
     with store.read() as connection:
-        return [_plain(row) for row in connection.execute(sql, dict(given or {})).mappings()]
+        return [_plain(dict(row)) for row in connection.execute(sql, dict(given or {})).mappings()]
 
 
-def _plain(row: Mapping[str, Any]) -> Row:
+def _plain(plain: Row) -> Row:
     """Truth values as bool and sums as float on both engines."""
-    plain = dict(row)
     for name in TRUTHS & plain.keys():
         plain[name] = None if plain[name] is None else bool(plain[name])
     for name in SUMS & plain.keys():

@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 
 from pipeline.config import Config
 from pipeline.errors import InputError, NotReady
-from pipeline.report import card, choosing, curves, drifting, entities, look, operating, outcome, page, quality, scoring
+from pipeline.report import (
+    card,
+    choosing,
+    curves,
+    drifting,
+    entities,
+    look,
+    operating,
+    outcome,
+    page,
+    quality,
+    scoring,
+)
 from pipeline.report.facts import Facts
 from pipeline.report.parts import Section
 from storage.store import Store
@@ -47,7 +59,15 @@ def html(store: Store, config: Config, policy: str, start: int, end: int, as_of:
 
 
 def picture(
-    store: Store, config: Config, policy: str, start: int, end: int, as_of: int, name: str, form: str, show: str = ""
+    store: Store,
+    config: Config,
+    policy: str,
+    start: int,
+    end: int,
+    as_of: int,
+    name: str,
+    form: str,
+    show: str = "",
 ) -> bytes:
     """
     One chart as PNG or SVG.

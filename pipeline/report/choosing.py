@@ -14,13 +14,19 @@ def section(facts: Facts) -> Section:
     """Choices up to the end of the span."""
     title = "How fraud was looked for"
     if not facts.choices:
-        return Section("choices", title, missing=["No training has chosen yet: fraudwatch train makes the first one."])
+        return Section(
+            "choices", title, missing=["No training has chosen yet: fraudwatch train makes the first one."]
+        )
     newest = facts.choices[-1]
     said = [f"Now: {safe(newest['sentence'])}"]
     if newest["what_would_change"]:
         said.append(f"What would change it: {safe(newest['what_would_change'])}")
     measured = [row for row in facts.choices if row["prevalence_upper"] is not None and row["mature"]]
-    missing = [] if measured else ["No transaction was mature at any training, so prevalence has not been measured yet."]
+    missing = (
+        []
+        if measured
+        else ["No transaction was mature at any training, so prevalence has not been measured yet."]
+    )
     charts = [prevalence(facts)] if measured else []
     return Section("choices", title, said, missing, charts=charts, tables=[_table(facts)])
 
@@ -30,15 +36,21 @@ def prevalence(facts: Facts) -> Chart:
     import altair
 
     rows = _rows(facts)
+    colour = look.by_strategy([row["strategy"] for row in rows], points=True)
     floor, top = min(row["floor"] for row in rows), max(row["upper"] for row in rows)
     base = altair.Chart(look.data(rows)).encode(x=look.time_axis("at:T"), tooltip="told:N")
     scale = altair.Scale(type="log", domain=[floor, top * 1.15], nice=False)
-    y = altair.Y("prevalence:Q", scale=scale, title="frauds in 10,000 payments", axis=altair.Axis(tickCount=4))
+    y = altair.Y(
+        "prevalence:Q",
+        scale=scale,
+        title="frauds in 10,000 payments",
+        axis=altair.Axis(values=look.log_ticks(floor, top, (1, 2, 5)), format="~g"),
+    )
     bars = base.mark_rule(strokeWidth=2).encode(
-        y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=look.by_strategy(points=True)["color"]
+        y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"]
     )
     line = base.mark_line(strokeWidth=1, color=look.MUTED).encode(y=y)
-    dots = base.mark_point(size=90, filled=True, opacity=1).encode(y=y, **look.by_strategy(points=True))
+    dots = base.mark_point(size=90, filled=True, opacity=1).encode(y=y, **colour)
     names = base.mark_text(align="left", dx=7, dy=-9, fontWeight="bold").encode(y=y, text="change:N")
     newest = rows[-1]
     return Chart(
@@ -53,7 +65,9 @@ def prevalence(facts: Facts) -> Chart:
 def _rows(facts: Facts) -> list[dict[str, Any]]:
     rows, before = [], ""
     measured = [row for row in facts.choices if row["prevalence_upper"] is not None and row["mature"]]
-    values = [row[name] for row in measured for name in ("prevalence", "prevalence_lower", "prevalence_upper")]
+    values = [
+        row[name] for row in measured for name in ("prevalence", "prevalence_lower", "prevalence_upper")
+    ]
     floor = min(value for value in values if value) * UNIT / 2
     for row in measured:
         value, lower, upper = (

@@ -58,7 +58,7 @@ def precision_recall(facts: Facts) -> Chart:
     """Precision over recall."""
     found = curves(facts)
     rows = [row for one in found for row in _precision(one)]
-    marks = [
+    marks: list[dict[str, Any]] = [
         {
             "strategy": one.strategy, "x": one.right / one.steps.positives, "y": one.right / one.flags if one.flags else 0,
             "told": f"{one.strategy}, as flagged: precision {share(one.right, one.flags)}, recall {share(one.right, one.steps.positives)}",
@@ -78,7 +78,7 @@ def cost(facts: Facts) -> Chart:
     """Cost a day over flags a day."""
     found = curves(facts)
     rows = [row for one in found for row in _costs(one, facts)]
-    marks = [
+    marks: list[dict[str, Any]] = [
         {
             "strategy": one.strategy, "x": max(one.flags / one.days, 0.1), "y": one.cost,
             "told": f"{one.strategy}, as flagged: {one.flags / one.days:,.1f} flags and {money(one.cost, facts.currency)} a day",
@@ -107,10 +107,21 @@ def _curve(facts: Facts, strategy: str) -> Curve | None:
     mine = [row for row in facts.daily if row["strategy"] == strategy and row["mature"]]
     flags, right = total(mine, "n", flagged=True), total(mine, "n", flagged=True, is_fraud=True)
     days = len({row["day"] for row in mine})
-    lost = _lost(facts, total(mine, "n", flagged=False, is_fraud=True), total(mine, "loss", flagged=False, is_fraud=True))
+    lost = _lost(
+        facts,
+        total(mine, "n", flagged=False, is_fraud=True),
+        total(mine, "loss", flagged=False, is_fraud=True),
+    )
     spent = (lost + (flags - right) * facts.config.costs.review) / days
     return Curve(
-        strategy, steps(y, twice, counts), average_precision(y, twice, counts), _missed(facts, bins), days, flags, right, spent
+        strategy,
+        steps(y, twice, counts),
+        average_precision(y, twice, counts),
+        _missed(facts, bins),
+        days,
+        flags,
+        right,
+        spent,
     )
 
 
@@ -155,21 +166,37 @@ def _thinned(along: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.unique(np.append(np.minimum(np.searchsorted(along, wanted), last), [0, last])).astype(np.int64)
 
 
-def _drawn(rows: list[dict[str, Any]], marks: list[dict[str, Any]], titles: tuple[str, str], *, share_axes: bool) -> Any:
+def _drawn(
+    rows: list[dict[str, Any]], marks: list[dict[str, Any]], titles: tuple[str, str], *, share_axes: bool
+) -> Any:
     import altair
 
     scale = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(type="log", nice=False)
-    percent = altair.Axis(format="%") if share_axes else altair.Axis(tickCount=5, format="~s")
-    x = altair.X("x:Q", title=titles[0], scale=scale, axis=percent)
+    percent = altair.Axis(format="%", tickCount=5)
+    ends = [row["x"] for row in rows]
+    powers = altair.Axis(values=look.log_ticks(min(ends), max(ends)), format=",~g")
+    x = altair.X("x:Q", title=titles[0], scale=scale, axis=percent if share_axes else powers)
     high = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(zero=True)
-    y = altair.Y("y:Q", title=titles[1], scale=high, axis=percent)
-    lines = altair.Chart(look.data(rows)).mark_line(strokeWidth=2).encode(
-        x=x, y=y, order="place:Q", tooltip="told:N", **look.by_strategy()
+    amount = altair.Axis(tickCount=5, format=",.0f")
+    y = altair.Y("y:Q", title=titles[1], scale=high, axis=percent if share_axes else amount)
+    here = [row["strategy"] for row in marks]
+    lines = (
+        altair.Chart(look.data(rows))
+        .mark_line(strokeWidth=2)
+        .encode(x=x, y=y, order="place:Q", tooltip="told:N", **look.by_strategy(here))
     )
-    dots = altair.Chart(look.data(marks)).mark_point(size=170, filled=True, opacity=1, stroke=look.PAPER).encode(
-        x=x, y=y, tooltip="told:N", **look.by_strategy(points=True)
+    dots = (
+        altair.Chart(look.data(marks))
+        .mark_point(size=170, filled=True, opacity=1, stroke=look.PAPER)
+        .encode(x=x, y=y, tooltip="told:N", **look.by_strategy(here, points=True))
     )
-    return look.finished(lines + dots)
+    names = [
+        altair.Chart(look.data([row]))
+        .mark_text(align="left", dx=9, dy=beside, fontWeight="bold")
+        .encode(x=x, y=y, text="strategy:N")
+        for row, beside in zip(marks, (15, -13, 1), strict=False)
+    ]
+    return look.finished(altair.layer(lines, dots, *names))
 
 
 def _missing(facts: Facts) -> str:

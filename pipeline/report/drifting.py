@@ -19,19 +19,24 @@ FAR = 2.0  # thresholds; beyond, the colour says no more
 def section(facts: Facts) -> Section:
     """Heat map, what is behind its rows, and the alarms."""
     title = "Drift"
-    features = reporting.drift_features(facts.store, facts.scope, FEATURES)
+    features = reporting.drift_features(facts.store, facts.scope)
     if not features:
         return Section("drift", title, missing=[
             "No drift was measured in the span: it is measured for every window that is scored, against the training sample of its model."
         ])  # fmt: skip
     alarmed = [row for row in features if row["alarms"]]
+    held = sum(row["ratio"] > 1 and not row["alarms"] for row in features)
     said = [
-        f"{len(alarmed)} of the features shown alarmed: {', '.join(safe(row['feature']) for row in alarmed[:5])}{' …' if len(alarmed) > 5 else ''}."
+        f"{len(alarmed)} of {len(features)} measured alarmed: {', '.join(safe(row['feature']) for row in alarmed[:5])}{' …' if len(alarmed) > 5 else ''}."
         if alarmed
         else "No feature and no score moved beyond its threshold.",
-        "A cell is a window's largest measure as a multiple of its alarm threshold, a ring an alarm. Some features move whatever the payments do "
-        "(histories of fraud as labels mature, weekdays in short windows): they are measured, and never alarm.",
+        f"A cell is a window's largest measure as a multiple of its alarm threshold, a dot an alarm; the {min(len(features), FEATURES)} that moved most are drawn.",
     ]
+    if held:
+        said.append(
+            f"{held} more were beyond their threshold and held back (faded, where drawn): they move whatever the payments do, as histories of "
+            "fraud do while labels mature and weekdays in short windows. fraudwatch drift lists them."
+        )
     tables = [_alarms(alarmed)] if alarmed else []
     return Section("drift", title, said, charts=[heat(facts), detail(facts)], tables=tables)
 
@@ -43,25 +48,37 @@ def heat(facts: Facts) -> Chart:
     features = reporting.drift_features(facts.store, facts.scope, FEATURES)
     order = [safe(row["feature"]) for row in features]
     rows = list(_cells(_windows(facts, features)))
-    y = altair.Y(
-        "feature:N", sort=order, title=None, axis=altair.Axis(labelLimit={"expr": "width < 300 ? 130 : 240"}, grid=False)
+    labels = altair.Axis(
+        labelLimit=look.narrow("135", "240"), labelFontSize=look.narrow("9.5", "12"), grid=False
     )
+    y = altair.Y("feature:N", sort=order, title=None, axis=labels)
     scale = altair.Scale(scheme=look.SCHEME, domain=[0, FAR], clamp=True, reverse=False)
     legend = altair.Legend(title="times its threshold", gradientLength=160, format=".1~f")
     base = altair.Chart(look.data(rows)).encode(y=y, tooltip="told:N")
     cells = base.mark_rect(stroke=None).encode(
-        x=look.time_axis("from:T"), x2="to:T", color=altair.Color("ratio:Q", scale=scale, legend=legend)
+        x=look.time_axis("from:T"),
+        x2="to:T",
+        color=altair.Color("ratio:Q", scale=scale, legend=legend),
+        opacity=altair.condition("datum.ratio > 1 && !datum.alarm", altair.value(0.35), altair.value(1)),
     )
-    rings = base.transform_filter("datum.alarm").mark_point(size=34, strokeWidth=1.6, filled=False, color="#ffffff").encode(
-        x="middle:T"
+    dots = (
+        base.transform_filter("datum.alarm")
+        .mark_circle(
+            size=look.narrow("9", "26"),
+            opacity=1,
+            color="#000000",
+            stroke="#ffffff",
+            strokeWidth=look.narrow("0.5", "1"),
+        )
+        .encode(x="middle:T")
     )
     worst = max(rows, key=lambda row: row["ratio"])
     return Chart(
         "drift",
         "Drift by feature and window",
-        f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; rings are alarms, "
+        f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['told']}.",
-        look.finished(cells + rings, height=22 * len(order)),
+        look.finished(cells + dots, height=22 * len(order)),
         drives="drift-detail",
     )
 
@@ -74,15 +91,22 @@ def detail(facts: Facts) -> Chart:
     rows = list(_measures(_windows(facts, features)))
     names = [safe(row["feature"]) for row in features]
     shown = altair.param(name="shown", value=names[0])
-    base = altair.Chart(look.data(rows)).transform_filter("datum.feature === shown").encode(
-        x=look.time_axis("at:T"), tooltip="told:N"
+    base = (
+        altair.Chart(look.data(rows))
+        .transform_filter("datum.feature === shown")
+        .encode(x=look.time_axis("at:T"), tooltip="told:N")
     )
     y = altair.Y("ratio:Q", title="times its threshold", scale=altair.Scale(zero=True))
     metrics = sorted({row["metric"] for row in rows})
-    shapes = altair.Scale(domain=metrics, range=(["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"] * 3)[: len(metrics)])
+    shapes = altair.Scale(
+        domain=metrics,
+        range=(["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"] * 3)[: len(metrics)],
+    )
     lines = base.mark_line(strokeWidth=1.5, color=look.MUTED).encode(y=y, detail="metric:N")
     dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=look.ONE).encode(
-        y=y, shape=altair.Shape("metric:N", scale=shapes, title=None), fill=altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent"))
+        y=y,
+        shape=altair.Shape("metric:N", scale=shapes, title=None),
+        fill=altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent")),
     )
     limit = altair.Chart(look.data([{"y": 1}])).mark_rule(strokeDash=[4, 3], color=look.TWO).encode(y="y:Q")
     spec = look.finished((lines + dots + limit).add_params(shown))
@@ -151,5 +175,9 @@ def _told(row: Row) -> str:
 def _alarms(alarmed: list[Row]) -> Table:
     rows = [[safe(row["feature"]), f"{row['alarms']:,}", f"{row['ratio']:.1f} ×"] for row in alarmed]
     return Table(
-        "Features that alarmed", ("feature", "alarms", "largest, of its threshold"), rows, frozenset({"alarms", "largest, of its threshold"}), folded=True
+        "Features that alarmed",
+        ("feature", "alarms", "largest, of its threshold"),
+        rows,
+        frozenset({"alarms", "largest, of its threshold"}),
+        folded=True,
     )

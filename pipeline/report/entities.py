@@ -12,7 +12,9 @@ REASONS = 3
 def section(facts: Facts) -> Section:
     """A table for each entity column, and the highest scores."""
     title = "Where fraud gathers"
-    tables = [table for table in (_top(facts, column) for column in facts.config.schema_.entities) if table.rows]
+    tables = [
+        table for table in (_top(facts, column) for column in facts.config.schema_.entities) if table.rows
+    ]
     payments = _payments(facts)
     if not tables and not payments.rows:
         return Section("entities", title, missing=["No payment of the span is flagged or known to be fraud."])
@@ -23,7 +25,13 @@ def section(facts: Facts) -> Section:
 
 def _top(facts: Facts, column: str) -> Table:
     rows = [
-        [safe(row["entity"]), f"{row['flags']:,}", f"{row['frauds']:,}", money(row["caught"], ""), money(row["missed"], "")]
+        [
+            safe(row["entity"]),
+            f"{row['flags']:,}",
+            f"{row['frauds']:,}",
+            money(row["caught"], ""),
+            money(row["missed"], ""),
+        ]
         for row in reporting.top_entities(facts.store, facts.scope, column, SHOWN)
     ]
     columns = (column, "flags", "known frauds", f"caught, {facts.currency}", f"missed, {facts.currency}")

@@ -32,9 +32,7 @@ class Facts:
         """Labels and silence as they were known at `as_of`, in µs."""
         complete = int(history.completeness(store).at(np.array([as_of], dtype=np.int64))[0])
         mature = max(complete - config.labels.maturity, 0)
-        return cls(
-            store, config, Scope(policy, start, end, as_of, mature, config.labels.never_by_silence)
-        )
+        return cls(store, config, Scope(policy, start, end, as_of, mature, config.labels.never_by_silence))
 
     @cached_property
     def daily(self) -> list[Row]:
@@ -81,11 +79,11 @@ class Facts:
         return 1 if days <= BARS_MAX else 7 if days <= 7 * BARS_MAX else 28
 
     def bar(self, day: str) -> tuple[str, str]:
-        """First and last moment of the bar that a day belongs to, as a drawing reads them."""
+        """First and last moment of the bar that a day belongs to, as a drawing reads them; a gap parts two bars."""
         first = self.scope.start // DAY
         at = int((np.datetime64(day, "D") - np.datetime64(0, "D")).astype(np.int64))
         begin = first + (at - first) // self.step * self.step
-        return moment(begin * DAY), moment((begin + self.step) * DAY)
+        return moment(begin * DAY), moment(int((begin + self.step * 0.92) * DAY))
 
     @property
     def bars(self) -> str:
@@ -95,7 +93,7 @@ class Facts:
 
 def total(rows: Iterable[Row], name: str, **wanted: Any) -> float:
     """Sum of a column over the rows with these values."""
-    return sum(row[name] for row in rows if all(row[key] == value for key, value in wanted.items()))
+    return float(sum(row[name] for row in rows if all(row[key] == value for key, value in wanted.items())))
 
 
 def text_of(instant: int) -> str:

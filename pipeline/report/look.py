@@ -7,7 +7,9 @@ of colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose 
 """
 
 import json
+import math
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
@@ -24,11 +26,15 @@ DARK = {
     "one": "#9cc3ff", "two": "#ffc04d", "three": "#4fd1c0",
 }  # fmt: skip
 STRATEGIES = ("outlier", "bridge", "classification")
-OF_STRATEGY = {"range": [TWO, THREE, ONE], "shapes": ["circle", "square", "triangle-up"]}
-DASHES = [[2, 3], [7, 3], [1, 0]]
+COLOURS = dict(zip(STRATEGIES, (TWO, THREE, ONE), strict=True))
+SHAPES = dict(zip(STRATEGIES, ("circle", "square", "triangle-up"), strict=True))
+DASHES = dict(zip(STRATEGIES, ([2, 3], [7, 3], [1, 0]), strict=True))
 PICTURE_WIDTH = 760  # px of a picture before scaling
 HEIGHT = 260
 SCHEME = "cividis"
+ADDRESS = re.compile(
+    r"https?://(?!www\.w3\.org/)[^\s\"'`)]*"
+)  # w3.org: names of XML vocabularies, never fetched
 CONFIG: Spec = {
     "background": "transparent",
     "font": "sans-serif",
@@ -70,27 +76,49 @@ def data(rows: list[dict[str, Any]]) -> Any:
 
 def finished(chart: Any, height: int | None = HEIGHT) -> Spec:
     """A chart as wide as its place, as Vega-Lite without a single address."""
-    sized = chart.properties(width="container") if height is None else chart.properties(width="container", height=height)
+    sized = (
+        chart.properties(width="container")
+        if height is None
+        else chart.properties(width="container", height=height)
+    )
     spec: Spec = sized.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict(validate=True)
     del spec["$schema"]
     return spec | {"config": CONFIG}
 
 
-def by_strategy(*, points: bool = False) -> dict[str, Any]:
-    """Colour and dash, or colour and shape, of the three strategies; one legend, always in the same order."""
+def by_strategy(present: Iterable[str], *, points: bool = False) -> dict[str, Any]:
+    """Colour and dash, or colour and shape, of the strategies that are there; a strategy looks the same everywhere."""
     import altair
 
-    domain = list(STRATEGIES)
+    domain = [name for name in STRATEGIES if name in set(present)]
+    colours, shapes, dashes = ([look[name] for name in domain] for look in (COLOURS, SHAPES, DASHES))
+    legend = altair.Legend(symbolSize=90) if points else None
     colour = altair.Color(
-        "strategy:N", scale=altair.Scale(domain=domain, range=OF_STRATEGY["range"]), title=None
+        "strategy:N", scale=altair.Scale(domain=domain, range=colours), title=None, legend=legend
     )
     if points:
         shape = altair.Shape(
-            "strategy:N", scale=altair.Scale(domain=domain, range=OF_STRATEGY["shapes"]), title=None
+            "strategy:N", scale=altair.Scale(domain=domain, range=shapes), title=None, legend=legend
         )
         return {"color": colour, "shape": shape}
-    dash = altair.StrokeDash("strategy:N", scale=altair.Scale(domain=domain, range=DASHES), title=None)
+    dash = altair.StrokeDash("strategy:N", scale=altair.Scale(domain=domain, range=dashes), legend=None)
     return {"color": colour, "strokeDash": dash}
+
+
+def log_ticks(low: float, high: float, parts: Sequence[int] = (1,)) -> list[float]:
+    """Round values between two ends, `parts` of each power of ten, so that a logarithmic axis is not a fence."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        float(f"{part}e{power}")
+        for power in powers
+        for part in parts
+        if low <= float(f"{part}e{power}") <= high
+    ]
+
+
+def narrow(then: str, otherwise: str) -> dict[str, str]:
+    """One setting on a telephone, another elsewhere; a picture without a page is elsewhere."""
+    return {"expr": f"(containerSize()[0] || {PICTURE_WIDTH}) < 560 ? {then} : {otherwise}"}
 
 
 def time_axis(field: str, title: str | None = None) -> Any:
@@ -101,7 +129,9 @@ def time_axis(field: str, title: str | None = None) -> Any:
         field,
         scale=altair.Scale(type="utc"),
         title=title,
-        axis=altair.Axis(format="%d %b", labelOverlap="greedy", grid=False, tickCount={"expr": "width < 420 ? 4 : 9"}),
+        axis=altair.Axis(
+            format="%d %b", labelOverlap="greedy", grid=False, tickCount=narrow("3", "9"), labelSeparation=8
+        ),
     )
 
 
@@ -127,7 +157,12 @@ def picture(chart: Chart, form: str, show: str = "") -> bytes:
 
     told = f"{chart.title}: {show or chart.picks[0]}" if chart.picks else chart.title
     title = {"text": told, "anchor": "start", "color": LIGHT["ink"], "fontSize": 15, "offset": 12}
-    spec = concrete(chart.spec) | {"width": PICTURE_WIDTH, "background": LIGHT["paper"], "title": title, "padding": 12}
+    spec = concrete(chart.spec) | {
+        "width": PICTURE_WIDTH,
+        "background": LIGHT["paper"],
+        "title": title,
+        "padding": 12,
+    }
     if show:
         spec["params"] = [one | {"value": show} if one["name"] == "shown" else one for one in spec["params"]]
     if form == "svg":
@@ -137,8 +172,7 @@ def picture(chart: Chart, form: str, show: str = "") -> bytes:
 
 
 def bundle() -> str:
-    """The drawing library, as one script without an address in it."""
+    """The drawing library as one script; the addresses of its help pages and editor are taken out of it."""
     import vl_convert
 
-    script: str = vl_convert.javascript_bundle("window.vega = vega;")
-    return script
+    return ADDRESS.sub("about:blank", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

@@ -12,7 +12,13 @@ from storage.reporting import Row
 
 GAPS = 15  # shown
 REVIEWERS = 15
-AGES = ((1, "a day or younger"), (3, "2 to 3 days"), (7, "4 to 7 days"), (30, "8 to 30 days"), (10**9, "older"))
+AGES = (
+    (1, "a day or younger"),
+    (3, "2 to 3 days"),
+    (7, "4 to 7 days"),
+    (30, "8 to 30 days"),
+    (10**9, "older"),
+)
 STATES = ("failed", "running", "pending", "done")  # worst first
 ANSWERS = ("fraud", "genuine", "expired", "open")
 
@@ -22,7 +28,13 @@ def ledger(facts: Facts) -> Section:
     title = "Was everything done?"
     rows = reporting.ledger_days(facts.store, facts.scope)
     if not rows:
-        return Section("ledger", title, missing=["Nothing was due in the span: fraudwatch run plans what is, fraudwatch backfill the past."])
+        return Section(
+            "ledger",
+            title,
+            missing=[
+                "Nothing was due in the span: fraudwatch run plans what is, fraudwatch backfill the past."
+            ],
+        )
     left = sum(row["n"] for row in rows if row["status"] != "done")
     done = sum(row["n"] for row in rows if row["status"] == "done")
     said = [
@@ -38,21 +50,38 @@ def steps_(facts: Facts) -> Chart:
     import altair
 
     rows = _states(reporting.ledger_days(facts.store, facts.scope))
-    here = [state for state in reversed(STATES)]
+    here = list(reversed(STATES))
     state = {
-        "shape": altair.Shape("status:N", title=None, scale=altair.Scale(domain=here, range=["stroke", "circle", "triangle-up", "cross"])),
-        "color": altair.Color("status:N", title=None, scale=altair.Scale(domain=here, range=[look.MUTED, look.ONE, look.THREE, look.TWO])),
-        "size": altair.Size("status:N", legend=None, scale=altair.Scale(domain=here, range=[50, 110, 130, 190])),
+        "shape": altair.Shape(
+            "status:N",
+            title=None,
+            scale=altair.Scale(domain=here, range=["circle", "square", "triangle-up", "cross"]),
+        ),
+        "color": altair.Color(
+            "status:N",
+            title=None,
+            scale=altair.Scale(domain=here, range=[look.MUTED, look.ONE, look.THREE, look.TWO]),
+        ),
+        "size": altair.Size(
+            "status:N", legend=None, scale=altair.Scale(domain=here, range=[9, 110, 130, 190])
+        ),
     }
     kinds = sorted({row["kind"] for row in rows})
-    dots = altair.Chart(look.data(rows)).mark_point(strokeWidth=2.4).encode(
-        x=look.time_axis("at:T"), y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)), tooltip="told:N", **state
+    dots = (
+        altair.Chart(look.data(rows))
+        .mark_point(strokeWidth=2.4)
+        .encode(
+            x=look.time_axis("at:T"),
+            y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)),
+            tooltip="told:N",
+            **state,
+        )
     )
     bad = [row["told"] for row in rows if row["status"] != "done"]
     return Chart(
         "ledger",
         "Steps by the day they end",
-        f"A mark for each day and kind of step ({', '.join(kinds)}): a dash where it is done, a circle pending, a triangle running, a cross failed. "
+        f"A mark for each day and kind of step ({', '.join(kinds)}): a dot where it is done, a square pending, a triangle running, a cross failed. "
         + (f"Not done: {'; '.join(bad[:5])}{' …' if len(bad) > 5 else ''}." if bad else "All are done."),
         look.finished(dots, height=36 * len(kinds) + 20),
     )
@@ -68,9 +97,17 @@ def queue(facts: Facts) -> Section:
         ])  # fmt: skip
     waiting = sum(row["n"] for row in rows if row["status"] == "open")
     flags = sum(row["n"] for row in rows)
-    said = [f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) wait for an answer: fraudwatch flags --status open lists them."]
+    said = [
+        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) wait for an answer: fraudwatch flags --status open lists them."
+    ]
     people = reporting.reviewers(facts.store, facts.scope, REVIEWERS)
-    missing = [] if people else ["Nobody has answered a flag since the span began: fraudwatch verdict ID fraud|genuine, or labels that come in."]
+    missing = (
+        []
+        if people
+        else [
+            "Nobody has answered a flag since the span began: fraudwatch verdict ID fraud|genuine, or labels that come in."
+        ]
+    )
     tables = ([_ages(facts, rows)] if waiting else []) + ([_people(people)] if people else [])
     return Section("queue", title, said, missing, charts=[answers(facts)], tables=tables)
 
@@ -115,7 +152,9 @@ def _stacked(rows: list[Row]) -> list[dict[str, Any]]:
             n = sum(row["n"] for row in rows if row["channel"] == channel and row["status"] == status)
             if n:
                 told = f"{safe(channel)}: {n:,} {status}"
-                pieces.append({"channel": safe(channel), "status": status, "low": low, "high": low + n, "told": told})
+                pieces.append(
+                    {"channel": safe(channel), "status": status, "low": low, "high": low + n, "told": told}
+                )
             low += n
     return pieces
 
@@ -128,11 +167,21 @@ def _ages(facts: Facts, rows: list[Row]) -> Table:
             age = int((today - np.datetime64(row["day"], "D")).astype(np.int64))
             counts[next(name for most, name in AGES if age <= most)] += row["n"]
     told = [[name, f"{n:,}"] for name, n in counts.items()]
-    return Table("Age of open flags, since the payment", ("age", "open flags"), told, frozenset({"open flags"}))
+    return Table(
+        "Age of open flags, since the payment", ("age", "open flags"), told, frozenset({"open flags"})
+    )
 
 
 def _people(people: list[Row]) -> Table:
-    rows = [[safe(row["reviewer"]), f"{row['answered']:,}", f"{row['fraud']:,}", share(row["fraud"], row["answered"])] for row in people]
+    rows = [
+        [
+            safe(row["reviewer"]),
+            f"{row['answered']:,}",
+            f"{row['fraud']:,}",
+            share(row["fraud"], row["answered"]),
+        ]
+        for row in people
+    ]
     columns = ("answered by", "flags", "fraud", "share")
     return Table("Who answered, people and sources of labels", columns, rows, frozenset(columns[1:]))
 
@@ -141,10 +190,17 @@ def _gaps(facts: Facts) -> Table:
     rows = [
         row
         for row in reports.gaps(facts.store, facts.scope.policy, limit=10_000)
-        if row["window_end"][:19] > text_of(facts.scope.start) and row["window_start"][:19] < text_of(facts.scope.end)
+        if row["window_end"][:19] > text_of(facts.scope.start)
+        and row["window_start"][:19] < text_of(facts.scope.end)
     ]
     told = [
-        [row["kind"], f"{row['window_start'][:16]} to {row['window_end'][:16]}", row["status"], safe(row["error"]), row["remedy"]]
+        [
+            row["kind"],
+            f"{row['window_start'][:16]} to {row['window_end'][:16]}",
+            row["status"],
+            safe(row["error"]),
+            row["remedy"],
+        ]
         for row in rows[:GAPS]
     ]
     more = f", {len(rows) - GAPS:,} more: fraudwatch gaps" if len(rows) > GAPS else ""

@@ -42,7 +42,7 @@ def caught(facts: Facts) -> Chart:
     )
     fills = altair.Scale(domain=[CAUGHT, MISSED], range=[look.ONE, "transparent"])
     lines = altair.Scale(domain=[CAUGHT, MISSED], range=[look.ONE, look.TWO])
-    bars = base.mark_bar(strokeWidth=2, binSpacing=3).encode(
+    bars = base.mark_bar(strokeWidth=2).encode(
         fill=altair.Fill("which:N", scale=fills, title=None),
         stroke=altair.Stroke("which:N", scale=lines, title=None),
     )
@@ -79,7 +79,9 @@ def _bars(facts: Facts) -> list[dict[str, Any]]:
 def _said(facts: Facts) -> list[str]:
     rows, currency = facts.daily, facts.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
-    said = [f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for a review."]
+    said = [
+        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for a review."
+    ]
     frauds, seen = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
         worth, lost = (total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False))
@@ -109,7 +111,9 @@ def _tiles(facts: Facts) -> list[Tile]:
     right, judged = _judged(rows)
     tiles = [
         Tile("caught", money(worth, currency), f"{share(worth, worth + lost)} of known fraud money"),
-        Tile("missed", money(lost, currency), f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments"),
+        Tile(
+            "missed", money(lost, currency), f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments"
+        ),
         Tile("flags a day", f"{flagged / days:,.1f}", f"alerts.per_day is {facts.config.alerts.per_day:,}"),
     ]
     return [*tiles, Tile("flags that were fraud", share(right, judged), _interval(right, judged))]
@@ -141,9 +145,19 @@ def _channels(facts: Facts) -> Table:
             f"{total(mine, 'n', is_fraud=False):,.0f}", share(right, judged), _interval(right, judged),
             money(total(mine, "loss", is_fraud=True), facts.currency),
         ])  # fmt: skip
-    columns = ("channel", "flags", "known fraud", "known genuine", "precision", "95 % interval", "money caught")
+    columns = (
+        "channel",
+        "flags",
+        "known fraud",
+        "known genuine",
+        "precision",
+        "95 % interval",
+        "money caught",
+    )
     right_ = frozenset({"flags", "known fraud", "known genuine", "precision", "money caught"})
-    return Table("Flags by channel; precision is of mature flags, silence read as genuine", columns, rows, right_)
+    return Table(
+        "Flags by channel; precision is of mature flags, silence read as genuine", columns, rows, right_
+    )
 
 
 def _nothing(facts: Facts) -> str:

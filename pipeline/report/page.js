@@ -29,9 +29,9 @@
     const place = figure.querySelector(".drawing");
     try {
       const spec = JSON.parse(figure.querySelector("script").textContent);
-      const view = new vega.View(vega.parse(spec), { renderer: "svg", container: place, hover: true, tooltip: show, loader });
+      const options = { mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: show, loader };
+      const { view } = await vegaEmbed(place, spec, options);
       figure.view = view;
-      await view.runAsync();
       figure.querySelector("select")?.addEventListener("change", (event) => pick(figure, event.target.value));
       const driven = figure.dataset.drives;
       if (driven) view.addEventListener("click", (_event, item) => pick(document.getElementById(driven), item?.datum?.pick));

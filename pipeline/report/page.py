@@ -17,6 +17,8 @@ from pipeline.report import look
 from pipeline.report.facts import Facts, text_of
 from pipeline.report.parts import Chart, Section, Spec, Table, Tile
 
+SHORT_MAX = 34  # characters of a cell that stays on one line
+
 
 def render(facts: Facts, sections: Sequence[Section]) -> str:
     """The page as HTML."""
@@ -47,16 +49,12 @@ def _policy(scripts: Sequence[str]) -> str:
     """Our scripts by their hashes; the drawing library makes functions of its expressions, which is `unsafe-eval`."""
     hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    return f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _style() -> str:
     light, dark = (_variables(colours) for colours in (look.LIGHT, look.DARK))
-    return (
-        f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n{_asset('page.css')}"
-    )
+    return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n{_asset('page.css')}"
 
 
 def _variables(colours: dict[str, str]) -> str:
@@ -101,7 +99,8 @@ def _tiles(tiles: Sequence[Tile]) -> str:
     if not tiles:
         return ""
     each = (
-        f"<div><dt>{escape(one.label)}</dt><dd><b>{escape(one.value)}</b><span>{escape(one.note)}</span></dd></div>" for one in tiles
+        f"<div><dt>{escape(one.label)}</dt><dd><b>{escape(one.value)}</b><span>{escape(one.note)}</span></dd></div>"
+        for one in tiles
     )
     return f'<dl class="tiles">{"".join(each)}</dl>'
 
@@ -138,7 +137,8 @@ def _table(one: Table) -> str:
 
 def _cells(row: Sequence[str], table: Table) -> Iterator[str]:
     for name, cell in zip(table.columns, row, strict=True):
-        yield f"<td{_side(name, table)}>{escape(cell)}</td>"
+        short = " class='short'" if len(cell) <= SHORT_MAX else ""
+        yield f"<td{_side(name, table) or short}>{escape(cell)}</td>"
 
 
 def _side(name: str, table: Table) -> str:

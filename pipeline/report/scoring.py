@@ -1,5 +1,6 @@
 """How scores are distributed, and whether probabilities can be taken at their word."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,17 @@ from storage.reporting import Row
 
 FRAUD, OTHER = "known fraud", "all others"
 ODDS_MAX, ODDS_STEP = 5.0, 0.25  # log10 odds: scores from 0.00001 to 0.99999
-LABELS = {-4: "0.0001", -3: "0.001", -2: "0.01", -1: "0.1", 0: "0.5", 1: "0.9", 2: "0.99", 3: "0.999", 4: "0.9999"}
+LABELS = {
+    -4: "0.0001",
+    -3: "0.001",
+    -2: "0.01",
+    -1: "0.1",
+    0: "0.5",
+    1: "0.9",
+    2: "0.99",
+    3: "0.999",
+    4: "0.9999",
+}
 # Shares of payments, by rising probability: equal widths would say nothing where fraud is one in thousands.
 QUANTILES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0)
 FLOOR = 1e-5  # what is drawn for a share of nothing
@@ -23,7 +34,11 @@ def section(facts: Facts) -> Section:
     """Scores and probabilities."""
     title = "Scores"
     if not facts.score_bins:
-        return Section("scores", title, missing=["No payment of the span has a score: fraudwatch backfill scores the past."])
+        return Section(
+            "scores",
+            title,
+            missing=["No payment of the span has a score: fraudwatch backfill scores the past."],
+        )
     said, missing, charts = [], [], [distribution(facts)]
     if not sum(row["frauds"] for row in facts.score_bins):
         missing.append("No fraud is known, so only the scores of all payments are drawn.")
@@ -45,17 +60,35 @@ def distribution(facts: Facts) -> Chart:
 
     here = [name for name in look.STRATEGIES if any(row["strategy"] == name for row in facts.score_bins)]
     rows = [row for place, name in enumerate(reversed(here)) for row in _ridge(facts.score_bins, name, place)]
-    names = [{"x": -ODDS_MAX, "y": place + 0.93, "text": name} for place, name in enumerate(reversed(here))]
-    expr = f"{{{', '.join(f'{at}: {text!r}' for at, text in LABELS.items())}}}[datum.value]"
-    ticks = altair.Axis(values=list(LABELS), labelExpr=expr, labelOverlap="greedy", grid=True)
-    x = altair.X("x:Q", title="score", scale=altair.Scale(domain=[-ODDS_MAX, ODDS_MAX], nice=False), axis=ticks)
+    names = [{"x": -ODDS_MAX, "y": place + 0.87, "text": name} for place, name in enumerate(reversed(here))]
+    expr = f"{json.dumps(LABELS)}[datum.value]"
+    ticks = altair.Axis(
+        values=list(LABELS), labelExpr=expr, labelOverlap="greedy", labelSeparation=8, grid=True
+    )
+    x = altair.X(
+        "x:Q", title="score", scale=altair.Scale(domain=[-ODDS_MAX, ODDS_MAX], nice=False), axis=ticks
+    )
     y = altair.Y("high:Q", axis=None, scale=altair.Scale(domain=[0, len(here)], nice=False))
     base = altair.Chart(look.data(rows)).encode(x=x, y=y, detail="strategy:N", tooltip="told:N")
     which = [OTHER, FRAUD]
-    fill = altair.Fill("which:N", title=None, scale=altair.Scale(domain=which, range=[look.GRID, "transparent"]))
-    stroke = altair.Stroke("which:N", title=None, scale=altair.Scale(domain=which, range=[look.MUTED, look.TWO]))
-    areas = base.mark_area(interpolate="step-after", line=False, strokeWidth=2).encode(y2="low:Q", fill=fill, stroke=stroke)
-    labels = altair.Chart(look.data(names)).mark_text(align="left", dx=4, fontWeight="bold").encode(x=x, y="y:Q", text="text:N")
+    square = altair.Legend(symbolType="square", symbolSize=110)
+    fill = altair.Fill(
+        "which:N",
+        title=None,
+        legend=square,
+        scale=altair.Scale(domain=which, range=[look.GRID, "transparent"]),
+    )
+    stroke = altair.Stroke(
+        "which:N", title=None, legend=square, scale=altair.Scale(domain=which, range=[look.MUTED, look.TWO])
+    )
+    areas = base.mark_area(interpolate="step-after", line=False, strokeWidth=2).encode(
+        y2="low:Q", fill=fill, stroke=stroke
+    )
+    labels = (
+        altair.Chart(look.data(names))
+        .mark_text(align="left", dx=4, fontWeight="bold")
+        .encode(x=x, y="y:Q", text="text:N")
+    )
     return Chart(
         "scores",
         "Where scores lie (each shape is as tall as its tallest bin)",
@@ -72,15 +105,19 @@ def calibration(facts: Facts) -> Chart:
     rows = list(_points(facts))
     low = min([FLOOR * 10, *(row["x"] for row in rows)])
     scale = altair.Scale(type="log", domain=[low, 1], nice=False, clamp=True)
-    axis = altair.Axis(format="~%", tickCount=5)
+    axis = altair.Axis(format="~%", values=look.log_ticks(low, 1))
     x = altair.X("x:Q", scale=scale, axis=axis, title="probability promised (mean of a group)")
     y = altair.Y("y:Q", scale=scale, axis=axis, title="share that was fraud")
-    ideal = altair.Chart(look.data([{"x": low, "y": low}, {"x": 1, "y": 1}])).mark_line(
-        strokeDash=[3, 3], strokeWidth=1, color=look.MUTED
-    ).encode(x=x, y=y)
+    ideal = (
+        altair.Chart(look.data([{"x": low, "y": low}, {"x": 1, "y": 1}]))
+        .mark_line(strokeDash=[3, 3], strokeWidth=1, color=look.MUTED)
+        .encode(x=x, y=y)
+    )
     base = altair.Chart(look.data(rows)).encode(x=x, tooltip="told:N")
-    colour = look.by_strategy(points=True)
-    bars = base.mark_rule(strokeWidth=2).encode(y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"])
+    colour = look.by_strategy([row["strategy"] for row in rows], points=True)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"]
+    )
     dots = base.mark_point(size=80, filled=True, opacity=1).encode(y=y, **colour)
     return Chart(
         "calibration",
@@ -100,11 +137,12 @@ def _ridge(bins: list[Row], strategy: str, place: int) -> Iterator[dict[str, Any
         counts = np.bincount(at, weights=weights, minlength=len(edges) - 1)
         if not counts.sum():
             continue
-        for k in range(len(edges)):
+        filled = np.flatnonzero(counts)
+        for k in range(filled[0], filled[-1] + 2):
             count = counts[k] if k < len(counts) else 0.0
             yield {
                 "strategy": strategy, "which": which, "x": float(edges[k]), "low": place,
-                "high": round(place + 0.85 * count / counts.max(), 4),
+                "high": round(place + 0.78 * count / counts.max(), 4),
                 "told": f"{strategy}, {which}: {count:,.0f} ({share(count, counts.sum())})",
             }  # fmt: skip
 
@@ -119,7 +157,8 @@ def _points(facts: Facts) -> Iterator[dict[str, Any]]:
 def _groups(strategy: str, bins: list[Row]) -> Iterator[dict[str, Any]]:
     """Bins joined to groups that end where the quantiles do."""
     n, promised, frauds = (
-        np.array([row[name] for row in bins], dtype=np.float64) for name in ("mature_n", "mature_total", "mature_frauds")
+        np.array([row[name] for row in bins], dtype=np.float64)
+        for name in ("mature_n", "mature_total", "mature_frauds")
     )
     ends = (np.cumsum(n) - n / 2) / n.sum()
     group = np.digitize(ends, QUANTILES[1:-1])
