@@ -88,7 +88,10 @@ def rollback(store: Store, config: Config, policy: str, reason: str, actor: str,
 
 def thresholds_in_words(of_channels: dict[str, float | None]) -> str:
     """JSON has no infinity: a channel that flags nothing has none."""
-    told = {name: "flags nothing" if value is None else f"{value:.6g}" for name, value in of_channels.items()}
+    told = {
+        name: "flags nothing" if value is None else f"{value:.6g}"
+        for name, value in sorted(of_channels.items())
+    }
     return ", ".join(f"{name} {value}" for name, value in told.items())
 
 

@@ -169,6 +169,27 @@ def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[R
     return _rows(store, rows)
 
 
+def quality_windows(store: Store, scope: Scope) -> list[Row]:
+    """Quality of all models and channels together, by window, as it was known at `as_of`; instants in µs."""
+    q = schema.quality_metrics.c
+    return _quality(store, scope, q.channel == "", None)
+
+
+def quality_channels(store: Store, scope: Scope, limit: int = 40) -> list[Row]:
+    """The same of each channel, the newest windows first."""
+    q = schema.quality_metrics.c
+    return _quality(store, scope, (q.channel != "") & q.value.is_not(None), limit)
+
+
+def _quality(store: Store, scope: Scope, which: Any, limit: int | None) -> list[Row]:
+    q = schema.quality_metrics.c
+    known = q.as_of.is_(None) | (q.as_of <= scope.as_of)
+    rows = select(schema.quality_metrics).where(*_of_span(q, scope), q.model_id == 0, which, known)
+    if limit is None:
+        return _rows(store, rows.order_by(q.metric, q.kind, q.window_start))
+    return _rows(store, rows.order_by(q.window_start.desc(), q.channel, q.metric, q.kind).limit(limit))
+
+
 def _ratio(d: Any) -> Any:
     """How far beyond its threshold a measure is; NULL without a threshold."""
     return func.abs(d.value) / func.nullif(d.threshold, 0)

@@ -41,7 +41,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of its own on each engine: a file, or a new database of the server."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'fraudwatch.db'}"
-    server = str(request.getfixturevalue("postgres"))
+    return new_database(str(request.getfixturevalue("postgres")))
+
+
+def new_database(server: str) -> str:
+    """URL of a new database of the Postgres server."""
     name = f"test{next(NUMBERS)}"
     engine = create_engine(
         server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"

@@ -29,7 +29,9 @@ def section(facts: Facts) -> Section:
         ["thresholds", safe(thresholds_in_words(row["thresholds"]))],
         [
             "libraries",
-            ", ".join(f"{safe(name)} {safe(number)}" for name, number in (row["versions"] or {}).items()),
+            ", ".join(
+                f"{safe(name)} {safe(number)}" for name, number in sorted((row["versions"] or {}).items())
+            ),
         ],
         ["artefact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"],
         *(

@@ -38,7 +38,7 @@ def prevalence(facts: Facts) -> Chart:
     rows = _rows(facts)
     colour = look.by_strategy([row["strategy"] for row in rows], points=True)
     floor, top = min(row["floor"] for row in rows), max(row["upper"] for row in rows)
-    base = altair.Chart(look.data(rows)).encode(x=look.time_axis("at:T"), tooltip="told:N")
+    base = altair.Chart(look.data(rows)).encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
     scale = altair.Scale(type="log", domain=[floor, top * 1.15], nice=False)
     y = altair.Y(
         "prevalence:Q",

@@ -24,6 +24,12 @@ def section(facts: Facts) -> Section:
         return Section("drift", title, missing=[
             "No drift was measured in the span: it is measured for every window that is scored, against the training sample of its model."
         ])  # fmt: skip
+    if not any(row["ratio"] for row in features):
+        return Section(
+            "drift",
+            title,
+            missing=["Drift was measured without a threshold, so how far is far cannot be told."],
+        )
     alarmed = [row for row in features if row["alarms"]]
     held = sum(row["ratio"] > 1 and not row["alarms"] for row in features)
     said = [
@@ -94,7 +100,7 @@ def detail(facts: Facts) -> Chart:
     base = (
         altair.Chart(look.data(rows))
         .transform_filter("datum.feature === shown")
-        .encode(x=look.time_axis("at:T"), tooltip="told:N")
+        .encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
     )
     y = altair.Y("ratio:Q", title="times its threshold", scale=altair.Scale(zero=True))
     metrics = sorted({row["metric"] for row in rows})

@@ -121,14 +121,14 @@ def narrow(then: str, otherwise: str) -> dict[str, str]:
     return {"expr": f"(containerSize()[0] || {PICTURE_WIDTH}) < 560 ? {then} : {otherwise}"}
 
 
-def time_axis(field: str, title: str | None = None) -> Any:
-    """Days, in UTC wherever the page is opened; fewer labels where there is less room."""
+def time_axis(field: str, padding: int = 0) -> Any:
+    """Days, in UTC wherever the page is opened; fewer labels where there is less room. Marks need a padding, bars none."""
     import altair
 
     return altair.X(
         field,
-        scale=altair.Scale(type="utc"),
-        title=title,
+        scale=altair.Scale(type="utc", padding=padding),
+        title=None,
         axis=altair.Axis(
             format="%d %b", labelOverlap="greedy", grid=False, tickCount=narrow("3", "9"), labelSeparation=8
         ),

@@ -71,7 +71,7 @@ def steps_(facts: Facts) -> Chart:
         altair.Chart(look.data(rows))
         .mark_point(strokeWidth=2.4)
         .encode(
-            x=look.time_axis("at:T"),
+            x=look.time_axis("at:T", padding=12),
             y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)),
             tooltip="told:N",
             **state,

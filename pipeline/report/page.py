@@ -24,7 +24,7 @@ def render(facts: Facts, sections: Sequence[Section]) -> str:
     """The page as HTML."""
     title = f"{facts.config.monitor.name}: {facts.span}"
     scripts = [look.bundle(), _asset("page.js")]
-    body = "\n".join([_head(facts), _contents(sections), *(_section(one) for one in sections), _foot(facts)])
+    body = "\n".join([_head(facts), _contents(sections), *(_section(one) for one in sections), _foot()])
     return "\n".join([
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -79,8 +79,8 @@ def _contents(sections: Sequence[Section]) -> str:
     return f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main>'
 
 
-def _foot(facts: Facts) -> str:
-    return f"</main>\n<footer><p>Made by fraudwatch for {escape(facts.config.monitor.name)}; numbers are those of the database, nothing was sampled.</p></footer>"
+def _foot() -> str:
+    return "</main>\n<footer><p>Made by fraudwatch. Everything was counted in the database, nothing was sampled.</p></footer>"
 
 
 def _section(one: Section) -> str:
