@@ -10,9 +10,13 @@ from storage import reporting
 from storage.frames import DAY
 from storage.reporting import Row
 
-FEATURES = 25  # rows of the heat map
-DETAILED = 12  # features that can be looked into
+FEATURES = 20  # rows of the heat map; each can be looked into
 COLUMNS_MAX = 62  # of the heat map; longer spans show the worst of several windows
+# Of a mark of `detail`, put together where it is drawn: thousands of sentences would be most of the page.
+TOLD = (
+    "utcFormat(toDate(datum.at), '%Y-%m-%d %H:%M') + ' ' + datum.metric + ' ' + format(datum.value, '.3g') + ', threshold ' + "
+    "format(datum.threshold, '.3g') + ', ' + format(datum.n, ',') + ' payments' + (datum.alarm ? ', an alarm' : '')"
+)
 FAR = 2.0  # thresholds; beyond, the colour says no more
 
 
@@ -68,7 +72,7 @@ def heat(facts: Facts) -> Chart:
         opacity=altair.condition("datum.ratio > 1 && !datum.alarm", altair.value(0.35), altair.value(1)),
     )
     dots = (
-        base.transform_filter("datum.alarm")
+        altair.Chart(look.data([row for row in rows if row["alarm"]]))
         .mark_circle(
             size=look.narrow("9", "26"),
             opacity=1,
@@ -76,7 +80,7 @@ def heat(facts: Facts) -> Chart:
             stroke="#ffffff",
             strokeWidth=look.narrow("0.5", "1"),
         )
-        .encode(x="middle:T")
+        .encode(x="middle:T", y=y, tooltip="told:N")
     )
     worst = max(rows, key=lambda row: row["ratio"])
     return Chart(
@@ -84,7 +88,7 @@ def heat(facts: Facts) -> Chart:
         "Drift by feature and window",
         f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['told']}.",
-        look.finished(cells + dots, height=22 * len(order)),
+        look.finished(cells + dots if any(row["alarm"] for row in rows) else cells, height=22 * len(order)),
         drives="drift-detail",
     )
 
@@ -93,13 +97,14 @@ def detail(facts: Facts) -> Chart:
     """Every measure of one feature, which the reader picks."""
     import altair
 
-    features = reporting.drift_features(facts.store, facts.scope, DETAILED)
+    features = reporting.drift_features(facts.store, facts.scope, FEATURES)
     rows = list(_measures(_windows(facts, features)))
     names = [safe(row["feature"]) for row in features]
     shown = altair.param(name="shown", value=names[0])
     base = (
         altair.Chart(look.data(rows))
         .transform_filter("datum.feature === shown")
+        .transform_calculate(ratio="abs(datum.value) / datum.threshold", told=TOLD)
         .encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
     )
     y = altair.Y("ratio:Q", title="times its threshold", scale=altair.Scale(zero=True))
@@ -167,7 +172,8 @@ def _measures(rows: list[Row]) -> Iterator[dict[str, Any]]:
     for row in rows:
         yield {
             "feature": safe(row["feature"]), "metric": safe(row["metric"]).replace("_", " "), "at": moment(row["span"][0]),
-            "ratio": round(row["ratio"], 3), "alarm": bool(row["alarm"]), "told": _told(row),
+            "value": float(f"{row['value']:.5g}"), "threshold": float(f"{row['threshold']:.5g}"), "n": row["n_current"],
+            "alarm": bool(row["alarm"]),
         }  # fmt: skip
 
 

@@ -1,0 +1,167 @@
+"""The report as a browser shows it: real Chromium, no network, two widths, keyboard and paper."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.test_report import page, plant, quality, scored
+
+CHROMIUM = (
+    os.environ.get("FRAUDWATCH_CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or ""
+)
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DRAWN = "document.querySelectorAll('figure.chart:not([data-drawn])').length === 0"
+WIDTHS = (1280, 390)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium: apt-get install chromium, or name one in FRAUDWATCH_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a page made of rows whose values would act, if anything let them."""
+    folder = tmp_path_factory.mktemp("page")
+    store = scored(f"sqlite:///{folder / 'page.db'}", folder)
+    quality(store)
+    plant(store)
+    file = folder / "report.html"
+    file.write_text(page(store), encoding="utf-8")
+    store.close()
+    return file.as_uri()
+
+
+class Shown:
+    """A page that was opened, and what went wrong on it."""
+
+    def __init__(self, browser: Any, address: str, width: int = 1280, **context: Any) -> None:
+        self.page = browser.new_context(viewport={"width": width, "height": 900}, **context).new_page()
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda said: self.problems.append(said.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+        if context.get("java_script_enabled", True):
+            self.page.wait_for_function(DRAWN, timeout=60_000)
+
+    def __call__(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+
+@pytest.fixture
+def show(browser: Any, report: str) -> Iterator[Any]:
+    opened: list[Shown] = []
+
+    def one(**given: Any) -> Shown:
+        opened.append(Shown(browser, report, **given))
+        return opened[-1]
+
+    yield one
+    for shown in opened:
+        shown.page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_chart_is_drawn_and_fits_and_nothing_leaves_the_page(
+    show: Any, report: str, width: int
+) -> None:
+    shown = show(width=width)
+    assert shown.problems == []
+    assert [url for url in shown.requests if not url.startswith("data:")] == [report]
+    assert shown("document.documentElement.scrollWidth") <= width
+    wide = shown(
+        "[...document.querySelectorAll('figure.chart svg')].map((one) => one.getBoundingClientRect().width)"
+    )
+    assert len(wide) == shown("document.querySelectorAll('figure.chart').length") == 11
+    assert all(width * 0.6 < one <= width for one in wide)
+    marks = shown(
+        "[...document.querySelectorAll('figure.chart svg')].map((one) => one.querySelectorAll('path, text').length)"
+    )
+    assert min(marks) > 5
+
+
+def test_a_narrower_window_redraws_the_charts(show: Any) -> None:
+    shown = show(width=1280)
+    shown.page.set_viewport_size({"width": 390, "height": 900})
+    shown.page.wait_for_function(
+        "document.querySelector('#chart-caught svg').getBoundingClientRect().width < 390"
+    )
+    assert shown("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_click_on_the_heat_map_or_the_list_shows_a_feature(show: Any) -> None:
+    shown = show()
+    detail = "#chart-drift-detail"
+    options = shown(f"[...document.querySelectorAll('{detail} option')].map((one) => one.value)")
+    shown.page.select_option(f"{detail} select", options[2])
+    assert shown(f"document.querySelector('{detail}').view.signal('shown')") == options[2]
+    shown("document.querySelector('#chart-drift').scrollIntoView()")
+    shown.page.locator("#chart-drift svg .mark-rect path").first.click(force=True)
+    shown.page.wait_for_function(f"document.querySelector('{detail} select').value !== {options[2]!r}")
+    picked = shown(f"document.querySelector('{detail} select').value")
+    assert shown(f"document.querySelector('{detail}').view.signal('shown')") == picked
+
+
+def test_a_mark_tells_its_numbers_as_text(show: Any) -> None:
+    shown = show()
+    shown.page.locator("#chart-queue svg .mark-rect path").first.hover(force=True)
+    shown.page.wait_for_selector("#tip:not([hidden])")
+    assert "fraud" in shown.page.inner_text("#tip") or "open" in shown.page.inner_text("#tip")
+    shown.page.keyboard.press("Escape")
+    assert shown.page.is_hidden("#tip")
+
+
+def test_whoever_cannot_see_or_point_finds_the_way(show: Any) -> None:
+    shown = show()
+    assert shown("document.documentElement.lang") == "en"
+    levels = shown("[...document.querySelectorAll('h1, h2')].map((one) => one.tagName)")
+    assert levels == ["H1"] + ["H2"] * 10
+    alts = shown("[...document.querySelectorAll('.drawing')].map((one) => one.getAttribute('aria-label'))")
+    assert all(len(alt) > 40 for alt in alts)
+    assert shown("[...document.querySelectorAll('nav a')].every((one) => document.querySelector(one.hash))")
+    assert shown("[...document.querySelectorAll('select')].every((one) => one.closest('label'))")
+    shown.page.keyboard.press("Tab")
+    assert shown("document.activeElement.className") == "skip"
+    seen = set()
+    for _ in range(60):
+        shown.page.keyboard.press("Tab")
+        seen.add(shown("document.activeElement.tagName"))
+    assert {"A", "SELECT", "SUMMARY"} <= seen
+
+
+def test_dark_schemes_and_paper_have_colours_of_their_own(show: Any) -> None:
+    dark = show(color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert dark(ground) == "rgb(20, 24, 29)"
+    assert (
+        dark("getComputedStyle(document.querySelector('#chart-caught svg text')).fill")
+        == "rgb(232, 235, 238)"
+    )
+    dark.page.emulate_media(media="print", color_scheme="dark")
+    assert dark(ground) == "rgb(255, 255, 255)"
+    assert dark("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
+def test_without_scripts_descriptions_and_tables_stand_in(show: Any) -> None:
+    shown = show(java_script_enabled=False)
+    assert shown.page.locator("noscript p").count() >= 11 or "descriptions" in shown.page.content()
+    assert shown.page.inner_text("h1") == "Fraud report"
+    assert shown.problems == []
