@@ -6,7 +6,16 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline import cli_admin, cli_choose, cli_compare, cli_models, cli_mutes, cli_query, cli_report, cli_rules  # noqa: F401  (they join their commands to the group)
+from pipeline import (  # noqa: F401  (they join their commands to the group)
+    cli_admin,
+    cli_choose,
+    cli_compare,
+    cli_models,
+    cli_mutes,
+    cli_query,
+    cli_report,
+    cli_rules,
+)
 from pipeline.cli import cli
 
 ROOT = Path(__file__).parents[1]

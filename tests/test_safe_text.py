@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.safe_text import for_csv, for_terminal
+from pipeline.safe_text import PAGE_MAX, for_csv, for_page, for_terminal
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,27 @@ def test_what_a_spreadsheet_would_run_gets_an_apostrophe(text, cell):
     assert for_csv(text) == cell
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("4111111111111111", "•••• 1111"),
+        ("card 4111 1111 1111 1111, twice", "card •••• 1111, twice"),
+        ("5500-0000-0000-0004", "•••• 0004"),
+        ("340000000000009", "•••• 0009"),  # 15 digits
+        ("4111111111111112", "4111111111111112"),  # a wrong check digit: some other number
+        ("411111111111", "411111111111"),  # too short for a card
+        ("12341111111111111111", "12341111111111111111"),  # too long for one
+        ("<b>\x1b", "<b>\\x1b"),  # markup is escaped where the page is written
+        ("x" * 400, "x" * PAGE_MAX + "… (400 characters)"),
+        ("x" * (PAGE_MAX - 8) + " 4111111111111111", "x" * (PAGE_MAX - 8) + " •••• 11… (309 characters)"),  # never cut before it is hidden
+    ],
+)  # fmt: skip
+def test_a_page_shows_no_card_number(text, shown):
+    assert for_page(text) == shown
+
+
 @given(st.text())
 def test_nothing_that_acts_survives_in_any_text(text):
-    for shown in (for_terminal(text), for_csv(text)):
+    for shown in (for_terminal(text), for_csv(text), for_page(text)):
         assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert for_csv(text)[:1] not in ("=", "@", "\t", "\r")
