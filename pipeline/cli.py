@@ -291,15 +291,20 @@ def train(door: Door, as_of: Any) -> None:
 @click.option("--as-of", type=Instant(), help="Run as of this time (default: now).")
 @click.pass_obj
 def run(door: Door, as_of: Any) -> None:
-    """Do whatever is due: trainings, windows to score, transactions that came late."""
+    """Do whatever is due: trainings, windows to score, transactions that came late; then tell of it ([notify])."""
+    from pipeline import notify, sending
     from pipeline.console import Bar
     from pipeline.cycle import run as run_cycle
 
     config = door.config()
+    sending.insist(config)
     with door.store(config) as store, Bar() as bar:
         tally = run_cycle(
             store, config, as_of=_not_later(as_of, config), policy=LIVE, by=door.actor, progress=bar
         )
+        told = notify.tell(store, config, LIVE, clock=now, by=door.actor)
+    if told.sent or told.failed:
+        click.echo(told.sentence(), err=True)
     _print_tally(tally)
 
 
@@ -445,6 +450,7 @@ def main() -> None:
         cli_compare,
         cli_models,
         cli_mutes,
+        cli_notify,
         cli_query,
         cli_report,
         cli_rules,

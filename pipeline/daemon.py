@@ -14,12 +14,12 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import cycle, feeds, logs
+from pipeline import cycle, feeds, logs, notify, sending
 from pipeline.config import Config
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.feeds import FeedReport
@@ -65,6 +65,7 @@ class Daemon:
         self._lock = threading.Lock()
         self.config = load()
         self.config.model_key()  # asked for now, not at the first training
+        sending.insist(self.config)
         self.health = Health(clock)
         self.stopping = stopping or threading.Event()
 
@@ -119,6 +120,7 @@ class Daemon:
         try:
             config = self._load()
             config.model_key()
+            sending.insist(config)
             with open_configured(config) as store:
                 verify(store, config.monitor.name)
         except (ConfigError, StorageError) as error:
@@ -149,17 +151,17 @@ class Daemon:
         for told in feeds.poll(store, self.config, self._now):
             _tell_feed(told)
             self.health.fed(told)
-        as_of = self._now()
-        tally = cycle.run(
-            store,
-            self.config,
-            as_of=as_of,
-            policy=self._policy,
-            by=self._by,
-            kind="schedule",
-            catch_up=self.config.schedule.catch_up,
-            stopping=self._told_to_stop,
-        )
+        with self._telling(store):
+            tally = cycle.run(
+                store,
+                self.config,
+                as_of=self._now(),
+                policy=self._policy,
+                by=self._by,
+                kind="schedule",
+                catch_up=self.config.schedule.catch_up,
+                stopping=self._told_to_stop,
+            )
         if tally.run_id:
             seconds = time.monotonic() - begun
             self._tell(tally, seconds)
@@ -167,6 +169,27 @@ class Daemon:
         if self.config.health.port:
             self.health.saw(vitals.read(store, self._policy), tally.left)
         return tally
+
+    @contextmanager
+    def _telling(self, store: Store) -> Iterator[None]:
+        """Tell people what came of the block, also of a run that failed; not while the database is away."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception:
+            self._notify(store)
+            raise
+        self._notify(store)
+
+    def _notify(self, store: Store) -> None:
+        done = notify.tell(
+            store, self.config, self._policy, clock=self._now, by=self._by, stopping=self._told_to_stop
+        )
+        if done.sent:
+            logs.event("notified", messages=done.sent, held=done.held)
+        for error in done.errors:
+            logs.event("notify_failed", WARNING, reason=error)
 
     def _tell(self, tally: Tally, seconds: float) -> None:
         for sentence in tally.trainings:

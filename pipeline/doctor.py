@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.safe_text import for_terminal
-from storage import history, policies, reports
+from storage import history, outbox, policies, reports
 from storage.frames import DAY, SECOND
 from storage.store import Store
 
@@ -37,6 +37,7 @@ def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding
         *_work(store, policy, facts),
         *_training(store, policy),
         _flags(facts),
+        _messages(store, config),
     ]
 
 
@@ -120,6 +121,18 @@ def _flags(facts: dict[str, Any]) -> Finding:
             "flags", f"{facts['scored']:,} transactions scored, and all were below the thresholds: clean"
         )
     return Finding("flags", f"{facts['flagged']:,} of {facts['scored']:,} scored, {facts['open']:,} open")
+
+
+def _messages(store: Store, config: Config) -> Finding:
+    if not config.notify.wanted:
+        return Finding("messages", "nobody is told: notify.urls names no one")
+    counts = outbox.counts(store)
+    waiting, failed = counts.get("pending", 0) + counts.get("sending", 0), counts.get("failed", 0)
+    said = f"{len(config.notify.urls):,} URLs, {counts.get('sent', 0):,} sent, {waiting:,} waiting"
+    if failed:
+        remedy = f"{failed:,} failed: fraudwatch notify --pending says why, --retry sends them again"
+        return Finding("messages", f"{said}, {remedy}", wrong=True)
+    return Finding("messages", said)
 
 
 def _moment(instant: int) -> str:

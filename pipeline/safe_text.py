@@ -1,8 +1,9 @@
 """
-Text from data made harmless for whoever reads it: a terminal, a spreadsheet, a page that is passed on.
+Text from data made harmless for whoever reads it: a terminal, a spreadsheet, a page that is passed on, a chat or a mail.
 
-A merchant's name may hold escape sequences that repaint a terminal, marks that turn the reading direction, or a
-formula that a spreadsheet runs. All functions are for showing only: what is stored stays as it came.
+A merchant's name may hold escape sequences that repaint a terminal, marks that turn the reading direction, a formula that
+a spreadsheet runs, or in a message a link, a mention of everybody, HTML. All functions are for showing only: what is
+stored stays as it came.
 """
 
 import re
@@ -17,6 +18,12 @@ _FORMULA = re.compile(r"[\s'\"]*[=+\-@＝＋－＠]")
 _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII)
 PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+# What chats and mail programs act on, as characters that look alike and do nothing.
+_INERT = str.maketrans(
+    {"<": "‹", ">": "›", "&": "＆", "@": "＠", "[": "［", "]": "］", "`": "´", "|": "¦", "#": "＃"}
+)
+_ADDRESS = re.compile(r"(?<=\w)\.(?=[^\W\d_]{2})")  # evil.com, www.evil.com: many programs make a link of it
 
 
 def for_terminal(text: str) -> str:
@@ -59,6 +66,22 @@ def _luhn(digits: list[int]) -> bool:
         d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))
     ]
     return sum(doubled) % 10 == 0
+
+
+def for_message(text: str) -> str:
+    """Do the same as for a page, and as for an id in a message."""
+    return id_for_message(for_page(text))
+
+
+def id_for_message(text: str) -> str:
+    """
+    Do the first, and take away what chats and mails act on: links, mentions, HTML, code blocks.
+
+    Addresses are written as people who warn of them do, `evil[.]com`, `http[:]//`; the rest becomes characters that look
+    alike. An id of digits is no card's number, and stays whole.
+    """
+    inert = for_terminal(text).translate(_INERT)
+    return _ADDRESS.sub("[.]", inert).replace("://", "[:]//")
 
 
 def _escape(character: str) -> str:

@@ -54,7 +54,7 @@ def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
-    batch, runs, entry = schema.batches.c, schema.runs.c, schema.ledger.c
+    batch, runs, entry, message = schema.batches.c, schema.runs.c, schema.ledger.c, schema.outbox.c
     kept, rejected = schema.withdrawn_rows, schema.rejected_rows
     past: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
         "rejected": [
@@ -69,6 +69,10 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
         "runs": [
             (schema.runs, and_(runs.started_at < instant, runs.status != "running")),
             (schema.ledger, and_(entry.window_end < instant, entry.status == "done")),
+            (
+                schema.outbox,
+                and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
+            ),
         ],
         "withdrawn": [
             (

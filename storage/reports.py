@@ -1,12 +1,12 @@
 """The read side of cli and reports. Instants leave as text in UTC: this is for people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, column, func, select, table, text
 
-from storage import schema
+from storage import bulk, schema
 from storage.columns import Instant, Json, as_datetime
 from storage.errors import Unknown
 from storage.store import Store
@@ -44,6 +44,15 @@ def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
         rows = rows.where(view.c.muted_by.is_(None))
     ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
     return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+
+
+def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """The flags on these transactions."""
+    view = _view(store)
+    with store.read() as connection, bulk.wanted(connection, ids) as stage:
+        mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
+        rows = connection.execute(select(view).where(view.c.policy == policy, mine)).mappings().all()
+        return [_readable(dict(row)) for row in rows]
 
 
 def muted(store: Store, policy: str, wanted: Wanted) -> int:

@@ -12,6 +12,7 @@ from pipeline import (  # noqa: F401  (they join their commands to the group)
     cli_compare,
     cli_models,
     cli_mutes,
+    cli_notify,
     cli_query,
     cli_report,
     cli_rules,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.safe_text import PAGE_MAX, for_csv, for_page, for_terminal
+from pipeline.safe_text import PAGE_MAX, for_csv, for_message, for_page, for_terminal, id_for_message
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,32 @@ def test_nothing_that_acts_survives_in_any_text(text):
     for shown in (for_terminal(text), for_csv(text), for_page(text)):
         assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert for_csv(text)[:1] not in ("=", "@", "\t", "\r")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Café 12.50 T000132", "Café 12.50 T000132"),  # letters and amounts stay
+        ("<!channel> <@U12> @here", "‹!channel› ‹＠U12› ＠here"),  # Slack and Teams call everybody
+        ("[pay](http://evil.com/a)", "［pay］(http[:]//evil[.]com/a)"),  # a link in Markdown
+        ("<http://evil.com|your bank>", "‹http[:]//evil[.]com¦your bank›"),  # a link in Slack
+        ("www.evil.co.uk a@b.org", "www[.]evil[.]co[.]uk a＠b[.]org"),  # what mail programs make links of
+        ("<b onclick=x>&lt;", "‹b onclick=x›＆lt;"),
+        ("```\nall of it\n```", "´´´\\nall of it\\n´´´"),  # a code block that takes the rest in
+        ("\u202egnp", "\\u202egnp"),
+        ("card 4111 1111 1111 1111", "card •••• 1111"),  # its check digit says that it is one
+    ],
+)
+def test_what_would_act_in_a_message_does_not(text, shown):
+    assert for_message(text) == shown
+
+
+def test_an_id_of_digits_stays_whole_in_a_message():
+    assert id_for_message("4111111111111111") == "4111111111111111"
+    assert id_for_message("<a@b>") == "‹a＠b›"
+
+
+@given(st.text())
+def test_a_message_holds_nothing_that_acts(text):
+    assert not set(for_message(text)) & set("<>@`|\n\r")
+    assert "://" not in for_message(text)

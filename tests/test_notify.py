@@ -1,0 +1,491 @@
+"""Messages: written once, sent once, never lost; by Apprise to a real server on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, text
+
+from pipeline import notify, sending
+from pipeline.config import Config
+from pipeline.cycle import run
+from pipeline.daemon import Daemon
+from pipeline.durations import MINUTE
+from pipeline.errors import ConfigError
+from pipeline.notify import collect, deliver, quiet, tell
+from pipeline.receivers import receivers
+from pipeline.wording import Story, told
+from storage import ledger, outbox, policies, results, runs, schema
+from storage.frames import DAY, HOUR, SECOND
+from storage.ledger import Entry
+from storage.results import DriftRow
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import SMALL
+from tests.test_cycle import FROM, NOW, TO, live, loaded, query
+
+AT = FROM + 10 * HOUR  # a Monday, ten o'clock
+SECRET = "t0psecrettoken"
+
+
+@dataclass
+class Inbox:
+    """A server that keeps what it is sent, and may be told to refuse it."""
+
+    port: int = 0
+    status: int = 200
+    got: list[dict[str, Any]] = field(default_factory=list)
+    before_answer: Callable[[], None] = lambda: None
+
+    @property
+    def url(self) -> str:
+        return f"json://user:{SECRET}@127.0.0.1:{self.port}/hook"
+
+    @property
+    def titles(self) -> list[str]:
+        return [one["title"] for one in self.got]
+
+
+@contextmanager
+def serving() -> Iterator[Inbox]:
+    inbox = Inbox()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if inbox.status == 200:
+                inbox.got.append(json.loads(body))
+            inbox.before_answer()
+            self.send_response(inbox.status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    inbox.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield inbox
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    with serving() as one:
+        yield one
+
+
+def telling(*urls: str, **keys: Any) -> Config:
+    section = type(SMALL.notify).model_validate({"urls": list(urls), **keys})
+    return SMALL.model_copy(update={"notify": section})
+
+
+def at(moment: int) -> Callable[[], int]:
+    """A clock that stands still."""
+    return lambda: moment
+
+
+def run_of(store: Store, kind: str = "schedule", at: int = AT) -> int:
+    run_id = runs.begin_run(store, "live", kind, at, "", 0)
+    runs.end_run(store, run_id, at, "done", {})
+    return run_id
+
+
+def fail_step(
+    store: Store, run_id: int, kind: str = "score", error: str = "disk on fire", again: int | None = None
+) -> None:
+    entry = Entry("live", kind, AT - DAY + run_id, AT + run_id, AT)
+    ledger.ensure(store, [entry])
+    ledger.fail(store, ledger.claim(store, entry, run_id), error, AT, again)
+
+
+def waiting(store: Store, n: int, event: str = "drift") -> None:
+    """Messages in the outbox."""
+    outbox.put(
+        store, [outbox.Message(f"{event}:{k}", 1, event, f"{event} {k}", "body") for k in range(n)], AT
+    )
+
+
+def states(store: Store) -> list[tuple[object, ...]]:
+    return query(store, "SELECT key, status, attempts FROM outbox ORDER BY message_id")
+
+
+def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
+    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
+) -> None:
+    store, config = loaded(opener, tmp_path), telling(inbox.url)
+    live(store, FROM, FROM + 14 * DAY)
+    assert tell(store, config, "live", clock=at(NOW), by="test").sent == 0  # nobody is told of a backfill
+    policies.set_starts_at(store, "live", FROM + 14 * DAY)
+    here = with_url(config, url)
+    tally = run(store, here, as_of=NOW, policy="live", by="test", kind="schedule")
+    assert tell(store, config, "live", clock=at(NOW), by="test").sent == len(inbox.got)
+    digest = next(one for one in inbox.got if "to review" in one["title"])
+    waiting_flags = query(
+        store, f"SELECT COUNT(*) FROM flags WHERE run_id = {tally.run_id} AND status = 'open'"
+    )
+    assert digest["title"].startswith(f"[fraudwatch] {waiting_flags[0][0]} transactions to review, worth ")
+    assert "key flags:live:" in digest["message"]
+    assert "customer_id" not in digest["message"]
+    assert " EUR  " in digest["message"]
+    assert any("model" in title for title in inbox.titles)
+    assert query(store, "SELECT COUNT(*) FROM untold_flags") == [(0,)]
+    before = len(inbox.got)
+    assert tell(store, config, "live", clock=at(NOW + DAY), by="test") == notify.Delivery()
+    assert len(inbox.got) == before
+    assert {row[1] for row in states(store)} == {"sent"}
+
+
+def test_without_receivers_nothing_is_kept(opener: Opener, tmp_path: Path) -> None:
+    store = opener(SMALL)
+    fail_step(store, run_of(store))
+    assert tell(store, SMALL, "live", clock=at(AT), by="test") == notify.Delivery()
+    assert states(store) == []
+    assert query(store, "SELECT notify_since FROM monitor") == [(None,)]
+
+
+def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), telling(inbox.url)
+    fail_step(store, run_of(store), error="<!channel> see http://evil.com")
+    fail_step(store, run_of(store), error="tried again", again=AT + HOUR)  # no news yet
+    fail_step(store, run_of(store, "backfill"), error="of the past")
+    fail_step(store, run_of(store, at=AT - 2 * DAY), error="before anybody was to be told")
+    fail_step(store, run_of(store), kind="train", error="a training needs 200 transactions")
+    broken = runs.begin_run(store, "live", "schedule", AT, "", 0)
+    runs.end_run(store, broken, AT, "failed", {}, "ValueError: a bug")
+    assert collect(store, config, "live", AT) == 3
+    assert collect(store, config, "live", AT + HOUR) == 0
+    assert deliver(store, config, clock=at(AT), by="test").sent == 3
+    assert sorted(inbox.titles) == [
+        "[fraudwatch] a schedule run failed",
+        "[fraudwatch] no new model of 2025-01-20",
+        "[fraudwatch] score of 2025-01-20 stays failed",
+    ]
+    told_of = next(one["message"] for one in inbox.got if "stays failed" in one["title"])
+    assert "‹!channel› see http[:]//evil[.]com" in told_of
+    assert collect(store, config, "live", AT + 30 * DAY) == 0
+
+
+def drift(day: int, *features: str) -> list[DriftRow]:
+    start = AT + day * DAY
+    names = {"amount": False, "night": False, "count": False} | dict.fromkeys(features, True)
+    return [
+        DriftRow(start - DAY, start, name, "psi", 0.5, 0.25, alarm, 900, 300) for name, alarm in names.items()
+    ]
+
+
+def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), telling(inbox.url)
+    for day, features in enumerate([("amount",), ("amount",), ("amount", "night"), (), ("amount",)]):
+        results.write_drift(store, "live", run_of(store), drift(day, *features))
+        tell(store, config, "live", clock=at(AT + day * DAY), by="test")
+    assert inbox.titles == [
+        "[fraudwatch] drift: amount",
+        "[fraudwatch] drift: night",
+        "[fraudwatch] drift: amount",
+    ]
+    assert "night: psi 0.5, alarm above 0.25 (300 against 900)" in inbox.got[1]["message"]
+    assert "As in the window before" in inbox.got[1]["message"]
+
+
+def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), telling(inbox.url)
+    run_id = run_of(store)
+    with store.write() as connection:
+        for week, strategy in enumerate(["outlier", "outlier", "bridge"]):
+            row = {
+                "policy": "live", "training_date": AT - (3 - week) * 7 * DAY, "run_id": run_id, "mature": 1, "positives": 1,
+                "effective_positives": 1.0, "strategy": strategy, "rule": "few", "sentence": "Fraud is rare.",
+            }  # fmt: skip
+            connection.execute(insert(schema.choices), row)
+        measured = {
+            "policy": "live", "window_start": AT - 7 * DAY, "window_end": AT, "model_id": 1, "channel": "all",
+            "metric": "precision", "kind": "realised", "value": 0.1, "n": 50, "alarm": True,
+            "said": "precision is below what was expected", "as_of": AT, "run_id": run_id,
+        }  # fmt: skip
+        model = {
+            "model_id": 7,
+            "run_id": run_id,
+            "trained_at": AT,
+            "strategy": "bridge",
+            "feature_names": [],
+            "thresholds": {},
+        }
+        connection.execute(insert(schema.models), model | {"sha256": "", "artefact": b""})
+        check = {
+            "policy": "live", "model_id": 7, "training_date": AT, "against": 6, "verdict": "refused", "rule": "worse",
+            "sentence": "Model 7 costs more than model 6.", "run_id": run_id,
+        }  # fmt: skip
+        connection.execute(insert(schema.promotion_checks), check)
+        connection.execute(insert(schema.quality_metrics), measured)
+    assert tell(store, config, "live", clock=at(AT), by="test").sent == 3
+    assert inbox.titles == [
+        "[fraudwatch] model 7 of 2025-01-20 was refused",
+        "[fraudwatch] bridge instead of outlier",
+        "[fraudwatch] quality: precision",
+    ]
+    assert "Model 7 costs more than model 6." in inbox.got[0]["message"]
+    assert "precision is below what was expected" in inbox.got[2]["message"]
+
+
+def test_a_receiver_that_refuses_is_tried_again_until_it_is_given_up(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), telling(inbox.url, attempts=3, backoff="1m")
+    waiting(store, 2)
+    inbox.status = 500
+    now = AT
+    for attempt, pause in enumerate([MINUTE, 2 * MINUTE, 4 * MINUTE], start=1):
+        done = deliver(store, config, clock=at(now), by="test")
+        assert (done.sent, done.failed) == (0, 1)
+        assert SECRET not in done.errors[0]
+        assert "500" in done.errors[0]
+        assert states(store)[0] == ("drift:0", "failed" if attempt == 3 else "pending", attempt)
+        assert states(store)[1][2] == 0  # what comes after is not tried at a receiver that does not answer
+        with store.write() as connection:  # the second one is due when the first one is
+            connection.execute(
+                text(
+                    "UPDATE outbox SET due_at = (SELECT due_at FROM outbox WHERE key = 'drift:0') WHERE key = 'drift:1'"
+                )
+            )
+        if attempt < 3:
+            assert deliver(store, config, clock=at(now + pause - SECOND), by="test") == notify.Delivery()
+        now += pause
+    inbox.status = 200
+    assert deliver(store, config, clock=at(now), by="test").sent == 1
+    assert outbox.retry(store, now) == 1
+    assert deliver(store, config, clock=at(now), by="test").sent == 1
+    assert inbox.titles == ["drift 1", "drift 0"]
+
+
+def test_more_than_the_hour_allows_goes_together_in_one_and_none_is_lost(
+    opener: Opener, inbox: Inbox
+) -> None:
+    store, config = opener(SMALL), telling(inbox.url, per_hour=3)
+    waiting(store, 6)
+    waiting(store, 1, "failure")
+    assert deliver(store, config, clock=at(AT), by="test").sent == 3
+    assert inbox.titles == [
+        "failure 0",
+        "drift 0",
+        "[fraudwatch] 5 messages in one",
+    ]  # what is urgent goes first
+    assert [f"- drift {k}" in inbox.got[2]["message"] for k in range(1, 6)] == [True] * 5
+    assert sorted(str(row[1]) for row in states(store)) == ["merged"] * 5 + ["sent"] * 3
+    outbox.put(store, [outbox.Message("late", 1, "drift", "late", "body")], AT)
+    held = deliver(store, config, clock=at(AT + 59 * MINUTE), by="test")
+    assert (held.sent, held.held) == (0, 1)
+    assert deliver(store, config, clock=at(AT + HOUR), by="test").sent == 1
+
+
+QUIET = [
+    # quiet hours, zone, hour of UTC, whether it is quiet
+    ((), "UTC", 3, False),
+    (("22:00", "07:00"), "UTC", 3, True),
+    (("22:00", "07:00"), "UTC", 22, True),
+    (("22:00", "07:00"), "UTC", 7, False),
+    (("22:00", "07:00"), "UTC", 12, False),
+    (("12:00", "13:30"), "UTC", 13, True),
+    (("12:00", "13:30"), "UTC", 14, False),
+    (("22:00", "07:00"), "America/New_York", 3, True),  # 22:00 there
+    (("22:00", "07:00"), "Asia/Tokyo", 3, False),  # noon there
+]
+
+
+@pytest.mark.parametrize(("hours", "zone", "hour", "expected"), QUIET)
+def test_quiet_hours_are_those_of_the_zone(
+    hours: tuple[str, ...], zone: str, hour: int, expected: bool
+) -> None:
+    config = telling(quiet_hours=list(hours))
+    config = config.model_copy(update={"schedule": config.schedule.model_copy(update={"timezone": zone})})
+    assert quiet(config, FROM + hour * HOUR) is expected
+
+
+def test_in_quiet_hours_only_what_is_urgent_is_told_and_the_rest_afterwards(
+    opener: Opener, inbox: Inbox
+) -> None:
+    store, config = opener(SMALL), telling(inbox.url, quiet_hours=["22:00", "07:00"])
+    waiting(store, 2)
+    waiting(store, 1, "failure")
+    done = deliver(store, config, clock=at(FROM + 3 * HOUR + 7 * DAY), by="test")
+    assert (done.sent, done.held, inbox.titles) == (1, 2, ["failure 0"])
+    assert deliver(store, config, clock=at(FROM + 7 * HOUR + 7 * DAY), by="test").sent == 2
+
+
+def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_other(
+    opener: Opener, inbox: Inbox
+) -> None:
+    store = opener(SMALL)
+    with serving() as second:
+        config = telling(inbox.url, f"failure,choice={second.url}", events=["failure", "drift"])
+        assert [one.events for one in receivers(config)] == [("failure", "drift"), ["failure"]] or [
+            list(one.events) for one in receivers(config)
+        ] == [["failure", "drift"], ["failure"]]
+        results.write_drift(store, "live", run_of(store), drift(0, "amount"))
+        fail_step(store, run_of(store))
+        inbox.status = 503
+        done = tell(store, config, "live", clock=at(AT), by="test")
+        assert (done.sent, done.failed) == (1, 1)
+        assert second.titles == ["[fraudwatch] score of 2025-01-20 stays failed"]
+        inbox.status = 200
+        assert tell(store, config, "live", clock=at(AT + HOUR), by="test").sent == 2
+        assert len(second.got) == 1
+    only = telling(inbox.url)
+    outbox.put(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
+    deliver(store, only, clock=at(AT + HOUR), by="test")
+    assert states(store)[-1] == ("gone", "dropped", 0)
+
+
+SEND = """
+import sys
+from pathlib import Path
+from pipeline.config import load_config
+from pipeline.notify import deliver
+from pipeline.opening import open_configured
+config = load_config(Path(sys.argv[1]), {})
+with open_configured(config) as store:
+    print(deliver(store, config, clock=lambda: int(sys.argv[2]), by="doomed").sent)
+"""
+
+
+def sender(tmp_path: Path, url: str, inbox: Inbox) -> "subprocess.Popen[str]":
+    """A process of its own that delivers."""
+    path = tmp_path / "config.toml"
+    path.write_text(f'[storage]\nurl = "{url}"\n[notify]\nurls = ["{inbox.url}"]\n')
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", SEND, str(path), str(AT)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_sender_that_is_killed_loses_nothing_and_says_when_it_may_come_twice(
+    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
+) -> None:
+    store, config = opener(SMALL), telling(inbox.url)
+    waiting(store, 3)
+    doomed: list[subprocess.Popen[str]] = []
+    started = threading.Event()
+
+    def kill_at_the_second() -> None:
+        if len(inbox.got) == 2:
+            started.wait(30)
+            doomed[0].send_signal(signal.SIGKILL)
+            doomed[0].wait(30)
+
+    inbox.before_answer = kill_at_the_second
+    doomed.append(sender(tmp_path, url, inbox))
+    started.set()
+    assert doomed[0].wait(60) == -signal.SIGKILL
+    doomed[0].communicate()
+    assert [row[1] for row in states(store)] == ["sent", "sending", "pending"]
+    inbox.before_answer = lambda: None
+    assert (
+        deliver(store, config, clock=at(AT), by="test").sent == 2
+    )  # its lease is free: it died on this machine
+    assert inbox.titles == ["drift 0", "drift 1", "drift 1", "drift 2"]
+    assert [notify.AGAIN.strip() in one["message"] for one in inbox.got] == [False, False, True, False]
+    assert {row[1] for row in states(store)} == {"sent"}
+
+
+def test_two_senders_do_not_send_twice(opener: Opener, url: str, tmp_path: Path, inbox: Inbox) -> None:
+    store, config = opener(SMALL), telling(inbox.url)
+    waiting(store, 3)
+    during: list[notify.Delivery] = []
+    inbox.before_answer = lambda: during.append(deliver(store, config, clock=at(AT), by="other"))
+    other = sender(tmp_path, url, inbox)
+    assert other.communicate(timeout=60)[0].strip() == "3"
+    assert during == [notify.Delivery()] * 3
+    assert inbox.titles == ["drift 0", "drift 1", "drift 2"]
+
+
+TEMPLATES = [
+    # the file's text, subject, a part of the body
+    ("$monitor: $subject\nDear team,\n$body\n($key)\n", "fraudwatch: it moved", "Dear team,\nfar\n(k)"),
+    ("$money\n", "[fraudwatch] it moved", "could not be used (KeyError: 'money')"),
+    ("$\n", "[fraudwatch] it moved", "could not be used (ValueError"),
+    ("", "[fraudwatch] it moved", ""),
+]
+
+
+@pytest.mark.parametrize(("template", "subject", "body"), TEMPLATES)
+def test_words_of_ones_own_are_used_where_they_can_be(
+    tmp_path: Path, template: str, subject: str, body: str
+) -> None:
+    (tmp_path / "drift.txt").write_text(template)
+    config = telling(templates=str(tmp_path))
+    story = told(Story("k", "drift", "it moved", "far"), config)
+    assert story.subject == subject
+    assert body in story.body
+    ours = told(Story("k", "flags", "many", "rows"), config)
+    assert (ours.subject, ours.body) == ("[fraudwatch] many", "rows\n\nkey k")
+
+
+def test_a_url_never_shows(tmp_path: Path, inbox: Inbox, opener: Opener) -> None:
+    config = telling(inbox.url, f"nosuchservice://{SECRET}", f"json://127.0.0.1:9/{SECRET}")
+    assert SECRET not in repr(config) + config.public_text() + config.hash("notify")
+    assert "urls" not in config.public_text("notify")
+    assert config.hash() == telling().hash()
+    assert SECRET not in repr(receivers(config))
+    found = list(notify.try_out(config))
+    assert found[0] == ("URL 1 (json)", None)
+    assert "is not understood by Apprise" in str(found[1][1])
+    assert found[2][1] is not None
+    assert SECRET not in str(found)
+    assert inbox.titles == ["[fraudwatch] a test"]
+
+
+def test_without_apprise_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch, inbox: Inbox) -> None:
+    monkeypatch.setattr(sending, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'fraudwatch\[notify\]'"):
+        Daemon(lambda: telling(inbox.url), by="test", clock=lambda: AT)
+    sending.insist(SMALL)  # nobody is to be told: nothing is missing
+
+
+def test_a_daemon_tells_of_what_its_tick_flagged(
+    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", TO - DAY)
+    daemon = Daemon(lambda: with_url(telling(inbox.url, per_hour=50), url), by="test", clock=lambda: NOW)
+    tally = daemon.once()
+    daemon.close()
+    assert tally.flagged > 0
+    assert any("to review" in title for title in inbox.titles)
+
+
+def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -> None:
+    from tests.test_cli import CONFIG
+
+    (tmp_path / "config.toml").write_text(CONFIG)
+    urls = tmp_path / "urls.txt"
+    urls.write_text(f"# the team\n\n{inbox.url}\n")
+
+    def fraudwatch(*arguments: str, code: int = 0, **environ: str) -> str:
+        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200", **environ}
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    here = {"FRAUDWATCH_NOTIFY__URLS_FILE": str(urls)}
+    fraudwatch("init")
+    assert "names no one to tell" in fraudwatch("notify", "--test", code=2)
+    assert "URL 1 (json): sent" in fraudwatch("notify", "--test", **here)
+    assert "no message was ever written" in fraudwatch("notify", **here)
+    inbox.status = 500
+    assert "failed: URL 1 (json): " in fraudwatch(
+        "notify", "--test", code=1, FRAUDWATCH_NOTIFY__URLS=json.dumps([inbox.url])
+    )
+    both = here | {"FRAUDWATCH_NOTIFY__URLS": json.dumps([inbox.url])}
+    assert "must not be set beside notify.urls" in fraudwatch("notify", code=2, **both)
+    assert "0 messages sent" in fraudwatch("notify", "--send", **here)
+    assert "there is no message 7" in fraudwatch("notify", "--show", "7", code=1)
