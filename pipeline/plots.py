@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.findings import Compared, Curve, Line
+from pipeline.report import look
 
 FORMATS = (".html", ".svg", ".png")
 SHOWN = 8  # lines that can still be told apart; the rest are in the table
@@ -26,11 +27,7 @@ def check(path: Path) -> None:
         raise InputError(f"--plot {path}: the name ends in one of {', '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; make it first")
-    try:
-        import altair  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"--plot needs {error.name}: pip install 'fraudwatch[reports]'") from None
+    look.check()
 
 
 def curves(found: Compared, path: Path, currency: str) -> None:

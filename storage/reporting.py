@@ -158,6 +158,14 @@ def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list
     return _rows(store, rows if limit is None else rows.limit(limit))
 
 
+def newest_alarms(store: Store, scope: Scope) -> list[str]:
+    """Features that alarm in the newest window of the span that was measured."""
+    d = schema.drift_metrics.c
+    newest = select(func.max(d.window_end)).where(*_of_span(d, scope)).scalar_subquery()
+    rows = select(d.feature).distinct().where(*_of_span(d, scope), d.window_end == newest, d.alarm)
+    return [row["feature"] for row in _rows(store, rows.order_by(d.feature))]
+
+
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
     """Every measure of these features in the span; instants in µs."""
     d = schema.drift_metrics.c

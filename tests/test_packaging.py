@@ -82,3 +82,12 @@ def test_the_built_wheel_runs_in_a_fresh_environment(fresh: Path, tmp_path: Path
     fraudwatch("ingest", "labels", "data/labels.parquet")
     assert "scored" in fraudwatch("run")
     assert "database" in fraudwatch("doctor")
+    assert "precision-recall" in fraudwatch("report", "--list")
+    asked = [command, "report", "-o", "report.html"]  # the extra is not installed here
+    done = subprocess.run(asked, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'fraudwatch[reports]'" in done.stderr
+    shipped = (
+        "from importlib.resources import files; print(files('pipeline.report').joinpath('page.js').is_file())"
+    )
+    assert run(command.with_name("python"), "-c", shipped, cwd=tmp_path, env=env) == "True\n"

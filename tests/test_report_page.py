@@ -133,7 +133,7 @@ def test_whoever_cannot_see_or_point_finds_the_way(show: Any) -> None:
     shown = show()
     assert shown("document.documentElement.lang") == "en"
     levels = shown("[...document.querySelectorAll('h1, h2')].map((one) => one.tagName)")
-    assert levels == ["H1"] + ["H2"] * 10
+    assert levels == ["H1"] + ["H2"] * 11
     alts = shown("[...document.querySelectorAll('.drawing')].map((one) => one.getAttribute('aria-label'))")
     assert all(len(alt) > 40 for alt in alts)
     assert shown("[...document.querySelectorAll('nav a')].every((one) => document.querySelector(one.hash))")

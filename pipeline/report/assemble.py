@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pipeline.config import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.report import (
+    attention,
     card,
     choosing,
     curves,
@@ -26,6 +27,7 @@ Sections = Mapping[str, Callable[[Facts], Section]]
 # In the order of the page: what happened, why, how good, what moved, what to do.
 SECTIONS: Sections = {
     "outcome": outcome.section,
+    "attention": attention.section,
     "choices": choosing.section,
     "curves": curves.section,
     "scores": scoring.section,

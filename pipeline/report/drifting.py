@@ -1,5 +1,6 @@
 """How far payments, scores and flags have moved from what models were trained on."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ TOLD = (
     "utcFormat(toDate(datum.at), '%Y-%m-%d %H:%M') + ' ' + datum.metric + ' ' + format(datum.value, '.3g') + ', threshold ' + "
     "format(datum.threshold, '.3g') + ', ' + format(datum.n, ',') + ' payments' + (datum.alarm ? ', an alarm' : '')"
 )
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 FAR = 2.0  # thresholds; beyond, the colour says no more
 
 
@@ -53,54 +55,60 @@ def section(facts: Facts) -> Section:
 
 def heat(facts: Facts) -> Chart:
     """The largest measure of each feature and window."""
-    import altair
-
     features = reporting.drift_features(facts.store, facts.scope, FEATURES)
     order = [safe(row["feature"]) for row in features]
     rows = list(_cells(_windows(facts, features)))
-    labels = altair.Axis(
-        labelLimit=look.narrow("135", "240"), labelFontSize=look.narrow("9.5", "12"), grid=False
-    )
-    y = altair.Y("feature:N", sort=order, title=None, axis=labels)
-    scale = altair.Scale(scheme=look.SCHEME, domain=[0, FAR], clamp=True, reverse=False)
-    legend = altair.Legend(title="times its threshold", gradientLength=160, format=".1~f")
-    base = altair.Chart(look.data(rows)).encode(y=y, tooltip="told:N")
-    cells = base.mark_rect(stroke=None).encode(
-        x=look.time_axis("from:T"),
-        x2="to:T",
-        color=altair.Color("ratio:Q", scale=scale, legend=legend),
-        opacity=altair.condition("datum.ratio > 1 && !datum.alarm", altair.value(0.35), altair.value(1)),
-    )
-    dots = (
-        altair.Chart(look.data([row for row in rows if row["alarm"]]))
-        .mark_circle(
-            size=look.narrow("9", "26"),
-            opacity=1,
-            color="#000000",
-            stroke="#ffffff",
-            strokeWidth=look.narrow("0.5", "1"),
-        )
-        .encode(x="middle:T", y=y, tooltip="told:N")
-    )
     worst = max(rows, key=lambda row: row["ratio"])
     return Chart(
         "drift",
         "Drift by feature and window",
         f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['told']}.",
-        look.finished(cells + dots if any(row["alarm"] for row in rows) else cells, height=22 * len(order)),
+        look.finished(_map(rows, order), height=22 * len(order)),
         drives="drift-detail",
     )
 
 
-def detail(facts: Facts) -> Chart:
-    """Every measure of one feature, which the reader picks."""
+def _map(rows: list[dict[str, Any]], order: list[str]) -> Any:
     import altair
 
+    labels = altair.Axis(
+        labelLimit=look.narrow("135", "240"), labelFontSize=look.narrow("9.5", "12"), grid=False
+    )
+    y = altair.Y("feature:N", sort=order, title=None, axis=labels)
+    scale = altair.Scale(scheme=look.SCHEME, domain=[0, FAR], clamp=True)
+    legend = altair.Legend(title="times its threshold", gradientLength=160, format=".1~f")
+    cells = altair.Chart(look.data(rows)).mark_rect(stroke=None).encode(
+        x=look.time_axis("from:T"), x2="to:T", y=y, tooltip="told:N",
+        color=altair.Color("ratio:Q", scale=scale, legend=legend),
+        opacity=altair.condition("datum.ratio > 1 && !datum.alarm", altair.value(0.35), altair.value(1)),
+    )  # fmt: skip
+    alarms = [row for row in rows if row["alarm"]]
+    size, edge = look.narrow("9", "26"), look.narrow("0.5", "1")
+    dots = altair.Chart(look.data(alarms)).mark_circle(
+        size=size, opacity=1, color="#000000", stroke="#ffffff", strokeWidth=edge
+    )
+    return cells + dots.encode(x="middle:T", y=y, tooltip="told:N") if alarms else cells
+
+
+def detail(facts: Facts) -> Chart:
+    """Every measure of one feature, which the reader picks."""
     features = reporting.drift_features(facts.store, facts.scope, FEATURES)
-    rows = list(_measures(_windows(facts, features)))
     names = [safe(row["feature"]) for row in features]
-    shown = altair.param(name="shown", value=names[0])
+    return Chart(
+        "drift-detail",
+        "One feature, measure by measure (filled: an alarm; dashed: the threshold)",
+        "Every drift measure of one feature over the windows, as a multiple of its threshold. A click on the heat map or the list picks the feature; "
+        f"first shown: {names[0]}.",
+        look.finished(_lines(list(_measures(_windows(facts, features))), names[0])),
+        picks=names,
+    )
+
+
+def _lines(rows: list[dict[str, Any]], first: str) -> Any:
+    import altair
+
+    shown = altair.param(name="shown", value=first)
     base = (
         altair.Chart(look.data(rows))
         .transform_filter("datum.feature === shown")
@@ -108,35 +116,22 @@ def detail(facts: Facts) -> Chart:
         .encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
     )
     y = altair.Y("ratio:Q", title="times its threshold", scale=altair.Scale(zero=True))
-    metrics = sorted({row["metric"] for row in rows})
-    shapes = altair.Scale(
-        domain=metrics,
-        range=(["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"] * 3)[: len(metrics)],
-    )
+    shapes = dict(zip(sorted({row["metric"] for row in rows}), itertools.cycle(SHAPES)))
+    alarm = altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent"))
     lines = base.mark_line(strokeWidth=1.5, color=look.MUTED).encode(y=y, detail="metric:N")
     dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=look.ONE).encode(
-        y=y,
-        shape=altair.Shape("metric:N", scale=shapes, title=None),
-        fill=altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent")),
+        y=y, shape=look.styled("Shape", "metric:N", shapes), fill=alarm
     )
     limit = altair.Chart(look.data([{"y": 1}])).mark_rule(strokeDash=[4, 3], color=look.TWO).encode(y="y:Q")
-    spec = look.finished((lines + dots + limit).add_params(shown))
-    return Chart(
-        "drift-detail",
-        "One feature, measure by measure (filled: an alarm; dashed: the threshold)",
-        "Every drift measure of one feature over the windows, as a multiple of its threshold. A click on the heat map or the list picks the feature; "
-        f"first shown: {names[0]}.",
-        spec,
-        picks=names,
-    )
+    return (lines + dots + limit).add_params(shown)
 
 
 def _windows(facts: Facts, features: list[Row]) -> list[Row]:
     """Measures with their ratio; several windows become one column where there are too many."""
     rows = reporting.drift_windows(facts.store, facts.scope, [row["feature"] for row in features])
-    starts = len({row["window_start"] for row in rows})
-    step = -(-starts // COLUMNS_MAX) * DAY if starts > COLUMNS_MAX else 0
-    first = facts.scope.start
+    first, length = facts.scope.start, facts.scope.end - facts.scope.start
+    many = len({row["window_start"] for row in rows}) > COLUMNS_MAX
+    step = -(-length // (COLUMNS_MAX * DAY)) * DAY if many else 0
     joined: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         if not row["threshold"] or row["value"] is None:

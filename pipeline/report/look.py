@@ -9,7 +9,7 @@ of colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose 
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
@@ -64,7 +64,7 @@ def check() -> None:
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError as error:
-        raise InputError(f"reports need {error.name}: pip install 'fraudwatch[reports]'") from None
+        raise InputError(f"charts need {error.name}: pip install 'fraudwatch[reports]'") from None
 
 
 def data(rows: list[dict[str, Any]]) -> Any:
@@ -103,6 +103,21 @@ def by_strategy(present: Iterable[str], *, points: bool = False) -> dict[str, An
         return {"color": colour, "shape": shape}
     dash = altair.StrokeDash("strategy:N", scale=altair.Scale(domain=domain, range=dashes), legend=None)
     return {"color": colour, "strokeDash": dash}
+
+
+def styled(channel: str, field: str, looks: Mapping[str, Any], **more: Any) -> Any:
+    """A channel such as Fill or Shape, with the look of each value; legends of the same values become one."""
+    import altair
+
+    scale = altair.Scale(domain=list(looks), range=list(looks.values()))
+    return getattr(altair, channel)(field, scale=scale, title=None, **more)
+
+
+def limits(low: float, high: float) -> Any:
+    """A scale from here to there, exactly."""
+    import altair
+
+    return altair.Scale(domain=[low, high], nice=False)
 
 
 def log_ticks(low: float, high: float, parts: Sequence[int] = (1,)) -> list[float]:

@@ -20,7 +20,13 @@ AGES = (
     (10**9, "older"),
 )
 STATES = ("failed", "running", "pending", "done")  # worst first
-ANSWERS = ("fraud", "genuine", "expired", "open")
+LOOKS = {  # shape, colour and area of a mark: what is done steps back
+    "done": ("circle", look.MUTED, 9),
+    "pending": ("square", look.ONE, 110),
+    "running": ("triangle-up", look.THREE, 130),
+    "failed": ("cross", look.TWO, 190),
+}
+ANSWERS = {"fraud": look.ONE, "genuine": look.MUTED, "expired": look.GRID, "open": "transparent"}
 
 
 def ledger(facts: Facts) -> Section:
@@ -47,43 +53,30 @@ def ledger(facts: Facts) -> Section:
 
 def steps_(facts: Facts) -> Chart:
     """A mark for each day and kind: the worst state of that day."""
-    import altair
-
     rows = _states(reporting.ledger_days(facts.store, facts.scope))
-    here = list(reversed(STATES))
-    state = {
-        "shape": altair.Shape(
-            "status:N",
-            title=None,
-            scale=altair.Scale(domain=here, range=["circle", "square", "triangle-up", "cross"]),
-        ),
-        "color": altair.Color(
-            "status:N",
-            title=None,
-            scale=altair.Scale(domain=here, range=[look.MUTED, look.ONE, look.THREE, look.TWO]),
-        ),
-        "size": altair.Size(
-            "status:N", legend=None, scale=altair.Scale(domain=here, range=[9, 110, 130, 190])
-        ),
-    }
     kinds = sorted({row["kind"] for row in rows})
-    dots = (
-        altair.Chart(look.data(rows))
-        .mark_point(strokeWidth=2.4)
-        .encode(
-            x=look.time_axis("at:T", padding=12),
-            y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)),
-            tooltip="told:N",
-            **state,
-        )
-    )
     bad = [row["told"] for row in rows if row["status"] != "done"]
     return Chart(
         "ledger",
         "Steps by the day they end",
         f"A mark for each day and kind of step ({', '.join(kinds)}): a dot where it is done, a square pending, a triangle running, a cross failed. "
         + (f"Not done: {'; '.join(bad[:5])}{' …' if len(bad) > 5 else ''}." if bad else "All are done."),
-        look.finished(dots, height=36 * len(kinds) + 20),
+        look.finished(_strip(rows), height=36 * len(kinds) + 20),
+    )
+
+
+def _strip(rows: list[dict[str, Any]]) -> Any:
+    import altair
+
+    shapes, colours, sizes = ({name: one[place] for name, one in LOOKS.items()} for place in range(3))
+    marks = altair.Chart(look.data(rows)).mark_point(strokeWidth=2.4)
+    return marks.encode(
+        x=look.time_axis("at:T", padding=12),
+        y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)),
+        shape=look.styled("Shape", "status:N", shapes),
+        color=look.styled("Color", "status:N", colours),
+        size=look.styled("Size", "status:N", sizes, legend=None),
+        tooltip="told:N",
     )
 
 
@@ -117,17 +110,17 @@ def answers(facts: Facts) -> Chart:
     import altair
 
     rows = _stacked(reporting.queue_days(facts.store, facts.scope))
-    fills = [look.ONE, look.MUTED, look.GRID, "transparent"]
     channels = sorted({row["channel"] for row in rows})
-    bars = altair.Chart(look.data(rows)).mark_bar(stroke=look.INK, strokeWidth=1.2).encode(
+    bars = altair.Chart(look.data(rows)).mark_bar(stroke=look.INK, strokeWidth=1.2)
+    drawn = bars.encode(
         x=altair.X("low:Q", title="flags"), x2="high:Q", y=altair.Y("channel:N", title=None), tooltip="told:N",
-        fill=altair.Fill("status:N", title=None, scale=altair.Scale(domain=list(ANSWERS), range=fills)),
+        fill=look.styled("Fill", "status:N", ANSWERS),
     )  # fmt: skip
     return Chart(
         "queue",
         "Flags by channel and answer",
         f"A bar for each channel ({', '.join(channels)}), from the left: fraud, genuine, expired, open. {'; '.join(row['told'] for row in rows)}.",
-        look.finished(bars, height=34 * len(channels) + 20),
+        look.finished(drawn, height=34 * len(channels) + 20),
     )
 
 

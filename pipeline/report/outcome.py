@@ -40,11 +40,9 @@ def caught(facts: Facts) -> Chart:
         y2="high:Q",
         tooltip="told:N",
     )
-    fills = altair.Scale(domain=[CAUGHT, MISSED], range=[look.ONE, "transparent"])
-    lines = altair.Scale(domain=[CAUGHT, MISSED], range=[look.ONE, look.TWO])
     bars = base.mark_bar(strokeWidth=2).encode(
-        fill=altair.Fill("which:N", scale=fills, title=None),
-        stroke=altair.Stroke("which:N", scale=lines, title=None),
+        fill=look.styled("Fill", "which:N", {CAUGHT: look.ONE, MISSED: "transparent"}),
+        stroke=look.styled("Stroke", "which:N", {CAUGHT: look.ONE, MISSED: look.TWO}),
     )
     seen = total(facts.daily, "loss", is_fraud=True, flagged=True)
     lost = total(facts.daily, "loss", is_fraud=True, flagged=False)

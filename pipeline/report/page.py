@@ -17,7 +17,9 @@ from pipeline.report import look
 from pipeline.report.facts import Facts, text_of
 from pipeline.report.parts import Chart, Section, Spec, Table, Tile
 
-SHORT_MAX = 34  # characters of a cell that stays on one line
+SHORT_MAX = (
+    34  # characters of a cell that stays on one line; a longer one among others has a width of its own
+)
 
 
 def render(facts: Facts, sections: Sequence[Section]) -> str:
@@ -86,7 +88,9 @@ def _foot() -> str:
 def _section(one: Section) -> str:
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in one.said)
     missing = "".join(f'<p class="missing">{escape(sentence)}</p>' for sentence in one.missing)
-    parts = [_tiles(one.tiles), said, missing, *map(_chart, one.charts), *map(_table, one.tables)]
+    points = "".join(f"<li>{escape(point)}</li>" for point in one.points)
+    listed = f"<ul>{points}</ul>" if points else ""
+    parts = [_tiles(one.tiles), said, listed, missing, *map(_chart, one.charts), *map(_table, one.tables)]
     return "\n".join([
         f'<section id="{one.name}" aria-labelledby="{one.name}-title">',
         f'<h2 id="{one.name}-title" tabindex="-1">{escape(one.title)}</h2>',
@@ -137,8 +141,8 @@ def _table(one: Table) -> str:
 
 def _cells(row: Sequence[str], table: Table) -> Iterator[str]:
     for name, cell in zip(table.columns, row, strict=True):
-        short = " class='short'" if len(cell) <= SHORT_MAX else ""
-        yield f"<td{_side(name, table) or short}>{escape(cell)}</td>"
+        size = "short" if len(cell) <= SHORT_MAX else "long" if len(row) > 2 else "full"
+        yield f"<td class='{'right' if name in table.right else size}'>{escape(cell)}</td>"
 
 
 def _side(name: str, table: Table) -> str:

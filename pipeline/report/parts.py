@@ -1,7 +1,7 @@
 """What a report is made of; a section says what is missing instead of drawing an empty chart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Spec = dict[str, Any]
@@ -64,4 +64,5 @@ class Section:
     missing: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
     charts: Sequence[Chart] = ()
-    tables: Sequence[Table] = field(default_factory=tuple)
+    tables: Sequence[Table] = ()
+    points: Sequence[str] = ()

@@ -36,42 +36,39 @@ def section(facts: Facts) -> Section:
 
 def over_time(rows: list[Row]) -> Chart:
     """One measure over the windows, which the reader picks."""
-    import altair
-
-    picks = _picks(rows)
-    points = list(map(_point, rows))
-    shown = altair.param(name="shown", value=picks[0])
-    kinds = altair.Scale(domain=list(NAMES.values()), range=["circle", "diamond"])
-    colours = altair.Scale(domain=list(NAMES.values()), range=[look.ONE, look.TWO])
-    fills = altair.Scale(domain=list(NAMES.values()), range=[look.ONE, "transparent"])
-    base = (
-        altair.Chart(look.data(points))
-        .transform_filter("datum.metric === shown")
-        .encode(
-            x=look.time_axis("at:T", padding=12),
-            tooltip="told:N",
-            color=altair.Color("kind:N", scale=colours, title=None),
-        )
-    )
-    axis = altair.Axis(format=",~g", tickCount=5)
-    scale = altair.Scale(zero=True, nice=True)
-    y = altair.Y("value:Q", title=None, scale=scale, axis=axis)
-    bars = base.mark_rule(strokeWidth=1.6).encode(
-        y=altair.Y("lower:Q", scale=scale, title=None), y2="upper:Q"
-    )
-    dots = base.mark_point(size=80, strokeWidth=1.8, opacity=1).encode(
-        y=y,
-        shape=altair.Shape("kind:N", scale=kinds, title=None),
-        fill=altair.Fill("kind:N", scale=fills, title=None),
-    )
+    picks, points = _picks(rows), list(map(_point, rows))
     told = [row["told"] for row in points if row["metric"] == picks[0]]
     return Chart(
         "quality",
         "A measure by window, as it came true and as it was estimated",
         f"{picks[0]} over {len(told)} windows with intervals, realised and estimated. The newest: {told[-1]}.",
-        look.finished((bars + dots).add_params(shown)),
+        look.finished(_marks(points, picks[0])),
         picks=picks,
     )
+
+
+def _marks(points: list[dict[str, Any]], first: str) -> Any:
+    import altair
+
+    realised, estimated = NAMES.values()
+    base = (
+        altair.Chart(look.data(points))
+        .transform_filter("datum.metric === shown")
+        .encode(
+            x=look.time_axis("at:T", padding=12),
+            color=look.styled("Color", "kind:N", {realised: look.ONE, estimated: look.TWO}),
+            tooltip="told:N",
+        )
+    )
+    scale, axis = altair.Scale(zero=True, nice=True), altair.Axis(format=",~g", tickCount=5)
+    lower = altair.Y("lower:Q", title=None, scale=scale)
+    dots = base.mark_point(size=80, strokeWidth=1.8, opacity=1).encode(
+        y=altair.Y("value:Q", title=None, scale=scale, axis=axis),
+        shape=look.styled("Shape", "kind:N", {realised: "circle", estimated: "diamond"}),
+        fill=look.styled("Fill", "kind:N", {realised: look.ONE, estimated: "transparent"}),
+    )
+    bars = base.mark_rule(strokeWidth=1.6).encode(y=lower, y2="upper:Q")
+    return (bars + dots).add_params(altair.param(name="shown", value=first))
 
 
 def _picks(rows: list[Row]) -> list[str]:

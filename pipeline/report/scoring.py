@@ -56,75 +56,69 @@ def section(facts: Facts) -> Section:
 
 def distribution(facts: Facts) -> Chart:
     """Where scores of known fraud and of all others lie, a ridge for each strategy."""
-    import altair
-
     here = [name for name in look.STRATEGIES if any(row["strategy"] == name for row in facts.score_bins)]
-    rows = [row for place, name in enumerate(reversed(here)) for row in _ridge(facts.score_bins, name, place)]
+    ridges = [
+        row for place, name in enumerate(reversed(here)) for row in _ridge(facts.score_bins, name, place)
+    ]
     names = [{"x": -ODDS_MAX, "y": place + 0.87, "text": name} for place, name in enumerate(reversed(here))]
-    expr = f"{json.dumps(LABELS)}[datum.value]"
-    ticks = altair.Axis(
-        values=list(LABELS), labelExpr=expr, labelOverlap="greedy", labelSeparation=8, grid=True
-    )
-    x = altair.X(
-        "x:Q", title="score", scale=altair.Scale(domain=[-ODDS_MAX, ODDS_MAX], nice=False), axis=ticks
-    )
-    y = altair.Y("high:Q", axis=None, scale=altair.Scale(domain=[0, len(here)], nice=False))
-    base = altair.Chart(look.data(rows)).encode(x=x, y=y, detail="strategy:N", tooltip="told:N")
-    which = [OTHER, FRAUD]
-    square = altair.Legend(symbolType="square", symbolSize=110)
-    fill = altair.Fill(
-        "which:N",
-        title=None,
-        legend=square,
-        scale=altair.Scale(domain=which, range=[look.GRID, "transparent"]),
-    )
-    stroke = altair.Stroke(
-        "which:N", title=None, legend=square, scale=altair.Scale(domain=which, range=[look.MUTED, look.TWO])
-    )
-    areas = base.mark_area(interpolate="step-after", line=False, strokeWidth=2).encode(
-        y2="low:Q", fill=fill, stroke=stroke
-    )
-    labels = (
-        altair.Chart(look.data(names))
-        .mark_text(align="left", dx=4, fontWeight="bold")
-        .encode(x=x, y="y:Q", text="text:N")
-    )
     return Chart(
         "scores",
         "Where scores lie (each shape is as tall as its tallest bin)",
         "Distribution of scores by strategy: filled all payments not known to be fraud, outlined known fraud. Good scores have the outline to "
         "the right of the filled shape.",
-        look.finished(areas + labels, height=90 * len(here) + 30),
+        look.finished(_ridges(ridges, names), height=90 * len(here) + 30),
     )
+
+
+def _ridges(ridges: list[dict[str, Any]], names: list[dict[str, Any]]) -> Any:
+    """Scores by their odds, so that both ends can be seen, labelled as scores."""
+    import altair
+
+    ticks = altair.Axis(
+        values=list(LABELS),
+        labelExpr=f"{json.dumps(LABELS)}[datum.value]",
+        labelOverlap="greedy",
+        labelSeparation=8,
+    )
+    x = altair.X("x:Q", title="score", scale=look.limits(-ODDS_MAX, ODDS_MAX), axis=ticks)
+    y = altair.Y("high:Q", axis=None, scale=look.limits(0, len(names)))
+    square = altair.Legend(symbolType="square", symbolSize=110)
+    areas = altair.Chart(look.data(ridges)).mark_area(interpolate="step-after", line=False, strokeWidth=2)
+    drawn = areas.encode(
+        x=x, y=y, y2="low:Q", detail="strategy:N", tooltip="told:N",
+        fill=look.styled("Fill", "which:N", {OTHER: look.GRID, FRAUD: "transparent"}, legend=square),
+        stroke=look.styled("Stroke", "which:N", {OTHER: look.MUTED, FRAUD: look.TWO}, legend=square),
+    )  # fmt: skip
+    labels = altair.Chart(look.data(names)).mark_text(align="left", dx=4, fontWeight="bold")
+    return drawn + labels.encode(x=x, y="y:Q", text="text:N")
 
 
 def calibration(facts: Facts) -> Chart:
     """Probability promised against fraud found, in groups of rising probability."""
+    rows = list(_points(facts))
+    return Chart(
+        "calibration",
+        "Are probabilities kept? (mature payments in groups of rising probability)",
+        f"Share of fraud found against the probability promised, with 95 % intervals, on logarithmic axes; on the dotted line both agree. {_honesty(rows)}",
+        look.finished(_promises(rows)),
+    )
+
+
+def _promises(rows: list[dict[str, Any]]) -> Any:
     import altair
 
-    rows = list(_points(facts))
     low = min([FLOOR * 10, *(row["x"] for row in rows)])
     scale = altair.Scale(type="log", domain=[low, 1], nice=False, clamp=True)
     axis = altair.Axis(format="~%", values=look.log_ticks(low, 1))
     x = altair.X("x:Q", scale=scale, axis=axis, title="probability promised (mean of a group)")
     y = altair.Y("y:Q", scale=scale, axis=axis, title="share that was fraud")
-    ideal = (
-        altair.Chart(look.data([{"x": low, "y": low}, {"x": 1, "y": 1}]))
-        .mark_line(strokeDash=[3, 3], strokeWidth=1, color=look.MUTED)
-        .encode(x=x, y=y)
-    )
+    ends = altair.Chart(look.data([{"x": low, "y": low}, {"x": 1, "y": 1}]))
+    ideal = ends.mark_line(strokeDash=[3, 3], strokeWidth=1, color=look.MUTED).encode(x=x, y=y)
     base = altair.Chart(look.data(rows)).encode(x=x, tooltip="told:N")
     colour = look.by_strategy([row["strategy"] for row in rows], points=True)
-    bars = base.mark_rule(strokeWidth=2).encode(
-        y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"]
-    )
-    dots = base.mark_point(size=80, filled=True, opacity=1).encode(y=y, **colour)
-    return Chart(
-        "calibration",
-        "Are probabilities kept? (mature payments in groups of rising probability)",
-        f"Share of fraud found against the probability promised, with 95 % intervals, on logarithmic axes; on the dotted line both agree. {_honesty(rows)}",
-        look.finished(ideal + bars + dots),
-    )
+    lower = altair.Y("lower:Q", scale=scale)
+    bars = base.mark_rule(strokeWidth=2).encode(y=lower, y2="upper:Q", color=colour["color"])
+    return ideal + bars + base.mark_point(size=80, filled=True, opacity=1).encode(y=y, **colour)
 
 
 def _ridge(bins: list[Row], strategy: str, place: int) -> Iterator[dict[str, Any]]:
