@@ -2,6 +2,7 @@
 
 from pipeline.report.facts import Facts, money, safe
 from pipeline.report.parts import Section, Table
+from pipeline.safe_text import for_terminal
 from storage import reporting, reports
 
 SHOWN = 5  # of each entity column
@@ -42,7 +43,7 @@ def _payments(facts: Facts) -> Table:
     scope = facts.scope
     rows = [
         [
-            safe(row["transaction_id"]), row["event_time"][:16], f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
+            for_terminal(row["transaction_id"]), row["event_time"][:16], f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
             "; ".join(safe(reason["text"]) for reason in row["reasons"][:REASONS]),
         ]
         for row in reports.top_flags(facts.store, scope.policy, scope.start, scope.end, PAYMENTS)
