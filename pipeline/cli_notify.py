@@ -32,7 +32,9 @@ INSTANTS = ("created_at", "due_at", "sent_at")
     """
 )
 @click.option(
-    "--test", is_flag=True, help="Send one message to each URL of [notify] and tell what came of it."
+    "--test",
+    is_flag=True,
+    help="Send one message to each URL of [notify], try templates, and tell what came of it.",
 )
 @click.option(
     "--send", is_flag=True, help="Write what is new and send what is due, as the end of a run does."
@@ -56,7 +58,7 @@ def notify(
 ) -> None:
     """List messages to people outside, the newest first; try the URLs; send what waits.
 
-    --test and --send end with 1 when a message did not arrive.
+    --test and --send end with 1 when a message did not arrive or a template cannot be used.
     """
     if test:
         _test(door)
@@ -70,6 +72,7 @@ def notify(
 
 def _test(door: Door) -> None:
     from pipeline.notify import try_out
+    from pipeline.wording import wrong_templates
 
     config = door.config()
     if not config.notify.wanted:
@@ -77,6 +80,9 @@ def _test(door: Door) -> None:
             "notify.urls names no one to tell: set FRAUDWATCH_NOTIFY__URLS='[\"mailtos://…\"]' or notify.urls_file"
         )
     failed = False
+    for wrong in wrong_templates(config):
+        failed = True
+        click.echo(wrong)
     for who, error in try_out(config):
         failed |= error is not None
         click.echo(f"{who}: sent" if error is None else f"failed: {error}")

@@ -43,6 +43,7 @@ COUNTED = {
 }
 KINDS = ("score", "train", "drift", "prune")
 OPEN = ("pending", "running", "failed")
+UNSENT = ("pending", "sending", "failed")
 STRATEGIES = ("outlier", "bridge", "classification")
 
 
@@ -170,6 +171,8 @@ def _of(vitals: Vitals, now: int, left: int) -> Iterator[GaugeMetricFamily]:
     yield _family("flags", "Flags by channel and status.", ("channel", "status"), vitals.flags)
     ages = {(kind,): (now - moment) / SECOND for kind, moment in vitals.newest_batch.items()}
     yield _family("newest_batch_age_seconds", "Since rows came in.", ("kind",), ages)
+    unsent = {(state,): 0 for state in UNSENT} | vitals.messages
+    yield _family("messages", "Messages to people outside that have not arrived.", ("status",), unsent)
     if vitals.choice is not None:
         yield from _of_choice(vitals.choice)
 

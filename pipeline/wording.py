@@ -1,7 +1,7 @@
 """Facts → the words of a message. Whatever comes from data or from an error is made harmless first."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from string import Template
@@ -9,8 +9,10 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.due import day
+from pipeline.errors import InputError
 from pipeline.safe_text import for_message as safe
 from pipeline.safe_text import id_for_message
+from pipeline.sections import EVENTS
 from storage.columns import as_datetime
 from storage.views import field_name
 
@@ -36,21 +38,50 @@ def told(story: Story, config: Config) -> Story:
     `$monitor`, `$event`, `$subject`, `$body` and `$key` stand for ours. A text that cannot be used does not hold a
     message up: ours goes out, and says so.
     """
-    subject, body = f"[{config.monitor.name}] {story.subject}", f"{story.body}\n\nkey {story.key}"
-    if not config.notify.templates:
-        return Story(story.key, story.event, subject, body)
+    ours = Story(
+        story.key, story.event, f"[{config.monitor.name}] {story.subject}", f"{story.body}\n\nkey {story.key}"
+    )
     path = Path(config.notify.templates) / f"{story.event}.txt"
-    ours = {"monitor": config.monitor.name, "event": story.event, "key": story.key}
-    ours |= {"subject": story.subject, "body": story.body}
+    if not config.notify.templates or not path.exists():
+        return ours
     try:
-        filled = Template(path.read_text(encoding="utf-8")).substitute(ours)
-    except FileNotFoundError:
-        return Story(story.key, story.event, subject, body)
-    except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
-        said = f"{path} could not be used ({type(error).__name__}: {error}): these are fraudwatch's own words"
-        return Story(story.key, story.event, subject, f"{body}\n{said}")
+        filled = _filled(path, story, config)
+    except TemplateError as error:
+        return replace(ours, body=f"{ours.body}\n{error}: these are fraudwatch's own words")
     first, _, rest = filled.partition("\n")
-    return Story(story.key, story.event, first.strip() or subject, rest.strip())
+    return replace(ours, subject=first.strip() or ours.subject, body=rest.strip())
+
+
+def wrong_templates(config: Config) -> Iterator[str]:
+    """What is wrong with the user's own words, a sentence each."""
+    if config.notify.templates and not Path(config.notify.templates).is_dir():
+        yield f"notify.templates names {config.notify.templates!r}, which is no folder"
+    for event in (*EVENTS, "test") if config.notify.templates else ():
+        path = Path(config.notify.templates) / f"{event}.txt"
+        try:
+            if path.exists():
+                _filled(path, Story("", event, "", ""), config)
+        except TemplateError as error:
+            yield str(error)
+
+
+class TemplateError(InputError):
+    """A text of the user's own that cannot be filled in."""
+
+
+def _filled(path: Path, story: Story, config: Config) -> str:
+    words = {name: getattr(story, name) for name in ("event", "key", "subject", "body")}
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Template(text).substitute(words | {"monitor": config.monitor.name})
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{path} cannot be read as text ({type(error).__name__})") from None
+    except KeyError as error:
+        raise TemplateError(
+            f"{path} names ${error.args[0]}: there are monitor, event, subject, body, key"
+        ) from None
+    except ValueError as error:
+        raise TemplateError(f"{path} cannot be filled in: {error}; write $$ for a dollar") from None
 
 
 def digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: Config) -> Story:
@@ -91,7 +122,7 @@ def _reason(reason: Row) -> str:
 
 def failed_step(row: Row) -> Story:
     """A step of the ledger that is not tried again; of a training that there is no new model."""
-    error = safe(row["error"] or "no reason was kept")
+    error = _error(row)
     until = day(row["window_end"])
     if row["kind"] == "train":
         key = f"model:{row['policy']}:refused:{row['window_end']}:{_digest(row['error'] or '')}"
@@ -109,9 +140,14 @@ def failed_step(row: Row) -> Story:
     return Story(key, "failure", f"{row['kind']} of {until} stays failed", body)
 
 
+def _error(row: Row) -> str:
+    """The first line of an error: a database's others hold the values of rows."""
+    return safe((row["error"] or "no reason was kept").partition("\n")[0])
+
+
 def broken_run(policy: str, row: Row) -> Story:
     """A run that ended early; the same error is told once a day."""
-    error = safe(row["error"] or "no reason was kept")
+    error = _error(row)
     key = f"failure:{policy}:run:{day(row['started_at'])}:{_digest(row['error'] or '')}"
     body = f"Run {row['run_id']} ({row['kind']}) ended early: {error}\n\nThe next one goes on from there. fraudwatch runs lists them."
     return Story(key, "failure", f"a {row['kind']} run failed", body)

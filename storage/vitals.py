@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from storage import policies
-from storage.schema import batches, choices, drift_metrics, flags, ledger
+from storage.schema import batches, choices, drift_metrics, flags, ledger, outbox
 from storage.store import Store
 
 
@@ -32,6 +32,7 @@ class Vitals:
     drift_alarms: int  # of the newest window that was measured
     newest_batch: dict[str, int]  # kind → when its newest batch became visible
     choice: ChoiceNow | None
+    messages: dict[tuple[str], int]  # (state,) → messages to people outside
 
 
 def read(store: Store, policy: str) -> Vitals:
@@ -51,6 +52,7 @@ def read(store: Store, policy: str) -> Vitals:
             drift_alarms=int(connection.scalar(alarms) or 0),
             newest_batch={row[0]: row[1] for row in connection.execute(arrived.group_by(batch.kind))},
             choice=_choice(connection, policy),
+            messages=_messages(connection),
         )
 
 
@@ -59,6 +61,13 @@ def _counted(
 ) -> dict[tuple[str, str], int]:
     counted = select(*by, func.count()).where(which).group_by(*by)
     return {(row[0], row[1]): int(row[2]) for row in connection.execute(counted)}
+
+
+def _messages(connection: Connection) -> dict[tuple[str], int]:
+    state = outbox.c.status
+    open_ = state.in_(("pending", "sending", "failed"))
+    rows = select(state, func.count()).where(open_).group_by(state)
+    return {(row[0],): int(row[1]) for row in connection.execute(rows)}
 
 
 def _choice(connection: Connection, policy: str) -> ChoiceNow | None:

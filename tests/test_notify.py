@@ -24,7 +24,7 @@ from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.notify import collect, deliver, quiet, tell
 from pipeline.receivers import receivers
-from pipeline.wording import Story, told
+from pipeline.wording import Story, told, wrong_templates
 from storage import ledger, outbox, policies, results, runs, schema
 from storage.frames import DAY, HOUR, SECOND
 from storage.ledger import Entry
@@ -163,7 +163,7 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
     fail_step(store, run_of(store, at=AT - 2 * DAY), error="before anybody was to be told")
     fail_step(store, run_of(store), kind="train", error="a training needs 200 transactions")
     broken = runs.begin_run(store, "live", "schedule", AT, "", 0)
-    runs.end_run(store, broken, AT, "failed", {}, "ValueError: a bug")
+    runs.end_run(store, broken, AT, "failed", {}, "ValueError: a bug\n[parameters: 4111]")
     assert collect(store, config, "live", AT) == 3
     assert collect(store, config, "live", AT + HOUR) == 0
     assert deliver(store, config, clock=at(AT), by="test").sent == 3
@@ -172,6 +172,7 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
         "[fraudwatch] no new model of 2025-01-20",
         "[fraudwatch] score of 2025-01-20 stays failed",
     ]
+    assert "4111" not in str(inbox.got)
     told_of = next(one["message"] for one in inbox.got if "stays failed" in one["title"])
     assert "‹!channel› see http[:]//evil[.]com" in told_of
     assert collect(store, config, "live", AT + 30 * DAY) == 0
@@ -409,8 +410,8 @@ def test_two_senders_do_not_send_twice(opener: Opener, url: str, tmp_path: Path,
 TEMPLATES = [
     # the file's text, subject, a part of the body
     ("$monitor: $subject\nDear team,\n$body\n($key)\n", "fraudwatch: it moved", "Dear team,\nfar\n(k)"),
-    ("$money\n", "[fraudwatch] it moved", "could not be used (KeyError: 'money')"),
-    ("$\n", "[fraudwatch] it moved", "could not be used (ValueError"),
+    ("$money\n", "[fraudwatch] it moved", "names $money: there are monitor, event, subject"),
+    ("$\n", "[fraudwatch] it moved", "cannot be filled in: Invalid placeholder"),
     ("", "[fraudwatch] it moved", ""),
 ]
 
@@ -424,6 +425,9 @@ def test_words_of_ones_own_are_used_where_they_can_be(
     story = told(Story("k", "drift", "it moved", "far"), config)
     assert story.subject == subject
     assert body in story.body
+    wrong = list(wrong_templates(config))
+    assert len(wrong) == (subject.startswith("[") and bool(template))
+    assert all(one in story.body for one in wrong)
     ours = told(Story("k", "flags", "many", "rows"), config)
     assert (ours.subject, ours.body) == ("[fraudwatch] many", "rows\n\nkey k")
 
@@ -459,6 +463,23 @@ def test_a_daemon_tells_of_what_its_tick_flagged(
     daemon.close()
     assert tally.flagged > 0
     assert any("to review" in title for title in inbox.titles)
+
+
+def test_a_daemon_tells_of_a_run_that_ended_early(
+    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", TO - DAY)
+    with store.write() as connection:  # as a bug would have it: a table is not what the code takes it for
+        connection.execute(text("DROP VIEW flagged_transactions"))
+        connection.execute(text("ALTER TABLE scores RENAME COLUMN score TO mark"))
+    clock = [NOW]
+    daemon = Daemon(lambda: with_url(telling(inbox.url), url), by="test", clock=lambda: clock[0])
+    for _ in range(2):
+        assert daemon.tick() is None
+        clock[0] += 10 * MINUTE  # it is tried again by then
+    daemon.close()
+    assert inbox.titles.count("[fraudwatch] a schedule run failed") == 1  # the same error is told once a day
 
 
 def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -> None:
