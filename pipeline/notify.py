@@ -155,7 +155,7 @@ def deliver(
     stopping: Callable[[], bool] = never,
 ) -> Delivery:
     """Send what is due; nothing where somebody else is sending."""
-    if not outbox.anything_open(store):
+    if not outbox.anything_due(store, clock()):
         return Delivery()
     done = Delivery()
     try:

@@ -101,10 +101,12 @@ def _add(connection: Connection, messages: Sequence[Message], now: int) -> int:
     return sum(connection.execute(add, row).scalar_one_or_none() is not None for row in rows)
 
 
-def anything_open(store: Store) -> bool:
-    """Whether a message waits, due or not; costs nothing when none does."""
+def anything_due(store: Store, now: int) -> bool:
+    """Whether a message may be sent now, or was being sent; costs nothing when none waits."""
+    o = outbox.c
+    rows = select(o.message_id).where(_open(), (o.status == "sending") | (o.due_at <= now))
     with store.read() as connection:
-        return connection.scalar(select(outbox.c.message_id).where(_open()).limit(1)) is not None
+        return connection.scalar(rows.limit(1)) is not None
 
 
 def _open() -> Any:
