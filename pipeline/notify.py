@@ -54,7 +54,7 @@ class Delivery:
 
     def sentence(self) -> str:
         """For the one who asked."""
-        said = [f"{self.sent:,} messages sent"]
+        said = [f"{self.sent:,} message{'' if self.sent == 1 else 's'} sent"]
         if self.held:
             said.append(f"{self.held:,} held back for now")
         if self.failed:

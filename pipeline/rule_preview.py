@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline import history as histories
 from pipeline.config import Config
+from pipeline.durations import format_duration
 from pipeline.errors import NotReady
 from pipeline.features import status_at
 from pipeline.history import Floats, History
@@ -32,8 +33,9 @@ class Preview:
     day: Ints  # (n,) counted back from the newest
     money: Floats  # (n,) in the base currency
     flagged: Bools  # a flag was raised already
-    known: Bools  # a label, or silence that may be read
-    fraud: Bools
+    mature: Bools  # a label or silence that may be read: what share of them is fraud means something
+    fraud: Bools  # known by now, mature or not: frauds become known one by one, the genuine only by silence
+    maturity: int  # µs
     per_day: int  # of the detectors
 
     def lines(self, currency: str) -> Iterator[str]:
@@ -50,21 +52,23 @@ class Preview:
             return
         fresh = ~self.flagged
         yield f"{fresh.sum():,} of them, {fresh.sum() / self.days:,.1f} a day, have no flag yet"
-        yield self._precision(fresh, currency)
+        yield (
+            f"{self.fraud.sum():,} of them are known to be fraud by now, worth {self.money[self.fraud].sum():,.0f} {currency}; "
+            f"{(self.fraud & fresh).sum():,} of these have no flag"
+        )
+        yield self._precision()
         if fresh.sum() / self.days > self.per_day:
             yield f"that is more than the detectors may flag (alerts.per_day = {self.per_day}): think of a narrower one"
 
     def _busiest(self) -> str:
         return f" ({np.bincount(self.day).max():,} on the busiest)" if len(self.day) else ""
 
-    def _precision(self, fresh: Bools, currency: str) -> str:
-        known, fraud = int(self.known.sum()), int(self.fraud.sum())
-        if not known:
-            return "of none of them is it known yet what it was"
-        return (
-            f"of {known:,} it is known what they were: {fraud:,} fraud ({fraud / known:.0%}), worth "
-            f"{self.money[self.fraud].sum():,.0f} {currency}; {(self.fraud & fresh).sum():,} of these have no flag"
-        )
+    def _precision(self) -> str:
+        mature, fraud = int(self.mature.sum()), int((self.mature & self.fraud).sum())
+        if not mature:
+            span = format_duration(self.maturity)
+            return f"none is old enough to say what share of them is fraud (labels.maturity = {span}): --days looks further back"
+        return f"of {mature:,} that are old enough for all labels to be known, {fraud:,} were fraud ({fraud / mature:.0%})"
 
 
 def preview(store: Store, config: Config, policy: str, rule: str, days: int, now: int) -> Preview:
@@ -86,7 +90,7 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
     history = histories.load(store, config, start - (config.lookback if tried.needs_features else 0), end)
     rows = _matches(tried, history, config, start, end)
     times, ids = history.transactions.event_time[rows], history.transactions.transaction_id[rows]
-    known, fraud = _known(history, rows, config, now)
+    mature, fraud = _known(history, rows, config, now)
     there = standing.flagged_between(store, policy, start, end)
     return Preview(
         text=tried.test.said(FEW),
@@ -95,8 +99,9 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
         day=(end - 1 - times) // DAY,
         money=history.transactions.amount[rows] / MONEY,
         flagged=np.array([str(one) in there for one in ids], dtype=bool),
-        known=known,
+        mature=mature,
         fraud=fraud,
+        maturity=config.labels.maturity,
         per_day=config.alerts.per_day,
     )
 
@@ -114,8 +119,8 @@ def _matches(rule: Rule, history: History, config: Config, start: int, end: int)
 
 
 def _known(history: History, rows: Ints, config: Config, now: int) -> tuple[Bools, Bools]:
-    """Of which rows it is known by now what they were, and which of them were fraud."""
+    """Of which rows all labels are known by now, and which are known to be fraud."""
     status = status_at(history.transactions, history.events, now)[rows]
     complete = int(history.completeness.at(np.array([now], dtype=np.int64))[0])
-    silent = history.transactions.event_time[rows] + config.labels.maturity <= complete
-    return (status >= 0) | (silent & history.silence_ok[rows]), status == FRAUD
+    old = history.transactions.event_time[rows] + config.labels.maturity <= complete
+    return old & ((status >= 0) | history.silence_ok[rows]), status == FRAUD

@@ -218,8 +218,11 @@ def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(
     said = "\n".join(found.lines("EUR"))
     assert f"would have flagged {len(found.money)} transactions" in said
     assert str(end)[:10] in said
-    assert "fraud (" in said
-    assert found.fraud.sum() > 0.5 * found.known.sum() > 0
+    assert "known to be fraud by now" in said
+    assert "old enough for all labels to be known" in said
+    assert found.fraud.sum() > (found.fraud & found.mature).sum() > 0.5 * found.mature.sum() > 0
+    young = preview(store, SMALL, "live", text, 3, NOW)
+    assert "none is old enough" in "\n".join(young.lines("EUR"))
     nothing = preview(store, SMALL, "live", written("amount > 1e9", SMALL)[0], 20, NOW)
     assert "nothing matched" in "\n".join(nothing.lines("EUR"))
     by_feature = preview(store, SMALL, "live", written("customer_id_count_1d > 2", SMALL)[0], 5, NOW)
