@@ -156,7 +156,9 @@ def outlier_share(strategy: Strategy, effective: float, settings: ChooseSettings
 def _bars(
     rarity: Rarity, previous: Sequence[Previous], settings: ChooseSettings, in_force: Strategy | None
 ) -> _Bars:
-    stays_open = bool(previous) and _was_open(previous[0]) and rarity.upper >= settings.rare
+    # Under outlier detection one noisy evaluation must not lower the bar for the one that confirms it.
+    asked = previous[: settings.confirm] if in_force == "outlier" else previous[:1]
+    stays_open = bool(asked) and all(map(_was_open, asked)) and rarity.upper >= settings.rare
     return _Bars(rarity.upper >= settings.common or stays_open, *_fraud_bars(settings, in_force))
 
 

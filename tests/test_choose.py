@@ -89,6 +89,13 @@ def test_a_gate_that_was_open_under_outlier_detection_stays_open():
     assert choose(bounded(1.1e-4, effective=12), [OUTLIER], AUTO).proposed == "outlier"
 
 
+def test_one_odd_evaluation_does_not_open_the_gate_for_the_next():
+    waiting = Previous("outlier", "bridge", gate_open=True)
+    closed = Previous("outlier", "outlier", gate_open=False)
+    assert choose(bounded(1.1e-4, effective=12), [waiting, closed], AUTO).strategy == "outlier"
+    assert choose(bounded(1.2e-4, effective=12), [waiting, closed], AUTO).strategy == "bridge"
+
+
 STAYING = [
     # effective, in force → proposed, held by the lower bar
     (80, CLASSIFICATION, "classification", True),
