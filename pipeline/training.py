@@ -29,7 +29,7 @@ from storage.frames import DAY, MONEY, Ints
 from storage.store import Store
 
 DECIDES_A_MODEL = ("schema", "labels", "features", "training", "choose", "costs", "alerts")
-OUTLIER_ROWS = 60_000  # trees draw 1,024 rows each; more rows only cost features
+OUTLIER_ROWS = 60_000  # trees draw 4,096 rows each; more rows only cost features
 RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
 FRAUD, GENUINE = 1, 0
 
@@ -61,7 +61,8 @@ class Known:
     usual: Ints  # not known to be fraud, older than the holdout
     recent: Ints  # the holdout
     holdout_start: int
-    reported: tuple[int, int]  # mature transactions and frauds among them, verdicts on flags left out
+    reported: Ints  # what would be mature had nobody answered a flag
+    reported_y: NDArray[np.float64]
 
 
 def choose_through(
@@ -232,14 +233,18 @@ def known_at(config: Config, history: History, date: int) -> Known:
     holdout_start = max(date - config.training.holdout, date - (date - first) // 4)
     young = rows.event_time >= holdout_start
     mature, y = _mature(config, history, in_span, status, date)
-    alone, alone_y = _mature(config, history, in_span, status_at(rows, history.unreviewed, date), date)
+    reported, reported_y = mature, y
+    if history.unreviewed is not history.events:
+        unreviewed = status_at(rows, history.unreviewed, date)
+        reported, reported_y = _mature(config, history, in_span, unreviewed, date)
     return Known(
         mature=mature,
         y=y,
         usual=np.flatnonzero(in_span & ~young & (status != FRAUD)),
         recent=np.flatnonzero(in_span & young),
         holdout_start=holdout_start,
-        reported=(len(alone), int(alone_y.sum())),
+        reported=reported,
+        reported_y=reported_y,
     )
 
 
@@ -261,20 +266,21 @@ def _measure(config: Config, history: History, known: Known) -> Rarity:
     Flags are chosen because they look like fraud, so what reviewers find on them says nothing of how rare it is:
     prevalence and its interval rest on what was reported anyway. As examples to learn from, verdicts count.
     """
+    everything = _rarity_of(config, history, known.mature, known.y)
+    if known.reported is known.mature:
+        return everything
+    reported = _rarity_of(config, history, known.reported, known.reported_y)
+    return replace(reported, positives=everything.positives, effective=everything.effective)
+
+
+def _rarity_of(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> Rarity:
     columns = [history.transactions.columns[name].codes for name in config.schema_.entities]
-    frauds = known.mature[known.y == FRAUD]
+    frauds = mature[y == FRAUD]
     effective = float(len(frauds))
     if columns:
         of_frauds = [codes[frauds] for codes in columns]
-        effective = effective_positives(*of_frauds, mature=[codes[known.mature] for codes in columns])
-    confidence = config.choose.confidence
-    rarity = measure(len(known.mature), len(frauds), effective, confidence=confidence)
-    mature, reported = known.reported
-    if (mature, reported) == (len(known.mature), len(frauds)):
-        return rarity
-    clusters = effective / len(frauds) if len(frauds) else 1.0
-    alone = measure(mature, reported, max(reported * clusters, min(reported, 1)), confidence=confidence)
-    return replace(alone, positives=rarity.positives, effective=rarity.effective)
+        effective = effective_positives(*of_frauds, mature=[codes[mature] for codes in columns])
+    return measure(len(mature), len(frauds), effective, confidence=config.choose.confidence)
 
 
 def _previous(store: Store, policy: str, date: int) -> list[Previous]:
