@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "daemon", "faults")
-WITH_DATA = ("handbook",)
+WITH_DATA = ("handbook", "novelty")
 
 
 def main() -> int:
