@@ -98,7 +98,7 @@ def judge(folds: Sequence[Rows], answers: Sequence[Answer], review: float, seed:
     cases = [_Case(rows, answer, review) for rows, answer in zip(folds, answers, strict=True)]
     entities = 1 + max(int(rows.entity.max(initial=0)) for rows in folds)
     whole = _measured(cases, np.ones((1, entities), dtype=np.float32))
-    parts = [_measured(cases, weights) for weights in _resamples(entities, seed)]
+    parts = [_measured(cases, weights) for weights in resamples(entities, seed)]
     samples = {name: np.concatenate([part[name] for part in parts]) for name in whole}
     return Verdict({name: _estimate(float(whole[name][0]), samples[name]) for name in whole}, samples)
 
@@ -124,11 +124,14 @@ def false_flag_rates(folds: Sequence[Rows], answers: Sequence[Answer]) -> dict[i
     return {one: (flagged[one] / n, n) for one, n in genuine.items()}
 
 
-def _resamples(entities: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each entity is drawn, (CHUNK, entities) at a time."""
+def resamples(entities: int, seed: int, chunk: int = CHUNK) -> Iterator[NDArray[np.float32]]:
+    """How often each entity is drawn, (chunk, entities) at a time, the same whatever the chunk."""
     rng = np.random.default_rng(seed)
-    for _ in range(0, REPEATS, CHUNK):
-        drawn = [np.bincount(rng.integers(entities, size=entities), minlength=entities) for _ in range(CHUNK)]
+    for done in range(0, REPEATS, chunk):
+        drawn = [
+            np.bincount(rng.integers(entities, size=entities), minlength=entities)
+            for _ in range(min(chunk, REPEATS - done))
+        ]
         yield np.array(drawn, dtype=np.float32)
 
 
@@ -146,7 +149,7 @@ class _Case:
     def __init__(self, rows: Rows, answer: Answer, review: float) -> None:
         self.entity = rows.entity
         self.weight = None if rows.weight is None else rows.weight.astype(np.float32)
-        self.curve = _Curve(rows.y, answer.margin)
+        self.curve = Curve(rows.y, answer.margin)
         fraud, genuine = rows.y == 1, rows.y == 0
         self.sums: dict[str, Floats] = {"frauds": fraud, "genuine": genuine}
         for name in ("f1", "mcc", "cost", "daily"):
@@ -158,7 +161,7 @@ class _Case:
         self.sums["missed"] = rows.amount * (fraud & ~answer.cost_flags)
         self.sums["at_stake"] = rows.amount * fraud
         self.review = review
-        self.delays = _delays(rows, answer.daily_flags)
+        self.delays = delays(rows, answer.daily_flags)
 
     def weights(self, of_entities: NDArray[np.float32]) -> NDArray[np.float32]:
         """What each row counts for in each resample, (resamples, n)."""
@@ -213,7 +216,7 @@ def _of_delays(cases: Sequence[_Case], of_entities: NDArray[np.float32]) -> dict
     }
 
 
-def _delays(rows: Rows, flags: Bools) -> tuple[Ints, Floats]:
+def delays(rows: Rows, flags: Bools) -> tuple[Ints, Floats]:
     """Each entity with fraud, and days from its first fraud to its first flagged one; NaN if none is."""
     fraud = np.flatnonzero(rows.y == 1)
     entities, where = np.unique(rows.entity[fraud], return_inverse=True)
@@ -229,7 +232,7 @@ def _delays(rows: Rows, flags: Bools) -> tuple[Ints, Floats]:
 DAY = 86_400_000_000  # µs
 
 
-class _Curve:
+class Curve:
     """
     Scores in descending order, cut where groups of equal scores hold a fraud.
 

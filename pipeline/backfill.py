@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
-from pipeline import due
+from pipeline import due, quality
 from pipeline.config import Config
 from pipeline.cycle import ended, live_through
 from pipeline.errors import NotReady
@@ -61,11 +61,21 @@ def backfill(
         _refuse_a_span_from_the_future(this, start, end)
         entries = claimable(this, start, end, trained=model_id is None)
         if workers == 1:
-            return ended(this, live_through(this, entries, _Missing(this), model_id))
-        trainings = [entry for entry in entries if entry.kind == "train"]
-        windows = [entry for entry in entries if entry.kind != "train"]
-        tally = live_through(this, trainings, _Missing(this), model_id)
-        return ended(this, tally.plus(_spread(this, windows, workers, model_id)))
+            tally = live_through(this, entries, _Missing(this), model_id)
+        else:
+            tally = _with_workers(this, entries, workers, model_id)
+        quality.catch_up(store, config, policy, this.run_id, end)
+        return ended(this, tally)
+
+
+def _with_workers(this: Job, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
+    """Trainings here and in order, windows spread, and then, over all of them and in order again, quality."""
+    trainings = [entry for entry in entries if entry.kind == "train"]
+    qualities = [entry for entry in entries if entry.kind == "quality"]
+    windows = [entry for entry in entries if entry.kind not in ("train", "quality")]
+    tally = live_through(this, trainings, _Missing(this), model_id)
+    tally = tally.plus(_spread(this, windows, workers, model_id))
+    return tally.plus(live_through(this, qualities, _Missing(this), model_id))
 
 
 def claimable(this: Job, start: int, end: int, *, trained: bool = True) -> list[Entry]:

@@ -451,6 +451,7 @@ def main() -> None:
         cli_models,
         cli_mutes,
         cli_notify,
+        cli_quality,
         cli_query,
         cli_report,
         cli_rules,

@@ -1,7 +1,7 @@
 """
 One scoring run, from its first step to its last. Read this first.
 
-    plan → claim → load → features → score → flag, explain → write → drift
+    plan → claim → load → features → score → flag, explain → write → drift → quality
 
 `live_through` walks a list of ledger entries (trainings, windows, drift) in the order of time; a scheduled run
 and a backfill differ only in the entries they take on and in where a window's transactions come from. Each
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorError
 from detectors.model import Model, Scores
-from pipeline import due, muting, ruling, training
+from pipeline import due, muting, quality, ruling, training
 from pipeline import history as histories
 from pipeline.auditing import with_audit
 from pipeline.config import Config
@@ -77,6 +77,7 @@ def run(
         tally = live_through(this, _in_order(work), queue.between)
         if not tally.stopped:
             tally = tally.plus(_score_late(this))
+            tally = tally.plus(live_through(this, work.qualities, queue.between))  # with what came late
         return ended(this, tally.plus(Tally(left=work.left)))
 
 
@@ -152,6 +153,8 @@ class _Walk:
             return self._score(entry, ids_of(entry.window_start, entry.window_end))
         if entry.kind == "prune":
             return self._prune(entry)
+        if entry.kind == "quality":
+            return self._quality(entry)
         return self._drift(entry)
 
     def _score(self, entry: Entry, ids: Strings) -> Tally:
@@ -176,6 +179,21 @@ class _Walk:
             ledger.finish(self.this.store, claimed, gone, self.this.as_of)
         return Tally(failures=failures)
 
+    def _quality(self, entry: Entry) -> Tally:
+        """Measure what has matured and estimate the window; again where more of it was scored meanwhile."""
+        store, span = self.this.store, (entry.window_start, entry.window_end)
+        if any(
+            one.window_start < span[1] and span[0] < one.window_end for one in _to_score(store, entry.policy)
+        ):
+            return Tally()  # it waits for its windows
+        claimed = ledger.claim(store, entry, self.this.run_id)
+        with _recorded(self.this, claimed) as failures:
+            found = quality.step(store, self.this.config, self.this.policy, self.this.run_id, span)
+            for sentence in found.alarms:
+                self.this.progress.note(sentence)
+            ledger.finish(store, claimed, found.counts(), self.this.as_of)
+        return Tally(failures=failures)
+
     def _drift(self, entry: Entry) -> Tally:
         """Measure a window's drift, from memory when it was scored just now."""
         span = entry.window_start, entry.window_end
@@ -197,6 +215,10 @@ class _Walk:
             ledger.finish(self.this.store, claimed, {"rows": rows}, self.this.as_of)
         self._window, self._measured = None, []
         return Tally(failures=failures)
+
+
+def _to_score(store: Store, policy: str) -> list[Entry]:
+    return [entry for entry in ledger.unfinished(store, policy) if entry.kind == "score"]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ frontier on; what was planned before it stays as it was, so windows never overla
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,11 +30,13 @@ class Work:
     trainings: Sequence[Entry]
     windows: Sequence[Entry]
     drifts: Sequence[Entry]
+    qualities: Sequence[Entry]
     prunes: Sequence[Entry]
     left: int  # windows that wait for the next tick, so that catching up never starves the present
 
     def __len__(self) -> int:
-        return len(self.trainings) + len(self.windows) + len(self.drifts) + len(self.prunes)
+        steps = (self.trainings, self.windows, self.drifts, self.qualities, self.prunes)
+        return sum(len(entries) for entries in steps)
 
 
 def grid_of(config: Config) -> Grid:
@@ -60,7 +63,7 @@ def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
     end = schedule.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
     if end > begin:
         first = _training_for(store, grid, begin) if frontier is None else None
-        steps = _steps(grid, begin, end, first)
+        steps = [*_steps(grid, begin, end, first), *_quality_steps(config, begin, end)]
         lateness = config.schedule.allowed_lateness
         ledger.plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
     return starts_at
@@ -91,8 +94,10 @@ def open_work(store: Store, policy: str, starts_at: int, as_of: int, catch_up: i
     chosen = _throttled(windows, catch_up)
     waiting = {e.key[1:] for e in mine if e.kind == "score"} - {e.key[1:] for e in chosen}
     drifts = [entry for entry in ready if entry.kind == "drift" and entry.key[1:] not in waiting]
+    caught_up = min((start for start, _ in waiting), default=as_of)
+    qualities = [entry for entry in ready if entry.kind == "quality" and entry.window_end <= caught_up]
     prunes = [entry for entry in ready if entry.kind == "prune"]
-    return Work(trainings, chosen, drifts, prunes, len(windows) - len(chosen))
+    return Work(trainings, chosen, drifts, qualities, prunes, len(windows) - len(chosen))
 
 
 def windows_not_done(store: Store, policy: str) -> list[tuple[int, int]]:
@@ -121,7 +126,7 @@ def backfill_steps(store: Store, config: Config, policy: str, start: int, end: i
     steps = [Step("train", date, date) for date in sorted(set(dates))]
     for begin, until in windows:
         steps += [Step("score", begin, until), Step("drift", begin, until)]
-    return steps
+    return [*steps, *_quality_steps(config, start, end)]
 
 
 def knows_more(store: Store, config: Config, date: int) -> bool:
@@ -177,6 +182,12 @@ def _steps(grid: Grid, start: int, end: int, first: int | None) -> list[Step]:
     for begin, until in schedule.windows(grid.window, grid.timezone, start, end):
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return steps
+
+
+def _quality_steps(config: Config, start: int, end: int) -> list[Step]:
+    """Whole windows of quality that end in (start, end], however little of the first is scored."""
+    edges = schedule.edges(config.quality.window, config.schedule.timezone, start, end)
+    return [Step("quality", begin, until) for begin, until in pairwise(edges) if start < until <= end]
 
 
 def _started(store: Store, config: Config, policy: str) -> int:

@@ -41,7 +41,7 @@ COUNTED = {
     "trainings": "Models fitted and promoted.",
     "failures": "Windows and trainings that failed.",
 }
-KINDS = ("score", "train", "drift", "prune")
+KINDS = ("score", "train", "drift", "quality", "prune")
 OPEN = ("pending", "running", "failed")
 UNSENT = ("pending", "sending", "failed")
 STRATEGIES = ("outlier", "bridge", "classification")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from detectors.auto import NOVELTY
 from pipeline.config import Config
+from pipeline.quality_words import paragraph
 from pipeline.safe_text import for_terminal
 from storage import reports
 from storage.store import Store
@@ -17,6 +18,7 @@ def page(store: Store, config: Config, policy: str, since: int, until: int) -> I
     """The lines of the page."""
     yield from _choices(store, policy)
     yield from _outcome(store, config, policy, since, until)
+    yield from _quality(store, config, policy, since, until)
     yield from _top(store, config, policy, since, until)
     yield from _drift(store, policy, since, until)
     yield from _next()
@@ -66,6 +68,16 @@ def _outcome(store: Store, config: Config, policy: str, since: int, until: int) 
     total, fraud = channels.get(NOVELTY, (0, 0))
     if total and not fraud:
         yield f"  the outlier detector's own share, {NOVELTY}, found no fraud that is known by now: it watches for what nobody labels yet"
+
+
+def _quality(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
+    of_all = reports.quality(store, policy, reports.Measures(since, until))
+    if not of_all:
+        return
+    yield from _heading("How good that was")
+    of_channels = reports.quality(store, policy, reports.Measures(since, until, "realised", "channel"))
+    for line in paragraph(of_all, of_channels, config.schema_.base_currency):
+        yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
 def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tuple[int, int]]:

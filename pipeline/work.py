@@ -40,9 +40,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A training or pruning at `end`, or the window [start, end) to score and to measure the drift of."""
+    """A training or pruning at `end`, or the window [start, end) to score, or to measure the drift or quality of."""
 
-    kind: Literal["train", "score", "drift", "prune"]
+    kind: Literal["train", "score", "drift", "quality", "prune"]
     start: int
     end: int
 
@@ -53,7 +53,7 @@ class Step:
 
 
 TOLD = ("schedule", "manual", "late", "train")  # kinds of run that messages speak of: never of a backfill
-PLACES = {"score": 0, "drift": 1, "train": 2, "prune": 3}
+PLACES = {"score": 0, "drift": 1, "quality": 2, "train": 3, "prune": 4}
 
 
 def in_time(kind: str, end: int) -> tuple[int, int]:

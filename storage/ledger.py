@@ -22,7 +22,7 @@ class Entry:
     """A row of the ledger."""
 
     policy: str
-    kind: str  # score, train, drift, prune
+    kind: str  # score, train, drift, quality, prune
     window_start: int
     window_end: int
     due_at: int

@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 5_000
 INSTANTS = frozenset({
     "event_time", "known_at", "reviewed_at", "training_date", "trained_at", "window_start", "window_end", "due_at",
     "started_at", "finished_at", "visible_at", "effective_from", "promoted_at", "span_start", "span_end",
-    "complete_through", "not_before", "created_at", "until", "ended_at", "sent_at",
+    "complete_through", "not_before", "as_of", "created_at", "until", "ended_at", "sent_at",
 })  # fmt: skip
 JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
 
@@ -132,6 +132,63 @@ def drift(store: Store, policy: str, limit: int = 20) -> list[Row]:
     return list(_stream(store, rows.order_by(*order).limit(limit)))
 
 
+@dataclass(frozen=True)
+class Measures:
+    """Filters of quality; instants in µs. `by` is "all", "model" or "channel"."""
+
+    since: int | None = None
+    until: int | None = None
+    kind: str | None = None
+    by: str = "all"
+    metrics: Sequence[str] = ()
+    alarms: bool = False
+
+
+def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -> None:
+    """
+    Refuse a policy without scores, or a measure that nobody took.
+
+    Raises
+    ------
+    Unknown
+        With those that there are.
+    """
+    q = schema.quality_metrics.c
+    with store.read() as connection:
+        scored = connection.scalar(
+            select(schema.scores.c.policy).where(schema.scores.c.policy == policy).limit(1)
+        )
+        policies = sorted(connection.scalars(select(schema.ledger.c.policy).distinct()))
+        known = sorted(connection.scalars(select(q.metric).where(q.policy == policy).distinct()))
+    if scored is None and policy not in policies and policies:
+        raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(policies)}')
+    for one in metrics:
+        if known and one not in known:
+            raise Unknown(f'there is no measure "{one}"; there are {", ".join(known)}')
+
+
+def quality(store: Store, policy: str, wanted: Measures) -> list[Row]:
+    """Measures of detection quality, newest window first, in an order that is the same every time."""
+    q = schema.quality_metrics.c
+    rows = select(schema.quality_metrics).where(
+        q.policy == policy,
+        q.model_id != 0 if wanted.by == "model" else q.model_id == 0,
+        q.channel != "" if wanted.by == "channel" else q.channel == "",
+    )
+    if wanted.since is not None:
+        rows = rows.where(q.window_end > wanted.since)
+    if wanted.until is not None:
+        rows = rows.where(q.window_start < wanted.until)
+    if wanted.kind is not None:
+        rows = rows.where(q.kind == wanted.kind)
+    if wanted.metrics:
+        rows = rows.where(q.metric.in_(wanted.metrics))
+    if wanted.alarms:
+        rows = rows.where(q.alarm)
+    order = (q.window_end.desc(), q.window_start, q.model_id, q.channel, q.metric, q.kind)
+    return list(_stream(store, rows.order_by(*order)))
+
+
 def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
     """How often each feature alarmed in a span, most often first."""
     d = schema.drift_metrics.c
@@ -154,6 +211,7 @@ def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
 
 REMEDIES = {
     "train": "windows go on with the model before it; fraudwatch train --as-of DATE tries again",
+    "quality": "put right what the error names, then fraudwatch backfill over the window: it is measured again",
     "score": "put right what the error names, then fraudwatch backfill over the window",
 }
 

@@ -13,6 +13,7 @@ from pipeline import (  # noqa: F401  (they join their commands to the group)
     cli_models,
     cli_mutes,
     cli_notify,
+    cli_quality,
     cli_query,
     cli_report,
     cli_rules,

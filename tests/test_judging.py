@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 
 from detectors import metrics
 from detectors.base import DetectorError
-from detectors.judging import DAY, Answer, Rows, _Curve, daily_flags, difference, false_flag_rates, judge
+from detectors.judging import DAY, Answer, Curve, Rows, daily_flags, difference, false_flag_rates, judge
 
 
 def fold(n=3000, seed=1, skill=2.0, ties=False, rate=0.03):
@@ -50,7 +50,7 @@ def test_measures_are_those_of_scikit_learn_and_of_our_own_definitions(ties):
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30))
 def test_weighted_curves_agree_with_the_plain_ones(cases):
     score, y, weight = (np.array(column, dtype=float) for column in zip(*cases, strict=True))
-    ap, auc = _Curve(y, score).measured(weight.astype(np.float32).reshape(1, -1))
+    ap, auc = Curve(y, score).measured(weight.astype(np.float32).reshape(1, -1))
     assert ap[0] == pytest.approx(metrics.average_precision(y, score, weight), nan_ok=True, abs=1e-9)
     assert auc[0] == pytest.approx(metrics.auc_roc(y, score, weight), nan_ok=True, abs=1e-9)
 

@@ -1,0 +1,107 @@
+"""What probabilities expect, and that intervals cover the truth at their rate in worlds where probabilities are off."""
+
+import numpy as np
+import pytest
+
+from detectors.base import DetectorError
+from detectors.estimating import Expected, Past, estimate, learn
+
+NOTHING = learn([])
+
+
+def expected(p: np.ndarray, loss: float = 100.0) -> Expected:
+    return Expected.of(p, np.full(len(p), loss))
+
+
+def said(flagged: Expected, rest: Expected, past: tuple[list[Past], list[Past]] = ([], [])):  # type: ignore[no-untyped-def]
+    return estimate(flagged, rest, learn(past[0]), learn(past[1]), 1.0, 0.9, 0.99)
+
+
+def test_estimates_are_sums_of_probabilities_while_nothing_is_known_of_the_past() -> None:
+    found = said(expected(np.full(200, 0.5)), expected(np.full(10_000, 0.005)))
+    assert found["caught"].value == pytest.approx(100, rel=0.03)
+    assert found["missed"].value == pytest.approx(50, rel=0.1)
+    assert found["precision"].value == pytest.approx(0.5, rel=0.03)
+    assert found["recall"].value == pytest.approx(100 / 150, rel=0.05)
+    assert found["cost"].value == pytest.approx(50 * 100 + 100, rel=0.1)
+    for one in found.values():
+        assert one.alarm_below <= one.lower < one.value < one.upper <= one.alarm_above
+
+
+def test_the_same_past_gives_the_same_numbers_to_the_last_bit() -> None:
+    past = [Past(expected(np.full(100, 0.4)), 55.0, 0.0)]
+    first = said(expected(np.full(90, 0.4)), expected(np.full(5_000, 0.01)), (past, []))
+    assert first == said(expected(np.full(90, 0.4)), expected(np.full(5_000, 0.01)), (past, []))
+
+
+def test_probabilities_that_were_half_of_the_truth_before_are_corrected() -> None:
+    before = [Past(expected(np.full(5_000, 0.02)), 200.0, float(age)) for age in range(6)]
+    found = said(expected(np.full(100, 0.5)), expected(np.full(5_000, 0.02)), ([], before))
+    assert 170 < found["missed"].value < 210
+
+
+def test_what_varied_much_before_has_a_wider_interval() -> None:
+    steady = [Past(expected(np.full(5_000, 0.02)), 100.0, float(age)) for age in range(6)]
+    wild = [Past(expected(np.full(5_000, 0.02)), (40.0, 180.0)[age % 2], float(age)) for age in range(6)]
+    rest = expected(np.full(5_000, 0.02))
+    calm, moved = (said(expected(np.full(100, 0.5)), rest, ([], past))["missed"] for past in (steady, wild))
+    assert moved.upper - moved.lower > 2 * (calm.upper - calm.lower)
+
+
+@pytest.mark.parametrize(
+    ("spread", "clustered"),
+    [
+        (0.0, 1),  # probabilities keep their word
+        (0.25, 1),  # calibration moves by a quarter from week to week
+        (0.1, 4),  # frauds come four at a time
+    ],
+)
+def test_nine_in_ten_truths_lie_in_the_interval(spread: float, clustered: int) -> None:
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(12):
+        past: list[Past] = []
+        for week in range(12):
+            p = rng.beta(0.5, 60, 4_000)
+            shift = 1.2 * np.exp(spread * rng.standard_normal())
+            truth = float(clustered * rng.binomial(4_000 // clustered, min(1.0, p.mean() * shift)))
+            one = expected(p)
+            found = said(expected(np.full(50, 0.9)), one, ([], past))["missed"]
+            inside.append(found.lower <= truth <= found.upper)
+            past = [Past(old.expected, old.frauds, old.age + 1) for old in past]
+            past.append(Past(one, truth, 0.0))
+            del week
+    assert 0.83 <= np.mean(inside) <= 0.99
+
+
+def test_amounts_that_differ_make_the_cost_less_sure() -> None:
+    p = np.full(1_000, 0.02)
+    even = Expected.of(p, np.full(1_000, 100.0))
+    uneven = Expected.of(p, np.append(np.full(990, 10.0), np.full(10, 9_010.0)))
+    flagged = expected(np.full(10, 0.5))
+    narrow, wide = (said(flagged, rest)["cost"] for rest in (even, uneven))
+    assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
+
+
+DEGENERATE = [
+    (Expected(0, 0.0, 0.0), Expected(0, 0.0, 0.0), {"precision", "recall"}),  # nothing at all
+    (Expected(0, 0.0, 0.0), expected(np.full(10, 0.01)), {"precision"}),  # nothing flagged
+    (expected(np.ones(5)), Expected(0, 0.0, 0.0), set()),  # all of it flagged, all of it sure
+    (expected(np.zeros(5)), expected(np.zeros(100)), set()),  # probabilities of nothing
+    (expected(np.array([0.3])), expected(np.array([1e-300])), set()),  # one row of each
+]
+
+
+@pytest.mark.parametrize(("flagged", "rest", "unknown"), DEGENERATE)
+def test_windows_with_little_in_them_are_estimated_as_far_as_can_be(
+    flagged: Expected, rest: Expected, unknown: set[str]
+) -> None:
+    found = said(flagged, rest)
+    assert {"precision"} & unknown == {name for name in ("precision",) if np.isnan(found[name].value)}
+    assert np.isfinite([found[name].value for name in ("caught", "missed", "cost")]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1])
+def test_what_is_no_probability_is_refused(bad: float) -> None:
+    with pytest.raises(DetectorError, match="from 0 to 1"):
+        expected(np.array([0.5, bad]))

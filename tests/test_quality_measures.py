@@ -1,0 +1,142 @@
+"""Measures of flags whose truth is known: agreement with plain counting, clusters, and windows with little in them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectors import metrics
+from detectors.quality import (
+    NO_FLAG,
+    NO_FRAUD,
+    NO_PROBABILITY,
+    Measured,
+    Outcome,
+    core,
+    measured,
+    of_audit,
+    of_channel,
+)
+
+DAY = 86_400_000_000
+
+
+def outcome(n: int = 400, seed: int = 1, rate: float = 0.1) -> Outcome:
+    rng = np.random.default_rng(seed)
+    y = (rng.random(n) < rate).astype(float)
+    score = rng.random(n) * 0.6 + 0.4 * y * rng.random(n)
+    flagged = score > 0.55
+    channel = np.where(flagged & (rng.random(n) < 0.2), "novelty", "classification").astype(object)
+    money = np.round(rng.lognormal(3, 1, n), 2)
+    return Outcome(
+        y=y, flagged=flagged, channel=channel, model_id=np.ones(n, dtype=np.int64), score=score,
+        probability=np.clip(score * 0.3, 0, 1), loss=np.full(n, 100.0), money=money,
+        time=np.sort(rng.integers(0, 7 * DAY, n)), entities=[rng.integers(-1, 60, n), rng.integers(0, 15, n)],
+    )  # fmt: skip
+
+
+def by_name(found: list[Measured]) -> dict[str, Measured]:
+    return {one.metric: one for one in found}
+
+
+def test_every_value_is_what_plain_counting_gives() -> None:
+    one = outcome()
+    found = by_name(measured(one, 2.0, 0.9))
+    counted = metrics.confusion(one.y, one.flagged)
+    assert found["precision"].value == pytest.approx(counted.precision)
+    assert found["recall"].value == pytest.approx(counted.recall)
+    assert found["average_precision"].value == pytest.approx(metrics.average_precision(one.y, one.score))
+    assert found["cost"].value == pytest.approx(metrics.cost(one.y, one.flagged, one.loss, 2.0))
+    assert found["savings"].value == pytest.approx(metrics.savings(one.y, one.flagged, one.loss, 2.0))
+    caught = (one.y == 1) & one.flagged
+    assert found["money_caught"].value == pytest.approx(one.money[caught].sum())
+    assert found["caught"].value + found["missed"].value == found["frauds"].value == one.y.sum()
+    assert found["observed_over_expected"].value == pytest.approx(one.y.sum() / one.probability.sum())
+    assert found["brier"].value == pytest.approx(np.mean((one.probability - one.y) ** 2))
+    for name in ("precision", "recall", "average_precision", "cost", "savings", "brier", "money_missed"):
+        assert found[name].lower <= found[name].value <= found[name].upper, name
+
+
+def test_channels_share_out_what_was_caught() -> None:
+    one = outcome()
+    whole = by_name(core(one, 2.0, 0.9))
+    parts = [by_name(of_channel(one, name, 2.0, 0.9)) for name in ("classification", "novelty")]
+    assert sum(part["caught"].value for part in parts) == whole["caught"].value
+    assert sum(part["recall"].value for part in parts) == pytest.approx(whole["recall"].value)
+    needless = float((one.flagged & (one.y == 0)).sum())
+    assert sum(part["cost"].value for part in parts) == 2.0 * needless
+
+
+def test_twenty_frauds_on_one_card_say_less_than_twenty_on_twenty() -> None:
+    n = 2_000
+    y, flagged = np.zeros(n), np.zeros(n, dtype=bool)
+    y[:20], flagged[:40] = 1, True
+    alone = replace(
+        outcome(n), y=y, flagged=flagged, channel=np.full(n, "classification", dtype=object),
+        entities=[np.arange(n), np.arange(n)],
+    )  # fmt: skip
+    shared = replace(alone, entities=[np.where(y == 1, 0, np.arange(n)), np.arange(n)])
+    wide, narrow = (by_name(core(one, 1.0, 0.9))["precision"] for one in (shared, alone))
+    assert wide.value == narrow.value == 0.5
+    assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
+
+
+def test_a_share_that_found_nothing_says_so() -> None:
+    one = outcome()
+    found = by_name(
+        of_channel(replace(one, y=np.where(one.channel == "novelty", 0.0, one.y)), "novelty", 1.0, 0.9)
+    )
+    assert found["precision"].value == 0
+    assert found["precision"].upper > 0
+    assert "no fraud" in str(found["caught"].said)
+
+
+def test_a_random_sample_speaks_of_frauds_that_nobody_reported() -> None:
+    found = by_name(of_audit(np.array([1.0] + [0.0] * 99), 10_000, 300, 0.9))
+    assert found["audit_fraud_share"].value == 0.01
+    assert found["audit_recall"].value == pytest.approx(300 / 400)
+    assert found["audit_recall"].lower < 0.75 < found["audit_recall"].upper
+    assert of_audit(np.empty(0), 10, 1, 0.9) == []
+
+
+DEGENERATE = [
+    ("empty", lambda one: one.take(np.zeros(len(one), dtype=bool)), "precision", NO_FLAG),
+    ("one row", lambda one: one.take(np.arange(len(one)) == 0), None, None),
+    (
+        "nothing flagged",
+        lambda one: replace(one, flagged=np.zeros(len(one), dtype=bool)),
+        "precision",
+        NO_FLAG,
+    ),
+    ("no fraud", lambda one: replace(one, y=np.zeros(len(one))), "recall", NO_FRAUD),
+    ("no fraud", lambda one: replace(one, y=np.zeros(len(one))), "average_precision", NO_FRAUD),
+    ("all fraud", lambda one: replace(one, y=np.ones(len(one))), None, None),
+    ("everything flagged", lambda one: replace(one, flagged=np.ones(len(one), dtype=bool)), None, None),
+    (
+        "no probability",
+        lambda one: replace(one, probability=np.full(len(one), np.nan)),
+        "brier",
+        NO_PROBABILITY,
+    ),
+    (
+        "some without",
+        lambda one: replace(one, probability=np.where(one.time % 2 == 0, np.nan, 0.1)),
+        None,
+        None,
+    ),
+    ("one score", lambda one: replace(one, score=np.ones(len(one))), None, None),
+    ("no entity", lambda one: replace(one, entities=[]), None, None),
+    ("none named", lambda one: replace(one, entities=[np.full(len(one), -1)]), None, None),
+    ("free", lambda one: replace(one, loss=np.zeros(len(one))), None, None),
+]
+
+
+@pytest.mark.parametrize(("_name", "change", "metric", "why"), DEGENERATE)
+def test_a_window_with_little_in_it_says_what_could_not_be_computed(_name, change, metric, why) -> None:  # type: ignore[no-untyped-def]
+    found = measured(change(outcome()), 1.0, 0.9)
+    assert len({one.metric for one in found}) == len(found)
+    for one in found:
+        assert not np.isnan(one.value) or one.said or one.metric in ("savings",), one
+    if metric:
+        assert np.isnan(by_name(found)[metric].value)
+        assert by_name(found)[metric].said == why
