@@ -20,7 +20,7 @@ from pipeline.realised import ALARMING, Scored, realise, reviewed, scored_by
 from pipeline.work import job
 from storage import quality as stored
 from storage import runs
-from storage.frames import MONEY
+from storage.frames import DAY, MONEY
 from storage.history import completeness
 from storage.ledger import newest_done
 from storage.quality import Row, Window
@@ -157,9 +157,11 @@ def _past(
     store: Store, config: Config, policy: str, window: Window, strategy: str
 ) -> Mapping[str, list[Past]]:
     """What windows of the same strategy, whose truth was known by then, teach of flagged and other transactions."""
-    reach = PAST * (window[1] - window[0]) + config.labels.maturity
+    length = window[1] - window[0]
+    reach = PAST * length + config.labels.maturity
     found = stored.read(store, policy, TEACHING, (window[0] - reach, window[0]), window[1])
-    taught = [rows for rows in found.values() if _of_strategy(rows, strategy)][-PAST:]
+    alike = [rows for (start, end), rows in found.items() if abs(end - start - length) < DAY / 2]
+    taught = [rows for rows in alike if _of_strategy(rows, strategy)][-PAST:]
     return {name: [_taught(rows, name, age) for age, rows in enumerate(reversed(taught))] for name in GROUPS}
 
 

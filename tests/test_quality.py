@@ -1,0 +1,246 @@
+"""From scores and labels to measured quality, on both engines: when, with what knowledge, and that every way of running agrees."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.backfill import backfill
+from pipeline.config import Config
+from pipeline.cycle import run
+from pipeline.quality import refresh
+from pipeline.quality_words import paragraph, side_by_side
+from storage import ledger, policies, reports, reviews
+from storage import quality as stored
+from storage.errors import Unknown
+from storage.frames import DAY, HOUR
+from storage.quality import Row
+from storage.reports import Measures
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+
+DAYS = 47
+FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20, a Monday, and four weeks later
+NOW = TO + 2 * HOUR
+OUTLIER = SMALL.model_copy(
+    update={"choose": SMALL.choose.model_copy(update={"strategy": "outlier"})}, deep=True
+)
+KNOWN = SMALL.model_copy(
+    update={"choose": SMALL.choose.model_copy(update={"strategy": "classification"})}, deep=True
+)
+WEEK = 7 * DAY
+ROWS = (
+    "SELECT window_start, window_end, channel, metric, kind, value, lower, upper, alarm_below, alarm_above, n, alarm, said, as_of "
+    "FROM quality_metrics WHERE policy = 'live' AND model_id = 0 ORDER BY 1, 2, 3, 4, 5"
+)
+
+
+def loaded(opener: Opener, folder: Path) -> Store:
+    store = opener(KNOWN)
+    rows, labels = payments(DAYS)
+    load(store, KNOWN, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
+    load(store, KNOWN, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    return store
+
+
+def live(
+    store: Store, start: int = FROM, end: int = TO, as_of: int = NOW, workers: int = 1, config: Config = KNOWN
+) -> None:
+    backfill(store, config, start=start, end=end, as_of=as_of, policy="live", by="test", workers=workers)
+
+
+def rows(store: Store) -> list[tuple[object, ...]]:
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(text(ROWS))]
+
+
+def forget(store: Store, *tables: str) -> None:
+    with store.write() as connection:
+        for table in tables:
+            connection.execute(text(f"DELETE FROM {table}"))
+
+
+def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, object]]:
+    start = FROM + number * WEEK
+    wanted = Measures(since=start, until=start + WEEK, kind=kind, by=by)
+    return {row["channel"] + row["metric"]: row for row in reports.quality(store, "live", wanted)}
+
+
+def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store)
+    steps = ledger.entries(store, "live", "quality")
+    assert [(e.status, e.window_end - e.window_start) for e in steps] == [("done", WEEK)] * 4
+    assert [e.counts["realised"] for e in steps if e.counts] == [0, 1, 1, 1]  # labels mature in five days
+    came, found = week(store, 1, "realised"), reports.outcome(store, "live", FROM + WEEK, FROM + 2 * WEEK)
+    assert came["caught"]["value"] == found["caught"]
+    assert came["frauds"]["value"] == found["caught"] + found["missed"]
+    assert came["money_missed"]["value"] == pytest.approx(float(found["missed_money"]))
+    assert came["precision"]["lower"] < came["precision"]["value"] <= came["precision"]["upper"]  # type: ignore[operator]
+    assert came["precision"]["as_of"][:10] == "2025-02-10"  # type: ignore[index]
+    assert "transactions" not in week(store, 3, "realised")
+    assert "transactions" in week(store, 3, "estimated")
+
+
+def test_the_outlier_detector_is_not_estimated_and_says_why(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + 2 * WEEK, config=OUTLIER)
+    told = week(store, 0, "estimated")
+    assert {row["strategy"] for row in reports.choices(store, "live")} == {"outlier"}
+    assert told["precision"]["value"] is None
+    assert "no probability" in str(told["precision"]["said"])
+    assert week(store, 0, "realised")["brier"]["value"] is None
+    assert week(store, 0, "realised")["precision"]["value"] is not None
+
+
+def _moment(store: Store, instant: int) -> object:
+    return reports._bind(store, instant)
+
+
+def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store)
+    whole = rows(store)
+    assert len(whole) > 150
+    everything = (
+        "scores",
+        "flags",
+        "ledger",
+        "promotions",
+        "models",
+        "choices",
+        "covered_spans",
+        "quality_metrics",
+    )
+    forget(store, *everything)
+    for start, end in [(0, 3), (3, 11), (11, 28)]:
+        live(store, FROM + start * DAY, FROM + end * DAY)
+    assert rows(store) == whole
+    live(store)
+    assert rows(store) == whole
+    forget(store, "quality_metrics", "ledger")
+    live(store, workers=2, config=with_url(KNOWN, url))
+    assert rows(store) == whole
+    forget(store, *everything)
+    policies.set_starts_at(store, "live", FROM)
+    for day in (1, 6, 8, 21, 28):
+        run(store, KNOWN, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
+    assert rows(store) == whole
+
+
+def test_a_late_label_changes_the_week_it_speaks_of_and_no_other(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store)
+    before = {number: week(store, number, "realised") for number in (0, 1)}
+    estimates = [row for row in rows(store) if row[4] == "estimated"]
+    with store.read() as connection:
+        missed = connection.execute(
+            text(
+                "SELECT s.transaction_id FROM scores s JOIN transactions t USING (transaction_id) "
+                "LEFT JOIN current_labels c USING (transaction_id) "
+                "WHERE NOT s.flagged AND c.is_fraud IS NULL AND t.event_time < :b ORDER BY 1 LIMIT 1"
+            ).bindparams(b=_moment(store, FROM + WEEK))
+        ).scalar_one()
+    late = write_csv(tmp_path / "late.csv", LABEL_HEADER, [f"{missed},1,2025-02-18T00:00:00Z,chargeback"])
+    load(store, KNOWN, "labels", late, now=TO + 2 * DAY)
+    refresh(store, KNOWN, "live", TO + 3 * DAY, "test")
+    after = {number: week(store, number, "realised") for number in (0, 1)}
+    assert after[0]["missed"]["value"] == before[0]["missed"]["value"] + 1  # type: ignore[operator]
+    assert after[1] == before[1]
+    assert [row for row in rows(store) if row[4] == "estimated"] == estimates
+    done = refresh(store, KNOWN, "live", TO + 3 * DAY, "test")
+    assert done.realised == 0  # nothing new: nothing is measured again
+
+
+def test_what_was_measured_is_kept_by_a_backfill_of_an_older_span(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM + 2 * WEEK, TO)
+    refresh(store, KNOWN, "live", TO + WEEK, "test")
+    before = week(store, 2, "realised")
+    live(store, FROM, FROM + 2 * WEEK)
+    assert week(store, 2, "realised") == before
+    assert "precision" in week(store, 0, "realised")
+    assert "precision" in week(store, 1, "realised")  # it matured after the backfill's end
+
+
+def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    live(store)
+    found = week(store, 1, "realised", by="channel")
+    channels = {row["channel"] for row in found.values()}
+    assert channels >= {"novelty"} or channels == {"outlier"}
+    flags = sum(row["value"] for row in found.values() if row["metric"] == "flags")  # type: ignore[misc]
+    assert flags == week(store, 1, "realised")["flags"]["value"]
+    of_all = reports.quality(store, "live", Measures())
+    nothing = [
+        {"channel": "novelty", "metric": name, "value": value, "kind": "realised", "window_end": "2025-01-27"}
+        for name, value in (("flags", 12.0), ("caught", 0.0), ("cost", 12.0))
+    ]
+    lines = list(paragraph(of_all, nothing, "EUR"))
+    assert any("found nothing: none of its 12 flags is known fraud" in line for line in lines)
+    assert any(line.startswith("not mature yet") for line in lines)
+
+
+def test_reviewers_are_counted_by_when_they_answered(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
+    open_ = [row["transaction_id"] for row in reports.flags(store, "live", reports.Wanted(status="open"))][:3]
+    assert week(store, 0, "realised")["open_flags"]["value"] > 0  # type: ignore[operator]
+    for place, name in enumerate(open_):
+        reviews.verdict(store, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
+    live(store, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
+    found = week(store, 1, "realised")
+    assert found["reviews"]["value"] == 3
+    assert found["reviewed_precision"]["value"] == pytest.approx(1 / 3)
+    assert found["reviews_a_day"]["value"] == pytest.approx(3 / 7)
+    assert week(store, 0, "realised")["reviewed_precision"]["said"] == "no reviewer answered a flag"
+
+
+def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store)
+    window = (FROM, FROM + WEEK)
+    said = Row(*window, "precision", "estimated", 0.999, 0.998, 1.0, n=10, alarm_below=0.997, alarm_above=1.0)
+    mild = Row(*window, "recall", "estimated", 0.5, 0.0, 1.0, n=10, alarm_below=0.0, alarm_above=1.0)
+    stored.write(store, "live", None, FROM + WEEK, window, "estimated", [said, mild, _counted(window)])
+    forget_truth(store, window)
+    refresh(store, KNOWN, "live", NOW, "test")
+    (alarm,) = reports.quality(store, "live", Measures(alarms=True))
+    assert alarm["metric"] == "precision"
+    assert "below the 100% that was estimated" in alarm["said"]
+    assert any("alarm: precision" in line.get("said", "") for line in side_by_side([alarm], "all", "EUR"))
+
+
+def _counted(window: tuple[int, int]) -> Row:
+    return Row(*window, "transactions", "estimated", 10.0, n=10)
+
+
+def forget_truth(store: Store, window: tuple[int, int]) -> None:
+    stored.write(store, "live", None, window[1], window, "realised", [])
+
+
+def test_what_nobody_measured_is_refused_with_what_there_is(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    live(store, FROM, FROM + WEEK)
+    with pytest.raises(Unknown, match=r'"precison"; there are .*precision'):
+        reports.insist_on_measures(store, "live", ["precison"])
+    with pytest.raises(Unknown, match='"other" has no scores; there are live'):
+        reports.insist_on_measures(store, "other")
+
+
+def test_a_week_without_scores_is_done_and_leaves_no_row(opener: Opener, tmp_path: Path) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    run(store, KNOWN, as_of=TO + 3 * WEEK, policy="live", by="test")
+    last = ledger.entries(store, "live", "quality", status="done")[-1]
+    assert last.window_end > TO + WEEK
+    assert last.counts == {"transactions": 0, "realised": 0, "alarms": 0}
+    assert week(store, 2, "realised")["precision"]["n"] is not None
+    assert ledger.unfinished(store, "live") == []
