@@ -108,15 +108,8 @@ def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
     whole = rows(store)
     assert len(whole) > 150
     everything = (
-        "scores",
-        "flags",
-        "ledger",
-        "promotions",
-        "models",
-        "choices",
-        "covered_spans",
-        "quality_metrics",
-    )
+        "scores", "flags", "ledger", "promotion_checks", "promotions", "models", "choices", "covered_spans", "quality_metrics",
+    )  # fmt: skip
     forget(store, *everything)
     for start, end in [(0, 3), (3, 11), (11, 28)]:
         live(store, FROM + start * DAY, FROM + end * DAY)
