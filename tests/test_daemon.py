@@ -91,7 +91,9 @@ def test_after_downtime_the_newest_window_comes_first_and_the_rest_a_few_a_tick(
     assert (tally.windows, tally.left) == (3, 4)
     done = [(e.window_start - FROM) // DAY for e in ledger.entries(store, "live", "score", status="done")]
     assert done == [0, 1, 6]
-    assert len(reports.gaps(store, "live", limit=100)) == 9  # four windows, their drift, the quality of the week
+    assert (
+        len(reports.gaps(store, "live", limit=100)) == 9
+    )  # four windows, their drift, the quality of the week
     daemon.tick()
     daemon.tick()
     assert reports.gaps(store, "live") == []
