@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError
 
 from pipeline import notify, sending
 from pipeline.config import Config
@@ -25,7 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.notify import collect, deliver, quiet, tell
 from pipeline.receivers import receivers
 from pipeline.wording import Story, told, wrong_templates
-from storage import ledger, outbox, policies, results, runs, schema
+from storage import ledger, news, outbox, policies, results, runs, schema
 from storage.frames import DAY, HOUR, SECOND
 from storage.ledger import Entry
 from storage.results import DriftRow
@@ -344,6 +345,39 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
     outbox.put(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
     deliver(store, only, clock=at(AT + HOUR), by="test")
     assert states(store)[-1] == ("gone", "dropped", 0)
+
+
+def queued(store: Store, *ids: str) -> None:
+    with store.write() as connection:
+        rows = [{"policy": "live", "transaction_id": one} for one in ids]
+        connection.execute(insert(schema.untold_flags), rows)
+
+
+def test_a_flag_is_in_one_digest_whoever_else_writes_one(opener: Opener) -> None:
+    store = opener(SMALL)
+    queued(store, "a", "b")
+    seen = news.untold(store, "live")
+    queued(store, "c")  # flagged while the digest is being written
+    digest = [
+        outbox.Message("flags:ab", 1, "flags", "two", "body"),
+        outbox.Message("flags:ab", 2, "flags", "two", "body"),
+    ]
+    assert outbox.put_flags(store, "live", seen, digest, AT) == 2
+    assert news.untold(store, "live") == ["c"]
+    late = [outbox.Message("flags:abc", 1, "flags", "three", "body")]
+    assert outbox.put_flags(store, "live", ["a", "b", "c"], late, AT) == 0  # by one who looked before
+    assert news.untold(store, "live") == ["c"]
+    assert len(states(store)) == 2
+
+
+def test_a_digest_that_cannot_be_written_leaves_its_flags_to_the_next(opener: Opener) -> None:
+    store = opener(SMALL)
+    queued(store, "a")
+    broken = [outbox.Message("flags:a", 1, "flags", "one", None)]  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError):
+        outbox.put_flags(store, "live", ["a"], broken, AT)
+    assert news.untold(store, "live") == ["a"]
+    assert states(store) == []
 
 
 SEND = """

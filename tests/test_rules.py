@@ -9,6 +9,7 @@ from pipeline.config import Config
 from pipeline.cycle import run
 from pipeline.errors import InputError
 from pipeline.history import fields_of
+from pipeline.opening import open_configured
 from pipeline.rule_preview import preview
 from pipeline.rule_text import VALUES_MAX, RuleError, Vocabulary, parse
 from pipeline.ruling import vocabulary, written
@@ -16,7 +17,7 @@ from storage import policies, standing
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, Coded, Floats
 from storage.standing import RULE
-from tests.conftest import Opener
+from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 from tests.test_cycle import FROM, NOW, TO, loaded, query
 
@@ -204,6 +205,24 @@ def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(
     assert query(store, inside) == [(0,)]
     assert query(store, between.format(">=", "ended_at"))[0][0] > 0  # type: ignore[operator]
     assert ended > start
+
+
+def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    store = loaded(opener, tmp_path)
+    policies.set_starts_at(store, "live", FROM)
+    run(store, with_url(SMALL, url), as_of=FROM + 2 * DAY, policy="live", by="test")
+    said = rule("amount > 30 and terminal_id_count_7d >= 0 and terminal_id is not missing", FROM)
+    standing.add(store, RULE, **said)  # type: ignore[arg-type]
+    schema = SMALL.schema_.model_copy(update={"entities": ("customer_id",)})
+    windows = SMALL.features.model_copy(update={"windows": (DAY,)})
+    moved = SMALL.model_copy(update={"schema_": schema, "features": windows})
+    with open_configured(with_url(moved, url)) as narrow:
+        tally = run(narrow, with_url(moved, url), as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
+    assert not tally.failures
+    models = "SELECT COUNT(DISTINCT s.model_id) FROM flags f JOIN scores s USING (policy, transaction_id) WHERE f.channel = 'rule'"
+    assert query(store, models) == [(2,)]  # one that knows the fields, and the one after it that does not
 
 
 def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(
