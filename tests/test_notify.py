@@ -26,10 +26,9 @@ from pipeline.errors import ConfigError
 from pipeline.notify import collect, deliver, quiet, tell
 from pipeline.receivers import receivers
 from pipeline.wording import Story, told, wrong_templates
-from storage import ledger, news, outbox, policies, results, runs, schema
+from storage import ledger, news, outbox, policies, runs, schema
 from storage.frames import DAY, HOUR, SECOND
 from storage.ledger import Entry
-from storage.results import DriftRow
 from storage.store import Store
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
@@ -179,25 +178,32 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
     assert collect(store, config, "live", AT + 30 * DAY) == 0
 
 
-def drift(day: int, *features: str) -> list[DriftRow]:
-    start = AT + day * DAY
-    names = {"amount": False, "night": False, "count": False} | dict.fromkeys(features, True)
-    return [
-        DriftRow(start - DAY, start, name, "psi", 0.5, 0.25, alarm, 900, 300) for name, alarm in names.items()
-    ]
+def measure_drift(store: Store, day: int, *alarming: str) -> None:
+    """A window's drift as a run writes it."""
+    end, run_id = AT + day * DAY, run_of(store)
+    rows = [
+        {
+            "policy": "live", "window_start": end - DAY, "window_end": end, "feature": name, "metric": "psi", "value": 0.5,
+            "threshold": 0.25, "alarm": name in alarming, "n_reference": 900, "n_current": 300, "run_id": run_id,
+        }
+        for name in ("amount", "night", "count")
+    ]  # fmt: skip
+    with store.write() as connection:
+        connection.execute(insert(schema.drift_metrics), rows)
 
 
 def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) -> None:
     store, config = opener(SMALL), telling(inbox.url)
     for day, features in enumerate([("amount",), ("amount",), ("amount", "night"), (), ("amount",)]):
-        results.write_drift(store, "live", run_of(store), drift(day, *features))
+        measure_drift(store, day, *features)
         tell(store, config, "live", clock=at(AT + day * DAY), by="test")
     assert inbox.titles == [
         "[fraudwatch] drift: amount",
         "[fraudwatch] drift: night",
         "[fraudwatch] drift: amount",
     ]
-    assert "night: psi 0.5, alarm above 0.25 (300 against 900)" in inbox.got[1]["message"]
+    assert "night: " in inbox.got[1]["message"]
+    assert "0.5" in inbox.got[1]["message"]
     assert "As in the window before" in inbox.got[1]["message"]
 
 
@@ -332,7 +338,7 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
         assert [one.events for one in receivers(config)] == [("failure", "drift"), ["failure"]] or [
             list(one.events) for one in receivers(config)
         ] == [["failure", "drift"], ["failure"]]
-        results.write_drift(store, "live", run_of(store), drift(0, "amount"))
+        measure_drift(store, 0, "amount")
         fail_step(store, run_of(store))
         inbox.status = 503
         done = tell(store, config, "live", clock=at(AT), by="test")
