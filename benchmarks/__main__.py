@@ -9,7 +9,7 @@ import importlib
 import sys
 from pathlib import Path
 
-ALWAYS = ("detectors", "features", "ingest", "stability", "daemon", "faults")
+ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
 WITH_DATA = ("handbook", "novelty")
 
 

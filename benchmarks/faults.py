@@ -74,7 +74,7 @@ STEPS = (  # every kind of write that a kill has to land in
     "leases.take", "batches.begin", "batches.add_transactions", "batches.add_labels", "batches.finish",
     "batches.remove", "history.horizon", "runs.begin_run", "ledger.plan", "ledger.claim", "ledger.finish",
     "ledger.ensure", "models.save_choice", "models.install", "policies.cover", "results.write_scores",
-    "results.write_drift", "runs.end_run",
+    "drifts.write_drift", "runs.end_run",
 )  # fmt: skip
 COMPARED = {
     "transactions": "SELECT transaction_id, event_time, amount, customer_id, terminal_id FROM visible_transactions ORDER BY 1",

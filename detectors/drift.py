@@ -1,24 +1,24 @@
 """
-How far a sample has moved from the one a model was trained on, feature by feature.
+How far a sample has moved from a reference, column by column: every metric a function of counts in the same bins.
 
-A `Reference` keeps counts in bins, not rows: one bin for missing values, one below and one above everything
-seen, and between them deciles, or the values themselves where there are few. Comparing never fails on data: an
+All but the last axis of counts are free, so that one call compares one window or the hundreds of a calibration. An
 empty sample gives NaN and the reason, whatever else is in it gives a number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import chdtrc, kolmogorov, xlogy
 
-from detectors.base import ArtefactError, DetectorError, Floats, Ints, State
+from detectors.base import Floats, Ints
+from detectors.sketch import Binned, Reference, Sketch, as_matrix
 
-QUANTILE_BINS = 10  # deciles: the conventional alarm levels of PSI, 0.1 and 0.25, were found with them
-VALUES_MAX = 20  # so many distinct values are bins of their own
-
-Metric = Literal["psi", "jensen_shannon"]
+NUMERIC = ("psi", "jensen_shannon", "ks", "wasserstein", "missing", "out_of_range")
+CATEGORICAL = ("psi", "jensen_shannon", "cramers_v", "missing", "unseen")
+SHARES = frozenset({"missing", "out_of_range", "unseen", "flag_rate", "fraud_rate"})
 
 
 @dataclass(frozen=True)
@@ -27,97 +27,20 @@ class Drift:
 
     index: int
     feature: str
-    metric: Metric
+    metric: str
     value: float
     why: str  # empty when value is a number
     n_reference: int
     n_current: int
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """One feature's reference: value x is in bin i when cuts[i − 1] < x ≤ cuts[i]; the last bin is missing."""
-
-    cuts: Floats  # (b − 2,) ascending
-    counts: Ints  # (b,)
-
-    @property
-    def n(self) -> int:
-        """Rows of the reference."""
-        return int(self.counts.sum())
-
-    @property
-    def missing_share(self) -> float:
-        """Share of missing values; NaN without rows."""
-        return float(self.counts[-1] / self.n) if self.n else float("nan")
-
-    def count(self, column: Floats) -> Ints:
-        """How many values of a sample fall into each bin, (b,)."""
-        return _count(self.cuts, column)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What each feature looked like in a training sample."""
-
-    names: tuple[str, ...]
-    sketches: tuple[Sketch, ...]
-
-    @classmethod
-    def fit(cls, X: ArrayLike, names: Sequence[str]) -> Self:
-        """
-        Sketch each column of X (n, d), which may hold NaN for missing and infinities.
-
-        Raises
-        ------
-        DetectorError
-            X is not a matrix of numbers with one column a name.
-        """
-        matrix = _matrix(X, len(names))
-        return cls(tuple(names), tuple(_sketch(np.ascontiguousarray(column)) for column in matrix.T))
-
-    def joined(self, other: "Reference") -> "Reference":
-        """These features, then the other's, which may come from another sample."""
-        return Reference(self.names + other.names, self.sketches + other.sketches)
-
-    def state(self) -> State:
-        """The reference as plain arrays and JSON."""
-        return State(
-            {"names": list(self.names)},
-            {
-                "cuts": np.concatenate([np.empty(0), *(sketch.cuts for sketch in self.sketches)]),
-                "counts": np.concatenate(
-                    [np.empty(0, np.int64), *(sketch.counts for sketch in self.sketches)]
-                ),
-                "bins": np.array([len(sketch.counts) for sketch in self.sketches], dtype=np.int64),
-            },
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """
-        The reference that `state` was taken from.
-
-        Raises
-        ------
-        ArtefactError
-            The arrays do not belong together.
-        """
-        names, bins = tuple(state.meta["names"]), state.arrays["bins"]
-        cuts, counts = state.arrays["cuts"], state.arrays["counts"]
-        if not (len(names) == len(bins) and len(counts) == bins.sum() == len(cuts) + 2 * len(bins)):
-            raise ArtefactError(
-                f"a drift reference of {len(names)} features has {len(counts)} counts and {len(cuts)} cuts, "
-                "which do not fit: train anew with fraudwatch train"
-            )
-        ends = np.cumsum(bins)[:-1]
-        pairs = zip(np.split(cuts, ends - 2 * np.arange(1, len(bins))), np.split(counts, ends), strict=True)
-        return cls(names, tuple(Sketch(*pair) for pair in pairs) if names else ())
+    effect: float = float("nan")
+    before: float = float("nan")  # of a share: what it was in the reference
+    p_value: float = float("nan")
+    detail: Mapping[str, Any] | None = None
 
 
 def compare(reference: Reference, X: ArrayLike) -> list[Drift]:
     """
-    PSI and Jensen–Shannon divergence of every feature, in the order of the features.
+    Every metric of every column, in the order of the columns.
 
     Parameters
     ----------
@@ -129,22 +52,65 @@ def compare(reference: Reference, X: ArrayLike) -> list[Drift]:
     DetectorError
         Another number of columns than the reference has.
     """
-    matrix = _matrix(X, len(reference.names))
-    found: list[Drift] = []
-    for index, (name, sketch) in enumerate(zip(reference.names, reference.sketches, strict=True)):
-        current = sketch.count(np.ascontiguousarray(matrix[:, index]))
-        why = _why_not(sketch.n, len(matrix))
-        values: dict[Metric, float] = {
-            "psi": psi(sketch.counts, current),
-            "jensen_shannon": jensen_shannon(sketch.counts, current),
+    matrix = as_matrix(X, len(reference.names))
+    return compare_binned(reference, reference.count(matrix))
+
+
+def compare_binned(reference: Reference, current: Binned) -> list[Drift]:
+    """The same for a sample that is in the reference's bins already."""
+    pairs = zip(reference.names, reference.sketches, reference.split(current), strict=True)
+    return [
+        found
+        for index, (name, sketch, binned) in enumerate(pairs)
+        for found in _of_column(index, name, sketch, binned)
+    ]
+
+
+def metrics(sketch: Sketch, reference: Binned, current: Binned) -> dict[str, Floats]:
+    """Every metric of a column's samples, each (…,); NaN where there is nothing to compare."""
+    before, after = reference.counts, current.counts
+    coarse = sketch.coarse(before), sketch.coarse(after)
+    found = {"psi": psi(*coarse), "jensen_shannon": jensen_shannon(*coarse)}
+    if sketch.categorical:
+        found |= {"cramers_v": cramers_v(before, after), "unseen": _unseen(before, after)}
+    else:
+        found |= {
+            "ks": kolmogorov_smirnov(before, after),
+            "wasserstein": wasserstein(sketch, reference, current),
+            "out_of_range": _share(_outside(sketch, after), after),
         }
-        found += [
-            Drift(index, name, metric, value, why, sketch.n, len(matrix)) for metric, value in values.items()
-        ]
-    return found
+    return found | {"missing": _share(after[..., -1], after)}
 
 
-def psi(reference: ArrayLike, current: ArrayLike) -> float:
+def effects(
+    sketch: Sketch, reference: Binned, current: Binned, found: Mapping[str, Floats]
+) -> dict[str, Floats]:
+    """
+    How large each change is, on a scale that all metrics share, (…,) each.
+
+    For distributions the share of rows that would have to change to undo it (total variation of the coarse bins); for
+    shares the difference of arcsines, which is the difference itself around one half and counts more near none or all.
+    """
+    moved = total_variation(sketch.coarse(reference.counts), sketch.coarse(current.counts))
+    was = before_of(sketch, reference, current)
+    return {
+        metric: share_effect(was[metric], values) if metric in SHARES else moved
+        for metric, values in found.items()
+    }
+
+
+def before_of(sketch: Sketch, reference: Binned, current: Binned) -> dict[str, Floats]:
+    """The reference's own value of each share; of what lies outside of it only infinities can be there."""
+    before = reference.counts
+    every = np.zeros(np.broadcast_shapes(before.shape, current.counts.shape)[:-1])
+    return {
+        "missing": every + _share(before[..., -1], before),
+        "out_of_range": every + _share(_outside(sketch, before), before),
+        "unseen": every + _share(before[..., -2], before),
+    }
+
+
+def psi(reference: ArrayLike, current: ArrayLike) -> Any:
     """
     Population stability index, Σ (q − p) ln(q / p), of counts in the same bins; NaN when either is empty.
 
@@ -157,17 +123,15 @@ def psi(reference: ArrayLike, current: ArrayLike) -> float:
     Siddiqi (2006), Credit risk scorecards.
     Yurdakul (2018), Statistical properties of the population stability index.
     """
-    p, q = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
-    if p.sum() == 0 or q.sum() == 0:
-        return float("nan")
-    middle = (p / p.sum() + q / q.sum()) / 2
-    there = middle > 0
-    expected = ((p + middle) / (p.sum() + 1))[there]
-    actual = ((q + middle) / (q.sum() + 1))[there]
-    return float(np.sum((actual - expected) * np.log(actual / expected)))
+    (p, n), (q, m) = _counted(reference), _counted(current)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (p / n + q / m) / 2
+        expected, actual = (p + middle) / (n + 1), (q + middle) / (m + 1)
+        terms = (actual - expected) * np.log(actual / expected)
+    return _where_both(np.where(middle > 0, terms, 0.0).sum(axis=-1), n, m)
 
 
-def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> float:
+def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> Any:
     """
     Jensen–Shannon divergence in bits of counts in the same bins; NaN when either is empty.
 
@@ -178,55 +142,172 @@ def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> float:
     ----------
     Lin (1991), Divergence measures based on the Shannon entropy.
     """
-    p, q = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
-    if p.sum() == 0 or q.sum() == 0:
-        return float("nan")
-    p, q = p / p.sum(), q / q.sum()
-    middle = (p + q) / 2
-    return float(np.clip((_bits(p, middle) + _bits(q, middle)) / 2, 0.0, 1.0))
+    (p, n), (q, m) = _counted(reference), _counted(current)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p, q = p / n, q / m
+        entropies = xlogy(p, p) + xlogy(q, q) - xlogy(p + q, (p + q) / 2)
+    return _where_both(np.clip(entropies.sum(axis=-1) / (2 * np.log(2)), 0.0, 1.0), n, m)
 
 
-def _bits(p: Floats, middle: Floats) -> float:
-    there = p > 0
-    return float(np.sum(p[there] * np.log2(p[there] / middle[there])))
+def total_variation(reference: ArrayLike, current: ArrayLike) -> Floats:
+    """Half the sum of |q − p|: the share of rows that would have to change; NaN when either is empty."""
+    (p, n), (q, m) = _counted(reference), _counted(current)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(_where_both(np.abs(p / n - q / m).sum(axis=-1) / 2, n, m))
 
 
-def _sketch(column: Floats) -> Sketch:
-    cuts = _cuts(np.sort(column[np.isfinite(column)]))
-    return Sketch(cuts, _count(cuts, column))
+def kolmogorov_smirnov(reference: Ints, current: Ints) -> Any:
+    """
+    Largest difference between the distribution functions at the edges of bins, missing values left out.
+
+    Counts are (…, b) as a `Sketch` has them. Where a bin holds more than one value the statistic of the rows
+    themselves may be larger, by at most the bin's share in the reference or in the current sample, whichever is
+    smaller there: 1/200.
+    """
+    (p, n), (q, m) = _counted(reference[..., :-1]), _counted(current[..., :-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.abs(np.cumsum(p, axis=-1) / n - np.cumsum(q, axis=-1) / m)
+    return _where_both(apart.max(axis=-1), n, m)
 
 
-def _count(cuts: Floats, column: Floats) -> Ints:
-    bins = np.searchsorted(cuts, column, side="left")
-    bins[np.isnan(column)] = len(cuts) + 1
-    return np.bincount(bins, minlength=len(cuts) + 2)
+def ks_p_value(statistic: ArrayLike, n: ArrayLike, m: ArrayLike) -> Floats:
+    """
+    Chance of a KS statistic at least as large without any change, in the limit of large samples.
+
+    References
+    ----------
+    Kolmogorov (1933); Smirnov (1948), Table for estimating the goodness of fit of empirical distributions.
+    """
+    n, m = np.asarray(n, dtype=np.float64), np.asarray(m, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = kolmogorov(np.sqrt(n * m / (n + m)) * np.asarray(statistic))
+    return found
 
 
-def _cuts(ordered: Floats) -> Floats:
-    """Upper ends of the bins, the first just under the smallest value, so that smaller ones stand apart."""
-    if len(ordered) == 0:
-        return np.empty(0)
-    last = np.append(ordered[1:] != ordered[:-1], True)
-    values = ordered[last]
-    if len(values) <= VALUES_MAX:
-        return np.unique(np.concatenate((_just_under(values), values)))
-    ranks = np.ceil(np.arange(1, QUANTILE_BINS + 1) * len(ordered) / QUANTILE_BINS).astype(np.int64)
-    return np.unique(np.concatenate((_just_under(ordered[:1]), ordered[ranks - 1])))
+def wasserstein(sketch: Sketch, reference: Binned, current: Binned) -> Any:
+    """
+    Area between the distribution functions of the finite values, in standard deviations of the reference.
+
+    Exact where the functions do not cross inside a bin, and never too large. NaN where the reference is constant or
+    empty, and so has no spread to measure in, and where values are infinite.
+    """
+    if not sketch.spread > 0 or not np.isfinite(sketch.spread):
+        return np.full(np.broadcast_shapes(reference.counts.shape, current.counts.shape)[:-1], np.nan)
+    (p, n), (q, m) = _counted(reference.counts[..., :-1]), _counted(current.counts[..., :-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = _areas(sketch, p, n, reference.gaps) - _areas(sketch, q, m, current.gaps)
+        distance = np.abs(apart).sum(axis=-1) / sketch.spread
+    return _where_both(np.where(np.isfinite(distance), distance, np.nan), n, m)
 
 
-def _just_under(values: Floats) -> Floats:
-    with np.errstate(over="ignore", under="ignore"):  # under the smallest float there is only −inf
-        return np.nextafter(values, -np.inf)
+def cramers_v(reference: Ints, current: Ints) -> Any:
+    """
+    Effect size √(χ² / n) of the two-row contingency table of counts: 0 for equal shares, 1 for nothing in common.
+
+    References
+    ----------
+    Cramér (1946), Mathematical methods of statistics.
+    """
+    (_, n), (_, m) = _counted(reference), _counted(current)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(chi_square(reference, current) / (n + m)[..., 0])
 
 
-def _why_not(n_reference: int, n_current: int) -> str:
-    if n_reference == 0:
+def chi_square(reference: Ints, current: Ints) -> Any:
+    """Pearson's χ² of homogeneity of counts in the same bins; bins that both lack do not count."""
+    (p, n), (q, m) = _counted(reference), _counted(current)
+    total = p + q
+    with np.errstate(invalid="ignore", divide="ignore"):
+        terms = (p * np.sqrt(m / n) - q * np.sqrt(n / m)) ** 2 / total
+    return _where_both(np.where(total > 0, terms, 0.0).sum(axis=-1), n, m)
+
+
+def share_effect(before: ArrayLike, after: ArrayLike) -> Floats:
+    """|asin √q − asin √p|, half of Cohen's h (1988, Statistical power analysis)."""
+    return np.abs(to_angle(after) - to_angle(before))
+
+
+def to_angle(share: ArrayLike) -> Floats:
+    """asin √p: on this scale chance moves a share of n rows by 1 / (2 √n), whatever the share."""
+    return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
+
+
+def to_share(angle: ArrayLike) -> Floats:
+    """Back from `to_angle`."""
+    return np.asarray(np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2)
+
+
+def _of_column(index: int, name: str, sketch: Sketch, current: Binned) -> Iterator[Drift]:
+    found = metrics(sketch, sketch.binned, current)
+    moved = effects(sketch, sketch.binned, current, found)
+    was = before_of(sketch, sketch.binned, current)
+    n, m = sketch.n, int(current.n)
+    for metric in CATEGORICAL if sketch.categorical else NUMERIC:
+        value, before = float(found[metric]), float(was.get(metric, np.nan))
+        untold = np.isnan(value) or (metric in SHARES and np.isnan(before))
+        yield Drift(
+            index, name, metric, value, why=_why_not(metric, sketch, current) if untold else "",
+            n_reference=n, n_current=m, effect=float(moved[metric]), before=before,
+            **_tested(metric, value, sketch.binned.counts, current.counts),
+        )  # fmt: skip
+
+
+def _tested(metric: str, value: float, before: Ints, after: Ints) -> dict[str, Any]:
+    """The p-value of what has one."""
+    if metric == "ks" and not np.isnan(value):
+        return {"p_value": float(ks_p_value(value, before[:-1].sum(), after[:-1].sum()))}
+    if metric == "cramers_v" and not np.isnan(value):
+        square, free = float(chi_square(before, after)), int(np.count_nonzero(before + after)) - 1
+        chance = float(chdtrc(free, square)) if free > 0 else 1.0
+        return {"p_value": chance, "detail": {"chi_square": square, "degrees_of_freedom": free}}
+    return {}
+
+
+def _why_not(metric: str, sketch: Sketch, current: Binned) -> str:
+    n_current = int(current.n)
+    if sketch.n == 0:
         return "the reference has no rows"
-    return "" if n_current else "the current sample has no rows"
+    if n_current == 0:
+        return "the current sample has no rows"
+    if sketch.missing_share == 1:
+        return "every value of the reference is missing"
+    if current.counts[-1] == n_current:
+        return "every value is missing"
+    if metric == "wasserstein" and not sketch.spread > 0:
+        return "the reference is constant: there is no spread to measure a distance in"
+    return "there are infinite values, which are infinitely far away: see out_of_range"
 
 
-def _matrix(X: ArrayLike, n_features: int) -> Floats:
-    matrix = np.asarray(X, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[1] != n_features:
-        raise DetectorError(f"the reference has {n_features} features, got an array of shape {matrix.shape}")
-    return matrix
+def _areas(sketch: Sketch, counts: Floats, n: Floats, gaps: Floats) -> Floats:
+    """Area under the distribution function in each bin, over the tail in the one above everything."""
+    below = (np.cumsum(counts, axis=-1) - counts) / n
+    found: Floats = below * sketch.widths[:-1] + gaps[..., :-1] / n
+    return found
+
+
+def _unseen(before: Ints, after: Ints) -> Floats:
+    """Share of rows with a value the reference lacks: the bin of other values, and bins that are empty there."""
+    lacking = before[..., :-1] == 0
+    lacking[..., -1] = True
+    return _share(np.where(lacking, after[..., :-1], 0).sum(axis=-1), after)
+
+
+def _outside(sketch: Sketch, counts: Ints) -> Any:
+    """Rows under and over everything seen; without any finite value seen there is only one such bin."""
+    return counts[..., 0] + counts[..., -2] if len(sketch.cuts) else counts[..., 0]
+
+
+def _share(part: Any, whole: Ints) -> Floats:
+    total = whole.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(total > 0, part / total, np.nan))
+
+
+def _counted(counts: ArrayLike) -> tuple[Floats, Floats]:
+    """Counts as floats, and their sum with the axis kept."""
+    found = np.asarray(counts, dtype=np.float64)
+    return found, found.sum(axis=-1, keepdims=True)
+
+
+def _where_both(values: Any, n: NDArray[np.float64], m: NDArray[np.float64]) -> Any:
+    return np.where((n[..., 0] > 0) & (m[..., 0] > 0), values, np.nan)[()]

@@ -7,7 +7,7 @@ detector, so a fold that judges one never sees an encoding learned from its own 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from detectors.artefact import pack, unpack, verify_samples
 from detectors.auto import NOVELTY, AutoDetector, Floats, Layout, Ranks, Sample, Strategy
 from detectors.base import State
-from detectors.drift import Drift, Reference, compare
 from detectors.encoding import EncodingPlan
 from detectors.threshold import Costs, capacity_threshold
+from detectors.watch import Watch
 
 AUDIT = "audit"  # channel of transactions drawn at random; its threshold is one for numbers drawn from [0, 1)
 RULE = "rule"  # channel of transactions that a person's rule asks for; no model has a threshold for it
@@ -65,15 +65,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Model:
-    """A detector, its thresholds and the sample that drift is measured against."""
+    """A detector, its thresholds and what drift is measured against."""
 
     detector: AutoDetector
     settings: ModelSettings
     thresholds: Mapping[str, float]
-    reference: Reference  # the features of the training sample
-    score_reference: Reference  # the score as the newest week, out of time, had it
     notes: Mapping[str, Any]  # JSON: what the pipeline wants back with the model
     samples: Floats  # (SAMPLE_ROWS, n_raw)
+    watch: Watch = field(default_factory=Watch.blind)
 
     @property
     def strategy(self) -> Strategy:
@@ -106,19 +105,34 @@ class Model:
             flagged=main | novel,
         )
 
-    def drift(self, raw: Floats, scores: Scores) -> list[Drift]:
-        """How far features and score of a window have moved from the training's."""
-        of_features = compare(self.reference, self.detector.encode(raw))
-        return of_features + compare(self.score_reference, scores.score.reshape(-1, 1))
+    @property
+    def columns(self) -> list[str]:
+        """Names of what drift is measured of: numbers and rates, then categorical fields."""
+        encoding = self.detector.layout_.encoding
+        numbers = [name for name, _ in encoding.passthrough] + [name for name, *_ in encoding.rates]
+        return numbers + [name for name, _ in encoding.categories]
+
+    def watched(self, raw: Floats) -> Floats:
+        """
+        The columns of raw rows, (n, n_columns): what is missing stays NaN, categories stay codes.
+
+        The encoder fills gaps and knows no new category: drift has to see both.
+        """
+        encoding = self.detector.layout_.encoding
+        numbers, rates = len(encoding.passthrough), len(encoding.rates)
+        found = np.empty((len(raw), len(self.columns)))
+        found[:, numbers : numbers + rates] = self.detector.encode(raw)[:, numbers : numbers + rates]
+        for place, (_, column) in enumerate(encoding.passthrough):
+            found[:, place] = raw[:, column]
+        for place, (_, column) in enumerate(encoding.categories, start=numbers + rates):
+            found[:, place] = raw[:, column]
+        return found
 
     def to_bytes(self, key: bytes | None = None) -> bytes:
         """The model as an artefact without pickle, sealed with a key if there is one."""
         scores = self.score(self.samples, np.ones(len(self.samples)))
-        parts = self.detector.states() | {
-            "reference": self.reference.state(),
-            "score_reference": self.score_reference.state(),
-            "samples": State({}, {"raw": self.samples, "score": scores.score}),
-        }
+        parts = self.detector.states() | self.watch.states()
+        parts["samples"] = State({}, {"raw": self.samples, "score": scores.score})
         layout = self.detector.layout_
         return pack(
             parts,
@@ -150,10 +164,9 @@ class Model:
             detector=AutoDetector.from_states(parts, settings.strategy, layout, **settings.fitting()),
             settings=settings,
             thresholds=manifest["thresholds"],
-            reference=Reference.from_state(parts["reference"]),
-            score_reference=Reference.from_state(parts["score_reference"]),
             notes=manifest["notes"],
             samples=parts["samples"].arrays["raw"],
+            watch=Watch.from_states(parts),
         )
         verify_samples(parts, manifest, lambda raw: model.score(raw, np.ones(len(raw))).score)
         return model
@@ -189,8 +202,6 @@ def fit_model(
         detector=detector,
         settings=settings,
         thresholds={settings.strategy: np.inf, NOVELTY: np.inf},
-        reference=Reference.fit(detector.encode(usual.raw), detector.names),
-        score_reference=Reference.fit(newest.score.reshape(-1, 1), ["score"]),
         notes=notes,
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )

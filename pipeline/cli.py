@@ -448,6 +448,7 @@ def main() -> None:
         cli_admin,
         cli_choose,
         cli_compare,
+        cli_drift,
         cli_models,
         cli_mutes,
         cli_notify,

@@ -131,12 +131,6 @@ def listing(name: str, columns: list[str], empty: str, help_: str) -> None:
 
 
 listing(
-    "drift",
-    ["window_start", "feature", "metric", "value", "threshold", "alarm", "n_current"],
-    "no window has been scored yet: fraudwatch run, or fraudwatch backfill",
-    "List how far features and scores have moved from the training sample, newest window first.",
-)
-listing(
     "runs",
     ["run_id", "kind", "started_at", "finished_at", "status", "counts", "error"],
     "nothing has run yet: fraudwatch run, or fraudwatch backfill",

@@ -19,6 +19,7 @@ from pipeline import overrides, refusals, rules
 from pipeline.errors import ConfigError
 from pipeline.sections import (
     AlertsSection,
+    CalendarSection,
     ChooseSection,
     CostsSection,
     DriftSection,
@@ -67,6 +68,7 @@ class Config(Section):
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()
     schedule: ScheduleSection = ScheduleSection()
+    calendar: CalendarSection = CalendarSection()
     health: HealthSection = HealthSection()
     retention: RetentionSection = RetentionSection()
     drift: DriftSection = DriftSection()

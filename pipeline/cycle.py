@@ -17,24 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorError
-from detectors.model import Model, Scores
-from pipeline import due, muting, quality, ruling, training
-from pipeline import history as histories
+from detectors.model import Scores
+from pipeline import due, muting, quality, ruling, training, watching
 from pipeline.auditing import with_audit
 from pipeline.config import Config
-from pipeline.drifting import drift_rows
+from pipeline.drifting import drift_of
 from pipeline.errors import FraudwatchError, NotReady
-from pipeline.features import Plan
 from pipeline.flags import flags_of
 from pipeline.gate import Gate
-from pipeline.history import Floats, History
+from pipeline.measuring import Measured, measure
 from pipeline.progress import Progress
 from pipeline.retention import cutoffs
 from pipeline.shelf import Shelf
 from pipeline.work import Job, Reader, Step, Tally, in_time, job, never, pending
-from storage import leases, ledger, models, policies, pruning, results, runs, schedules
+from storage import drifts, leases, ledger, models, policies, pruning, results, runs, schedules
 from storage.errors import Damaged, StorageError, Unknown
-from storage.frames import DAY, MONEY, SECOND, Ints, Strings
+from storage.frames import DAY, SECOND, Ints, Strings
 from storage.ledger import Entry
 from storage.policies import Queue
 from storage.store import Store
@@ -125,16 +123,6 @@ def live_through(
     return tally
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What a model saw and said of the transactions of a window."""
-
-    model: Model
-    features: Plan
-    raw: Floats
-    scores: Scores
-
-
 class _Walk:
     """The state of one walk: history and models at hand, and what the last window held."""
 
@@ -143,7 +131,7 @@ class _Walk:
         self.reader = Reader(this, end)
         self.shelf = Shelf(this.store, this.config, this.policy, only)
         self._window: tuple[int, int] | None = None
-        self._measured: list[_Measured] = []
+        self._measured: list[Measured] = []
 
     def step(self, entry: Entry, ids_of: Callable[[int, int], Strings]) -> Tally:
         """Do one entry."""
@@ -204,15 +192,11 @@ class _Walk:
             return Tally()  # it waits for its window
         claimed = ledger.claim(self.this.store, entry, self.this.run_id)
         with _recorded(self.this, claimed) as failures:
-            if self._window != span:
-                ids = results.scored_ids(self.this.store, entry.policy, *span)
-                self._measured = list(_measure(self.this, self.reader, self.shelf, *span, ids))
-            rows = 0
-            for one in sorted(self._measured, key=lambda one: len(one.raw))[-1:]:
-                found = drift_rows(one.model, one.features, one.raw, one.scores, span, self.this.config)
-                results.write_drift(self.this.store, self.this.policy, self.this.run_id, found)
-                rows = len(one.raw)
-            ledger.finish(self.this.store, claimed, {"rows": rows}, self.this.as_of)
+            held = self._measured if self._window == span else []
+            found, small = drift_of(self.this, self.reader, self.shelf, span, held)
+            drifts.write_drift(self.this.store, self.this.policy, self.this.run_id, found, small)
+            alarms = sum(row.alarm for row in found)
+            ledger.finish(self.this.store, claimed, {"rows": len(found), "alarms": alarms}, self.this.as_of)
         self._window, self._measured = None, []
         return Tally(failures=failures)
 
@@ -286,9 +270,10 @@ def _fit_and_promote(this: Job, claimed: Entry, reader: Reader, shelf: Shelf) ->
         chosen = training.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
         history = reader.for_training(date)
         made = training.prepare(config, history, date)
+        reference = watching.reference_history(store, config, history, date)
         models.save_findings(store, this.policy, date, this.run_id, [one.row() for one in made.findings])
         made.insist()
-        fitted = training.fit(config, history, made, chosen, date, this.run_id)
+        fitted = training.fit(config, history, made, chosen, date, this.run_id, reference)
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), this.as_of)
         return f"{due.day(date)}: no new model: {error}"
@@ -312,7 +297,7 @@ def _key(entry: Entry) -> tuple[str, str, int, int]:
 
 def score_rows(
     this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
-) -> tuple[Tally, list[_Measured]]:
+) -> tuple[Tally, list[Measured]]:
     """Score these transactions, each by the model of its time; write scores and flags."""
     if not len(ids):
         return Tally(), []
@@ -328,12 +313,10 @@ def score_rows(
 
 @dataclass(frozen=True)
 class _Part:
-    """The transactions of a window that one model scores."""
+    """The transactions of a window that one model scores, and what else there is to say of them."""
 
-    model_id: int
-    measured: _Measured
-    rows: Ints
-    history: History
+    measured: Measured
+    scores: Scores  # with what rules and audits add
     ruled: Ints  # the rule that asks for each row, 0 for none
 
 
@@ -348,33 +331,23 @@ def _by_model(
         if model_id < 0:
             yield None, chosen
             continue
-        model, features = shelf.model(int(model_id)), shelf.plan(int(model_id))
-        raw = histories.raw_matrix(history, chosen, features, this.config, shelf.fields(int(model_id)))
-        scores = model.score(raw, history.transactions.amount[chosen] / MONEY)
-        given = ruling.Given(history, chosen, this.config, features, raw, shelf.maturity(int(model_id)))
+        seen = measure(this.config, shelf, history, chosen, int(model_id))
+        given = ruling.Given(
+            history, chosen, this.config, seen.features, seen.raw, shelf.maturity(int(model_id))
+        )
         ruled = ruling.hits(reader.rules, given)
-        scores = ruling.with_rules(scores, ruled)
-        scores = with_audit(model, scores, history.transactions.transaction_id[chosen])
-        yield _Part(int(model_id), _Measured(model, features, raw, scores), chosen, history, ruled), chosen
-
-
-def _measure(
-    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
-) -> Iterator[_Measured]:
-    if len(ids):
-        for one, _ in _by_model(this, reader, shelf, start, end, ids):
-            if one is not None:
-                yield one.measured
+        scores = with_audit(
+            seen.model, ruling.with_rules(seen.scores, ruled), history.transactions.transaction_id[chosen]
+        )
+        yield _Part(seen, scores, ruled), chosen
 
 
 def _write(this: Job, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
-    seen, rows = part.measured, part.history.transactions.take(part.rows)
+    seen, rows, scores = part.measured, part.measured.rows, part.scores
     flags = []
     if this.policy == LIVE:
         ruled = ruling.reasons(reader.rules, part.ruled)
-        flags = flags_of(
-            seen.model, part.model_id, seen.features, seen.raw, rows, seen.scores, this.config, ruled
-        )
+        flags = flags_of(seen.model, seen.model_id, seen.features, seen.raw, rows, scores, this.config, ruled)
         flags = muting.marked(flags, rows, reader.mutes)
     written = results.write_scores(
         this.store,
@@ -382,16 +355,16 @@ def _write(this: Job, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
         this.run_id,
         results.Scored(
             transaction_id=rows.transaction_id,
-            model_id=part.model_id,
+            model_id=seen.model_id,
             strategy=seen.model.strategy,
-            score=seen.scores.score,
-            outlier_score=seen.scores.outlier_score,
-            fraud_probability=seen.scores.fraud_probability,
-            decision_value=seen.scores.decision_value,
-            threshold=seen.scores.threshold,
-            channel=seen.scores.channel,
-            flagged=seen.scores.flagged,
-            in_sample=_in_sample(part, only=shelf.only),
+            score=scores.score,
+            outlier_score=scores.outlier_score,
+            fraud_probability=scores.fraud_probability,
+            decision_value=scores.decision_value,
+            threshold=scores.threshold,
+            channel=scores.channel,
+            flagged=scores.flagged,
+            in_sample=_in_sample(seen, only=shelf.only),
         ),
         flags,
         tell=this.tell,
@@ -399,12 +372,11 @@ def _write(this: Job, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
     return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
 
 
-def _in_sample(part: _Part, only: int | None) -> NDArray[np.bool_] | None:
+def _in_sample(seen: Measured, only: int | None) -> NDArray[np.bool_] | None:
     """Which rows a model that scores the past was trained on; None where a model only sees what comes after it."""
     if only is None:
         return None
-    times = part.history.transactions.event_time[part.rows]
-    return times < int(part.measured.model.notes["trained_at"])
+    return seen.rows.event_time < int(seen.model.notes["trained_at"])
 
 
 def _in_order(work: due.Work) -> list[Entry]:

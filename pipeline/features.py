@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.amounts import LOG_UNITS, AmountSums, amount_columns, log_units
+from pipeline.holidays import is_holiday
 from pipeline.known import Knowledge, KnownCounts, LabelEvents, label_events, status_at
 from pipeline.plan import WINDOW_COLUMNS, Feature, Plan, plan
 from pipeline.windows import CHUNK, KEY_BITS, Asked, Order, Timeline, combined, dense
@@ -157,6 +158,10 @@ def _own_columns(view: _View) -> Iterator[Floats]:
     yield (weekday >= SATURDAY).astype(np.float64)
     first, last = view.plan.night
     yield ((hour >= first) & (hour <= last)).astype(np.float64)
+    if view.plan.holidays:
+        yield is_holiday(view.timeline.event_time[rows], view.plan.holidays, view.plan.timezone).astype(
+            np.float64
+        )
 
 
 def _field_columns(view: _View) -> Iterator[Floats]:

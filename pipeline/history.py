@@ -111,6 +111,8 @@ def feature_plan(config: Config) -> Plan:
         categorical=config.schema_.categorical,
         windows=config.features.windows,
         night=config.features.night,
+        holidays=config.calendar.holidays,
+        timezone=config.schedule.timezone,
     )
 
 
@@ -123,6 +125,8 @@ def fields_of(config: Config) -> Mapping[str, Any]:
         "windows": list(config.features.windows),
         "night": list(config.features.night),
         "maturity": config.labels.maturity,
+        "holidays": list(config.calendar.holidays),
+        "timezone": config.schedule.timezone,
     }
 
 
@@ -134,6 +138,8 @@ def plan_of(fields: Mapping[str, Any]) -> Plan:
         categorical=fields["categorical"],
         windows=fields["windows"],
         night=(fields["night"][0], fields["night"][1]),
+        holidays=fields.get("holidays", ()),
+        timezone=fields.get("timezone", "UTC"),
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.durations import format_duration
 PAIRED_ENTITIES_MAX = 4
 
 AMOUNTS = ("amount", "log_amount")
+HOLIDAY = "is_holiday"
 CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "night")
 # Of an entity over a window, in the order of their raw columns.
 WINDOW_COLUMNS = (
@@ -77,6 +78,8 @@ class Plan:
     categorical: tuple[str, ...]
     windows: tuple[int, ...]  # µs, ascending
     night: tuple[int, int]  # first and last hour
+    holidays: tuple[str, ...] = ()
+    timezone: str = "UTC"  # in which holidays are days
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
@@ -88,6 +91,8 @@ def plan(
     categorical: Sequence[str],
     windows: Sequence[int],
     night: tuple[int, int],
+    holidays: Sequence[str] = (),
+    timezone: str = "UTC",
 ) -> Plan:
     """
     The catalogue of these fields and windows.
@@ -103,7 +108,14 @@ def plan(
         raise ValueError(f"features.windows must be positive and ascending, got {list(windows)} µs")
     pairs = tuple(combinations(entities[:PAIRED_ENTITIES_MAX], 2))
     bare = Plan(
-        tuple(entities), pairs, tuple(numeric), tuple(categorical), tuple(windows), (night[0], night[1])
+        tuple(entities),
+        pairs,
+        tuple(numeric),
+        tuple(categorical),
+        tuple(windows),
+        (night[0], night[1]),
+        tuple(holidays),
+        timezone,
     )
     numbers, rates, categories = list(_numbers(bare)), list(_rates(bare)), list(_categories(bare))
     hashes = [f"{name}_hash" for name in bare.categorical]
@@ -126,12 +138,17 @@ def column(entity: str, what: str, window: int) -> str:
 def _own_columns(bare: Plan) -> Iterator[str]:
     """Raw columns before the user's fields."""
     yield from AMOUNTS
-    yield from CLOCK
+    yield from _clock(bare)
     for entity in bare.entities:
         for window in bare.windows:
             yield from (column(entity, what, window) for what in WINDOW_COLUMNS)
         yield f"{entity}_seconds_since_last"
     yield from (f"{first}_with_{second}_first_seen" for first, second in bare.pairs)
+
+
+def _clock(bare: Plan) -> tuple[str, ...]:
+    """Without holidays there is no such column, so that models trained before there were any see what they saw."""
+    return (*CLOCK, HOLIDAY) if bare.holidays else CLOCK
 
 
 def _distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
@@ -152,7 +169,7 @@ def _numbers(bare: Plan) -> Iterator[Feature]:
     # Handbook data is .33 with them and .22 with their logarithms, whose small values it isolates, too.
     yield Feature("amount", "AMOUNT", family="amount", unit="currency", outlier=True)
     yield Feature("log_amount", "AMOUNT", family="amount", unit="log")
-    yield from (Feature(name, "TIME_OF_DAY", family="time") for name in CLOCK)
+    yield from (Feature(name, "TIME_OF_DAY", family="time") for name in _clock(bare))
     for entity in bare.entities:
         for window in bare.windows:
             yield from _over_window(bare, entity, window)

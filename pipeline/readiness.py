@@ -16,10 +16,11 @@ from scipy.stats import chi2_contingency
 
 from detectors.auto import Sample
 from detectors.delay import DelayCurve, delay_curve, nowcast
-from detectors.drift import QUANTILE_BINS, Drift, Reference, compare
+from detectors.drift import Drift, compare
 from detectors.encoding import Encoder
 from detectors.metrics import auc_roc, average_precision
 from detectors.rarity import Rarity
+from detectors.sketch import COARSE_BINS, Reference
 from pipeline.config import Config
 from pipeline.features import Plan
 from pipeline.history import History
@@ -389,7 +390,7 @@ def _moved(subject: Subject) -> Iterator[Finding]:
 
 def _by_chance(one: Drift) -> float:
     """Three times the PSI that two samples of these sizes have without any drift, (bins − 1)(1/n + 1/m)."""
-    return 3 * (QUANTILE_BINS - 1) * (1 / max(one.n_reference, 1) + 1 / max(one.n_current, 1))
+    return 3 * (COARSE_BINS - 1) * (1 / max(one.n_reference, 1) + 1 / max(one.n_current, 1))
 
 
 def _step(sample: Sample) -> int:

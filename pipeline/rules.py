@@ -55,6 +55,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _health_without_token(config)
     yield from _retention_too_short(config)
     yield from _told_of_unknown_fields(config)
+    yield from _seasons_of_long_windows(config)
 
 
 def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
@@ -197,3 +198,9 @@ def _retention_too_short(config: "Config") -> Iterator[Wrong]:
             f'must be "0s" (for ever) or at least {format_duration(needed)}: training.span, the longest of '
             "features.windows, labels.maturity and training.every, which trainings look back",
         )
+
+
+def _seasons_of_long_windows(config: "Config") -> Iterator[Wrong]:
+    if config.drift.seasonal and config.schedule.window > DAY:
+        rest = "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
+        yield "drift.seasonal", True, rest

@@ -8,6 +8,7 @@ key alone can get wrong is refused here; what two keys can get wrong together is
 import re
 import zoneinfo
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
@@ -107,6 +108,27 @@ def _currency(code: str) -> str:
     if re.fullmatch(r"[A-Z]{3}", code) is None:
         raise ValueError('must be three capital letters such as "EUR"')
     return code
+
+
+def _holiday(day: str) -> str:
+    yearly = f"2000-{day}" if re.fullmatch(r"[0-9]{2}-[0-9]{2}", day) else day
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", yearly) is None or not _is_date(yearly):
+        raise ValueError('must be dates such as "2026-04-03", or "12-25" for the same day of every year')
+    return day
+
+
+def _reference(text: str) -> str:
+    start, _, end = text.partition("/")
+    if text != "model" and not (_is_date(start) and _is_date(end) and start < end):
+        raise ValueError('must be "model" or two dates such as "2026-01-01/2026-03-01", the end not included')
+    return text
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _variable(name: str) -> str:
@@ -297,11 +319,19 @@ class RetentionSection(Section):
     withdrawn: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 90 * DAY
 
 
-class DriftSection(Section):
-    """From which effect size on a changed distribution is an alarm."""
+class CalendarSection(Section):
+    """Days that are not like others."""
 
-    psi_alarm: Annotated[float, Field(gt=0)] = 0.25
-    js_alarm: Annotated[float, Field(gt=0, le=1)] = 0.1
+    holidays: Annotated[tuple[Annotated[str, AfterValidator(_holiday)], ...], Field(strict=False), AfterValidator(_distinct)] = ()  # fmt: skip
+
+
+class DriftSection(Section):
+    """What a window is compared with, and how often a change that is none may be an alarm."""
+
+    reference: Annotated[str, AfterValidator(_reference)] = "model"
+    seasonal: bool = False
+    false_alarms_per_week: Annotated[float, Field(gt=0, le=7)] = 0.1
+    min_effect: Annotated[float, Field(ge=0, lt=1)] = 0.05
     min_rows: Annotated[int, Field(ge=1)] = 200
 
 

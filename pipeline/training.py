@@ -18,7 +18,8 @@ from detectors.auto import Layout, Sample
 from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.model import Model, ModelSettings, fit_model
 from detectors.rarity import Rarity, effective_positives, measure
-from pipeline import readiness, sampling, schedule
+from detectors.watch import Watch
+from pipeline import readiness, sampling, schedule, watching
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import Plan, status_at
@@ -28,7 +29,7 @@ from storage import models
 from storage.frames import DAY, MONEY, Ints
 from storage.store import Store
 
-DECIDES_A_MODEL = ("schema", "labels", "features", "training", "choose", "costs", "alerts")
+DECIDES_A_MODEL = ("schema", "labels", "features", "training", "choose", "costs", "alerts", "calendar", "drift")
 OUTLIER_ROWS = 60_000  # trees draw 4,096 rows each; more rows only cost features
 RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
 FRAUD, GENUINE = 1, 0
@@ -160,13 +161,34 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
     )
 
 
-def fit(config: Config, history: History, made: Prepared, chosen: Chosen, date: int, run_id: int) -> Fitted:
-    """Fit the model of `date` by its choice on what was prepared."""
+def fit(
+    config: Config,
+    history: History,
+    made: Prepared,
+    chosen: Chosen,
+    date: int,
+    run_id: int,
+    reference: History | None = None,
+) -> Fitted:
+    """
+    Fit the model of `date` by its choice on what was prepared.
+
+    `reference` is the history that drift is later measured against; None for the training's own.
+    """
     model = fit_alone(config, made, chosen, date)
+    model = replace(model, watch=_watch(config, history, made, model, date, reference or history))
     return Fitted(
         _model_record(config, made.known, history, model, chosen.choice_id, run_id, date),
         model.to_bytes(config.model_key()),
     )
+
+
+def _watch(config: Config, history: History, made: Prepared, model: Model, date: int, held: History) -> Watch:
+    """What drift is measured against: a history that holds its reference, and how much of it is mature."""
+    mature, y = (made.known.mature, made.known.y) if held is history else _mature_at(config, held, date)
+    known = watching.Known(held, watching.reference_rows(config, held, date), mature, y)
+    days = (date - made.known.holdout_start) / DAY
+    return watching.fit(config, model, made.features, known, made.recent, days, date)
 
 
 def fit_alone(config: Config, made: Prepared, chosen: Chosen, date: int) -> Model:
@@ -257,6 +279,12 @@ def _mature(
     known = in_span & old & ((status >= 0) | history.silence_ok)
     rows = np.flatnonzero(known)
     return rows, (status[rows] == FRAUD).astype(np.float64)
+
+
+def _mature_at(config: Config, history: History, date: int) -> tuple[Ints, NDArray[np.float64]]:
+    """All transactions of a history whose silence may be read at `date`."""
+    visible = history.as_of(config.schedule.allowed_lateness) <= date
+    return _mature(config, history, visible, status_at(history.transactions, history.events, date), date)
 
 
 def _measure(config: Config, history: History, known: Known) -> Rarity:

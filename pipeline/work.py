@@ -195,6 +195,12 @@ class Reader:
         wanted = stored.entities_of(self._this.store, ids, self._entities)
         return histories.load(self._this.store, config, begin, end, wanted)
 
+    def span(self, start: int, end: int) -> History:
+        """A history that holds all transactions of a span and their labels, though not what features need."""
+        if self._covers(start, end) and self._held is not None:
+            return self._held
+        return histories.load(self._this.store, self._this.config, start, end)
+
     def _covers(self, start: int, end: int) -> bool:
         return self._held is not None and self._span[0] <= start and end <= self._span[1]
 

@@ -118,18 +118,27 @@ def readiness(store: Store, policy: str) -> list[Row]:
     return list(_stream(store, rows.order_by(r.place)))
 
 
-def drift(store: Store, policy: str, limit: int = 20) -> list[Row]:
-    """Drift of the newest windows, the strongest first."""
+def drift(
+    store: Store,
+    policy: str,
+    limit: int | None = 20,
+    *,
+    alarms: bool = False,
+    since: int | None = None,
+    feature: str | None = None,
+) -> list[Row]:
+    """Drift of the newest windows, alarms first, then the largest effects; or alarms alone, or of one feature."""
     d = schema.drift_metrics.c
     rows = select(schema.drift_metrics).where(d.policy == policy)
-    order = (
-        d.window_end.desc(),
-        d.alarm.desc(),
-        (func.coalesce(d.value, 0) / d.threshold).desc(),
-        d.feature,
-        d.metric,
-    )
-    return list(_stream(store, rows.order_by(*order).limit(limit)))
+    if alarms:
+        rows = rows.where(d.alarm)
+    if since is not None:
+        rows = rows.where(d.window_start >= since)
+    if feature is not None:
+        rows = rows.where(d.feature == feature)
+    order = (d.window_end.desc(), d.alarm.desc(), func.coalesce(d.effect, -1).desc(), d.feature, d.metric)
+    ordered = rows.order_by(*order)
+    return list(_stream(store, ordered if limit is None else ordered.limit(limit)))
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
-"""Scores and flags, exactly once; drift and quality by window."""
+"""Scores and flags, exactly once."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage import bulk
 from storage.closing import close_flags
 from storage.frames import Floats, Ints, Strings
-from storage.schema import drift_metrics, flags, scores, untold_flags
+from storage.schema import flags, scores, untold_flags
 from storage.store import Store
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
@@ -60,42 +59,6 @@ class Written:
     already: int
 
 
-@dataclass(frozen=True)
-class DriftRow:
-    """
-    One metric of one feature over one window.
-
-    Attributes
-    ----------
-    effect
-        How large the change is, whatever the metric: the share of payments it takes to undo it, or the same on the
-        scale of shares.
-    lower, upper
-        Interval of `value` where it is a share.
-    pooled
-        Windows that the value rests on: this one, and those before it that were needed to say anything.
-    why
-        What could not be said, or why this is never an alarm; None where there is nothing to add.
-    """
-
-    window_start: int
-    window_end: int
-    feature: str
-    metric: str
-    value: float | None
-    threshold: float | None
-    alarm: bool
-    n_reference: int
-    n_current: int
-    effect: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-    p_value: float | None = None
-    pooled: int = 1
-    why: str | None = None
-    detail: Mapping[str, Any] | None = None
-
-
 def write_scores(
     store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag], *, tell: bool = False
 ) -> Written:
@@ -129,15 +92,6 @@ def write_scores(
                 _queue_for_digest(connection, policy, mine_flagged)
         won += len(mine)
     return Written(won, flagged, len(scored) - won)
-
-
-def scored_ids(store: Store, policy: str, start: int, end: int) -> Strings:
-    """Ids of a policy's scored transactions with start ≤ event_time < end."""
-    t = store.transactions.c
-    mine = (scores.c.policy == policy) & (scores.c.transaction_id == t.transaction_id)
-    rows = select(t.transaction_id).join(scores, mine).where(t.event_time >= start, t.event_time < end)
-    with store.read() as connection:
-        return np.array(connection.scalars(rows.order_by(t.event_time, t.transaction_id)).all(), dtype=object)
 
 
 MINE = """
@@ -194,18 +148,3 @@ def _queue_for_digest(connection: Connection, policy: str, raised: Sequence[Flag
     ]
     if rows:
         connection.execute(make(untold_flags).on_conflict_do_nothing(), rows)
-
-
-def write_drift(store: Store, policy: str, run_id: int, rows: Sequence[DriftRow]) -> None:
-    """Write a window's drift; a window that is measured again has its newest measurement."""
-    if not rows:
-        return
-    make = postgres_insert if store.dialect == "postgresql" else sqlite_insert
-    statement = make(drift_metrics)
-    key = [column.name for column in drift_metrics.primary_key]
-    changed = {c.name: statement.excluded[c.name] for c in drift_metrics.c if c.name not in key}
-    with store.write() as connection:
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=key, set_=changed),
-            [asdict(row) | {"policy": policy, "run_id": run_id} for row in rows],
-        )

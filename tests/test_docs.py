@@ -10,6 +10,7 @@ from pipeline import (  # noqa: F401  (they join their commands to the group)
     cli_admin,
     cli_choose,
     cli_compare,
+    cli_drift,
     cli_models,
     cli_mutes,
     cli_notify,

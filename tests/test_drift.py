@@ -6,10 +6,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from detectors.base import ArtefactError, DetectorError, State
-from detectors.drift import Reference, compare, jensen_shannon, psi
+from detectors.drift import (
+    chi_square,
+    compare,
+    cramers_v,
+    jensen_shannon,
+    kolmogorov_smirnov,
+    ks_p_value,
+    metrics,
+    psi,
+    share_effect,
+    to_angle,
+    to_share,
+    wasserstein,
+)
+from detectors.sketch import FINE_BINS, Reference, Sketch
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(size=(5000, 1))
@@ -19,7 +34,8 @@ NAN, INF = float("nan"), float("inf")
 def drift(before, after):
     """PSI and Jensen–Shannon of one column against another."""
     before, after = (np.asarray(column, dtype=float).reshape(-1, 1) for column in (before, after))
-    return tuple(found.value for found in compare(Reference.fit(before, ["x"]), after))
+    found = {one.metric: one.value for one in compare(Reference.fit(before, ["x"]), after)}
+    return found["psi"], found["jensen_shannon"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -85,20 +101,49 @@ def test_drift_is_as_large_as_the_change(before, after, psi_between, js_between)
     assert js_between[0] - 1e-12 <= divergence <= js_between[1] + 1e-12
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "why"),
-    [
-        ([], [1.0], "the reference has no rows"),
-        ([1.0], [], "the current sample has no rows"),
-        ([], [], "the reference has no rows"),
-    ],
-)
-def test_an_empty_sample_has_no_drift_and_says_why(before, after, why):
-    reference = Reference.fit(np.array(before).reshape(-1, 1), ["x"])
-    for found in compare(reference, np.array(after).reshape(-1, 1)):
-        assert math.isnan(found.value)
-        assert found.why == why
-        assert (found.n_reference, found.n_current) == (len(before), len(after))
+DEGENERATE = [
+    # before, after → what is said of the metrics that have no value
+    ([], [1.0], {"the reference has no rows"}),
+    ([1.0], [], {"the current sample has no rows"}),
+    ([], [], {"the reference has no rows"}),
+    ([1.0], [2.0], {"the reference is constant: there is no spread to measure a distance in"}),  # one row
+    (np.ones(50), np.ones(9), {"the reference is constant: there is no spread to measure a distance in"}),
+    (np.ones(50), NORMAL, {"the reference is constant: there is no spread to measure a distance in"}),
+    (NORMAL, np.ones(50), set()),  # became constant
+    (np.full(50, NAN), NORMAL, {"every value of the reference is missing"}),
+    (np.full(50, NAN), np.full(9, NAN), {"every value of the reference is missing"}),
+    (NORMAL, np.full(9, NAN), {"every value is missing"}),
+    (NORMAL, np.full(9, INF), {"there are infinite values, which are infinitely far away: see out_of_range"}),
+    (np.full(50, -INF), [1.0], {"the reference is constant: there is no spread to measure a distance in"}),
+    (
+        np.append(NORMAL, INF),
+        NORMAL,
+        {"there are infinite values, which are infinitely far away: see out_of_range"},
+    ),
+    (np.tile([0.0, 1.0], 50), np.zeros(9), set()),  # one class only
+]
+
+
+@pytest.mark.parametrize(("before", "after", "said"), DEGENERATE)
+@pytest.mark.parametrize("categorical", [False, True])
+def test_whatever_is_in_a_window_each_metric_has_a_value_or_says_why_not(before, after, said, categorical):
+    before, after = (np.asarray(column, dtype=float).reshape(-1, 1) for column in (before, after))
+    found = compare(Reference.fit(before, ["x"], ["x"] if categorical else []), after)
+    assert len(found) == (5 if categorical else 6)
+    for one in found:
+        assert math.isfinite(one.value) or one.why
+        assert (one.n_reference, one.n_current) == (len(before), len(after))
+    if not categorical:
+        assert {one.why for one in found if one.why} == said
+
+
+def test_a_new_category_is_unseen_and_nothing_else_is():
+    reference = Reference.fit(np.repeat([1.0, 2.0, NAN], [70, 25, 5]).reshape(-1, 1), ["c"], ["c"])
+    found = {one.metric: one for one in compare(reference, np.repeat([1.0, 3.0], [90, 10]).reshape(-1, 1))}
+    assert found["unseen"].value == pytest.approx(0.1)
+    assert found["unseen"].before == 0
+    assert found["missing"].value == 0
+    assert found["missing"].before == pytest.approx(0.05)
 
 
 odd_floats = st.one_of(st.floats(), st.sampled_from([NAN, INF, -INF, 0.0, -0.0, 1.0]))
@@ -108,14 +153,14 @@ matrices = arrays(np.float64, st.tuples(st.integers(0, 40), st.just(3)), element
 @settings(deadline=None, derandomize=True)
 @given(matrices, matrices)
 def test_nothing_in_the_data_makes_a_comparison_fail(before, after):
-    reference = Reference.fit(before, "abc")
+    reference = Reference.fit(before, "abc", ["c"])
     for found in compare(reference, after):
-        assert math.isfinite(found.value) == (found.why == "")
+        assert math.isfinite(found.value) or found.why
     for sketch in reference.sketches:
         assert sketch.n == len(before)
-        assert len(sketch.counts) <= 43
         assert (np.diff(sketch.cuts) > 0).all()
-    assert all(found.value <= 1e-9 for found in compare(reference, before) if not found.why)
+    for found in compare(reference, before):
+        assert found.why or found.value <= 1e-9 or found.value == found.before
 
 
 @settings(deadline=None, derandomize=True)
@@ -125,20 +170,20 @@ def test_nothing_in_the_data_makes_a_comparison_fail(before, after):
     )
 )
 def test_every_value_of_the_reference_falls_between_its_outer_bins(column):
-    sketch = Reference.fit(column.reshape(-1, 1), ["x"]).sketches[0]
-    assert sketch.counts[0] == sketch.counts[-2] == sketch.counts[-1] == 0
-    assert sketch.counts.sum() == len(column)
+    counts = Sketch.numeric(column).binned.counts
+    assert counts[0] == counts[-2] == counts[-1] == 0
+    assert counts.sum() == len(column)
 
 
 def test_deciles_hold_a_tenth_each():
-    sketch = Reference.fit(NORMAL, ["x"]).sketches[0]
-    assert sketch.counts.tolist() == [0, *[500] * 10, 0, 0]
+    sketch = Sketch.numeric(NORMAL[:, 0])
+    assert sketch.coarse(sketch.binned.counts).tolist() == [0, *[500] * 10, 0, 0]
+    assert sketch.binned.counts.tolist() == [0, *[25] * FINE_BINS, 0, 0]
 
 
 def test_a_value_repeated_through_several_deciles_is_one_bin():
-    column = np.concatenate((np.zeros(6000), np.abs(RNG.normal(size=4000))))
-    sketch = Reference.fit(column.reshape(-1, 1), ["x"]).sketches[0]
-    assert sketch.counts.tolist() == [0, 6000, 1000, 1000, 1000, 1000, 0, 0]
+    sketch = Sketch.numeric(np.concatenate((np.zeros(6000), np.abs(RNG.normal(size=4000)))))
+    assert sketch.coarse(sketch.binned.counts).tolist() == [0, 6000, 1000, 1000, 1000, 1000, 0, 0]
 
 
 def test_the_missing_share_is_known():
@@ -147,24 +192,68 @@ def test_the_missing_share_is_known():
     assert math.isnan(Reference.fit(np.empty((0, 1)), ["x"]).sketches[0].missing_share)
 
 
-def test_features_are_compared_each_by_both_metrics_in_order():
-    reference = Reference.fit(RNG.normal(size=(100, 2)), ["amount", "count"])
-    found = compare(reference, RNG.normal(size=(50, 2)))
-    assert [(one.index, one.feature, one.metric) for one in found] == [
-        (0, "amount", "psi"),
-        (0, "amount", "jensen_shannon"),
-        (1, "count", "psi"),
-        (1, "count", "jensen_shannon"),
-    ]
+SAMPLES = [
+    # before, after
+    (RNG.normal(size=4000), RNG.normal(0.1, 1.1, size=3000)),
+    (RNG.lognormal(size=4000), RNG.lognormal(0.05, size=700)),
+    (RNG.poisson(3, size=4000).astype(float), RNG.poisson(4, size=500).astype(float)),  # few values: exact
+    (RNG.normal(size=4000), RNG.normal(30, size=50)),  # a new range
+    (np.repeat([0.0, 1.0], [900, 100]), np.repeat([0.0, 1.0], [60, 40])),
+]
 
 
-def test_a_joined_reference_keeps_each_samples_size():
-    features = Reference.fit(RNG.normal(size=(100, 2)), ["amount", "count"])
-    both = features.joined(Reference.fit(RNG.random((30, 1)), ["score"]))
-    current = RNG.normal(size=(50, 3))
-    found = compare(both, current)
-    assert [one.n_reference for one in found] == [100, 100, 100, 100, 30, 30]
-    assert found[:4] == compare(features, current[:, :2])
+@pytest.mark.parametrize(("before", "after"), SAMPLES)
+def test_distances_are_those_of_scipy(before, after):
+    sketch = Sketch.numeric(before)
+    current = sketch.count(after)
+    expected = stats.ks_2samp(before, after, method="asymp")
+    statistic = kolmogorov_smirnov(sketch.binned.counts, current.counts)
+    assert expected.statistic - 1 / FINE_BINS - 1e-9 <= statistic <= expected.statistic + 1e-9
+    assert ks_p_value(expected.statistic, len(before), len(after)) == pytest.approx(expected.pvalue, abs=0.02)
+    distance = stats.wasserstein_distance(before, after) / before.std()
+    assert wasserstein(sketch, sketch.binned, current) == pytest.approx(distance, rel=0.01, abs=0.006)
+
+
+def test_chi_square_is_that_of_a_contingency_table():
+    before, after = np.array([500, 300, 200, 0]), np.array([80, 90, 20, 10])
+    table = stats.chi2_contingency([before, after], correction=False)
+    assert chi_square(before, after) == pytest.approx(table.statistic)
+    assert cramers_v(before, after) == pytest.approx(
+        stats.contingency.association(np.stack((before, after)), method="cramer")
+    )
+    reference = Reference.fit(np.repeat(np.arange(4.0), before).reshape(-1, 1), ["c"], ["c"])
+    found = compare(reference, np.repeat(np.arange(4.0), after).reshape(-1, 1))
+    (told,) = [one for one in found if one.metric == "cramers_v"]
+    assert told.p_value == pytest.approx(table.pvalue)
+    assert told.detail == {"chi_square": pytest.approx(table.statistic), "degrees_of_freedom": 3}
+
+
+def test_counts_of_two_windows_are_the_counts_of_both():
+    reference = Reference.fit(np.column_stack((NORMAL[:, 0], np.round(NORMAL[:, 0]))), "ab", ["b"])
+    first, second = RNG.normal(size=(70, 2)).round(1), RNG.normal(size=(30, 2)).round(1)
+    together = reference.count(np.concatenate((first, second)))
+    added = reference.count(first) + reference.count(second)
+    assert (together.counts == added.counts).all()
+    assert together.gaps == pytest.approx(added.gaps)
+
+
+def test_cells_counted_at_once_are_those_counted_one_by_one():
+    sketch, column = Sketch.numeric(NORMAL[:, 0]), RNG.normal(size=100)
+    cell = np.arange(100) % 3
+    each = sketch.count_each(column, cell, 3)
+    for place in range(3):
+        alone = sketch.count(column[cell == place])
+        assert (each.counts[place] == alone.counts).all()
+        assert each.gaps[place] == pytest.approx(alone.gaps)
+    assert {
+        name: value.shape for name, value in metrics(sketch, sketch.binned, each).items()
+    } == dict.fromkeys(("psi", "jensen_shannon", "ks", "wasserstein", "missing", "out_of_range"), (3,))
+
+
+def test_the_effect_of_a_share_counts_more_where_it_is_rare():
+    assert share_effect(0.5, 0.55) == pytest.approx(0.05, rel=0.01)
+    assert share_effect(0.0, 0.02) > 2 * share_effect(0.5, 0.52)
+    assert to_share(to_angle(0.37)) == pytest.approx(0.37)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 3000])
@@ -172,23 +261,31 @@ def test_a_stored_reference_is_the_same(n):
     X = RNG.normal(size=(n, 4))
     X[:, 1] = np.round(X[:, 1])
     X[: n // 2, 2] = NAN
-    reference = Reference.fit(X, "abcd").joined(Reference.fit(X[:, :1], ["score"]))
-    again = Reference.from_state(reference.state())
-    current = RNG.normal(size=(500, 5))
-    assert again.names == reference.names
-    assert compare(again, current) == compare(reference, current) or n == 0
-    assert all(array.dtype.kind in "fi" for array in reference.state().arrays.values())
+    reference = Reference.fit(X, "abcd", ["b"])
+    state = reference.state()
+    again = Reference.from_state(state)
+    assert (again.names, len(again.sketches)) == (reference.names, 4)
+    current = RNG.normal(size=(500, 4))
+    told = [[repr(one) for one in compare(each, current)] for each in (again, reference)]
+    assert told[0] == told[1]
+    assert all(array.dtype.kind in "fi" for array in state.arrays.values())
 
 
 def test_a_reference_without_features_is_stored_too():
     assert Reference.from_state(Reference.fit(np.empty((5, 0)), []).state()).names == ()
 
 
-def test_a_damaged_reference_is_refused():
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda arrays: {**arrays, "cuts": arrays["cuts"][1:]}, "do not fit"),
+        (lambda arrays: {name: array for name, array in arrays.items() if name != "gaps"}, "older version"),
+    ],
+)
+def test_a_damaged_reference_is_refused(damage, said):
     state = Reference.fit(NORMAL, ["x"]).state()
-    arrays = {**state.arrays, "cuts": state.arrays["cuts"][1:]}
-    with pytest.raises(ArtefactError, match="do not fit"):
-        Reference.from_state(State(state.meta, arrays))
+    with pytest.raises(ArtefactError, match=said):
+        Reference.from_state(State(state.meta, damage(state.arrays)))
 
 
 @pytest.mark.parametrize("X", [np.zeros((5, 2)), np.zeros(5), np.zeros((0, 0))])
@@ -197,15 +294,9 @@ def test_other_columns_than_the_references_are_refused(X):
         compare(Reference.fit(NORMAL, ["x"]), X)
 
 
-def test_chance_alone_stays_under_the_alarm_level_in_small_windows():
-    reference = Reference.fit(RNG.normal(size=(20_000, 1)), ["x"])
-    worst = max(compare(reference, RNG.normal(size=(200, 1)))[0].value for _ in range(500))
-    assert worst < 0.25
-
-
 def test_six_million_values_are_compared_in_a_moment():
     X = np.random.default_rng(0).random((200_000, 30))
     reference = Reference.fit(X[:60_000], [f"feature {i}" for i in range(30)])
-    start = time.perf_counter()
+    start = time.process_time()
     compare(reference, X)
-    assert time.perf_counter() - start < 2  # about 0.2 s on a quiet machine
+    assert time.process_time() - start < 4  # about 0.6 s on a quiet machine

@@ -1,0 +1,138 @@
+"""From which value on drift is an alarm, by what the reference does against itself."""
+
+import numpy as np
+import pytest
+
+from detectors.alarms import BAR_MIN, Calibration, Null, Track, calibrate, from_scale, to_scale
+from detectors.grid import Grid
+from detectors.sketch import Sketch
+
+RNG = np.random.default_rng(3)
+
+
+def tracks(n_tracks, n_windows, rng=RNG):
+    """Independent normal deviations with effects that always count."""
+    ones = np.ones(n_windows)
+    return [
+        Track(f"feature {k}", "ks", 0.1 + 0.02 * rng.normal(size=n_windows), ones, 60_000, 3_000)
+        for k in range(n_tracks)
+    ]
+
+
+@pytest.mark.parametrize("n_windows", [60, 400])
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_windows_that_are_like_the_reference_alarm_no_more_often_than_was_asked(n_windows, rate):
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        calibration = calibrate(tracks(50, n_windows, rng), n_windows, 7.0, 0.05)
+        limit = [
+            calibration.limits(f"feature {k}", "ks", calibration.bar(rate), 0, 60_000, 3_000)[1]
+            for k in range(50)
+        ]
+        later = 0.1 + 0.02 * rng.normal(size=(3_000, 50))
+        found.append((later > np.array(limit)).any(axis=1).mean() * 7)
+    assert 0.05 * rate < np.mean(found) < 1.3 * rate
+
+
+def test_a_lower_rate_sets_a_higher_bar():
+    calibration = calibrate(tracks(50, 60), 60, 7.0, 0.05)
+    assert calibration.bar(2.0) < calibration.bar(0.5) < calibration.bar(0.1) < calibration.bar(0.01)
+    assert Calibration(highest=np.zeros(60)).bar(7.0) == BAR_MIN
+
+
+def test_what_never_counts_and_what_is_too_small_do_not_move_the_bar():
+    base = calibrate(tracks(5, 60, np.random.default_rng(1)), 60, 7.0, 0.05)
+    wild = 100 * RNG.normal(size=60) ** 2
+    others = [
+        Track("muted", "ks", wild, np.ones(60), 60_000, 3_000, counts=False),
+        Track("tiny", "ks", wild, np.full(60, 0.01), 60_000, 3_000),
+    ]
+    more = calibrate([*tracks(5, 60, np.random.default_rng(1)), *others], 60, 7.0, 0.05)
+    assert more.bar(0.1) == base.bar(0.1)
+    assert ("muted", "ks") in more.nulls
+
+
+def test_a_short_reference_sets_no_threshold():
+    calibration = calibrate(tracks(5, 5), 5, 7.0, 0.05)
+    assert not calibration.speaks
+    assert np.isnan(calibration.limits("feature 1", "ks", 4.0, 0, 100, 100)).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("psi", 0.2), ("jensen_shannon", 0.03), ("ks", 0.1), ("wasserstein", 0.4), ("wasserstein", 0.01),
+        ("missing", 0.3), ("payments", 1200.0), ("per_entity", 1.5), ("median_delay", 12.0), ("complete_lag", 3.0),
+    ],
+)  # fmt: skip
+def test_every_scale_is_left_as_it_was_entered(metric, value):
+    assert from_scale(metric, to_scale(metric, value)) == pytest.approx(value)
+
+
+def test_smaller_samples_are_given_more_room_and_larger_ones_no_less():
+    null = Null(0.1, 0.02, 60_000, 3_000)
+    assert null.stretch(60_000, 300) == pytest.approx(10**0.5, rel=0.1)
+    assert null.stretch(60_000, 30_000) == null.stretch(60_000, 3_000) == 1
+    calibration = Calibration(
+        {("x", "ks"): null, ("x", "missing"): Null(0.0, 0.02, 60_000, 3_000)}, np.ones(60)
+    )
+    assert calibration.limits("x", "ks", 4, 0, 60_000, 300)[1] > 0.18
+    low, high = calibration.limits("x", "missing", 4, 0.2, 60_000, 3_000)
+    assert low < 0.2 < high
+
+
+def test_a_stored_calibration_is_the_same():
+    calibration = calibrate(tracks(5, 60), 60, 7.0, 0.05)
+    again = Calibration.from_state(calibration.state())
+    assert again.nulls == dict(calibration.nulls)
+    assert again.bar(0.1) == calibration.bar(0.1)
+    empty = Calibration.from_state(Calibration().state())
+    assert not empty.speaks
+
+
+def grid_of(days, per_day, **more):
+    cell = np.repeat(np.arange(days), per_day)
+    return Grid(cell, [f"w{day % 7}" for day in range(days)], [False] * days, **more)
+
+
+def test_a_window_is_compared_with_the_days_that_are_not_close_to_it():
+    grid = grid_of(30, 2, gap=3)
+    cells = Sketch.numeric(np.arange(60.0)).count_each(np.arange(60.0), grid.cell, 30)
+    ends = grid.ends()
+    first = grid.first(ends, 1)
+    assert (ends - first == 1).all()
+    current, rest = grid.current(cells, first, ends), grid.rest(cells, first, ends)
+    assert current.n.tolist() == [2] * 30
+    assert rest.n[0] == 60 - 2 * 4  # itself and three days after it
+    assert rest.n[15] == 60 - 2 * 7
+    near = grid.rest(cells, first, ends, span=5)
+    assert near.n[15] == 10
+
+
+def test_small_windows_are_pooled_with_those_before_them_and_the_first_ones_cannot_be():
+    grid = grid_of(10, 4)
+    first = grid.first(grid.ends(), min_rows=10)
+    assert first[:2].tolist() == [-1, -1]
+    assert (np.arange(10)[2:] - first[2:] == 2).all()
+
+
+def test_a_season_is_compared_with_itself_alone_and_holidays_are_left_out():
+    grid = grid_of(28, 1, seasonal=True)
+    cells = Sketch.numeric(np.arange(28.0)).count_each(np.arange(28.0), grid.cell, 28)
+    ends = grid.ends()
+    rest = grid.rest(cells, grid.first(ends, 1), ends)
+    assert rest.n.tolist() == [3] * 28
+    assert rest.counts[0].nonzero()[0].tolist() == [cells.counts[day].argmax() for day in (7, 14, 21)]
+    special = [day == 3 for day in range(28)]
+    assert 4 not in Grid(grid.cell, grid.season, special).ends()
+
+
+def test_windows_of_a_week_move_along_by_a_day():
+    grid = grid_of(21, 1, width=7)
+    assert grid.ends().tolist() == list(range(7, 22))
+    assert (grid.ends() - grid.first(grid.ends(), 1) == 7).all()
+
+
+def test_hours_of_months_are_thinned():
+    assert len(grid_of(2_000, 1).ends()) == 600

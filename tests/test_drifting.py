@@ -1,0 +1,285 @@
+"""Drift of windows, from payments to stored rows: what is told, what is pooled, and that every way of running agrees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from detectors.model import Model
+from detectors.watch import Watch
+from pipeline import drift_words
+from pipeline.backfill import backfill
+from pipeline.config import Config
+from pipeline.cycle import run, train_once
+from pipeline.holidays import is_holiday
+from pipeline.opening import open_configured
+from pipeline.seasons import season_of
+from storage import drifts, models, policies, reports
+from storage.frames import DAY, HOUR, SECOND
+from storage.setup import upgrade
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+
+FROM, TO = START + 19 * DAY, START + 30 * DAY
+NOW = TO + 60 * DAY
+METRICS = (
+    "SELECT window_start, feature, metric, value, threshold, alarm, n_reference, n_current, effect, lower, upper, "
+    "p_value, pooled, why FROM drift_metrics ORDER BY 1, 2, 3"
+)
+
+
+def configured(**sections: dict[str, object]) -> Config:
+    return Config.model_validate(SMALL.model_dump(mode="json", by_alias=True, exclude={"storage"}) | sections)
+
+
+def query(store: Store, sql: str) -> list[tuple[object, ...]]:
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def fill(store: Store, config: Config, folder: Path, days: int = 30, change=None, per_day: int = 60) -> Store:  # type: ignore[no-untyped-def]
+    rows, labels = payments(days, per_day=per_day)
+    rows = rows if change is None else [row for row in (change(row.split(",")) for row in rows) if row]
+    load(store, config, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
+    load(store, config, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    return store
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Open a SQLite database for a config."""
+    opened = []
+
+    def open_(config: Config) -> Store:
+        store = open_configured(with_url(config, f"sqlite:///{tmp_path / 'drift.db'}"))
+        upgrade(store, config.monitor.name, 1, config.labels.precedence)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+def backfilled(store: Store, config: Config, start: int = FROM, end: int = TO) -> Store:
+    backfill(store, config, start=start, end=end, as_of=NOW, policy="live", by="test")
+    return store
+
+
+def in_day(row: list[str], day: int) -> bool:
+    return int((np.datetime64(row[1][:10]) - np.datetime64("2025-01-01")).astype(int)) >= day
+
+
+def test_every_way_of_running_measures_the_same_drift(tmp_path: Path, opener: Opener) -> None:
+    store = fill(opener(SMALL), SMALL, tmp_path)
+    backfilled(store, SMALL)
+    whole = query(store, METRICS)
+    assert {row[12] for row in whole} <= {1, 3, 4, 5}  # sixty payments a day: four days make 200
+    with store.write() as connection:
+        for table in ("scores", "flags", "ledger", "promotions", "promotion_checks", "models", "choices", "covered_spans",
+                      "drift_metrics", "drift_sketches"):  # fmt: skip
+            connection.execute(text(f"DELETE FROM {table}"))
+    policies.set_starts_at(store, "live", FROM)
+    for day in (1, 2, 5):
+        run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
+    backfilled(store, SMALL, FROM + 8 * DAY)  # without the windows before it, which it counts again
+    backfilled(store, SMALL, FROM + 5 * DAY, FROM + 8 * DAY)
+    assert query(store, METRICS) == whole
+
+
+def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all_together(
+    tmp_path: Path, sqlite
+) -> None:
+    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
+    rows = reports.drift(store, "live", 5_000)
+    newest = [row for row in rows if row["window_end"] == rows[0]["window_end"]]
+    told = {(row["feature"], row["metric"]) for row in newest}
+    assert told >= {
+        ("amount", "psi"), ("amount", "jensen_shannon"), ("amount", "ks"), ("amount", "wasserstein"), ("score", "psi"),
+        ("reasons", "cramers_v"), ("volume", "payments"), ("volume:customer_id", "per_entity"),
+        ("labels", "fraud_rate"), ("labels", "median_delay"), ("labels", "complete_lag"), ("all features", "auc"),
+    }  # fmt: skip
+    assert any(feature.startswith("flags:") for feature, _ in told)
+    by_name = {(row["feature"], row["metric"]): row for row in newest}
+    rate = by_name["labels", "fraud_rate"]
+    assert rate["lower"] < rate["value"] < rate["upper"]
+    assert 0 < by_name["amount", "ks"]["p_value"] <= 1
+    assert "weekday" not in by_name["all features", "auc"]["detail"]["used"]
+    assert all(row["value"] is not None or row["why"] for row in newest)
+    muted = [row for row in newest if row["feature"].startswith("weekday") or "fraud_rate_" in row["feature"]]
+    assert muted
+    assert not any(row["alarm"] for row in muted)
+
+
+def blank(row: list[str]) -> str:
+    """From the twenty-fifth day on no terminal is named."""
+    return ",".join([*row[:3], "" if in_day(row, 24) else row[3], row[4]])
+
+
+def thinned(row: list[str]) -> str:
+    """From the twenty-fifth day on a fifth of the payments arrive."""
+    return "" if in_day(row, 24) and int(row[0][1:]) % 5 else ",".join(row)
+
+
+def dearer(row: list[str]) -> str:
+    """From the twenty-fifth day on amounts are three times as high."""
+    return ",".join([*row[:4], f"{float(row[4]) * (3 if in_day(row, 24) else 1):.2f}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "feature", "metric", "remedy"),
+    [
+        (blank, "terminal_id_amount_mean_7d", "missing", "a lost, renamed or reformatted value"),
+        (thinned, "volume", "payments", "fraudwatch feeds"),
+        (dearer, "amount", "psi", "find out what changed"),
+    ],
+)
+def test_what_changed_is_named_with_its_size_and_a_remedy(
+    change, feature: str, metric: str, remedy: str, tmp_path: Path, sqlite
+) -> None:
+    config = configured(drift={"min_rows": 50})
+    store = backfilled(fill(sqlite(config), config, tmp_path, change=change), config)
+    alarms = reports.drift(store, "live", None, alarms=True)
+    found = [row for row in alarms if row["feature"] == feature and row["metric"] == metric]
+    assert found
+    assert all(row["window_start"] >= "2025-01-25" for row in found)
+    assert all(row["effect"] >= config.drift.min_effect for row in found)
+    assert drift_words.remedy(found[0]).count(remedy) == 1
+    of_window = [
+        row for row in reports.drift(store, "live", None) if row["window_end"] == found[0]["window_end"]
+    ]
+    told = "\n".join(drift_words.sentences(of_window))
+    assert " alarms on " in told.splitlines()[0]
+    assert f"  {feature}: " in told
+
+
+def test_a_window_without_payments_is_told_and_alarms_by_its_volume(tmp_path: Path, sqlite) -> None:
+    def silent(row: list[str]) -> str:
+        return "" if in_day(row, 27) else ",".join(row)
+
+    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path, change=silent), SMALL)
+    rows = [
+        row
+        for row in reports.drift(store, "live", None)
+        if row["window_start"] == "2025-01-29 00:00:00+00:00"
+    ]
+    volume = next(row for row in rows if row["feature"] == "volume")
+    assert (volume["value"], volume["alarm"]) == (0, True)
+    assert all(row["value"] is not None or row["why"] for row in rows)
+
+
+def test_windows_before_the_first_model_are_told(tmp_path: Path, sqlite) -> None:
+    store = fill(sqlite(SMALL), SMALL, tmp_path, days=3)
+    backfilled(store, SMALL, START + DAY, START + 3 * DAY)
+    told = query(store, "SELECT DISTINCT feature, metric, alarm, why FROM drift_metrics")
+    assert told == [("volume", "payments", 0, "no model was in force: there is nothing to compare with")]
+
+
+def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(tmp_path: Path, sqlite) -> None:
+    store = fill(sqlite(SMALL), SMALL, tmp_path)
+    train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
+    old = Model.from_bytes(models.load_artefact(store, 1))
+    stripped = Model(old.detector, old.settings, old.thresholds, old.notes, old.samples, Watch.blind())
+    blob = stripped.to_bytes()
+    without = Model.from_bytes(blob)
+    assert without.watch.sees is (len(blob) > len(old.to_bytes()))
+    with store.write() as connection:
+        from hashlib import sha256
+
+        connection.execute(
+            text("UPDATE models SET artefact = :a, sha256 = :s"), {"a": blob, "s": sha256(blob).hexdigest()}
+        )
+    policies.set_starts_at(store, "live", FROM)
+    run(store, SMALL, as_of=FROM + 2 * DAY + HOUR, policy="live", by="test")
+    whys = query(store, "SELECT DISTINCT why FROM drift_metrics")
+    assert whys == [("its model was trained before references were kept: the next training brings one",)]
+
+
+def test_holidays_are_a_feature_and_are_not_compared_with_other_days(tmp_path: Path, sqlite) -> None:
+    config = configured(calendar={"holidays": ["01-13", "2025-01-27"]}, drift={"min_rows": 50})
+    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    names = query(store, "SELECT DISTINCT feature FROM drift_metrics WHERE feature = 'is_holiday'")
+    assert names == [("is_holiday",)]
+    rows = [row for row in reports.drift(store, "live", None) if row["window_start"].startswith("2025-01-27")]
+    of_amount = [row for row in rows if row["feature"] == "amount"]
+    assert not any(row["alarm"] for row in of_amount)
+    first = next(row for row in of_amount if row["metric"] == "psi")
+    assert first["n_reference"] == pytest.approx(60, abs=25)  # the thirteenth of January alone
+
+
+def test_a_chosen_span_is_the_reference(tmp_path: Path, sqlite) -> None:
+    config = configured(drift={"reference": "2025-01-08/2025-01-15", "min_rows": 50})
+    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    sizes = query(store, "SELECT DISTINCT n_reference FROM drift_metrics WHERE feature = 'amount'")
+    assert sizes == [(query(store, "SELECT COUNT(*) FROM transactions WHERE event_time >= '2025-01-08' AND event_time < '2025-01-15'")[0][0],)]  # fmt: skip
+
+
+def test_seasons_are_compared_with_themselves(tmp_path: Path, sqlite) -> None:
+    config = configured(drift={"seasonal": True, "min_rows": 50})
+    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    sizes = query(store, "SELECT MAX(n_reference) FROM drift_metrics WHERE feature = 'amount'")
+    assert 100 < int(str(sizes[0][0])) < 400  # two to four of each weekday
+
+
+def test_the_calendar_knows_zones_and_years() -> None:
+    hour = (
+        np.arange(0, 72) * HOUR
+        + int(np.datetime64("2025-12-24T00:00").astype("datetime64[s]").astype(int)) * SECOND
+    )
+    paris = is_holiday(hour, ["12-25"], "Europe/Paris")
+    assert np.flatnonzero(paris).tolist() == list(range(23, 47))
+    assert is_holiday(hour, ["2024-12-25"], "UTC").sum() == 0
+    assert is_holiday(hour, [], "UTC").sum() == 0
+    daily, hourly = configured(), configured(schedule={"window": "1h"})
+    assert season_of(START, daily) == "w2"  # a Wednesday
+    assert season_of(START + 9 * HOUR, hourly) == "w2h09"
+    assert season_of(START, configured(schedule={"window": "7d"})) == ""
+
+
+def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite) -> None:
+    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
+    before = drifts.on_time_ids(store, FROM, FROM + DAY, HOUR)
+    late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-20T10:00:00Z,c1,m1,9.00"])
+    load(store, SMALL, "transactions", late, now=TO + DAY)
+    assert drifts.on_time_ids(store, FROM, FROM + DAY, HOUR) == before
+    assert "late1" not in before
+
+
+def test_the_command_tells_the_newest_window_in_words(tmp_path: Path, sqlite, monkeypatch) -> None:
+    from pipeline import cli_drift  # noqa: F401  (it joins its command to the group)
+    from pipeline.cli import cli
+
+    config = configured(drift={"min_rows": 50})
+    backfilled(fill(sqlite(config), config, tmp_path, change=dearer), config, end=START + 26 * DAY).close()
+    lines = config.public_text().splitlines()
+    toml = "\n".join(
+        f'[storage]\nurl = "sqlite:///{tmp_path / "drift.db"}"' if line == "[storage]" else line
+        for line in lines
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(toml)
+    shown = CliRunner().invoke(cli, ["--config", str(path), "drift", "--limit", "3"], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    head, *rest = shown.stdout.splitlines()
+    assert head.startswith("2025-01-26 00:00 to 2025-01-27 00:00: ")
+    assert any(line.startswith("  amount: ") for line in rest)
+    quiet = CliRunner().invoke(
+        cli,
+        [
+            "--config",
+            str(path),
+            "drift",
+            "--alarms",
+            "--since",
+            "2025-01-20",
+            "--feature",
+            "amount",
+            "--format",
+            "json",
+        ],
+    )
+    assert '"alarm": true' in quiet.stdout
+    assert '"alarm": false' not in quiet.stdout
