@@ -29,7 +29,17 @@ from storage import models
 from storage.frames import DAY, MONEY, Ints
 from storage.store import Store
 
-DECIDES_A_MODEL = ("schema", "labels", "features", "training", "choose", "costs", "alerts", "calendar", "drift")
+DECIDES_A_MODEL = (
+    "schema",
+    "labels",
+    "features",
+    "training",
+    "choose",
+    "costs",
+    "alerts",
+    "calendar",
+    "drift",
+)
 OUTLIER_ROWS = 60_000  # trees draw 4,096 rows each; more rows only cost features
 RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
 FRAUD, GENUINE = 1, 0
