@@ -5,7 +5,7 @@ Drift of a million rows of 30 columns: speed, memory and equal statistics, again
 
 evidently brings 79 packages and is no part of this project. `--peer` names the Python of an environment that has it:
 
-    python -m venv peer && peer/bin/pip install evidently && python -m benchmarks.drift --peer peer/bin/python
+    python -m venv peer && peer/bin/pip install evidently 'pandas<3' && python -m benchmarks.drift --peer peer/bin/python
 
 Without it that column is left out, and said so. Each contender runs in a process of its own on the same seeded arrays, on
 one thread, and processor seconds are told, so that other work on the machine matters little; reading them is not counted. Ours is timed with its reference sketched in the same run, and against a stored one,
