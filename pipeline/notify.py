@@ -90,11 +90,11 @@ def collect(store: Store, config: Config, policy: str, now: int) -> int:
     """Write what is new to the outbox, a message a receiver; returns how many."""
     since = max(outbox.told_since(store, now - FIRST), now - NEWS)
     seen = Seen(policy, TOLD, since)
-    listed = [message for story in _stories(store, seen) for message in _for_each(story, config)]
+    listed = [message for story in _stories(store, config, seen) for message in _for_each(story, config)]
     return outbox.put(store, listed, now) + _collect_flags(store, config, policy, now)
 
 
-def _stories(store: Store, seen: Seen) -> Iterator[Story]:
+def _stories(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
     """All there is to tell but flags; most was told before."""
     for row in news.promotions_made(store, seen):
         yield wording.promoted(seen.policy, row)
@@ -109,10 +109,10 @@ def _stories(store: Store, seen: Seen) -> Iterator[Story]:
     for row in news.choices_made(store, seen):
         if row["before"] not in (None, row["strategy"]):
             yield wording.choice_changed(row)
-    yield from _alarms(store, seen)
+    yield from _alarms(store, config, seen)
 
 
-def _alarms(store: Store, seen: Seen) -> Iterator[Story]:
+def _alarms(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
     def window(row: news.Row) -> tuple[int, int]:
         return row["window_start"], row["window_end"]
 
@@ -121,7 +121,7 @@ def _alarms(store: Store, seen: Seen) -> Iterator[Story]:
         if story is not None:
             yield story
     for _, found in groupby(sorted(news.quality(store, seen), key=window), window):
-        yield wording.quality_alarm(list(found))
+        yield wording.quality_alarm(list(found), config.schema_.base_currency)
 
 
 def _collect_flags(store: Store, config: Config, policy: str, now: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.due import day
 from pipeline.errors import InputError
+from pipeline.quality_words import shown
 from pipeline.safe_text import for_message as safe
 from pipeline.safe_text import id_for_message
 from pipeline.sections import EVENTS
@@ -177,22 +178,21 @@ def _moved(row: Row) -> str:
     return f"{safe(row['feature'])}: {row['metric']} {value}{limit} ({row['n_current']:,} against {row['n_reference']:,})"
 
 
-def quality_alarm(rows: Sequence[Row]) -> Story:
+def quality_alarm(rows: Sequence[Row], currency: str) -> Story:
     """A window's alarms; told again when there are others."""
     first = rows[0]
     names = sorted({f"{row['metric']}" for row in rows})
     marks = [f"{row['model_id']} {row['channel']} {row['metric']} {row['kind']}" for row in rows]
     lines = [f"Of {_minute(first['window_start'])} to {_minute(first['window_end'])}:", ""]
-    lines += _listed([_measured(row) for row in rows])
+    lines += _listed([_measured(row, currency) for row in rows])
     lines += ["", "fraudwatch quality shows all of it; docs/operations.md says what to do."]
     key = f"quality:{first['policy']}:{first['window_start']}:{first['window_end']}:{_digest(*marks)}"
     return Story(key, "quality", f"quality: {_named(names)}", "\n".join(lines))
 
 
-def _measured(row: Row) -> str:
-    value = "–" if row["value"] is None else f"{row['value']:.3g}"
+def _measured(row: Row, currency: str) -> str:
     said = f": {safe(row['said'])}" if row["said"] else ""
-    return f"{row['kind']} {row['metric']} {value}{said}"
+    return f"{row['metric']} of channel {row['channel']}, {row['kind']}: {shown(row['metric'], row['value'], currency)}{said}"
 
 
 def choice_changed(row: Row) -> Story:
