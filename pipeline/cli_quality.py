@@ -17,7 +17,8 @@ COLUMNS = [
     "alarm_above", "alarm", "said", "as_of", "run_id",
 ]  # fmt: skip
 NOTHING = (
-    "no window has been measured yet: fraudwatch run, or fraudwatch backfill, over a whole [quality] window"
+    "no measure matches: fraudwatch run and fraudwatch backfill estimate a [quality] window once it has ended, and measure it "
+    "once its labels are mature"
 )
 
 

@@ -68,7 +68,8 @@ def side_by_side(rows: Sequence[Mapping[str, Any]], by: str, currency: str) -> l
         )  # fmt: skip
         line["estimated" if row["kind"] == "estimated" else "turned out"] = _with_ends(row, currency)
         if row["said"] and (row["alarm"] or row["value"] is None or by == "channel"):
-            line["said"] = ("alarm: " if row["alarm"] else "") + row["said"]
+            unknown = "not estimated: " if row["kind"] == "estimated" and row["value"] is None else ""
+            line["said"] = ("alarm: " if row["alarm"] else unknown) + row["said"]
     return list(lines.values())
 
 
