@@ -91,6 +91,12 @@ def entity_of(text: str, config: "Config") -> tuple[str, str]:
     return column, value
 
 
+def policy_option(command: Any) -> Any:
+    """--policy, the same for everything that looks at one."""
+    said = "Live's, or those of a shadow or of a backfill --rescore."
+    return click.option("--policy", default=LIVE, show_default=True, metavar="NAME", help=said)(command)
+
+
 class Examples(click.Group):
     """A group whose commands' epilogs (the examples) keep their lines."""
 
@@ -265,19 +271,27 @@ def _ingest(
     epilog="""
     fraudwatch train
     fraudwatch train --as-of 2026-03-01
+    fraudwatch train --shadow cautious
     """
 )
 @click.option("--as-of", type=Instant(), help="The training date (default: now).")
+@click.option("--shadow", metavar="NAME", help="Train this shadow instead of live, by its own section.")
 @click.pass_obj
-def train(door: Door, as_of: Any) -> None:
-    """Measure how rare fraud is, choose a strategy, fit and promote a model."""
+def train(door: Door, as_of: Any, shadow: str | None) -> None:
+    """Measure how rare fraud is, choose a strategy, fit a model and promote it, unless the gate refuses."""
     from pipeline.console import Bar
     from pipeline.cycle import train_once
 
     config = door.config()
-    date = _not_later(as_of, config)
+    if shadow is not None and shadow not in config.shadow:
+        configured = ", ".join(sorted(config.shadow)) or "none"
+        raise click.UsageError(
+            f"--shadow {shadow}: there is no [shadow.{shadow}]; configured are {configured}"
+        )
+    date, policy = _not_later(as_of, config), shadow or LIVE
+    own = config.of_policy(policy)
     with door.store(config) as store, Bar() as bar:
-        tally = train_once(store, config, date=date, as_of=now(), policy=LIVE, by=door.actor, progress=bar)
+        tally = train_once(store, own, date=date, as_of=now(), policy=policy, by=door.actor, progress=bar)
         bar.stop()
     _print_tally(tally)
 
@@ -291,20 +305,29 @@ def train(door: Door, as_of: Any) -> None:
 @click.option("--as-of", type=Instant(), help="Run as of this time (default: now).")
 @click.pass_obj
 def run(door: Door, as_of: Any) -> None:
-    """Do whatever is due: trainings, windows to score, transactions that came late; then tell of it ([notify])."""
-    from pipeline import notify, sending
+    """Do whatever is due: trainings, windows to score, what came late; tell of it ([notify]); then the same for shadows."""
+    from pipeline import notify, sending, shadows
     from pipeline.console import Bar
     from pipeline.cycle import run as run_cycle
 
     config = door.config()
     sending.insist(config)
+    moment = _not_later(as_of, config)
+
+    def once(settings: "Config", policy: str) -> "Tally":
+        return run_cycle(store, settings, as_of=moment, policy=policy, by=door.actor, progress=bar)
+
     with door.store(config) as store, Bar() as bar:
-        tally = run_cycle(
-            store, config, as_of=_not_later(as_of, config), policy=LIVE, by=door.actor, progress=bar
-        )
+        tally = once(config, LIVE)
         told = notify.tell(store, config, LIVE, clock=now, by=door.actor)
+        said = [turn.sentence for turn in shadows.in_turn(config, once)]
+        said += [
+            f"shadow {name} is no longer configured: its work has ended"
+            for name in shadows.retire(store, config)
+        ]
     if told.sent or told.failed:
         click.echo(told.sentence(), err=True)
+    click.echo("".join(f"{line}\n" for line in said), nl=False)
     _print_tally(tally)
 
 
@@ -337,9 +360,11 @@ def backfill(
 ) -> None:
     """Score past windows as the schedule would have run them, trainings included.
 
-    Transactions that have a score keep it, so a backfill may be interrupted and repeated. With --rescore the
+    Transactions that have a score keep it, so a backfill may be interrupted and repeated. Shadows are backfilled
+    after live. With --rescore the
     current config is tried on the past under a policy of its own: compare with fraudwatch diff.
     """
+    from pipeline import shadows
     from pipeline.backfill import backfill as run_backfill
     from pipeline.backfill import check_model
     from pipeline.console import Bar
@@ -357,21 +382,32 @@ def backfill(
         raise click.UsageError(
             "--model goes with --rescore: live scores come from the models that were promoted"
         )
-    with door.store(config) as store, Bar() as bar:
-        if model_id is not None:
-            check_model(store, model_id)
-        tally = run_backfill(
+    if policy in config.shadow:
+        raise click.UsageError(
+            f"--policy {policy} is a shadow, which scores by its own section: choose another name for --rescore"
+        )
+    moment = now()
+
+    def filled(settings: "Config", named: str) -> "Tally":
+        return run_backfill(
             store,
-            config,
+            settings,
             start=span[0],
             end=span[1],
-            as_of=now(),
-            policy=policy or LIVE,
+            as_of=moment,
+            policy=named,
             by=door.actor,
             workers=workers,
             model_id=model_id,
             progress=bar,
         )
+
+    with door.store(config) as store, Bar() as bar:
+        if model_id is not None:
+            check_model(store, model_id)
+        tally = filled(config, policy or LIVE)
+        told = [] if rescore else [turn.sentence for turn in shadows.in_turn(config, filled)]
+    click.echo("".join(f"{line}\n" for line in told), nl=False)
     _print_tally(tally)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import LIVE, Door, Instant, cli, in_zone, now
+from pipeline.cli import LIVE, Door, Instant, cli, in_zone, now, policy_option
 from pipeline.cli_query import output_options
 
 if TYPE_CHECKING:
@@ -19,15 +19,16 @@ COLUMNS = [
 
 
 @cli.command(
-    epilog="fraudwatch choices\nfraudwatch choices --explain 12\nfraudwatch choices --format json --limit 5"
+    epilog="fraudwatch choices\nfraudwatch choices --explain 12\nfraudwatch choices --policy cautious --format json --limit 5"
 )
 @click.option(
     "--explain", type=click.IntRange(min=1), metavar="ID", help="Tell everything one choice rests on."
 )
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@policy_option
 @output_options
 @click.pass_obj
-def choices(door: Door, explain: int | None, limit: int, form: str, output: Path | None) -> None:
+def choices(door: Door, policy: str, explain: int | None, limit: int, form: str, output: Path | None) -> None:
     """List the choices of strategy with their numbers, rule and sentence, newest first."""
     from pipeline import console
     from pipeline.explaining import explained
@@ -35,10 +36,10 @@ def choices(door: Door, explain: int | None, limit: int, form: str, output: Path
 
     with door.store(door.config()) as store:
         if explain is not None:
-            row = reports.choice(store, LIVE, explain)
+            row = reports.choice(store, policy, explain)
             click.echo("\n".join(explained(row["evidence"] | {"row": row})))
             return
-        rows = reports.choices(store, LIVE, limit=limit)
+        rows = reports.choices(store, policy, limit=limit)
         console.show(
             rows,
             COLUMNS,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli import LIVE, Door, Instant, cli, entity_of, in_zone, now
+from pipeline.cli import LIVE, Door, Instant, cli, entity_of, in_zone, now, policy_option
 
 FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
@@ -222,9 +222,10 @@ def feeds(door: Door, poll: bool, form: str, output: Path | None) -> None:
         raise SystemExit(1)
 
 
-@cli.command(epilog="fraudwatch doctor")
+@cli.command(epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
+@policy_option
 @click.pass_obj
-def doctor(door: Door) -> None:
+def doctor(door: Door, policy: str) -> None:
     """Check config, database and clock, and say why nothing was flagged.
 
     Ends with 1 when something is wrong.
@@ -233,7 +234,7 @@ def doctor(door: Door) -> None:
 
     config = door.config()
     with door.store(config) as store:
-        findings = examine(store, config, LIVE, now())
+        findings = examine(store, config.of_policy(policy), policy, now())
     for finding in findings:
         click.echo(finding.line())
     if any(finding.wrong for finding in findings):

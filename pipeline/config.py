@@ -9,7 +9,7 @@ with one sentence that names key, value and remedy, and shows no secret.
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from pipeline.sections import (
     ScheduleSection,
     SchemaSection,
     Section,
+    ShadowSection,
     SourceSection,
     StorageSection,
     TrainingSection,
@@ -61,6 +62,7 @@ class Config(Section):
     schema_: SchemaSection = Field(default=SchemaSection(), alias="schema")
     source: dict[str, SourceSection] = Field(default_factory=dict)
     watch: dict[str, WatchSection] = Field(default_factory=dict)
+    shadow: dict[str, ShadowSection] = Field(default_factory=dict)
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
@@ -104,6 +106,16 @@ class Config(Section):
     def storage_url(self) -> str:
         """The database's URL with its password, for opening it and nothing else."""
         return self.storage.url.get_secret_value()
+
+    def shadowed(self, name: str) -> "Config":
+        """The settings of [shadow.NAME]: these, but for the keys that it gives."""
+        given = self.shadow[name].given
+        parts = {part: getattr(self, part).model_copy(update=keys) for part, keys in given.items()}
+        return self.model_copy(update=parts | {"shadow": {}})
+
+    def of_policy(self, policy: str) -> "Config":
+        """The settings of a policy: a shadow's own, and these for every other."""
+        return self.shadowed(policy) if policy in self.shadow else self
 
     def source_url(self, name: str) -> str:
         """
@@ -182,18 +194,26 @@ class Config(Section):
 
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
-        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch"})
+        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "shadow"})
         named: dict[str, Mapping[str, Section]] = {"source": self.source, "watch": self.watch}
         for section, tables in named.items():
             public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}
+        public["shadow"] = dict(self._shadows_shown())
         lines: list[str] = []
         for section in sections or public:
-            shown_tables = public[section] if section in named else {"": public[section]}
+            shown_tables = public[section] if section in overrides.NAMED else {"": public[section]}
             for name, table in shown_tables.items():
                 lines.append(f"[{section}.{name}]" if name else f"[{section}]")
                 shown = {key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())}
                 lines += [f"{key} = {as_toml(value)}" for key, value in shown.items()]
         return "\n".join(lines) + "\n"
+
+    def _shadows_shown(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in sorted(self.shadow):
+            yield name, {}
+            shown = self.shadow[name].model_dump(mode="json", exclude_unset=True)
+            for part in sorted(shown):
+                yield f"{name}.{part}", shown[part]
 
     def hash(self, *sections: str) -> str:
         """Return a SHA-256 of what `public_text` says of these sections: equal settings, equal hash."""

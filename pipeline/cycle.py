@@ -29,7 +29,7 @@ from pipeline.measuring import Measured, measure
 from pipeline.progress import Progress
 from pipeline.retention import cutoffs
 from pipeline.shelf import Shelf
-from pipeline.work import Job, Reader, Step, Tally, in_time, job, never, pending
+from pipeline.work import LIVE, Job, Reader, Step, Tally, in_time, job, never, pending
 from storage import drifts, leases, ledger, models, policies, pruning, results, runs, schedules
 from storage.errors import Damaged, StorageError, Unknown
 from storage.frames import DAY, SECOND, Ints, Strings
@@ -37,7 +37,6 @@ from storage.ledger import Entry
 from storage.policies import Queue
 from storage.store import Store
 
-LIVE = "live"  # the policy whose flags people see; a challenger's are scores with `flagged`, nothing more
 TRAIN_LEASE = 60 * SECOND  # renewed while a training runs; what a killed one holds others up
 KNOWN = (FraudwatchError, DetectorError, Damaged, Unknown)  # recorded; the run goes on with the next window
 

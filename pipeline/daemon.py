@@ -19,13 +19,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import cycle, feeds, logs, notify, sending
+from pipeline import cycle, feeds, logs, notify, sending, shadows
 from pipeline.config import Config
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.feeds import FeedReport
 from pipeline.health import Health, Outcome, listening
 from pipeline.opening import open_configured
-from pipeline.work import Tally
+from pipeline.work import LIVE, Tally
 from storage import leases, vitals
 from storage.errors import Busy, Locked, StorageError
 from storage.frames import SECOND
@@ -151,21 +151,14 @@ class Daemon:
         for told in feeds.poll(store, self.config, self._now):
             _tell_feed(told)
             self.health.fed(told)
+        as_of = self._now()
         with self._telling(store):
-            tally = cycle.run(
-                store,
-                self.config,
-                as_of=self._now(),
-                policy=self._policy,
-                by=self._by,
-                kind="schedule",
-                catch_up=self.config.schedule.catch_up,
-                stopping=self._told_to_stop,
-            )
+            tally = self._run(store, self.config, self._policy, as_of)
         if tally.run_id:
             seconds = time.monotonic() - begun
             self._tell(tally, seconds)
             self.health.ran(tally, seconds)
+        self._shadows(store, as_of)
         if self.config.health.port:
             self.health.saw(vitals.read(store, self._policy), tally.left)
         return tally
@@ -191,14 +184,51 @@ class Daemon:
         for error in done.errors:
             logs.event("notify_failed", WARNING, reason=error)
 
-    def _tell(self, tally: Tally, seconds: float) -> None:
+    def _shadows(self, store: Store, as_of: int) -> None:
+        """The turns of challengers, after live's; what goes wrong there is logged and left to the next tick."""
+        if self._policy != LIVE:
+            return
+        for turn in shadows.in_turn(
+            self.config, lambda config, name: self._shadow(store, config, name, as_of)
+        ):
+            if turn.error is not None:
+                logs.event("shadow_failed", WARNING, shadow=turn.name, reason=str(turn.error))
+        for name in shadows.retire(store, self.config):
+            logs.event("shadow_ended", shadow=name)
+
+    def _shadow(self, store: Store, config: Config, name: str, as_of: int) -> Tally:
+        begun = time.monotonic()
+        try:
+            tally = self._run(store, config, name, as_of)
+        except shadows.KNOWN:
+            raise
+        except Exception:  # noqa: BLE001 (a bug of a challenger's must not end live's tick)
+            logs.bug("shadow_failed", shadow=name)
+            return Tally()
+        if tally.run_id:
+            self._tell(tally, time.monotonic() - begun, shadow=name)
+        return tally
+
+    def _run(self, store: Store, config: Config, policy: str, as_of: int) -> Tally:
+        return cycle.run(
+            store,
+            config,
+            as_of=as_of,
+            policy=policy,
+            by=self._by,
+            kind="schedule",
+            catch_up=config.schedule.catch_up,
+            stopping=self._told_to_stop,
+        )
+
+    def _tell(self, tally: Tally, seconds: float, **whose: str) -> None:
         for sentence in tally.trainings:
-            logs.event("trained", said=sentence)
+            logs.event("trained", **whose, said=sentence)
         for sentence in tally.failures:
-            logs.event("step_failed", WARNING, reason=sentence)
+            logs.event("step_failed", WARNING, **whose, reason=sentence)
         if tally.left:
-            logs.event("catching_up", WARNING, windows_left=tally.left)
-        logs.event("run", run_id=tally.run_id, **tally.counts(), seconds=round(seconds, 3))
+            logs.event("catching_up", WARNING, **whose, windows_left=tally.left)
+        logs.event("run", **whose, run_id=tally.run_id, **tally.counts(), seconds=round(seconds, 3))
 
     def _now(self) -> int:
         """The clock, which may step back but is not believed when it does."""

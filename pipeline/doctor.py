@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.safe_text import for_terminal
+from pipeline.work import LIVE
 from storage import history, outbox, policies, reports
 from storage.frames import DAY, SECOND
 from storage.store import Store
@@ -36,8 +37,9 @@ def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding
         _labels(facts, config),
         *_work(store, policy, facts),
         *_training(store, policy),
-        _flags(facts),
+        _flags(facts) if policy == LIVE else _scores(facts),
         _messages(store, config),
+        *(_shadow(store, name) for name in sorted(config.shadow)),
     ]
 
 
@@ -133,6 +135,18 @@ def _messages(store: Store, config: Config) -> Finding:
         remedy = f"{failed:,} failed: fraudwatch notify --pending says why, --retry sends them again"
         return Finding("messages", f"{said}, {remedy}", wrong=True)
     return Finding("messages", said)
+
+
+def _scores(facts: dict[str, Any]) -> Finding:
+    """A challenger flags nothing."""
+    return Finding("scores", f"{facts['scored']:,} transactions scored; only live's raise flags")
+
+
+def _shadow(store: Store, name: str) -> Finding:
+    facts = reports.facts(store, name)
+    trained = f"strategy {facts['strategy']}" if facts["models"] else "no model yet"
+    told = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
+    return Finding(f"shadow {name}", f"{told}: fraudwatch doctor --policy {name}")
 
 
 def _moment(instant: int) -> str:

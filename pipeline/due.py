@@ -15,7 +15,7 @@ import numpy as np
 from pipeline import schedule
 from pipeline.config import Config
 from pipeline.errors import NotReady
-from pipeline.work import Step, pending
+from pipeline.work import LIVE, Step, pending
 from storage import history as stored
 from storage import ledger, policies, schedules
 from storage.ledger import Entry
@@ -64,6 +64,8 @@ def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
     if end > begin:
         first = _training_for(store, grid, begin) if frontier is None else None
         steps = [*_steps(grid, begin, end, first), *_quality_steps(config, begin, end)]
+        if policy != LIVE:
+            steps = [step for step in steps if step.kind != "prune"]  # what is old is live's to delete
         lateness = config.schedule.allowed_lateness
         ledger.plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
     return starts_at

@@ -44,8 +44,8 @@ EFFECTIVE_MIN = (
     10  # effective frauds; with fewer an interval of average precision spans half of what there is
 )
 GENUINE_ROWS = 60_000  # of the window that are judged, drawn by hash; each then stands for several
-# Differences that matter. Two models of the same settings, a week apart, differ by less and often beyond noise, since
-# they rank the same rows: without these every seventh training would be refused (docs/operations.md).
+# Differences that matter. Models of the same settings a week apart rank nearly alike, so tiny differences between them are
+# beyond noise: of ten on the Handbook data (benchmarks/hygiene.py) the largest was 0.003 and 1.9 %, one beyond noise.
 AP_MATTERS = 0.01
 COST_MATTERS = 0.02  # of what the model in force costs
 
@@ -240,7 +240,7 @@ RULES = {
 REFUSING = frozenset({"WORSE_AP", "WORSE_COST", "WORSE"})
 SAID = {
     "BETTER": "better",
-    "NOT_WORSE": "not told to be worse",
+    "NOT_WORSE": "not shown to be worse",
     "MIXED": "better by one measure and worse by the other",
     "WORSE_AP": "worse by average precision",
     "WORSE_COST": "dearer",

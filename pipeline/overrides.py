@@ -43,7 +43,7 @@ def apply(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     return origins
 
 
-NAMED = ("source", "watch")  # sections of which there may be any number, each with a name
+NAMED = ("source", "watch", "shadow")  # sections of which there may be any number, each with a name
 
 
 @cache
@@ -60,6 +60,15 @@ def known_keys() -> dict[str, FieldInfo]:
     known.update({f"source.*.{key}": field for key, field in SourceSection.model_fields.items()})
     known.update({f"watch.*.{key}": field for key, field in WatchSection.model_fields.items()})
     return known
+
+
+def in_shadow(key: str) -> str | None:
+    """The key that `shadow.NAME.section.key` stands in for; None for one that a shadow may not give."""
+    from pipeline.sections import ShadowSection
+
+    parts = key.split(".", 2)
+    own = parts[2] if len(parts) == 3 else ""
+    return own if own.partition(".")[0] in ShadowSection.model_fields else None
 
 
 def variable_of(key: str) -> str:
@@ -85,6 +94,8 @@ def _key(variable: str) -> str | None:
 
 def _field(key: str) -> FieldInfo | None:
     section, _, rest = key.partition(".")
+    if section == "shadow":
+        return known_keys().get(in_shadow(key) or "")
     name, dot, last = rest.rpartition(".")
     wanted = f"{section}.*.{last}" if section in NAMED and dot and "." not in name else key
     return known_keys().get(wanted)

@@ -94,22 +94,36 @@ def _bare(value: object) -> object:
 
 
 def _depth(path: list[str]) -> int:
-    return 3 if path[0] in ("source", "watch") else 2
+    return {"source": 3, "watch": 3, "shadow": 4}.get(path[0], 2)
 
 
 def _suggestion(key: str) -> str:
-    from pipeline.overrides import known_keys
+    from pipeline.overrides import NAMED, in_shadow, known_keys
 
-    sections = sorted({name.partition(".")[0] for name in known_keys()})
+    sections = sorted({name.partition(".")[0] for name in known_keys()} | set(NAMED))
     if "." not in key:
         return closest(key, sections) or f"; sections are {', '.join(sections)}"
     section, name = key.rsplit(".", 1)
-    keys = [
-        known.rpartition(".")[2]
-        for known in known_keys()
-        if known.partition(".")[0] == section.partition(".")[0]
-    ]
+    if section.startswith("shadow."):
+        keys = _keys_of_shadow(in_shadow(key))
+    else:
+        keys = [
+            one.rpartition(".")[2]
+            for one in known_keys()
+            if one.partition(".")[0] == section.partition(".")[0]
+        ]
     near = closest(name, keys)
     return (
         near.replace("mean ", f"mean {section}.") if near else f"; keys are {', '.join(keys) or 'none yet'}"
     )
+
+
+def _keys_of_shadow(own: str | None) -> list[str]:
+    """What stands beside a key that a shadow gives, `own` being the key without the shadow's name."""
+    from pipeline.overrides import known_keys
+    from pipeline.sections import ShadowSection
+
+    if own is None or "." not in own:
+        return list(ShadowSection.model_fields)
+    section = own.partition(".")[0]
+    return [one.partition(".")[2] for one in known_keys() if one.partition(".")[0] == section]

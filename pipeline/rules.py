@@ -54,6 +54,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _sources_without_one_url(config)
     yield from _health_without_token(config)
     yield from _retention_too_short(config)
+    yield from _shadows(config)
     yield from _told_of_unknown_fields(config)
     yield from _seasons_of_long_windows(config)
 
@@ -204,3 +205,15 @@ def _seasons_of_long_windows(config: "Config") -> Iterator[Wrong]:
     if config.drift.seasonal and config.schedule.window > DAY:
         rest = "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
         yield "drift.seasonal", True, rest
+
+
+def _shadows(config: "Config") -> Iterator[Wrong]:
+    for name in config.shadow:
+        if name == "live" or SOURCE_NAME.fullmatch(name) is None:
+            rest = (
+                'must be a policy of its own, not "live", whose scores raise the flags: name it with lower-case '
+                "letters, digits and single underscores, such as [shadow.cautious]"
+            )
+            yield f"shadow.{name}", name, rest
+        for key, value, rest in find_wrong(config.shadowed(name)):
+            yield f"shadow.{name}.{key}", value, rest

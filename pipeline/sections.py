@@ -9,7 +9,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
@@ -256,6 +256,7 @@ class TrainingSection(Section):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     trees: Annotated[int, Field(ge=10, le=10_000)] = 200
+    exclude_flagged: bool = False
     gate: bool = True
 
 
@@ -286,6 +287,31 @@ class AlertsSection(Section):
     per_day: Annotated[int, Field(ge=1)] = 50
     audit_per_day: Annotated[int, Field(ge=0)] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
+
+
+class ShadowSection(Section):
+    """
+    Keys in which a challenger differs from live, by section.
+
+    A section holds its defaults beside the keys that were given; only the given ones count.
+    """
+
+    features: FeaturesSection = FeaturesSection()
+    training: TrainingSection = TrainingSection()
+    choose: ChooseSection = ChooseSection()
+    costs: CostsSection = CostsSection()
+    alerts: AlertsSection = AlertsSection()
+
+    @property
+    def given(self) -> dict[str, dict[str, Any]]:
+        """Section → key → value of what was given."""
+        parts = {
+            name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set
+        }
+        return {
+            name: {key: getattr(part, key) for key in sorted(part.model_fields_set)}
+            for name, part in parts.items()
+        }
 
 
 class ScheduleSection(Section):

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from detectors.artefact import libraries
 from detectors.auto import Layout, Sample
 from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
+from detectors.encoding import Encoder
+from detectors.hygiene import flagged_in_turn
 from detectors.model import Model, ModelSettings, fit_model
 from detectors.rarity import Rarity, effective_positives, measure
 from detectors.watch import Watch
@@ -70,6 +72,7 @@ class Known:
     mature: Ints  # labelled, or genuine by silence
     y: NDArray[np.float64]  # of `mature`: 1 fraud, 0 genuine
     usual: Ints  # not known to be fraud, older than the holdout
+    cleared: NDArray[np.bool_]  # of `usual`: a label says that it is genuine
     recent: Ints  # the holdout
     holdout_start: int
     reported: Ints  # what would be mature had nobody answered a flag
@@ -152,13 +155,17 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         Fewer than `training.min_rows` transactions were known at `date`.
     """
     known, features = known_at(config, history, date), feature_plan(config)
-    drawn = _drawn(config, history, known)
+    drawn, times = _drawn(config, history, known), history.transactions.event_time
     mature, usual, recent = _samples(config, history, known, features, drawn)
+    if config.training.exclude_flagged:
+        flagged = _flagged(config, features, usual, times[known.usual[drawn.usual]])
+        normal = ~flagged | known.cleared[drawn.usual]
+        usual, drawn = usual.take(normal), replace(drawn, usual=drawn.usual[normal])
     rarity = _measure(config, history, known)
     subject = readiness.Subject(
         config, history, date, known.mature, known.y, rarity, features, mature, usual, recent
     )
-    times, findings = history.transactions.event_time, readiness.examine(subject)
+    findings = readiness.examine(subject)
     return Prepared(
         known,
         features,
@@ -265,6 +272,7 @@ def known_at(config: Config, history: History, date: int) -> Known:
     holdout_start = max(date - config.training.holdout, date - (date - first) // 4)
     young = rows.event_time >= holdout_start
     mature, y = _mature(config, history, in_span, status, date)
+    usual = np.flatnonzero(in_span & ~young & (status != FRAUD))
     reported, reported_y = mature, y
     if history.unreviewed is not history.events:
         unreviewed = status_at(rows, history.unreviewed, date)
@@ -272,7 +280,8 @@ def known_at(config: Config, history: History, date: int) -> Known:
     return Known(
         mature=mature,
         y=y,
-        usual=np.flatnonzero(in_span & ~young & (status != FRAUD)),
+        usual=usual,
+        cleared=status[usual] == GENUINE,
         recent=np.flatnonzero(in_span & young),
         holdout_start=holdout_start,
         reported=reported,
@@ -370,6 +379,16 @@ def _samples(
         matrix.sample(usual, np.full(len(usual), np.nan), drawn.usual_weight),
         matrix.sample(recent, np.full(len(recent), np.nan), drawn.recent_weight),
     )
+
+
+def _flagged(config: Config, features: Plan, usual: Sample, times: Ints) -> NDArray[np.bool_]:
+    """Which usual rows outlier detection would have put before a reviewer."""
+    if not len(usual):
+        return np.zeros(0, dtype=bool)
+    encoded = Encoder(features.encoding).fit(usual.raw, usual.y, usual.weight).transform(usual.raw)
+    view = np.ascontiguousarray(encoded[:, list(_outlier_columns(features))])
+    trees, seed = config.training.trees, config.training.seed
+    return flagged_in_turn(view, usual.weight, times, config.alerts.per_day, trees, seed, DAY)
 
 
 class _Matrix:

@@ -20,6 +20,7 @@ from storage.ledger import Entry
 from storage.store import Store
 
 AHEAD = 60 * DAY  # a long backfill reads this much past its present window at once: bounded memory
+LIVE = "live"  # the policy whose flags people see; a challenger's are scores with `flagged`, nothing more
 FEW = 2_000  # so many transactions or fewer: read their entities' past, not everybody's
 
 
@@ -107,7 +108,7 @@ class Tally:
         if self.stopped:
             said.append("stopped when told to: the next run goes on from here")
         said += self.failures
-        if not (self.scored or self.no_model or self.failures or self.stopped):
+        if not (self.scored or self.no_model or self.trainings or self.failures or self.stopped):
             said.append("nothing was due: fraudwatch doctor says what is stored and what is missing")
         return "; ".join(said)
 
@@ -149,7 +150,7 @@ def job(
     shown = progress or Silent()
     try:
         wide = widened(store, policy)
-        tell = kind in TOLD and config.notify.wanted
+        tell = kind in TOLD and policy == LIVE and config.notify.wanted
         yield Job(wide, config, policy, horizon.as_of, run_id, by, shown, stopping, tell)
     except BaseException as error:
         shown.stop()

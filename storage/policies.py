@@ -5,7 +5,7 @@ A policy's work is every transaction from `starts_at` on, and what lies in the s
 before it. Everything else is history: read, never scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,22 @@ def cover(store: Store, policy: str, start: int, end: int, as_of: int) -> None:
                 return
         connection.execute(insert(covered_spans).values(policy=policy, span_start=start, span_end=end))
         _queue_span(connection, store, policy, start, end, visible_after=as_of)
+
+
+def retire(store: Store, kept: Collection[str]) -> list[str]:
+    """
+    End the work of policies that began some and are not kept; what they scored stays. Returns their names.
+
+    Nothing more is queued for them. One that is kept again later begins anew.
+    """
+    named = select(policies.c.policy)
+    with store.read() as connection:
+        ended = sorted(set(connection.scalars(named)) - set(kept))
+    if ended:
+        with store.exclusive() as connection:
+            for table in (policies, covered_spans, unscored):
+                connection.execute(delete(table).where(table.c.policy.in_(ended)))
+    return ended
 
 
 def coverage(connection: Connection) -> list[Coverage]:

@@ -178,6 +178,14 @@ REFUSED = [
     ("[source.core]\nquery = 'x'", "source.core must have exactly one of url, url_env and url_file"),
     ("[source.Core]\nquery = 'x'\nurl_env = 'X'", "source.Core must be named with lower-case letters"),
     ("[source.core]\nquery = 'x'\nurl_env = 'a b'", "source.core.url_env must be the name of an environment"),
+    # challengers
+    ("[shadow.live]\nchoose.few = 3", 'shadow.live must be a policy of its own, not "live"'),
+    ("[shadow.Bold]\nchoose.few = 3", "shadow.Bold must be a policy of its own"),
+    ("[shadow.a.choose]\nfwe = 3", "shadow.a.choose.fwe is not a key, did you mean shadow.a.choose.few? (config"),
+    ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, choose"),
+    ("[shadow.a.choose]\nfew = 300", "shadow.a.choose.few must be less than choose.enough (100), got 300"),
+    ("[shadow.a.choose]\nfew = 'x'", "shadow.a.choose.few must be a whole number"),
+    ("shadow.a = 3", "shadow.a must be a table, got 3"),
     # not TOML
     ("[alerts\nper_day = 5", "is not valid TOML"),
     ("[alerts]\nper_day = 5\nper_day = 6", "is not valid TOML"),
@@ -417,3 +425,17 @@ def test_a_source_without_its_url_says_what_is_missing(tmp_path: Path) -> None:
         config.source_url("core")
     with pytest.raises(ConfigError, match=r"source\.bank is not configured; sources in .*: core"):
         config.source_url("bank")
+
+
+def test_a_shadow_differs_from_live_in_the_keys_it_gives_and_in_no_other(tmp_path: Path) -> None:
+    toml = '[choose]\nfew = 7\n[shadow.cautious]\nchoose.strategy = "outlier"\nalerts.per_day = 20\n'
+    config = load(tmp_path, toml, FRAUDWATCH_SHADOW__CAUTIOUS__TRAINING__TREES="50")
+    own = config.shadowed("cautious")
+    assert (own.choose.strategy, own.choose.few) == ("outlier", 7)
+    assert (own.alerts.per_day, own.training.trees, own.shadow) == (20, 50, {})
+    assert config.of_policy("cautious") == own
+    assert config.of_policy("live") == config
+    assert own.hash("schema", "labels", "costs") == config.hash("schema", "labels", "costs")
+    again = load(tmp_path, config.public_text())
+    assert again.shadowed("cautious").public_text() == own.public_text()
+    assert again.public_text() == config.public_text()

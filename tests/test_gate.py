@@ -203,7 +203,10 @@ def poison(store: Store, folder: Path) -> None:
 def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
     opener: Opener, url: str, tmp_path: Path
 ) -> None:
-    store, config = opener(CLASSIFIES), with_url(CLASSIFIES, url)
+    config = with_url(
+        configured({"choose": {"strategy": "classification"}, "training": {"exclude_flagged": True}}), url
+    )
+    store = opener(config)
     fill(store, tmp_path)
     poison(store, tmp_path)
     policies.set_starts_at(store, "live", FIRST)

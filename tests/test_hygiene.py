@@ -1,0 +1,149 @@
+"""What the outlier detector takes for normal, and what becomes of a fraud that repeats itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.hygiene import SHARE_MAX, flagged_in_turn
+from pipeline import history as histories
+from pipeline import training
+from pipeline.config import Config
+from pipeline.history import History
+from pipeline.opening import open_configured
+from pipeline.training import Chosen
+from storage.frames import DAY, MONEY, SECOND
+from storage.setup import upgrade
+from tests.conftest import with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, write_csv
+
+DAYS, BEGINS, RETRAININGS = 105, 30, 10
+OUTLIER = Chosen(1, "outlier", 0.1, "")
+
+
+def configured(*, exclude: bool) -> Config:
+    changed = SMALL.training.model_copy(update={"trees": 200, "holdout": 7 * DAY, "exclude_flagged": exclude})
+    return SMALL.model_copy(
+        update={"training": changed, "alerts": SMALL.alerts.model_copy(update={"per_day": 8})}
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """150 usual payments a day and, from day 30 on, three a day of about 120.00 by strangers, which nobody reports ("f…")."""
+    folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(4)
+    n, days = DAYS * 150, np.arange(BEGINS, DAYS).repeat(3)
+    usual = START + rng.integers(0, DAYS * DAY // SECOND, n) * SECOND
+    frauds = START + days * DAY + rng.integers(0, DAY // SECOND, len(days)) * SECOND
+    amount = np.append(np.exp(rng.normal(3.0, 0.6, n)), rng.normal(120.0, 1.0, len(days)))
+    customer = [f"c{k}" for k in rng.integers(0, 400, n)] + [f"n{k}" for k in range(len(days))]
+    names = [f"t{k:06d}" for k in range(n)] + [f"f{k:06d}" for k in range(len(days))]
+    terminal = rng.integers(0, 100, n + len(days))
+    times = np.append(usual, frauds)
+    said = np.datetime_as_string(times.astype("datetime64[us]"), unit="s")
+    rows = [
+        f"{names[k]},{said[k]}Z,{customer[k]},m{terminal[k]},{amount[k]:.2f}"
+        for k in np.argsort(times, kind="stable")
+    ]
+    config = with_url(SMALL, f"sqlite:///{folder / 'f.db'}")
+    with open_configured(config) as store:
+        upgrade(store, config.monitor.name, 1)
+        load(
+            store,
+            config,
+            "transactions",
+            write_csv(folder / "p.csv", PAYMENT_HEADER, rows),
+            now=START + DAYS * DAY,
+        )
+        return histories.load(store, config, START, START + DAYS * DAY)
+
+
+def recalls(world: History, config: Config) -> list[float]:
+    """Share of the repeated fraud that is flagged in the week after each of ten weekly trainings."""
+    times, ids = world.transactions.event_time, world.transactions.transaction_id
+    found = []
+    for week in range(RETRAININGS):
+        date = START + (BEGINS + 3 + 7 * week) * DAY
+        made = training.prepare(config, world, date)
+        model = training.fit_alone(config, made, OUTLIER, date)
+        rows = np.flatnonzero((times >= date) & (times < date + 7 * DAY))
+        raw = histories.raw_matrix(world, rows, made.features, config)
+        flagged = model.score(raw, world.transactions.amount[rows] / MONEY).flagged
+        fraud = np.array([one.startswith("f") for one in ids[rows]])
+        found.append(float(flagged[fraud].mean()))
+    return found
+
+
+def test_recall_of_a_repeated_fraud_does_not_decay_over_ten_retrainings_where_flagged_rows_stay_out(
+    world: History,
+) -> None:
+    out = recalls(world, configured(exclude=True))
+    assert np.mean(out[5:]) > 0.85
+    assert np.mean(out[5:]) > np.mean(out[:5]) - 0.05
+
+
+def test_with_flagged_rows_in_the_fraud_becomes_normal(world: History) -> None:
+    """What training.exclude_flagged is for."""
+    within = recalls(world, configured(exclude=False))
+    assert np.mean(within[:5]) > 0.9
+    assert np.mean(within[5:]) < np.mean(within[:5]) - 0.15
+
+
+def test_known_fraud_the_holdout_and_what_is_to_be_scored_never_count_as_normal(world: History) -> None:
+    config, date = configured(exclude=False), START + 60 * DAY
+    known = training.known_at(config, world, date)
+    times, ids = world.transactions.event_time, world.transactions.transaction_id
+    assert times[known.usual].max() < date - config.training.holdout
+    frauds = np.array([one.startswith("f") for one in ids[known.usual]])
+    assert frauds.sum() > 50  # nobody has reported them
+
+
+def test_reported_fraud_leaves_and_what_a_label_clears_stays(world: History, tmp_path: Path) -> None:
+    config = with_url(configured(exclude=True), f"sqlite:///{tmp_path / 'f.db'}")
+    date = START + 60 * DAY
+    rows = [
+        f"t{k:04d},{np.datetime64(START + k * DAY // 20, 'us').astype('datetime64[s]')}Z,c{k % 50},m{k % 9},{5000 if k % 97 == 0 else 10 + k % 7}"
+        for k in range(1200)
+    ]
+    labels = [f"t{k:04d},{int(k % 2)},2025-02-20T00:00:00Z,review" for k in range(0, 900, 97)]
+    with open_configured(config) as store:
+        upgrade(store, config.monitor.name, 1)
+        load(store, config, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows), now=date)
+        load(store, config, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, labels), now=date)
+        history = histories.load(store, config, START, date)
+    known = training.known_at(config, history, date)
+    ids = history.transactions.transaction_id[known.usual]
+    reported = {f"t{k:04d}" for k in range(97, 900, 194)}
+    cleared = {f"t{k:04d}" for k in range(0, 900, 194)}
+    assert not reported & set(ids)
+    assert cleared == set(ids[known.cleared])
+    kept = training.prepare(config, history, date)
+    large = kept.usual.amount == 5000
+    assert large.sum() == len(cleared)  # the others of 5000 nobody has cleared
+    assert len(kept.usual) == len(kept.usual_times) < len(known.usual)
+
+
+CASES = [
+    # rows, times, per_day → how many are flagged
+    (np.zeros((0, 2)), np.zeros(0, np.int64), 5.0, 0),  # nothing
+    (np.zeros((1, 2)), np.zeros(1, np.int64), 5.0, 0),  # one row
+    (np.zeros((50, 2)), np.zeros(50, np.int64), 5.0, 0),  # all at once: there is no before
+    (np.zeros((500, 2)), np.arange(500), 5.0, 0),  # all alike: a tie over the budget stays
+    (np.random.default_rng(1).normal(size=(500, 2)), np.arange(500), 0.0, 0),  # nobody looks
+]
+
+
+@pytest.mark.parametrize(("rows", "times", "per_day", "flagged"), CASES)
+def test_small_and_degenerate_pasts(
+    rows: np.ndarray, times: np.ndarray, per_day: float, flagged: int
+) -> None:
+    found = flagged_in_turn(rows, np.ones(len(rows)), times, per_day, 10, 7, day=10)
+    assert found.sum() == flagged
+    assert found.shape == (len(rows),)
+
+
+def test_a_budget_larger_than_the_volume_leaves_normal_rows_normal() -> None:
+    rows, times = np.random.default_rng(1).normal(size=(1200, 3)), np.arange(1200)
+    found = flagged_in_turn(rows, np.ones(1200), times, 1000.0, 20, 7, day=10)
+    assert 0 < found.sum() <= SHARE_MAX * 1200
+    assert not found[:100].any()  # the first stretch is taken as it is

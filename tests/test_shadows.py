@@ -1,0 +1,240 @@
+"""Challengers score beside live by their own settings; live does not notice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import cli_choose, cli_models, cli_query, cycle, doctor, shadows  # noqa: F401  (commands join the group)
+from pipeline.backfill import backfill
+from pipeline.cli import cli
+from pipeline.config import Config
+from pipeline.daemon import Daemon
+from pipeline.errors import NotReady
+from pipeline.opening import open_configured
+from pipeline.work import Tally
+from storage import ledger, policies, reports
+from storage.frames import DAY, HOUR
+from storage.setup import upgrade
+from storage.store import Store
+from tests.conftest import Opener, with_url
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.test_cli import CONFIG
+from tests.test_cycle import query
+from tests.test_parity import arrivals, arrive, moment
+
+DAYS = 27
+FROM = START + 19 * DAY  # a Monday
+END = START + (DAYS + 6) * DAY  # every late row has arrived
+SHADOW = {
+    "cautious": {
+        "choose": {"strategy": "outlier"},
+        "alerts": {"per_day": 2},
+        "features": {"windows": ["1d", "3d"]},
+    }
+}
+SHADOWED = Config.model_validate(
+    SMALL.model_dump(by_alias=True, mode="json", exclude={"storage"}) | {"shadow": SHADOW}
+)
+OF_LIVE = (
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy "
+    "FROM scores WHERE policy = 'live' ORDER BY transaction_id",
+    "SELECT transaction_id, channel, reasons, status FROM flags ORDER BY transaction_id",
+    "SELECT strategy, proposed, rule, sentence FROM choices WHERE policy = 'live' ORDER BY training_date",
+    "SELECT verdict, rule, ap, cost FROM promotion_checks WHERE policy = 'live' ORDER BY training_date",
+    "SELECT feature, metric, value, alarm FROM drift_metrics WHERE policy = 'live' ORDER BY window_start, feature, metric",
+    "SELECT kind, status FROM ledger WHERE policy = 'live' ORDER BY kind, window_start",
+)
+SCORES = (
+    "SELECT transaction_id, score, threshold, flagged FROM scores WHERE policy = '{}' ORDER BY transaction_id"
+)
+
+
+def lived(store: Store, config: Config, folder: Path) -> None:
+    """Days of a daemon: history first, then batches with late rows, a tick after each."""
+    rows, labels = payments(DAYS)
+    at, known = arrivals(rows), [moment_of_label(row) for row in labels]
+    past = [row for row in rows if moment(row) < FROM]
+    told = [row for row, when in zip(labels, known, strict=True) if when < FROM]
+    load(store, config, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, past), now=FROM - HOUR)
+    load(store, config, "labels", write_csv(folder / "l.csv", LABEL_HEADER, told), now=FROM - HOUR)
+    policies.set_starts_at(store, "live", FROM)
+    clock = [FROM]
+    daemon = Daemon(lambda: config, by="daemon", clock=lambda: clock[0] + HOUR)
+    while clock[0] < END:
+        since, clock[0] = clock[0], clock[0] + DAY
+        fresh = [
+            row for row, a in zip(rows, at, strict=True) if moment(row) >= FROM and since <= a < clock[0]
+        ]
+        found = [row for row, when in zip(labels, known, strict=True) if since <= when < clock[0]]
+        arrive(store, folder, "transactions", PAYMENT_HEADER, fresh, clock[0])
+        arrive(store, folder, "labels", LABEL_HEADER, found, clock[0])
+        assert daemon.tick() is not None
+    daemon.close()
+
+
+def moment_of_label(row: str) -> int:
+    return moment(f",{row.split(',')[2]}")
+
+
+def elsewhere(config: Config, url: str, folder: Path) -> Config:
+    """Another database of the same engine: another file, or another schema of the server."""
+    if url.startswith("sqlite"):
+        return with_url(config, f"sqlite:///{folder / 'alone.db'}")
+    moved = with_url(config, url)
+    other = moved.storage.model_copy(update={"schema_": "alone"})
+    return moved.model_copy(update={"storage": other})
+
+
+def opened(config: Config) -> Store:
+    store = open_configured(config)
+    upgrade(store, config.monitor.name, 1, config.labels.precedence)
+    return store
+
+
+def test_live_writes_the_same_bytes_with_and_without_a_shadow(
+    opener: Opener, url: str, tmp_path: Path
+) -> None:
+    beside, config = opener(SHADOWED), with_url(SHADOWED, url)
+    lived(beside, config, tmp_path)
+    alone = elsewhere(SMALL, url, tmp_path)
+    with opened(alone) as other:
+        lived(other, alone, tmp_path)
+        for sql in OF_LIVE:
+            found = query(beside, sql)
+            assert found == query(other, sql), sql
+            assert found, sql
+    shadow = query(beside, SCORES.format("cautious"))
+    begun = query(
+        beside,
+        "SELECT COUNT(*) FROM scores s JOIN transactions t USING (transaction_id) WHERE policy = 'live' AND event_time >= '2025-01-20'",
+    )
+    assert len(shadow) == begun[0][0] > 300  # all that live scored since, late rows among them
+    assert {row[0] for row in query(beside, "SELECT policy FROM flags")} == {"live"}
+    assert query(beside, "SELECT COUNT(*) FROM unscored") == [(0,)]
+    assert {row["strategy"] for row in reports.choices(beside, "cautious")} == {"outlier"}
+    kinds = {entry.kind for entry in ledger.entries(beside, "cautious")}
+    assert {"score", "train", "drift"} <= kinds
+    assert "prune" not in kinds  # what is old is live's to delete
+
+    backfill(
+        beside,
+        config.shadowed("cautious"),
+        start=FROM,
+        end=START + DAYS * DAY,
+        as_of=END,
+        policy="again",
+        by="test",
+    )
+    assert query(beside, SCORES.format("again")) == shadow
+
+
+def test_a_failing_shadow_ends_its_own_turn_only(tmp_path: Path) -> None:
+    both = SHADOWED.model_copy(update={"shadow": SHADOWED.shadow | {"brave": SHADOWED.shadow["cautious"]}})
+
+    def work(_config: Config, name: str) -> Tally:
+        if name == "brave":
+            raise NotReady("nothing is stored")
+        return Tally(windows=1)
+
+    failed, done = shadows.in_turn(both, work)
+    assert (failed.name, failed.tally, failed.sentence) == (
+        "brave",
+        None,
+        "shadow brave failed: nothing is stored",
+    )
+    assert (done.name, done.error) == ("cautious", None)
+
+
+def small(folder: Path) -> Store:
+    """A few weeks of payments, in which live's work has begun."""
+    store = opened(with_url(SHADOWED, f"sqlite:///{folder / 'f.db'}"))
+    rows, _ = payments(24)
+    path = write_csv(folder / "p.csv", PAYMENT_HEADER, rows)
+    load(store, SHADOWED, "transactions", path, now=START + 24 * DAY)
+    policies.set_starts_at(store, "live", FROM)
+    return store
+
+
+def ticking(config: Config, store: Store, now: int) -> Daemon:
+    config = with_url(config, f"sqlite:///{store.url_shown.removeprefix('sqlite:///')}")
+    return Daemon(lambda: config, by="daemon", clock=lambda: now)
+
+
+def test_a_bug_in_a_shadow_leaves_lives_tick_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = cycle.run
+
+    def broken(*given: Any, policy: str, **named: Any) -> Tally:
+        if policy != "live":
+            raise ZeroDivisionError
+        return run(*given, policy=policy, **named)
+
+    monkeypatch.setattr(cycle, "run", broken)
+    with small(tmp_path) as store:
+        daemon = ticking(SHADOWED, store, START + 24 * DAY + 2 * HOUR)
+        tally = daemon.tick()
+        daemon.close()
+    assert tally is not None
+    assert tally.scored > 100
+    assert [record.message for record in caplog.records].count("shadow_failed") == 1
+
+
+def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
+    now = START + 24 * DAY + 2 * HOUR
+    with small(tmp_path) as store:
+        daemon = ticking(SHADOWED, store, now)
+        daemon.tick()
+        daemon.close()
+        assert policies.starts_at(store, "cautious") is not None
+        scored = query(store, SCORES.format("cautious"))
+        assert scored
+        told = {one.what: one.said for one in doctor.examine(store, SHADOWED, "live", now)}
+        assert told["shadow cautious"].startswith(
+            f"{len(scored)} scored, 0 waiting, 0 not done, strategy outlier"
+        )
+        own = doctor.examine(store, SHADOWED.of_policy("cautious"), "cautious", now)
+        assert not any(one.wrong for one in own)
+
+        daemon = ticking(SMALL, store, now)
+        daemon.tick()
+        daemon.close()
+        assert policies.starts_at(store, "cautious") is None
+        path = write_csv(tmp_path / "more.csv", PAYMENT_HEADER, [f"x1,{DAY_AFTER},c1,m1,10.00"])
+        load(store, SMALL, "transactions", path, now=now + DAY)
+        assert query(store, "SELECT policy, transaction_id FROM unscored") == [("live", "x1")]
+        assert query(store, SCORES.format("cautious")) == scored
+
+
+DAY_AFTER = "2025-01-25T12:00:00Z"
+
+
+def test_shadows_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows, labels = payments(24)
+    (tmp_path / "config.toml").write_text(CONFIG + '[shadow.cautious]\nchoose.strategy = "outlier"\n')
+    write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
+    write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)
+
+    def said(line: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, line.split())
+        assert done.exit_code == code, done.output
+        return done.output
+
+    for line in ("init", "ingest transactions p.csv", "ingest labels l.csv"):
+        said(line)
+    filled = said("backfill --from 2025-01-20 --to 2025-01-23")
+    assert "shadow cautious: " in filled
+    assert filled.count("transactions scored in 3 windows") == 2
+    assert "shadow cautious: " in said("run")
+    assert "live" in said("diff live cautious")
+    assert "outlier" in said("choices --policy cautious")
+    assert "outlier" in said("models --policy cautious")
+    assert "only live's raise flags" in said("doctor --policy cautious")
+    said("train --shadow cautious --as-of 2025-01-24")
+    assert "2025-01-24" in said("models list --policy cautious --limit 1 --format csv")
+    again = "backfill --from 2025-01-20 --to 2025-01-25 --rescore --policy cautious"
+    assert "is a shadow" in said(again, code=2)
+    assert "configured are cautious" in said("train --shadow brave", code=2)
