@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.drift_words import in_words, remedy
 from pipeline.due import day
 from pipeline.errors import InputError
 from pipeline.quality_words import shown
@@ -165,17 +166,15 @@ def drift_alarm(rows: Sequence[Row], before: set[tuple[str, str]]) -> Story | No
         f"From {_minute(first['window_start'])} to {_minute(first['window_end'])} this moved away from the reference:",
         "",
     ]
-    lines += _listed([_moved(row) for row in fresh])
-    lines += ["", "As in the window before:", "", *_listed([_moved(row) for row in still])] if still else []
+    lines += _listed([f"{safe(in_words(row))}: {remedy(row)}" for row in fresh])
+    lines += (
+        ["", "As in the window before:", "", *_listed([safe(in_words(row)) for row in still])]
+        if still
+        else []
+    )
     lines += ["", "fraudwatch drift shows all of it; docs/operations.md says what to do."]
     key = f"drift:{first['policy']}:{first['window_start']}:{first['window_end']}"
     return Story(key, "drift", f"drift: {_named([row['feature'] for row in fresh])}", "\n".join(lines))
-
-
-def _moved(row: Row) -> str:
-    limit = "" if row["threshold"] is None else f", alarm above {row['threshold']:.3g}"
-    value = "–" if row["value"] is None else f"{row['value']:.3g}"
-    return f"{safe(row['feature'])}: {row['metric']} {value}{limit} ({row['n_current']:,} against {row['n_reference']:,})"
 
 
 def quality_alarm(rows: Sequence[Row], currency: str) -> Story:
