@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
-WITH_DATA = ("handbook", "novelty", "hygiene")
+WITH_DATA = ("handbook", "novelty", "hygiene", "choice")
 
 
 def main() -> int:

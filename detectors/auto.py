@@ -21,59 +21,28 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.base import BaseEstimator
 
-from detectors.base import Classifier, DetectorError, NotFitted, State
-from detectors.blend import RankScale
-from detectors.boosting import Boosting
+from detectors.base import ArtefactError, DetectorError, Floats, NotFitted, State
+from detectors.bridge import Weight, blended, learned_weight
 from detectors.calibration import Calibrator, fit_calibrator
-from detectors.choose import Choice, ChooseSettings, choose
-from detectors.encoding import Encoder, EncodingPlan
-from detectors.isolation_forest import IsolationForest
-from detectors.random_forest import RandomForest
+from detectors.choose import Choice, ChooseSettings, Evidence, choose
+from detectors.evidence import Review, evidence
+from detectors.held_out import HeldOut, held_out
+from detectors.parts import Fitting, Parts, surprisal
 from detectors.rarity import effective_positives, measure
+from detectors.sample import Layout, Sample
+from detectors.threshold import Costs
 
-Floats = NDArray[np.float64]
 Strategy = Literal["outlier", "bridge", "classification"]
 
 NOVELTY = "novelty"  # channel of the outlier detector's own share of flags
-FOLD = 0.25  # newest share of the labelled rows that calibrates
+FOLD = 0.25  # newest share of the labelled rows that calibrates classification
 MIN_FRAUDS_TO_FIT = 2  # a classifier of one example would be that example
-BRIDGE_GENUINE = 10_000  # half the usual: a fit takes half as long and ranks as well, within noise
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows of a training, in time order."""
-
-    raw: Floats  # (n, n_raw)
-    y: Floats  # (n,) 1 fraud, 0 genuine, NaN unknown
-    weight: Floats  # (n,) how many transactions the row stands for
-    amount: Floats  # (n,) in the base currency
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def take(self, rows: slice | NDArray[np.bool_]) -> "Sample":
-        """These rows only."""
-        return Sample(
-            np.ascontiguousarray(self.raw[rows]), self.y[rows], self.weight[rows], self.amount[rows]
-        )
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How raw columns become features, and which features the outlier detector looks at."""
-
-    encoding: EncodingPlan
-    outlier_columns: tuple[int, ...]  # positions among the encoder's outputs
-
-    @classmethod
-    def plain(cls, n_columns: int, outlier_columns: Sequence[int] | None = None) -> "Layout":
-        """Columns as they are, missing values filled with medians; the outlier detector sees all, or these."""
-        plan = EncodingPlan(passthrough=tuple((f"x{place}", place) for place in range(n_columns)))
-        return cls(plan, tuple(range(n_columns) if outlier_columns is None else outlier_columns))
+SURPRISAL_MIN = 1e-300  # its logit is finite
+COSTS = Costs(missed_fraud=100.0, review=1.0, missed="constant")  # the article's
+REVIEWED = 0.005  # share of rows that is taken for reviewed where nobody says: 50 of 10,000 a day
 
 
 @dataclass(frozen=True)
@@ -87,17 +56,6 @@ class Ranks:
     def score(self) -> Floats:
         """What ranks a row, in [0, 1]; strictly monotone in what is believed."""
         return self.outlier_score if self.suspicion is None else expit(self.suspicion)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """The detectors of one strategy."""
-
-    encoder: Encoder
-    outlier: IsolationForest
-    outlier_scale: RankScale
-    classifier: Classifier | None = None
-    classifier_scale: RankScale | None = None  # of a blend
 
 
 class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -133,8 +91,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self,
         strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto",
         *,
-        few: float = 10,
-        enough: float = 100,
+        few: float = 2,
+        enough: float = 300,
         rare: float = 1e-4,
         common: float = 1.2e-4,
         outlier_columns: Sequence[int] | None = None,
@@ -190,13 +148,19 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if not (np.isnan(labels) | np.isin(labels, (0.0, 1.0))).all():
             raise DetectorError("y must be 1 for fraud, 0 for genuine or NaN for not known yet in every row")
         known = ~np.isnan(labels)
-        everything = Sample(rows, labels, weight, np.ones(len(rows)))
-        choice = self.choose(labels, weight, [np.asarray(one) for one in entities])
-        self.fit_samples(everything.take(known), everything.take(labels != 1), choice.strategy)
+        everything = Sample(rows, labels, weight, np.ones(len(rows)), entity=_first(entities))
+        mature = everything.take(known)
+        self.layout_ = self._layout(rows.shape[1])
+        folds = held_out(mature, self.layout_, self.fitting)
+        told = evidence(folds, Review(COSTS, REVIEWED), self.seed)
+        choice = self.choose(labels, weight, [np.asarray(one) for one in entities], told)
+        self.fit_samples(mature, everything.take(labels != 1), choice.strategy, folds)
         self.choice_: Choice | None = choice
         return self
 
-    def fit_samples(self, mature: Sample, usual: Sample, strategy: Strategy) -> Self:
+    def fit_samples(
+        self, mature: Sample, usual: Sample, strategy: Strategy, folds: Sequence[HeldOut] | None = None
+    ) -> Self:
         """
         Fit a strategy that was chosen elsewhere, on samples drawn for it.
 
@@ -206,18 +170,36 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             Labelled rows, y in {0, 1}.
         usual
             Rows that are not known to be fraud, label or no label, for the outlier detector.
+        folds
+            Held-out rows that weigh a blend; made of `mature` by default.
+
+        Raises
+        ------
+        DetectorError
+            A strategy with a classifier, and fewer than two known frauds.
         """
-        if strategy != "outlier" and not (mature.y == 1).any():
-            raise DetectorError(f"{strategy} needs a known fraud to learn from, there is none: use outlier")
-        self.layout_ = self.layout or Layout.plain(usual.raw.shape[1], self.outlier_columns)
+        frauds = int((mature.y == 1).sum())
+        if strategy != "outlier" and frauds < MIN_FRAUDS_TO_FIT:
+            raise DetectorError(
+                f"{strategy} needs {MIN_FRAUDS_TO_FIT} known frauds to learn from, there {_are(frauds)}: use outlier"
+            )
+        self.layout_ = self._layout(usual.raw.shape[1])
         self.n_features_in_ = usual.raw.shape[1]
         self.strategy_: Strategy = strategy
         self.choice_ = None
-        self.calibrator_: Calibrator | None = (
-            None if strategy == "outlier" else self._calibrate(mature, usual)
-        )
-        self._parts: _Fitted | None = self._fit_parts(mature, usual)
+        self.weight_: Weight | None = None
+        self.calibrator_: Calibrator | None = None
+        self._parts: Parts | None = Parts.fit(self.layout_, mature, usual, self.fitting, strategy)
+        if strategy == "bridge":
+            self._weigh(mature, held_out(mature, self.layout_, self.fitting) if folds is None else folds)
+        elif strategy == "classification":
+            self.calibrator_ = self._calibrate(mature, usual)
         return self
+
+    @property
+    def fitting(self) -> Fitting:
+        """What every fit is told."""
+        return Fitting(self.trees, self.seed, self.threads)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Suspicion of each row in [0, 1], (n_samples,); higher = more suspicious."""
@@ -255,41 +237,60 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """
         parts = self._fitted()
         X = parts.encoder.transform(raw)
-        if channel in ("outlier", NOVELTY) or parts.classifier is None:
-            return self._explain_outlier(parts, X)
-        if parts.classifier_scale is None:
-            return parts.classifier.explain(X)
-        return _normalised(self._explain_outlier(parts, X)) + _normalised(parts.classifier.explain(X))
+        if channel in ("outlier", NOVELTY) or parts.boosting is None:
+            return parts.explain_outlier(X)
+        if parts.forest is None or self.weight_ is None:
+            return parts.boosting.classifier.explain(X)
+        share = self.weight_.value
+        classifiers = [_normalised(one.classifier.explain(X)) for one in (parts.boosting, parts.forest)]
+        return (1.0 - share) * _normalised(parts.explain_outlier(X)) + share / 2 * sum(classifiers)
 
     def states(self) -> dict[str, State]:
         """All that was fitted, part by part, as plain arrays and JSON."""
-        parts = self._fitted()
-        named = {name: getattr(parts, name) for name in _Fitted.__dataclass_fields__}
-        named["calibrator"] = self.calibrator_
-        return {name: part.state() for name, part in named.items() if part is not None}
+        found = self._fitted().states()
+        if self.calibrator_ is not None:
+            found["calibrator"] = self.calibrator_.state()
+        if self.weight_ is not None:
+            told = {
+                "value": self.weight_.value,
+                "frauds": self.weight_.frauds,
+                "gain": self.weight_.gain,
+            }
+            found["blend"] = State(told, {})
+        return found
 
     @classmethod
     def from_states(
         cls, states: Mapping[str, State], strategy: Strategy, layout: Layout, **parameters: Any
     ) -> Self:
-        """The detector that `states` were taken from; it scores bit for bit alike."""
+        """
+        The detector that `states` were taken from; it scores bit for bit alike.
+
+        Raises
+        ------
+        ArtefactError
+            Something that the strategy needs is missing.
+        """
         detector = cls(strategy, layout=layout, **parameters)
-        kind: type[Classifier] = RandomForest if strategy == "bridge" else Boosting
         detector.layout_, detector.strategy_, detector.choice_ = layout, strategy, None
         detector.n_features_in_ = layout.encoding.n_columns
         detector.calibrator_ = Calibrator.from_state(states["calibrator"]) if "calibrator" in states else None
-        scale = states.get("classifier_scale")
-        detector._parts = _Fitted(
-            encoder=Encoder.from_state(states["encoder"]),
-            outlier=IsolationForest.from_state(states["outlier"]),
-            outlier_scale=RankScale.from_state(states["outlier_scale"]),
-            classifier=kind.from_state(states["classifier"]) if "classifier" in states else None,
-            classifier_scale=None if scale is None else RankScale.from_state(scale),
-        )
+        detector._parts = Parts.from_states(states, layout, strategy)
+        detector.weight_ = None
+        if strategy == "bridge":
+            if "blend" not in states:
+                raise ArtefactError("the stored blend has no weight: train anew with fraudwatch train")
+            detector.weight_ = Weight(**states["blend"].meta)
         return detector
 
-    def choose(self, labels: Floats, weight: Floats, entities: Sequence[NDArray[Any]] = ()) -> Choice:
-        """What `fit` would choose for these labels, without fitting anything."""
+    def choose(
+        self,
+        labels: Floats,
+        weight: Floats,
+        entities: Sequence[NDArray[Any]] = (),
+        told: Evidence | None = None,
+    ) -> Choice:
+        """What these labels, and what held-out frauds told, let `fit` choose; nothing is fitted."""
         mature, frauds = ~np.isnan(labels), labels == 1
         effective = float(frauds.sum())
         if entities:
@@ -298,52 +299,42 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             )
         rarity = measure(round(float(weight[mature].sum())), round(float(weight[frauds].sum())), effective)
         bounds = ChooseSettings(self.strategy, self.few, self.enough, self.rare, self.common)
-        return choose(rarity, (), bounds)
+        return choose(rarity, (), bounds, told)
 
-    def _fitted(self) -> _Fitted:
-        parts: _Fitted | None = getattr(self, "_parts", None)
+    def _layout(self, n_columns: int) -> Layout:
+        return self.layout or Layout.plain(n_columns, self.outlier_columns)
+
+    def _fitted(self) -> Parts:
+        parts: Parts | None = getattr(self, "_parts", None)
         if parts is None:
             raise NotFitted("the detector has not chosen yet: call fit first")
         return parts
 
-    def _rank(self, parts: _Fitted, raw: Floats) -> Ranks:
+    def _rank(self, parts: Parts, raw: Floats) -> Ranks:
         X = parts.encoder.transform(raw)
-        outlier_score = parts.outlier_scale.transform(parts.outlier.anomaly_score(self._outlier_view(X)))
-        if parts.classifier is None:
-            return Ranks(outlier_score, None)
-        margin = parts.classifier.anomaly_score(X)
-        if parts.classifier_scale is None:
-            return Ranks(outlier_score, margin)
-        return Ranks(outlier_score, logit((outlier_score + parts.classifier_scale.transform(margin)) / 2))
+        outlier = parts.outlier_rank(X)
+        if parts.boosting is None:
+            return Ranks(outlier, None)
+        margin = parts.boosting.classifier.anomaly_score(X)
+        if parts.forest is None or self.weight_ is None:
+            return Ranks(outlier, margin)
+        of_boosting = surprisal(parts.boosting.scale.transform(margin))
+        return Ranks(
+            outlier, _blend(self.weight_, surprisal(outlier), of_boosting, parts.forest.surprisal(X))
+        )
 
-    def _outlier_view(self, X: Floats) -> Floats:
-        return np.ascontiguousarray(X[:, list(self.layout_.outlier_columns)])
-
-    def _explain_outlier(self, parts: _Fitted, X: Floats) -> Floats:
-        contributions = np.zeros_like(X)
-        contributions[:, list(self.layout_.outlier_columns)] = parts.outlier.explain(self._outlier_view(X))
-        return contributions
-
-    def _fit_parts(self, mature: Sample, usual: Sample) -> _Fitted:
-        known = mature if len(mature) else usual
-        encoder = Encoder(self.layout_.encoding).fit(known.raw, known.y, known.weight)
-        view = self._outlier_view(encoder.transform(usual.raw))
-        outlier = IsolationForest(n_trees=self.trees, seed=self.seed).fit(view)
-        scale = RankScale().fit(outlier.anomaly_score(view), usual.weight)
-        if self.strategy_ == "outlier":
-            return _Fitted(encoder, outlier, scale)
-        X = encoder.transform(mature.raw)
-        classifier = self._classifier().fit(X, mature.y, mature.weight)
-        if self.strategy_ == "classification":
-            return _Fitted(encoder, outlier, scale, classifier)
-        margins = RankScale().fit(classifier.anomaly_score(X), mature.weight)
-        return _Fitted(encoder, outlier, scale, classifier, margins)
-
-    def _classifier(self) -> Classifier:
-        """Few positives bear only a classifier that cannot memorise them: depth-limited trees, bagged."""
-        if self.strategy_ == "bridge":
-            return RandomForest(seed=self.seed, max_genuine=BRIDGE_GENUINE)
-        return Boosting(seed=self.seed, threads=self.threads)
+    def _weigh(self, mature: Sample, folds: Sequence[HeldOut]) -> None:
+        """Learn a blend's weight and level from held-out rows; without any, the level from the training rows."""
+        self.weight_ = learned_weight(folds)
+        if folds:
+            suspicion = [_blend(self.weight_, fold.outlier, fold.boosting, fold.forest) for fold in folds]
+            y, weight = ([getattr(fold, name) for fold in folds] for name in ("y", "weight"))
+            told = np.concatenate(suspicion), np.concatenate(y), np.concatenate(weight)
+        else:
+            of_training = self._rank(self._fitted(), mature.raw).suspicion
+            assert of_training is not None
+            told = of_training, mature.y, mature.weight
+        self.calibrator_ = fit_calibrator(*told)
 
     def _calibrate(self, mature: Sample, usual: Sample) -> Calibrator:
         """Fit on the past of the fold, calibrate on the fold; with too few frauds, the level only, on all of them."""
@@ -352,9 +343,24 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         earlier = usual.take(slice(0, max(1, round(len(usual) * (1 - FOLD)))))
         if np.count_nonzero(past.y == 1) < MIN_FRAUDS_TO_FIT:
             past, fold, earlier = mature, mature, usual
-        suspicion = self._rank(self._fit_parts(past, earlier), fold.raw).suspicion
+        parts = Parts.fit(self.layout_, past, earlier, self.fitting, "classification")
+        suspicion = self._rank(parts, fold.raw).suspicion
         assert suspicion is not None
         return fit_calibrator(suspicion, fold.y, fold.weight)
+
+
+def _blend(weight: Weight, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
+    """Logit of the blend, as if its surprisal were that of one detector's rank: ln(e^s − 1)."""
+    s = np.maximum(blended(weight.value, outlier, boosting, forest), SURPRISAL_MIN)
+    return s + np.log(-np.expm1(-s))
+
+
+def _first(entities: Sequence[ArrayLike]) -> NDArray[np.int64] | None:
+    return np.asarray(entities[0], dtype=np.int64) if len(entities) else None
+
+
+def _are(frauds: int) -> str:
+    return "is one" if frauds else "is none"
 
 
 def _normalised(contributions: Floats) -> Floats:

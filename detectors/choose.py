@@ -3,29 +3,33 @@ The choice between outlier detection, a blend and classification, with the rule 
 
 Rarity first, then the number of effective frauds, then evidence, then patience::
 
-    prior       upper bound of prevalence under `rare` → outlier, until it reaches `common`
+    prior       upper bound of prevalence under `rare` → outlier, until it reaches `common`; from the first
+                held-out fraud on a blend, in which classifiers weigh what they won on such frauds
                 effective frauds under `few` → outlier, under `enough` → bridge, else classification
     evidence    what beats the prior on held-out frauds replaces it; a tie keeps it
     patience    `confirm` evaluations in a row propose a change, and the bars to stay are lower
 
-The function is pure: the same counts and the same past give the same choice. The bounds are cautious, since
-none is right in every world: a classifier catches up with an outlier detector at 5 to 100 known frauds.
+The function is pure: the same counts and the same past give the same choice. A classifier catches up with an outlier
+detector at 2 to 1,000 known frauds, depending on the world, so no bound on a count is right everywhere. What makes an early
+bound safe is the blend's learned weight (`detectors.bridge`): it stays with the outlier detector until held-out frauds
+say otherwise. The shipped bounds are those of `benchmarks/choice.py`.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from detectors.rarity import Rarity, frauds_in_words, in_words, per_10_000
 
 Strategy = Literal["outlier", "bridge", "classification"]
 
+Measure = Literal["cost", "average precision"]
+
 LEVELS: tuple[Strategy, ...] = ("outlier", "bridge", "classification")
 STAY = 0.8  # of a bound on frauds: one in five may vanish (span moves on, verdicts change) before a step back
 FITTABLE = 2  # frauds without which no classifier can be fitted, whatever was in force
 HELD_OUT_FRAUDS = 20  # in validation folds; with fewer, an interval of the difference says nothing
-SHARE_AT_FEW = 0.5  # of flags, where the bridge begins: its classifier has seen as good as nothing
 WORDS = {"outlier": "outlier detection", "bridge": "a blend", "classification": "classification"}
 
 
@@ -34,8 +38,8 @@ class ChooseSettings:
     """The keys of `[choose]`."""
 
     strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto"
-    few: float = 10
-    enough: float = 100
+    few: float = 2
+    enough: float = 300
     rare: float = 1e-4
     common: float = 1.2e-4
     confirm: int = 2
@@ -62,17 +66,31 @@ class Comparison:
 
     strategy: Strategy
     against: Strategy
-    measure: Literal["cost", "average precision"]
+    measure: Measure
     lower: float
     upper: float
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Candidates compared on the same time-ordered folds, and the frauds in those folds."""
+    """
+    Candidates compared on the same time-ordered folds, and the frauds in those folds.
+
+    Attributes
+    ----------
+    positives
+        Held-out frauds, clusters on one entity within a fold counted once.
+    weight, gain
+        What a blend gives its classifiers, and how much more of a held-out fraud it finds than the outlier detector alone.
+    values
+        Each candidate's average precision and cost, by "strategy.measure".
+    """
 
     positives: float
     comparisons: tuple[Comparison, ...]
+    weight: float = 0.0
+    gain: float = 0.0
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,11 +135,11 @@ def choose(
     """
     in_force = previous[0].strategy if previous else None
     bars = _bars(rarity, previous, settings, in_force)
-    prior, reason = _prior(rarity, bars)
+    prior, reason = _prior(rarity, bars, evidence)
     proposed = _winner(prior, evidence)
     if proposed != prior:
         reason = "EVIDENCE"
-    elif proposed == in_force and _prior(rarity, _bars(rarity, (), settings, None))[0] != prior:
+    elif proposed == in_force and _prior(rarity, _bars(rarity, (), settings, None), evidence)[0] != prior:
         reason = "HELD_BY_HYSTERESIS"
     strategy, rule = _patient(rarity, proposed, reason, previous, settings)
     case = _Case(rarity, settings, bars, strategy, proposed, prior, reason, rule, evidence)
@@ -131,26 +149,19 @@ def choose(
         rule=rule,
         sentence=f"{in_words(rarity)}; {case.because()}.",
         what_would_change=case.what_would_change(_votes(proposed, previous)),
-        outlier_share=outlier_share(strategy, rarity.effective, settings),
+        outlier_share=outlier_share(strategy, settings),
         numbers=case.numbers(in_force),
     )
 
 
-def outlier_share(strategy: Strategy, effective: float, settings: ChooseSettings) -> float:
+def outlier_share(strategy: Strategy, settings: ChooseSettings) -> float:
     """
-    Share of flags that is the outlier detector's own.
+    Share of flags that is the outlier detector's own: all under `outlier`, else `settings.outlier_share`.
 
-    All under `outlier`; `settings.outlier_share` under `classification`: 5 to 10 flags in a hundred found
-    fraud nobody had labelled at no cost in recall. Under `bridge` it falls from a half at `few` effective
-    frauds to that share at `enough`, linearly in their logarithm, as the classifier learns.
+    5 to 10 flags in a hundred found fraud nobody had labelled at no cost in recall. A blend needs no more: while its
+    classifiers have won nothing, it is led by the outlier detector anyway.
     """
-    if strategy == "outlier":
-        return 1.0
-    if strategy == "classification" or settings.outlier_share >= SHARE_AT_FEW:
-        return settings.outlier_share
-    whole = math.log(settings.enough / settings.few)
-    gone = math.log(max(effective, settings.few) / settings.few) / whole
-    return SHARE_AT_FEW + (settings.outlier_share - SHARE_AT_FEW) * min(gone, 1.0)
+    return 1.0 if strategy == "outlier" else settings.outlier_share
 
 
 def _bars(
@@ -166,9 +177,11 @@ def _was_open(previous: Previous) -> bool:
     return previous.strategy != "outlier" if previous.gate_open is None else previous.gate_open
 
 
-def _prior(rarity: Rarity, bars: _Bars) -> tuple[Strategy, str]:
+def _prior(rarity: Rarity, bars: _Bars, evidence: Evidence | None) -> tuple[Strategy, str]:
     if rarity.mature == 0:
         return "outlier", "NO_LABELS"
+    if not bars.gate_open and evidence is not None and rarity.effective >= bars.few:
+        return "bridge", "WEIGHED"
     if not bars.gate_open:
         return "outlier", "EXTREME_RARITY"
     if rarity.effective < bars.few:
@@ -263,13 +276,22 @@ class _Case:
         beats = f"{WORDS[self.proposed]} beats {WORDS[self.prior]} on {self._held_out():g} held-out frauds"
         return {
             "NO_LABELS": "outlier detection, which needs no labels, leads",
-            "EXTREME_RARITY": f"{self._gate()}, so outlier detection leads until a classifier beats it",
+            "EXTREME_RARITY": f"{self._gate()}, so outlier detection leads until held-out frauds can weigh a classifier",
+            "WEIGHED": f"{self._gate()}, so outlier detection leads a blend in which {self._won()}",
             "FEW_POSITIVES": f"{frauds} to learn from, a blend takes {few:g}, so outlier detection leads",
-            "BRIDGE": f"{frauds} are enough for a blend, not yet for classification ({enough:g})",
+            "BRIDGE": f"{frauds} are enough for a blend, not yet for classification ({enough:g}){self._weighs()}",
             "ENOUGH_POSITIVES": f"{frauds} are enough for classification ({enough:g})",
             "HELD_BY_HYSTERESIS": f"{self._held()}, so it stays",
             "EVIDENCE": beats,
         }
+
+    def _weighs(self) -> str:
+        return "" if self.evidence is None else f"; {self._won()}"
+
+    def _won(self) -> str:
+        """What classifiers weigh in a blend, and since when."""
+        weight, n = (self.evidence.weight, self._held_out()) if self.evidence else (0.0, 0.0)
+        return f"classifiers weigh {weight:.0%} by {n:,.0f} held-out fraud{'' if round(n) == 1 else 's'}"
 
     def _held_out(self) -> float:
         return self.evidence.positives if self.evidence else 0.0
@@ -297,8 +319,13 @@ class _Case:
         if self.reason == "NO_LABELS":
             return "Transactions older than labels.maturity, with labels known to be complete that far"
         if self.reason == "EXTREME_RARITY":
-            proof = f"a classifier that beats outlier detection on {HELD_OUT_FRAUDS} or more held-out frauds"
+            proof = "a second fraud, known some time after the first, to weigh classifiers by"
             return f"An upper bound of {common} in 10,000 or more, or {proof}"
+        if self.reason == "WEIGHED":
+            proof = f"classification that beats the blend on {HELD_OUT_FRAUDS} or more held-out frauds"
+            return (
+                f"An upper bound of {common} in 10,000 or more with {enough:g} effective frauds, or {proof}"
+            )
         if self.strategy == "outlier":
             return f"{self._more(few)} for a blend"
         if self.strategy == "bridge":

@@ -6,7 +6,7 @@ was fitted on. Both are arithmetic over the raw feature matrix of `pipeline.feat
 detector, so a fold that judges one never sees an encoding learned from its own rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.artefact import pack, unpack, verify_samples
-from detectors.auto import NOVELTY, AutoDetector, Floats, Layout, Ranks, Sample, Strategy
-from detectors.base import State
+from detectors.auto import NOVELTY, AutoDetector, Ranks, Strategy
+from detectors.base import Floats, State
 from detectors.encoding import EncodingPlan
+from detectors.held_out import HeldOut
+from detectors.sample import Layout, Sample
 from detectors.threshold import Costs, capacity_threshold
 from detectors.watch import Watch
 
@@ -180,6 +182,7 @@ def fit_model(
     recent: Sample,
     days: float,
     notes: Mapping[str, Any],
+    folds: Sequence[HeldOut] | None = None,
 ) -> Model:
     """
     Fit one training's model.
@@ -194,9 +197,11 @@ def fit_model(
         The newest transactions, which nothing is fitted on: thresholds are set on their scores.
     days
         Length of `recent` in days: its weights over this length are the daily volume.
+    folds
+        Held-out rows that weigh a blend; made of `mature` by default.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.fitting())
-    detector.fit_samples(mature, usual, settings.strategy)
+    detector.fit_samples(mature, usual, settings.strategy, folds)
     newest = detector.rank(recent.raw)
     model = Model(
         detector=detector,

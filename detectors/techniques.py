@@ -13,17 +13,21 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logit
 
-from detectors.auto import AutoDetector, Layout, Sample
+from detectors.auto import REVIEWED, AutoDetector
 from detectors.base import Classifier, Detector, Floats, probability_of
-from detectors.blend import RankScale
 from detectors.boosting import Boosting, capacity
 from detectors.encoding import Encoder
+from detectors.evidence import Review, evidence
 from detectors.focal import Focal
 from detectors.generative import ROWS_MAX, FlowGenerator, fidelity
+from detectors.held_out import held_out
 from detectors.logistic import Logistic
 from detectors.random_forest import RandomForest
+from detectors.ranks import RankScale
 from detectors.registry import detector_class
 from detectors.resampling import Method, resample
+from detectors.sample import Layout, Sample
+from detectors.threshold import Costs
 
 LEVELS = 20  # a column with so few values is taken for one of categories by SMOTE for mixed types
 MILD = 0.1  # share of fraud of the mild variants; balancing to one half is the article's
@@ -75,6 +79,11 @@ class Training:
     def generator(self) -> FlowGenerator:
         """Fitted on the frauds alone; dear enough to be shared."""
         return FlowGenerator(self.seed, self.threads).fit(self.X[self.mature.y == 1])
+
+    @property
+    def review(self) -> Review:
+        """What the choice counts costs by."""
+        return Review(Costs(self.cost_ratio, 1.0, "constant"), REVIEWED)
 
     @property
     def frauds(self) -> int:
@@ -196,10 +205,13 @@ def _with_outlier_score(training: Training) -> Fitted:
 def _auto(strategy: str) -> Callable[[Training], Fitted]:
     def fit(training: Training) -> Fitted:
         model = AutoDetector(strategy, layout=training.layout, seed=training.seed, threads=training.threads)  # type: ignore[arg-type]
-        told = strategy
+        told, folds, mature = strategy, None, training.mature
+        if strategy != "classification":
+            folds = held_out(mature, training.layout, model.fitting)
         if strategy == "auto":
-            told = AutoDetector(seed=training.seed).choose(training.mature.y, training.mature.weight).strategy
-        model.fit_samples(training.mature, training.usual, told)  # type: ignore[arg-type]
+            found = evidence(folds or (), training.review, training.seed)
+            told = AutoDetector().choose(mature.y, mature.weight, (mature.entities,), found).strategy
+        model.fit_samples(mature, training.usual, told, folds)  # type: ignore[arg-type]
         return Fitted(
             lambda rows: logit(model.rank(rows.raw).score), told=f"chose {told}" if strategy == "auto" else ""
         )

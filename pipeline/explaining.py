@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from detectors.choose import Choice
+from detectors.choose import LEVELS, Choice
 from pipeline.readiness import Cohort
 from storage.columns import as_datetime
 
 WORDS = {
     "NO_LABELS": "no transaction is mature",
     "EXTREME_RARITY": "the upper bound of the share of fraud is under choose.rare",
+    "WEIGHED": "the upper bound is under choose.rare, and held-out frauds weigh the classifiers of a blend",
     "FEW_POSITIVES": "fewer effective frauds than choose.few",
     "BRIDGE": "effective frauds between choose.few and choose.enough",
     "ENOUGH_POSITIVES": "effective frauds from choose.enough on",
@@ -75,13 +76,23 @@ def _gate(numbers: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 
 def _evidence(comparison: Mapping[str, Any] | None) -> str:
-    if comparison is None:
-        return "none: candidates were not compared on held-out frauds"
-    parts = [
-        f"{one['strategy']} against {one['against']} by {one['measure']}: {one['lower']:+.3g} to {one['upper']:+.3g}"
-        for one in comparison["comparisons"]
-    ]
-    return f"{comparison['positives']:g} held-out frauds; {'; '.join(parts)}"
+    return "; ".join(_told(comparison)) if comparison else "none: no fraud could be held out"
+
+
+def _told(comparison: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{comparison['positives']:g} held-out frauds"
+    if "weight" in comparison:  # choices of earlier versions have none
+        yield f"a blend gives classifiers {comparison['weight']:.0%} of the say and finds {comparison['gain']:+.2f} of each more"
+    values = comparison.get("values") or {}
+    for measure, form in (("average precision", ".3f"), ("cost", ",.0f")):
+        of = [f"{name} {values[key]:{form}}" for name in LEVELS if (key := f"{name}.{measure}") in values]
+        if of:
+            yield f"{measure} {', '.join(of)}"
+    for one in comparison["comparisons"]:
+        if LEVELS.index(one["strategy"]) > LEVELS.index(one["against"]):  # the other way round says the same
+            form = "+.3f" if one["measure"] == "average precision" else "+,.0f"
+            better = f"{one['lower']:{form}} to {one['upper']:{form}}"
+            yield f"{one['strategy']} better than {one['against']} by {better} in {one['measure']}"
 
 
 def young(cohorts: Sequence[Cohort]) -> Iterator[str]:

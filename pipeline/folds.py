@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import judging
-from detectors.auto import FOLD, Layout, Sample
+from detectors.auto import FOLD
+from detectors.sample import Layout, Sample
 from detectors.techniques import Training
 from detectors.threshold import Costs
 from pipeline import history as histories
@@ -126,6 +127,7 @@ class _Known:
 
     mature: Ints
     y: Floats
+    learnable: Ints  # since when each mature one has been so
     usual: Ints
 
     @property
@@ -166,7 +168,12 @@ class _Making:
             return None
         newest = slice(-self._wanted.max_rows, None)
         draws = sampling.uniform(self._history.transactions.transaction_id[at.usual])
-        return _Known(at.mature[newest], at.y[newest], at.usual[sampling.draw(draws, USUAL_ROWS)[0]])
+        return _Known(
+            at.mature[newest],
+            at.y[newest],
+            at.learnable[newest],
+            at.usual[sampling.draw(draws, USUAL_ROWS)[0]],
+        )
 
     def _test(self, start: int, end: int) -> Ints:
         times = self._history.transactions.event_time
@@ -182,7 +189,7 @@ class _Making:
         )
 
     def _fold(self, span: tuple[int, int], known: _Known, test: Ints) -> Fold:
-        mature = self._sample(known.mature, known.y)
+        mature = self._sample(known.mature, known.y, known.learnable)
         usual = self._sample(known.usual, np.full(len(known.usual), np.nan))
         earlier = max(2, round(len(usual) * (1 - FOLD)))
         of_test = self._sample(test, (self._truth[test] == 1).astype(np.float64))
@@ -196,10 +203,18 @@ class _Making:
             groups=self._groups(),
         )
 
-    def _sample(self, rows: Ints, y: Floats) -> Sample:
+    def _sample(self, rows: Ints, y: Floats, learnable: Ints | None = None) -> Sample:
         at = np.searchsorted(self._places, rows)
-        amount = self._history.transactions.amount[rows] / MONEY
-        return Sample(np.ascontiguousarray(self._raw[at]), y, np.ones(len(rows)), amount)
+        held = self._history.transactions
+        return Sample(
+            np.ascontiguousarray(self._raw[at]),
+            y,
+            np.ones(len(rows)),
+            held.amount[rows] / MONEY,
+            held.event_time[rows],
+            learnable,
+            self._entities()[rows],
+        )
 
     def _training(self, mature: Sample, usual: Sample) -> Training:
         columns = tuple(place for place, feature in enumerate(self._plan.features) if feature.outlier)

@@ -14,17 +14,17 @@ whose label the model in force was fitted on does not count.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from detectors import judging
-from detectors.auto import Sample
 from detectors.base import DetectorError
 from detectors.judging import Answer, Estimate, Verdict
 from detectors.model import Model, cut_anew
 from detectors.rarity import effective_positives
+from detectors.sample import Sample
 from pipeline import history as histories
 from pipeline import sampling, training
 from pipeline.config import Config
@@ -94,7 +94,11 @@ class Gate:
             return _untold(window, against, few)
         try:
             active = self.shelf.model(against)
-            twin = training.fit_alone(self.config, made.before(window.start), chosen, date)
+            earlier = (fold.before(window.start) for fold in chosen.folds)
+            folds = tuple(fold for fold in earlier if fold.y.any())
+            twin = training.fit_alone(
+                self.config, made.before(window.start), replace(chosen, folds=folds), date
+            )
         except (DetectorError, Damaged) as error:
             return _untold(window, against, f"they cannot be compared ({error})")
         own = histories.raw_matrix(history, window.rows, made.features, self.config)

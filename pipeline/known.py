@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.hidden import Hidden
 from pipeline.windows import Asked, Order, Timeline
-from storage.frames import Completeness, Ints, Labels, Transactions
+from storage.frames import FOREVER, NEVER, Completeness, Ints, Labels, Transactions
 
 Bools = NDArray[np.bool_]
 Status = NDArray[np.int8]
 Counts = NDArray[np.int32]
 
 FRAUD, GENUINE, UNKNOWN = 1, 0, -1
-FOREVER = 2**62  # µs
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,14 @@ def status_at(transactions: Transactions, events: LabelEvents, instant: int) -> 
     last = np.append(position[1:] != position[:-1], True)[: len(position)]
     found = np.full(len(transactions), UNKNOWN, dtype=np.int8)
     found[position[last]] = status[last]
+    return found
+
+
+def known_since(transactions: Transactions, events: LabelEvents, instant: int) -> Ints:
+    """Since when labels have said what they say at an instant, (n,) µs; `NEVER` where they say nothing."""
+    known = events.at <= instant
+    found = np.full(len(transactions), NEVER, dtype=np.int64)
+    np.maximum.at(found, events.position[known], events.at[known])
     return found
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
-from detectors.auto import Sample
 from detectors.delay import DelayCurve, delay_curve, nowcast
 from detectors.drift import Drift, compare
 from detectors.encoding import Encoder
 from detectors.metrics import auc_roc, average_precision
 from detectors.rarity import Rarity
+from detectors.sample import Sample
 from detectors.sketch import COARSE_BINS, Reference
 from pipeline.config import Config
 from pipeline.features import Plan

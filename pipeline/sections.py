@@ -264,13 +264,14 @@ class ChooseSection(Section):
     """The bounds between outlier detection, the blend and classification."""
 
     strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto"
-    few: Annotated[int, Field(ge=1)] = 10
-    enough: Annotated[int, Field(ge=2)] = 100
+    few: Annotated[int, Field(ge=1)] = 2
+    enough: Annotated[int, Field(ge=2)] = 300
     rare: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     common: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
     confirm: Annotated[int, Field(ge=1, le=10)] = 2
     outlier_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    evidence_rows: Annotated[int, Field(ge=0)] = 40_000
 
 
 class CostsSection(Section):

@@ -14,18 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.artefact import libraries
-from detectors.auto import Layout, Sample
-from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
+from detectors.choose import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.encoding import Encoder
+from detectors.evidence import Review, evidence
+from detectors.held_out import HeldOut, held_out
 from detectors.hygiene import flagged_in_turn
 from detectors.model import Model, ModelSettings, fit_model
+from detectors.parts import Fitting
 from detectors.rarity import Rarity, effective_positives, measure
+from detectors.sample import Layout, Sample
+from detectors.threshold import Costs
 from detectors.watch import Watch
 from pipeline import readiness, sampling, schedule, watching
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import Plan, status_at
 from pipeline.history import History, feature_plan, fields_of, raw_matrix
+from pipeline.known import known_since
 from storage import history as stored
 from storage import models
 from storage.frames import DAY, MONEY, Ints
@@ -45,6 +50,7 @@ DECIDES_A_MODEL = (
 OUTLIER_ROWS = 60_000  # trees draw 4,096 rows each; more rows only cost features
 RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
 FRAUD, GENUINE = 1, 0
+Folds = tuple[HeldOut, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Chosen:
     strategy: Strategy
     outlier_share: float
     sentence: str
+    folds: Folds = ()  # held-out rows that weigh a blend
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Known:
     cleared: NDArray[np.bool_]  # of `usual`: a label says that it is genuine
     recent: Ints  # the holdout
     holdout_start: int
+    learnable: Ints  # of `mature`: since when each has been mature, with the label it has
     reported: Ints  # what would be mature had nobody answered a flag
     reported_y: NDArray[np.float64]
 
@@ -100,7 +108,11 @@ def choose_through(
     found = models.choice_of(store, policy, date)
     if found is None:
         return _choose(store, config, history_of(date), policy, date, run_id)
-    return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"])
+    folds: Folds = ()
+    if found["strategy"] == "bridge":
+        history = history_of(date)
+        folds = held_out_of(config, history, known_at(config, history, date))
+    return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"], folds)
 
 
 @dataclass(frozen=True)
@@ -218,6 +230,7 @@ def fit_alone(config: Config, made: Prepared, chosen: Chosen, date: int) -> Mode
         recent=made.recent,
         days=(date - made.known.holdout_start) / DAY,
         notes={"fields": fields_of(config), "trained_at": date},
+        folds=chosen.folds,
     )
 
 
@@ -230,8 +243,7 @@ def preview(store: Store, config: Config, history: History, policy: str, date: i
     NotReady
         Fewer than `training.min_rows` transactions were known at `date`.
     """
-    rarity = _measure(config, history, known_at(config, history, date))
-    return choose(rarity, _previous(store, policy, date), _choose_settings(config))
+    return _decide(store, config, history, policy, date)[1]
 
 
 def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
@@ -244,10 +256,52 @@ def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[
 
 
 def _choose(store: Store, config: Config, history: History, policy: str, date: int, run_id: int) -> Chosen:
-    rarity = _measure(config, history, known_at(config, history, date))
-    choice = choose(rarity, _previous(store, policy, date), _choose_settings(config))
+    rarity, choice, folds = _decide(store, config, history, policy, date)
     choice_id = models.save_choice(store, _choice_row(policy, date, run_id, rarity, choice))
-    return Chosen(choice_id, choice.strategy, choice.outlier_share, choice.sentence)
+    return Chosen(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
+
+
+def _decide(
+    store: Store, config: Config, history: History, policy: str, date: int
+) -> tuple[Rarity, Choice, Folds]:
+    known = known_at(config, history, date)
+    rarity = _measure(config, history, known)
+    folds = held_out_of(config, history, known)
+    told = evidence(folds, _review(config, history, known), config.training.seed)
+    return rarity, choose(rarity, _previous(store, policy, date), _choose_settings(config), told), folds
+
+
+def held_out_of(config: Config, history: History, known: Known) -> Folds:
+    """
+    What detectors would have said of the mature frauds before they knew them, on `choose.evidence_rows` rows.
+
+    Every transaction's features know the labels of its own time only, and a fold learns from what was mature at its date.
+    """
+    if not config.choose.evidence_rows or known.y.sum() < FITTABLE:
+        return ()
+    features = feature_plan(config)
+    draws = sampling.uniform(history.transactions.transaction_id[known.mature])
+    chosen, weight = sampling.draw(draws, config.choose.evidence_rows, known.y == FRAUD)
+    rows = known.mature[chosen]
+    matrix = _Matrix(config, history, features, [rows])
+    sample = replace(
+        matrix.sample(rows, known.y[chosen], weight),
+        time=history.transactions.event_time[rows],
+        known_at=known.learnable[chosen],
+        entity=history.owners(next(iter(config.schema_.entities), None))[rows],
+    )
+    how = Fitting(config.training.trees, config.training.seed, config.training.threads)
+    return held_out(sample, Layout(features.encoding, _outlier_columns(features)), how)
+
+
+def _review(config: Config, history: History, known: Known) -> Review:
+    """What flags cost, and for which share of transactions reviewers have time."""
+    costs = Costs(config.costs.missed_fraud, config.costs.review, config.costs.missed)
+    if not len(known.mature):
+        return Review(costs, 0.0)
+    first, last = history.transactions.event_time[known.mature[[0, -1]]]
+    days = max(float(last - first) / DAY, 1.0)
+    return Review(costs, min(1.0, config.alerts.per_day * days / len(known.mature)))
 
 
 def known_at(config: Config, history: History, date: int) -> Known:
@@ -284,9 +338,16 @@ def known_at(config: Config, history: History, date: int) -> Known:
         cleared=status[usual] == GENUINE,
         recent=np.flatnonzero(in_span & young),
         holdout_start=holdout_start,
+        learnable=_learnable(config, history, mature, date),
         reported=reported,
         reported_y=reported_y,
     )
+
+
+def _learnable(config: Config, history: History, mature: Ints, date: int) -> Ints:
+    """Since when these transactions have been mature, and their labels have said what they say at `date`."""
+    old = history.completeness.reached(history.transactions.event_time[mature] + config.labels.maturity)
+    return np.maximum(old, known_since(history.transactions, history.events, date)[mature])
 
 
 def _mature(

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.auto import Sample
 from detectors.grid import Grid
 from detectors.model import AUDIT, Model, Scores
+from detectors.sample import Sample
 from detectors.watch import Watch
 from detectors.watch_fit import Scored, Subject, fit_watch
 from pipeline import sampling, schedule

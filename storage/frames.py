@@ -122,5 +122,11 @@ class Completeness:
         lived = np.minimum(instants, self.history_through)
         return np.minimum(np.maximum(arrived, lived), instants)
 
+    def reached(self, instants: Ints) -> Ints:
+        """The earliest instant at which labels are complete through each of `instants` (µs); `FOREVER` if never."""
+        batch = np.append(self.visible_at, FOREVER)[np.searchsorted(self.through, instants)]
+        return np.where(instants <= self.history_through, instants, np.maximum(batch, instants))
 
+
+FOREVER = 2**62  # µs
 NEVER = -(2**62)  # µs; an instant before everything, far enough from overflow to be shifted by a lookback

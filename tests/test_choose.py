@@ -1,5 +1,4 @@
 import json
-import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,7 +19,7 @@ from detectors.choose import (
 )
 from detectors.rarity import measure
 
-AUTO = ChooseSettings()
+AUTO = ChooseSettings(few=10, enough=100)  # bounds far apart, to see what lies between
 OUTLIER, BRIDGE, CLASSIFICATION = (Previous(level, level) for level in LEVELS)
 
 
@@ -231,39 +230,64 @@ EVIDENCE = [
 @pytest.mark.parametrize(("positives", "comparisons", "proposed"), EVIDENCE)
 def test_evidence_replaces_the_prior_when_its_interval_excludes_zero(positives, comparisons, proposed):
     evidence = Evidence(positives, tuple(comparisons))
-    choice = choose(rarity(10_000_000, 500), [], AUTO, evidence)
+    choice = choose(rarity(4_000, 9), [], AUTO, evidence)
     assert (choice.strategy, choice.proposed) == (proposed, proposed)
-    assert choice.rule == ("EVIDENCE" if proposed != "outlier" else "EXTREME_RARITY")
+    assert choice.rule == ("EVIDENCE" if proposed != "outlier" else "FEW_POSITIVES")
 
 
 def test_evidence_needs_confirmation_like_any_change():
     evidence = Evidence(50, (compared(0.1, 0.4),))
-    assert choose(rarity(10_000_000, 500), [OUTLIER], AUTO, evidence).rule == "WAITING_FOR_CONFIRMATION"
+    assert choose(rarity(4_000, 9), [OUTLIER], AUTO, evidence).rule == "WAITING_FOR_CONFIRMATION"
     again = Previous("outlier", "classification")
-    choice = choose(rarity(10_000_000, 500), [again], AUTO, evidence)
+    choice = choose(rarity(4_000, 9), [again], AUTO, evidence)
     assert (choice.strategy, choice.rule) == ("classification", "EVIDENCE")
     assert "classification beats outlier detection on 50 held-out frauds" in choice.sentence
 
 
-SHARES = [
-    ("outlier", 5, 1.0),
-    ("bridge", 8, 0.5),  # held below the bound
-    ("bridge", 10, 0.5),
-    ("bridge", math.sqrt(1000), 0.3),
-    ("bridge", 100, 0.1),
-    ("bridge", 400, 0.1),
-    ("classification", 85, 0.1),
-    ("classification", 5_000, 0.1),
+WEIGHED = [
+    # mature, frauds, held out, comparisons → strategy, rule, said of the classifiers' weight
+    (10_000_000, 500, None, (), "outlier", "EXTREME_RARITY", "until held-out frauds can weigh a classifier"),
+    (
+        10_000_000,
+        500,
+        1,
+        (),
+        "bridge",
+        "WEIGHED",
+        "a blend in which classifiers weigh 65% by 1 held-out fraud.",
+    ),
+    (10_000_000, 9, 5, (), "outlier", "EXTREME_RARITY", "outlier detection leads"),  # fewer than choose.few
+    (
+        10_000_000,
+        500,
+        40,
+        (compared(0.1, 0.4, against="bridge"),),
+        "classification",
+        "EVIDENCE",
+        "beats a blend",
+    ),
+    (4_000, 50, 12, (), "bridge", "BRIDGE", "(100); classifiers weigh 65% by 12 held-out frauds."),
 ]
 
 
-@pytest.mark.parametrize(("strategy", "effective", "share"), SHARES)
-def test_the_outlier_detector_is_never_switched_off(strategy, effective, share):
-    assert outlier_share(strategy, effective, AUTO) == pytest.approx(share)
+@pytest.mark.parametrize(("mature", "frauds", "held_out", "comparisons", "strategy", "rule", "said"), WEIGHED)
+def test_held_out_frauds_weigh_a_blend_even_where_fraud_is_extremely_rare(
+    mature, frauds, held_out, comparisons, strategy, rule, said
+):
+    evidence = None if held_out is None else Evidence(held_out, comparisons, weight=0.65, gain=0.2)
+    choice = choose(rarity(mature, frauds), [], AUTO, evidence)
+    assert (choice.strategy, choice.rule) == (strategy, rule)
+    assert said in choice.sentence
+    assert json.dumps(choice.numbers, allow_nan=False)
 
 
-def test_an_outlier_share_above_a_half_holds_for_the_bridge_too():
-    assert outlier_share("bridge", 10, replace(AUTO, outlier_share=0.7)) == 0.7
+@pytest.mark.parametrize(
+    ("strategy", "share", "own"), [("outlier", 0.1, 1.0), ("bridge", 0.1, 0.1), ("classification", 0.3, 0.3)]
+)
+def test_the_outlier_detector_is_never_switched_off(strategy, share, own):
+    assert outlier_share(strategy, replace(AUTO, outlier_share=share)) == own
+    choice = choose(rarity(40_000, 50), [], replace(AUTO, strategy=strategy, outlier_share=share))
+    assert choice.outlier_share == own
 
 
 SENTENCES = [
@@ -297,9 +321,9 @@ SENTENCES = [
         [],
         AUTO,
         "Fraud is about 0.5 in 10,000 (0.46 to 0.55) among 10,000,000 mature transactions; even the upper bound, "
-        "0.55, is under 1 in 10,000, so outlier detection leads until a classifier beats it.",
-        "An upper bound of 1.2 in 10,000 or more, or a classifier that beats outlier detection on 20 or more "
-        "held-out frauds.",
+        "0.55, is under 1 in 10,000, so outlier detection leads until held-out frauds can weigh a classifier.",
+        "An upper bound of 1.2 in 10,000 or more, or a second fraud, known some time after the first, to weigh "
+        "classifiers by.",
     ),
     (
         rarity(43_210, 120, 85),

@@ -171,7 +171,7 @@ REFUSED = [
     ("[schema]\nrates = 'r.csv'", "schema.currency must name the currency column when schema.rates is set"),
     ("[schema]\nkind = ''\noriginal_id = 'o'", "schema.kind must name the column that tells refunds"),
     ("[schema]\nrefund_kinds = []", "schema.refund_kinds must name at least one kind when schema"),
-    ("[choose]\nfew = 200", "choose.few must be less than choose.enough (100), got 200"),
+    ("[choose]\nfew = 400", "choose.few must be less than choose.enough (300), got 400"),
     ("[choose]\nrare = 0.001", "choose.rare must be less than choose.common (0.00012), got 0.001"),
     ("[training]\nmin_rows = 300000", "training.min_rows must not be more than training.max_rows (200000)"),
     ("[source.core]\nurl_env = 'X'", "source.core.query is missing; set it (config.toml, [source.core])"),

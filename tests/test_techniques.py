@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from detectors.auto import Layout, Sample
 from detectors.base import DetectorError
 from detectors.metrics import auc_roc
+from detectors.sample import Layout, Sample
 from detectors.techniques import TECHNIQUES, Rows, Training
 
 every_technique = pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda one: one.name)

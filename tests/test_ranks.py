@@ -1,4 +1,4 @@
-"""Ranks and their blend."""
+"""Ranks of scores."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from detectors.artefact import pack, unpack
 from detectors.base import DetectorError, NotFitted
-from detectors.blend import Blend, RankScale
+from detectors.ranks import RankScale
 
 
 def scale_of(n=20_000, seed=0):
@@ -80,36 +80,3 @@ def test_impossible_scores_are_refused(scores):
 def test_ranks_need_a_fit():
     with pytest.raises(NotFitted):
         RankScale().transform([1.0])
-
-
-@pytest.fixture(scope="module")
-def blend():
-    rng = np.random.default_rng(5)
-    return Blend().fit(rng.standard_normal(3000), rng.standard_normal(3000) * 5 - 9)
-
-
-def test_a_blend_gives_both_ranks_an_equal_say(blend):
-    outlier, classifier = np.array([0.0, 3.0, 0.0, 3.0]), np.array([-9.0, -9.0, 9.0, 9.0])
-    expected = (blend.outlier.transform(outlier) + blend.classifier.transform(classifier)) / 2
-    np.testing.assert_array_equal(blend.anomaly_score(outlier, classifier), expected)
-    assert blend.anomaly_score(outlier, classifier).argsort()[-1] == 3
-
-
-def test_its_weight_is_the_classifiers_share():
-    rng = np.random.default_rng(6)
-    scores = rng.standard_normal((2, 500))
-    alone = Blend(weight=1.0).fit(*scores)
-    np.testing.assert_array_equal(alone.anomaly_score(*scores), alone.classifier.transform(scores[1]))
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_a_weight_outside_the_unit_interval_is_refused(weight):
-    with pytest.raises(DetectorError, match="between 0 and 1"):
-        Blend(weight)
-
-
-def test_a_blend_survives_storage(blend):
-    scores = np.random.default_rng(7).standard_normal((2, 200)) * 4
-    parts, _ = unpack(pack({"blend": blend.state()}, {}))
-    loaded = Blend.from_state(parts["blend"])
-    assert loaded.anomaly_score(*scores).tobytes() == blend.anomaly_score(*scores).tobytes()

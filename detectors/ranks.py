@@ -1,11 +1,10 @@
 """
-Ranks of scores, and the blend of two detectors' ranks.
+Ranks of scores.
 
 Ranks refer to the scores of the training rows, stored as quantiles, never to the batch at hand: a row keeps
 its rank whatever rows come with it.
 """
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -108,63 +107,3 @@ def _kept(ranks: Floats) -> NDArray[np.intp]:
     even = np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], KNOTS))
     ends = np.concatenate([np.arange(min(TAIL, n)), np.arange(max(n - TAIL, 0), n)])
     return np.unique(np.concatenate([ends, np.minimum(even, n - 1)]))
-
-
-class Blend:
-    """
-    Blend the ranks of an outlier detector's and a classifier's scores.
-
-    For a few frauds: the classifier lifts what looks like them, the outlier detector what looks like nothing
-    else. With many frauds the outlier half only dilutes a classifier that knows better.
-
-    Parameters
-    ----------
-    weight
-        The classifier's share, in [0, 1]; half by default.
-    """
-
-    name = "blend"
-
-    def __init__(self, weight: float = 0.5) -> None:
-        if not 0.0 <= weight <= 1.0:
-            raise DetectorError(f"a blend's weight must lie between 0 and 1, got {weight}")
-        self.weight = weight
-        self.outlier = RankScale()
-        self.classifier = RankScale()
-
-    def fit(
-        self, outlier_scores: ArrayLike, classifier_scores: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> Self:
-        """Store the quantiles of both detectors' scores on training rows, each (n_samples,)."""
-        self.outlier.fit(outlier_scores, sample_weight)
-        self.classifier.fit(classifier_scores, sample_weight)
-        return self
-
-    def anomaly_score(self, outlier_scores: ArrayLike, classifier_scores: ArrayLike) -> Floats:
-        """Weighted mean of both ranks, elementwise, in (0, 1); higher = more suspicious."""
-        outlier = self.outlier.transform(outlier_scores)
-        classifier = self.classifier.transform(classifier_scores)
-        return (1.0 - self.weight) * outlier + self.weight * classifier
-
-    def state(self) -> State:
-        """Both scales and the weight."""
-        parts = {"outlier": self.outlier.state(), "classifier": self.classifier.state()}
-        arrays = {
-            f"{part}_{name}": array for part, state in parts.items() for name, array in state.arrays.items()
-        }
-        return State(
-            {"weight": self.weight} | {part: dict(state.meta) for part, state in parts.items()}, arrays
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """The blend that `state` was taken from."""
-        blend = cls(state.meta["weight"])
-        blend.outlier = RankScale.from_state(_part(state, "outlier"))
-        blend.classifier = RankScale.from_state(_part(state, "classifier"))
-        return blend
-
-
-def _part(state: State, part: str) -> State:
-    meta: Mapping[str, float] = state.meta[part]
-    return State(meta, {name: state.arrays[f"{part}_{name}"] for name in ("scores", "ranks")})
