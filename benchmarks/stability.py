@@ -30,7 +30,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.choose import Choice, ChooseSettings, Previous, Strategy, choose
+from detectors.choose import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
 from detectors.rarity import measure
 
 WEEKS = 26
@@ -51,6 +51,7 @@ class Bound:
     frauds: float
     mature: int
     settings: ChooseSettings = SETTINGS
+    unit: float = 1.0  # of what is counted
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Told:
 
 
 BOUNDS = (
-    Bound("few", SETTINGS.few, 20_000),
+    Bound("few", SETTINGS.few, 20_000, unit=0.05),
     Bound("enough", SETTINGS.enough, 200_000),
     # 35: the fewest whose upper bound is above 1.2 in 10,000; the bounds on frauds are out of the way.
     Bound("rare/common", 35, 400_000, replace(SETTINGS, few=1, enough=10_000)),
@@ -125,7 +126,7 @@ def told(bound: Bound, drift: str, noise: float, paths: int, seed: int) -> Told:
 
 def counts(bound: Bound, drift: Floats, noise: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """Crossings of one path with and without the noise, changes of strategy without hysteresis and as shipped."""
-    path = seen(drift, noise, rng)
+    path = seen(drift, noise, rng, bound.unit)
     of_seen = crossed(path, bound.frauds)
     of_drift = crossed(np.append(path[0], drift[1:]), bound.frauds)  # the first training has no past to doubt
     return (
@@ -163,9 +164,10 @@ DRIFTS: dict[str, Callable[[np.random.Generator, float], Floats]] = {
 }
 
 
-def seen(path: Floats, noise: float, rng: np.random.Generator) -> Floats:
-    """What trainings measure: whole frauds, with noise."""
-    return np.maximum(np.rint(path * np.exp(rng.normal(0, noise, len(path)))), 0.0)
+def seen(path: Floats, noise: float, rng: np.random.Generator, unit: float = 1.0) -> Floats:
+    """What trainings measure, with noise: whole frauds, or the fractions that clusters make of a few."""
+    noisy = path * np.exp(rng.normal(0, noise, len(path)))
+    return np.maximum(np.rint(noisy / unit) * unit, 0.0)
 
 
 # ── counts ──
@@ -180,7 +182,9 @@ def strategies(path: Floats, bound: Bound, memory: bool = True) -> list[Strategy
     """The strategy of every training; without memory each stands alone."""
     made: list[Choice] = []
     for frauds in path:
-        rarity = measure(bound.mature, float(frauds), float(frauds))
+        # A cluster holds more frauds than it counts for: there is always something to fit a classifier on.
+        counted = max(float(frauds), FITTABLE)
+        rarity = measure(bound.mature, counted, max(float(frauds), 1.0))
         before = [Previous(one.strategy, one.proposed, one.numbers["gate_open"]) for one in reversed(made)]
         made.append(choose(rarity, before if memory else (), bound.settings))
     return [one.strategy for one in made]
