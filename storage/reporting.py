@@ -143,17 +143,19 @@ def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
 
 def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list[Row]:
     """
-    The features of the span: first those that alarmed in most windows, then those that moved farthest within their
-    threshold, and last what is beyond its threshold and never alarmed, because its alarms are held back.
+    The features of the span with their alarms and largest effect, the most alarming first.
+
+    `held` is 1 for a feature of which every measure tells why it is no alarm; those come last.
     """
     d = schema.drift_metrics.c
-    worst = func.coalesce(func.max(_ratio(d)), 0)
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
+    held = func.min(case((d.why.is_(None), 0), else_=1)).label("held")
+    effect = func.max(_effect(d)).label("effect")
     rows = (
-        select(d.feature, alarms, worst.label("ratio"), func.count().label("measured"))
+        select(d.feature, alarms, held, effect)
         .where(*_of_span(d, scope))
         .group_by(d.feature)
-        .order_by(alarms.desc(), case((worst > 1, 1), else_=0), worst.desc(), d.feature)
+        .order_by(alarms.desc(), held, func.coalesce(effect, 0).desc(), d.feature)
     )
     return _rows(store, rows if limit is None else rows.limit(limit))
 
@@ -167,11 +169,13 @@ def newest_alarms(store: Store, scope: Scope) -> list[str]:
 
 
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
-    """Every measure of these features in the span; instants in µs."""
+    """Every measure of these features in the span that has an effect; instants in µs."""
     d = schema.drift_metrics.c
+    effect = _effect(d)
+    told = (d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
     rows = (
-        select(d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
-        .where(*_of_span(d, scope), d.feature.in_(features))
+        select(*told, effect.label("effect"))
+        .where(*_of_span(d, scope), d.feature.in_(features), effect.is_not(None))
         .order_by(d.feature, d.metric, d.window_start, d.window_end)
     )
     return _rows(store, rows)
@@ -198,9 +202,10 @@ def _quality(store: Store, scope: Scope, which: Any, limit: int | None) -> list[
     return _rows(store, rows.order_by(q.window_start.desc(), q.channel, q.metric, q.kind).limit(limit))
 
 
-def _ratio(d: Any) -> Any:
-    """How far beyond its threshold a measure is; NULL without a threshold."""
-    return func.abs(d.value) / func.nullif(d.threshold, 0)
+def _effect(d: Any) -> Any:
+    """Size of a change; of rows that are older than effects the Jensen–Shannon divergence, which is 0 to 1, too."""
+    older = case((d.metric == "jensen_shannon", d.value))
+    return func.abs(func.coalesce(d.effect, older))
 
 
 def _of_span(d: Any, scope: Scope) -> tuple[Any, ...]:

@@ -182,7 +182,7 @@ BARE = [
     (["DELETE FROM promotions"], "model", "No model was in force"),
     (["UPDATE choices SET mature = 0, prevalence = NULL"], "choices", "No transaction was mature"),
     (["DELETE FROM drift_metrics"], "drift", "No drift was measured"),
-    (["UPDATE drift_metrics SET threshold = NULL"], "drift", "without a threshold"),
+    (["UPDATE drift_metrics SET effect = NULL, value = NULL"], "drift", "no effect size"),
     (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "curves", "No payment of the span is mature"),
     (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "outcome", "No fraud of these payments"),
     (["DELETE FROM labels"], "curves", "known to be fraud"),  # one class: all genuine by silence

@@ -1,5 +1,6 @@
 """Quality over time: realised once labels mature, estimated before, with intervals."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.report import look
@@ -9,6 +10,11 @@ from storage import reporting
 from storage.reporting import Row
 
 FIRST = ("precision", "recall", "average_precision", "cost", "savings")  # what people ask for first
+APART = (
+    "reliability_",
+    "predicted_",
+    "expected_",
+)  # calibration has a chart of its own; the last are parts of estimates
 NAMES = {"realised": "realised", "estimated": "estimated before"}
 UNKNOWN_MAX = 5
 
@@ -17,8 +23,8 @@ def section(facts: Facts) -> Section:
     """Every measure of all models and channels together, and the precision of each channel."""
     title = "Quality over time"
     rows = reporting.quality_windows(facts.store, facts.scope)
-    known = [row for row in rows if row["value"] is not None]
-    unknown = [_unknown(row) for row in rows if row["value"] is None and row["said"]]
+    known = [row for row in rows if row["value"] is not None and not row["metric"].startswith(APART)]
+    unknown = _unknown(rows)
     if not known:
         return Section("quality", title, missing=_missing(unknown))
     alarms = [row for row in rows if row["alarm"]]
@@ -111,8 +117,21 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _unknown(row: Row) -> str:
-    return f"{_label(row['metric'])} of {text_of(row['window_start'])[:10]}, {NAMES[row['kind']]}: {safe(row['said'])}"
+def _unknown(rows: list[Row]) -> list[str]:
+    """Why something could not be told, a sentence for each reason."""
+    reasons: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["value"] is None and row["said"]:
+            reasons.setdefault((row["kind"], row["said"]), []).append(row)
+    return [
+        f"{_few(_label(row['metric']) for row in some)} of {_few(text_of(row['window_start'])[:10] for row in some)}, {NAMES[kind]}: {safe(said)}"
+        for (kind, said), some in sorted(reasons.items())
+    ]
+
+
+def _few(texts: Iterable[str]) -> str:
+    once = list(dict.fromkeys(texts))
+    return ", ".join(once[:3]) + (f" and {len(once) - 3} more" if len(once) > 3 else "")
 
 
 def _missing(unknown: list[str]) -> list[str]:
