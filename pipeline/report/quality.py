@@ -92,9 +92,13 @@ def _point(row: Row) -> dict[str, Any]:
     return {
         "metric": _label(row["metric"]), "kind": NAMES[row["kind"]],
         "at": moment(at + (beside if row["kind"] == "estimated" else -beside)),
-        "value": value, "lower": value if lower is None else lower, "upper": value if upper is None else upper,
+        "value": _rounded(value), "lower": _rounded(value if lower is None else lower), "upper": _rounded(value if upper is None else upper),
         "told": f"{text_of(row['window_start'])[:10]} {_label(row['metric'])}, {NAMES[row['kind']]}: {_number(value)}{between}, n {row['n']:,}",
     }  # fmt: skip
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _channels(rows: list[Row]) -> Table:
