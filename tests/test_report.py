@@ -253,7 +253,7 @@ def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
     change(
         one,
         "UPDATE ledger SET status = 'failed' WHERE kind = 'score' AND window_start < '2025-01-22'",
-        "UPDATE drift_metrics SET alarm = TRUE WHERE feature = 'amount'",
+        "UPDATE drift_metrics SET alarm = (feature = 'amount')",
         "UPDATE flags SET status = 'open'",
         "UPDATE readiness SET level = 'error', said = 'labels are late', remedy = 'load chargebacks'",
         "UPDATE promotion_checks SET verdict = 'refused', sentence = 'it is worse'",
