@@ -29,7 +29,6 @@ class Fitting:
     trees: int = 200  # of the isolation forest
     seed: int = 7
     threads: int = 1
-    forest_trees: int = 100  # of a blend's random forest
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,7 @@ class Parts:
         boosting = Ranked.fit(Boosting(seed=how.seed, threads=how.threads), X, mature)
         if wanted == "classification":
             return cls(layout, encoder, outlier, scale, boosting)
-        forest = Ranked.fit(
-            RandomForest(how.forest_trees, seed=how.seed, max_genuine=FOREST_GENUINE), X, mature
-        )
+        forest = Ranked.fit(RandomForest(seed=how.seed, max_genuine=FOREST_GENUINE), X, mature)
         return cls(layout, encoder, outlier, scale, boosting, forest)
 
     def outlier_rank(self, X: Floats) -> Floats:
