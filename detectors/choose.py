@@ -30,6 +30,7 @@ LEVELS: tuple[Strategy, ...] = ("outlier", "bridge", "classification")
 STAY = 0.8  # of a bound on frauds: one in five may vanish (span moves on, verdicts change) before a step back
 FITTABLE = 2  # frauds without which no classifier can be fitted, whatever was in force
 HELD_OUT_FRAUDS = 20  # in validation folds; with fewer, an interval of the difference says nothing
+AP_MATTERS, COST_MATTERS = 0.01, 0.02  # of average precision, and of what the prior costs: as between models
 WORDS = {"outlier": "outlier detection", "bridge": "a blend", "classification": "classification"}
 
 
@@ -192,13 +193,25 @@ def _prior(rarity: Rarity, bars: _Bars, evidence: Evidence | None) -> tuple[Stra
 
 
 def _winner(prior: Strategy, evidence: Evidence | None) -> Strategy:
-    """The first candidate that is better than the prior by one measure and worse by none."""
+    """The first candidate that is better than the prior by one measure, so that it matters, and worse by none."""
     if evidence is None or evidence.positives < HELD_OUT_FRAUDS:
         return prior
     rivals = [one for one in evidence.comparisons if one.against == prior]
     losers = {one.strategy for one in rivals if one.upper < 0}
-    winners = [one.strategy for one in rivals if one.lower > 0 and one.strategy not in losers]
+    winners = [
+        one.strategy
+        for one in rivals
+        if one.lower > 0 and _matters(one, evidence) and one.strategy not in losers
+    ]
     return winners[0] if winners else prior
+
+
+def _matters(one: Comparison, evidence: Evidence) -> bool:
+    """On the same rows a difference may be certain and too small to change a strategy for: that is a tie."""
+    middle = (one.lower + one.upper) / 2
+    if one.measure == "average precision":
+        return middle >= AP_MATTERS
+    return middle >= COST_MATTERS * evidence.values.get(f"{one.against}.cost", 0.0)
 
 
 def _patient(

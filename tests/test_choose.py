@@ -214,6 +214,7 @@ EVIDENCE = [
     (19, [compared(0.1, 0.4)], "outlier"),  # too few to say
     (200, [compared(-0.1, 0.4)], "outlier"),  # a tie keeps the prior
     (200, [compared(0, 0.4)], "outlier"),
+    (200, [compared(0.002, 0.009, "average precision")], "outlier"),  # certain, and too small to matter
     (200, [compared(-0.4, -0.1)], "outlier"),
     (
         200,
@@ -233,6 +234,13 @@ def test_evidence_replaces_the_prior_when_its_interval_excludes_zero(positives, 
     choice = choose(rarity(4_000, 9), [], AUTO, evidence)
     assert (choice.strategy, choice.proposed) == (proposed, proposed)
     assert choice.rule == ("EVIDENCE" if proposed != "outlier" else "FEW_POSITIVES")
+
+
+def test_a_cost_that_differs_by_a_hundredth_is_a_tie():
+    dear = Evidence(200, (compared(50, 100),), values={"outlier.cost": 7_500.0})
+    assert choose(rarity(4_000, 9), [], AUTO, dear).rule == "FEW_POSITIVES"
+    cheap = replace(dear, values={"outlier.cost": 750.0})
+    assert choose(rarity(4_000, 9), [], AUTO, cheap).rule == "EVIDENCE"
 
 
 def test_evidence_needs_confirmation_like_any_change():

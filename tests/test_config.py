@@ -183,7 +183,7 @@ REFUSED = [
     ("[shadow.Bold]\nchoose.few = 3", "shadow.Bold must be a policy of its own"),
     ("[shadow.a.choose]\nfwe = 3", "shadow.a.choose.fwe is not a key, did you mean shadow.a.choose.few? (config"),
     ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, choose"),
-    ("[shadow.a.choose]\nfew = 300", "shadow.a.choose.few must be less than choose.enough (100), got 300"),
+    ("[shadow.a.choose]\nfew = 300", "shadow.a.choose.few must be less than choose.enough (300), got 300"),
     ("[shadow.a.choose]\nfew = 'x'", "shadow.a.choose.few must be a whole number"),
     ("shadow.a = 3", "shadow.a must be a table, got 3"),
     # not TOML
