@@ -115,9 +115,13 @@ def _seen(one: Measured) -> Seen:
 def _pooled(
     this: Job, reader: Reader, shelf: Shelf, model_id: int, own: Seen, window: tuple[int, int]
 ) -> Pool:
-    """A window with the small ones just before it; one that could speak for itself, and has, ends the search."""
+    """
+    A window with the small ones just before it; one that could speak for itself, and has, ends the search.
+
+    An empty window has nothing to add to what those before it said: a monitor that nobody feeds does not look back every day.
+    """
     pool, enough, clock = Pool(own, [window[0]]), this.config.drift.min_rows, this.config.schedule
-    if own.n >= enough:
+    if not own.n or own.n >= enough:
         return pool
     first, _ = stored.span(this.store) or window
     while pool.seen.n < enough and len(pool.starts) < POOLED_MAX and pool.starts[0] > first:
