@@ -44,7 +44,7 @@ from detectors.evidence import Review, evidence
 from detectors.held_out import HeldOut, held_out
 from detectors.metrics import average_precision
 from detectors.parts import Fitting, Parts, surprisal
-from detectors.rarity import effective_positives, measure
+from detectors.rarity import effective_among, measure
 from detectors.sample import Layout, Sample
 from detectors.threshold import Costs
 from pipeline.features import Plan, label_events, plan, raw_features
@@ -183,11 +183,7 @@ def live(world: World, variant: str, k: int, seed: int) -> Cell:
     """Let k frauds be known, choose, fit every strategy, and judge."""
     known = withheld(world, variant, k, seed)
     mature, test, y_test = samples(known, seed)
-    layout = Layout(
-        known.features.encoding,
-        tuple(place for place, feature in enumerate(known.features.features) if feature.outlier),
-    )
-    how = Fitting(seed=7 + seed)
+    layout, how = known.features.layout, Fitting(seed=7 + seed)
     folds = held_out(mature, layout, how)
     told = evidence(folds, Review(COSTS, PER_DAY_SHARE), seed)
     choice = choose(_rarity(known), (), ChooseSettings(), told)
@@ -310,12 +306,9 @@ def _raw(known: Known, rows: Ints) -> Floats:
 
 def _rarity(known: Known):
     world = known.world
-    frauds = known.frauds[world.mature[known.frauds]]
-    columns = [world.transactions.columns[name].codes for name in known.features.entities]
-    effective = effective_positives(
-        *[codes[frauds] for codes in columns], mature=[codes[world.mature] for codes in columns]
-    )
-    return measure(float(world.mature.sum()), float(len(frauds)), effective)
+    fraud = np.isin(np.flatnonzero(world.mature), known.frauds)
+    columns = [world.transactions.columns[name].codes[world.mature] for name in known.features.entities]
+    return measure(float(len(fraud)), float(fraud.sum()), effective_among(fraud, columns))
 
 
 def judged(score: Floats, y: Floats, weight: Floats) -> Figures:

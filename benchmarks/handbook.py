@@ -161,8 +161,8 @@ class Bench:
         """Isolation forest on the outlier columns and on what is known of fraud, trained at the week's first day."""
         from detectors.encoding import Encoder
         from detectors.isolation_forest import IsolationForest
+        from pipeline import cohorts
         from pipeline import history as histories
-        from pipeline import training
         from pipeline.config import load_config
         from pipeline.opening import open_configured
 
@@ -175,7 +175,7 @@ class Bench:
             history = histories.load(store, config, date - config.training.span - config.lookback, end)
         plan = histories.feature_plan(config)
         columns = [n for n, one in enumerate(plan.features) if one.outlier or not one.label_free]
-        known = training.known_at(config, history, date)
+        known = cohorts.known_at(config, history, date)
         usual = known.usual[:: max(1, len(known.usual) // 60_000)]
         test = np.flatnonzero(
             (history.transactions.event_time >= date) & (history.transactions.event_time < end)

@@ -24,14 +24,14 @@ import pandas as pd
 
 from benchmarks.machine import require
 from detectors.metrics import average_precision
+from pipeline import choosing, ingest, training
 from pipeline import history as histories
-from pipeline import ingest, training
+from pipeline.choosing import Chosen
 from pipeline.config import Config
 from pipeline.gate import Gate
 from pipeline.ingest import Options
 from pipeline.opening import open_configured
 from pipeline.shelf import Shelf
-from pipeline.training import Chosen
 from pipeline.work import LIVE, Job, Reader, Step, job, pending
 from storage import ledger, models
 from storage.frames import DAY, MONEY
@@ -121,7 +121,7 @@ def _trained(this: Job, date: int) -> tuple[Check, float]:
     reader, shelf = Reader(this, date), Shelf(store, config, LIVE)
     marks = [time.process_time()]
     history = reader.for_training(date)
-    chosen = training.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
+    chosen = choosing.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
     made = training.prepare(config, history, date)
     marks.append(time.process_time())
     fitted = training.fit(config, history, made, chosen, date, this.run_id)
@@ -133,7 +133,7 @@ def _trained(this: Job, date: int) -> tuple[Check, float]:
     models.install(store, entry, fitted.record, fitted.artefact, chosen.sentence, "benchmark", date, check)
     prepare, fit, gate = (end - begin for begin, end in pairwise(marks))
     print(
-        f"{pd.Timestamp(date * 1000):%Y-%m-%d} {chosen.strategy}, {len(made.mature):,} rows: read and prepare "
+        f"{pd.Timestamp(date * 1000):%Y-%m-%d} {chosen.strategy}, {len(made.drawn.mature):,} rows: read and prepare "
         f"{prepare:.1f} s, fit {fit:.1f} s, gate {gate:.1f} s; {check.verdict}, {check.rule}: {check.sentence}",
         flush=True,
     )

@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from benchmarks.handbook import COLUMNS, DELAY, TEST, WEEK
 from benchmarks.machine import require
 from detectors.model import Model, cut_anew
+from pipeline import choosing, training
 from pipeline import history as histories
-from pipeline import training
 from pipeline.config import Config, load_config
 from pipeline.features import Plan, label_events
 from pipeline.history import History
@@ -200,12 +200,12 @@ def judged(case: Case) -> Iterator[Found]:
     """Fit once, then set the thresholds of every share and look at what they flag."""
     config, history = case.config, history_of(case.cards, case.unknown)
     made = training.prepare(config, history, case.week)
-    chosen = training.Chosen(0, "classification", SHIPPED, "")
+    chosen = choosing.Chosen(0, "classification", SHIPPED, "")
     model = training.fit_alone(config, made, chosen, case.week)
     days = (case.week - made.known.holdout_start) / DAY
     test = Test.of(case, config, history, made.features)
     for share in SHARES:
-        shared = cut_anew(model, replace(model.settings, outlier_share=share), made.recent, days)
+        shared = cut_anew(model, replace(model.settings, outlier_share=share), made.drawn.recent, days)
         yield test.found(case, share, "threshold", shared.score(test.raw, test.amount).flagged)
         yield test.found(case, share, "budget", best_of_each_day(model, test, share))
 

@@ -31,7 +31,7 @@ from detectors.choose import Choice, ChooseSettings, Evidence, choose
 from detectors.evidence import Review, evidence
 from detectors.held_out import HeldOut, held_out
 from detectors.parts import Fitting, Parts, surprisal
-from detectors.rarity import effective_positives, measure
+from detectors.rarity import effective_among, measure
 from detectors.sample import Layout, Sample
 from detectors.threshold import Costs
 
@@ -292,11 +292,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     ) -> Choice:
         """What these labels, and what held-out frauds told, let `fit` choose; nothing is fitted."""
         mature, frauds = ~np.isnan(labels), labels == 1
-        effective = float(frauds.sum())
-        if entities:
-            effective = effective_positives(
-                *(codes[frauds] for codes in entities), mature=[c[mature] for c in entities]
-            )
+        effective = effective_among(frauds[mature], [codes[mature] for codes in entities])
         rarity = measure(round(float(weight[mature].sum())), round(float(weight[frauds].sum())), effective)
         bounds = ChooseSettings(self.strategy, self.few, self.enough, self.rare, self.common)
         return choose(rarity, (), bounds, told)

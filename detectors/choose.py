@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from detectors.judging import AP_MATTERS, COST_MATTERS
 from detectors.rarity import Rarity, frauds_in_words, in_words, per_10_000
 
 Strategy = Literal["outlier", "bridge", "classification"]
@@ -30,7 +31,6 @@ LEVELS: tuple[Strategy, ...] = ("outlier", "bridge", "classification")
 STAY = 0.8  # of a bound on frauds: one in five may vanish (span moves on, verdicts change) before a step back
 FITTABLE = 2  # frauds without which no classifier can be fitted, whatever was in force
 HELD_OUT_FRAUDS = 20  # in validation folds; with fewer, an interval of the difference says nothing
-AP_MATTERS, COST_MATTERS = 0.01, 0.02  # of average precision, and of what the prior costs: as between models
 WORDS = {"outlier": "outlier detection", "bridge": "a blend", "classification": "classification"}
 
 

@@ -17,11 +17,10 @@ from detectors.base import Floats, Ints
 from detectors.bridge import blended, learned_weight
 from detectors.choose import HELD_OUT_FRAUDS, LEVELS, Comparison, Evidence, Measure, Strategy
 from detectors.held_out import HeldOut
-from detectors.judging import Curve, resamples
-from detectors.metrics import ratio
+from detectors.judging import CONFIDENCE, Curve, resamples
+from detectors.metrics import percentiles, ratio
 from detectors.threshold import Costs
 
-CONFIDENCE = 0.95
 SIGNS: dict[Measure, float] = {"cost": -1.0, "average precision": 1.0}
 Resampled = NDArray[np.float32]  # how often each entity is drawn, (r, n_entities)
 
@@ -56,9 +55,7 @@ def _comparisons(samples: Mapping[tuple[Strategy, Measure], Floats]) -> Iterator
     for one, other in permutations(LEVELS, 2):
         for measure, sign in SIGNS.items():
             differences = sign * (samples[one, measure] - samples[other, measure])[1:]
-            known = differences[~np.isnan(differences)]  # a resample may hold no fraud
-            lower, upper = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            yield Comparison(one, other, measure, float(lower), float(upper))
+            yield Comparison(one, other, measure, *percentiles(differences, CONFIDENCE))
 
 
 def _measured(folds: Sequence[HeldOut], review: Review, seed: int) -> dict[tuple[Strategy, Measure], Floats]:

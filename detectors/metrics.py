@@ -277,12 +277,23 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     drawn = (np.bincount(rng.integers(n, size=n), minlength=n)[codes] for _ in range(repeats))
     values = np.array([measure(weights.astype(np.float64)) for weights in drawn])
-    known = values[~np.isnan(values)]
-    usable = len(known) / repeats
-    if usable < 0.5:
-        return Interval(NAN, NAN, usable)
+    usable = float(np.mean(~np.isnan(values)))
+    return Interval(*percentiles(values, confidence), usable)
+
+
+def percentiles(samples: Floats, confidence: float) -> tuple[float, float]:
+    """
+    Ends of the percentile interval of what resamples gave, (r,); NaN where fewer than half of them gave anything.
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 13.
+    """
+    known = samples[~np.isnan(samples)]
+    if len(known) < len(samples) / 2:
+        return NAN, NAN
     lower, upper = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(lower), float(upper), usable)
+    return float(lower), float(upper)
 
 
 def mcc_of(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:

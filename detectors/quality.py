@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from detectors import judging
 from detectors.base import Floats, Ints
 from detectors.calibration import reliability
-from detectors.metrics import ratio
-from detectors.rarity import effective_positives, measure
+from detectors.metrics import percentiles, ratio
+from detectors.rarity import effective_among, measure
 
 BINS = 5  # of about equal weight, for reliability
 CELLS = 4_000_000  # resampled weights held at once: 16 MB
@@ -61,9 +61,7 @@ class Outcome:
 
     def effective(self, rows: Bools) -> float:
         """How many frauds these are if those with a common cause count once."""
-        if not rows.any() or not self.entities:
-            return float(rows.sum())
-        return effective_positives(*[codes[rows] for codes in self.entities], mature=self.entities)
+        return effective_among(rows, self.entities)
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ def _resampled(outcome: Outcome, review: float, confidence: float) -> Iterator[M
     values = {"average_precision": curve.measured(ones)[0]} | whole
     for name in names:
         value = float(values[name][0])
-        ends = _ends(np.concatenate([part[name] for part in parts]), confidence)
+        ends = percentiles(np.concatenate([part[name] for part in parts]), confidence)
         yield Measured(name, value, *ends, n=n, said=None if frauds or not np.isnan(value) else NO_FRAUD)
 
 
@@ -241,7 +239,9 @@ def _calibration(outcome: Outcome, confidence: float) -> Iterator[Measured]:
     yield Measured("observed_over_expected", float(known.y.mean()) * over, low * over, high * over, n)
     squares = np.bincount(_codes(known), weights=(p - known.y) ** 2).astype(np.float64)
     sizes = np.bincount(_codes(known)).astype(np.float64)
-    yield Measured("brier", float(np.mean((p - known.y) ** 2)), *_mean_ends(squares, sizes, confidence), n=n)
+    yield Measured(
+        "brier", float(np.mean((p - known.y) ** 2)), *_meanpercentiles(squares, sizes, confidence), n=n
+    )
     cluster = known.effective(known.fraud) / max(1.0, float(known.y.sum()))
     for place, one in enumerate(reliability(p, known.y, bins=BINS), start=1):
         inside = binomial(one.frauds, one.rows, one.frauds * cluster, confidence)
@@ -257,7 +257,7 @@ def _delay(outcome: Outcome, confidence: float) -> Measured:
     caught = days[~np.isnan(days)]
     if not len(caught):
         return Measured("detection_delay", NAN, said=NO_CAUGHT if len(days) else NO_FRAUD)
-    ends = _mean_ends(caught, np.ones(len(caught)), confidence)
+    ends = _meanpercentiles(caught, np.ones(len(caught)), confidence)
     return Measured("detection_delay", float(caught.mean()), *ends, n=len(caught))
 
 
@@ -271,18 +271,10 @@ def _codes(outcome: Outcome) -> Ints:
     return np.unique(named, return_inverse=True)[1].astype(np.int64)
 
 
-def _mean_ends(sums: Floats, sizes: Floats, confidence: float) -> tuple[float, float]:
+def _meanpercentiles(sums: Floats, sizes: Floats, confidence: float) -> tuple[float, float]:
     drawn = [
         ratio(weights @ sums, weights @ sizes)
         for part in judging.resamples(len(sums), SEED, max(1, CELLS // len(sums)))
         for weights in [part.astype(np.float64)]
     ]
-    return _ends(np.concatenate(drawn), confidence)
-
-
-def _ends(drawn: Floats, confidence: float) -> tuple[float, float]:
-    known = drawn[~np.isnan(drawn)]
-    if len(known) < len(drawn) / 2:
-        return NAN, NAN
-    lower, upper = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(lower), float(upper)
+    return percentiles(np.concatenate(drawn), confidence)

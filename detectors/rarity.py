@@ -70,7 +70,7 @@ def measure(
         return Rarity(0.0, 0.0, 0.0, None, 0.0, 1.0, 0.0, 1.0)
     n = mature * effective / positives if positives else mature
     lower, upper = _clopper_pearson(effective, n, 1 - confidence)
-    shown_lower, shown_upper = _jeffreys(effective, n, 1 - display_confidence)
+    shown_lower, shown_upper = jeffreys(effective, n, 1 - display_confidence)
     return Rarity(mature, positives, effective, positives / mature, lower, upper, shown_lower, shown_upper)
 
 
@@ -112,6 +112,22 @@ def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -
         shares = [_explained(codes, everyone) for codes, everyone in zip(frauds, mature, strict=True)]
         counted = np.min(shares, axis=0)
     return round(float(np.sum(counted)), 6)  # ten tenths are one
+
+
+def effective_among(fraud: NDArray[np.bool_], columns: Sequence[Codes]) -> float:
+    """
+    `effective_positives` of the frauds among mature transactions; without entity columns each counts.
+
+    Parameters
+    ----------
+    fraud
+        (n,) which of them are fraud.
+    columns
+        For each entity column the codes of all of them, (n,).
+    """
+    if not columns or not fraud.any():
+        return float(fraud.sum())
+    return effective_positives(*(codes[fraud] for codes in columns), mature=columns)
 
 
 def in_words(rarity: Rarity) -> str:
@@ -183,7 +199,8 @@ def _clopper_pearson(x: float, n: float, alpha: float) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _jeffreys(x: float, n: float, alpha: float) -> tuple[float, float]:
+def jeffreys(x: float, n: float, alpha: float) -> tuple[float, float]:
+    """Ends of Jeffreys' interval of x successes in n, left out on both sides together: `alpha`."""
     lower = betaincinv(x + 0.5, n - x + 0.5, alpha / 2) if x > 0 else 0.0
     upper = betaincinv(x + 0.5, n - x + 0.5, 1 - alpha / 2) if x < n else 1.0
     return float(lower), float(upper)

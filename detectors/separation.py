@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from detectors.base import Floats
+from detectors.metrics import auc_roc
 
 ROWS_MAX = 1_000  # of each sample
 ROWS_MIN = 50  # of each: fewer say nothing
@@ -59,7 +60,7 @@ def separate(reference: Floats, current: Floats) -> Separation | None:
     foremost = np.argsort(-gain, kind="stable")[:NAMED]
     total = gain.sum() or 1.0
     return Separation(
-        _auc(scores, y), {int(one): float(gain[one] / total) for one in foremost if gain[one] > 0}
+        auc_roc(y, scores), {int(one): float(gain[one] / total) for one in foremost if gain[one] > 0}
     )
 
 
@@ -75,9 +76,3 @@ def _fit(X: Floats, y: Floats):  # type: ignore[no-untyped-def]
 
     finite = np.where(np.isinf(X), np.nan, X)
     return lightgbm.train(PARAMETERS, lightgbm.Dataset(finite, y, free_raw_data=True), ROUNDS)
-
-
-def _auc(scores: Floats, y: Floats) -> float:
-    positive = y == 1
-    n, m = int((~positive).sum()), int(positive.sum())
-    return float((rankdata(scores)[positive].sum() - m * (m + 1) / 2) / (n * m))

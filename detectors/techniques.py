@@ -92,7 +92,7 @@ class Training:
 
     def view(self, X: Floats) -> Floats:
         """The columns of features that outlier detectors see."""
-        return np.ascontiguousarray(X[:, list(self.layout.outlier_columns)])
+        return self.layout.outlier_view(X)
 
 
 @dataclass(frozen=True)

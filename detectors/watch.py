@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from detectors.alarms import TWO_SIDED, Calibration, to_scale
 from detectors.base import ArtefactError, Floats, Ints, State
 from detectors.drift import SHARES, Drift, compare_binned, share_effect
+from detectors.rarity import jeffreys
 from detectors.separation import ROWS_MIN, separate, thinned
 from detectors.sketch import Binned, Reference, Sketch
 
@@ -339,7 +339,4 @@ def _interval(share: float, n: int) -> tuple[float, float]:
     """Jeffreys' interval of a share of n rows."""
     if not n or np.isnan(share):
         return float("nan"), float("nan")
-    x, outside = share * n, (1 - CONFIDENCE) / 2
-    lower = betaincinv(x + 0.5, n - x + 0.5, outside) if x > 0 else 0.0
-    upper = betaincinv(x + 0.5, n - x + 0.5, 1 - outside) if x < n else 1.0
-    return float(lower), float(upper)
+    return jeffreys(share * n, n, 1 - CONFIDENCE)

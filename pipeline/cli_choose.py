@@ -59,7 +59,7 @@ def choices(door: Door, policy: str, explain: int | None, limit: int, form: str,
 @click.pass_obj
 def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     """Show what a training would choose and why; nothing is stored or promoted."""
-    from pipeline import training
+    from pipeline import choosing
     from pipeline.explaining import previewed, young
     from pipeline.readiness import young_cohorts
 
@@ -71,7 +71,7 @@ def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     with door.store(config) as store:
         date = _date(as_of, config, store)
         history = _history(store, config, date)
-        found = training.preview(store, config, history, LIVE, date)
+        found = choosing.preview(store, config, history, LIVE, date)
     click.echo("\n".join(previewed(found, date)))
     click.echo("\n".join(young(young_cohorts(history, config.labels.maturity, date))))
 

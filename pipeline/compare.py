@@ -21,9 +21,10 @@ from detectors.metrics import average_precision
 from detectors.techniques import PLAIN, TECHNIQUES, Fitted, Technique
 from detectors.threshold import best_f1, best_mcc
 from pipeline.config import Config
+from pipeline.costs import costs_of
 from pipeline.errors import InputError, NotReady
 from pipeline.findings import FIXED, MOVED, NOTHING, Compared, Line, sentence
-from pipeline.folds import Fold, Wanted, costs_of, folds_of
+from pipeline.folds import Fold, Wanted, folds_of
 from pipeline.progress import Progress, Silent
 from storage.store import Store
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorError
 from detectors.model import Scores
-from pipeline import due, muting, quality, ruling, training, watching
+from pipeline import choosing, due, muting, quality, ruling, training, watching
 from pipeline.auditing import with_audit
 from pipeline.config import Config
 from pipeline.drifting import drift_of
@@ -266,7 +266,7 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
 def _fit_and_promote(this: Job, claimed: Entry, reader: Reader, shelf: Shelf) -> str:
     date, store, config = claimed.window_end, this.store, this.config
     try:
-        chosen = training.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
+        chosen = choosing.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
         history = reader.for_training(date)
         made = training.prepare(config, history, date)
         reference = watching.reference_history(store, config, history, date)

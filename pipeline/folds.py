@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 
 from detectors import judging
 from detectors.auto import FOLD
-from detectors.sample import Layout, Sample
+from detectors.sample import Sample
 from detectors.techniques import Training
-from detectors.threshold import Costs
 from pipeline import history as histories
-from pipeline import sampling, training
+from pipeline import sampling
+from pipeline.cohorts import known_at
 from pipeline.config import Config
+from pipeline.costs import costs_of
+from pipeline.draws import USUAL_ROWS, Matrix
 from pipeline.errors import InputError, NotReady
 from pipeline.features import status_at
 from pipeline.history import History
 from storage import history as stored
 from storage.columns import as_datetime
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, Ints
 from storage.store import Store
 
 Floats = NDArray[np.float64]
 
-USUAL_ROWS = 60_000  # for outlier detectors, which draw a thousand a tree
 FRAUDS_MIN = 2  # in the older part of a fold's training rows
 
 
@@ -100,11 +101,6 @@ def folds_of(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[F
     return _Making(histories.load(store, config, begin, spans[-1][1]), config, wanted, as_of).folds(spans)
 
 
-def costs_of(config: Config) -> Costs:
-    """What a missed fraud and a review cost here."""
-    return Costs(config.costs.missed_fraud, config.costs.review, config.costs.missed)
-
-
 def _spans(store: Store, config: Config, wanted: Wanted, as_of: int) -> list[tuple[int, int]]:
     """Test spans in time order, the newest ending where labels are mature."""
     held = stored.span(store)
@@ -157,13 +153,12 @@ class _Making:
         if not any((self._truth[test] == 1).any() for _, _, test in usable):
             raise NotReady(self._refusal(spans))
         rows = [np.concatenate([one.mature, one.usual, test]) for _, one, test in usable]
-        self._places = np.unique(np.concatenate(rows))
-        self._raw = histories.raw_matrix(self._history, self._places, self._plan, self._config)
+        self._matrix = Matrix(self._config, self._history, self._plan, rows)
         return [self._fold(span, one, test) for span, one, test in usable]
 
     def _known(self, date: int) -> _Known | None:
         try:
-            at = training.known_at(self._config, self._history, date)
+            at = known_at(self._config, self._history, date)
         except NotReady:
             return None
         newest = slice(-self._wanted.max_rows, None)
@@ -189,10 +184,10 @@ class _Making:
         )
 
     def _fold(self, span: tuple[int, int], known: _Known, test: Ints) -> Fold:
-        mature = self._sample(known.mature, known.y, known.learnable)
-        usual = self._sample(known.usual, np.full(len(known.usual), np.nan))
+        mature = self._matrix.sample(known.mature, known.y, known_at=known.learnable)
+        usual = self._matrix.sample(known.usual)
         earlier = max(2, round(len(usual) * (1 - FOLD)))
-        of_test = self._sample(test, (self._truth[test] == 1).astype(np.float64))
+        of_test = self._matrix.sample(test, (self._truth[test] == 1).astype(np.float64))
         return Fold(
             *span,
             past=self._training(mature.take(slice(0, known.cut)), usual.take(slice(0, earlier))),
@@ -203,23 +198,8 @@ class _Making:
             groups=self._groups(),
         )
 
-    def _sample(self, rows: Ints, y: Floats, learnable: Ints | None = None) -> Sample:
-        at = np.searchsorted(self._places, rows)
-        held = self._history.transactions
-        return Sample(
-            np.ascontiguousarray(self._raw[at]),
-            y,
-            np.ones(len(rows)),
-            held.amount[rows] / MONEY,
-            held.event_time[rows],
-            learnable,
-            self._entities()[rows],
-        )
-
     def _training(self, mature: Sample, usual: Sample) -> Training:
-        columns = tuple(place for place, feature in enumerate(self._plan.features) if feature.outlier)
-        layout = Layout(self._plan.encoding, columns)
-        wanted = self._wanted
+        wanted, layout = self._wanted, self._plan.layout
         return Training(mature, usual, layout, self._config.costs.missed_fraud, wanted.seed, wanted.threads)
 
     def _rows(self, test: Ints, sample: Sample) -> judging.Rows:
@@ -227,11 +207,7 @@ class _Making:
         by = self._wanted.by
         group = self._history.transactions.columns[by].codes[test].astype(np.int64) if by else None
         stake = costs_of(self._config).at_stake(sample.amount)
-        return judging.Rows(sample.y, stake, self._entities()[test], times, times // DAY, group)
-
-    def _entities(self) -> Ints:
-        """Who is resampled: the first configured entity; a transaction without one stands alone."""
-        return self._history.owners(next(iter(self._config.schema_.entities), None))
+        return judging.Rows(sample.y, stake, sample.entities, times, times // DAY, group)
 
     def _groups(self) -> tuple[str, ...]:
         by = self._wanted.by

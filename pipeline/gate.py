@@ -21,17 +21,19 @@ import numpy as np
 
 from detectors import judging
 from detectors.base import DetectorError
-from detectors.judging import Answer, Estimate, Verdict
+from detectors.judging import AP_MATTERS, COST_MATTERS, Answer, Estimate, Verdict
 from detectors.model import Model, cut_anew
-from detectors.rarity import effective_positives
 from detectors.sample import Sample
 from pipeline import history as histories
 from pipeline import sampling, training
+from pipeline.choosing import Chosen
+from pipeline.cohorts import effective_of, payers
 from pipeline.config import Config
-from pipeline.folds import costs_of
+from pipeline.costs import costs_of
 from pipeline.history import Floats, History
+from pipeline.known import FRAUD
 from pipeline.shelf import Shelf
-from pipeline.training import Chosen, Prepared
+from pipeline.training import Prepared
 from pipeline.work import Reader
 from storage import models
 from storage.columns import as_datetime
@@ -44,10 +46,6 @@ EFFECTIVE_MIN = (
     10  # effective frauds; with fewer an interval of average precision spans half of what there is
 )
 GENUINE_ROWS = 60_000  # of the window that are judged, drawn by hash; each then stands for several
-# Differences that matter. Models of the same settings a week apart rank nearly alike, so tiny differences between them are
-# beyond noise: of ten on the Handbook data (benchmarks/hygiene.py) the largest was 0.003 and 1.9 %, one beyond noise.
-AP_MATTERS = 0.01
-COST_MATTERS = 0.02  # of what the model in force costs
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Gate:
     ) -> list[Verdict]:
         amount = history.transactions.amount[window.rows] / MONEY
         times = history.transactions.event_time[window.rows]
-        owner = history.owners(next(iter(self.config.schema_.entities), None))[window.rows]
+        owner = payers(self.config, history)[window.rows]
         days = (window.end - window.start) / DAY
         settings = seen[0][0].settings
         rows = judging.Rows(
@@ -138,16 +136,9 @@ class Gate:
         inside = times > start
         rows, y = made.known.mature[inside], made.known.y[inside]
         draws = sampling.uniform(history.transactions.transaction_id[rows])
-        drawn, weight = sampling.draw(draws, GENUINE_ROWS + int(y.sum()), y == training.FRAUD)
-        effective = self._effective(history, rows, y)
+        drawn, weight = sampling.draw(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)
+        effective = effective_of(self.config, history, rows, y)
         return Window(start, end, rows[drawn], y[drawn], weight, len(rows), effective)
-
-    def _effective(self, history: History, rows: Ints, y: Floats) -> float:
-        columns = [history.transactions.columns[name].codes[rows] for name in self.config.schema_.entities]
-        frauds = y == training.FRAUD
-        if not columns or not frauds.any():
-            return float(frauds.sum())
-        return effective_positives(*(codes[frauds] for codes in columns), mature=columns)
 
     def _seen_by(self, against: int, history: History, window: Window, own: Floats) -> Floats:
         """Raw features as the model in force reads them, by the fields, windows and maturity of its training."""

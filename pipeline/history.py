@@ -63,14 +63,6 @@ class History:
             else label_events(self.transactions, self.labels.take(~reviewed), self.precedence)
         )
 
-    def owners(self, column: str | None) -> Ints:
-        """Codes of an entity column, from 0; who is missing, and everyone without a column, stands alone."""
-        alone = np.arange(len(self.transactions))
-        if column is None:
-            return alone
-        codes = self.transactions.columns[column].codes.astype(np.int64)
-        return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
-
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant whose knowledge its score may use."""
         of_time = self.transactions.event_time + allowed_lateness

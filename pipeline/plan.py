@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from detectors.encoding import EncodingPlan
+from detectors.sample import Layout
 from pipeline.durations import format_duration
 
 # Pairs grow with the square of the entities: the first four give six pairs.
@@ -83,6 +84,11 @@ class Plan:
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
+
+    @property
+    def layout(self) -> Layout:
+        """The way to features, and which of them the outlier detector looks at."""
+        return Layout(self.encoding, tuple(n for n, one in enumerate(self.features) if one.outlier))
 
 
 def plan(

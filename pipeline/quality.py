@@ -15,7 +15,7 @@ import pandas as pd
 from detectors.estimating import Estimated, Expected, Past, estimate, learn
 from detectors.quality import NO_FLAG, NO_PROBABILITY, NO_ROWS
 from pipeline.config import Config
-from pipeline.folds import costs_of
+from pipeline.costs import costs_of
 from pipeline.realised import ALARMING, Scored, realise, reviewed, scored_by
 from pipeline.work import job
 from storage import quality as stored

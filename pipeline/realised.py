@@ -13,8 +13,8 @@ from detectors.model import AUDIT
 from detectors.quality import Measured, Outcome
 from pipeline import history as histories
 from pipeline.config import Config
+from pipeline.costs import costs_of
 from pipeline.features import status_at
-from pipeline.folds import costs_of
 from pipeline.history import History
 from pipeline.quality_words import parted
 from storage import quality as stored

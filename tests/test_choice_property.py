@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import training
+from pipeline import choosing, cohorts
 from pipeline.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import label_events
@@ -129,7 +129,7 @@ def relabelled(history, known, completeness=None):
 def chosen(store, history):
     """Everything a choice says; or that too little is known."""
     try:
-        return asdict(training.preview(store, CONFIG, history, "live", DATE))
+        return asdict(choosing.preview(store, CONFIG, history, "live", DATE))
     except NotReady as refused:
         return str(refused)
 
@@ -153,7 +153,7 @@ def test_a_choice_knows_no_label_that_became_available_after_its_date(store, his
 
 def rarity(history):
     """Mature transactions, prevalence and both intervals."""
-    measured = training._measure(CONFIG, history, training.known_at(CONFIG, history, DATE))
+    measured = cohorts.rarity_of(CONFIG, history, cohorts.known_at(CONFIG, history, DATE))
     return asdict(replace(measured, positives=0.0, effective=0.0))
 
 

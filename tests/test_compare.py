@@ -53,11 +53,11 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
         assert set(np.unique(fold.rows.y)) <= {0.0, 1.0}
     assert folds[0].end == folds[1].start
     # A training knows nothing of the days that labels need to mature in.
+    from pipeline import cohorts
     from pipeline import history as histories
-    from pipeline import training
 
     history = histories.load(store, SMALL, START - 40 * DAY, NOW)
-    known = training.known_at(SMALL, history, folds[0].start)
+    known = cohorts.known_at(SMALL, history, folds[0].start)
     newest = history.transactions.event_time[known.mature].max()
     assert newest < folds[0].start - SMALL.labels.maturity
     assert folds[0].all.frauds == known.y[-WANTED.max_rows :].sum()

@@ -12,12 +12,12 @@ from sqlalchemy import update
 from pipeline import doctor, modelling, training
 from pipeline import history as histories
 from pipeline.backfill import backfill
+from pipeline.choosing import Chosen
 from pipeline.config import Config
 from pipeline.cycle import run, train_once
 from pipeline.gate import EFFECTIVE_MIN
 from pipeline.opening import open_configured
 from pipeline.shelf import Shelf
-from pipeline.training import Chosen
 from storage import ledger, models, policies, reports, schema
 from storage.frames import DAY, HOUR, SECOND
 from storage.setup import upgrade
@@ -176,9 +176,9 @@ def test_a_model_is_judged_by_a_twin_that_never_learned_from_the_window(small: S
     made = training.prepare(CLASSIFIES, history, SECOND_DATE)
     start = SECOND_DATE - CLASSIFIES.labels.maturity - CLASSIFIES.training.every
     chosen = Chosen(1, "classification", 0.1, "")
-    flipped = np.where(made.mature_times >= start, 1 - made.mature.y, made.mature.y)
-    poisoned = replace(made, mature=replace(made.mature, y=flipped))
-    assert (flipped != made.mature.y).sum() > 500
+    flipped = np.where(made.drawn.mature.times >= start, 1 - made.drawn.mature.y, made.drawn.mature.y)
+    poisoned = replace(made, drawn=replace(made.drawn, mature=replace(made.drawn.mature, y=flipped)))
+    assert (flipped != made.drawn.mature.y).sum() > 500
     twins = [
         training.fit_alone(CLASSIFIES, one.before(start), chosen, SECOND_DATE) for one in (made, poisoned)
     ]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from detectors.hygiene import SHARE_MAX, flagged_in_turn
+from pipeline import cohorts, training
 from pipeline import history as histories
-from pipeline import training
 from pipeline.config import Config
 from pipeline.history import History
 from pipeline.opening import open_configured
@@ -91,7 +91,7 @@ def test_with_flagged_rows_in_the_fraud_becomes_normal(world: History) -> None:
 
 def test_known_fraud_the_holdout_and_what_is_to_be_scored_never_count_as_normal(world: History) -> None:
     config, date = configured(exclude=False), START + 60 * DAY
-    known = training.known_at(config, world, date)
+    known = cohorts.known_at(config, world, date)
     times, ids = world.transactions.event_time, world.transactions.transaction_id
     assert times[known.usual].max() < date - config.training.holdout
     frauds = np.array([one.startswith("f") for one in ids[known.usual]])
@@ -111,16 +111,16 @@ def test_reported_fraud_leaves_and_what_a_label_clears_stays(world: History, tmp
         load(store, config, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows), now=date)
         load(store, config, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, labels), now=date)
         history = histories.load(store, config, START, date)
-    known = training.known_at(config, history, date)
+    known = cohorts.known_at(config, history, date)
     ids = history.transactions.transaction_id[known.usual]
     reported = {f"t{k:04d}" for k in range(97, 900, 194)}
     cleared = {f"t{k:04d}" for k in range(0, 900, 194)}
     assert not reported & set(ids)
     assert cleared == set(ids[known.cleared])
     kept = training.prepare(config, history, date)
-    large = kept.usual.amount == 5000
+    large = kept.drawn.usual.amount == 5000
     assert large.sum() == len(cleared)  # the others of 5000 nobody has cleared
-    assert len(kept.usual) == len(kept.usual_times) < len(known.usual)
+    assert len(kept.drawn.usual) < len(known.usual)
 
 
 CASES = [

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import choosing, readiness, training
 from pipeline import history as histories
-from pipeline import readiness, training
 from pipeline.config import Config
 from pipeline.cycle import train_once
 from pipeline.opening import open_configured
@@ -256,12 +256,12 @@ def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do
     frame, labels = world()
     with stored(tmp_path, frame, labels, config) as store:
         history = histories.load(store, config, START - 100 * DAY, DATE)
-        before = training.preview(store, config, history, "live", DATE).numbers["rarity"]
+        before = choosing.preview(store, config, history, "live", DATE).numbers["rarity"]
         quiet = frame[~frame["transaction_id"].isin(labels["transaction_id"])]["transaction_id"][:900]
         answers = [f"{one},{int(n % 3 == 0)},2025-01-30T00:00:00Z,review" for n, one in enumerate(quiet)]
         load(store, config, "labels", write_csv(tmp_path / "verdicts.csv", LABEL_HEADER, answers), now=DATE)
         history = histories.load(store, config, START - 100 * DAY, DATE)
-        after = training.preview(store, config, history, "live", DATE).numbers["rarity"]
+        after = choosing.preview(store, config, history, "live", DATE).numbers["rarity"]
     assert after["prevalence"] == before["prevalence"]
     assert after["positives"] == before["positives"] + 300
     assert after["upper"] < 2 * before["upper"]
