@@ -478,9 +478,9 @@ def simulate(_door: Door, /, days: int, seed: int, output: Path, form: Any, **op
     click.echo(made.sentence())
 
 
-def main() -> None:
-    """Run the command; what users, operators or time can put right is one line, never a traceback."""
-    from pipeline import (  # noqa: F401  (their commands join the group)
+def join_commands() -> None:
+    """Let the commands of the other files join the group."""
+    from pipeline import (  # noqa: F401
         cli_admin,
         cli_choose,
         cli_compare,
@@ -494,6 +494,10 @@ def main() -> None:
         cli_rules,
     )
 
+
+def main() -> None:
+    """Run the command; what users, operators or time can put right is one line, never a traceback."""
+    join_commands()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

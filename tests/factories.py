@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import text
 
 from pipeline import ingest
 from pipeline.config import Config
@@ -63,3 +64,21 @@ def load(
     work = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
     given = ingest.sources(config, kind, [str(path)], None, None)
     return list(work(store, config, given, clock=lambda: now, options=Options(**options)))  # type: ignore[arg-type]
+
+
+LIVED = (
+    "scores",
+    "flags",
+    "ledger",
+    "promotions",
+    "promotion_checks",
+    "models",
+    "choices",
+)  # what runs write
+
+
+def forget(store: Store, *tables: str) -> None:
+    """Take everything out of these tables."""
+    with store.write() as connection:
+        for table in tables:
+            connection.execute(text(f"DELETE FROM {table}"))

@@ -16,7 +16,17 @@ from storage.frames import DAY, HOUR
 from storage.reports import Wanted
 from storage.store import Store
 from tests.conftest import Opener
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import (
+    LABEL_HEADER,
+    LIVED,
+    PAYMENT_HEADER,
+    SMALL,
+    START,
+    forget,
+    load,
+    payments,
+    write_csv,
+)
 
 DAYS = 40
 FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20 is a Monday
@@ -69,9 +79,7 @@ def test_a_backfill_in_pieces_writes_what_one_piece_writes(tmp_path: Path, opene
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
     whole = query(store, SCORES), query(store, FLAGS)
-    with store.write() as connection:
-        for table in ("scores", "flags", "ledger", "promotions", "promotion_checks", "models", "choices"):
-            connection.execute(text(f"DELETE FROM {table}"))
+    forget(store, *LIVED)
     for start, end in [(0, 3), (3, 11), (11, 12), (12, 21)]:
         live(store, FROM + start * DAY, FROM + end * DAY)
     assert (query(store, SCORES), query(store, FLAGS)) == whole
@@ -81,18 +89,7 @@ def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Ope
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
     whole = query(store, SCORES), query(store, FLAGS)
-    with store.write() as connection:
-        for table in (
-            "scores",
-            "flags",
-            "ledger",
-            "promotions",
-            "promotion_checks",
-            "models",
-            "choices",
-            "covered_spans",
-        ):
-            connection.execute(text(f"DELETE FROM {table}"))
+    forget(store, *LIVED, "covered_spans")
     policies.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5, 6, 14, 21):
         run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
@@ -191,19 +188,7 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: P
     assert len(flag["reasons"]) > 1
     reviews.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
     assert query(store, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
-    with store.write() as connection:
-        for table in (
-            "scores",
-            "flags",
-            "ledger",
-            "promotions",
-            "promotion_checks",
-            "models",
-            "choices",
-            "covered_spans",
-        ):
-            connection.execute(text(f"DELETE FROM {table}"))
-        connection.execute(text("DELETE FROM labels WHERE source = 'audit'"))
+    forget(store, *LIVED, "covered_spans", "labels WHERE source = 'audit'")
     live(store, FROM, TO)
     assert query(store, others) == with_it  # it takes nothing from the others
 

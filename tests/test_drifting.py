@@ -21,7 +21,17 @@ from storage.frames import DAY, HOUR, SECOND
 from storage.setup import upgrade
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import (
+    LABEL_HEADER,
+    LIVED,
+    PAYMENT_HEADER,
+    SMALL,
+    START,
+    forget,
+    load,
+    payments,
+    write_csv,
+)
 
 FROM, TO = START + 19 * DAY, START + 30 * DAY
 NOW = TO + 60 * DAY
@@ -78,10 +88,7 @@ def test_every_way_of_running_measures_the_same_drift(tmp_path: Path, opener: Op
     backfilled(store, SMALL)
     whole = query(store, METRICS)
     assert {row[12] for row in whole} <= {1, 3, 4, 5}  # sixty payments a day: four days make 200
-    with store.write() as connection:
-        for table in ("scores", "flags", "ledger", "promotions", "promotion_checks", "models", "choices", "covered_spans",
-                      "drift_metrics", "drift_sketches"):  # fmt: skip
-            connection.execute(text(f"DELETE FROM {table}"))
+    forget(store, *LIVED, "covered_spans", "drift_metrics", "drift_sketches")
     policies.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5):
         run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")

@@ -18,7 +18,17 @@ from storage.quality import Row
 from storage.reports import Measures
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import (
+    LABEL_HEADER,
+    LIVED,
+    PAYMENT_HEADER,
+    SMALL,
+    START,
+    forget,
+    load,
+    payments,
+    write_csv,
+)
 
 DAYS = 47
 FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20, a Monday, and four weeks later
@@ -53,12 +63,6 @@ def live(
 def rows(store: Store) -> list[tuple[object, ...]]:
     with store.read() as connection:
         return [tuple(row) for row in connection.execute(text(ROWS))]
-
-
-def forget(store: Store, *tables: str) -> None:
-    with store.write() as connection:
-        for table in tables:
-            connection.execute(text(f"DELETE FROM {table}"))
 
 
 def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, object]]:
@@ -107,9 +111,7 @@ def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
     live(store)
     whole = rows(store)
     assert len(whole) > 150
-    everything = (
-        "scores", "flags", "ledger", "promotion_checks", "promotions", "models", "choices", "covered_spans", "quality_metrics",
-    )  # fmt: skip
+    everything = (*LIVED, "covered_spans", "quality_metrics")
     forget(store, *everything)
     for start, end in [(0, 3), (3, 11), (11, 28)]:
         live(store, FROM + start * DAY, FROM + end * DAY)
