@@ -6,7 +6,6 @@ that could be read as bad. y is 1 for fraud and 0 for genuine; weights say how m
 for.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,15 +87,6 @@ class TopK:
 
     precision: float  # mean over days of the share of frauds among the k
     recall: float  # share of all frauds that are among them
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A bootstrap interval; `usable` is the share of resamples in which the measure was defined."""
-
-    lower: float
-    upper: float
-    usable: float
 
 
 def steps(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Steps:
@@ -243,42 +233,6 @@ def savings(
     rows = len(np.asarray(y))
     trivial = min(cost(y, np.full(rows, answer), missed, review, weights) for answer in (0.0, 1.0))
     return 1 - cost(y, flagged, missed, review, weights) / trivial if trivial > 0 else NAN
-
-
-def bootstrap_interval(
-    measure: Callable[[Floats], float],
-    clusters: ArrayLike,
-    repeats: int = 200,
-    confidence: float = 0.95,
-    seed: int = 7,
-) -> Interval:
-    """
-    Percentile interval of a weighted measure, resampling whole entities.
-
-    Rows of one entity stay together, since they are not independent. For a paired difference, let `measure`
-    return it: both sides then see the same resamples.
-
-    Parameters
-    ----------
-    measure
-        From row weights (n,) to a number, NaN where undefined.
-    clusters
-        (n,) the entity of each row.
-
-    Returns
-    -------
-    Interval
-        NaN ends when the measure is defined in less than half of the resamples.
-    """
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
-    n = int(codes.max()) + 1 if len(codes) else 0
-    if n == 0:
-        return Interval(NAN, NAN, 0.0)
-    rng = np.random.default_rng(seed)
-    drawn = (np.bincount(rng.integers(n, size=n), minlength=n)[codes] for _ in range(repeats))
-    values = np.array([measure(weights.astype(np.float64)) for weights in drawn])
-    usable = float(np.mean(~np.isnan(values)))
-    return Interval(*percentiles(values, confidence), usable)
 
 
 def percentiles(samples: Floats, confidence: float) -> tuple[float, float]:
