@@ -28,6 +28,7 @@ NO_FLAG = "nothing was flagged"
 NO_FRAUD = "no fraud is known among them"
 NO_CAUGHT = "no fraud is known among what was flagged"
 NO_PROBABILITY = "the outlier detector ranks, it gives no probability"
+NO_STAKE = "flagging nothing, or everything, would have been free"
 NO_ROWS = "no transaction with a known truth"
 
 
@@ -202,7 +203,8 @@ def _resampled(outcome: Outcome, review: float, confidence: float) -> Iterator[M
     for name in names:
         value = float(values[name][0])
         ends = percentiles(np.concatenate([part[name] for part in parts]), confidence)
-        yield Measured(name, value, *ends, n=n, said=None if frauds or not np.isnan(value) else NO_FRAUD)
+        why = None if not np.isnan(value) else NO_STAKE if frauds else NO_FRAUD
+        yield Measured(name, value, *ends, n=n, said=why)
 
 
 def _sums(outcome: Outcome, review: float) -> Floats:
@@ -240,7 +242,7 @@ def _calibration(outcome: Outcome, confidence: float) -> Iterator[Measured]:
     squares = np.bincount(_codes(known), weights=(p - known.y) ** 2).astype(np.float64)
     sizes = np.bincount(_codes(known)).astype(np.float64)
     yield Measured(
-        "brier", float(np.mean((p - known.y) ** 2)), *_meanpercentiles(squares, sizes, confidence), n=n
+        "brier", float(np.mean((p - known.y) ** 2)), *_interval_of_mean(squares, sizes, confidence), n=n
     )
     cluster = known.effective(known.fraud) / max(1.0, float(known.y.sum()))
     for place, one in enumerate(reliability(p, known.y, bins=BINS), start=1):
@@ -257,7 +259,7 @@ def _delay(outcome: Outcome, confidence: float) -> Measured:
     caught = days[~np.isnan(days)]
     if not len(caught):
         return Measured("detection_delay", NAN, said=NO_CAUGHT if len(days) else NO_FRAUD)
-    ends = _meanpercentiles(caught, np.ones(len(caught)), confidence)
+    ends = _interval_of_mean(caught, np.ones(len(caught)), confidence)
     return Measured("detection_delay", float(caught.mean()), *ends, n=len(caught))
 
 
@@ -271,7 +273,7 @@ def _codes(outcome: Outcome) -> Ints:
     return np.unique(named, return_inverse=True)[1].astype(np.int64)
 
 
-def _meanpercentiles(sums: Floats, sizes: Floats, confidence: float) -> tuple[float, float]:
+def _interval_of_mean(sums: Floats, sizes: Floats, confidence: float) -> tuple[float, float]:
     drawn = [
         ratio(weights @ sums, weights @ sizes)
         for part in judging.resamples(len(sums), SEED, max(1, CELLS // len(sums)))

@@ -53,6 +53,47 @@ def test_what_never_counts_and_what_is_too_small_do_not_move_the_bar():
     assert ("muted", "ks") in more.nulls
 
 
+def apart(metric, deviation, effect=1.0, n_reference=60_000, n_current=3_000, counts=True):
+    return Track("x", metric, deviation, np.full(len(deviation), effect), n_reference, n_current, counts)
+
+
+@pytest.mark.parametrize(("metric", "scale"), [("ks", 0.1), ("missing", 0.1), ("payments", 0.1)])
+def test_the_scale_is_the_standard_deviation_of_what_is_normal(metric, scale):
+    deviation = 3.0 + scale * np.random.default_rng(5).normal(size=2_000)
+    null = calibrate([apart(metric, deviation)], 2_000, 7.0, 0.05).nulls["x", metric]
+    assert null.center == pytest.approx(3.0, abs=0.01)
+    assert null.scale == pytest.approx(scale, rel=0.07)
+    seldom = calibrate([apart(metric, deviation, counts=False)], 2_000, 7.0, 0.05).nulls["x", metric]
+    assert seldom.scale == pytest.approx(null.scale * (1 + 10 / 2_000))
+
+
+def test_shares_and_volumes_may_fall_and_distances_cannot():
+    """One window far below the others raises the bar where less is drift, and not where it is merely more alike."""
+    deviation = np.random.default_rng(2).normal(size=60)
+    deviation[17] = -30.0
+    bars = {
+        name: calibrate([apart(name, deviation)], 60, 7.0, 0.05) for name in ("missing", "payments", "ks")
+    }
+    assert bars["missing"].highest[17] == bars["payments"].highest[17] == pytest.approx(5.0, abs=0.5)
+    assert bars["ks"].highest[17] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "floor"),
+    [
+        ("ks", 0.25 * (1 / 400 + 1 / 100) ** 0.5),
+        ("missing", 0.5 * (1 / 400 + 1 / 100) ** 0.5),
+        ("payments", 0.02),
+        ("complete_lag", 3.0),
+    ],
+)
+def test_what_never_moved_is_still_given_the_room_of_chance(metric, floor):
+    calibration = calibrate([apart(metric, np.zeros(8), 1.0, 400, 100)], 8, 7.0, 0.05)
+    assert calibration.speaks  # eight windows are just enough
+    assert calibration.nulls["x", metric].scale == pytest.approx(floor)
+    assert not calibrate([apart(metric, np.zeros(7), 1.0, 400, 100)], 7, 7.0, 0.05).nulls
+
+
 def test_a_short_reference_sets_no_threshold():
     calibration = calibrate(tracks(5, 5), 5, 7.0, 0.05)
     assert not calibration.speaks

@@ -1,9 +1,11 @@
 """What a blend gives its classifiers, and how it says it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from detectors.bridge import GRID, PLACE, UNTRIED, blended, learned_weight
+from detectors.bridge import GRID, PLACE, RELUCTANCE, UNTRIED, Weight, blended, learned_weight
 from detectors.held_out import HeldOut
 
 
@@ -58,12 +60,39 @@ def test_frauds_of_one_entity_in_a_fold_count_once():
 
 
 def test_rows_count_by_their_weight():
-    """A fraud under a tenth of the rows, which stand for nearly none, is found."""
-    rows = fold([0.1], [0.1])
-    light = np.where((rows.outlier > -np.log(0.1)) & ~rows.y, 1e-9, 1.0)
-    heavy = learned_weight([rows])
-    found = learned_weight([HeldOut(**{**vars(rows), "weight": light})])
-    assert found.frauds == heavy.frauds == 1
+    """A fraud under a tenth of the rows is found where those rows stand for nearly none."""
+    rows = fold([0.5], [0.1])
+    above = (rows.boosting + rows.forest > -2 * np.log(0.1)) & ~rows.y
+    found = learned_weight([replace(rows, weight=np.where(above, 1e-9, 1.0))])
+    assert found.gain == pytest.approx(1 - PLACE / (PLACE + 0.5), abs=0.03)
+    assert found.gain > 1.5 * learned_weight([rows]).gain > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_weight_is_that_at_which_frauds_stand_highest_less_what_it_costs_to_move(seed):
+    rng = np.random.default_rng(seed)
+    folds = []
+    for _ in range(3):
+        n = int(rng.integers(1, 4))
+        one = fold(rng.uniform(0.01, 0.9, n), rng.uniform(0.01, 0.9, n), n=200, entity=rng.integers(0, 2, n))
+        folds.append(replace(one, weight=rng.uniform(0.5, 3.0, len(one.y))))
+
+    def found(weight):
+        """Of each fraud by its definition, those of one entity and fold together."""
+        total = 0.0
+        for one in folds:
+            score = blended(weight, one.outlier, one.boosting, one.forest)
+            genuine = one.weight * ~one.y
+            for row in np.flatnonzero(one.y):
+                share = genuine[score >= score[row]].sum() / genuine.sum()
+                total += PLACE / (PLACE + share) / (one.y & (one.entity == one.entity[row])).sum()
+        return total
+
+    worth = [found(weight) - RELUCTANCE * abs(weight - UNTRIED) for weight in GRID]
+    learned = learned_weight(folds)
+    assert learned.value == GRID[int(np.argmax(worth))]
+    assert learned.gain == pytest.approx((found(learned.value) - found(0.0)) / learned.frauds)
+    assert learned_weight([fold([], [])]) == Weight(UNTRIED, 0.0, 0.0)
 
 
 def test_gain_is_what_the_blend_finds_more_than_outlier_detection_alone():

@@ -265,6 +265,7 @@ WEIGHED = [
         "a blend in which classifiers weigh 65% by 1 held-out fraud.",
     ),
     (10_000_000, 9, 5, (), "outlier", "EXTREME_RARITY", "outlier detection leads"),  # fewer than choose.few
+    (10_000_000, 10, 5, (), "bridge", "WEIGHED", "by 5 held-out frauds."),  # just enough
     (
         10_000_000,
         500,
@@ -287,6 +288,14 @@ def test_held_out_frauds_weigh_a_blend_even_where_fraud_is_extremely_rare(
     assert (choice.strategy, choice.rule) == (strategy, rule)
     assert said in choice.sentence
     assert json.dumps(choice.numbers, allow_nan=False)
+
+
+def test_a_blend_under_extreme_rarity_says_what_would_make_it_classification():
+    choice = choose(rarity(10_000_000, 500), [], AUTO, Evidence(5, (), weight=0.65))
+    assert choice.what_would_change == (
+        "An upper bound of 1.2 in 10,000 or more with 100 effective frauds, or classification that beats the blend on 20 "
+        "or more held-out frauds."
+    )
 
 
 @pytest.mark.parametrize(

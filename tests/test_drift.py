@@ -22,6 +22,7 @@ from detectors.drift import (
     share_effect,
     to_angle,
     to_share,
+    total_variation,
     wasserstein,
 )
 from detectors.sketch import FINE_BINS, Reference, Sketch
@@ -49,6 +50,13 @@ def test_psi_is_the_sum_over_bins_up_to_its_added_row():
     shares = (p / 10_000, q / 10_000)
     expected = sum((after - before) * math.log(after / before) for before, after in zip(*shares, strict=True))
     assert psi(p, q) == pytest.approx(expected, rel=1e-3)
+
+
+def test_total_variation_is_the_share_of_rows_that_moved():
+    assert total_variation([4000, 3000, 3000, 0], [500, 200, 200, 100]) == pytest.approx(0.2)
+    assert total_variation([4, 6], [40, 60]) == 0.0
+    assert total_variation([4, 0], [0, 9]) == 1.0
+    assert math.isnan(float(total_variation([0, 0], [0, 9])))
 
 
 def test_small_changes_make_psi_about_five_and_a_half_times_the_divergence():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError
-from detectors.estimating import Expected, Past, estimate, learn
+from detectors.estimating import Expected, Learned, Past, estimate, learn
 
 NOTHING = learn([])
 
@@ -15,6 +15,53 @@ def expected(p: np.ndarray, loss: float = 100.0) -> Expected:
 
 def said(flagged: Expected, rest: Expected, past: tuple[list[Past], list[Past]] = ([], [])):  # type: ignore[no-untyped-def]
     return estimate(flagged, rest, learn(past[0]), learn(past[1]), 1.0, 0.9, 0.99)
+
+
+def known(dispersion: float, mean: float = 0.0) -> Learned:
+    """How far truth lies from expectation, without a doubt."""
+    return Learned(*(np.array([value]) for value in (1.0, mean, 0.0, 0.0, dispersion)))
+
+
+def test_expectations_are_added_up_by_hand() -> None:
+    found = Expected.of(np.array([0.5, 0.1]), np.array([10.0, 30.0]))
+    assert (found.n, found.frauds, found.variance) == (2, 0.6, pytest.approx(0.25 + 0.09))
+    assert (found.loss, found.loss_square) == (8.0, 50.0 + 90.0)
+    assert found.rate == pytest.approx(0.65 / 2.1)
+    assert found.evenness == pytest.approx((0.34 + 0.05) / (0.6 * 0.7 + 0.05))
+    assert found.loss_variation == pytest.approx((140 / 8) / (8 / 0.6) - 1)
+    assert Expected.of(np.array([0.5]), np.zeros(1)).loss_variation == 0.0
+
+
+@pytest.mark.parametrize("dispersion", [1.0, 4.0])
+def test_counts_vary_as_coins_do_times_the_dispersion(dispersion: float) -> None:
+    p = np.concatenate([np.full(4_000, 0.05), np.full(100, 0.9)])
+    nothing = known(1.0)
+    found = estimate(expected(p), Expected(0, 0.0, 0.0), known(dispersion), nothing, 1.0, 0.9, 0.99)["caught"]
+    deviation = np.sqrt(dispersion * (p @ (1 - p)))
+    assert found.upper - found.lower == pytest.approx(2 * 1.645 * deviation, rel=0.05)
+    assert found.alarm_above - found.alarm_below == pytest.approx(2 * 2.576 * deviation, rel=0.07)
+    assert found.value == pytest.approx(p.sum(), rel=0.03)
+
+
+def test_shifts_are_drawn_as_they_are_weighed() -> None:
+    unsure = Learned(
+        *(np.array(pair) for pair in ([0.5, 1.5], [0.0, 10.0], [0.3, 0.3], [0.4, 0.4], [1.0, 2.0]))
+    )
+    shift, dispersion = unsure.draw(np.random.default_rng(1), 20_000)
+    assert (dispersion == 2.0).mean() == pytest.approx(0.75, abs=0.02)
+    assert shift[dispersion == 2.0].mean() == pytest.approx(10.0, abs=0.02)
+    assert shift[dispersion == 2.0].std() == pytest.approx(
+        0.5, abs=0.02
+    )  # level and spread, squared and added
+
+
+def test_one_window_moves_an_estimate_part_of_the_way_and_ages() -> None:
+    """By hand, in logits: twice as many frauds came as were expected, in a window as sure as a thousand frauds are."""
+    double = [expected(np.full(100_000, 0.01)), 2_000.0]
+    fresh, old = (learn([Past(*double, age)]) for age in (0.0, 30.0))  # type: ignore[arg-type]
+    assert 0.5 * np.log(2) < fresh.weight @ fresh.mean < np.log(2.02)
+    assert abs(old.weight @ old.mean) < 0.1
+    assert learn([Past(Expected(0, 0.0, 0.0), 0.0, 0.0)]).mean.tolist() == NOTHING.mean.tolist()
 
 
 def test_estimates_are_sums_of_probabilities_while_nothing_is_known_of_the_past() -> None:

@@ -17,7 +17,7 @@ from detectors.threshold import Costs
 
 DELAY = 300
 HOW = Fitting(trees=20)
-REVIEW = Review(Costs(100.0, 1.0, "constant"), 0.02)
+REVIEW = Review(Costs(100.0, 3.0, "constant"), 0.02)
 
 
 def sample(frauds=40, n=6000, hides=False, seed=1, delay=DELAY):
@@ -132,6 +132,37 @@ def test_opposite_comparisons_mirror_each_other():
         assert interval.lower == pytest.approx(-mirrored.upper)
 
 
+def test_twenty_frauds_behind_the_first_fold_are_just_enough_to_compare_by():
+    counted = {}
+    for frauds in range(31, 36):
+        folds = held_out(sample(frauds), LAYOUT, HOW)
+        behind = sum(int(fold.y.sum()) for fold in folds[1:])
+        counted[behind] = bool(evidence(folds, REVIEW).comparisons)
+    assert {19, 20} <= counted.keys()
+    assert counted == {behind: behind >= 20 for behind in counted}
+
+
+def test_a_difference_is_paired_and_counts_whole_entities():
+    """All frauds on one card say less than as many on different ones, and equal candidates do not differ at all."""
+    folds = held_out(sample(80), LAYOUT, HOW)
+    same = [replace(fold, margin=fold.outlier) for fold in folds]
+    for one in evidence(same, REVIEW).comparisons:
+        if {one.strategy, one.against} == {"classification", "outlier"}:
+            assert (one.lower, one.upper) == (0.0, 0.0)
+    few = [replace(fold, entity=np.where(fold.y == 1, fold.entity % 9, fold.entity)) for fold in folds]
+
+    def width(of):
+        found = evidence(of, REVIEW).comparisons
+        [one] = [
+            c
+            for c in found
+            if (c.strategy, c.against, c.measure) == ("classification", "outlier", "average precision")
+        ]
+        return one.upper - one.lower
+
+    assert width(few) > 1.2 * width(folds)
+
+
 def test_few_held_out_frauds_weigh_a_blend_and_compare_nothing():
     found = evidence(held_out(sample(10), LAYOUT, HOW), REVIEW)
     assert 0 < found.positives < 20
@@ -148,5 +179,5 @@ def test_measures_are_those_of_all_rows_behind_the_first_fold():
     for fold in folds[1:]:
         flagged = np.argsort(-fold.outlier, kind="stable")[: int(0.02 * len(fold.y))]
         caught = fold.y[flagged].sum()
-        cost += 100 * (fold.y.sum() - caught) + (len(flagged) - caught)
+        cost += 300 * (fold.y.sum() - caught) + 3 * (len(flagged) - caught)
     assert told.values["outlier.cost"] == pytest.approx(cost, rel=1e-5)

@@ -10,6 +10,7 @@ from detectors.quality import (
     NO_FLAG,
     NO_FRAUD,
     NO_PROBABILITY,
+    NO_STAKE,
     Measured,
     Outcome,
     core,
@@ -81,6 +82,19 @@ def test_twenty_frauds_on_one_card_say_less_than_twenty_on_twenty() -> None:
     assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
 
 
+def test_money_of_one_card_is_less_sure_than_the_same_of_many() -> None:
+    one = outcome(2_000)
+    many, few = (replace(one, entities=[np.arange(2_000) % of]) for of in (2_000, 20))
+    none = replace(one, entities=[np.full(2_000, -1)])  # transactions without a card stand alone
+    narrow, wide, alone = (by_name(core(each, 1.0, 0.9))["money_missed"] for each in (many, few, none))
+    assert np.isfinite([wide.lower, wide.upper]).all()
+    assert alone == narrow
+    assert (wide.lower, wide.upper) != (narrow.lower, narrow.upper)
+    single = by_name(core(replace(one, entities=[np.zeros(2_000, dtype=np.int64)]), 1.0, 0.9))["money_missed"]
+    assert single.lower == pytest.approx(single.value)  # one card resampled is that card
+    assert single.upper == pytest.approx(single.value)
+
+
 def test_a_share_that_found_nothing_says_so() -> None:
     one = outcome()
     found = by_name(
@@ -96,6 +110,8 @@ def test_a_random_sample_speaks_of_frauds_that_nobody_reported() -> None:
     assert found["audit_fraud_share"].value == 0.01
     assert found["audit_recall"].value == pytest.approx(300 / 400)
     assert found["audit_recall"].lower < 0.75 < found["audit_recall"].upper
+    assert by_name(of_audit(np.zeros(50), 10_000, 0, 0.9))["audit_recall"].said == NO_FRAUD
+    assert by_name(of_audit(np.zeros(50), 10_000, 3, 0.9))["audit_recall"].said is None
     assert of_audit(np.empty(0), 10, 1, 0.9) == []
 
 
@@ -110,7 +126,7 @@ DEGENERATE = [
     ),
     ("no fraud", lambda one: replace(one, y=np.zeros(len(one))), "recall", NO_FRAUD),
     ("no fraud", lambda one: replace(one, y=np.zeros(len(one))), "average_precision", NO_FRAUD),
-    ("all fraud", lambda one: replace(one, y=np.ones(len(one))), None, None),
+    ("all fraud", lambda one: replace(one, y=np.ones(len(one))), "savings", NO_STAKE),
     ("everything flagged", lambda one: replace(one, flagged=np.ones(len(one), dtype=bool)), None, None),
     (
         "no probability",
@@ -127,7 +143,7 @@ DEGENERATE = [
     ("one score", lambda one: replace(one, score=np.ones(len(one))), None, None),
     ("no entity", lambda one: replace(one, entities=[]), None, None),
     ("none named", lambda one: replace(one, entities=[np.full(len(one), -1)]), None, None),
-    ("free", lambda one: replace(one, loss=np.zeros(len(one))), None, None),
+    ("free", lambda one: replace(one, loss=np.zeros(len(one))), "savings", NO_STAKE),
 ]
 
 
@@ -136,7 +152,7 @@ def test_a_window_with_little_in_it_says_what_could_not_be_computed(_name, chang
     found = measured(change(outcome()), 1.0, 0.9)
     assert len({one.metric for one in found}) == len(found)
     for one in found:
-        assert not np.isnan(one.value) or one.said or one.metric in ("savings",), one
+        assert not np.isnan(one.value) or one.said, one
     if metric:
         assert np.isnan(by_name(found)[metric].value)
         assert by_name(found)[metric].said == why
