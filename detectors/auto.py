@@ -25,7 +25,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 
 from detectors.base import ArtefactError, DetectorError, Floats, NotFitted, State
-from detectors.bridge import Weight, blended, learned_weight
+from detectors.bridge import FORM, Weight, blended, classifiers_part, learned_weight
 from detectors.calibration import Calibrator, fit_calibrator
 from detectors.choose import Choice, ChooseSettings, Evidence, choose
 from detectors.evidence import Review, evidence
@@ -232,8 +232,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """
         Contribution of each feature to the score of `channel`, (n, n_features), positive = more suspicious.
 
-        For the bridge, both detectors' contributions are first brought to a sum of one, since a blend of
-        ranks gives both an equal say.
+        For the bridge, each detector's contributions are first brought to a sum of one, and count as far as the row owes
+        its score to that detector.
         """
         parts = self._fitted()
         X = parts.encoder.transform(raw)
@@ -241,7 +241,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return parts.explain_outlier(X)
         if parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        share = self.weight_.value
+        said = surprisal(parts.outlier_rank(X)), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        share = classifiers_part(self.weight_.value, *said)[:, None]
         classifiers = [_normalised(one.classifier.explain(X)) for one in (parts.boosting, parts.forest)]
         return (1.0 - share) * _normalised(parts.explain_outlier(X)) + share / 2 * sum(classifiers)
 
@@ -251,12 +252,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if self.calibrator_ is not None:
             found["calibrator"] = self.calibrator_.state()
         if self.weight_ is not None:
-            told = {
-                "value": self.weight_.value,
-                "frauds": self.weight_.frauds,
-                "gain": self.weight_.gain,
-            }
-            found["blend"] = State(told, {})
+            found["blend"] = State({"form": FORM, **vars(self.weight_)}, {})
         return found
 
     @classmethod
@@ -278,9 +274,13 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         detector._parts = Parts.from_states(states, layout, strategy)
         detector.weight_ = None
         if strategy == "bridge":
-            if "blend" not in states:
-                raise ArtefactError("the stored blend has no weight: train anew with fraudwatch train")
-            detector.weight_ = Weight(**states["blend"].meta)
+            told = dict(states["blend"].meta) if "blend" in states else {}
+            if told.pop("form", None) != FORM:
+                raise ArtefactError(
+                    "the stored blend was made by an earlier version of fraudwatch, which blended differently: train anew "
+                    "with fraudwatch train"
+                )
+            detector.weight_ = Weight(**told)
         return detector
 
     def choose(

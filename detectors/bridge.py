@@ -1,27 +1,32 @@
 """
 The blend of outlier detection and classification, and how much of it each may say.
 
-Both sides speak in surprisals, −ln of the share of training rows that score higher::
+Both sides say how rare a row is: u, the share of training rows that score higher, or its surprisal −ln u. If frauds of one
+kind are what the outlier detector finds and of another what classifiers find, and either kind has a density of about 1/u there,
+then the likelihood ratio of a row is that of the mixture (Neyman & Pearson 1933), in which each side keeps what it is sure of::
 
-    s = (1 − w) · outlier + w · (forest + boosting) / 2
+    s = ln((1 − w) e^outlier + w e^classifiers),   classifiers = (forest + boosting) / 2
 
-so a row that is extreme to either side is suspicious, which a mean of ranks would deny: there 0.9999 and 0.5 are less than
-twice 0.98. The weight w of the classifiers begins at `UNTRIED` and moves as far as held-out frauds ask for. A forest and
-boosted trees together rank better than either alone while frauds are few.
+A sum of surprisals or a mean of ranks would let the noise of a side that knows nothing yet drown the other. The weight w of the
+classifiers begins at `UNTRIED` and moves as far as held-out frauds ask for. A forest and boosted trees together rank better than
+either alone while frauds are few.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from detectors.base import Floats
 from detectors.held_out import HeldOut
 
-UNTRIED = 0.2  # weight without a held-out fraud: costs an outlier detector nothing where classifiers know nothing yet
-GRID = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
-PLACE = 0.05  # a fraud above all but this share of genuine rows is half found
-RELUCTANCE = 0.15  # frauds that have to be found more for the weight to move from one end to the other
+FORM = "mixture"  # stored with a blend: one that was blended differently would score otherwise than it was calibrated
+UNTRIED = 0.4  # weight without a held-out fraud: costs an outlier detector little where classifiers know nothing yet
+GRID = tuple(nth / 10 for nth in range(11))
+PLACE = 0.02  # a fraud above all but this share of genuine rows is half found
+RELUCTANCE = 0.2  # frauds that have to be found more for the weight to move from one end to the other
+DOUBT = 3.0  # frauds: with so many held out the weight moves half of the way that they ask for
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,15 @@ class Weight:
 
 def blended(weight: float, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
     """Surprisal of the blend, elementwise."""
-    return (1.0 - weight) * outlier + weight * 0.5 * (boosting + forest)
+    with np.errstate(divide="ignore"):  # ln 0 of a side that has no say
+        s = np.logaddexp(np.log1p(-weight) + outlier, np.log(weight) + 0.5 * (boosting + forest))
+    return np.asarray(s)
+
+
+def classifiers_part(weight: float, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
+    """How much of the blend's value is the classifiers', elementwise in [0, 1]: the mixture's responsibility."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(expit(np.log(weight) - np.log1p(-weight) + 0.5 * (boosting + forest) - outlier))
 
 
 def learned_weight(folds: Sequence[HeldOut]) -> Weight:
@@ -44,20 +57,19 @@ def learned_weight(folds: Sequence[HeldOut]) -> Weight:
 
     How much a fraud counts as found falls with the share u of its fold's genuine rows that score as high:
     PLACE / (PLACE + u), the precision at its place if fraud were one in 1 + 1/PLACE. Moving the weight the whole way
-    costs `RELUCTANCE` frauds, so one fraud that a classifier places far better is enough, and two that differ little
-    are not. Frauds of one entity within a fold count once.
+    costs `RELUCTANCE` frauds, and n frauds move it n / (n + `DOUBT`) of the way that they ask for: one that a classifier
+    places far better begins, and two that differ little do not. Frauds of one entity within a fold count once.
     """
-    found = np.zeros(len(GRID))
-    frauds = 0.0
-    for fold in folds:
-        counts = _once_an_entity(fold)
-        found += np.array([counts @ _found(fold, weight) for weight in GRID])
-        frauds += float(counts.sum())
+    frauds = float(sum(_once_an_entity(fold).sum() for fold in folds))
     if not frauds:
         return Weight(UNTRIED, 0.0, 0.0)
-    worth = found - RELUCTANCE * np.abs(np.array(GRID) - UNTRIED)
-    best = int(np.argmax(worth))
-    return Weight(GRID[best], round(frauds, 6), float(found[best] - found[0]) / frauds)
+
+    def found(weight: float) -> float:
+        return float(sum(_once_an_entity(fold) @ _found(fold, weight) for fold in folds))
+
+    asked = max(GRID, key=lambda weight: found(weight) - RELUCTANCE * abs(weight - UNTRIED))
+    value = round(UNTRIED + (asked - UNTRIED) * frauds / (frauds + DOUBT), 4)
+    return Weight(value, round(frauds, 6), (found(value) - found(0.0)) / frauds)
 
 
 def _found(fold: HeldOut, weight: float) -> Floats:

@@ -1,12 +1,14 @@
 """The estimator that chooses: by arrays alone, in time order, like any of scikit-learn's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.base import clone
 
 from detectors.auto import AutoDetector
-from detectors.base import DetectorError, NotFitted
+from detectors.base import ArtefactError, DetectorError, NotFitted, State
 from detectors.metrics import auc_roc, average_precision
 from detectors.sample import Layout, Sample
 
@@ -91,6 +93,31 @@ def test_a_row_scores_alike_in_any_batch_and_after_storing():
     assert again.anomaly_score(X).tobytes() == whole.tobytes()
     assert again.fraud_probability(X).tobytes() == found.fraud_probability(X).tobytes()
     assert again.explain(X[:3], "bridge").tobytes() == found.explain(X[:3], "bridge").tobytes()
+
+
+@pytest.mark.parametrize("blend", [None, {}, {"form": "mean"}])
+def test_a_blend_that_was_made_differently_is_refused(blend):
+    X, _, told = world(20)
+    found = detector(strategy="bridge").fit(X, told)
+    states = found.states()
+    states.pop("blend")
+    if blend is not None:
+        states["blend"] = State({**vars(found.weight_), **blend}, {})
+    with pytest.raises(ArtefactError, match="fraudwatch train"):
+        AutoDetector.from_states(states, "bridge", found.layout_, trees=50)
+
+
+def test_reasons_of_a_blend_follow_the_side_that_a_score_is_owed_to():
+    X, _, told = world(60)
+    found = detector(strategy="bridge").fit(X, told)
+    odd = np.zeros((1, X.shape[1]))
+    odd[0, 0] = 50.0  # nothing like it was ever seen, fraud or not
+    for weight, part in ((0.0, "outlier"), (1.0, "classifiers")):
+        found.weight_ = replace(found.weight_, value=weight)
+        said = found.explain(odd, "bridge")
+        alone = found.explain(odd, "outlier")
+        same = np.allclose(said, alone / np.abs(alone).sum())
+        assert same == (part == "outlier")
 
 
 def test_the_outlier_detector_may_be_shown_some_columns_only():

@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.bridge import GRID, PLACE, RELUCTANCE, UNTRIED, Weight, blended, learned_weight
+from detectors.bridge import (
+    DOUBT,
+    GRID,
+    PLACE,
+    RELUCTANCE,
+    UNTRIED,
+    Weight,
+    blended,
+    classifiers_part,
+    learned_weight,
+)
 from detectors.held_out import HeldOut
 
 
@@ -34,11 +44,12 @@ def fold(outlier, classifier, n=2000, entity=None, seed=0):
 WEIGHTS = [
     # where frauds stand to outlier detection, to classifiers → the classifiers' weight, least and most
     ([], [], UNTRIED, UNTRIED),  # nothing held out: as shipped
-    ([0.001], [0.5], 0.0, UNTRIED),  # found by outlier detection alone
-    ([0.001] * 30, [0.5] * 30, 0.0, UNTRIED),
-    ([0.5] * 3, [0.001] * 3, 0.65, 1.0),  # three that only classifiers find
-    ([0.5] * 40, [0.001] * 40, 0.65, 1.0),
-    ([0.5], [0.0005], 0.5, 1.0),  # one is enough where the difference is great
+    ([0.0005] * 20, [0.5] * 20, UNTRIED - 0.1, UNTRIED),  # found already, whatever the other side says
+    ([0.5] * 20, [0.0005] * 20, UNTRIED, 0.7),
+    ([0.05] * 20, [0.5] * 20, 0.0, 0.1),  # found by outlier detection alone, and not for sure
+    ([0.5] * 20, [0.05] * 20, 0.85, 1.0),
+    ([0.5], [0.05], UNTRIED + 0.05, 0.6),  # one begins where the difference is great
+    ([0.02] * 2, [0.9] * 2, 0.1, UNTRIED - 0.03),
     ([0.4], [0.35], UNTRIED, UNTRIED),  # and not where it is small
     ([0.001, 0.5] * 20, [0.5, 0.001] * 20, 0.2, 0.8),  # each finds what the other does not
 ]
@@ -64,7 +75,6 @@ def test_rows_count_by_their_weight():
     rows = fold([0.5], [0.1])
     above = (rows.boosting + rows.forest > -2 * np.log(0.1)) & ~rows.y
     found = learned_weight([replace(rows, weight=np.where(above, 1e-9, 1.0))])
-    assert found.gain == pytest.approx(1 - PLACE / (PLACE + 0.5), abs=0.03)
     assert found.gain > 1.5 * learned_weight([rows]).gain > 0
 
 
@@ -90,7 +100,9 @@ def test_the_weight_is_that_at_which_frauds_stand_highest_less_what_it_costs_to_
 
     worth = [found(weight) - RELUCTANCE * abs(weight - UNTRIED) for weight in GRID]
     learned = learned_weight(folds)
-    assert learned.value == GRID[int(np.argmax(worth))]
+    asked = GRID[int(np.argmax(worth))]
+    moved = learned.frauds / (learned.frauds + DOUBT)
+    assert learned.value == pytest.approx(UNTRIED + (asked - UNTRIED) * moved, abs=1e-4)
     assert learned.gain == pytest.approx((found(learned.value) - found(0.0)) / learned.frauds)
     assert learned_weight([fold([], [])]) == Weight(UNTRIED, 0.0, 0.0)
 
@@ -104,13 +116,35 @@ def test_gain_is_what_the_blend_finds_more_than_outlier_detection_alone():
 def test_a_row_that_is_extreme_to_either_side_is_suspicious():
     outlier, classifier = np.array([9.0, 0.0, 4.0, 0.7]), np.array([0.0, 9.0, 4.0, 0.7])
     score = blended(0.5, outlier, classifier, classifier)
-    assert score.tolist() == [4.5, 4.5, 4.0, 0.7]
+    assert score == pytest.approx([9 - np.log(2), 9 - np.log(2), 4.0, 0.7], abs=1e-3)
+
+
+def test_a_side_that_knows_nothing_cannot_drown_the_other():
+    """Of 10,000 rows the ten rarest to one side stay among the first twenty whatever noise the other adds."""
+    rng = np.random.default_rng(4)
+    sure, noise = np.sort(rng.exponential(size=10_000)), rng.exponential(size=(2, 10_000))
+    for score in (blended(0.5, sure, *noise), blended(0.5, noise[0], sure, sure)):
+        assert np.isin(np.arange(9_990, 10_000), np.argsort(-score)[:20]).all()
+
+
+def test_a_score_is_owed_to_the_side_that_gave_it():
+    outlier, classifier = np.array([9.0, 0.0, 4.0]), np.array([0.0, 9.0, 4.0])
+    assert classifiers_part(0.3, outlier, classifier, classifier) == pytest.approx([0, 1, 0.3], abs=1e-3)
+    assert classifiers_part(0.0, outlier, classifier, classifier).tolist() == [0, 0, 0]
+    assert classifiers_part(1.0, outlier, classifier, classifier).tolist() == [1, 1, 1]
+    apart = 1e-6  # the derivative of the score by what one side says is that side's part
+    raised = blended(0.3, outlier, classifier + apart, classifier + apart)
+    slope = (raised - blended(0.3, outlier, classifier, classifier)) / apart
+    assert slope == pytest.approx(classifiers_part(0.3, outlier, classifier, classifier), abs=1e-4)
 
 
 @pytest.mark.parametrize("weight", GRID)
 def test_a_blend_lies_between_its_sides(weight):
     rng = np.random.default_rng(1)
-    sides = rng.exponential(size=(3, 500))
-    score = blended(weight, *sides)
+    outlier, boosting, forest = rng.exponential(size=(3, 500))
+    sides = np.array([outlier, (boosting + forest) / 2])
+    score = blended(weight, outlier, boosting, forest)
     assert (score >= sides.min(axis=0) - 1e-12).all()
     assert (score <= sides.max(axis=0) + 1e-12).all()
+    if weight in (0.0, 1.0):
+        assert score.tolist() == sides[int(weight)].tolist()
