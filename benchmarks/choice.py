@@ -335,23 +335,23 @@ def report(cells: list[Cell]) -> bool:
         if not ks:
             continue
         print(f"\n{world}, {variant}: average precision, mean ± half of the 95 % interval over seeds")
-        print(f"{'k':16}" + "".join(f"{'all' if k == ALL else k:>13}" for k in ks))
+        print(f"{'k':16}" + "".join(f"{'all' if k == ALL else k:>15}" for k in ks))
         of = {k: [cell for cell in mine if cell.k == k] for k in ks}
         for strategy in (*LEVELS, "auto"):
-            print(f"{strategy:16}" + "".join(f"{_shown(of[k], strategy, 'ap'):>13}" for k in ks))
+            print(f"{strategy:16}" + "".join(f"{_shown(of[k], strategy, 'ap'):>15}" for k in ks))
         for k in ks:
             means = {s: _mean(of[k], s, "ap") for s in of[k][0].strategies}
             regrets[world, variant, k] = max(means.values()) - means["auto"]
             below[world, variant, k] = means["outlier"] - means["auto"]
-        print(f"{'regret':16}" + "".join(f"{regrets[world, variant, k]:13.3f}" for k in ks))
+        print(f"{'regret':16}" + "".join(f"{regrets[world, variant, k]:15.3f}" for k in ks))
         for name, what in (("recall", "recall in budget"), ("cost", "cost of 1,000")):
             for strategy in (*LEVELS, "auto"):
-                shown = "".join(f"{_mean(of[k], strategy, name):13.3g}" for k in ks)
-                print(f"{what + ' ' + strategy:30}{shown}")
-        print(f"{'effective':16}" + "".join(f"{np.mean([c.effective for c in of[k]]):13.1f}" for k in ks))
-        print(f"{'held out':16}" + "".join(f"{np.mean([c.held_out for c in of[k]]):13.1f}" for k in ks))
-        print(f"{'weight':16}" + "".join(f"{_known_mean([c.weight for c in of[k]]):13.2f}" for k in ks))
-        print(f"{'chosen':16}" + "".join(f"{_chosen(of[k]):>13}" for k in ks))
+                shown = "".join(f"{_mean(of[k], strategy, name):15.3g}" for k in ks)
+                print(f"{what.ljust(17) + strategy:31}{shown}")
+        print(f"{'effective':16}" + "".join(f"{np.mean([c.effective for c in of[k]]):15.1f}" for k in ks))
+        print(f"{'held out':16}" + "".join(f"{np.mean([c.held_out for c in of[k]]):15.1f}" for k in ks))
+        print(f"{'weight':16}" + "".join(f"{_known_mean([c.weight for c in of[k]]):15.2f}" for k in ks))
+        print(f"{'chosen':16}" + "".join(f"{_chosen(of[k]):>15}" for k in ks))
         if 1 in of:
             print(f"LightGBM on one fraud: {np.mean([c.single for c in of[1]]):.3f}")
     return _regret(regrets, below)
