@@ -275,13 +275,13 @@ def means(found: Sequence[Found]) -> dict[Key, NDArray[np.float64]]:
 
 
 def verdicts(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    """Each bar, what was measured with the shipped share and thresholds, and whether it is met."""
+    """Each bar, what was measured with the shipped share, and whether it is met."""
     mean = means(found)
-    for world, scenario in dict.fromkeys(key[:2] for key in mean):
-        unknown, known, _, frauds = mean[world, scenario, "threshold", SHIPPED]
-        unknown_without, known_without, _, _ = mean[world, scenario, "threshold", 0.0]
+    for world, scenario, way in dict.fromkeys(key[:3] for key in mean):
+        unknown, known, _, frauds = mean[world, scenario, way, SHIPPED]
+        unknown_without, known_without, _, _ = mean[world, scenario, way, 0.0]
         reach = min(1.0, unknown_without + SHIPPED * PER_DAY * WEEK / frauds)
-        named = {"world": world, "scenario": scenario}
+        named = {"world": world, "scenario": scenario, "way": way}
         if scenario in BARS:
             yield named | _verdict(
                 "recall of the unknown", unknown, BARS[scenario], unknown >= BARS[scenario], reach
@@ -310,7 +310,7 @@ def as_text(week: str, found: Sequence[Found], bars: Sequence[dict[str, Any]]) -
 def _bar_line(bar: dict[str, Any]) -> str:
     reach = f", at most {bar['reach']:.2f} were possible" if bar["result"] == "out of reach" else ""
     asked = f"asked {'at least' if bar['bar'] > LOSS_MAX else 'at most'} {bar['bar']:.2f}"
-    named = f"{bar['scenario']} unknown, {bar['world']}: {bar['what']}"
+    named = f"{bar['scenario']} unknown, {bar['world']}, {bar['way']}: {bar['what']}"
     return f"  {bar['result']:13}{named} {bar['measured']:.3f}, {asked}{reach}"
 
 

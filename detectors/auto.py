@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator
 
 from detectors.base import ArtefactError, DetectorError, Floats, NotFitted, State
 from detectors.bridge import FORM, Weight, blended, classifiers_part, learned_weight
-from detectors.calibration import Calibrator, fit_calibrator
+from detectors.calibration import BETA_FROM, Calibrator, fit_calibrator
 from detectors.choose import Choice, ChooseSettings, Evidence, choose
 from detectors.evidence import Review, evidence
 from detectors.held_out import HeldOut, held_out
@@ -323,8 +323,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Learn a blend's weight and level from held-out rows; without any, the level from the training rows."""
         self.weight_ = learned_weight(folds)
         if folds:
-            suspicion = [_blend(self.weight_, fold.outlier, fold.boosting, fold.forest) for fold in folds]
-            y, weight = ([getattr(fold, name) for fold in folds] for name in ("y", "weight"))
+            newest = _newest(folds)
+            suspicion = [_blend(self.weight_, fold.outlier, fold.boosting, fold.forest) for fold in newest]
+            y, weight = ([getattr(fold, name) for fold in newest] for name in ("y", "weight"))
             told = np.concatenate(suspicion), np.concatenate(y), np.concatenate(weight)
         else:
             of_training = self._rank(self._fitted(), mature.raw).suspicion
@@ -343,6 +344,16 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         suspicion = self._rank(parts, fold.raw).suspicion
         assert suspicion is not None
         return fit_calibrator(suspicion, fold.y, fold.weight)
+
+
+def _newest(folds: Sequence[HeldOut]) -> Sequence[HeldOut]:
+    """
+    The newest folds that hold `BETA_FROM` frauds together, or all.
+
+    Detectors of early folds knew fewer frauds than the ones to be calibrated, and found fewer: with them probabilities are too low.
+    """
+    held = np.cumsum([np.count_nonzero(fold.y == 1) for fold in reversed(folds)])
+    return folds[-1 - int(np.searchsorted(held[:-1], BETA_FROM)) :]
 
 
 def _blend(weight: Weight, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:

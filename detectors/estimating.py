@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 from detectors.base import DetectorError, Floats
 
 DRAWS = 20_000  # the ends of an alarm's interval, at 1 in 300, then rest on 60 draws a side
-LEVEL = 0.3  # prior deviation, in logits, of how far probabilities are off: a third more or less
+LEVEL = 0.5  # prior deviation, in logits, of how far probabilities are off: two thirds more or less
 SPREAD = 0.05  # prior scale, in logits, of how much that varies from window to window
 SPREADS = np.geomspace(0.02, 2.0, 25)  # the grid of spreads that is weighed
 DISPERSION, DISPERSION_LOG = (

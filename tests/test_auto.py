@@ -7,8 +7,10 @@ import pytest
 from scipy.special import expit
 from sklearn.base import clone
 
+from detectors import auto
 from detectors.auto import AutoDetector
 from detectors.base import ArtefactError, DetectorError, NotFitted, State
+from detectors.held_out import HeldOut
 from detectors.metrics import auc_roc, average_precision
 from detectors.sample import Layout, Sample
 
@@ -75,6 +77,34 @@ def test_probabilities_are_calibrated_and_outlier_detection_has_none():
     p = found.fraud_probability(X[15_000:])
     assert p.mean() == pytest.approx(y[15_000:].mean(), rel=0.15)
     assert np.isnan(detector(strategy="outlier").fit(X, y).fraud_probability(X[:5])).all()
+
+
+@pytest.mark.parametrize(
+    ("held", "used"),
+    [
+        ([300, 320, 310, 330], 1),
+        ([90, 110, 95, 105], 2),
+        ([99, 101, 99, 100], 3),
+        ([8, 8, 8, 8], 4),
+        ([5], 1),
+    ],
+)
+def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_as_much(
+    held, used, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    seen = []
+    monkeypatch.setattr(auto, "fit_calibrator", lambda scores, y, weight: seen.append(int(y.sum())))
+    X, y, _ = world(30)
+    mature = Sample(X, y, np.ones(len(y)), np.ones(len(y)))
+    folds = []
+    for frauds in held:
+        n = 1_000 + frauds
+        said = rng.exponential(size=(3, n))
+        of = np.arange(n) < frauds
+        folds.append(HeldOut(of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[1], known=3))
+    detector(strategy="bridge").fit_samples(mature, mature.take(y == 0), "bridge", folds)
+    assert seen == [sum(held[-used:])]
 
 
 def test_missing_values_are_filled_and_input_stays():

@@ -1,5 +1,7 @@
 """The benchmark of unlabelled fraud judges what it says it does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,4 +58,11 @@ def test_bars_are_held_against_the_shipped_share(scenario, frauds, without, with
         unknown, known = (without, 0.8) if share == 0 else (with_share, 0.8 - lost)
         return Found("new", scenario, 0, share, "threshold", unknown, known, PER_DAY, frauds)
 
-    assert [bar["result"] for bar in verdicts([row(share) for share in SHARES])] == results
+    rows = [row(share) for share in SHARES]
+    assert [bar["result"] for bar in verdicts(rows)] == results
+    in_full = [
+        replace(one, way="budget", unknown=1.0, known=0.9) for one in rows
+    ]  # each way is held against them
+    both = list(verdicts(rows + in_full))
+    assert [bar["result"] for bar in both] == results + ["met"] * len(results)
+    assert {bar["way"] for bar in both} == {"threshold", "budget"}
