@@ -49,7 +49,7 @@ def drift(
     """Tell how far data, scores and labels have moved from the model's reference, newest window first.
 
     Begins with the newest window in words: what alarms, from which value on, and what to do. Then its
-    measurements, alarms first and the largest effects next.
+    measurements: alarms, what may alarm, and what is only measured, the largest effects first.
     """
     from pipeline import console, drift_words
     from storage import reports

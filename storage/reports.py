@@ -127,7 +127,7 @@ def drift(
     since: int | None = None,
     feature: str | None = None,
 ) -> list[Row]:
-    """Drift of the newest windows, alarms first, then the largest effects; or alarms alone, or of one feature."""
+    """Drift of the newest windows: alarms, what may alarm, and what is only measured, the largest effects first."""
     d = schema.drift_metrics.c
     rows = select(schema.drift_metrics).where(d.policy == policy)
     if alarms:
@@ -136,7 +136,8 @@ def drift(
         rows = rows.where(d.window_start >= since)
     if feature is not None:
         rows = rows.where(d.feature == feature)
-    order = (d.window_end.desc(), d.alarm.desc(), func.coalesce(d.effect, -1).desc(), d.feature, d.metric)
+    first = (d.window_end.desc(), d.alarm.desc(), d.why.is_(None).desc(), func.coalesce(d.effect, -1).desc())
+    order = (*first, d.feature, d.metric)
     ordered = rows.order_by(*order)
     return list(_stream(store, ordered if limit is None else ordered.limit(limit)))
 

@@ -110,6 +110,9 @@ def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all
         ("labels", "fraud_rate"), ("labels", "median_delay"), ("labels", "complete_lag"), ("all features", "auc"),
     }  # fmt: skip
     assert any(feature.startswith("flags:") for feature, _ in told)
+    may_alarm = [row["why"] is None for row in newest if not row["alarm"]]
+    assert 0 < sum(may_alarm) < len(may_alarm)
+    assert may_alarm == sorted(may_alarm, reverse=True)  # what is only measured comes last
     by_name = {(row["feature"], row["metric"]): row for row in newest}
     rate = by_name["labels", "fraud_rate"]
     assert rate["lower"] < rate["value"] < rate["upper"]
