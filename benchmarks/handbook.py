@@ -4,6 +4,7 @@ Detection on the Handbook's simulated card data, by its protocol, read from the 
     python -m benchmarks.handbook PATH/TO/handbook.parquet                    # everything, five seeds: an hour or so
     python -m benchmarks.handbook PATH/TO/handbook.parquet --part history --seeds 1
     python -m benchmarks.handbook PATH/TO/handbook.parquet --part history --maturity 30d
+    python -m benchmarks.handbook PATH/TO/handbook.parquet --part article --only blend --only "no balancing"
 
 What it does is what a user would do: write transactions and a list of frauds known 7 days after the event,
 `fraudwatch init`, `ingest`, `backfill` (or `train` and `backfill`), then judge the stored scores of test weeks by the
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         for part in args.part or PARTS:
             print(f"── {part}", flush=True)
             if part == "article":
-                bench.article()
+                bench.article(args.only)
                 continue
             for seed in range(args.seeds):
                 for name, figures in bench.run(part, truth, seed).items():
@@ -99,6 +100,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; repeat for more")
     parser.add_argument("--maturity", default="7d", help="labels.maturity (default 7d; shipped: 30d)")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="of the article's techniques, as compare does",
+    )
     parser.add_argument("--show", action="store_true", help="show the commands' own output")
     return parser.parse_args(argv)
 
@@ -136,9 +144,10 @@ class Bench:
         print(f"        {time.perf_counter() - started:.0f} s", flush=True)
         return told
 
-    def article(self) -> None:
+    def article(self, only: list[str]) -> None:
         """The table of `fraudwatch compare`."""
-        self._do(["compare", "--folds", "4"], self._environment("ingested", 0), show=True)
+        words = [argument for word in only for argument in ("--only", word)]
+        self._do(["compare", "--folds", "4", *words], self._environment("ingested", 0), show=True)
 
     def _lived(self, part: str, truth: pd.DataFrame, seed: int) -> dict[str, Figures]:
         """Through the commands, judged by what they stored."""

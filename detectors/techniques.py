@@ -112,6 +112,7 @@ class Fitted:
     discarded: int = 0
     invented: int = 0
     told: str = ""
+    again: "Callable[[Training], Fitted] | None" = None  # the same on other rows, for one that chooses
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,11 @@ def _auto(strategy: str) -> Callable[[Training], Fitted]:
             found = evidence(folds or (), training.review, training.seed)
             told = AutoDetector().choose(mature.y, mature.weight, (mature.entities,), found).strategy
         model.fit_samples(mature, training.usual, told, folds)  # type: ignore[arg-type]
+        chose = strategy == "auto"
         return Fitted(
-            lambda rows: logit(model.rank(rows.raw).score), told=f"chose {told}" if strategy == "auto" else ""
+            lambda rows: logit(model.rank(rows.raw).score),
+            told=f"chose {told}" if chose else "",
+            again=_auto(told) if chose else None,
         )
 
     return fit

@@ -114,13 +114,14 @@ def _tried(one: Technique, folds: list[Fold], config: Config, bar: Progress) -> 
 
 def _answer(one: Technique, fold: Fold, config: Config) -> tuple[Answer, float, Fitted]:
     costs = costs_of(config)
-    early = one.fit(fold.past)
+    fitted = one.fit(fold.all)
+    # Scores of another strategy have another scale: what chooses is fitted to fewer rows as it chose.
+    early = (fitted.again or one.fit)(fold.past)
     held = fold.held
     margin = early.margin(techniques.Rows(held.raw, fold.past.encoder.transform(held.raw)))
     calibrator = fit_calibrator(margin, held.y)
     p = calibrator.probability(margin)
     f1, mcc = best_f1(p, held.y).threshold, best_mcc(p, held.y).threshold
-    fitted = one.fit(fold.all)
     rows = techniques.Rows(fold.test.raw, fold.all.encoder.transform(fold.test.raw))
     margin = fitted.margin(rows)
     p = calibrator.probability(margin)

@@ -141,6 +141,26 @@ def test_one_that_is_not_possible_is_named_and_the_others_go_on(store, monkeypat
         compare(store, SMALL, WANTED, NOW)
 
 
+def test_thresholds_are_set_on_the_strategy_that_is_judged(store, monkeypatch):
+    """One that would choose otherwise with fewer rows, on another scale, is fitted to them as it chose with all."""
+
+    def works(training):
+        return Fitted(lambda rows: rows.raw[:, 0] - 3.0)
+
+    sizes = []
+
+    def wavers(training):
+        sizes.append(len(training.mature))
+        apart = 0.0 if sizes[-1] == sizes[0] else 1_000.0
+        return Fitted(lambda rows: rows.raw[:, 0] - 3.0 + apart, again=works)
+
+    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", wavers)))
+    found = compare(store, SMALL, Wanted(folds=1, max_rows=4000), NOW)
+    steady, wavering = (line.verdict.measures for line in found.lines[-2:])
+    assert steady["f1"].value == wavering["f1"].value > 0
+    assert steady["cost"].value == wavering["cost"].value
+
+
 def test_false_flags_are_told_apart_by_a_field(store):
     found = compare(store, SMALL, Wanted(folds=1, names=("logistic",), by="terminal_id"), NOW)
     rates = found.lines[1].groups
