@@ -311,13 +311,10 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         outlier = parts.outlier_rank(X)
         if parts.boosting is None:
             return Ranks(outlier, None)
-        margin = parts.boosting.classifier.anomaly_score(X)
         if parts.forest is None or self.weight_ is None:
-            return Ranks(outlier, margin)
-        of_boosting = surprisal(parts.boosting.scale.transform(margin))
-        return Ranks(
-            outlier, _blend(self.weight_, surprisal(outlier), of_boosting, parts.forest.surprisal(X))
-        )
+            return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
+        said = surprisal(outlier), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        return Ranks(outlier, _blend(self.weight_, *said))
 
     def _weigh(self, mature: Sample, folds: Sequence[HeldOut]) -> None:
         """Learn a blend's weight and level from held-out rows; without any, the level from the training rows."""

@@ -60,12 +60,13 @@ def learned_weight(folds: Sequence[HeldOut]) -> Weight:
     costs `RELUCTANCE` frauds, and n frauds move it n / (n + `DOUBT`) of the way that they ask for: one that a classifier
     places far better begins, and two that differ little do not. Frauds of one entity within a fold count once.
     """
-    frauds = float(sum(_once_an_entity(fold).sum() for fold in folds))
+    counts = [_once_an_entity(fold) for fold in folds]
+    frauds = float(sum(one.sum() for one in counts))
     if not frauds:
         return Weight(UNTRIED, 0.0, 0.0)
 
     def found(weight: float) -> float:
-        return float(sum(_once_an_entity(fold) @ _found(fold, weight) for fold in folds))
+        return float(sum(one @ _found(fold, weight) for one, fold in zip(counts, folds, strict=True)))
 
     asked = max(GRID, key=lambda weight: found(weight) - RELUCTANCE * abs(weight - UNTRIED))
     value = round(UNTRIED + (asked - UNTRIED) * frauds / (frauds + DOUBT), 4)
