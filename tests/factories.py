@@ -66,6 +66,14 @@ def load(
     return list(work(store, config, given, clock=lambda: now, options=Options(**options)))  # type: ignore[arg-type]
 
 
+def load_both(
+    store: Store, config: Config, folder: Path, rows: Sequence[str], labels: Sequence[str], now: int
+) -> None:
+    """Payments and what is known of them, as files that arrive at `now`."""
+    load(store, config, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=now)
+    load(store, config, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=now)
+
+
 LIVED = (
     "scores",
     "flags",

@@ -19,7 +19,7 @@ from storage.errors import Busy, Unknown
 from storage.frames import DAY
 from storage.store import Store
 from tests.conftest import Opener
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
 
 COUNT = "SELECT COUNT(*) FROM {}"
@@ -33,8 +33,7 @@ def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: P
     store = opener(SMALL)
     rows, labels = payments(40)
     cut = 60 * 38
-    load(store, SMALL, "transactions", write_csv(tmp_path / "old.csv", PAYMENT_HEADER, rows[:cut]), now=NOW)
-    load(store, SMALL, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, labels), now=NOW)
+    load_both(store, SMALL, tmp_path, rows[:cut], labels, now=NOW)
     good = write_csv(tmp_path / "good.csv", PAYMENT_HEADER, rows[cut:])
     bad = [",".join([*row.split(",")[:4], str(float(row.split(",")[4]) * 100)]) for row in rows[cut:]]
     load(store, SMALL, "transactions", write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, bad), now=NOW)

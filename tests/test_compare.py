@@ -21,7 +21,7 @@ from storage.errors import Unknown
 from storage.frames import DAY
 from storage.setup import upgrade
 from tests.conftest import with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cli import fraudwatch
 
 DAYS = 60
@@ -31,8 +31,7 @@ WANTED = Wanted(folds=2, test=7 * DAY, max_rows=4000)
 
 def fill(store, folder):
     rows, labels = payments(DAYS)
-    load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=NOW)
-    load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=NOW)
+    load_both(store, SMALL, folder, rows, labels, now=NOW)
 
 
 @pytest.fixture

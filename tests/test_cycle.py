@@ -24,6 +24,7 @@ from tests.factories import (
     START,
     forget,
     load,
+    load_both,
     payments,
     write_csv,
 )
@@ -38,8 +39,7 @@ FLAGS = "SELECT transaction_id, channel, reasons, status, reviewer FROM flags OR
 def loaded(opener: Opener, folder: Path, days: int = DAYS) -> Store:
     store = opener(SMALL)
     rows, labels = payments(days)
-    load(store, SMALL, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
-    load(store, SMALL, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    load_both(store, SMALL, folder, rows, labels, now=TO)
     return store
 
 

@@ -16,7 +16,7 @@ from pipeline.work import Tally
 from storage import vitals
 from storage.setup import upgrade
 from tests.conftest import new_database, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, load, payments, write_csv
+from tests.factories import SMALL, load_both, payments
 from tests.test_cycle import FROM, NOW, TO, live
 
 FOLDER = Path(__file__).parents[1] / "docs" / "dashboards"
@@ -62,8 +62,7 @@ def url(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     with open_configured(with_url(SMALL, address)) as store:
         upgrade(store, SMALL.monitor.name, 1, SMALL.labels.precedence)
         rows, labels = payments(40)
-        load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=TO)
-        load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=TO)
+        load_both(store, SMALL, folder, rows, labels, now=TO)
         live(store, FROM, TO)
     return address
 

@@ -21,17 +21,7 @@ from storage.frames import DAY, HOUR, SECOND
 from storage.setup import upgrade
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import (
-    LABEL_HEADER,
-    LIVED,
-    PAYMENT_HEADER,
-    SMALL,
-    START,
-    forget,
-    load,
-    payments,
-    write_csv,
-)
+from tests.factories import LIVED, PAYMENT_HEADER, SMALL, START, forget, load, load_both, payments, write_csv
 
 FROM, TO = START + 19 * DAY, START + 30 * DAY
 NOW = TO + 60 * DAY
@@ -53,8 +43,7 @@ def query(store: Store, sql: str) -> list[tuple[object, ...]]:
 def fill(store: Store, config: Config, folder: Path, days: int = 30, change=None, per_day: int = 60) -> Store:  # type: ignore[no-untyped-def]
     rows, labels = payments(days, per_day=per_day)
     rows = rows if change is None else [row for row in (change(row.split(",")) for row in rows) if row]
-    load(store, config, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
-    load(store, config, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    load_both(store, config, folder, rows, labels, now=TO)
     return store
 
 

@@ -23,7 +23,7 @@ from storage.frames import DAY, HOUR, SECOND
 from storage.setup import upgrade
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, write_csv
+from tests.factories import LABEL_HEADER, SMALL, START, load, load_both, write_csv
 from tests.test_cycle import query
 
 DAYS = 47
@@ -62,8 +62,7 @@ def by_night(days: int, per_day: int = 150, seed: int = 3) -> tuple[list[str], l
 
 def fill(store: Store, folder: Path) -> None:
     rows, labels = by_night(DAYS)
-    load(store, CLASSIFIES, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=NOW)
-    load(store, CLASSIFIES, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=NOW)
+    load_both(store, CLASSIFIES, folder, rows, labels, now=NOW)
 
 
 @pytest.fixture

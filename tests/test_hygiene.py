@@ -15,7 +15,7 @@ from pipeline.training import Chosen
 from storage.frames import DAY, MONEY, SECOND
 from storage.setup import upgrade
 from tests.conftest import with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, write_csv
+from tests.factories import PAYMENT_HEADER, SMALL, START, load, load_both, write_csv
 
 DAYS, BEGINS, RETRAININGS = 105, 30, 10
 OUTLIER = Chosen(1, "outlier", 0.1, "")
@@ -108,8 +108,7 @@ def test_reported_fraud_leaves_and_what_a_label_clears_stays(world: History, tmp
     labels = [f"t{k:04d},{int(k % 2)},2025-02-20T00:00:00Z,review" for k in range(0, 900, 97)]
     with open_configured(config) as store:
         upgrade(store, config.monitor.name, 1)
-        load(store, config, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows), now=date)
-        load(store, config, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, labels), now=date)
+        load_both(store, config, tmp_path, rows, labels, now=date)
         history = histories.load(store, config, START, date)
     known = cohorts.known_at(config, history, date)
     ids = history.transactions.transaction_id[known.usual]

@@ -24,7 +24,7 @@ from storage import policies, standing
 from storage.frames import DAY, HOUR
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import query
 
 DAYS = 36
@@ -56,8 +56,7 @@ def lived(store: Store, folder: Path) -> None:
     known = np.array([int(np.datetime64(r.split(",")[2].rstrip("Z"), "us").astype(np.int64)) for r in labels])
     past = [row for row, time in zip(rows, times, strict=True) if time < FROM]
     answers = [row for row, time in zip(labels, known, strict=True) if time < FROM]
-    load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, past), now=FROM - HOUR)
-    load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, answers), now=FROM - HOUR)
+    load_both(store, SMALL, folder, past, answers, now=FROM - HOUR)
     policies.set_starts_at(store, "live", FROM)
     now = FROM
     while now < END:

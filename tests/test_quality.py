@@ -18,17 +18,7 @@ from storage.quality import Row
 from storage.reports import Measures
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import (
-    LABEL_HEADER,
-    LIVED,
-    PAYMENT_HEADER,
-    SMALL,
-    START,
-    forget,
-    load,
-    payments,
-    write_csv,
-)
+from tests.factories import LABEL_HEADER, LIVED, SMALL, START, forget, load, load_both, payments, write_csv
 
 DAYS = 47
 FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20, a Monday, and four weeks later
@@ -49,8 +39,7 @@ ROWS = (
 def loaded(opener: Opener, folder: Path) -> Store:
     store = opener(KNOWN)
     rows, labels = payments(DAYS)
-    load(store, KNOWN, "transactions", write_csv(folder / "payments.csv", PAYMENT_HEADER, rows), now=TO)
-    load(store, KNOWN, "labels", write_csv(folder / "labels.csv", LABEL_HEADER, labels), now=TO)
+    load_both(store, KNOWN, folder, rows, labels, now=TO)
     return store
 
 

@@ -24,7 +24,7 @@ from storage.frames import DAY
 from storage.setup import upgrade
 from storage.store import Store
 from tests.conftest import Opener, new_database, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, load, payments, write_csv
+from tests.factories import SMALL, load_both, payments
 from tests.test_cycle import FROM, NOW, TO, live, loaded, query
 
 ADDRESS = re.compile(r"https?://[^\s\"'<>)]*")
@@ -65,8 +65,7 @@ def scored(url: str, folder: Path) -> Store:
     """A database of planted fraud with scores, flags and drift."""
     store = empty(url)
     rows, labels = payments(40)
-    load(store, SMALL, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, rows), now=TO)
-    load(store, SMALL, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=TO)
+    load_both(store, SMALL, folder, rows, labels, now=TO)
     live(store, FROM, TO)
     return store
 

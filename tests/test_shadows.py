@@ -19,7 +19,7 @@ from storage.frames import DAY, HOUR
 from storage.setup import upgrade
 from storage.store import Store
 from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cli import CONFIG
 from tests.test_cycle import query
 from tests.test_parity import arrivals, arrive, moment
@@ -57,8 +57,7 @@ def lived(store: Store, config: Config, folder: Path) -> None:
     at, known = arrivals(rows), [moment_of_label(row) for row in labels]
     past = [row for row in rows if moment(row) < FROM]
     told = [row for row, when in zip(labels, known, strict=True) if when < FROM]
-    load(store, config, "transactions", write_csv(folder / "p.csv", PAYMENT_HEADER, past), now=FROM - HOUR)
-    load(store, config, "labels", write_csv(folder / "l.csv", LABEL_HEADER, told), now=FROM - HOUR)
+    load_both(store, config, folder, past, told, now=FROM - HOUR)
     policies.set_starts_at(store, "live", FROM)
     clock = [FROM]
     daemon = Daemon(lambda: config, by="daemon", clock=lambda: clock[0] + HOUR)
