@@ -35,19 +35,19 @@ from scipy import stats
 
 from benchmarks.machine import require
 from benchmarks.worlds import HANDBOOK_TEST, SIMULATED, World, handbook
-from detectors.auto import MIN_FRAUDS_TO_FIT
-from detectors.boosting import Boosting
-from detectors.bridge import blended, learned_weight
-from detectors.choose import LEVELS, ChooseSettings, choose
-from detectors.encoding import Encoder
-from detectors.evidence import Review, evidence
-from detectors.held_out import HeldOut, held_out
-from detectors.metrics import average_precision
-from detectors.parts import Fitting, Parts, surprisal
-from detectors.rarity import effective_among, measure
-from detectors.sample import Layout, Sample
-from detectors.threshold import Costs
-from pipeline.features import Plan, label_events, plan, raw_features
+from detectors.algorithms.boosting import Boosting
+from detectors.evaluation.metrics import average_precision
+from detectors.evaluation.prevalence import effective_among, measure
+from detectors.evaluation.thresholds import Costs
+from detectors.inputs.encoding import Encoder
+from detectors.inputs.sample import Layout, Sample
+from detectors.model.auto_detector import MIN_FRAUDS_TO_FIT
+from detectors.strategy.blend import blended, learned_weight
+from detectors.strategy.choice import LEVELS, ChooseSettings, choose
+from detectors.strategy.components import Fitting, Parts, surprisal
+from detectors.strategy.evidence import Review, evidence
+from detectors.strategy.held_out import HeldOut, held_out
+from pipeline.features.compute import Plan, label_events, plan, raw_features
 from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels
 
 KS = (0, 1, 2, 5, 10, 20, 50, 100, 300, 1000)

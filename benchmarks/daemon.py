@@ -28,15 +28,19 @@ import numpy as np
 from sqlalchemy import insert
 
 from benchmarks.servers import server_if_installed
-from pipeline import due
-from pipeline.config import Config
-from pipeline.daemon import Daemon
-from pipeline.ingest import Options, Source, ingest_labels, ingest_transactions
-from pipeline.opening import open_configured
-from pipeline.simulate import simulate
-from storage import bulk, history, policies, schema, vitals
-from storage.setup import upgrade
-from storage.store import Store
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
+from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
+from pipeline.schedule import planning as due
+from pipeline.simulation.simulate import simulate
+from storage.database import bulk
+from storage.database import tables as schema
+from storage.database.database import Store
+from storage.database.setup import upgrade
+from storage.ingest import history
+from storage.monitoring import health as vitals
+from storage.runs import scoring_queue as policies
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

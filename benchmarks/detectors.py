@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.isolation_forest import IsolationForest, _grow
+from detectors.algorithms.isolation_forest import IsolationForest, _grow
 from detectors.registry import DETECTORS, detector_class
 
 ROWS = 200_000

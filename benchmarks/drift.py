@@ -86,8 +86,8 @@ def columns(rows: int, seed: int, moved: bool) -> Floats:
 
 def ours(before: Floats, after: Floats) -> dict[str, Any]:
     """Sketch, then every metric of every column."""
-    from detectors.drift import compare
-    from detectors.sketch import Reference
+    from detectors.drift.histograms import Reference
+    from detectors.drift.metrics import compare
 
     start = process_time()
     reference = Reference.fit(before, NAMES, NAMES[NUMBERS:])

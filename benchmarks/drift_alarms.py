@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.grid import Grid
-from detectors.watch import Found, Level, Terms, Watch
-from detectors.watch_fit import LevelHistory, Scored, Subject, fit_watch
+from detectors.drift.reference import Found, Level, Terms, Watch
+from detectors.drift.reference_fit import LevelHistory, Scored, Subject, fit_watch
+from detectors.drift.reference_windows import Grid
 
 Floats = NDArray[np.float64]
 REFERENCE_DAYS, RECENT_DAYS = 84, 7

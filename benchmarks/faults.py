@@ -35,17 +35,18 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from benchmarks.servers import Server, sealed
-from pipeline import ingest
-from pipeline.backfill import backfill
-from pipeline.config import Config
-from pipeline.daemon import Daemon
-from pipeline.ingest import Options
-from pipeline.opening import open_configured
-from storage import ledger, policies
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
+from pipeline.ingest import ingest
+from pipeline.ingest.ingest import Options
+from pipeline.runs.backfill import backfill
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.errors import StorageError
 from storage.frames import DAY, HOUR, SECOND
-from storage.setup import upgrade
-from storage.store import Store
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 
 START = 1_735_689_600 * SECOND  # 2025-01-01
 DAYS, PER_DAY, BATCH = 32, 60, 200

@@ -28,9 +28,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.machine import require
-from pipeline.amounts import LOG_UNITS, AmountSums, amount_columns, log_units
-from pipeline.features import label_events, plan, raw_features
-from pipeline.windows import Order, Timeline
+from pipeline.features.amount_windows import LOG_UNITS, AmountSums, amount_columns, log_units
+from pipeline.features.compute import label_events, plan, raw_features
+from pipeline.features.entity_windows import Order, Timeline
 from storage.frames import DAY, HOUR, MONEY, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY, 30 * DAY)

@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import peak_mib, require
-from detectors.metrics import auc_roc, average_precision, card_precision_at_k
+from detectors.evaluation.metrics import auc_roc, average_precision, card_precision_at_k
 
 SPAN = ("2018-07-16", "2018-08-15")  # [from, to): all test weeks, from the Monday before the first
 TEST = "2018-08-08"
@@ -168,12 +168,12 @@ class Bench:
 
     def _knowing(self, truth: pd.DataFrame, seed: int, week: str) -> Figures:
         """Isolation forest on the outlier columns and on what is known of fraud, trained at the week's first day."""
-        from detectors.encoding import Encoder
-        from detectors.isolation_forest import IsolationForest
-        from pipeline import cohorts
-        from pipeline import history as histories
-        from pipeline.config import load_config
-        from pipeline.opening import open_configured
+        from detectors.algorithms.isolation_forest import IsolationForest
+        from detectors.inputs.encoding import Encoder
+        from pipeline.config.database import open_configured
+        from pipeline.config.loader import load_config
+        from pipeline.features import history as histories
+        from pipeline.training import training_set as cohorts
 
         empty = self.home / "empty.toml"  # not the one of the folder this runs in
         empty.touch()

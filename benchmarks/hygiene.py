@@ -23,21 +23,24 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import require
-from detectors.metrics import average_precision
-from pipeline import choosing, ingest, training
-from pipeline import history as histories
-from pipeline.choosing import Chosen
-from pipeline.config import Config
-from pipeline.gate import Gate
-from pipeline.ingest import Options
-from pipeline.opening import open_configured
-from pipeline.shelf import Shelf
-from pipeline.work import LIVE, Job, Reader, Step, job, pending
-from storage import ledger, models
+from detectors.evaluation.metrics import average_precision
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.features import history as histories
+from pipeline.ingest import ingest
+from pipeline.ingest.ingest import Options
+from pipeline.schedule.run_context import LIVE, Job, Reader, Step, job, pending
+from pipeline.scoring.model_cache import Shelf
+from pipeline.training import strategy_choice as choosing
+from pipeline.training import train as training
+from pipeline.training.promotion_gate import Gate
+from pipeline.training.strategy_choice import Chosen
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY
-from storage.models import Check
-from storage.setup import upgrade
-from storage.store import Store
+from storage.models import models
+from storage.models.models import Check
+from storage.runs import ledger
 
 DELAY = pd.Timedelta(days=7)
 LAST_TRAINING = pd.Timestamp("2018-08-13", tz="UTC")  # a Monday

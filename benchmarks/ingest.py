@@ -29,12 +29,12 @@ import psycopg
 
 from benchmarks.machine import require
 from benchmarks.servers import server_if_installed
-from pipeline.config import Config
-from pipeline.ingest import Options, Source, ingest_transactions
-from pipeline.opening import open_configured
-from pipeline.rows import ROWS
-from storage.setup import upgrade
-from storage.store import Store
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.ingest.formats.row_batch import ROWS
+from pipeline.ingest.ingest import Options, Source, ingest_transactions
+from storage.database.database import Store
+from storage.database.setup import upgrade
 
 TURNS = 3
 TARGET = 0.5  # of the bare database's rows a second

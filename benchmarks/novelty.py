@@ -41,12 +41,13 @@ from numpy.typing import NDArray
 
 from benchmarks.handbook import COLUMNS, DELAY, TEST, WEEK
 from benchmarks.machine import require
-from detectors.model import Model, cut_anew
-from pipeline import choosing, training
-from pipeline import history as histories
-from pipeline.config import Config, load_config
-from pipeline.features import Plan, label_events
-from pipeline.history import History
+from detectors.model.model import Model, cut_anew
+from pipeline.config.loader import Config, load_config
+from pipeline.features import history as histories
+from pipeline.features.compute import Plan, label_events
+from pipeline.features.history import History
+from pipeline.training import strategy_choice as choosing
+from pipeline.training import train as training
 from storage.frames import DAY, MONEY, Coded, Completeness, Ints, Labels, Transactions
 
 PER_DAY = 100

@@ -30,8 +30,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.choose import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
-from detectors.rarity import measure
+from detectors.evaluation.prevalence import measure
+from detectors.strategy.choice import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
 
 WEEKS = 26
 SPAN = 21  # weeks: a training span of 180 days less 30 days of maturity

@@ -18,7 +18,17 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pipeline.world import CHANNELS, COUNTRIES, WEB, Payments, build, genuine, join, to_cents, usual_amount
+from pipeline.simulation.economy import (
+    CHANNELS,
+    COUNTRIES,
+    WEB,
+    Payments,
+    build,
+    genuine,
+    join,
+    to_cents,
+    usual_amount,
+)
 from storage.frames import DAY, MONEY, Coded, Floats, Ints, Transactions
 
 Bools = NDArray[np.bool_]

@@ -1,1 +1,1 @@
-"""Arithmetic: arrays in, scores out. Higher always means rarer or more suspicious."""
+"""Arithmetic on arrays: no SQL, no clock, no log. A higher score always means rarer or more suspicious."""

@@ -5,14 +5,14 @@ from importlib import import_module
 from detectors.base import Detector, DetectorError
 
 DETECTORS = {
-    "isolation_forest": "detectors.isolation_forest:IsolationForest",
-    "hbos": "detectors.hbos:HBOS",
-    "loda": "detectors.loda:LODA",
-    "inne": "detectors.inne:INNE",
-    "logistic": "detectors.logistic:Logistic",
-    "random_forest": "detectors.random_forest:RandomForest",
-    "boosting": "detectors.boosting:Boosting",
-    "focal": "detectors.focal:Focal",
+    "isolation_forest": "detectors.algorithms.isolation_forest:IsolationForest",
+    "hbos": "detectors.algorithms.hbos:HBOS",
+    "loda": "detectors.algorithms.loda:LODA",
+    "inne": "detectors.algorithms.inne:INNE",
+    "logistic": "detectors.algorithms.logistic:Logistic",
+    "random_forest": "detectors.algorithms.random_forest:RandomForest",
+    "boosting": "detectors.algorithms.boosting:Boosting",
+    "focal": "detectors.algorithms.focal_boosting:Focal",
 }
 
 

@@ -11,10 +11,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from pipeline.config import MODEL_KEY, Config
-from pipeline.opening import open_configured
-from storage.setup import upgrade
-from storage.store import Store
+from pipeline.config.database import open_configured
+from pipeline.config.loader import MODEL_KEY, Config
+from storage.database.database import Store
+from storage.database.setup import upgrade
 
 ENGINES = ("sqlite", "postgresql")
 Opener = Callable[[Config], Store]

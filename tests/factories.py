@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from pipeline import ingest
-from pipeline.config import Config
-from pipeline.ingest import IngestReport, Options
+from pipeline.config.loader import Config
+from pipeline.ingest import ingest
+from pipeline.ingest.ingest import IngestReport, Options
+from storage.database.database import Store
 from storage.frames import DAY, SECOND
-from storage.store import Store
 
 START = 1_735_689_600 * SECOND  # 2025-01-01
 NOW = START + 400 * DAY

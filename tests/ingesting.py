@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from pipeline.config import HASH_KEY, Config
-from pipeline.ingest import IngestReport, Options, Source, ingest_transactions
+from pipeline.config.loader import HASH_KEY, Config
+from pipeline.ingest.ingest import IngestReport, Options, Source, ingest_transactions
 from pipeline.progress import Progress
-from storage.store import Store
+from storage.database.database import Store
 
 NOW = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp()) * 1_000_000
 HEADER = "transaction_id,event_time,amount,card"

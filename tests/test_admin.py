@@ -7,17 +7,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import Config
-from pipeline.cycle import run
+from pipeline.config.loader import Config
+from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
-from pipeline.export import export
 from pipeline.progress import Silent
-from pipeline.retention import cutoffs
-from pipeline.ruling import written
-from storage import batches, erasing, exporting, ledger, policies, pruning, standing, withdrawing
+from pipeline.rules.engine import written
+from pipeline.runs.scoring_run import run
+from pipeline.services.export import export
+from storage.admin import erase as erasing
+from storage.admin import prune as pruning
+from storage.admin import undo as withdrawing
+from storage.database.database import Store
 from storage.errors import Busy, Unknown
 from storage.frames import DAY
-from storage.store import Store
+from storage.ingest import batches
+from storage.queries import export as exporting
+from storage.review import rules_and_mutes as standing
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query

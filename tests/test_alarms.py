@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from detectors.alarms import BAR_MIN, Calibration, Null, Track, calibrate, from_scale, to_scale
-from detectors.grid import Grid
-from detectors.sketch import Sketch
+from detectors.drift.alarm_calibration import (
+    BAR_MIN,
+    Calibration,
+    Null,
+    Track,
+    calibrate,
+    from_scale,
+    to_scale,
+)
+from detectors.drift.histograms import Sketch
+from detectors.drift.reference_windows import Grid
 
 RNG = np.random.default_rng(3)
 

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from detectors.artefact import DIGEST, PLAIN, changed_libraries, libraries, pack, unpack, verify_samples
 from detectors.base import ArtefactError, State
+from detectors.model.artifact import DIGEST, PLAIN, changed_libraries, libraries, pack, unpack, verify_samples
 
 FEATURES = ["amount", "hour"]
 

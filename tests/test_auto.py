@@ -7,12 +7,12 @@ import pytest
 from scipy.special import expit
 from sklearn.base import clone
 
-from detectors import auto
-from detectors.auto import AutoDetector
 from detectors.base import ArtefactError, DetectorError, NotFitted, State
-from detectors.held_out import HeldOut
-from detectors.metrics import auc_roc, average_precision
-from detectors.sample import Layout, Sample
+from detectors.evaluation.metrics import auc_roc, average_precision
+from detectors.inputs.sample import Layout, Sample
+from detectors.model import auto_detector as auto
+from detectors.model.auto_detector import AutoDetector
+from detectors.strategy.held_out import HeldOut
 
 
 def world(frauds, n=6000, young=1000, seed=1):

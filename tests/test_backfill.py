@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.backfill import backfill
-from pipeline.cycle import run
 from pipeline.errors import NotReady
-from storage import comparing, policies, reports
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run
+from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY
-from storage.store import Store
+from storage.queries import listings as reports
+from storage.queries import policy_diff as comparing
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, loaded, query

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.bridge import (
+from detectors.strategy.blend import (
     DOUBT,
     GRID,
     PLACE,
@@ -16,7 +16,7 @@ from detectors.bridge import (
     classifiers_part,
     learned_weight,
 )
-from detectors.held_out import HeldOut
+from detectors.strategy.held_out import HeldOut
 
 
 def fold(outlier, classifier, n=2000, entity=None, seed=0):

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from detectors.base import ArtefactError, DetectorError, State
-from detectors.calibration import (
+from detectors.evaluation.calibration import (
     Calibrator,
     brier,
     calibration_error,

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import choosing, cohorts
-from pipeline.config import Config
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
 from pipeline.errors import NotReady
-from pipeline.features import label_events
-from pipeline.history import REVIEW, History
-from pipeline.opening import open_configured
+from pipeline.features.compute import label_events
+from pipeline.features.history import REVIEW, History
+from pipeline.training import strategy_choice as choosing
+from pipeline.training import training_set as cohorts
+from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
-from storage.setup import upgrade
 
 N = 30
 DAYS = 40

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.choose import (
+from detectors.evaluation.prevalence import measure
+from detectors.strategy.choice import (
     LEVELS,
     STAY,
     ChooseSettings,
@@ -17,7 +18,6 @@ from detectors.choose import (
     choose,
     outlier_share,
 )
-from detectors.rarity import measure
 
 AUTO = ChooseSettings(few=10, enough=100)  # bounds far apart, to see what lies between
 OUTLIER, BRIDGE, CLASSIFICATION = (Previous(level, level) for level in LEVELS)

@@ -7,19 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from detectors.judging import difference
-from detectors.techniques import TECHNIQUES, Fitted, Technique
-from pipeline import compare as comparing
-from pipeline.compare import chosen, compare
+from detectors.evaluation.comparison import difference
+from detectors.imbalance.techniques import TECHNIQUES, Fitted, Technique
+from pipeline.comparison import compare as comparing
+from pipeline.comparison.compare import chosen, compare
+from pipeline.comparison.folds import Wanted, folds_of
+from pipeline.comparison.plots import check, curves
+from pipeline.comparison.results import MOVED, NOTHING, estimates
+from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.findings import MOVED, NOTHING, estimates
-from pipeline.folds import Wanted, folds_of
-from pipeline.opening import open_configured
-from pipeline.plots import check, curves
-from storage import comparisons
+from storage.database.setup import upgrade
 from storage.errors import Unknown
 from storage.frames import DAY
-from storage.setup import upgrade
+from storage.models import comparisons
 from tests.conftest import with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cli import fraudwatch
@@ -52,8 +52,8 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
         assert set(np.unique(fold.rows.y)) <= {0.0, 1.0}
     assert folds[0].end == folds[1].start
     # A training knows nothing of the days that labels need to mature in.
-    from pipeline import cohorts
-    from pipeline import history as histories
+    from pipeline.features import history as histories
+    from pipeline.training import training_set as cohorts
 
     history = histories.load(store, SMALL, START - 40 * DAY, NOW)
     known = cohorts.known_at(SMALL, history, folds[0].start)

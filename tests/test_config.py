@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, find_config, load_config
+from pipeline.config.environment import known_keys, variable_of
+from pipeline.config.loader import Config, find_config, load_config
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 from pipeline.errors import ConfigError
-from pipeline.overrides import known_keys, variable_of
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "s3cret-pa55"

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from detectors import metrics
-from detectors.threshold import cost_threshold
+from detectors.evaluation import metrics
+from detectors.evaluation.thresholds import cost_threshold
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

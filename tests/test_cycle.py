@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from pipeline.backfill import backfill
-from pipeline.cycle import run, train_once
 from pipeline.errors import NotReady
-from storage import ledger, policies, reports, reviews
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run, train_once
+from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
-from storage.reports import Wanted
-from storage.store import Store
+from storage.queries import listings as reports
+from storage.queries.listings import Wanted
+from storage.review import verdicts as reviews
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener
 from tests.factories import (
     LABEL_HEADER,

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.config import Config
-from pipeline.daemon import Daemon
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
 from pipeline.errors import ConfigError
-from storage import leases, ledger, policies, reports
+from storage.database import leases
+from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
-from storage.store import Store
+from storage.queries import listings as reports
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 

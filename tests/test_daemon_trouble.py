@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, update
 
-from pipeline.config import Config
-from pipeline.daemon import Daemon
-from pipeline.opening import open_configured
-from storage import leases, ledger, reports, schema
-from storage import store as storing
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
+from storage.database import database as storing
+from storage.database import leases
+from storage.database import tables as schema
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
-from storage.setup import upgrade
-from storage.store import Store
+from storage.queries import listings as reports
+from storage.runs import ledger
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 from tests.test_cycle import query

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from sqlalchemy import create_engine, text
 
-from pipeline.health import Health
-from pipeline.opening import open_configured
-from pipeline.work import Tally
-from storage import vitals
-from storage.setup import upgrade
+from pipeline.config.database import open_configured
+from pipeline.daemon.health import Health
+from pipeline.schedule.run_context import Tally
+from storage.database.setup import upgrade
+from storage.monitoring import health as vitals
 from tests.conftest import new_database, with_url
 from tests.factories import SMALL, load_both, payments
 from tests.test_cycle import FROM, NOW, TO, live

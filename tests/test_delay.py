@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError
-from detectors.delay import delay_curve, nowcast
+from detectors.evaluation.label_delay import delay_curve, nowcast
 
 
 def reported(n=20_000, days=120, mean=10.0, seed=1):

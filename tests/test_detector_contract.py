@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detectors.artefact import pack, unpack
 from detectors.base import DetectorError, NotFitted, row_sums
+from detectors.model.artifact import pack, unpack
 from detectors.registry import DETECTORS, detector_class
 
 ALL = tuple(DETECTORS)

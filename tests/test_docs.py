@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline.cli import cli, join_commands
+from pipeline.cli.main import cli, join_commands
 
 join_commands()
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from detectors.base import ArtefactError, DetectorError, State
-from detectors.drift import (
+from detectors.drift.histograms import FINE_BINS, Reference, Sketch
+from detectors.drift.metrics import (
     chi_square,
     compare,
     cramers_v,
@@ -25,7 +26,6 @@ from detectors.drift import (
     total_variation,
     wasserstein,
 )
-from detectors.sketch import FINE_BINS, Reference, Sketch
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(size=(5000, 1))

@@ -7,19 +7,22 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from detectors.model import Model
-from detectors.watch import Watch
-from pipeline import drift_words
-from pipeline.backfill import backfill
-from pipeline.config import Config
-from pipeline.cycle import run, train_once
-from pipeline.holidays import is_holiday
-from pipeline.opening import open_configured
-from pipeline.seasons import season_of
-from storage import drifts, models, policies, reports
+from detectors.drift.reference import Watch
+from detectors.model.model import Model
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.features.holidays import is_holiday
+from pipeline.features.seasons import season_of
+from pipeline.monitoring import drift_text as drift_words
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run, train_once
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
-from storage.setup import upgrade
-from storage.store import Store
+from storage.models import models
+from storage.monitoring import drift_metrics as drifts
+from storage.queries import listings as reports
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LIVED, PAYMENT_HEADER, SMALL, START, forget, load, load_both, payments, write_csv
 
@@ -248,8 +251,8 @@ def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sq
 
 
 def test_the_command_tells_the_newest_window_in_words(tmp_path: Path, sqlite, monkeypatch) -> None:
-    from pipeline import cli_drift  # noqa: F401  (it joins its command to the group)
-    from pipeline.cli import cli
+    from pipeline.cli import drift as cli_drift  # noqa: F401  (it joins its command to the group)
+    from pipeline.cli.main import cli
 
     config = configured(drift={"min_rows": 50})
     backfilled(fill(sqlite(config), config, tmp_path, change=dearer), config, end=START + 26 * DAY).close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError, NotFitted
-from detectors.encoding import CATEGORY_STRENGTH, HISTORY_STRENGTH, Encoder, EncodingPlan
+from detectors.inputs.encoding import CATEGORY_STRENGTH, HISTORY_STRENGTH, Encoder, EncodingPlan
 
 NAN = np.nan
 PLAN = EncodingPlan(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError
-from detectors.estimating import Expected, Learned, Past, estimate, learn
+from detectors.evaluation.estimated_quality import Expected, Learned, Past, estimate, learn
 
 NOTHING = learn([])
 

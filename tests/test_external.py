@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from storage.errors import Unreachable
-from storage.external import read_query
+from storage.ingest.external_query import read_query
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

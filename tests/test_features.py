@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.encoding import Encoder
-from pipeline.amounts import log_units
-from pipeline.features import label_events, plan, raw_features, status_at
-from pipeline.reasons import WORDS
-from pipeline.windows import CHUNK
+from detectors.inputs.encoding import Encoder
+from pipeline.features.amount_windows import log_units
+from pipeline.features.compute import label_events, plan, raw_features, status_at
+from pipeline.features.entity_windows import CHUNK
+from pipeline.scoring.reasons import WORDS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY)

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features import label_events, plan, raw_features, status_at
+from pipeline.features.compute import label_events, plan, raw_features, status_at
 from storage.frames import HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)

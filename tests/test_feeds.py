@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from pipeline import feeds
-from pipeline.config import Config
-from pipeline.feeds import FeedReport
-from pipeline.sections import SourceSection, WatchSection
+from pipeline.config.loader import Config
+from pipeline.config.sections import SourceSection, WatchSection
+from pipeline.ingest import feeds
+from pipeline.ingest.feeds import FeedReport
+from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.store import Store
 from tests.conftest import Opener
 from tests.factories import PAYMENT_HEADER, SMALL, START, write_csv
 

@@ -7,9 +7,17 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.special import expit, logit
 
+from detectors.algorithms.focal_boosting import (
+    Focal,
+    best_constant,
+    curvature,
+    gradient,
+    hessian,
+    loss,
+    posterior_logit,
+)
 from detectors.base import DetectorError
-from detectors.focal import Focal, best_constant, curvature, gradient, hessian, loss, posterior_logit
-from detectors.metrics import average_precision
+from detectors.evaluation.metrics import average_precision
 
 MARGINS = np.linspace(-12, 12, 97)
 BOTH = (np.concatenate([MARGINS, MARGINS]), np.repeat([0.0, 1.0], len(MARGINS)))

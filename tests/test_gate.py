@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from pipeline import doctor, modelling, training
-from pipeline import history as histories
-from pipeline.backfill import backfill
-from pipeline.choosing import Chosen
-from pipeline.config import Config
-from pipeline.cycle import run, train_once
-from pipeline.gate import EFFECTIVE_MIN
-from pipeline.opening import open_configured
-from pipeline.shelf import Shelf
-from storage import ledger, models, policies, reports, schema
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.features import history as histories
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run, train_once
+from pipeline.scoring.model_cache import Shelf
+from pipeline.services import doctor
+from pipeline.services import models as modelling
+from pipeline.training import train as training
+from pipeline.training.promotion_gate import EFFECTIVE_MIN
+from pipeline.training.strategy_choice import Chosen
+from storage.database import tables as schema
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
-from storage.setup import upgrade
-from storage.store import Store
+from storage.models import models
+from storage.queries import listings as reports
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, SMALL, START, load, load_both, write_csv
 from tests.test_cycle import query

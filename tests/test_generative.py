@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError, NotFitted
-from detectors.generative import FRAUDS_MIN, FlowGenerator, fidelity
-from detectors.resampling import resample
+from detectors.imbalance.flow_generator import FRAUDS_MIN, FlowGenerator, fidelity
+from detectors.imbalance.resampling import resample
 
 RNG = np.random.default_rng(2)
 SIDE = RNG.choice([-3.0, 3.0], 300)

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import Config, load_config
+from pipeline.config.loader import Config, load_config
 from pipeline.errors import InputError
-from pipeline.guess import Proposal, propose
-from pipeline.roles import plain
-from pipeline.sample import iban, luhn
-from pipeline.simulate import simulate
+from pipeline.schema_inference.column_profile import iban, luhn
+from pipeline.schema_inference.column_roles import plain
+from pipeline.schema_inference.propose import Proposal, propose
+from pipeline.simulation.simulate import simulate
 
 ROWS = 2000
 

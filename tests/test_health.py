@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.config import Config, load_config
-from pipeline.daemon import Daemon
+from pipeline.config.loader import Config, load_config
+from pipeline.config.sections import HealthSection
+from pipeline.daemon.daemon import Daemon
+from pipeline.daemon.health import GRACE, TICK_LONGEST, Health, listening
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
-from pipeline.health import GRACE, TICK_LONGEST, Health, listening
-from pipeline.sections import HealthSection
 from storage.frames import DAY, HOUR
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL

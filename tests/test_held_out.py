@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from detectors import held_out as folds_of
-from detectors.evidence import Review, evidence
-from detectors.held_out import held_out, spans, thinned
-from detectors.metrics import average_precision
-from detectors.parts import Fitting
-from detectors.sample import Layout, Sample
-from detectors.threshold import Costs
+from detectors.evaluation.metrics import average_precision
+from detectors.evaluation.thresholds import Costs
+from detectors.inputs.sample import Layout, Sample
+from detectors.strategy import held_out as folds_of
+from detectors.strategy.components import Fitting
+from detectors.strategy.evidence import Review, evidence
+from detectors.strategy.held_out import held_out, spans, thinned
 
 DELAY = 300
 HOW = Fitting(trees=20)

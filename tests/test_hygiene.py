@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.hygiene import SHARE_MAX, flagged_in_turn
-from pipeline import cohorts, training
-from pipeline import history as histories
-from pipeline.config import Config
-from pipeline.history import History
-from pipeline.opening import open_configured
-from pipeline.training import Chosen
+from detectors.strategy.exclude_suspicious import SHARE_MAX, flagged_in_turn
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.features import history as histories
+from pipeline.features.history import History
+from pipeline.training import train as training
+from pipeline.training import training_set as cohorts
+from pipeline.training.train import Chosen
+from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY, SECOND
-from storage.setup import upgrade
 from tests.conftest import with_url
 from tests.factories import PAYMENT_HEADER, SMALL, START, load, load_both, write_csv
 

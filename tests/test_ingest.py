@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from pipeline.config import Config
+from pipeline.config.loader import Config
 from pipeline.errors import InputError
-from storage import batches, history
-from storage.batches import Counts
+from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, SECOND
-from storage.store import Store
+from storage.ingest import batches, history
+from storage.ingest.batches import Counts
 from tests.conftest import Opener
 from tests.factories import LABEL_HEADER, NOW, PAYMENT_HEADER, SMALL, load, write_csv
 

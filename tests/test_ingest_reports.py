@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.ingest import Options, Source, ingest_transactions
-from storage.batches import Counts
+from pipeline.ingest.ingest import Options, Source, ingest_transactions
 from storage.frames import DAY
+from storage.ingest.batches import Counts
 from tests.ingesting import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream, table
 
 # ── labels among the transactions

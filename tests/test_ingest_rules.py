@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from pipeline.config import Config
+from pipeline.config.loader import Config
 from pipeline.errors import ConfigError, InputError
-from pipeline.ingest import Source, ingest_labels, sources
-from storage import batches
-from storage.batches import Counts
+from pipeline.ingest.ingest import Source, ingest_labels, sources
 from storage.frames import DAY, SECOND
+from storage.ingest import batches
+from storage.ingest.batches import Counts
 from tests.ingesting import CONFIG, NOW, ROWS, configured, file, micros, run, stream, table
 
 # ── the same content

@@ -6,9 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
 
-from detectors import metrics
 from detectors.base import DetectorError
-from detectors.judging import DAY, Answer, Curve, Rows, daily_flags, difference, false_flag_rates, judge
+from detectors.evaluation import metrics
+from detectors.evaluation.comparison import (
+    DAY,
+    Answer,
+    Curve,
+    Rows,
+    daily_flags,
+    difference,
+    false_flag_rates,
+    judge,
+)
 
 
 def fold(n=3000, seed=1, skill=2.0, ties=False, rate=0.03):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.ingest import Options, Source, ingest_labels, ingest_transactions
+from pipeline.config.loader import Config
+from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
 from tests.ingesting import NOW, configured, rejected, table
 
 HEADER = "id,at,amount,currency,kind,first,customer,card,channel,score"

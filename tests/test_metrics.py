@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from detectors.base import DetectorError
-from detectors.judging import resamples
-from detectors.metrics import (
+from detectors.evaluation.comparison import resamples
+from detectors.evaluation.metrics import (
     always_genuine,
     auc_roc,
     average_precision,

@@ -6,14 +6,17 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from pipeline import modelling
-from pipeline.config import MODEL_KEY
-from pipeline.cycle import run
+from pipeline.config.loader import MODEL_KEY
 from pipeline.errors import ConfigError, InputError
-from pipeline.shelf import Shelf
-from storage import models, policies, reports, schema
+from pipeline.runs.scoring_run import run
+from pipeline.scoring.model_cache import Shelf
+from pipeline.services import models as modelling
+from storage.database import tables as schema
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
+from storage.models import models
+from storage.queries import listings as reports
+from storage.runs import scoring_queue as policies
 from tests.conftest import with_url
 from tests.factories import SMALL, START
 from tests.test_cycle import loaded, query

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backfill import backfill
-from pipeline.config import Config
+from pipeline.config.loader import Config
 from pipeline.errors import InputError
-from pipeline.muting import Mute, known_feature, marked
-from storage import reports, standing
+from pipeline.rules.mutes import Mute, known_feature, marked
+from pipeline.runs.backfill import backfill
 from storage.frames import DAY, Coded, Transactions
-from storage.reports import Wanted
-from storage.results import Flag
-from storage.standing import MUTE
+from storage.queries import listings as reports
+from storage.queries.listings import Wanted
+from storage.review import rules_and_mutes as standing
+from storage.review.rules_and_mutes import MUTE
+from storage.runs.scores import Flag
 from tests.conftest import Opener
 from tests.factories import SMALL
 from tests.test_cycle import FROM, NOW, TO, live, loaded, query
@@ -79,7 +80,7 @@ def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(
     with store.write() as connection:  # as if it had been made then: the backfill's horizon is later
         from sqlalchemy import update
 
-        from storage.schema import mutes
+        from storage.database.tables import mutes
 
         connection.execute(update(mutes).values(effective_from=FROM + 9 * DAY))
     backfill(store, SMALL, start=FROM + 7 * DAY, end=TO, as_of=NOW, policy="live", by="test")

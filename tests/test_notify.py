@@ -17,19 +17,24 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
-from pipeline import notify, sending
-from pipeline.config import Config
-from pipeline.cycle import run
-from pipeline.daemon import Daemon
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
-from pipeline.notify import collect, deliver, quiet, tell
-from pipeline.receivers import receivers
-from pipeline.wording import Story, told, wrong_templates
-from storage import ledger, news, outbox, policies, runs, schema
+from pipeline.notifications import apprise_transport as sending
+from pipeline.notifications import deliver as notify
+from pipeline.notifications.deliver import collect, deliver, quiet, tell
+from pipeline.notifications.messages import Story, told, wrong_templates
+from pipeline.notifications.receivers import receivers
+from pipeline.runs.scoring_run import run
+from storage.database import tables as schema
+from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.ledger import Entry
-from storage.store import Store
+from storage.notifications import events as news
+from storage.notifications import outbox
+from storage.runs import ledger, runs
+from storage.runs import scoring_queue as policies
+from storage.runs.ledger import Entry
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 from tests.test_cycle import FROM, NOW, TO, live, loaded, query

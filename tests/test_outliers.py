@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from detectors.hbos import HBOS
-from detectors.inne import INNE
-from detectors.loda import LODA
-from detectors.scaling import SoftScale
+from detectors.algorithms.hbos import HBOS
+from detectors.algorithms.inne import INNE
+from detectors.algorithms.loda import LODA
+from detectors.algorithms.scaling import SoftScale
 
 RNG = np.random.default_rng(5)
 ROWS = np.column_stack([RNG.standard_t(3, 3000), RNG.exponential(size=3000), RNG.standard_normal((3000, 4))])

@@ -40,8 +40,8 @@ def run(*command: str | Path, **options: object) -> str:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom pipeline import cli, cli_query\n"
-        "try: cli.cli(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom pipeline.cli import main\n"
+        "try: main.cli(['--help'])\nexcept SystemExit: pass\n"
         f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
     )
     assert "heavy: []" in run(sys.executable, "-c", code)
@@ -87,7 +87,5 @@ def test_the_built_wheel_runs_in_a_fresh_environment(fresh: Path, tmp_path: Path
     done = subprocess.run(asked, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pip install 'fraudwatch[reports]'" in done.stderr
-    shipped = (
-        "from importlib.resources import files; print(files('pipeline.report').joinpath('page.js').is_file())"
-    )
+    shipped = "from importlib.resources import files; print(files('pipeline.rendering').joinpath('page.js').is_file())"
     assert run(command.with_name("python"), "-c", shipped, cwd=tmp_path, env=env) == "True\n"

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import history as histories
-from pipeline.backfill import backfill
-from pipeline.config import Config
-from pipeline.cycle import run
-from pipeline.history import History
-from pipeline.ruling import written
-from storage import policies, standing
+from pipeline.config.loader import Config
+from pipeline.features import history as histories
+from pipeline.features.history import History
+from pipeline.rules.engine import written
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run
+from storage.database.database import Store
 from storage.frames import DAY, HOUR
-from storage.store import Store
+from storage.review import rules_and_mutes as standing
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import query

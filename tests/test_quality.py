@@ -5,18 +5,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.backfill import backfill
-from pipeline.config import Config
-from pipeline.cycle import run
-from pipeline.quality import refresh
-from pipeline.quality_words import paragraph, side_by_side
-from storage import ledger, policies, reports, reviews
-from storage import quality as stored
+from pipeline.config.loader import Config
+from pipeline.monitoring.quality import refresh
+from pipeline.monitoring.quality_text import paragraph, side_by_side
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run
+from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
-from storage.quality import Row
-from storage.reports import Measures
-from storage.store import Store
+from storage.monitoring import quality_metrics as stored
+from storage.monitoring.quality_metrics import Row
+from storage.queries import listings as reports
+from storage.queries.listings import Measures
+from storage.review import verdicts as reviews
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, LIVED, SMALL, START, forget, load, load_both, payments, write_csv
 

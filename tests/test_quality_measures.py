@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors import metrics
-from detectors.quality import (
+from detectors.evaluation import metrics
+from detectors.evaluation.realised_quality import (
     NO_FLAG,
     NO_FRAUD,
     NO_PROBABILITY,

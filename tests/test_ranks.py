@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.artefact import pack, unpack
 from detectors.base import DetectorError, NotFitted
-from detectors.ranks import RankScale
+from detectors.inputs.ranks import RankScale
+from detectors.model.artifact import pack, unpack
 
 
 def scale_of(n=20_000, seed=0):

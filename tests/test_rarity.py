@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from detectors.base import DetectorError
-from detectors.rarity import effective_positives, frauds_in_words, in_words, measure
+from detectors.evaluation.prevalence import effective_positives, frauds_in_words, in_words, measure
 
 COUNTS = [(67_240, 7), (43_210, 117), (100, 100), (100, 99), (1, 0), (1, 1), (5_000_000, 500), (2_000, 0)]
 

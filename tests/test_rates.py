@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.rates import load_rates
+from pipeline.ingest.currency_rates import load_rates
 
 RATES = "date,currency,rate\n2026-01-10,USD,0.92\n2026-01-01,USD,0.90\n2026-01-01,GBP,1.15\n"
 

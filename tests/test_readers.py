@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import csv_rows, json_rows, readers
 from pipeline.errors import InputError
-from pipeline.parsing import texts
-from pipeline.rows import Wanted
+from pipeline.ingest.formats import csv_reader as csv_rows
+from pipeline.ingest.formats import jsonl_reader as json_rows
+from pipeline.ingest.formats import reader as readers
+from pipeline.ingest.formats.columns import texts
+from pipeline.ingest.formats.row_batch import Wanted
 
 WANTED = Wanted({"id": "schema.transaction_id", "note": "schema.categorical"})
 

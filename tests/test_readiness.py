@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import choosing, readiness, training
-from pipeline import history as histories
-from pipeline.config import Config
-from pipeline.cycle import train_once
-from pipeline.opening import open_configured
-from storage import models, reports
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.features import history as histories
+from pipeline.runs.scoring_run import train_once
+from pipeline.training import readiness
+from pipeline.training import strategy_choice as choosing
+from pipeline.training import train as training
+from storage.database.setup import upgrade
 from storage.frames import DAY
-from storage.setup import upgrade
+from storage.models import models
+from storage.queries import listings as reports
 from tests.conftest import with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 from tests.test_cli import CONFIG, fraudwatch

@@ -11,18 +11,21 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from detectors.metrics import average_precision
-from pipeline import cli_report  # noqa: F401  (joins its command to the group)
-from pipeline.cli import cli
-from pipeline.config import Config
+from detectors.evaluation.metrics import average_precision
+from pipeline.cli import report as cli_report  # noqa: F401  (joins its command to the group)
+from pipeline.cli.main import cli
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
 from pipeline.errors import InputError, NotReady
-from pipeline.opening import open_configured
-from pipeline.report import assemble, curves, look, scoring
-from pipeline.report.facts import Facts, total
-from storage import reports
+from pipeline.rendering import charts as look
+from pipeline.rendering.report_data import Facts, total
+from pipeline.reporting import report as assemble
+from pipeline.reporting.sections import curves
+from pipeline.reporting.sections import scores as scoring
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY
-from storage.setup import upgrade
-from storage.store import Store
+from storage.queries import listings as reports
 from tests.conftest import Opener, new_database, with_url
 from tests.factories import SMALL, load_both, payments
 from tests.test_cycle import FROM, NOW, TO, live, loaded, query

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from detectors.algorithms.logistic import Logistic
 from detectors.base import DetectorError
-from detectors.logistic import Logistic
-from detectors.metrics import average_precision
-from detectors.resampling import METHODS, Resampled, resample
+from detectors.evaluation.metrics import average_precision
+from detectors.imbalance.resampling import METHODS, Resampled, resample
 
 BALANCING = tuple(method for method in METHODS if method != "none")
 CATEGORY = 2

@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Config
-from pipeline.cycle import run
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
 from pipeline.errors import InputError
-from pipeline.history import fields_of
-from pipeline.opening import open_configured
-from pipeline.rule_preview import preview
-from pipeline.rule_text import VALUES_MAX, RuleError, Vocabulary, parse
-from pipeline.ruling import vocabulary, written
-from storage import policies, standing
+from pipeline.features.history import fields_of
+from pipeline.rules.engine import vocabulary, written
+from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
+from pipeline.rules.preview import preview
+from pipeline.runs.scoring_run import run
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, Coded, Floats
-from storage.standing import RULE
+from storage.review import rules_and_mutes as standing
+from storage.review.rules_and_mutes import RULE
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 from tests.test_cycle import FROM, NOW, TO, loaded, query

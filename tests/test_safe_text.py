@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.safe_text import PAGE_MAX, for_csv, for_message, for_page, for_terminal, id_for_message
+from pipeline.sanitize import PAGE_MAX, for_csv, for_message, for_page, for_terminal, id_for_message
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline import sampling
+from pipeline import hash_sampling as sampling
 
 IDS = np.array([f"t{n}" for n in range(20_000)], dtype=object)
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline import schedule
+from pipeline.schedule import grid as schedule
 from storage.frames import DAY, HOUR, SECOND
 
 

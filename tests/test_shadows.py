@@ -6,18 +6,25 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline import cli_choose, cli_models, cli_query, cycle, doctor, shadows  # noqa: F401  (commands join the group)
-from pipeline.backfill import backfill
-from pipeline.cli import cli
-from pipeline.config import Config
-from pipeline.daemon import Daemon
+from pipeline.cli import choices as cli_choose
+from pipeline.cli import flags as cli_query
+from pipeline.cli import models as cli_models
+from pipeline.cli.main import cli
+from pipeline.config.database import open_configured
+from pipeline.config.loader import Config
+from pipeline.daemon.daemon import Daemon
 from pipeline.errors import NotReady
-from pipeline.opening import open_configured
-from pipeline.work import Tally
-from storage import ledger, policies, reports
+from pipeline.runs import challengers as shadows  # noqa: F401  (commands join the group)
+from pipeline.runs import scoring_run as cycle
+from pipeline.runs.backfill import backfill
+from pipeline.schedule.run_context import Tally
+from pipeline.services import doctor
+from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
-from storage.setup import upgrade
-from storage.store import Store
+from storage.queries import listings as reports
+from storage.runs import ledger
+from storage.runs import scoring_queue as policies
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cli import CONFIG

@@ -8,10 +8,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.attacks import PATTERNS
-from pipeline.config import Config
+from pipeline.config.loader import Config
 from pipeline.errors import InputError
-from pipeline.simulate import START, Simulated, simulate
+from pipeline.simulation.fraud_patterns import PATTERNS
+from pipeline.simulation.simulate import START, Simulated, simulate
 
 SCHEMA = Config().schema_
 MATURITY = timedelta(days=30)

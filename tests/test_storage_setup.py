@@ -7,12 +7,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, text
 
-from pipeline.opening import open_configured
-from storage import schema as tables
-from storage import setup
+from pipeline.config.database import open_configured
+from storage.database import setup, tables
+from storage.database.database import Store
+from storage.database.setup import MIGRATIONS, VERSION_TABLE, upgrade, verify
 from storage.errors import SchemaOutOfDate, WrongMonitor
-from storage.setup import MIGRATIONS, VERSION_TABLE, upgrade, verify
-from storage.store import Store
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError
-from detectors.metrics import auc_roc
-from detectors.sample import Layout, Sample
-from detectors.techniques import TECHNIQUES, Rows, Training
+from detectors.evaluation.metrics import auc_roc
+from detectors.imbalance.techniques import TECHNIQUES, Rows, Training
+from detectors.inputs.sample import Layout, Sample
 
 every_technique = pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda one: one.name)
 

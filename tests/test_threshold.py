@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from detectors.base import DetectorError
-from detectors.metrics import cost
-from detectors.threshold import (
+from detectors.evaluation.metrics import cost
+from detectors.evaluation.thresholds import (
     best_cost,
     best_f1,
     best_mcc,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from detectors.fitting import thin
-from detectors.isolation_forest import IsolationForest, _grow
-from detectors.random_forest import RandomForest
-from detectors.tree_kernel import BLOCK, _float32_at_most, flatten
+from detectors.algorithms.isolation_forest import IsolationForest, _grow
+from detectors.algorithms.pyod_support import thin
+from detectors.algorithms.random_forest import RandomForest
+from detectors.algorithms.tree_kernel import BLOCK, _float32_at_most, flatten
 
 ROOT = Path(__file__).parent.parent
 

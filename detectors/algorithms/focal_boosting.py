@@ -1,0 +1,218 @@
+"""
+Focal loss in LightGBM: rows that are told easily count less, and the probability is recovered afterwards.
+
+Lin et al. 2017, Focal loss for dense object detection. With q = σ(z), and for a fraud p = q, a = α, for a genuine row
+p = 1 − q, a = 1 − α, the loss is −a (1 − p)^γ ln p.
+"""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from detectors.algorithms.boosting import Boosting, capacity, text_of
+from detectors.base import (
+    DetectorError,
+    Floats,
+    State,
+    as_labels,
+    as_positive_weight,
+    as_training_rows,
+    as_weights,
+    row_sums,
+)
+
+MARGIN_MAX = 500.0  # σ(±500) is 0 or 1 to the last bit; beyond 700 exp overflows
+HESSIAN_SHARE = 0.1  # of the Gauss–Newton term a u^γ p u, below which the Hessian is lifted
+
+
+class Focal(Boosting):
+    """
+    Boosted trees under focal loss.
+
+    No better ranking than weighted log loss was seen at 100 and at 598 frauds: here to be compared, off by default.
+
+    Parameters
+    ----------
+    gamma
+        How strongly easy rows are turned down; 0 is weighted log loss.
+    positive_weight
+        Weight w of a fraud, undone in the score; the paper's α is w / (1 + w). `as_positive_weight` says the default.
+    threads, seed, overrides
+        As for `Boosting`.
+
+    Notes
+    -----
+    The trees' margin is not a logit: the loss is least at another margin than the logit of what is believed.
+    `anomaly_score` is the logit of the posterior that the margin stands for, η / (1 − η) = −L₋'(z) / L₊'(z)
+    (Charoenphakdee et al. 2021, On focal loss for class-posterior probability estimation). Contributions are TreeSHAP
+    values of the margin, stretched to that scale row by row.
+    """
+
+    name: ClassVar[str] = "focal"
+    supervised: ClassVar[bool] = True
+    additive: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        positive_weight: float | None = None,
+        threads: int = 1,
+        seed: int = 7,
+        overrides: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(positive_weight, threads, seed, overrides)
+        self.gamma = gamma
+        self._alpha = 0.5
+        self._start = 0.0
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """
+        Train the trees from the constant that is best without them; deterministic.
+
+        Raises
+        ------
+        DetectorError
+            Not both classes among the rows, or gamma below 0.
+        """
+        if not (np.isfinite(self.gamma) and self.gamma >= 0):
+            raise DetectorError(f"gamma must be a finite number from 0, got {self.gamma}")
+        rows = as_training_rows(X)
+        labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
+        weight = as_positive_weight(self.positive_weight, labels, weights)
+        alpha = weight / (1 + weight)
+        share = float(weights @ labels / weights.sum())
+        start = best_constant(share, alpha, self.gamma)
+        at_start = np.full(len(rows), start)
+        usual = float(np.average(hessian(at_start, labels, alpha, self.gamma), weights=weights))
+        scale = (
+            weights / weights.mean() * share * (1 - share) / usual
+        )  # penalties mean what they mean in log loss
+
+        def objective(margin: NDArray[Any], _data: Any) -> tuple[Floats, Floats]:
+            z = np.asarray(margin, dtype=np.float64)
+            return (
+                scale * gradient(z, labels, alpha, self.gamma),
+                scale * hessian(z, labels, alpha, self.gamma),
+            )
+
+        learns: dict[str, Any] = {"objective": objective}
+        if (rows == rows[0]).all():  # LightGBM's own objectives bear columns that tell nothing, others abort
+            learns = {"objective": "binary", "boost_from_average": False, "learning_rate": 1e-300}
+        parameters = self._fixed() | capacity(int(labels.sum())) | self.overrides | learns
+        self._load(text_of(rows, labels, weights, parameters, init_score=at_start), 0.0)
+        self._start, self._alpha = start, alpha
+        return self
+
+    def anomaly_score(self, X: ArrayLike) -> Floats:
+        """Logit of the recovered probability of fraud, (n_samples,)."""
+        return posterior_logit(self._margin(X), self._alpha, self.gamma)
+
+    def explain(self, X: ArrayLike) -> Floats:
+        """TreeSHAP values of the margin, stretched so that they add up to the score, (n_samples, n_features)."""
+        of_margin = super().explain(X)
+        base = self._base_margin()
+        reached = base + row_sums(of_margin)
+        moved = reached - base
+        stretch = np.ones(len(moved))
+        there = moved != 0
+        gained = posterior_logit(reached[there], self._alpha, self.gamma) - self.base_score
+        stretch[there] = gained / moved[there]
+        return np.ascontiguousarray(of_margin * stretch[:, None])
+
+    @property
+    def base_score(self) -> float:
+        """The score of the expected margin."""
+        return float(posterior_logit(np.array([self._base_margin()]), self._alpha, self.gamma)[0])
+
+    def state(self) -> State:
+        """LightGBM's text, the constant it starts from, and the loss."""
+        state = super().state()
+        more = {"gamma": self.gamma, "alpha": self._alpha, "start": self._start}
+        return State({**state.meta, **more}, state.arrays)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The booster that `state` was taken from; it scores bit for bit alike."""
+        meta = state.meta
+        detector = cls(
+            meta["gamma"], meta["positive_weight"], meta["threads"], meta["seed"], meta["overrides"]
+        )
+        detector._load(state.arrays["text"].tobytes().decode(), 0.0)
+        detector._start, detector._alpha = float(meta["start"]), float(meta["alpha"])
+        return detector
+
+    def _margin(self, X: ArrayLike) -> Floats:
+        return self._predict(X, raw_score=True) + self._start
+
+    def _base_margin(self) -> float:
+        return super().base_score + self._start
+
+
+def loss(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
+    """Focal loss of margins z, (n,), for y in {0, 1}."""
+    log_p, log_u, weight = _parts(margin, y, alpha)
+    return -weight * np.exp(gamma * log_u) * log_p
+
+
+def gradient(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
+    """Its derivative: s a u^γ (γ p ln p − u), with s = ±1 and u = 1 − p."""
+    log_p, log_u, weight = _parts(margin, y, alpha)
+    p, u = np.exp(log_p), np.exp(log_u)
+    return np.where(y == 1, 1.0, -1.0) * weight * np.exp(gamma * log_u) * (gamma * p * log_p - u)
+
+
+def curvature(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
+    """Its second derivative: a p u^γ (γ ln p (u − γ p) + u (2γ + 1)); negative where a row is far on the wrong side."""
+    log_p, log_u, weight = _parts(margin, y, alpha)
+    p, u = np.exp(log_p), np.exp(log_u)
+    return weight * p * np.exp(gamma * log_u) * (gamma * log_p * (u - gamma * p) + u * (2 * gamma + 1))
+
+
+def hessian(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
+    """The second derivative, lifted where it is negative or small, so that a Newton step goes downhill."""
+    log_p, log_u, weight = _parts(margin, y, alpha)
+    least = HESSIAN_SHARE * weight * np.exp(log_p + log_u + gamma * log_u) + 1e-12
+    return np.maximum(curvature(margin, y, alpha, gamma), least)
+
+
+def posterior_logit(margin: Floats, alpha: float, gamma: float) -> Floats:
+    """
+    Logit of the probability of fraud for which a margin is the best one, (n,); strictly increasing.
+
+    ln[(1 − α)/α] + ln(−L₋') − ln(−L₊') of the unweighted branches, in logarithms, so that nothing underflows.
+    """
+    log_q, log_r = _log_sigmoid(margin), _log_sigmoid(-np.asarray(margin))
+    q, r = np.exp(log_q), np.exp(log_r)
+    of_genuine = gamma * log_q + log_q + np.log1p(-gamma * r * _over(log_r, q))
+    of_fraud = gamma * log_r + log_r + np.log1p(-gamma * q * _over(log_q, r))
+    return np.asarray(np.log1p(-alpha) - np.log(alpha) + of_genuine - of_fraud)
+
+
+def best_constant(share: float, alpha: float, gamma: float) -> float:
+    """The margin of least loss when every row gets the same and a share of them is fraud."""
+    from scipy.optimize import brentq
+
+    logit = np.log(share) - np.log1p(-share)
+    found = brentq(
+        lambda z: float(posterior_logit(np.array([z]), alpha, gamma)[0]) - logit, -MARGIN_MAX, MARGIN_MAX
+    )
+    return float(found)
+
+
+def _over(log_of_rest: Floats, part: Floats) -> Floats:
+    """ln(1 − part) / part, which tends to −1 where the part is 0."""
+    small = part < 1e-300
+    return np.where(small, -1.0, log_of_rest / np.where(small, 1.0, part))
+
+
+def _parts(margin: Floats, y: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:
+    """ln p, ln(1 − p) and the weight of the row's class."""
+    toward = np.where(y == 1, margin, -margin)
+    return _log_sigmoid(toward), _log_sigmoid(-toward), np.where(y == 1, alpha, 1 - alpha)
+
+
+def _log_sigmoid(z: Floats) -> Floats:
+    from scipy.special import log_expit
+
+    return np.asarray(log_expit(np.clip(z, -MARGIN_MAX, MARGIN_MAX)))

@@ -1,0 +1,144 @@
+"""INNE: PyOD draws the spheres, a compiled loop finds those that cover a row."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from detectors.algorithms.pyod_support import pyod_class
+from detectors.algorithms.scaled_outlier import ScaledOutlier
+from detectors.algorithms.tree_kernel import compiled
+from detectors.base import Floats
+
+
+class INNE(ScaledOutlier):
+    """
+    Score a row by how isolated the neighbourhoods are that it falls into.
+
+    Each of many small samples of rows spans spheres up to each row's nearest neighbour. A row outside all spheres of a
+    sample is as rare as can be there; inside one, its rarity is how much tighter the neighbour's own sphere is. Sees
+    what is rare for its surroundings, where isolation forests only see what is rare altogether. Slower than the others
+    here; rows outside all spheres of all samples tie.
+
+    The score is PyOD's `decision_function` on columns scaled by `SoftScale`.
+
+    Parameters
+    ----------
+    n_samples
+        Small samples.
+    max_samples
+        Rows, that is spheres, of each. PyOD's default is 8.
+    max_rows
+        Rows that samples are drawn from; more are thinned evenly in their order.
+    seed
+        The same seed and rows give the same spheres.
+
+    Notes
+    -----
+    A column contributes what the score loses when the column has its usual (median) value. This does not add up where
+    columns act together.
+
+    References
+    ----------
+    Bandaragoda et al. (2018), Isolation-based anomaly detection using nearest-neighbor ensembles.
+    """
+
+    name: ClassVar[str] = "inne"
+    additive: ClassVar[bool] = False
+    PARAMETERS = ("n_samples", "max_samples", "max_rows", "seed")
+    ARRAYS = ("centres", "radii", "isolation", "usual")
+
+    def __init__(
+        self, n_samples: int = 200, max_samples: int = 8, max_rows: int = 50_000, seed: int = 7
+    ) -> None:
+        self.n_samples = n_samples
+        self.max_samples = max_samples
+        self.max_rows = max_rows
+        self.seed = seed
+        self._centres: Floats = np.empty((0, 0, 0))  # (n_samples, n_spheres, n_features)
+        self._radii: Floats = np.empty((0, 0))  # squared, ascending within a sample
+        self._isolation: Floats = np.empty((0, 0))
+        self._usual: Floats = np.empty(0)  # (n_features,) medians of the scaled training rows
+
+    def anomaly_score(self, X: ArrayLike) -> Floats:
+        """PyOD's decision_function of each scaled row, (n_samples,); higher = rarer."""
+        return self._score(self._scaled(X))
+
+    def explain(self, X: ArrayLike) -> Floats:
+        """What the score loses without each column, (n_samples, n_features)."""
+        return _lost(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
+
+    def _learn(self, scaled: Floats) -> float:
+        model = _draw(scaled, self.n_samples, min(self.max_samples, len(scaled)), self.seed)
+        order = np.argsort(
+            model._centroids_radius, axis=1, kind="stable"
+        )  # the first that covers is the tightest
+        self._radii = np.take_along_axis(model._centroids_radius, order, axis=1)
+        self._isolation = np.take_along_axis(model._ratio, order, axis=1)
+        self._centres = np.ascontiguousarray(np.take_along_axis(model._centroids, order[:, :, None], axis=1))
+        self._usual = np.median(scaled, axis=0)
+        return float(self._score(scaled[:: max(1, len(scaled) // 1000)]).mean())
+
+    def _score(self, scaled: Floats) -> Floats:
+        return _isolation_of(scaled, self._centres, self._radii, self._isolation)
+
+
+def _draw(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:
+    """PyOD's spheres, without the scores of its training rows that `fit` would take minutes for."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    model = pyod_class("inne", "INNE")(n_estimators=n_samples, max_samples=max_samples, random_state=seed)
+    model.max_samples_ = max_samples
+    with threadpool_limits(1):
+        return model._fit(rows)
+
+
+@compiled
+def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) -> Floats:
+    total = np.zeros(X.shape[0])
+    for i in range(X.shape[0]):
+        for sample in range(centres.shape[0]):
+            found = 1.0
+            for sphere in range(centres.shape[1]):
+                far = 0.0
+                for column in range(X.shape[1]):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    far += step * step
+                    if far > radii[sample, sphere]:
+                        break
+                if far <= radii[sample, sphere]:
+                    found = isolation[sample, sphere]
+                    break
+            total[i] += found
+        total[i] /= centres.shape[0]
+    return total
+
+
+@compiled
+def _lost(X: Floats, centres: Floats, radii: Floats, isolation: Floats, usual: Floats) -> Floats:
+    """What each row's score loses when one column has its usual value; distances change by that column alone."""
+    n_samples, n_spheres, n_columns = centres.shape
+    lost = np.zeros(X.shape)
+    far = np.empty(n_spheres)
+    for i in range(X.shape[0]):
+        for sample in range(n_samples):
+            score = 1.0
+            for sphere in range(n_spheres - 1, -1, -1):
+                far[sphere] = 0.0
+                for column in range(n_columns):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    far[sphere] += step * step
+                if far[sphere] <= radii[sample, sphere]:
+                    score = isolation[sample, sphere]
+            for column in range(n_columns):
+                without = 1.0
+                for sphere in range(n_spheres):
+                    step = X[i, column] - centres[sample, sphere, column]
+                    other = usual[column] - centres[sample, sphere, column]
+                    if far[sphere] - step * step + other * other <= radii[sample, sphere]:
+                        without = isolation[sample, sphere]
+                        break
+                lost[i, column] += score - without
+        for column in range(n_columns):
+            lost[i, column] /= n_samples
+    return lost

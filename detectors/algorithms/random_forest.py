@@ -1,0 +1,187 @@
+"""Random forest: scikit-learn grows the trees, a compiled kernel walks them."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from detectors.algorithms.isolation_forest import LARGEST
+from detectors.algorithms.pyod_support import thin
+from detectors.algorithms.tree_kernel import Forest, flatten
+from detectors.base import (
+    Floats,
+    Ints,
+    NotFitted,
+    State,
+    as_labels,
+    as_positive_weight,
+    as_rows,
+    as_training_rows,
+    as_weights,
+    probability_of,
+    row_sums,
+)
+
+
+class RandomForest:
+    """
+    Average many trees, each grown on its own draw of rows and columns.
+
+    Bears few frauds better than boosting does: averaging never chases single rows. Cannot extrapolate, and a
+    few hundred frauds later boosting ranks better.
+
+    A leaf's probability is smoothed by one row of the base rate π, (weight of frauds + π) / (weight + 1), so
+    that no row is ever certain: logits stay finite, and a large leaf of genuine rows ranks below a small one.
+
+    Parameters
+    ----------
+    n_trees, max_depth
+        Trees and the longest branch of each.
+    min_leaf
+        Rows a leaf holds at least. One lets a single fraud rule a leaf: with 5 known frauds average precision
+        on Handbook days before the test week is .20, with 3 rows a leaf .26; from 50 on they are alike.
+    max_genuine
+        Genuine rows fitted on at most; more are thinned evenly and the kept ones weigh accordingly. Three
+        times as many take three times as long and rank no better.
+    positive_weight
+        Weight of a fraud in training, undone in the score; `as_positive_weight` says the default.
+    seed
+        The same seed and rows give the same forest.
+
+    Notes
+    -----
+    A split contributes the change of the probability at it (Palczewska et al. 2013, Interpreting random
+    forest models using a feature contribution method); the sum is scaled to the difference in logits.
+    """
+
+    name: ClassVar[str] = "random_forest"
+    supervised: ClassVar[bool] = True
+    additive: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n_trees: int = 100,
+        max_depth: int = 8,
+        min_leaf: int = 3,
+        max_genuine: int = 20_000,
+        positive_weight: float | None = None,
+        seed: int = 7,
+    ) -> None:
+        self.n_trees = n_trees
+        self.max_depth = max_depth
+        self.min_leaf = min_leaf
+        self.max_genuine = max_genuine
+        self.positive_weight = positive_weight
+        self.seed = seed
+        self._forest: Forest | None = None
+        self._n_features = 0
+        self._log_weight = 0.0
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """
+        Grow the forest on one thread.
+
+        Raises
+        ------
+        DetectorError
+            Not both classes among the rows.
+        """
+        rows = as_training_rows(X)
+        labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
+        weight = as_positive_weight(self.positive_weight, labels, weights)
+        kept, weights = self._thinned(labels, weights)
+        weights = np.where(labels[kept] == 1, weight, 1.0) * weights / weights.mean()
+        trees = self._grow(np.clip(rows[kept], -LARGEST, LARGEST), labels[kept], weights)
+        base_rate = float(weights @ labels[kept] / weights.sum())
+        self._forest = flatten(trees, [_smoothed(tree, base_rate) for tree in trees])
+        self._n_features = rows.shape[1]
+        self._log_weight = float(np.log(weight))
+        return self
+
+    def anomaly_score(self, X: ArrayLike) -> Floats:
+        """Logit of the probability of fraud, weight undone, (n_samples,)."""
+        forest = self._fitted()
+        return self._score(forest.sums(as_rows(X, self._n_features)))
+
+    def fraud_probability(self, X: ArrayLike) -> Floats:
+        """The logistic of `anomaly_score`."""
+        return probability_of(self.anomaly_score(X))
+
+    def explain(self, X: ArrayLike) -> Floats:
+        """Each column's share of score − base_score, (n_samples, n_features)."""
+        forest = self._fitted()
+        gained = forest.contributions(as_rows(X, self._n_features))
+        return gained * self._slope(row_sums(gained))[:, np.newaxis]
+
+    @property
+    def base_score(self) -> float:
+        """The logit of the probability at the roots."""
+        return float(self._score(np.array([self._fitted().root_sum]))[0])
+
+    def state(self) -> State:
+        """The flattened trees and the weight to undo."""
+        meta = {"n_features": self._n_features, "log_weight": self._log_weight}
+        return State(meta | {"parameters": self._parameters()}, self._fitted().state().arrays)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The forest that `state` was taken from; it scores bit for bit alike."""
+        detector = cls(**state.meta["parameters"])
+        detector._forest = Forest.from_state(state)
+        detector._n_features = int(state.meta["n_features"])
+        detector._log_weight = float(state.meta["log_weight"])
+        return detector
+
+    def _parameters(self) -> dict[str, Any]:
+        names = ("n_trees", "max_depth", "min_leaf", "max_genuine", "positive_weight", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def _fitted(self) -> Forest:
+        if self._forest is None:
+            raise NotFitted("the random forest has no trees yet: call fit first")
+        return self._forest
+
+    def _thinned(self, labels: Floats, weights: Floats) -> tuple[Ints, Floats]:
+        """All frauds and at most `max_genuine` genuine rows, which then stand for all of them."""
+        frauds = np.flatnonzero((labels == 1) & (weights > 0))
+        genuine = np.flatnonzero((labels == 0) & (weights > 0))
+        if len(genuine) > self.max_genuine:
+            chosen = genuine[thin(weights[genuine], self.max_genuine, self.seed)]
+            share = weights[genuine].sum() / len(chosen)
+            kept = np.sort(np.concatenate([frauds, chosen]))
+            return kept, np.where(labels[kept] == 1, weights[kept], share)
+        kept = np.sort(np.concatenate([frauds, genuine]))
+        return kept, weights[kept]
+
+    def _grow(self, rows: Floats, labels: Floats, weights: Floats) -> list[Any]:
+        from sklearn.ensemble import RandomForestClassifier
+
+        forest = RandomForestClassifier(
+            n_estimators=self.n_trees,
+            max_depth=self.max_depth,
+            min_samples_leaf=self.min_leaf,
+            n_jobs=1,
+            random_state=self.seed,
+        )
+        forest.fit(rows, labels, sample_weight=weights)
+        return [tree.tree_ for tree in forest.estimators_]
+
+    def _score(self, sums: Floats) -> Floats:
+        """Logit of the mean probability, weight undone."""
+        p = sums / self.n_trees
+        return np.log(p) - np.log1p(-p) - self._log_weight
+
+    def _slope(self, gained: Floats) -> Floats:
+        """Logits for each unit of probability, between the roots and the row."""
+        root = self._fitted().root_sum
+        difference = self._score(root + gained) - self.base_score
+        return np.divide(difference, gained, out=np.zeros_like(gained), where=np.abs(gained) > 1e-12)
+
+
+def _smoothed(tree: Any, base_rate: float) -> Floats:
+    """Smoothed probability of fraud at every node of one tree."""
+    weight = tree.weighted_n_node_samples
+    shares = tree.value[:, 0, :]
+    # A bootstrap without fraud knows one class only, yet keeps the forest's two columns.
+    fraud = shares[:, 1] / shares.sum(axis=1)
+    return np.asarray((fraud * weight + base_rate) / (weight + 1.0), dtype=np.float64)

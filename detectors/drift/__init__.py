@@ -1,0 +1,1 @@
+"""Whether a distribution moved: histograms, metrics, calibrated alarms and the reference they compare with."""

@@ -1,0 +1,1 @@
+"""Techniques for imbalanced data that `compare` tries: resampling, generation and their registry."""

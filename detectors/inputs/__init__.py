@@ -1,0 +1,1 @@
+"""What a detector is given: samples with labels, encoded columns and rank scales."""

@@ -1,0 +1,1 @@
+"""AutoDetector, the fitted model it returns, and the sealed artifact a model is stored as."""

@@ -1,0 +1,1 @@
+"""The command line: arguments in, a service call, text out; one file per noun."""

@@ -1,0 +1,112 @@
+"""The command that shows how good detection is: as it was estimated, and as it turned out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.flags import output_options
+from pipeline.cli.main import LIVE, Door, Instant, cli, in_zone, now
+
+if TYPE_CHECKING:
+    from pipeline.config.loader import Config
+    from storage.database.database import Store
+
+COLUMNS = [
+    "window_start", "window_end", "model_id", "channel", "metric", "kind", "value", "lower", "upper", "n", "alarm_below",
+    "alarm_above", "alarm", "said", "as_of", "run_id",
+]  # fmt: skip
+NOTHING = (
+    "no measure matches: fraudwatch run and fraudwatch backfill estimate a [quality] window once it has ended, and measure it "
+    "once its labels are mature"
+)
+
+
+@cli.command(
+    epilog="""
+    fraudwatch quality
+    fraudwatch quality --from 2026-02-01 --to 2026-04-01 --by channel
+    fraudwatch quality --metric precision --metric recall --kind realised --format csv --output quality.csv
+    fraudwatch quality --refresh --alarms
+    """
+)
+@click.option("--from", "start", type=Instant(), help="Windows that end after this.")
+@click.option("--to", "end", type=Instant(), help="Windows that begin before this.")
+@click.option("--policy", default=LIVE, show_default=True, help="Whose scores.")
+@click.option(
+    "--by",
+    type=click.Choice(["all", "channel", "model"]),
+    default="all",
+    show_default=True,
+    help="Together, or apart.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["estimated", "realised"]),
+    help="Only what was expected, or only what turned out.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Only this measure; repeat for more. A table shows the main ones.",
+)
+@click.option("--alarms", is_flag=True, help="Only measures whose truth parted from the estimate.")
+@click.option("--refresh", is_flag=True, help="Before that, measure what has matured by now.")
+@output_options
+@click.pass_obj
+def quality(
+    door: Door,
+    start: Any,
+    end: Any,
+    policy: str,
+    by: str,
+    kind: str | None,
+    metrics: tuple[str, ...],
+    alarms: bool,
+    refresh: bool,
+    form: str,
+    output: Path | None,
+) -> None:
+    """List precision, recall, cost and more by window, estimated and as it turned out, newest first.
+
+    A window is estimated when it ends and measured once labels.maturity has passed; docs/quality.md names every measure.
+    """
+    from pipeline.cli import output as console
+    from pipeline.monitoring.quality_text import MAIN, side_by_side
+    from storage.queries import listings as reports
+
+    config = door.config()
+    zone = config.schedule.timezone
+    with door.store(config) as store:
+        reports.insist_on_measures(store, policy, metrics)
+        if refresh:
+            _refresh(store, config, policy, door.actor)
+        wanted = reports.Measures(
+            since=in_zone(start, zone) if start else None,
+            until=in_zone(end, zone) if end else None,
+            kind=kind,
+            by=by,
+            metrics=metrics or (MAIN[by] if form == "table" and not alarms else ()),
+            alarms=alarms,
+        )
+        rows = reports.quality(store, policy, wanted)
+    if form == "table":
+        shown = side_by_side(rows, by, config.schema_.base_currency)
+        columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "turned out", "said"]
+        console.show(shown, columns, form, output, "no measure alarms" if alarms else NOTHING)
+    else:
+        console.show(rows, COLUMNS, form, output, NOTHING)
+
+
+def _refresh(store: "Store", config: "Config", policy: str, actor: str) -> None:
+    """Measure with what is known by now, or was when the newest transaction matured if that is longer ago."""
+    from pipeline.monitoring.quality import refresh
+    from storage.ingest import history
+
+    span = history.span(store)
+    if span is None:
+        return
+    matured = span[1] + config.labels.maturity + config.quality.window
+    done = refresh(store, config, policy, min(now(), matured), actor)
+    click.echo(f"{done.realised:,} windows measured, {len(done.alarms):,} alarms", err=True)

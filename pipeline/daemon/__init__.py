@@ -1,0 +1,1 @@
+"""The long-running process: ticks, signals, the health port and its logs."""

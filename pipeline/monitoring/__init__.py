@@ -1,0 +1,1 @@
+"""Drift and detection quality of scored windows."""

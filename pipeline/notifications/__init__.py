@@ -1,0 +1,1 @@
+"""Notification events to messages, and messages to people by Apprise."""

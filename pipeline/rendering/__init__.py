@@ -1,0 +1,1 @@
+"""Report data, charts, tables and the HTML page that they stand on."""

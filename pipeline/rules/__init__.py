@@ -1,0 +1,1 @@
+"""Analysts' rules and mutes: parser, expression, engine and preview."""

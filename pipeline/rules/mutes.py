@@ -1,0 +1,93 @@
+"""
+Mutes: flags that people asked not to be told of, for a while and with a reason.
+
+A muted flag is written like any other and marked, so that nothing is lost when the mute was a mistake. A mute holds for
+what happens while it is in force, so a flag is marked alike however it comes to be written. A mute of an entity or a
+feature leaves the audit sample alone: it would no longer be drawn at random.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from detectors.model.model import AUDIT, RULE
+from pipeline.config.loader import Config
+from pipeline.config.messages import closest
+from pipeline.errors import InputError
+from pipeline.features.history import feature_plan
+from storage.database.database import Store
+from storage.frames import Transactions
+from storage.review import rules_and_mutes as standing
+from storage.review.rules_and_mutes import MUTE
+from storage.runs.scores import Flag
+
+CHANNELS = ("outlier", "bridge", "classification", "novelty", AUDIT, RULE)
+
+
+@dataclass(frozen=True)
+class Mute:
+    """What is muted, and from when until when."""
+
+    mute_id: int
+    kind: str  # entity, feature, channel
+    name: str
+    value: str | None
+    start: int
+    end: int
+
+    def covers(self, flag: Flag, rows: Transactions, place: int) -> bool:
+        """Whether a flag on the transaction at this place is muted."""
+        if not self.start <= rows.event_time[place] < self.end:
+            return False
+        if self.kind == "channel":
+            return flag.channel == self.name
+        if flag.channel == AUDIT:
+            return False
+        if self.kind == "feature":
+            strongest: dict[str, Any] = json.loads(flag.reasons)[0]
+            return self.name in (strongest["feature"], strongest["code"])
+        column = rows.columns.get(self.name)
+        return (
+            column is not None
+            and column.codes[place] >= 0
+            and column.values[column.codes[place]] == self.value
+        )
+
+
+def in_store(store: Store) -> list[Mute]:
+    """Every mute there is or was, in the order of their numbers."""
+    return [
+        Mute(row["mute_id"], row["kind"], row["name"], row["value"], row["effective_from"], row["end"])
+        for row in standing.every(store, MUTE)
+    ]
+
+
+def marked(flags: Sequence[Flag], rows: Transactions, mutes: Sequence[Mute]) -> list[Flag]:
+    """The flags, each with the first mute that covers it."""
+    if not mutes or not flags:
+        return list(flags)
+    places = {str(name): place for place, name in enumerate(rows.transaction_id)}
+    return [_marked(flag, rows, places[flag.transaction_id], mutes) for flag in flags]
+
+
+def _marked(flag: Flag, rows: Transactions, place: int, mutes: Sequence[Mute]) -> Flag:
+    first = next((mute.mute_id for mute in mutes if mute.covers(flag, rows, place)), None)
+    return flag if first is None else replace(flag, muted_by=first)
+
+
+def known_feature(name: str, config: Config) -> str:
+    """
+    The name of a feature, or the code of a kind of reason.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    features = feature_plan(config).features
+    known = sorted({feature.name for feature in features} | {feature.code for feature in features})
+    if name not in known:
+        hint = closest(name, known) or "; the reasons of fraudwatch flags --format json name them"
+        raise InputError(f"--feature {name!r} is neither a feature nor a code of a reason{hint}")
+    return name

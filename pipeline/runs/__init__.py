@@ -1,0 +1,1 @@
+"""Scoring runs, backfills and challengers: the steps of the ledger, carried out in order of time."""

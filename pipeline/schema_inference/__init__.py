@@ -1,0 +1,1 @@
+"""`init --from FILE`: column profiles, their roles, and the config they propose."""

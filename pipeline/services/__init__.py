@@ -1,0 +1,1 @@
+"""Use cases that every door shares: a typed request in, a typed result out."""

@@ -1,0 +1,125 @@
+"""Tables and views → files that other tools read."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.progress import Progress
+from pipeline.sanitize import for_csv
+from storage.database.column_types import Instant, Json
+from storage.database.database import Store
+from storage.queries import export as exporting
+
+ENDINGS = (".parquet", ".csv")
+
+
+def export(store: Store, name: str, output: Path, progress: Progress) -> int:
+    """
+    Write a table or view to a file, which appears only once it is whole; returns the number of rows.
+
+    Raises
+    ------
+    InputError
+        The file's ending is neither .parquet nor .csv, or its folder cannot be written to.
+    Unknown
+        There is no such table or view.
+    """
+    if output.suffix not in ENDINGS:
+        raise InputError(f"--output {output} must end in {' or '.join(ENDINGS)}, which says how to write it")
+    columns = exporting.columns(store, name)
+    unfinished = output.with_name(f".{output.name}.part")
+    write = _parquet if output.suffix == ".parquet" else _csv
+    try:
+        written = write(columns, _counted(exporting.rows(store, name), progress), unfinished)
+        unfinished.replace(output)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return written
+
+
+def _counted(parts: Iterator[list[dict[str, Any]]], progress: Progress) -> Iterator[list[dict[str, Any]]]:
+    for part in parts:
+        yield part
+        progress.advance(float(len(part)))
+
+
+def _csv(columns: Mapping[str, Any], parts: Iterator[list[dict[str, Any]]], path: Path) -> int:
+    shown, written = [name for name in columns if name != "artefact"], 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(shown)
+        for part in parts:
+            writer.writerows([[_cell(row[name]) for name in shown] for row in part])
+            written += len(part)
+    return written
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (list, dict)):
+        return for_csv(json.dumps(value, ensure_ascii=False))
+    return for_csv(value) if isinstance(value, str) else str(value)
+
+
+def _parquet(columns: Mapping[str, Any], parts: Iterator[list[dict[str, Any]]], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, written = None, 0
+    try:
+        for part in _at_least_one(parts):
+            schema = writer.schema if writer is not None else _schema(columns, part, pa)
+            columnar = {
+                name: pa.array([_held(row[name]) for row in part], field.type)
+                for name, field in zip(columns, schema, strict=True)
+            }
+            if writer is None:
+                writer = pq.ParquetWriter(path, schema)
+            writer.write_table(pa.table(columnar, schema=schema))
+            written += len(part)
+    finally:
+        if writer is not None:
+            writer.close()
+    return written
+
+
+def _at_least_one(parts: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    yield next(parts, [])
+    yield from parts
+
+
+def _schema(columns: Mapping[str, Any], part: Sequence[Mapping[str, Any]], pa: Any) -> Any:
+    """Types of ours where the database's are known, those of the first rows elsewhere."""
+
+    def type_of(name: str, type_: Any) -> Any:
+        if isinstance(type_, Instant):
+            return pa.timestamp("us", tz="UTC")
+        if isinstance(type_, Json):
+            return pa.string()
+        python = getattr(type_, "python_type", None) if type_ is not None else None
+        by_python = {
+            int: pa.int64(),
+            float: pa.float64(),
+            bool: pa.bool_(),
+            str: pa.string(),
+            bytes: pa.binary(),
+        }
+        if python in by_python:
+            return by_python[python]
+        seen = pa.array([_held(row[name]) for row in part]).type
+        return pa.string() if pa.types.is_null(seen) else seen
+
+    return pa.schema([(name, type_of(name, type_)) for name, type_ in columns.items()])
+
+
+def _held(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value

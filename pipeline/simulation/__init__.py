@@ -1,0 +1,1 @@
+"""`simulate`: an economy of customers and merchants, its payments and its fraud."""

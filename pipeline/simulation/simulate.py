@@ -1,0 +1,326 @@
+"""
+`fraudwatch simulate`: transactions and delayed labels of our own making, as the shipped [schema] names them.
+
+The labels are what an export at the end of the simulated days would hold: chargebacks known by then, frauds
+only, a few of them later reversed. The truth, which nobody has, is written only on request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from pipeline.errors import InputError
+from pipeline.simulation.economy import (
+    CHANNELS,
+    COUNTRIES,
+    Flags,
+    Payments,
+    World,
+    build,
+    change,
+    genuine,
+    join,
+)
+from pipeline.simulation.fraud_patterns import PATTERNS, TESTING, draw_attacks, draw_sprees
+from storage.frames import DAY, SECOND, Floats, Ints
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Format = Literal["parquet", "csv"]
+Progress = Callable[[str], None]
+
+START = date(2025, 1, 1)  # a Wednesday
+FRAUD_RATE = 0.004
+SPREES = 0.0012  # genuine shopping sprees a payment: as many as attacks
+DELAY_MEDIAN, DELAY_SPREAD, DELAY_MAX = 10.5, 0.6, 45.0  # days; log-normal: 4 in 100 take longer than 30
+REFUNDED, FRAUD_REFUNDED = 0.015, 0.05  # shares of approved payments
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Where the files are, and how much is in them."""
+
+    paths: dict[str, Path]  # "transactions", "labels" and, on request, "truth"
+    counts: dict[str, int]
+
+    def sentence(self) -> str:
+        """What was made, for people."""
+        counts = {name: f"{count:,}" for name, count in self.counts.items()}
+        files = " and ".join(str(path) for path in self.paths.values())
+        return (
+            f"{counts['transactions']} transactions ({counts['refunds']} refunds), "
+            f"{counts['frauds']} of them fraud, {counts['labels']} labels known by the end: {files}"
+        )
+
+
+def simulate(
+    days: int,
+    seed: int,
+    output: Path,
+    *,
+    format: Format = "parquet",  # noqa: A002 (the option's name)
+    start: date = START,
+    fraud_rate: float = FRAUD_RATE,
+    per_day: int = 3000,
+    customers: int = 2000,
+    drift: bool = False,
+    truth: bool = False,
+    progress: Progress | None = None,
+) -> Simulated:
+    """
+    Write `transactions.*` and `labels.*` into a directory, the same bytes for the same arguments.
+
+    Parameters
+    ----------
+    days, start
+        The span, from midnight UTC of `start`; no label known later is written.
+    output
+        A directory, made if need be; files of these names in it are replaced.
+    fraud_rate
+        Share of payments that are fraud, about.
+    drift
+        Whether amounts and channels change in the last third of the days.
+    truth
+        Whether to write `truth.*`, too: transaction_id, is_fraud, pattern.
+    progress
+        Called with the name of each step as it begins.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or the directory cannot be made.
+    """
+    _check(days, fraud_rate, per_day, customers, format)
+    tell = progress or _silent
+    rng = np.random.default_rng(seed)
+    tell("payments")
+    first = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * SECOND
+    world = build(rng, first, days, customers)
+    payments = _payments(rng, world, per_day * days, fraud_rate, drift)
+    tell("refunds and labels")
+    rows = _with_refunds(rng, payments, first + days * DAY)
+    labels = _labels(rng, payments, rows, first + days * DAY)
+    tell("files")
+    tables = {"transactions": _transaction_table(rows), "labels": _label_table(labels)}
+    if truth:
+        tables["truth"] = _truth_table(rows)
+    return Simulated(_write(tables, output, format), _counts(rows, labels))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Payments and refunds in time order; the position of a row is its id."""
+
+    payments: Payments
+    original: Ints  # position of the payment a refund gives back, −1 for payments
+    position: Ints  # of each payment among the rows
+
+
+@dataclass(frozen=True)
+class _Reported:
+    position: Ints
+    is_fraud: Flags
+    known_at: Ints  # µs
+    by_customer: Flags
+
+
+def _silent(_step: str) -> None:
+    """Nobody asked to be told."""
+
+
+def _check(days: int, fraud_rate: float, per_day: int, customers: int, format_: str) -> None:
+    ranges = {"days": (days, 1, 3660), "per_day": (per_day, 10, 10**6), "customers": (customers, 50, 10**6)}
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise InputError(f"simulate: {name} must be {low} to {high}, got {value}")
+    if not 0 <= fraud_rate <= 0.2:
+        raise InputError(f"simulate: the fraud rate must be 0 to 0.2, got {fraud_rate}")
+    if format_ not in ("parquet", "csv"):
+        raise InputError(f'simulate: the format must be parquet or csv, got "{format_}"')
+
+
+def _payments(rng: Generator, world: World, n: int, fraud_rate: float, drift: bool) -> Payments:
+    n_frauds, n_sprees = round(n * fraud_rate), round(n * SPREES)
+    sprees = draw_sprees(rng, world, max(1, n_sprees))
+    parts = [sprees, genuine(rng, world, max(1, n - n_frauds - len(sprees)))]
+    if n_frauds:
+        parts.append(draw_attacks(rng, world, n_frauds))
+    payments = join(parts)
+    payments = payments.take(
+        payments.time < world.start + world.days * DAY
+    )  # some attacks go on after the end
+    payments = change(world, payments, rng) if drift else payments
+    return payments.take(np.argsort(payments.time, kind="stable"))
+
+
+def _with_refunds(rng: Generator, payments: Payments, end: int) -> _Rows:
+    """Add a refund, whole or half, some days after a few of the approved payments."""
+    fraud = payments.pattern >= 0
+    chance = np.where(fraud, FRAUD_REFUNDED, REFUNDED)
+    given_back = np.flatnonzero(~payments.declined & (rng.random(len(payments)) < chance))
+    refunds = payments.take(given_back)
+    n = len(refunds)
+    later = refunds.time + np.rint(rng.uniform(0.5, 14.0, n) * (DAY // SECOND)).astype(np.int64) * SECOND
+    cents = np.where(rng.random(n) < 0.8, refunds.cents, np.maximum(refunds.cents // 2, 1))
+    refunds = Payments(**{**vars(refunds), "time": later, "cents": cents, "device": np.full(n, -1)})
+    seen = later < end
+    both = join([payments, refunds.take(seen)])
+    original = np.concatenate([np.full(len(payments), -1), given_back[seen]])
+    order = np.argsort(both.time, kind="stable")
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    moved = np.where(original >= 0, place[original], -1)
+    return _Rows(both.take(order), moved[order], place[: len(payments)])
+
+
+def _labels(rng: Generator, payments: Payments, rows: _Rows, end: int) -> _Reported:
+    """Report most frauds that went through, and a few genuine payments whose chargeback is then reversed."""
+    settled = ~payments.declined
+    chance = np.where(payments.pattern == TESTING, 0.6, 0.95)  # tiny amounts are overlooked
+    reported = np.flatnonzero(settled & (payments.pattern >= 0) & (rng.random(len(payments)) < chance))
+    disputed = np.flatnonzero(settled & (payments.pattern < 0))
+    disputed = rng.choice(disputed, round(0.02 * len(reported)), replace=False)
+    rows_told = np.concatenate([reported, disputed])
+    by_customer = rng.random(len(rows_told)) < 0.15
+    known = payments.time[rows_told] + _days(_delay(rng, by_customer))
+    reversed_at = known[len(reported) :] + _days(rng.uniform(5.0, 20.0, len(disputed)))
+    told = _Reported(
+        position=rows.position[np.concatenate([rows_told, disputed])],
+        is_fraud=np.repeat([True, False], [len(rows_told), len(disputed)]),
+        known_at=np.concatenate([known, reversed_at]),
+        by_customer=np.concatenate([by_customer, by_customer[len(reported) :]]),
+    )
+    order = np.lexsort((told.position, told.known_at))
+    order = order[told.known_at[order] < end]  # an export cannot know the future
+    return _Reported(*(column[order] for column in vars(told).values()))
+
+
+def _delay(rng: Generator, by_customer: Flags) -> Floats:
+    """Days until a fraud is known: chargebacks by post, customers who ring up sooner."""
+    days = DELAY_MEDIAN * rng.lognormal(0.0, DELAY_SPREAD, len(by_customer))
+    return np.clip(np.where(by_customer, days / 3.0, days), 0.2, DELAY_MAX)
+
+
+def _days(days: Floats) -> Ints:
+    return np.rint(days * (DAY // SECOND)).astype(np.int64) * SECOND
+
+
+def _counts(rows: _Rows, labels: _Reported) -> dict[str, int]:
+    fraud = (rows.payments.pattern >= 0) & (rows.original < 0)
+    return {
+        "transactions": len(rows.payments),
+        "payments": int((rows.original < 0).sum()),
+        "refunds": int((rows.original >= 0).sum()),
+        "declined": int(rows.payments.declined.sum()),
+        "frauds": int(fraud.sum()),
+        "labels": len(labels.position),
+        **{
+            f"frauds_{name}": int((fraud & (rows.payments.pattern == n)).sum())
+            for n, name in enumerate(PATTERNS)
+        },
+    }
+
+
+def _transaction_table(rows: _Rows) -> "pa.Table":
+    import pyarrow as pa
+
+    payments = rows.payments
+    status = np.where(payments.declined & (rows.original < 0), 1, 0)
+    columns = {
+        "transaction_id": _ids("T", np.arange(len(payments)), 9),
+        "event_time": _instants(payments.time),
+        "customer_id": _ids("C", payments.customer, 6),
+        "card_id": _ids("K", payments.card, 6),
+        "merchant_id": _ids("M", payments.merchant, 5),
+        "device_id": _ids("D", payments.device, 8),
+        "amount": pa.array(payments.cents / 100.0),
+        "kind": _names(("payment", "refund"), (rows.original >= 0).astype(np.int64)),
+        "original_id": _ids("T", rows.original, 9),
+        "channel": _names(CHANNELS, payments.channel),
+        "country": _names(COUNTRIES, payments.country),
+        "status": _names(("approved", "declined"), status),
+    }
+    return pa.table(columns)
+
+
+def _label_table(labels: _Reported) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "transaction_id": _ids("T", labels.position, 9),
+            "is_fraud": pa.array(labels.is_fraud.astype(np.int64)),
+            "known_at": _instants(labels.known_at),
+            "source": _names(("chargeback", "customer"), labels.by_customer.astype(np.int64)),
+        }
+    )
+
+
+def _truth_table(rows: _Rows) -> "pa.Table":
+    import pyarrow as pa
+
+    pattern = np.where(rows.original < 0, rows.payments.pattern, -1)
+    return pa.table(
+        {
+            "transaction_id": _ids("T", np.arange(len(pattern)), 9),
+            "is_fraud": pa.array((pattern >= 0).astype(np.int64)),
+            "pattern": _names(("", *PATTERNS), pattern + 1),
+        }
+    )
+
+
+def _ids(prefix: str, numbers: Ints, digits: int) -> "pa.Array":
+    """Numbers as ids such as T000000042; −1 is missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_lpad(pa.array(numbers, mask=numbers < 0).cast(pa.string()), digits, "0")
+    return pc.binary_join_element_wise(pa.scalar(prefix), text, "")
+
+
+def _names(names: tuple[str, ...], codes: Ints) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(names).take(pa.array(codes))
+
+
+def _instants(instants: Ints) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
+
+
+def _write(tables: "dict[str, pa.Table]", output: Path, format_: Format) -> dict[str, Path]:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'simulate: cannot make the directory "{output}": {error.strerror}') from error
+    paths = {name: output / f"{name}.{format_}" for name in tables}
+    for name, table in tables.items():
+        _write_parquet(table, paths[name]) if format_ == "parquet" else _write_csv(table, paths[name])
+    return paths
+
+
+def _write_parquet(table: "pa.Table", path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _write_csv(table: "pa.Table", path: Path) -> None:
+    """Instants as 2025-01-31T23:59:59+00:00; missing is empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    for n, column in enumerate(table.schema):
+        if pa.types.is_timestamp(column.type):
+            seconds = table[n].cast(pa.timestamp("s", tz="UTC"))
+            table = table.set_column(n, column.name, pc.strftime(seconds, "%Y-%m-%dT%H:%M:%S+00:00"))
+    pyarrow.csv.write_csv(table, path)

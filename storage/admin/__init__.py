@@ -1,0 +1,1 @@
+"""Erasing a person, pruning by retention, undoing a batch or a run."""

@@ -1,0 +1,134 @@
+"""Keeping a database bounded: what is older than its retention goes, some rows at a time."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from storage.database import bulk
+from storage.database import tables as schema
+from storage.database.database import Store
+
+ROWS_A_WRITE = 5_000
+OF_A_TRANSACTION = ("labels", "scores", "flags", "untold_flags", "unscored", "revisions", "transactions")
+
+
+def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict[str, int]:
+    """
+    Delete what is older than these instants, in short transactions; returns how much by table.
+
+    Parameters
+    ----------
+    before
+        Of `transactions`, `rejected`, `drift`, `runs`, `withdrawn`: the instant before which it goes. What is not
+        named stays. A transaction goes with its labels, scores and flags; one with an open flag stays.
+    dry
+        Count only.
+    """
+    counts: dict[str, int] = {}
+    for name, instant in before.items():
+        if name == "transactions":
+            counts |= _transactions(store, instant, dry)
+            strays = _delete(store, schema.labels, _stray(store, instant), dry)
+            counts["labels"] = counts.get("labels", 0) + strays
+        else:
+            for table, old in _old(name, instant):
+                counts[table.name] = _delete(store, table, old, dry)
+    return {table: n for table, n in counts.items() if n}
+
+
+def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
+    """Labels of transactions that never came: one that came now would be older than its retention."""
+    label = schema.labels.c
+    seen = exists().where(store.transactions.c.transaction_id == label.transaction_id)
+    return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~seen)
+
+
+def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
+    batch, runs, entry, message = schema.batches.c, schema.runs.c, schema.ledger.c, schema.outbox.c
+    kept, rejected = schema.withdrawn_rows, schema.rejected_rows
+    past: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
+        "rejected": [
+            (rejected, rejected.c.batch_id.in_(select(batch.batch_id).where(batch.started_at < instant)))
+        ],
+        "drift": [
+            (schema.drift_metrics, schema.drift_metrics.c.window_end < instant),
+            (schema.drift_sketches, schema.drift_sketches.c.window_end < instant),
+            (schema.quality_metrics, schema.quality_metrics.c.window_start < instant),
+            (schema.readiness, schema.readiness.c.training_date < instant),
+        ],
+        "runs": [
+            (schema.runs, and_(runs.started_at < instant, runs.status != "running")),
+            (schema.ledger, and_(entry.window_end < instant, entry.status == "done")),
+            (
+                schema.outbox,
+                and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
+            ),
+        ],
+        "withdrawn": [
+            (
+                kept,
+                kept.c.withdrawal_id.in_(
+                    select(schema.withdrawals.c.withdrawal_id).where(schema.withdrawals.c.at < instant)
+                ),
+            )
+        ],
+    }
+    return past[name]
+
+
+def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -> int:
+    with store.read() as connection:
+        found = int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
+    if dry or not found:
+        return found
+    place: ColumnElement[str] = literal_column("ctid" if store.dialect == "postgresql" else "rowid")
+    some = select(place).select_from(table).where(old).limit(ROWS_A_WRITE)
+    gone = 0
+    while True:
+        with store.write() as connection:
+            n = connection.execute(delete(table).where(place.in_(some))).rowcount
+        gone += n
+        if n < ROWS_A_WRITE:
+            return gone
+
+
+def _transactions(store: Store, instant: int, dry: bool) -> dict[str, int]:
+    t, f = store.transactions.c, schema.flags.c
+    open_ = exists().where(f.transaction_id == t.transaction_id, f.status == "open")
+    old = select(t.transaction_id).where(t.event_time < instant, ~open_)
+    if dry:
+        with store.read() as connection:
+            return {
+                "transactions": int(connection.scalar(select(func.count()).select_from(old.subquery())) or 0)
+            }
+    counts = dict.fromkeys(OF_A_TRANSACTION, 0)
+    while True:
+        with store.write() as connection:
+            ids = list(connection.scalars(old.order_by(t.event_time, t.transaction_id).limit(ROWS_A_WRITE)))
+            for name, n in _drop(connection, ids).items():
+                counts[name] += n
+        if len(ids) < ROWS_A_WRITE:
+            return counts
+
+
+def _drop(connection: Connection, ids: list[str]) -> dict[str, int]:
+    if not ids:
+        return {}
+    with bulk.wanted(connection, ids) as stage:
+        return {
+            name: connection.execute(
+                text(f"DELETE FROM {name} WHERE transaction_id IN (SELECT transaction_id FROM {stage})")
+            ).rowcount
+            for name in OF_A_TRANSACTION
+        }

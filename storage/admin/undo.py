@@ -1,0 +1,249 @@
+"""
+Taking back what a bad file or run brought, so that the night can be lived again.
+
+First, in one short transaction, what is withdrawn stops to count; then its rows move to `withdrawn_rows`, some at a
+time. A withdrawal that was interrupted goes on when it is asked for again.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
+
+from storage.database import bulk, leases
+from storage.database import tables as schema
+from storage.database.column_types import Instant, as_datetime
+from storage.database.database import Store
+from storage.errors import Unknown
+from storage.ingest.batches import LEASE, LEASE_LASTS
+from storage.review.flag_status import close_flags
+from storage.review.verdicts import write_audit
+
+ROWS_A_WRITE = 5_000  # moved in one transaction: well under a second
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What was taken back, by table."""
+
+    object: str
+    counts: Mapping[str, int]
+
+    def sentence(self) -> str:
+        """For the one who asked."""
+        told = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in self.counts.items() if n)
+        return f"{self.object} withdrawn: {told or 'it had brought nothing'}; kept in withdrawn_rows"
+
+
+def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> Withdrawal:
+    """
+    Take back a batch: its transactions with their scores and flags, or its labels.
+
+    Other ingests wait meanwhile, so no id is seen half withdrawn. Flags that the labels had closed open again,
+    or follow the label that is now current. Labels of other batches wait for their transactions to come back.
+
+    Raises
+    ------
+    Unknown
+        There is no visible batch of that number.
+    Busy
+        An ingest is at work.
+    """
+    named = f"batch {batch_id}"
+    with leases.held(store, LEASE, actor, LEASE_LASTS):
+        withdrawal = _unfinished(store, named)
+        if withdrawal is None:
+            withdrawal = _hide_batch(store, batch_id, reason, actor, now)
+        with store.read() as connection:
+            kind = connection.scalar(
+                select(schema.batches.c.kind).where(schema.batches.c.batch_id == batch_id)
+            )
+        mover = _Mover(store, withdrawal)
+        if kind == "labels":
+            mover.move_labels(batch_id)
+        else:
+            mover.move_transactions(batch_id)
+        return mover.finish(named)
+
+
+def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Withdrawal:
+    """
+    Take back a run: its scores and flags; what it scored is queued, what it did is pending again.
+
+    Its choices and promotions stay under the policy "NAME withdrawn N", where they count for nothing; models keep
+    their rows, since other runs may have scored with them.
+
+    Raises
+    ------
+    Unknown
+        There is no such run.
+    """
+    named = f"run {run_id}"
+    withdrawal = _unfinished(store, named)
+    if withdrawal is None:
+        withdrawal = _reopen_run(store, run_id, reason, actor, now)
+    mover = _Mover(store, withdrawal)
+    mover.move_scores(run_id)
+    return mover.finish(named)
+
+
+def _unfinished(store: Store, named: str) -> int | None:
+    w = schema.withdrawals.c
+    with store.read() as connection:
+        found: int | None = connection.scalar(
+            select(w.withdrawal_id).where(w.object == named, w.counts.is_(None))
+        )
+    return found
+
+
+def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> int:
+    batch = schema.batches
+    with store.exclusive() as connection:
+        found = connection.execute(select(batch).where(batch.c.batch_id == batch_id)).one_or_none()
+        if found is None or found.status != "done":
+            state = "there is none" if found is None else f"it is {found.status}"
+            raise Unknown(
+                f"batch {batch_id} cannot be withdrawn: {state}; fraudwatch export batches lists them"
+            )
+        connection.execute(
+            update(batch).where(batch.c.batch_id == batch_id).values(status="withdrawn", content_hash=None)
+        )
+        before = {"source": found.source, "accepted": found.accepted, "revised": found.revised}
+        return _record(connection, f"batch {batch_id}", reason, actor, before, now)
+
+
+def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> int:
+    runs, entry, models = schema.runs.c, schema.ledger.c, schema.models.c
+    with store.exclusive() as connection:
+        found = connection.execute(select(schema.runs).where(runs.run_id == run_id)).one_or_none()
+        if found is None:
+            raise Unknown(f"there is no run {run_id}: see fraudwatch runs")
+        before = {"kind": found.kind, "status": found.status, "counts": found.counts}
+        withdrawal = _record(connection, f"run {run_id}", reason, actor, before, now)
+        aside = f"{found.policy} withdrawn {withdrawal}"
+        made = select(models.model_id).where(models.run_id == run_id)
+        for table, mine in (
+            (schema.promotions, schema.promotions.c.model_id.in_(made)),
+            (schema.choices, schema.choices.c.run_id == run_id),
+            (schema.promotion_checks, schema.promotion_checks.c.run_id == run_id),
+        ):
+            connection.execute(update(table).where(mine, table.c.policy == found.policy).values(policy=aside))
+        fresh = {
+            "status": "pending", "attempts": 0, "not_before": None, "finished_at": None,
+            "run_id": None, "counts": None, "error": None,
+        }  # fmt: skip
+        connection.execute(update(schema.ledger).where(entry.run_id == run_id).values(fresh))
+        return withdrawal
+
+
+def _record(
+    connection: Connection, named: str, reason: str, actor: str, before: Mapping[str, Any], now: int
+) -> int:
+    made = connection.execute(
+        insert(schema.withdrawals), {"object": named, "reason": reason, "by": actor, "at": now}
+    )
+    write_audit(connection, actor, "undo", named, dict(before), {"reason": reason}, now)
+    assert made.inserted_primary_key is not None
+    return int(made.inserted_primary_key[0])
+
+
+class _Mover:
+    """Moves rows to `withdrawn_rows`, some at a time."""
+
+    def __init__(self, store: Store, withdrawal: int) -> None:
+        self._store = store
+        self._withdrawal = withdrawal
+
+    def move_transactions(self, batch_id: int) -> None:
+        """A batch's transactions with all that hangs on them, and the revisions it brought."""
+        t, r = self._store.transactions, self._store.revisions
+        for connection, stage in self._chunks(select(t.c.transaction_id).where(t.c.batch_id == batch_id)):
+            for table in (schema.scores, schema.flags, t):
+                self._move(connection, table, _staged(table, stage))
+            connection.execute(delete(schema.unscored).where(_staged(schema.unscored, stage)))
+        for connection, stage in self._chunks(select(r.c.transaction_id).where(r.c.batch_id == batch_id)):
+            self._move(connection, r, _staged(r, stage) & (r.c.batch_id == batch_id))
+
+    def move_labels(self, batch_id: int) -> None:
+        """A batch's labels; flags they had closed open again."""
+        table = schema.labels
+        mine = table.c.batch_id == batch_id
+        for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
+            ids = list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
+            self._move(connection, table, _staged(table, stage) & mine)
+            answered = _staged(schema.flags, stage) & schema.flags.c.status.in_(("fraud", "genuine"))
+            connection.execute(
+                update(schema.flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
+            )
+            close_flags(connection, ids)
+
+    def move_scores(self, run_id: int) -> None:
+        """A run's scores and flags; the transactions are queued again, in the same transaction."""
+        s, f = schema.scores, schema.flags
+        for connection, stage in self._chunks(select(s.c.transaction_id).where(s.c.run_id == run_id)):
+            given = {"run": run_id}
+            connection.execute(text(REQUEUE.format(stage=stage)), given)
+            self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
+            self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
+        with self._store.write() as connection:
+            for table in (schema.drift_metrics, schema.quality_metrics, schema.readiness):
+                self._move(connection, table, table.c.run_id == run_id)
+            connection.execute(delete(schema.drift_sketches).where(schema.drift_sketches.c.run_id == run_id))
+
+    def finish(self, named: str) -> Withdrawal:
+        """Count what was moved."""
+        rows, w = schema.withdrawn_rows.c, schema.withdrawals.c
+        counted = select(rows.table_name, func.count()).where(rows.withdrawal_id == self._withdrawal)
+        with self._store.write() as connection:
+            counts = {
+                str(name): int(n)
+                for name, n in connection.execute(counted.group_by(rows.table_name).order_by(rows.table_name))
+            }
+            connection.execute(
+                update(schema.withdrawals).where(w.withdrawal_id == self._withdrawal).values(counts=counts)
+            )
+        return Withdrawal(named, counts)
+
+    def _chunks(self, ids: Any) -> Iterator[tuple[Connection, str]]:
+        with self._store.read() as connection:
+            listed = sorted(set(connection.scalars(ids)))
+        for place in range(0, len(listed), ROWS_A_WRITE):
+            with (
+                self._store.write() as connection,
+                bulk.wanted(connection, listed[place : place + ROWS_A_WRITE]) as stage,
+            ):
+                yield connection, stage
+
+    def _move(self, connection: Connection, table: Table, chosen: "ColumnElement[bool]") -> None:
+        rows = connection.execute(select(table).where(chosen)).mappings().all()
+        if rows:
+            instants = {column.name for column in table.c if isinstance(column.type, Instant)}
+            connection.execute(insert(schema.withdrawn_rows), list(self._kept(table, rows, instants)))
+            connection.execute(delete(table).where(chosen))
+
+    def _kept(self, table: Table, rows: Iterable[Any], instants: set[str]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            shown = {
+                str(name): as_datetime(value).isoformat() if name in instants and value is not None else value
+                for name, value in row.items()
+            }
+            yield {
+                "withdrawal_id": self._withdrawal,
+                "table_name": table.name,
+                "transaction_id": row.get("transaction_id"),
+                "row": shown,
+            }
+
+
+REQUEUE = """
+    INSERT INTO unscored (policy, transaction_id)
+    SELECT s.policy, s.transaction_id FROM scores s
+    JOIN {stage} w ON w.transaction_id = s.transaction_id
+    JOIN visible_transactions t ON t.transaction_id = s.transaction_id
+    WHERE s.run_id = :run
+    ON CONFLICT DO NOTHING"""
+
+
+def _staged(table: Table, stage: str) -> "ColumnElement[bool]":
+    return table.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))

@@ -1,0 +1,1 @@
+"""Engine, tables, column types, bulk writes, views, setup and leases."""

@@ -1,0 +1,93 @@
+"""
+Many rows at once: COPY on Postgres, executemany on SQLite. The one module that knows the difference.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Table
+
+from storage.database.column_types import as_texts
+from storage.frames import Ints
+
+Columns = Mapping[str, Sequence[Any]]
+STAGE = "wanted_ids"
+
+
+def instants(values: Ints) -> list[str]:
+    """Instants as both engines read them."""
+    return as_texts(values) if len(values) else []
+
+
+def numbers(values: NDArray[np.float64]) -> list[float | None]:
+    """Floats with None for NaN."""
+    listed: list[float | None] = values.tolist()
+    return [None if value != value else value for value in listed] if np.isnan(values).any() else listed  # noqa: PLR0124
+
+
+def insert_new(connection: Connection, table: Table, columns: Columns) -> int:
+    """Insert the rows whose key is not there yet; returns how many that were."""
+    quote = connection.dialect.identifier_preparer.quote
+    listed = ", ".join(quote(name) for name in columns)
+    rows = zip(*columns.values(), strict=True)
+    if connection.dialect.name == "postgresql":
+        return _copy(connection, table, listed, rows)
+    marks = ", ".join("?" * len(columns))
+    return _many(
+        connection, f"INSERT INTO {table.name} ({listed}) VALUES ({marks}) ON CONFLICT DO NOTHING", rows
+    )
+
+
+def _many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+    cursor = connection.connection.cursor()
+    try:
+        cursor.executemany(sql, rows)  # type: ignore[arg-type]  # sqlite3 takes any iterable
+        return max(int(cursor.rowcount), 0)
+    finally:
+        cursor.close()
+
+
+def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequence[Any]]) -> int:
+    """COPY knows no conflicts, so it fills a staging table; keys go in in order, so that writers never deadlock."""
+    stage = f"stage_{table.name}"
+    key = ", ".join(column.name for column in table.primary_key) or "transaction_id"
+    order = "transaction_id" if table.name == "labels" else key
+    with connection.connection.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {stage} AS SELECT {listed} FROM {table.name} LIMIT 0"
+        )
+        cursor.execute(f"TRUNCATE {stage}")
+        with cursor.copy(f"COPY {stage} ({listed}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        cursor.execute(
+            f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {stage} ORDER BY {order} "
+            "ON CONFLICT DO NOTHING"
+        )
+        return int(cursor.rowcount)
+
+
+@contextmanager
+def wanted(connection: Connection, ids: Iterable[str]) -> Iterator[str]:
+    """A temporary table of transaction ids to join with, column `transaction_id`."""
+    if connection.dialect.name == "postgresql":
+        _stage_postgres(connection, ids)
+    else:
+        connection.exec_driver_sql(
+            f"CREATE TEMP TABLE IF NOT EXISTS {STAGE} (transaction_id TEXT PRIMARY KEY)"
+        )
+        connection.exec_driver_sql(f"DELETE FROM {STAGE}")
+        _many(connection, f"INSERT OR IGNORE INTO {STAGE} VALUES (?)", ((name,) for name in ids))
+    yield STAGE
+
+
+def _stage_postgres(connection: Connection, ids: Iterable[str]) -> None:
+    with connection.connection.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute(f'CREATE TEMP TABLE IF NOT EXISTS {STAGE} (transaction_id TEXT COLLATE "C")')
+        cursor.execute(f"TRUNCATE {STAGE}")
+        with cursor.copy(f"COPY {STAGE} FROM STDIN") as copy:
+            for name in ids:
+                copy.write_row((name,))

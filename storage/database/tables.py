@@ -1,0 +1,656 @@
+"""
+The tables. `transactions` and `revisions` have one more column for every configured field.
+
+Foreign keys guard the small tables; `transactions`, `scores` and the other long ones have none, since checking
+each of a million rows costs more than the insert, and their rows come from code that just read the parent.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.sql.elements import quoted_name
+from sqlalchemy.types import TypeEngine
+
+from storage.database.column_types import IdText, Instant, Json, Money
+
+VERSION = "0007"  # the newest migration; a test holds it against the migrations there are
+NAME_MAX = 63  # bytes of a name on Postgres
+BY = quoted_name("by", quote=True)  # a key word of SQL
+
+metadata = MetaData()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """
+    The configured columns of `transactions`.
+
+    `refund_kinds` are the values of `kind` that give money back: such rows are kept, never queued or scored.
+    """
+
+    entities: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    refund_kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("entities", "categorical", "numeric", "refund_kinds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The columns that hold text: entities, then categorical fields."""
+        return self.entities + self.categorical
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns, text first."""
+        return self.text + self.numeric
+
+
+def one_of(column: str, *values: str) -> CheckConstraint:
+    """Let a column hold these words only."""
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})")
+
+
+monitor = Table(
+    "monitor",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+    # The newest instant a run has been promised to know all about, and the newest a batch became visible at:
+    # a batch becomes visible after both, whatever the clocks of two machines say.
+    Column("horizon", Instant),
+    Column("visible_at", Instant),
+    Column(
+        "notify_since", Instant
+    ),  # runs that began before are not told of; NULL while nobody is to be told
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_id", Integer, primary_key=True),
+    Column("kind", Text, one_of("kind", "transactions", "labels"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("status", Text, one_of("status", "loading", "done", "withdrawn"), nullable=False),
+    Column("history", Boolean, nullable=False),
+    Column("content_hash", Text),
+    Column("read", Integer, nullable=False, server_default="0"),
+    Column("accepted", Integer, nullable=False, server_default="0"),
+    Column("duplicate", Integer, nullable=False, server_default="0"),
+    Column("revised", Integer, nullable=False, server_default="0"),
+    Column("rejected", Integer, nullable=False, server_default="0"),
+    Column("holder", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("visible_at", Instant),
+    Column("complete_through", Instant),
+    CheckConstraint(
+        "status <> 'done' OR (read = accepted + duplicate + revised + rejected AND visible_at IS NOT NULL)",
+        name="batches_nothing_lost",
+    ),
+    Index(
+        "batches_content",
+        "kind",
+        "content_hash",
+        unique=True,
+        sqlite_where=text("status = 'done'"),
+        postgresql_where=text("status = 'done'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+rejected_rows = Table(
+    "rejected_rows",
+    metadata,
+    Column("batch_id", ForeignKey("batches.batch_id"), primary_key=True),
+    Column("row_number", Integer, primary_key=True),
+    Column("row", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("label_id", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("known_at", Instant, nullable=False),
+    # Of a label without a batch, such as a verdict; a batch's labels are recorded when it becomes visible.
+    Column("recorded_at", Instant),
+    Column("batch_id", Integer),
+    Column(BY, Text, nullable=False),
+    UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
+    CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
+    # What has become known since: by the world, or by an ingest.
+    Index("labels_by_known_at", "known_at"),
+    Index("labels_by_batch", "batch_id"),
+    sqlite_autoincrement=True,
+)
+
+label_precedence = Table(
+    "label_precedence",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("place", Integer, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("starts_at", Instant, nullable=False),
+    Column("planned_until", Instant),  # the ledger has every step of the schedule up to here
+)
+
+covered_spans = Table(
+    "covered_spans",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("span_start", Instant, primary_key=True),
+    Column("span_end", Instant, primary_key=True),
+)
+
+unscored = Table(
+    "unscored",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("kind", Text, one_of("kind", "score", "train", "drift", "quality", "prune"), primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("due_at", Instant, nullable=False),
+    Column("status", Text, one_of("status", "pending", "running", "done", "failed"), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Instant),  # of a failed one: when it may be tried again
+    Column("finished_at", Instant),
+    Column("run_id", Integer),
+    Column("counts", Json),
+    Column("error", Text),
+    Index("ledger_open", "policy", "status", "window_end"),
+)
+
+# The grid of windows and trainings, from `effective_from` on: a change of schedule starts a new row.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("effective_from", Instant, primary_key=True),
+    Column("window", BigInteger, nullable=False),  # µs
+    Column("every", BigInteger, nullable=False),  # µs between trainings
+    Column("timezone", Text, nullable=False),
+    Column("decided_at", Instant, nullable=False),
+)
+
+# How far a polled query has been read; written in the transaction that shows the batch.
+source_cursors = Table(
+    "source_cursors",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+    Column("read_at", Instant, nullable=False),
+    Column("batch_id", Integer),
+)
+
+# Files of a watched folder that were taken or refused.
+watched_files = Table(
+    "watched_files",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
+    Column("status", Text, one_of("status", "done", "failed"), nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("batch_id", Integer),
+    Column("error", Text),
+)
+
+# What was undone: who, why, and every row as it was.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("withdrawal_id", Integer, primary_key=True),
+    Column("object", Text, nullable=False),  # "batch 12", "run 7"
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("counts", Json),
+    sqlite_autoincrement=True,
+)
+
+withdrawn_rows = Table(
+    "withdrawn_rows",
+    metadata,
+    Column("withdrawal_id", Integer, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("transaction_id", IdText),
+    Column("row", Json, nullable=False),
+    Index("withdrawn_rows_by_withdrawal", "withdrawal_id", "table_name"),
+    Index("withdrawn_rows_by_transaction", "transaction_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("kind", Text, one_of("kind", "schedule", "backfill", "manual", "late", "train"), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("status", Text, one_of("status", "running", "done", "failed"), nullable=False),
+    Column("newest_batch", Integer, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("counts", Json),
+    Column("error", Text),
+    sqlite_autoincrement=True,
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("choice_id", Integer, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("training_date", Instant, nullable=False),
+    Column("run_id", Integer),
+    Column("mature", Integer, nullable=False),
+    Column("positives", Integer, nullable=False),
+    Column("effective_positives", Double, nullable=False),
+    Column("prevalence", Double),
+    Column("prevalence_lower", Double),
+    Column("prevalence_upper", Double),
+    Column("strategy", Text, nullable=False),
+    Column("proposed", Text),
+    Column("outlier_share", Double),
+    Column("rule", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("what_would_change", Text),
+    Column("evidence", Json),
+    Index("choices_by_date", "policy", "training_date"),
+    sqlite_autoincrement=True,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("model_id", Integer, primary_key=True),
+    Column("choice_id", ForeignKey("choices.choice_id")),
+    Column("run_id", Integer),
+    Column("trained_at", Instant, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("span_start", Instant),
+    Column("span_end", Instant),
+    Column("n_mature", Integer),
+    Column("n_fraud", Integer),
+    Column("feature_names", Json, nullable=False),
+    Column("fields", Json),  # configured columns it reads; NULL before version 0002
+    Column("thresholds", Json, nullable=False),
+    Column("config_hash", Text),
+    Column("versions", Json),
+    Column("sample_scores", Json),
+    Column("sha256", Text, nullable=False),
+    Column("artefact", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("effective_from", Instant, nullable=False),
+    Column("model_id", ForeignKey("models.model_id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("promoted_at", Instant, nullable=False),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column("run_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("outlier_score", Double),
+    Column("fraud_probability", Double),
+    Column("decision_value", Double),
+    Column("threshold", Double),
+    Column("channel", Text, nullable=False),
+    Column("flagged", Boolean, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("in_sample", Boolean),  # True where the model was trained on it; NULL where that cannot be
+    sqlite_with_rowid=False,
+)
+
+flags = Table(
+    "flags",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column("run_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("reasons", Json, nullable=False),
+    Column("status", Text, one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
+    Column("reviewed_at", Instant),
+    Column("reviewer", Text),
+    Column("muted_by", Integer),  # the mute in force when the transaction happened
+    sqlite_with_rowid=False,
+)
+
+# Flags that the next digest is to tell of: filled where they are raised, emptied where the digest is written.
+untold_flags = Table(
+    "untold_flags",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+drift_metrics = Table(
+    "drift_metrics",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("value", Double),
+    Column("threshold", Double),
+    Column("alarm", Boolean, nullable=False),
+    Column("n_reference", Integer, nullable=False),
+    Column("n_current", Integer, nullable=False),
+    Column("run_id", Integer, nullable=False),
+    Column("effect", Double),  # how large the change is on a scale that all metrics share
+    Column("lower", Double),
+    Column("upper", Double),
+    Column("p_value", Double),
+    Column("pooled", Integer, nullable=False, server_default="1"),  # windows that were needed to say it
+    Column("why", Text),  # what could not be said, or holds the alarm back
+    Column("detail", Json),
+)
+
+# Counts of windows too small to speak alone, so that the next ones can add them up without reading rows again.
+drift_sketches = Table(
+    "drift_sketches",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("model_id", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("sketch", LargeBinary, nullable=False),
+    Column("run_id", Integer, nullable=False),
+)
+
+# One measure of a window: of all models (0) or one, of all channels ('') or one.
+quality_metrics = Table(
+    "quality_metrics",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("window_start", Instant, primary_key=True),
+    Column("window_end", Instant, primary_key=True),
+    Column("model_id", Integer, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("kind", Text, one_of("kind", "estimated", "realised"), primary_key=True),
+    Column("value", Double),  # NULL where it cannot be computed; `said` tells why
+    Column("lower", Double),
+    Column("upper", Double),
+    # Of an estimate: a realised value outside of these is an alarm.
+    Column("alarm_below", Double),
+    Column("alarm_above", Double),
+    Column("n", Integer, nullable=False),  # what the value is a share, sum or mean of
+    Column("alarm", Boolean, nullable=False),
+    Column("said", Text),
+    Column("as_of", Instant),  # whose knowledge it rests on
+    Column("run_id", Integer),
+    Index("quality_metrics_by_measure", "policy", "metric", "kind", "window_start"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("process", Text, nullable=False),  # machine/pid/start: whoever died need not be waited for
+    Column("token", Integer, nullable=False),
+    Column("expires_at", Instant),  # by the database's clock; NULL once given back
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("before", Json),
+    Column("after", Json),
+    sqlite_autoincrement=True,
+)
+
+# What is to be told to people outside, a row a message and receiver; a key is told once to each.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("target", Integer, nullable=False),  # place in notify.urls, from 1: the URL itself is a secret
+    Column("event", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column(
+        "status",
+        Text,
+        one_of("status", "pending", "sending", "sent", "merged", "failed", "dropped"),
+        nullable=False,
+    ),
+    Column("sent_at", Instant),
+    Column("merged_into", Integer),  # the message that told this one's subject
+    Column("error", Text),
+    UniqueConstraint("key", "target", name="outbox_once"),
+    Index("outbox_by_status", "status", "target", "sent_at"),
+    sqlite_autoincrement=True,
+)
+
+# Flags of these are still written, and marked. `ended_at` is set by a person before `until` comes.
+mutes = Table(
+    "mutes",
+    metadata,
+    Column("mute_id", Integer, primary_key=True),
+    Column("kind", Text, one_of("kind", "entity", "feature", "channel"), nullable=False),
+    Column("name", Text, nullable=False),  # of the entity's column, the feature or the channel
+    Column("value", Text),  # of the entity
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("effective_from", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+    CheckConstraint("(kind = 'entity') = (value IS NOT NULL)", name="mutes_value"),
+    sqlite_autoincrement=True,
+)
+
+# What people said must always be looked at, whatever the detectors think.
+rules = Table(
+    "rules",
+    metadata,
+    Column("rule_id", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("fields", Json, nullable=False),  # configured columns, windows and maturity it was written for
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("effective_from", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+    sqlite_autoincrement=True,
+)
+
+readiness = Table(
+    "readiness",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("training_date", Instant, primary_key=True),
+    Column("place", Integer, primary_key=True),  # errors first
+    Column("level", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("numbers", Json, nullable=False),
+    Column("run_id", Integer),
+    one_of("level", "error", "warning", "hint"),
+)
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("comparison_id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("config_text", Text, nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("folds", Json, nullable=False),  # spans and counts
+    Column("notes", Json, nullable=False),  # by technique
+    Column("sentence", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+comparison_results = Table(
+    "comparison_results",
+    metadata,
+    Column("comparison_id", ForeignKey("comparisons.comparison_id"), primary_key=True),
+    Column("technique", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("place", Integer, nullable=False),  # of the technique, best first
+    Column("value", Double),
+    Column("lower", Double),
+    Column("upper", Double),
+)
+
+
+# What each new model was worth against the one in force, on the newest window with mature labels; NULL where
+# nothing could be compared.
+promotion_checks = Table(
+    "promotion_checks",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("model_id", ForeignKey("models.model_id"), primary_key=True),
+    Column("training_date", Instant, nullable=False),
+    Column("against", Integer),  # the model in force
+    Column("verdict", Text, one_of("verdict", "promoted", "refused"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("window_start", Instant),
+    Column("window_end", Instant),
+    Column("transactions", Integer),
+    Column("frauds", Integer),
+    Column("effective_frauds", Double),
+    Column("ap", Double),
+    Column("ap_in_force", Double),
+    Column("ap_difference", Double),
+    Column("ap_lower", Double),
+    Column("ap_upper", Double),
+    Column("cost", Double),  # of the window, in the base currency
+    Column("cost_in_force", Double),
+    Column("cost_difference", Double),
+    Column("cost_lower", Double),
+    Column("cost_upper", Double),
+    Column("run_id", Integer),
+    Index("promotion_checks_by_date", "policy", "training_date"),
+)
+
+
+def field_columns(fields: Fields) -> list[Column[str] | Column[float]]:
+    """One nullable column a configured field."""
+    texts: list[Column[str] | Column[float]] = [Column(name, Text) for name in fields.text]
+    return texts + [Column(name, Double) for name in fields.numeric]
+
+
+def content_columns() -> list[Column[str] | Column[int] | Column[float]]:
+    """What a row says besides its fields, the same in `transactions` and `revisions`."""
+    return [
+        Column("event_time", Instant, nullable=False),
+        Column("amount", Money, nullable=False),  # as given, in `currency`
+        Column("amount_base", Money, nullable=False),  # in the base currency
+        Column("currency", Text),
+        Column("kind", Text),
+        Column("original_id", IdText),
+    ]
+
+
+def transactions_table(fields: Fields) -> Table:
+    """`transactions` with the configured fields; a row's first version, which features use."""
+    return Table(
+        "transactions",
+        MetaData(),
+        Column("transaction_id", IdText, primary_key=True),
+        *content_columns(),
+        Column("batch_id", Integer, nullable=False),
+        *field_columns(fields),
+        Index("transactions_by_time", "event_time"),
+        *[Index(index_name(name), name, "event_time") for name in fields.entities],
+    )
+
+
+def revisions_table(fields: Fields) -> Table:
+    """`revisions`: later versions of a transaction, counted from 1, which money reports use."""
+    return Table(
+        "revisions",
+        MetaData(),
+        Column("transaction_id", IdText, primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        *content_columns(),
+        Column("batch_id", Integer, nullable=False),
+        *field_columns(fields),
+    )
+
+
+def index_name(column: str) -> str:
+    """Name of the index on an entity column: readable, and short enough for Postgres."""
+    name = f"transactions_by_{column}"
+    return name if len(name) <= NAME_MAX else name[:50] + hashlib.sha256(column.encode()).hexdigest()[:12]
+
+
+def field_types(fields: Fields) -> dict[str, TypeEngine[str] | TypeEngine[float]]:
+    """Type of every configured field's column."""
+    return {column.name: column.type for column in field_columns(fields)}
+
+
+def system_names(table: Table, fields: Sequence[str] = ()) -> list[str]:
+    """The columns of a table that are ours rather than configured."""
+    return [name for name in table.c.keys() if name not in fields]  # noqa: SIM118 (not a dict)

@@ -1,0 +1,381 @@
+"""
+One ingest: chunks commit as `loading`, which nobody sees; one short transaction then shows them all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from storage.database import bulk, leases
+from storage.database.column_types import Instant
+from storage.database.database import Store
+from storage.database.tables import batches, labels, ledger, monitor, rejected_rows, unscored, withdrawals
+from storage.errors import Busy
+from storage.frames import MONEY, NEVER, SECOND, Floats, Ints, Strings
+from storage.ingest.revisions import known_ids, revise
+from storage.review.flag_status import close_flags_of_batch
+from storage.runs import scoring_queue as policies
+
+Kind = Literal["transactions", "labels"]
+LEASE = "ingest"
+EVENT_TIMES = """
+    SELECT t.transaction_id, t.event_time FROM {stage} w
+    JOIN transactions t ON t.transaction_id = w.transaction_id
+    JOIN batches b ON b.batch_id = t.batch_id WHERE b.status = 'done'"""
+LEASE_LASTS = 120 * SECOND  # several times what a chunk takes on a slow disk
+REMOVED_AT_ONCE = 20_000  # rows of an interrupted batch per transaction: writes stay short
+
+
+@dataclass(frozen=True)
+class TransactionChunk:
+    """Validated transactions in the order of their source."""
+
+    row_number: Ints
+    transaction_id: Strings
+    event_time: Ints  # µs
+    amount_given: Floats  # in the currency of the row
+    amount: Ints  # 1/10,000 of the base currency
+    currency: Strings | None
+    kind: Strings | None
+    original_id: Strings | None
+    text: Mapping[str, Strings]  # None for missing
+    numeric: Mapping[str, Floats]  # NaN for missing
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+    def columns(self, batch_id: int) -> dict[str, list[Any]]:
+        """As the table has them, plain Python values."""
+        given = {"currency": self.currency, "kind": self.kind, "original_id": self.original_id}
+        return {
+            "transaction_id": self.transaction_id.tolist(),
+            "event_time": bulk.instants(self.event_time),
+            "amount": self.amount_given.tolist(),
+            "amount_base": (self.amount / MONEY).tolist(),
+            **{name: column.tolist() for name, column in given.items() if column is not None},
+            **{name: column.tolist() for name, column in self.text.items()},
+            **{name: bulk.numbers(column) for name, column in self.numeric.items()},
+            "batch_id": [batch_id] * len(self),
+        }
+
+    def take(self, rows: Ints) -> "TransactionChunk":
+        """These rows only."""
+
+        def some(column: Any) -> Any:
+            return None if column is None else column[rows]
+
+        return TransactionChunk(
+            self.row_number[rows],
+            self.transaction_id[rows],
+            self.event_time[rows],
+            self.amount_given[rows],
+            self.amount[rows],
+            some(self.currency),
+            some(self.kind),
+            some(self.original_id),
+            {name: column[rows] for name, column in self.text.items()},
+            {name: column[rows] for name, column in self.numeric.items()},
+        )
+
+
+@dataclass(frozen=True)
+class LabelChunk:
+    """Validated labels in the order of their source."""
+
+    row_number: Ints
+    transaction_id: Strings
+    is_fraud: NDArray[np.bool_]
+    source: Strings
+    known_at: Ints  # µs
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row set aside."""
+
+    row_number: int
+    row: str  # JSON, hashed fields hashed
+    reason: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows read: read = accepted + duplicate + revised + rejected."""
+
+    read: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    revised: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it became visible."""
+
+    batch_id: int
+    kind: str
+    source: str
+    history: bool
+    visible_at: int
+    counts: Counts
+
+
+class Loading:
+    """One batch being loaded; leaves no trace when its block is left by an exception."""
+
+    def __init__(
+        self, store: Store, batch_id: int, kind: Kind, source: str, history: bool, token: int, holder: str
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._holder = holder
+        self._token = token
+        self._history = history
+        self._coverage = _coverage(store)
+        self._finished = False
+        self.batch_id = batch_id
+        self.kind = kind
+        self.counts = Counts()
+
+    def add_transactions(self, chunk: TransactionChunk) -> Counts:
+        """Load a chunk; ids known with other content become revisions."""
+        with self._write() as connection:
+            fresh = _insert(connection, self._store, chunk, self.batch_id)
+            counts = Counts(len(fresh), accepted=len(fresh))
+            if len(fresh) < len(chunk):
+                others = chunk.take(np.setdiff1d(np.arange(len(chunk)), fresh))
+                duplicate, revised = revise(connection, self._store, others, self.batch_id)
+                counts += Counts(len(others), duplicate=duplicate, revised=revised)
+            self._enqueue(connection, chunk.take(fresh) if len(fresh) < len(chunk) else chunk)
+        self.counts += counts
+        return counts
+
+    def add_labels(self, chunk: LabelChunk) -> Counts:
+        """Load a chunk of labels; one that is there already, to the letter, is a duplicate."""
+        columns = {
+            "transaction_id": chunk.transaction_id.tolist(),
+            "is_fraud": chunk.is_fraud.tolist(),
+            "source": chunk.source.tolist(),
+            "known_at": bulk.instants(chunk.known_at),
+            "batch_id": [self.batch_id] * len(chunk),
+            "by": [self._holder] * len(chunk),
+        }
+        with self._write() as connection:
+            accepted = bulk.insert_new(connection, labels, columns)
+        counts = Counts(len(chunk), accepted=accepted, duplicate=len(chunk) - accepted)
+        self.counts += counts
+        return counts
+
+    def reject(self, rows: Sequence[Rejected]) -> Counts:
+        """Set rows aside with their reasons."""
+        if rows:
+            with self._write() as connection:
+                connection.execute(
+                    insert(rejected_rows), [{"batch_id": self.batch_id, **asdict(row)} for row in rows]
+                )
+        counts = Counts(len(rows), rejected=len(rows))
+        self.counts += counts
+        return counts
+
+    def finish(self, now: int, content_hash: str, complete_through: int | None = None) -> Batch:
+        """Show the batch: the one short final transaction, under the lock that horizons take."""
+        with self._store.exclusive() as connection:
+            leases.renew(connection, LEASE, self._token, 0)
+            leases.release(connection, LEASE, self._token)
+            visible_at = _stamp(connection, now)
+            through = (
+                complete_through if complete_through is not None else self._through(connection, visible_at)
+            )
+            row = {
+                "status": "done",
+                "content_hash": content_hash,
+                "visible_at": visible_at,
+                "complete_through": through,
+                **asdict(self.counts),
+            }
+            connection.execute(update(batches).where(batches.c.batch_id == self.batch_id).values(row))
+            if self.kind == "labels":
+                close_flags_of_batch(connection, self.batch_id)
+            else:
+                policies.enqueue_difference(connection, self._store, self._coverage, self.batch_id)
+        self._finished = True
+        return Batch(self.batch_id, self.kind, self._source, self._history, visible_at, self.counts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._finished:
+            remove(self._store, self.batch_id)
+            with self._store.write() as connection:
+                leases.release(connection, LEASE, self._token)
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._store.write() as connection:
+            leases.renew(connection, LEASE, self._token, LEASE_LASTS)
+            yield connection
+
+    def _enqueue(self, connection: Connection, chunk: TransactionChunk) -> None:
+        payments = np.ones(len(chunk), dtype=bool)
+        if chunk.kind is not None:
+            payments = ~np.isin(chunk.kind.astype(str), list(self._store.fields.refund_kinds))
+        ids, times = chunk.transaction_id[payments], chunk.event_time[payments]
+        policies.enqueue(connection, self._coverage, ids, times)
+
+    def _through(self, connection: Connection, visible_at: int) -> int | None:
+        """History says how far it goes by its newest label; what arrives is complete up to its arrival."""
+        if self.kind != "labels":
+            return None
+        if not self._history:
+            return visible_at
+        newest = select(func.max(labels.c.known_at)).where(labels.c.batch_id == self.batch_id)
+        through: int | None = connection.scalar(newest)
+        return through
+
+
+def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder: str) -> Loading:
+    """
+    Start a batch.
+
+    Raises
+    ------
+    Busy
+        Another ingest is at work on this database.
+    """
+    token = leases.take(store, LEASE, holder, LEASE_LASTS)
+    _refuse_half_withdrawn(store, token)
+    remove_interrupted(store)
+    with store.write() as connection:
+        made = connection.execute(
+            insert(batches).values(
+                kind=kind, source=source, status="loading", history=history, started_at=now, holder=holder
+            )
+        )
+    assert made.inserted_primary_key is not None
+    return Loading(store, int(made.inserted_primary_key[0]), kind, source, history, token, holder)
+
+
+def _refuse_half_withdrawn(store: Store, token: int) -> None:
+    """Ids that are half withdrawn would be taken for known ones."""
+    w = withdrawals.c
+    half = select(w.object).where(w.counts.is_(None), w.object.like("batch %")).limit(1)
+    with store.write() as connection:
+        found = connection.scalar(half)
+        if found is not None:
+            leases.release(connection, LEASE, token)
+    if found is not None:
+        raise Busy(f"{found} was being withdrawn when that was interrupted: repeat fraudwatch undo {found}")
+
+
+def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:
+    """The visible batch with this very content, if there is one."""
+    same = (batches.c.kind == kind) & (batches.c.content_hash == content_hash) & (batches.c.status == "done")
+    with store.read() as connection:
+        row = connection.execute(select(batches).where(same)).one_or_none()
+    if row is None:
+        return None
+    counts = Counts(row.read, row.accepted, row.duplicate, row.revised, row.rejected)
+    return Batch(row.batch_id, row.kind, row.source, row.history, row.visible_at, counts)
+
+
+def history_is_open(store: Store, policy: str = "live") -> bool:
+    """Whether loading still lives the past again: until the first window has been scored."""
+    done = (ledger.c.policy == policy) & (ledger.c.kind == "score") & (ledger.c.status == "done")
+    with store.read() as connection:
+        return connection.scalar(select(func.count()).select_from(ledger).where(done)) == 0
+
+
+def event_times(store: Store, transaction_ids: Strings) -> Ints:
+    """Event times of visible transactions, NEVER where the id is unknown."""
+    with store.read() as connection, bulk.wanted(connection, transaction_ids) as stage:
+        sql = text(EVENT_TIMES.format(stage=stage)).columns(event_time=Instant)
+        found = {row.transaction_id: row.event_time for row in connection.execute(sql)}
+    return np.array([found.get(name, NEVER) for name in transaction_ids], dtype=np.int64)
+
+
+def remove_interrupted(store: Store) -> None:
+    """Remove what an ingest that was killed left behind."""
+    with store.read() as connection:
+        left = connection.scalars(select(batches.c.batch_id).where(batches.c.status == "loading")).all()
+    for batch_id in left:
+        remove(store, batch_id)
+
+
+def remove(store: Store, batch_id: int) -> None:
+    """Take back a batch that never became visible, in short transactions."""
+    queued = f"transaction_id IN (SELECT transaction_id FROM transactions WHERE batch_id = {batch_id:d})"
+    with store.write() as connection:
+        connection.execute(delete(unscored).where(text(queued)))
+    for table in ("transactions", "revisions", "labels", "rejected_rows"):
+        while _remove_some(store, table, batch_id):
+            pass
+    with store.write() as connection:
+        connection.execute(delete(batches).where(batches.c.batch_id == batch_id))
+
+
+def _remove_some(store: Store, table: str, batch_id: int) -> int:
+    place = "ctid" if store.dialect == "postgresql" else "rowid"
+    sql = (
+        f"DELETE FROM {table} WHERE {place} IN "
+        f"(SELECT {place} FROM {table} WHERE batch_id = :batch LIMIT :some)"
+    )
+    with store.write() as connection:
+        gone = connection.execute(text(sql), {"batch": batch_id, "some": REMOVED_AT_ONCE})
+        return int(gone.rowcount)
+
+
+def _stamp(connection: Connection, now: int) -> int:
+    """After every earlier visible_at and every horizon that was promised, even if the clock stepped back."""
+    before = connection.execute(select(monitor.c.visible_at, monitor.c.horizon)).one()
+    visible_at: int = max([now, *(instant + 1 for instant in before if instant is not None)])
+    connection.execute(update(monitor).values(visible_at=visible_at))
+    return visible_at
+
+
+def _coverage(store: Store) -> list[policies.Coverage]:
+    with store.read() as connection:
+        return policies.coverage(connection)
+
+
+def _insert(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> Ints:
+    """
+    Insert what is new; positions of the rows that went in.
+
+    The usual chunk is all new and costs one insert. Otherwise it is taken back and done with care.
+    """
+    everything = np.arange(len(chunk))
+    first = _first_of_each(chunk.transaction_id)
+    if len(first) == len(chunk):
+        attempt = connection.begin_nested()
+        if bulk.insert_new(connection, store.transactions, chunk.columns(batch_id)) == len(chunk):
+            attempt.commit()
+            return everything
+        attempt.rollback()
+    known = known_ids(connection, chunk.transaction_id)
+    new = np.array([place for place in first if chunk.transaction_id[place] not in known], dtype=np.int64)
+    if len(new):
+        bulk.insert_new(connection, store.transactions, chunk.take(new).columns(batch_id))
+    return new
+
+
+def _first_of_each(ids: Strings) -> Ints:
+    seen: dict[str, int] = {}
+    for place, name in enumerate(ids):
+        seen.setdefault(name, place)
+    return np.fromiter(seen.values(), dtype=np.int64, count=len(seen))

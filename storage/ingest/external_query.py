@@ -1,0 +1,154 @@
+"""
+Rows of a query in another database: read-only, streamed, and given up when the database takes too long.
+
+The query is the administrator's own, so this guards against mistakes: one statement, in a transaction that the
+database itself refuses to write in. The timeout is for each answer, the first one or the next rows: a long table may
+take its time as long as rows keep coming.
+"""
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from storage.database.column_types import as_datetime
+from storage.errors import Unreachable
+
+Part = tuple[list[str], list[tuple[Any, ...]]]  # names of the columns, some rows
+
+SECOND = 1_000_000  # µs
+CONNECT_TIMEOUT_S = 10
+STEPS = 10_000  # of SQLite's machine between two looks at the clock, some 0.1 ms
+# Quoted text, quoted names, dollar quotes and comments: a semicolon in them separates nothing.
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_READS = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
+
+
+def read_query(
+    url: str, query: str, timeout: int, size: int, name: str, since: tuple[str, int] | None = None
+) -> Iterator[Part]:
+    """
+    Read a query's rows in parts; at least one, if only of no rows.
+
+    Parameters
+    ----------
+    timeout
+        µs that the database may take for an answer.
+    size
+        Rows a part.
+    name
+        What to call the source in messages; the URL may hold a password.
+    since
+        A column of the result and an instant in µs: only rows from then on.
+
+    Raises
+    ------
+    Unreachable
+        If the database does not answer, not in time, refuses the query, or the query is not one SELECT.
+    """
+    _refuse_others(query, name)
+    engine = _engine(url, timeout, name)
+    try:
+        with engine.connect() as connection, _limited(connection, timeout) as restart:
+            streamed = connection.execution_options(
+                stream_results=True, no_parameters=True, max_row_buffer=size
+            )
+            with streamed.exec_driver_sql(
+                _from(engine, query, since)
+            ) as found:  # whoever asks may stop early
+                names = list(found.keys())
+                while rows := found.fetchmany(size):
+                    yield names, [tuple(row) for row in rows]
+                    restart()
+                yield names, []
+    except DBAPIError as error:
+        raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
+    finally:
+        engine.dispose()
+
+
+def _from(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
+    """
+    The query, of only the rows from an instant on.
+
+    SQLite keeps times as text in several spellings, so they are compared as `julianday`, which knows them all;
+    the second taken off covers its rounding.
+    """
+    bare = query.strip().rstrip(";")
+    if since is None:
+        return bare
+    quote = engine.dialect.identifier_preparer.quote_identifier
+    if engine.dialect.name == "sqlite":
+        moment = as_datetime(since[1] - SECOND).strftime("%Y-%m-%d %H:%M:%S")
+        return f"SELECT * FROM ({bare}) AS source WHERE julianday({quote(since[0])}) >= julianday('{moment}')"
+    moment = as_datetime(since[1]).isoformat()
+    return f"SELECT * FROM ({bare}) AS source WHERE {quote(since[0])} >= TIMESTAMPTZ '{moment}'"
+
+
+def _refuse_others(query: str, name: str) -> None:
+    bare = _QUOTED.sub(" ", query).strip().rstrip(";")
+    if ";" in bare or not _READS.match(bare):
+        raise Unreachable(f"{name} must have one SELECT as its query and nothing after it")
+
+
+def _engine(url: str, timeout: int, name: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Unreachable(f"{name} has a URL that is none: write postgresql://user@host/name") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return create_engine("sqlite://", creator=lambda: _open_sqlite(parsed), poolclass=NullPool)
+    if backend != "postgresql":
+        raise Unreachable(
+            f"{name} is a {backend} database: only postgresql and sqlite are read, since they can be kept from writing; "
+            "export to a file, or pipe it to fraudwatch ingest … -"
+        )
+    arguments = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": timeout // 1000,  # ms; a server that vanishes answers nothing, not even an error
+        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={timeout // 1000}",
+    }
+    postgres = parsed.set(drivername="postgresql+psycopg")
+    return create_engine(postgres, connect_args=arguments, poolclass=NullPool)
+
+
+def _open_sqlite(url: URL) -> sqlite3.Connection:
+    path = Path(url.database or "")
+    if not path.is_file():
+        raise sqlite3.OperationalError(f"there is no file {path}")
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+@contextmanager
+def _limited(connection: Connection, timeout: int) -> Iterator[Callable[[], None]]:
+    """Hold the database to its timeout; gives a function that starts it afresh."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        yield lambda: None  # Postgres counts, each fetch for itself
+        return
+    deadline = [0.0]
+
+    def restart() -> None:
+        deadline[0] = time.monotonic() + timeout / SECOND
+
+    restart()
+    driver.set_progress_handler(lambda: time.monotonic() > deadline[0], STEPS)
+    yield restart
+
+
+def _cause(error: DBAPIError, timeout: int) -> str:
+    said = re.sub(r"\s+", " ", str(error.orig)).strip().rstrip(".")
+    if "interrupted" in said or "statement timeout" in said:
+        return f"no answer within {timeout / SECOND:g} s; raise its timeout or narrow its query"
+    return said

@@ -1,0 +1,101 @@
+"""How far polled queries have been read, and which files of watched folders were taken."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from storage.database.column_types import as_datetime
+from storage.database.database import Store
+from storage.database.tables import batches, source_cursors, watched_files
+
+
+@dataclass(frozen=True)
+class WatchedFile:
+    """A file as it was when it was taken or refused."""
+
+    path: str
+    size: int
+    modified_ns: int
+    status: str  # done or failed
+    seen_at: int
+    batch_id: int | None = None
+    error: str | None = None
+
+
+def cursor(store: Store, source: str) -> int | None:
+    """The newest cursor value read from a source, in µs."""
+    with store.read() as connection:
+        found = connection.scalar(select(source_cursors.c.cursor).where(source_cursors.c.source == source))
+    return None if found is None else int(found)
+
+
+def save_cursor(store: Store, source: str, newest: int, now: int, batch_id: int | None) -> None:
+    """Remember how far a source was read; never goes back."""
+    with store.write() as connection:
+        mine = source_cursors.c.source == source
+        before = connection.scalar(select(source_cursors.c.cursor).where(mine))
+        newest = newest if before is None else max(newest, int(before))
+        connection.execute(source_cursors.delete().where(mine))
+        row = {"source": source, "cursor": str(newest), "read_at": now, "batch_id": batch_id}
+        connection.execute(insert(source_cursors), row)
+
+
+def files(store: Store, source: str) -> dict[str, WatchedFile]:
+    """The files of a watched folder that were seen, by path."""
+    f = watched_files.c
+    rows = select(f.path, f.size, f.modified_ns, f.status, f.seen_at, f.batch_id, f.error)
+    with store.read() as connection:
+        found = connection.execute(rows.where(f.source == source)).mappings()
+        return {row["path"]: WatchedFile(**row) for row in found}
+
+
+def save_file(store: Store, source: str, file: WatchedFile) -> None:
+    """Remember a file, in place of what was known of it."""
+    with store.write() as connection:
+        same = (watched_files.c.source == source) & (watched_files.c.path == file.path)
+        connection.execute(watched_files.delete().where(same))
+        connection.execute(insert(watched_files), asdict(file) | {"source": source})
+
+
+def newest_labels(store: Store) -> int | None:
+    """When the newest batch of labels became visible."""
+    done = (batches.c.kind == "labels") & (batches.c.status == "done")
+    with store.read() as connection:
+        found: int | None = connection.scalar(select(func.max(batches.c.visible_at)).where(done))
+    return found
+
+
+def listing(store: Store) -> list[dict[str, Any]]:
+    """Everything feeds have read, for people: queries, then files, newest first."""
+    c, f = source_cursors.c, watched_files.c
+    with store.read() as connection:
+        queries = connection.execute(select(c.source, c.cursor, c.read_at, c.batch_id)).all()
+        taken = connection.execute(
+            select(f.source, f.path, f.seen_at, f.batch_id, f.status, f.error).order_by(f.seen_at.desc())
+        ).all()
+    rows: list[dict[str, Any]] = [
+        {
+            "feed": q.source,
+            "read": _shown(int(q.cursor)),
+            "at": _shown(q.read_at),
+            "batch_id": q.batch_id,
+            "status": "done",
+        }
+        for q in queries
+    ]
+    return rows + [
+        {
+            "feed": t.source,
+            "read": t.path,
+            "at": _shown(t.seen_at),
+            "batch_id": t.batch_id,
+            "status": t.status,
+            "error": t.error,
+        }
+        for t in taken
+    ]
+
+
+def _shown(instant: int) -> str:
+    return as_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")

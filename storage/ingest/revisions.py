@@ -1,0 +1,74 @@
+"""Rows whose id is known: the same content is a duplicate, another one a revision."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Table, insert, select, text
+
+from storage.database import bulk
+from storage.database.column_types import from_texts
+from storage.database.database import Store
+
+if TYPE_CHECKING:
+    from storage.ingest.batches import TransactionChunk
+
+OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
+
+
+def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Which of these ids `transactions` has, visible or not."""
+    with bulk.wanted(connection, ids) as stage:
+        sql = f"SELECT t.transaction_id FROM {stage} w JOIN transactions t USING (transaction_id)"
+        return set(connection.execute(text(sql)).scalars())
+
+
+def revise(connection: Connection, store: Store, chunk: "TransactionChunk", batch_id: int) -> tuple[int, int]:
+    """
+    Compare rows with the newest stored version of their id and keep what differs.
+
+    Returns
+    -------
+    How many were duplicates and how many revisions.
+    """
+    newest, revision = _newest(connection, store, chunk.transaction_id.tolist())
+    columns = chunk.columns(batch_id)
+    duplicate, rows = 0, []
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        row["event_time"] = int(from_texts([row["event_time"]])[0])
+        name = row["transaction_id"]
+        if _content(row, store) == newest[name]:
+            duplicate += 1
+            continue
+        newest[name] = _content(row, store)
+        revision[name] = revision.get(name, 0) + 1
+        rows.append(row | {"revision": revision[name]})
+    if rows:
+        connection.execute(insert(store.revisions), rows)
+    return duplicate, len(rows)
+
+
+def _newest(
+    connection: Connection, store: Store, ids: list[str]
+) -> tuple[dict[str, tuple[Any, ...]], dict[str, int]]:
+    """The newest content of each id, and the number of its newest revision."""
+    newest = {
+        row["transaction_id"]: _content(row, store) for row in _rows(connection, store.transactions, ids)
+    }
+    revision: dict[str, int] = {}
+    for row in sorted(_rows(connection, store.revisions, ids), key=lambda row: row["revision"]):
+        newest[row["transaction_id"]] = _content(row, store)
+        revision[row["transaction_id"]] = row["revision"]
+    return newest, revision
+
+
+def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[str, Any]]:
+    with bulk.wanted(connection, ids) as stage:
+        chosen = select(table).where(table.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}")))
+        return [dict(row) for row in connection.execute(chosen).mappings()]
+
+
+def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
+    money = (round(row["amount"] * 10_000), round(row["amount_base"] * 10_000))
+    others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
+    return (row["event_time"], *money, *others)

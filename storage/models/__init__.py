@@ -1,0 +1,1 @@
+"""Models with their choices and promotions, and stored comparisons."""

@@ -1,0 +1,1 @@
+"""Drift metrics, quality metrics and the figures of the health port."""

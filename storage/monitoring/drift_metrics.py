@@ -1,0 +1,138 @@
+"""What drift needs and leaves behind: a window's transactions on time, small windows' counts, reports of fraud."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import and_, column, delete, func, or_, select, table
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from storage.database.column_types import Instant
+from storage.database.database import Store
+from storage.database.tables import batches, drift_metrics, drift_sketches, labels
+from storage.frames import Ints
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """
+    One metric of one feature over one window.
+
+    Attributes
+    ----------
+    effect
+        How large the change is, whatever the metric: the share of payments it takes to undo it, or the same on the
+        scale of shares.
+    lower, upper
+        Interval of `value` where it is a share.
+    pooled
+        Windows that the value rests on: this one, and those before it that were needed to say anything.
+    why
+        What could not be said, or why this is never an alarm; None where there is nothing to add.
+    """
+
+    window_start: int
+    window_end: int
+    feature: str
+    metric: str
+    value: float | None
+    threshold: float | None
+    alarm: bool
+    n_reference: int
+    n_current: int
+    effect: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p_value: float | None = None
+    pooled: int = 1
+    why: str | None = None
+    detail: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The counts of a window that was too small to speak alone."""
+
+    window_start: int
+    window_end: int
+    model_id: int
+    n: int
+    sketch: bytes
+    run_id: int
+
+
+def on_time_ids(store: Store, start: int, end: int, lateness: int) -> list[str]:
+    """Ids of the payments with start ≤ event_time < end that were visible by end + lateness, in order."""
+    visible = table(
+        "visible_transactions",
+        column("transaction_id"),
+        column("event_time", Instant),
+        column("ingested_at", Instant),
+        column("kind"),
+    )
+    t = visible.c
+    rows = select(t.transaction_id).where(
+        t.event_time >= start, t.event_time < end, t.ingested_at <= end + lateness
+    )
+    if store.fields.refund_kinds:
+        rows = rows.where(or_(t.kind.is_(None), t.kind.not_in(store.fields.refund_kinds)))
+    with store.read() as connection:
+        return list(connection.scalars(rows.order_by(t.event_time, t.transaction_id)))
+
+
+def kept(store: Store, policy: str, window: tuple[int, int]) -> Kept | None:
+    """The counts kept of a window."""
+    c = drift_sketches.c
+    mine = and_(c.policy == policy, c.window_start == window[0], c.window_end == window[1])
+    with store.read() as connection:
+        row = connection.execute(select(drift_sketches).where(mine)).mappings().one_or_none()
+    return None if row is None else Kept(**{name: row[name] for name in Kept.__dataclass_fields__})
+
+
+def write_drift(
+    store: Store, policy: str, run_id: int, rows: Sequence[DriftRow], small: Kept | None = None
+) -> None:
+    """
+    Write a window's drift, and its counts if it was small, at once; a window measured again has its newest measurement.
+    """
+    if not rows:
+        return
+    make = postgres_insert if store.dialect == "postgresql" else sqlite_insert
+    statement = make(drift_metrics)
+    key = [column.name for column in drift_metrics.primary_key]
+    changed = {c.name: statement.excluded[c.name] for c in drift_metrics.c if c.name not in key}
+    upsert = statement.on_conflict_do_update(index_elements=key, set_=changed)
+    d, span = drift_metrics.c, (rows[0].window_start, rows[0].window_end)
+    of_window = and_(d.policy == policy, d.window_start == span[0], d.window_end == span[1])
+    with store.write() as connection:
+        connection.execute(delete(drift_metrics).where(of_window))
+        connection.execute(upsert, [asdict(row) | {"policy": policy, "run_id": run_id} for row in rows])
+        s = drift_sketches.c
+        mine = and_(s.policy == policy, s.window_start == span[0], s.window_end == span[1])
+        connection.execute(delete(drift_sketches).where(mine))
+        if small is not None:
+            connection.execute(drift_sketches.insert(), asdict(small) | {"policy": policy})
+
+
+def frauds_reported(store: Store, start: int, end: int, ignored: str) -> tuple[Ints, Ints]:
+    """
+    When frauds became known in [start, end), and when they had happened; each fraud once, by its first report.
+
+    `ignored` is the source of labels that do not count: verdicts on flags come as quickly as reviewers do.
+    """
+    t, c = store.transactions.c, labels.c
+    rows = (
+        select(func.min(c.known_at).label("known_at"), t.event_time)
+        .join(store.transactions, t.transaction_id == c.transaction_id)
+        .outerjoin(batches, batches.c.batch_id == c.batch_id)
+        .where(c.is_fraud, c.source != ignored, c.known_at >= start, c.known_at < end)
+        .where(or_(c.batch_id.is_(None), batches.c.status == "done"))
+        .where(or_(batches.c.history, batches.c.visible_at <= end, c.recorded_at <= end))
+        .group_by(c.transaction_id, t.event_time)
+    )
+    with store.read() as connection:
+        found = connection.execute(rows).all()
+    known = np.array([row.known_at for row in found], dtype=np.int64)
+    return known, np.array([row.event_time for row in found], dtype=np.int64)

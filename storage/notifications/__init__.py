@@ -1,0 +1,1 @@
+"""Notification events and the outbox of their messages."""

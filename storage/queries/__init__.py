@@ -1,0 +1,1 @@
+"""The read side: listings, counts for the report, differences between policies, exports."""

@@ -1,0 +1,479 @@
+"""The read side of cli and reports. Instants leave as text in UTC: this is for people."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, bindparam, column, func, select, table, text
+
+from storage.database import bulk
+from storage.database import tables as schema
+from storage.database.column_types import Instant, Json, as_datetime
+from storage.database.database import Store
+from storage.database.views import field_name
+from storage.errors import Unknown
+
+Row = dict[str, Any]
+ROWS_AT_ONCE = 5_000
+INSTANTS = frozenset({
+    "event_time", "known_at", "reviewed_at", "training_date", "trained_at", "window_start", "window_end", "due_at",
+    "started_at", "finished_at", "visible_at", "effective_from", "promoted_at", "span_start", "span_end",
+    "complete_through", "not_before", "as_of", "created_at", "until", "ended_at", "sent_at",
+})  # fmt: skip
+JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Filters of flags; instants in µs."""
+
+    since: int | None = None
+    until: int | None = None
+    status: str | None = None
+    channel: str | None = None
+    min_score: float | None = None
+    entity: tuple[str, str] | None = None
+    muted: bool = True  # those that are muted, too
+    limit: int | None = None
+
+
+def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
+    """Flagged transactions, newest first, in an order that is the same every time."""
+    view = _view(store)
+    rows = _matching(select(view), view, policy, wanted)
+    if not wanted.muted:
+        rows = rows.where(view.c.muted_by.is_(None))
+    ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
+    return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+
+
+def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """The flags on these transactions."""
+    view = _view(store)
+    with store.read() as connection, bulk.wanted(connection, ids) as stage:
+        mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
+        rows = connection.execute(select(view).where(view.c.policy == policy, mine)).mappings().all()
+        return [_readable(dict(row)) for row in rows]
+
+
+def muted(store: Store, policy: str, wanted: Wanted) -> int:
+    """How many of the flags that match are muted."""
+    view = _view(store)
+    rows = _matching(select(func.count()).select_from(view), view, policy, wanted)
+    with store.read() as connection:
+        return int(connection.scalar(rows.where(view.c.muted_by.is_not(None))) or 0)
+
+
+def _matching(rows: "Select[Any]", view: Any, policy: str, wanted: Wanted) -> "Select[Any]":
+    rows = rows.where(view.c.policy == policy)
+    if wanted.since is not None:
+        rows = rows.where(view.c.event_time >= wanted.since)
+    if wanted.until is not None:
+        rows = rows.where(view.c.event_time < wanted.until)
+    for name in ("status", "channel"):
+        if getattr(wanted, name) is not None:
+            rows = rows.where(view.c[name] == getattr(wanted, name))
+    if wanted.min_score is not None:
+        rows = rows.where(view.c.score >= wanted.min_score)
+    if wanted.entity is not None:
+        rows = rows.where(view.c[field_name(wanted.entity[0])] == wanted.entity[1])
+    return rows
+
+
+def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
+    """The flags with the highest scores, one a channel and rank."""
+    view = _view(store)
+    inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
+    rows = select(view).where(inside).order_by(view.c.score.desc(), view.c.transaction_id).limit(limit)
+    return list(_stream(store, rows))
+
+
+def choices(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Choices, newest training date first."""
+    c = schema.choices.c
+    rows = select(schema.choices).where(c.policy == policy)
+    return list(_stream(store, rows.order_by(c.training_date.desc(), c.choice_id.desc()).limit(limit)))
+
+
+def choice(store: Store, policy: str, choice_id: int) -> Row:
+    """
+    One choice with all its numbers.
+
+    Raises
+    ------
+    Unknown
+        There is no such choice.
+    """
+    c = schema.choices.c
+    found = list(_stream(store, select(schema.choices).where(c.policy == policy, c.choice_id == choice_id)))
+    if not found:
+        raise Unknown(f"there is no choice {choice_id}: fraudwatch choices lists them")
+    return found[0]
+
+
+def readiness(store: Store, policy: str) -> list[Row]:
+    """What was found before the newest training that chose, errors first."""
+    r, c = schema.readiness.c, schema.choices.c
+    newest = select(func.max(c.training_date)).where(c.policy == policy).scalar_subquery()
+    rows = select(schema.readiness).where(r.policy == policy, r.training_date == newest)
+    return list(_stream(store, rows.order_by(r.place)))
+
+
+def drift(
+    store: Store,
+    policy: str,
+    limit: int | None = 20,
+    *,
+    alarms: bool = False,
+    since: int | None = None,
+    feature: str | None = None,
+) -> list[Row]:
+    """Drift of the newest windows: alarms, what may alarm, and what is only measured, the largest effects first."""
+    d = schema.drift_metrics.c
+    rows = select(schema.drift_metrics).where(d.policy == policy)
+    if alarms:
+        rows = rows.where(d.alarm)
+    if since is not None:
+        rows = rows.where(d.window_start >= since)
+    if feature is not None:
+        rows = rows.where(d.feature == feature)
+    first = (d.window_end.desc(), d.alarm.desc(), d.why.is_(None).desc(), func.coalesce(d.effect, -1).desc())
+    order = (*first, d.feature, d.metric)
+    ordered = rows.order_by(*order)
+    return list(_stream(store, ordered if limit is None else ordered.limit(limit)))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Filters of quality; instants in µs. `by` is "all", "model" or "channel"."""
+
+    since: int | None = None
+    until: int | None = None
+    kind: str | None = None
+    by: str = "all"
+    metrics: Sequence[str] = ()
+    alarms: bool = False
+
+
+def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -> None:
+    """
+    Refuse a policy without scores, or a measure that nobody took.
+
+    Raises
+    ------
+    Unknown
+        With those that there are.
+    """
+    q = schema.quality_metrics.c
+    with store.read() as connection:
+        scored = connection.scalar(
+            select(schema.scores.c.policy).where(schema.scores.c.policy == policy).limit(1)
+        )
+        policies = sorted(connection.scalars(select(schema.ledger.c.policy).distinct()))
+        known = sorted(connection.scalars(select(q.metric).where(q.policy == policy).distinct()))
+    if scored is None and policy not in policies and policies:
+        raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(policies)}')
+    for one in metrics:
+        if known and one not in known:
+            raise Unknown(f'there is no measure "{one}"; there are {", ".join(known)}')
+
+
+def quality(store: Store, policy: str, wanted: Measures) -> list[Row]:
+    """Measures of detection quality, newest window first, in an order that is the same every time."""
+    q = schema.quality_metrics.c
+    rows = select(schema.quality_metrics).where(
+        q.policy == policy,
+        q.model_id != 0 if wanted.by == "model" else q.model_id == 0,
+        q.channel != "" if wanted.by == "channel" else q.channel == "",
+    )
+    if wanted.since is not None:
+        rows = rows.where(q.window_end > wanted.since)
+    if wanted.until is not None:
+        rows = rows.where(q.window_start < wanted.until)
+    if wanted.kind is not None:
+        rows = rows.where(q.kind == wanted.kind)
+    if wanted.metrics:
+        rows = rows.where(q.metric.in_(wanted.metrics))
+    if wanted.alarms:
+        rows = rows.where(q.alarm)
+    order = (q.window_end.desc(), q.window_start, q.model_id, q.channel, q.metric, q.kind)
+    return list(_stream(store, rows.order_by(*order)))
+
+
+def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
+    """How often each feature alarmed in a span, most often first."""
+    d = schema.drift_metrics.c
+    rows = (
+        select(d.feature, d.metric, func.count().label("windows"), func.max(d.value).label("highest"))
+        .where(d.policy == policy, d.alarm, d.window_start >= since, d.window_start < until)
+        .group_by(d.feature, d.metric)
+        .order_by(func.count().desc(), d.feature, d.metric)
+    )
+    return list(_stream(store, rows))
+
+
+def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Runs, newest first."""
+    r = schema.runs.c
+    return list(
+        _stream(store, select(schema.runs).where(r.policy == policy).order_by(r.run_id.desc()).limit(limit))
+    )
+
+
+REMEDIES = {
+    "train": "windows go on with the model before it; fraudwatch train --as-of DATE tries again",
+    "quality": "put right what the error names, then fraudwatch backfill over the window: it is measured again",
+    "score": "put right what the error names, then fraudwatch backfill over the window",
+}
+
+
+def gaps(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """What was due and is not done, oldest first, each with what would do."""
+    view = table("open_gaps", *(column(c.name, c.type) for c in schema.ledger.c if c.name in GAP_COLUMNS))
+    rows = select(view).where(view.c.policy == policy).order_by(view.c.window_end, view.c.kind).limit(limit)
+    return [row | {"remedy": _remedy(row)} for row in _stream(store, rows)]
+
+
+GAP_COLUMNS = frozenset({
+    "policy", "kind", "window_start", "window_end", "due_at", "status", "attempts", "not_before", "error",
+})  # fmt: skip
+
+
+def _remedy(row: Row) -> str:
+    if row["status"] == "failed" and row["not_before"] is None:
+        return REMEDIES.get(row["kind"], REMEDIES["score"])
+    return "the next tick or fraudwatch run does it; before the work began: fraudwatch backfill"
+
+
+def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """Models with their promotions, and those that were refused, by when they took or would have taken effect, newest first."""
+    m, p, k = schema.models.c, schema.promotions.c, schema.promotion_checks.c
+    of_model = (
+        m.model_id,
+        m.strategy,
+        m.trained_at,
+        m.n_mature,
+        m.n_fraud,
+        m.span_start,
+        m.span_end,
+        m.thresholds,
+    )
+    told = (m.choice_id, m.sha256, k.verdict, k.rule, k.ap, k.ap_in_force, k.cost, k.cost_in_force)
+    checked = and_(k.model_id == m.model_id, k.policy == policy)
+    promoted = (
+        select(*of_model, *told, p.effective_from, p.seq, p.reason, p.by, p.promoted_at)
+        .join(schema.promotions, p.model_id == m.model_id)
+        .outerjoin(schema.promotion_checks, checked)
+        .where(p.policy == policy)
+        .order_by(p.seq.desc())
+    )
+    mine = select(p.model_id).where(p.policy == policy)
+    refused = (
+        select(*of_model, *told, k.sentence.label("reason"))
+        .join(schema.promotion_checks, checked)
+        .where(k.verdict == "refused", m.model_id.not_in(mine))
+        .order_by(m.model_id.desc())
+    )
+    rows = [*_stream(store, promoted.limit(limit)), *_stream(store, refused.limit(limit))]
+    newest = sorted(rows, key=lambda row: (row.get("effective_from") or row["trained_at"], row.get("seq", 0)))
+    return newest[::-1][:limit]
+
+
+def checks(store: Store, policy: str, limit: int = 20) -> list[Row]:
+    """What each new model was worth against the one in force, newest training date first."""
+    k = schema.promotion_checks.c
+    rows = select(schema.promotion_checks).where(k.policy == policy)
+    return list(_stream(store, rows.order_by(k.training_date.desc(), k.model_id.desc()).limit(limit)))
+
+
+def model(store: Store, policy: str, model_id: int) -> Row:
+    """
+    One model with the sentence of its choice and its promotions, the oldest first; without the artefact.
+
+    Raises
+    ------
+    Unknown
+        There is no such model.
+    """
+    m, p = schema.models.c, schema.promotions.c
+    told = [column for column in m if column.name != "artefact"]
+    size = func.length(m.artefact).label("bytes")
+    rows = (
+        select(*told, size, schema.choices.c.sentence)
+        .outerjoin(schema.choices, schema.choices.c.choice_id == m.choice_id)
+        .where(m.model_id == model_id)
+    )
+    made = select(p.effective_from, p.by, p.promoted_at, p.reason).where(
+        p.policy == policy, p.model_id == model_id
+    )
+    found = list(_stream(store, rows))
+    if not found:
+        raise Unknown(f"there is no model {model_id}: see fraudwatch models")
+    k = schema.promotion_checks
+    check = list(_stream(store, select(k).where(k.c.policy == policy, k.c.model_id == model_id)))
+    return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq))), "checks": check}
+
+
+def outcome(store: Store, policy: str, since: int, until: int) -> Row:
+    """
+    What was caught and missed in [since, until), in counts and money (amount_base).
+
+    Money uses the newest version of a transaction, less what refunds gave back.
+    """
+    with store.read() as connection:
+        sql = (
+            text(OUTCOME)
+            .bindparams(bindparam("kinds", expanding=True))
+            .columns(*(column(name) for name in OUTCOME_COLUMNS))
+        )
+        given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
+        given["kinds"] = list(store.fields.refund_kinds)
+        return dict(connection.execute(sql, given).mappings().one())
+
+
+OUTCOME_COLUMNS = (
+    "scored", "flagged", "caught", "false_flags", "unknown", "missed", "caught_money", "missed_money"
+)  # fmt: skip
+OUTCOME = """
+    WITH refunds AS (
+        SELECT original_id, SUM(ABS(amount_base)) AS given_back FROM visible_transactions
+        WHERE original_id IS NOT NULL AND kind IN :kinds GROUP BY original_id
+    )
+    SELECT COUNT(*) AS scored,
+           COALESCE(SUM(CASE WHEN x.flagged THEN 1 ELSE 0 END), 0) AS flagged,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud THEN 1 ELSE 0 END), 0) AS caught,
+           COALESCE(SUM(CASE WHEN x.flagged AND NOT x.is_fraud THEN 1 ELSE 0 END), 0) AS false_flags,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud IS NULL THEN 1 ELSE 0 END), 0) AS unknown,
+           COALESCE(SUM(CASE WHEN x.is_fraud AND NOT x.flagged THEN 1 ELSE 0 END), 0) AS missed,
+           COALESCE(SUM(CASE WHEN x.flagged AND x.is_fraud THEN x.loss ELSE 0 END), 0) AS caught_money,
+           COALESCE(SUM(CASE WHEN x.is_fraud AND NOT x.flagged THEN x.loss ELSE 0 END), 0) AS missed_money
+    FROM (
+        SELECT s.flagged, c.is_fraud,
+               CASE WHEN c.is_fraud THEN
+                   COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
+                             ORDER BY r.revision DESC LIMIT 1), t.amount_base)
+                   - COALESCE(g.given_back, 0)
+               ELSE 0 END AS loss
+        FROM scores s
+        JOIN transactions t ON t.transaction_id = s.transaction_id
+        LEFT JOIN current_labels c ON c.transaction_id = s.transaction_id
+        LEFT JOIN refunds g ON g.original_id = s.transaction_id
+        WHERE s.policy = :policy AND t.event_time >= :since AND t.event_time < :until
+    ) x"""
+
+
+def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
+    """Flags and their status by channel."""
+    view = _view(store)
+    rows = (
+        select(view.c.channel, view.c.status, func.count().label("flags"))
+        .where(view.c.policy == policy, view.c.event_time >= since, view.c.event_time < until)
+        .group_by(view.c.channel, view.c.status)
+        .order_by(view.c.channel, view.c.status)
+    )
+    return list(_stream(store, rows))
+
+
+def newest_training(store: Store, policy: str) -> Row | None:
+    """
+    How the newest training that was tried ended, with its check if there was one.
+
+    `overruled` says that somebody has promoted a model since.
+    """
+    e, k, p = schema.ledger.c, schema.promotion_checks.c, schema.promotions.c
+    tried = (e.policy == policy) & (e.kind == "train") & e.status.in_(("done", "failed"))
+    rows = (
+        select(
+            e.window_end,
+            e.status,
+            e.not_before,
+            e.error,
+            e.counts,
+            k.model_id,
+            k.against,
+            k.verdict,
+            k.sentence,
+        )
+        .outerjoin(schema.promotion_checks, and_(k.policy == e.policy, k.training_date == e.window_end))
+        .where(tried)
+        .order_by(e.window_end.desc(), k.model_id.desc())
+        .limit(1)
+    )
+    found = list(_stream(store, rows))
+    if not found:
+        return None
+    with store.read() as connection:
+        date = select(func.max(e.window_end)).where(tried).scalar_subquery()
+        since = connection.scalar(select(func.count()).where(p.policy == policy, p.effective_from >= date))
+    return found[0] | {"overruled": bool(since)}
+
+
+def facts(store: Store, policy: str) -> Row:
+    """What `doctor` needs to say why nothing was flagged."""
+    with store.read() as connection:
+        counted = {
+            name: connection.execute(text(sql), {"policy": policy}).scalar() for name, sql in FACTS.items()
+        }
+    return {
+        name: _instant_text(value) if name.startswith("newest_") else value for name, value in counted.items()
+    }
+
+
+FACTS: Mapping[str, str] = {
+    "transactions": "SELECT COUNT(*) FROM visible_transactions",
+    "newest_transaction": "SELECT MAX(event_time) FROM visible_transactions",
+    "rejected": "SELECT COUNT(*) FROM rejected_rows",
+    "labels": "SELECT COUNT(*) FROM current_labels",
+    "frauds": "SELECT COUNT(*) FROM current_labels WHERE is_fraud",
+    "newest_label": "SELECT MAX(known_at) FROM current_labels",
+    "models": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
+    "windows": "SELECT COUNT(*) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "newest_window": "SELECT MAX(window_end) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "queue": "SELECT COUNT(*) FROM unscored WHERE policy = :policy",
+    "gaps": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy",
+    "scored": "SELECT COUNT(*) FROM scores WHERE policy = :policy",
+    "flagged": "SELECT COUNT(*) FROM flags WHERE policy = :policy",
+    "open": "SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = 'open'",
+    "last_error": "SELECT error FROM ledger WHERE policy = :policy AND status = 'failed' ORDER BY window_end DESC LIMIT 1",
+    "strategy": "SELECT strategy FROM choices WHERE policy = :policy ORDER BY training_date DESC LIMIT 1",
+}
+
+
+def _view(store: Store) -> Any:
+    names = [
+        "policy", "transaction_id", "event_time", "amount", "currency", "amount_base", "channel", "score",
+        "outlier_score", "fraud_probability", "decision_value", "threshold", "reasons", "status", "reviewed_at",
+        "reviewer", "muted_by", "is_fraud", "label_source", "known_at", "model_id", "run_id",
+    ]  # fmt: skip
+    names += [field_name(name) for name in store.fields.names]
+    types: dict[str, Any] = {name: Instant for name in names if name in INSTANTS} | {
+        name: Json for name in names if name in JSONS
+    }
+    return table("flagged_transactions", *(column(name, types.get(name)) for name in names))
+
+
+def _stream(store: Store, rows: "Select[Any]") -> Iterator[Row]:
+    with store.read() as connection:
+        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows)
+        try:
+            for part in found.mappings().partitions():
+                yield from (_readable(dict(row)) for row in part)
+        finally:
+            found.close()  # a reader may have had enough before the end
+
+
+def _readable(row: Mapping[str, Any]) -> Row:
+    return {name: _time(value) if name in INSTANTS else value for name, value in row.items()}
+
+
+def _time(value: int | None) -> str | None:
+    return None if value is None else as_datetime(value).isoformat(sep=" ", timespec="seconds")
+
+
+def _instant_text(value: Any) -> str | None:
+    return None if value is None else str(value)[:19]
+
+
+def _bind(store: Store, instant: int) -> Any:
+    moment = as_datetime(instant)
+    return moment if store.dialect == "postgresql" else moment.strftime("%Y-%m-%d %H:%M:%S.%f")

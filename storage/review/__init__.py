@@ -1,0 +1,1 @@
+"""What reviewers say: verdicts, the status of flags, rules and mutes."""

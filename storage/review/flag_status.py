@@ -1,0 +1,54 @@
+"""Close flags by labels: the same rule whether the label or the flag came first."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, bindparam, text, update
+
+from storage.database import bulk
+from storage.database.column_types import Instant
+from storage.database.tables import flags
+
+FLAGGED = """
+    SELECT DISTINCT f.transaction_id FROM flags f
+    JOIN labels l ON l.transaction_id = f.transaction_id WHERE l.batch_id = :batch"""
+
+# In the order of current_labels: the first of each transaction is its current label.
+RANKED = """
+    SELECT l.transaction_id, l.is_fraud, l.source, l."by", l.known_at,
+           CASE WHEN l.batch_id IS NULL THEN l.recorded_at
+                WHEN b.history THEN l.known_at ELSE b.visible_at END AS recorded_at
+    FROM {stage} w
+    JOIN labels l ON l.transaction_id = w.transaction_id
+    LEFT JOIN batches b ON b.batch_id = l.batch_id
+    LEFT JOIN label_precedence p ON p.source = l.source
+    WHERE l.batch_id IS NULL OR b.status = 'done'
+    ORDER BY l.transaction_id, COALESCE(p.place, 1000000), l.known_at DESC, l.label_id DESC"""
+
+
+def close_flags(connection: Connection, ids: Iterable[str]) -> None:
+    """Give the flags of these transactions the status of their current label, if they have one."""
+    listed = list(ids)
+    if not listed:
+        return
+    with bulk.wanted(connection, listed) as stage:
+        sql = text(RANKED.format(stage=stage)).columns(known_at=Instant, recorded_at=Instant)
+        ranked = connection.execute(sql).all()
+    current = {row.transaction_id: row for row in reversed(ranked)}
+    if current:
+        connection.execute(
+            update(flags).where(flags.c.transaction_id == bindparam("id")),
+            [
+                {
+                    "id": name,
+                    "status": "fraud" if row.is_fraud else "genuine",
+                    "reviewer": row.by if row.source == "review" else row.source,
+                    "reviewed_at": max(row.known_at, row.recorded_at),
+                }
+                for name, row in sorted(current.items())
+            ],
+        )
+
+
+def close_flags_of_batch(connection: Connection, batch_id: int) -> None:
+    """Close what a batch of labels speaks of."""
+    close_flags(connection, connection.execute(text(FLAGGED), {"batch": batch_id}).scalars())

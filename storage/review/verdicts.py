@@ -1,0 +1,82 @@
+"""What people write: verdicts, and the audit trail of every write by a person."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from storage.database.database import Store
+from storage.database.tables import audit, flags, labels
+from storage.errors import Unknown
+from storage.review.flag_status import close_flags
+
+AUDIT = "audit"  # channel of flags that were drawn at random, and source of what people said of them
+
+
+@dataclass(frozen=True)
+class VerdictOutcome:
+    """What a verdict changed."""
+
+    transaction_id: str
+    before: str  # status of the flag
+    after: str
+
+    def sentence(self) -> str:
+        """For the one who gave it."""
+        if self.before == self.after:
+            return f"{self.transaction_id}: {self.after}, as it was; the verdict is kept as a label"
+        return f"{self.transaction_id}: {self.before} → {self.after}; the verdict is kept as a label"
+
+
+def verdict(
+    store: Store,
+    policy: str,
+    transaction_id: str,
+    is_fraud: bool,
+    note: str,
+    actor: str,
+    now: int,
+) -> VerdictOutcome:
+    """
+    Append a reviewer's answer as a label, close the flag by it, and keep a trail, in one transaction.
+
+    The label's source is `audit` where the flag was drawn at random, `review` elsewhere.
+
+    Raises
+    ------
+    Unknown
+        There is no flag on this transaction.
+    """
+    this = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
+    with store.exclusive() as connection:
+        flag = connection.execute(select(flags.c.status, flags.c.channel).where(this)).one_or_none()
+        if flag is None:
+            raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags")
+        before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
+        label = {
+            "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,
+            "known_at": _moment(connection, transaction_id, source, now), "by": actor,
+        }  # fmt: skip
+        connection.execute(insert(labels), label | {"recorded_at": label["known_at"]})
+        close_flags(connection, [transaction_id])
+        after = str(connection.scalar(select(flags.c.status).where(this)))
+        changed = {"status": after, "is_fraud": is_fraud, "note": note}
+        write_audit(connection, actor, "verdict", transaction_id, {"status": before}, changed, now)
+    return VerdictOutcome(transaction_id, before, after)
+
+
+def _moment(connection: Connection, transaction_id: str, source: str, now: int) -> int:
+    """Now, or just after the newest verdict when the clock has not moved on: the newest counts."""
+    mine = (labels.c.transaction_id == transaction_id) & (labels.c.source == source)
+    newest = connection.scalars(
+        select(labels.c.known_at).where(mine).order_by(labels.c.known_at.desc()).limit(1)
+    ).one_or_none()
+    return now if newest is None else max(now, newest + 1)
+
+
+def write_audit(
+    connection: Connection, actor: str, action: str, object_: str, before: Any, after: Any, now: int
+) -> None:
+    """Keep who did what to what, inside the write that did it."""
+    row = {"at": now, "actor": actor, "action": action, "object": object_, "before": before, "after": after}
+    connection.execute(insert(audit), row)

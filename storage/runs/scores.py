@@ -1,0 +1,150 @@
+"""Scores and flags, exactly once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from storage.database import bulk
+from storage.database.database import Store
+from storage.database.tables import flags, scores, untold_flags
+from storage.frames import Floats, Ints, Strings
+from storage.review.flag_status import close_flags
+
+ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one model, (n,) each, rows in any order."""
+
+    transaction_id: Strings
+    model_id: int
+    strategy: str
+    score: Floats
+    outlier_score: Floats
+    fraud_probability: Floats  # NaN is stored as NULL
+    decision_value: Floats
+    threshold: Floats
+    channel: NDArray[np.object_]
+    flagged: NDArray[np.bool_]
+    in_sample: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A transaction to put before a reviewer; `reasons` is JSON."""
+
+    transaction_id: str
+    model_id: int
+    channel: str
+    reasons: str
+    muted_by: int | None = None  # a mute
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: rows that this run scored, flags it raised, rows that had a score already."""
+
+    scored: int
+    flagged: int
+    already: int
+
+
+def write_scores(
+    store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag], *, tell: bool = False
+) -> Written:
+    """
+    Write scores and flags, each transaction once per policy whoever else writes.
+
+    A flag goes in only where this run's score did; what has a score leaves the queue in the same database
+    transaction. Keys go in in order, so that two writers wait for each other and never deadlock.
+
+    Parameters
+    ----------
+    tell
+        Whether the next digest is to tell of the flags that are not muted.
+    """
+    order = np.argsort(scored.transaction_id.astype(str), kind="stable")
+    by_id = {flag.transaction_id: flag for flag in raised}
+    won = flagged = 0
+    for place in range(0, len(order), ROWS_A_WRITE):
+        rows = order[place : place + ROWS_A_WRITE]
+        ids = scored.transaction_id[rows].tolist()
+        with store.write() as connection:
+            bulk.insert_new(connection, scores, _columns(policy, run_id, scored, rows))
+            with bulk.wanted(connection, ids) as stage:
+                mine = set(
+                    connection.execute(text(MINE.format(stage=stage)), {"p": policy, "r": run_id}).scalars()
+                )
+                connection.execute(text(DEQUEUE.format(stage=stage)), {"p": policy})
+            mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
+            flagged += _raise_flags(connection, policy, run_id, mine_flagged)
+            if tell:
+                _queue_for_digest(connection, policy, mine_flagged)
+        won += len(mine)
+    return Written(won, flagged, len(scored) - won)
+
+
+MINE = """
+    SELECT s.transaction_id FROM {stage} w JOIN scores s ON s.transaction_id = w.transaction_id
+    WHERE s.policy = :p AND s.run_id = :r"""
+DEQUEUE = "DELETE FROM unscored WHERE policy = :p AND transaction_id IN (SELECT transaction_id FROM {stage})"
+
+
+def _columns(policy: str, run_id: int, scored: Scored, rows: Ints) -> dict[str, list[object]]:
+    size = len(rows)
+    return {
+        "policy": [policy] * size,
+        "transaction_id": scored.transaction_id[rows].tolist(),
+        "run_id": [run_id] * size,
+        "model_id": [scored.model_id] * size,
+        "score": scored.score[rows].tolist(),
+        "outlier_score": scored.outlier_score[rows].tolist(),
+        "fraud_probability": list(bulk.numbers(scored.fraud_probability[rows])),
+        "decision_value": scored.decision_value[rows].tolist(),
+        "threshold": scored.threshold[rows].tolist(),
+        "channel": scored.channel[rows].tolist(),
+        "flagged": scored.flagged[rows].tolist(),
+        "strategy": [scored.strategy] * size,
+        "in_sample": [None] * size if scored.in_sample is None else scored.in_sample[rows].tolist(),
+    }
+
+
+def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Sequence[Flag]) -> int:
+    if not raised:
+        return 0
+    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    rows = [
+        {
+            "policy": policy,
+            "transaction_id": flag.transaction_id,
+            "run_id": run_id,
+            "model_id": flag.model_id,
+            "channel": flag.channel,
+            "reasons": json.loads(flag.reasons),
+            "status": "open",
+            "muted_by": flag.muted_by,
+        }
+        for flag in raised
+    ]
+    connection.execute(make(flags).on_conflict_do_nothing(), rows)
+    close_flags(connection, [flag.transaction_id for flag in raised])
+    return len(rows)
+
+
+def _queue_for_digest(connection: Connection, policy: str, raised: Sequence[Flag]) -> None:
+    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    rows = [
+        {"policy": policy, "transaction_id": one.transaction_id} for one in raised if one.muted_by is None
+    ]
+    if rows:
+        connection.execute(make(untold_flags).on_conflict_do_nothing(), rows)
