@@ -28,8 +28,8 @@ import numpy as np
 from sqlalchemy import insert
 
 from benchmarks.servers import server_if_installed
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
 from pipeline.schedule import planning as due

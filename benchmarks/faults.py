@@ -35,8 +35,8 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from benchmarks.servers import Server, sealed
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options

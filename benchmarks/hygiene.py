@@ -24,8 +24,8 @@ import pandas as pd
 
 from benchmarks.machine import require
 from detectors.evaluation.metrics import average_precision
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options

@@ -29,8 +29,8 @@ import psycopg
 
 from benchmarks.machine import require
 from benchmarks.servers import server_if_installed
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.ingest.formats.row_batch import ROWS
 from pipeline.ingest.ingest import Options, Source, ingest_transactions
 from storage.database.database import Store

@@ -42,7 +42,8 @@ from numpy.typing import NDArray
 from benchmarks.handbook import COLUMNS, DELAY, TEST, WEEK
 from benchmarks.machine import require
 from detectors.model.model import Model, cut_anew
-from pipeline.config.loader import Config, load_config
+from pipeline.config.config import Config
+from pipeline.config.loader import load_config
 from pipeline.features import history as histories
 from pipeline.features.compute import Plan, label_events
 from pipeline.features.history import History

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 from pydantic import SecretStr
 
-from pipeline.config.loader import MODEL_KEY, Config
+from pipeline.config.config import MODEL_KEY, Config
 
 
 def sealed(config: Config) -> Config:

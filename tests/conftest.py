@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
+from pipeline.config.config import MODEL_KEY, Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import MODEL_KEY, Config
 from storage.database.database import Store
 from storage.database.setup import upgrade
 

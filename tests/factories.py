@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import IngestReport, Options
 from storage.database.database import Store

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from pipeline.config.loader import HASH_KEY, Config
+from pipeline.config.config import HASH_KEY, Config
 from pipeline.ingest.ingest import IngestReport, Options, Source, ingest_transactions
 from pipeline.progress import Progress
 from storage.database.database import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
 from pipeline.progress import Silent

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.environment import known_keys, variable_of
-from pipeline.config.loader import Config, find_config, load_config
+from pipeline.config.config import Config
+from pipeline.config.environment import variable_of
+from pipeline.config.keys import known_keys
+from pipeline.config.loader import find_config, load_config
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 from pipeline.errors import ConfigError
 

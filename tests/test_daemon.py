@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.errors import ConfigError
 from storage.database import leases

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, update
 
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.daemon.daemon import Daemon
 from storage.database import database as storing
 from storage.database import leases

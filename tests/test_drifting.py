@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from detectors.drift.reference import Watch
 from detectors.model.model import Model
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.features.holidays import is_holiday
 from pipeline.features.seasons import season_of
 from pipeline.monitoring import drift_text as drift_words

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.ingest import feeds
 from pipeline.ingest.feeds import FeedReport

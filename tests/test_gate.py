@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once

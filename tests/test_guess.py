@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.loader import Config, load_config
+from pipeline.config.config import Config
+from pipeline.config.loader import load_config
 from pipeline.errors import InputError
 from pipeline.schema_inference.column_profile import iban, luhn
 from pipeline.schema_inference.column_roles import plain

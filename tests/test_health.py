@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.config.loader import Config, load_config
+from pipeline.config.config import Config
+from pipeline.config.loader import load_config
 from pipeline.config.sections import HealthSection
 from pipeline.daemon.daemon import Daemon
 from pipeline.daemon.health import GRACE, TICK_LONGEST, Health, listening

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from detectors.strategy.exclude_suspicious import SHARE_MAX, flagged_in_turn
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.features.history import History
 from pipeline.training import train as training

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from storage.database.database import Store
 from storage.errors import Busy

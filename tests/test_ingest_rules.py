@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.ingest import Source, ingest_labels, sources
 from storage.frames import DAY, SECOND

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
 from tests.ingesting import NOW, configured, rejected, table
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from pipeline.config.loader import MODEL_KEY
+from pipeline.config.config import MODEL_KEY
 from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import Shelf

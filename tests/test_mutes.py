@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.rules.mutes import Mute, known_feature, marked
 from pipeline.runs.backfill import backfill

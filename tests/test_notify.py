@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError

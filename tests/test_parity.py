@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features import history as histories
 from pipeline.features.history import History
 from pipeline.rules.engine import written

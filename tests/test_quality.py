@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.monitoring.quality import refresh
 from pipeline.monitoring.quality_text import paragraph, side_by_side
 from pipeline.runs.backfill import backfill

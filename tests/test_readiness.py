@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.runs.scoring_run import train_once
 from pipeline.training import readiness

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from detectors.evaluation.metrics import average_precision
 from pipeline.cli import report as cli_report  # noqa: F401  (joins its command to the group)
 from pipeline.cli.main import cli
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts as look
 from pipeline.rendering.report_data import Facts, total

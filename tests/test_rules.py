@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.errors import InputError
 from pipeline.features.history import fields_of
 from pipeline.rules.engine import vocabulary, written

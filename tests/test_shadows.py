@@ -6,15 +6,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli import choices as cli_choose
-from pipeline.cli import flags as cli_query
-from pipeline.cli import models as cli_models
 from pipeline.cli.main import cli
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.errors import NotReady
-from pipeline.runs import challengers as shadows  # noqa: F401  (commands join the group)
+from pipeline.runs import challengers as shadows
 from pipeline.runs import scoring_run as cycle
 from pipeline.runs.backfill import backfill
 from pipeline.schedule.run_context import Tally

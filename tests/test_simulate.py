@@ -8,7 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.simulation.fraud_patterns import PATTERNS
 from pipeline.simulation.simulate import START, Simulated, simulate

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.main import Door, Examples, cli, entity_of, now
+from pipeline.cli.options import Command, Door, Examples, entity_of, now
 
 
-@cli.group(cls=Examples)
+@click.group(cls=Examples)
 def undo() -> None:
     """Take back what a bad file or run brought."""
 
@@ -43,11 +43,12 @@ undo_command(
 )
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch erase --entity customer_id=C001234
     fraudwatch erase --entity customer_id=C001234 --yes
-    """
+    """,
 )
 @click.option("--entity", required=True, metavar="COLUMN=VALUE", help="Whom to make unrecognisable.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -72,11 +73,12 @@ def erase(door: Door, entity: str, yes: bool) -> None:
         click.echo(erasing.erase(store, column, value, door.actor, now()).sentence())
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch prune --dry-run
     fraudwatch prune
-    """
+    """,
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_obj
@@ -92,11 +94,12 @@ def prune(door: Door, dry_run: bool) -> None:
     click.echo(f"{'would go' if dry_run else 'deleted'}: {told or 'nothing is older than its retention'}")
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch export flagged_transactions --output flags.parquet
     fraudwatch export scores --output scores.csv
-    """
+    """,
 )
 @click.argument("table")
 @click.option(

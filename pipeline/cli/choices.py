@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import LIVE, Door, Instant, cli, in_zone, now, policy_option
+from pipeline.cli.options import LIVE, Command, Door, Instant, in_zone, now, output_options, policy_option
 
 if TYPE_CHECKING:
-    from pipeline.config.loader import Config
+    from pipeline.config.config import Config
     from pipeline.features.history import History
     from storage.database.database import Store
 
@@ -18,8 +17,9 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@cli.command(
-    epilog="fraudwatch choices\nfraudwatch choices --explain 12\nfraudwatch choices --policy cautious --format json --limit 5"
+@click.command(
+    cls=Command,
+    epilog="fraudwatch choices\nfraudwatch choices --explain 12\nfraudwatch choices --policy cautious --format json --limit 5",
 )
 @click.option(
     "--explain", type=click.IntRange(min=1), metavar="ID", help="Tell everything one choice rests on."
@@ -49,7 +49,9 @@ def choices(door: Door, policy: str, explain: int | None, limit: int, form: str,
         )
 
 
-@cli.command(epilog="fraudwatch choose --dry-run\nfraudwatch choose --dry-run --as-of 2026-03-01")
+@click.command(
+    cls=Command, epilog="fraudwatch choose --dry-run\nfraudwatch choose --dry-run --as-of 2026-03-01"
+)
 @click.option("--dry-run", is_flag=True, help="Required: choices are made by trainings.")
 @click.option(
     "--as-of",
@@ -76,8 +78,9 @@ def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     click.echo("\n".join(young(young_cohorts(history, config.labels.maturity, date))))
 
 
-@cli.command(
-    epilog="fraudwatch readiness\nfraudwatch readiness --as-of 2026-03-01 --format json\nfraudwatch readiness --last"
+@click.command(
+    cls=Command,
+    epilog="fraudwatch readiness\nfraudwatch readiness --as-of 2026-03-01 --format json\nfraudwatch readiness --last",
 )
 @click.option(
     "--as-of",

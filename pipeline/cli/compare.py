@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import Door, cli, now
+from pipeline.cli.options import Command, Door, now, output_options
 
 if TYPE_CHECKING:
     from pipeline.comparison.results import Compared
-    from pipeline.config.loader import Config
+    from pipeline.config.config import Config
     from storage.database.database import Store
     from storage.models.comparisons import Comparison
 
@@ -28,13 +27,14 @@ LEGEND = (
 )
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch compare
     fraudwatch compare --folds 4 --by country --plot curves.html
     fraudwatch compare --only SMOTE --only "no balancing" --format csv --output smote.csv
     fraudwatch compare --last --format json
-    """
+    """,
 )
 @click.option("--folds", type=click.IntRange(1, 52), default=3, show_default=True, help="Training dates.")
 @click.option("--test", default="7d", show_default=True, help="Span judged after each training date.")

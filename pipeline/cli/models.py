@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import Door, Examples, Instant, cli, in_zone, now, policy_option
+from pipeline.cli.options import Command, Door, Examples, Instant, in_zone, now, output_options, policy_option
 
 COLUMNS = [
     "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "ap", "ap_in_force", "thresholds",
@@ -14,7 +13,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@cli.group(cls=Examples, invoke_without_command=True)
+@click.group(cls=Examples, invoke_without_command=True)
 @policy_option
 @click.pass_context
 def models(context: click.Context, policy: str) -> None:
@@ -91,3 +90,49 @@ def rollback(door: Door, reason: str, policy: str) -> None:
     config = door.config()
     with door.store(config) as store:
         click.echo(modelling.rollback(store, config, policy, reason, door.actor, now()))
+
+
+@click.command(
+    cls=Command,
+    epilog="""
+    fraudwatch diff live cheaper
+    fraudwatch diff live cheaper --from 2026-02-01 --to 2026-04-01 --format csv
+    """,
+)
+@click.argument("policy_a")
+@click.argument("policy_b")
+@click.option("--from", "start", type=Instant(), help="Event time from here on.")
+@click.option("--to", "end", type=Instant(), help="Event time before this.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Transactions to list."
+)
+@output_options
+@click.pass_obj
+def diff(
+    door: Door, policy_a: str, policy_b: str, start: Any, end: Any, limit: int, form: str, output: Path | None
+) -> None:
+    """Compare what two policies flag of the transactions that both have scored, with money.
+
+    Rows that a model was trained on are left out; their number is said.
+    """
+    from pipeline.cli import output as console
+    from storage.queries import policy_diff as comparing
+
+    config = door.config()
+    zone = config.schedule.timezone
+    span = in_zone(start, zone) if start else None, in_zone(end, zone) if end else None
+    with door.store(config) as store:
+        for line in comparing.compare(store, policy_a, policy_b, *span).lines(config.schema_.base_currency):
+            click.echo(line, err=form != "table")
+        if limit:
+            columns = [
+                "transaction_id",
+                "event_time",
+                "amount",
+                "flagged_by",
+                "score_a",
+                "score_b",
+                "is_fraud",
+            ]
+            rows = comparing.differences(store, policy_a, policy_b, *span, limit)
+            console.show(rows, columns, form, output, "both flag the same transactions")

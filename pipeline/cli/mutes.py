@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import LIVE, Door, Examples, Instant, cli, entity_of, in_zone, now
+from pipeline.cli.options import (
+    LIVE,
+    Door,
+    Instant,
+    entity_of,
+    in_zone,
+    now,
+    output_options,
+)
 
 if TYPE_CHECKING:
-    from pipeline.config.loader import Config
+    from pipeline.config.config import Config
 
 COLUMNS = ["mute_id", "what", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
 REASON = click.option("--reason", required=True, help="Kept with it and in the audit trail.")
@@ -36,8 +43,7 @@ def expiry(until: Any, span: str | None, config: "Config", moment: int) -> int:
     return end
 
 
-@cli.group(
-    cls=Examples,
+@click.group(
     invoke_without_command=True,
     epilog="""
     fraudwatch mute --entity customer_id=C001234 --for 7d --reason "travels, called"

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import LIVE, Door, cli, now
+from pipeline.cli.options import LIVE, Command, Door, now, output_options
 
 COLUMNS = [
     "message_id",
@@ -23,13 +22,14 @@ COLUMNS = [
 INSTANTS = ("created_at", "due_at", "sent_at")
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch notify --test
     fraudwatch notify --pending
     fraudwatch notify --show 12
     fraudwatch notify --send
-    """
+    """,
 )
 @click.option(
     "--test",

@@ -5,23 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.main import LIVE, Door, Instant, cli, in_zone, now
+from pipeline.cli.options import LIVE, Command, Door, Instant, in_zone, now
 
 if TYPE_CHECKING:
-    from pipeline.config.loader import Config
+    from pipeline.config.config import Config
     from storage.database.database import Store
 
 WEEKS = 8  # of a report that was not told its span
 MICROSECONDS_A_WEEK = 7 * 86_400 * 1_000_000
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch report --from 2026-02-01 --to 2026-04-01 -o report.html
     fraudwatch report --format png --chart cost -o cost.png
     fraudwatch report --format svg --chart drift-detail --show amount -o amount.svg
     fraudwatch report --list
-    """
+    """,
 )
 @click.option("--from", "start", type=Instant(), help="First day (default: eight weeks before --to).")
 @click.option(
@@ -114,3 +115,18 @@ def _span(store: "Store", config: "Config", policy: str, start: Any, end: Any) -
     if since >= until:
         raise click.UsageError("--from must be before --to: the span is [from, to)")
     return since, until
+
+
+@click.command(cls=Command, epilog="fraudwatch summary --from 2026-02-01 --to 2026-04-01")
+@click.option("--from", "start", type=Instant(), required=True, help="First day.")
+@click.option("--to", "end", type=Instant(), required=True, help="The day after the last one.")
+@click.pass_obj
+def summary(door: Door, start: Any, end: Any) -> None:
+    """Tell on one page what was chosen, flagged, caught and missed."""
+    from pipeline.reporting.summary import page
+
+    config = door.config()
+    zone = config.schedule.timezone
+    with door.store(config) as store:
+        for line in page(store, config, LIVE, in_zone(start, zone), in_zone(end, zone)):
+            click.echo(line)

@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import LIVE, Door, Examples, cli, now
 from pipeline.cli.mutes import REASON, expiry, expiry_options, shown
+from pipeline.cli.options import LIVE, Door, Examples, now, output_options
 
 COLUMNS = ["rule_id", "rule", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
 DAYS = click.option(
@@ -16,7 +15,7 @@ DAYS = click.option(
 )
 
 
-@cli.group(cls=Examples)
+@click.group(cls=Examples)
 def rule() -> None:
     """Rules that flag whatever the detectors think, on channel "rule"."""
 

@@ -23,8 +23,8 @@ from detectors.imbalance import techniques
 from detectors.imbalance.techniques import PLAIN, TECHNIQUES, Fitted, Technique
 from pipeline.comparison.folds import Fold, Wanted, folds_of
 from pipeline.comparison.results import FIXED, MOVED, NOTHING, Compared, Line, sentence
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.progress import Progress, Silent
 from storage.database.database import Store

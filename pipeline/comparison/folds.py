@@ -13,8 +13,8 @@ from detectors.imbalance.techniques import Training
 from detectors.inputs.sample import Sample
 from detectors.model.auto_detector import FOLD
 from pipeline import hash_sampling as sampling
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.features import history as histories
 from pipeline.features.compute import status_at

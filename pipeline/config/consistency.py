@@ -1,17 +1,13 @@
 """
 What two keys of the configuration can get wrong together.
 
-Each rule takes the whole Config and yields what is wrong as (key, value, rest of the sentence).
+Each rule takes all sections and yields what is wrong as (key, value, rest of the sentence).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from pipeline.config.sections import SOURCE_NAME
+from pipeline.config.sections import SOURCE_NAME, Sections
 from pipeline.durations import DAY, format_duration
-
-if TYPE_CHECKING:
-    from pipeline.config.loader import Config
 
 Wrong = tuple[str, object, str]
 
@@ -40,7 +36,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
 
 
-def find_wrong(config: "Config") -> Iterator[Wrong]:
+def find_wrong(config: Sections) -> Iterator[Wrong]:
     """Yield every rule that is broken, the most telling first."""
     yield from _columns_used_twice(config)
     yield from _fields_named_like_ours(config)
@@ -59,7 +55,7 @@ def find_wrong(config: "Config") -> Iterator[Wrong]:
     yield from _seasons_of_long_windows(config)
 
 
-def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
+def _columns_used_twice(config: Sections) -> Iterator[Wrong]:
     schema, seen = config.schema_, dict[str, str]()
     named = [(role, getattr(schema, role)) for role in ROLES]
     named += [(kind, name) for kind in FIELDS for name in getattr(schema, kind)]
@@ -70,7 +66,7 @@ def _columns_used_twice(config: "Config") -> Iterator[Wrong]:
         seen[lower] = role
 
 
-def _fields_named_like_ours(config: "Config") -> Iterator[Wrong]:
+def _fields_named_like_ours(config: Sections) -> Iterator[Wrong]:
     for kind in FIELDS:
         for name in getattr(config.schema_, kind):
             if name.lower() in SYSTEM_COLUMNS:
@@ -78,14 +74,14 @@ def _fields_named_like_ours(config: "Config") -> Iterator[Wrong]:
                 yield f"schema.{kind}", name, rest
 
 
-def _hashed_fields_unknown(config: "Config") -> Iterator[Wrong]:
+def _hashed_fields_unknown(config: Sections) -> Iterator[Wrong]:
     schema = config.schema_
     for name in schema.hash:
         if name not in (*schema.entities, *schema.categorical):
             yield "schema.hash", name, "must name fields of schema.entities or schema.categorical"
 
 
-def _currency_without_rates(config: "Config") -> Iterator[Wrong]:
+def _currency_without_rates(config: Sections) -> Iterator[Wrong]:
     schema = config.schema_
     if schema.currency and not schema.rates:
         rest = "must name a CSV file with the columns date, currency, rate when schema.currency is set"
@@ -94,7 +90,7 @@ def _currency_without_rates(config: "Config") -> Iterator[Wrong]:
         yield "schema.currency", schema.currency, "must name the currency column when schema.rates is set"
 
 
-def _kind_without_refunds(config: "Config") -> Iterator[Wrong]:
+def _kind_without_refunds(config: Sections) -> Iterator[Wrong]:
     schema = config.schema_
     if schema.kind and not schema.refund_kinds:
         yield "schema.refund_kinds", [], "must name at least one kind when schema.kind is set"
@@ -106,14 +102,14 @@ def _kind_without_refunds(config: "Config") -> Iterator[Wrong]:
         )
 
 
-def _silence_of_unknown_fields(config: "Config") -> Iterator[Wrong]:
+def _silence_of_unknown_fields(config: Sections) -> Iterator[Wrong]:
     schema = config.schema_
     for name in config.labels.never_by_silence:
         if name not in (*schema.entities, *schema.categorical):
             yield "labels.never_by_silence", name, "must name fields of schema.categorical or schema.entities"
 
 
-def _labels_used_twice(config: "Config") -> Iterator[Wrong]:
+def _labels_used_twice(config: Sections) -> Iterator[Wrong]:
     seen = dict[str, str]()
     for role in ("transaction_id", "is_fraud", "known_at", "source"):
         name = getattr(config.labels, role)
@@ -122,7 +118,7 @@ def _labels_used_twice(config: "Config") -> Iterator[Wrong]:
             yield f"labels.{role}", name, f"must not use a column that labels.{earlier} already uses"
 
 
-def _bounds_out_of_order(config: "Config") -> Iterator[Wrong]:
+def _bounds_out_of_order(config: Sections) -> Iterator[Wrong]:
     choose = config.choose
     if choose.few >= choose.enough:
         yield "choose.few", choose.few, f"must be less than choose.enough ({choose.enough})"
@@ -133,7 +129,7 @@ def _bounds_out_of_order(config: "Config") -> Iterator[Wrong]:
         yield "training.min_rows", config.training.min_rows, rest
 
 
-def _spans_that_do_not_fit(config: "Config") -> Iterator[Wrong]:
+def _spans_that_do_not_fit(config: Sections) -> Iterator[Wrong]:
     training, window = config.training, config.schedule.window
     if training.every % DAY:
         yield "training.every", format_duration(training.every), 'must be whole days such as "7d"'
@@ -150,7 +146,7 @@ def _spans_that_do_not_fit(config: "Config") -> Iterator[Wrong]:
         )
 
 
-def _sources_without_one_url(config: "Config") -> Iterator[Wrong]:
+def _sources_without_one_url(config: Sections) -> Iterator[Wrong]:
     for name, source in config.source.items():
         if SOURCE_NAME.fullmatch(name) is None:
             yield (
@@ -167,7 +163,7 @@ def _sources_without_one_url(config: "Config") -> Iterator[Wrong]:
             )
 
 
-def _health_without_token(config: "Config") -> Iterator[Wrong]:
+def _health_without_token(config: Sections) -> Iterator[Wrong]:
     health = config.health
     if health.port and health.host not in LOOPBACK and not health.token_env:
         yield (
@@ -178,7 +174,7 @@ def _health_without_token(config: "Config") -> Iterator[Wrong]:
         )
 
 
-def _told_of_unknown_fields(config: "Config") -> Iterator[Wrong]:
+def _told_of_unknown_fields(config: Sections) -> Iterator[Wrong]:
     schema = config.schema_
     for name in config.notify.fields:
         if name not in (*schema.entities, *schema.categorical, *schema.numeric):
@@ -189,7 +185,7 @@ def _told_of_unknown_fields(config: "Config") -> Iterator[Wrong]:
             )
 
 
-def _retention_too_short(config: "Config") -> Iterator[Wrong]:
+def _retention_too_short(config: Sections) -> Iterator[Wrong]:
     kept = config.retention.transactions
     needed = config.training.span + config.lookback + config.training.every
     if kept and kept < needed:
@@ -201,13 +197,13 @@ def _retention_too_short(config: "Config") -> Iterator[Wrong]:
         )
 
 
-def _seasons_of_long_windows(config: "Config") -> Iterator[Wrong]:
+def _seasons_of_long_windows(config: Sections) -> Iterator[Wrong]:
     if config.drift.seasonal and config.schedule.window > DAY:
         rest = "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
         yield "drift.seasonal", True, rest
 
 
-def _shadows(config: "Config") -> Iterator[Wrong]:
+def _shadows(config: Sections) -> Iterator[Wrong]:
     for name in config.shadow:
         if name == "live" or SOURCE_NAME.fullmatch(name) is None:
             rest = (

@@ -1,7 +1,7 @@
 """What a missed fraud and a review cost here, as detectors take it."""
 
 from detectors.evaluation.thresholds import Costs
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 
 
 def costs_of(config: Config) -> Costs:

@@ -1,6 +1,6 @@
 """Open the database that the configuration names, with the columns that it configures."""
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from storage.database.database import Store, open_store
 from storage.database.tables import Fields
 

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Literal, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from pipeline.config.messages import closest
+from pipeline.config.keys import NAMED, closest, in_shadow, known_keys
 from pipeline.errors import ConfigError
 
 PREFIX = "FRAUDWATCH_"
@@ -41,34 +40,6 @@ def apply(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
             _table(raw, tables)[name] = _parse(variable, _field(key), environ[variable])
             origins[key] = variable
     return origins
-
-
-NAMED = ("source", "watch", "shadow")  # sections of which there may be any number, each with a name
-
-
-@cache
-def known_keys() -> dict[str, FieldInfo]:
-    """Return every key that may be set, dotted, with its field; a source's as `source.*.key`."""
-    from pipeline.config.loader import Config
-    from pipeline.config.sections import SourceSection, WatchSection
-
-    known = dict[str, FieldInfo]()
-    for name, section in Config.model_fields.items():
-        fields = getattr(section.annotation, "model_fields", {})
-        title = section.alias or name
-        known.update({f"{title}.{field.alias or key}": field for key, field in fields.items()})
-    known.update({f"source.*.{key}": field for key, field in SourceSection.model_fields.items()})
-    known.update({f"watch.*.{key}": field for key, field in WatchSection.model_fields.items()})
-    return known
-
-
-def in_shadow(key: str) -> str | None:
-    """The key that `shadow.NAME.section.key` stands in for; None for one that a shadow may not give."""
-    from pipeline.config.sections import ShadowSection
-
-    parts = key.split(".", 2)
-    own = parts[2] if len(parts) == 3 else ""
-    return own if own.partition(".")[0] in ShadowSection.model_fields else None
 
 
 def variable_of(key: str) -> str:

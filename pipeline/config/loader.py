@@ -6,220 +6,17 @@ repository spells these defaults out). FRAUDWATCH_SECTION__KEY overrides any key
 with one sentence that names key, value and remedy, and shows no secret.
 """
 
-import hashlib
-import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import SecretStr, ValidationError
 
-from pipeline.config import consistency as rules
-from pipeline.config import environment as overrides
-from pipeline.config import messages as refusals
-from pipeline.config.sections import (
-    AlertsSection,
-    CalendarSection,
-    ChooseSection,
-    CostsSection,
-    DriftSection,
-    FeaturesSection,
-    HealthSection,
-    LabelsSection,
-    MonitorSection,
-    NotifySection,
-    QualitySection,
-    RetentionSection,
-    ScheduleSection,
-    SchemaSection,
-    Section,
-    ShadowSection,
-    SourceSection,
-    StorageSection,
-    TrainingSection,
-    WatchSection,
-    WebSection,
-)
+from pipeline.config import environment
+from pipeline.config.config import BUILT_IN, HASH_KEY, MODEL_KEY, Config, read_secret
+from pipeline.config.messages import Refused, explain, sentence
 from pipeline.errors import ConfigError
-
-HASH_KEY = "FRAUDWATCH_HASH_KEY"
-MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
-KEY_LENGTH_MIN = 16  # characters; shorter ones could be tried out
-BUILT_IN = "built-in defaults"
-# Never in the stored text or the hash: secrets, and where they are kept on this machine.
-NOT_PUBLIC = {
-    "storage": {"url", "url_file", "model_key_file"},
-    "schema": {"hash_key_file"},
-    "notify": {"urls", "urls_file"},
-    "source": {"url", "url_env", "url_file"},
-}
-
-
-class Config(Section):
-    """All that a run may depend on besides its data. Spans are int µs; `schema_` is the section [schema]."""
-
-    monitor: MonitorSection = MonitorSection()
-    storage: StorageSection = StorageSection()
-    schema_: SchemaSection = Field(default=SchemaSection(), alias="schema")
-    source: dict[str, SourceSection] = Field(default_factory=dict)
-    watch: dict[str, WatchSection] = Field(default_factory=dict)
-    shadow: dict[str, ShadowSection] = Field(default_factory=dict)
-    labels: LabelsSection = LabelsSection()
-    features: FeaturesSection = FeaturesSection()
-    training: TrainingSection = TrainingSection()
-    choose: ChooseSection = ChooseSection()
-    costs: CostsSection = CostsSection()
-    alerts: AlertsSection = AlertsSection()
-    schedule: ScheduleSection = ScheduleSection()
-    calendar: CalendarSection = CalendarSection()
-    health: HealthSection = HealthSection()
-    retention: RetentionSection = RetentionSection()
-    drift: DriftSection = DriftSection()
-    quality: QualitySection = QualitySection()
-    notify: NotifySection = NotifySection()
-    web: WebSection = WebSection()
-
-    _origin: str = PrivateAttr(default=BUILT_IN)
-    _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)  # environment variable → value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_the_schema(cls, given: Any) -> Any:
-        return _without_shipped_columns(given) if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _obey_the_rules(self) -> "Config":
-        for key, value, rest in rules.find_wrong(self):
-            raise refusals.Refused(key, value, rest)
-        return self
-
-    @property
-    def origin(self) -> str:
-        """The file the settings came from, or that there was none."""
-        return self._origin
-
-    @property
-    def lookback(self) -> int:
-        """How far back, in µs, any feature looks: the longest window, shifted by the maturity of labels."""
-        return self.features.windows[-1] + self.labels.maturity
-
-    @property
-    def storage_url(self) -> str:
-        """The database's URL with its password, for opening it and nothing else."""
-        return self.storage.url.get_secret_value()
-
-    def shadowed(self, name: str) -> "Config":
-        """The settings of [shadow.NAME]: these, but for the keys that it gives."""
-        given = self.shadow[name].given
-        parts = {part: getattr(self, part).model_copy(update=keys) for part, keys in given.items()}
-        return self.model_copy(update=parts | {"shadow": {}})
-
-    def of_policy(self, policy: str) -> "Config":
-        """The settings of a policy: a shadow's own, and these for every other."""
-        return self.shadowed(policy) if policy in self.shadow else self
-
-    def source_url(self, name: str) -> str:
-        """
-        Return the URL of [source.NAME], read from where the section says it is kept.
-
-        Raises
-        ------
-        ConfigError
-            If there is no such source, or its file or environment variable is missing or empty.
-        """
-        if name not in self.source:
-            known = ", ".join(sorted(self.source)) or "none"
-            raise ConfigError(f"source.{name} is not configured; sources in {self.origin}: {known}")
-        source = self.source[name]
-        if source.url_file:
-            return read_secret(source.url_file, f"source.{name}.url_file")
-        if not source.url_env:
-            return source.url.get_secret_value()
-        if source.url_env not in self._secrets:
-            raise ConfigError(f"source.{name}.url_env names {source.url_env}, which is not set; export it")
-        return self._secrets[source.url_env].get_secret_value()
-
-    def hash_key(self) -> bytes:
-        """
-        Return the key for hashing the fields in schema.hash.
-
-        Raises
-        ------
-        ConfigError
-            If neither FRAUDWATCH_HASH_KEY nor schema.hash_key_file holds 16 characters or more.
-        """
-        key = self._secrets[HASH_KEY].get_secret_value() if HASH_KEY in self._secrets else ""
-        if not key and self.schema_.hash_key_file:
-            key = read_secret(self.schema_.hash_key_file, "schema.hash_key_file")
-        if len(key) < KEY_LENGTH_MIN:
-            raise ConfigError(
-                f"schema.hash needs a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}: "
-                f"set {HASH_KEY} or schema.hash_key_file, and keep it, for another key makes other entities"
-            )
-        return key.encode()
-
-    def model_key(self) -> bytes | None:
-        """
-        Return the key that seals models; None on SQLite without one, where who can write the file can do anything.
-
-        Raises
-        ------
-        ConfigError
-            A key of fewer than 16 characters, or none for a database that is shared.
-        """
-        key = self._secrets[MODEL_KEY].get_secret_value() if MODEL_KEY in self._secrets else ""
-        if not key and self.storage.model_key_file:
-            key = read_secret(self.storage.model_key_file, "storage.model_key_file")
-        if not key and self.storage_url.startswith("sqlite"):
-            return None
-        if len(key) < KEY_LENGTH_MIN:
-            raise ConfigError(
-                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got "
-                f"{len(key)}: set {MODEL_KEY} or storage.model_key_file, and keep it, for models are read with it"
-            )
-        return key.encode()
-
-    def health_token(self) -> str:
-        """
-        Return the token that requests to the health port must carry, empty if none is configured.
-
-        Raises
-        ------
-        ConfigError
-            If the environment variable it is kept in is not set.
-        """
-        name = self.health.token_env
-        if name and name not in self._secrets:
-            raise ConfigError(f"health.token_env names {name}, which is not set; export it")
-        return self._secrets[name].get_secret_value() if name else ""
-
-    def public_text(self, *sections: str) -> str:
-        """Return these sections, or all, as TOML without secrets, in a fixed order."""
-        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "shadow"})
-        named: dict[str, Mapping[str, Section]] = {"source": self.source, "watch": self.watch}
-        for section, tables in named.items():
-            public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}
-        public["shadow"] = dict(self._shadows_shown())
-        lines: list[str] = []
-        for section in sections or public:
-            shown_tables = public[section] if section in overrides.NAMED else {"": public[section]}
-            for name, table in shown_tables.items():
-                lines.append(f"[{section}.{name}]" if name else f"[{section}]")
-                shown = {key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())}
-                lines += [f"{key} = {as_toml(value)}" for key, value in shown.items()]
-        return "\n".join(lines) + "\n"
-
-    def _shadows_shown(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in sorted(self.shadow):
-            yield name, {}
-            shown = self.shadow[name].model_dump(mode="json", exclude_unset=True)
-            for part in sorted(shown):
-                yield f"{name}.{part}", shown[part]
-
-    def hash(self, *sections: str) -> str:
-        """Return a SHA-256 of what `public_text` says of these sections: equal settings, equal hash."""
-        return hashlib.sha256(self.public_text(*sections).encode()).hexdigest()
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -241,15 +38,15 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     found = find_config(path, environ)
     raw = read_toml(found) if found else {}
     file = str(found) if found else BUILT_IN
-    origins = overrides.apply(raw, environ)
+    origins = environment.apply(raw, environ)
     try:
         _take_url_from_file(raw, origins)
         _take_urls_from_file(raw, origins)
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(refusals.explain(error, file, origins)) from None
-    except refusals.Refused as refused:
-        raise ConfigError(refusals.sentence(refused, file, origins)) from None
+        raise ConfigError(explain(error, file, origins)) from None
+    except Refused as refused:
+        raise ConfigError(sentence(refused, file, origins)) from None
     wanted = {
         HASH_KEY,
         MODEL_KEY,
@@ -287,34 +84,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
 
 
-def read_secret(path: str, key: str) -> str:
-    """Read a secret's file, without the newline editors add; `key` is for the message."""
-    try:
-        secret = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            f'{key} names "{path}", which cannot be read as text; check path and permissions'
-        ) from None
-    if not secret:
-        raise ConfigError(f'{key} names "{path}", which is empty; put the secret on its first line')
-    return secret
-
-
-def as_toml(value: object) -> str:
-    """Write a value of a key: text, number, list or one-line table."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{as_toml_key(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(as_toml(item) for item in value) + "]"
-    # for text, numbers and booleans JSON and TOML agree, except that TOML forbids a bare DEL
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def as_toml_key(key: str) -> str:
-    """Write a key, in quotes only where TOML needs them."""
-    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else as_toml(key)
-
-
 def _take_url_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
     """Put what storage.url_file holds into storage.url; the environment's wins over the file's."""
     storage = raw.get("storage")
@@ -326,9 +95,7 @@ def _take_url_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None
         return
     url_from_outside, file_from_outside = "storage.url" in origins, "storage.url_file" in origins
     if "url" in storage and url_from_outside == file_from_outside:
-        raise refusals.Refused(
-            "storage.url_file", storage["url_file"], "must not be set beside storage.url; keep one"
-        )
+        raise Refused("storage.url_file", storage["url_file"], "must not be set beside storage.url; keep one")
     if url_from_outside:
         del storage["url_file"]
     else:
@@ -346,33 +113,9 @@ def _take_urls_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> Non
         return
     urls_from_outside, file_from_outside = "notify.urls" in origins, "notify.urls_file" in origins
     if notify.get("urls") and urls_from_outside == file_from_outside:
-        raise refusals.Refused(
-            "notify.urls_file", notify["urls_file"], "must not be set beside notify.urls; keep one"
-        )
+        raise Refused("notify.urls_file", notify["urls_file"], "must not be set beside notify.urls; keep one")
     if not urls_from_outside:
         lines = read_secret(notify["urls_file"], "notify.urls_file").splitlines()
         notify["urls"] = [
             line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
         ]
-
-
-def _without_shipped_columns(given: dict[str, Any]) -> dict[str, Any]:
-    """
-    Let defaults follow a schema of the user's own.
-
-    The defaults of schema.original_id and labels.never_by_silence name columns of the shipped schema. Where
-    the user's schema lacks those columns and the user said nothing about the keys, they are empty.
-    """
-    name = "schema_" if "schema_" in given else "schema"
-    schema, labels = given.get(name, {}), given.get("labels", {})
-    if not isinstance(schema, dict) or not isinstance(labels, dict):
-        return given
-    changed = dict(given)
-    if schema.get("kind") == "" and "original_id" not in schema:
-        changed[name] = {**schema, "original_id": ""}
-    categorical = schema.get("categorical", SchemaSection().categorical)
-    if "never_by_silence" not in labels and isinstance(categorical, list | tuple):
-        shipped = LabelsSection().never_by_silence
-        kept = {field: values for field, values in shipped.items() if field in categorical}
-        changed["labels"] = {**labels, "never_by_silence": kept}
-    return changed

@@ -1,11 +1,12 @@
 """What pydantic and the rules refuse, said in one sentence with key, value, remedy and place."""
 
-import difflib
 import json
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from pipeline.config.keys import NAMED, closest, in_shadow, known_keys
+from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
 
 SHOWN_MAX = 80  # characters of a value repeated in a message
@@ -83,12 +84,6 @@ def shown(key: str, value: object) -> str:
     return written if len(written) <= SHOWN_MAX else written[: SHOWN_MAX - 1] + "…"
 
 
-def closest(name: str, known: list[str]) -> str:
-    """Return `, did you mean …?` if one of the known names is close, else nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else ""
-
-
 def _bare(value: object) -> object:
     return f"{value:g}" if isinstance(value, float) else value
 
@@ -98,8 +93,6 @@ def _depth(path: list[str]) -> int:
 
 
 def _suggestion(key: str) -> str:
-    from pipeline.config.environment import NAMED, in_shadow, known_keys
-
     sections = sorted({name.partition(".")[0] for name in known_keys()} | set(NAMED))
     if "." not in key:
         return closest(key, sections) or f"; sections are {', '.join(sections)}"
@@ -120,9 +113,6 @@ def _suggestion(key: str) -> str:
 
 def _keys_of_shadow(own: str | None) -> list[str]:
     """What stands beside a key that a shadow gives, `own` being the key without the shadow's name."""
-    from pipeline.config.environment import known_keys
-    from pipeline.config.sections import ShadowSection
-
     if own is None or "." not in own:
         return list(ShadowSection.model_fields)
     section = own.partition(".")[0]

@@ -1,6 +1,6 @@
 """How long things are kept, as instants before which they go."""
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 
 
 def cutoffs(config: Config, as_of: int) -> dict[str, int]:

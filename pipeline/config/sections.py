@@ -9,7 +9,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
@@ -394,3 +394,39 @@ class NotifySection(Section):
 
 class WebSection(Section):
     """Accepted, without keys yet."""
+
+
+class Sections(Section):
+    """Every section of config.toml. Spans are int µs; `schema_` is the section [schema]."""
+
+    monitor: MonitorSection = MonitorSection()
+    storage: StorageSection = StorageSection()
+    schema_: SchemaSection = Field(default=SchemaSection(), alias="schema")
+    source: dict[str, SourceSection] = Field(default_factory=dict)
+    watch: dict[str, WatchSection] = Field(default_factory=dict)
+    shadow: dict[str, ShadowSection] = Field(default_factory=dict)
+    labels: LabelsSection = LabelsSection()
+    features: FeaturesSection = FeaturesSection()
+    training: TrainingSection = TrainingSection()
+    choose: ChooseSection = ChooseSection()
+    costs: CostsSection = CostsSection()
+    alerts: AlertsSection = AlertsSection()
+    schedule: ScheduleSection = ScheduleSection()
+    calendar: CalendarSection = CalendarSection()
+    health: HealthSection = HealthSection()
+    retention: RetentionSection = RetentionSection()
+    drift: DriftSection = DriftSection()
+    quality: QualitySection = QualitySection()
+    notify: NotifySection = NotifySection()
+    web: WebSection = WebSection()
+
+    @property
+    def lookback(self) -> int:
+        """How far back, in µs, any feature looks: the longest window, shifted by the maturity of labels."""
+        return self.features.windows[-1] + self.labels.maturity
+
+    def shadowed(self, name: str) -> Self:
+        """The settings of [shadow.NAME]: these, but for the keys that it gives."""
+        given = self.shadow[name].given
+        parts = {part: getattr(self, part).model_copy(update=keys) for part, keys in given.items()}
+        return self.model_copy(update=parts | {"shadow": {}})

@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.config.loader import Config
 from pipeline.daemon import logs
 from pipeline.daemon.health import Health, Outcome, listening
 from pipeline.errors import ConfigError, FraudwatchError, NotReady

@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.ingest.feeds import FeedReport

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import LabelEvents, Plan, label_events, plan, raw_features
 from storage.database.database import Store
 from storage.frames import Coded, Completeness, Ints, Labels, Transactions

@@ -1,7 +1,7 @@
 """What the time of a window is called: its weekday, its hour where it is shorter than a day, or a holiday."""
 
 from detectors.drift.reference import HOLIDAY
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.holidays import is_holiday, local
 from storage.frames import DAY, Ints
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.errors import InputError
 from pipeline.ingest import ingest

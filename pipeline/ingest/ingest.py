@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns as parsing
 from pipeline.ingest.formats.columns import as_bools
@@ -29,7 +29,8 @@ from pipeline.progress import Progress, Silent
 from pipeline.sanitize import for_terminal
 from storage.database.database import Store
 from storage.ingest import batches
-from storage.ingest.batches import Batch, Counts, LabelChunk, Loading, Rejected, TransactionChunk
+from storage.ingest.batches import Batch, Counts, Loading, Rejected
+from storage.ingest.chunks import LabelChunk, TransactionChunk
 
 __all__ = ["IngestReport", "Options", "Source", "ingest_labels", "ingest_transactions", "sources"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.hashing import Hasher
 from pipeline.ingest.currency_rates import Rates, load_rates
@@ -17,7 +17,7 @@ from pipeline.ingest.formats.row_batch import Rows, Wanted
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.inline_labels import Answers
 from storage.frames import NEVER, Ints, Strings
-from storage.ingest.batches import LabelChunk, TransactionChunk
+from storage.ingest.chunks import LabelChunk, TransactionChunk
 
 EventTimes = Callable[[Strings], Ints]
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import reader as readers
 from pipeline.ingest.formats.row_batch import ROWS

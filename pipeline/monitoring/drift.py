@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.drift.reference import Found, Level, Seen, Terms
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.history import REVIEW
 from pipeline.features.seasons import HOLIDAY, on_holiday, season_of
 from pipeline.monitoring.drift_levels import REPORTS_SPAN, VOLUME, levels

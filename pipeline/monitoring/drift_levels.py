@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detectors.drift.reference import Level
 from detectors.drift.reference_fit import LevelHistory
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.history import History
 from pipeline.features.label_history import FRAUD, status_at
 from pipeline.features.seasons import HOLIDAY, on_holiday, season_of

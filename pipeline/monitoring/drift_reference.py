@@ -19,7 +19,7 @@ from detectors.drift.reference_windows import Grid
 from detectors.inputs.sample import Sample
 from detectors.model.model import AUDIT, Model, Scores
 from pipeline import hash_sampling as sampling
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import Floats, History, load, raw_matrix
 from pipeline.features.seasons import on_holiday, season_of

@@ -14,8 +14,8 @@ import pandas as pd
 
 from detectors.evaluation.estimated_quality import Estimated, Expected, Past, estimate, learn
 from detectors.evaluation.realised_quality import NO_FLAG, NO_PROBABILITY, NO_ROWS
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.monitoring.realised_quality import ALARMING, Scored, realise, reviewed, scored_by
 from pipeline.schedule.run_context import job
 from storage.database.database import Store

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detectors.model.auto_detector import NOVELTY
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from storage.monitoring.quality_metrics import Row
 
 SHARES = frozenset({

@@ -11,8 +11,8 @@ from detectors.evaluation import realised_quality as realising
 from detectors.evaluation.realised_quality import Measured, Outcome
 from detectors.model.auto_detector import NOVELTY
 from detectors.model.model import AUDIT
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.features.compute import status_at
 from pipeline.features.history import History

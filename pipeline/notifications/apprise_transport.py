@@ -6,7 +6,7 @@ import warnings
 from importlib.util import find_spec
 from io import StringIO
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import ConfigError
 from pipeline.notifications.receivers import Receiver
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.notifications import apprise_transport as sending
 from pipeline.notifications import messages as wording
 from pipeline.notifications.messages import Story

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.sections import EVENTS
 from pipeline.errors import InputError
 from pipeline.monitoring.drift_text import in_words, remedy

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.sections import RECEIVER
 
 

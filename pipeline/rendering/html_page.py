@@ -15,7 +15,8 @@ from importlib.resources import files
 
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section, Spec, Table, Tile
-from pipeline.rendering.report_data import Facts, text_of
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import text_of
 
 SHORT_MAX = (
     34  # characters of a cell that stays on one line; a longer one among others has a width of its own

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.loader import Config
-from pipeline.sanitize import for_page
-from storage.database.column_types import as_datetime
+from pipeline.config.config import Config
+from pipeline.rendering.text import moment, text_of
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history
@@ -96,31 +95,3 @@ class Facts:
 def total(rows: Iterable[Row], name: str, **wanted: Any) -> float:
     """Sum of a column over the rows with these values."""
     return float(sum(row[name] for row in rows if all(row[key] == value for key, value in wanted.items())))
-
-
-def text_of(instant: int) -> str:
-    """2026-03-01 06:00:00, UTC."""
-    return as_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def moment(instant: int) -> str:
-    """2026-03-01T06:00:00Z, as a drawing reads it."""
-    return as_datetime(instant).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def safe(value: object) -> str:
-    """A value of the data, harmless and short; – where there is none."""
-    return "–" if value is None else for_page(str(value))
-
-
-def share(part: float, whole: float) -> str:
-    """A share in words, – of nothing."""
-    if not whole:
-        return "–"
-    percent = 100 * part / whole
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
-
-
-def money(value: float, currency: str) -> str:
-    """Whole units of the currency."""
-    return f"{value:,.0f} {currency}"

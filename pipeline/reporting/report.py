@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts as look
 from pipeline.rendering import html_page as page

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from detectors.model.auto_detector import NOVELTY
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.monitoring.quality_text import paragraph
 from pipeline.sanitize import for_terminal
 from storage.database.database import Store

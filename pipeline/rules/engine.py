@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from detectors.model.model import RULE, Scores
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import Floats, History, fields_of, plan_of, raw_matrix
 from pipeline.rules.expression import FEW, Bools, Test

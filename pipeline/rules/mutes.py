@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from detectors.model.model import AUDIT, RULE
-from pipeline.config.loader import Config
-from pipeline.config.messages import closest
+from pipeline.config.config import Config
+from pipeline.config.keys import closest
 from pipeline.errors import InputError
 from pipeline.features.history import feature_plan
 from storage.database.database import Store

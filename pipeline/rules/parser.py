@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.messages import closest
+from pipeline.config.keys import closest
 from pipeline.errors import InputError
 from pipeline.rules.expression import COMPARE, Among, Both, Either, Missing, Not, Number, Test, joined
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.durations import format_duration
 from pipeline.errors import NotReady
 from pipeline.features import history as histories

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from detectors.base import DetectorError
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import FraudwatchError
 from pipeline.schedule.run_context import LIVE, Tally
 from storage.database.database import Store

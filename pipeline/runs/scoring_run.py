@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.base import DetectorError
 from detectors.model.model import Scores
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import FraudwatchError, NotReady
 from pipeline.monitoring import drift_reference as watching

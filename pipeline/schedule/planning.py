@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.schedule import grid as schedule
 from pipeline.schedule.run_context import LIVE, Step, pending

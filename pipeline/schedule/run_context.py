@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features import history as histories
 from pipeline.features.history import History
 from pipeline.progress import Progress, Silent

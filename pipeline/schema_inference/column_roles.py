@@ -96,7 +96,7 @@ def plain(name: str) -> str:
 
 def quoted(name: str) -> str:
     """Return a name in quotes, on one line whatever is in it."""
-    from pipeline.config.loader import as_toml
+    from pipeline.config.config import as_toml
 
     return as_toml(name)
 

@@ -8,7 +8,7 @@ begins with CHECK is a guess that only someone who knows the data can settle.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.loader import as_toml
+from pipeline.config.config import as_toml
 from pipeline.schema_inference import column_roles as roles
 from pipeline.schema_inference.column_profile import read_sample
 from pipeline.schema_inference.column_roles import Guess

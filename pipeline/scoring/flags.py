@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.model.model import AUDIT, RULE, Model, Scores
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Feature, Plan
 from pipeline.scoring.reasons import Case, in_words
 from storage.frames import Transactions

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectors.model.model import Model
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import plan_of
 from storage.database.database import Store

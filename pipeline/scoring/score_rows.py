@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.model.model import Model, Scores
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features import history as histories
 from pipeline.features.compute import Plan
 from pipeline.features.history import Floats, History

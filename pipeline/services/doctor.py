@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.sanitize import for_terminal
 from pipeline.schedule.run_context import LIVE
 from storage.database.database import Store

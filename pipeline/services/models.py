@@ -6,8 +6,9 @@ from typing import Any
 from detectors.base import DetectorError
 from detectors.model.artifact import changed_libraries, libraries
 from detectors.model.model import Model
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import InputError
+from pipeline.rendering.text import thresholds_in_words
 from pipeline.scoring.model_cache import Shelf
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
@@ -85,15 +86,6 @@ def rollback(store: Store, config: Config, policy: str, reason: str, actor: str,
         have = f"model {in_force[-1]} is the first" if in_force else "no model is in force"
         raise InputError(f"there is nothing to roll back to: {have}; see fraudwatch models")
     return promote(store, config, policy, before[-1], now, reason, actor, now)
-
-
-def thresholds_in_words(of_channels: dict[str, float | None]) -> str:
-    """JSON has no infinity: a channel that flags nothing has none."""
-    told = {
-        name: "flags nothing" if value is None else f"{value:.6g}"
-        for name, value in sorted(of_channels.items())
-    }
-    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _promotion(row: dict[str, Any]) -> str:

@@ -25,8 +25,8 @@ from detectors.evaluation.comparison import AP_MATTERS, COST_MATTERS, Answer, Es
 from detectors.inputs.sample import Sample
 from detectors.model.model import Model, cut_anew
 from pipeline import hash_sampling as sampling
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.features import history as histories
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import FRAUD

@@ -21,7 +21,7 @@ from detectors.evaluation.metrics import auc_roc, average_precision
 from detectors.evaluation.prevalence import Rarity
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import History
 from pipeline.features.label_history import positions

@@ -9,7 +9,7 @@ from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import flagged_in_turn
 from pipeline import hash_sampling as sampling
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import History, raw_matrix
 from pipeline.features.label_history import FRAUD

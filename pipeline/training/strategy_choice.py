@@ -14,8 +14,8 @@ from detectors.strategy.choice import FITTABLE, Choice, ChooseSettings, Previous
 from detectors.strategy.components import Fitting
 from detectors.strategy.evidence import Review, evidence
 from detectors.strategy.held_out import HeldOut, held_out
+from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.config.loader import Config
 from pipeline.errors import NotReady
 from pipeline.features.history import History, feature_plan
 from pipeline.schedule import grid as schedule

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from detectors.drift.reference import Watch
 from detectors.model.artifact import libraries
 from detectors.model.model import Model, ModelSettings, fit_model
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.compute import Plan
 from pipeline.features.history import History, feature_plan, fields_of

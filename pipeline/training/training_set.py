@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.evaluation.prevalence import Rarity, effective_among, measure
-from pipeline.config.loader import Config
+from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.compute import status_at
 from pipeline.features.history import History

@@ -2,14 +2,13 @@
 One ingest: chunks commit as `loading`, which nobody sees; one short transaction then shows them all.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from storage.database import bulk, leases
@@ -17,7 +16,8 @@ from storage.database.column_types import Instant
 from storage.database.database import Store
 from storage.database.tables import batches, labels, ledger, monitor, rejected_rows, unscored, withdrawals
 from storage.errors import Busy
-from storage.frames import MONEY, NEVER, SECOND, Floats, Ints, Strings
+from storage.frames import NEVER, SECOND, Ints, Strings
+from storage.ingest.chunks import LabelChunk, TransactionChunk
 from storage.ingest.revisions import known_ids, revise
 from storage.review.flag_status import close_flags_of_batch
 from storage.runs import scoring_queue as policies
@@ -30,72 +30,6 @@ EVENT_TIMES = """
     JOIN batches b ON b.batch_id = t.batch_id WHERE b.status = 'done'"""
 LEASE_LASTS = 120 * SECOND  # several times what a chunk takes on a slow disk
 REMOVED_AT_ONCE = 20_000  # rows of an interrupted batch per transaction: writes stay short
-
-
-@dataclass(frozen=True)
-class TransactionChunk:
-    """Validated transactions in the order of their source."""
-
-    row_number: Ints
-    transaction_id: Strings
-    event_time: Ints  # µs
-    amount_given: Floats  # in the currency of the row
-    amount: Ints  # 1/10,000 of the base currency
-    currency: Strings | None
-    kind: Strings | None
-    original_id: Strings | None
-    text: Mapping[str, Strings]  # None for missing
-    numeric: Mapping[str, Floats]  # NaN for missing
-
-    def __len__(self) -> int:
-        return len(self.transaction_id)
-
-    def columns(self, batch_id: int) -> dict[str, list[Any]]:
-        """As the table has them, plain Python values."""
-        given = {"currency": self.currency, "kind": self.kind, "original_id": self.original_id}
-        return {
-            "transaction_id": self.transaction_id.tolist(),
-            "event_time": bulk.instants(self.event_time),
-            "amount": self.amount_given.tolist(),
-            "amount_base": (self.amount / MONEY).tolist(),
-            **{name: column.tolist() for name, column in given.items() if column is not None},
-            **{name: column.tolist() for name, column in self.text.items()},
-            **{name: bulk.numbers(column) for name, column in self.numeric.items()},
-            "batch_id": [batch_id] * len(self),
-        }
-
-    def take(self, rows: Ints) -> "TransactionChunk":
-        """These rows only."""
-
-        def some(column: Any) -> Any:
-            return None if column is None else column[rows]
-
-        return TransactionChunk(
-            self.row_number[rows],
-            self.transaction_id[rows],
-            self.event_time[rows],
-            self.amount_given[rows],
-            self.amount[rows],
-            some(self.currency),
-            some(self.kind),
-            some(self.original_id),
-            {name: column[rows] for name, column in self.text.items()},
-            {name: column[rows] for name, column in self.numeric.items()},
-        )
-
-
-@dataclass(frozen=True)
-class LabelChunk:
-    """Validated labels in the order of their source."""
-
-    row_number: Ints
-    transaction_id: Strings
-    is_fraud: NDArray[np.bool_]
-    source: Strings
-    known_at: Ints  # µs
-
-    def __len__(self) -> int:
-        return len(self.transaction_id)
 
 
 @dataclass(frozen=True)

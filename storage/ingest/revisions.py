@@ -1,16 +1,14 @@
 """Rows whose id is known: the same content is a duplicate, another one a revision."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, text
 
 from storage.database import bulk
 from storage.database.column_types import from_texts
 from storage.database.database import Store
-
-if TYPE_CHECKING:
-    from storage.ingest.batches import TransactionChunk
+from storage.ingest.chunks import TransactionChunk
 
 OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
 
@@ -22,7 +20,7 @@ def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
         return set(connection.execute(text(sql)).scalars())
 
 
-def revise(connection: Connection, store: Store, chunk: "TransactionChunk", batch_id: int) -> tuple[int, int]:
+def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> tuple[int, int]:
     """
     Compare rows with the newest stored version of their id and keep what differs.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config.messages import closest
+from pipeline.config.keys import closest
 from pipeline.errors import InputError
 from storage.frames import Ints
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.rendering.elements import Section
-from pipeline.rendering.report_data import Facts, safe, text_of
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import safe, text_of
 from storage.queries import listings as reports
 from storage.queries import report_counts as reporting
 

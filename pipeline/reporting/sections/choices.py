@@ -4,7 +4,8 @@ from typing import Any
 
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section, Table
-from pipeline.rendering.report_data import Facts, safe
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import safe
 
 SHOWN = 12  # newest choices told in full
 UNIT = 10_000

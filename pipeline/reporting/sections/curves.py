@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from detectors.evaluation.metrics import Steps, average_precision, steps
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section
-from pipeline.rendering.report_data import Facts, money, share, total
+from pipeline.rendering.report_data import Facts, total
+from pipeline.rendering.text import money, share
 from storage.queries.report_counts import Row
 
 POINTS_MAX = 160  # of a curve; more cannot be told apart

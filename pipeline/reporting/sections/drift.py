@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section, Table
-from pipeline.rendering.report_data import Facts, moment, safe, text_of
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import moment, safe, text_of
 from storage.frames import DAY
 from storage.queries import report_counts as reporting
 from storage.queries.report_counts import Row

@@ -1,7 +1,8 @@
 """Who and what known fraud and flags gather at, and the payments worth a look."""
 
 from pipeline.rendering.elements import Section, Table
-from pipeline.rendering.report_data import Facts, money, safe
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import money, safe
 from pipeline.sanitize import for_terminal
 from storage.queries import listings as reports
 from storage.queries import report_counts as reporting

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from pipeline.rendering.elements import Section, Table
-from pipeline.rendering.report_data import Facts, safe, text_of
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import safe, text_of, thresholds_in_words
 from pipeline.scoring.model_cache import Shelf
-from pipeline.services.models import thresholds_in_words
 from storage.queries import listings as reports
 from storage.queries.listings import Row
 

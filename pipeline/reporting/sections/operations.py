@@ -6,7 +6,8 @@ import numpy as np
 
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section, Table
-from pipeline.rendering.report_data import Facts, safe, share, text_of
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import safe, share, text_of
 from storage.queries import listings as reports
 from storage.queries import report_counts as reporting
 from storage.queries.report_counts import Row

@@ -6,7 +6,8 @@ from detectors.evaluation.prevalence import measure
 from detectors.model.auto_detector import NOVELTY
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section, Table, Tile
-from pipeline.rendering.report_data import Facts, money, safe, share, total
+from pipeline.rendering.report_data import Facts, total
+from pipeline.rendering.text import money, safe, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"

@@ -9,7 +9,8 @@ import numpy as np
 from detectors.evaluation.prevalence import measure
 from pipeline.rendering import charts as look
 from pipeline.rendering.elements import Chart, Section
-from pipeline.rendering.report_data import Facts, share
+from pipeline.rendering.report_data import Facts
+from pipeline.rendering.text import share
 from storage.queries.report_counts import Row
 
 FRAUD, OTHER = "known fraud", "all others"

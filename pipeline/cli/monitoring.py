@@ -1,16 +1,92 @@
-"""The command that shows how good detection is: as it was estimated, and as it turned out."""
+"""Commands that show how well the monitor works: drift, detection quality, and the doctor."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.flags import output_options
-from pipeline.cli.main import LIVE, Door, Instant, cli, in_zone, now
+from pipeline.cli.options import (
+    LIVE,
+    Command,
+    Door,
+    Instant,
+    in_zone,
+    now,
+    output_options,
+    policy_option,
+)
 
 if TYPE_CHECKING:
-    from pipeline.config.loader import Config
+    from pipeline.config.config import Config
     from storage.database.database import Store
+
+
+BRIEF = [
+    "window_start", "feature", "metric", "value", "threshold", "effect", "alarm", "n_current", "why",
+]  # fmt: skip
+FULL = [
+    *BRIEF[:1],
+    "window_end",
+    *BRIEF[1:-1],
+    "n_reference",
+    "pooled",
+    "lower",
+    "upper",
+    "p_value",
+    "detail",
+    "why",
+]
+WINDOW_ROWS = 5_000  # more than any window has
+
+
+@click.command(
+    cls=Command,
+    epilog="""
+    fraudwatch drift
+    fraudwatch drift --alarms --since 2026-03-01
+    fraudwatch drift --feature amount --limit 60 --format csv --output amount.csv
+    """,
+)
+@click.option("--alarms", is_flag=True, help="Alarms only.")
+@click.option("--since", type=Instant(), help="Windows that begin here or later.")
+@click.option(
+    "--feature", help="Of this feature only: a column, score, reasons, flags:CHANNEL, volume, labels …"
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many rows."
+)
+@output_options
+@click.pass_obj
+def drift(
+    door: Door, alarms: bool, since: Any, feature: str | None, limit: int, form: str, output: Path | None
+) -> None:
+    """Tell how far data, scores and labels have moved from the model's reference, newest window first.
+
+    Begins with the newest window in words: what alarms, from which value on, and what to do. Then its
+    measurements: alarms, what may alarm, and what is only measured, the largest effects first.
+    """
+    from pipeline.cli import output as console
+    from pipeline.monitoring import drift_text as drift_words
+    from storage.queries import listings as reports
+
+    config = door.config()
+    with door.store(config) as store:
+        start = in_zone(since, config.schedule.timezone) if since else None
+        rows = reports.drift(store, LIVE, limit, alarms=alarms, since=start, feature=feature)
+        if form == "table" and output is None:
+            for line in drift_words.sentences(reports.drift(store, LIVE, WINDOW_ROWS, since=start)):
+                click.echo(line)
+        columns = BRIEF if form == "table" else FULL
+        console.show(rows, columns, form, output, _empty(alarms, store))
+
+
+def _empty(alarms: bool, store: Any) -> str:
+    from storage.queries import listings as reports
+
+    if alarms and reports.drift(store, LIVE, 1):
+        return "no alarm"
+    return "no window has been scored yet: fraudwatch run, or fraudwatch backfill"
+
 
 COLUMNS = [
     "window_start", "window_end", "model_id", "channel", "metric", "kind", "value", "lower", "upper", "n", "alarm_below",
@@ -22,13 +98,14 @@ NOTHING = (
 )
 
 
-@cli.command(
+@click.command(
+    cls=Command,
     epilog="""
     fraudwatch quality
     fraudwatch quality --from 2026-02-01 --to 2026-04-01 --by channel
     fraudwatch quality --metric precision --metric recall --kind realised --format csv --output quality.csv
     fraudwatch quality --refresh --alarms
-    """
+    """,
 )
 @click.option("--from", "start", type=Instant(), help="Windows that end after this.")
 @click.option("--to", "end", type=Instant(), help="Windows that begin before this.")
@@ -110,3 +187,22 @@ def _refresh(store: "Store", config: "Config", policy: str, actor: str) -> None:
     matured = span[1] + config.labels.maturity + config.quality.window
     done = refresh(store, config, policy, min(now(), matured), actor)
     click.echo(f"{done.realised:,} windows measured, {len(done.alarms):,} alarms", err=True)
+
+
+@click.command(cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
+@policy_option
+@click.pass_obj
+def doctor(door: Door, policy: str) -> None:
+    """Check config, database and clock, and say why nothing was flagged.
+
+    Ends with 1 when something is wrong.
+    """
+    from pipeline.services.doctor import examine
+
+    config = door.config()
+    with door.store(config) as store:
+        findings = examine(store, config.of_policy(policy), policy, now())
+    for finding in findings:
+        click.echo(finding.line())
+    if any(finding.wrong for finding in findings):
+        raise SystemExit(1)
