@@ -32,15 +32,14 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
-from pipeline.schedule import planning as due
+from pipeline.schedule import planning
 from pipeline.simulation.simulate import simulate
-from storage.database import bulk
-from storage.database import tables as schema
+from storage.database import bulk, tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.ingest import history
-from storage.monitoring import health as vitals
-from storage.runs import scoring_queue as policies
+from storage.monitoring import health
+from storage.runs import scoring_queue
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -90,7 +89,7 @@ def _ticks(folder: Path, ticks: int) -> bool:
             list(
                 work(store, config, [source], clock=lambda: START + days * DAY, options=Options(history=True))
             )
-        policies.set_starts_at(store, "live", begin)
+        scoring_queue.set_starts_at(store, "live", begin)
     clock = [begin]
     daemon = Daemon(lambda: config, by="benchmark", clock=lambda: clock[0])
     memory, spent, worked = list[float](), list[float](), 0
@@ -122,9 +121,11 @@ def _resident_mib() -> float:
 
 def _finding(engine: str, urls: Sequence[str], sizes: Sequence[int]) -> bool:
     steps: dict[str, Callable[[Store, Config], Any]] = {
-        "queue": lambda store, config: policies.queued(store, "live", END, config.schedule.allowed_lateness),
-        "ledger": lambda store, _: due.open_work(store, "live", START, END, 24),
-        "vitals": lambda store, _: vitals.read(store, "live"),
+        "queue": lambda store, config: scoring_queue.queued(
+            store, "live", END, config.schedule.allowed_lateness
+        ),
+        "ledger": lambda store, _: planning.open_work(store, "live", START, END, 24),
+        "vitals": lambda store, _: health.read(store, "live"),
         "horizon": lambda store, _: history.horizon(store, END),
     }
     with ExitStack() as stack:
@@ -163,9 +164,9 @@ def _fill(store: Store, config: Config, rows: int) -> None:
     batch = {"kind": "transactions", "source": "made up", "status": "done", "history": True, "holder": "x"}
     counts = {"read": rows, "accepted": rows, "started_at": START, "visible_at": START, "content_hash": "x"}
     with store.write() as connection:
-        connection.execute(insert(schema.batches), batch | counts)
+        connection.execute(insert(tables.batches), batch | counts)
         connection.execute(
-            insert(schema.policies), {"policy": "live", "starts_at": START, "planned_until": END}
+            insert(tables.policies), {"policy": "live", "starts_at": START, "planned_until": END}
         )
         done = [
             {
@@ -175,7 +176,7 @@ def _fill(store: Store, config: Config, rows: int) -> None:
             for at in range(START, END, 3600 * SECOND)
             for kind in ("score", "drift")
         ]  # fmt: skip
-        connection.execute(insert(schema.ledger), done)
+        connection.execute(insert(tables.ledger), done)
     for first in range(0, rows, PART):
         n = min(PART, rows - first)
         ids = [f"t{place:09d}" for place in range(first, first + n)]
@@ -196,10 +197,10 @@ def _fill(store: Store, config: Config, rows: int) -> None:
             }  # fmt: skip
             scored = ids if first + n < rows else ids[:-QUEUED]
             columns = {key: [value] * len(scored) for key, value in same.items()}
-            bulk.insert_new(connection, schema.scores, columns | {"transaction_id": scored})
+            bulk.insert_new(connection, tables.scores, columns | {"transaction_id": scored})
             left = ids[len(scored) :]
             bulk.insert_new(
-                connection, schema.unscored, {"policy": ["live"] * len(left), "transaction_id": left}
+                connection, tables.unscored, {"policy": ["live"] * len(left), "transaction_id": left}
             )
     with store.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")

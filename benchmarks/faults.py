@@ -45,8 +45,7 @@ from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.errors import StorageError
 from storage.frames import DAY, HOUR, SECOND
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.runs import ledger, scoring_queue
 
 START = 1_735_689_600 * SECOND  # 2025-01-01
 DAYS, PER_DAY, BATCH = 32, 60, 200
@@ -188,7 +187,7 @@ def prepare(place: Place) -> None:
     config = place.config()
     with open_configured(config) as store:
         upgrade(store, config.monitor.name, NOW, config.labels.precedence)
-        policies.set_starts_at(store, "live", FROM)
+        scoring_queue.set_starts_at(store, "live", FROM)
 
 
 # ── the processes ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -173,7 +173,7 @@ class Bench:
         from pipeline.config.database import open_configured
         from pipeline.config.loader import load_config
         from pipeline.features import history as histories
-        from pipeline.training import training_set as cohorts
+        from pipeline.training import training_set
 
         empty = self.home / "empty.toml"  # not the one of the folder this runs in
         empty.touch()
@@ -184,7 +184,7 @@ class Bench:
             history = histories.load(store, config, date - config.training.span - config.lookback, end)
         plan = histories.feature_plan(config)
         columns = [n for n, one in enumerate(plan.features) if one.outlier or not one.label_free]
-        known = cohorts.known_at(config, history, date)
+        known = training_set.known_at(config, history, date)
         usual = known.usual[:: max(1, len(known.usual) // 60_000)]
         test = np.flatnonzero(
             (history.transactions.event_time >= date) & (history.transactions.event_time < end)

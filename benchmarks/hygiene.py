@@ -29,10 +29,9 @@ from pipeline.config.database import open_configured
 from pipeline.features import history as histories
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options
-from pipeline.schedule.run_context import LIVE, Job, Reader, Step, job, pending
+from pipeline.schedule.run_context import LIVE, Reader, RunContext, Step, job, pending
 from pipeline.scoring.model_cache import Shelf
-from pipeline.training import strategy_choice as choosing
-from pipeline.training import train as training
+from pipeline.training import strategy_choice, train
 from pipeline.training.promotion_gate import Gate
 from pipeline.training.strategy_choice import Chosen
 from storage.database.database import Store
@@ -118,16 +117,16 @@ def _gate(store: Store, config: Config, trainings: int) -> int:
     return refused
 
 
-def _trained(this: Job, date: int) -> tuple[Check, float]:
+def _trained(this: RunContext, date: int) -> tuple[Check, float]:
     """One training as the pipeline makes it, with the gate's share of its processor time."""
     store, config = this.store, this.config
     reader, shelf = Reader(this, date), Shelf(store, config, LIVE)
     marks = [time.process_time()]
     history = reader.for_training(date)
-    chosen = choosing.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
-    made = training.prepare(config, history, date)
+    chosen = strategy_choice.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
+    made = train.prepare(config, history, date)
     marks.append(time.process_time())
-    fitted = training.fit(config, history, made, chosen, date, this.run_id)
+    fitted = train.fit(config, history, made, chosen, date, this.run_id)
     marks.append(time.process_time())
     check = Gate(store, config, shelf, reader).check(history, made, chosen, date)
     marks.append(time.process_time())
@@ -154,10 +153,10 @@ def _usual(store: Store, config: Config, truth: dict[str, int]) -> None:
         y = np.array([truth[one] for one in history.transactions.transaction_id[rows]], dtype=np.float64)
         raw = histories.raw_matrix(history, rows, histories.feature_plan(config), config)
         for exclude in (False, True):
-            made = training.prepare(_with(config, exclude_flagged=exclude), history, date)
+            made = train.prepare(_with(config, exclude_flagged=exclude), history, date)
             for seed in SEEDS:
                 chosen = Chosen(0, "outlier", config.choose.outlier_share, "")
-                model = training.fit_alone(_with(config, seed=seed), made, chosen, date)
+                model = train.fit_alone(_with(config, seed=seed), made, chosen, date)
                 scores = model.score(raw, history.transactions.amount[rows] / MONEY)
                 found[exclude].append(float(average_precision(y, scores.score)))
         means = {exclude: np.mean(values[-len(SEEDS) :]) for exclude, values in found.items()}

@@ -47,8 +47,7 @@ from pipeline.config.loader import load_config
 from pipeline.features import history as histories
 from pipeline.features.compute import Plan, label_events
 from pipeline.features.history import History
-from pipeline.training import strategy_choice as choosing
-from pipeline.training import train as training
+from pipeline.training import strategy_choice, train
 from storage.frames import DAY, MONEY, Coded, Completeness, Ints, Labels, Transactions
 
 PER_DAY = 100
@@ -201,9 +200,9 @@ class Case:
 def judged(case: Case) -> Iterator[Found]:
     """Fit once, then set the thresholds of every share and look at what they flag."""
     config, history = case.config, history_of(case.cards, case.unknown)
-    made = training.prepare(config, history, case.week)
-    chosen = choosing.Chosen(0, "classification", SHIPPED, "")
-    model = training.fit_alone(config, made, chosen, case.week)
+    made = train.prepare(config, history, case.week)
+    chosen = strategy_choice.Chosen(0, "classification", SHIPPED, "")
+    model = train.fit_alone(config, made, chosen, case.week)
     days = (case.week - made.known.holdout_start) / DAY
     test = Test.of(case, config, history, made.features)
     for share in SHARES:

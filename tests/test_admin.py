@@ -14,17 +14,14 @@ from pipeline.progress import Silent
 from pipeline.rules.engine import written
 from pipeline.runs.scoring_run import run
 from pipeline.services.export import export
-from storage.admin import erase as erasing
-from storage.admin import prune as pruning
-from storage.admin import undo as withdrawing
+from storage.admin import erase, prune, undo
 from storage.database.database import Store
 from storage.errors import Busy, Unknown
 from storage.frames import DAY
 from storage.ingest import batches
 from storage.queries import export as exporting
-from storage.review import rules_and_mutes as standing
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.review import rules_and_mutes
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
@@ -48,13 +45,13 @@ def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: P
     wrong = query(store, SCORES)
     assert count(store, "batches") == 3
 
-    told = withdrawing.undo_batch(store, 3, "amounts in cents", "ann", NOW)
+    told = undo.undo_batch(store, 3, "amounts in cents", "ann", NOW)
     assert told.counts["transactions"] == told.counts["scores"] == len(bad)
     assert "120 transactions" in told.sentence()
     assert count(store, "transactions") == cut
     assert count(store, "unscored") == 0
     with pytest.raises(Unknown, match="withdrawn"):
-        withdrawing.undo_batch(store, 3, "again", "ann", NOW)
+        undo.undo_batch(store, 3, "again", "ann", NOW)
     trail = query(store, "SELECT actor, action, object FROM audit")
     assert trail == [("ann", "undo", "batch 3")]
 
@@ -74,23 +71,23 @@ def test_a_withdrawal_that_was_interrupted_blocks_ingest_and_goes_on_when_repeat
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
     total = count(store, "transactions")
-    monkeypatch.setattr(withdrawing, "ROWS_A_WRITE", 500)
-    whole = withdrawing._Mover._move
+    monkeypatch.setattr(undo, "ROWS_A_WRITE", 500)
+    whole = undo._Mover._move
     calls = iter(range(100))
 
-    def killed(self: withdrawing._Mover, *given: object) -> None:
+    def killed(self: undo._Mover, *given: object) -> None:
         if next(calls) == 7:
             raise KeyboardInterrupt
         whole(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(withdrawing._Mover, "_move", killed)
+    monkeypatch.setattr(undo._Mover, "_move", killed)
     with pytest.raises(KeyboardInterrupt):
-        withdrawing.undo_batch(store, 1, "wrong file", "ann", NOW)
+        undo.undo_batch(store, 1, "wrong file", "ann", NOW)
     assert 0 < count(store, "transactions") < total
     assert count(store, "visible_transactions") == 0
     with pytest.raises(Busy, match="fraudwatch undo batch 1"):
         batches.begin(store, "transactions", "x", False, NOW, "bob")
-    told = withdrawing.undo_batch(store, 1, "wrong file", "ann", NOW)
+    told = undo.undo_batch(store, 1, "wrong file", "ann", NOW)
     assert told.counts["transactions"] == total
     assert [count(store, table) for table in ("transactions", "scores", "flags")] == [0, 0, 0]
     load(store, SMALL, "transactions", tmp_path / "payments.csv", now=NOW, history=True)
@@ -103,7 +100,7 @@ def test_labels_that_are_withdrawn_open_the_flags_they_had_closed(opener: Opener
     closed = "SELECT COUNT(*) FROM flags WHERE status <> 'open'"
     assert query(store, closed)[0][0] > 0  # type: ignore[operator]
     before = count(store, "labels")
-    told = withdrawing.undo_batch(store, 2, "another bank's", "ann", NOW)
+    told = undo.undo_batch(store, 2, "another bank's", "ann", NOW)
     assert told.counts == {"labels": before}
     assert query(store, closed) == [(0,)]
     assert query(store, "SELECT COUNT(*) FROM flags WHERE reviewer IS NOT NULL") == [(0,)]
@@ -115,8 +112,8 @@ def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(opener: Open
     live(store, FROM, TO)
     scores, flags, scored = query(store, SCORES), query(store, FLAGS), count(store, "scores")
     with pytest.raises(Unknown, match="no run 99"):
-        withdrawing.undo_run(store, 99, "?", "ann", NOW)
-    told = withdrawing.undo_run(store, 1, "wrong costs", "ann", NOW)
+        undo.undo_run(store, 99, "?", "ann", NOW)
+    told = undo.undo_run(store, 1, "wrong costs", "ann", NOW)
     assert told.counts["scores"] == scored
     assert [count(store, table) for table in ("scores", "flags", "drift_metrics")] == [0, 0, 0]
     assert count(store, "unscored") == scored
@@ -133,14 +130,14 @@ def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path:
     load(store, SMALL, "transactions", bad, now=NOW)
     said, fields = written('customer_id = "c7" and amount > 0', SMALL)
     rule = {"text": said, "fields": dict(fields)}
-    standing.add(store, standing.RULE, rule, NOW, "watch c7", "bo", FROM)
+    rules_and_mutes.add(store, rules_and_mutes.RULE, rule, NOW, "watch c7", "bo", FROM)
     mute = {"kind": "entity", "name": "customer_id", "value": "c7"}
-    standing.add(store, standing.MUTE, mute, NOW, "c7 called", "bo", FROM)
+    rules_and_mutes.add(store, rules_and_mutes.MUTE, mute, NOW, "c7 called", "bo", FROM)
     live(store, FROM, TO)
     flagged = query(store, "SELECT COUNT(*) FROM flags WHERE channel = 'rule'")[0][0]
     scores = query(store, SCORES)
     of_c7 = query(store, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
-    told = erasing.erase(store, "customer_id", "c7", "ann", NOW)
+    told = erase.erase(store, "customer_id", "c7", "ann", NOW)
     assert told.counts["transactions"] == of_c7
     assert told.counts["rejected_rows"] == 1
     assert told.counts["flags"] == flagged > 3
@@ -157,11 +154,11 @@ def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path:
     assert last == ("erase", f"customer_id {told.pseudonym}")
     assert query(store, SCORES) == scores
     with pytest.raises(Unknown, match="nothing was erased"):
-        erasing.erase(store, "customer_id", "c7", "ann", NOW)
+        erase.erase(store, "customer_id", "c7", "ann", NOW)
 
 
 def test_words_are_replaced_whole() -> None:
-    person = erasing._Person("customer_id", "c1", "X")
+    person = erase._Person("customer_id", "c1", "X")
     assert person.in_text("c1, c12 c1") == "X, c12 X"
     assert person.in_text({"a": ["c1", {"b": "card c1 and c11"}], "n": 5}) == {
         "a": ["X", {"b": "card X and c11"}],
@@ -178,12 +175,12 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     for number, row in enumerate(again):
         file = write_csv(tmp_path / f"again{number}.csv", PAYMENT_HEADER, [row])
         load(store, SMALL, "transactions", file, now=NOW + number + 1)
-    withdrawing.undo_batch(store, 1, "12 rows were wrong", "ann", NOW + 5)
-    withdrawing.undo_batch(store, 2, "too", "ann", NOW + 6)
-    withdrawing.undo_batch(store, 3, "too", "ann", NOW + 7)
+    undo.undo_batch(store, 1, "12 rows were wrong", "ann", NOW + 5)
+    undo.undo_batch(store, 2, "too", "ann", NOW + 6)
+    undo.undo_batch(store, 3, "too", "ann", NOW + 7)
     before = query(store, "SELECT row FROM withdrawn_rows")
     assert len({str(row) for row in before}) == len(before) >= 4
-    told = erasing.erase(store, "customer_id", "12", "ann", NOW + 9)
+    told = erase.erase(store, "customer_id", "12", "ann", NOW + 9)
     as_text = lambda rows: [json.loads(r[0]) if isinstance(r[0], str) else r[0] for r in rows]  # noqa: E731
     expected = [
         row | ({"customer_id": told.pseudonym} if row.get("customer_id") == "12" else {})
@@ -205,10 +202,10 @@ def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opene
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
     before = {"transactions": FROM + 14 * DAY, "drift": FROM + 14 * DAY, "runs": FROM + 7 * DAY}
-    would = pruning.prune(store, before, dry=True)
+    would = prune.prune(store, before, dry=True)
     open_old = query(store, OLD_OPEN)[0][0]
     assert open_old > 0  # type: ignore[operator]
-    gone = pruning.prune(store, before)
+    gone = prune.prune(store, before)
     assert gone["transactions"] == would["transactions"] > 1000
     assert gone["scores"] > 0
     left = "SELECT COUNT(*) FROM transactions WHERE event_time < '{}'"
@@ -216,7 +213,7 @@ def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opene
     assert query(store, "SELECT COUNT(*) FROM scores") == query(
         store, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
     )
-    assert pruning.prune(store, before) == {}
+    assert prune.prune(store, before) == {}
     assert min(e.window_end for e in ledger.entries(store, "live", status="done")) >= FROM + 7 * DAY
 
 
@@ -225,8 +222,8 @@ def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path:
     stray = write_csv(tmp_path / "stray.csv", LABEL_HEADER, ["never-came,1,2025-01-03T00:00:00Z,chargeback"])
     load(store, SMALL, "labels", stray, now=NOW)
     known = START + 2 * DAY
-    assert pruning.prune(store, {"transactions": known}) == {}
-    assert pruning.prune(store, {"transactions": known + 1}) == {"labels": 1}
+    assert prune.prune(store, {"transactions": known}) == {}
+    assert prune.prune(store, {"transactions": known + 1}) == {"labels": 1}
 
 
 OLD_OPEN = """
@@ -236,7 +233,7 @@ OLD_OPEN = """
 
 def test_the_schedule_prunes_by_the_ledger(opener: Opener, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     short = SMALL.retention.model_copy(update={"drift": 3 * DAY})
     config = SMALL.model_copy(update={"retention": short})
     run(store, config, as_of=FROM + 15 * DAY, policy="live", by="test")

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from detectors.base import ArtefactError, DetectorError, NotFitted, State
 from detectors.evaluation.metrics import auc_roc, average_precision
 from detectors.inputs.sample import Layout, Sample
-from detectors.model import auto_detector as auto
+from detectors.model import auto_detector
 from detectors.model.auto_detector import AutoDetector
 from detectors.strategy.held_out import HeldOut
 
@@ -94,7 +94,7 @@ def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_a
 ):
     rng = np.random.default_rng(0)
     seen = []
-    monkeypatch.setattr(auto, "fit_calibrator", lambda scores, y, weight: seen.append(int(y.sum())))
+    monkeypatch.setattr(auto_detector, "fit_calibrator", lambda scores, y, weight: seen.append(int(y.sum())))
     X, y, _ = world(30)
     mature = Sample(X, y, np.ones(len(y)), np.ones(len(y)))
     folds = []

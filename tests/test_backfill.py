@@ -10,9 +10,8 @@ from pipeline.runs.scoring_run import run
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY
-from storage.queries import listings as reports
-from storage.queries import policy_diff as comparing
-from storage.runs import scoring_queue as policies
+from storage.queries import listings, policy_diff
+from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, loaded, query
@@ -39,24 +38,24 @@ def test_a_policy_rescored_by_one_model_marks_what_it_was_trained_on(
 ) -> None:
     store = loaded(opener, tmp_path)
     live(store, url)
-    newest = reports.models(store, "live")[0]
+    newest = listings.models(store, "live")[0]
     live(store, url, policy="one", model_id=newest["model_id"])
     marked = "SELECT in_sample, COUNT(*) FROM scores WHERE policy = 'one' GROUP BY in_sample ORDER BY 2"
     found = {bool(key): number for key, number in query(store, marked)}
     assert found[True] > found[False] > 0
-    compared = comparing.compare(store, "live", "one")
+    compared = policy_diff.compare(store, "live", "one")
     assert compared.in_sample == found[True]
     assert sum(cell.n for cell in compared.cells.values()) == found[False]
     assert compared.lines("EUR")[1].endswith("a model was trained on them")
     with pytest.raises(Unknown, match='policy "two"'):
-        comparing.compare(store, "live", "two")
+        policy_diff.compare(store, "live", "two")
 
 
 def test_the_same_policy_differs_in_nothing(opener: Opener, url: str, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
     live(store, url)
     live(store, url, policy="again")
-    assert list(comparing.differences(store, "live", "again", None, None, 10)) == []
+    assert list(policy_diff.differences(store, "live", "again", None, None, 10)) == []
 
 
 def test_a_span_that_was_loaded_as_arrived_says_so_and_names_the_remedy(
@@ -77,15 +76,15 @@ def test_what_arrives_while_a_backfill_begins_is_left_to_the_next_run(
     rows, _ = payments(40)
     early, late = rows[: 60 * 39], rows[60 * 39 :]
     load(store, SMALL, "transactions", write_csv(tmp_path / "early.csv", PAYMENT_HEADER, early), now=NOW)
-    policies.set_starts_at(store, "live", TO + DAY)
+    scoring_queue.set_starts_at(store, "live", TO + DAY)
     file = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, late)
-    cover = policies.cover
+    cover = scoring_queue.cover
 
     def arriving(*given: object) -> None:
         load(store, SMALL, "transactions", file, now=NOW, history=False)
         cover(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(policies, "cover", arriving)
+    monkeypatch.setattr(scoring_queue, "cover", arriving)
     live(store, url)
     assert query(store, "SELECT COUNT(*) FROM unscored") == [(len(late),)]
     run(store, with_url(SMALL, url), as_of=NOW + 2 * DAY, policy="live", by="test")

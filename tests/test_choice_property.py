@@ -17,8 +17,7 @@ from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.features.compute import label_events
 from pipeline.features.history import REVIEW, History
-from pipeline.training import strategy_choice as choosing
-from pipeline.training import training_set as cohorts
+from pipeline.training import strategy_choice, training_set
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
@@ -130,7 +129,7 @@ def relabelled(history, known, completeness=None):
 def chosen(store, history):
     """Everything a choice says; or that too little is known."""
     try:
-        return asdict(choosing.preview(store, CONFIG, history, "live", DATE))
+        return asdict(strategy_choice.preview(store, CONFIG, history, "live", DATE))
     except NotReady as refused:
         return str(refused)
 
@@ -154,7 +153,7 @@ def test_a_choice_knows_no_label_that_became_available_after_its_date(store, his
 
 def rarity(history):
     """Mature transactions, prevalence and both intervals."""
-    measured = cohorts.rarity_of(CONFIG, history, cohorts.known_at(CONFIG, history, DATE))
+    measured = training_set.rarity_of(CONFIG, history, training_set.known_at(CONFIG, history, DATE))
     return asdict(replace(measured, positives=0.0, effective=0.0))
 
 

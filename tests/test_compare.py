@@ -53,10 +53,10 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
     assert folds[0].end == folds[1].start
     # A training knows nothing of the days that labels need to mature in.
     from pipeline.features import history as histories
-    from pipeline.training import training_set as cohorts
+    from pipeline.training import training_set
 
     history = histories.load(store, SMALL, START - 40 * DAY, NOW)
-    known = cohorts.known_at(SMALL, history, folds[0].start)
+    known = training_set.known_at(SMALL, history, folds[0].start)
     newest = history.transactions.event_time[known.mature].max()
     assert newest < folds[0].start - SMALL.labels.maturity
     assert folds[0].all.frauds == known.y[-WANTED.max_rows :].sum()

@@ -13,11 +13,10 @@ from pipeline.runs.scoring_run import run, train_once
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
-from storage.queries import listings as reports
+from storage.queries import listings
 from storage.queries.listings import Wanted
-from storage.review import verdicts as reviews
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.review import verdicts
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener
 from tests.factories import (
     LABEL_HEADER,
@@ -63,14 +62,14 @@ def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(
 ) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
-    found = reports.outcome(store, "live", FROM, TO)
+    found = listings.outcome(store, "live", FROM, TO)
     assert found["scored"] == query(store, "SELECT COUNT(*) FROM scores")[0][0] > 1000
     assert found["caught"] / (found["caught"] + found["missed"]) > 0.6
     assert len(np.unique([row[1] for row in query(store, SCORES)])) > 0.9 * found["scored"]
-    strategies = [row["strategy"] for row in reports.choices(store, "live")]
+    strategies = [row["strategy"] for row in listings.choices(store, "live")]
     assert strategies[-1] == "outlier"
     assert strategies[0] in {"bridge", "classification"}
-    flag = next(reports.flags(store, "live", Wanted(limit=1)))
+    flag = next(listings.flags(store, "live", Wanted(limit=1)))
     assert flag["reasons"]
     assert all(reason["text"] and reason["code"] for reason in flag["reasons"])
     of_the_calendar = "SELECT COUNT(*), SUM(CASE WHEN alarm THEN 1 ELSE 0 END) FROM drift_metrics WHERE feature LIKE 'week%'"
@@ -93,18 +92,18 @@ def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Ope
     live(store, FROM, TO)
     whole = query(store, SCORES), query(store, FLAGS)
     forget(store, *LIVED, "covered_spans")
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5, 6, 14, 21):
         run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
     assert (query(store, SCORES), query(store, FLAGS)) == whole
-    assert policies.queued(store, "live", NOW, 0).transaction_id.size == 0
+    assert scoring_queue.queued(store, "live", NOW, 0).transaction_id.size == 0
 
 
 def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_before_it(
     tmp_path: Path, opener: Opener
 ) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
     tally = run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
     assert (tally.windows, tally.no_model) == (2, 0)
     assert tally.scored > 50
@@ -113,7 +112,7 @@ def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_befo
 
 def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(tmp_path: Path, opener: Opener) -> None:
     store, long_after = loaded(opener, tmp_path), TO + 60 * DAY
-    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
     assert not run(store, SMALL, as_of=long_after, policy="live", by="test").failures
     trainings = ledger.entries(store, "live", "train", status="done")
     last = max(e.window_end for e in trainings if "model_id" in (e.counts or {}))
@@ -161,16 +160,16 @@ def test_what_comes_late_is_scored_by_the_next_run_with_the_model_of_its_time(
 def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + 7 * DAY)
-    flag = next(reports.flags(store, "live", Wanted(status="open")))
+    flag = next(listings.flags(store, "live", Wanted(status="open")))
     name = flag["transaction_id"]
-    assert reviews.verdict(store, "live", name, True, "called", "ann", NOW).after == "fraud"
-    assert reviews.verdict(store, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
+    assert verdicts.verdict(store, "live", name, True, "called", "ann", NOW).after == "fraud"
+    assert verdicts.verdict(store, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
     assert query(
         store, f"SELECT COUNT(*) FROM labels WHERE transaction_id = '{name}' AND source = 'review'"
     ) == [(2,)]
     assert [row[0] for row in query(store, "SELECT actor FROM audit")] == ["ann", "ann"]
     with pytest.raises(Unknown, match="no flag"):
-        reviews.verdict(store, "live", "nobody", True, "", "ann", NOW)
+        verdicts.verdict(store, "live", "nobody", True, "", "ann", NOW)
 
 
 def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: Path, opener: Opener) -> None:
@@ -186,10 +185,10 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: P
     assert query(store, "SELECT COUNT(*) FROM flags WHERE channel = 'audit'") == [(len(drawn),)]
     others = "SELECT transaction_id FROM flags WHERE channel <> 'audit' ORDER BY transaction_id"
     with_it = query(store, others)
-    flag = next(reports.flags(store, "live", Wanted(channel="audit")))
+    flag = next(listings.flags(store, "live", Wanted(channel="audit")))
     assert flag["reasons"][0]["text"] == "drawn at random, to see what flags miss"
     assert len(flag["reasons"]) > 1
-    reviews.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
+    verdicts.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
     assert query(store, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
     forget(store, *LIVED, "covered_spans", "labels WHERE source = 'audit'")
     live(store, FROM, TO)
@@ -199,7 +198,7 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: P
 def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, TO)
-    name = next(reports.flags(store, "live", Wanted(status="open")))["transaction_id"]
+    name = next(listings.flags(store, "live", Wanted(status="open")))["transaction_id"]
     labels = write_csv(tmp_path / "more.csv", LABEL_HEADER, [f"{name},1,2025-03-01T00:00:00Z,chargeback"])
     load(store, SMALL, "labels", labels, now=START + 90 * DAY)
     assert query(store, f"SELECT status, reviewer FROM flags WHERE transaction_id = '{name}'") == [
@@ -229,4 +228,4 @@ def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
 def test_training_once_promotes_from_its_date_on(tmp_path: Path, opener: Opener) -> None:
     store = loaded(opener, tmp_path)
     train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    assert [m["effective_from"][:10] for m in reports.models(store, "live")] == ["2025-01-20"]
+    assert [m["effective_from"][:10] for m in listings.models(store, "live")] == ["2025-01-20"]

@@ -20,9 +20,8 @@ from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
-from storage.queries import listings as reports
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.queries import listings
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 
@@ -51,7 +50,7 @@ def stored(opener: Opener, folder: Path, config: Config = SMALL, days: int = 28)
         now=START + days * DAY,
     )
     load(store, config, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=START + days * DAY)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     return store
 
 
@@ -95,11 +94,11 @@ def test_after_downtime_the_newest_window_comes_first_and_the_rest_a_few_a_tick(
     done = [(e.window_start - FROM) // DAY for e in ledger.entries(store, "live", "score", status="done")]
     assert done == [0, 1, 6]
     assert (
-        len(reports.gaps(store, "live", limit=100)) == 9
+        len(listings.gaps(store, "live", limit=100)) == 9
     )  # four windows, their drift, the quality of the week
     daemon.tick()
     daemon.tick()
-    assert reports.gaps(store, "live") == []
+    assert listings.gaps(store, "live") == []
 
 
 def test_a_second_daemon_stands_by_and_takes_over_when_the_first_lets_go(
@@ -188,14 +187,14 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
     tally = daemon.tick()
     assert tally is not None
     assert "train anew" in tally.failures[0]
-    gap = reports.gaps(store, "live")[-1]
+    gap = listings.gaps(store, "live")[-1]
     assert (gap["status"], gap["attempts"]) == ("failed", 1)
     daemon.tick()  # too early for another try
-    assert reports.gaps(store, "live")[-1]["attempts"] == 1
+    assert listings.gaps(store, "live")[-1]["attempts"] == 1
     for _ in range(3):
         clock.now += HOUR
         daemon.tick()
-    gap = next(gap for gap in reports.gaps(store, "live") if gap["kind"] == "score")
+    gap = next(gap for gap in listings.gaps(store, "live") if gap["kind"] == "score")
     assert (gap["attempts"], gap["not_before"]) == (3, None)
     assert "backfill" in gap["remedy"]
 
@@ -212,7 +211,7 @@ def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(
     daemon.close()
     assert len(ledger.entries(store, "live", "score", status="done")) == 168
     assert len(ledger.entries(store, "live", "train", status="done")) == 2
-    assert reports.gaps(store, "live") == []
+    assert listings.gaps(store, "live") == []
     assert count(store, "unscored") < count(store, "scores")
 
 

@@ -11,13 +11,11 @@ from sqlalchemy import event, update
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
-from storage.database import database as storing
-from storage.database import leases
-from storage.database import tables as schema
+from storage.database import database, leases, tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
-from storage.queries import listings as reports
+from storage.queries import listings
 from storage.runs import ledger
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
@@ -68,7 +66,7 @@ def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(tmp_path: Path) -> 
     assert tally is not None
     assert not tally.failures
     assert daemon.pause() == 0
-    assert reports.gaps(store, "live") == []
+    assert listings.gaps(store, "live") == []
     assert len(ledger.entries(store, "live", "score", status="done")) == 5
     daemon.close()
     store.close()
@@ -77,7 +75,7 @@ def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(tmp_path: Path) -> 
 def test_a_locked_file_is_waited_for_then_said_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
     daemon, clock, store, _ = on_sqlite(tmp_path)
     clock.now = FROM + 2 * DAY + HOUR
     with closing(sqlite3.connect(tmp_path / "fraudwatch.db", isolation_level=None)) as other:
@@ -146,7 +144,7 @@ def test_a_daemon_that_fell_silent_on_another_machine_is_followed_when_its_lease
     with store.write() as connection:
         over = leases.database_now(connection) + 1_500_000
         silent = {"process": "elsewhere/1", "expires_at": over}
-        connection.execute(update(schema.leases).where(schema.leases.c.name == "daemon:live").values(silent))
+        connection.execute(update(tables.leases).where(tables.leases.c.name == "daemon:live").values(silent))
     assert second.tick() is None
     assert second.health.ready() == (True, "standby")
     time.sleep(1.7)

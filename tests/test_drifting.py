@@ -13,16 +13,16 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features.holidays import is_holiday
 from pipeline.features.seasons import season_of
-from pipeline.monitoring import drift_text as drift_words
+from pipeline.monitoring import drift_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
-from storage.monitoring import drift_metrics as drifts
-from storage.queries import listings as reports
-from storage.runs import scoring_queue as policies
+from storage.monitoring import drift_metrics
+from storage.queries import listings
+from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LIVED, PAYMENT_HEADER, SMALL, START, forget, load, load_both, payments, write_csv
 
@@ -81,7 +81,7 @@ def test_every_way_of_running_measures_the_same_drift(tmp_path: Path, opener: Op
     whole = query(store, METRICS)
     assert {row[12] for row in whole} <= {1, 3, 4, 5}  # sixty payments a day: four days make 200
     forget(store, *LIVED, "covered_spans", "drift_metrics", "drift_sketches")
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5):
         run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
     backfilled(store, SMALL, FROM + 8 * DAY)  # without the windows before it, which it counts again
@@ -93,7 +93,7 @@ def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all
     tmp_path: Path, sqlite
 ) -> None:
     store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
-    rows = reports.drift(store, "live", 5_000)
+    rows = listings.drift(store, "live", 5_000)
     newest = [row for row in rows if row["window_end"] == rows[0]["window_end"]]
     told = {(row["feature"], row["metric"]) for row in newest}
     assert told >= {
@@ -144,16 +144,16 @@ def test_what_changed_is_named_with_its_size_and_a_remedy(
 ) -> None:
     config = configured(drift={"min_rows": 50})
     store = backfilled(fill(sqlite(config), config, tmp_path, change=change), config)
-    alarms = reports.drift(store, "live", None, alarms=True)
+    alarms = listings.drift(store, "live", None, alarms=True)
     found = [row for row in alarms if row["feature"] == feature and row["metric"] == metric]
     assert found
     assert all(row["window_start"] >= "2025-01-25" for row in found)
     assert all(row["effect"] >= config.drift.min_effect for row in found)
-    assert drift_words.remedy(found[0]).count(remedy) == 1
+    assert drift_text.remedy(found[0]).count(remedy) == 1
     of_window = [
-        row for row in reports.drift(store, "live", None) if row["window_end"] == found[0]["window_end"]
+        row for row in listings.drift(store, "live", None) if row["window_end"] == found[0]["window_end"]
     ]
-    told = "\n".join(drift_words.sentences(of_window))
+    told = "\n".join(drift_text.sentences(of_window))
     assert " alarms on " in told.splitlines()[0]
     assert f"  {feature}: " in told
 
@@ -165,7 +165,7 @@ def test_a_window_without_payments_is_told_and_alarms_by_its_volume(tmp_path: Pa
     store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path, change=silent), SMALL)
     rows = [
         row
-        for row in reports.drift(store, "live", None)
+        for row in listings.drift(store, "live", None)
         if row["window_start"] == "2025-01-29 00:00:00+00:00"
     ]
     volume = next(row for row in rows if row["feature"] == "volume")
@@ -194,7 +194,7 @@ def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(tmp_path: Pat
         connection.execute(
             text("UPDATE models SET artefact = :a, sha256 = :s"), {"a": blob, "s": sha256(blob).hexdigest()}
         )
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     run(store, SMALL, as_of=FROM + 2 * DAY + HOUR, policy="live", by="test")
     whys = query(store, "SELECT DISTINCT why FROM drift_metrics")
     assert whys == [("its model was trained before references were kept: the next training brings one",)]
@@ -205,7 +205,9 @@ def test_holidays_are_a_feature_and_are_not_compared_with_other_days(tmp_path: P
     store = backfilled(fill(sqlite(config), config, tmp_path), config)
     names = query(store, "SELECT DISTINCT feature FROM drift_metrics WHERE feature = 'is_holiday'")
     assert names == [("is_holiday",)]
-    rows = [row for row in reports.drift(store, "live", None) if row["window_start"].startswith("2025-01-27")]
+    rows = [
+        row for row in listings.drift(store, "live", None) if row["window_start"].startswith("2025-01-27")
+    ]
     of_amount = [row for row in rows if row["feature"] == "amount"]
     assert not any(row["alarm"] for row in of_amount)
     first = next(row for row in of_amount if row["metric"] == "psi")
@@ -243,10 +245,10 @@ def test_the_calendar_knows_zones_and_years() -> None:
 
 def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite) -> None:
     store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
-    before = drifts.on_time_ids(store, FROM, FROM + DAY, HOUR)
+    before = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR)
     late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-20T10:00:00Z,c1,m1,9.00"])
     load(store, SMALL, "transactions", late, now=TO + DAY)
-    assert drifts.on_time_ids(store, FROM, FROM + DAY, HOUR) == before
+    assert drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR) == before
     assert "late1" not in before
 
 

@@ -20,14 +20,13 @@ from pipeline.services import models as modelling
 from pipeline.training import train as training
 from pipeline.training.promotion_gate import EFFECTIVE_MIN
 from pipeline.training.strategy_choice import Chosen
-from storage.database import tables as schema
+from storage.database import tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
-from storage.queries import listings as reports
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.queries import listings
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, SMALL, START, load, load_both, write_csv
 from tests.test_cycle import query
@@ -94,7 +93,7 @@ def train(store: Store, config: Config, date: int) -> str:
 
 def checked(store: Store) -> list[dict[str, Any]]:
     """Oldest first."""
-    return reports.checks(store, "live")[::-1]
+    return listings.checks(store, "live")[::-1]
 
 
 def told_by_doctor(store: Store) -> doctor.Finding:
@@ -121,7 +120,7 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
     assert entry.counts is not None
     assert (entry.status, entry.counts["model_id"], entry.counts["refused"]) == ("done", 2, 1)
 
-    assert [(row["model_id"], row["verdict"]) for row in reports.models(filled, "live")] == [
+    assert [(row["model_id"], row["verdict"]) for row in listings.models(filled, "live")] == [
         (2, "refused"),
         (1, "promoted"),
     ]
@@ -169,7 +168,7 @@ def test_where_nothing_can_be_told_the_new_model_goes_in_and_says_so(small: Stor
     assert (again["verdict"], again["rule"], again["transactions"]) == ("promoted", "UNTOLD", 0)
     assert f"holds 0 effective frauds, {EFFECTIVE_MIN} are needed" in again["sentence"]
     with small.write() as connection:
-        broken = update(schema.models).where(schema.models.c.model_id == 2).values(artefact=b"nothing")
+        broken = update(tables.models).where(tables.models.c.model_id == 2).values(artefact=b"nothing")
         connection.execute(broken)
     train(small, BLIND, SECOND_DATE)
     assert checked(small)[2]["rule"] == "UNTOLD"
@@ -214,7 +213,7 @@ def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
     store = opener(config)
     fill(store, tmp_path)
     poison(store, tmp_path)
-    policies.set_starts_at(store, "live", FIRST)
+    scoring_queue.set_starts_at(store, "live", FIRST)
     until = FIRST + 20 * DAY
     for day in (1, 4, 8, 9, 15, 20):
         run(store, config, as_of=FIRST + day * DAY + 2 * HOUR, policy="live", by="tick")
@@ -222,7 +221,7 @@ def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
     for start, end in ((0, 3), (15, 20), (3, 15)):  # the trainings between the first two are made up for
         span = {"start": FIRST + start * DAY, "end": FIRST + end * DAY}
         backfill(store, config, **span, as_of=NOW, policy="pieces", by="test")
-    policies.set_starts_at(store, "downtime", FIRST)
+    scoring_queue.set_starts_at(store, "downtime", FIRST)
     for _ in range(8):
         run(store, config, as_of=until + 2 * HOUR, policy="downtime", by="tick", catch_up=4)
     verdicts = "SELECT training_date, verdict, rule, ap, cost_difference FROM promotion_checks WHERE policy = '{}' AND training_date < '2025-02-11' ORDER BY 1"

@@ -10,8 +10,7 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as histories
 from pipeline.features.history import History
-from pipeline.training import train as training
-from pipeline.training import training_set as cohorts
+from pipeline.training import train, training_set
 from pipeline.training.train import Chosen
 from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY, SECOND
@@ -65,8 +64,8 @@ def recalls(world: History, config: Config) -> list[float]:
     found = []
     for week in range(RETRAININGS):
         date = START + (BEGINS + 3 + 7 * week) * DAY
-        made = training.prepare(config, world, date)
-        model = training.fit_alone(config, made, OUTLIER, date)
+        made = train.prepare(config, world, date)
+        model = train.fit_alone(config, made, OUTLIER, date)
         rows = np.flatnonzero((times >= date) & (times < date + 7 * DAY))
         raw = histories.raw_matrix(world, rows, made.features, config)
         flagged = model.score(raw, world.transactions.amount[rows] / MONEY).flagged
@@ -92,7 +91,7 @@ def test_with_flagged_rows_in_the_fraud_becomes_normal(world: History) -> None:
 
 def test_known_fraud_the_holdout_and_what_is_to_be_scored_never_count_as_normal(world: History) -> None:
     config, date = configured(exclude=False), START + 60 * DAY
-    known = cohorts.known_at(config, world, date)
+    known = training_set.known_at(config, world, date)
     times, ids = world.transactions.event_time, world.transactions.transaction_id
     assert times[known.usual].max() < date - config.training.holdout
     frauds = np.array([one.startswith("f") for one in ids[known.usual]])
@@ -111,13 +110,13 @@ def test_reported_fraud_leaves_and_what_a_label_clears_stays(world: History, tmp
         upgrade(store, config.monitor.name, 1)
         load_both(store, config, tmp_path, rows, labels, now=date)
         history = histories.load(store, config, START, date)
-    known = cohorts.known_at(config, history, date)
+    known = training_set.known_at(config, history, date)
     ids = history.transactions.transaction_id[known.usual]
     reported = {f"t{k:04d}" for k in range(97, 900, 194)}
     cleared = {f"t{k:04d}" for k in range(0, 900, 194)}
     assert not reported & set(ids)
     assert cleared == set(ids[known.cleared])
-    kept = training.prepare(config, history, date)
+    kept = train.prepare(config, history, date)
     large = kept.drawn.usual.amount == 5000
     assert large.sum() == len(cleared)  # the others of 5000 nobody has cleared
     assert len(kept.drawn.usual) < len(known.usual)

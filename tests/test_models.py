@@ -11,12 +11,12 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import Shelf
 from pipeline.services import models as modelling
-from storage.database import tables as schema
+from storage.database import tables
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.models import models
-from storage.queries import listings as reports
-from storage.runs import scoring_queue as policies
+from storage.queries import listings
+from storage.runs import scoring_queue
 from tests.conftest import with_url
 from tests.factories import SMALL, START
 from tests.test_cycle import loaded, query
@@ -29,7 +29,7 @@ NOW = SECOND + 2 * DAY + HOUR
 def trained(opener, tmp_path):
     """Two models, each scoring since its Monday."""
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FIRST)
+    scoring_queue.set_starts_at(store, "live", FIRST)
     config = with_url(SMALL, "sqlite:///elsewhere")
     run(store, config, as_of=NOW, policy="live", by="test")
     return store, config
@@ -78,7 +78,7 @@ def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
     modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
     shelf = Shelf(store, config, "live")
     assert (shelf.in_force_until(NOW)[-1], shelf.in_force_until(NOW + DAY)[-1]) == (2, 1)
-    assert next(iter(reports.models(store, "live")))["reason"] == "month end"
+    assert next(iter(listings.models(store, "live")))["reason"] == "month end"
 
 
 def test_there_may_be_nothing_to_roll_back_to(opener, tmp_path):
@@ -94,7 +94,7 @@ def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
     changed[500] ^= 1
     with store.write() as connection:
         forged = {"artefact": bytes(changed), "sha256": hashlib.sha256(changed).hexdigest()}
-        connection.execute(update(schema.models).where(schema.models.c.model_id == 1).values(forged))
+        connection.execute(update(tables.models).where(tables.models.c.model_id == 1).values(forged))
     assert card(store, config, 1)["loads"].startswith("NO: the model's bytes do not match its hash")
     with pytest.raises(Exception, match="do not match its hash"):
         modelling.rollback(store, config, "live", "x", "ann", NOW)

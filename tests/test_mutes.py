@@ -11,9 +11,9 @@ from pipeline.errors import InputError
 from pipeline.rules.mutes import Mute, known_feature, marked
 from pipeline.runs.backfill import backfill
 from storage.frames import DAY, Coded, Transactions
-from storage.queries import listings as reports
+from storage.queries import listings
 from storage.queries.listings import Wanted
-from storage.review import rules_and_mutes as standing
+from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
 from tests.conftest import Opener
@@ -76,7 +76,7 @@ def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(
     live(store, FROM, FROM + 7 * DAY)
     before = query(store, "SELECT transaction_id, muted_by FROM flags")
     said = {"kind": "channel", "name": "outlier", "value": None}
-    number, _ = standing.add(store, MUTE, said, NOW + DAY, "known", "ana", FROM + 9 * DAY)
+    number, _ = rules_and_mutes.add(store, MUTE, said, NOW + DAY, "known", "ana", FROM + 9 * DAY)
     with store.write() as connection:  # as if it had been made then: the backfill's horizon is later
         from sqlalchemy import update
 
@@ -91,8 +91,11 @@ def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(
     assert {row[1] for row in muted} == {number}
     assert {str(row[2]) for row in muted} <= {"open", "fraud"}
     assert (
-        reports.muted(store, "live", Wanted()) == len(muted) == standing.muted_by(store, "live")[number] > 0
+        listings.muted(store, "live", Wanted())
+        == len(muted)
+        == rules_and_mutes.muted_by(store, "live")[number]
+        > 0
     )
-    shown = list(reports.flags(store, "live", Wanted(muted=False)))
+    shown = list(listings.flags(store, "live", Wanted(muted=False)))
     assert len(shown) == len(rows) - len(muted)
-    assert len(list(reports.flags(store, "live", Wanted()))) == len(rows)
+    assert len(list(listings.flags(store, "live", Wanted()))) == len(rows)

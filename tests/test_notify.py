@@ -21,19 +21,17 @@ from pipeline.config.config import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
-from pipeline.notifications import apprise_transport as sending
+from pipeline.notifications import apprise_transport
 from pipeline.notifications import deliver as notify
 from pipeline.notifications.deliver import collect, deliver, quiet, tell
 from pipeline.notifications.messages import Story, told, wrong_templates
 from pipeline.notifications.receivers import receivers
 from pipeline.runs.scoring_run import run
-from storage.database import tables as schema
+from storage.database import tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.notifications import events as news
-from storage.notifications import outbox
-from storage.runs import ledger, runs
-from storage.runs import scoring_queue as policies
+from storage.notifications import events, outbox
+from storage.runs import ledger, runs, scoring_queue
 from storage.runs.ledger import Entry
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
@@ -132,7 +130,7 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
     store, config = loaded(opener, tmp_path), telling(inbox.url)
     live(store, FROM, FROM + 14 * DAY)
     assert tell(store, config, "live", clock=at(NOW), by="test").sent == 0  # nobody is told of a backfill
-    policies.set_starts_at(store, "live", FROM + 14 * DAY)
+    scoring_queue.set_starts_at(store, "live", FROM + 14 * DAY)
     here = with_url(config, url)
     tally = run(store, here, as_of=NOW, policy="live", by="test", kind="schedule")
     assert tell(store, config, "live", clock=at(NOW), by="test").sent == len(inbox.got)
@@ -194,7 +192,7 @@ def measure_drift(store: Store, day: int, *alarming: str) -> None:
         for name in ("amount", "night", "count")
     ]  # fmt: skip
     with store.write() as connection:
-        connection.execute(insert(schema.drift_metrics), rows)
+        connection.execute(insert(tables.drift_metrics), rows)
 
 
 def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) -> None:
@@ -221,7 +219,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
                 "policy": "live", "training_date": AT - (3 - week) * 7 * DAY, "run_id": run_id, "mature": 1, "positives": 1,
                 "effective_positives": 1.0, "strategy": strategy, "rule": "few", "sentence": "Fraud is rare.",
             }  # fmt: skip
-            connection.execute(insert(schema.choices), row)
+            connection.execute(insert(tables.choices), row)
         measured = {
             "policy": "live", "window_start": AT - 7 * DAY, "window_end": AT, "model_id": 1, "channel": "all",
             "metric": "precision", "kind": "realised", "value": 0.1, "n": 50, "alarm": True,
@@ -235,13 +233,13 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
             "feature_names": [],
             "thresholds": {},
         }
-        connection.execute(insert(schema.models), model | {"sha256": "", "artefact": b""})
+        connection.execute(insert(tables.models), model | {"sha256": "", "artefact": b""})
         check = {
             "policy": "live", "model_id": 7, "training_date": AT, "against": 6, "verdict": "refused", "rule": "worse",
             "sentence": "Model 7 costs more than model 6.", "run_id": run_id,
         }  # fmt: skip
-        connection.execute(insert(schema.promotion_checks), check)
-        connection.execute(insert(schema.quality_metrics), measured)
+        connection.execute(insert(tables.promotion_checks), check)
+        connection.execute(insert(tables.quality_metrics), measured)
     assert tell(store, config, "live", clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
         "[fraudwatch] model 7 of 2025-01-20 was refused",
@@ -361,23 +359,23 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
 def queued(store: Store, *ids: str) -> None:
     with store.write() as connection:
         rows = [{"policy": "live", "transaction_id": one} for one in ids]
-        connection.execute(insert(schema.untold_flags), rows)
+        connection.execute(insert(tables.untold_flags), rows)
 
 
 def test_a_flag_is_in_one_digest_whoever_else_writes_one(opener: Opener) -> None:
     store = opener(SMALL)
     queued(store, "a", "b")
-    seen = news.untold(store, "live")
+    seen = events.untold(store, "live")
     queued(store, "c")  # flagged while the digest is being written
     digest = [
         outbox.Message("flags:ab", 1, "flags", "two", "body"),
         outbox.Message("flags:ab", 2, "flags", "two", "body"),
     ]
     assert outbox.put_flags(store, "live", seen, digest, AT) == 2
-    assert news.untold(store, "live") == ["c"]
+    assert events.untold(store, "live") == ["c"]
     late = [outbox.Message("flags:abc", 1, "flags", "three", "body")]
     assert outbox.put_flags(store, "live", ["a", "b", "c"], late, AT) == 0  # by one who looked before
-    assert news.untold(store, "live") == ["c"]
+    assert events.untold(store, "live") == ["c"]
     assert len(states(store)) == 2
 
 
@@ -387,7 +385,7 @@ def test_a_digest_that_cannot_be_written_leaves_its_flags_to_the_next(opener: Op
     broken = [outbox.Message("flags:a", 1, "flags", "one", None)]  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
         outbox.put_flags(store, "live", ["a"], broken, AT)
-    assert news.untold(store, "live") == ["a"]
+    assert events.untold(store, "live") == ["a"]
     assert states(store) == []
 
 
@@ -492,17 +490,17 @@ def test_a_url_never_shows(tmp_path: Path, inbox: Inbox, opener: Opener) -> None
 
 
 def test_without_apprise_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch, inbox: Inbox) -> None:
-    monkeypatch.setattr(sending, "find_spec", lambda _name: None)
+    monkeypatch.setattr(apprise_transport, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fraudwatch\[notify\]'"):
         Daemon(lambda: telling(inbox.url), by="test", clock=lambda: AT)
-    sending.insist(SMALL)  # nobody is to be told: nothing is missing
+    apprise_transport.insist(SMALL)  # nobody is to be told: nothing is missing
 
 
 def test_a_daemon_tells_of_what_its_tick_flagged(
     opener: Opener, url: str, tmp_path: Path, inbox: Inbox
 ) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", TO - DAY)
+    scoring_queue.set_starts_at(store, "live", TO - DAY)
     daemon = Daemon(lambda: with_url(telling(inbox.url, per_hour=50), url), by="test", clock=lambda: NOW)
     tally = daemon.once()
     daemon.close()
@@ -514,7 +512,7 @@ def test_a_daemon_tells_of_a_run_that_ended_early(
     opener: Opener, url: str, tmp_path: Path, inbox: Inbox
 ) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", TO - DAY)
+    scoring_queue.set_starts_at(store, "live", TO - DAY)
     with store.write() as connection:  # as a bug would have it: a table is not what the code takes it for
         connection.execute(text("DROP VIEW flagged_transactions"))
         connection.execute(text("ALTER TABLE scores RENAME COLUMN score TO mark"))

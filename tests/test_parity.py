@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from pipeline.config.config import Config
-from pipeline.features import history as histories
+from pipeline.features import history
 from pipeline.features.history import History
 from pipeline.rules.engine import written
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
-from storage.review import rules_and_mutes as standing
-from storage.runs import scoring_queue as policies
+from storage.review import rules_and_mutes
+from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cycle import query
@@ -58,7 +58,7 @@ def lived(store: Store, folder: Path) -> None:
     past = [row for row, time in zip(rows, times, strict=True) if time < FROM]
     answers = [row for row, time in zip(labels, known, strict=True) if time < FROM]
     load_both(store, SMALL, folder, past, answers, now=FROM - HOUR)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     now = FROM
     while now < END:
         since, now = now, now + 12 * HOUR
@@ -74,9 +74,9 @@ def lived(store: Store, folder: Path) -> None:
         if now == FROM + 5 * DAY:
             said, fields = written("amount > 1.5 * customer_id_amount_mean_7d", SMALL)
             row = {"text": said, "fields": dict(fields)}
-            standing.add(store, standing.RULE, row, END, "limit", "test", now)
+            rules_and_mutes.add(store, rules_and_mutes.RULE, row, END, "limit", "test", now)
         if now == FROM + 9 * DAY:
-            standing.end(store, standing.RULE, 1, "test", now)
+            rules_and_mutes.end(store, rules_and_mutes.RULE, 1, "test", now)
         run(store, SMALL, as_of=now + HOUR, policy="live", by="tick")
 
 
@@ -91,7 +91,7 @@ def iso(instant: int) -> str:
 
 def ticks(store: Store, config: Config, policy: str, seed: int) -> None:
     """Scheduled runs at uneven times of a simulated clock."""
-    policies.set_starts_at(store, policy, FROM)
+    scoring_queue.set_starts_at(store, policy, FROM)
     rng, now = np.random.default_rng(seed), FROM
     while now < END:
         now = min(now + int(rng.integers(HOUR, 3 * DAY)), END)
@@ -116,7 +116,7 @@ def in_pieces(store: Store, config: Config, policy: str, seed: int) -> None:
 
 
 def after_downtime(store: Store, config: Config, policy: str) -> None:
-    policies.set_starts_at(store, policy, FROM)
+    scoring_queue.set_starts_at(store, policy, FROM)
     run(store, config, as_of=FROM + 2 * DAY + HOUR, policy=policy, by="tick")
     run(store, config, as_of=END, policy=policy, by="tick", catch_up=4)
     for _ in range(6):
@@ -161,6 +161,6 @@ def test_without_the_knowledge_filter_the_ways_part(
     store, small = opener(SMALL), with_url(SMALL, url)
     lived(store, tmp_path)
     live = query(store, SCORES.format("live"))
-    monkeypatch.setattr(histories, "load", without_arrival(histories.load))
+    monkeypatch.setattr(history, "load", without_arrival(history.load))
     whole(store, small, "mutated")
     assert query(store, SCORES.format("mutated")) != live

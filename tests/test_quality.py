@@ -13,13 +13,12 @@ from pipeline.runs.scoring_run import run
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
-from storage.monitoring import quality_metrics as stored
+from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import Row
-from storage.queries import listings as reports
+from storage.queries import listings
 from storage.queries.listings import Measures
-from storage.review import verdicts as reviews
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.review import verdicts
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, LIVED, SMALL, START, forget, load, load_both, payments, write_csv
 
@@ -60,7 +59,7 @@ def rows(store: Store) -> list[tuple[object, ...]]:
 def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, object]]:
     start = FROM + number * WEEK
     wanted = Measures(since=start, until=start + WEEK, kind=kind, by=by)
-    return {row["channel"] + row["metric"]: row for row in reports.quality(store, "live", wanted)}
+    return {row["channel"] + row["metric"]: row for row in listings.quality(store, "live", wanted)}
 
 
 def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(
@@ -71,7 +70,7 @@ def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(
     steps = ledger.entries(store, "live", "quality")
     assert [(e.status, e.window_end - e.window_start) for e in steps] == [("done", WEEK)] * 4
     assert [e.counts["realised"] for e in steps if e.counts] == [0, 1, 1, 1]  # labels mature in five days
-    came, found = week(store, 1, "realised"), reports.outcome(store, "live", FROM + WEEK, FROM + 2 * WEEK)
+    came, found = week(store, 1, "realised"), listings.outcome(store, "live", FROM + WEEK, FROM + 2 * WEEK)
     assert came["caught"]["value"] == found["caught"]
     assert came["frauds"]["value"] == found["caught"] + found["missed"]
     assert came["money_missed"]["value"] == pytest.approx(float(found["missed_money"]))
@@ -85,7 +84,7 @@ def test_the_outlier_detector_is_not_estimated_and_says_why(opener: Opener, tmp_
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + 2 * WEEK, config=OUTLIER)
     told = week(store, 0, "estimated")
-    assert {row["strategy"] for row in reports.choices(store, "live")} == {"outlier"}
+    assert {row["strategy"] for row in listings.choices(store, "live")} == {"outlier"}
     assert told["precision"]["value"] is None
     assert "no probability" in str(told["precision"]["said"])
     assert week(store, 0, "realised")["brier"]["value"] is None
@@ -93,7 +92,7 @@ def test_the_outlier_detector_is_not_estimated_and_says_why(opener: Opener, tmp_
 
 
 def _moment(store: Store, instant: int) -> object:
-    return reports._bind(store, instant)
+    return listings._bind(store, instant)
 
 
 def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
@@ -114,7 +113,7 @@ def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
     live(store, workers=2, config=with_url(KNOWN, url))
     assert rows(store) == whole
     forget(store, *everything)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     for day in (1, 6, 8, 21, 28):
         run(store, KNOWN, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
     assert rows(store) == whole
@@ -165,7 +164,7 @@ def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(
     assert channels >= {"novelty"} or channels == {"outlier"}
     flags = sum(row["value"] for row in found.values() if row["metric"] == "flags")  # type: ignore[misc]
     assert flags == week(store, 1, "realised")["flags"]["value"]
-    of_all = reports.quality(store, "live", Measures())
+    of_all = listings.quality(store, "live", Measures())
     nothing = [
         {"channel": "novelty", "metric": name, "value": value, "kind": "realised", "window_end": "2025-01-27"}
         for name, value in (("flags", 12.0), ("caught", 0.0), ("cost", 12.0))
@@ -178,10 +177,12 @@ def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(
 def test_reviewers_are_counted_by_when_they_answered(opener: Opener, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
-    open_ = [row["transaction_id"] for row in reports.flags(store, "live", reports.Wanted(status="open"))][:3]
+    open_ = [row["transaction_id"] for row in listings.flags(store, "live", listings.Wanted(status="open"))][
+        :3
+    ]
     assert week(store, 0, "realised")["open_flags"]["value"] > 0  # type: ignore[operator]
     for place, name in enumerate(open_):
-        reviews.verdict(store, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
+        verdicts.verdict(store, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
     live(store, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
     found = week(store, 1, "realised")
     assert found["reviews"]["value"] == 3
@@ -196,10 +197,12 @@ def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(opener: Open
     window = (FROM, FROM + WEEK)
     said = Row(*window, "precision", "estimated", 0.999, 0.998, 1.0, n=10, alarm_below=0.997, alarm_above=1.0)
     mild = Row(*window, "recall", "estimated", 0.5, 0.0, 1.0, n=10, alarm_below=0.0, alarm_above=1.0)
-    stored.write(store, "live", None, FROM + WEEK, window, "estimated", [said, mild, _counted(window)])
+    quality_metrics.write(
+        store, "live", None, FROM + WEEK, window, "estimated", [said, mild, _counted(window)]
+    )
     forget_truth(store, window)
     refresh(store, KNOWN, "live", NOW, "test")
-    (alarm,) = reports.quality(store, "live", Measures(alarms=True))
+    (alarm,) = listings.quality(store, "live", Measures(alarms=True))
     assert alarm["metric"] == "precision"
     assert "below the 100% that was estimated" in alarm["said"]
     assert any("alarm: precision" in line.get("said", "") for line in side_by_side([alarm], "all", "EUR"))
@@ -210,21 +213,21 @@ def _counted(window: tuple[int, int]) -> Row:
 
 
 def forget_truth(store: Store, window: tuple[int, int]) -> None:
-    stored.write(store, "live", None, window[1], window, "realised", [])
+    quality_metrics.write(store, "live", None, window[1], window, "realised", [])
 
 
 def test_what_nobody_measured_is_refused_with_what_there_is(opener: Opener, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
     live(store, FROM, FROM + WEEK)
     with pytest.raises(Unknown, match=r'"precison"; there are .*precision'):
-        reports.insist_on_measures(store, "live", ["precison"])
+        listings.insist_on_measures(store, "live", ["precison"])
     with pytest.raises(Unknown, match='"other" has no scores; there are live'):
-        reports.insist_on_measures(store, "other")
+        listings.insist_on_measures(store, "other")
 
 
 def test_a_week_without_scores_is_done_and_leaves_no_row(opener: Opener, tmp_path: Path) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FROM + 3 * DAY)
+    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
     run(store, KNOWN, as_of=TO + 3 * WEEK, policy="live", by="test")
     last = ledger.entries(store, "live", "quality", status="done")[-1]
     assert last.window_end > TO + WEEK

@@ -10,9 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats import csv_reader as csv_rows
-from pipeline.ingest.formats import jsonl_reader as json_rows
-from pipeline.ingest.formats import reader as readers
+from pipeline.ingest.formats import csv_reader, jsonl_reader, reader
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import Wanted
 
@@ -23,7 +21,7 @@ def read(content: bytes, name="f.csv", tmp_path=None, wanted=WANTED):
     """Rows by number, as text, and the reasons of those that could not be split, by number."""
     path = tmp_path / name
     path.write_bytes(content)
-    reading = readers.open_path(path, None, name)
+    reading = reader.open_path(path, None, name)
     try:
         return gathered(reading.rows(wanted))
     finally:
@@ -67,7 +65,7 @@ CSV = [
 @pytest.mark.parametrize("block", [1 << 22, 3])  # a file may be cut into blocks anywhere
 @pytest.mark.parametrize(("content", "rows"), CSV)
 def test_csv_is_read_as_it_is_meant(tmp_path, monkeypatch, content, rows, block):
-    monkeypatch.setattr(csv_rows, "BLOCK", block)
+    monkeypatch.setattr(csv_reader, "BLOCK", block)
     assert read(content, tmp_path=tmp_path) == (rows, {})
 
 
@@ -86,7 +84,7 @@ BAD_CSV = [
 @pytest.mark.parametrize("quoted", [False, True])
 @pytest.mark.parametrize(("line", "reason"), BAD_CSV)
 def test_a_line_that_cannot_be_split_costs_no_other(tmp_path, monkeypatch, line, reason, quoted, block):
-    monkeypatch.setattr(csv_rows, "BLOCK", block)
+    monkeypatch.setattr(csv_reader, "BLOCK", block)
     before, after = (b'"a","x"', b'"c","z"') if quoted else (b"a,x", b"c,z")
     rows, unreadable = read(b"id,note\n" + before + b"\n" + line + b"\n" + after + b"\n", tmp_path=tmp_path)
     assert rows == {1: ("a", "x"), 3: ("c", "z")}
@@ -98,7 +96,7 @@ def test_every_line_of_a_mixed_file_is_either_read_or_set_aside(tmp_path, monkey
     lines = [line for line, _ in BAD_CSV] + [b"a,x", b'"q","u"', b'm,"x\ny"']
     rng = np.random.default_rng(7)
     chosen = [lines[place] for place in rng.integers(0, len(lines), 3000)]
-    monkeypatch.setattr(csv_rows, "BLOCK", 257)
+    monkeypatch.setattr(csv_reader, "BLOCK", 257)
     rows, unreadable = read(b"id,note\n" + b"\n".join(chosen) + b"\n", tmp_path=tmp_path)
     assert sorted([*rows, *unreadable]) == list(range(1, len(rows) + len(unreadable) + 1))
     assert sum(note == "x\ny" for _, note in rows.values()) == chosen.count(b'm,"x\ny"')
@@ -139,9 +137,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "content", "said"), REFUSED)
 def test_what_is_no_table_is_refused_with_the_remedy(tmp_path, monkeypatch, name, content, said):
-    monkeypatch.setattr(csv_rows, "BLOCK", 1 << 10)
-    monkeypatch.setattr(csv_rows, "LINE_MAX", 1 << 11)
-    monkeypatch.setattr(json_rows, "LINE_MAX", 1 << 11)
+    monkeypatch.setattr(csv_reader, "BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_reader, "LINE_MAX", 1 << 11)
+    monkeypatch.setattr(jsonl_reader, "LINE_MAX", 1 << 11)
     with pytest.raises(InputError) as refused:
         read(content, name, tmp_path)
     assert said in str(refused.value)
@@ -150,9 +148,9 @@ def test_what_is_no_table_is_refused_with_the_remedy(tmp_path, monkeypatch, name
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
-        readers.open_path(tmp_path, None, "here")
+        reader.open_path(tmp_path, None, "here")
     with pytest.raises(InputError, match="does not exist"):
-        readers.open_path(tmp_path / "none.csv", None, "none.csv")
+        reader.open_path(tmp_path / "none.csv", None, "none.csv")
 
 
 @pytest.mark.parametrize("name", ["f.csv.gz", "f.csv"])  # what is in the file counts, not its name
@@ -248,7 +246,7 @@ def test_parquet_without_rows_and_truncated_parquet(tmp_path):
 )
 def test_a_stream_tells_its_format_and_hashes_what_it_was(content, named, pack, form):
     packed = pack(content)
-    reading = readers.open_stream(io.BytesIO(packed), form and named, "standard input")
+    reading = reader.open_stream(io.BytesIO(packed), form and named, "standard input")
     assert reading.digest() is None  # not before it is read
     assert gathered(reading.rows(WANTED))[0] == {1: ("a", "x")}
     assert reading.digest() == hashlib.sha256(packed).hexdigest()
@@ -258,7 +256,7 @@ def test_a_stream_tells_its_format_and_hashes_what_it_was(content, named, pack, 
 def test_a_stream_of_parquet_is_read():
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": ["a"], "note": ["x"]}), buffer)
-    reading = readers.open_stream(io.BytesIO(buffer.getvalue()), None, "standard input")
+    reading = reader.open_stream(io.BytesIO(buffer.getvalue()), None, "standard input")
     assert gathered(reading.rows(WANTED))[0] == {1: ("a", "x")}
     assert reading.digest() == hashlib.sha256(buffer.getvalue()).hexdigest()
     reading.close()
@@ -267,7 +265,7 @@ def test_a_stream_of_parquet_is_read():
 def test_chunks_are_bounded_whatever_the_length_of_rows(tmp_path):
     path = tmp_path / "f.csv"
     path.write_bytes(b"id,note\n" + b"a,x\n" * 120_000)
-    reading = readers.open_path(path, None, "f.csv")
+    reading = reader.open_path(path, None, "f.csv")
     sizes = [len(rows) for rows in reading.rows(WANTED)]
     assert sum(sizes) == 120_000
     assert max(sizes) <= 50_000

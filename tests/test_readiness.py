@@ -10,13 +10,11 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as histories
 from pipeline.runs.scoring_run import train_once
-from pipeline.training import readiness
-from pipeline.training import strategy_choice as choosing
-from pipeline.training import train as training
+from pipeline.training import readiness, strategy_choice, train
 from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.models import models
-from storage.queries import listings as reports
+from storage.queries import listings
 from tests.conftest import with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
 from tests.test_cli import CONFIG, fraudwatch
@@ -60,7 +58,7 @@ def found(folder, frame, labels, config=None, date=DATE, **options):
     config = config or configured()
     with stored(folder, frame, labels, config, **options) as store:
         history = histories.load(store, config, date - config.training.span - config.lookback, date + DAY)
-        return {one.code: one for one in training.prepare(config, history, date).findings}
+        return {one.code: one for one in train.prepare(config, history, date).findings}
 
 
 def test_a_sound_history_has_nothing_in_its_way(tmp_path):
@@ -193,7 +191,7 @@ def test_labels_that_stopped_coming_are_found(tmp_path):
     config = configured()
     with stored(tmp_path, frame, early, config) as store:
         history = histories.load(store, config, START - 100 * DAY, DATE)
-        codes = {one.code for one in training.prepare(config, history, DATE).findings}
+        codes = {one.code for one in train.prepare(config, history, DATE).findings}
     assert "LABELS_STALE" in codes
 
 
@@ -214,7 +212,7 @@ def test_errors_stop_a_promotion_and_are_kept(tmp_path):
         assert "no new model" in tally.trainings[0]
         assert "1 means fraud" in tally.trainings[0]
         assert len(models.promoted(store, "live")) == 1
-        kept = reports.readiness(store, "live")
+        kept = listings.readiness(store, "live")
         assert (kept[0]["level"], kept[0]["code"]) == ("error", "LABELS_INVERTED")
 
 
@@ -259,12 +257,12 @@ def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do
     frame, labels = world()
     with stored(tmp_path, frame, labels, config) as store:
         history = histories.load(store, config, START - 100 * DAY, DATE)
-        before = choosing.preview(store, config, history, "live", DATE).numbers["rarity"]
+        before = strategy_choice.preview(store, config, history, "live", DATE).numbers["rarity"]
         quiet = frame[~frame["transaction_id"].isin(labels["transaction_id"])]["transaction_id"][:900]
         answers = [f"{one},{int(n % 3 == 0)},2025-01-30T00:00:00Z,review" for n, one in enumerate(quiet)]
         load(store, config, "labels", write_csv(tmp_path / "verdicts.csv", LABEL_HEADER, answers), now=DATE)
         history = histories.load(store, config, START - 100 * DAY, DATE)
-        after = choosing.preview(store, config, history, "live", DATE).numbers["rarity"]
+        after = strategy_choice.preview(store, config, history, "live", DATE).numbers["rarity"]
     assert after["prevalence"] == before["prevalence"]
     assert after["positives"] == before["positives"] + 300
     assert after["upper"] < 2 * before["upper"]

@@ -17,15 +17,14 @@ from pipeline.cli.main import cli
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.report_data import Facts, total
 from pipeline.reporting import report as assemble
-from pipeline.reporting.sections import curves
-from pipeline.reporting.sections import scores as scoring
+from pipeline.reporting.sections import curves, scores
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY
-from storage.queries import listings as reports
+from storage.queries import listings
 from tests.conftest import Opener, new_database, with_url
 from tests.factories import SMALL, load_both, payments
 from tests.test_cycle import FROM, NOW, TO, live, loaded, query
@@ -115,7 +114,7 @@ def test_both_engines_tell_the_same(postgres: str, tmp_path: Path, url_of_sqlite
 
 
 def test_counts_and_money_are_those_of_the_summary(store: Store) -> None:
-    told = reports.outcome(store, "live", FROM, TO)
+    told = listings.outcome(store, "live", FROM, TO)
     rows = Facts.of(store, SMALL, *SPAN).daily
     assert total(rows, "n") == told["scored"]
     assert total(rows, "n", flagged=True) == told["flagged"]
@@ -148,7 +147,7 @@ def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> No
 
 def test_calibration_groups_lose_nothing(store: Store) -> None:
     facts = Facts.of(store, SMALL, *SPAN)
-    points = list(scoring._points(facts))
+    points = list(scores._points(facts))
     assert points
     with_fraud = {row["strategy"] for row in facts.probability_bins if row["mature_frauds"]}
     bins = [row for row in facts.probability_bins if row["strategy"] in with_fraud]
@@ -324,13 +323,13 @@ def test_a_long_span_is_drawn_by_the_week_or_four(one: Store) -> None:
 
 
 def test_pictures_have_colours_in_place_of_the_pages_variables() -> None:
-    assert look.concrete({"a": [look.INK, "var(--one)"], "b": 1}) == {"a": ["#1b1f24", "#00305f"], "b": 1}
+    assert charts.concrete({"a": [charts.INK, "var(--one)"], "b": 1}) == {"a": ["#1b1f24", "#00305f"], "b": 1}
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     with pytest.raises(InputError, match=r"pip install 'fraudwatch\[reports\]'"):
-        look.check()
+        charts.check()
 
 
 def asked(folder: Path, store_url: str, *arguments: str) -> tuple[int, str]:

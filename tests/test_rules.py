@@ -15,9 +15,9 @@ from pipeline.rules.preview import preview
 from pipeline.runs.scoring_run import run
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, Coded, Floats
-from storage.review import rules_and_mutes as standing
+from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import RULE
-from storage.runs import scoring_queue as policies
+from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
 from tests.test_cycle import FROM, NOW, TO, loaded, query
@@ -171,16 +171,18 @@ def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(
     opener: Opener, tmp_path: Path
 ) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
     before = query(store, "SELECT * FROM scores ORDER BY transaction_id")
-    number, start = standing.add(store, RULE, **rule("amount > 30 and customer_id_count_7d >= 0", FROM))
+    number, start = rules_and_mutes.add(
+        store, RULE, **rule("amount > 30 and customer_id_count_7d >= 0", FROM)
+    )
     assert start == FROM + 5 * DAY + 2 * HOUR + 1  # after all that the run was promised to know
     assert query(store, "SELECT actor, action, object FROM audit") == [("ana", "add rule", f"rule {number}")]
     run(store, SMALL, as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
-    ended = standing.end(store, RULE, number, "bo", FROM + 9 * DAY + 3 * HOUR)
+    ended = rules_and_mutes.end(store, RULE, number, "bo", FROM + 9 * DAY + 3 * HOUR)
     with pytest.raises(Unknown, match="it has ended"):
-        standing.end(store, RULE, number, "bo", NOW)
+        rules_and_mutes.end(store, RULE, number, "bo", NOW)
     run(store, SMALL, as_of=NOW, policy="live", by="test")
     ids = ", ".join(f"'{row[1]}'" for row in before)
     assert (
@@ -197,7 +199,7 @@ def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(
     assert min(float(row[2]) for row in flags) > 30  # type: ignore[arg-type]
     reasons = query(store, "SELECT reasons FROM flags WHERE channel = 'rule'")[0][0]
     assert f"rule {number}: amount > 30 and customer_id_count_7d >= 0" in str(reasons)
-    assert standing.flagged_by_rule(store, "live") == {number: len(flags)}
+    assert rules_and_mutes.flagged_by_rule(store, "live") == {number: len(flags)}
     between = (
         "SELECT COUNT(*) FROM scores s JOIN visible_transactions t ON t.transaction_id = s.transaction_id "
         "WHERE t.amount_base > 30 AND NOT s.flagged AND t.event_time {} (SELECT {} FROM rules)"
@@ -212,10 +214,10 @@ def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(
     opener: Opener, url: str, tmp_path: Path
 ) -> None:
     store = loaded(opener, tmp_path)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     run(store, with_url(SMALL, url), as_of=FROM + 2 * DAY, policy="live", by="test")
     said = rule("amount > 30 and terminal_id_count_7d >= 0 and terminal_id is not missing", FROM)
-    standing.add(store, RULE, **said)  # type: ignore[arg-type]
+    rules_and_mutes.add(store, RULE, **said)  # type: ignore[arg-type]
     schema = SMALL.schema_.model_copy(update={"entities": ("customer_id",)})
     windows = SMALL.features.model_copy(update={"windows": (DAY,)})
     moved = SMALL.model_copy(update={"schema_": schema, "features": windows})

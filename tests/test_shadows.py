@@ -11,17 +11,15 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
 from pipeline.errors import NotReady
-from pipeline.runs import challengers as shadows
-from pipeline.runs import scoring_run as cycle
+from pipeline.runs import challengers, scoring_run
 from pipeline.runs.backfill import backfill
 from pipeline.schedule.run_context import Tally
 from pipeline.services import doctor
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
-from storage.queries import listings as reports
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.queries import listings
+from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
 from tests.test_cli import CONFIG
@@ -62,7 +60,7 @@ def lived(store: Store, config: Config, folder: Path) -> None:
     past = [row for row in rows if moment(row) < FROM]
     told = [row for row, when in zip(labels, known, strict=True) if when < FROM]
     load_both(store, config, folder, past, told, now=FROM - HOUR)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     clock = [FROM]
     daemon = Daemon(lambda: config, by="daemon", clock=lambda: clock[0] + HOUR)
     while clock[0] < END:
@@ -116,7 +114,7 @@ def test_live_writes_the_same_bytes_with_and_without_a_shadow(
     assert len(shadow) == begun[0][0] > 300  # all that live scored since, late rows among them
     assert {row[0] for row in query(beside, "SELECT policy FROM flags")} == {"live"}
     assert query(beside, "SELECT COUNT(*) FROM unscored") == [(0,)]
-    assert {row["strategy"] for row in reports.choices(beside, "cautious")} == {"outlier"}
+    assert {row["strategy"] for row in listings.choices(beside, "cautious")} == {"outlier"}
     kinds = {entry.kind for entry in ledger.entries(beside, "cautious")}
     assert {"score", "train", "drift"} <= kinds
     assert "prune" not in kinds  # what is old is live's to delete
@@ -141,7 +139,7 @@ def test_a_failing_shadow_ends_its_own_turn_only(tmp_path: Path) -> None:
             raise NotReady("nothing is stored")
         return Tally(windows=1)
 
-    failed, done = shadows.in_turn(both, work)
+    failed, done = challengers.in_turn(both, work)
     assert (failed.name, failed.tally, failed.sentence) == (
         "brave",
         None,
@@ -156,7 +154,7 @@ def small(folder: Path) -> Store:
     rows, _ = payments(24)
     path = write_csv(folder / "p.csv", PAYMENT_HEADER, rows)
     load(store, SHADOWED, "transactions", path, now=START + 24 * DAY)
-    policies.set_starts_at(store, "live", FROM)
+    scoring_queue.set_starts_at(store, "live", FROM)
     return store
 
 
@@ -168,14 +166,14 @@ def ticking(config: Config, store: Store, now: int) -> Daemon:
 def test_a_bug_in_a_shadow_leaves_lives_tick_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = cycle.run
+    run = scoring_run.run
 
     def broken(*given: Any, policy: str, **named: Any) -> Tally:
         if policy != "live":
             raise ZeroDivisionError
         return run(*given, policy=policy, **named)
 
-    monkeypatch.setattr(cycle, "run", broken)
+    monkeypatch.setattr(scoring_run, "run", broken)
     with small(tmp_path) as store:
         daemon = ticking(SHADOWED, store, START + 24 * DAY + 2 * HOUR)
         tally = daemon.tick()
@@ -191,7 +189,7 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
         daemon = ticking(SHADOWED, store, now)
         daemon.tick()
         daemon.close()
-        assert policies.starts_at(store, "cautious") is not None
+        assert scoring_queue.starts_at(store, "cautious") is not None
         scored = query(store, SCORES.format("cautious"))
         assert scored
         told = {one.what: one.said for one in doctor.examine(store, SHADOWED, "live", now)}
@@ -204,7 +202,7 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
         daemon = ticking(SMALL, store, now)
         daemon.tick()
         daemon.close()
-        assert policies.starts_at(store, "cautious") is None
+        assert scoring_queue.starts_at(store, "cautious") is None
         path = write_csv(tmp_path / "more.csv", PAYMENT_HEADER, [f"x1,{DAY_AFTER},c1,m1,10.00"])
         load(store, SMALL, "transactions", path, now=now + DAY)
         assert query(store, "SELECT policy, transaction_id FROM unscored") == [("live", "x1")]

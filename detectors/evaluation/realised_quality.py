@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
-from detectors.evaluation import comparison as judging
+from detectors.evaluation import comparison
 from detectors.evaluation.calibration import reliability
 from detectors.evaluation.metrics import percentiles, ratio
 from detectors.evaluation.prevalence import effective_among, measure
@@ -192,9 +192,9 @@ def _resampled(outcome: Outcome, review: float, confidence: float) -> Iterator[M
     entity, sums = _codes(outcome), _sums(outcome, review)
     whole = _from_sums(sums.sum(axis=1, keepdims=True))
     by_entity = np.array([np.bincount(entity, weights=row) for row in sums])
-    curve = judging.Curve(outcome.y, outcome.score)
+    curve = comparison.Curve(outcome.y, outcome.score)
     parts: list[dict[str, Floats]] = []
-    for weights in judging.resamples(by_entity.shape[1], SEED, max(1, CELLS // n)):
+    for weights in comparison.resamples(by_entity.shape[1], SEED, max(1, CELLS // n)):
         ap, _ = curve.measured(weights[:, entity])
         of_sums = _from_sums(by_entity @ weights.T.astype(np.float64))
         parts.append({"average_precision": ap} | of_sums)
@@ -254,8 +254,8 @@ def _calibration(outcome: Outcome, confidence: float) -> Iterator[Measured]:
 def _delay(outcome: Outcome, confidence: float) -> Measured:
     """Mean days from an entity's first fraud to its first flagged one, of entities that had one."""
     entity = _codes(outcome)
-    rows = judging.Rows(outcome.y, outcome.loss, entity, outcome.time, outcome.time // judging.DAY)
-    _, days = judging.delays(rows, outcome.flagged)
+    rows = comparison.Rows(outcome.y, outcome.loss, entity, outcome.time, outcome.time // comparison.DAY)
+    _, days = comparison.delays(rows, outcome.flagged)
     caught = days[~np.isnan(days)]
     if not len(caught):
         return Measured("detection_delay", NAN, said=NO_CAUGHT if len(days) else NO_FRAUD)
@@ -276,7 +276,7 @@ def _codes(outcome: Outcome) -> Ints:
 def _interval_of_mean(sums: Floats, sizes: Floats, confidence: float) -> tuple[float, float]:
     drawn = [
         ratio(weights @ sums, weights @ sizes)
-        for part in judging.resamples(len(sums), SEED, max(1, CELLS // len(sums)))
+        for part in comparison.resamples(len(sums), SEED, max(1, CELLS // len(sums)))
         for weights in [part.astype(np.float64)]
     ]
     return percentiles(np.concatenate(drawn), confidence)

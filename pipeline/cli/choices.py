@@ -32,14 +32,14 @@ def choices(door: Door, policy: str, explain: int | None, limit: int, form: str,
     """List the choices of strategy with their numbers, rule and sentence, newest first."""
     from pipeline.cli import output as console
     from pipeline.services.choices import explained
-    from storage.queries import listings as reports
+    from storage.queries import listings
 
     with door.store(door.config()) as store:
         if explain is not None:
-            row = reports.choice(store, policy, explain)
+            row = listings.choice(store, policy, explain)
             click.echo("\n".join(explained(row["evidence"] | {"row": row})))
             return
-        rows = reports.choices(store, policy, limit=limit)
+        rows = listings.choices(store, policy, limit=limit)
         console.show(
             rows,
             COLUMNS,
@@ -62,7 +62,7 @@ def choices(door: Door, policy: str, explain: int | None, limit: int, form: str,
 def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     """Show what a training would choose and why; nothing is stored or promoted."""
     from pipeline.services.choices import previewed, young
-    from pipeline.training import strategy_choice as choosing
+    from pipeline.training import strategy_choice
     from pipeline.training.readiness import young_cohorts
 
     if not dry_run:
@@ -73,7 +73,7 @@ def choose(door: Door, dry_run: bool, as_of: Any) -> None:
     with door.store(config) as store:
         date = _date(as_of, config, store)
         history = _history(store, config, date)
-        found = choosing.preview(store, config, history, LIVE, date)
+        found = strategy_choice.preview(store, config, history, LIVE, date)
     click.echo("\n".join(previewed(found, date)))
     click.echo("\n".join(young(young_cohorts(history, config.labels.maturity, date))))
 
@@ -96,18 +96,16 @@ def readiness(door: Door, as_of: Any, last: bool, form: str, output: Path | None
     The same is done before every training and stored in `readiness`; errors stop its promotion. Ends with 1 on errors.
     """
     from pipeline.cli import output as console
-    from pipeline.training import train as training
-    from storage.queries import listings as reports
+    from pipeline.training import train
+    from storage.queries import listings
 
     config = door.config()
     with door.store(config) as store:
         date = _date(as_of, config, store)
         if last:
-            rows = reports.readiness(store, LIVE)
+            rows = listings.readiness(store, LIVE)
         else:
-            rows = [
-                one.row() for one in training.prepare(config, _history(store, config, date), date).findings
-            ]
+            rows = [one.row() for one in train.prepare(config, _history(store, config, date), date).findings]
         columns = ["level", "code", "said", "remedy"] + (["numbers"] if form != "table" else [])
         if form == "table":
             for row in rows:

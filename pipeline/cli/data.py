@@ -178,7 +178,7 @@ def feeds(door: Door, poll: bool, form: str, output: Path | None) -> None:
     """
     from pipeline.cli import output as console
     from pipeline.ingest import feeds as feeding
-    from storage.ingest import feed_state as stored
+    from storage.ingest import feed_state
 
     config = door.config()
     failed = False
@@ -189,7 +189,11 @@ def feeds(door: Door, poll: bool, form: str, output: Path | None) -> None:
             click.echo("\n".join(lines), err=told.report is None)
         columns = ["feed", "read", "at", "batch_id", "status", "error"]
         console.show(
-            stored.listing(store), columns, form, output, "no feed has been read: see [source] and [watch]"
+            feed_state.listing(store),
+            columns,
+            form,
+            output,
+            "no feed has been read: see [source] and [watch]",
         )
     if failed:
         raise SystemExit(1)

@@ -53,12 +53,12 @@ def flags(
     Flags that are muted (fraudwatch mute) are left out, unless --muted asks for them.
     """
     from pipeline.cli import output as console
-    from storage.queries import listings as reports
+    from storage.queries import listings
 
     config = door.config()
     zone = config.schedule.timezone
     with door.store(config) as store:
-        wanted = reports.Wanted(
+        wanted = listings.Wanted(
             since=in_zone(since, zone) if since else None,
             until=in_zone(until, zone) if until else None,
             status=status,
@@ -68,12 +68,12 @@ def flags(
             muted=muted,
             limit=limit,
         )
-        rows = reports.flags(store, LIVE, wanted)
+        rows = listings.flags(store, LIVE, wanted)
         if form == "table":
             rows = (row | {"reasons": _first_words(row["reasons"])} for row in rows)
         columns = [*_flag_columns(form, config), *(["muted_by"] if muted else [])]
         console.show(rows, columns, form, output, "no flags match; see fraudwatch doctor")
-        left_out = 0 if muted else reports.muted(store, LIVE, wanted)
+        left_out = 0 if muted else listings.muted(store, LIVE, wanted)
     if left_out:
         click.echo(f"{left_out:,} muted flags are left out: --muted shows them", err=True)
 
@@ -106,9 +106,9 @@ def verdict(door: Door, transaction_id: str, answer: str, note: str) -> None:
 
     Changing your mind is another verdict; both are kept, the newest counts.
     """
-    from storage.review import verdicts as reviews
+    from storage.review import verdicts
 
     config = door.config()
     with door.store(config) as store:
-        outcome = reviews.verdict(store, LIVE, transaction_id, answer == "fraud", note, door.actor, now())
+        outcome = verdicts.verdict(store, LIVE, transaction_id, answer == "fraud", note, door.actor, now())
     click.echo(outcome.sentence())

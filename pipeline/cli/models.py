@@ -32,10 +32,10 @@ def models(context: click.Context, policy: str) -> None:
 def list_models(door: Door, policy: str, limit: int, form: str, output: Path | None) -> None:
     """List models with their promotions, and those that were refused, the newest first."""
     from pipeline.cli import output as console
-    from storage.queries import listings as reports
+    from storage.queries import listings
 
     with door.store(door.config()) as store:
-        rows = reports.models(store, policy, limit=limit)
+        rows = listings.models(store, policy, limit=limit)
         console.show(rows, COLUMNS, form, output, "no model yet: fraudwatch train, or fraudwatch backfill")
 
 
@@ -116,13 +116,13 @@ def diff(
     Rows that a model was trained on are left out; their number is said.
     """
     from pipeline.cli import output as console
-    from storage.queries import policy_diff as comparing
+    from storage.queries import policy_diff
 
     config = door.config()
     zone = config.schedule.timezone
     span = in_zone(start, zone) if start else None, in_zone(end, zone) if end else None
     with door.store(config) as store:
-        for line in comparing.compare(store, policy_a, policy_b, *span).lines(config.schema_.base_currency):
+        for line in policy_diff.compare(store, policy_a, policy_b, *span).lines(config.schema_.base_currency):
             click.echo(line, err=form != "table")
         if limit:
             columns = [
@@ -134,5 +134,5 @@ def diff(
                 "score_b",
                 "is_fraud",
             ]
-            rows = comparing.differences(store, policy_a, policy_b, *span, limit)
+            rows = policy_diff.differences(store, policy_a, policy_b, *span, limit)
             console.show(rows, columns, form, output, "both flag the same transactions")

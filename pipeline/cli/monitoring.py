@@ -66,24 +66,24 @@ def drift(
     measurements: alarms, what may alarm, and what is only measured, the largest effects first.
     """
     from pipeline.cli import output as console
-    from pipeline.monitoring import drift_text as drift_words
-    from storage.queries import listings as reports
+    from pipeline.monitoring import drift_text
+    from storage.queries import listings
 
     config = door.config()
     with door.store(config) as store:
         start = in_zone(since, config.schedule.timezone) if since else None
-        rows = reports.drift(store, LIVE, limit, alarms=alarms, since=start, feature=feature)
+        rows = listings.drift(store, LIVE, limit, alarms=alarms, since=start, feature=feature)
         if form == "table" and output is None:
-            for line in drift_words.sentences(reports.drift(store, LIVE, WINDOW_ROWS, since=start)):
+            for line in drift_text.sentences(listings.drift(store, LIVE, WINDOW_ROWS, since=start)):
                 click.echo(line)
         columns = BRIEF if form == "table" else FULL
         console.show(rows, columns, form, output, _empty(alarms, store))
 
 
 def _empty(alarms: bool, store: Any) -> str:
-    from storage.queries import listings as reports
+    from storage.queries import listings
 
-    if alarms and reports.drift(store, LIVE, 1):
+    if alarms and listings.drift(store, LIVE, 1):
         return "no alarm"
     return "no window has been scored yet: fraudwatch run, or fraudwatch backfill"
 
@@ -151,15 +151,15 @@ def quality(
     """
     from pipeline.cli import output as console
     from pipeline.monitoring.quality_text import MAIN, side_by_side
-    from storage.queries import listings as reports
+    from storage.queries import listings
 
     config = door.config()
     zone = config.schedule.timezone
     with door.store(config) as store:
-        reports.insist_on_measures(store, policy, metrics)
+        listings.insist_on_measures(store, policy, metrics)
         if refresh:
             _refresh(store, config, policy, door.actor)
-        wanted = reports.Measures(
+        wanted = listings.Measures(
             since=in_zone(start, zone) if start else None,
             until=in_zone(end, zone) if end else None,
             kind=kind,
@@ -167,7 +167,7 @@ def quality(
             metrics=metrics or (MAIN[by] if form == "table" and not alarms else ()),
             alarms=alarms,
         )
-        rows = reports.quality(store, policy, wanted)
+        rows = listings.quality(store, policy, wanted)
     if form == "table":
         shown = side_by_side(rows, by, config.schema_.base_currency)
         columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "turned out", "said"]

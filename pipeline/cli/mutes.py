@@ -75,7 +75,7 @@ def _add(
     span: str | None,
     reason: str | None,
 ) -> None:
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     if [entity, feature, channel].count(None) != 2:
         raise click.UsageError("mute one thing: --entity COLUMN=VALUE, --feature NAME or --channel NAME")
@@ -85,7 +85,9 @@ def _add(
     said = _said(config, entity, feature, channel)
     end = expiry(until, span, config, moment)
     with door.store(config) as store:
-        number, start = standing.add(store, standing.MUTE, said, end, reason, door.actor, moment)
+        number, start = rules_and_mutes.add(
+            store, rules_and_mutes.MUTE, said, end, reason, door.actor, moment
+        )
     click.echo(
         f"mute {number}: {_what(said)} from {_instant(start)} to {_instant(end)}; fraudwatch mute end {number} ends it"
     )
@@ -132,14 +134,14 @@ def shown(row: dict[str, Any], moment: int, flags: int) -> dict[str, Any]:
 def list_mutes(door: Door, form: str, output: Path | None) -> None:
     """List mutes with their reason, author and end, and how many flags each has marked."""
     from pipeline.cli import output as console
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     moment = now()
     with door.store(door.config()) as store:
-        marked = standing.muted_by(store, LIVE)
+        marked = rules_and_mutes.muted_by(store, LIVE)
         rows = [
             shown(row, moment, marked.get(row["mute_id"], 0)) | {"what": _what(row)}
-            for row in reversed(standing.every(store, standing.MUTE))
+            for row in reversed(rules_and_mutes.every(store, rules_and_mutes.MUTE))
         ]
     console.show(rows, COLUMNS, form, output, "nothing is muted: fraudwatch mute --help says how")
 
@@ -149,8 +151,8 @@ def list_mutes(door: Door, form: str, output: Path | None) -> None:
 @click.pass_obj
 def end_mute(door: Door, mute_id: int) -> None:
     """End a mute before its time; flags it has marked stay marked."""
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     with door.store(door.config()) as store:
-        at = standing.end(store, standing.MUTE, mute_id, door.actor, now())
+        at = rules_and_mutes.end(store, rules_and_mutes.MUTE, mute_id, door.actor, now())
     click.echo(f"mute {mute_id} ends at {_instant(at)}")

@@ -64,7 +64,7 @@ def report(
 
     Needs the extra: pip install 'fraudwatch[reports]'.
     """
-    from pipeline.rendering import charts as look
+    from pipeline.rendering import charts
     from pipeline.reporting import report as assemble
 
     if listed:
@@ -72,7 +72,7 @@ def report(
             click.echo(f"{name:18}{told}")
         return
     target = _target(output, form, chart, show)
-    look.check()
+    charts.check()
     config = door.config()
     with door.store(config) as store:
         span = (

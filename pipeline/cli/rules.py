@@ -41,7 +41,7 @@ def add(door: Door, text: str, until: Any, span: str | None, reason: str, days: 
     with and, or, not and brackets. A number may be compared with a multiple of another: amount > 5 * NAME.
     """
     from pipeline.rules.engine import written
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     config, moment = door.config(), now()
     end = expiry(until, span, config, moment)
@@ -51,7 +51,7 @@ def add(door: Door, text: str, until: Any, span: str | None, reason: str, days: 
         click.confirm("Add this rule?", abort=True)
     row: Mapping[str, Any] = {"text": said, "fields": dict(fields)}
     with door.store(config) as store:
-        number, _ = standing.add(store, standing.RULE, row, end, reason, door.actor, now())
+        number, _ = rules_and_mutes.add(store, rules_and_mutes.RULE, row, end, reason, door.actor, now())
     click.echo(f"rule {number} flags what happens from now on; fraudwatch rule end {number} ends it")
 
 
@@ -82,14 +82,14 @@ def _preview(door: Door, said: str, days: int) -> None:
 def list_rules(door: Door, form: str, output: Path | None) -> None:
     """List rules with their reason, author and end, and how many flags each has raised."""
     from pipeline.cli import output as console
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     moment = now()
     with door.store(door.config()) as store:
-        raised = standing.flagged_by_rule(store, LIVE)
+        raised = rules_and_mutes.flagged_by_rule(store, LIVE)
         rows = [
             shown(row, moment, raised.get(row["rule_id"], 0)) | {"rule": row["text"]}
-            for row in reversed(standing.every(store, standing.RULE))
+            for row in reversed(rules_and_mutes.every(store, rules_and_mutes.RULE))
         ]
     console.show(rows, COLUMNS, form, output, "there is no rule: fraudwatch rule add --help says how")
 
@@ -110,8 +110,8 @@ def list_names(door: Door, form: str, output: Path | None) -> None:
 @click.pass_obj
 def end_rule(door: Door, rule_id: int) -> None:
     """End a rule before its time; flags it has raised stay."""
-    from storage.review import rules_and_mutes as standing
+    from storage.review import rules_and_mutes
 
     with door.store(door.config()) as store:
-        standing.end(store, standing.RULE, rule_id, door.actor, now())
+        rules_and_mutes.end(store, rules_and_mutes.RULE, rule_id, door.actor, now())
     click.echo(f"rule {rule_id} no longer flags what happens from now on")

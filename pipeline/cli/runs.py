@@ -63,13 +63,12 @@ def train(door: Door, as_of: Any, shadow: str | None) -> None:
 def run(door: Door, as_of: Any) -> None:
     """Do whatever is due: trainings, windows to score, what came late; tell of it ([notify]); then the same for shadows."""
     from pipeline.cli.output import Bar
-    from pipeline.notifications import apprise_transport as sending
-    from pipeline.notifications import deliver as notify
-    from pipeline.runs import challengers as shadows
+    from pipeline.notifications import apprise_transport, deliver
+    from pipeline.runs import challengers
     from pipeline.runs.scoring_run import run as run_cycle
 
     config = door.config()
-    sending.insist(config)
+    apprise_transport.insist(config)
     moment = _not_later(as_of, config)
 
     def once(settings: "Config", policy: str) -> "Tally":
@@ -77,11 +76,11 @@ def run(door: Door, as_of: Any) -> None:
 
     with door.store(config) as store, Bar() as bar:
         tally = once(config, LIVE)
-        told = notify.tell(store, config, LIVE, clock=now, by=door.actor)
-        said = [turn.sentence for turn in shadows.in_turn(config, once)]
+        told = deliver.tell(store, config, LIVE, clock=now, by=door.actor)
+        said = [turn.sentence for turn in challengers.in_turn(config, once)]
         said += [
             f"shadow {name} is no longer configured: its work has ended"
-            for name in shadows.retire(store, config)
+            for name in challengers.retire(store, config)
         ]
     if told.sent or told.failed:
         click.echo(told.sentence(), err=True)
@@ -124,7 +123,7 @@ def backfill(
     current config is tried on the past under a policy of its own: compare with fraudwatch diff.
     """
     from pipeline.cli.output import Bar
-    from pipeline.runs import challengers as shadows
+    from pipeline.runs import challengers
     from pipeline.runs.backfill import backfill as run_backfill
     from pipeline.runs.backfill import check_model
 
@@ -165,7 +164,7 @@ def backfill(
         if model_id is not None:
             check_model(store, model_id)
         tally = filled(config, policy or LIVE)
-        told = [] if rescore else [turn.sentence for turn in shadows.in_turn(config, filled)]
+        told = [] if rescore else [turn.sentence for turn in challengers.in_turn(config, filled)]
     click.echo("".join(f"{line}\n" for line in told), nl=False)
     _print_tally(tally)
 
@@ -225,11 +224,11 @@ def listing(name: str, columns: list[str], empty: str, help_: str) -> click.Comm
     @click.pass_obj
     def command(door: Door, limit: int, form: str, output: Path | None) -> None:
         from pipeline.cli import output as console
-        from storage.queries import listings as reports
+        from storage.queries import listings
 
         config = door.config()
         with door.store(config) as store:
-            rows = getattr(reports, name)(store, LIVE, limit=limit)
+            rows = getattr(listings, name)(store, LIVE, limit=limit)
             console.show(rows, columns, form, output, empty)
 
     return command

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorError
-from detectors.evaluation import comparison as judging
+from detectors.evaluation import comparison
 from detectors.evaluation.calibration import fit_calibrator
 from detectors.evaluation.comparison import Answer
 from detectors.evaluation.metrics import average_precision
@@ -132,7 +132,7 @@ def _answer(one: Technique, fold: Fold, config: Config) -> tuple[Answer, float, 
         f1_flags=p >= f1,
         mcc_flags=p >= mcc,
         cost_flags=costs.decision_value(p, fold.test.amount) >= costs.threshold,
-        daily_flags=judging.daily_flags(margin, fold.rows.day, round(config.alerts.per_day)),
+        daily_flags=comparison.daily_flags(margin, fold.rows.day, round(config.alerts.per_day)),
         said=said,
     )
     known = fitted.margin(techniques.Rows(fold.all.mature.raw, fold.all.X))
@@ -152,31 +152,31 @@ def _nothing(fold: Fold) -> Answer:
 def _judged(line: Line, folds: list[Fold], answers: list[Answer], config: Config) -> Line:
     rows = [fold.rows for fold in folds]
     names, review = folds[0].groups, config.costs.review
-    rates = sorted(judging.false_flag_rates(rows, answers).items())
+    rates = sorted(comparison.false_flag_rates(rows, answers).items())
     return replace(
         line,
-        verdict=judging.judge(rows, answers, review),
+        verdict=comparison.judge(rows, answers, review),
         groups={names[code] if code >= 0 else "(missing)": rate for code, (rate, _) in rates},
         curve=_precision_recall(rows, answers),
         costs=_cost_curve(rows, answers, review),
     )
 
 
-def _pooled(rows: list[judging.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
+def _pooled(rows: list[comparison.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
     """Labels and stakes of all folds by descending rank within their fold, folds beside one another."""
     share = [np.argsort(np.argsort(-a.margin, kind="stable")) / max(len(a.margin), 1) for a in answers]
     order = np.argsort(np.concatenate(share), kind="stable")
     return np.concatenate([r.y for r in rows])[order], np.concatenate([r.amount for r in rows])[order]
 
 
-def _precision_recall(rows: list[judging.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
+def _precision_recall(rows: list[comparison.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
     y, _ = _pooled(rows, answers)
     tp = np.cumsum(y)
     at = np.unique(np.searchsorted(tp, np.linspace(1, tp[-1], PLOTTED)))
     return tp[at] / tp[-1], tp[at] / (at + 1.0)
 
 
-def _cost_curve(rows: list[judging.Rows], answers: list[Answer], review: float) -> tuple[Floats, Floats]:
+def _cost_curve(rows: list[comparison.Rows], answers: list[Answer], review: float) -> tuple[Floats, Floats]:
     """Flags a day, and what a day costs when so many of the highest ranks are reviewed."""
     y, stake = _pooled(rows, answers)
     days = sum(len(np.unique(one.day)) for one in rows)

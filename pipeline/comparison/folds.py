@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.evaluation import comparison as judging
+from detectors.evaluation import comparison
 from detectors.imbalance.techniques import Training
 from detectors.inputs.sample import Sample
 from detectors.model.auto_detector import FOLD
-from pipeline import hash_sampling as sampling
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import InputError, NotReady
@@ -67,7 +67,7 @@ class Fold:
     held: Sample
     all: Training
     test: Sample
-    rows: judging.Rows
+    rows: comparison.Rows
     groups: tuple[str, ...]
 
     def told(self) -> dict[str, Any]:
@@ -162,12 +162,12 @@ class _Making:
         except NotReady:
             return None
         newest = slice(-self._wanted.max_rows, None)
-        draws = sampling.uniform(self._history.transactions.transaction_id[at.usual])
+        draws = hash_sampling.uniform(self._history.transactions.transaction_id[at.usual])
         return _Known(
             at.mature[newest],
             at.y[newest],
             at.learnable[newest],
-            at.usual[sampling.draw(draws, USUAL_ROWS)[0]],
+            at.usual[hash_sampling.draw(draws, USUAL_ROWS)[0]],
         )
 
     def _test(self, start: int, end: int) -> Ints:
@@ -202,12 +202,12 @@ class _Making:
         wanted, layout = self._wanted, self._plan.layout
         return Training(mature, usual, layout, self._config.costs.missed_fraud, wanted.seed, wanted.threads)
 
-    def _rows(self, test: Ints, sample: Sample) -> judging.Rows:
+    def _rows(self, test: Ints, sample: Sample) -> comparison.Rows:
         times = self._history.transactions.event_time[test]
         by = self._wanted.by
         group = self._history.transactions.columns[by].codes[test].astype(np.int64) if by else None
         stake = costs_of(self._config).at_stake(sample.amount)
-        return judging.Rows(sample.y, stake, sample.entities, times, times // DAY, group)
+        return comparison.Rows(sample.y, stake, sample.entities, times, times // DAY, group)
 
     def _groups(self) -> tuple[str, ...]:
         by = self._wanted.by

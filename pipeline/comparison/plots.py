@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.comparison.results import Compared, Curve, Line
 from pipeline.errors import InputError
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 
 FORMATS = (".html", ".svg", ".png")
 SHOWN = 8  # lines that can still be told apart; the rest are in the table
@@ -27,7 +27,7 @@ def check(path: Path) -> None:
         raise InputError(f"--plot {path}: the name ends in one of {', '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; make it first")
-    look.check()
+    charts.check()
 
 
 def curves(found: Compared, path: Path, currency: str) -> None:
@@ -48,8 +48,8 @@ def specification(found: Compared, currency: str) -> dict[str, Any]:
     """The two charts side by side, as Vega-Lite."""
     lines = [line for line in found.lines if line.curve is not None and "threshold 0" not in line.technique]
     shown = [line for place, line in enumerate(lines) if place < SHOWN or "no balancing" in line.technique]
-    look = _look([line.technique for line in shown])
-    both = _precision_recall(shown, look) | _costs(shown, look, found.per_day, currency)
+    charts = _look([line.technique for line in shown])
+    both = _precision_recall(shown, charts) | _costs(shown, charts, found.per_day, currency)
     whole: dict[str, Any] = both.resolve_scale(color="shared", strokeDash="shared").to_dict()
     return whole
 
@@ -65,7 +65,7 @@ def _look(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _precision_recall(lines: list[Line], look: dict[str, Any]) -> Any:
+def _precision_recall(lines: list[Line], charts: dict[str, Any]) -> Any:
     import altair
 
     points = [row for line in lines for row in _points(line, line.curve, ("recall", "precision"))]
@@ -74,11 +74,11 @@ def _precision_recall(lines: list[Line], look: dict[str, Any]) -> Any:
         x=altair.X("recall:Q", scale=share),
         y=altair.Y("precision:Q", scale=share),
         tooltip=["technique:N", "recall:Q", "precision:Q"],
-        **look,
+        **charts,
     )
 
 
-def _costs(lines: list[Line], look: dict[str, Any], per_day: int, currency: str) -> Any:
+def _costs(lines: list[Line], charts: dict[str, Any], per_day: int, currency: str) -> Any:
     import altair
 
     points = [row for line in lines for row in _points(line, line.costs, ("flags", "cost"))]
@@ -86,7 +86,7 @@ def _costs(lines: list[Line], look: dict[str, Any], per_day: int, currency: str)
         x=altair.X("flags:Q", title="flags a day (grey: alerts.per_day)", scale=altair.Scale(type="log")),
         y=altair.Y("cost:Q", title=f"cost a day, {currency}"),
         tooltip=["technique:N", "flags:Q", "cost:Q"],
-        **look,
+        **charts,
     )
     budget = altair.Chart(altair.Data(values=[{"at": per_day}])).mark_rule(color="grey").encode(x="at:Q")
     return curves + budget

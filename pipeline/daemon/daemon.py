@@ -26,10 +26,8 @@ from pipeline.daemon.health import Health, Outcome, listening
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.ingest import feeds
 from pipeline.ingest.feeds import FeedReport
-from pipeline.notifications import apprise_transport as sending
-from pipeline.notifications import deliver as notify
-from pipeline.runs import challengers as shadows
-from pipeline.runs import scoring_run as cycle
+from pipeline.notifications import apprise_transport, deliver
+from pipeline.runs import challengers, scoring_run
 from pipeline.schedule.run_context import LIVE, Tally
 from storage.database import leases
 from storage.database.database import Store
@@ -37,7 +35,7 @@ from storage.database.leases import Held
 from storage.database.setup import verify
 from storage.errors import Busy, Locked, StorageError
 from storage.frames import SECOND
-from storage.monitoring import health as vitals
+from storage.monitoring import health
 
 LEASE = 30 * SECOND
 STANDBY_S = 10  # between two looks of a daemon that stands by
@@ -71,7 +69,7 @@ class Daemon:
         self._lock = threading.Lock()
         self.config = load()
         self.config.model_key()  # asked for now, not at the first training
-        sending.insist(self.config)
+        apprise_transport.insist(self.config)
         self.health = Health(clock)
         self.stopping = stopping or threading.Event()
 
@@ -126,7 +124,7 @@ class Daemon:
         try:
             config = self._load()
             config.model_key()
-            sending.insist(config)
+            apprise_transport.insist(config)
             with open_configured(config) as store:
                 verify(store, config.monitor.name)
         except (ConfigError, StorageError) as error:
@@ -166,7 +164,7 @@ class Daemon:
             self.health.ran(tally, seconds)
         self._shadows(store, as_of)
         if self.config.health.port:
-            self.health.saw(vitals.read(store, self._policy), tally.left)
+            self.health.saw(health.read(store, self._policy), tally.left)
         return tally
 
     @contextmanager
@@ -182,7 +180,7 @@ class Daemon:
         self._notify(store)
 
     def _notify(self, store: Store) -> None:
-        done = notify.tell(
+        done = deliver.tell(
             store, self.config, self._policy, clock=self._now, by=self._by, stopping=self._told_to_stop
         )
         if done.sent:
@@ -194,19 +192,19 @@ class Daemon:
         """The turns of challengers, after live's; what goes wrong there is logged and left to the next tick."""
         if self._policy != LIVE:
             return
-        for turn in shadows.in_turn(
+        for turn in challengers.in_turn(
             self.config, lambda config, name: self._shadow(store, config, name, as_of)
         ):
             if turn.error is not None:
                 logs.event("shadow_failed", WARNING, shadow=turn.name, reason=str(turn.error))
-        for name in shadows.retire(store, self.config):
+        for name in challengers.retire(store, self.config):
             logs.event("shadow_ended", shadow=name)
 
     def _shadow(self, store: Store, config: Config, name: str, as_of: int) -> Tally:
         begun = time.monotonic()
         try:
             tally = self._run(store, config, name, as_of)
-        except shadows.KNOWN:
+        except challengers.KNOWN:
             raise
         except Exception:  # noqa: BLE001 (a bug of a challenger's must not end live's tick)
             logs.bug("shadow_failed", shadow=name)
@@ -216,7 +214,7 @@ class Daemon:
         return tally
 
     def _run(self, store: Store, config: Config, policy: str, as_of: int) -> Tally:
-        return cycle.run(
+        return scoring_run.run(
             store,
             config,
             as_of=as_of,

@@ -20,8 +20,7 @@ from pipeline.ingest.sources import Cursor, Source
 from storage.database.database import Store
 from storage.errors import Busy, Unreachable
 from storage.frames import HOUR
-from storage.ingest import batches
-from storage.ingest import feed_state as feeds
+from storage.ingest import batches, feed_state
 from storage.ingest.feed_state import WatchedFile
 
 Clock = Callable[[], int]
@@ -62,7 +61,7 @@ def _query(
     feed = f"source.{name}"
     cursor = None
     if section.cursor:
-        newest = feeds.cursor(store, feed)
+        newest = feed_state.cursor(store, feed)
         cursor = Cursor(section.cursor, None if newest is None else newest - section.overlap)
     source = Source(feed, sql=name, cursor=cursor)
     batch_id = None
@@ -72,7 +71,7 @@ def _query(
         if section.kind == "labels" and report.nothing_new:
             _say_complete(store, feed, clock())
     if cursor is not None and cursor.newest is not None:
-        feeds.save_cursor(store, feed, cursor.newest, clock(), batch_id)
+        feed_state.save_cursor(store, feed, cursor.newest, clock(), batch_id)
 
 
 def _folder(
@@ -83,7 +82,7 @@ def _folder(
         raise InputError(
             f"{feed}.folder is {section.folder}, which is no folder: create it or correct the path"
         )
-    known = feeds.files(store, feed)
+    known = feed_state.files(store, feed)
     for path in sorted(folder.glob(section.pattern)):
         if _complete(path, section.settle, clock()):
             yield from _file(store, config, feed, section, path, known.get(str(path)), clock)
@@ -119,7 +118,7 @@ def _file(
         yield FeedReport(feed, error=refused)
     status = "done" if refused is None else "failed"
     seen = WatchedFile(str(path), stat.st_size, stat.st_mtime_ns, status, clock(), batch_id, refused)
-    feeds.save_file(store, feed, seen)
+    feed_state.save_file(store, feed, seen)
 
 
 def _read(store: Store, config: Config, kind: str, source: Source, clock: Clock) -> Iterator[IngestReport]:
@@ -129,7 +128,7 @@ def _read(store: Store, config: Config, kind: str, source: Source, clock: Clock)
 
 def _say_complete(store: Store, feed: str, now: int) -> None:
     """No news is news for labels: silence up to now may be read once transactions mature."""
-    newest = feeds.newest_labels(store)
+    newest = feed_state.newest_labels(store)
     if newest is not None and now - newest < COMPLETE_EVERY:
         return
     with batches.begin(store, "labels", feed, batches.history_is_open(store), now, feed) as loading:

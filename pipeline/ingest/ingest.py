@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.formats import columns as parsing
+from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.columns import as_bools
 from pipeline.ingest.formats.reader import Reading
 from pipeline.ingest.formats.row_batch import Rows, Wanted
@@ -192,7 +192,7 @@ def _answer_step(job: "_Job", now: int, rows: Rows) -> tuple[Chunk, list[Rejecte
     times = np.asarray(rows.columns["event_time"])
     known_at = np.full(size, now) if after is None else assumed(times, after, now)
     source = np.full(size, job.config.labels.default_source, dtype=object)
-    ids, is_fraud = parsing.objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
+    ids, is_fraud = columns.objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
     return LabelChunk(rows.row_number, ids, is_fraud, source, known_at), []
 
 

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.hashing import Hasher
 from pipeline.ingest.currency_rates import Rates, load_rates
 from pipeline.ingest.formats import columns as parsing
-from pipeline.ingest.formats import validators as validate
+from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.columns import Bools
 from pipeline.ingest.formats.row_batch import Rows, Wanted
 from pipeline.ingest.formats.validators import Reasons
@@ -50,22 +50,24 @@ class TransactionCheck:
     def check(self, rows: Rows, now: int) -> tuple[TransactionChunk, Answers | None, Reasons]:
         """Validate rows; the chunk and the answers hold the good ones."""
         schema, columns, reasons = self.schema, rows.columns, Reasons(len(rows))
-        ids = validate.ids(columns[schema.transaction_id], schema.transaction_id, reasons)
-        times, missing = validate.instants(
+        ids = validators.ids(columns[schema.transaction_id], schema.transaction_id, reasons)
+        times, missing = validators.instants(
             columns[schema.event_time], schema.event_time, schema.timezone, now, reasons
         )
         reasons.add(missing, f"{schema.event_time} is missing: every transaction needs its time")
         if self.kept:  # what was pruned must not come back and be scored a second time
             old = ~missing & (times < now - self.kept)
             reasons.add(old, f"{schema.event_time} is older than retention.transactions keeps")
-        given = validate.amounts(columns[schema.amount], schema.amount, reasons)
+        given = validators.amounts(columns[schema.amount], schema.amount, reasons)
         currency, base = self._in_base(columns, given, times, reasons)
         others = [
-            parsing.objects(validate.texts(columns[name], name, reasons, validate.ID_MAX)) if name else None
+            parsing.objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
+            if name
+            else None
             for name in (schema.kind, schema.original_id)
         ]
         text = {name: self._text(columns[name], name, reasons) for name in self.text}
-        numeric = {name: validate.numbers(columns[name], name, reasons) for name in schema.numeric}
+        numeric = {name: validators.numbers(columns[name], name, reasons) for name in schema.numeric}
         answers = self._answers(columns, reasons)
         names = parsing.objects(ids)
         chunk = TransactionChunk(
@@ -79,24 +81,24 @@ class TransactionCheck:
         """The currency column, if there is one, and the amounts in the base currency."""
         name, amount = self.schema.currency, self.schema.amount
         if not name:
-            return None, validate.in_base(given, np.ones(len(given)), amount, reasons)
-        currency = validate.currencies(columns[name], name, reasons)
+            return None, validators.in_base(given, np.ones(len(given)), amount, reasons)
+        currency = validators.currencies(columns[name], name, reasons)
         rate, known = self.rates.look_up(currency, times)
         reasons.add(~known, f"{name} is unknown: add it to {self.schema.rates} (schema.rates)")
         reasons.add(
             np.isnan(rate), f"{name} has no rate at or before that day: add one to {self.schema.rates}"
         )
-        return currency, validate.in_base(given, rate, amount, reasons)
+        return currency, validators.in_base(given, rate, amount, reasons)
 
     def _text(self, column: Any, name: str, reasons: Reasons) -> Strings:
-        text = validate.texts(column, name, reasons)
+        text = validators.texts(column, name, reasons)
         if self.hasher is not None and name in self.schema.hash:
             text = self.hasher.column(text)
         return parsing.objects(text)
 
     def _answers(self, columns: Any, reasons: Reasons) -> tuple[Bools, Bools] | None:
         name = self.schema.is_fraud
-        return validate.answers(columns[name], name, reasons) if name else None
+        return validators.answers(columns[name], name, reasons) if name else None
 
 
 def _said(chunk: TransactionChunk, is_fraud: Bools, missing: Bools) -> Answers:
@@ -147,8 +149,8 @@ class LabelCheck:
                 f'{shown} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels became '
                 "known: add it, or pass --known-after, such as --known-after 7d"
             )
-        ids = parsing.objects(validate.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
-        is_fraud, missing = validate.answers(columns[labels.is_fraud], labels.is_fraud, reasons)
+        ids = parsing.objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
+        is_fraud, missing = validators.answers(columns[labels.is_fraud], labels.is_fraud, reasons)
         reasons.add(missing, f"{labels.is_fraud} is missing: write 1 or 0")
         source = self._sources(columns, len(rows), reasons)
         known_at = self._known_at(columns, ids, now, reasons)
@@ -161,7 +163,7 @@ class LabelCheck:
         name, default = self.config.labels.source, self.config.labels.default_source
         if name not in columns:
             return np.full(size, default, dtype=object)
-        found = parsing.objects(validate.texts(columns[name], name, reasons, validate.ID_MAX))
+        found = parsing.objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
         return np.where(found == None, default, found)  # noqa: E711 (elementwise)
 
     def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons) -> Ints:
@@ -169,7 +171,7 @@ class LabelCheck:
         known_at, missing = np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
         if name in columns:
             zone = self.config.schema_.timezone
-            known_at, missing = validate.instants(columns[name], name, zone, now, reasons)
+            known_at, missing = validators.instants(columns[name], name, zone, now, reasons)
         missing &= reasons.good
         if self.known_after is not None:
             times = np.full(len(ids), NEVER, dtype=np.int64)

@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.formats import reader as readers
+from pipeline.ingest.formats import reader
 from pipeline.ingest.formats.row_batch import ROWS
 from storage.database.column_types import as_micros
-from storage.ingest import external_query as external
+from storage.ingest import external_query
 
 
 class Cursor:
@@ -33,7 +33,7 @@ class Cursor:
         self.since = since
         self.newest: int | None = None  # µs, of the rows that were read
 
-    def follow(self, parts: Iterator[external.Part], shown: str) -> Iterator[external.Part]:
+    def follow(self, parts: Iterator[external_query.Part], shown: str) -> Iterator[external_query.Part]:
         """Hand the rows on and note the newest."""
         for names, rows in parts:
             if self.column not in names:
@@ -92,26 +92,26 @@ def sources(
 
 
 @contextmanager
-def opened(config: Config, source: Source) -> Iterator[readers.Reading]:
+def opened(config: Config, source: Source) -> Iterator[reader.Reading]:
     """Open a source and close it at the end."""
     with closing(_open(config, source)) as reading:
         yield reading
 
 
-def _open(config: Config, source: Source) -> readers.Reading:
+def _open(config: Config, source: Source) -> reader.Reading:
     if source.path is not None:
-        return readers.open_path(source.path, source.form, source.name)
+        return reader.open_path(source.path, source.form, source.name)
     if source.stream is not None:
-        return readers.open_stream(source.stream, source.form, source.name)
+        return reader.open_stream(source.stream, source.form, source.name)
     section = config.source[source.sql]
     cursor = source.cursor
     since = None if cursor is None or cursor.since is None else (cursor.column, cursor.since)
-    parts = external.read_query(
+    parts = external_query.read_query(
         config.source_url(source.sql), section.query, section.timeout, ROWS, source.name, since
     )
     if cursor is not None:
         parts = cursor.follow(parts, source.name)
-    return readers.open_query(parts, source.name)
+    return reader.open_query(parts, source.name)
 
 
 def _query(config: Config, kind: str, name: str) -> Source:
@@ -130,4 +130,4 @@ def _source(name: str, form: str | None) -> Source:
         raise InputError(f"{name} is a folder; name its files, such as {name.rstrip('/')}/*.csv")
     if not path.exists():
         raise InputError(f"{name} does not exist; check the path")
-    return Source(name, path, form or readers.format_of(path))
+    return Source(name, path, form or reader.format_of(path))

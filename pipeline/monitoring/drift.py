@@ -17,13 +17,13 @@ from pipeline.features.history import REVIEW
 from pipeline.features.seasons import HOLIDAY, on_holiday, season_of
 from pipeline.monitoring.drift_levels import REPORTS_SPAN, VOLUME, levels
 from pipeline.monitoring.drift_reference import said
-from pipeline.schedule import grid as schedule
-from pipeline.schedule.run_context import Job, Reader
+from pipeline.schedule import grid
+from pipeline.schedule.run_context import Reader, RunContext
 from pipeline.scoring.model_cache import Shelf
 from pipeline.scoring.score_rows import Measured, measure
 from storage.frames import Strings
 from storage.ingest import history as stored
-from storage.monitoring import drift_metrics as drifts
+from storage.monitoring import drift_metrics
 from storage.monitoring.drift_metrics import DriftRow, Kept
 
 POOLED_MAX = 400  # windows; what is rarer than that has no drift
@@ -38,7 +38,7 @@ class Pool:
 
 
 def drift_of(
-    this: Job, reader: Reader, shelf: Shelf, window: tuple[int, int], held: Sequence[Measured]
+    this: RunContext, reader: Reader, shelf: Shelf, window: tuple[int, int], held: Sequence[Measured]
 ) -> tuple[list[DriftRow], Kept | None]:
     """
     The drift of a window, and its counts where it is too small to speak alone.
@@ -48,7 +48,7 @@ def drift_of(
     held
         What was measured of it just now, so that it need not be read again.
     """
-    ids = drifts.on_time_ids(this.store, *window, this.config.schedule.allowed_lateness)
+    ids = drift_metrics.on_time_ids(this.store, *window, this.config.schedule.allowed_lateness)
     one = _of_window(this, reader, shelf, window, ids, held)
     if one is None:
         return [untold(window, len(ids), "no model was in force: there is nothing to compare with")], None
@@ -58,7 +58,7 @@ def drift_of(
     own = _seen(one)
     pool = _pooled(this, reader, shelf, one.model_id, own, window)
     mature = reader.span(*(instant - this.config.labels.maturity for instant in window))
-    reports = drifts.frauds_reported(this.store, window[1] - REPORTS_SPAN, window[1], REVIEW)
+    reports = drift_metrics.frauds_reported(this.store, window[1] - REPORTS_SPAN, window[1], REVIEW)
     found = _rows(this.config, one, pool, window, levels(this.config, one.rows, window, mature, reports))
     if own.n >= this.config.drift.min_rows:
         return found, None
@@ -71,7 +71,7 @@ def untold(window: tuple[int, int], n: int, why: str) -> DriftRow:
 
 
 def _of_window(
-    this: Job,
+    this: RunContext,
     reader: Reader,
     shelf: Shelf,
     window: tuple[int, int],
@@ -90,7 +90,12 @@ def _of_window(
 
 
 def _again(
-    this: Job, reader: Reader, shelf: Shelf, window: tuple[int, int], ids: Strings, by: int | None = None
+    this: RunContext,
+    reader: Reader,
+    shelf: Shelf,
+    window: tuple[int, int],
+    ids: Strings,
+    by: int | None = None,
 ) -> list[Measured]:
     """Measure a window's transactions by the models of their time, or all by one."""
     history = reader.for_rows(*window, ids)
@@ -113,7 +118,7 @@ def _seen(one: Measured) -> Seen:
 
 
 def _pooled(
-    this: Job, reader: Reader, shelf: Shelf, model_id: int, own: Seen, window: tuple[int, int]
+    this: RunContext, reader: Reader, shelf: Shelf, model_id: int, own: Seen, window: tuple[int, int]
 ) -> Pool:
     """
     A window with the small ones just before it; one that could speak for itself, and has, ends the search.
@@ -125,7 +130,7 @@ def _pooled(
         return pool
     first, _ = stored.span(this.store) or window
     while pool.seen.n < enough and len(pool.starts) < POOLED_MAX and pool.starts[0] > first:
-        before = schedule.floor(clock.window, clock.timezone, pool.starts[0] - 1), pool.starts[0]
+        before = grid.floor(clock.window, clock.timezone, pool.starts[0] - 1), pool.starts[0]
         earlier = _small(this, reader, shelf, model_id, before)
         if earlier is None:
             break
@@ -133,12 +138,14 @@ def _pooled(
     return pool
 
 
-def _small(this: Job, reader: Reader, shelf: Shelf, model_id: int, window: tuple[int, int]) -> Seen | None:
+def _small(
+    this: RunContext, reader: Reader, shelf: Shelf, model_id: int, window: tuple[int, int]
+) -> Seen | None:
     """The counts of an earlier window, kept or counted again; None for one that could speak for itself."""
-    kept = drifts.kept(this.store, this.policy, window)
+    kept = drift_metrics.kept(this.store, this.policy, window)
     if kept is not None and kept.model_id == model_id:
         return Seen.from_bytes(kept.sketch)
-    ids = drifts.on_time_ids(this.store, *window, this.config.schedule.allowed_lateness)
+    ids = drift_metrics.on_time_ids(this.store, *window, this.config.schedule.allowed_lateness)
     if len(ids) >= this.config.drift.min_rows:
         return None
     return _seen(_again(this, reader, shelf, window, np.array(ids, dtype=object), model_id)[0])

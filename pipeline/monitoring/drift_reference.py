@@ -18,7 +18,7 @@ from detectors.drift.reference_fit import Scored, Subject, fit_watch
 from detectors.drift.reference_windows import Grid
 from detectors.inputs.sample import Sample
 from detectors.model.model import AUDIT, Model, Scores
-from pipeline import hash_sampling as sampling
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import Floats, History, load, raw_matrix
@@ -104,7 +104,7 @@ def fit(
     every = known.history.transactions
     if not len(known.rows):
         return Watch.blind()
-    drawn, _ = sampling.draw(sampling.uniform(every.transaction_id[known.rows]), REFERENCE_ROWS)
+    drawn, _ = hash_sampling.draw(hash_sampling.uniform(every.transaction_id[known.rows]), REFERENCE_ROWS)
     rows = known.rows[drawn]
     raw = raw_matrix(known.history, rows, features, config)
     first, last = int(every.event_time[known.rows[0]]), int(every.event_time[known.rows[-1]])

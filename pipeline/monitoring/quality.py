@@ -21,7 +21,7 @@ from pipeline.schedule.run_context import job
 from storage.database.database import Store
 from storage.frames import DAY, MONEY
 from storage.ingest.history import completeness
-from storage.monitoring import quality_metrics as stored
+from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import Row, Window
 from storage.runs import runs
 from storage.runs.ledger import newest_done
@@ -49,22 +49,22 @@ class Done:
 
 def step(store: Store, config: Config, policy: str, run_id: int, window: Window) -> Done:
     """Measure what has become known by the window's end, then estimate the window itself."""
-    since = stored.newest_before(store, policy, window[1])
+    since = quality_metrics.newest_before(store, policy, window[1])
     done = settle(store, config, policy, run_id, since or window[0], window[1])
     scored = scored_by(store, config, policy, window, window[1])
     if not len(scored):
         return done
-    known = stored.measured_windows(store, policy).get(window)
+    known = quality_metrics.measured_windows(store, policy).get(window)
     if _said_before(store, policy, window) != len(
         scored
     ):  # else what was said before the truth was known stays
         rows = _estimates(store, config, policy, window, scored)
-        stored.write(store, policy, run_id, window[1], window, "estimated", rows)
+        quality_metrics.write(store, policy, run_id, window[1], window, "estimated", rows)
         if known is not None:  # a backfill has scored more of it
             realise(store, config, policy, run_id, window, known)
     if known is None:
         reviews = list(reviewed(store, config, policy, window))
-        stored.write(store, policy, run_id, window[1], window, "realised", reviews)
+        quality_metrics.write(store, policy, run_id, window[1], window, "realised", reviews)
     return replace(done, transactions=len(scored))
 
 
@@ -75,8 +75,10 @@ def settle(store: Store, config: Config, policy: str, run_id: int | None, since:
     A window that was measured with later knowledge stays as it is.
     """
     matured = _complete(store, as_of) - config.labels.maturity
-    windows = {w: known for w, known in stored.measured_windows(store, policy).items() if w[1] <= matured}
-    changed = stored.relabelled(store, since, as_of, matured)
+    windows = {
+        w: known for w, known in quality_metrics.measured_windows(store, policy).items() if w[1] <= matured
+    }
+    changed = quality_metrics.relabelled(store, since, as_of, matured)
     done = Done()
     for window, known in windows.items():
         first, last = np.searchsorted(changed, window)
@@ -89,7 +91,7 @@ def settle(store: Store, config: Config, policy: str, run_id: int | None, since:
 def refresh(store: Store, config: Config, policy: str, as_of: int, by: str) -> Done:
     """Measure what is mature at `as_of` and was not measured, or has other labels since the newest step."""
     with job(store, config, as_of, policy, "manual", by, None) as this:
-        since = stored.newest_before(store, policy, as_of)
+        since = quality_metrics.newest_before(store, policy, as_of)
         done = settle(store, config, policy, this.run_id, since or 0, as_of)
         runs.end_run(
             store, this.run_id, as_of, "done", {"realised": done.realised, "alarms": len(done.alarms)}, None
@@ -110,7 +112,7 @@ def _complete(store: Store, as_of: int) -> int:
 
 
 def _said_before(store: Store, policy: str, window: Window) -> int | None:
-    found = stored.read(store, policy, ["transactions"], window, window[1]).get(window, {})
+    found = quality_metrics.read(store, policy, ["transactions"], window, window[1]).get(window, {})
     row = found.get(("estimated", "transactions"))
     return None if row is None else row.n
 
@@ -159,7 +161,7 @@ def _past(
     """What windows of the same strategy, whose truth was known by then, teach of flagged and other transactions."""
     length = window[1] - window[0]
     reach = PAST * length + config.labels.maturity
-    found = stored.read(store, policy, TEACHING, (window[0] - reach, window[0]), window[1])
+    found = quality_metrics.read(store, policy, TEACHING, (window[0] - reach, window[0]), window[1])
     alike = [rows for (start, end), rows in found.items() if abs(end - start - length) < DAY / 2]
     taught = [rows for rows in alike if _of_strategy(rows, strategy)][-PAST:]
     return {name: [_taught(rows, name, age) for age, rows in enumerate(reversed(taught))] for name in GROUPS}

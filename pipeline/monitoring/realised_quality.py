@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from detectors.evaluation import realised_quality as realising
+from detectors.evaluation import realised_quality
 from detectors.evaluation.realised_quality import Measured, Outcome
 from detectors.model.auto_detector import NOVELTY
 from detectors.model.model import AUDIT
@@ -19,7 +19,7 @@ from pipeline.features.history import History
 from pipeline.monitoring.quality_text import parted
 from storage.database.database import Store
 from storage.frames import DAY, MONEY, Ints
-from storage.monitoring import quality_metrics as stored
+from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import Judged, Row, Window
 
 Bools = NDArray[np.bool_]
@@ -54,7 +54,7 @@ class Scored:
 def scored_by(store: Store, config: Config, policy: str, window: Window, as_of: int) -> Scored:
     """The window's scores of transactions that had come by then."""
     history = histories.load(store, config, *window)
-    judged = stored.judged(store, policy, *window)
+    judged = quality_metrics.judged(store, policy, *window)
     known = history.as_of(config.schedule.allowed_lateness) <= as_of + config.schedule.allowed_lateness
     place = pd.Index(judged.transaction_id).get_indexer(pd.Index(history.transactions.transaction_id))
     rows = np.flatnonzero((place >= 0) & known)
@@ -71,19 +71,19 @@ def realise(
     known = (status >= 0) | scored.history.silence_ok[scored.rows]
     outcome = _outcome(store, config, scored.take(known), status[known] == 1, as_of)
     review, confidence = config.costs.review, config.quality.confidence
-    of_all = realising.measured(outcome, review, confidence)
+    of_all = realised_quality.measured(outcome, review, confidence)
     rows = [_realised(window, one) for one in of_all]
     rows += list(_by_model(window, outcome, of_all, config))
     if not known.all():
         rows[0] = replace(rows[0], said=f"{int((~known).sum()):,} more have no label and may never get one")
     for channel in _channels(scored):
-        measures = realising.of_channel(outcome, channel, review, confidence)
+        measures = realised_quality.of_channel(outcome, channel, review, confidence)
         rows += [_realised(window, one, channel=channel) for one in measures]
     rows += [_realised(window, one) for one in _audited(outcome, scored.take(known), as_of, confidence)]
     rows += reviewed(store, config, policy, window)
-    said = stored.read(store, policy, ALARMING, window, as_of).get(window, {})
+    said = quality_metrics.read(store, policy, ALARMING, window, as_of).get(window, {})
     rows = [_with_alarm(row, said.get(("estimated", row.metric)), config) for row in rows]
-    stored.write(store, policy, run_id, as_of, window, "realised", rows)
+    quality_metrics.write(store, policy, run_id, as_of, window, "realised", rows)
     return [str(row.said) for row in rows if row.alarm]
 
 
@@ -93,7 +93,7 @@ def _outcome(store: Store, config: Config, scored: Scored, fraud: Bools, as_of: 
     ids = transactions.transaction_id[scored.rows]
     kinds = config.schema_.refund_kinds if config.schema_.kind else ()
     first = int(transactions.event_time.min(initial=as_of))
-    taken = stored.losses(store, ids[fraud].tolist(), first, as_of, kinds)
+    taken = quality_metrics.losses(store, ids[fraud].tolist(), first, as_of, kinds)
     money[fraud] = [taken[name] for name in ids[fraud]]
     return Outcome(
         y=fraud.astype(np.float64),
@@ -116,7 +116,7 @@ def _by_model(window: Window, outcome: Outcome, of_all: Sequence[Measured], conf
     there = np.unique(outcome.model_id)
     for model_id in there:
         of_model = outcome.take(outcome.model_id == model_id)
-        measures = realising.core(of_model, review, confidence) if len(there) > 1 else of_all
+        measures = realised_quality.core(of_model, review, confidence) if len(there) > 1 else of_all
         for one in measures:
             yield replace(_realised(window, one), model_id=int(model_id))
 
@@ -137,17 +137,17 @@ def _audited(outcome: Outcome, scored: Scored, as_of: int, confidence: float) ->
     drawn = scored.judged.channel == AUDIT
     reviewed = drawn & np.array([name in answered for name in scored.judged.transaction_id], dtype=bool)
     caught = int((outcome.flagged & outcome.fraud).sum())
-    return realising.of_audit(outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence)
+    return realised_quality.of_audit(outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence)
 
 
 def reviewed(store: Store, config: Config, policy: str, window: Window) -> Iterator[Row]:
     """What reviewers did within the window, and what waited for them at its end."""
     start, end = window
-    given = stored.verdicts(store, policy, start, end)
+    given = quality_metrics.verdicts(store, policy, start, end)
     n, frauds = len(given.is_fraud), int(given.is_fraud.sum())
-    ends = realising.binomial(frauds, n, frauds, config.quality.confidence)
+    ends = realised_quality.binomial(frauds, n, frauds, config.quality.confidence)
     delay = (given.known_at - given.event_time) / DAY
-    waiting = stored.waiting(store, policy, end - config.labels.maturity - (end - start), end)
+    waiting = quality_metrics.waiting(store, policy, end - config.labels.maturity - (end - start), end)
     age = (end - waiting) / DAY
     said = None if n else NO_REVIEW
     for one in (
@@ -166,7 +166,7 @@ def reviewed(store: Store, config: Config, policy: str, window: Window) -> Itera
         yield _realised(window, one)
 
 
-def _realised(window: Window, one: Measured, channel: str = stored.ALL_CHANNELS) -> Row:
+def _realised(window: Window, one: Measured, channel: str = quality_metrics.ALL_CHANNELS) -> Row:
     value, lower, upper = (
         None if np.isnan(number) else float(number) for number in (one.value, one.lower, one.upper)
     )

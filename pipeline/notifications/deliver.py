@@ -16,8 +16,7 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from pipeline.config.config import Config
-from pipeline.notifications import apprise_transport as sending
-from pipeline.notifications import messages as wording
+from pipeline.notifications import apprise_transport, messages
 from pipeline.notifications.messages import Story
 from pipeline.notifications.receivers import Receiver, receivers
 from pipeline.schedule.run_context import TOLD, never
@@ -84,7 +83,7 @@ def tell(
     """
     if not config.notify.wanted:
         return Delivery()
-    sending.insist(config)
+    apprise_transport.insist(config)
     collect(store, config, policy, clock())
     return deliver(store, config, clock=clock, by=by, stopping=stopping)
 
@@ -100,18 +99,18 @@ def collect(store: Store, config: Config, policy: str, now: int) -> int:
 def _stories(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
     """All there is to tell but flags; most was told before."""
     for row in news.promotions_made(store, seen):
-        yield wording.promoted(seen.policy, row)
+        yield messages.promoted(seen.policy, row)
     if not news.any_run(store, seen):
         return
     for row in news.failed_steps(store, seen):
-        yield wording.failed_step(row)
+        yield messages.failed_step(row)
     for row in news.broken_runs(store, seen):
-        yield wording.broken_run(seen.policy, row)
+        yield messages.broken_run(seen.policy, row)
     for row in news.refusals(store, seen):
-        yield wording.refused(row)
+        yield messages.refused(row)
     for row in news.choices_made(store, seen):
         if row["before"] not in (None, row["strategy"]):
-            yield wording.choice_changed(row)
+            yield messages.choice_changed(row)
     yield from _alarms(store, config, seen)
 
 
@@ -120,11 +119,11 @@ def _alarms(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
         return row["window_start"], row["window_end"]
 
     for (start, _), found in groupby(sorted(news.drift(store, seen), key=window), window):
-        story = wording.drift_alarm(list(found), news.drift_before(store, seen.policy, start))
+        story = messages.drift_alarm(list(found), news.drift_before(store, seen.policy, start))
         if story is not None:
             yield story
     for _, found in groupby(sorted(news.quality(store, seen), key=window), window):
-        yield wording.quality_alarm(list(found), config.schema_.base_currency)
+        yield messages.quality_alarm(list(found), config.schema_.base_currency)
 
 
 def _collect_flags(store: Store, config: Config, policy: str, now: int) -> int:
@@ -132,7 +131,7 @@ def _collect_flags(store: Store, config: Config, policy: str, now: int) -> int:
     written = 0
     while ids := news.untold(store, policy):
         rows = news.flags(store, policy, ids)
-        told = _for_each(wording.digest(policy, ids, rows, config), config) if rows else []
+        told = _for_each(messages.digest(policy, ids, rows, config), config) if rows else []
         done = outbox.put_flags(store, policy, ids, told, now)
         written += done
         if done < len(told):
@@ -141,7 +140,7 @@ def _collect_flags(store: Store, config: Config, policy: str, now: int) -> int:
 
 
 def _for_each(story: Story, config: Config) -> list[Message]:
-    told = wording.told(story, config)
+    told = messages.told(story, config)
     return [
         Message(told.key, one.place, told.event, told.subject, told.body)
         for one in receivers(config)
@@ -216,7 +215,7 @@ def quiet(config: Config, now: int) -> bool:
 def _merged(
     store: Store, config: Config, receiver: Receiver, members: Sequence[Waiting], now: int
 ) -> Waiting:
-    story = wording.several([(one.key, one.subject, one.body) for one in members], members[0].event)
+    story = messages.several([(one.key, one.subject, one.body) for one in members], members[0].event)
     body = f"{story.body}\n\nMore than {config.notify.per_hour} an hour (notify.per_hour): fraudwatch notify --show ID has each in full."
     into = Message(story.key, receiver.place, story.event, f"[{config.monitor.name}] {story.subject}", body)
     return outbox.merge(store, into, members, now)
@@ -229,7 +228,9 @@ def _send(
     outbox.claim(store, message)
     doubtful = (message.error or "").startswith(outbox.PERHAPS)
     body = AGAIN + message.body if doubtful else message.body
-    error = sending.send(receiver, message.subject, body, urgent=message.event in config.notify.urgent)
+    error = apprise_transport.send(
+        receiver, message.subject, body, urgent=message.event in config.notify.urgent
+    )
     if error is None:
         outbox.sent(store, message, clock())
         return None
@@ -249,9 +250,9 @@ def try_out(config: Config) -> Iterator[tuple[str, str | None]]:
     ConfigError
         Apprise is not installed.
     """
-    sending.insist(config)
+    apprise_transport.insist(config)
     for receiver in receivers(config):
         events = ", ".join(receiver.events) or "nothing, since notify.events has none of its events"
         body = f"Messages of {config.monitor.name} arrive here. It is told of: {events}."
-        story = wording.told(Story(f"test:{receiver.place}", "test", "a test", body), config)
-        yield receiver.shown, sending.send(receiver, story.subject, story.body)
+        story = messages.told(Story(f"test:{receiver.place}", "test", "a test", body), config)
+        yield receiver.shown, apprise_transport.send(receiver, story.subject, story.body)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section, Spec, Table, Tile
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import text_of
@@ -26,7 +26,7 @@ SHORT_MAX = (
 def render(facts: Facts, sections: Sequence[Section]) -> str:
     """The page as HTML."""
     title = f"{facts.config.monitor.name}: {facts.span}"
-    scripts = [look.bundle(), _asset("page.js")]
+    scripts = [charts.bundle(), _asset("page.js")]
     body = "\n".join([_head(facts), _contents(sections), *(_section(one) for one in sections), _foot()])
     return "\n".join([
         "<!DOCTYPE html>",
@@ -56,7 +56,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _style() -> str:
-    light, dark = (_variables(colours) for colours in (look.LIGHT, look.DARK))
+    light, dark = (_variables(colours) for colours in (charts.LIGHT, charts.DARK))
     return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n{_asset('page.css')}"
 
 
@@ -112,7 +112,7 @@ def _tiles(tiles: Sequence[Tile]) -> str:
 
 def _chart(one: Chart) -> str:
     name, drives = f"chart-{one.name}", f' data-drives="chart-{one.drives}"' if one.drives else ""
-    spec = look.compiled(one.spec) | {"description": one.alt}
+    spec = charts.compiled(one.spec) | {"description": one.alt}
     return "\n".join([
         f'<figure id="{name}" class="chart"{drives}>',
         f"<figcaption>{escape(one.title)}</figcaption>",

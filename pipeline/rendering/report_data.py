@@ -12,8 +12,7 @@ from pipeline.rendering.text import moment, text_of
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history
-from storage.queries import listings as reports
-from storage.queries import report_counts as reporting
+from storage.queries import listings, report_counts
 from storage.queries.report_counts import Row, Scope
 
 CHOICES_MAX = 1000
@@ -38,22 +37,22 @@ class Facts:
     @cached_property
     def daily(self) -> list[Row]:
         """Scores by day, strategy, channel, flag, label and maturity."""
-        return reporting.daily(self.store, self.scope)
+        return report_counts.daily(self.store, self.scope)
 
     @cached_property
     def score_bins(self) -> list[Row]:
         """Scores by strategy and bin."""
-        return reporting.score_bins(self.store, self.scope)
+        return report_counts.score_bins(self.store, self.scope)
 
     @cached_property
     def probability_bins(self) -> list[Row]:
         """Probabilities by strategy and bin."""
-        return reporting.probability_bins(self.store, self.scope)
+        return report_counts.probability_bins(self.store, self.scope)
 
     @cached_property
     def choices(self) -> list[Row]:
         """Choices made before the end of the span, the oldest first, one a training date."""
-        rows = reports.choices(self.store, self.scope.policy, limit=CHOICES_MAX)
+        rows = listings.choices(self.store, self.scope.policy, limit=CHOICES_MAX)
         end = text_of(self.scope.end)
         once = {row["training_date"]: row for row in reversed(rows) if row["training_date"][:19] < end}
         return [once[date] for date in sorted(once)]

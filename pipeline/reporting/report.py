@@ -4,16 +4,21 @@ from collections.abc import Callable, Mapping
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError, NotReady
-from pipeline.rendering import charts as look
-from pipeline.rendering import html_page as page
+from pipeline.rendering import charts, html_page
 from pipeline.rendering.elements import Section
 from pipeline.rendering.report_data import Facts
-from pipeline.reporting.sections import attention, curves, entities, outcome, quality
-from pipeline.reporting.sections import choices as choosing
-from pipeline.reporting.sections import drift as drifting
-from pipeline.reporting.sections import model_card as card
-from pipeline.reporting.sections import operations as operating
-from pipeline.reporting.sections import scores as scoring
+from pipeline.reporting.sections import (
+    attention,
+    choices,
+    curves,
+    drift,
+    entities,
+    model_card,
+    operations,
+    outcome,
+    quality,
+    scores,
+)
 from storage.database.database import Store
 
 Sections = Mapping[str, Callable[[Facts], Section]]
@@ -22,15 +27,15 @@ Sections = Mapping[str, Callable[[Facts], Section]]
 SECTIONS: Sections = {
     "outcome": outcome.section,
     "attention": attention.section,
-    "choices": choosing.section,
+    "choices": choices.section,
     "curves": curves.section,
-    "scores": scoring.section,
+    "scores": scores.section,
     "quality": quality.section,
-    "drift": drifting.section,
-    "ledger": operating.ledger,
-    "queue": operating.queue,
+    "drift": drift.section,
+    "ledger": operations.ledger,
+    "queue": operations.queue,
     "entities": entities.section,
-    "model": card.section,
+    "model": model_card.section,
 }
 # Name → (its section, what it shows).
 CHARTS: Mapping[str, tuple[str, str]] = {
@@ -51,7 +56,7 @@ CHARTS: Mapping[str, tuple[str, str]] = {
 def html(store: Store, config: Config, policy: str, start: int, end: int, as_of: int) -> str:
     """The page; the same bytes for the same stored rows, span and `as_of`."""
     facts = Facts.of(store, config, policy, start, end, as_of)
-    return page.render(facts, [make(facts) for make in SECTIONS.values()])
+    return html_page.render(facts, [make(facts) for make in SECTIONS.values()])
 
 
 def picture(
@@ -85,4 +90,4 @@ def picture(
     if show and show not in chart.picks:
         has = f"choose one of {', '.join(chart.picks)}" if chart.picks else "it has nothing to choose from"
         raise InputError(f"--show {show!r} is not in chart {name}: {has}")
-    return look.picture(chart, form, show)
+    return charts.picture(chart, form, show)

@@ -8,7 +8,7 @@ from pipeline.config.config import Config
 from pipeline.monitoring.quality_text import paragraph
 from pipeline.sanitize import for_terminal
 from storage.database.database import Store
-from storage.queries import listings as reports
+from storage.queries import listings
 
 WIDTH = 96
 TOP = 5  # flags shown
@@ -30,7 +30,7 @@ def _heading(text: str) -> list[str]:
 
 def _choices(store: Store, policy: str) -> Iterator[str]:
     yield from _heading("How fraud was looked for")
-    rows = reports.choices(store, policy, limit=1000)
+    rows = listings.choices(store, policy, limit=1000)
     if not rows:
         yield "  no training has chosen yet"
         return
@@ -51,7 +51,7 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
 
 def _outcome(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("What came of it")
-    found = reports.outcome(store, policy, since, until)
+    found = listings.outcome(store, policy, since, until)
     money = config.schema_.base_currency
     known = found["caught"] + found["missed"]
     yield f"  {found['scored']:,} payments scored, {found['flagged']:,} flagged for review"
@@ -71,18 +71,18 @@ def _outcome(store: Store, config: Config, policy: str, since: int, until: int) 
 
 
 def _quality(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    of_all = reports.quality(store, policy, reports.Measures(since, until))
+    of_all = listings.quality(store, policy, listings.Measures(since, until))
     if not of_all:
         return
     yield from _heading("How good that was")
-    of_channels = reports.quality(store, policy, reports.Measures(since, until, "realised", "channel"))
+    of_channels = listings.quality(store, policy, listings.Measures(since, until, "realised", "channel"))
     for line in paragraph(of_all, of_channels, config.schema_.base_currency):
         yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
 def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tuple[int, int]]:
     totals: dict[str, tuple[int, int]] = {}
-    for row in reports.by_channel(store, policy, since, until):
+    for row in listings.by_channel(store, policy, since, until):
         total, fraud = totals.get(row["channel"], (0, 0))
         totals[row["channel"]] = (
             total + row["flags"],
@@ -93,7 +93,7 @@ def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tu
 
 def _top(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("The most suspicious payments, and why")
-    for row in reports.top_flags(store, policy, since, until, TOP):
+    for row in listings.top_flags(store, policy, since, until, TOP):
         answer = {None: "no label"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
         yield (
             f"  {for_terminal(row['transaction_id'])}  {row['event_time'][:16]}  {row['amount_base']:>10,.2f} "
@@ -105,7 +105,7 @@ def _top(store: Store, config: Config, policy: str, since: int, until: int) -> I
 
 def _drift(store: Store, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("Drift against the training sample")
-    alarms = reports.drift_alarms(store, policy, since, until)
+    alarms = listings.drift_alarms(store, policy, since, until)
     if not alarms:
         yield "  no feature and no score moved beyond its threshold"
     for row in alarms[:TOP]:

@@ -21,7 +21,7 @@ from pipeline.rules.expression import FEW, Bools, Test
 from pipeline.rules.parser import Kind, Vocabulary, parse
 from storage.database.database import Store
 from storage.frames import MONEY, Coded, Ints
-from storage.review import rules_and_mutes as standing
+from storage.review import rules_and_mutes
 
 HOLDS = 1.0  # decision value and threshold of a row that a rule flags: it holds, or it does not
 OF_A_MODEL = (
@@ -75,7 +75,7 @@ def in_store(store: Store) -> list[Rule]:
             row["effective_from"],
             row["end"],
         )
-        for row in standing.every(store, standing.RULE)
+        for row in rules_and_mutes.every(store, rules_and_mutes.RULE)
     ]
 
 
@@ -111,7 +111,7 @@ def written(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
 
 def fields_read(store: Store) -> list[Mapping[str, Any]]:
     """The configured columns and windows that rules were written for, each set once."""
-    found = [row["fields"] for row in standing.every(store, standing.RULE)]
+    found = [row["fields"] for row in rules_and_mutes.every(store, rules_and_mutes.RULE)]
     return list({str(fields): fields for fields in found}.values())
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.features.history import feature_plan
 from storage.database.database import Store
 from storage.frames import Transactions
-from storage.review import rules_and_mutes as standing
+from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
 
@@ -59,7 +59,7 @@ def in_store(store: Store) -> list[Mute]:
     """Every mute there is or was, in the order of their numbers."""
     return [
         Mute(row["mute_id"], row["kind"], row["name"], row["value"], row["effective_from"], row["end"])
-        for row in standing.every(store, MUTE)
+        for row in rules_and_mutes.every(store, MUTE)
     ]
 
 

@@ -18,7 +18,7 @@ from pipeline.rules.parser import parse
 from storage.database.database import Store
 from storage.frames import DAY, MONEY, Ints
 from storage.ingest import history as stored
-from storage.review import rules_and_mutes as standing
+from storage.review import rules_and_mutes
 
 NOT_COMPUTED = -1  # a maturity no configuration has: features are computed when the rule asks for them
 
@@ -91,7 +91,7 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
     rows = _matches(tried, history, config, start, end)
     times, ids = history.transactions.event_time[rows], history.transactions.transaction_id[rows]
     mature, fraud = _known(history, rows, config, now)
-    there = standing.flagged_between(store, policy, start, end)
+    there = rules_and_mutes.flagged_between(store, policy, start, end)
     return Preview(
         text=tried.test.said(FEW),
         end=end,

@@ -16,13 +16,12 @@ from pipeline.errors import NotReady
 from pipeline.monitoring import quality
 from pipeline.progress import Progress, Silent
 from pipeline.runs.scoring_run import ended, live_through
-from pipeline.schedule import planning as due
-from pipeline.schedule.run_context import Job, Tally, in_time, job, never, pending, widened
+from pipeline.schedule import planning
+from pipeline.schedule.run_context import RunContext, Tally, in_time, job, never, pending, widened
 from storage.database.database import Store
 from storage.frames import Strings
 from storage.models import models
-from storage.runs import ledger
-from storage.runs import scoring_queue as policies
+from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
 
 PIECES_A_WORKER = 4  # small enough that workers end together, large enough to share what they read
@@ -60,7 +59,7 @@ def backfill(
         Every transaction of the span was stamped as arriving later than `as_of`.
     """
     with job(store, config, as_of, policy, "backfill", by, progress) as this:
-        policies.cover(store, policy, start, end, this.as_of)
+        scoring_queue.cover(store, policy, start, end, this.as_of)
         _refuse_a_span_from_the_future(this, start, end)
         entries = claimable(this, start, end, trained=model_id is None)
         if workers == 1:
@@ -71,7 +70,7 @@ def backfill(
         return ended(this, tally)
 
 
-def _with_workers(this: Job, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
+def _with_workers(this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
     """Trainings here and in order, windows spread, and then, over all of them and in order again, quality."""
     trainings = [entry for entry in entries if entry.kind == "train"]
     qualities = [entry for entry in entries if entry.kind == "quality"]
@@ -81,9 +80,9 @@ def _with_workers(this: Job, entries: Sequence[Entry], workers: int, model_id: i
     return tally.plus(live_through(this, qualities, _Missing(this), model_id))
 
 
-def claimable(this: Job, start: int, end: int, *, trained: bool = True) -> list[Entry]:
+def claimable(this: RunContext, start: int, end: int, *, trained: bool = True) -> list[Entry]:
     """The ledger's entries of the span, those that were missing added, in the order of time."""
-    steps = due.backfill_steps(this.store, this.config, this.policy, start, end)
+    steps = planning.backfill_steps(this.store, this.config, this.policy, start, end)
     wanted = [
         pending(this.policy, step, this.config.schedule.allowed_lateness)
         for step in steps
@@ -99,23 +98,25 @@ def claimable(this: Job, start: int, end: int, *, trained: bool = True) -> list[
 class _Missing:
     """Ids of a window that have no score yet."""
 
-    def __init__(self, this: Job) -> None:
+    def __init__(self, this: RunContext) -> None:
         self._this = this
 
     def __call__(self, begin: int, until: int) -> Strings:
         this = self._this
         lateness = this.config.schedule.allowed_lateness
-        return policies.missing(this.store, this.policy, begin, until, this.as_of, lateness).transaction_id
+        return scoring_queue.missing(
+            this.store, this.policy, begin, until, this.as_of, lateness
+        ).transaction_id
 
 
-def _refuse_a_span_from_the_future(this: Job, start: int, end: int) -> None:
+def _refuse_a_span_from_the_future(this: RunContext, start: int, end: int) -> None:
     lateness = this.config.schedule.allowed_lateness
-    there = policies.missing(this.store, this.policy, start, end)
+    there = scoring_queue.missing(this.store, this.policy, start, end)
     if len(there.transaction_id) and not len(_Missing(this)(start, end)):
         arrived = int(there.ingested_at.min())
         raise NotReady(
             f"all {len(there.transaction_id):,} transactions of the span count as known only from "
-            f"{due.day(max(arrived, int(there.event_time.min()) + lateness))} on: they were loaded --as-arrived; "
+            f"{planning.day(max(arrived, int(there.event_time.min()) + lateness))} on: they were loaded --as-arrived; "
             "withdraw the batch with fraudwatch undo and load it with --history to live the past again"
         )
 
@@ -133,7 +134,7 @@ class _Piece:
     model_id: int | None
 
 
-def _spread(this: Job, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
+def _spread(this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
     pieces = list(_pieces(this, entries, workers, model_id))
     tally = Tally()
     this.progress.start("scoring", float(len(entries)), "steps")
@@ -150,7 +151,9 @@ def _spread(this: Job, entries: Sequence[Entry], workers: int, model_id: int | N
     return tally
 
 
-def _pieces(this: Job, entries: Sequence[Entry], workers: int, model_id: int | None) -> Iterator[_Piece]:
+def _pieces(
+    this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
+) -> Iterator[_Piece]:
     """Contiguous pieces; a window and its drift stay together."""
     windows = sorted({entry.key[1:] for entry in entries})
     size = -(-len(windows) // (workers * PIECES_A_WORKER)) or 1
@@ -164,7 +167,9 @@ def _work(piece: _Piece) -> Tally:
     """Score a piece in a process of its own."""
     with open_configured(piece.config) as store:
         wide = widened(store, piece.policy)
-        this = Job(wide, piece.config, piece.policy, piece.as_of, piece.run_id, piece.by, Silent(), never)
+        this = RunContext(
+            wide, piece.config, piece.policy, piece.as_of, piece.run_id, piece.by, Silent(), never
+        )
         return replace(live_through(this, piece.entries, _Missing(this), piece.model_id), run_id=0)
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import FraudwatchError
 from pipeline.schedule.run_context import LIVE, Tally
 from storage.database.database import Store
 from storage.errors import StorageError
-from storage.runs import scoring_queue as policies
+from storage.runs import scoring_queue
 
 KNOWN = (FraudwatchError, StorageError, DetectorError)
 
@@ -45,4 +45,4 @@ def in_turn(config: Config, work: Callable[[Config, str], Tally]) -> Iterator[Tu
 
 def retire(store: Store, config: Config) -> list[str]:
     """Queue nothing more for shadows that are no longer configured; returns their names."""
-    return policies.retire(store, {LIVE, *config.shadow})
+    return scoring_queue.retire(store, {LIVE, *config.shadow})

@@ -21,32 +21,27 @@ from detectors.model.model import Scores
 from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import FraudwatchError, NotReady
-from pipeline.monitoring import drift_reference as watching
-from pipeline.monitoring import quality
+from pipeline.monitoring import drift_reference, quality
 from pipeline.monitoring.drift import drift_of
 from pipeline.progress import Progress
-from pipeline.rules import engine as ruling
-from pipeline.rules import mutes as muting
-from pipeline.schedule import planning as due
-from pipeline.schedule.run_context import LIVE, Job, Reader, Step, Tally, in_time, job, never, pending
+from pipeline.rules import engine, mutes
+from pipeline.schedule import planning
+from pipeline.schedule.run_context import LIVE, Reader, RunContext, Step, Tally, in_time, job, never, pending
 from pipeline.scoring.audit_sample import with_audit
 from pipeline.scoring.flags import flags_of
 from pipeline.scoring.model_cache import Shelf
 from pipeline.scoring.score_rows import Measured, measure
-from pipeline.training import strategy_choice as choosing
-from pipeline.training import train as training
+from pipeline.training import strategy_choice, train
 from pipeline.training.promotion_gate import Gate
-from storage.admin import prune as pruning
+from storage.admin import prune
 from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Damaged, StorageError, Unknown
 from storage.frames import DAY, SECOND, Ints, Strings
 from storage.models import models
-from storage.monitoring import drift_metrics as drifts
-from storage.runs import ledger, runs
-from storage.runs import schedule_history as schedules
+from storage.monitoring import drift_metrics
+from storage.runs import ledger, runs, schedule_history, scoring_queue
 from storage.runs import scores as results
-from storage.runs import scoring_queue as policies
 from storage.runs.ledger import Entry
 from storage.runs.scoring_queue import Queue
 
@@ -78,12 +73,12 @@ def run(
     stopping
         Asked between steps: what is left is the next run's.
     """
-    starts_at = due.plan(store, config, policy, as_of)
-    work = due.open_work(store, policy, starts_at, as_of, catch_up)
+    starts_at = planning.plan(store, config, policy, as_of)
+    work = planning.open_work(store, policy, starts_at, as_of, catch_up)
     if not len(work) and not len(_late(store, config, policy, as_of).transaction_id):
         return Tally()
     with job(store, config, as_of, policy, kind, by, progress, stopping) as this:
-        queue = policies.queued(store, policy, this.as_of, config.schedule.allowed_lateness)
+        queue = scoring_queue.queued(store, policy, this.as_of, config.schedule.allowed_lateness)
         tally = live_through(this, _in_order(work), queue.between)
         if not tally.stopped:
             tally = tally.plus(_score_late(this))
@@ -110,7 +105,7 @@ def train_once(
         return ended(this, _train(this, entry, Reader(this, date), Shelf(store, config, policy), again=True))
 
 
-def ended(this: Job, tally: Tally) -> Tally:
+def ended(this: RunContext, tally: Tally) -> Tally:
     """Close the run's row with what it did."""
     status = "failed" if tally.failures else "done"
     error = "; ".join(tally.failures) or None
@@ -119,7 +114,7 @@ def ended(this: Job, tally: Tally) -> Tally:
 
 
 def live_through(
-    this: Job, entries: Sequence[Entry], ids_of: Callable[[int, int], Strings], only: int | None = None
+    this: RunContext, entries: Sequence[Entry], ids_of: Callable[[int, int], Strings], only: int | None = None
 ) -> Tally:
     """Walk through ledger entries in the order given; skip what was done meanwhile."""
     walk = _Walk(this, max((entry.window_end for entry in entries), default=0), only)
@@ -138,7 +133,7 @@ def live_through(
 class _Walk:
     """The state of one walk: history and models at hand, and what the last window held."""
 
-    def __init__(self, this: Job, end: int, only: int | None) -> None:
+    def __init__(self, this: RunContext, end: int, only: int | None) -> None:
         self.this = this
         self.reader = Reader(this, end)
         self.shelf = Shelf(this.store, this.config, this.policy, only)
@@ -175,7 +170,7 @@ class _Walk:
         """Delete what was older than its retention at the entry's date."""
         claimed = ledger.claim(self.this.store, entry, self.this.run_id)
         with _recorded(self.this, claimed) as failures:
-            gone = pruning.prune(self.this.store, cutoffs(self.this.config, entry.window_end))
+            gone = prune.prune(self.this.store, cutoffs(self.this.config, entry.window_end))
             ledger.finish(self.this.store, claimed, gone, self.this.as_of)
         return Tally(failures=failures)
 
@@ -206,7 +201,7 @@ class _Walk:
         with _recorded(self.this, claimed) as failures:
             held = self._measured if self._window == span else []
             found, small = drift_of(self.this, self.reader, self.shelf, span, held)
-            drifts.write_drift(self.this.store, self.this.policy, self.this.run_id, found, small)
+            drift_metrics.write_drift(self.this.store, self.this.policy, self.this.run_id, found, small)
             alarms = sum(row.alarm for row in found)
             ledger.finish(self.this.store, claimed, {"rows": len(found), "alarms": alarms}, self.this.as_of)
         self._window, self._measured = None, []
@@ -218,7 +213,7 @@ def _to_score(store: Store, policy: str) -> list[Entry]:
 
 
 @contextmanager
-def _recorded(this: Job, claimed: Entry) -> Iterator[list[str]]:
+def _recorded(this: RunContext, claimed: Entry) -> Iterator[list[str]]:
     """
     Write down why an entry failed, and when it is tried again.
 
@@ -237,7 +232,7 @@ def _recorded(this: Job, claimed: Entry) -> Iterator[list[str]]:
         raise
 
 
-def _fail(this: Job, claimed: Entry, error: Exception) -> str:
+def _fail(this: RunContext, claimed: Entry, error: Exception) -> str:
     clock = this.config.schedule
     again = None
     if claimed.attempts < clock.attempts:
@@ -245,12 +240,12 @@ def _fail(this: Job, claimed: Entry, error: Exception) -> str:
     told = f"{type(error).__name__}: {error}" if not isinstance(error, KNOWN) else str(error)
     ledger.fail(this.store, claimed, told, this.as_of, again)
     remedy = "it will be tried again" if again else "it stays failed: see fraudwatch gaps"
-    sentence = f"{claimed.kind} of {due.day(claimed.window_end)} failed: {told}; {remedy}"
+    sentence = f"{claimed.kind} of {planning.day(claimed.window_end)} failed: {told}; {remedy}"
     this.progress.note(sentence)
     return sentence
 
 
-def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool = False) -> Tally:
+def _train(this: RunContext, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool = False) -> Tally:
     """
     Choose and fit under the lease of trainings: one at a time for a policy, each once.
 
@@ -263,7 +258,7 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
         if fresh.status == "done" and not again:
             shelf.refresh()
             return Tally()
-        if not again and not due.knows_more(this.store, this.config, fresh.window_end):
+        if not again and not planning.knows_more(this.store, this.config, fresh.window_end):
             ledger.finish(this.store, fresh, {"nothing_new": 1}, this.as_of)
             return Tally()
         claimed = ledger.claim(this.store, fresh, this.run_id)
@@ -276,19 +271,21 @@ def _train(this: Job, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool
     return Tally(trainings=[sentence])
 
 
-def _fit_and_promote(this: Job, claimed: Entry, reader: Reader, shelf: Shelf) -> str:
+def _fit_and_promote(this: RunContext, claimed: Entry, reader: Reader, shelf: Shelf) -> str:
     date, store, config = claimed.window_end, this.store, this.config
     try:
-        chosen = choosing.choose_through(store, config, reader.for_training, this.policy, date, this.run_id)
+        chosen = strategy_choice.choose_through(
+            store, config, reader.for_training, this.policy, date, this.run_id
+        )
         history = reader.for_training(date)
-        made = training.prepare(config, history, date)
-        reference = watching.reference_history(store, config, history, date)
+        made = train.prepare(config, history, date)
+        reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(store, this.policy, date, this.run_id, [one.row() for one in made.findings])
         made.insist()
-        fitted = training.fit(config, history, made, chosen, date, this.run_id, reference)
+        fitted = train.fit(config, history, made, chosen, date, this.run_id, reference)
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), this.as_of)
-        return f"{due.day(date)}: no new model: {error}"
+        return f"{planning.day(date)}: no new model: {error}"
     check = (
         Gate(store, config, shelf, reader).check(history, made, chosen, date)
         if config.training.gate
@@ -297,10 +294,10 @@ def _fit_and_promote(this: Job, claimed: Entry, reader: Reader, shelf: Shelf) ->
     model_id = models.install(
         store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of, check
     )
-    policies.forget_before_first_model(store, this.policy)
+    scoring_queue.forget_before_first_model(store, this.policy)
     if check is not None and check.verdict == "refused":
-        return f"{due.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
-    return f"{due.day(date)}: {chosen.strategy}. {chosen.sentence}"
+        return f"{planning.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
+    return f"{planning.day(date)}: {chosen.strategy}. {chosen.sentence}"
 
 
 def _key(entry: Entry) -> tuple[str, str, int, int]:
@@ -308,7 +305,7 @@ def _key(entry: Entry) -> tuple[str, str, int, int]:
 
 
 def score_rows(
-    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
+    this: RunContext, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
 ) -> tuple[Tally, list[Measured]]:
     """Score these transactions, each by the model of its time; write scores and flags."""
     if not len(ids):
@@ -333,7 +330,7 @@ class _Part:
 
 
 def _by_model(
-    this: Job, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
+    this: RunContext, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
 ) -> Iterator[tuple[_Part | None, Ints]]:
     history = reader.for_rows(start, end, ids)
     rows = history.positions(ids, start, end)
@@ -344,23 +341,23 @@ def _by_model(
             yield None, chosen
             continue
         seen = measure(this.config, shelf, history, chosen, int(model_id))
-        given = ruling.Given(
+        given = engine.Given(
             history, chosen, this.config, seen.features, seen.raw, shelf.maturity(int(model_id))
         )
-        ruled = ruling.hits(reader.rules, given)
+        ruled = engine.hits(reader.rules, given)
         scores = with_audit(
-            seen.model, ruling.with_rules(seen.scores, ruled), history.transactions.transaction_id[chosen]
+            seen.model, engine.with_rules(seen.scores, ruled), history.transactions.transaction_id[chosen]
         )
         yield _Part(seen, scores, ruled), chosen
 
 
-def _write(this: Job, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
+def _write(this: RunContext, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
     seen, rows, scores = part.measured, part.measured.rows, part.scores
     flags = []
     if this.policy == LIVE:
-        ruled = ruling.reasons(reader.rules, part.ruled)
+        ruled = engine.reasons(reader.rules, part.ruled)
         flags = flags_of(seen.model, seen.model_id, seen.features, seen.raw, rows, scores, this.config, ruled)
-        flags = muting.marked(flags, rows, reader.mutes)
+        flags = mutes.marked(flags, rows, reader.mutes)
     written = results.write_scores(
         this.store,
         this.policy,
@@ -391,31 +388,31 @@ def _in_sample(seen: Measured, only: int | None) -> NDArray[np.bool_] | None:
     return seen.rows.event_time < int(seen.model.notes["trained_at"])
 
 
-def _in_order(work: due.Work) -> list[Entry]:
+def _in_order(work: planning.Work) -> list[Entry]:
     """By time; when catching up, trainings, then the newest window, then the oldest ones."""
     if not work.left:
         entries = [*work.trainings, *work.windows, *work.drifts, *work.prunes]
         return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))
-    drifts = {(entry.window_start, entry.window_end): entry for entry in work.drifts}
+    drift_metrics = {(entry.window_start, entry.window_end): entry for entry in work.drifts}
     ordered = list(work.trainings)
     for window in work.windows:
-        drift = drifts.pop((window.window_start, window.window_end), None)
+        drift = drift_metrics.pop((window.window_start, window.window_end), None)
         ordered += [window] if drift is None else [window, drift]
-    return [*ordered, *drifts.values(), *work.prunes]
+    return [*ordered, *drift_metrics.values(), *work.prunes]
 
 
 def _late(store: Store, config: Config, policy: str, as_of: int) -> Queue:
     """What is queued for windows that are done, and has a model: it came after them."""
-    queue = policies.queued(store, policy, as_of, config.schedule.allowed_lateness)
+    queue = scoring_queue.queued(store, policy, as_of, config.schedule.allowed_lateness)
     times = queue.event_time
-    late = times < (schedules.planned_until(store, policy) or 0)
-    for start, end in due.windows_not_done(store, policy):
+    late = times < (schedule_history.planned_until(store, policy) or 0)
+    for start, end in planning.windows_not_done(store, policy):
         late &= ~((times >= start) & (times < end))
     late &= Shelf(store, config, policy).model_ids(times) >= 0
     return Queue(queue.transaction_id[late], times[late], queue.ingested_at[late])
 
 
-def _score_late(this: Job) -> Tally:
+def _score_late(this: RunContext) -> Tally:
     """Score what came late with what its own time knew, a day at a time."""
     queue = _late(this.store, this.config, this.policy, this.as_of)
     reader, shelf = Reader(this, this.as_of), Shelf(this.store, this.config, this.policy)

@@ -17,10 +17,8 @@ from pipeline.errors import NotReady
 from pipeline.schedule import grid as schedule
 from pipeline.schedule.run_context import LIVE, Step, pending
 from storage.database.database import Store
-from storage.ingest import history as stored
-from storage.runs import ledger
-from storage.runs import schedule_history as schedules
-from storage.runs import scoring_queue as policies
+from storage.ingest import history
+from storage.runs import ledger, schedule_history, scoring_queue
 from storage.runs.ledger import Entry
 from storage.runs.schedule_history import Grid
 
@@ -59,7 +57,7 @@ def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
         No transaction is stored yet.
     """
     starts_at = _started(store, config, policy)
-    frontier = schedules.planned_until(store, policy)
+    frontier = schedule_history.planned_until(store, policy)
     grid = _grid_in_force(store, config, policy, starts_at if frontier is None else frontier, as_of)
     begin = starts_at if frontier is None else frontier
     end = schedule.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
@@ -140,7 +138,7 @@ def knows_more(store: Store, config: Config, date: int) -> bool:
     Without any, its model would be fitted to what is left of the same rows: the model before it stays.
     """
     grid = grid_of(config)
-    newest = stored.newest_known(store, date)
+    newest = history.newest_known(store, date)
     return newest is None or newest >= _floor(grid, date - 1)
 
 
@@ -167,7 +165,7 @@ def _throttled(windows: Sequence[Entry], catch_up: int | None) -> list[Entry]:
 def _training_for(store: Store, grid: Grid, instant: int) -> int:
     """The date of the training whose model scores from `instant` on: the last one that knew anything new."""
     date = _floor(grid, instant)
-    newest = stored.newest_known(store, date)
+    newest = history.newest_known(store, date)
     if newest is None:
         return date
     return min(date, schedule.following(grid.every, grid.timezone, _floor(grid, newest)))
@@ -195,20 +193,20 @@ def _quality_steps(config: Config, start: int, end: int) -> list[Step]:
 
 
 def _started(store: Store, config: Config, policy: str) -> int:
-    decided = policies.starts_at(store, policy)
+    decided = scoring_queue.starts_at(store, policy)
     if decided is not None:
         return decided
-    span = stored.span(store)
+    span = history.span(store)
     if span is None:
         raise NotReady("no transactions are stored yet: start with fraudwatch ingest transactions FILE")
     clock = config.schedule
     instant = schedule.floor(clock.window, clock.timezone, span[1])
-    policies.set_starts_at(store, policy, instant)
+    scoring_queue.set_starts_at(store, policy, instant)
     return instant
 
 
 def _grid_in_force(store: Store, config: Config, policy: str, frontier: int, now: int) -> Grid:
     wanted = grid_of(config)
-    if schedules.in_force(store, policy) != wanted:
-        schedules.change(store, policy, wanted, frontier, now)
+    if schedule_history.in_force(store, policy) != wanted:
+        schedule_history.change(store, policy, wanted, frontier, now)
     return wanted

@@ -11,8 +11,7 @@ from pipeline.config.config import Config
 from pipeline.features import history as histories
 from pipeline.features.history import History
 from pipeline.progress import Progress, Silent
-from pipeline.rules import engine as ruling
-from pipeline.rules import mutes as muting
+from pipeline.rules import engine, mutes
 from storage.database.database import Store
 from storage.errors import StorageError
 from storage.frames import DAY, Strings
@@ -27,7 +26,7 @@ FEW = 2_000  # so many transactions or fewer: read their entities' past, not eve
 
 
 @dataclass(frozen=True)
-class Job:
+class RunContext:
     """One run over one policy: who asked, what it may know, and where to tell of its progress."""
 
     store: Store
@@ -144,7 +143,7 @@ def job(
     by: str,
     progress: Progress | None,
     stopping: Callable[[], bool] = never,
-) -> Iterator[Job]:
+) -> Iterator[RunContext]:
     """Fix the horizon and record the run; a run that raises is recorded as failed and raises on."""
     config.model_key()  # before anything is begun
     horizon = stored.horizon(store, as_of)
@@ -153,7 +152,7 @@ def job(
     try:
         wide = widened(store, policy)
         tell = kind in TOLD and policy == LIVE and config.notify.wanted
-        yield Job(wide, config, policy, horizon.as_of, run_id, by, shown, stopping, tell)
+        yield RunContext(wide, config, policy, horizon.as_of, run_id, by, shown, stopping, tell)
     except BaseException as error:
         shown.stop()
         with suppress(StorageError):  # the database may be what failed
@@ -163,7 +162,7 @@ def job(
 
 def widened(store: Store, policy: str) -> Store:
     """The store with the columns that promoted models and rules read, whatever the configuration says by now."""
-    for fields in [*models.fields_in_force(store, policy), *ruling.fields_read(store)]:
+    for fields in [*models.fields_in_force(store, policy), *engine.fields_read(store)]:
         store = store.widened((*fields["entities"], *fields["categorical"]), tuple(fields["numeric"]))
     return store
 
@@ -171,13 +170,13 @@ def widened(store: Store, policy: str) -> Store:
 class Reader:
     """History for one computation after the other, read in blocks that move along with time."""
 
-    def __init__(self, this: Job, job_end: int) -> None:
+    def __init__(self, this: RunContext, job_end: int) -> None:
         self._this = this
         self._job_end = job_end
         self._span = (0, 0)
         self._held: History | None = None
-        self.rules = ruling.in_store(this.store)
-        self.mutes = muting.in_store(this.store)
+        self.rules = engine.in_store(this.store)
+        self.mutes = mutes.in_store(this.store)
         in_force = [*models.fields_in_force(this.store, this.policy), *(one.fields for one in self.rules)]
         windows = [max(fields["windows"]) for fields in in_force]
         self._lookback = max(this.config.lookback, max(windows, default=0) + this.config.labels.maturity)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.config import as_toml
-from pipeline.schema_inference import column_roles as roles
+from pipeline.schema_inference import column_roles
 from pipeline.schema_inference.column_profile import read_sample
 from pipeline.schema_inference.column_roles import Guess
 
@@ -39,23 +39,23 @@ def propose(path: Path) -> Proposal:
     """
     columns = read_sample(path)
     guess = Guess({column.name: column for column in columns}, rows=len(columns[0].values))
-    label = roles.find_label(guess)
-    roles.find_transaction_id(guess)
-    roles.find_event_time(guess)
-    roles.find_amount(guess)
-    roles.find_currency(guess)
-    roles.find_kind(guess)
-    roles.leave_out_useless(guess)
+    label = column_roles.find_label(guess)
+    column_roles.find_transaction_id(guess)
+    column_roles.find_event_time(guess)
+    column_roles.find_amount(guess)
+    column_roles.find_currency(guess)
+    column_roles.find_kind(guess)
+    column_roles.leave_out_useless(guess)
     if label:
-        roles.leave_out_leaks(guess, label)
-    roles.find_personal(guess)
-    roles.find_fields(guess)
+        column_roles.leave_out_leaks(guess, label)
+    column_roles.find_personal(guess)
+    column_roles.find_fields(guess)
     return Proposal(_render(guess, path), _explanations(guess))
 
 
 def _render(guess: Guess, path: Path) -> str:
     lines = [
-        f"# Proposed by fraudwatch from the first {guess.rows:,} rows of {roles.quoted(path.name)}.",
+        f"# Proposed by fraudwatch from the first {guess.rows:,} rows of {column_roles.quoted(path.name)}.",
         "# Read the lines marked CHECK before you use it. All other keys keep their defaults.",
         "",
         "[schema]",

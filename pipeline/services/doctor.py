@@ -12,8 +12,8 @@ from storage.database.database import Store
 from storage.frames import DAY, SECOND
 from storage.ingest import history
 from storage.notifications import outbox
-from storage.queries import listings as reports
-from storage.runs import scoring_queue as policies
+from storage.queries import listings
+from storage.runs import scoring_queue
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Finding:
 
 def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding]:
     """Look at config, database, clock, data, labels, model and flags, in the order they depend on each other."""
-    facts = reports.facts(store, policy)
+    facts = listings.facts(store, policy)
     return [
         Finding("config", config.origin),
         Finding("database", f"{store.url_shown}, monitor {config.monitor.name}, schema up to date"),
@@ -86,7 +86,7 @@ def _work(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[Finding]
         yield Finding(
             "model", f"none, a cold start; {why}: fraudwatch run or fraudwatch backfill", wrong=True
         )
-    starts = policies.starts_at(store, policy)
+    starts = scoring_queue.starts_at(store, policy)
     begun = "not decided (the first fraudwatch run decides)" if starts is None else _moment(starts)
     yield Finding("work begins", begun)
     gaps = f", {facts['gaps']:,} not done (see open_gaps)" if facts["gaps"] else ""
@@ -98,7 +98,7 @@ def _work(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[Finding]
 
 def _training(store: Store, policy: str) -> Iterator[Finding]:
     """Whether the newest training brought its model, and what stands in its way if not."""
-    newest = reports.newest_training(store, policy)
+    newest = listings.newest_training(store, policy)
     if newest is None:
         return
     day = newest["window_end"][:10]
@@ -146,7 +146,7 @@ def _scores(facts: dict[str, Any]) -> Finding:
 
 
 def _shadow(store: Store, name: str) -> Finding:
-    facts = reports.facts(store, name)
+    facts = listings.facts(store, name)
     trained = f"strategy {facts['strategy']}" if facts["models"] else "no model yet"
     told = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
     return Finding(f"shadow {name}", f"{told}: fraudwatch doctor --policy {name}")

@@ -13,7 +13,7 @@ from pipeline.scoring.model_cache import Shelf
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.models import models
-from storage.queries import listings as reports
+from storage.queries import listings
 
 
 def card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[str]:
@@ -25,7 +25,7 @@ def card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[s
     Unknown
         There is no such model.
     """
-    row = reports.model(store, policy, model_id)
+    row = listings.model(store, policy, model_id)
     shown = (
         ("model", f"{model_id}, {row['strategy']}, trained as of {row['trained_at']} by run {row['run_id']}"),
         ("choice", row["sentence"]),

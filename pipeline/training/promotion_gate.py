@@ -20,11 +20,11 @@ from typing import Any, Literal
 import numpy as np
 
 from detectors.base import DetectorError
-from detectors.evaluation import comparison as judging
+from detectors.evaluation import comparison
 from detectors.evaluation.comparison import AP_MATTERS, COST_MATTERS, Answer, Estimate, Verdict
 from detectors.inputs.sample import Sample
 from detectors.model.model import Model, cut_anew
-from pipeline import hash_sampling as sampling
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as histories
@@ -32,7 +32,7 @@ from pipeline.features.history import Floats, History
 from pipeline.features.label_history import FRAUD
 from pipeline.schedule.run_context import Reader
 from pipeline.scoring.model_cache import Shelf
-from pipeline.training import train as training
+from pipeline.training import train
 from pipeline.training.strategy_choice import Chosen
 from pipeline.training.train import Prepared
 from pipeline.training.training_set import effective_of, payers
@@ -95,9 +95,7 @@ class Gate:
             active = self.shelf.model(against)
             earlier = (fold.before(window.start) for fold in chosen.folds)
             folds = tuple(fold for fold in earlier if fold.y.any())
-            twin = training.fit_alone(
-                self.config, made.before(window.start), replace(chosen, folds=folds), date
-            )
+            twin = train.fit_alone(self.config, made.before(window.start), replace(chosen, folds=folds), date)
         except (DetectorError, Damaged) as error:
             return _untold(window, against, f"they cannot be compared ({error})")
         own = histories.raw_matrix(history, window.rows, made.features, self.config)
@@ -112,7 +110,7 @@ class Gate:
         owner = payers(self.config, history)[window.rows]
         days = (window.end - window.start) / DAY
         settings = seen[0][0].settings
-        rows = judging.Rows(
+        rows = comparison.Rows(
             y=window.y,
             amount=costs_of(self.config).at_stake(amount),
             entity=np.unique(owner, return_inverse=True)[1],
@@ -124,7 +122,7 @@ class Gate:
         for model, raw in seen:
             sample = Sample(raw, window.y, window.weight, amount)
             answer = _answer(cut_anew(model, settings, sample, days), sample)
-            verdicts.append(judging.judge([rows], [answer], self.config.costs.review))
+            verdicts.append(comparison.judge([rows], [answer], self.config.costs.review))
         return verdicts
 
     def _window(self, history: History, made: Prepared, against: int, date: int) -> Window:
@@ -136,8 +134,8 @@ class Gate:
         times = history.transactions.event_time[made.known.mature]
         inside = times > start
         rows, y = made.known.mature[inside], made.known.y[inside]
-        draws = sampling.uniform(history.transactions.transaction_id[rows])
-        drawn, weight = sampling.draw(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)
+        draws = hash_sampling.uniform(history.transactions.transaction_id[rows])
+        drawn, weight = hash_sampling.draw(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)
         effective = effective_of(self.config, history, rows, y)
         return Window(start, end, rows[drawn], y[drawn], weight, len(rows), effective)
 
@@ -165,7 +163,7 @@ def _untold(window: Window, against: int, why: str) -> Check:
 
 
 def _decided(window: Window, against: int, twin: Verdict, active: Verdict) -> Check:
-    ap, cost = judging.difference(twin, active, "ap"), judging.difference(twin, active, "cost")
+    ap, cost = comparison.difference(twin, active, "ap"), comparison.difference(twin, active, "cost")
     of_ap = _told(ap, AP_MATTERS)
     of_cost = _told(_negative(cost), COST_MATTERS * active.measures["cost"].value)
     rule = RULES[of_ap, of_cost]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import flagged_in_turn
-from pipeline import hash_sampling as sampling
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.compute import Plan
 from pipeline.features.history import History, raw_matrix
@@ -57,10 +57,10 @@ class Drawn:
 
 def for_training(config: Config, history: History, known: Known, features: Plan) -> Drawn:
     """All frauds and about `training.max_rows` other mature rows, usual rows for the outlier detector, and the newest ones."""
-    draws, most = sampling.uniform(history.transactions.transaction_id), config.training.max_rows
-    mature, of_mature = sampling.draw(draws[known.mature], most, known.y == FRAUD)
-    usual, of_usual = sampling.draw(draws[known.usual], min(USUAL_ROWS, most))
-    recent, of_recent = sampling.draw(draws[known.recent], RECENT_ROWS)
+    draws, most = hash_sampling.uniform(history.transactions.transaction_id), config.training.max_rows
+    mature, of_mature = hash_sampling.draw(draws[known.mature], most, known.y == FRAUD)
+    usual, of_usual = hash_sampling.draw(draws[known.usual], min(USUAL_ROWS, most))
+    recent, of_recent = hash_sampling.draw(draws[known.recent], RECENT_ROWS)
     rows = [known.mature[mature], known.usual[usual], known.recent[recent]]
     matrix = Matrix(config, history, features, rows)
     drawn = Drawn(
@@ -76,8 +76,8 @@ def for_training(config: Config, history: History, known: Known, features: Plan)
 
 def for_evidence(config: Config, history: History, known: Known, features: Plan) -> Sample:
     """All frauds and about `choose.evidence_rows` other mature rows."""
-    draws = sampling.uniform(history.transactions.transaction_id[known.mature])
-    chosen, weight = sampling.draw(draws, config.choose.evidence_rows, known.y == FRAUD)
+    draws = hash_sampling.uniform(history.transactions.transaction_id[known.mature])
+    chosen, weight = hash_sampling.draw(draws, config.choose.evidence_rows, known.y == FRAUD)
     rows = known.mature[chosen]
     matrix = Matrix(config, history, features, [rows])
     return matrix.sample(rows, known.y[chosen], weight, known.learnable[chosen])

@@ -18,8 +18,8 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import NotReady
 from pipeline.features.history import History, feature_plan
-from pipeline.schedule import grid as schedule
-from pipeline.training import samples as draws
+from pipeline.schedule import grid
+from pipeline.training import samples
 from pipeline.training.training_set import Known, known_at, rarity_of
 from storage.database.database import Store
 from storage.frames import DAY
@@ -90,7 +90,7 @@ def held_out_of(config: Config, history: History, known: Known) -> Folds:
         return ()
     features = feature_plan(config)
     how = Fitting(config.training.trees, config.training.seed, config.training.threads)
-    return held_out(draws.for_evidence(config, history, known, features), features.layout, how)
+    return held_out(samples.for_evidence(config, history, known, features), features.layout, how)
 
 
 def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
@@ -99,7 +99,7 @@ def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[
     if newest is None:
         span = stored.span(store)
         newest = date if span is None else span[0]
-    return schedule.dates_inside(every, clock.timezone, newest, date) if newest < date else []
+    return grid.dates_inside(every, clock.timezone, newest, date) if newest < date else []
 
 
 def _choose(store: Store, config: Config, history: History, policy: str, date: int, run_id: int) -> Chosen:

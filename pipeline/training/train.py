@@ -14,9 +14,8 @@ from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.compute import Plan
 from pipeline.features.history import History, feature_plan, fields_of
-from pipeline.monitoring import drift_reference as watching
-from pipeline.training import readiness
-from pipeline.training import samples as draws
+from pipeline.monitoring import drift_reference
+from pipeline.training import readiness, samples
 from pipeline.training.samples import Drawn
 from pipeline.training.strategy_choice import Chosen
 from pipeline.training.training_set import Known, known_at, mature_at, rarity_of
@@ -86,7 +85,7 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         Fewer than `training.min_rows` transactions were known at `date`.
     """
     known, features = known_at(config, history, date), feature_plan(config)
-    drawn = draws.for_training(config, history, known, features)
+    drawn = samples.for_training(config, history, known, features)
     rarity = rarity_of(config, history, known)
     subject = readiness.Subject(
         config,
@@ -142,9 +141,9 @@ def fit_alone(config: Config, made: Prepared, chosen: Chosen, date: int) -> Mode
 def _watch(config: Config, history: History, made: Prepared, model: Model, date: int, held: History) -> Watch:
     """What drift is measured against: a history that holds its reference, and how much of it is mature."""
     mature, y = (made.known.mature, made.known.y) if held is history else mature_at(config, held, date)
-    known = watching.Known(held, watching.reference_rows(config, held, date), mature, y)
+    known = drift_reference.Known(held, drift_reference.reference_rows(config, held, date), mature, y)
     days = (date - made.known.holdout_start) / DAY
-    return watching.fit(config, model, made.features, known, made.drawn.recent, days, date)
+    return drift_reference.fit(config, model, made.features, known, made.drawn.recent, days, date)
 
 
 def _settings(config: Config, chosen: Chosen) -> ModelSettings:

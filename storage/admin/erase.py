@@ -8,19 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, Text, and_, cast, select, text, update
 
-from storage.database import tables as schema
+from storage.database import tables
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.review.verdicts import write_audit
 
 PREFIX = "erased-"
 TELLING_LENGTH = 6  # digits; a shorter number is too often something else to be replaced inside a sentence
-ROWS = ((schema.rejected_rows, "row"), (schema.withdrawn_rows, "row"))
+ROWS = ((tables.rejected_rows, "row"), (tables.withdrawn_rows, "row"))
 TEXTS = (
-    (schema.rejected_rows, "reason"), (schema.runs, "error"), (schema.ledger, "error"),
-    (schema.withdrawals, "reason"), (schema.watched_files, "error"),
-    (schema.audit, "before"), (schema.audit, "after"), (schema.mutes, "reason"), (schema.rules, "reason"),
-    (schema.outbox, "subject"), (schema.outbox, "body"), (schema.outbox, "error"),
+    (tables.rejected_rows, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
+    (tables.withdrawals, "reason"), (tables.watched_files, "error"),
+    (tables.audit, "before"), (tables.audit, "after"), (tables.mutes, "reason"), (tables.rules, "reason"),
+    (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),
 )  # fmt: skip
 
 
@@ -79,25 +79,25 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
 
 def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
     """Mutes of the person, and rules that name them: their values are told apart by quotes, however short."""
-    m, r = schema.mutes.c, schema.rules.c
+    m, r = tables.mutes.c, tables.rules.c
     mine = (m.kind == "entity") & (m.name == person.column) & (m.value == person.value)
-    muted = connection.execute(update(schema.mutes).where(mine).values(value=person.pseudonym)).rowcount
+    muted = connection.execute(update(tables.mutes).where(mine).values(value=person.pseudonym)).rowcount
     old, new = (json.dumps(value, ensure_ascii=False) for value in (person.value, person.pseudonym))
     named = 0
     for row in connection.execute(select(r.rule_id, r.text)).all():
         if old in row.text:
-            fresh = update(schema.rules).where(r.rule_id == row.rule_id)
+            fresh = update(tables.rules).where(r.rule_id == row.rule_id)
             connection.execute(fresh.values(text=row.text.replace(old, new)))
             named += 1
     told = 0
-    f = schema.flags.c
+    f = tables.flags.c
     for flag in connection.execute(
         select(f.policy, f.transaction_id, f.reasons).where(f.channel == "rule")
     ).all():
         if old in flag.reasons[0]["text"]:
             first = flag.reasons[0] | {"text": flag.reasons[0]["text"].replace(old, new)}
             this = (f.policy == flag.policy) & (f.transaction_id == flag.transaction_id)
-            connection.execute(update(schema.flags).where(this).values(reasons=[first, *flag.reasons[1:]]))
+            connection.execute(update(tables.flags).where(this).values(reasons=[first, *flag.reasons[1:]]))
             told += 1
     return {"mutes": muted, "rules": named, "flags": told}
 

@@ -15,8 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from storage.database import bulk
-from storage.database import tables as schema
+from storage.database import bulk, tables
 from storage.database.database import Store
 
 ROWS_A_WRITE = 5_000
@@ -39,7 +38,7 @@ def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict
     for name, instant in before.items():
         if name == "transactions":
             counts |= _transactions(store, instant, dry)
-            strays = _delete(store, schema.labels, _stray(store, instant), dry)
+            strays = _delete(store, tables.labels, _stray(store, instant), dry)
             counts["labels"] = counts.get("labels", 0) + strays
         else:
             for table, old in _old(name, instant):
@@ -49,29 +48,29 @@ def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict
 
 def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
     """Labels of transactions that never came: one that came now would be older than its retention."""
-    label = schema.labels.c
+    label = tables.labels.c
     seen = exists().where(store.transactions.c.transaction_id == label.transaction_id)
     return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~seen)
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
-    batch, runs, entry, message = schema.batches.c, schema.runs.c, schema.ledger.c, schema.outbox.c
-    kept, rejected = schema.withdrawn_rows, schema.rejected_rows
+    batch, runs, entry, message = tables.batches.c, tables.runs.c, tables.ledger.c, tables.outbox.c
+    kept, rejected = tables.withdrawn_rows, tables.rejected_rows
     past: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
         "rejected": [
             (rejected, rejected.c.batch_id.in_(select(batch.batch_id).where(batch.started_at < instant)))
         ],
         "drift": [
-            (schema.drift_metrics, schema.drift_metrics.c.window_end < instant),
-            (schema.drift_sketches, schema.drift_sketches.c.window_end < instant),
-            (schema.quality_metrics, schema.quality_metrics.c.window_start < instant),
-            (schema.readiness, schema.readiness.c.training_date < instant),
+            (tables.drift_metrics, tables.drift_metrics.c.window_end < instant),
+            (tables.drift_sketches, tables.drift_sketches.c.window_end < instant),
+            (tables.quality_metrics, tables.quality_metrics.c.window_start < instant),
+            (tables.readiness, tables.readiness.c.training_date < instant),
         ],
         "runs": [
-            (schema.runs, and_(runs.started_at < instant, runs.status != "running")),
-            (schema.ledger, and_(entry.window_end < instant, entry.status == "done")),
+            (tables.runs, and_(runs.started_at < instant, runs.status != "running")),
+            (tables.ledger, and_(entry.window_end < instant, entry.status == "done")),
             (
-                schema.outbox,
+                tables.outbox,
                 and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
             ),
         ],
@@ -79,7 +78,7 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
             (
                 kept,
                 kept.c.withdrawal_id.in_(
-                    select(schema.withdrawals.c.withdrawal_id).where(schema.withdrawals.c.at < instant)
+                    select(tables.withdrawals.c.withdrawal_id).where(tables.withdrawals.c.at < instant)
                 ),
             )
         ],
@@ -104,7 +103,7 @@ def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -
 
 
 def _transactions(store: Store, instant: int, dry: bool) -> dict[str, int]:
-    t, f = store.transactions.c, schema.flags.c
+    t, f = store.transactions.c, tables.flags.c
     open_ = exists().where(f.transaction_id == t.transaction_id, f.status == "open")
     old = select(t.transaction_id).where(t.event_time < instant, ~open_)
     if dry:

@@ -11,8 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
-from storage.database import bulk, leases
-from storage.database import tables as schema
+from storage.database import bulk, leases, tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
@@ -57,7 +56,7 @@ def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -
             withdrawal = _hide_batch(store, batch_id, reason, actor, now)
         with store.read() as connection:
             kind = connection.scalar(
-                select(schema.batches.c.kind).where(schema.batches.c.batch_id == batch_id)
+                select(tables.batches.c.kind).where(tables.batches.c.batch_id == batch_id)
             )
         mover = _Mover(store, withdrawal)
         if kind == "labels":
@@ -89,7 +88,7 @@ def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Wi
 
 
 def _unfinished(store: Store, named: str) -> int | None:
-    w = schema.withdrawals.c
+    w = tables.withdrawals.c
     with store.read() as connection:
         found: int | None = connection.scalar(
             select(w.withdrawal_id).where(w.object == named, w.counts.is_(None))
@@ -98,7 +97,7 @@ def _unfinished(store: Store, named: str) -> int | None:
 
 
 def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> int:
-    batch = schema.batches
+    batch = tables.batches
     with store.exclusive() as connection:
         found = connection.execute(select(batch).where(batch.c.batch_id == batch_id)).one_or_none()
         if found is None or found.status != "done":
@@ -114,9 +113,9 @@ def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) 
 
 
 def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> int:
-    runs, entry, models = schema.runs.c, schema.ledger.c, schema.models.c
+    runs, entry, models = tables.runs.c, tables.ledger.c, tables.models.c
     with store.exclusive() as connection:
-        found = connection.execute(select(schema.runs).where(runs.run_id == run_id)).one_or_none()
+        found = connection.execute(select(tables.runs).where(runs.run_id == run_id)).one_or_none()
         if found is None:
             raise Unknown(f"there is no run {run_id}: see fraudwatch runs")
         before = {"kind": found.kind, "status": found.status, "counts": found.counts}
@@ -124,16 +123,16 @@ def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) ->
         aside = f"{found.policy} withdrawn {withdrawal}"
         made = select(models.model_id).where(models.run_id == run_id)
         for table, mine in (
-            (schema.promotions, schema.promotions.c.model_id.in_(made)),
-            (schema.choices, schema.choices.c.run_id == run_id),
-            (schema.promotion_checks, schema.promotion_checks.c.run_id == run_id),
+            (tables.promotions, tables.promotions.c.model_id.in_(made)),
+            (tables.choices, tables.choices.c.run_id == run_id),
+            (tables.promotion_checks, tables.promotion_checks.c.run_id == run_id),
         ):
             connection.execute(update(table).where(mine, table.c.policy == found.policy).values(policy=aside))
         fresh = {
             "status": "pending", "attempts": 0, "not_before": None, "finished_at": None,
             "run_id": None, "counts": None, "error": None,
         }  # fmt: skip
-        connection.execute(update(schema.ledger).where(entry.run_id == run_id).values(fresh))
+        connection.execute(update(tables.ledger).where(entry.run_id == run_id).values(fresh))
         return withdrawal
 
 
@@ -141,7 +140,7 @@ def _record(
     connection: Connection, named: str, reason: str, actor: str, before: Mapping[str, Any], now: int
 ) -> int:
     made = connection.execute(
-        insert(schema.withdrawals), {"object": named, "reason": reason, "by": actor, "at": now}
+        insert(tables.withdrawals), {"object": named, "reason": reason, "by": actor, "at": now}
     )
     write_audit(connection, actor, "undo", named, dict(before), {"reason": reason}, now)
     assert made.inserted_primary_key is not None
@@ -159,41 +158,41 @@ class _Mover:
         """A batch's transactions with all that hangs on them, and the revisions it brought."""
         t, r = self._store.transactions, self._store.revisions
         for connection, stage in self._chunks(select(t.c.transaction_id).where(t.c.batch_id == batch_id)):
-            for table in (schema.scores, schema.flags, t):
+            for table in (tables.scores, tables.flags, t):
                 self._move(connection, table, _staged(table, stage))
-            connection.execute(delete(schema.unscored).where(_staged(schema.unscored, stage)))
+            connection.execute(delete(tables.unscored).where(_staged(tables.unscored, stage)))
         for connection, stage in self._chunks(select(r.c.transaction_id).where(r.c.batch_id == batch_id)):
             self._move(connection, r, _staged(r, stage) & (r.c.batch_id == batch_id))
 
     def move_labels(self, batch_id: int) -> None:
         """A batch's labels; flags they had closed open again."""
-        table = schema.labels
+        table = tables.labels
         mine = table.c.batch_id == batch_id
         for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
             ids = list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
             self._move(connection, table, _staged(table, stage) & mine)
-            answered = _staged(schema.flags, stage) & schema.flags.c.status.in_(("fraud", "genuine"))
+            answered = _staged(tables.flags, stage) & tables.flags.c.status.in_(("fraud", "genuine"))
             connection.execute(
-                update(schema.flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
+                update(tables.flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
             )
             close_flags(connection, ids)
 
     def move_scores(self, run_id: int) -> None:
         """A run's scores and flags; the transactions are queued again, in the same transaction."""
-        s, f = schema.scores, schema.flags
+        s, f = tables.scores, tables.flags
         for connection, stage in self._chunks(select(s.c.transaction_id).where(s.c.run_id == run_id)):
             given = {"run": run_id}
             connection.execute(text(REQUEUE.format(stage=stage)), given)
             self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
             self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
         with self._store.write() as connection:
-            for table in (schema.drift_metrics, schema.quality_metrics, schema.readiness):
+            for table in (tables.drift_metrics, tables.quality_metrics, tables.readiness):
                 self._move(connection, table, table.c.run_id == run_id)
-            connection.execute(delete(schema.drift_sketches).where(schema.drift_sketches.c.run_id == run_id))
+            connection.execute(delete(tables.drift_sketches).where(tables.drift_sketches.c.run_id == run_id))
 
     def finish(self, named: str) -> Withdrawal:
         """Count what was moved."""
-        rows, w = schema.withdrawn_rows.c, schema.withdrawals.c
+        rows, w = tables.withdrawn_rows.c, tables.withdrawals.c
         counted = select(rows.table_name, func.count()).where(rows.withdrawal_id == self._withdrawal)
         with self._store.write() as connection:
             counts = {
@@ -201,7 +200,7 @@ class _Mover:
                 for name, n in connection.execute(counted.group_by(rows.table_name).order_by(rows.table_name))
             }
             connection.execute(
-                update(schema.withdrawals).where(w.withdrawal_id == self._withdrawal).values(counts=counts)
+                update(tables.withdrawals).where(w.withdrawal_id == self._withdrawal).values(counts=counts)
             )
         return Withdrawal(named, counts)
 
@@ -219,7 +218,7 @@ class _Mover:
         rows = connection.execute(select(table).where(chosen)).mappings().all()
         if rows:
             instants = {column.name for column in table.c if isinstance(column.type, Instant)}
-            connection.execute(insert(schema.withdrawn_rows), list(self._kept(table, rows, instants)))
+            connection.execute(insert(tables.withdrawn_rows), list(self._kept(table, rows, instants)))
             connection.execute(delete(table).where(chosen))
 
     def _kept(self, table: Table, rows: Iterable[Any], instants: set[str]) -> Iterator[dict[str, Any]]:

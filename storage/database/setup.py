@@ -8,8 +8,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text
 
-from storage.database import tables as schema
-from storage.database import views
+from storage.database import tables, views
 from storage.database.database import Store
 from storage.errors import SchemaOutOfDate, WrongMonitor
 
@@ -35,9 +34,9 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         before = version(connection)
         _refuse_other(connection, before, monitor)
         command.upgrade(_alembic(connection), "head")
-        done = [] if before == schema.VERSION else [f"schema version {schema.VERSION} is in place"]
-        if connection.scalar(select(schema.monitor.c.name)) is None:
-            connection.execute(insert(schema.monitor), {"name": monitor, "created_at": now})
+        done = [] if before == tables.VERSION else [f"schema version {tables.VERSION} is in place"]
+        if connection.scalar(select(tables.monitor.c.name)) is None:
+            connection.execute(insert(tables.monitor), {"name": monitor, "created_at": now})
         done += _add_columns(connection, store, store.transactions)
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
@@ -60,9 +59,9 @@ def verify(store: Store, monitor: str) -> None:
         found = version(connection)
         if found is None:
             raise SchemaOutOfDate(f"database {store.url_shown} has no tables of fraudwatch: {REMEDY}")
-        if found != schema.VERSION:
+        if found != tables.VERSION:
             raise SchemaOutOfDate(
-                f"database {store.url_shown} has schema {found}, this is {schema.VERSION}: {REMEDY}"
+                f"database {store.url_shown} has schema {found}, this is {tables.VERSION}: {REMEDY}"
             )
         _refuse_other(connection, found, monitor)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
@@ -89,7 +88,7 @@ def _create_schema(store: Store) -> None:
 
 
 def _refuse_other(connection: Connection, found: str | None, monitor: str) -> None:
-    owner = None if found is None else connection.scalar(select(schema.monitor.c.name))
+    owner = None if found is None else connection.scalar(select(tables.monitor.c.name))
     if owner is not None and owner != monitor:
         raise WrongMonitor(
             f'the database belongs to monitor "{owner}", the config is for "{monitor}": '
@@ -103,7 +102,7 @@ def _present(connection: Connection, table: str) -> set[str]:
 
 def _add_columns(connection: Connection, store: Store, table: Table) -> list[str]:
     present, quote = _present(connection, table.name), connection.dialect.identifier_preparer.quote
-    types = schema.field_types(store.fields)
+    types = tables.field_types(store.fields)
     missing = [name for name in store.fields.names if name not in present]
     for name in missing:
         type_ = types[name].compile(connection.dialect)
@@ -114,7 +113,7 @@ def _add_columns(connection: Connection, store: Store, table: Table) -> list[str
 
 
 def _rank_sources(connection: Connection, precedence: Sequence[str]) -> None:
-    connection.execute(schema.label_precedence.delete())
+    connection.execute(tables.label_precedence.delete())
     rows = [{"source": source, "place": place} for place, source in enumerate(precedence)]
     if rows:
-        connection.execute(insert(schema.label_precedence), rows)
+        connection.execute(insert(tables.label_precedence), rows)

@@ -20,7 +20,7 @@ from storage.frames import NEVER, SECOND, Ints, Strings
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 from storage.ingest.revisions import known_ids, revise
 from storage.review.flag_status import close_flags_of_batch
-from storage.runs import scoring_queue as policies
+from storage.runs import scoring_queue
 
 Kind = Literal["transactions", "labels"]
 LEASE = "ingest"
@@ -144,7 +144,7 @@ class Loading:
             if self.kind == "labels":
                 close_flags_of_batch(connection, self.batch_id)
             else:
-                policies.enqueue_difference(connection, self._store, self._coverage, self.batch_id)
+                scoring_queue.enqueue_difference(connection, self._store, self._coverage, self.batch_id)
         self._finished = True
         return Batch(self.batch_id, self.kind, self._source, self._history, visible_at, self.counts)
 
@@ -170,7 +170,7 @@ class Loading:
         if chunk.kind is not None:
             payments = ~np.isin(chunk.kind.astype(str), list(self._store.fields.refund_kinds))
         ids, times = chunk.transaction_id[payments], chunk.event_time[payments]
-        policies.enqueue(connection, self._coverage, ids, times)
+        scoring_queue.enqueue(connection, self._coverage, ids, times)
 
     def _through(self, connection: Connection, visible_at: int) -> int | None:
         """History says how far it goes by its newest label; what arrives is complete up to its arrival."""
@@ -282,9 +282,9 @@ def _stamp(connection: Connection, now: int) -> int:
     return visible_at
 
 
-def _coverage(store: Store) -> list[policies.Coverage]:
+def _coverage(store: Store) -> list[scoring_queue.Coverage]:
     with store.read() as connection:
-        return policies.coverage(connection)
+        return scoring_queue.coverage(connection)
 
 
 def _insert(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> Ints:

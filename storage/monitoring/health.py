@@ -7,7 +7,7 @@ from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from storage.database.database import Store
 from storage.database.tables import batches, choices, drift_metrics, flags, ledger, outbox
-from storage.runs import scoring_queue as policies
+from storage.runs import scoring_queue
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read(store: Store, policy: str) -> Vitals:
     with store.read() as connection:
         return Vitals(
             newest_window=connection.scalar(select(func.max(entry.window_end)).where(done)),
-            queue=policies.queue_length(connection, policy),
+            queue=scoring_queue.queue_length(connection, policy),
             gaps=_counted(connection, not_done, entry.kind, entry.status),
             flags=_counted(connection, flag.policy == policy, flag.channel, flag.status),
             drift_alarms=int(connection.scalar(alarms) or 0),

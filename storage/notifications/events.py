@@ -23,7 +23,7 @@ from storage.database.tables import (
     untold_flags,
 )
 from storage.frames import DAY
-from storage.queries import listings as reports
+from storage.queries import listings
 
 Row = dict[str, Any]
 WINDOW_MAX = 31 * DAY  # schedule.window
@@ -62,7 +62,7 @@ def untold(store: Store, policy: str) -> list[str]:
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
     """Flags on these transactions that still wait for an answer, the largest amounts first."""
-    found = reports.flags_on(store, policy, ids)
+    found = listings.flags_on(store, policy, ids)
     waiting = [row for row in found if row["status"] == "open" and row["muted_by"] is None]
     return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import column, inspect, select, table
 
-from storage.database import tables as schema
+from storage.database import tables
 from storage.database.column_types import Instant, Json, as_datetime
 from storage.database.database import Store
 from storage.database.views import NAMES
@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 20_000
 
 def names(store: Store) -> list[str]:
     """What can be exported."""
-    return sorted({*schema.metadata.tables, store.transactions.name, store.revisions.name, *NAMES})
+    return sorted({*tables.metadata.tables, store.transactions.name, store.revisions.name, *NAMES})
 
 
 def columns(store: Store, name: str) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def columns(store: Store, name: str) -> dict[str, Any]:
     with store.read() as connection:
         found = [one["name"] for one in inspect(connection).get_columns(name)]
     known: dict[str, Any] = {}
-    for one in (*schema.metadata.sorted_tables, store.revisions, store.transactions):
+    for one in (*tables.metadata.sorted_tables, store.revisions, store.transactions):
         known |= {c.name: c.type for c in one.c if isinstance(c.type, Instant | Json)}
-    own = store.transactions if name == "transactions" else schema.metadata.tables.get(name)
+    own = store.transactions if name == "transactions" else tables.metadata.tables.get(name)
     types = {c.name: c.type for c in own.c} if own is not None else {}
     return {one: types.get(one, known.get(one)) for one in found}
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, column, func, select, table, text
 
-from storage.database import bulk
-from storage.database import tables as schema
+from storage.database import bulk, tables
 from storage.database.column_types import Instant, Json, as_datetime
 from storage.database.database import Store
 from storage.database.views import field_name
@@ -90,8 +89,8 @@ def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> 
 
 def choices(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """Choices, newest training date first."""
-    c = schema.choices.c
-    rows = select(schema.choices).where(c.policy == policy)
+    c = tables.choices.c
+    rows = select(tables.choices).where(c.policy == policy)
     return list(_stream(store, rows.order_by(c.training_date.desc(), c.choice_id.desc()).limit(limit)))
 
 
@@ -104,8 +103,8 @@ def choice(store: Store, policy: str, choice_id: int) -> Row:
     Unknown
         There is no such choice.
     """
-    c = schema.choices.c
-    found = list(_stream(store, select(schema.choices).where(c.policy == policy, c.choice_id == choice_id)))
+    c = tables.choices.c
+    found = list(_stream(store, select(tables.choices).where(c.policy == policy, c.choice_id == choice_id)))
     if not found:
         raise Unknown(f"there is no choice {choice_id}: fraudwatch choices lists them")
     return found[0]
@@ -113,9 +112,9 @@ def choice(store: Store, policy: str, choice_id: int) -> Row:
 
 def readiness(store: Store, policy: str) -> list[Row]:
     """What was found before the newest training that chose, errors first."""
-    r, c = schema.readiness.c, schema.choices.c
+    r, c = tables.readiness.c, tables.choices.c
     newest = select(func.max(c.training_date)).where(c.policy == policy).scalar_subquery()
-    rows = select(schema.readiness).where(r.policy == policy, r.training_date == newest)
+    rows = select(tables.readiness).where(r.policy == policy, r.training_date == newest)
     return list(_stream(store, rows.order_by(r.place)))
 
 
@@ -129,8 +128,8 @@ def drift(
     feature: str | None = None,
 ) -> list[Row]:
     """Drift of the newest windows: alarms, what may alarm, and what is only measured, the largest effects first."""
-    d = schema.drift_metrics.c
-    rows = select(schema.drift_metrics).where(d.policy == policy)
+    d = tables.drift_metrics.c
+    rows = select(tables.drift_metrics).where(d.policy == policy)
     if alarms:
         rows = rows.where(d.alarm)
     if since is not None:
@@ -164,12 +163,12 @@ def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -
     Unknown
         With those that there are.
     """
-    q = schema.quality_metrics.c
+    q = tables.quality_metrics.c
     with store.read() as connection:
         scored = connection.scalar(
-            select(schema.scores.c.policy).where(schema.scores.c.policy == policy).limit(1)
+            select(tables.scores.c.policy).where(tables.scores.c.policy == policy).limit(1)
         )
-        policies = sorted(connection.scalars(select(schema.ledger.c.policy).distinct()))
+        policies = sorted(connection.scalars(select(tables.ledger.c.policy).distinct()))
         known = sorted(connection.scalars(select(q.metric).where(q.policy == policy).distinct()))
     if scored is None and policy not in policies and policies:
         raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(policies)}')
@@ -180,8 +179,8 @@ def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -
 
 def quality(store: Store, policy: str, wanted: Measures) -> list[Row]:
     """Measures of detection quality, newest window first, in an order that is the same every time."""
-    q = schema.quality_metrics.c
-    rows = select(schema.quality_metrics).where(
+    q = tables.quality_metrics.c
+    rows = select(tables.quality_metrics).where(
         q.policy == policy,
         q.model_id != 0 if wanted.by == "model" else q.model_id == 0,
         q.channel != "" if wanted.by == "channel" else q.channel == "",
@@ -202,7 +201,7 @@ def quality(store: Store, policy: str, wanted: Measures) -> list[Row]:
 
 def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
     """How often each feature alarmed in a span, most often first."""
-    d = schema.drift_metrics.c
+    d = tables.drift_metrics.c
     rows = (
         select(d.feature, d.metric, func.count().label("windows"), func.max(d.value).label("highest"))
         .where(d.policy == policy, d.alarm, d.window_start >= since, d.window_start < until)
@@ -214,9 +213,9 @@ def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]
 
 def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """Runs, newest first."""
-    r = schema.runs.c
+    r = tables.runs.c
     return list(
-        _stream(store, select(schema.runs).where(r.policy == policy).order_by(r.run_id.desc()).limit(limit))
+        _stream(store, select(tables.runs).where(r.policy == policy).order_by(r.run_id.desc()).limit(limit))
     )
 
 
@@ -229,7 +228,7 @@ REMEDIES = {
 
 def gaps(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """What was due and is not done, oldest first, each with what would do."""
-    view = table("open_gaps", *(column(c.name, c.type) for c in schema.ledger.c if c.name in GAP_COLUMNS))
+    view = table("open_gaps", *(column(c.name, c.type) for c in tables.ledger.c if c.name in GAP_COLUMNS))
     rows = select(view).where(view.c.policy == policy).order_by(view.c.window_end, view.c.kind).limit(limit)
     return [row | {"remedy": _remedy(row)} for row in _stream(store, rows)]
 
@@ -247,7 +246,7 @@ def _remedy(row: Row) -> str:
 
 def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """Models with their promotions, and those that were refused, by when they took or would have taken effect, newest first."""
-    m, p, k = schema.models.c, schema.promotions.c, schema.promotion_checks.c
+    m, p, k = tables.models.c, tables.promotions.c, tables.promotion_checks.c
     of_model = (
         m.model_id,
         m.strategy,
@@ -262,15 +261,15 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
     checked = and_(k.model_id == m.model_id, k.policy == policy)
     promoted = (
         select(*of_model, *told, p.effective_from, p.seq, p.reason, p.by, p.promoted_at)
-        .join(schema.promotions, p.model_id == m.model_id)
-        .outerjoin(schema.promotion_checks, checked)
+        .join(tables.promotions, p.model_id == m.model_id)
+        .outerjoin(tables.promotion_checks, checked)
         .where(p.policy == policy)
         .order_by(p.seq.desc())
     )
     mine = select(p.model_id).where(p.policy == policy)
     refused = (
         select(*of_model, *told, k.sentence.label("reason"))
-        .join(schema.promotion_checks, checked)
+        .join(tables.promotion_checks, checked)
         .where(k.verdict == "refused", m.model_id.not_in(mine))
         .order_by(m.model_id.desc())
     )
@@ -281,8 +280,8 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
 
 def checks(store: Store, policy: str, limit: int = 20) -> list[Row]:
     """What each new model was worth against the one in force, newest training date first."""
-    k = schema.promotion_checks.c
-    rows = select(schema.promotion_checks).where(k.policy == policy)
+    k = tables.promotion_checks.c
+    rows = select(tables.promotion_checks).where(k.policy == policy)
     return list(_stream(store, rows.order_by(k.training_date.desc(), k.model_id.desc()).limit(limit)))
 
 
@@ -295,12 +294,12 @@ def model(store: Store, policy: str, model_id: int) -> Row:
     Unknown
         There is no such model.
     """
-    m, p = schema.models.c, schema.promotions.c
+    m, p = tables.models.c, tables.promotions.c
     told = [column for column in m if column.name != "artefact"]
     size = func.length(m.artefact).label("bytes")
     rows = (
-        select(*told, size, schema.choices.c.sentence)
-        .outerjoin(schema.choices, schema.choices.c.choice_id == m.choice_id)
+        select(*told, size, tables.choices.c.sentence)
+        .outerjoin(tables.choices, tables.choices.c.choice_id == m.choice_id)
         .where(m.model_id == model_id)
     )
     made = select(p.effective_from, p.by, p.promoted_at, p.reason).where(
@@ -309,7 +308,7 @@ def model(store: Store, policy: str, model_id: int) -> Row:
     found = list(_stream(store, rows))
     if not found:
         raise Unknown(f"there is no model {model_id}: see fraudwatch models")
-    k = schema.promotion_checks
+    k = tables.promotion_checks
     check = list(_stream(store, select(k).where(k.c.policy == policy, k.c.model_id == model_id)))
     return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq))), "checks": check}
 
@@ -380,7 +379,7 @@ def newest_training(store: Store, policy: str) -> Row | None:
 
     `overruled` says that somebody has promoted a model since.
     """
-    e, k, p = schema.ledger.c, schema.promotion_checks.c, schema.promotions.c
+    e, k, p = tables.ledger.c, tables.promotion_checks.c, tables.promotions.c
     tried = (e.policy == policy) & (e.kind == "train") & e.status.in_(("done", "failed"))
     rows = (
         select(
@@ -394,7 +393,7 @@ def newest_training(store: Store, policy: str) -> Row | None:
             k.verdict,
             k.sentence,
         )
-        .outerjoin(schema.promotion_checks, and_(k.policy == e.policy, k.training_date == e.window_end))
+        .outerjoin(tables.promotion_checks, and_(k.policy == e.policy, k.training_date == e.window_end))
         .where(tried)
         .order_by(e.window_end.desc(), k.model_id.desc())
         .limit(1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Text, bindparam, case, cast, func, select, text
 
-from storage.database import tables as schema
+from storage.database import tables
 from storage.database.column_types import Instant
 from storage.database.database import Store
 from storage.database.views import LABELS_AS_OF
@@ -110,7 +110,7 @@ def top_entities(store: Store, scope: Scope, column: str, limit: int) -> list[Ro
 
 def ledger_days(store: Store, scope: Scope) -> list[Row]:
     """How many entries of each kind and status end on each day of the span."""
-    e = schema.ledger.c
+    e = tables.ledger.c
     day = func.substr(cast(e.window_end, Text), 1, 10).label("day")
     rows = (
         select(e.kind, day, e.status, func.count().label("n"))
@@ -147,7 +147,7 @@ def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list
 
     `held` is 1 for a feature of which every measure tells why it is no alarm; those come last.
     """
-    d = schema.drift_metrics.c
+    d = tables.drift_metrics.c
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
     held = func.min(case((d.why.is_(None), 0), else_=1)).label("held")
     effect = func.max(_effect(d)).label("effect")
@@ -162,7 +162,7 @@ def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list
 
 def newest_alarms(store: Store, scope: Scope) -> list[str]:
     """Features that alarm in the newest window of the span that was measured."""
-    d = schema.drift_metrics.c
+    d = tables.drift_metrics.c
     newest = select(func.max(d.window_end)).where(*_of_span(d, scope)).scalar_subquery()
     rows = select(d.feature).distinct().where(*_of_span(d, scope), d.window_end == newest, d.alarm)
     return [row["feature"] for row in _rows(store, rows.order_by(d.feature))]
@@ -170,7 +170,7 @@ def newest_alarms(store: Store, scope: Scope) -> list[str]:
 
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
     """Every measure of these features in the span that has an effect; instants in µs."""
-    d = schema.drift_metrics.c
+    d = tables.drift_metrics.c
     effect = _effect(d)
     told = (d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
     rows = (
@@ -183,20 +183,20 @@ def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[R
 
 def quality_windows(store: Store, scope: Scope) -> list[Row]:
     """Quality of all models and channels together, by window, as it was known at `as_of`; instants in µs."""
-    q = schema.quality_metrics.c
+    q = tables.quality_metrics.c
     return _quality(store, scope, q.channel == "", None)
 
 
 def quality_channels(store: Store, scope: Scope, limit: int = 40) -> list[Row]:
     """The same of each channel, the newest windows first."""
-    q = schema.quality_metrics.c
+    q = tables.quality_metrics.c
     return _quality(store, scope, (q.channel != "") & q.value.is_not(None), limit)
 
 
 def _quality(store: Store, scope: Scope, which: Any, limit: int | None) -> list[Row]:
-    q = schema.quality_metrics.c
+    q = tables.quality_metrics.c
     known = q.as_of.is_(None) | (q.as_of <= scope.as_of)
-    rows = select(schema.quality_metrics).where(*_of_span(q, scope), q.model_id == 0, which, known)
+    rows = select(tables.quality_metrics).where(*_of_span(q, scope), q.model_id == 0, which, known)
     if limit is None:
         return _rows(store, rows.order_by(q.metric, q.kind, q.window_start))
     return _rows(store, rows.order_by(q.window_start.desc(), q.channel, q.metric, q.kind).limit(limit))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats import columns as parsing
+from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.columns import Arrow, Bools
 from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
 
@@ -56,18 +56,18 @@ class Reasons:
 def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
     """Ids as text, without blanks around them."""
     text = texts(column, name, reasons, ID_MAX)
-    reasons.add(parsing.as_bools(text.is_null()), f"{name} is missing: every row needs an id")
+    reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: every row needs an id")
     return text
 
 
 def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX) -> Arrow:
     """A field of text; it may be missing."""
     _need(column, name, lambda kind: not pa.types.is_nested(kind), "text")
-    text = parsing.texts(column)
+    text = columns.texts(column)
     long = pc.greater(pc.utf8_length(text), length_max)
-    reasons.add(parsing.as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
+    reasons.add(columns.as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
     nul = pc.match_substring(text, "\0")
-    reasons.add(parsing.as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
+    reasons.add(columns.as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
     return text
 
 
@@ -102,8 +102,8 @@ def in_base(given: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
 def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     """Currency codes in capitals."""
     text = texts(column, name, reasons)
-    reasons.add(parsing.as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
-    return parsing.objects(pc.utf8_upper(text))
+    reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
+    return columns.objects(pc.utf8_upper(text))
 
 
 def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) -> tuple[Ints, Bools]:
@@ -114,7 +114,7 @@ def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) ->
     the zone skip or repeat it. More than an hour after `now` nothing can have happened yet.
     """
     _need(column, name, _is_time, "ISO 8601 text or timestamps (a number does not say its unit)")
-    found = parsing.instants(column, zone)
+    found = columns.instants(column, zone)
     reasons.add(found.unreadable, f"{name} is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00")
     reasons.add(found.naive, f"{name} has no offset from UTC: add it, or set schema.timezone to its zone")
     skipped = f"{name} is a local time that does not exist, the clocks of {zone} skipped it: add its offset"
@@ -132,18 +132,18 @@ def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) ->
 def answers(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
     """Whether each row is fraud, and for which rows nothing is said."""
     _need(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
-    words = pc.utf8_lower(parsing.texts(column))
+    words = pc.utf8_lower(columns.texts(column))
     fraud = pc.is_in(words, pa.array(FRAUD))
     readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE)))
-    missing = parsing.as_bools(words.is_null())
-    wrong = ~parsing.as_bools(readable) & ~missing
+    missing = columns.as_bools(words.is_null())
+    wrong = ~columns.as_bools(readable) & ~missing
     reasons.add(wrong, f"{name} is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine")
-    return parsing.as_bools(fraud), missing
+    return columns.as_bools(fraud), missing
 
 
-def _numbers(column: Arrow, name: str) -> parsing.Numbers:
+def _numbers(column: Arrow, name: str) -> columns.Numbers:
     _need(column, name, _is_number, "numbers or text")
-    return parsing.numbers(column)
+    return columns.numbers(column)
 
 
 def _need(column: Arrow, name: str, test: Callable[[Any], bool], what: str) -> None:
@@ -154,11 +154,11 @@ def _need(column: Arrow, name: str, test: Callable[[Any], bool], what: str) -> N
 
 
 def _is_time(kind: Any) -> bool:
-    return parsing.is_text(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return columns.is_text(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
 def _is_number(kind: Any) -> bool:
     tests: Sequence[Callable[[Any], bool]] = (
-        parsing.is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
+        columns.is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean
     )  # fmt: skip
     return any(test(kind) for test in tests)

@@ -7,8 +7,7 @@ import numpy as np
 from pipeline.rendering.elements import Section
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import safe, text_of
-from storage.queries import listings as reports
-from storage.queries import report_counts as reporting
+from storage.queries import listings, report_counts
 
 OLD_DAYS = 7  # of an open flag
 FINDINGS = 3  # of a training's readiness, the gravest first
@@ -29,7 +28,7 @@ def section(facts: Facts) -> Section:
 
 
 def _gaps(facts: Facts) -> Iterator[str]:
-    rows = reporting.ledger_days(facts.store, facts.scope)
+    rows = report_counts.ledger_days(facts.store, facts.scope)
     failed = sum(row["n"] for row in rows if row["status"] == "failed")
     if failed:
         yield f"{failed:,} steps failed: fraudwatch gaps names the errors and what to do."
@@ -39,7 +38,7 @@ def _refusal(facts: Facts) -> Iterator[str]:
     """The newest training of the span, where its model was refused."""
     end = text_of(facts.scope.end)
     checks = [
-        row for row in reports.checks(facts.store, facts.scope.policy) if row["training_date"][:19] < end
+        row for row in listings.checks(facts.store, facts.scope.policy) if row["training_date"][:19] < end
     ]
     if checks and checks[0]["verdict"] == "refused":
         yield f"The newest model was not promoted: {safe(checks[0]['sentence'])}"
@@ -48,7 +47,7 @@ def _refusal(facts: Facts) -> Iterator[str]:
 def _findings(facts: Facts) -> Iterator[str]:
     grave = [
         row
-        for row in reports.readiness(facts.store, facts.scope.policy)
+        for row in listings.readiness(facts.store, facts.scope.policy)
         if row["level"] in ("error", "warning")
     ]
     for row in grave[:FINDINGS]:
@@ -58,14 +57,14 @@ def _findings(facts: Facts) -> Iterator[str]:
 
 
 def _drift(facts: Facts) -> Iterator[str]:
-    names = reporting.newest_alarms(facts.store, facts.scope)
+    names = report_counts.newest_alarms(facts.store, facts.scope)
     if names:
         shown = ", ".join(safe(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
         yield f"{len(names)} features or scores are in alarm in the newest window measured: {shown} (see Drift)."
 
 
 def _quality(facts: Facts) -> Iterator[str]:
-    alarms = [row for row in reporting.quality_windows(facts.store, facts.scope) if row["alarm"]]
+    alarms = [row for row in report_counts.quality_windows(facts.store, facts.scope) if row["alarm"]]
     if alarms:
         newest = max(alarms, key=lambda row: row["window_start"])
         measure = safe(newest["metric"]).replace("_", " ")
@@ -77,7 +76,7 @@ def _old_flags(facts: Facts) -> Iterator[str]:
     today = np.datetime64(text_of(facts.scope.as_of)[:10], "D")
     old = sum(
         row["n"]
-        for row in reporting.queue_days(facts.store, facts.scope)
+        for row in report_counts.queue_days(facts.store, facts.scope)
         if row["status"] == "open" and today - np.datetime64(row["day"], "D") > np.timedelta64(OLD_DAYS, "D")
     )
     if old:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.evaluation.metrics import Steps, average_precision, steps
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section
 from pipeline.rendering.report_data import Facts, total
 from pipeline.rendering.text import money, share
@@ -51,7 +51,7 @@ def section(facts: Facts) -> Section:
 
 def curves(facts: Facts) -> list[Curve]:
     """One for each strategy with mature frauds, and genuine payments to tell them from."""
-    made = [_curve(facts, name) for name in look.STRATEGIES]
+    made = [_curve(facts, name) for name in charts.STRATEGIES]
     return [one for one in made if one is not None]
 
 
@@ -175,29 +175,29 @@ def _drawn(
     scale = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(type="log", nice=False)
     percent = altair.Axis(format="%", tickCount=5)
     ends = [row["x"] for row in rows]
-    powers = altair.Axis(values=look.log_ticks(min(ends), max(ends)), format=",~g")
+    powers = altair.Axis(values=charts.log_ticks(min(ends), max(ends)), format=",~g")
     x = altair.X("x:Q", title=titles[0], scale=scale, axis=percent if share_axes else powers)
     high = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(zero=True)
     amount = altair.Axis(tickCount=5, format=",.0f")
     y = altair.Y("y:Q", title=titles[1], scale=high, axis=percent if share_axes else amount)
     here = [row["strategy"] for row in marks]
     lines = (
-        altair.Chart(look.data(rows))
+        altair.Chart(charts.data(rows))
         .mark_line(strokeWidth=2)
-        .encode(x=x, y=y, order="place:Q", tooltip="told:N", **look.by_strategy(here))
+        .encode(x=x, y=y, order="place:Q", tooltip="told:N", **charts.by_strategy(here))
     )
     dots = (
-        altair.Chart(look.data(marks))
-        .mark_point(size=170, filled=True, opacity=1, stroke=look.PAPER)
-        .encode(x=x, y=y, tooltip="told:N", **look.by_strategy(here, points=True))
+        altair.Chart(charts.data(marks))
+        .mark_point(size=170, filled=True, opacity=1, stroke=charts.PAPER)
+        .encode(x=x, y=y, tooltip="told:N", **charts.by_strategy(here, points=True))
     )
     names = [
-        altair.Chart(look.data([row]))
+        altair.Chart(charts.data([row]))
         .mark_text(align="left", dx=9, dy=beside, fontWeight="bold")
         .encode(x=x, y=y, text="strategy:N")
         for row, beside in zip(marks, (15, -13, 1), strict=False)
     ]
-    return look.finished(altair.layer(lines, dots, *names))
+    return charts.finished(altair.layer(lines, dots, *names))
 
 
 def _missing(facts: Facts) -> str:

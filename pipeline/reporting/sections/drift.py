@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section, Table
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import moment, safe, text_of
 from storage.frames import DAY
-from storage.queries import report_counts as reporting
+from storage.queries import report_counts
 from storage.queries.report_counts import Row
 
 FEATURES = 20  # rows of the heat map; each can be looked into
@@ -29,7 +29,7 @@ TOLD = (
 def section(facts: Facts) -> Section:
     """Heat map, what is behind its rows, and the alarms."""
     title = "Drift"
-    features = reporting.drift_features(facts.store, facts.scope)
+    features = report_counts.drift_features(facts.store, facts.scope)
     drawn = [row for row in features[:FEATURES] if row["effect"] is not None]
     if not drawn:
         return Section("drift", title, missing=[_missing(bool(features))])
@@ -63,7 +63,7 @@ def heat(facts: Facts) -> Chart:
         "Drift by feature and window",
         f"Heat map of {len(order)} features over the windows of the span, lighter is farther from training; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['told']}.",
-        look.finished(_map(rows, order), height=22 * len(order)),
+        charts.finished(_map(rows, order), height=22 * len(order)),
         drives="drift-detail",
     )
 
@@ -72,18 +72,18 @@ def _map(rows: list[dict[str, Any]], order: list[str]) -> Any:
     import altair
 
     labels = altair.Axis(
-        labelLimit=look.narrow("135", "240"), labelFontSize=look.narrow("9.5", "12"), grid=False
+        labelLimit=charts.narrow("135", "240"), labelFontSize=charts.narrow("9.5", "12"), grid=False
     )
     y = altair.Y("feature:N", sort=order, title=None, axis=labels)
-    scale = altair.Scale(scheme=look.SCHEME, domain=[0, FAR], clamp=True)
+    scale = altair.Scale(scheme=charts.SCHEME, domain=[0, FAR], clamp=True)
     legend = altair.Legend(title="effect", gradientLength=160, format=".1~f")
-    cells = altair.Chart(look.data(rows)).mark_rect(stroke=None).encode(
-        x=look.time_axis("from:T"), x2="to:T", y=y, tooltip="told:N",
+    cells = altair.Chart(charts.data(rows)).mark_rect(stroke=None).encode(
+        x=charts.time_axis("from:T"), x2="to:T", y=y, tooltip="told:N",
         color=altair.Color("effect:Q", scale=scale, legend=legend),
     )  # fmt: skip
     alarms = [row for row in rows if row["alarm"]]
-    size, edge = look.narrow("9", "26"), look.narrow("0.5", "1")
-    dots = altair.Chart(look.data(alarms)).mark_circle(
+    size, edge = charts.narrow("9", "26"), charts.narrow("0.5", "1")
+    dots = altair.Chart(charts.data(alarms)).mark_circle(
         size=size, opacity=1, color="#000000", stroke="#ffffff", strokeWidth=edge
     )
     return cells + dots.encode(x="middle:T", y=y, tooltip="told:N") if alarms else cells
@@ -98,7 +98,7 @@ def detail(facts: Facts) -> Chart:
         "One feature, measure by measure (filled: an alarm)",
         "Every drift measure of one feature over the windows, by its effect. A click on the heat map or the list picks the feature; "
         f"first shown: {names[0]}.",
-        look.finished(_lines(rows, names[0])),
+        charts.finished(_lines(rows, names[0])),
         picks=names,
     )
 
@@ -107,19 +107,19 @@ def _lines(rows: list[dict[str, Any]], first: str) -> Any:
     import altair
 
     base = (
-        altair.Chart(look.data(rows))
+        altair.Chart(charts.data(rows))
         .transform_filter("datum.feature === shown")
         .transform_calculate(told=TOLD)
-        .encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
+        .encode(x=charts.time_axis("at:T", padding=12), tooltip="told:N")
     )
     y = altair.Y("effect:Q", title="effect", scale=altair.Scale(zero=True))
     shapes = dict(zip(sorted({row["metric"] for row in rows}), itertools.cycle(SHAPES), strict=False))
-    alarm = altair.condition("datum.alarm", altair.value(look.TWO), altair.value("transparent"))
-    lines = base.mark_line(strokeWidth=1.5, color=look.MUTED).encode(y=y, detail="metric:N")
-    dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=look.ONE).encode(
+    alarm = altair.condition("datum.alarm", altair.value(charts.TWO), altair.value("transparent"))
+    lines = base.mark_line(strokeWidth=1.5, color=charts.MUTED).encode(y=y, detail="metric:N")
+    dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=charts.ONE).encode(
         y=y,
-        shape=look.styled(
-            "Shape", "metric:N", shapes, legend=altair.Legend(columns=look.narrow("3", "6"), symbolSize=70)
+        shape=charts.styled(
+            "Shape", "metric:N", shapes, legend=altair.Legend(columns=charts.narrow("3", "6"), symbolSize=70)
         ),
         fill=alarm,
     )
@@ -128,13 +128,13 @@ def _lines(rows: list[dict[str, Any]], first: str) -> Any:
 
 def _drawn(facts: Facts) -> list[Row]:
     """The rows of the heat map, in their order."""
-    found = reporting.drift_features(facts.store, facts.scope, FEATURES)
+    found = report_counts.drift_features(facts.store, facts.scope, FEATURES)
     return [row for row in found if row["effect"] is not None]
 
 
 def _windows(facts: Facts, features: list[Row]) -> list[Row]:
     """Measures with the span they are drawn over; several windows become one column where there are too many."""
-    rows = reporting.drift_windows(facts.store, facts.scope, [row["feature"] for row in features])
+    rows = report_counts.drift_windows(facts.store, facts.scope, [row["feature"] for row in features])
     first, length = facts.scope.start, facts.scope.end - facts.scope.start
     many = len({row["window_start"] for row in rows}) > COLUMNS_MAX
     step = -(-length // (COLUMNS_MAX * DAY)) * DAY if many else 0

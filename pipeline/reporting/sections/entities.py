@@ -4,8 +4,7 @@ from pipeline.rendering.elements import Section, Table
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import money, safe
 from pipeline.sanitize import for_terminal
-from storage.queries import listings as reports
-from storage.queries import report_counts as reporting
+from storage.queries import listings, report_counts
 
 SHOWN = 5  # of each entity column
 PAYMENTS = 10
@@ -35,7 +34,7 @@ def _top(facts: Facts, column: str) -> Table:
             money(row["caught"], ""),
             money(row["missed"], ""),
         ]
-        for row in reporting.top_entities(facts.store, facts.scope, column, SHOWN)
+        for row in report_counts.top_entities(facts.store, facts.scope, column, SHOWN)
     ]
     columns = (column, "flags", "known frauds", f"caught, {facts.currency}", f"missed, {facts.currency}")
     return Table(f"{column}: most money of known fraud first", columns, rows, frozenset(columns[1:]))
@@ -48,7 +47,7 @@ def _payments(facts: Facts) -> Table:
             for_terminal(row["transaction_id"]), row["event_time"][:16], f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
             "; ".join(safe(reason["text"]) for reason in row["reasons"][:REASONS]),
         ]
-        for row in reports.top_flags(facts.store, scope.policy, scope.start, scope.end, PAYMENTS)
+        for row in listings.top_flags(facts.store, scope.policy, scope.start, scope.end, PAYMENTS)
     ]  # fmt: skip
     columns = ("payment", "time", f"amount, {facts.currency}", "channel", "score", "status", "why")
     return Table("The highest scores among flags", columns, rows, frozenset({columns[2], "score"}))

@@ -6,7 +6,7 @@ from pipeline.rendering.elements import Section, Table
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import safe, text_of, thresholds_in_words
 from pipeline.scoring.model_cache import Shelf
-from storage.queries import listings as reports
+from storage.queries import listings
 from storage.queries.listings import Row
 
 CHECKS = 12  # newest ones shown
@@ -25,7 +25,7 @@ def section(facts: Facts) -> Section:
             ],
         )
     model_id = in_force[-1]
-    row = reports.model(facts.store, facts.scope.policy, model_id)
+    row = listings.model(facts.store, facts.scope.policy, model_id)
     card = Table(
         f"Model card; fraudwatch models show {model_id} also tells whether it loads",
         ("what", "value"),
@@ -59,7 +59,7 @@ def _checks(facts: Facts) -> Table:
     end = text_of(facts.scope.end)
     rows = [
         [row["training_date"][:10], str(row["model_id"]), row["verdict"], safe(row["sentence"])]
-        for row in reports.checks(facts.store, facts.scope.policy, limit=CHECKS)
+        for row in listings.checks(facts.store, facts.scope.policy, limit=CHECKS)
         if row["training_date"][:19] < end
     ]
     return Table(

@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section, Table
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import safe, share, text_of
-from storage.queries import listings as reports
-from storage.queries import report_counts as reporting
+from storage.queries import listings, report_counts
 from storage.queries.report_counts import Row
 
 GAPS = 15  # shown
@@ -23,18 +22,18 @@ AGES = (
 )
 STATES = ("failed", "running", "pending", "done")  # worst first
 LOOKS = {  # shape, colour and area of a mark: what is done steps back
-    "done": ("circle", look.MUTED, 9),
-    "pending": ("square", look.ONE, 110),
-    "running": ("triangle-up", look.THREE, 130),
-    "failed": ("cross", look.TWO, 190),
+    "done": ("circle", charts.MUTED, 9),
+    "pending": ("square", charts.ONE, 110),
+    "running": ("triangle-up", charts.THREE, 130),
+    "failed": ("cross", charts.TWO, 190),
 }
-ANSWERS = {"fraud": look.ONE, "genuine": look.MUTED, "expired": look.GRID, "open": "transparent"}
+ANSWERS = {"fraud": charts.ONE, "genuine": charts.MUTED, "expired": charts.GRID, "open": "transparent"}
 
 
 def ledger(facts: Facts) -> Section:
     """Windows, trainings and their gaps."""
     title = "Was everything done?"
-    rows = reporting.ledger_days(facts.store, facts.scope)
+    rows = report_counts.ledger_days(facts.store, facts.scope)
     if not rows:
         return Section(
             "ledger",
@@ -55,7 +54,7 @@ def ledger(facts: Facts) -> Section:
 
 def steps_(facts: Facts) -> Chart:
     """A mark for each day and kind: the worst state of that day."""
-    rows = _states(reporting.ledger_days(facts.store, facts.scope))
+    rows = _states(report_counts.ledger_days(facts.store, facts.scope))
     kinds = sorted({row["kind"] for row in rows})
     bad = [row["told"] for row in rows if row["status"] != "done"]
     return Chart(
@@ -63,7 +62,7 @@ def steps_(facts: Facts) -> Chart:
         "Steps by the day they end",
         f"A mark for each day and kind of step ({', '.join(kinds)}): a dot where it is done, a square pending, a triangle running, a cross failed. "
         + (f"Not done: {'; '.join(bad[:5])}{' …' if len(bad) > 5 else ''}." if bad else "All are done."),
-        look.finished(_strip(rows), height=36 * len(kinds) + 20),
+        charts.finished(_strip(rows), height=36 * len(kinds) + 20),
     )
 
 
@@ -71,13 +70,13 @@ def _strip(rows: list[dict[str, Any]]) -> Any:
     import altair
 
     shapes, colours, sizes = ({name: one[place] for name, one in LOOKS.items()} for place in range(3))
-    marks = altair.Chart(look.data(rows)).mark_point(strokeWidth=2.4)
+    marks = altair.Chart(charts.data(rows)).mark_point(strokeWidth=2.4)
     return marks.encode(
-        x=look.time_axis("at:T", padding=12),
+        x=charts.time_axis("at:T", padding=12),
         y=altair.Y("kind:N", title=None, axis=altair.Axis(grid=True)),
-        shape=look.styled("Shape", "status:N", shapes),
-        color=look.styled("Color", "status:N", colours),
-        size=look.styled("Size", "status:N", sizes, legend=None),
+        shape=charts.styled("Shape", "status:N", shapes),
+        color=charts.styled("Color", "status:N", colours),
+        size=charts.styled("Size", "status:N", sizes, legend=None),
         tooltip="told:N",
     )
 
@@ -85,7 +84,7 @@ def _strip(rows: list[dict[str, Any]]) -> Any:
 def queue(facts: Facts) -> Section:
     """Flags and their answers."""
     title = "Flags and their answers"
-    rows = reporting.queue_days(facts.store, facts.scope)
+    rows = report_counts.queue_days(facts.store, facts.scope)
     if not rows:
         return Section("queue", title, missing=[
             "Nothing was flagged in the span: fraudwatch doctor says why, for instance because no model is in force yet."
@@ -95,7 +94,7 @@ def queue(facts: Facts) -> Section:
     said = [
         f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) wait for an answer: fraudwatch flags --status open lists them."
     ]
-    people = reporting.reviewers(facts.store, facts.scope, REVIEWERS)
+    people = report_counts.reviewers(facts.store, facts.scope, REVIEWERS)
     missing = (
         []
         if people
@@ -111,18 +110,18 @@ def answers(facts: Facts) -> Chart:
     """Flags of each channel by answer."""
     import altair
 
-    rows = _stacked(reporting.queue_days(facts.store, facts.scope))
+    rows = _stacked(report_counts.queue_days(facts.store, facts.scope))
     channels = sorted({row["channel"] for row in rows})
-    bars = altair.Chart(look.data(rows)).mark_bar(stroke=look.INK, strokeWidth=1.2)
+    bars = altair.Chart(charts.data(rows)).mark_bar(stroke=charts.INK, strokeWidth=1.2)
     drawn = bars.encode(
         x=altair.X("low:Q", title="flags"), x2="high:Q", y=altair.Y("channel:N", title=None), tooltip="told:N",
-        fill=look.styled("Fill", "status:N", ANSWERS),
+        fill=charts.styled("Fill", "status:N", ANSWERS),
     )  # fmt: skip
     return Chart(
         "queue",
         "Flags by channel and answer",
         f"A bar for each channel ({', '.join(channels)}), from the left: fraud, genuine, expired, open. {'; '.join(row['told'] for row in rows)}.",
-        look.finished(drawn, height=34 * len(channels) + 20),
+        charts.finished(drawn, height=34 * len(channels) + 20),
     )
 
 
@@ -184,7 +183,7 @@ def _people(people: list[Row]) -> Table:
 def _gaps(facts: Facts) -> Table:
     rows = [
         row
-        for row in reports.gaps(facts.store, facts.scope.policy, limit=10_000)
+        for row in listings.gaps(facts.store, facts.scope.policy, limit=10_000)
         if row["window_end"][:19] > text_of(facts.scope.start)
         and row["window_start"][:19] < text_of(facts.scope.end)
     ]

@@ -4,7 +4,7 @@ from typing import Any
 
 from detectors.evaluation.prevalence import measure
 from detectors.model.auto_detector import NOVELTY
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section, Table, Tile
 from pipeline.rendering.report_data import Facts, total
 from pipeline.rendering.text import money, safe, share
@@ -34,16 +34,16 @@ def caught(facts: Facts) -> Chart:
     import altair
 
     rows = _bars(facts)
-    base = altair.Chart(look.data(rows)).encode(
-        x=look.time_axis("from:T"),
+    base = altair.Chart(charts.data(rows)).encode(
+        x=charts.time_axis("from:T"),
         x2="to:T",
         y=altair.Y("low:Q", title=f"known fraud, {facts.currency}"),
         y2="high:Q",
         tooltip="told:N",
     )
     bars = base.mark_bar(strokeWidth=2).encode(
-        fill=look.styled("Fill", "which:N", {CAUGHT: look.ONE, MISSED: "transparent"}),
-        stroke=look.styled("Stroke", "which:N", {CAUGHT: look.ONE, MISSED: look.TWO}),
+        fill=charts.styled("Fill", "which:N", {CAUGHT: charts.ONE, MISSED: "transparent"}),
+        stroke=charts.styled("Stroke", "which:N", {CAUGHT: charts.ONE, MISSED: charts.TWO}),
     )
     seen = total(facts.daily, "loss", is_fraud=True, flagged=True)
     lost = total(facts.daily, "loss", is_fraud=True, flagged=False)
@@ -52,7 +52,7 @@ def caught(facts: Facts) -> Chart:
         f"Fraud caught and missed ({facts.bars})",
         f"Bars over time of the money of known fraud: filled what was flagged, {money(seen, facts.currency)} in all; "
         f"hollow what was missed, {money(lost, facts.currency)}.",
-        look.finished(bars),
+        charts.finished(bars),
     )
 
 

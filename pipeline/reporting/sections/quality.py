@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.rendering import charts as look
+from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, Section, Table
 from pipeline.rendering.report_data import Facts
 from pipeline.rendering.text import moment, safe, text_of
-from storage.queries import report_counts as reporting
+from storage.queries import report_counts
 from storage.queries.report_counts import Row
 
 FIRST = ("precision", "recall", "average_precision", "cost", "savings")  # what people ask for first
@@ -23,7 +23,7 @@ UNKNOWN_MAX = 5
 def section(facts: Facts) -> Section:
     """Every measure of all models and channels together, and the precision of each channel."""
     title = "Quality over time"
-    rows = reporting.quality_windows(facts.store, facts.scope)
+    rows = report_counts.quality_windows(facts.store, facts.scope)
     known = [row for row in rows if row["value"] is not None and not row["metric"].startswith(APART)]
     unknown = _unknown(rows)
     if not known:
@@ -36,7 +36,7 @@ def section(facts: Facts) -> Section:
     said.append(
         "Filled marks came true, hollow ones are estimates from probabilities; bars are their intervals."
     )
-    by_channel = reporting.quality_channels(facts.store, facts.scope)
+    by_channel = report_counts.quality_channels(facts.store, facts.scope)
     tables = [_channels(by_channel)] if by_channel else []
     return Section("quality", title, said, unknown[:UNKNOWN_MAX], charts=[over_time(known)], tables=tables)
 
@@ -49,7 +49,7 @@ def over_time(rows: list[Row]) -> Chart:
         "quality",
         "A measure by window, as it came true and as it was estimated",
         f"{picks[0]} over {len(told)} windows with intervals, realised and estimated. The newest: {told[-1]}.",
-        look.finished(_marks(points, picks[0])),
+        charts.finished(_marks(points, picks[0])),
         picks=picks,
     )
 
@@ -59,11 +59,11 @@ def _marks(points: list[dict[str, Any]], first: str) -> Any:
 
     realised, estimated = NAMES.values()
     base = (
-        altair.Chart(look.data(points))
+        altair.Chart(charts.data(points))
         .transform_filter("datum.metric === shown")
         .encode(
-            x=look.time_axis("at:T", padding=12),
-            color=look.styled("Color", "kind:N", {realised: look.ONE, estimated: look.TWO}),
+            x=charts.time_axis("at:T", padding=12),
+            color=charts.styled("Color", "kind:N", {realised: charts.ONE, estimated: charts.TWO}),
             tooltip="told:N",
         )
     )
@@ -71,8 +71,8 @@ def _marks(points: list[dict[str, Any]], first: str) -> Any:
     lower = altair.Y("lower:Q", title=None, scale=scale)
     dots = base.mark_point(size=80, strokeWidth=1.8, opacity=1).encode(
         y=altair.Y("value:Q", title=None, scale=scale, axis=axis),
-        shape=look.styled("Shape", "kind:N", {realised: "circle", estimated: "diamond"}),
-        fill=look.styled("Fill", "kind:N", {realised: look.ONE, estimated: "transparent"}),
+        shape=charts.styled("Shape", "kind:N", {realised: "circle", estimated: "diamond"}),
+        fill=charts.styled("Fill", "kind:N", {realised: charts.ONE, estimated: "transparent"}),
     )
     bars = base.mark_rule(strokeWidth=1.6).encode(y=lower, y2="upper:Q")
     return (bars + dots).add_params(altair.param(name="shown", value=first))
