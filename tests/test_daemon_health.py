@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from storage.frames import DAY, HOUR
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
-from tests.test_daemon import FROM, Clock, stored
+from tests.test_daemon_daemon import FROM, Clock, stored
 
 
 def on_a_port(config: Config = SMALL, **more: object) -> Config:

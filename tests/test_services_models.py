@@ -19,7 +19,7 @@ from storage.queries import listings
 from storage.runs import scoring_queue
 from tests.conftest import with_url
 from tests.factories import SMALL, START
-from tests.test_cycle import loaded, query
+from tests.test_runs_scoring_run import loaded, query
 
 FIRST, SECOND = START + 19 * DAY, START + 26 * DAY  # Mondays: training dates
 NOW = SECOND + 2 * DAY + HOUR

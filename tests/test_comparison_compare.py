@@ -22,7 +22,7 @@ from storage.frames import DAY
 from storage.models import comparisons
 from tests.conftest import with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cli import fraudwatch
+from tests.test_cli_main import fraudwatch
 
 DAYS = 60
 NOW = START + DAYS * DAY
@@ -211,7 +211,7 @@ def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
 
 def test_the_command_prints_and_keeps_the_table(tmp_path):
     home = tmp_path
-    from tests.test_cli import CONFIG
+    from tests.test_cli_main import CONFIG
 
     (home / "config.toml").write_text(CONFIG)
     rows, labels = payments(DAYS)

@@ -17,7 +17,7 @@ from storage.models import models
 from storage.queries import listings
 from tests.conftest import with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
-from tests.test_cli import CONFIG, fraudwatch
+from tests.test_cli_main import CONFIG, fraudwatch
 
 DAYS = 40
 DATE = START + DAYS * DAY

@@ -22,9 +22,9 @@ from storage.queries import listings
 from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cli import CONFIG
-from tests.test_cycle import query
-from tests.test_parity import arrivals, arrive, moment
+from tests.test_cli_main import CONFIG
+from tests.test_runs_parity import arrivals, arrive, moment
+from tests.test_runs_scoring_run import query
 
 DAYS = 27
 FROM = START + 19 * DAY  # a Monday

@@ -20,7 +20,7 @@ from storage.review.rules_and_mutes import RULE
 from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
-from tests.test_cycle import FROM, NOW, TO, loaded, query
+from tests.test_runs_scoring_run import FROM, NOW, TO, loaded, query
 
 WORDS = Vocabulary(
     {"amount": "number", "age": "number", "country": "text", "card": "text"},

@@ -26,7 +26,7 @@ from storage.review import rules_and_mutes
 from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cycle import query
+from tests.test_runs_scoring_run import query
 
 DAYS = 36
 FROM, TO = START + 19 * DAY, START + DAYS * DAY

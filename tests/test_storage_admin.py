@@ -24,7 +24,7 @@ from storage.review import rules_and_mutes
 from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener
 from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
+from tests.test_runs_scoring_run import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
 
 COUNT = "SELECT COUNT(*) FROM {}"
 

@@ -18,7 +18,7 @@ from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
 from tests.conftest import Opener
 from tests.factories import SMALL
-from tests.test_cycle import FROM, NOW, TO, live, loaded, query
+from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
 
 ROWS = Transactions(
     np.array(["a", "b"], dtype=object),

@@ -17,7 +17,7 @@ from storage.database.setup import upgrade
 from storage.monitoring import health as vitals
 from tests.conftest import new_database, with_url
 from tests.factories import SMALL, load_both, payments
-from tests.test_cycle import FROM, NOW, TO, live
+from tests.test_runs_scoring_run import FROM, NOW, TO, live
 
 FOLDER = Path(__file__).parents[1] / "docs" / "dashboards"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())

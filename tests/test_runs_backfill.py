@@ -14,7 +14,7 @@ from storage.queries import listings, policy_diff
 from storage.runs import scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import PAYMENT_HEADER, SMALL, START, load, payments, write_csv
-from tests.test_cycle import FLAGS, FROM, NOW, SCORES, TO, loaded, query
+from tests.test_runs_scoring_run import FLAGS, FROM, NOW, SCORES, TO, loaded, query
 
 
 def live(store: Store, url: str, **options: object) -> None:

@@ -35,7 +35,7 @@ from storage.runs import ledger, runs, scoring_queue
 from storage.runs.ledger import Entry
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
-from tests.test_cycle import FROM, NOW, TO, live, loaded, query
+from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
 
 AT = FROM + 10 * HOUR  # a Monday, ten o'clock
 SECRET = "t0psecrettoken"
@@ -526,7 +526,7 @@ def test_a_daemon_tells_of_a_run_that_ended_early(
 
 
 def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -> None:
-    from tests.test_cli import CONFIG
+    from tests.test_cli_main import CONFIG
 
     (tmp_path / "config.toml").write_text(CONFIG)
     urls = tmp_path / "urls.txt"

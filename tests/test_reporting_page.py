@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_report import page, plant, quality, scored
+from tests.test_reporting_report import page, plant, quality, scored
 
 CHROMIUM = (
     os.environ.get("FRAUDWATCH_CHROMIUM")

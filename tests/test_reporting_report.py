@@ -27,7 +27,7 @@ from storage.frames import DAY
 from storage.queries import listings
 from tests.conftest import Opener, new_database, with_url
 from tests.factories import SMALL, load_both, payments
-from tests.test_cycle import FROM, NOW, TO, live, loaded, query
+from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
 
 ADDRESS = re.compile(r"https?://[^\s\"'<>)]*")
 XML_NAMES = ("http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg", "http://www.w3.org/2000/xmlns/")

@@ -29,7 +29,7 @@ from storage.queries import listings
 from storage.runs import ledger, scoring_queue
 from tests.conftest import Opener, with_url
 from tests.factories import LABEL_HEADER, SMALL, START, load, load_both, write_csv
-from tests.test_cycle import query
+from tests.test_runs_scoring_run import query
 
 DAYS = 47
 FIRST, SECOND_DATE, THIRD = (START + days * DAY for days in (26, 33, 40))  # Mondays

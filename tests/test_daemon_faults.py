@@ -19,8 +19,8 @@ from storage.queries import listings
 from storage.runs import ledger
 from tests.conftest import Opener, with_url
 from tests.factories import SMALL
-from tests.test_cycle import query
-from tests.test_daemon import FROM, Clock, stored
+from tests.test_daemon_daemon import FROM, Clock, stored
+from tests.test_runs_scoring_run import query
 
 
 def on_sqlite(folder: Path) -> tuple[Daemon, Clock, Store, str]:
