@@ -9,7 +9,7 @@ In four worlds (`benchmarks.worlds`) k frauds of the mature history are known an
 happened and stay unlabelled. What is withheld from training is withheld from label-derived features, too. Every
 strategy is fitted as a training would, on the same rows, and judged on the days that follow, against the truth::
 
-    outlier, bridge, classification    insisted on
+    outlier, blend, classification    insisted on
     auto                               whichever of them `detectors.choose` chooses, with evidence and shipped bounds
 
 A cell is a world, a variant and a k; its figures are means over seeds: 10 up to k = 20, 5 above. A seed draws other
@@ -217,7 +217,7 @@ def scores_of(
 ) -> dict[str, Floats]:
     """What each strategy ranks the test rows by; as `AutoDetector`, whose strategies share their parts."""
     able = mature.y.sum() >= MIN_FRAUDS_TO_FIT
-    parts = Parts.fit(layout, mature, mature.take(mature.y == 0), how, "bridge" if able else "outlier")
+    parts = Parts.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
     X = parts.encoder.transform(test.raw)
     outlier = surprisal(parts.outlier_rank(X))
     if not able:
@@ -226,7 +226,7 @@ def scores_of(
     weight = learned_weight(folds).value
     return {
         "outlier": outlier,
-        "bridge": blended(weight, outlier, boosting, forest),
+        "blend": blended(weight, outlier, boosting, forest),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
 

@@ -61,7 +61,7 @@ def test_flags_come_in_every_format(home: Path) -> None:
     assert (
         fraudwatch(home, "flags", "--format", "csv").splitlines()[0].startswith("transaction_id,event_time")
     )
-    assert "transaction_id" in fraudwatch(home, "flags", "--channel", "bridge")
+    assert "transaction_id" in fraudwatch(home, "flags", "--channel", "blend")
     fraudwatch(home, "flags", "--format", "parquet", "--output", "flags.parquet")
     assert (home / "flags.parquet").stat().st_size > 1000
 
@@ -69,7 +69,7 @@ def test_flags_come_in_every_format(home: Path) -> None:
 def test_every_query_answers(home: Path) -> None:
     for command in ("choices", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
-    assert "bridge" in fraudwatch(home, "models")
+    assert "blend" in fraudwatch(home, "models")
     assert "yes, its sample rows score as they did" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")

@@ -137,7 +137,7 @@ REFUSED = [
     # impossible values
     ("[alerts]\nper_day = 0", "alerts.per_day must be 1 or more, got 0 (config.toml, [alerts])"),
     ("[choose]\nrare = nan", "choose.rare must be"),
-    ("[choose]\nstrategy = 'best'", "choose.strategy must be one of 'auto', 'outlier', 'bridge' or"),
+    ("[choose]\nstrategy = 'best'", "choose.strategy must be one of 'auto', 'outlier', 'blend' or"),
     ("[choose]\noutlier_share = 1.5", "choose.outlier_share must be 1 or less, got 1.5"),
     ("[costs]\nreview = 0.0", "costs.review must be more than 0, got 0.0"),
     ("[features]\nwindows = ['7d', '1d']", "features.windows must hold at least one window, ascending"),

@@ -36,8 +36,8 @@ def detector(**more):
     [
         (0, "outlier"),
         (1, "outlier"),
-        (6, "bridge"),
-        (60, "bridge"),
+        (6, "blend"),
+        (60, "blend"),
         (400, "classification"),
     ],
 )
@@ -57,7 +57,7 @@ def test_frauds_of_one_entity_count_once():
     X, _, told = world(60)
     card = np.arange(len(X)) % 500
     card[told == 1] = 7
-    assert detector(few=10).fit(X, told).strategy_ == "bridge"
+    assert detector(few=10).fit(X, told).strategy_ == "blend"
     assert detector(few=10).fit(X, told, entities=[card]).strategy_ == "outlier"
 
 
@@ -65,7 +65,7 @@ def test_rows_may_stand_for_many():
     X, _, told = world(60)
     rare = np.where(told == 1, 1.0, 5000.0)  # 60 in 25 million
     found = detector().fit(X, told, rare)
-    assert (found.strategy_, found.choice_.rule) == ("bridge", "WEIGHED")
+    assert (found.strategy_, found.choice_.rule) == ("blend", "WEIGHED")
     assert found.weight_.frauds > 20
 
 
@@ -103,7 +103,7 @@ def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_a
         said = rng.exponential(size=(3, n))
         of = np.arange(n) < frauds
         folds.append(HeldOut(of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[1], known=3))
-    detector(strategy="bridge").fit_samples(mature, mature.take(y == 0), "bridge", folds)
+    detector(strategy="blend").fit_samples(mature, mature.take(y == 0), "blend", folds)
     assert seen == [sum(held[-used:])]
 
 
@@ -116,35 +116,35 @@ def test_missing_values_are_filled_and_input_stays():
 
 def test_a_row_scores_alike_in_any_batch_and_after_storing():
     X, _, told = world(60)
-    found = detector(strategy="bridge").fit(X, told)
+    found = detector(strategy="blend").fit(X, told)
     whole = found.anomaly_score(X)
     assert found.anomaly_score(X[17:18]).tobytes() == whole[17:18].tobytes()
-    again = AutoDetector.from_states(found.states(), "bridge", found.layout_, trees=50)
+    again = AutoDetector.from_states(found.states(), "blend", found.layout_, trees=50)
     assert again.anomaly_score(X).tobytes() == whole.tobytes()
     assert again.fraud_probability(X).tobytes() == found.fraud_probability(X).tobytes()
-    assert again.explain(X[:3], "bridge").tobytes() == found.explain(X[:3], "bridge").tobytes()
+    assert again.explain(X[:3], "blend").tobytes() == found.explain(X[:3], "blend").tobytes()
 
 
 @pytest.mark.parametrize("blend", [None, {}, {"form": "mean"}])
 def test_a_blend_that_was_made_differently_is_refused(blend):
     X, _, told = world(20)
-    found = detector(strategy="bridge").fit(X, told)
+    found = detector(strategy="blend").fit(X, told)
     states = found.states()
     states.pop("blend")
     if blend is not None:
         states["blend"] = State({**vars(found.weight_), **blend}, {})
     with pytest.raises(ArtefactError, match="fraudwatch train"):
-        AutoDetector.from_states(states, "bridge", found.layout_, trees=50)
+        AutoDetector.from_states(states, "blend", found.layout_, trees=50)
 
 
 def test_reasons_of_a_blend_follow_the_side_that_a_score_is_owed_to():
     X, _, told = world(60)
-    found = detector(strategy="bridge").fit(X, told)
+    found = detector(strategy="blend").fit(X, told)
     odd = np.zeros((1, X.shape[1]))
     odd[0, 0] = 50.0  # nothing like it was ever seen, fraud or not
     for weight, part in ((0.0, "outlier"), (1.0, "classifiers")):
         found.weight_ = replace(found.weight_, value=weight)
-        said = found.explain(odd, "bridge")
+        said = found.explain(odd, "blend")
         alone = found.explain(odd, "outlier")
         same = np.allclose(said, alone / np.abs(alone).sum())
         assert same == (part == "outlier")
@@ -159,10 +159,10 @@ def test_the_outlier_detector_may_be_shown_some_columns_only():
 
 
 def test_it_is_an_estimator_of_scikit_learn():
-    one = detector(strategy="bridge", seed=3)
+    one = detector(strategy="blend", seed=3)
     copy = clone(one)
     assert copy.get_params() == one.get_params()
-    assert "strategy='bridge'" in repr(copy)
+    assert "strategy='blend'" in repr(copy)
     with pytest.raises(NotFitted, match="call fit first"):
         copy.anomaly_score(np.zeros((1, 6)))
 
@@ -187,4 +187,4 @@ def test_a_classifier_without_frauds_is_refused():
         detector(strategy="classification").fit(X, told)
     rows = Sample(X, y, np.ones(len(X)), np.ones(len(X)))
     with pytest.raises(DetectorError, match="needs 2 known frauds to learn from, there is none: use outlier"):
-        AutoDetector(layout=Layout.plain(6)).fit_samples(rows, rows, "bridge")
+        AutoDetector(layout=Layout.plain(6)).fit_samples(rows, rows, "blend")

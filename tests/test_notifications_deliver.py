@@ -214,7 +214,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
     store, config = opener(SMALL), telling(inbox.url)
     run_id = run_of(store)
     with store.write() as connection:
-        for week, strategy in enumerate(["outlier", "outlier", "bridge"]):
+        for week, strategy in enumerate(["outlier", "outlier", "blend"]):
             row = {
                 "policy": "live", "training_date": AT - (3 - week) * 7 * DAY, "run_id": run_id, "mature": 1, "positives": 1,
                 "effective_positives": 1.0, "strategy": strategy, "rule": "few", "sentence": "Fraud is rare.",
@@ -229,7 +229,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
             "model_id": 7,
             "run_id": run_id,
             "trained_at": AT,
-            "strategy": "bridge",
+            "strategy": "blend",
             "feature_names": [],
             "thresholds": {},
         }
@@ -243,7 +243,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
     assert tell(store, config, "live", clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
         "[fraudwatch] model 7 of 2025-01-20 was refused",
-        "[fraudwatch] bridge instead of outlier",
+        "[fraudwatch] blend instead of outlier",
         "[fraudwatch] quality: precision",
     ]
     assert "Model 7 costs more than model 6." in inbox.got[0]["message"]

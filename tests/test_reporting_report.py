@@ -234,7 +234,7 @@ def quality(store: Store) -> None:
         """INSERT INTO quality_metrics (policy, window_start, window_end, model_id, channel, metric, kind, value, lower, upper, n, alarm, said)
            VALUES ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'realised', .5, .4, .6, 30, TRUE, NULL),
                   ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'estimated', .45, .3, .6, 30, FALSE, NULL),
-                  ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, 'bridge', 'precision', 'realised', .5, NULL, NULL, 9, FALSE, NULL),
+                  ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, 'blend', 'precision', 'realised', .5, NULL, NULL, 9, FALSE, NULL),
                   ('live', '2025-01-27 00:00:00.000000', '2025-02-03 00:00:00.000000', 0, '', 'recall', 'realised', NULL, NULL, NULL, 0, FALSE, 'no fraud is known')""",
     )  # fmt: skip
 

@@ -68,7 +68,7 @@ def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(
     assert len(np.unique([row[1] for row in query(store, SCORES)])) > 0.9 * found["scored"]
     strategies = [row["strategy"] for row in listings.choices(store, "live")]
     assert strategies[-1] == "outlier"
-    assert strategies[0] in {"bridge", "classification"}
+    assert strategies[0] in {"blend", "classification"}
     flag = next(listings.flags(store, "live", Wanted(limit=1)))
     assert flag["reasons"]
     assert all(reason["text"] and reason["code"] for reason in flag["reasons"])

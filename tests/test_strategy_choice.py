@@ -20,7 +20,7 @@ from detectors.strategy.choice import (
 )
 
 AUTO = ChooseSettings(few=10, enough=100)  # bounds far apart, to see what lies between
-OUTLIER, BRIDGE, CLASSIFICATION = (Previous(level, level) for level in LEVELS)
+OUTLIER, BLEND, CLASSIFICATION = (Previous(level, level) for level in LEVELS)
 
 
 def rarity(mature, positives, effective=None):
@@ -40,9 +40,9 @@ FIRST = [
     (50_000, 0, 0, "outlier", "EXTREME_RARITY"),  # nothing in so many is rarer than 1 in 10,000
     (4_000, 9, 9, "outlier", "FEW_POSITIVES"),
     (4_000, 200, 9.9, "outlier", "FEW_POSITIVES"),  # two hundred frauds of ten thieves
-    (4_000, 10, 10, "bridge", "BRIDGE"),  # the bound itself is enough
-    (4_000, 99, 99, "bridge", "BRIDGE"),
-    (4_000, 200, 99.999, "bridge", "BRIDGE"),
+    (4_000, 10, 10, "blend", "BLEND"),  # the bound itself is enough
+    (4_000, 99, 99, "blend", "BLEND"),
+    (4_000, 200, 99.999, "blend", "BLEND"),
     (4_000, 100, 100, "classification", "ENOUGH_POSITIVES"),
     (1_303_778, 10_700, 5_056, "classification", "ENOUGH_POSITIVES"),
     (10_000_000, 500, 500, "outlier", "EXTREME_RARITY"),  # 1 in 20,000, however many are known
@@ -84,29 +84,29 @@ def test_the_gate_of_extreme_rarity_keeps_its_state_between_two_bounds(upper, be
 
 def test_a_gate_that_was_open_under_outlier_detection_stays_open():
     few_before = Previous("outlier", "outlier", gate_open=True)
-    assert choose(bounded(1.1e-4, effective=12), [few_before], AUTO).proposed == "bridge"
+    assert choose(bounded(1.1e-4, effective=12), [few_before], AUTO).proposed == "blend"
     assert choose(bounded(1.1e-4, effective=12), [OUTLIER], AUTO).proposed == "outlier"
 
 
 def test_one_odd_evaluation_does_not_open_the_gate_for_the_next():
-    waiting = Previous("outlier", "bridge", gate_open=True)
+    waiting = Previous("outlier", "blend", gate_open=True)
     closed = Previous("outlier", "outlier", gate_open=False)
     assert choose(bounded(1.1e-4, effective=12), [waiting, closed], AUTO).strategy == "outlier"
-    assert choose(bounded(1.2e-4, effective=12), [waiting, closed], AUTO).strategy == "bridge"
+    assert choose(bounded(1.2e-4, effective=12), [waiting, closed], AUTO).strategy == "blend"
 
 
 STAYING = [
     # effective, in force → proposed, held by the lower bar
     (80, CLASSIFICATION, "classification", True),
-    (79.9, CLASSIFICATION, "bridge", False),
+    (79.9, CLASSIFICATION, "blend", False),
     (99, CLASSIFICATION, "classification", True),
     (100, CLASSIFICATION, "classification", False),
-    (99, BRIDGE, "bridge", False),
-    (8, BRIDGE, "bridge", True),
-    (8, CLASSIFICATION, "bridge", False),
-    (7.9, BRIDGE, "outlier", False),
+    (99, BLEND, "blend", False),
+    (8, BLEND, "blend", True),
+    (8, CLASSIFICATION, "blend", False),
+    (7.9, BLEND, "outlier", False),
     (8, OUTLIER, "outlier", False),  # the lower bar is for those who are in
-    (85, OUTLIER, "bridge", False),
+    (85, OUTLIER, "blend", False),
 ]
 
 
@@ -120,14 +120,14 @@ def test_the_bar_to_stay_is_lower_than_the_bar_to_enter(effective, in_force, pro
 CONFIRMING = [
     # earlier proposals newest first, in force, confirm → strategy at 50 effective frauds
     (["outlier"], "outlier", 2, "outlier"),
-    (["bridge"], "outlier", 2, "bridge"),
-    (["bridge", "outlier"], "outlier", 2, "bridge"),
-    (["outlier", "bridge", "bridge"], "outlier", 2, "outlier"),  # not in a row
+    (["blend"], "outlier", 2, "blend"),
+    (["blend", "outlier"], "outlier", 2, "blend"),
+    (["outlier", "blend", "blend"], "outlier", 2, "outlier"),  # not in a row
     (["classification"], "outlier", 2, "outlier"),  # not the same
-    (["outlier"], "outlier", 1, "bridge"),
-    (["bridge"], "outlier", 3, "outlier"),
-    (["bridge", "bridge"], "outlier", 3, "bridge"),
-    (["bridge"], "classification", 2, "bridge"),  # a step back is confirmed, too
+    (["outlier"], "outlier", 1, "blend"),
+    (["blend"], "outlier", 3, "outlier"),
+    (["blend", "blend"], "outlier", 3, "blend"),
+    (["blend"], "classification", 2, "blend"),  # a step back is confirmed, too
     (["classification"], "classification", 2, "classification"),
 ]
 
@@ -137,8 +137,8 @@ def test_a_change_is_proposed_so_many_times_in_a_row(proposals, in_force, confir
     previous = [Previous(in_force, proposed) for proposed in proposals]
     choice = choose(rarity(40_000, 50), previous, replace(AUTO, confirm=confirm))
     assert choice.strategy == strategy
-    assert choice.proposed == "bridge"
-    assert choice.rule == ("BRIDGE" if strategy == "bridge" else "WAITING_FOR_CONFIRMATION")
+    assert choice.proposed == "blend"
+    assert choice.rule == ("BLEND" if strategy == "blend" else "WAITING_FOR_CONFIRMATION")
 
 
 def test_nobody_waits_for_a_classifier_that_cannot_be_fitted():
@@ -182,7 +182,7 @@ def test_frauds_that_rise_and_fall_step_back_once():
 
 
 def test_one_odd_training_changes_nothing():
-    assert set(run([50] * 5 + [500] + [50] * 5 + [3] + [50] * 5)) == {"bridge"}
+    assert set(run([50] * 5 + [500] + [50] * 5 + [3] + [50] * 5)) == {"blend"}
 
 
 def test_the_world_of_1_in_10000_keeps_outlier_detection_however_many_frauds_are_known():
@@ -200,7 +200,7 @@ def test_the_world_of_1_in_10000_keeps_outlier_detection_however_many_frauds_are
 @pytest.mark.parametrize("strategy", LEVELS)
 def test_a_fixed_strategy_is_taken_and_the_proposal_still_told(strategy):
     choice = choose(rarity(40_000, 50), [OUTLIER], replace(AUTO, strategy=strategy))
-    assert (choice.strategy, choice.proposed, choice.rule) == (strategy, "bridge", "FIXED_BY_CONFIG")
+    assert (choice.strategy, choice.proposed, choice.rule) == (strategy, "blend", "FIXED_BY_CONFIG")
     assert f'choose.strategy = "{strategy}" is set' in choice.sentence
 
 
@@ -222,8 +222,8 @@ EVIDENCE = [
         "classification",
     ),  # either measure
     (200, [compared(0.1, 0.4), compared(-0.3, -0.1, "average precision")], "outlier"),  # they disagree
-    (200, [compared(0.1, 0.4, strategy="bridge"), compared(0.2, 0.4)], "bridge"),  # the first that wins
-    (200, [compared(0.1, 0.4, against="bridge")], "outlier"),  # says nothing about the prior
+    (200, [compared(0.1, 0.4, strategy="blend"), compared(0.2, 0.4)], "blend"),  # the first that wins
+    (200, [compared(0.1, 0.4, against="blend")], "outlier"),  # says nothing about the prior
     (200, [], "outlier"),
 ]
 
@@ -260,22 +260,22 @@ WEIGHED = [
         500,
         1,
         (),
-        "bridge",
+        "blend",
         "WEIGHED",
         "a blend in which classifiers weigh 65% by 1 held-out fraud.",
     ),
     (10_000_000, 9, 5, (), "outlier", "EXTREME_RARITY", "outlier detection leads"),  # fewer than choose.few
-    (10_000_000, 10, 5, (), "bridge", "WEIGHED", "by 5 held-out frauds."),  # just enough
+    (10_000_000, 10, 5, (), "blend", "WEIGHED", "by 5 held-out frauds."),  # just enough
     (
         10_000_000,
         500,
         40,
-        (compared(0.1, 0.4, against="bridge"),),
+        (compared(0.1, 0.4, against="blend"),),
         "classification",
         "EVIDENCE",
         "beats a blend",
     ),
-    (4_000, 50, 12, (), "bridge", "BRIDGE", "(100); classifiers weigh 65% by 12 held-out frauds."),
+    (4_000, 50, 12, (), "blend", "BLEND", "(100); classifiers weigh 65% by 12 held-out frauds."),
 ]
 
 
@@ -299,7 +299,7 @@ def test_a_blend_under_extreme_rarity_says_what_would_make_it_classification():
 
 
 @pytest.mark.parametrize(
-    ("strategy", "share", "own"), [("outlier", 0.1, 1.0), ("bridge", 0.1, 0.1), ("classification", 0.3, 0.3)]
+    ("strategy", "share", "own"), [("outlier", 0.1, 1.0), ("blend", 0.1, 0.1), ("classification", 0.3, 0.3)]
 )
 def test_the_outlier_detector_is_never_switched_off(strategy, share, own):
     assert outlier_share(strategy, replace(AUTO, outlier_share=share)) == own
@@ -361,7 +361,7 @@ SENTENCES = [
     ),
     (
         rarity(1_000_000, 90),
-        [BRIDGE],
+        [BLEND],
         AUTO,
         "Fraud is about 0.9 in 10,000 (0.73 to 1.1) among 1,000,000 mature transactions; an upper bound of 1.1 "
         "would not begin a blend (1.2) but does not end it (under 1), so it stays.",

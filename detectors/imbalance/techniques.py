@@ -253,7 +253,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("HBOS", "outlier", _outlier("hbos")),
     Technique("LODA", "outlier", _outlier("loda")),
     Technique("INNE", "outlier", _outlier("inne")),
-    Technique("blend of both", "hybrid", _auto("bridge")),
+    Technique("blend of both", "hybrid", _auto("blend")),
     Technique("outlier score as a feature", "hybrid", _with_outlier_score),
     Technique("fraudwatch", "auto", _auto("auto")),
 )

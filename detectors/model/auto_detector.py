@@ -35,7 +35,7 @@ from detectors.strategy.components import Fitting, Parts, surprisal
 from detectors.strategy.evidence import Review, evidence
 from detectors.strategy.held_out import HeldOut, held_out
 
-Strategy = Literal["outlier", "bridge", "classification"]
+Strategy = Literal["outlier", "blend", "classification"]
 
 NOVELTY = "novelty"  # channel of the outlier detector's own share of flags
 FOLD = 0.25  # newest share of the labelled rows that calibrates classification
@@ -89,7 +89,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def __init__(
         self,
-        strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto",
+        strategy: Literal["auto", "outlier", "blend", "classification"] = "auto",
         *,
         few: float = 2,
         enough: float = 300,
@@ -190,7 +190,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.weight_: Weight | None = None
         self.calibrator_: Calibrator | None = None
         self._parts: Parts | None = Parts.fit(self.layout_, mature, usual, self.fitting, strategy)
-        if strategy == "bridge":
+        if strategy == "blend":
             self._weigh(mature, held_out(mature, self.layout_, self.fitting) if folds is None else folds)
         elif strategy == "classification":
             self.calibrator_ = self._calibrate(mature, usual)
@@ -232,7 +232,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """
         Contribution of each feature to the score of `channel`, (n, n_features), positive = more suspicious.
 
-        For the bridge, each detector's contributions are first brought to a sum of one, and count as far as the row owes
+        For the blend, each detector's contributions are first brought to a sum of one, and count as far as the row owes
         its score to that detector.
         """
         parts = self._fitted()
@@ -273,7 +273,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         detector.calibrator_ = Calibrator.from_state(states["calibrator"]) if "calibrator" in states else None
         detector._parts = Parts.from_states(states, layout, strategy)
         detector.weight_ = None
-        if strategy == "bridge":
+        if strategy == "blend":
             told = dict(states["blend"].meta) if "blend" in states else {}
             if told.pop("form", None) != FORM:
                 raise ArtefactError(

@@ -5,13 +5,13 @@ Rarity first, then the number of effective frauds, then evidence, then patience:
 
     prior       upper bound of prevalence under `rare` → outlier, until it reaches `common`; from the first
                 held-out fraud on a blend, in which classifiers weigh what they won on such frauds
-                effective frauds under `few` → outlier, under `enough` → bridge, else classification
+                effective frauds under `few` → outlier, under `enough` → blend, else classification
     evidence    what beats the prior on held-out frauds replaces it; a tie keeps it
     patience    `confirm` evaluations in a row propose a change, and the bars to stay are lower
 
 The function is pure: the same counts and the same past give the same choice. A classifier catches up with an outlier
 detector at 2 to 1,000 known frauds, depending on the world, so no bound on a count is right everywhere. What makes an early
-bound safe is the blend's learned weight (`detectors.bridge`): it stays with the outlier detector until held-out frauds
+bound safe is the blend's learned weight (`detectors.blend`): it stays with the outlier detector until held-out frauds
 say otherwise. The shipped bounds are those of `benchmarks/choice.py`.
 """
 
@@ -23,22 +23,22 @@ from typing import Any, Literal
 from detectors.evaluation.comparison import AP_MATTERS, COST_MATTERS
 from detectors.evaluation.prevalence import Rarity, frauds_in_words, in_words, per_10_000
 
-Strategy = Literal["outlier", "bridge", "classification"]
+Strategy = Literal["outlier", "blend", "classification"]
 
 Measure = Literal["cost", "average precision"]
 
-LEVELS: tuple[Strategy, ...] = ("outlier", "bridge", "classification")
+LEVELS: tuple[Strategy, ...] = ("outlier", "blend", "classification")
 STAY = 0.8  # of a bound on frauds: one in five may vanish (span moves on, verdicts change) before a step back
 FITTABLE = 2  # frauds without which no classifier can be fitted, whatever was in force
 HELD_OUT_FRAUDS = 20  # in validation folds; with fewer, an interval of the difference says nothing
-WORDS = {"outlier": "outlier detection", "bridge": "a blend", "classification": "classification"}
+WORDS = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
 
 
 @dataclass(frozen=True)
 class ChooseSettings:
     """The keys of `[choose]`."""
 
-    strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto"
+    strategy: Literal["auto", "outlier", "blend", "classification"] = "auto"
     few: float = 2
     enough: float = 300
     rare: float = 1e-4
@@ -182,13 +182,13 @@ def _prior(rarity: Rarity, bars: _Bars, evidence: Evidence | None) -> tuple[Stra
     if rarity.mature == 0:
         return "outlier", "NO_LABELS"
     if not bars.gate_open and evidence is not None and rarity.effective >= bars.few:
-        return "bridge", "WEIGHED"
+        return "blend", "WEIGHED"
     if not bars.gate_open:
         return "outlier", "EXTREME_RARITY"
     if rarity.effective < bars.few:
         return "outlier", "FEW_POSITIVES"
     if rarity.effective < bars.enough:
-        return "bridge", "BRIDGE"
+        return "blend", "BLEND"
     return "classification", "ENOUGH_POSITIVES"
 
 
@@ -292,7 +292,7 @@ class _Case:
             "EXTREME_RARITY": f"{self._gate()}, so outlier detection leads until held-out frauds can weigh a classifier",
             "WEIGHED": f"{self._gate()}, so outlier detection leads a blend in which {self._won()}",
             "FEW_POSITIVES": f"{frauds} to learn from, a blend takes {few:g}, so outlier detection leads",
-            "BRIDGE": f"{frauds} are enough for a blend, not yet for classification ({enough:g}){self._weighs()}",
+            "BLEND": f"{frauds} are enough for a blend, not yet for classification ({enough:g}){self._weighs()}",
             "ENOUGH_POSITIVES": f"{frauds} are enough for classification ({enough:g})",
             "HELD_BY_HYSTERESIS": f"{self._held()}, so it stays",
             "EVIDENCE": beats,
@@ -316,7 +316,7 @@ class _Case:
     def _held(self) -> str:
         """Which of the two bars would not let the strategy begin, but does not end it."""
         name, settings = WORDS[self.proposed], self.settings
-        begins = settings.few if self.proposed == "bridge" else settings.enough
+        begins = settings.few if self.proposed == "blend" else settings.enough
         if self.rarity.effective < begins:
             frauds = frauds_in_words(self.rarity)
             return f"{frauds} would not begin {name} ({begins:g}) but do not end it (under {begins * STAY:g})"
@@ -341,7 +341,7 @@ class _Case:
             )
         if self.strategy == "outlier":
             return f"{self._more(few)} for a blend"
-        if self.strategy == "bridge":
+        if self.strategy == "blend":
             return f"{self._more(enough)} for classification; fewer than {few:g} for outlier detection"
         scarce = f"an upper bound under {rare} in 10,000 for outlier detection"
         return f"Fewer than {enough:g} effective mature frauds for a blend; {scarce}"
@@ -352,7 +352,7 @@ class _Case:
 
 
 def _fraud_bars(settings: ChooseSettings, in_force: Strategy | None) -> tuple[float, float]:
-    """Effective frauds from which a bridge and classification are proposed."""
+    """Effective frauds from which a blend and classification are proposed."""
     level = LEVELS.index(in_force) if in_force else 0
     few = settings.few * (STAY if level >= 1 else 1)
     return few, settings.enough * (STAY if level >= 2 else 1)

@@ -126,7 +126,7 @@ class Parts:
             IsolationForest.from_state(states["outlier"]),
             RankScale.from_state(states["outlier_scale"]),
             None if wanted == "outlier" else _ranked(states, "classifier", Boosting),
-            _ranked(states, "forest", RandomForest) if wanted == "bridge" else None,
+            _ranked(states, "forest", RandomForest) if wanted == "blend" else None,
         )
 
 

@@ -90,7 +90,7 @@ def _candidates(folds: Sequence[HeldOut]) -> list[dict[Strategy, Floats]]:
         told.append(
             {
                 "outlier": fold.outlier,
-                "bridge": blended(weight.value, fold.outlier, fold.boosting, fold.forest),
+                "blend": blended(weight.value, fold.outlier, fold.boosting, fold.forest),
                 "classification": fold.margin,
             }
         )

@@ -83,7 +83,7 @@ def _fold(mature: Sample, layout: Layout, how: Fitting, start: int, end: int) ->
     if min((past.y == 0).sum(), (held.y == 0).sum()) < GENUINE_MIN:
         return None
     past, held = thinned(past, GENUINE, how.seed), thinned(held, GENUINE, how.seed)
-    return _asked(Parts.fit(layout, past, past.take(past.y == 0), how, "bridge"), held, int(past.y.sum()))
+    return _asked(Parts.fit(layout, past, past.take(past.y == 0), how, "blend"), held, int(past.y.sum()))
 
 
 def _asked(parts: Parts, held: Sample, known: int) -> HeldOut:

@@ -28,7 +28,7 @@ from pipeline.cli.options import (
 @click.option("--since", type=Instant(), help="Event time from here on.")
 @click.option("--until", type=Instant(), help="Event time before this.")
 @click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
-@click.option("--channel", help="outlier, bridge, classification, novelty, audit or rule.")
+@click.option("--channel", help="outlier, blend, classification, novelty, audit or rule.")
 @click.option("--min-score", type=click.FloatRange(0, 1))
 @click.option("--entity", metavar="COLUMN=VALUE", help="Of this customer, card, merchant …")
 @click.option("--muted", is_flag=True, help="Those that are muted, too, marked with the mute's number.")

@@ -53,7 +53,7 @@ def expiry(until: Any, span: str | None, config: "Config", moment: int) -> int:
 )
 @click.option("--entity", metavar="COLUMN=VALUE", help="Flags of this customer, card, merchant …")
 @click.option("--feature", help="Flags whose strongest reason is this feature, or has this code.")
-@click.option("--channel", help="outlier, bridge, classification, novelty, audit or rule.")
+@click.option("--channel", help="outlier, blend, classification, novelty, audit or rule.")
 @expiry_options
 @click.option("--reason", help="Kept with it and in the audit trail.")
 @click.pass_context

@@ -263,7 +263,7 @@ class TrainingSection(Section):
 class ChooseSection(Section):
     """The bounds between outlier detection, the blend and classification."""
 
-    strategy: Literal["auto", "outlier", "bridge", "classification"] = "auto"
+    strategy: Literal["auto", "outlier", "blend", "classification"] = "auto"
     few: Annotated[int, Field(ge=1)] = 2
     enough: Annotated[int, Field(ge=2)] = 300
     rare: Annotated[float, Field(gt=0, lt=1)] = 1e-4

@@ -44,7 +44,7 @@ COUNTED = {
 KINDS = ("score", "train", "drift", "quality", "prune")
 OPEN = ("pending", "running", "failed")
 UNSENT = ("pending", "sending", "failed")
-STRATEGIES = ("outlier", "bridge", "classification")
+STRATEGIES = ("outlier", "blend", "classification")
 
 
 class Health(Collector):

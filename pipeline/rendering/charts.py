@@ -25,7 +25,7 @@ DARK = {
     "paper": "#14181d", "ink": "#e8ebee", "muted": "#a3adb8", "grid": "#2c343d",
     "one": "#9cc3ff", "two": "#ffc04d", "three": "#4fd1c0",
 }  # fmt: skip
-STRATEGIES = ("outlier", "bridge", "classification")
+STRATEGIES = ("outlier", "blend", "classification")
 COLOURS = dict(zip(STRATEGIES, (TWO, THREE, ONE), strict=True))
 SHAPES = dict(zip(STRATEGIES, ("circle", "square", "triangle-up"), strict=True))
 DASHES = dict(zip(STRATEGIES, ([2, 3], [7, 3], [1, 0]), strict=True))

@@ -22,7 +22,7 @@ from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
 
-CHANNELS = ("outlier", "bridge", "classification", "novelty", AUDIT, RULE)
+CHANNELS = ("outlier", "blend", "classification", "novelty", AUDIT, RULE)
 
 
 @dataclass(frozen=True)

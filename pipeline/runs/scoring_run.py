@@ -296,7 +296,9 @@ def _fit_and_promote(this: RunContext, claimed: Entry, reader: Reader, shelf: Sh
     )
     scoring_queue.forget_before_first_model(store, this.policy)
     if check is not None and check.verdict == "refused":
-        return f"{planning.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
+        return (
+            f"{planning.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
+        )
     return f"{planning.day(date)}: {chosen.strategy}. {chosen.sentence}"
 
 

@@ -13,7 +13,7 @@ WORDS = {
     "EXTREME_RARITY": "the upper bound of the share of fraud is under choose.rare",
     "WEIGHED": "the upper bound is under choose.rare, and held-out frauds weigh the classifiers of a blend",
     "FEW_POSITIVES": "fewer effective frauds than choose.few",
-    "BRIDGE": "effective frauds between choose.few and choose.enough",
+    "BLEND": "effective frauds between choose.few and choose.enough",
     "ENOUGH_POSITIVES": "effective frauds from choose.enough on",
     "EVIDENCE": "held-out frauds decided against the prior",
     "HELD_BY_HYSTERESIS": "the bar to stay is lower than the bar to begin",

@@ -62,7 +62,7 @@ def choose_through(
     if found is None:
         return _choose(store, config, history_of(date), policy, date, run_id)
     folds: Folds = ()
-    if found["strategy"] == "bridge":
+    if found["strategy"] == "blend":
         history = history_of(date)
         folds = held_out_of(config, history, known_at(config, history, date))
     return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"], folds)
