@@ -10,7 +10,7 @@ happened and stay unlabelled. What is withheld from training is withheld from la
 strategy is fitted as a training would, on the same rows, and judged on the days that follow, against the truth::
 
     outlier, blend, classification    insisted on
-    auto                               whichever of them `detectors.choose` chooses, with evidence and shipped bounds
+    auto                               whichever of them `detectors.strategy.choice` chooses, with evidence and shipped bounds
 
 A cell is a world, a variant and a k; its figures are means over seeds: 10 up to k = 20, 5 above. A seed draws other
 frauds and other trees, in simulated worlds another world. Regret is what auto's mean average precision lacks to the best
@@ -37,17 +37,17 @@ from benchmarks.machine import require
 from benchmarks.worlds import HANDBOOK_TEST, SIMULATED, World, handbook
 from detectors.algorithms.boosting import Boosting
 from detectors.evaluation.metrics import average_precision
-from detectors.evaluation.prevalence import effective_among, measure
+from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.auto_detector import MIN_FRAUDS_TO_FIT
-from detectors.strategy.blend import blended, learned_weight
-from detectors.strategy.choice import LEVELS, ChooseSettings, choose
-from detectors.strategy.components import Fitting, Parts, surprisal
-from detectors.strategy.evidence import Review, evidence
-from detectors.strategy.held_out import HeldOut, held_out
-from pipeline.features.compute import Plan, label_events, plan, raw_features
+from detectors.strategy.blend import blend_surprisal, learn_weight
+from detectors.strategy.choice import STRATEGIES, StrategySettings, choose
+from detectors.strategy.components import Components, FitSettings, surprisal
+from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
+from pipeline.features.compute import FeatureCatalogue, build_catalogue, label_events, raw_features
 from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels
 
 KS = (0, 1, 2, 5, 10, 20, 50, 100, 300, 1000)
@@ -176,17 +176,17 @@ class Known:
 
     world: World
     frauds: Ints  # positions of the known ones, mature or not
-    features: Plan
+    features: FeatureCatalogue
 
 
 def live(world: World, variant: str, k: int, seed: int) -> Cell:
     """Let k frauds be known, choose, fit every strategy, and judge."""
     known = withheld(world, variant, k, seed)
     mature, test, y_test = samples(known, seed)
-    layout, how = known.features.layout, Fitting(seed=7 + seed)
-    folds = held_out(mature, layout, how)
-    told = evidence(folds, Review(COSTS, PER_DAY_SHARE), seed)
-    choice = choose(_rarity(known), (), ChooseSettings(), told)
+    layout, how = known.features.layout, FitSettings(seed=7 + seed)
+    folds = fit_validation_folds(mature, layout, how)
+    told = gather_evidence(folds, ReviewBudget(COSTS, PER_DAY_SHARE), seed)
+    choice = choose(_rarity(known), (), StrategySettings(), told)
     strategies = {
         strategy: judged(score, y_test, test.weight)
         for strategy, score in scores_of(mature, test, layout, how, folds).items()
@@ -213,20 +213,20 @@ def live(world: World, variant: str, k: int, seed: int) -> Cell:
 
 
 def scores_of(
-    mature: Sample, test: Sample, layout: Layout, how: Fitting, folds: Sequence[HeldOut]
+    mature: Sample, test: Sample, layout: Layout, how: FitSettings, folds: Sequence[ValidationFold]
 ) -> dict[str, Floats]:
     """What each strategy ranks the test rows by; as `AutoDetector`, whose strategies share their parts."""
     able = mature.y.sum() >= MIN_FRAUDS_TO_FIT
-    parts = Parts.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
+    parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
     X = parts.encoder.transform(test.raw)
     outlier = surprisal(parts.outlier_rank(X))
     if not able:
         return {"outlier": outlier}
     boosting, forest = parts.boosting.surprisal(X), parts.forest.surprisal(X)
-    weight = learned_weight(folds).value
+    weight = learn_weight(folds).value
     return {
         "outlier": outlier,
-        "blend": blended(weight, outlier, boosting, forest),
+        "blend": blend_surprisal(weight, outlier, boosting, forest),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
 
@@ -245,7 +245,7 @@ def withheld(world: World, variant: str, k: int, seed: int) -> Known:
             known = known - np.cumsum(gone)[known]
             world = world.without(gone)
     names = list(world.transactions.columns)
-    return Known(world, known, plan(names[:2], (), names[2:], WINDOWS, (0, 6)))
+    return Known(world, known, build_catalogue(names[:2], (), names[2:], WINDOWS, (0, 6)))
 
 
 def samples(known: Known, seed: int) -> tuple[Sample, Sample, Floats]:
@@ -308,7 +308,7 @@ def _rarity(known: Known):
     world = known.world
     fraud = np.isin(np.flatnonzero(world.mature), known.frauds)
     columns = [world.transactions.columns[name].codes[world.mature] for name in known.features.entities]
-    return measure(float(len(fraud)), float(fraud.sum()), effective_among(fraud, columns))
+    return estimate_prevalence(float(len(fraud)), float(fraud.sum()), effective_among(fraud, columns))
 
 
 def judged(score: Floats, y: Floats, weight: Floats) -> Figures:
@@ -337,7 +337,7 @@ def report(cells: list[Cell]) -> bool:
         print(f"\n{world}, {variant}: average precision, mean ± half of the 95 % interval over seeds")
         print(f"{'k':16}" + "".join(f"{'all' if k == ALL else k:>15}" for k in ks))
         of = {k: [cell for cell in mine if cell.k == k] for k in ks}
-        for strategy in (*LEVELS, "auto"):
+        for strategy in (*STRATEGIES, "auto"):
             print(f"{strategy:16}" + "".join(f"{_shown(of[k], strategy, 'ap'):>15}" for k in ks))
         for k in ks:
             means = {s: _mean(of[k], s, "ap") for s in of[k][0].strategies}
@@ -345,7 +345,7 @@ def report(cells: list[Cell]) -> bool:
             below[world, variant, k] = means["outlier"] - means["auto"]
         print(f"{'regret':16}" + "".join(f"{regrets[world, variant, k]:15.3f}" for k in ks))
         for name, what in (("recall", "recall in budget"), ("cost", "cost of 1,000")):
-            for strategy in (*LEVELS, "auto"):
+            for strategy in (*STRATEGIES, "auto"):
                 shown = "".join(f"{_mean(of[k], strategy, name):15.3g}" for k in ks)
                 print(f"{what.ljust(17) + strategy:31}{shown}")
         print(f"{'effective':16}" + "".join(f"{np.mean([c.effective for c in of[k]]):15.1f}" for k in ks))
@@ -413,7 +413,7 @@ def draw(cells: list[Cell], path: Path) -> None:
         for cell in cells
         for strategy, found in cell.strategies.items()
     ]
-    names, frame = [*LEVELS, "auto"], pd.DataFrame(rows)
+    names, frame = [*STRATEGIES, "auto"], pd.DataFrame(rows)
     means = frame.groupby(["world", "variant", "known frauds", "strategy"], as_index=False).mean()
     line = (
         alt.Chart(means)

@@ -124,7 +124,7 @@ def _finding(engine: str, urls: Sequence[str], sizes: Sequence[int]) -> bool:
         "queue": lambda store, config: scoring_queue.queued(
             store, "live", END, config.schedule.allowed_lateness
         ),
-        "ledger": lambda store, _: planning.open_work(store, "live", START, END, 24),
+        "ledger": lambda store, _: planning.open_steps(store, "live", START, END, 24),
         "vitals": lambda store, _: health.read(store, "live"),
         "horizon": lambda store, _: history.horizon(store, END),
     }
@@ -200,7 +200,7 @@ def _fill(store: Store, config: Config, rows: int) -> None:
             bulk.insert_new(connection, tables.scores, columns | {"transaction_id": scored})
             left = ids[len(scored) :]
             bulk.insert_new(
-                connection, tables.unscored, {"policy": ["live"] * len(left), "transaction_id": left}
+                connection, tables.queue, {"policy": ["live"] * len(left), "transaction_id": left}
             )
     with store.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")

@@ -86,11 +86,11 @@ def columns(rows: int, seed: int, moved: bool) -> Floats:
 
 def ours(before: Floats, after: Floats) -> dict[str, Any]:
     """Sketch, then every metric of every column."""
-    from detectors.drift.histograms import Reference
+    from detectors.drift.histograms import ReferenceHistograms
     from detectors.drift.metrics import compare
 
     start = process_time()
-    reference = Reference.fit(before, NAMES, NAMES[NUMBERS:])
+    reference = ReferenceHistograms.fit(before, NAMES, NAMES[NUMBERS:])
     sketched = process_time()
     found = compare(reference, after)
     end = process_time()

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.drift.reference import Found, Level, Terms, Watch
-from detectors.drift.reference_fit import LevelHistory, Scored, Subject, fit_watch
-from detectors.drift.reference_windows import Grid
+from detectors.drift.reference import AlarmTerms, DriftFinding, DriftReference, Level
+from detectors.drift.reference_fit import LevelHistory, ReferenceSample, ScoredRows, fit_drift_reference
+from detectors.drift.reference_windows import ReferenceWindows
 
 Floats = NDArray[np.float64]
 REFERENCE_DAYS, RECENT_DAYS = 84, 7
@@ -154,15 +154,15 @@ CHANGES = (
 )
 
 
-def watch_of(days: Sequence[Day], recent: Sequence[Day]) -> Watch:
+def watch_of(days: Sequence[Day], recent: Sequence[Day]) -> DriftReference:
     """A watch of these days, as a training fits it."""
     rows = [len(day.score) for day in days]
-    grid = Grid(
+    grid = ReferenceWindows(
         cell=np.repeat(np.arange(len(days)), rows),
         season=[f"w{number % 7}" for number in range(len(days))],
         special=[False] * len(days),
     )
-    subject = Subject(
+    subject = ReferenceSample(
         names=NAMES,
         categorical=CATEGORIES,
         columns=np.concatenate([day.columns for day in days]),
@@ -171,17 +171,17 @@ def watch_of(days: Sequence[Day], recent: Sequence[Day]) -> Watch:
         recent_cells=len(recent),
         channels=("classification",),
         reason_names=("AMOUNT", "VELOCITY", "NEW_PAIR"),
-        separable=tuple(range(len(NAMES))),
+        classifier_columns=tuple(range(len(NAMES))),
         muted={},
     )
     volume = LevelHistory("volume", "payments", np.array(rows, dtype=float), float(np.median(rows)))
-    return fit_watch(subject, grid, [volume], min_rows=200, min_effect=0.05)
+    return fit_drift_reference(subject, grid, [volume], min_rows=200, min_effect=0.05)
 
 
-def _scored(days: Sequence[Day]) -> Scored:
+def _scored(days: Sequence[Day]) -> ScoredRows:
     flagged = np.concatenate([day.flagged for day in days])
     columns = np.concatenate([day.columns for day in days])
-    return Scored(
+    return ScoredRows(
         np.concatenate([day.score for day in days]),
         np.where(flagged, 0, -1),
         _reasons(columns[flagged]),
@@ -193,16 +193,18 @@ def _reasons(columns: Floats) -> NDArray[np.int64]:
     return np.where(columns[:, 0] > 60, 0, np.where(columns[:, 3] > 0.5, 1, 2)).astype(np.int64)
 
 
-def alarms(watch: Watch, day: Day, number: int) -> list[Found]:
+def alarms(watch: DriftReference, day: Day, number: int) -> list[DriftFinding]:
     """What alarms on a day."""
-    seen = watch.see(day.columns, day.score, np.where(day.flagged, 0, -1), _reasons(day.columns[day.flagged]))
-    terms = Terms(RATE)
+    seen = watch.bin_window(
+        day.columns, day.score, np.where(day.flagged, 0, -1), _reasons(day.columns[day.flagged])
+    )
+    terms = AlarmTerms(RATE)
     volume = Level("volume", "payments", float(len(day.score)), len(day.score), f"w{number % 7}")
-    found = [*watch.measure_levels([volume], terms), *watch.measure(seen, terms)]
+    found = [*watch.compare_levels([volume], terms), *watch.measure(seen, terms)]
     return [one for one in found if one.alarm]
 
 
-def quiet_weeks(seed: int, weeks: int, per_day: int) -> tuple[World, Watch, list[int]]:
+def quiet_weeks(seed: int, weeks: int, per_day: int) -> tuple[World, DriftReference, list[int]]:
     """A world, its watch, and how many windows alarmed in each week without drift."""
     world = World(seed, per_day, REFERENCE_DAYS + 7 * weeks)
     days = [world.day(number) for number in range(REFERENCE_DAYS)]
@@ -213,7 +215,7 @@ def quiet_weeks(seed: int, weeks: int, per_day: int) -> tuple[World, Watch, list
 
 
 def delays(
-    world: World, watch: Watch, change: Change, starts: Sequence[int], horizon: int
+    world: World, watch: DriftReference, change: Change, starts: Sequence[int], horizon: int
 ) -> list[int | None]:
     """Windows until the first alarm, of each start; None where there is none within the horizon."""
     return [

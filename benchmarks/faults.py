@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, text
 
+import storage
 from benchmarks.servers import Server, sealed
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
@@ -41,11 +42,15 @@ from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options
 from pipeline.runs.backfill import backfill
+from storage.database import leases
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.errors import StorageError
 from storage.frames import DAY, HOUR, SECOND
-from storage.runs import ledger, scoring_queue
+from storage.ingest import batches, history
+from storage.models import models
+from storage.monitoring import drift_metrics
+from storage.runs import ledger, runs, scores, scoring_queue
 
 START = 1_735_689_600 * SECOND  # 2025-01-01
 DAYS, PER_DAY, BATCH = 32, 60, 200
@@ -61,21 +66,23 @@ SETTINGS = {
     "labels": {"maturity": "5d"},
     "features": {"windows": ["1d", "7d"]},
     "training": {"min_rows": 200, "trees": 20, "holdout": "2d"},
-    "choose": {"few": 6, "enough": 40},
+    "strategy": {"min_positives_blend": 6, "min_positives_classifier": 40},
     "alerts": {"per_day": 5},
     "schedule": {"catch_up": 3, "backoff": "1s", "attempts": 20},
 }
+STORAGE = Path(storage.__file__).parent
 MARK_BYTES, HALF = 4096, 2048
 BETWEEN = "between writes"
 ANYWHERE = 0.1  # of the kills land wherever a process happens to be
 WAIT_IN_STEP_S = 3.0  # that a process waits to be shot inside the step that was named
 PATIENCE_S = 2.5  # that the killer waits for a process to come to the step
-STEPS = (  # every kind of write that a kill has to land in
-    "leases.take", "batches.begin", "batches.add_transactions", "batches.add_labels", "batches.finish",
-    "batches.remove", "history.horizon", "runs.begin_run", "ledger.plan", "ledger.claim", "ledger.finish",
-    "ledger.ensure", "models.save_choice", "models.install", "policies.cover", "results.write_scores",
-    "drifts.write_drift", "runs.end_run",
+WRITES = (  # every kind of write that a kill has to land in
+    leases.acquire, batches.begin, batches.BatchLoader.add_transactions, batches.BatchLoader.add_labels,
+    batches.BatchLoader.finish, batches.remove, history.horizon, runs.begin_run, ledger.record_plan, ledger.claim,
+    ledger.finish, ledger.ensure, models.save_choice, models.install, scoring_queue.add_backfilled_span, scores.write_scores,
+    drift_metrics.write_drift, runs.end_run,
 )  # fmt: skip
+STEPS = tuple(f"{write.__module__.rpartition('.')[2]}.{write.__name__}" for write in WRITES)
 COMPARED = {
     "transactions": "SELECT transaction_id, event_time, amount, customer_id, terminal_id FROM visible_transactions ORDER BY 1",
     "labels": "SELECT transaction_id, is_fraud, source, known_at FROM labels ORDER BY 1, 3, 4, 2",
@@ -89,7 +96,7 @@ LEFT_OVER = {
         "SELECT COUNT(*) FROM visible_transactions t LEFT JOIN scores s ON s.transaction_id = t.transaction_id "
         f"WHERE s.transaction_id IS NULL AND t.event_time >= '{np.datetime64(BACKFILLED, 'us')}+00:00'"
     ),
-    "queue": "SELECT COUNT(*) FROM unscored",
+    "queue": "SELECT COUNT(*) FROM scoring_queue",
     "open gaps": "SELECT COUNT(*) FROM open_gaps",
     "batches that are half loaded": "SELECT COUNT(*) FROM batches WHERE status = 'loading'",
 }
@@ -242,7 +249,7 @@ def finished(place: Place) -> bool:
     late = len(list(place.folder.glob("late-*.csv")))
     with open_configured(place.config()) as store:
         arrived = rows(store, "SELECT COUNT(*) FROM batches WHERE status = 'done' AND NOT history")[0][0]
-        queue = rows(store, "SELECT COUNT(*) FROM unscored")[0][0]
+        queue = rows(store, "SELECT COUNT(*) FROM scoring_queue")[0][0]
         return arrived == late and not queue and not ledger.unfinished(store, "live")
 
 
@@ -275,7 +282,7 @@ def step_of(frame: Any) -> str:
     """The function of storage that asked for the write."""
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.parent.name == "storage" and path.stem != "store":
+        if path.is_relative_to(STORAGE) and path.stem != "database":
             name: str = frame.f_code.co_name.lstrip("_")
             if name not in ("write", "remove_some"):
                 return f"{path.stem}.{name}"

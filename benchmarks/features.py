@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import require
 from pipeline.features.amount_windows import LOG_UNITS, AmountSums, amount_columns, log_units
-from pipeline.features.compute import label_events, plan, raw_features
-from pipeline.features.entity_windows import Order, Timeline
+from pipeline.features.compute import label_events, build_catalogue, raw_features
+from pipeline.features.entity_windows import EntityIndex, EventTimeline
 from storage.frames import DAY, HOUR, MONEY, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY, 30 * DAY)
@@ -139,21 +139,21 @@ def polars_peers(frame: pd.DataFrame) -> list[Peer]:
 def by_fraudwatch(rows: Transactions, out: Floats) -> Floats:
     """What `raw_features` does for these columns."""
     logs = log_units(rows.amount)
-    line = Timeline.of(rows, np.arange(len(rows)), HOUR)
-    first = [line.first_after(window) for window in WINDOWS]
+    line = EventTimeline.of(rows, np.arange(len(rows)), HOUR)
+    first = [line.window_start(window) for window in WINDOWS]
     width = len(WINDOWS) * COLUMNS
     for at, entity in enumerate(ENTITIES):
         column = rows.columns[entity]
-        order = Order(line, column.codes, len(column.values))
+        order = EntityIndex(line, column.codes, len(column.values))
         sums = AmountSums(order, rows.amount, logs)
         for asked in order.chunks():
-            block = np.empty((len(asked.own), width))
+            block = np.empty((len(asked.place), width))
             for window, start in enumerate(first):
-                over = sums.over(asked, order.find(asked, start[asked.place]))
+                over = sums.over(asked, order.count_before(asked, start[asked.query_index]))
                 columns = amount_columns(over, rows.amount[asked.position], logs[asked.position])
                 for place in range(COLUMNS):
                     block[:, window * COLUMNS + place] = next(columns)
-            out[asked.place, at * width : (at + 1) * width] = block
+            out[asked.query_index, at * width : (at + 1) * width] = block
     return out
 
 
@@ -294,7 +294,7 @@ def print_whole_matrix(rows: Transactions) -> None:
         nothing,
         nothing,
     )
-    columns = plan(ENTITIES, (), (), WINDOWS, (0, 6))
+    columns = build_catalogue(ENTITIES, (), (), WINDOWS, (0, 6))
     started = time.perf_counter()
     raw = raw_features(
         rows,

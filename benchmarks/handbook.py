@@ -13,7 +13,7 @@ Detection*. The config is the shipped one, but for the file's columns and the ma
 
     history   weekly trainings on all mature history: the week of 2018-08-08, and the mean of four weeks
     week      one training on the Handbook's own seven days, 2018-07-25 to 31
-    outlier   isolation forest alone, no feature made of labels (`choose.strategy = "outlier"`)
+    outlier   isolation forest alone, no feature made of labels (`strategy.method = "outlier"`)
     labels    isolation forest on the same and on what is known of fraud at the entities; fitted here, not by a command
     article   `fraudwatch compare`: the table of the article's techniques, four training dates
 """
@@ -43,7 +43,7 @@ DELAY = 7  # days until a fraud is known
 PARTS = ("history", "week", "outlier", "labels", "article")
 NO_SCHEDULE = {"FRAUDWATCH_TRAINING__EVERY": "3640d"}  # the training that is asked for is the only one
 OWN_WEEK = NO_SCHEDULE | {"FRAUDWATCH_TRAINING__SPAN": "14d"}  # of which the older seven days are mature
-OUTLIER = {"FRAUDWATCH_CHOOSE__STRATEGY": "outlier"}
+OUTLIER = {"FRAUDWATCH_STRATEGY__METHOD": "outlier"}
 ASKED = {  # AUC ROC, average precision, card precision@100; None where no figure was set
     "history, one week": (0.885, 0.71, 0.30),
     "history, four weeks": (None, 0.72, 0.295),
@@ -172,7 +172,7 @@ class Bench:
         from detectors.inputs.encoding import Encoder
         from pipeline.config.database import open_configured
         from pipeline.config.loader import load_config
-        from pipeline.features import history as histories
+        from pipeline.features import history as feature_history
         from pipeline.training import training_set
 
         empty = self.home / "empty.toml"  # not the one of the folder this runs in
@@ -181,15 +181,15 @@ class Bench:
         date = int(pd.Timestamp(week, tz="UTC").value // 1000)
         end = date + WEEK * 86_400_000_000
         with open_configured(config) as store:
-            history = histories.load(store, config, date - config.training.span - config.lookback, end)
-        plan = histories.feature_plan(config)
+            history = feature_history.load(store, config, date - config.training.span - config.lookback, end)
+        plan = feature_history.feature_catalogue(config)
         columns = [n for n, one in enumerate(plan.features) if one.outlier or not one.label_free]
-        known = training_set.known_at(config, history, date)
-        usual = known.usual[:: max(1, len(known.usual) // 60_000)]
+        known = training_set.training_set_at(config, history, date)
+        usual = known.unlabelled[:: max(1, len(known.unlabelled) // 60_000)]
         test = np.flatnonzero(
             (history.transactions.event_time >= date) & (history.transactions.event_time < end)
         )
-        raw = histories.raw_matrix(history, np.concatenate([usual, test]), plan, config)
+        raw = feature_history.raw_matrix(history, np.concatenate([usual, test]), plan, config)
         labels = np.full(len(usual), np.nan)
         labels[np.isin(usual, known.mature)] = 0.0  # usual rows are not known to be fraud
         encoder = Encoder(plan.encoding).fit(raw[: len(usual)], labels)

@@ -26,19 +26,19 @@ from benchmarks.machine import require
 from detectors.evaluation.metrics import average_precision
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options
-from pipeline.schedule.run_context import LIVE, Reader, RunContext, Step, job, pending
-from pipeline.scoring.model_cache import Shelf
+from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, Step, start_run, pending
+from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import strategy_choice, train
-from pipeline.training.promotion_gate import Gate
-from pipeline.training.strategy_choice import Chosen
+from pipeline.training.promotion_gate import PromotionGate
+from pipeline.training.strategy_choice import StoredChoice
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY
 from storage.models import models
-from storage.models.models import Check
+from storage.models.models import PromotionCheck
 from storage.runs import ledger
 
 DELAY = pd.Timedelta(days=7)
@@ -104,11 +104,11 @@ def _fill(store: Store, config: Config, source: Path, home: Path) -> dict[str, i
 
 def _gate(store: Store, config: Config, trainings: int) -> int:
     dates = [_instant(LAST_TRAINING - pd.Timedelta(weeks=k)) for k in range(trainings, -1, -1)]
-    with job(store, config, time.time_ns() // 1000, LIVE, "backfill", "benchmark", None) as this:
+    with start_run(store, config, time.time_ns() // 1000, LIVE, "backfill", "benchmark", None) as this:
         found = [_trained(this, date) for date in dates][1:]  # the first has nothing to be compared with
     shares = [share for _, share in found]
     differences = np.array([check.ap_difference for check, _ in found], dtype=np.float64)
-    refused = sum(check.verdict == "refused" for check, _ in found)
+    refused = sum(check.verdict == "rejected" for check, _ in found)
     print(
         f"gate: {np.mean(shares):.0%} of a training's processor time; average precision differs by "
         f"{np.abs(differences).mean():.4f} on average, {np.abs(differences).max():.4f} at most; "
@@ -117,10 +117,10 @@ def _gate(store: Store, config: Config, trainings: int) -> int:
     return refused
 
 
-def _trained(this: RunContext, date: int) -> tuple[Check, float]:
+def _trained(this: RunContext, date: int) -> tuple[PromotionCheck, float]:
     """One training as the pipeline makes it, with the gate's share of its processor time."""
     store, config = this.store, this.config
-    reader, shelf = Reader(this, date), Shelf(store, config, LIVE)
+    reader, shelf = HistoryReader(this, date), ModelCache(store, config, LIVE)
     marks = [time.process_time()]
     history = reader.for_training(date)
     chosen = strategy_choice.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
@@ -128,14 +128,14 @@ def _trained(this: RunContext, date: int) -> tuple[Check, float]:
     marks.append(time.process_time())
     fitted = train.fit(config, history, made, chosen, date, this.run_id)
     marks.append(time.process_time())
-    check = Gate(store, config, shelf, reader).check(history, made, chosen, date)
+    check = PromotionGate(store, config, shelf, reader).check(history, made, chosen, date)
     marks.append(time.process_time())
     entry = pending(LIVE, Step("train", date, date), 0)
     ledger.ensure(store, [entry])
-    models.install(store, entry, fitted.record, fitted.artefact, chosen.sentence, "benchmark", date, check)
+    models.install(store, entry, fitted.record, fitted.artifact, chosen.sentence, "benchmark", date, check)
     prepare, fit, gate = (end - begin for begin, end in pairwise(marks))
     print(
-        f"{pd.Timestamp(date * 1000):%Y-%m-%d} {chosen.strategy}, {len(made.drawn.mature):,} rows: read and prepare "
+        f"{pd.Timestamp(date * 1000):%Y-%m-%d} {chosen.strategy}, {len(made.samples.mature):,} rows: read and prepare "
         f"{prepare:.1f} s, fit {fit:.1f} s, gate {gate:.1f} s; {check.verdict}, {check.rule}: {check.sentence}",
         flush=True,
     )
@@ -147,15 +147,15 @@ def _usual(store: Store, config: Config, truth: dict[str, int]) -> None:
     for week in WEEKS:
         date = _instant(pd.Timestamp(week, tz="UTC"))
         begin = date - config.training.span - config.lookback
-        history = histories.load(store, config, begin, date + 7 * DAY)
+        history = feature_history.load(store, config, begin, date + 7 * DAY)
         times = history.transactions.event_time
         rows = np.flatnonzero((times >= date) & (times < date + 7 * DAY))
         y = np.array([truth[one] for one in history.transactions.transaction_id[rows]], dtype=np.float64)
-        raw = histories.raw_matrix(history, rows, histories.feature_plan(config), config)
+        raw = feature_history.raw_matrix(history, rows, feature_history.feature_catalogue(config), config)
         for exclude in (False, True):
             made = train.prepare(_with(config, exclude_flagged=exclude), history, date)
             for seed in SEEDS:
-                chosen = Chosen(0, "outlier", config.choose.outlier_share, "")
+                chosen = StoredChoice(0, "outlier", config.strategy.outlier_share, "")
                 model = train.fit_alone(_with(config, seed=seed), made, chosen, date)
                 scores = model.score(raw, history.transactions.amount[rows] / MONEY)
                 found[exclude].append(float(average_precision(y, scores.score)))

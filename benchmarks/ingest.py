@@ -31,7 +31,7 @@ from benchmarks.machine import require
 from benchmarks.servers import server_if_installed
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.ingest.formats.row_batch import ROWS
+from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from pipeline.ingest.ingest import Options, Source, ingest_transactions
 from storage.database.database import Store
 from storage.database.setup import upgrade
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         frame, schema = handbook(args.data, args.rows) if args.data else payments(args.rows)
         files = _write(frame, folder)
-        config = Config.model_validate({"schema": schema, "labels": {"never_by_silence": {}}})
+        config = Config.model_validate({"schema": schema, "labels": {"maturity_exceptions": {}}})
         print(f"{len(frame):,} transactions, {len(frame.columns)} columns, {_sizes(files)}; {TURNS} turns")
         good = [_compare("SQLite, executemany", config, files, _sqlite(folder), _stored_sqlite, _executemany)]
         server = server_if_installed(stack, folder)
@@ -128,7 +128,7 @@ def _compare(
     whole = [b"".join(parts) if isinstance(parts[0], bytes) else list(chain.from_iterable(parts))]
     ways: dict[str, Callable[[Store, Place], None]] = {
         "bare, one transaction": lambda _, place: bare(place, whole),
-        f"bare, {ROWS:,} a transaction": lambda _, place: bare(place, parts),
+        f"bare, {BATCH_ROWS:,} a transaction": lambda _, place: bare(place, parts),
     }
     for name, path in files.items():
         ways[f"ingest of {name}"] = lambda store, _, path=path: _ingest(store, config, path)
@@ -198,7 +198,7 @@ def _stored_sqlite(store: Store) -> list[Any]:
     with store.read() as connection:
         cursor: Any = connection.connection.cursor()
         cursor.execute("SELECT * FROM transactions ORDER BY rowid")
-        parts = list(iter(lambda: cursor.fetchmany(ROWS), []))
+        parts = list(iter(lambda: cursor.fetchmany(BATCH_ROWS), []))
         cursor.close()
     return parts
 
@@ -224,7 +224,7 @@ def _stored_postgres(store: Store) -> list[Any]:
             for part in copy:
                 out.write(part)
     lines = out.getvalue().splitlines(keepends=True)
-    return [b"".join(lines[start : start + ROWS]) for start in range(0, len(lines), ROWS)]
+    return [b"".join(lines[start : start + BATCH_ROWS]) for start in range(0, len(lines), BATCH_ROWS)]
 
 
 def _copy(place: Place, parts: Sequence[Any]) -> None:

@@ -41,18 +41,18 @@ from numpy.typing import NDArray
 
 from benchmarks.handbook import COLUMNS, DELAY, TEST, WEEK
 from benchmarks.machine import require
-from detectors.model.model import Model, cut_anew
+from detectors.model.model import Model, with_new_thresholds
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
-from pipeline.features import history as histories
-from pipeline.features.compute import Plan, label_events
+from pipeline.features import history as feature_history
+from pipeline.features.compute import FeatureCatalogue, label_events
 from pipeline.features.history import History
 from pipeline.training import strategy_choice, train
 from storage.frames import DAY, MONEY, Coded, Completeness, Ints, Labels, Transactions
 
 PER_DAY = 100
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3)
-SHIPPED = 0.1  # choose.outlier_share
+SHIPPED = 0.1  # strategy.outlier_share
 SCENARIOS = (1, 2, 3)
 WORLDS = ("unlabelled", "new")
 BARS = {1: 0.90, 3: 0.55}  # recall of the unknown scenario with the shipped share; 2 looks usual: no bar
@@ -201,12 +201,14 @@ def judged(case: Case) -> Iterator[Found]:
     """Fit once, then set the thresholds of every share and look at what they flag."""
     config, history = case.config, history_of(case.cards, case.unknown)
     made = train.prepare(config, history, case.week)
-    chosen = strategy_choice.Chosen(0, "classification", SHIPPED, "")
+    chosen = strategy_choice.StoredChoice(0, "classification", SHIPPED, "")
     model = train.fit_alone(config, made, chosen, case.week)
-    days = (case.week - made.known.holdout_start) / DAY
+    days = (case.week - made.training_set.holdout_start) / DAY
     test = Test.of(case, config, history, made.features)
     for share in SHARES:
-        shared = cut_anew(model, replace(model.settings, outlier_share=share), made.drawn.recent, days)
+        shared = with_new_thresholds(
+            model, replace(model.settings, outlier_share=share), made.samples.holdout, days
+        )
         yield test.found(case, share, "threshold", shared.score(test.raw, test.amount).flagged)
         yield test.found(case, share, "budget", best_of_each_day(model, test, share))
 
@@ -221,11 +223,11 @@ class Test:
     scenario: Ints
 
     @classmethod
-    def of(cls, case: Case, config: Config, history: History, features: Plan) -> "Test":
+    def of(cls, case: Case, config: Config, history: History, features: FeatureCatalogue) -> "Test":
         """Their features as they are when they are scored."""
         rows = history.transactions
         test = np.flatnonzero(rows.event_time >= case.week)
-        raw = histories.raw_matrix(history, test, features, config)
+        raw = feature_history.raw_matrix(history, test, features, config)
         day = (rows.event_time[test] - case.week) // DAY
         return cls(raw, rows.amount[test] / MONEY, day, case.cards.scenario[test])
 

@@ -3,8 +3,9 @@ Does the choice keep its mind? Weekly trainings while what they measure drifts a
 
     python -m benchmarks.stability [--paths 500] [--json]
 
-Half a year of weekly trainings, for each bound of the choice: the number of effective frauds around `few` and around
-`enough`, and the share of fraud around the gate of extreme rarity. What is measured drifts in three ways,
+Half a year of weekly trainings, for each bound of the choice: the number of effective frauds around
+`min_positives_blend` and around `min_positives_classifier`, and the share of fraud around the gate of extreme rarity.
+What is measured drifts in three ways,
 
     oscillation   up and down through the bound, once or twice
     walk          a random walk that begins at the bound, with weekly steps of a tenth
@@ -30,8 +31,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.evaluation.prevalence import measure
-from detectors.strategy.choice import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
+from detectors.evaluation.prevalence import estimate_prevalence
+from detectors.strategy.choice import (
+    MIN_FRAUDS_FOR_CLASSIFIER,
+    Choice,
+    PreviousChoice,
+    Strategy,
+    StrategySettings,
+    choose,
+)
 
 WEEKS = 26
 SPAN = 21  # weeks: a training span of 180 days less 30 days of maturity
@@ -39,7 +47,7 @@ NOISES = (0.05, 0.10)
 RESTLESS_MAX = {0.05: 0.03, 0.10: 0.06}  # share of paths, by noise
 STEP = 0.1  # of the random walk, in logarithms
 SWING = 0.5  # of the oscillation
-SETTINGS = ChooseSettings()
+SETTINGS = StrategySettings()
 Floats = NDArray[np.float64]
 
 
@@ -50,7 +58,7 @@ class Bound:
     name: str
     frauds: float
     mature: int
-    settings: ChooseSettings = SETTINGS
+    settings: StrategySettings = SETTINGS
     unit: float = 1.0  # of what is counted
 
 
@@ -76,10 +84,15 @@ class Told:
 
 
 BOUNDS = (
-    Bound("few", SETTINGS.few, 20_000, unit=0.05),
-    Bound("enough", SETTINGS.enough, 200_000),
+    Bound("min_positives_blend", SETTINGS.min_positives_blend, 20_000, unit=0.05),
+    Bound("min_positives_classifier", SETTINGS.min_positives_classifier, 200_000),
     # 35: the fewest whose upper bound is above 1.2 in 10,000; the bounds on frauds are out of the way.
-    Bound("rare/common", 35, 400_000, replace(SETTINGS, few=1, enough=10_000)),
+    Bound(
+        "prevalence gate",
+        35,
+        400_000,
+        replace(SETTINGS, min_positives_blend=1, min_positives_classifier=10_000),
+    ),
 )
 
 
@@ -183,9 +196,11 @@ def strategies(path: Floats, bound: Bound, memory: bool = True) -> list[Strategy
     made: list[Choice] = []
     for frauds in path:
         # A cluster holds more frauds than it counts for: there is always something to fit a classifier on.
-        counted = max(float(frauds), FITTABLE)
-        rarity = measure(bound.mature, counted, max(float(frauds), 1.0))
-        before = [Previous(one.strategy, one.proposed, one.numbers["gate_open"]) for one in reversed(made)]
+        counted = max(float(frauds), MIN_FRAUDS_FOR_CLASSIFIER)
+        rarity = estimate_prevalence(bound.mature, counted, max(float(frauds), 1.0))
+        before = [
+            PreviousChoice(one.strategy, one.proposed, one.numbers["gate_open"]) for one in reversed(made)
+        ]
         made.append(choose(rarity, before if memory else (), bound.settings))
     return [one.strategy for one in made]
 

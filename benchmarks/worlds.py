@@ -23,8 +23,8 @@ from pipeline.simulation.economy import (
     COUNTRIES,
     WEB,
     Payments,
-    build,
-    genuine,
+    build_world,
+    draw_genuine,
     join,
     to_cents,
     usual_amount,
@@ -113,10 +113,10 @@ def _simulated(
     test: int = 14,
 ) -> World:
     rng = np.random.default_rng(seed)
-    world = build(rng, START, days, customers)
-    usual = genuine(rng, world, days * per_day - frauds)
+    world = build_world(rng, START, days, customers)
+    usual = draw_genuine(rng, world, days * per_day - frauds)
     usual = usual.take(~usual.declined)
-    made = (_hides if name == "hidden" else _breaks_habits)(rng, genuine(rng, world, frauds), world)
+    made = (_hides if name == "hidden" else _breaks_habits)(rng, draw_genuine(rng, world, frauds), world)
     payments = join([usual, made])
     payments = payments.take(np.argsort(payments.time, kind="stable"))
     date = START + (days - test) * DAY

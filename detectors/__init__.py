@@ -1,1 +1,1 @@
-"""Arithmetic on arrays: no SQL, no clock, no log. A higher score always means rarer or more suspicious."""
+"""Machine learning on arrays: detectors, their evaluation, drift. No SQL, no clock, no log. A higher score is more suspicious."""

@@ -1,12 +1,12 @@
 """
-What every detector is: arrays in, scores out.
+The interface of a detector (arrays in, scores out) and the checks of its inputs.
 
-The sign is stated here once for the package: **a higher `anomaly_score` is rarer, more suspicious.** Rows are
-scored one by one, so a row's score is the same to the last bit in any batch and any order.
+The sign is stated here once for the package: **a higher `anomaly_score` is more suspicious.** Rows are scored
+independently, so a row's score is the same to the last bit in any batch and any order.
 
-    DetectorError            cannot fit or score: the message names counts, columns, remedy
-    ├── NotFitted            scored before `fit`
-    └── ArtefactError        a stored model that must not be trusted
+    DetectorError            a detector cannot fit or score: the message names counts, columns and a remedy
+    ├── NotFitted            it was asked for scores before `fit`
+    └── ArtefactError        a stored model that cannot be trusted
 """
 
 from collections.abc import Mapping
@@ -23,26 +23,26 @@ POSITIVE_WEIGHT_MAX = 30.0
 
 
 class DetectorError(ValueError):
-    """A detector cannot do what it was asked."""
+    """A detector cannot fit or score."""
 
 
 class NotFitted(DetectorError):  # noqa: N818 - reads as the state it reports
-    """A detector was asked for scores before it was fitted."""
+    """A detector was asked for scores before `fit`."""
 
 
-class ArtefactError(DetectorError):
-    """A stored model is damaged, foreign, or does not score as it did when it was stored."""
+class ArtifactError(DetectorError):
+    """A stored model is damaged, was written by someone else, or scores differently than when it was stored."""
 
 
 @dataclass(frozen=True)
 class State:
     """
-    All a fitted detector needs to score again, without pickle.
+    The serialized state of a fitted detector, without pickle.
 
     Attributes
     ----------
     meta
-        What JSON can hold.
+        Values that JSON can hold.
     arrays
         Arrays of plain dtypes, never of objects.
     """
@@ -53,7 +53,7 @@ class State:
 
 class Detector(Protocol):
     """
-    An algorithm that ranks rows by suspicion.
+    An algorithm that scores rows by how suspicious they are.
 
     `X` is (n_samples, n_features), finite; it is never written to. `supervised` says whether `fit` needs `y`,
     `additive` whether `base_score` plus a row's contributions is its score (to rounding).
@@ -65,7 +65,7 @@ class Detector(Protocol):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
-        Learn from rows.
+        Fit to training rows.
 
         Parameters
         ----------
@@ -77,48 +77,48 @@ class Detector(Protocol):
         Raises
         ------
         DetectorError
-            The rows cannot be learned from.
+            The rows cannot be fitted.
         """
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
-        """Suspicion of each row, (n_samples,); higher = rarer."""
+        """Anomaly score of each row, (n_samples,); higher = more suspicious."""
 
     def explain(self, X: ArrayLike) -> Floats:
         """Contributions, (n_samples, n_features), in units of `anomaly_score`; positive = more suspicious."""
 
     @property
     def base_score(self) -> float:
-        """The score that contributions start from."""
+        """The score to which the contributions of a row are added."""
 
     def state(self) -> State:
         """The fitted detector as plain arrays and JSON."""
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The detector that `state` was taken from; it scores bit for bit alike."""
+        """Restore the detector from its `state`; it scores the same to the bit."""
 
 
 class Classifier(Detector, Protocol):
     """
     A supervised detector.
 
-    Training may weigh a fraud w times a genuine row. `anomaly_score` is the logit of the probability of fraud
-    with that undone: p = p_s / (p_s + w(1 − p_s)) is, on the logit, a subtraction of log w, which keeps the
+    Training may weight a fraud w times a genuine row. `anomaly_score` is the logit of the probability of fraud
+    with that weight undone: p = p_s / (p_s + w(1 − p_s)) is, on the logit, a subtraction of log w, which keeps the
     order and clips nothing (Elkan 2001, The foundations of cost-sensitive learning, theorem 2).
     """
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
-        """Probability of fraud of each row, (n_samples,), not yet calibrated."""
+        """Uncalibrated probability of fraud of each row, (n_samples,)."""
 
 
 def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:
     """
-    Check a feature matrix and give it back as C-contiguous float64, the input left as it is.
+    Validate a feature matrix and return it as C-contiguous float64; the input is not changed.
 
     Raises
     ------
     DetectorError
-        Not numeric, not 2-D, another number of columns than at `fit`, or a value that is not finite.
+        The matrix is not numeric, not 2-D, has another number of columns than at `fit`, or holds a value that is not finite.
     """
     rows = _as_floats(X)
     if rows.ndim != 2:
@@ -135,7 +135,7 @@ def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:
 
 
 def as_training_rows(X: ArrayLike) -> Floats:
-    """`as_rows` for `fit`, where two rows and one column are the least that makes sense."""
+    """`as_rows` for `fit`, which needs at least two rows and one column."""
     rows = as_rows(X)
     if rows.shape[0] < 2 or rows.shape[1] < 1:
         raise DetectorError(f"fit needs 2 rows and 1 column or more, got shape {rows.shape}")
@@ -143,7 +143,7 @@ def as_training_rows(X: ArrayLike) -> Floats:
 
 
 def as_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
-    """Row weights, (n_rows,), ones by default; finite, not negative, not all zero."""
+    """Validated row weights, (n_rows,), ones by default: finite, not negative, not all zero."""
     if sample_weight is None:
         return np.ones(n_rows)
     weights = _as_floats(sample_weight)
@@ -156,12 +156,12 @@ def as_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
 
 def as_labels(y: ArrayLike | None, n_rows: int) -> Floats:
     """
-    Labels as 0.0 and 1.0, (n_rows,), both of them present.
+    Validated labels, (n_rows,): 0.0 and 1.0, both of them present.
 
     Raises
     ------
     DetectorError
-        No labels, another length, another value than 0 and 1, or one class only.
+        There are no labels, another number of them, a value other than 0 and 1, or only one class.
     """
     if y is None:
         raise DetectorError("a classifier needs y: 1 for fraud, 0 for genuine")
@@ -181,9 +181,9 @@ def as_labels(y: ArrayLike | None, n_rows: int) -> Floats:
 
 def row_sums(values: Floats, start: float = 0.0) -> Floats:
     """
-    `start` plus each row's values from left to right, (n_rows,).
+    `start` plus the sum of each row's values from left to right, (n_rows,).
 
-    numpy's own row sums differ in their last bits with the number of rows; this one never does.
+    The last bits of numpy's row sums depend on the number of rows; the bits of this sum do not.
     """
     total = np.full(values.shape[0], start)
     for column in values.T:
@@ -192,30 +192,30 @@ def row_sums(values: Floats, start: float = 0.0) -> Floats:
 
 
 def as_positive_weight(
-    given: float | None, labels: Floats, weights: Floats, at_most: float = POSITIVE_WEIGHT_MAX
+    positive_weight: float | None, labels: Floats, weights: Floats, at_most: float = POSITIVE_WEIGHT_MAX
 ) -> float:
     """
-    Weight of a fraud against a genuine row in training.
+    Class weight of a fraud in training; a genuine row has weight 1.
 
-    By default the root of genuine per fraud, at most `at_most`. What a missed fraud costs belongs into the decision,
-    once; in training a weight only has to keep a few frauds from being drowned.
+    By default the square root of genuine rows per fraud, at most `at_most`. The cost of a missed fraud enters the
+    decision threshold, not the training; here the weight only keeps the few frauds from being outvoted.
 
     Raises
     ------
     DetectorError
         `given` is not a finite number above 0.
     """
-    if given is None:
+    if positive_weight is None:
         frauds = float(weights @ labels)
         genuine = float(weights.sum()) - frauds
         return float(np.clip(np.sqrt(genuine / frauds), 1.0, at_most)) if frauds > 0 else 1.0
-    if not (np.isfinite(given) and given > 0):
-        raise DetectorError(f"positive_weight must be a finite number above 0, got {given}")
-    return float(given)
+    if not (np.isfinite(positive_weight) and positive_weight > 0):
+        raise DetectorError(f"positive_weight must be a finite number above 0, got {positive_weight}")
+    return float(positive_weight)
 
 
 def probability_of(score: Floats) -> Floats:
-    """The logistic of logits, without overflow."""
+    """The logistic function of logits, without overflow."""
     from scipy.special import expit
 
     return np.asarray(expit(score), dtype=np.float64)

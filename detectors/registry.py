@@ -1,4 +1,4 @@
-"""The detectors by name, imported when asked for: PyOD, scikit-learn and LightGBM are slow to load."""
+"""The registry of detectors by name. A module is imported on first use, because PyOD, scikit-learn and LightGBM load slowly."""
 
 from importlib import import_module
 
@@ -12,7 +12,7 @@ DETECTORS = {
     "logistic": "detectors.algorithms.logistic:Logistic",
     "random_forest": "detectors.algorithms.random_forest:RandomForest",
     "boosting": "detectors.algorithms.boosting:Boosting",
-    "focal": "detectors.algorithms.focal_boosting:Focal",
+    "focal": "detectors.algorithms.focal_boosting:FocalBoosting",
 }
 
 
@@ -28,5 +28,5 @@ def detector_class(name: str) -> type[Detector]:
     if name not in DETECTORS:
         raise DetectorError(f"no detector is called {name!r}: choose one of {', '.join(DETECTORS)}")
     module, _, attribute = DETECTORS[name].partition(":")
-    found: type[Detector] = getattr(import_module(module), attribute)
-    return found
+    detector: type[Detector] = getattr(import_module(module), attribute)
+    return detector

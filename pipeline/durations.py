@@ -1,4 +1,4 @@
-"""Spans of time as people write them ("90s", "15m", "1h", "30d", "2w") and as the code has them: whole µs."""
+"""Parses and formats durations such as "90s", "15m", "1h", "30d" or "2w"; the code uses whole µs."""
 
 import re
 
@@ -14,13 +14,12 @@ _WRITTEN = re.compile(r"(\d{1,6})\s*([wdhms])")
 
 def parse_duration(text: object) -> int:
     """
-    Read a duration such as "30d" into µs.
+    Parse a duration such as "30d" into µs.
 
     Raises
     ------
     ValueError
-        If it is anything but a whole number followed by one of s, m, h, d, w. A bare number is refused,
-        because nothing says which unit was meant.
+        If it is not a whole number followed by one of s, m, h, d, w. A number without a unit is an error.
     """
     written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
     if written is None:
@@ -29,8 +28,8 @@ def parse_duration(text: object) -> int:
 
 
 def format_duration(span: int) -> str:
-    """Write µs the shortest way that reads back as the same span; weeks are written as days."""
+    """Write µs in the largest unit that is exact; weeks are written as days."""
     unit = next((unit for unit in "dhms" if span % _UNITS[unit] == 0), None)
     if unit is None:
-        raise ValueError(f"a duration is written in whole seconds, got {span} µs")
+        raise ValueError(f"a duration must be whole seconds, got {span} µs")
     return f"{span // _UNITS[unit]}{unit}" if span else "0s"

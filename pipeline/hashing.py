@@ -1,9 +1,8 @@
 """
-Keyed hashes in place of values that must not be stored.
+Keyed hashes of values that must not be stored in plain text.
 
-HMAC-SHA256 of the trimmed value in UTF-8, written in hex: equal values stay equal, so a hashed card still has a
-history, and whoever holds the key can find it. The field's name is no part of it, so that one card is the same
-in two columns.
+HMAC-SHA256 of the stripped value in UTF-8, in hex. Equal values have equal hashes, so a hashed card still has a history,
+and the key is needed to find it. The field's name is not hashed, so that a card has the same hash in every column.
 """
 
 import hashlib
@@ -15,14 +14,16 @@ import pyarrow as pa
 
 from storage.frames import Strings
 
-KEPT = 1 << 16  # hashes remembered: entities come back, and a look-up is ten times faster than a hash
+CACHE_SIZE = 1 << 16  # hashes: entities recur, and a look-up is ten times faster than a hash
 
 
 class Hasher:
-    """Hashes values under one key."""
+    """Hashes values with one key."""
 
     def __init__(self, key: bytes) -> None:
-        self._hash = lru_cache(KEPT)(lambda value: hmac.digest(key, value.encode(), hashlib.sha256).hex())
+        self._hash = lru_cache(CACHE_SIZE)(
+            lambda value: hmac.digest(key, value.encode(), hashlib.sha256).hex()
+        )
 
     def __repr__(self) -> str:
         return "Hasher(key not shown)"
@@ -32,11 +33,11 @@ class Hasher:
         return self._hash(value.strip())
 
     def column(self, values: Any) -> Any:
-        """Hash an Arrow column of text, each different value once; missing stays missing."""
+        """Hash an Arrow column of text; missing values stay missing."""
         coded = values.dictionary_encode()
         hashed = pa.array([self.hash(value) for value in coded.dictionary.to_pylist()], pa.string())
         return hashed.take(coded.indices)
 
     def texts(self, values: Strings) -> list[str | None]:
-        """Hash a few values."""
+        """Hash an array of texts; None stays None."""
         return [None if value is None else self.hash(value) for value in values]

@@ -1,35 +1,35 @@
-"""How long work shows that it goes on, without knowing what a terminal is."""
+"""The interface by which long computations report progress, independent of the terminal."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a long loop reports to; the doors decide what it looks like."""
+    """Receives the progress of a computation; the command line and the daemon implement it."""
 
     def start(self, description: str, total: float | None, unit: str) -> None:
-        """Begin a piece of work of `total` units, or of unknown size."""
+        """Begin a task of `total` units; None if the size is unknown."""
 
     def advance(self, amount: float = 1) -> None:
-        """So many more units are done."""
+        """Report that `amount` more units are done."""
 
     def note(self, text: str) -> None:
-        """Say one thing beside the bar, such as what a training chose."""
+        """Print a line beside the progress bar, such as the strategy that a training chose."""
 
     def stop(self) -> None:
-        """The piece of work is over."""
+        """End the task."""
 
 
-class Silent:
-    """Progress for tests, libraries and cron: says nothing."""
+class NoProgress:
+    """Ignores all progress: for tests, libraries and cron."""
 
     def start(self, description: str, total: float | None, unit: str) -> None:
-        """Nothing to show."""
+        """Do nothing."""
 
     def advance(self, amount: float = 1) -> None:
-        """Nothing to show."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Nothing to show."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Nothing to show."""
+        """Do nothing."""

@@ -1,9 +1,9 @@
 """
-Text from data made harmless for whoever reads it: a terminal, a spreadsheet, a page that is passed on, a chat or a mail.
+Sanitizes untrusted text for display: in a terminal, spreadsheet, page, chat or mail.
 
-A merchant's name may hold escape sequences that repaint a terminal, marks that turn the reading direction, a formula that
-a spreadsheet runs, or in a message a link, a mention of everybody, HTML. All functions are for showing only: what is
-stored stays as it came.
+A merchant's name may hold escape sequences that repaint a terminal, marks that reverse the reading direction, a formula
+that a spreadsheet runs, or, in a message, a link, a mention of everybody or HTML. All functions are for display only:
+stored values stay unchanged.
 """
 
 import re
@@ -12,22 +12,24 @@ import unicodedata
 # Controls (C0, C1, delete), format characters (bidi, zero width, tags), lone surrogates, line and paragraph separators.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-# Spreadsheets read the full-width forms as the plain ones; they skip blanks in front, no-break ones too.
+# Spreadsheets treat full-width forms like plain ones, and skip leading blanks, including no-break spaces.
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@＝＋－＠]")
 # A payment card's number: 13 to 19 digits (ISO/IEC 7812), as people write it.
 _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII)
 PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-# What chats and mail programs act on, as characters that look alike and do nothing.
+# Characters that chats and mail programs interpret → inert characters that look alike.
 _INERT = str.maketrans(
     {"<": "‹", ">": "›", "&": "＆", "@": "＠", "[": "［", "]": "］", "`": "´", "|": "¦", "#": "＃"}
 )
-_ADDRESS = re.compile(r"(?<=\w)\.(?=[^\W\d_]{2})")  # evil.com, www.evil.com: many programs make a link of it
+_ADDRESS = re.compile(
+    r"(?<=\w)\.(?=[^\W\d_]{2})"
+)  # evil.com, www.evil.com: many programs turn them into links
 
 
 def for_terminal(text: str) -> str:
-    """Write every character that would act instead of show as its escape, `\\x1b` or `\\u202e`, on one line."""
+    """Replace control and format characters by escapes such as `\\x1b` or `\\u202e`; the result is one line."""
     if text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in _HARMFUL else c for c in text)
@@ -35,9 +37,9 @@ def for_terminal(text: str) -> str:
 
 def for_csv(text: str) -> str:
     """
-    Do the same, and put an apostrophe before what a spreadsheet would run as a formula.
+    Sanitize as for a terminal, and put an apostrophe before text that a spreadsheet would run as a formula.
 
-    Formulas start with `=`, `+`, `-`, `@`, a tab or a carriage return; a plain number such as -12.5 is none.
+    Formulas start with `=`, `+`, `-`, `@`, a tab or a carriage return; a plain number such as -12.5 is not a formula.
     """
     if _NUMBER.fullmatch(text):
         return text
@@ -47,9 +49,9 @@ def for_csv(text: str) -> str:
 
 def for_page(text: str) -> str:
     """
-    Do the first, shorten, and leave only the last four digits of a card's number, since pages are passed on.
+    Sanitize as for a terminal, shorten, and mask card numbers but for their last four digits.
 
-    The page's own markup is escaped where the page is written.
+    HTML is escaped where the page is written.
     """
     shown = _CARD.sub(lambda found: _last_four(found[0]), for_terminal(text))
     return shown if len(shown) <= PAGE_MAX else f"{shown[:PAGE_MAX]}… ({len(text):,} characters)"
@@ -61,7 +63,7 @@ def _last_four(number: str) -> str:
 
 
 def _luhn(digits: list[int]) -> bool:
-    """The check digit of card numbers (ISO/IEC 7812-1, annex B)."""
+    """Whether the check digit of a card number is right (ISO/IEC 7812-1, annex B)."""
     doubled = [
         d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))
     ]
@@ -69,16 +71,16 @@ def _luhn(digits: list[int]) -> bool:
 
 
 def for_message(text: str) -> str:
-    """Do the same as for a page, and as for an id in a message."""
+    """Sanitize as for a page and as for an id in a message."""
     return id_for_message(for_page(text))
 
 
 def id_for_message(text: str) -> str:
     """
-    Do the first, and take away what chats and mails act on: links, mentions, HTML, code blocks.
+    Sanitize as for a terminal, and disable links, mentions, HTML and code blocks.
 
-    Addresses are written as people who warn of them do, `evil[.]com`, `http[:]//`; the rest becomes characters that look
-    alike. An id of digits is no card's number, and stays whole.
+    Addresses are defanged: `evil[.]com`, `http[:]//`; other characters are replaced by ones that look alike. Digits of an
+    id are not masked.
     """
     inert = for_terminal(text).translate(_INERT)
     return _ADDRESS.sub("[.]", inert).replace("://", "[:]//")

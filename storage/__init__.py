@@ -1,1 +1,1 @@
-"""The only SQL: frames and records in, frames and records out."""
+"""Storage: all SQL of the product. It takes and returns arrays and records."""

@@ -1,24 +1,25 @@
 """
-What can go wrong with a database, and who can put it right.
+The errors of a database, and who can fix them.
 
 ::
 
     Exception
     └── StorageError
-        ├── Unreachable       whoever runs the server, or typed the path: nothing answers there
-        ├── SchemaOutOfDate   whoever upgraded: `fraudwatch init` brings tables and columns up to date
-        ├── WrongMonitor      whoever configured: this database belongs to somebody else
-        ├── Busy              nobody: another process is at it; wait and repeat
-        │   └── Locked        whoever else opened the file: another program holds its write lock
-        ├── Unknown           whoever asked: there is no such transaction, model or batch
-        └── Damaged           whoever keeps the disks: stored bytes are not what was written
+        ├── Unreachable       operator: no database answers at this address
+        ├── SchemaOutOfDate   operator: tables or columns are missing; `fraudwatch init` adds them
+        │   └── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
+        ├── WrongMonitor      operator: the database belongs to another monitor
+        ├── Busy              nobody: another process is working; wait and repeat
+        │   └── Locked        operator: another program holds the write lock of the file
+        ├── Unknown           user: there is no such transaction, model or batch
+        └── Damaged           operator: stored bytes are not those that were written
 
-A message is one sentence that names the thing, the value and what would do, and never holds a password.
+A message is one sentence that names the thing, the value and the remedy, and never contains a password.
 """
 
 
 class StorageError(Exception):
-    """A database cannot be used, or not now, or not by this monitor."""
+    """The database cannot be used at all, not now, or not by this monitor."""
 
     exit_code = 1
 
@@ -28,7 +29,11 @@ class Unreachable(StorageError):  # noqa: N818 - reads as the state it reports
 
 
 class SchemaOutOfDate(StorageError):  # noqa: N818
-    """Tables or columns are missing, or newer than this program."""
+    """Tables or columns are missing, or the schema has another version than this program."""
+
+
+class UnsupportedSchema(SchemaOutOfDate):
+    """The schema is too old to be upgraded, or newer than this program."""
 
 
 class WrongMonitor(StorageError):  # noqa: N818
@@ -36,7 +41,7 @@ class WrongMonitor(StorageError):  # noqa: N818
 
 
 class Busy(StorageError):  # noqa: N818
-    """Somebody else holds what is needed; the same again later will do."""
+    """Another process holds a lease that is needed; repeat the command later."""
 
 
 class Locked(Busy):
@@ -44,8 +49,8 @@ class Locked(Busy):
 
 
 class Unknown(StorageError):  # noqa: N818
-    """There is no such thing in the database."""
+    """The database has no such row."""
 
 
 class Damaged(StorageError):  # noqa: N818
-    """Stored bytes are not the ones that were written."""
+    """Stored bytes are not those that were written."""

@@ -1,5 +1,5 @@
 """
-Columns of transactions and labels as they leave and enter storage.
+Columns of transactions and labels, as arrays, as they are read from storage.
 
 Every instant is an int64 count of microseconds since 1970-01-01 UTC, every amount an int64 count of
 1/10,000 of the monitor's base currency: sums of them are exact, so they do not depend on where they start.
@@ -24,20 +24,20 @@ MONEY = 10_000  # units of `amount` in one of the base currency
 
 @dataclass(frozen=True)
 class Coded:
-    """A column of strings as codes into its values; −1 stands for missing."""
+    """A column of strings as codes into its values; −1 is missing."""
 
     codes: Codes  # (n,)
     values: Strings  # (n_values,)
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Coded":
-        """The same column at these rows only; the values stay."""
+        """The column with these rows only; the values stay."""
         return Coded(self.codes[rows], self.values)
 
 
 @dataclass(frozen=True)
 class Transactions:
     """
-    Transactions in the order (event_time, transaction_id), one entry of each array a row.
+    Transactions in the order (event_time, transaction_id); each array has one entry per row.
 
     `columns` holds the entity and categorical columns and, when configured, `kind`, `currency` and
     `original_id`; `numeric` holds float64 with NaN for missing.
@@ -54,7 +54,7 @@ class Transactions:
         return len(self.event_time)
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
-        """The rows asked for, which must come in order."""
+        """The transactions with these rows only; `rows` must be ascending."""
         return Transactions(
             self.transaction_id[rows],
             self.event_time[rows],
@@ -72,7 +72,7 @@ class Transactions:
 
 @dataclass(frozen=True)
 class Labels:
-    """Label rows in the order they were recorded (label_id); several may speak of one transaction."""
+    """Labels ordered by label_id; a transaction may have several."""
 
     label_id: Ints  # (m,)
     transaction_id: Strings  # (m,)
@@ -85,7 +85,7 @@ class Labels:
         return len(self.label_id)
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Labels":
-        """The label rows asked for, which must come in order."""
+        """The labels with these rows only; `rows` must be ascending."""
         return Labels(
             self.label_id[rows],
             self.transaction_id[rows],
@@ -97,17 +97,17 @@ class Labels:
 
     @property
     def available_at(self) -> Ints:
-        """The first instant that may use the label, max(known_at, recorded_at)."""
+        """The first instant at which the label may be used, max(known_at, recorded_at)."""
         return np.maximum(self.known_at, self.recorded_at)
 
 
 @dataclass(frozen=True)
 class Completeness:
     """
-    Up to which instant labels are complete, as a function of the instant that asks.
+    Up to which instant labels are complete, as known at some instant (point in time).
 
-    A label batch loaded as history arrived, so to speak, continuously: at any instant x up to `history_through`
-    labels known by x are here. A batch loaded as it arrived makes labels complete through `through` from
+    A label batch loaded as history counts as if it had arrived continuously: at any instant x up to
+    `history_through`, labels known by x are available. Any other batch makes labels complete through `through` from
     `visible_at` on.
     """
 
@@ -117,10 +117,10 @@ class Completeness:
 
     def at(self, instants: Ints) -> Ints:
         """Newest instant through which labels are complete, as known at each of `instants` (µs)."""
-        known = np.concatenate(([np.int64(NEVER)], self.through))
-        arrived = known[np.searchsorted(self.visible_at, instants, side="right")]
-        lived = np.minimum(instants, self.history_through)
-        return np.minimum(np.maximum(arrived, lived), instants)
+        through = np.concatenate(([np.int64(NEVER)], self.through))
+        arrived = through[np.searchsorted(self.visible_at, instants, side="right")]
+        historic = np.minimum(instants, self.history_through)
+        return np.minimum(np.maximum(arrived, historic), instants)
 
     def reached(self, instants: Ints) -> Ints:
         """The earliest instant at which labels are complete through each of `instants` (µs); `FOREVER` if never."""
@@ -129,4 +129,4 @@ class Completeness:
 
 
 FOREVER = 2**62  # µs
-NEVER = -(2**62)  # µs; an instant before everything, far enough from overflow to be shifted by a lookback
+NEVER = -(2**62)  # µs; before every instant, and far enough from overflow to be shifted by a lookback

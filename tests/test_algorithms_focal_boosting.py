@@ -8,7 +8,7 @@ from scipy.optimize import approx_fprime
 from scipy.special import expit, logit
 
 from detectors.algorithms.focal_boosting import (
-    Focal,
+    FocalBoosting,
     best_constant,
     curvature,
     gradient,
@@ -77,7 +77,7 @@ def test_probabilities_are_recovered_from_trees():
     X = rng.integers(0, 4, (40_000, 1)).astype(float)
     truth = np.array([0.002, 0.01, 0.05, 0.3])[X[:, 0].astype(int)]
     y = (rng.random(len(X)) < truth).astype(float)
-    detector = Focal(
+    detector = FocalBoosting(
         gamma=2.0, positive_weight=1 / 3, overrides={"num_iterations": 400, "feature_fraction": 1.0}
     ).fit(X, y)
     seen = [y[X[:, 0] == k].mean() for k in range(4)]
@@ -93,11 +93,11 @@ def test_it_learns_where_frauds_are_few():
     y = (rng.random(len(X)) < expit(2.5 * X[:, 0] + 1.5 * X[:, 1] - 9)).astype(float)
     half = len(X) // 2
     assert 30 < y[:half].sum() < 200
-    detector = Focal().fit(X[:half], y[:half])
+    detector = FocalBoosting().fit(X[:half], y[:half])
     assert average_precision(y[half:], detector.anomaly_score(X[half:])) > 15 * y[half:].mean()
 
 
 @pytest.mark.parametrize("wrong", [{"gamma": -1.0}, {"gamma": np.inf}, {"positive_weight": 0.0}])
 def test_impossible_losses_are_refused(wrong):
     with pytest.raises(DetectorError, match=next(iter(wrong))):
-        Focal(**wrong).fit(np.eye(4), [0, 1, 0, 1])
+        FocalBoosting(**wrong).fit(np.eye(4), [0, 1, 0, 1])

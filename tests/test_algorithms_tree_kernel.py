@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
 from detectors.algorithms.isolation_forest import IsolationForest, _grow
-from detectors.algorithms.pyod_support import thin
+from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.random_forest import RandomForest
 from detectors.algorithms.tree_kernel import BLOCK, _float32_at_most, flatten
 
@@ -101,13 +101,13 @@ def test_a_roots_path_is_the_mean_of_its_training_rows():
     ],
 )
 def test_thinning_keeps_what_it_should(weights, at_most, kept):
-    assert thin(weights, at_most, 7).tolist() == list(kept)
+    assert systematic_sample(weights, at_most, 7).tolist() == list(kept)
 
 
 def test_thinning_is_even_and_in_proportion_to_weight():
-    assert np.diff(thin(np.ones(1000), 100, 7)).tolist() == [10] * 99
+    assert np.diff(systematic_sample(np.ones(1000), 100, 7)).tolist() == [10] * 99
     weights = np.where(np.arange(10_000) < 5000, 3.0, 1.0)
-    kept = thin(weights, 1000, 7)
+    kept = systematic_sample(weights, 1000, 7)
     assert len(kept) == 1000
     assert (kept < 5000).sum() == pytest.approx(750, abs=1)
 

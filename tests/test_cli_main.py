@@ -1,40 +1,12 @@
 """The command as it is typed: output, exit codes, one sentence for what people can put right."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, payments, write_csv
-
-CONFIG = """
-[schema]
-entities = ["customer_id", "terminal_id"]
-categorical = []
-kind = ""
-[labels]
-maturity = "5d"
-[features]
-windows = ["1d", "7d"]
-[training]
-min_rows = 200
-trees = 20
-holdout = "2d"
-[alerts]
-per_day = 5
-"""
-
-
-def fraudwatch(home: Path, *arguments: str, code: int = 0) -> str:
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+from tests.support.commands import CONFIG, fraudwatch, fraudwatch_process
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, payments, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +17,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, labels = payments(30)
     write_csv(folder / "payments.csv", PAYMENT_HEADER, rows)
     write_csv(folder / "labels.csv", LABEL_HEADER, labels)
-    fraudwatch(folder, "init")
-    fraudwatch(folder, "ingest", "transactions", "payments.csv")
-    fraudwatch(folder, "ingest", "labels", "labels.csv")
-    assert "scored in 10 windows" in fraudwatch(
+    fraudwatch_process(folder, "init")
+    fraudwatch_process(folder, "ingest", "transactions", "payments.csv")
+    fraudwatch_process(folder, "ingest", "labels", "labels.csv")
+    assert "scored in 10 windows" in fraudwatch_process(
         folder, "backfill", "--from", "2025-01-20", "--to", "2025-01-30"
     )
     return folder
@@ -106,6 +78,11 @@ def test_what_people_can_put_right_is_one_sentence(
 ) -> None:
     message = fraudwatch(home, *arguments, code=code)
     assert said in message
+
+
+def test_a_process_ends_with_the_code_and_the_sentence_of_its_error(home: Path) -> None:
+    arguments, code, sentence = WRONG[0]
+    assert sentence in fraudwatch_process(home, *arguments, code=code)
 
 
 def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:

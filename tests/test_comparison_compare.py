@@ -8,25 +8,24 @@ import numpy as np
 import pytest
 
 from detectors.evaluation.comparison import difference
-from detectors.imbalance.techniques import TECHNIQUES, Fitted, Technique
+from detectors.imbalance.techniques import TECHNIQUES, FittedTechnique, Technique
 from pipeline.comparison import compare as comparing
-from pipeline.comparison.compare import chosen, compare
-from pipeline.comparison.folds import Wanted, folds_of
+from pipeline.comparison.compare import compare, select_techniques
+from pipeline.comparison.folds import ComparisonOptions, folds_of
 from pipeline.comparison.plots import check, curves
-from pipeline.comparison.results import MOVED, NOTHING, estimates
-from pipeline.config.database import open_configured
+from pipeline.comparison.results import FLAG_NOTHING, MOVED_THRESHOLD, estimates
 from pipeline.errors import InputError, NotReady
-from storage.database.setup import upgrade
 from storage.errors import Unknown
 from storage.frames import DAY
 from storage.models import comparisons
-from tests.conftest import with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cli_main import fraudwatch
+from tests.support.commands import CONFIG, fraudwatch
+from tests.support.databases import World
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.worlds import SMALL, load, load_both
 
 DAYS = 60
 NOW = START + DAYS * DAY
-WANTED = Wanted(folds=2, test=7 * DAY, max_rows=4000)
+WANTED = ComparisonOptions(folds=2, test=7 * DAY, max_rows=4000)
 
 
 def fill(store, folder):
@@ -34,11 +33,12 @@ def fill(store, folder):
     load_both(store, SMALL, folder, rows, labels, now=NOW)
 
 
+SIXTY_DAYS = World("sixty_days", SMALL, fill)
+
+
 @pytest.fixture
-def store(opener, tmp_path):
-    opened = opener(SMALL)
-    fill(opened, tmp_path)
-    return opened
+def store(copier):
+    return copier(SIXTY_DAYS)
 
 
 def test_folds_respect_time_and_the_delay_of_labels(store):
@@ -48,56 +48,56 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
     for fold in folds:
         assert fold.rows.time.min() >= fold.start
         assert fold.rows.time.max() < fold.end
-        assert len(fold.past.mature) + len(fold.held) == len(fold.all.mature)
+        assert len(fold.past.mature) + len(fold.calibration) == len(fold.all.mature)
         assert set(np.unique(fold.rows.y)) <= {0.0, 1.0}
     assert folds[0].end == folds[1].start
     # A training knows nothing of the days that labels need to mature in.
-    from pipeline.features import history as histories
+    from pipeline.features import history as feature_history
     from pipeline.training import training_set
 
-    history = histories.load(store, SMALL, START - 40 * DAY, NOW)
-    known = training_set.known_at(SMALL, history, folds[0].start)
+    history = feature_history.load(store, SMALL, START - 40 * DAY, NOW)
+    known = training_set.training_set_at(SMALL, history, folds[0].start)
     newest = history.transactions.event_time[known.mature].max()
     assert newest < folds[0].start - SMALL.labels.maturity
     assert folds[0].all.frauds == known.y[-WANTED.max_rows :].sum()
 
 
-def test_every_technique_is_tried(tmp_path):
-    store = open_configured(with_url(SMALL, f"sqlite:///{tmp_path / 'one.db'}"))
-    upgrade(store, SMALL.monitor.name, 1, SMALL.labels.precedence)
-    fill(store, tmp_path)
-    found = compare(store, SMALL, Wanted(folds=1, max_rows=4000), NOW)
-    store.close()
-    names = [line.technique for line in found.lines]
-    assert names[0] == NOTHING
-    tried = set(names) | set(found.impossible)
+def test_every_technique_is_tried(sqlite_copier):
+    store = sqlite_copier(SIXTY_DAYS)
+    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
+    names = [line.technique for line in found.results]
+    assert names[0] == FLAG_NOTHING
+    tried = set(names) | set(found.not_possible)
     assert {t.name for t in TECHNIQUES} - {"no balancing"} <= tried
-    assert {MOVED, "no balancing, threshold 0.5", "no balancing, threshold 0.1"} <= set(names)
-    ap = [line.verdict.measures["ap"].value for line in found.lines[1:]]
+    assert {MOVED_THRESHOLD, "no balancing, threshold 0.5", "no balancing, threshold 0.1"} <= set(names)
+    ap = [line.verdict.measures["ap"].value for line in found.results[1:]]
     assert ap == sorted(ap, reverse=True)
-    nothing = found.lines[0].verdict.measures
+    nothing = found.results[0].verdict.measures
     assert (nothing["f1"].value, nothing["mcc"].value) == (0, 0)
     assert nothing["savings"].value <= 0
     assert nothing["accuracy"].value > 0.9
-    by_name = {line.technique: line for line in found.lines}
+    by_name = {line.technique: line for line in found.results}
     assert by_name["undersampling 50/50"].discarded > 0
     assert by_name["SMOTE 50/50"].invented > 1000
-    assert by_name[MOVED].ap_train > 0.9
+    assert by_name[MOVED_THRESHOLD].ap_train > 0.9
     assert max(ap) > 0.5  # planted fraud is found
 
 
 def test_the_table_is_kept_as_it_was_measured(store):
     found = compare(
-        store, SMALL, Wanted(folds=2, max_rows=4000, names=("logistic", "LODA", "undersampling 50")), NOW
+        store,
+        SMALL,
+        ComparisonOptions(folds=2, max_rows=4000, names=("logistic", "LODA", "undersampling 50")),
+        NOW,
     )
     assert "ranks best" in found.sentence
     comparisons.save(
-        store, NOW, "ann", "", {"per_day": 5}, found.folds, found.notes(), found.sentence, found.measured()
+        store, NOW, "ann", "", {"per_day": 5}, found.folds, found.notes(), found.sentence, found.metric_rows()
     )
     kept = comparisons.load(store)
     assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), found.folds)
-    of_kept = {(one.technique, one.measure): one for one in kept.results}
-    for line in found.lines:
+    of_kept = {(one.technique, one.metric): one for one in kept.results}
+    for line in found.results:
         for measure, one in estimates(line).items():
             stored = of_kept[line.technique, measure]
             np.testing.assert_equal(
@@ -108,7 +108,7 @@ def test_the_table_is_kept_as_it_was_measured(store):
 
 
 def test_labels_that_come_after_a_training_date_do_not_change_what_it_fits(store, tmp_path):
-    wanted = Wanted(folds=2, max_rows=4000, names=("HBOS", "logistic"))
+    wanted = ComparisonOptions(folds=2, max_rows=4000, names=("HBOS", "logistic"))
     before = folds_of(store, SMALL, wanted, NOW)
     first = before[0].test
     rows, _ = payments(DAYS)
@@ -129,12 +129,12 @@ def test_one_that_is_not_possible_is_named_and_the_others_go_on(store, monkeypat
         raise DetectorError("needs more frauds")
 
     def works(training):
-        return Fitted(lambda rows: rows.X[:, 0])
+        return FittedTechnique(lambda rows: rows.X[:, 0])
 
     monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", fails)))
     found = compare(store, SMALL, WANTED, NOW)
     assert found.notes()["b"] == "not possible: needs more frauds"
-    assert [line.technique for line in found.lines] == [NOTHING, "a"]
+    assert [line.technique for line in found.results] == [FLAG_NOTHING, "a"]
     monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("b", "x", fails),))
     with pytest.raises(NotReady, match="b is not possible here"):
         compare(store, SMALL, WANTED, NOW)
@@ -144,30 +144,30 @@ def test_thresholds_are_set_on_the_strategy_that_is_judged(store, monkeypatch):
     """One that would choose otherwise with fewer rows, on another scale, is fitted to them as it chose with all."""
 
     def works(training):
-        return Fitted(lambda rows: rows.raw[:, 0] - 3.0)
+        return FittedTechnique(lambda rows: rows.raw[:, 0] - 3.0)
 
     sizes = []
 
     def wavers(training):
         sizes.append(len(training.mature))
         apart = 0.0 if sizes[-1] == sizes[0] else 1_000.0
-        return Fitted(lambda rows: rows.raw[:, 0] - 3.0 + apart, again=works)
+        return FittedTechnique(lambda rows: rows.raw[:, 0] - 3.0 + apart, refit=works)
 
     monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", wavers)))
-    found = compare(store, SMALL, Wanted(folds=1, max_rows=4000), NOW)
-    steady, wavering = (line.verdict.measures for line in found.lines[-2:])
+    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
+    steady, wavering = (line.verdict.measures for line in found.results[-2:])
     assert steady["f1"].value == wavering["f1"].value > 0
     assert steady["cost"].value == wavering["cost"].value
 
 
 def test_false_flags_are_told_apart_by_a_field(store):
-    found = compare(store, SMALL, Wanted(folds=1, names=("logistic",), by="terminal_id"), NOW)
-    rates = found.lines[1].groups
+    found = compare(store, SMALL, ComparisonOptions(folds=1, names=("logistic",), by="terminal_id"), NOW)
+    rates = found.results[1].groups
     assert set(rates) <= {f"m{n}" for n in range(100)} | {"(missing)"}
     assert all(0 <= rate <= 1 for rate in rates.values())
-    assert any(name.startswith("false_flag_rate ") for name in estimates(found.lines[1]))
+    assert any(name.startswith("false_flag_rate ") for name in estimates(found.results[1]))
     with pytest.raises(InputError, match="--by planet: there is no such field"):
-        compare(store, SMALL, Wanted(by="planet"), NOW)
+        compare(store, SMALL, ComparisonOptions(by="planet"), NOW)
 
 
 def test_a_history_without_mature_frauds_says_what_is_missing(opener, tmp_path):
@@ -183,16 +183,18 @@ def test_a_history_without_mature_frauds_says_what_is_missing(opener, tmp_path):
 
 
 def test_techniques_are_chosen_by_a_word():
-    assert {one.name for one in chosen(["smote"])} == {t.name for t in TECHNIQUES if "SMOTE" in t.name}
-    assert {one.family for one in chosen(["outlier"])} == {"outlier", "hybrid"}
-    assert chosen([]) == TECHNIQUES
+    assert {one.name for one in select_techniques(["smote"])} == {
+        t.name for t in TECHNIQUES if "SMOTE" in t.name
+    }
+    assert {one.family for one in select_techniques(["outlier"])} == {"outlier", "hybrid"}
+    assert select_techniques([]) == TECHNIQUES
     with pytest.raises(InputError, match="no technique is called 'magic': choose among no balancing"):
-        chosen(["magic"])
+        select_techniques(["magic"])
 
 
 @pytest.mark.parametrize("ending", ["html", "svg", "png"])
 def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
-    found = compare(store, SMALL, Wanted(folds=1, names=("logistic", "HBOS")), NOW)
+    found = compare(store, SMALL, ComparisonOptions(folds=1, names=("logistic", "HBOS")), NOW)
     file = tmp_path / f"curves.{ending}"
     check(file)
     curves(found, file, "EUR")
@@ -211,7 +213,6 @@ def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
 
 def test_the_command_prints_and_keeps_the_table(tmp_path):
     home = tmp_path
-    from tests.test_cli_main import CONFIG
 
     (home / "config.toml").write_text(CONFIG)
     rows, labels = payments(DAYS)
@@ -228,7 +229,7 @@ def test_the_command_prints_and_keeps_the_table(tmp_path):
     )
     for word in (
         "always genuine",
-        MOVED,
+        MOVED_THRESHOLD,
         "oversampling 50/50",
         "ranks best",
         "AP train",
@@ -238,7 +239,7 @@ def test_the_command_prints_and_keeps_the_table(tmp_path):
         assert word in said
     assert (home / "c.svg").stat().st_size > 5000
     rows = list(csv.DictReader(io.StringIO(fraudwatch(home, "compare", "--last", "--format", "csv"))))
-    ap = [row for row in rows if row["measure"] == "ap"]
+    ap = [row for row in rows if row["metric"] == "ap"]
     assert ap[0]["technique"] == "always genuine"
     assert float(ap[1]["lower"]) <= float(ap[1]["value"]) <= float(ap[1]["upper"])
     assert json.loads(fraudwatch(home, "compare", "--last", "--format", "json"))
@@ -247,9 +248,10 @@ def test_the_command_prints_and_keeps_the_table(tmp_path):
 
 
 def test_differences_use_the_same_resamples(store):
-    found = compare(store, SMALL, Wanted(folds=1, names=("no balancing",)), NOW)
+    found = compare(store, SMALL, ComparisonOptions(folds=1, names=("no balancing",)), NOW)
     moved, fixed = (
-        next(x for x in found.lines if x.technique == name) for name in (MOVED, "no balancing, threshold 0.5")
+        next(x for x in found.results if x.technique == name)
+        for name in (MOVED_THRESHOLD, "no balancing, threshold 0.5")
     )
     gap = difference(moved.verdict, fixed.verdict, "ap")
     assert (gap.value, gap.lower, gap.upper) == (0, 0, 0)

@@ -118,7 +118,7 @@ REFUSED = [
     ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, events"),
     ("[web]\nport = 1", "web.port is not a key; keys are none yet"),
     # URLs to tell people at are secrets, whatever is wrong with them
-    ("[notify]\nurls = ['slack s3cret']", "notify.urls must be URLs of Apprise such as"),
+    ("[notify]\nurls = ['slack s3cret']", "notify.urls must be Apprise URLs such as"),
     ("[notify]\nurls = ['flgs=json://s3cret']", "events are flags, drift, quality"),
     ("[notify]\nurls = 'json://s3cret'", "notify.urls must be a list in square brackets, got a value not shown"),
     ("[notify]\nevents = ['flag']", "notify.events must be one of"),
@@ -133,12 +133,12 @@ REFUSED = [
     ("[monitor]\nname = 3", "monitor.name must be text in quotes, got 3"),
     ("[features]\nwindows = '7d'", 'features.windows must be a list in square brackets, got "7d"'),
     ("[labels]\nmaturity = 30", "labels.maturity must be a duration such as"),
-    ("[labels]\nnever_by_silence = {status = 'x'}", "labels.never_by_silence must be a list in square"),
+    ("[labels]\nmaturity_exceptions = {status = 'x'}", "labels.maturity_exceptions must be a list in square"),
     # impossible values
     ("[alerts]\nper_day = 0", "alerts.per_day must be 1 or more, got 0 (config.toml, [alerts])"),
-    ("[choose]\nrare = nan", "choose.rare must be"),
-    ("[choose]\nstrategy = 'best'", "choose.strategy must be one of 'auto', 'outlier', 'blend' or"),
-    ("[choose]\noutlier_share = 1.5", "choose.outlier_share must be 1 or less, got 1.5"),
+    ("[strategy]\nprevalence_gate_low = nan", "strategy.prevalence_gate_low must be"),
+    ("[strategy]\nmethod = 'best'", "strategy.method must be one of 'auto', 'outlier', 'blend' or"),
+    ("[strategy]\noutlier_share = 1.5", "strategy.outlier_share must be 1 or less, got 1.5"),
     ("[costs]\nreview = 0.0", "costs.review must be more than 0, got 0.0"),
     ("[features]\nwindows = ['7d', '1d']", "features.windows must hold at least one window, ascending"),
     ("[features]\nwindows = ['1d', '1d']", "features.windows must hold at least one window, ascending"),
@@ -155,38 +155,38 @@ REFUSED = [
     ("[quality]\nwindow = '36h'", "quality.window must be whole days"),
     ("[training]\nholdout = '365d'", "training.holdout must be shorter than training.span (180d), got"),
     ("[schema]\nbase_currency = 'euro'", "schema.base_currency must be three capital letters"),
-    ("[monitor]\nname = ''", "monitor.name must be visible text"),
+    ("[monitor]\nname = ''", "monitor.name must be printable text"),
     # columns
-    ("[schema]\nentities = ['card no']", "schema.entities must be a name a database column can have"),
+    ("[schema]\nentities = ['card no']", "schema.entities must be a valid name of a database column"),
     ("[schema]\nentities = ['a', 'a']", "schema.entities must name each value once"),
     ("[schema]\nentities = ['a', 'A']", "must not use a column that schema.entities already uses"),
     ("[schema]\nentities = ['amount']", "must not use a column that schema.amount already uses, got"),
     ("[schema]\nnumeric = ['status']", "must not use a column that schema.numeric already uses"),
-    ("[schema]\nnumeric = ['batch_id']", 'must not name a column that is fraudwatch\'s own; rename it'),
-    ("[schema]\namount = 'value'\nnumeric = ['amount']", "must not name a column that is fraudwatch's own"),
+    ("[schema]\nnumeric = ['batch_id']", 'must not have the name of a fraudwatch column; rename it'),
+    ("[schema]\namount = 'value'\nnumeric = ['amount']", "must not have the name of a fraudwatch column"),
     ("[schema]\nhash = ['email']", "schema.hash must name fields of schema.entities or schema.categorical"),
     ("[labels]\nsource = 'known_at'", "must not use a column that labels.known_at already uses"),
-    ("[labels]\nnever_by_silence = {result = ['no']}", "labels.never_by_silence must name fields of schema"),
-    ("[labels]\nnever_by_silence = {status = []}", "labels.never_by_silence must hold at least 1"),
+    ("[labels]\nmaturity_exceptions = {result = ['no']}", "labels.maturity_exceptions must name fields of schema"),
+    ("[labels]\nmaturity_exceptions = {status = []}", "labels.maturity_exceptions must hold at least 1"),
     # keys that need each other
     ("[schema]\ncurrency = 'ccy'", "schema.rates must name a CSV file with the columns date, currency, rate"),
     ("[schema]\nrates = 'r.csv'", "schema.currency must name the currency column when schema.rates is set"),
-    ("[schema]\nkind = ''\noriginal_id = 'o'", "schema.kind must name the column that tells refunds"),
+    ("[schema]\nkind = ''\noriginal_id = 'o'", "schema.kind must name the column that distinguishes refunds"),
     ("[schema]\nrefund_kinds = []", "schema.refund_kinds must name at least one kind when schema"),
-    ("[choose]\nfew = 400", "choose.few must be less than choose.enough (300), got 400"),
-    ("[choose]\nrare = 0.001", "choose.rare must be less than choose.common (0.00012), got 0.001"),
+    ("[strategy]\nmin_positives_blend = 400", "strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 400"),
+    ("[strategy]\nprevalence_gate_low = 0.001", "strategy.prevalence_gate_low must be less than strategy.prevalence_gate_high (0.00012), got 0.001"),
     ("[training]\nmin_rows = 300000", "training.min_rows must not be more than training.max_rows (200000)"),
     ("[source.core]\nurl_env = 'X'", "source.core.query is missing; set it (config.toml, [source.core])"),
     ("[source.core]\nquery = 'x'", "source.core must have exactly one of url, url_env and url_file"),
     ("[source.Core]\nquery = 'x'\nurl_env = 'X'", "source.Core must be named with lower-case letters"),
     ("[source.core]\nquery = 'x'\nurl_env = 'a b'", "source.core.url_env must be the name of an environment"),
     # challengers
-    ("[shadow.live]\nchoose.few = 3", 'shadow.live must be a policy of its own, not "live"'),
-    ("[shadow.Bold]\nchoose.few = 3", "shadow.Bold must be a policy of its own"),
-    ("[shadow.a.choose]\nfwe = 3", "shadow.a.choose.fwe is not a key, did you mean shadow.a.choose.few? (config"),
-    ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, choose"),
-    ("[shadow.a.choose]\nfew = 300", "shadow.a.choose.few must be less than choose.enough (300), got 300"),
-    ("[shadow.a.choose]\nfew = 'x'", "shadow.a.choose.few must be a whole number"),
+    ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),
+    ("[shadow.Bold]\nstrategy.min_positives_blend = 3", "shadow.Bold must be named differently"),
+    ("[shadow.a.strategy]\nmethd = 3", "shadow.a.strategy.methd is not a key, did you mean shadow.a.strategy.method? (config"),
+    ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, strategy"),
+    ("[shadow.a.strategy]\nmin_positives_blend = 300", "shadow.a.strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 300"),
+    ("[shadow.a.strategy]\nmin_positives_blend = 'x'", "shadow.a.strategy.min_positives_blend must be a whole number"),
     ("shadow.a = 3", "shadow.a must be a table, got 3"),
     # not TOML
     ("[alerts\nper_day = 5", "is not valid TOML"),
@@ -222,21 +222,21 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
     ("variable", "value", "section", "attribute", "expected"),
     [
         ("FRAUDWATCH_ALERTS__PER_DAY", "20", "alerts", "per_day", 20),
-        ("FRAUDWATCH_CHOOSE__OUTLIER_SHARE", "0.25", "choose", "outlier_share", 0.25),
+        ("FRAUDWATCH_STRATEGY__OUTLIER_SHARE", "0.25", "strategy", "outlier_share", 0.25),
         ("FRAUDWATCH_COSTS__REVIEW", "3", "costs", "review", 3.0),  # a whole number is a number
         ("FRAUDWATCH_LABELS__MATURITY", "7d", "labels", "maturity", 7 * DAY),
         ("FRAUDWATCH_FEATURES__WINDOWS", '["2h"]', "features", "windows", (2 * HOUR,)),
         ("FRAUDWATCH_FEATURES__NIGHT", "[1, 5]", "features", "night", (1, 5)),
         ("FRAUDWATCH_MONITOR__NAME", "7", "monitor", "name", "7"),  # text stays text
-        ("FRAUDWATCH_CHOOSE__STRATEGY", "outlier", "choose", "strategy", "outlier"),
+        ("FRAUDWATCH_STRATEGY__METHOD", "outlier", "strategy", "method", "outlier"),
         ("FRAUDWATCH_STORAGE__SCHEMA", "team_a", "storage", "schema_", "team_a"),
         ("FRAUDWATCH_SCHEMA__ENTITIES", '["customer_id"]', "schema_", "entities", ("customer_id",)),
         ("FRAUDWATCH_SCHEMA__KIND", "", "schema_", "kind", ""),
         (
-            "FRAUDWATCH_LABELS__NEVER_BY_SILENCE",
+            "FRAUDWATCH_LABELS__MATURITY_EXCEPTIONS",
             '{"status": ["x"]}',
             "labels",
-            "never_by_silence",
+            "maturity_exceptions",
             {"status": ("x",)},
         ),
     ],
@@ -301,7 +301,7 @@ def test_a_schema_of_ones_own_is_not_held_to_the_shipped_columns(tmp_path: Path)
     toml = '[schema]\nkind = ""\nentities = ["terminal"]\ncategorical = ["result"]'
     config = load(tmp_path, toml)
     assert config.schema_.original_id == ""
-    assert config.labels.never_by_silence == {}
+    assert config.labels.maturity_exceptions == {}
 
 
 def test_a_config_cannot_be_changed_and_can_be_built_in_code() -> None:
@@ -316,13 +316,11 @@ def test_the_hash_changes_with_what_it_covers_and_only_then() -> None:
     assert plain.hash() == Config().hash()
     assert plain.hash() != other.hash()
     assert plain.hash("training") != other.hash("training")
-    assert plain.hash("choose", "labels") == other.hash("choose", "labels")
+    assert plain.hash("strategy", "labels") == other.hash("strategy", "labels")
 
 
 def test_the_public_text_reads_back_as_the_same_config(tmp_path: Path) -> None:
-    toml = (
-        '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nnever_by_silence = {b = ["x\\"y", "é"]}'
-    )
+    toml = '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nmaturity_exceptions = {b = ["x\\"y", "é"]}'
     config = load(tmp_path, toml)
     again = load(tmp_path, config.public_text())
     assert again.model_dump() == config.model_dump()
@@ -380,7 +378,9 @@ def test_a_url_in_the_environment_wins_over_a_file_named_in_the_config(tmp_path:
 
 
 def test_two_urls_in_one_place_are_refused(tmp_path: Path) -> None:
-    assert "must not be set beside storage.url" in refusal(tmp_path, '[storage]\nurl = "x"\nurl_file = "y"')
+    assert "must not be set together with storage.url" in refusal(
+        tmp_path, '[storage]\nurl = "x"\nurl_file = "y"'
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\x00"])
@@ -425,19 +425,22 @@ def test_a_source_without_its_url_says_what_is_missing(tmp_path: Path) -> None:
     config = load(tmp_path, '[source.core]\nurl_env = "CORE_URL"\nquery = "x"')
     with pytest.raises(ConfigError, match="names CORE_URL, which is not set"):
         config.source_url("core")
-    with pytest.raises(ConfigError, match=r"source\.bank is not configured; sources in .*: core"):
+    with pytest.raises(
+        ConfigError,
+        match=r"source\.bank is not configured; add \[source\.bank\], or use one of those in .*: core",
+    ):
         config.source_url("bank")
 
 
 def test_a_shadow_differs_from_live_in_the_keys_it_gives_and_in_no_other(tmp_path: Path) -> None:
-    toml = '[choose]\nfew = 7\n[shadow.cautious]\nchoose.strategy = "outlier"\nalerts.per_day = 20\n'
+    toml = '[strategy]\nmin_positives_blend = 7\n[shadow.cautious]\nstrategy.method = "outlier"\nalerts.per_day = 20\n'
     config = load(tmp_path, toml, FRAUDWATCH_SHADOW__CAUTIOUS__TRAINING__TREES="50")
-    own = config.shadowed("cautious")
-    assert (own.choose.strategy, own.choose.few) == ("outlier", 7)
+    own = config.for_challenger("cautious")
+    assert (own.strategy.method, own.strategy.min_positives_blend) == ("outlier", 7)
     assert (own.alerts.per_day, own.training.trees, own.shadow) == (20, 50, {})
-    assert config.of_policy("cautious") == own
-    assert config.of_policy("live") == config
+    assert config.for_policy("cautious") == own
+    assert config.for_policy("live") == config
     assert own.hash("schema", "labels", "costs") == config.hash("schema", "labels", "costs")
     again = load(tmp_path, config.public_text())
-    assert again.shadowed("cautious").public_text() == own.public_text()
+    assert again.for_challenger("cautious").public_text() == own.public_text()
     assert again.public_text() == config.public_text()

@@ -21,52 +21,23 @@ from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
 from storage.queries import listings
-from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
+from storage.runs import ledger
+from tests.support.daemon import Clock
+from tests.support.databases import Copier, with_url
+from tests.support.sql import count
+from tests.support.worlds import FOUR_WEEKS, FROM, SMALL
 
-FROM = START + 19 * DAY  # a Monday
 HOURLY = SMALL.model_copy(update={"schedule": SMALL.schedule.model_copy(update={"window": HOUR})})
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
-
-
-def stored(opener: Opener, folder: Path, config: Config = SMALL, days: int = 28) -> Store:
-    store = opener(config)
-    rows, labels = payments(days)
-    load(
-        store,
-        config,
-        "transactions",
-        write_csv(folder / "p.csv", PAYMENT_HEADER, rows),
-        now=START + days * DAY,
-    )
-    load(store, config, "labels", write_csv(folder / "l.csv", LABEL_HEADER, labels), now=START + days * DAY)
-    scoring_queue.set_starts_at(store, "live", FROM)
-    return store
-
-
 @pytest.fixture
-def started(opener: Opener, url: str, tmp_path: Path) -> Iterator[tuple[Daemon, Clock, Store]]:
+def started(copier: Copier, url: str) -> Iterator[tuple[Daemon, Clock, Store]]:
     """A daemon on a database with four weeks of payments, its clock an hour after the work began."""
-    store = stored(opener, tmp_path)
+    store = copier(FOUR_WEEKS)
     clock = Clock(FROM + HOUR)
     daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=clock)
     yield daemon, clock, store
     daemon.close()
-
-
-def count(store: Store, table: str) -> int:
-    with store.read() as connection:
-        return int(connection.execute(text(f"SELECT COUNT(*) FROM {table}")).scalar_one())
 
 
 def test_a_tick_without_work_writes_nothing(started: tuple[Daemon, Clock, Store]) -> None:
@@ -90,7 +61,7 @@ def test_after_downtime_the_newest_window_comes_first_and_the_rest_a_few_a_tick(
     clock.now = FROM + 7 * DAY + HOUR
     tally = daemon.tick()
     assert tally is not None
-    assert (tally.windows, tally.left) == (3, 4)
+    assert (tally.windows, tally.windows_left) == (3, 4)
     done = [(e.window_start - FROM) // DAY for e in ledger.entries(store, "live", "score", status="done")]
     assert done == [0, 1, 6]
     assert (
@@ -122,7 +93,7 @@ def test_a_daemon_whose_lease_was_taken_writes_nothing_more(started: tuple[Daemo
     daemon.tick()
     with store.write() as connection:
         connection.execute(text("UPDATE leases SET expires_at = NULL WHERE name = 'daemon:live'"))
-    leases.take(store, "daemon:live", "another", 3600 * SECOND)
+    leases.acquire(store, "daemon:live", "another", 3600 * SECOND)
     before = count(store, "scores")
     clock.now = FROM + 3 * DAY + HOUR
     assert daemon.tick() is None
@@ -199,10 +170,8 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
     assert "backfill" in gap["remedy"]
 
 
-def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(
-    opener: Opener, url: str, tmp_path: Path
-) -> None:
-    store = stored(opener, tmp_path, HOURLY)
+def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
+    store = copier(FOUR_WEEKS, HOURLY)
     clock = Clock(FROM + HOUR)
     daemon = Daemon(lambda: with_url(HOURLY, url), by="daemon", clock=clock)
     for hour in range(1, 169):
@@ -212,11 +181,11 @@ def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(
     assert len(ledger.entries(store, "live", "score", status="done")) == 168
     assert len(ledger.entries(store, "live", "train", status="done")) == 2
     assert listings.gaps(store, "live") == []
-    assert count(store, "unscored") < count(store, "scores")
+    assert count(store, "scoring_queue") < count(store, "scores")
 
 
-def test_the_process_stops_at_sigterm_and_reloads_at_sighup(opener: Opener, url: str, tmp_path: Path) -> None:
-    stored(opener, tmp_path)
+def test_the_process_stops_at_sigterm_and_reloads_at_sighup(copier: Copier, url: str, tmp_path: Path) -> None:
+    copier(FOUR_WEEKS)
     config = tmp_path / "config.toml"
     config.write_text(as_toml(url), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "--config", str(config), "daemon", "--log", "json"]

@@ -8,46 +8,36 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, update
 
-from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
 from storage.database import database, leases, tables
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
 from storage.queries import listings
 from storage.runs import ledger
-from tests.conftest import Opener, with_url
-from tests.factories import SMALL
-from tests.test_daemon_daemon import FROM, Clock, stored
-from tests.test_runs_scoring_run import query
+from tests.support.daemon import Clock
+from tests.support.databases import Copier, with_url
+from tests.support.sql import query
+from tests.support.worlds import FOUR_WEEKS, FROM, SMALL
 
 
-def on_sqlite(folder: Path) -> tuple[Daemon, Clock, Store, str]:
+def on_sqlite(copier: Copier, url: str) -> tuple[Daemon, Clock, Store]:
     """A daemon that has done a day, on a file."""
-    url = f"sqlite:///{folder / 'fraudwatch.db'}"
+    store, clock = copier(FOUR_WEEKS), Clock(FROM + DAY + HOUR)
     config = with_url(SMALL, url)
-
-    def opened(_: Config) -> Store:
-        store = open_configured(config)
-        upgrade(store, config.monitor.name, 1, config.labels.precedence)
-        return store
-
-    store, clock = stored(opened, folder), Clock(FROM + DAY + HOUR)
     daemon = Daemon(lambda: config, by="daemon", clock=clock)
     assert daemon.tick() is not None
-    return daemon, clock, store, url
+    return daemon, clock, store
 
 
 def undisturbed(store: Store) -> bool:
     """Every score has its transaction once, every flag its score, every window its row."""
     flags = "SELECT COUNT(*) FROM flags f LEFT JOIN scores s USING (policy, transaction_id) WHERE s.policy IS NULL"
-    queued = "SELECT COUNT(*) FROM unscored JOIN scores USING (policy, transaction_id)"
+    queued = "SELECT COUNT(*) FROM scoring_queue JOIN scores USING (policy, transaction_id)"
     return query(store, flags) == query(store, queued) == [(0,)]
 
 
-def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(tmp_path: Path) -> None:
-    daemon, clock, store, _ = on_sqlite(tmp_path)
+def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(sqlite_copier: Copier, sqlite_url: str) -> None:
+    daemon, clock, store = on_sqlite(sqlite_copier, sqlite_url)
     assert daemon._store is not None
     pages = query(store, "PRAGMA page_count")[0][0]
 
@@ -69,14 +59,13 @@ def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(tmp_path: Path) -> 
     assert listings.gaps(store, "live") == []
     assert len(ledger.entries(store, "live", "score", status="done")) == 5
     daemon.close()
-    store.close()
 
 
 def test_a_locked_file_is_waited_for_then_said_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_copier: Copier, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
-    daemon, clock, store, _ = on_sqlite(tmp_path)
+    daemon, clock, store = on_sqlite(sqlite_copier, sqlite_url)
     clock.now = FROM + 2 * DAY + HOUR
     with closing(sqlite3.connect(tmp_path / "fraudwatch.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -88,13 +77,12 @@ def test_a_locked_file_is_waited_for_then_said_and_tried_again(
     assert tally.windows == 1
     assert undisturbed(store)
     daemon.close()
-    store.close()
 
 
 def test_a_field_that_is_dropped_from_the_schema_stays_with_its_model_until_the_next_promotion(
-    opener: Opener, url: str, tmp_path: Path
+    copier: Copier, url: str
 ) -> None:
-    store = stored(opener, tmp_path)
+    store = copier(FOUR_WEEKS)
     clock = Clock(FROM + 2 * DAY + HOUR)
     daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=clock)
     daemon.tick()
@@ -119,10 +107,8 @@ def test_a_field_that_is_dropped_from_the_schema_stays_with_its_model_until_the_
     daemon.close()
 
 
-def test_a_field_that_the_database_lacks_is_refused_with_its_remedy(
-    opener: Opener, url: str, tmp_path: Path
-) -> None:
-    stored(opener, tmp_path)
+def test_a_field_that_the_database_lacks_is_refused_with_its_remedy(copier: Copier, url: str) -> None:
+    copier(FOUR_WEEKS)
     daemon = Daemon(lambda: with_url(SMALL, url), by="daemon", clock=Clock(FROM + DAY + HOUR))
     daemon.tick()
     wide = SMALL.model_copy(update={"schema_": SMALL.schema_.model_copy(update={"numeric": ("distance",)})})
@@ -134,9 +120,9 @@ def test_a_field_that_the_database_lacks_is_refused_with_its_remedy(
 
 
 def test_a_daemon_that_fell_silent_on_another_machine_is_followed_when_its_lease_runs_out(
-    opener: Opener, url: str, tmp_path: Path
+    copier: Copier, url: str
 ) -> None:
-    store = stored(opener, tmp_path)
+    store = copier(FOUR_WEEKS)
     clock = Clock(FROM + DAY + HOUR)
     first = Daemon(lambda: with_url(SMALL, url), by="first", clock=clock)
     second = Daemon(lambda: with_url(SMALL, url), by="second", clock=clock)

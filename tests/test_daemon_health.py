@@ -13,13 +13,13 @@ from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.config.sections import HealthSection
 from pipeline.daemon.daemon import Daemon
-from pipeline.daemon.health import GRACE, TICK_LONGEST, Health, listening
+from pipeline.daemon.health import TICK_GRACE, TICK_MAX, Health, serve_health
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from storage.frames import DAY, HOUR
-from tests.conftest import Opener, with_url
-from tests.factories import SMALL
-from tests.test_daemon_daemon import FROM, Clock, stored
+from tests.support.daemon import Clock
+from tests.support.databases import Copier, with_url
+from tests.support.worlds import FOUR_WEEKS, FROM, SMALL
 
 
 def on_a_port(config: Config = SMALL, **more: object) -> Config:
@@ -50,12 +50,12 @@ def metrics(port: int | None) -> dict[str, float]:
     }
 
 
-def test_a_daemon_at_work_is_alive_ready_and_measured(opener: Opener, url: str, tmp_path: Path) -> None:
-    stored(opener, tmp_path)
+def test_a_daemon_at_work_is_alive_ready_and_measured(copier: Copier, url: str) -> None:
+    copier(FOUR_WEEKS)
     clock = Clock(FROM + 2 * DAY + HOUR)
     config = on_a_port(with_url(SMALL, url))
     daemon = Daemon(lambda: config, by="daemon", clock=clock)
-    with listening(config, daemon.health) as port:
+    with serve_health(config, daemon.health) as port:
         assert get(port, "/healthz")[0] == 200
         assert get(port, "/readyz")[0] == 503
         tally = daemon.tick()
@@ -84,7 +84,7 @@ def test_a_daemon_at_work_is_alive_ready_and_measured(opener: Opener, url: str, 
 def test_a_database_that_is_away_is_not_ready_and_stays_alive(tmp_path: Path) -> None:
     away = on_a_port(with_url(SMALL, f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"))
     daemon = Daemon(lambda: away, by="daemon", clock=Clock(FROM))
-    with listening(away, daemon.health) as port:
+    with serve_health(away, daemon.health) as port:
         daemon.tick()
         status, body = get(port, "/readyz")
         assert status == 503
@@ -98,13 +98,13 @@ def test_ticks_that_do_not_come_or_do_not_end_are_not_alive() -> None:
     health = Health(clock)
     health.tick_ended("done")
     health.next_tick(FROM + MINUTE)
-    clock.now = FROM + MINUTE + GRACE
+    clock.now = FROM + MINUTE + TICK_GRACE
     assert health.alive() == (True, "ok")
     clock.now += MINUTE
     assert health.alive() == (False, "a tick was expected 360 s ago")
-    health.tick_began()
+    health.tick_started()
     assert health.alive()[0]
-    clock.now += TICK_LONGEST + MINUTE
+    clock.now += TICK_MAX + MINUTE
     assert not health.alive()[0]
 
 
@@ -116,10 +116,10 @@ def test_a_token_is_asked_for_where_it_is_configured(tmp_path: Path) -> None:
         load_config(file, {})
     file.write_text(f'[health]\nport = {wanted}\nhost = "0.0.0.0"\ntoken_env = "PULSE"\n', encoding="utf-8")
     health = Health(Clock(FROM))
-    with pytest.raises(ConfigError, match="PULSE"), listening(load_config(file, {}), health):
+    with pytest.raises(ConfigError, match="PULSE"), serve_health(load_config(file, {}), health):
         pass
     config = load_config(file, {"PULSE": "s3cret-token"})
-    with listening(config, health) as port:
+    with serve_health(config, health) as port:
         assert get(port, "/metrics")[0] == 401
         assert get(port, "/metrics", "wrong")[0] == 401
         assert get(port, "/metrics", "s3cret-token")[0] == 200
@@ -130,13 +130,13 @@ def test_a_token_is_asked_for_where_it_is_configured(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     config, health = on_a_port(), Health(Clock(FROM))
     with (
-        listening(config, health),
+        serve_health(config, health),
         pytest.raises(ConfigError, match="cannot be listened on"),
-        listening(config, health),
+        serve_health(config, health),
     ):
         pass
 
 
 def test_without_a_port_nothing_listens() -> None:
-    with listening(SMALL, Health(Clock(FROM))) as port:
+    with serve_health(SMALL, Health(Clock(FROM))) as port:
         assert port is None

@@ -1,6 +1,7 @@
 """The dashboard and the alert rules name only what there is: metrics looked up, SQL run as the role they describe."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,10 @@ from sqlalchemy import create_engine, text
 
 from pipeline.config.database import open_configured
 from pipeline.daemon.health import Health
-from pipeline.schedule.run_context import Tally
-from storage.database.setup import upgrade
+from pipeline.schedule.run_context import RunSummary
 from storage.monitoring import health as vitals
-from tests.conftest import new_database, with_url
-from tests.factories import SMALL, load_both, payments
-from tests.test_runs_scoring_run import FROM, NOW, TO, live
+from tests.support.databases import PostgresServer, copy_world, with_url
+from tests.support.worlds import BACKFILLED, NOW, SMALL
 
 FOLDER = Path(__file__).parents[1] / "docs" / "dashboards"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())
@@ -40,13 +39,13 @@ def targets(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield panel["title"], target
 
 
-def known_metrics(found: vitals.Vitals) -> set[str]:
+def known_metrics(found: vitals.HealthFigures) -> set[str]:
     """Every series the daemon exposes once it has worked."""
     health = Health(lambda: NOW)
-    health.tick_began()
+    health.tick_started()
     health.tick_ended("done")
-    health.ran(Tally(windows=1), 1.0)
-    health.saw(found, 0)
+    health.run_finished(RunSummary(windows=1), 1.0)
+    health.update_snapshot(found, 0)
     names = set()
     for family in health.registry.collect():
         names |= {family.name, *(sample.name for sample in family.samples)}
@@ -56,15 +55,12 @@ def known_metrics(found: vitals.Vitals) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def url(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def url(postgres: PostgresServer) -> Iterator[str]:
     """A Postgres database with payments, scores, flags, choices and drift."""
-    address, folder = new_database(postgres), tmp_path_factory.mktemp("dashboards")
-    with open_configured(with_url(SMALL, address)) as store:
-        upgrade(store, SMALL.monitor.name, 1, SMALL.labels.precedence)
-        rows, labels = payments(40)
-        load_both(store, SMALL, folder, rows, labels, now=TO)
-        live(store, FROM, TO)
-    return address
+    name = f"dashboards_{os.getpid()}"
+    copy_world(postgres, BACKFILLED, name)
+    yield postgres.url(name)
+    postgres.drop(name)
 
 
 @pytest.fixture(scope="module")

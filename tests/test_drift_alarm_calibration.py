@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from detectors.drift.alarm_calibration import (
-    BAR_MIN,
-    Calibration,
-    Null,
-    Track,
+    THRESHOLD_MIN,
+    AlarmCalibration,
+    MetricHistory,
+    NullDistribution,
     calibrate,
     from_scale,
     to_scale,
 )
-from detectors.drift.histograms import Sketch
-from detectors.drift.reference_windows import Grid
+from detectors.drift.histograms import ColumnHistogram
+from detectors.drift.reference_windows import ReferenceWindows
 
 RNG = np.random.default_rng(3)
 
@@ -22,7 +22,7 @@ def tracks(n_tracks, n_windows, rng=RNG):
     """Independent normal deviations with effects that always count."""
     ones = np.ones(n_windows)
     return [
-        Track(f"feature {k}", "ks", 0.1 + 0.02 * rng.normal(size=n_windows), ones, 60_000, 3_000)
+        MetricHistory(f"feature {k}", "ks", 0.1 + 0.02 * rng.normal(size=n_windows), ones, 60_000, 3_000)
         for k in range(n_tracks)
     ]
 
@@ -35,7 +35,7 @@ def test_windows_that_are_like_the_reference_alarm_no_more_often_than_was_asked(
         rng = np.random.default_rng(seed)
         calibration = calibrate(tracks(50, n_windows, rng), n_windows, 7.0, 0.05)
         limit = [
-            calibration.limits(f"feature {k}", "ks", calibration.bar(rate), 0, 60_000, 3_000)[1]
+            calibration.limits(f"feature {k}", "ks", calibration.threshold(rate), 0, 60_000, 3_000)[1]
             for k in range(50)
         ]
         later = 0.1 + 0.02 * rng.normal(size=(3_000, 50))
@@ -45,24 +45,31 @@ def test_windows_that_are_like_the_reference_alarm_no_more_often_than_was_asked(
 
 def test_a_lower_rate_sets_a_higher_bar():
     calibration = calibrate(tracks(50, 60), 60, 7.0, 0.05)
-    assert calibration.bar(2.0) < calibration.bar(0.5) < calibration.bar(0.1) < calibration.bar(0.01)
-    assert Calibration(highest=np.zeros(60)).bar(7.0) == BAR_MIN
+    assert (
+        calibration.threshold(2.0)
+        < calibration.threshold(0.5)
+        < calibration.threshold(0.1)
+        < calibration.threshold(0.01)
+    )
+    assert AlarmCalibration(max_deviations=np.zeros(60)).threshold(7.0) == THRESHOLD_MIN
 
 
 def test_what_never_counts_and_what_is_too_small_do_not_move_the_bar():
     base = calibrate(tracks(5, 60, np.random.default_rng(1)), 60, 7.0, 0.05)
     wild = 100 * RNG.normal(size=60) ** 2
     others = [
-        Track("muted", "ks", wild, np.ones(60), 60_000, 3_000, counts=False),
-        Track("tiny", "ks", wild, np.full(60, 0.01), 60_000, 3_000),
+        MetricHistory("muted", "ks", wild, np.ones(60), 60_000, 3_000, can_alarm=False),
+        MetricHistory("tiny", "ks", wild, np.full(60, 0.01), 60_000, 3_000),
     ]
     more = calibrate([*tracks(5, 60, np.random.default_rng(1)), *others], 60, 7.0, 0.05)
-    assert more.bar(0.1) == base.bar(0.1)
+    assert more.threshold(0.1) == base.threshold(0.1)
     assert ("muted", "ks") in more.nulls
 
 
-def apart(metric, deviation, effect=1.0, n_reference=60_000, n_current=3_000, counts=True):
-    return Track("x", metric, deviation, np.full(len(deviation), effect), n_reference, n_current, counts)
+def apart(metric, deviation, effect=1.0, n_reference=60_000, n_current=3_000, can_alarm=True):
+    return MetricHistory(
+        "x", metric, deviation, np.full(len(deviation), effect), n_reference, n_current, can_alarm
+    )
 
 
 @pytest.mark.parametrize(("metric", "scale"), [("ks", 0.1), ("missing", 0.1), ("payments", 0.1)])
@@ -71,7 +78,7 @@ def test_the_scale_is_the_standard_deviation_of_what_is_normal(metric, scale):
     null = calibrate([apart(metric, deviation)], 2_000, 7.0, 0.05).nulls["x", metric]
     assert null.center == pytest.approx(3.0, abs=0.01)
     assert null.scale == pytest.approx(scale, rel=0.07)
-    seldom = calibrate([apart(metric, deviation, counts=False)], 2_000, 7.0, 0.05).nulls["x", metric]
+    seldom = calibrate([apart(metric, deviation, can_alarm=False)], 2_000, 7.0, 0.05).nulls["x", metric]
     assert seldom.scale == pytest.approx(null.scale * (1 + 10 / 2_000))
 
 
@@ -82,8 +89,12 @@ def test_shares_and_volumes_may_fall_and_distances_cannot():
     bars = {
         name: calibrate([apart(name, deviation)], 60, 7.0, 0.05) for name in ("missing", "payments", "ks")
     }
-    assert bars["missing"].highest[17] == bars["payments"].highest[17] == pytest.approx(5.0, abs=0.5)
-    assert bars["ks"].highest[17] == 0.0
+    assert (
+        bars["missing"].max_deviations[17]
+        == bars["payments"].max_deviations[17]
+        == pytest.approx(5.0, abs=0.5)
+    )
+    assert bars["ks"].max_deviations[17] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -97,14 +108,14 @@ def test_shares_and_volumes_may_fall_and_distances_cannot():
 )
 def test_what_never_moved_is_still_given_the_room_of_chance(metric, floor):
     calibration = calibrate([apart(metric, np.zeros(8), 1.0, 400, 100)], 8, 7.0, 0.05)
-    assert calibration.speaks  # eight windows are just enough
+    assert calibration.is_calibrated  # eight windows are just enough
     assert calibration.nulls["x", metric].scale == pytest.approx(floor)
     assert not calibrate([apart(metric, np.zeros(7), 1.0, 400, 100)], 7, 7.0, 0.05).nulls
 
 
 def test_a_short_reference_sets_no_threshold():
     calibration = calibrate(tracks(5, 5), 5, 7.0, 0.05)
-    assert not calibration.speaks
+    assert not calibration.is_calibrated
     assert np.isnan(calibration.limits("feature 1", "ks", 4.0, 0, 100, 100)).all()
 
 
@@ -120,11 +131,11 @@ def test_every_scale_is_left_as_it_was_entered(metric, value):
 
 
 def test_smaller_samples_are_given_more_room_and_larger_ones_no_less():
-    null = Null(0.1, 0.02, 60_000, 3_000)
-    assert null.stretch(60_000, 300) == pytest.approx(10**0.5, rel=0.1)
-    assert null.stretch(60_000, 30_000) == null.stretch(60_000, 3_000) == 1
-    calibration = Calibration(
-        {("x", "ks"): null, ("x", "missing"): Null(0.0, 0.02, 60_000, 3_000)}, np.ones(60)
+    null = NullDistribution(0.1, 0.02, 60_000, 3_000)
+    assert null.inflation(60_000, 300) == pytest.approx(10**0.5, rel=0.1)
+    assert null.inflation(60_000, 30_000) == null.inflation(60_000, 3_000) == 1
+    calibration = AlarmCalibration(
+        {("x", "ks"): null, ("x", "missing"): NullDistribution(0.0, 0.02, 60_000, 3_000)}, np.ones(60)
     )
     assert calibration.limits("x", "ks", 4, 0, 60_000, 300)[1] > 0.18
     low, high = calibration.limits("x", "missing", 4, 0.2, 60_000, 3_000)
@@ -133,21 +144,21 @@ def test_smaller_samples_are_given_more_room_and_larger_ones_no_less():
 
 def test_a_stored_calibration_is_the_same():
     calibration = calibrate(tracks(5, 60), 60, 7.0, 0.05)
-    again = Calibration.from_state(calibration.state())
+    again = AlarmCalibration.from_state(calibration.state())
     assert again.nulls == dict(calibration.nulls)
-    assert again.bar(0.1) == calibration.bar(0.1)
-    empty = Calibration.from_state(Calibration().state())
-    assert not empty.speaks
+    assert again.threshold(0.1) == calibration.threshold(0.1)
+    empty = AlarmCalibration.from_state(AlarmCalibration().state())
+    assert not empty.is_calibrated
 
 
 def grid_of(days, per_day, **more):
     cell = np.repeat(np.arange(days), per_day)
-    return Grid(cell, [f"w{day % 7}" for day in range(days)], [False] * days, **more)
+    return ReferenceWindows(cell, [f"w{day % 7}" for day in range(days)], [False] * days, **more)
 
 
 def test_a_window_is_compared_with_the_days_that_are_not_close_to_it():
     grid = grid_of(30, 2, gap=3)
-    cells = Sketch.numeric(np.arange(60.0)).count_each(np.arange(60.0), grid.cell, 30)
+    cells = ColumnHistogram.numeric(np.arange(60.0)).count_each(np.arange(60.0), grid.cell, 30)
     ends = grid.ends()
     first = grid.first(ends, 1)
     assert (ends - first == 1).all()
@@ -168,13 +179,13 @@ def test_small_windows_are_pooled_with_those_before_them_and_the_first_ones_cann
 
 def test_a_season_is_compared_with_itself_alone_and_holidays_are_left_out():
     grid = grid_of(28, 1, seasonal=True)
-    cells = Sketch.numeric(np.arange(28.0)).count_each(np.arange(28.0), grid.cell, 28)
+    cells = ColumnHistogram.numeric(np.arange(28.0)).count_each(np.arange(28.0), grid.cell, 28)
     ends = grid.ends()
     rest = grid.rest(cells, grid.first(ends, 1), ends)
     assert rest.n.tolist() == [3] * 28
     assert rest.counts[0].nonzero()[0].tolist() == [cells.counts[day].argmax() for day in (7, 14, 21)]
     special = [day == 3 for day in range(28)]
-    assert 4 not in Grid(grid.cell, grid.season, special).ends()
+    assert 4 not in ReferenceWindows(grid.cell, grid.season, special).ends()
 
 
 def test_windows_of_a_week_move_along_by_a_day():

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from detectors.base import ArtefactError, DetectorError, State
-from detectors.drift.histograms import FINE_BINS, Reference, Sketch
+from detectors.base import ArtifactError, DetectorError, State
+from detectors.drift.histograms import FINE_BINS, ColumnHistogram, ReferenceHistograms
 from detectors.drift.metrics import (
     chi_square,
     compare,
@@ -35,7 +35,7 @@ NAN, INF = float("nan"), float("inf")
 def drift(before, after):
     """PSI and Jensen–Shannon of one column against another."""
     before, after = (np.asarray(column, dtype=float).reshape(-1, 1) for column in (before, after))
-    found = {one.metric: one.value for one in compare(Reference.fit(before, ["x"]), after)}
+    found = {one.metric: one.value for one in compare(ReferenceHistograms.fit(before, ["x"]), after)}
     return found["psi"], found["jensen_shannon"]
 
 
@@ -136,17 +136,17 @@ DEGENERATE = [
 @pytest.mark.parametrize("categorical", [False, True])
 def test_whatever_is_in_a_window_each_metric_has_a_value_or_says_why_not(before, after, said, categorical):
     before, after = (np.asarray(column, dtype=float).reshape(-1, 1) for column in (before, after))
-    found = compare(Reference.fit(before, ["x"], ["x"] if categorical else []), after)
+    found = compare(ReferenceHistograms.fit(before, ["x"], ["x"] if categorical else []), after)
     assert len(found) == (5 if categorical else 6)
     for one in found:
-        assert math.isfinite(one.value) or one.why
+        assert math.isfinite(one.value) or one.suppressed_because
         assert (one.n_reference, one.n_current) == (len(before), len(after))
     if not categorical:
-        assert {one.why for one in found if one.why} == said
+        assert {one.suppressed_because for one in found if one.suppressed_because} == said
 
 
 def test_a_new_category_is_unseen_and_nothing_else_is():
-    reference = Reference.fit(np.repeat([1.0, 2.0, NAN], [70, 25, 5]).reshape(-1, 1), ["c"], ["c"])
+    reference = ReferenceHistograms.fit(np.repeat([1.0, 2.0, NAN], [70, 25, 5]).reshape(-1, 1), ["c"], ["c"])
     found = {one.metric: one for one in compare(reference, np.repeat([1.0, 3.0], [90, 10]).reshape(-1, 1))}
     assert found["unseen"].value == pytest.approx(0.1)
     assert found["unseen"].before == 0
@@ -161,14 +161,14 @@ matrices = arrays(np.float64, st.tuples(st.integers(0, 40), st.just(3)), element
 @settings(deadline=None, derandomize=True)
 @given(matrices, matrices)
 def test_nothing_in_the_data_makes_a_comparison_fail(before, after):
-    reference = Reference.fit(before, "abc", ["c"])
+    reference = ReferenceHistograms.fit(before, "abc", ["c"])
     for found in compare(reference, after):
-        assert math.isfinite(found.value) or found.why
-    for sketch in reference.sketches:
+        assert math.isfinite(found.value) or found.suppressed_because
+    for sketch in reference.histograms:
         assert sketch.n == len(before)
         assert (np.diff(sketch.cuts) > 0).all()
     for found in compare(reference, before):
-        assert found.why or found.value <= 1e-9 or found.value == found.before
+        assert found.suppressed_because or found.value <= 1e-9 or found.value == found.before
 
 
 @settings(deadline=None, derandomize=True)
@@ -178,26 +178,26 @@ def test_nothing_in_the_data_makes_a_comparison_fail(before, after):
     )
 )
 def test_every_value_of_the_reference_falls_between_its_outer_bins(column):
-    counts = Sketch.numeric(column).binned.counts
+    counts = ColumnHistogram.numeric(column).binned.counts
     assert counts[0] == counts[-2] == counts[-1] == 0
     assert counts.sum() == len(column)
 
 
 def test_deciles_hold_a_tenth_each():
-    sketch = Sketch.numeric(NORMAL[:, 0])
+    sketch = ColumnHistogram.numeric(NORMAL[:, 0])
     assert sketch.coarse(sketch.binned.counts).tolist() == [0, *[500] * 10, 0, 0]
     assert sketch.binned.counts.tolist() == [0, *[25] * FINE_BINS, 0, 0]
 
 
 def test_a_value_repeated_through_several_deciles_is_one_bin():
-    sketch = Sketch.numeric(np.concatenate((np.zeros(6000), np.abs(RNG.normal(size=4000)))))
+    sketch = ColumnHistogram.numeric(np.concatenate((np.zeros(6000), np.abs(RNG.normal(size=4000)))))
     assert sketch.coarse(sketch.binned.counts).tolist() == [0, 6000, 1000, 1000, 1000, 1000, 0, 0]
 
 
 def test_the_missing_share_is_known():
-    sketches = Reference.fit([[1.0, NAN], [NAN, NAN]], ["x", "y"]).sketches
-    assert [sketch.missing_share for sketch in sketches] == [0.5, 1.0]
-    assert math.isnan(Reference.fit(np.empty((0, 1)), ["x"]).sketches[0].missing_share)
+    histograms = ReferenceHistograms.fit([[1.0, NAN], [NAN, NAN]], ["x", "y"]).histograms
+    assert [sketch.missing_share for sketch in histograms] == [0.5, 1.0]
+    assert math.isnan(ReferenceHistograms.fit(np.empty((0, 1)), ["x"]).histograms[0].missing_share)
 
 
 SAMPLES = [
@@ -212,7 +212,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize(("before", "after"), SAMPLES)
 def test_distances_are_those_of_scipy(before, after):
-    sketch = Sketch.numeric(before)
+    sketch = ColumnHistogram.numeric(before)
     current = sketch.count(after)
     expected = stats.ks_2samp(before, after, method="asymp")
     statistic = kolmogorov_smirnov(sketch.binned.counts, current.counts)
@@ -229,7 +229,7 @@ def test_chi_square_is_that_of_a_contingency_table():
     assert cramers_v(before, after) == pytest.approx(
         stats.contingency.association(np.stack((before, after)), method="cramer")
     )
-    reference = Reference.fit(np.repeat(np.arange(4.0), before).reshape(-1, 1), ["c"], ["c"])
+    reference = ReferenceHistograms.fit(np.repeat(np.arange(4.0), before).reshape(-1, 1), ["c"], ["c"])
     found = compare(reference, np.repeat(np.arange(4.0), after).reshape(-1, 1))
     (told,) = [one for one in found if one.metric == "cramers_v"]
     assert told.p_value == pytest.approx(table.pvalue)
@@ -237,7 +237,7 @@ def test_chi_square_is_that_of_a_contingency_table():
 
 
 def test_counts_of_two_windows_are_the_counts_of_both():
-    reference = Reference.fit(np.column_stack((NORMAL[:, 0], np.round(NORMAL[:, 0]))), "ab", ["b"])
+    reference = ReferenceHistograms.fit(np.column_stack((NORMAL[:, 0], np.round(NORMAL[:, 0]))), "ab", ["b"])
     first, second = RNG.normal(size=(70, 2)).round(1), RNG.normal(size=(30, 2)).round(1)
     together = reference.count(np.concatenate((first, second)))
     added = reference.count(first) + reference.count(second)
@@ -246,7 +246,7 @@ def test_counts_of_two_windows_are_the_counts_of_both():
 
 
 def test_cells_counted_at_once_are_those_counted_one_by_one():
-    sketch, column = Sketch.numeric(NORMAL[:, 0]), RNG.normal(size=100)
+    sketch, column = ColumnHistogram.numeric(NORMAL[:, 0]), RNG.normal(size=100)
     cell = np.arange(100) % 3
     each = sketch.count_each(column, cell, 3)
     for place in range(3):
@@ -269,10 +269,10 @@ def test_a_stored_reference_is_the_same(n):
     X = RNG.normal(size=(n, 4))
     X[:, 1] = np.round(X[:, 1])
     X[: n // 2, 2] = NAN
-    reference = Reference.fit(X, "abcd", ["b"])
+    reference = ReferenceHistograms.fit(X, "abcd", ["b"])
     state = reference.state()
-    again = Reference.from_state(state)
-    assert (again.names, len(again.sketches)) == (reference.names, 4)
+    again = ReferenceHistograms.from_state(state)
+    assert (again.names, len(again.histograms)) == (reference.names, 4)
     current = RNG.normal(size=(500, 4))
     told = [[repr(one) for one in compare(each, current)] for each in (again, reference)]
     assert told[0] == told[1]
@@ -280,7 +280,7 @@ def test_a_stored_reference_is_the_same(n):
 
 
 def test_a_reference_without_features_is_stored_too():
-    assert Reference.from_state(Reference.fit(np.empty((5, 0)), []).state()).names == ()
+    assert ReferenceHistograms.from_state(ReferenceHistograms.fit(np.empty((5, 0)), []).state()).names == ()
 
 
 @pytest.mark.parametrize(
@@ -291,20 +291,20 @@ def test_a_reference_without_features_is_stored_too():
     ],
 )
 def test_a_damaged_reference_is_refused(damage, said):
-    state = Reference.fit(NORMAL, ["x"]).state()
-    with pytest.raises(ArtefactError, match=said):
-        Reference.from_state(State(state.meta, damage(state.arrays)))
+    state = ReferenceHistograms.fit(NORMAL, ["x"]).state()
+    with pytest.raises(ArtifactError, match=said):
+        ReferenceHistograms.from_state(State(state.meta, damage(state.arrays)))
 
 
 @pytest.mark.parametrize("X", [np.zeros((5, 2)), np.zeros(5), np.zeros((0, 0))])
 def test_other_columns_than_the_references_are_refused(X):
     with pytest.raises(DetectorError, match="1 feature"):
-        compare(Reference.fit(NORMAL, ["x"]), X)
+        compare(ReferenceHistograms.fit(NORMAL, ["x"]), X)
 
 
 def test_six_million_values_are_compared_in_a_moment():
     X = np.random.default_rng(0).random((200_000, 30))
-    reference = Reference.fit(X[:60_000], [f"feature {i}" for i in range(30)])
+    reference = ReferenceHistograms.fit(X[:60_000], [f"feature {i}" for i in range(30)])
     start = time.process_time()
     compare(reference, X)
     assert time.process_time() - start < 4  # about 0.6 s on a quiet machine

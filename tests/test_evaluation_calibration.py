@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from detectors.base import ArtefactError, DetectorError, State
+from detectors.base import ArtifactError, DetectorError, State
 from detectors.evaluation.calibration import (
     Calibrator,
     brier,
@@ -81,7 +81,7 @@ def test_a_stored_calibrator_is_the_same(frauds):
 
 def test_a_stored_calibrator_that_falls_is_refused():
     knots = np.array([[0.0, 1.0], [1.0, 0.0]])
-    with pytest.raises(ArtefactError, match="not increasing"):
+    with pytest.raises(ArtifactError, match="not increasing"):
         Calibrator.from_state(
             State({"kind": "isotonic"}, {"form": np.array([1.0, 1.0, 0.0]), "knots": knots})
         )

@@ -10,13 +10,13 @@ from detectors.base import DetectorError
 from detectors.evaluation import metrics
 from detectors.evaluation.comparison import (
     DAY,
-    Answer,
-    Curve,
-    Rows,
+    FoldPredictions,
+    FoldRows,
+    RankingCurve,
     daily_flags,
     difference,
+    evaluate_technique,
     false_flag_rates,
-    judge,
 )
 
 
@@ -27,13 +27,15 @@ def fold(n=3000, seed=1, skill=2.0, ties=False, rate=0.03):
     if ties:
         score = np.round(score)
     time = np.sort(rng.integers(0, 7 * DAY, n))
-    rows = Rows(y, rng.exponential(50, n), rng.integers(0, 200, n), time, time // DAY, rng.integers(0, 3, n))
+    rows = FoldRows(
+        y, rng.exponential(50, n), rng.integers(0, 200, n), time, time // DAY, rng.integers(0, 3, n)
+    )
     return rows, score
 
 
 def answer(rows, score, said=True):
     p = 1 / (1 + np.exp(-score))
-    return Answer(
+    return FoldPredictions(
         score, score > 1.5, score > 1.6, score > 1.0, daily_flags(score, rows.day, 20),
         p if said else np.full(len(p), np.nan),
     )  # fmt: skip
@@ -43,14 +45,16 @@ def answer(rows, score, said=True):
 def test_measures_are_those_of_scikit_learn_and_of_our_own_definitions(ties):
     rows, score = fold(ties=ties)
     given_ = answer(rows, score)
-    found = {name: one.value for name, one in judge([rows], [given_], review=2.0).measures.items()}
+    found = {
+        name: one.value for name, one in evaluate_technique([rows], [given_], review=2.0).metrics.items()
+    }
     assert found["ap"] == pytest.approx(average_precision_score(rows.y, score), abs=1e-12)
     assert found["auc"] == pytest.approx(roc_auc_score(rows.y, score), abs=1e-12)
     assert found["f1"] == pytest.approx(f1_score(rows.y, score > 1.5))
     assert found["mcc"] == pytest.approx(matthews_corrcoef(rows.y, score > 1.6))
     assert found["cost"] == pytest.approx(metrics.cost(rows.y, score > 1.0, rows.amount, 2.0))
     assert found["savings"] == pytest.approx(metrics.savings(rows.y, score > 1.0, rows.amount, 2.0))
-    daily = metrics.top_k_a_day(rows.y, score, rows.day, 20)
+    daily = metrics.daily_top_k(rows.y, score, rows.day, 20)
     assert (found["precision_at_k"], found["recall_at_k"]) == pytest.approx((daily.precision, daily.recall))
     assert found["recall_0.5"] == pytest.approx((score[rows.y == 1] >= 0).mean())
 
@@ -59,15 +63,17 @@ def test_measures_are_those_of_scikit_learn_and_of_our_own_definitions(ties):
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30))
 def test_weighted_curves_agree_with_the_plain_ones(cases):
     score, y, weight = (np.array(column, dtype=float) for column in zip(*cases, strict=True))
-    ap, auc = Curve(y, score).measured(weight.astype(np.float32).reshape(1, -1))
+    ap, auc = RankingCurve(y, score).ap_and_auc(weight.astype(np.float32).reshape(1, -1))
     assert ap[0] == pytest.approx(metrics.average_precision(y, score, weight), nan_ok=True, abs=1e-9)
     assert auc[0] == pytest.approx(metrics.auc_roc(y, score, weight), nan_ok=True, abs=1e-9)
 
 
 def test_intervals_hold_the_value_and_narrow_with_data():
-    few, many = (judge([rows], [answer(rows, score)], 1.0) for rows, score in (fold(1000), fold(8000)))
-    widths = [one.measures["ap"].upper - one.measures["ap"].lower for one in (few, many)]
-    assert few.measures["ap"].lower < few.measures["ap"].value < few.measures["ap"].upper
+    few, many = (
+        evaluate_technique([rows], [answer(rows, score)], 1.0) for rows, score in (fold(1000), fold(8000))
+    )
+    widths = [one.metrics["ap"].upper - one.metrics["ap"].lower for one in (few, many)]
+    assert few.metrics["ap"].lower < few.metrics["ap"].value < few.metrics["ap"].upper
     assert widths[1] < widths[0]
 
 
@@ -75,37 +81,45 @@ def test_differences_are_paired():
     rows, score = fold(8000)
     noise = np.random.default_rng(9).standard_normal(len(score))
     better, same, worse = (
-        judge([rows], [answer(rows, s)], 1.0) for s in (score, score + 0.01 * noise, score + 2 * noise)
+        evaluate_technique([rows], [answer(rows, s)], 1.0)
+        for s in (score, score + 0.01 * noise, score + 2 * noise)
     )
     clear = difference(better, worse, "ap")
     assert clear.lower > 0
     close = difference(better, same, "ap")
-    assert close.upper - close.lower < 0.2 * (better.measures["ap"].upper - better.measures["ap"].lower)
+    assert close.upper - close.lower < 0.2 * (better.metrics["ap"].upper - better.metrics["ap"].lower)
 
 
 def test_rankings_are_averaged_over_folds_and_counts_summed():
     (a, score_a), (b, score_b) = fold(seed=1), fold(seed=2)
-    both = judge([a, b], [answer(a, score_a), answer(b, 5 * score_b)], 1.0).measures
-    each = [judge([rows], [answer(rows, s)], 1.0).measures for rows, s in ((a, score_a), (b, 5 * score_b))]
+    both = evaluate_technique([a, b], [answer(a, score_a), answer(b, 5 * score_b)], 1.0).metrics
+    each = [
+        evaluate_technique([rows], [answer(rows, s)], 1.0).metrics
+        for rows, s in ((a, score_a), (b, 5 * score_b))
+    ]
     assert both["ap"].value == pytest.approx(np.mean([one["ap"].value for one in each]))
     assert both["cost"].value == pytest.approx(sum(one["cost"].value for one in each))
 
 
 def test_what_is_undefined_is_nan_and_a_fold_without_fraud_does_not_count():
     rows, score = fold()
-    empty = Rows(np.zeros(5), np.ones(5), np.arange(5), np.zeros(5, int), np.zeros(5, int))
-    found = judge([rows, empty], [answer(rows, score, said=False), answer(empty, np.zeros(5))], 1.0).measures
+    empty = FoldRows(np.zeros(5), np.ones(5), np.arange(5), np.zeros(5, int), np.zeros(5, int))
+    found = evaluate_technique(
+        [rows, empty], [answer(rows, score, said=False), answer(empty, np.zeros(5))], 1.0
+    ).metrics
     assert found["ap"].value == pytest.approx(metrics.average_precision(rows.y, score))
     assert np.isnan(found["recall_0.5"].value)
     with pytest.raises(DetectorError, match="there is none in the test spans"):
-        judge([empty], [answer(empty, np.zeros(5))], 1.0)
+        evaluate_technique([empty], [answer(empty, np.zeros(5))], 1.0)
 
 
 def test_delay_counts_from_an_entitys_first_fraud_to_its_first_flagged_one():
     time = np.array([0, 1, 3, 4, 5]) * DAY
-    rows = Rows(np.array([1.0, 1, 1, 0, 1]), np.ones(5), np.array([0, 0, 0, 1, 2]), time, time // DAY)
+    rows = FoldRows(np.array([1.0, 1, 1, 0, 1]), np.ones(5), np.array([0, 0, 0, 1, 2]), time, time // DAY)
     flags = np.array([False, False, True, True, False])
-    found = judge([rows], [Answer(np.arange(5.0), flags, flags, flags, flags, np.zeros(5))], 1.0).measures
+    found = evaluate_technique(
+        [rows], [FoldPredictions(np.arange(5.0), flags, flags, flags, flags, np.zeros(5))], 1.0
+    ).metrics
     assert found["detection_delay"].value == 3.0
     assert found["entities_caught"].value == 0.5
 

@@ -4,39 +4,49 @@ import numpy as np
 import pytest
 
 from detectors.base import DetectorError
-from detectors.evaluation.estimated_quality import Expected, Learned, Past, estimate, learn
+from detectors.evaluation.estimated_quality import (
+    ExpectedFrauds,
+    PastWindow,
+    ShiftPosterior,
+    estimate,
+    fit_shift_posterior,
+)
 
-NOTHING = learn([])
-
-
-def expected(p: np.ndarray, loss: float = 100.0) -> Expected:
-    return Expected.of(p, np.full(len(p), loss))
-
-
-def said(flagged: Expected, rest: Expected, past: tuple[list[Past], list[Past]] = ([], [])):  # type: ignore[no-untyped-def]
-    return estimate(flagged, rest, learn(past[0]), learn(past[1]), 1.0, 0.9, 0.99)
+NOTHING = fit_shift_posterior([])
 
 
-def known(dispersion: float, mean: float = 0.0) -> Learned:
+def expected(p: np.ndarray, loss: float = 100.0) -> ExpectedFrauds:
+    return ExpectedFrauds.of(p, np.full(len(p), loss))
+
+
+def said(
+    flagged: ExpectedFrauds, rest: ExpectedFrauds, past: tuple[list[PastWindow], list[PastWindow]] = ([], [])
+):  # type: ignore[no-untyped-def]
+    return estimate(flagged, rest, fit_shift_posterior(past[0]), fit_shift_posterior(past[1]), 1.0, 0.9, 0.99)
+
+
+def known(dispersion: float, mean: float = 0.0) -> ShiftPosterior:
     """How far truth lies from expectation, without a doubt."""
-    return Learned(*(np.array([value]) for value in (1.0, mean, 0.0, 0.0, dispersion)))
+    return ShiftPosterior(*(np.array([value]) for value in (1.0, mean, 0.0, 0.0, dispersion)))
 
 
 def test_expectations_are_added_up_by_hand() -> None:
-    found = Expected.of(np.array([0.5, 0.1]), np.array([10.0, 30.0]))
+    found = ExpectedFrauds.of(np.array([0.5, 0.1]), np.array([10.0, 30.0]))
     assert (found.n, found.frauds, found.variance) == (2, 0.6, pytest.approx(0.25 + 0.09))
     assert (found.loss, found.loss_square) == (8.0, 50.0 + 90.0)
     assert found.rate == pytest.approx(0.65 / 2.1)
-    assert found.evenness == pytest.approx((0.34 + 0.05) / (0.6 * 0.7 + 0.05))
+    assert found.variance_ratio == pytest.approx((0.34 + 0.05) / (0.6 * 0.7 + 0.05))
     assert found.loss_variation == pytest.approx((140 / 8) / (8 / 0.6) - 1)
-    assert Expected.of(np.array([0.5]), np.zeros(1)).loss_variation == 0.0
+    assert ExpectedFrauds.of(np.array([0.5]), np.zeros(1)).loss_variation == 0.0
 
 
 @pytest.mark.parametrize("dispersion", [1.0, 4.0])
 def test_counts_vary_as_coins_do_times_the_dispersion(dispersion: float) -> None:
     p = np.concatenate([np.full(4_000, 0.05), np.full(100, 0.9)])
     nothing = known(1.0)
-    found = estimate(expected(p), Expected(0, 0.0, 0.0), known(dispersion), nothing, 1.0, 0.9, 0.99)["caught"]
+    found = estimate(expected(p), ExpectedFrauds(0, 0.0, 0.0), known(dispersion), nothing, 1.0, 0.9, 0.99)[
+        "caught"
+    ]
     deviation = np.sqrt(dispersion * (p @ (1 - p)))
     assert found.upper - found.lower == pytest.approx(2 * 1.645 * deviation, rel=0.05)
     assert found.alarm_above - found.alarm_below == pytest.approx(2 * 2.576 * deviation, rel=0.07)
@@ -44,10 +54,10 @@ def test_counts_vary_as_coins_do_times_the_dispersion(dispersion: float) -> None
 
 
 def test_shifts_are_drawn_as_they_are_weighed() -> None:
-    unsure = Learned(
+    unsure = ShiftPosterior(
         *(np.array(pair) for pair in ([0.5, 1.5], [0.0, 10.0], [0.3, 0.3], [0.4, 0.4], [1.0, 2.0]))
     )
-    shift, dispersion = unsure.draw(np.random.default_rng(1), 20_000)
+    shift, dispersion = unsure.sample(np.random.default_rng(1), 20_000)
     assert (dispersion == 2.0).mean() == pytest.approx(0.75, abs=0.02)
     assert shift[dispersion == 2.0].mean() == pytest.approx(10.0, abs=0.02)
     assert shift[dispersion == 2.0].std() == pytest.approx(
@@ -58,10 +68,13 @@ def test_shifts_are_drawn_as_they_are_weighed() -> None:
 def test_one_window_moves_an_estimate_part_of_the_way_and_ages() -> None:
     """By hand, in logits: twice as many frauds came as were expected, in a window as sure as a thousand frauds are."""
     double = [expected(np.full(100_000, 0.01)), 2_000.0]
-    fresh, old = (learn([Past(*double, age)]) for age in (0.0, 30.0))  # type: ignore[arg-type]
+    fresh, old = (fit_shift_posterior([PastWindow(*double, age)]) for age in (0.0, 30.0))  # type: ignore[arg-type]
     assert 0.5 * np.log(2) < fresh.weight @ fresh.mean < np.log(2.02)
     assert abs(old.weight @ old.mean) < 0.1
-    assert learn([Past(Expected(0, 0.0, 0.0), 0.0, 0.0)]).mean.tolist() == NOTHING.mean.tolist()
+    assert (
+        fit_shift_posterior([PastWindow(ExpectedFrauds(0, 0.0, 0.0), 0.0, 0.0)]).mean.tolist()
+        == NOTHING.mean.tolist()
+    )
 
 
 def test_estimates_are_sums_of_probabilities_while_nothing_is_known_of_the_past() -> None:
@@ -76,20 +89,22 @@ def test_estimates_are_sums_of_probabilities_while_nothing_is_known_of_the_past(
 
 
 def test_the_same_past_gives_the_same_numbers_to_the_last_bit() -> None:
-    past = [Past(expected(np.full(100, 0.4)), 55.0, 0.0)]
+    past = [PastWindow(expected(np.full(100, 0.4)), 55.0, 0.0)]
     first = said(expected(np.full(90, 0.4)), expected(np.full(5_000, 0.01)), (past, []))
     assert first == said(expected(np.full(90, 0.4)), expected(np.full(5_000, 0.01)), (past, []))
 
 
 def test_probabilities_that_were_half_of_the_truth_before_are_corrected() -> None:
-    before = [Past(expected(np.full(5_000, 0.02)), 200.0, float(age)) for age in range(6)]
+    before = [PastWindow(expected(np.full(5_000, 0.02)), 200.0, float(age)) for age in range(6)]
     found = said(expected(np.full(100, 0.5)), expected(np.full(5_000, 0.02)), ([], before))
     assert 170 < found["missed"].value < 210
 
 
 def test_what_varied_much_before_has_a_wider_interval() -> None:
-    steady = [Past(expected(np.full(5_000, 0.02)), 100.0, float(age)) for age in range(6)]
-    wild = [Past(expected(np.full(5_000, 0.02)), (40.0, 180.0)[age % 2], float(age)) for age in range(6)]
+    steady = [PastWindow(expected(np.full(5_000, 0.02)), 100.0, float(age)) for age in range(6)]
+    wild = [
+        PastWindow(expected(np.full(5_000, 0.02)), (40.0, 180.0)[age % 2], float(age)) for age in range(6)
+    ]
     rest = expected(np.full(5_000, 0.02))
     calm, moved = (said(expected(np.full(100, 0.5)), rest, ([], past))["missed"] for past in (steady, wild))
     assert moved.upper - moved.lower > 2 * (calm.upper - calm.lower)
@@ -107,7 +122,7 @@ def test_nine_in_ten_truths_lie_in_the_interval(spread: float, clustered: int) -
     rng = np.random.default_rng(3)
     inside = []
     for _ in range(12):
-        past: list[Past] = []
+        past: list[PastWindow] = []
         for week in range(12):
             p = rng.beta(0.5, 60, 4_000)
             shift = 1.2 * np.exp(spread * rng.standard_normal())
@@ -115,25 +130,25 @@ def test_nine_in_ten_truths_lie_in_the_interval(spread: float, clustered: int) -
             one = expected(p)
             found = said(expected(np.full(50, 0.9)), one, ([], past))["missed"]
             inside.append(found.lower <= truth <= found.upper)
-            past = [Past(old.expected, old.frauds, old.age + 1) for old in past]
-            past.append(Past(one, truth, 0.0))
+            past = [PastWindow(old.expected, old.frauds, old.age + 1) for old in past]
+            past.append(PastWindow(one, truth, 0.0))
             del week
     assert 0.83 <= np.mean(inside) <= 0.99
 
 
 def test_amounts_that_differ_make_the_cost_less_sure() -> None:
     p = np.full(1_000, 0.02)
-    even = Expected.of(p, np.full(1_000, 100.0))
-    uneven = Expected.of(p, np.append(np.full(990, 10.0), np.full(10, 9_010.0)))
+    even = ExpectedFrauds.of(p, np.full(1_000, 100.0))
+    uneven = ExpectedFrauds.of(p, np.append(np.full(990, 10.0), np.full(10, 9_010.0)))
     flagged = expected(np.full(10, 0.5))
     narrow, wide = (said(flagged, rest)["cost"] for rest in (even, uneven))
     assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
 
 
 DEGENERATE = [
-    (Expected(0, 0.0, 0.0), Expected(0, 0.0, 0.0), {"precision", "recall"}),  # nothing at all
-    (Expected(0, 0.0, 0.0), expected(np.full(10, 0.01)), {"precision"}),  # nothing flagged
-    (expected(np.ones(5)), Expected(0, 0.0, 0.0), set()),  # all of it flagged, all of it sure
+    (ExpectedFrauds(0, 0.0, 0.0), ExpectedFrauds(0, 0.0, 0.0), {"precision", "recall"}),  # nothing at all
+    (ExpectedFrauds(0, 0.0, 0.0), expected(np.full(10, 0.01)), {"precision"}),  # nothing flagged
+    (expected(np.ones(5)), ExpectedFrauds(0, 0.0, 0.0), set()),  # all of it flagged, all of it sure
     (expected(np.zeros(5)), expected(np.zeros(100)), set()),  # probabilities of nothing
     (expected(np.array([0.3])), expected(np.array([1e-300])), set()),  # one row of each
 ]
@@ -141,7 +156,7 @@ DEGENERATE = [
 
 @pytest.mark.parametrize(("flagged", "rest", "unknown"), DEGENERATE)
 def test_windows_with_little_in_them_are_estimated_as_far_as_can_be(
-    flagged: Expected, rest: Expected, unknown: set[str]
+    flagged: ExpectedFrauds, rest: ExpectedFrauds, unknown: set[str]
 ) -> None:
     found = said(flagged, rest)
     assert {"precision"} & unknown == {name for name in ("precision",) if np.isnan(found[name].value)}

@@ -49,7 +49,7 @@ def test_no_delays_say_nothing_and_impossible_ones_are_refused():
     assert np.isnan(empty.quantile(0.5))
     assert np.isnan(nowcast(empty, [3.0], [2.0]).expected[0])
     for delay, observed in (([-1.0], [5.0]), ([6.0], [5.0])):
-        with pytest.raises(DetectorError, match="a delay is"):
+        with pytest.raises(DetectorError, match="a delay must be"):
             delay_curve(delay, observed)
     with pytest.raises(DetectorError, match="one length"):
         delay_curve([1.0], [1.0, 2.0])

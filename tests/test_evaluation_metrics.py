@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from detectors.base import DetectorError
-from detectors.evaluation.comparison import resamples
+from detectors.evaluation.comparison import bootstrap_weights
 from detectors.evaluation.metrics import (
     always_genuine,
     auc_roc,
@@ -14,9 +14,9 @@ from detectors.evaluation.metrics import (
     card_precision_at_k,
     confusion,
     cost,
-    percentiles,
+    daily_top_k,
+    percentile_interval,
     savings,
-    top_k_a_day,
 )
 
 
@@ -125,7 +125,7 @@ def test_a_card_once_found_takes_no_place_on_later_days():
     scores, y, card, day = [0.9, 0.9, 0.5], [1, 1, 1], ["a", "a", "b"], [1, 2, 2]
     assert card_precision_at_k(scores, y, card, day, k=1) == 1.0  # a, then b
     assert (
-        card_precision_at_k([0.9, 0.9, 0.5], [1, 0, 1], card, day, k=1, drop_found=False) == 0.5
+        card_precision_at_k([0.9, 0.9, 0.5], [1, 0, 1], card, day, k=1, drop_detected=False) == 0.5
     )  # a, then a
 
 
@@ -135,9 +135,9 @@ def test_card_precision_of_no_rows_is_undefined():
 
 def test_the_top_of_each_day_is_judged():
     y, scores, day = [1, 0, 1, 0, 0, 1], [3, 2, 1, 3, 2, 1], [1, 1, 1, 2, 2, 2]
-    found = top_k_a_day(y, scores, day, k=2)
+    found = daily_top_k(y, scores, day, k=2)
     assert (found.precision, found.recall) == (0.25, pytest.approx(1 / 3))
-    assert np.isnan(top_k_a_day([], [], [], 2).precision)
+    assert np.isnan(daily_top_k([], [], [], 2).precision)
 
 
 def test_cost_counts_missed_frauds_and_false_flags():
@@ -157,8 +157,8 @@ def test_savings_compare_with_the_cheaper_trivial_monitor():
 
 def mean_interval(x, entity, seed=7):
     """Percentile interval of a mean, whole entities drawn."""
-    weights = np.concatenate(list(resamples(int(entity.max()) + 1, seed)))[:, entity]
-    return percentiles(weights @ x / weights.sum(axis=1), 0.95)
+    weights = np.concatenate(list(bootstrap_weights(int(entity.max()) + 1, seed)))[:, entity]
+    return percentile_interval(weights @ x / weights.sum(axis=1), 0.95)
 
 
 def test_the_bootstrap_keeps_an_entitys_rows_together():
@@ -181,8 +181,8 @@ def test_the_bootstrap_covers_the_mean_and_repeats_itself():
 
 
 def test_a_measure_that_is_mostly_undefined_has_no_interval():
-    assert np.isnan(percentiles(np.array([0.1, 0.2, np.nan, np.nan, np.nan]), 0.95)).all()
-    assert percentiles(np.array([0.1, 0.3, np.nan]), 0.5) == pytest.approx((0.15, 0.25))
+    assert np.isnan(percentile_interval(np.array([0.1, 0.2, np.nan, np.nan, np.nan]), 0.95)).all()
+    assert percentile_interval(np.array([0.1, 0.3, np.nan]), 0.5) == pytest.approx((0.15, 0.25))
 
 
 @settings(deadline=None, derandomize=True)

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from detectors.base import DetectorError
-from detectors.evaluation.prevalence import effective_positives, frauds_in_words, in_words, measure
+from detectors.evaluation.prevalence import (
+    describe_frauds,
+    describe_prevalence,
+    effective_positives,
+    estimate_prevalence,
+)
 
 COUNTS = [(67_240, 7), (43_210, 117), (100, 100), (100, 99), (1, 0), (1, 1), (5_000_000, 500), (2_000, 0)]
 
@@ -13,7 +18,7 @@ COUNTS = [(67_240, 7), (43_210, 117), (100, 100), (100, 99), (1, 0), (1, 1), (5_
 @pytest.mark.parametrize(("mature", "frauds"), COUNTS)
 def test_the_interval_for_gates_is_scipys_exact_one(mature, frauds):
     exact = binomtest(frauds, mature).proportion_ci(0.95, method="exact")
-    found = measure(mature, frauds, frauds)
+    found = estimate_prevalence(mature, frauds, frauds)
     assert (found.lower, found.upper) == pytest.approx((exact.low, exact.high), rel=1e-9)
     assert found.prevalence == frauds / mature
 
@@ -21,30 +26,30 @@ def test_the_interval_for_gates_is_scipys_exact_one(mature, frauds):
 @pytest.mark.parametrize(("mature", "frauds"), [(67_240, 7), (43_210, 117), (5_000_000, 500)])
 def test_the_interval_for_people_is_jeffreys(mature, frauds):
     posterior = beta(frauds + 0.5, mature - frauds + 0.5)
-    found = measure(mature, frauds, frauds, display_confidence=0.9)
-    assert found.shown_lower == pytest.approx(posterior.ppf(0.05), rel=1e-9)
-    assert found.shown_upper == pytest.approx(posterior.ppf(0.95), rel=1e-9)
+    found = estimate_prevalence(mature, frauds, frauds, display_confidence=0.9)
+    assert found.display_lower == pytest.approx(posterior.ppf(0.05), rel=1e-9)
+    assert found.display_upper == pytest.approx(posterior.ppf(0.95), rel=1e-9)
 
 
 def test_seven_frauds_in_67240_leave_a_range_of_five():
-    found = measure(67_240, 7, 7)
+    found = estimate_prevalence(67_240, 7, 7)
     assert (found.lower * 1e4, found.upper * 1e4) == pytest.approx((0.42, 2.15), abs=0.01)
 
 
 def test_without_mature_transactions_anything_is_possible():
-    found = measure(0, 0, 0)
+    found = estimate_prevalence(0, 0, 0)
     assert (found.prevalence, found.lower, found.upper) == (None, 0.0, 1.0)
-    assert in_words(found).startswith("No transaction is mature yet")
+    assert describe_prevalence(found).startswith("No transaction is mature yet")
 
 
 def test_without_frauds_the_upper_bound_falls_with_the_number_of_transactions():
-    uppers = [measure(n, 0, 0).upper for n in (10, 1_000, 100_000)]
+    uppers = [estimate_prevalence(n, 0, 0).upper for n in (10, 1_000, 100_000)]
     assert uppers == sorted(uppers, reverse=True)
     assert uppers[-1] == pytest.approx(1 - 0.025 ** (1 / 100_000))
 
 
 def test_clusters_widen_the_interval_and_keep_the_point():
-    alone, clustered = measure(10_000, 60, 60), measure(10_000, 60, 6)
+    alone, clustered = estimate_prevalence(10_000, 60, 60), estimate_prevalence(10_000, 60, 6)
     assert clustered.prevalence == alone.prevalence
     assert clustered.lower < alone.lower < alone.upper < clustered.upper
     few = binomtest(6, 1_000).proportion_ci(0.95, method="exact")  # six causes of ten frauds each
@@ -56,9 +61,9 @@ def test_clusters_widen_the_interval_and_keep_the_point():
 def test_bounds_are_in_order_and_hold_the_point(mature, share, spread):
     frauds = round(mature * share)
     effective = min(frauds, 1) + spread * max(frauds - 1, 0)
-    found = measure(mature, frauds, min(effective, frauds))
+    found = estimate_prevalence(mature, frauds, min(effective, frauds))
     assert 0 <= found.lower <= frauds / mature <= found.upper <= 1
-    assert found.lower <= found.shown_lower <= found.shown_upper <= found.upper
+    assert found.lower <= found.display_lower <= found.display_upper <= found.upper
 
 
 @pytest.mark.parametrize(
@@ -74,12 +79,12 @@ def test_bounds_are_in_order_and_hold_the_point(mature, share, spread):
 )
 def test_counts_that_cannot_be_are_refused(counts):
     with pytest.raises(DetectorError):
-        measure(*counts)
+        estimate_prevalence(*counts)
 
 
 def test_a_confidence_outside_0_and_1_is_refused():
     with pytest.raises(DetectorError, match=r"between 0 and 1, got 95"):
-        measure(10, 1, 1, confidence=95)
+        estimate_prevalence(10, 1, 1, confidence=95)
 
 
 ONE, EACH = np.zeros(20, dtype=np.int32), np.arange(20, dtype=np.int32)
@@ -155,7 +160,7 @@ def test_effective_frauds_can_be_measured_with_whatever_they_share(columns, with
     mature = [np.tile(column, 3) for column in codes] if with_volume else None
     counted = effective_positives(*codes, mature=mature)
     assert 1 <= counted <= len(codes[0])
-    measure(3 * len(codes[0]), len(codes[0]), counted)
+    estimate_prevalence(3 * len(codes[0]), len(codes[0]), counted)
 
 
 @pytest.mark.parametrize(
@@ -171,20 +176,23 @@ def test_columns_that_do_not_fit_are_refused(frauds, mature, message):
         effective_positives(*frauds, mature=mature)
 
 
-WORDS = [
-    (measure(43_210, 117, 117), "Fraud is about 27 in 10,000 (23 to 32) among 43,210 mature transactions"),
-    (measure(10_000_000, 500, 500), "Fraud is about 0.5 in 10,000 (0.46 to 0.55)"),
-    (measure(10_000_000, 50, 50), "Fraud is about 5 in 1,000,000 (3.8 to 6.5)"),
-    (measure(1, 0, 0), "No fraud is known among 1 mature transaction,"),
-    (measure(4_000, 0, 0), "so its share is at most 6.3 in 10,000"),
+SENTENCES = [
+    (
+        estimate_prevalence(43_210, 117, 117),
+        "Fraud rate 0.27 % (0.23–0.32 %) among 43,210 mature transactions",
+    ),
+    (estimate_prevalence(10_000_000, 500, 500), "Fraud rate 0.0050 % (0.0046–0.0055 %)"),
+    (estimate_prevalence(10_000_000, 50, 50), "Fraud rate 0.00050 % (0.00038–0.00065 %)"),
+    (estimate_prevalence(1, 0, 0), "No known fraud among 1 mature transaction,"),
+    (estimate_prevalence(4_000, 0, 0), "so the fraud rate is at most 0.063 %"),
 ]
 
 
-@pytest.mark.parametrize(("rarity", "words"), WORDS)
-def test_rarity_reads_as_a_sentence(rarity, words):
-    assert words in in_words(rarity)
+@pytest.mark.parametrize(("prevalence", "text"), SENTENCES)
+def test_prevalence_reads_as_a_sentence(prevalence, text):
+    assert text in describe_prevalence(prevalence)
 
 
 def test_effective_frauds_are_never_rounded_up_to_a_bound():
-    assert frauds_in_words(measure(5_000, 120, 99.9)) == "99 effective frauds (of 120)"
-    assert frauds_in_words(measure(5_000, 1, 1)) == "1 effective fraud"
+    assert describe_frauds(estimate_prevalence(5_000, 120, 99.9)) == "99 independent fraud cases (of 120)"
+    assert describe_frauds(estimate_prevalence(5_000, 1, 1)) == "1 independent fraud case"

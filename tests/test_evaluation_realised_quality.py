@@ -11,12 +11,12 @@ from detectors.evaluation.realised_quality import (
     NO_FRAUD,
     NO_PROBABILITY,
     NO_STAKE,
-    Measured,
     Outcome,
-    core,
-    measured,
-    of_audit,
-    of_channel,
+    RealisedMetric,
+    audit_metrics,
+    channel_metrics,
+    core_metrics,
+    realised_metrics,
 )
 
 DAY = 86_400_000_000
@@ -36,13 +36,13 @@ def outcome(n: int = 400, seed: int = 1, rate: float = 0.1) -> Outcome:
     )  # fmt: skip
 
 
-def by_name(found: list[Measured]) -> dict[str, Measured]:
+def by_name(found: list[RealisedMetric]) -> dict[str, RealisedMetric]:
     return {one.metric: one for one in found}
 
 
 def test_every_value_is_what_plain_counting_gives() -> None:
     one = outcome()
-    found = by_name(measured(one, 2.0, 0.9))
+    found = by_name(realised_metrics(one, 2.0, 0.9))
     counted = metrics.confusion(one.y, one.flagged)
     assert found["precision"].value == pytest.approx(counted.precision)
     assert found["recall"].value == pytest.approx(counted.recall)
@@ -60,8 +60,8 @@ def test_every_value_is_what_plain_counting_gives() -> None:
 
 def test_channels_share_out_what_was_caught() -> None:
     one = outcome()
-    whole = by_name(core(one, 2.0, 0.9))
-    parts = [by_name(of_channel(one, name, 2.0, 0.9)) for name in ("classification", "novelty")]
+    whole = by_name(core_metrics(one, 2.0, 0.9))
+    parts = [by_name(channel_metrics(one, name, 2.0, 0.9)) for name in ("classification", "novelty")]
     assert sum(part["caught"].value for part in parts) == whole["caught"].value
     assert sum(part["recall"].value for part in parts) == pytest.approx(whole["recall"].value)
     needless = float((one.flagged & (one.y == 0)).sum())
@@ -77,7 +77,7 @@ def test_twenty_frauds_on_one_card_say_less_than_twenty_on_twenty() -> None:
         entities=[np.arange(n), np.arange(n)],
     )  # fmt: skip
     shared = replace(alone, entities=[np.where(y == 1, 0, np.arange(n)), np.arange(n)])
-    wide, narrow = (by_name(core(one, 1.0, 0.9))["precision"] for one in (shared, alone))
+    wide, narrow = (by_name(core_metrics(one, 1.0, 0.9))["precision"] for one in (shared, alone))
     assert wide.value == narrow.value == 0.5
     assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
 
@@ -86,11 +86,15 @@ def test_money_of_one_card_is_less_sure_than_the_same_of_many() -> None:
     one = outcome(2_000)
     many, few = (replace(one, entities=[np.arange(2_000) % of]) for of in (2_000, 20))
     none = replace(one, entities=[np.full(2_000, -1)])  # transactions without a card stand alone
-    narrow, wide, alone = (by_name(core(each, 1.0, 0.9))["money_missed"] for each in (many, few, none))
+    narrow, wide, alone = (
+        by_name(core_metrics(each, 1.0, 0.9))["money_missed"] for each in (many, few, none)
+    )
     assert np.isfinite([wide.lower, wide.upper]).all()
     assert alone == narrow
     assert (wide.lower, wide.upper) != (narrow.lower, narrow.upper)
-    single = by_name(core(replace(one, entities=[np.zeros(2_000, dtype=np.int64)]), 1.0, 0.9))["money_missed"]
+    single = by_name(core_metrics(replace(one, entities=[np.zeros(2_000, dtype=np.int64)]), 1.0, 0.9))[
+        "money_missed"
+    ]
     assert single.lower == pytest.approx(single.value)  # one card resampled is that card
     assert single.upper == pytest.approx(single.value)
 
@@ -98,21 +102,21 @@ def test_money_of_one_card_is_less_sure_than_the_same_of_many() -> None:
 def test_a_share_that_found_nothing_says_so() -> None:
     one = outcome()
     found = by_name(
-        of_channel(replace(one, y=np.where(one.channel == "novelty", 0.0, one.y)), "novelty", 1.0, 0.9)
+        channel_metrics(replace(one, y=np.where(one.channel == "novelty", 0.0, one.y)), "novelty", 1.0, 0.9)
     )
     assert found["precision"].value == 0
     assert found["precision"].upper > 0
-    assert "no fraud" in str(found["caught"].said)
+    assert "no fraud" in str(found["caught"].undefined_because)
 
 
 def test_a_random_sample_speaks_of_frauds_that_nobody_reported() -> None:
-    found = by_name(of_audit(np.array([1.0] + [0.0] * 99), 10_000, 300, 0.9))
+    found = by_name(audit_metrics(np.array([1.0] + [0.0] * 99), 10_000, 300, 0.9))
     assert found["audit_fraud_share"].value == 0.01
     assert found["audit_recall"].value == pytest.approx(300 / 400)
     assert found["audit_recall"].lower < 0.75 < found["audit_recall"].upper
-    assert by_name(of_audit(np.zeros(50), 10_000, 0, 0.9))["audit_recall"].said == NO_FRAUD
-    assert by_name(of_audit(np.zeros(50), 10_000, 3, 0.9))["audit_recall"].said is None
-    assert of_audit(np.empty(0), 10, 1, 0.9) == []
+    assert by_name(audit_metrics(np.zeros(50), 10_000, 0, 0.9))["audit_recall"].undefined_because == NO_FRAUD
+    assert by_name(audit_metrics(np.zeros(50), 10_000, 3, 0.9))["audit_recall"].undefined_because is None
+    assert audit_metrics(np.empty(0), 10, 1, 0.9) == []
 
 
 DEGENERATE = [
@@ -149,10 +153,10 @@ DEGENERATE = [
 
 @pytest.mark.parametrize(("_name", "change", "metric", "why"), DEGENERATE)
 def test_a_window_with_little_in_it_says_what_could_not_be_computed(_name, change, metric, why) -> None:  # type: ignore[no-untyped-def]
-    found = measured(change(outcome()), 1.0, 0.9)
+    found = realised_metrics(change(outcome()), 1.0, 0.9)
     assert len({one.metric for one in found}) == len(found)
     for one in found:
-        assert not np.isnan(one.value) or one.said, one
+        assert not np.isnan(one.value) or one.undefined_because, one
     if metric:
         assert np.isnan(by_name(found)[metric].value)
-        assert by_name(found)[metric].said == why
+        assert by_name(found)[metric].undefined_because == why

@@ -27,7 +27,7 @@ def test_a_hundred_reviews_for_a_missed_fraud_flag_from_one_in_101():
 
 @pytest.mark.parametrize(("missed", "review"), [(0, 0), (-1, 1), (1, -1), (INF, 1), (float("nan"), 1)])
 def test_impossible_costs_are_refused(missed, review):
-    with pytest.raises(DetectorError, match="costs are finite"):
+    with pytest.raises(DetectorError, match="costs must be finite"):
         cost_threshold(missed, review)
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from detectors.inputs.encoding import Encoder
 from pipeline.features.amount_windows import log_units
-from pipeline.features.compute import label_events, plan, raw_features, status_at
+from pipeline.features.compute import build_catalogue, label_events, raw_features, status_at
 from pipeline.features.entity_windows import CHUNK
-from pipeline.scoring.reasons import WORDS
+from pipeline.scoring.reasons import TEXTS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY)
 LATENESS = HOUR
 MATURITY = 10 * DAY
 LOOKBACK = WINDOWS[-1] + MATURITY
-PLAN = plan(("customer", "shop"), ("risk",), ("channel",), WINDOWS, (0, 6))
+PLAN = build_catalogue(("customer", "shop"), ("risk",), ("channel",), WINDOWS, (0, 6))
 ALL_KNOWN = Completeness(2**60, np.zeros(0, np.int64), np.zeros(0, np.int64))
 WEB_HASH = 0x8D4726E14C3D  # stored models hold such hashes: it may never change
 NOTHING_COMPLETE = Completeness(NEVER, np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -380,7 +380,7 @@ def test_features_are_what_the_encoder_gives_in_the_same_order():
 
 
 def test_every_code_has_words_and_label_free_means_label_free():
-    assert {feature.code for feature in PLAN.features} <= set(WORDS)
+    assert {feature.code for feature in PLAN.features} <= set(TEXTS)
     needs_labels = {feature.name for feature in PLAN.features if not feature.label_free}
     assert needs_labels == {name for name in PLAN.encoding.names if "fraud" in name}
 
@@ -391,16 +391,18 @@ def test_the_outlier_detector_looks_at_the_amount_and_at_what_is_usual_for_the_p
 
 
 def test_a_field_called_like_a_column_of_ours_gets_another_name():
-    clash = plan(("customer",), ("night", "amount", "channel_frequency"), ("channel",), (DAY,), (0, 6))
+    clash = build_catalogue(
+        ("customer",), ("night", "amount", "channel_frequency"), ("channel",), (DAY,), (0, 6)
+    )
     assert clash.raw_names[-4:] == ("night_field", "amount_field", "channel_frequency_field", "channel_hash")
     assert len(set(clash.encoding.names)) == len(clash.encoding.names)
 
 
 def test_pairs_are_those_of_the_first_four_entities():
-    assert len(plan(tuple("abcdef"), (), (), (DAY,), (0, 6)).pairs) == 6
+    assert len(build_catalogue(tuple("abcdef"), (), (), (DAY,), (0, 6)).pairs) == 6
 
 
 @pytest.mark.parametrize("windows", [(), (0,), (-DAY,), (7 * DAY, DAY), (DAY, DAY)])
 def test_windows_must_ascend(windows):
     with pytest.raises(ValueError, match="ascending"):
-        plan(("customer",), (), (), windows, (0, 6))
+        build_catalogue(("customer",), (), (), windows, (0, 6))

@@ -13,14 +13,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.compute import label_events, plan, raw_features, status_at
+from pipeline.features.compute import build_catalogue, label_events, raw_features, status_at
 from storage.frames import HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
 PRECEDENCE = ("audit", "review", "chargeback")
 SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
-PLAN = plan(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
+PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
 QUARTER = HOUR // 4
 SPAN = 30  # hours
 EXAMPLES = settings(max_examples=150, deadline=None)

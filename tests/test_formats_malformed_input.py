@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.config.config import Config
 from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
-from tests.ingesting import NOW, configured, rejected, table
+from tests.support.ingest import NOW, configured, rejected
+from tests.support.sql import query
 
 HEADER = "id,at,amount,currency,kind,first,customer,card,channel,score"
 GOOD = "t{n},2026-03-01T06:00:00Z,12.50,EUR,payment,,c1,4111,web,0.5"
@@ -57,7 +58,7 @@ MALFORMED = [
     ("field infinite", line(score="inf"), "score is infinite: write a finite number or leave it empty"),
     ("too few values", b"t9,2026-03-01T06:00:00Z,1", "the row has fewer values than the header has columns: quote values that hold a comma"),
     ("decimal comma", line(amount="12,50"), "the row has more values than the header has columns: quote values that hold a comma"),
-    ("quote left open", line(customer='"c1'), "a quote opens a value that nothing closes: close it, or write the quote twice inside a quoted value"),
+    ("quote left open", line(customer='"c1'), "a quoted value is not closed: close it, or write a quote twice inside a quoted value"),
     ("not UTF-8", line().replace(b"c1", b"c\xe9"), "the row is not UTF-8: save the file in this encoding"),
     ("lone carriage return", line(customer="c\r1"), "a line break inside a value without quotes: put the value in quotes"),
 ]  # fmt: skip
@@ -128,9 +129,9 @@ def test_hashed_fields_are_readable_nowhere(opener, tmp_path):
     store = opener(config)
     report = ingest(store, config, write(tmp_path, lines))
     found = rejected(store, report.batch_id)
-    tables = ("transactions", "revisions", "rejected_rows", "batches", "labels", "unscored")
-    everything = [str(row) for name in tables for row in table(store, f"SELECT * FROM {name}")]
-    ((stored,),) = table(store, "SELECT card FROM transactions")
+    tables = ("transactions", "revisions", "rejected_rows", "batches", "labels", "scoring_queue")
+    everything = [str(row) for name in tables for row in query(store, f"SELECT * FROM {name}")]
+    ((stored,),) = query(store, "SELECT card FROM transactions")
     assert (report.counts.accepted, report.counts.revised, report.counts.rejected) == (1, 1, 4)
     assert not [row for row in everything if number in row]
     assert len(stored) == 64

@@ -12,9 +12,9 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.ingest.formats import csv_reader, jsonl_reader, reader
 from pipeline.ingest.formats.columns import texts
-from pipeline.ingest.formats.row_batch import Wanted
+from pipeline.ingest.formats.row_batch import ExpectedColumns
 
-WANTED = Wanted({"id": "schema.transaction_id", "note": "schema.categorical"})
+WANTED = ExpectedColumns({"id": "schema.transaction_id", "note": "schema.categorical"})
 
 
 def read(content: bytes, name="f.csv", tmp_path=None, wanted=WANTED):
@@ -74,8 +74,8 @@ BAD_CSV = [
     (b"b", "the row has fewer values than the header has columns"),
     (b"b,y,z", "the row has more values than the header has columns"),
     (b"b,\xff\xfe", "the row is not UTF-8"),
-    (b'b,"open', "a quote opens a value that nothing closes"),
-    (b'"b,y', "a quote opens a value that nothing closes"),
+    (b'b,"open', "a quoted value is not closed"),
+    (b'"b,y', "a quoted value is not closed"),
     (b"b,x\rc,y", "a line break inside a value without quotes"),
 ]
 
@@ -112,26 +112,26 @@ def test_a_quote_left_open_does_not_swallow_the_rest(tmp_path):
 
 REFUSED = [
     # name, content, what the message has to say
-    ("f.csv", b"", "is empty: a CSV file begins with the names of its columns"),
+    ("f.csv", b"", "is empty: a CSV file begins with a header of column names"),
     ("f.csv", b"\n\n", "is empty"),
     ("f.csv", b"id,other\n1,2\n", 'has no column "note"'),
     ("f.csv", b"id,other\n1,2\n", "it has id, other"),
-    ("f.csv", b"id,other\n1,2\n", "name the right one as categorical in [schema]"),
+    ("f.csv", b"id,other\n1,2\n", "set categorical in [schema] to the right column"),
     ("f.csv", b"id,Note\n", "did you mean Note"),
     ("f.csv", b"id;note\n1;2\n", "must be separated by commas"),
     ("f.csv", b"id,note,note\n1,2,3\n", 'has the column "note" twice'),
     ("f.csv", b"id,n\xf6te\n1,2\n", "no header that can be read as CSV in UTF-8"),
     ("f.csv", "id,note\n1,2\n".encode("utf-16"), "is UTF-16"),
-    ("f.csv", b"id,note\n" + b"x" * (1 << 12), "more than 0 MiB: is it CSV?"),
-    ("f.csv.gz", gzip.compress(b"id,note\na,x\n" * 9, mtime=0)[:-12], "is damaged or cut short"),
-    ("f.csv.gz", b"\x1f\x8b" + b"nonsense" * 9, "is damaged or cut short"),
-    ("f.parquet", b"id,note\n1,2\n", "is not Parquet that can be read"),
-    ("f.parquet", b"PAR1" + b"\0" * 100, "is not Parquet that can be read"),
-    ("f.parquet", b"", "is not Parquet that can be read"),
+    ("f.csv", b"id,note\n" + b"x" * (1 << 12), "more than 0 MiB, so it is not CSV"),
+    ("f.csv.gz", gzip.compress(b"id,note\na,x\n" * 9, mtime=0)[:-12], "is damaged or truncated"),
+    ("f.csv.gz", b"\x1f\x8b" + b"nonsense" * 9, "is damaged or truncated"),
+    ("f.parquet", b"id,note\n1,2\n", "is not valid Parquet"),
+    ("f.parquet", b"PAR1" + b"\0" * 100, "is not valid Parquet"),
+    ("f.parquet", b"", "is not valid Parquet"),
     ("f.jsonl", b'{"id": 1}\n', 'has no column "note"'),
-    ("f.jsonl", b'{"id": "' + b"x" * (1 << 12) + b'"}\n', "is it JSON Lines?"),
-    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet; say what it is with --format"),
-    ("f", b"id,note\n", "say what it is with --format"),
+    ("f.jsonl", b'{"id": "' + b"x" * (1 << 12) + b'"}\n', "so it is not JSON Lines"),
+    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet; otherwise pass --format"),
+    ("f", b"id,note\n", "otherwise pass --format"),
 ]
 
 
@@ -234,7 +234,7 @@ def test_parquet_without_rows_and_truncated_parquet(tmp_path):
     pq.write_table(pa.table({"id": pa.array([], pa.int64()), "note": pa.array([], pa.string())}), path)
     assert read(path.read_bytes(), "f.parquet", tmp_path) == ({}, {})
     pq.write_table(pa.table({"id": range(10_000), "note": ["x"] * 10_000}), path)
-    with pytest.raises(InputError, match="not Parquet that can be read"):
+    with pytest.raises(InputError, match="not valid Parquet"):
         read(path.read_bytes()[:-20], "f.parquet", tmp_path)
 
 

@@ -53,8 +53,8 @@ def test_copies_and_fakes_are_found(made):
     of_noise = fidelity(FRAUDS, RNG.standard_normal((300, 5)) * FRAUDS.std(axis=0))
     assert of_flow.copy_rate < 0.4
     assert of_copies.copy_rate == 1.0
-    assert of_noise.told_apart > 0.95
-    assert of_flow.told_apart < 0.8
+    assert of_noise.detection_auc > 0.95
+    assert of_flow.detection_auc < 0.8
 
 
 def test_too_few_frauds_and_no_fit_are_refused():

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.base import DetectorError
 from detectors.evaluation.metrics import auc_roc
-from detectors.imbalance.techniques import TECHNIQUES, Rows, Training
+from detectors.imbalance.techniques import TECHNIQUES, ScoringRows, Training
 from detectors.inputs.sample import Layout, Sample
 
 every_technique = pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda one: one.name)
@@ -36,7 +36,7 @@ def fitted(technique):
 
 def margins(technique, raw):
     made, known = fitted(technique)
-    return made.margin(Rows(raw, known.encoder.transform(raw)))
+    return made.margin(ScoringRows(raw, known.encoder.transform(raw)))
 
 
 @every_technique
@@ -63,7 +63,7 @@ def test_training_rows_are_left_as_they_were_and_the_same_seed_scores_alike(tech
     scores = []
     for _ in range(2):
         known = training(sample)
-        scores.append(technique.fit(known).margin(Rows(later, known.encoder.transform(later))))
+        scores.append(technique.fit(known).margin(ScoringRows(later, known.encoder.transform(later))))
     assert sample.raw.tobytes() == before
     assert scores[0].tobytes() == scores[1].tobytes()
 
@@ -71,11 +71,11 @@ def test_training_rows_are_left_as_they_were_and_the_same_seed_scores_alike(tech
 @every_technique
 def test_what_is_said_is_a_probability_and_what_balancing_did_to_it_is_undone(technique):
     made, known = fitted(technique)
-    if made.as_said is None:
+    if made.raw_probability is None:
         pytest.skip("says no probability")
     later = rows(4000, 6)
-    asked = Rows(later.raw, known.encoder.transform(later.raw))
-    said = made.as_said(asked)
+    asked = ScoringRows(later.raw, known.encoder.transform(later.raw))
+    said = made.raw_probability(asked)
     assert said.min() >= 0
     assert said.max() <= 1
     corrected = 1 / (1 + np.exp(-made.margin(asked)))
@@ -89,7 +89,7 @@ def test_one_class_is_refused_or_survived(technique):
     sample = rows(600, 7, frauds=0.0)
     known = training(sample)
     try:
-        margin = technique.fit(known).margin(Rows(sample.raw, known.encoder.transform(sample.raw)))
+        margin = technique.fit(known).margin(ScoringRows(sample.raw, known.encoder.transform(sample.raw)))
     except DetectorError as error:
         assert "fraud" in str(error)  # noqa: PT017
     else:

@@ -12,7 +12,8 @@ from pipeline.errors import InputError
 from pipeline.ingest.ingest import Options, Source, ingest_transactions
 from storage.frames import DAY
 from storage.ingest.batches import Counts
-from tests.ingesting import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream, table
+from tests.support.ingest import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream
+from tests.support.sql import query
 
 # ── labels among the transactions
 
@@ -28,7 +29,7 @@ def test_answers_among_transactions_become_labels_of_the_rows_that_went_in(opene
     loaded, labelled = run(store, ANSWERED, given, known_after=7 * DAY)
     assert loaded.counts == Counts(5, accepted=3, rejected=2)
     assert labelled.counts == Counts(2, accepted=2)
-    assert [name for (name,) in table(store, "SELECT transaction_id FROM labels ORDER BY 1")] == ["a", "c"]
+    assert [name for (name,) in query(store, "SELECT transaction_id FROM labels ORDER BY 1")] == ["a", "c"]
     again = run(store, ANSWERED, given, known_after=7 * DAY)
     assert [report.nothing_new for report in again] == [True, True]
 
@@ -39,7 +40,7 @@ def test_an_ingest_stopped_between_the_two_batches_is_completed_by_the_next(open
     work = ingest_transactions(store, ANSWERED, [given], clock=lambda: NOW, options=Options(known_after=DAY))
     next(work)
     work.close()  # between the two
-    assert table(store, "SELECT count(*) FROM labels") == [(0,)]
+    assert query(store, "SELECT count(*) FROM labels") == [(0,)]
     loaded, labelled = run(store, ANSWERED, given, known_after=DAY)
     assert loaded.nothing_new
     assert labelled.counts == Counts(2, accepted=2)
@@ -71,12 +72,12 @@ def test_answers_of_history_need_known_after(opener, tmp_path):
 def test_the_report_says_how_rows_count_and_why(opener, tmp_path, said, history, why):
     store = opener(CONFIG)
     (report,) = run(store, CONFIG, file(tmp_path, [*ROWS, "d,,1,"]), history=said)
-    assert (report.history, report.why) == (history, why)
+    assert (report.history, report.history_reason) == (history, why)
     assert report.lines() == [
         "t.csv: 4 transactions read = 3 accepted + 0 duplicate + 0 revised + 1 rejected (batch 1)",
         f"  {why}",
-        "  1 set aside: event_time is missing: every transaction needs its time",
-        "  all of them are in rejected_rows, with batch_id 1",
+        "  1 rejected: event_time is missing: every transaction needs its time",
+        "  rejected rows are in the table rejected_rows, with batch_id 1",
     ]
 
 
@@ -115,8 +116,8 @@ def test_an_interrupt_leaves_no_trace_and_the_next_ingest_works(opener, tmp_path
     given = file(tmp_path, rows)
     with pytest.raises(KeyboardInterrupt):
         run(store, CONFIG, given, progress=Interrupting(after=2))
-    for name in ("transactions", "batches", "rejected_rows", "revisions", "unscored"):
-        assert table(store, f"SELECT count(*) FROM {name}") == [(0,)]
+    for name in ("transactions", "batches", "rejected_rows", "revisions", "scoring_queue"):
+        assert query(store, f"SELECT count(*) FROM {name}") == [(0,)]
     (report,) = run(store, CONFIG, given)
     assert report.counts == Counts(60_000, accepted=60_000)
 
@@ -128,9 +129,9 @@ def test_a_damaged_end_takes_everything_back(opener, tmp_path):
         [HEADER, *(f"{n},2026-03-01T06:00:00Z,1,{np.random.default_rng(n).random()}" for n in range(70_000))]
     )
     path.write_bytes(gzip.compress(text.encode())[:-100])
-    with pytest.raises(InputError, match="damaged or cut short"):
+    with pytest.raises(InputError, match="damaged or truncated"):
         run(store, CONFIG, Source("t.csv.gz", path))
-    assert table(store, "SELECT count(*) FROM transactions") == [(0,)]
+    assert query(store, "SELECT count(*) FROM transactions") == [(0,)]
 
 
 class Counting:

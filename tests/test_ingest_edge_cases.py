@@ -18,7 +18,8 @@ from pipeline.ingest.ingest import Source, ingest_labels, sources
 from storage.frames import DAY, SECOND
 from storage.ingest import batches
 from storage.ingest.batches import Counts
-from tests.ingesting import CONFIG, NOW, ROWS, configured, file, micros, run, stream, table
+from tests.support.ingest import CONFIG, NOW, ROWS, configured, file, micros, run, stream
+from tests.support.sql import query
 
 # ── the same content
 
@@ -31,7 +32,7 @@ def test_the_same_content_is_recognised_from_a_file_a_pipe_and_a_renamed_file(op
     (piped,) = run(store, CONFIG, stream(given.path.read_text()))
     assert [report.same_as for report in (*again, piped)] == [first.batch_id] * 3
     assert all(report.nothing_new for report in again)
-    assert table(store, "SELECT count(*) FROM batches") == [(1,)]
+    assert query(store, "SELECT count(*) FROM batches") == [(1,)]
 
 
 @pytest.mark.parametrize("setting", [{"timezone": "UTC"}, {"hash": ("card",)}])
@@ -51,7 +52,7 @@ def test_a_corrected_rate_is_no_reason_to_call_a_file_the_same(opener, tmp_path)
     rows = ["a,2026-03-01T06:00:00Z,10,usd", "b,2026-03-01T06:00:00Z,10,EUR"]
     given = file(tmp_path, rows, "transaction_id,event_time,amount,currency")
     run(store, config, given)
-    assert table(store, "SELECT currency, amount_base FROM transactions ORDER BY transaction_id") == [
+    assert query(store, "SELECT currency, amount_base FROM transactions ORDER BY transaction_id") == [
         ("USD", 9.0),
         ("EUR", 10.0),
     ]
@@ -107,22 +108,22 @@ def test_rows_of_a_query_are_ingested(opener, tmp_path):
             ],
         )
     theirs.close()
-    query = "SELECT id AS transaction_id, at AS event_time, cents / 100.0 AS amount, card FROM payments"
-    source = {"theirs": {"url": f"sqlite:///{tmp_path}/theirs.db", "query": query}}
+    sql = "SELECT id AS transaction_id, at AS event_time, cents / 100.0 AS amount, card FROM payments"
+    source = {"theirs": {"url": f"sqlite:///{tmp_path}/theirs.db", "query": sql}}
     config = Config.model_validate({"schema": CONFIG.schema_.model_dump(), "source": source, "labels": {}})
     store = opener(config)
     (given,) = sources(config, "transactions", [], "theirs", None)
     (report,) = run(store, config, given)
     assert report.counts == Counts(3, accepted=2, rejected=1)
-    stored = table(store, "SELECT transaction_id, amount, card FROM transactions ORDER BY 1")
+    stored = query(store, "SELECT transaction_id, amount, card FROM transactions ORDER BY 1")
     assert [(name, float(amount), card) for name, amount, card in stored] == [
         ("1", 12.5, "k"),
         ("2", 0.05, "4111"),
     ]
     (again,) = run(store, config, given)
     assert again.nothing_new
-    assert table(store, "SELECT count(*) FROM batches") == [(1,)]
-    with pytest.raises(InputError, match="holds transactions"):
+    assert query(store, "SELECT count(*) FROM batches") == [(1,)]
+    with pytest.raises(InputError, match="is of kind transactions"):
         sources(config, "labels", [], "theirs", None)
     with pytest.raises(ConfigError, match=r"source\.ours is not configured"):
         sources(config, "labels", [], "ours", None)
@@ -148,8 +149,8 @@ def test_a_missing_column_in_the_last_file_stops_before_the_first_is_loaded(open
     given = [file(tmp_path, ROWS), file(tmp_path, ["a,1"], "transaction_id,amount", "u.csv")]
     with pytest.raises(InputError, match=r'u\.csv has no column "event_time"'):
         run(store, CONFIG, given)
-    assert table(store, "SELECT count(*) FROM batches") == [(0,)]
-    assert table(store, "SELECT count(*) FROM transactions") == [(0,)]
+    assert query(store, "SELECT count(*) FROM batches") == [(0,)]
+    assert query(store, "SELECT count(*) FROM transactions") == [(0,)]
 
 
 WRONG_TYPES = [
@@ -210,7 +211,7 @@ def test_labels_may_be_written_in_many_words(opener, tmp_path):
     rows = [f"t{n},{word},2026-03-02T00:00Z" for n, word in enumerate(words)]
     (report,) = run(store, CONFIG, file(tmp_path, rows, "transaction_id,is_fraud,known_at"), ingest_labels)
     assert report.counts == Counts(8, accepted=8)
-    stored = table(store, "SELECT is_fraud, source FROM labels ORDER BY transaction_id")
+    stored = query(store, "SELECT is_fraud, source FROM labels ORDER BY transaction_id")
     assert [bool(answer) for answer, _ in stored] == [True, False] * 4
     assert {source for _, source in stored} == {"chargeback"}
 
@@ -243,14 +244,14 @@ def test_since_when_a_label_is_known(
     )
     given = file(tmp_path, [f"{name},1{tail}" for name in "az"], header, "l.csv")
     (report,) = run(store, CONFIG, given, ingest_labels, history=history, known_after=known_after)
-    found = dict(table(store, "SELECT transaction_id, known_at FROM labels"))
+    found = dict(query(store, "SELECT transaction_id, known_at FROM labels"))
     since = [at for at in expected if isinstance(at, int)]
     assert [
         micros(str(found[name]) + ("+00:00" if isinstance(found[name], str) else ""))
         for name in sorted(found)
     ] == since
     assert report.counts.rejected == 2 - len(since)
-    assert all("not here yet" in reason for reason in report.reasons)
+    assert all("not loaded yet" in reason for reason in report.reasons)
 
 
 def test_history_without_a_column_for_it_or_known_after_is_refused_whole(opener, tmp_path):
@@ -258,14 +259,14 @@ def test_history_without_a_column_for_it_or_known_after_is_refused_whole(opener,
     given = file(tmp_path, ["a,1"], "transaction_id,is_fraud")
     with pytest.raises(InputError, match="pass --known-after"):
         run(store, CONFIG, given, ingest_labels)
-    assert table(store, "SELECT count(*) FROM batches") == [(0,)]
+    assert query(store, "SELECT count(*) FROM batches") == [(0,)]
 
 
 # ── completeness
 
 
 def through(store):
-    found = table(store, "SELECT complete_through FROM batches WHERE kind = 'labels' ORDER BY batch_id")
+    found = query(store, "SELECT complete_through FROM batches WHERE kind = 'labels' ORDER BY batch_id")
     return [
         at if at is None else micros(f"{at}+00:00" if isinstance(at, str) else str(at)) for (at,) in found
     ]

@@ -15,8 +15,9 @@ from pipeline.ingest import feeds
 from pipeline.ingest.feeds import FeedReport
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from tests.conftest import Opener
-from tests.factories import PAYMENT_HEADER, SMALL, START, write_csv
+from tests.support.databases import Opener
+from tests.support.payments import PAYMENT_HEADER, START, write_csv
+from tests.support.worlds import SMALL
 
 QUERY = "SELECT id AS transaction_id, at AS event_time, customer_id, terminal_id, amount, updated_at FROM payments"
 TABLE = "CREATE TABLE payments (id TEXT, at {time}, customer_id TEXT, terminal_id TEXT, amount REAL, updated_at {time})"
@@ -107,7 +108,7 @@ def test_a_column_that_vanished_is_one_feeds_error_and_the_others_go_on(
     query = "SELECT id AS transaction_id FROM payments"
     config = configured(
         source={"bank": {"url": bank.url, "query": query, "poll": True}},
-        watch={"inbox": {"folder": str(inbox), "settle": "0s"}},
+        watch={"inbox": {"folder": str(inbox), "settle_time": "0s"}},
     )
     broken, whole = poll(store, config, START + 1000 * DAY)
     assert broken.error is not None
@@ -130,7 +131,7 @@ def test_a_watched_file_is_taken_once_complete_and_again_when_it_changes(
 ) -> None:
     store, inbox = opener(SMALL), tmp_path / "inbox"
     inbox.mkdir()
-    config = configured(watch={"inbox": {"folder": str(inbox), "settle": "10s"}})
+    config = configured(watch={"inbox": {"folder": str(inbox), "settle_time": "10s"}})
     rows = ["f1,2025-01-01T00:00:00Z,c,m,1.00"]
     path = write_csv(inbox / "one.csv", PAYMENT_HEADER, rows)
     write_csv(inbox / "two.csv.part", PAYMENT_HEADER, ["f2,2025-01-01T00:00:00Z,c,m,1.00"])
@@ -148,7 +149,7 @@ def test_a_watched_file_is_taken_once_complete_and_again_when_it_changes(
 def test_a_bad_file_is_refused_once_and_tried_again_when_it_changes(opener: Opener, tmp_path: Path) -> None:
     store, inbox = opener(SMALL), tmp_path / "inbox"
     inbox.mkdir()
-    config = configured(watch={"inbox": {"folder": str(inbox), "settle": "0s"}})
+    config = configured(watch={"inbox": {"folder": str(inbox), "settle_time": "0s"}})
     path = write_csv(inbox / "bad.csv", "transaction_id,amount", ["f1,1.00"])
     later = path.stat().st_mtime_ns // 1000 + DAY
     (told,) = poll(store, config, later)

@@ -15,8 +15,9 @@ from storage.errors import Busy
 from storage.frames import DAY, SECOND
 from storage.ingest import batches, history
 from storage.ingest.batches import Counts
-from tests.conftest import Opener
-from tests.factories import LABEL_HEADER, NOW, PAYMENT_HEADER, SMALL, load, write_csv
+from tests.support.databases import Opener
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, write_csv
+from tests.support.worlds import LATER, SMALL, load
 
 GOOD = "g1,2025-01-01T00:00:00Z,c1,m1,12.50"
 LONG = "x" * 201
@@ -54,7 +55,7 @@ def rejected(store: Store) -> list[tuple[int, str, str]]:
 
 
 def names(store: Store) -> list[str]:
-    return list(history.load_transactions(store, 0, NOW).transaction_id)
+    return list(history.load_transactions(store, 0, LATER).transaction_id)
 
 
 def test_every_kind_of_malformed_row_is_set_aside_with_its_reason(opener: Opener, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_known_id_with_other_content_is_a_revision_that_features_do_not_see(
         store, SMALL, "transactions", write_csv(tmp_path / "b.csv", PAYMENT_HEADER, [changed, changed])
     )
     assert report.counts == Counts(read=2, duplicate=1, revised=1)
-    assert list(history.load_transactions(store, 0, NOW).amount) == [125_000]
+    assert list(history.load_transactions(store, 0, LATER).amount) == [125_000]
 
 
 @pytest.mark.parametrize("form", ["csv.gz", "parquet", "jsonl"])
@@ -121,7 +122,7 @@ def test_every_format_gives_the_same_transactions(opener: Opener, tmp_path: Path
     else:
         path.write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     load(store, SMALL, "transactions", path)
-    rows = history.load_transactions(store, 0, NOW)
+    rows = history.load_transactions(store, 0, LATER)
     assert list(rows.transaction_id) == ["1", "2"]
     assert list(rows.amount) == [12_500, 30_000]
     assert rows.event_time[1] - rows.event_time[0] == 3 * SECOND // 2
@@ -132,8 +133,8 @@ def test_every_format_gives_the_same_transactions(opener: Opener, tmp_path: Path
 BROKEN = [
     ("missing column", "a.csv", b"transaction_id,amount\n1,2\n", "no column .event_time."),
     ("empty file", "a.csv", b"", "is empty"),
-    ("not Parquet", "a.parquet", b"hello", "not Parquet that can be read"),
-    ("truncated gzip", "a.csv.gz", gzip.compress(PAYMENT_HEADER.encode() * 1000)[:-20], "cut short"),
+    ("not Parquet", "a.parquet", b"hello", "not valid Parquet"),
+    ("truncated gzip", "a.csv.gz", gzip.compress(PAYMENT_HEADER.encode() * 1000)[:-20], "truncated"),
     ("what format", "a.dat", b"x", "must end in"),
     (
         "a column twice",
@@ -165,12 +166,12 @@ def test_labels_may_come_before_their_transaction_and_an_empty_file_says_how_far
     store = opener(SMALL)
     label = "g1,1,2025-01-03T00:00:00Z,chargeback"
     load(store, SMALL, "labels", write_csv(tmp_path / "l.csv", LABEL_HEADER, [label]))
-    assert len(history.load_labels(store, 0, NOW)) == 0
+    assert len(history.load_labels(store, 0, LATER)) == 0
     load(store, SMALL, "transactions", write_csv(tmp_path / "t.csv", PAYMENT_HEADER, [GOOD]))
-    assert list(history.load_labels(store, 0, NOW).is_fraud) == [True]
+    assert list(history.load_labels(store, 0, LATER).is_fraud) == [True]
     empty = write_csv(tmp_path / "e.csv", LABEL_HEADER, [])
-    load(store, SMALL, "labels", empty, history=False, now=NOW + DAY)
-    assert history.completeness(store).through[-1] == NOW + DAY
+    load(store, SMALL, "labels", empty, history=False, now=LATER + DAY)
+    assert history.completeness(store).through[-1] == LATER + DAY
 
 
 def test_history_without_known_at_needs_known_after(opener: Opener, tmp_path: Path) -> None:
@@ -181,19 +182,22 @@ def test_history_without_known_at_needs_known_after(opener: Opener, tmp_path: Pa
         load(store, SMALL, "labels", path)
     (report,) = load(store, SMALL, "labels", path, known_after=7 * DAY)
     assert report.counts == Counts(read=2, accepted=1, rejected=1)
-    assert history.load_labels(store, 0, NOW).known_at[0] == 1_735_689_600 * SECOND + 7 * DAY
+    assert history.load_labels(store, 0, LATER).known_at[0] == 1_735_689_600 * SECOND + 7 * DAY
 
 
 def test_labels_among_the_transactions_become_labels(opener: Opener, tmp_path: Path) -> None:
     config = Config.model_validate(
-        {"schema": SMALL.schema_.model_dump() | {"is_fraud": "is_fraud"}, "labels": {"never_by_silence": {}}}
+        {
+            "schema": SMALL.schema_.model_dump() | {"is_fraud": "is_fraud"},
+            "labels": {"maturity_exceptions": {}},
+        }
     )
     store = opener(config)
     rows = [GOOD + ",1", "g2,2025-01-01T00:01:00Z,c1,m1,8,0", "g3,2025-01-01T00:01:00Z,c1,m1,8,"]
     path = write_csv(tmp_path / "t.csv", PAYMENT_HEADER + ",is_fraud", rows)
     reports = load(store, config, "transactions", path, known_after=DAY)
     assert [report.kind for report in reports] == ["transactions", "labels"]
-    assert list(history.load_labels(store, 0, NOW).is_fraud) == [True, False]
+    assert list(history.load_labels(store, 0, LATER).is_fraud) == [True, False]
 
 
 def test_hashed_fields_are_never_stored_as_they_are_not_even_in_rejected_rows(
@@ -203,7 +207,7 @@ def test_hashed_fields_are_never_stored_as_they_are_not_even_in_rejected_rows(
     key.write_text("a key of sixteen characters and more")
     config = Config.model_validate(
         {"schema": SMALL.schema_.model_dump() | {"hash": ["customer_id"], "hash_key_file": str(key)},
-         "labels": {"never_by_silence": {}}}
+         "labels": {"maturity_exceptions": {}}}
     )  # fmt: skip
     store = opener(config)
     rows = [
@@ -212,7 +216,7 @@ def test_hashed_fields_are_never_stored_as_they_are_not_even_in_rejected_rows(
         "g3,4111111111111111",
     ]
     load(store, config, "transactions", write_csv(tmp_path / "t.csv", PAYMENT_HEADER, rows))
-    stored = list(history.load_transactions(store, 0, NOW).columns["customer_id"].values)
+    stored = list(history.load_transactions(store, 0, LATER).columns["customer_id"].values)
     assert len(stored[0]) == 64
     assert "4111111111111111" not in json.dumps([row for _, row, _ in rejected(store)])
     assert stored[0] in rejected(store)[0][1]
@@ -223,9 +227,9 @@ def test_an_interrupted_ingest_leaves_nothing_and_the_next_one_cleans_up_after_a
 ) -> None:
     store = opener(SMALL)
     path = write_csv(tmp_path / "t.csv", PAYMENT_HEADER, [GOOD])
-    killed = batches.begin(store, "transactions", "killed", True, NOW, "killed")
+    killed = batches.begin(store, "transactions", "killed", True, LATER, "killed")
     with pytest.raises(Busy, match="killed"):
-        batches.begin(store, "transactions", "other", True, NOW, "other")
+        batches.begin(store, "transactions", "other", True, LATER, "other")
     with store.write() as connection:
         connection.execute(text("UPDATE leases SET process = 'elsewhere/1', expires_at = NULL"))
     (report,) = load(store, SMALL, "transactions", path)
@@ -233,4 +237,4 @@ def test_an_interrupted_ingest_leaves_nothing_and_the_next_one_cleans_up_after_a
     with store.read() as connection:
         assert connection.execute(text("SELECT COUNT(*) FROM batches WHERE status = 'loading'")).scalar() == 0
     with pytest.raises(Busy, match="taken over"):
-        killed.reject([batches.Rejected(1, "{}", "too late")])
+        killed.reject([batches.RejectedRow(1, "{}", "too late")])

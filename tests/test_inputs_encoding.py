@@ -120,8 +120,8 @@ def test_input_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: Encoder(PLAN).transform(RAW), "fit it first"),
-        (lambda: Encoder(PLAN).state(), "fit it first"),
+        (lambda: Encoder(PLAN).transform(RAW), "call fit first"),
+        (lambda: Encoder(PLAN).state(), "call fit first"),
         (lambda: Encoder(PLAN).fit(RAW[:, :3], Y), "needs 4 raw columns"),
         (lambda: Encoder(PLAN).fit(RAW, Y[:2]), "a label for each"),
         (lambda: Encoder(PLAN).fit(RAW[:0], Y[:0]), "needs rows"),

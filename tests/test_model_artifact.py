@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from detectors.base import ArtefactError, State
+from detectors.base import ArtifactError, State
 from detectors.model.artifact import DIGEST, PLAIN, changed_libraries, libraries, pack, unpack, verify_samples
 
 FEATURES = ["amount", "hour"]
@@ -40,8 +40,8 @@ def rebuilt(members):
     return sealed(content.getvalue())
 
 
-def members_of(artefact):
-    with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
+def members_of(artifact):
+    with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -74,19 +74,19 @@ KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
     ],
 )
 def test_a_model_is_read_only_with_the_key_it_was_sealed_with(sealed_with, read_with, message):
-    artefact = pack(parts(), {}, sealed_with)
-    assert list(unpack(artefact, key=sealed_with)[0]) == ["first", "second", "third"]
-    with pytest.raises(ArtefactError, match=message):
-        unpack(artefact, key=read_with)
+    artifact = pack(parts(), {}, sealed_with)
+    assert list(unpack(artifact, key=sealed_with)[0]) == ["first", "second", "third"]
+    with pytest.raises(ArtifactError, match=message):
+        unpack(artifact, key=read_with)
 
 
 def test_who_knows_the_format_but_not_the_key_cannot_forge_a_model():
-    artefact = pack(parts(), {}, KEY)
-    changed = artefact.replace(b"first", b"worst")[:-DIGEST]
+    artifact = pack(parts(), {}, KEY)
+    changed = artifact.replace(b"first", b"worst")[:-DIGEST]
     for seal in (hashlib.sha256(changed).hexdigest(), "0" * DIGEST):
-        with pytest.raises(ArtefactError, match="changed or cut"):
+        with pytest.raises(ArtifactError, match="changed or cut"):
             unpack(changed + seal.encode(), key=KEY)
-    assert KEY not in artefact
+    assert KEY not in artifact
 
 
 def test_numpy_reads_the_arrays_without_pickle():
@@ -100,19 +100,19 @@ def test_numbers_of_numpy_may_stand_in_a_manifest():
 
 
 def test_every_changed_byte_is_refused():
-    artefact = pack(parts(), {"features": FEATURES})
-    for place in range(len(artefact)):
-        changed = bytearray(artefact)
+    artifact = pack(parts(), {"features": FEATURES})
+    for place in range(len(artifact)):
+        changed = bytearray(artifact)
         changed[place] ^= 0x01
-        with pytest.raises(ArtefactError):
+        with pytest.raises(ArtifactError):
             unpack(bytes(changed))
 
 
 @pytest.mark.parametrize("cut", [1, 10, 64, 65, 200])
 def test_a_cut_or_lengthened_model_is_refused(cut):
-    artefact = pack(parts(), {})
-    for changed in (artefact[:-cut], artefact[cut:], artefact + b"x" * cut):
-        with pytest.raises(ArtefactError):
+    artifact = pack(parts(), {})
+    for changed in (artifact[:-cut], artifact[cut:], artifact + b"x" * cut):
+        with pytest.raises(ArtifactError):
             unpack(changed)
 
 
@@ -125,19 +125,19 @@ def test_a_cut_or_lengthened_model_is_refused(cut):
     ],
 )
 def test_other_files_are_refused(content, message):
-    with pytest.raises(ArtefactError, match=message):
+    with pytest.raises(ArtifactError, match=message):
         unpack(content)
 
 
 def test_another_format_is_refused_by_name():
     newer = pack(parts(), {}).replace(PLAIN, b"fraudwatch-model 2 sha256:")
-    with pytest.raises(ArtefactError, match="has format '2 sha256:', this version reads 1"):
+    with pytest.raises(ArtifactError, match="has format '2 sha256:', this version reads 1"):
         unpack(newer)
 
 
 def test_arrays_of_objects_are_refused_on_the_way_in_and_out():
     objects = np.array([{"a": 1}], dtype=object)
-    with pytest.raises(ArtefactError, match="first/x holds Python objects"):
+    with pytest.raises(ArtifactError, match="first/x holds Python objects"):
         pack({"first": State({}, {"x": objects})}, {})
     content = io.BytesIO()
     np.lib.format.write_array(content, objects, allow_pickle=True)
@@ -145,7 +145,7 @@ def test_arrays_of_objects_are_refused_on_the_way_in_and_out():
     manifest = json.loads(members["manifest.json"])
     manifest["members"]["first/x.npy"] = hashlib.sha256(content.getvalue()).hexdigest()
     crafted = members | {"manifest.json": json.dumps(manifest), "first/x.npy": content.getvalue()}
-    with pytest.raises(ArtefactError, match="cannot be read: Object arrays"):
+    with pytest.raises(ArtifactError, match="cannot be read: Object arrays"):
         unpack(rebuilt(crafted))
 
 
@@ -161,7 +161,7 @@ def test_arrays_of_objects_are_refused_on_the_way_in_and_out():
     ],
 )
 def test_members_that_disagree_are_refused_even_under_a_seal_that_fits(change, message):
-    with pytest.raises(ArtefactError, match=message):
+    with pytest.raises(ArtifactError, match=message):
         unpack(rebuilt(change(members_of(pack(parts(), {})))))
 
 
@@ -175,22 +175,22 @@ def test_members_that_disagree_are_refused_even_under_a_seal_that_fits(change, m
     ],
 )
 def test_another_feature_list_is_refused(computed, message):
-    artefact = pack(parts(), {"features": FEATURES})
-    assert unpack(artefact, FEATURES)
-    with pytest.raises(ArtefactError, match=message):
-        unpack(artefact, computed)
+    artifact = pack(parts(), {"features": FEATURES})
+    assert unpack(artifact, FEATURES)
+    with pytest.raises(ArtifactError, match=message):
+        unpack(artifact, computed)
 
 
 @pytest.mark.parametrize(
     ("stored", "manifest", "message"),
     [
         ({"a/b": State({}, {"x": np.ones(1)})}, {}, "without further slashes"),
-        ({}, {"members": {}}, "'members' is the artefact's own"),
+        ({}, {"members": {}}, "'members' is reserved"),
         ({}, {"when": object()}, "object is not a JSON value"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(stored, manifest, message):
-    with pytest.raises(ArtefactError, match=message):
+    with pytest.raises(ArtifactError, match=message):
         pack(stored, manifest)
 
 
@@ -201,7 +201,7 @@ def test_other_libraries_pass_if_the_sample_rows_score_as_before():
     manifest["libraries"]["lightgbm"] = "3.0.0"
     verify_samples(loaded, manifest, lambda raw: raw[:, 0] * 0.1)
     assert changed_libraries(manifest) == [f"lightgbm 3.0.0 → {libraries()['lightgbm']}"]
-    with pytest.raises(ArtefactError, match=r"1 of the model's 4 sample rows .*\(lightgbm 3.0.0 → "):
+    with pytest.raises(ArtifactError, match=r"1 of the model's 4 sample rows .*\(lightgbm 3.0.0 → "):
         verify_samples(
             loaded, manifest, lambda raw: np.nextafter(raw[:, 0] * 0.1, raw[:, 0] * 0.1 * [1, 1, 2, 1])
         )
@@ -209,5 +209,5 @@ def test_other_libraries_pass_if_the_sample_rows_score_as_before():
 
 def test_a_model_without_sample_rows_is_not_trusted():
     loaded, manifest = unpack(pack(parts(), {}))
-    with pytest.raises(ArtefactError, match="no sample rows"):
+    with pytest.raises(ArtifactError, match="no sample rows"):
         verify_samples(loaded, manifest, lambda raw: raw)

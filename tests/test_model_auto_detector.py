@@ -7,12 +7,12 @@ import pytest
 from scipy.special import expit
 from sklearn.base import clone
 
-from detectors.base import ArtefactError, DetectorError, NotFitted, State
+from detectors.base import ArtifactError, DetectorError, NotFitted, State
 from detectors.evaluation.metrics import auc_roc, average_precision
 from detectors.inputs.sample import Layout, Sample
 from detectors.model import auto_detector
 from detectors.model.auto_detector import AutoDetector
-from detectors.strategy.held_out import HeldOut
+from detectors.strategy.validation_folds import ValidationFold
 
 
 def world(frauds, n=6000, young=1000, seed=1):
@@ -57,8 +57,8 @@ def test_frauds_of_one_entity_count_once():
     X, _, told = world(60)
     card = np.arange(len(X)) % 500
     card[told == 1] = 7
-    assert detector(few=10).fit(X, told).strategy_ == "blend"
-    assert detector(few=10).fit(X, told, entities=[card]).strategy_ == "outlier"
+    assert detector(min_positives_blend=10).fit(X, told).strategy_ == "blend"
+    assert detector(min_positives_blend=10).fit(X, told, entities=[card]).strategy_ == "outlier"
 
 
 def test_rows_may_stand_for_many():
@@ -102,7 +102,11 @@ def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_a
         n = 1_000 + frauds
         said = rng.exponential(size=(3, n))
         of = np.arange(n) < frauds
-        folds.append(HeldOut(of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[1], known=3))
+        folds.append(
+            ValidationFold(
+                of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[1], n_training_frauds=3
+            )
+        )
     detector(strategy="blend").fit_samples(mature, mature.take(y == 0), "blend", folds)
     assert seen == [sum(held[-used:])]
 
@@ -133,7 +137,7 @@ def test_a_blend_that_was_made_differently_is_refused(blend):
     states.pop("blend")
     if blend is not None:
         states["blend"] = State({**vars(found.weight_), **blend}, {})
-    with pytest.raises(ArtefactError, match="fraudwatch train"):
+    with pytest.raises(ArtifactError, match="train a new model"):
         AutoDetector.from_states(states, "blend", found.layout_, trees=50)
 
 

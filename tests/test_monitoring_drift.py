@@ -7,40 +7,35 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from detectors.drift.reference import Watch
+from detectors.drift.reference import DriftReference
 from detectors.model.model import Model
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.features.holidays import is_holiday
 from pipeline.features.seasons import season_of
 from pipeline.monitoring import drift_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
 from storage.monitoring import drift_metrics
 from storage.queries import listings
 from storage.runs import scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LIVED, PAYMENT_HEADER, SMALL, START, forget, load, load_both, payments, write_csv
+from tests.support.databases import Copier, Opener, World
+from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
+from tests.support.sql import RUN_TABLES, forget, query
+from tests.support.worlds import SMALL, load, load_both
 
 FROM, TO = START + 19 * DAY, START + 30 * DAY
 NOW = TO + 60 * DAY
 METRICS = (
     "SELECT window_start, feature, metric, value, threshold, alarm, n_reference, n_current, effect, lower, upper, "
-    "p_value, pooled, why FROM drift_metrics ORDER BY 1, 2, 3"
+    "p_value, pooled, suppressed_because FROM drift_metrics ORDER BY 1, 2, 3"
 )
 
 
 def configured(**sections: dict[str, object]) -> Config:
     return Config.model_validate(SMALL.model_dump(mode="json", by_alias=True, exclude={"storage"}) | sections)
-
-
-def query(store: Store, sql: str) -> list[tuple[object, ...]]:
-    with store.read() as connection:
-        return [tuple(row) for row in connection.execute(text(sql))]
 
 
 def fill(store: Store, config: Config, folder: Path, days: int = 30, change=None, per_day: int = 60) -> Store:  # type: ignore[no-untyped-def]
@@ -50,37 +45,27 @@ def fill(store: Store, config: Config, folder: Path, days: int = 30, change=None
     return store
 
 
-@pytest.fixture
-def sqlite(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Open a SQLite database for a config."""
-    opened = []
-
-    def open_(config: Config) -> Store:
-        store = open_configured(with_url(config, f"sqlite:///{tmp_path / 'drift.db'}"))
-        upgrade(store, config.monitor.name, 1, config.labels.precedence)
-        opened.append(store)
-        return store
-
-    yield open_
-    for store in opened:
-        store.close()
-
-
 def backfilled(store: Store, config: Config, start: int = FROM, end: int = TO) -> Store:
     backfill(store, config, start=start, end=end, as_of=NOW, policy="live", by="test")
     return store
+
+
+def measure(store: Store, folder: Path) -> None:
+    backfilled(fill(store, SMALL, folder), SMALL)
+
+
+MEASURED = World("drift_measured", SMALL, measure)
 
 
 def in_day(row: list[str], day: int) -> bool:
     return int((np.datetime64(row[1][:10]) - np.datetime64("2025-01-01")).astype(int)) >= day
 
 
-def test_every_way_of_running_measures_the_same_drift(tmp_path: Path, opener: Opener) -> None:
-    store = fill(opener(SMALL), SMALL, tmp_path)
-    backfilled(store, SMALL)
+def test_every_way_of_running_measures_the_same_drift(copier: Copier) -> None:
+    store = copier(MEASURED)
     whole = query(store, METRICS)
     assert {row[12] for row in whole} <= {1, 3, 4, 5}  # sixty payments a day: four days make 200
-    forget(store, *LIVED, "covered_spans", "drift_metrics", "drift_sketches")
+    forget(store, *RUN_TABLES, "backfilled_spans", "drift_metrics", "drift_histograms")
     scoring_queue.set_starts_at(store, "live", FROM)
     for day in (1, 2, 5):
         run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
@@ -90,9 +75,9 @@ def test_every_way_of_running_measures_the_same_drift(tmp_path: Path, opener: Op
 
 
 def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all_together(
-    tmp_path: Path, sqlite
+    sqlite_copier: Copier,
 ) -> None:
-    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
+    store = sqlite_copier(MEASURED)
     rows = listings.drift(store, "live", 5_000)
     newest = [row for row in rows if row["window_end"] == rows[0]["window_end"]]
     told = {(row["feature"], row["metric"]) for row in newest}
@@ -102,7 +87,7 @@ def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all
         ("labels", "fraud_rate"), ("labels", "median_delay"), ("labels", "complete_lag"), ("all features", "auc"),
     }  # fmt: skip
     assert any(feature.startswith("flags:") for feature, _ in told)
-    may_alarm = [row["why"] is None for row in newest if not row["alarm"]]
+    may_alarm = [row["suppressed_because"] is None for row in newest if not row["alarm"]]
     assert 0 < sum(may_alarm) < len(may_alarm)
     assert may_alarm == sorted(may_alarm, reverse=True)  # what is only measured comes last
     by_name = {(row["feature"], row["metric"]): row for row in newest}
@@ -110,7 +95,7 @@ def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all
     assert rate["lower"] < rate["value"] < rate["upper"]
     assert 0 < by_name["amount", "ks"]["p_value"] <= 1
     assert "weekday" not in by_name["all features", "auc"]["detail"]["used"]
-    assert all(row["value"] is not None or row["why"] for row in newest)
+    assert all(row["value"] is not None or row["suppressed_because"] for row in newest)
     muted = [row for row in newest if row["feature"].startswith("weekday") or "fraud_rate_" in row["feature"]]
     assert muted
     assert not any(row["alarm"] for row in muted)
@@ -140,10 +125,10 @@ def dearer(row: list[str]) -> str:
     ],
 )
 def test_what_changed_is_named_with_its_size_and_a_remedy(
-    change, feature: str, metric: str, remedy: str, tmp_path: Path, sqlite
+    change, feature: str, metric: str, remedy: str, tmp_path: Path, sqlite_opener: Opener
 ) -> None:
     config = configured(drift={"min_rows": 50})
-    store = backfilled(fill(sqlite(config), config, tmp_path, change=change), config)
+    store = backfilled(fill(sqlite_opener(config), config, tmp_path, change=change), config)
     alarms = listings.drift(store, "live", None, alarms=True)
     found = [row for row in alarms if row["feature"] == feature and row["metric"] == metric]
     assert found
@@ -158,11 +143,13 @@ def test_what_changed_is_named_with_its_size_and_a_remedy(
     assert f"  {feature}: " in told
 
 
-def test_a_window_without_payments_is_told_and_alarms_by_its_volume(tmp_path: Path, sqlite) -> None:
+def test_a_window_without_payments_is_told_and_alarms_by_its_volume(
+    tmp_path: Path, sqlite_opener: Opener
+) -> None:
     def silent(row: list[str]) -> str:
         return "" if in_day(row, 27) else ",".join(row)
 
-    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path, change=silent), SMALL)
+    store = backfilled(fill(sqlite_opener(SMALL), SMALL, tmp_path, change=silent), SMALL)
     rows = [
         row
         for row in listings.drift(store, "live", None)
@@ -170,39 +157,45 @@ def test_a_window_without_payments_is_told_and_alarms_by_its_volume(tmp_path: Pa
     ]
     volume = next(row for row in rows if row["feature"] == "volume")
     assert (volume["value"], volume["alarm"]) == (0, True)
-    assert all(row["value"] is not None or row["why"] for row in rows)
+    assert all(row["value"] is not None or row["suppressed_because"] for row in rows)
 
 
-def test_windows_before_the_first_model_are_told(tmp_path: Path, sqlite) -> None:
-    store = fill(sqlite(SMALL), SMALL, tmp_path, days=3)
+def test_windows_before_the_first_model_are_told(tmp_path: Path, sqlite_opener: Opener) -> None:
+    store = fill(sqlite_opener(SMALL), SMALL, tmp_path, days=3)
     backfilled(store, SMALL, START + DAY, START + 3 * DAY)
-    told = query(store, "SELECT DISTINCT feature, metric, alarm, why FROM drift_metrics")
+    told = query(store, "SELECT DISTINCT feature, metric, alarm, suppressed_because FROM drift_metrics")
     assert told == [("volume", "payments", 0, "no model was in force: there is nothing to compare with")]
 
 
-def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(tmp_path: Path, sqlite) -> None:
-    store = fill(sqlite(SMALL), SMALL, tmp_path)
+def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(
+    tmp_path: Path, sqlite_opener: Opener
+) -> None:
+    store = fill(sqlite_opener(SMALL), SMALL, tmp_path)
     train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    old = Model.from_bytes(models.load_artefact(store, 1))
-    stripped = Model(old.detector, old.settings, old.thresholds, old.notes, old.samples, Watch.blind())
+    old = Model.from_bytes(models.load_artifact(store, 1))
+    stripped = Model(
+        old.detector, old.settings, old.thresholds, old.notes, old.samples, DriftReference.empty()
+    )
     blob = stripped.to_bytes()
     without = Model.from_bytes(blob)
-    assert without.watch.sees is (len(blob) > len(old.to_bytes()))
+    assert without.drift_reference.is_empty is (len(blob) <= len(old.to_bytes()))
     with store.write() as connection:
         from hashlib import sha256
 
         connection.execute(
-            text("UPDATE models SET artefact = :a, sha256 = :s"), {"a": blob, "s": sha256(blob).hexdigest()}
+            text("UPDATE models SET artifact = :a, sha256 = :s"), {"a": blob, "s": sha256(blob).hexdigest()}
         )
     scoring_queue.set_starts_at(store, "live", FROM)
     run(store, SMALL, as_of=FROM + 2 * DAY + HOUR, policy="live", by="test")
-    whys = query(store, "SELECT DISTINCT why FROM drift_metrics")
+    whys = query(store, "SELECT DISTINCT suppressed_because FROM drift_metrics")
     assert whys == [("its model was trained before references were kept: the next training brings one",)]
 
 
-def test_holidays_are_a_feature_and_are_not_compared_with_other_days(tmp_path: Path, sqlite) -> None:
+def test_holidays_are_a_feature_and_are_not_compared_with_other_days(
+    tmp_path: Path, sqlite_opener: Opener
+) -> None:
     config = configured(calendar={"holidays": ["01-13", "2025-01-27"]}, drift={"min_rows": 50})
-    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    store = backfilled(fill(sqlite_opener(config), config, tmp_path), config)
     names = query(store, "SELECT DISTINCT feature FROM drift_metrics WHERE feature = 'is_holiday'")
     assert names == [("is_holiday",)]
     rows = [
@@ -214,16 +207,16 @@ def test_holidays_are_a_feature_and_are_not_compared_with_other_days(tmp_path: P
     assert first["n_reference"] == pytest.approx(60, abs=25)  # the thirteenth of January alone
 
 
-def test_a_chosen_span_is_the_reference(tmp_path: Path, sqlite) -> None:
+def test_a_chosen_span_is_the_reference(tmp_path: Path, sqlite_opener: Opener) -> None:
     config = configured(drift={"reference": "2025-01-08/2025-01-15", "min_rows": 50})
-    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    store = backfilled(fill(sqlite_opener(config), config, tmp_path), config)
     sizes = query(store, "SELECT DISTINCT n_reference FROM drift_metrics WHERE feature = 'amount'")
     assert sizes == [(query(store, "SELECT COUNT(*) FROM transactions WHERE event_time >= '2025-01-08' AND event_time < '2025-01-15'")[0][0],)]  # fmt: skip
 
 
-def test_seasons_are_compared_with_themselves(tmp_path: Path, sqlite) -> None:
+def test_seasons_are_compared_with_themselves(tmp_path: Path, sqlite_opener: Opener) -> None:
     config = configured(drift={"seasonal": True, "min_rows": 50})
-    store = backfilled(fill(sqlite(config), config, tmp_path), config)
+    store = backfilled(fill(sqlite_opener(config), config, tmp_path), config)
     sizes = query(store, "SELECT MAX(n_reference) FROM drift_metrics WHERE feature = 'amount'")
     assert 100 < int(str(sizes[0][0])) < 400  # two to four of each weekday
 
@@ -243,8 +236,8 @@ def test_the_calendar_knows_zones_and_years() -> None:
     assert season_of(START, configured(schedule={"window": "7d"})) == ""
 
 
-def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite) -> None:
-    store = backfilled(fill(sqlite(SMALL), SMALL, tmp_path), SMALL)
+def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite_copier: Copier) -> None:
+    store = sqlite_copier(MEASURED)
     before = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR)
     late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-20T10:00:00Z,c1,m1,9.00"])
     load(store, SMALL, "transactions", late, now=TO + DAY)
@@ -252,17 +245,18 @@ def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sq
     assert "late1" not in before
 
 
-def test_the_command_tells_the_newest_window_in_words(tmp_path: Path, sqlite, monkeypatch) -> None:
+def test_the_command_tells_the_newest_window_in_words(
+    tmp_path: Path, sqlite_opener: Opener, sqlite_url: str
+) -> None:
     from pipeline.cli import drift as cli_drift  # noqa: F401  (it joins its command to the group)
     from pipeline.cli.main import cli
 
     config = configured(drift={"min_rows": 50})
-    backfilled(fill(sqlite(config), config, tmp_path, change=dearer), config, end=START + 26 * DAY).close()
+    backfilled(
+        fill(sqlite_opener(config), config, tmp_path, change=dearer), config, end=START + 26 * DAY
+    ).close()
     lines = config.public_text().splitlines()
-    toml = "\n".join(
-        f'[storage]\nurl = "sqlite:///{tmp_path / "drift.db"}"' if line == "[storage]" else line
-        for line in lines
-    )
+    toml = "\n".join(f'[storage]\nurl = "{sqlite_url}"' if line == "[storage]" else line for line in lines)
     path = tmp_path / "config.toml"
     path.write_text(toml)
     shown = CliRunner().invoke(cli, ["--config", str(path), "drift", "--limit", "3"], catch_exceptions=False)

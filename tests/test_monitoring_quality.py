@@ -14,35 +14,30 @@ from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.monitoring import quality_metrics
-from storage.monitoring.quality_metrics import Row
+from storage.monitoring.quality_metrics import QualityMetric
 from storage.queries import listings
-from storage.queries.listings import Measures
+from storage.queries.listings import QualityFilter
 from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, LIVED, SMALL, START, forget, load, load_both, payments, write_csv
+from tests.support.databases import Copier, World, with_url
+from tests.support.payments import LABEL_HEADER, START, payments, write_csv
+from tests.support.sql import RUN_TABLES, forget, query
+from tests.support.worlds import SMALL, load, load_both
 
 DAYS = 47
 FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20, a Monday, and four weeks later
 NOW = TO + 2 * HOUR
 OUTLIER = SMALL.model_copy(
-    update={"choose": SMALL.choose.model_copy(update={"strategy": "outlier"})}, deep=True
+    update={"strategy": SMALL.strategy.model_copy(update={"method": "outlier"})}, deep=True
 )
 KNOWN = SMALL.model_copy(
-    update={"choose": SMALL.choose.model_copy(update={"strategy": "classification"})}, deep=True
+    update={"strategy": SMALL.strategy.model_copy(update={"method": "classification"})}, deep=True
 )
 WEEK = 7 * DAY
 ROWS = (
-    "SELECT window_start, window_end, channel, metric, kind, value, lower, upper, alarm_below, alarm_above, n, alarm, said, as_of "
+    "SELECT window_start, window_end, channel, metric, kind, value, lower, upper, alarm_below, alarm_above, n, alarm, message, as_of "
     "FROM quality_metrics WHERE policy = 'live' AND model_id = 0 ORDER BY 1, 2, 3, 4, 5"
 )
-
-
-def loaded(opener: Opener, folder: Path) -> Store:
-    store = opener(KNOWN)
-    rows, labels = payments(DAYS)
-    load_both(store, KNOWN, folder, rows, labels, now=TO)
-    return store
 
 
 def live(
@@ -52,119 +47,125 @@ def live(
 
 
 def rows(store: Store) -> list[tuple[object, ...]]:
-    with store.read() as connection:
-        return [tuple(row) for row in connection.execute(text(ROWS))]
+    return query(store, ROWS)
+
+
+def load_seven_weeks(store: Store, folder: Path) -> None:
+    load_both(store, KNOWN, folder, *payments(DAYS), now=TO)
+
+
+SEVEN_WEEKS = World("seven_weeks", KNOWN, load_seven_weeks)
+SCORED = World("four_weeks_scored", KNOWN, lambda store, _: live(store), base=SEVEN_WEEKS)
+
+
+@pytest.fixture
+def loaded(copier: Copier) -> Store:
+    """Seven weeks of payments and their labels, on each engine."""
+    return copier(SEVEN_WEEKS)
+
+
+@pytest.fixture
+def backfilled(copier: Copier) -> Store:
+    """The same, four weeks of them scored by a classification."""
+    return copier(SCORED)
 
 
 def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, object]]:
     start = FROM + number * WEEK
-    wanted = Measures(since=start, until=start + WEEK, kind=kind, by=by)
+    wanted = QualityFilter(since=start, until=start + WEEK, kind=kind, by=by)
     return {row["channel"] + row["metric"]: row for row in listings.quality(store, "live", wanted)}
 
 
-def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    live(store)
-    steps = ledger.entries(store, "live", "quality")
+def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfilled: Store) -> None:
+    steps = ledger.entries(backfilled, "live", "quality")
     assert [(e.status, e.window_end - e.window_start) for e in steps] == [("done", WEEK)] * 4
     assert [e.counts["realised"] for e in steps if e.counts] == [0, 1, 1, 1]  # labels mature in five days
-    came, found = week(store, 1, "realised"), listings.outcome(store, "live", FROM + WEEK, FROM + 2 * WEEK)
+    came, found = (
+        week(backfilled, 1, "realised"),
+        listings.outcome(backfilled, "live", FROM + WEEK, FROM + 2 * WEEK),
+    )
     assert came["caught"]["value"] == found["caught"]
     assert came["frauds"]["value"] == found["caught"] + found["missed"]
     assert came["money_missed"]["value"] == pytest.approx(float(found["missed_money"]))
     assert came["precision"]["lower"] < came["precision"]["value"] <= came["precision"]["upper"]  # type: ignore[operator]
     assert came["precision"]["as_of"][:10] == "2025-02-10"  # type: ignore[index]
-    assert "transactions" not in week(store, 3, "realised")
-    assert "transactions" in week(store, 3, "estimated")
+    assert "transactions" not in week(backfilled, 3, "realised")
+    assert "transactions" in week(backfilled, 3, "estimated")
 
 
-def test_the_outlier_detector_is_not_estimated_and_says_why(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + 2 * WEEK, config=OUTLIER)
-    told = week(store, 0, "estimated")
-    assert {row["strategy"] for row in listings.choices(store, "live")} == {"outlier"}
+def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> None:
+    live(loaded, FROM, FROM + 2 * WEEK, config=OUTLIER)
+    told = week(loaded, 0, "estimated")
+    assert {row["strategy"] for row in listings.choices(loaded, "live")} == {"outlier"}
     assert told["precision"]["value"] is None
-    assert "no probability" in str(told["precision"]["said"])
-    assert week(store, 0, "realised")["brier"]["value"] is None
-    assert week(store, 0, "realised")["precision"]["value"] is not None
+    assert "no probability" in str(told["precision"]["message"])
+    assert week(loaded, 0, "realised")["brier"]["value"] is None
+    assert week(loaded, 0, "realised")["precision"]["value"] is not None
 
 
 def _moment(store: Store, instant: int) -> object:
     return listings._bind(store, instant)
 
 
-def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(
-    opener: Opener, url: str, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    live(store)
-    whole = rows(store)
+def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(backfilled: Store, url: str) -> None:
+    whole = rows(backfilled)
     assert len(whole) > 150
-    everything = (*LIVED, "covered_spans", "quality_metrics")
-    forget(store, *everything)
+    everything = (*RUN_TABLES, "backfilled_spans", "quality_metrics")
+    forget(backfilled, *everything)
     for start, end in [(0, 3), (3, 11), (11, 28)]:
-        live(store, FROM + start * DAY, FROM + end * DAY)
-    assert rows(store) == whole
-    live(store)
-    assert rows(store) == whole
-    forget(store, "quality_metrics", "ledger")
-    live(store, workers=2, config=with_url(KNOWN, url))
-    assert rows(store) == whole
-    forget(store, *everything)
-    scoring_queue.set_starts_at(store, "live", FROM)
+        live(backfilled, FROM + start * DAY, FROM + end * DAY)
+    assert rows(backfilled) == whole
+    live(backfilled)
+    assert rows(backfilled) == whole
+    forget(backfilled, "quality_metrics", "ledger")
+    live(backfilled, workers=2, config=with_url(KNOWN, url))
+    assert rows(backfilled) == whole
+    forget(backfilled, *everything)
+    scoring_queue.set_starts_at(backfilled, "live", FROM)
     for day in (1, 6, 8, 21, 28):
-        run(store, KNOWN, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
-    assert rows(store) == whole
+        run(backfilled, KNOWN, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
+    assert rows(backfilled) == whole
 
 
-def test_a_late_label_changes_the_week_it_speaks_of_and_no_other(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store)
-    before = {number: week(store, number, "realised") for number in (0, 1)}
-    estimates = [row for row in rows(store) if row[4] == "estimated"]
-    with store.read() as connection:
+def test_a_late_label_changes_the_week_it_speaks_of_and_no_other(backfilled: Store, tmp_path: Path) -> None:
+    before = {number: week(backfilled, number, "realised") for number in (0, 1)}
+    estimates = [row for row in rows(backfilled) if row[4] == "estimated"]
+    with backfilled.read() as connection:
         missed = connection.execute(
             text(
                 "SELECT s.transaction_id FROM scores s JOIN transactions t USING (transaction_id) "
                 "LEFT JOIN current_labels c USING (transaction_id) "
                 "WHERE NOT s.flagged AND c.is_fraud IS NULL AND t.event_time < :b ORDER BY 1 LIMIT 1"
-            ).bindparams(b=_moment(store, FROM + WEEK))
+            ).bindparams(b=_moment(backfilled, FROM + WEEK))
         ).scalar_one()
     late = write_csv(tmp_path / "late.csv", LABEL_HEADER, [f"{missed},1,2025-02-18T00:00:00Z,chargeback"])
-    load(store, KNOWN, "labels", late, now=TO + 2 * DAY)
-    refresh(store, KNOWN, "live", TO + 3 * DAY, "test")
-    after = {number: week(store, number, "realised") for number in (0, 1)}
+    load(backfilled, KNOWN, "labels", late, now=TO + 2 * DAY)
+    refresh(backfilled, KNOWN, "live", TO + 3 * DAY, "test")
+    after = {number: week(backfilled, number, "realised") for number in (0, 1)}
     assert after[0]["missed"]["value"] == before[0]["missed"]["value"] + 1  # type: ignore[operator]
     assert after[1] == before[1]
-    assert [row for row in rows(store) if row[4] == "estimated"] == estimates
-    done = refresh(store, KNOWN, "live", TO + 3 * DAY, "test")
+    assert [row for row in rows(backfilled) if row[4] == "estimated"] == estimates
+    done = refresh(backfilled, KNOWN, "live", TO + 3 * DAY, "test")
     assert done.realised == 0  # nothing new: nothing is measured again
 
 
-def test_what_was_measured_is_kept_by_a_backfill_of_an_older_span(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM + 2 * WEEK, TO)
-    refresh(store, KNOWN, "live", TO + WEEK, "test")
-    before = week(store, 2, "realised")
-    live(store, FROM, FROM + 2 * WEEK)
-    assert week(store, 2, "realised") == before
-    assert "precision" in week(store, 0, "realised")
-    assert "precision" in week(store, 1, "realised")  # it matured after the backfill's end
+def test_what_was_measured_is_kept_by_a_backfill_of_an_older_span(loaded: Store) -> None:
+    live(loaded, FROM + 2 * WEEK, TO)
+    refresh(loaded, KNOWN, "live", TO + WEEK, "test")
+    before = week(loaded, 2, "realised")
+    live(loaded, FROM, FROM + 2 * WEEK)
+    assert week(loaded, 2, "realised") == before
+    assert "precision" in week(loaded, 0, "realised")
+    assert "precision" in week(loaded, 1, "realised")  # it matured after the backfill's end
 
 
-def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    live(store)
-    found = week(store, 1, "realised", by="channel")
+def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(backfilled: Store) -> None:
+    found = week(backfilled, 1, "realised", by="channel")
     channels = {row["channel"] for row in found.values()}
     assert channels >= {"novelty"} or channels == {"outlier"}
     flags = sum(row["value"] for row in found.values() if row["metric"] == "flags")  # type: ignore[misc]
-    assert flags == week(store, 1, "realised")["flags"]["value"]
-    of_all = listings.quality(store, "live", Measures())
+    assert flags == week(backfilled, 1, "realised")["flags"]["value"]
+    of_all = listings.quality(backfilled, "live", QualityFilter())
     nothing = [
         {"channel": "novelty", "metric": name, "value": value, "kind": "realised", "window_end": "2025-01-27"}
         for name, value in (("flags", 12.0), ("caught", 0.0), ("cost", 12.0))
@@ -174,63 +175,62 @@ def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(
     assert any(line.startswith("not mature yet") for line in lines)
 
 
-def test_reviewers_are_counted_by_when_they_answered(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
-    open_ = [row["transaction_id"] for row in listings.flags(store, "live", listings.Wanted(status="open"))][
-        :3
-    ]
-    assert week(store, 0, "realised")["open_flags"]["value"] > 0  # type: ignore[operator]
+def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
+    live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
+    open_ = [
+        row["transaction_id"] for row in listings.flags(loaded, "live", listings.FlagFilter(status="open"))
+    ][:3]
+    assert week(loaded, 0, "realised")["open_flags"]["value"] > 0  # type: ignore[operator]
     for place, name in enumerate(open_):
-        verdicts.verdict(store, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
-    live(store, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
-    found = week(store, 1, "realised")
+        verdicts.verdict(loaded, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
+    live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
+    found = week(loaded, 1, "realised")
     assert found["reviews"]["value"] == 3
     assert found["reviewed_precision"]["value"] == pytest.approx(1 / 3)
     assert found["reviews_a_day"]["value"] == pytest.approx(3 / 7)
-    assert week(store, 0, "realised")["reviewed_precision"]["said"] == "no reviewer answered a flag"
+    assert week(loaded, 0, "realised")["reviewed_precision"]["message"] == "no reviewer answered a flag"
 
 
-def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store)
+def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(backfilled: Store) -> None:
     window = (FROM, FROM + WEEK)
-    said = Row(*window, "precision", "estimated", 0.999, 0.998, 1.0, n=10, alarm_below=0.997, alarm_above=1.0)
-    mild = Row(*window, "recall", "estimated", 0.5, 0.0, 1.0, n=10, alarm_below=0.0, alarm_above=1.0)
-    quality_metrics.write(
-        store, "live", None, FROM + WEEK, window, "estimated", [said, mild, _counted(window)]
+    said = QualityMetric(
+        *window, "precision", "estimated", 0.999, 0.998, 1.0, n=10, alarm_below=0.997, alarm_above=1.0
     )
-    forget_truth(store, window)
-    refresh(store, KNOWN, "live", NOW, "test")
-    (alarm,) = listings.quality(store, "live", Measures(alarms=True))
+    mild = QualityMetric(
+        *window, "recall", "estimated", 0.5, 0.0, 1.0, n=10, alarm_below=0.0, alarm_above=1.0
+    )
+    quality_metrics.write(
+        backfilled, "live", None, FROM + WEEK, window, "estimated", [said, mild, _counted(window)]
+    )
+    forget_truth(backfilled, window)
+    refresh(backfilled, KNOWN, "live", NOW, "test")
+    (alarm,) = listings.quality(backfilled, "live", QualityFilter(alarms=True))
     assert alarm["metric"] == "precision"
-    assert "below the 100% that was estimated" in alarm["said"]
-    assert any("alarm: precision" in line.get("said", "") for line in side_by_side([alarm], "all", "EUR"))
+    assert "below the 100% that was estimated" in alarm["message"]
+    assert any("alarm: precision" in line.get("message", "") for line in side_by_side([alarm], "all", "EUR"))
 
 
-def _counted(window: tuple[int, int]) -> Row:
-    return Row(*window, "transactions", "estimated", 10.0, n=10)
+def _counted(window: tuple[int, int]) -> QualityMetric:
+    return QualityMetric(*window, "transactions", "estimated", 10.0, n=10)
 
 
 def forget_truth(store: Store, window: tuple[int, int]) -> None:
     quality_metrics.write(store, "live", None, window[1], window, "realised", [])
 
 
-def test_what_nobody_measured_is_refused_with_what_there_is(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + WEEK)
+def test_what_nobody_measured_is_refused_with_what_there_is(loaded: Store) -> None:
+    live(loaded, FROM, FROM + WEEK)
     with pytest.raises(Unknown, match=r'"precison"; there are .*precision'):
-        listings.insist_on_measures(store, "live", ["precison"])
+        listings.validate_metrics(loaded, "live", ["precison"])
     with pytest.raises(Unknown, match='"other" has no scores; there are live'):
-        listings.insist_on_measures(store, "other")
+        listings.validate_metrics(loaded, "other")
 
 
-def test_a_week_without_scores_is_done_and_leaves_no_row(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
-    run(store, KNOWN, as_of=TO + 3 * WEEK, policy="live", by="test")
-    last = ledger.entries(store, "live", "quality", status="done")[-1]
+def test_a_week_without_scores_is_done_and_leaves_no_row(loaded: Store) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM + 3 * DAY)
+    run(loaded, KNOWN, as_of=TO + 3 * WEEK, policy="live", by="test")
+    last = ledger.entries(loaded, "live", "quality", status="done")[-1]
     assert last.window_end > TO + WEEK
     assert last.counts == {"transactions": 0, "realised": 0, "alarms": 0}
-    assert week(store, 2, "realised")["precision"]["n"] is not None
-    assert ledger.unfinished(store, "live") == []
+    assert week(loaded, 2, "realised")["precision"]["n"] is not None
+    assert ledger.unfinished(loaded, "live") == []

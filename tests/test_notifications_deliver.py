@@ -23,8 +23,8 @@ from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.notifications import apprise_transport
 from pipeline.notifications import deliver as notify
-from pipeline.notifications.deliver import collect, deliver, quiet, tell
-from pipeline.notifications.messages import Story, told, wrong_templates
+from pipeline.notifications.deliver import deliver, is_quiet, queue_messages, send_notifications
+from pipeline.notifications.messages import Notification, render, template_errors
 from pipeline.notifications.receivers import receivers
 from pipeline.runs.scoring_run import run
 from storage.database import tables
@@ -33,9 +33,10 @@ from storage.frames import DAY, HOUR, SECOND
 from storage.notifications import events, outbox
 from storage.runs import ledger, runs, scoring_queue
 from storage.runs.ledger import Entry
-from tests.conftest import Opener, with_url
-from tests.factories import SMALL
-from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
+from tests.support.commands import CONFIG, invoke
+from tests.support.databases import Opener, with_url
+from tests.support.sql import query
+from tests.support.worlds import FROM, NOW, SMALL, TO
 
 AT = FROM + 10 * HOUR  # a Monday, ten o'clock
 SECRET = "t0psecrettoken"
@@ -115,7 +116,7 @@ def fail_step(
 
 def waiting(store: Store, n: int, event: str = "drift") -> None:
     """Messages in the outbox."""
-    outbox.put(
+    outbox.add_messages(
         store, [outbox.Message(f"{event}:{k}", 1, event, f"{event} {k}", "body") for k in range(n)], AT
     )
 
@@ -125,15 +126,16 @@ def states(store: Store) -> list[tuple[object, ...]]:
 
 
 def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
-    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
+    first_week: Store, url: str, inbox: Inbox
 ) -> None:
-    store, config = loaded(opener, tmp_path), telling(inbox.url)
-    live(store, FROM, FROM + 14 * DAY)
-    assert tell(store, config, "live", clock=at(NOW), by="test").sent == 0  # nobody is told of a backfill
-    scoring_queue.set_starts_at(store, "live", FROM + 14 * DAY)
+    store, config = first_week, telling(inbox.url)
+    assert (
+        send_notifications(store, config, "live", clock=at(NOW), by="test").sent == 0
+    )  # nobody is told of a backfill
+    scoring_queue.set_starts_at(store, "live", FROM + 7 * DAY)
     here = with_url(config, url)
     tally = run(store, here, as_of=NOW, policy="live", by="test", kind="schedule")
-    assert tell(store, config, "live", clock=at(NOW), by="test").sent == len(inbox.got)
+    assert send_notifications(store, config, "live", clock=at(NOW), by="test").sent == len(inbox.got)
     digest = next(one for one in inbox.got if "to review" in one["title"])
     waiting_flags = query(
         store, f"SELECT COUNT(*) FROM flags WHERE run_id = {tally.run_id} AND status = 'open'"
@@ -143,9 +145,9 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
     assert "customer_id" not in digest["message"]
     assert " EUR  " in digest["message"]
     assert any("model" in title for title in inbox.titles)
-    assert query(store, "SELECT COUNT(*) FROM untold_flags") == [(0,)]
+    assert query(store, "SELECT COUNT(*) FROM flag_notifications_pending") == [(0,)]
     before = len(inbox.got)
-    assert tell(store, config, "live", clock=at(NOW + DAY), by="test") == notify.Delivery()
+    assert send_notifications(store, config, "live", clock=at(NOW + DAY), by="test") == notify.Delivery()
     assert len(inbox.got) == before
     assert {row[1] for row in states(store)} == {"sent"}
 
@@ -153,7 +155,7 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
 def test_without_receivers_nothing_is_kept(opener: Opener, tmp_path: Path) -> None:
     store = opener(SMALL)
     fail_step(store, run_of(store))
-    assert tell(store, SMALL, "live", clock=at(AT), by="test") == notify.Delivery()
+    assert send_notifications(store, SMALL, "live", clock=at(AT), by="test") == notify.Delivery()
     assert states(store) == []
     assert query(store, "SELECT notify_since FROM monitor") == [(None,)]
 
@@ -167,8 +169,8 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
     fail_step(store, run_of(store), kind="train", error="a training needs 200 transactions")
     broken = runs.begin_run(store, "live", "schedule", AT, "", 0)
     runs.end_run(store, broken, AT, "failed", {}, "ValueError: a bug\n[parameters: 4111]")
-    assert collect(store, config, "live", AT) == 3
-    assert collect(store, config, "live", AT + HOUR) == 0
+    assert queue_messages(store, config, "live", AT) == 3
+    assert queue_messages(store, config, "live", AT + HOUR) == 0
     assert deliver(store, config, clock=at(AT), by="test").sent == 3
     assert sorted(inbox.titles) == [
         "[fraudwatch] a schedule run failed",
@@ -178,7 +180,7 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
     assert "4111" not in str(inbox.got)
     told_of = next(one["message"] for one in inbox.got if "stays failed" in one["title"])
     assert "‹!channel› see http[:]//evil[.]com" in told_of
-    assert collect(store, config, "live", AT + 30 * DAY) == 0
+    assert queue_messages(store, config, "live", AT + 30 * DAY) == 0
 
 
 def measure_drift(store: Store, day: int, *alarming: str) -> None:
@@ -199,7 +201,7 @@ def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) ->
     store, config = opener(SMALL), telling(inbox.url)
     for day, features in enumerate([("amount",), ("amount",), ("amount", "night"), (), ("amount",)]):
         measure_drift(store, day, *features)
-        tell(store, config, "live", clock=at(AT + day * DAY), by="test")
+        send_notifications(store, config, "live", clock=at(AT + day * DAY), by="test")
     assert inbox.titles == [
         "[fraudwatch] drift: amount",
         "[fraudwatch] drift: night",
@@ -223,7 +225,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
         measured = {
             "policy": "live", "window_start": AT - 7 * DAY, "window_end": AT, "model_id": 1, "channel": "all",
             "metric": "precision", "kind": "realised", "value": 0.1, "n": 50, "alarm": True,
-            "said": "precision is below what was expected", "as_of": AT, "run_id": run_id,
+            "message": "precision is below what was expected", "as_of": AT, "run_id": run_id,
         }  # fmt: skip
         model = {
             "model_id": 7,
@@ -233,14 +235,14 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
             "feature_names": [],
             "thresholds": {},
         }
-        connection.execute(insert(tables.models), model | {"sha256": "", "artefact": b""})
+        connection.execute(insert(tables.models), model | {"sha256": "", "artifact": b""})
         check = {
-            "policy": "live", "model_id": 7, "training_date": AT, "against": 6, "verdict": "refused", "rule": "worse",
+            "policy": "live", "model_id": 7, "training_date": AT, "champion_id": 6, "verdict": "rejected", "rule": "worse",
             "sentence": "Model 7 costs more than model 6.", "run_id": run_id,
         }  # fmt: skip
         connection.execute(insert(tables.promotion_checks), check)
         connection.execute(insert(tables.quality_metrics), measured)
-    assert tell(store, config, "live", clock=at(AT), by="test").sent == 3
+    assert send_notifications(store, config, "live", clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
         "[fraudwatch] model 7 of 2025-01-20 was refused",
         "[fraudwatch] blend instead of outlier",
@@ -292,9 +294,9 @@ def test_more_than_the_hour_allows_goes_together_in_one_and_none_is_lost(
     ]  # what is urgent goes first
     assert [f"- drift {k}" in inbox.got[2]["message"] for k in range(1, 6)] == [True] * 5
     assert sorted(str(row[1]) for row in states(store)) == ["merged"] * 5 + ["sent"] * 3
-    outbox.put(store, [outbox.Message("late", 1, "drift", "late", "body")], AT)
+    outbox.add_messages(store, [outbox.Message("late", 1, "drift", "late", "body")], AT)
     held = deliver(store, config, clock=at(AT + 59 * MINUTE), by="test")
-    assert (held.sent, held.held) == (0, 1)
+    assert (held.sent, held.deferred) == (0, 1)
     assert deliver(store, config, clock=at(AT + HOUR), by="test").sent == 1
 
 
@@ -318,7 +320,7 @@ def test_quiet_hours_are_those_of_the_zone(
 ) -> None:
     config = telling(quiet_hours=list(hours))
     config = config.model_copy(update={"schedule": config.schedule.model_copy(update={"timezone": zone})})
-    assert quiet(config, FROM + hour * HOUR) is expected
+    assert is_quiet(config, FROM + hour * HOUR) is expected
 
 
 def test_in_quiet_hours_only_what_is_urgent_is_told_and_the_rest_afterwards(
@@ -328,7 +330,7 @@ def test_in_quiet_hours_only_what_is_urgent_is_told_and_the_rest_afterwards(
     waiting(store, 2)
     waiting(store, 1, "failure")
     done = deliver(store, config, clock=at(FROM + 3 * HOUR + 7 * DAY), by="test")
-    assert (done.sent, done.held, inbox.titles) == (1, 2, ["failure 0"])
+    assert (done.sent, done.deferred, inbox.titles) == (1, 2, ["failure 0"])
     assert deliver(store, config, clock=at(FROM + 7 * HOUR + 7 * DAY), by="test").sent == 2
 
 
@@ -344,14 +346,14 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
         measure_drift(store, 0, "amount")
         fail_step(store, run_of(store))
         inbox.status = 503
-        done = tell(store, config, "live", clock=at(AT), by="test")
+        done = send_notifications(store, config, "live", clock=at(AT), by="test")
         assert (done.sent, done.failed) == (1, 1)
         assert second.titles == ["[fraudwatch] score of 2025-01-20 stays failed"]
         inbox.status = 200
-        assert tell(store, config, "live", clock=at(AT + HOUR), by="test").sent == 2
+        assert send_notifications(store, config, "live", clock=at(AT + HOUR), by="test").sent == 2
         assert len(second.got) == 1
     only = telling(inbox.url)
-    outbox.put(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
+    outbox.add_messages(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
     deliver(store, only, clock=at(AT + HOUR), by="test")
     assert states(store)[-1] == ("gone", "dropped", 0)
 
@@ -359,23 +361,23 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
 def queued(store: Store, *ids: str) -> None:
     with store.write() as connection:
         rows = [{"policy": "live", "transaction_id": one} for one in ids]
-        connection.execute(insert(tables.untold_flags), rows)
+        connection.execute(insert(tables.flag_notifications_pending), rows)
 
 
 def test_a_flag_is_in_one_digest_whoever_else_writes_one(opener: Opener) -> None:
     store = opener(SMALL)
     queued(store, "a", "b")
-    seen = events.untold(store, "live")
+    seen = events.pending_flags(store, "live")
     queued(store, "c")  # flagged while the digest is being written
     digest = [
         outbox.Message("flags:ab", 1, "flags", "two", "body"),
         outbox.Message("flags:ab", 2, "flags", "two", "body"),
     ]
-    assert outbox.put_flags(store, "live", seen, digest, AT) == 2
-    assert events.untold(store, "live") == ["c"]
+    assert outbox.add_digest(store, "live", seen, digest, AT) == 2
+    assert events.pending_flags(store, "live") == ["c"]
     late = [outbox.Message("flags:abc", 1, "flags", "three", "body")]
-    assert outbox.put_flags(store, "live", ["a", "b", "c"], late, AT) == 0  # by one who looked before
-    assert events.untold(store, "live") == ["c"]
+    assert outbox.add_digest(store, "live", ["a", "b", "c"], late, AT) == 0  # by one who looked before
+    assert events.pending_flags(store, "live") == ["c"]
     assert len(states(store)) == 2
 
 
@@ -384,8 +386,8 @@ def test_a_digest_that_cannot_be_written_leaves_its_flags_to_the_next(opener: Op
     queued(store, "a")
     broken = [outbox.Message("flags:a", 1, "flags", "one", None)]  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
-        outbox.put_flags(store, "live", ["a"], broken, AT)
-    assert events.untold(store, "live") == ["a"]
+        outbox.add_digest(store, "live", ["a"], broken, AT)
+    assert events.pending_flags(store, "live") == ["a"]
     assert states(store) == []
 
 
@@ -435,7 +437,12 @@ def test_a_sender_that_is_killed_loses_nothing_and_says_when_it_may_come_twice(
         deliver(store, config, clock=at(AT), by="test").sent == 2
     )  # its lease is free: it died on this machine
     assert inbox.titles == ["drift 0", "drift 1", "drift 1", "drift 2"]
-    assert [notify.AGAIN.strip() in one["message"] for one in inbox.got] == [False, False, True, False]
+    assert [notify.DUPLICATE_NOTICE.strip() in one["message"] for one in inbox.got] == [
+        False,
+        False,
+        True,
+        False,
+    ]
     assert {row[1] for row in states(store)} == {"sent"}
 
 
@@ -465,13 +472,13 @@ def test_words_of_ones_own_are_used_where_they_can_be(
 ) -> None:
     (tmp_path / "drift.txt").write_text(template)
     config = telling(templates=str(tmp_path))
-    story = told(Story("k", "drift", "it moved", "far"), config)
+    story = render(Notification("k", "drift", "it moved", "far"), config)
     assert story.subject == subject
     assert body in story.body
-    wrong = list(wrong_templates(config))
+    wrong = list(template_errors(config))
     assert len(wrong) == (subject.startswith("[") and bool(template))
     assert all(one in story.body for one in wrong)
-    ours = told(Story("k", "flags", "many", "rows"), config)
+    ours = render(Notification("k", "flags", "many", "rows"), config)
     assert (ours.subject, ours.body) == ("[fraudwatch] many", "rows\n\nkey k")
 
 
@@ -481,7 +488,7 @@ def test_a_url_never_shows(tmp_path: Path, inbox: Inbox, opener: Opener) -> None
     assert "urls" not in config.public_text("notify")
     assert config.hash() == telling().hash()
     assert SECRET not in repr(receivers(config))
-    found = list(notify.try_out(config))
+    found = list(notify.send_test_messages(config))
     assert found[0] == ("URL 1 (json)", None)
     assert "is not understood by Apprise" in str(found[1][1])
     assert found[2][1] is not None
@@ -493,14 +500,11 @@ def test_without_apprise_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(apprise_transport, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fraudwatch\[notify\]'"):
         Daemon(lambda: telling(inbox.url), by="test", clock=lambda: AT)
-    apprise_transport.insist(SMALL)  # nobody is to be told: nothing is missing
+    apprise_transport.require_apprise(SMALL)  # nobody is to be told: nothing is missing
 
 
-def test_a_daemon_tells_of_what_its_tick_flagged(
-    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
-) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", TO - DAY)
+def test_a_daemon_tells_of_what_its_tick_flagged(loaded: Store, url: str, inbox: Inbox) -> None:
+    scoring_queue.set_starts_at(loaded, "live", TO - DAY)
     daemon = Daemon(lambda: with_url(telling(inbox.url, per_hour=50), url), by="test", clock=lambda: NOW)
     tally = daemon.once()
     daemon.close()
@@ -508,12 +512,9 @@ def test_a_daemon_tells_of_what_its_tick_flagged(
     assert any("to review" in title for title in inbox.titles)
 
 
-def test_a_daemon_tells_of_a_run_that_ended_early(
-    opener: Opener, url: str, tmp_path: Path, inbox: Inbox
-) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", TO - DAY)
-    with store.write() as connection:  # as a bug would have it: a table is not what the code takes it for
+def test_a_daemon_tells_of_a_run_that_ended_early(loaded: Store, url: str, inbox: Inbox) -> None:
+    scoring_queue.set_starts_at(loaded, "live", TO - DAY)
+    with loaded.write() as connection:  # as a bug would have it: a table is not what the code takes it for
         connection.execute(text("DROP VIEW flagged_transactions"))
         connection.execute(text("ALTER TABLE scores RENAME COLUMN score TO mark"))
     clock = [NOW]
@@ -526,19 +527,15 @@ def test_a_daemon_tells_of_a_run_that_ended_early(
 
 
 def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -> None:
-    from tests.test_cli_main import CONFIG
-
     (tmp_path / "config.toml").write_text(CONFIG)
     urls = tmp_path / "urls.txt"
     urls.write_text(f"# the team\n\n{inbox.url}\n")
 
     def fraudwatch(*arguments: str, code: int = 0, **environ: str) -> str:
-        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200", **environ}
-        command = [sys.executable, "-m", "pipeline", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert SECRET not in done.stdout + done.stderr
-        return done.stdout + done.stderr
+        outcome = invoke(tmp_path, *arguments, **environ)
+        assert outcome.code == code, outcome.out + outcome.err
+        assert SECRET not in outcome.out + outcome.err
+        return outcome.out + outcome.err
 
     here = {"FRAUDWATCH_NOTIFY__URLS_FILE": str(urls)}
     fraudwatch("init")
@@ -550,6 +547,6 @@ def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -
         "notify", "--test", code=1, FRAUDWATCH_NOTIFY__URLS=json.dumps([inbox.url])
     )
     both = here | {"FRAUDWATCH_NOTIFY__URLS": json.dumps([inbox.url])}
-    assert "must not be set beside notify.urls" in fraudwatch("notify", code=2, **both)
+    assert "must not be set together with notify.urls" in fraudwatch("notify", code=2, **both)
     assert "0 messages sent" in fraudwatch("notify", "--send", **here)
     assert "there is no message 7" in fraudwatch("notify", "--show", "7", code=1)

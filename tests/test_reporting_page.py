@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.test_reporting_report import page, plant, quality, scored
+from pipeline.config.database import open_configured
+from tests.support.databases import SqliteFiles, copy_world, with_url
+from tests.support.reports import plant_hostile_values, report_page, write_quality_metrics
+from tests.support.worlds import BACKFILLED, SMALL
 
 CHROMIUM = (
     os.environ.get("FRAUDWATCH_CHROMIUM")
@@ -19,7 +22,7 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DRAWN = "document.querySelectorAll('figure.chart:not([data-drawn])').length === 0"
+DRAWN = "document.querySelectorAll('figure.chart:not([data-rendered])').length === 0"
 WIDTHS = (1280, 390)
 
 
@@ -35,15 +38,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+def report(sqlite_files: SqliteFiles, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of a page made of rows whose values would act, if anything let them."""
     folder = tmp_path_factory.mktemp("page")
-    store = scored(f"sqlite:///{folder / 'page.db'}", folder)
-    quality(store)
-    plant(store)
-    file = folder / "report.html"
-    file.write_text(page(store), encoding="utf-8")
-    store.close()
+    copy_world(sqlite_files, BACKFILLED, str(folder / "page"))
+    with open_configured(with_url(SMALL, sqlite_files.url(str(folder / "page")))) as store:
+        write_quality_metrics(store)
+        plant_hostile_values(store)
+        file = folder / "report.html"
+        file.write_text(report_page(store), encoding="utf-8")
     return file.as_uri()
 
 
@@ -112,12 +115,12 @@ def test_a_click_on_the_heat_map_or_the_list_shows_a_feature(show: Any) -> None:
     detail = "#chart-drift-detail"
     options = shown(f"[...document.querySelectorAll('{detail} option')].map((one) => one.value)")
     shown.page.select_option(f"{detail} select", options[2])
-    assert shown(f"document.querySelector('{detail}').view.signal('shown')") == options[2]
+    assert shown(f"document.querySelector('{detail}').view.signal('selected')") == options[2]
     shown("document.querySelector('#chart-drift').scrollIntoView()")
     shown.page.locator("#chart-drift svg .mark-rect path").first.click(force=True)
     shown.page.wait_for_function(f"document.querySelector('{detail} select').value !== {options[2]!r}")
     picked = shown(f"document.querySelector('{detail} select').value")
-    assert shown(f"document.querySelector('{detail}').view.signal('shown')") == picked
+    assert shown(f"document.querySelector('{detail}').view.signal('selected')") == picked
 
 
 def test_a_mark_tells_its_numbers_as_text(show: Any) -> None:

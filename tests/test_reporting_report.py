@@ -1,101 +1,69 @@
 """What a report counts and says, on both engines, and that it says what is missing instead of failing."""
 
 import json
+import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
 
 from detectors.evaluation.metrics import average_precision
 from pipeline.cli import report as cli_report  # noqa: F401  (joins its command to the group)
 from pipeline.cli.main import cli
-from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts
-from pipeline.rendering.report_data import Facts, total
+from pipeline.rendering.report_data import ReportData, total
 from pipeline.reporting import report as assemble
 from pipeline.reporting.sections import curves, scores
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.queries import listings
-from tests.conftest import Opener, new_database, with_url
-from tests.factories import SMALL, load_both, payments
-from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
+from tests.support.databases import (
+    Copier,
+    PostgresServer,
+    SqliteFiles,
+    copy_world,
+    opened,
+    with_url,
+)
+from tests.support.reports import (
+    CARD,
+    HOSTILE,
+    plant_hostile_values,
+    report_page,
+    write_quality_metrics,
+)
+from tests.support.sql import execute, query
+from tests.support.worlds import BACKFILLED, FROM, NOW, SMALL, TO
 
 ADDRESS = re.compile(r"https?://[^\s\"'<>)]*")
 XML_NAMES = ("http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg", "http://www.w3.org/2000/xmlns/")
 SPAN = ("live", FROM, TO, NOW)
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
-CARD = "4111 1111 1111 1111"  # the test number that every card scheme's check digit accepts
 
 
 @pytest.fixture
-def store(opener: Opener, tmp_path: Path) -> Store:
-    opened = loaded(opener, tmp_path)
-    live(opened, FROM, TO)
-    return opened
-
-
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a scored database, which tests copy and change."""
-    folder = tmp_path_factory.mktemp("ready")
-    scored(f"sqlite:///{folder / 'ready.db'}", folder).close()
-    return folder / "ready.db"
+def store(backfilled: Store) -> Store:
+    """A scored database, on each engine."""
+    return backfilled
 
 
 @pytest.fixture
-def one(ready: Path, tmp_path: Path, url_of_sqlite: str) -> Iterator[Store]:
-    shutil.copy(ready, tmp_path / "one.db")
-    with open_configured(with_url(SMALL, url_of_sqlite)) as store:
-        yield store
-
-
-@pytest.fixture
-def url_of_sqlite(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'one.db'}"
-
-
-def scored(url: str, folder: Path) -> Store:
-    """A database of planted fraud with scores, flags and drift."""
-    store = empty(url)
-    rows, labels = payments(40)
-    load_both(store, SMALL, folder, rows, labels, now=TO)
-    live(store, FROM, TO)
-    return store
-
-
-def empty(url: str) -> Store:
-    store = open_configured(with_url(SMALL, url))
-    upgrade(store, SMALL.monitor.name, 1, SMALL.labels.precedence)
-    return store
-
-
-def change(store: Store, *statements: str, **given: object) -> None:
-    with store.write() as connection:
-        for sql in statements:
-            connection.execute(text(sql), {name: value for name, value in given.items() if f":{name}" in sql})
-
-
-def page(store: Store, config: Config = SMALL, as_of: int = NOW) -> str:
-    return assemble.html(store, config, "live", FROM, TO, as_of)
+def one(sqlite_copier: Copier) -> Store:
+    """The same on SQLite alone."""
+    return sqlite_copier(BACKFILLED)
 
 
 def sections(store: Store, as_of: int = NOW) -> dict[str, object]:
-    facts = Facts.of(store, SMALL, "live", FROM, TO, as_of)
+    facts = ReportData.load(store, SMALL, "live", FROM, TO, as_of)
     return {name: make(facts) for name, make in assemble.SECTIONS.items()}
 
 
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
-    first = page(store)
-    assert page(store) == first
+    first = report_page(store)
+    assert report_page(store) == first
     assert {found for found in ADDRESS.findall(first) if found not in XML_NAMES} == set()
     assert "Content-Security-Policy" in first
     assert '<html lang="en">' in first
@@ -104,18 +72,20 @@ def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) 
         assert f'<figure id="chart-{name}"' in first
 
 
-def test_both_engines_tell_the_same(postgres: str, tmp_path: Path, url_of_sqlite: str) -> None:
+def test_both_engines_tell_the_same(
+    postgres: PostgresServer, sqlite_files: SqliteFiles, tmp_path: Path
+) -> None:
     pages = []
-    for url in (url_of_sqlite, new_database(postgres)):
-        opened = scored(url, tmp_path)
-        pages.append(page(opened))
-        opened.close()
+    for engine, name in ((sqlite_files, str(tmp_path / "same")), (postgres, f"same_{os.getpid()}")):
+        copy_world(engine, BACKFILLED, name)
+        with open_configured(with_url(SMALL, engine.url(name))) as opened:
+            pages.append(report_page(opened))
     assert pages[0] == pages[1]
 
 
 def test_counts_and_money_are_those_of_the_summary(store: Store) -> None:
     told = listings.outcome(store, "live", FROM, TO)
-    rows = Facts.of(store, SMALL, *SPAN).daily
+    rows = ReportData.load(store, SMALL, *SPAN).daily
     assert total(rows, "n") == told["scored"]
     assert total(rows, "n", flagged=True) == told["flagged"]
     assert total(rows, "n", flagged=True, is_fraud=True) == told["caught"] > 0
@@ -125,7 +95,7 @@ def test_counts_and_money_are_those_of_the_summary(store: Store) -> None:
 
 
 def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> None:
-    facts = Facts.of(store, SMALL, *SPAN)
+    facts = ReportData.load(store, SMALL, *SPAN)
     found = {one.strategy: one for one in curves.curves(facts)}
     assert found
     mature = NOW - SMALL.labels.maturity
@@ -140,14 +110,14 @@ def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> No
         assert one.ap == pytest.approx(average_precision(y, [float(str(row[1])) for row in mine]), abs=0.01)
         assert one.steps.positives == sum(y)
         assert one.flags == sum(bool(row[4]) for row in mine)
-        assert one.right == sum(bool(row[4]) and bool(row[2]) for row in mine)
-        assert one.missed[0] == pytest.approx(sum(y) * SMALL.costs.missed_fraud * SMALL.costs.review)
-        assert one.missed[-1] == 0
+        assert one.true_positives == sum(bool(row[4]) and bool(row[2]) for row in mine)
+        assert one.missed_cost[0] == pytest.approx(sum(y) * SMALL.costs.missed_fraud * SMALL.costs.review)
+        assert one.missed_cost[-1] == 0
 
 
 def test_calibration_groups_lose_nothing(store: Store) -> None:
-    facts = Facts.of(store, SMALL, *SPAN)
-    points = list(scores._points(facts))
+    facts = ReportData.load(store, SMALL, *SPAN)
+    points = list(scores._calibration_points(facts))
     assert points
     with_fraud = {row["strategy"] for row in facts.probability_bins if row["mature_frauds"]}
     bins = [row for row in facts.probability_bins if row["strategy"] in with_fraud]
@@ -157,8 +127,8 @@ def test_calibration_groups_lose_nothing(store: Store) -> None:
 
 
 def test_a_report_knows_only_what_was_known_at_its_time(one: Store) -> None:
-    early = Facts.of(one, SMALL, "live", FROM, TO, FROM + 10 * DAY)
-    late = Facts.of(one, SMALL, *SPAN)
+    early = ReportData.load(one, SMALL, "live", FROM, TO, FROM + 10 * DAY)
+    late = ReportData.load(one, SMALL, *SPAN)
     assert 0 < total(early.daily, "n", is_fraud=True) < total(late.daily, "n", is_fraud=True)
     assert early.scope.mature_until < late.scope.mature_until
     assert 0 < total(early.daily, "n", mature=True) < total(late.daily, "n", mature=True)
@@ -166,9 +136,9 @@ def test_a_report_knows_only_what_was_known_at_its_time(one: Store) -> None:
 
 def test_declined_payments_are_never_mature_by_silence(one: Store) -> None:
     config = SMALL.model_copy(deep=True)
-    object.__setattr__(config.labels, "never_by_silence", {"terminal_id": ("m5",)})
-    before = total(Facts.of(one, SMALL, *SPAN).daily, "n", mature=True)
-    after = total(Facts.of(one, config, *SPAN).daily, "n", mature=True)
+    object.__setattr__(config.labels, "maturity_exceptions", {"terminal_id": ("m5",)})
+    before = total(ReportData.load(one, SMALL, *SPAN).daily, "n", mature=True)
+    after = total(ReportData.load(one, config, *SPAN).daily, "n", mature=True)
     sql = "SELECT COUNT(*) FROM scores s JOIN transactions t USING (transaction_id) WHERE terminal_id = 'm5' AND event_time <= '2025-02-04'"
     assert before - after > 10
     assert before - after <= query(one, sql)[0][0] + 20
@@ -200,25 +170,27 @@ BARE = [
 
 @pytest.mark.parametrize(("statements", "name", "says"), BARE)
 def test_a_section_says_what_is_missing(one: Store, statements: list[str], name: str, says: str) -> None:
-    change(one, *statements)
+    execute(one, *statements)
     section = sections(one)[name]
     assert says in " ".join(section.missing)  # type: ignore[attr-defined]
 
 
-def test_a_new_database_gives_a_page_without_a_chart(url_of_sqlite: str) -> None:
-    store = empty(url_of_sqlite)
+def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
+    store = opened(SMALL, sqlite_url)
     for name, section in sections(store).items():
         assert section.missing or name == "attention", name  # type: ignore[attr-defined]
         assert not section.charts, name  # type: ignore[attr-defined]
-    assert "<figure" not in page(store)
+    assert "<figure" not in report_page(store)
     with pytest.raises(NotReady, match="chart cost has nothing to show: No payment"):
-        assemble.picture(store, SMALL, *SPAN, name="cost", form="png")
+        assemble.render_chart(store, SMALL, *SPAN, name="cost", image_format="png")
 
 
 def test_every_chart_makes_a_picture(one: Store) -> None:
-    quality(one)
+    write_quality_metrics(one)
     for name in assemble.CHARTS:
-        png, svg = (assemble.picture(one, SMALL, *SPAN, name=name, form=form) for form in ("png", "svg"))
+        png, svg = (
+            assemble.render_chart(one, SMALL, *SPAN, name=name, image_format=form) for form in ("png", "svg")
+        )
         assert png.startswith(b"\x89PNG"), name
         assert len(png) > 5_000, name
         assert svg.startswith(b"<svg"), name
@@ -226,21 +198,8 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
         assert {found for found in ADDRESS.findall(svg.decode()) if found not in XML_NAMES} == set(), name
 
 
-def quality(store: Store) -> None:
-    """Rows as a measurement writes them: one that came true, one estimated, one that cannot be told."""
-    change(
-        store,
-        "DELETE FROM quality_metrics",
-        """INSERT INTO quality_metrics (policy, window_start, window_end, model_id, channel, metric, kind, value, lower, upper, n, alarm, said)
-           VALUES ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'realised', .5, .4, .6, 30, TRUE, NULL),
-                  ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'estimated', .45, .3, .6, 30, FALSE, NULL),
-                  ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, 'blend', 'precision', 'realised', .5, NULL, NULL, 9, FALSE, NULL),
-                  ('live', '2025-01-27 00:00:00.000000', '2025-02-03 00:00:00.000000', 0, '', 'recall', 'realised', NULL, NULL, NULL, 0, FALSE, 'no fraud is known')""",
-    )  # fmt: skip
-
-
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
-    quality(one)
+    write_quality_metrics(one)
     section = sections(one)["quality"]
     assert "an alarm" in section.said[0]  # type: ignore[attr-defined]
     assert section.missing == ["recall of 2025-01-27, realised: no fraud is known"]  # type: ignore[attr-defined]
@@ -250,14 +209,14 @@ def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
 
 
 def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
-    quality(one)
-    change(
+    write_quality_metrics(one)
+    execute(
         one,
         "UPDATE ledger SET status = 'failed' WHERE kind = 'score' AND window_start < '2025-01-22'",
         "UPDATE drift_metrics SET alarm = (feature = 'amount')",
         "UPDATE flags SET status = 'open'",
-        "UPDATE readiness SET level = 'error', said = 'labels are late', remedy = 'load chargebacks'",
-        "UPDATE promotion_checks SET verdict = 'refused', sentence = 'it is worse'",
+        "UPDATE readiness SET level = 'error', message = 'labels are late', remedy = 'load chargebacks'",
+        "UPDATE promotion_checks SET verdict = 'rejected', sentence = 'it is worse'",
     )
     points = " ".join(sections(one)["attention"].points)  # type: ignore[attr-defined]
     for told in (
@@ -266,15 +225,16 @@ def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
     ):  # fmt: skip
         assert told in points
     assert "Nothing: every step is done" in " ".join(
-        assemble.SECTIONS["attention"](Facts.of(one, SMALL, "other", FROM, TO, NOW)).said
+        assemble.SECTIONS["attention"](ReportData.load(one, SMALL, "other", FROM, TO, NOW)).sentences
     )
 
 
 def test_what_a_chart_shows_can_be_picked(one: Store) -> None:
-    facts = Facts.of(one, SMALL, *SPAN)
-    picks = next(c for c in assemble.SECTIONS["drift"](facts).charts if c.name == "drift-detail").picks
+    facts = ReportData.load(one, SMALL, *SPAN)
+    picks = next(c for c in assemble.SECTIONS["drift"](facts).charts if c.name == "drift-detail").options
     first, other = (
-        assemble.picture(one, SMALL, *SPAN, name="drift-detail", form="svg", show=pick) for pick in picks[:2]
+        assemble.render_chart(one, SMALL, *SPAN, name="drift-detail", image_format="svg", option=pick)
+        for pick in picks[:2]
     )
     assert picks[1].encode() in other
     assert first != other
@@ -284,28 +244,12 @@ def test_what_a_chart_shows_can_be_picked(one: Store) -> None:
         ("pie", "", "there is no chart 'pie'"),
     ):
         with pytest.raises(InputError, match=says):
-            assemble.picture(one, SMALL, *SPAN, name=name, form="svg", show=show)
-
-
-def plant(store: Store) -> None:
-    """Values from data that would act, if anything let them."""
-    planted = json.dumps([{"code": "x", "text": f"{HOSTILE} paid with {CARD}"}])
-    flagged = "(SELECT transaction_id FROM flags)"
-    change(
-        store,
-        f"UPDATE transactions SET customer_id = :bad WHERE transaction_id IN {flagged}",
-        f"UPDATE transactions SET terminal_id = :card WHERE transaction_id IN {flagged}",
-        "UPDATE flags SET reasons = :reasons, reviewer = :bad, reviewed_at = '2025-02-05 00:00:00.000000'",
-        "UPDATE drift_metrics SET feature = :bad || feature",
-        "UPDATE choices SET sentence = :bad, what_would_change = :bad",
-        "UPDATE ledger SET status = 'failed', error = :bad WHERE kind = 'score'",
-        bad=HOSTILE, card=CARD, reasons=planted,
-    )  # fmt: skip
+            assemble.render_chart(one, SMALL, *SPAN, name=name, image_format="svg", option=show)
 
 
 def test_values_from_data_cannot_act_and_card_numbers_stay_home(one: Store) -> None:
-    plant(one)
-    made = page(one)
+    plant_hostile_values(one)
+    made = report_page(one)
     assert HOSTILE not in made
     assert "&lt;img src=x" in made
     assert "\\u003c/script\\u003e" in made  # in the data of charts
@@ -316,20 +260,23 @@ def test_values_from_data_cannot_act_and_card_numbers_stay_home(one: Store) -> N
 
 def test_a_long_span_is_drawn_by_the_week_or_four(one: Store) -> None:
     for days, step in ((40, 1), (41, 7), (280, 7), (281, 28)):
-        facts = Facts.of(one, SMALL, "live", FROM, FROM + days * DAY, NOW)
-        assert facts.step == step
-        start, end = facts.bar("2025-02-11")
+        facts = ReportData.load(one, SMALL, "live", FROM, FROM + days * DAY, NOW)
+        assert facts.bar_days == step
+        start, end = facts.bar_span("2025-02-11")
         assert start <= "2025-02-11T00:00:00Z" < end
 
 
 def test_pictures_have_colours_in_place_of_the_pages_variables() -> None:
-    assert charts.concrete({"a": [charts.INK, "var(--one)"], "b": 1}) == {"a": ["#1b1f24", "#00305f"], "b": 1}
+    assert charts.with_colours({"a": [charts.INK, "var(--one)"], "b": 1}) == {
+        "a": ["#1b1f24", "#00305f"],
+        "b": 1,
+    }
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     with pytest.raises(InputError, match=r"pip install 'fraudwatch\[reports\]'"):
-        charts.check()
+        charts.require_chart_libraries()
 
 
 def asked(folder: Path, store_url: str, *arguments: str) -> tuple[int, str]:
@@ -352,17 +299,17 @@ maturity = "5d"
 """
 
 
-def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, url_of_sqlite: str) -> None:
+def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, sqlite_url: str) -> None:
     out = tmp_path / "report.html"
-    code, told = asked(tmp_path, url_of_sqlite, "-o", str(out))
+    code, told = asked(tmp_path, sqlite_url, "-o", str(out))
     assert (code, f"written to {out}\n") == (0, told)
     assert "2024-12-15 00:00 to 2025-02-09 23:00 UTC" not in out.read_text()
     assert "2025-02-10 00:00 UTC" in out.read_text()  # the newest window's end is where it ends
     code, told = asked(
-        tmp_path, url_of_sqlite, "--format", "png", "--chart", "cost", "-o", str(tmp_path / "c.png")
+        tmp_path, sqlite_url, "--format", "png", "--chart", "cost", "-o", str(tmp_path / "c.png")
     )
     assert code == 0, told
-    code, told = asked(tmp_path, url_of_sqlite, "--list")
+    code, told = asked(tmp_path, sqlite_url, "--list")
     assert all(name in told for name in assemble.CHARTS)
 
 
@@ -379,10 +326,10 @@ def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, url_o
     ],
 )
 def test_the_command_refuses_what_makes_no_sense(
-    tmp_path: Path, url_of_sqlite: str, arguments: list[str], says: str
+    tmp_path: Path, sqlite_url: str, arguments: list[str], says: str
 ) -> None:
-    empty(url_of_sqlite).close()
-    code, _ = asked(tmp_path, url_of_sqlite, *arguments)
+    opened(SMALL, sqlite_url).close()
+    code, _ = asked(tmp_path, sqlite_url, *arguments)
     assert code != 0
     done = CliRunner().invoke(cli, ["--config", str(tmp_path / "config.toml"), "report", *arguments])
     assert says in done.output + str(done.exception)

@@ -8,19 +8,20 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError
-from pipeline.features.history import fields_of
-from pipeline.rules.engine import vocabulary, written
+from pipeline.features.history import feature_fields
+from pipeline.rules.engine import vocabulary, stored_text
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
 from pipeline.rules.preview import preview
 from pipeline.runs.scoring_run import run
+from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, Coded, Floats
 from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import RULE
 from storage.runs import scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import SMALL
-from tests.test_runs_scoring_run import FROM, NOW, TO, loaded, query
+from tests.support.databases import with_url
+from tests.support.sql import query
+from tests.support.worlds import FROM, NOW, SMALL, TO
 
 WORDS = Vocabulary(
     {"amount": "number", "age": "number", "country": "text", "card": "text"},
@@ -83,35 +84,35 @@ def test_a_rule_holds_where_it_says_and_is_written_so_that_it_reads_the_same(
     text: str, rows: list[int], again: str
 ) -> None:
     test = parse(text, WORDS)
-    assert np.flatnonzero(test.ask(Table()).yes).tolist() == rows
-    assert test.said() == again
-    assert parse(test.said(), WORDS) == test
+    assert np.flatnonzero(test.evaluate(Table()).true).tolist() == rows
+    assert test.to_text() == again
+    assert parse(test.to_text(), WORDS) == test
 
 
 REFUSED = [
     # what is no rule, and what is said of it
-    ("", "the end of the rule stands where a test has to begin"),
-    ("amount >", "the end of the rule is no number, but amount holds numbers"),
-    ("amont > 5", "'amont' (character 1) is neither a field of [schema] nor a feature, did you mean amount?"),
+    ("", "expected a condition, found the end of the rule"),
+    ("amount >", "the end of the rule is not a number, but 'amount' is numeric"),
+    ("amont > 5", "'amont' (char 1) is neither a field of [schema] nor a feature, did you mean amount?"),
     ("zzz > 5", "fraudwatch rule names lists them"),
-    ('amount > "5"', "(character 10) is no number, but amount holds numbers: write it without quotes"),
-    ("country = 5", "'5' (character 11) is no text, but country holds text: put it in quotes"),
-    ("country = FR", "'FR' (character 11) is no text"),
-    ('country > "FR"', "'>' (character 9) does not go with country, which holds text: use = != or in"),
-    ("amount > country", "'country' (character 10) holds text and amount numbers: they cannot be compared"),
-    ("amount > 5 amount > 6", "'amount' (character 12) is one too many: join tests with and, or"),
-    ("(amount > 5", "the end of the rule stands where ')' is missing"),
-    ("amount in 5", "'5' (character 11) stands where '(' is missing"),
-    ("country in (1)", "'1' (character 13) is no text"),
-    ("amount is 5", "stands where 'missing' is missing after 'is'"),
-    ("amount not 5", "stands where 'in' is missing after 'not'"),
-    ("amount", "stands where a comparison of amount is missing"),
-    ("card_fraud_rate_7d > 0.1", "'card_fraud_rate_7d' (character 1) is learned anew by every model"),
-    ("amount > 5; drop table rules", "';' (character 11) begins no name, number or text"),
-    ("__import__('os')", "'__import__' (character 1) is neither a field"),
-    ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "brackets deep"),
-    ('country = "\\q"', "has a backslash that means nothing"),
-    ("card in @nowhere.txt", "'@nowhere.txt' (character 9) cannot be read as text"),
+    ('amount > "5"', "(char 10) is not a number, but 'amount' is numeric: write the number without quotes"),
+    ("country = 5", "'5' (char 11) is not text, but 'country' is a text field: put the value in quotes"),
+    ("country = FR", "'FR' (char 11) is not text"),
+    ('country > "FR"', "operator '>' (char 9) is not allowed for text field 'country'; use =, != or in"),
+    ("amount > country", "text field 'country' (char 10) cannot be compared with numeric field 'amount'"),
+    ("amount > 5 amount > 6", "unexpected 'amount' (char 12): join conditions with and, or"),
+    ("(amount > 5", "expected ')', found the end of the rule"),
+    ("amount in 5", "expected '(', found '5' (char 11)"),
+    ("country in (1)", "'1' (char 13) is not text"),
+    ("amount is 5", "expected 'missing' after 'is', found '5' (char 11)"),
+    ("amount not 5", "expected 'in' after 'not', found '5' (char 12)"),
+    ("amount", "expected an operator after 'amount', found the end of the rule"),
+    ("card_fraud_rate_7d > 0.1", "'card_fraud_rate_7d' (char 1) is computed by each model"),
+    ("amount > 5; drop table rules", "unexpected ';' (char 11): expected a name, a number or text in quotes"),
+    ("__import__('os')", "'__import__' (char 1) is neither a field"),
+    ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "is nested more than 50 levels deep"),
+    ('country = "\\q"', "has an invalid backslash escape"),
+    ("card in @nowhere.txt", "'@nowhere.txt' (char 9) cannot be read as text"),
 ]
 
 
@@ -127,21 +128,21 @@ def test_a_watch_list_is_read_from_a_file_and_written_out(tmp_path: Path) -> Non
     path = tmp_path / "stolen.txt"
     path.write_text("# of the police\nc1\n\n c3 \nc1\n")
     test = parse(f"card in @{path}", WORDS)
-    assert test.said() == 'card in ("c1", "c3")'
-    assert test.said(1) == "card in (2 values)"
+    assert test.to_text() == 'card in ("c1", "c3")'
+    assert test.to_text(1) == "card in (2 values)"
     path.write_text("\n".join(str(n) for n in range(VALUES_MAX + 1)))
     with pytest.raises(RuleError, match="10,001 values"):
         parse(f"card in @{path}", WORDS)
     path.write_text("1\nx\n")
-    with pytest.raises(RuleError, match="age holds numbers"):
+    with pytest.raises(RuleError, match="field 'age' is numeric"):
         parse(f"age in @{path}", WORDS)
 
 
 def test_a_rule_may_name_fields_and_features_that_no_model_computes() -> None:
-    words = vocabulary(fields_of(CONFIG))
+    words = vocabulary(feature_fields(CONFIG))
     assert words.kinds["amount"] == words.kinds["age"] == words.kinds["customer_id_count_7d"] == "number"
     assert words.kinds["customer_id"] == words.kinds["country"] == "text"
-    assert "customer_id_fraud_rate_7d" in words.refused
+    assert "customer_id_fraud_rate_7d" in words.unavailable
     assert "country_hash" not in words.kinds
 
 
@@ -150,14 +151,14 @@ def test_values_of_hashed_fields_are_stored_hashed(monkeypatch: pytest.MonkeyPat
 
     config = Config.model_validate({"schema": {"entities": ["card_id"], "hash": ["card_id"]}})
     config._secrets["FRAUDWATCH_HASH_KEY"] = SecretStr("0123456789abcdef")
-    text, _ = written('card_id in ("4111") and country = "FR"', config)
+    text, _ = stored_text('card_id in ("4111") and country = "FR"', config)
     assert "4111" not in text
     assert 'country = "FR"' in text
-    assert parse(text, vocabulary(fields_of(config))).said() == text  # and not hashed once more
+    assert parse(text, vocabulary(feature_fields(config))).to_text() == text  # and not hashed once more
 
 
 def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]:
-    said, fields = written(text, SMALL)
+    said, fields = stored_text(text, SMALL)
     return {
         "said": {"text": said, "fields": dict(fields)},
         "until": until,
@@ -167,57 +168,53 @@ def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]
     }
 
 
-def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", FROM)
-    run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
-    before = query(store, "SELECT * FROM scores ORDER BY transaction_id")
+def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(loaded: Store) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM)
+    run(loaded, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
+    before = query(loaded, "SELECT * FROM scores ORDER BY transaction_id")
     number, start = rules_and_mutes.add(
-        store, RULE, **rule("amount > 30 and customer_id_count_7d >= 0", FROM)
+        loaded, RULE, **rule("amount > 30 and customer_id_count_7d >= 0", FROM)
     )
     assert start == FROM + 5 * DAY + 2 * HOUR + 1  # after all that the run was promised to know
-    assert query(store, "SELECT actor, action, object FROM audit") == [("ana", "add rule", f"rule {number}")]
-    run(store, SMALL, as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
-    ended = rules_and_mutes.end(store, RULE, number, "bo", FROM + 9 * DAY + 3 * HOUR)
+    assert query(loaded, "SELECT actor, action, subject FROM audit") == [
+        ("ana", "add rule", f"rule {number}")
+    ]
+    run(loaded, SMALL, as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
+    ended = rules_and_mutes.end(loaded, RULE, number, "bo", FROM + 9 * DAY + 3 * HOUR)
     with pytest.raises(Unknown, match="it has ended"):
-        rules_and_mutes.end(store, RULE, number, "bo", NOW)
-    run(store, SMALL, as_of=NOW, policy="live", by="test")
+        rules_and_mutes.end(loaded, RULE, number, "bo", NOW)
+    run(loaded, SMALL, as_of=NOW, policy="live", by="test")
     ids = ", ".join(f"'{row[1]}'" for row in before)
     assert (
-        query(store, f"SELECT * FROM scores WHERE transaction_id IN ({ids}) ORDER BY transaction_id")
+        query(loaded, f"SELECT * FROM scores WHERE transaction_id IN ({ids}) ORDER BY transaction_id")
         == before
     )
     flags = query(
-        store,
+        loaded,
         "SELECT f.channel, t.event_time, t.amount_base, s.decision_value, s.threshold, s.flagged FROM flags f "
         "JOIN scores s USING (policy, transaction_id) JOIN transactions t USING (transaction_id) WHERE f.channel = 'rule'",
     )
     assert len(flags) > 3
     assert {row[3:] for row in flags} == {(1.0, 1.0, True)} or {row[3:] for row in flags} == {(1.0, 1.0, 1)}
     assert min(float(row[2]) for row in flags) > 30  # type: ignore[arg-type]
-    reasons = query(store, "SELECT reasons FROM flags WHERE channel = 'rule'")[0][0]
+    reasons = query(loaded, "SELECT reasons FROM flags WHERE channel = 'rule'")[0][0]
     assert f"rule {number}: amount > 30 and customer_id_count_7d >= 0" in str(reasons)
-    assert rules_and_mutes.flagged_by_rule(store, "live") == {number: len(flags)}
+    assert rules_and_mutes.flagged_by_rule(loaded, "live") == {number: len(flags)}
     between = (
         "SELECT COUNT(*) FROM scores s JOIN visible_transactions t ON t.transaction_id = s.transaction_id "
         "WHERE t.amount_base > 30 AND NOT s.flagged AND t.event_time {} (SELECT {} FROM rules)"
     )
     inside = between.format(">=", "effective_from") + " AND t.event_time < (SELECT ended_at FROM rules)"
-    assert query(store, inside) == [(0,)]
-    assert query(store, between.format(">=", "ended_at"))[0][0] > 0  # type: ignore[operator]
+    assert query(loaded, inside) == [(0,)]
+    assert query(loaded, between.format(">=", "ended_at"))[0][0] > 0  # type: ignore[operator]
     assert ended > start
 
 
-def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(
-    opener: Opener, url: str, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", FROM)
-    run(store, with_url(SMALL, url), as_of=FROM + 2 * DAY, policy="live", by="test")
+def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(loaded: Store, url: str) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM)
+    run(loaded, with_url(SMALL, url), as_of=FROM + 2 * DAY, policy="live", by="test")
     said = rule("amount > 30 and terminal_id_count_7d >= 0 and terminal_id is not missing", FROM)
-    rules_and_mutes.add(store, RULE, **said)  # type: ignore[arg-type]
+    rules_and_mutes.add(loaded, RULE, **said)  # type: ignore[arg-type]
     schema = SMALL.schema_.model_copy(update={"entities": ("customer_id",)})
     windows = SMALL.features.model_copy(update={"windows": (DAY,)})
     moved = SMALL.model_copy(update={"schema_": schema, "features": windows})
@@ -225,17 +222,14 @@ def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(
         tally = run(narrow, with_url(moved, url), as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
     assert not tally.failures
     models = "SELECT COUNT(DISTINCT s.model_id) FROM flags f JOIN scores s USING (policy, transaction_id) WHERE f.channel = 'rule'"
-    assert query(store, models) == [(2,)]  # one that knows the fields, and the one after it that does not
+    assert query(loaded, models) == [(2,)]  # one that knows the fields, and the one after it that does not
 
 
-def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    text, _ = written("amount > 150", SMALL)
-    found = preview(store, SMALL, "live", text, 20, NOW)
-    end = query(store, "SELECT MAX(event_time) FROM transactions")[0][0]
-    large = query(store, "SELECT COUNT(*), SUM(amount_base) FROM transactions WHERE amount_base > 150")[0]
+def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(loaded: Store) -> None:
+    text, _ = stored_text("amount > 150", SMALL)
+    found = preview(loaded, SMALL, "live", text, 20, NOW)
+    end = query(loaded, "SELECT MAX(event_time) FROM transactions")[0][0]
+    large = query(loaded, "SELECT COUNT(*), SUM(amount_base) FROM transactions WHERE amount_base > 150")[0]
     assert 0 < len(found.money) < large[0]  # type: ignore[operator]
     said = "\n".join(found.lines("EUR"))
     assert f"would have flagged {len(found.money)} transactions" in said
@@ -243,10 +237,10 @@ def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(
     assert "known to be fraud by now" in said
     assert "old enough for all labels to be known" in said
     assert found.fraud.sum() > (found.fraud & found.mature).sum() > 0.5 * found.mature.sum() > 0
-    young = preview(store, SMALL, "live", text, 3, NOW)
+    young = preview(loaded, SMALL, "live", text, 3, NOW)
     assert "none is old enough" in "\n".join(young.lines("EUR"))
-    nothing = preview(store, SMALL, "live", written("amount > 1e9", SMALL)[0], 20, NOW)
+    nothing = preview(loaded, SMALL, "live", stored_text("amount > 1e9", SMALL)[0], 20, NOW)
     assert "nothing matched" in "\n".join(nothing.lines("EUR"))
-    by_feature = preview(store, SMALL, "live", written("customer_id_count_1d > 2", SMALL)[0], 5, NOW)
+    by_feature = preview(loaded, SMALL, "live", stored_text("customer_id_count_1d > 2", SMALL)[0], 5, NOW)
     assert len(by_feature.money) > 0
     assert TO  # the span the history covers

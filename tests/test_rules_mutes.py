@@ -1,24 +1,23 @@
 """Mutes: flags are marked while a mute is in force, and written all the same."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.rules.mutes import Mute, known_feature, marked
+from pipeline.rules.mutes import Mute, known_feature, mark_muted
 from pipeline.runs.backfill import backfill
+from storage.database.database import Store
 from storage.frames import DAY, Coded, Transactions
 from storage.queries import listings
-from storage.queries.listings import Wanted
+from storage.queries.listings import FlagFilter
 from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
-from tests.conftest import Opener
-from tests.factories import SMALL
-from tests.test_runs_scoring_run import FROM, NOW, TO, live, loaded, query
+from tests.support.sql import query
+from tests.support.worlds import FROM, NOW, SMALL, TO
 
 ROWS = Transactions(
     np.array(["a", "b"], dtype=object),
@@ -59,7 +58,7 @@ def test_a_mute_covers_what_it_names_while_it_is_in_force(
     kind: str, name: str, value: str | None, start: int, end: int, raised: Flag, covered: bool
 ) -> None:
     mutes = [Mute(7, kind, name, value, start, end), Mute(8, kind, name, value, start, end)]
-    assert [one.muted_by for one in marked([raised], ROWS, mutes)] == [7 if covered else None]
+    assert [one.muted_by for one in mark_muted([raised], ROWS, mutes)] == [7 if covered else None]
 
 
 def test_a_feature_that_is_none_is_refused_with_the_one_that_was_meant() -> None:
@@ -69,33 +68,29 @@ def test_a_feature_that_is_none_is_refused_with_the_one_that_was_meant() -> None
         known_feature("customer_id_cuont_7d", Config())
 
 
-def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + 7 * DAY)
-    before = query(store, "SELECT transaction_id, muted_by FROM flags")
+def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(first_week: Store) -> None:
+    before = query(first_week, "SELECT transaction_id, muted_by FROM flags")
     said = {"kind": "channel", "name": "outlier", "value": None}
-    number, _ = rules_and_mutes.add(store, MUTE, said, NOW + DAY, "known", "ana", FROM + 9 * DAY)
-    with store.write() as connection:  # as if it had been made then: the backfill's horizon is later
+    number, _ = rules_and_mutes.add(first_week, MUTE, said, NOW + DAY, "known", "ana", FROM + 9 * DAY)
+    with first_week.write() as connection:  # as if it had been made then: the backfill's horizon is later
         from sqlalchemy import update
 
         from storage.database.tables import mutes
 
         connection.execute(update(mutes).values(effective_from=FROM + 9 * DAY))
-    backfill(store, SMALL, start=FROM + 7 * DAY, end=TO, as_of=NOW, policy="live", by="test")
-    rows = query(store, "SELECT f.channel, f.muted_by, f.status FROM flags f")
+    backfill(first_week, SMALL, start=FROM + 7 * DAY, end=TO, as_of=NOW, policy="live", by="test")
+    rows = query(first_week, "SELECT f.channel, f.muted_by, f.status FROM flags f")
     assert len(rows) > len(before)
     assert {row[1] for row in rows if row[0] != "outlier"} == {None}
     muted = [row for row in rows if row[1] is not None]
     assert {row[1] for row in muted} == {number}
     assert {str(row[2]) for row in muted} <= {"open", "fraud"}
     assert (
-        listings.muted(store, "live", Wanted())
+        listings.muted(first_week, "live", FlagFilter())
         == len(muted)
-        == rules_and_mutes.muted_by(store, "live")[number]
+        == rules_and_mutes.muted_by(first_week, "live")[number]
         > 0
     )
-    shown = list(listings.flags(store, "live", Wanted(muted=False)))
+    shown = list(listings.flags(first_week, "live", FlagFilter(muted=False)))
     assert len(shown) == len(rows) - len(muted)
-    assert len(list(listings.flags(store, "live", Wanted()))) == len(rows)
+    assert len(list(listings.flags(first_week, "live", FlagFilter()))) == len(rows)

@@ -8,30 +8,37 @@ from click.testing import CliRunner
 
 from pipeline.cli.main import cli
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
 from pipeline.errors import NotReady
 from pipeline.runs import challengers, scoring_run
 from pipeline.runs.backfill import backfill
-from pipeline.schedule.run_context import Tally
+from pipeline.schedule.run_context import RunSummary
 from pipeline.services import doctor
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR
 from storage.queries import listings
 from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_cli_main import CONFIG
-from tests.test_runs_parity import arrivals, arrive, moment
-from tests.test_runs_scoring_run import query
+from tests.support.commands import CONFIG
+from tests.support.databases import Opener, opened, with_url
+from tests.support.payments import (
+    LABEL_HEADER,
+    PAYMENT_HEADER,
+    START,
+    arrival_times,
+    event_time,
+    known_at,
+    payments,
+    write_csv,
+)
+from tests.support.sql import query
+from tests.support.worlds import SMALL, load, load_arrivals, load_both
 
 DAYS = 27
 FROM = START + 19 * DAY  # a Monday
 END = START + (DAYS + 6) * DAY  # every late row has arrived
 SHADOW = {
     "cautious": {
-        "choose": {"strategy": "outlier"},
+        "strategy": {"method": "outlier"},
         "alerts": {"per_day": 2},
         "features": {"windows": ["1d", "3d"]},
     }
@@ -53,11 +60,11 @@ SCORES = (
 )
 
 
-def lived(store: Store, config: Config, folder: Path) -> None:
+def run_daemon_on_arrivals(store: Store, config: Config, folder: Path) -> None:
     """Days of a daemon: history first, then batches with late rows, a tick after each."""
     rows, labels = payments(DAYS)
-    at, known = arrivals(rows), [moment_of_label(row) for row in labels]
-    past = [row for row in rows if moment(row) < FROM]
+    at, known = arrival_times(rows), [known_at(row) for row in labels]
+    past = [row for row in rows if event_time(row) < FROM]
     told = [row for row, when in zip(labels, known, strict=True) if when < FROM]
     load_both(store, config, folder, past, told, now=FROM - HOUR)
     scoring_queue.set_starts_at(store, "live", FROM)
@@ -66,17 +73,13 @@ def lived(store: Store, config: Config, folder: Path) -> None:
     while clock[0] < END:
         since, clock[0] = clock[0], clock[0] + DAY
         fresh = [
-            row for row, a in zip(rows, at, strict=True) if moment(row) >= FROM and since <= a < clock[0]
+            row for row, a in zip(rows, at, strict=True) if event_time(row) >= FROM and since <= a < clock[0]
         ]
         found = [row for row, when in zip(labels, known, strict=True) if since <= when < clock[0]]
-        arrive(store, folder, "transactions", PAYMENT_HEADER, fresh, clock[0])
-        arrive(store, folder, "labels", LABEL_HEADER, found, clock[0])
+        load_arrivals(store, folder, "transactions", PAYMENT_HEADER, fresh, clock[0])
+        load_arrivals(store, folder, "labels", LABEL_HEADER, found, clock[0])
         assert daemon.tick() is not None
     daemon.close()
-
-
-def moment_of_label(row: str) -> int:
-    return moment(f",{row.split(',')[2]}")
 
 
 def elsewhere(config: Config, url: str, folder: Path) -> Config:
@@ -88,20 +91,14 @@ def elsewhere(config: Config, url: str, folder: Path) -> Config:
     return moved.model_copy(update={"storage": other})
 
 
-def opened(config: Config) -> Store:
-    store = open_configured(config)
-    upgrade(store, config.monitor.name, 1, config.labels.precedence)
-    return store
-
-
 def test_live_writes_the_same_bytes_with_and_without_a_shadow(
     opener: Opener, url: str, tmp_path: Path
 ) -> None:
     beside, config = opener(SHADOWED), with_url(SHADOWED, url)
-    lived(beside, config, tmp_path)
+    run_daemon_on_arrivals(beside, config, tmp_path)
     alone = elsewhere(SMALL, url, tmp_path)
     with opened(alone) as other:
-        lived(other, alone, tmp_path)
+        run_daemon_on_arrivals(other, alone, tmp_path)
         for sql in OF_LIVE:
             found = query(beside, sql)
             assert found == query(other, sql), sql
@@ -113,7 +110,7 @@ def test_live_writes_the_same_bytes_with_and_without_a_shadow(
     )
     assert len(shadow) == begun[0][0] > 300  # all that live scored since, late rows among them
     assert {row[0] for row in query(beside, "SELECT policy FROM flags")} == {"live"}
-    assert query(beside, "SELECT COUNT(*) FROM unscored") == [(0,)]
+    assert query(beside, "SELECT COUNT(*) FROM scoring_queue") == [(0,)]
     assert {row["strategy"] for row in listings.choices(beside, "cautious")} == {"outlier"}
     kinds = {entry.kind for entry in ledger.entries(beside, "cautious")}
     assert {"score", "train", "drift"} <= kinds
@@ -121,7 +118,7 @@ def test_live_writes_the_same_bytes_with_and_without_a_shadow(
 
     backfill(
         beside,
-        config.shadowed("cautious"),
+        config.for_challenger("cautious"),
         start=FROM,
         end=START + DAYS * DAY,
         as_of=END,
@@ -134,13 +131,13 @@ def test_live_writes_the_same_bytes_with_and_without_a_shadow(
 def test_a_failing_shadow_ends_its_own_turn_only(tmp_path: Path) -> None:
     both = SHADOWED.model_copy(update={"shadow": SHADOWED.shadow | {"brave": SHADOWED.shadow["cautious"]}})
 
-    def work(_config: Config, name: str) -> Tally:
+    def work(_config: Config, name: str) -> RunSummary:
         if name == "brave":
             raise NotReady("nothing is stored")
-        return Tally(windows=1)
+        return RunSummary(windows=1)
 
-    failed, done = challengers.in_turn(both, work)
-    assert (failed.name, failed.tally, failed.sentence) == (
+    failed, done = challengers.run_challengers(both, work)
+    assert (failed.name, failed.tally, failed.summary) == (
         "brave",
         None,
         "shadow brave failed: nothing is stored",
@@ -150,7 +147,7 @@ def test_a_failing_shadow_ends_its_own_turn_only(tmp_path: Path) -> None:
 
 def small(folder: Path) -> Store:
     """A few weeks of payments, in which live's work has begun."""
-    store = opened(with_url(SHADOWED, f"sqlite:///{folder / 'f.db'}"))
+    store = opened(SHADOWED, f"sqlite:///{folder / 'f.db'}")
     rows, _ = payments(24)
     path = write_csv(folder / "p.csv", PAYMENT_HEADER, rows)
     load(store, SHADOWED, "transactions", path, now=START + 24 * DAY)
@@ -159,7 +156,7 @@ def small(folder: Path) -> Store:
 
 
 def ticking(config: Config, store: Store, now: int) -> Daemon:
-    config = with_url(config, f"sqlite:///{store.url_shown.removeprefix('sqlite:///')}")
+    config = with_url(config, f"sqlite:///{store.display_url.removeprefix('sqlite:///')}")
     return Daemon(lambda: config, by="daemon", clock=lambda: now)
 
 
@@ -168,7 +165,7 @@ def test_a_bug_in_a_shadow_leaves_lives_tick_done(
 ) -> None:
     run = scoring_run.run
 
-    def broken(*given: Any, policy: str, **named: Any) -> Tally:
+    def broken(*given: Any, policy: str, **named: Any) -> RunSummary:
         if policy != "live":
             raise ZeroDivisionError
         return run(*given, policy=policy, **named)
@@ -192,12 +189,12 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
         assert scoring_queue.starts_at(store, "cautious") is not None
         scored = query(store, SCORES.format("cautious"))
         assert scored
-        told = {one.what: one.said for one in doctor.examine(store, SHADOWED, "live", now)}
+        told = {one.subject: one.message for one in doctor.run_checks(store, SHADOWED, "live", now)}
         assert told["shadow cautious"].startswith(
             f"{len(scored)} scored, 0 waiting, 0 not done, strategy outlier"
         )
-        own = doctor.examine(store, SHADOWED.of_policy("cautious"), "cautious", now)
-        assert not any(one.wrong for one in own)
+        own = doctor.run_checks(store, SHADOWED.for_policy("cautious"), "cautious", now)
+        assert not any(one.failed for one in own)
 
         daemon = ticking(SMALL, store, now)
         daemon.tick()
@@ -205,7 +202,7 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
         assert scoring_queue.starts_at(store, "cautious") is None
         path = write_csv(tmp_path / "more.csv", PAYMENT_HEADER, [f"x1,{DAY_AFTER},c1,m1,10.00"])
         load(store, SMALL, "transactions", path, now=now + DAY)
-        assert query(store, "SELECT policy, transaction_id FROM unscored") == [("live", "x1")]
+        assert query(store, "SELECT policy, transaction_id FROM scoring_queue") == [("live", "x1")]
         assert query(store, SCORES.format("cautious")) == scored
 
 
@@ -215,7 +212,7 @@ DAY_AFTER = "2025-01-25T12:00:00Z"
 def test_shadows_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows, labels = payments(24)
-    (tmp_path / "config.toml").write_text(CONFIG + '[shadow.cautious]\nchoose.strategy = "outlier"\n')
+    (tmp_path / "config.toml").write_text(CONFIG + '[shadow.cautious]\nstrategy.method = "outlier"\n')
     write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
     write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)
 

@@ -17,16 +17,26 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.features import history
 from pipeline.features.history import History
-from pipeline.rules.engine import written
+from pipeline.rules.engine import stored_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
 from storage.review import rules_and_mutes
 from storage.runs import scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_runs_scoring_run import query
+from tests.support.databases import Copier, World, with_url
+from tests.support.payments import (
+    LABEL_HEADER,
+    PAYMENT_HEADER,
+    START,
+    arrival_times,
+    event_time,
+    known_at,
+    payments,
+    time_text,
+)
+from tests.support.sql import query
+from tests.support.worlds import SMALL, load_arrivals, load_both
 
 DAYS = 36
 FROM, TO = START + 19 * DAY, START + DAYS * DAY
@@ -38,23 +48,11 @@ SCORES = (
 )
 
 
-def moment(row: str) -> int:
-    return int(np.datetime64(row.split(",")[1].rstrip("Z"), "us").astype(np.int64))
-
-
-def arrivals(rows: list[str]) -> np.ndarray:
-    """When each row arrives: at once, or for a seventh of them one to five days later."""
-    rng = np.random.default_rng(5)
-    times = np.array([moment(row) for row in rows])
-    late = rng.random(len(rows)) < 1 / 7
-    return np.where(late, times + rng.integers(DAY, 5 * DAY, len(rows)), times)
-
-
-def lived(store: Store, folder: Path) -> None:
+def score_on_arrival(store: Store, folder: Path) -> None:
     """Fill the database as life does, with ticks of the live policy in between."""
     rows, labels = payments(DAYS)
-    times, at = np.array([moment(row) for row in rows]), arrivals(rows)
-    known = np.array([int(np.datetime64(r.split(",")[2].rstrip("Z"), "us").astype(np.int64)) for r in labels])
+    times, at = [event_time(row) for row in rows], arrival_times(rows)
+    known = [known_at(row) for row in labels]
     past = [row for row, time in zip(rows, times, strict=True) if time < FROM]
     answers = [row for row, time in zip(labels, known, strict=True) if time < FROM]
     load_both(store, SMALL, folder, past, answers, now=FROM - HOUR)
@@ -65,14 +63,14 @@ def lived(store: Store, folder: Path) -> None:
         fresh = [r for r, t, a in zip(rows, times, at, strict=True) if t >= FROM and since <= a < now]
         told = [r for r, k in zip(labels, known, strict=True) if since <= k < now]
         corrected = [
-            r.replace(",1,", ",0,").replace(r.split(",")[2], iso(now - HOUR))
+            r.replace(",1,", ",0,").replace(r.split(",")[2], time_text(now - HOUR))
             for r, k in zip(labels, known, strict=True)
             if since <= k + 3 * DAY < now and int(r[1:7]) % 5 == 0
         ]
-        arrive(store, folder, "transactions", PAYMENT_HEADER, fresh, now)
-        arrive(store, folder, "labels", LABEL_HEADER, told + corrected, now)
+        load_arrivals(store, folder, "transactions", PAYMENT_HEADER, fresh, now)
+        load_arrivals(store, folder, "labels", LABEL_HEADER, told + corrected, now)
         if now == FROM + 5 * DAY:
-            said, fields = written("amount > 1.5 * customer_id_amount_mean_7d", SMALL)
+            said, fields = stored_text("amount > 1.5 * customer_id_amount_mean_7d", SMALL)
             row = {"text": said, "fields": dict(fields)}
             rules_and_mutes.add(store, rules_and_mutes.RULE, row, END, "limit", "test", now)
         if now == FROM + 9 * DAY:
@@ -80,13 +78,7 @@ def lived(store: Store, folder: Path) -> None:
         run(store, SMALL, as_of=now + HOUR, policy="live", by="tick")
 
 
-def arrive(store: Store, folder: Path, kind: str, header: str, rows: list[str], now: int) -> None:
-    path = write_csv(folder / f"{kind}{now}.csv", header, rows)
-    load(store, SMALL, kind, path, now=now, history=False)
-
-
-def iso(instant: int) -> str:
-    return f"{np.datetime64(instant, 'us').astype('datetime64[s]')}Z"
+SCORED_ON_ARRIVAL = World("scored_on_arrival", SMALL, score_on_arrival)
 
 
 def ticks(store: Store, config: Config, policy: str, seed: int) -> None:
@@ -123,9 +115,8 @@ def after_downtime(store: Store, config: Config, policy: str) -> None:
         run(store, config, as_of=END, policy=policy, by="tick", catch_up=4)
 
 
-def test_every_way_of_running_writes_the_same_bytes(opener: Opener, url: str, tmp_path: Path) -> None:
-    store, small, other = opener(SMALL), with_url(SMALL, url), with_url(OTHER_GRID, url)
-    lived(store, tmp_path)
+def test_every_way_of_running_writes_the_same_bytes(copier: Copier, url: str) -> None:
+    store, small, other = copier(SCORED_ON_ARRIVAL), with_url(SMALL, url), with_url(OTHER_GRID, url)
     ticks(store, small, "ticks", 1)
     ticks(store, other, "other_grid", 2)
     whole(store, small, "whole")
@@ -133,12 +124,12 @@ def test_every_way_of_running_writes_the_same_bytes(opener: Opener, url: str, tm
     after_downtime(store, small, "downtime")
     live = query(store, SCORES.format("live"))
     assert sum(row[6] == "rule" for row in live) > 3
-    assert len(live) == sum(moment(row) >= FROM for row in payments(DAYS)[0]) > 900
+    assert len(live) == sum(event_time(row) >= FROM for row in payments(DAYS)[0]) > 900
     for policy in ("ticks", "other_grid", "whole", "pieces", "downtime"):
         assert query(store, SCORES.format(policy)) == live, policy
     chosen = "SELECT training_date, strategy, rule, sentence FROM choices WHERE policy = '{}' AND training_date < '2025-02-06' ORDER BY training_date"
     assert len({str(query(store, chosen.format(p))) for p in ("live", "whole", "pieces", "ticks")}) == 1
-    assert query(store, "SELECT COUNT(*) FROM unscored WHERE policy = 'live'") == [(0,)]
+    assert query(store, "SELECT COUNT(*) FROM scoring_queue WHERE policy = 'live'") == [(0,)]
     flagged = query(store, "SELECT COUNT(*) FROM scores WHERE policy = 'live' AND flagged")
     assert flagged == query(store, "SELECT COUNT(*) FROM flags")
     assert flagged[0][0] > 5
@@ -156,10 +147,9 @@ def without_arrival(load_history: Callable[..., History]) -> Callable[..., Histo
 
 
 def test_without_the_knowledge_filter_the_ways_part(
-    opener: Opener, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copier: Copier, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, small = opener(SMALL), with_url(SMALL, url)
-    lived(store, tmp_path)
+    store, small = copier(SCORED_ON_ARRIVAL), with_url(SMALL, url)
     live = query(store, SCORES.format("live"))
     monkeypatch.setattr(history, "load", without_arrival(history.load))
     whole(store, small, "mutated")

@@ -1,11 +1,9 @@
 """From files to flags, on both engines: the main job end to end, and that every way of running agrees."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
 from pipeline.errors import NotReady
 from pipeline.runs.backfill import backfill
@@ -14,194 +12,147 @@ from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.queries import listings
-from storage.queries.listings import Wanted
+from storage.queries.listings import FlagFilter
 from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener
-from tests.factories import (
-    LABEL_HEADER,
-    LIVED,
-    PAYMENT_HEADER,
-    SMALL,
-    START,
-    forget,
-    load,
-    load_both,
-    payments,
-    write_csv,
-)
-
-DAYS = 40
-FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20 is a Monday
-NOW = TO + 2 * HOUR
-SCORES = "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged FROM scores ORDER BY transaction_id"
-FLAGS = "SELECT transaction_id, channel, reasons, status, reviewer FROM flags ORDER BY transaction_id"
+from tests.support.databases import Opener
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.sql import FLAGS, RUN_TABLES, SCORES, forget, query
+from tests.support.worlds import FROM, NOW, SMALL, TO, backfill_live, load, load_both
 
 
-def loaded(opener: Opener, folder: Path, days: int = DAYS) -> Store:
-    store = opener(SMALL)
-    rows, labels = payments(days)
-    load_both(store, SMALL, folder, rows, labels, now=TO)
-    return store
-
-
-def query(store: Store, sql: str) -> list[tuple[object, ...]]:
-    with store.read() as connection:
-        return [
-            tuple(json.dumps(v) if isinstance(v, list) else v for v in row)
-            for row in connection.execute(text(sql))
-        ]
-
-
-def live(store: Store, start: int, end: int) -> None:
-    backfill(store, SMALL, start=start, end=end, as_of=NOW, policy="live", by="test")
-
-
-def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(
-    opener: Opener, tmp_path: Path
-) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    found = listings.outcome(store, "live", FROM, TO)
-    assert found["scored"] == query(store, "SELECT COUNT(*) FROM scores")[0][0] > 1000
+def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(backfilled: Store) -> None:
+    found = listings.outcome(backfilled, "live", FROM, TO)
+    assert found["scored"] == query(backfilled, "SELECT COUNT(*) FROM scores")[0][0] > 1000
     assert found["caught"] / (found["caught"] + found["missed"]) > 0.6
-    assert len(np.unique([row[1] for row in query(store, SCORES)])) > 0.9 * found["scored"]
-    strategies = [row["strategy"] for row in listings.choices(store, "live")]
+    assert len(np.unique([row[1] for row in query(backfilled, SCORES)])) > 0.9 * found["scored"]
+    strategies = [row["strategy"] for row in listings.choices(backfilled, "live")]
     assert strategies[-1] == "outlier"
     assert strategies[0] in {"blend", "classification"}
-    flag = next(listings.flags(store, "live", Wanted(limit=1)))
+    flag = next(listings.flags(backfilled, "live", FlagFilter(limit=1)))
     assert flag["reasons"]
     assert all(reason["text"] and reason["code"] for reason in flag["reasons"])
     of_the_calendar = "SELECT COUNT(*), SUM(CASE WHEN alarm THEN 1 ELSE 0 END) FROM drift_metrics WHERE feature LIKE 'week%'"
-    assert query(store, of_the_calendar)[0][0] > 0
-    assert query(store, of_the_calendar)[0][1] == 0
+    assert query(backfilled, of_the_calendar)[0][0] > 0
+    assert query(backfilled, of_the_calendar)[0][1] == 0
 
 
-def test_a_backfill_in_pieces_writes_what_one_piece_writes(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    whole = query(store, SCORES), query(store, FLAGS)
-    forget(store, *LIVED)
+def test_a_backfill_in_pieces_writes_what_one_piece_writes(backfilled: Store) -> None:
+    whole = query(backfilled, SCORES), query(backfilled, FLAGS)
+    forget(backfilled, *RUN_TABLES)
     for start, end in [(0, 3), (3, 11), (11, 12), (12, 21)]:
-        live(store, FROM + start * DAY, FROM + end * DAY)
-    assert (query(store, SCORES), query(store, FLAGS)) == whole
+        backfill_live(backfilled, FROM + start * DAY, FROM + end * DAY)
+    assert (query(backfilled, SCORES), query(backfilled, FLAGS)) == whole
 
 
-def test_scheduled_runs_write_what_a_backfill_writes(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    whole = query(store, SCORES), query(store, FLAGS)
-    forget(store, *LIVED, "covered_spans")
-    scoring_queue.set_starts_at(store, "live", FROM)
+def test_scheduled_runs_write_what_a_backfill_writes(backfilled: Store) -> None:
+    whole = query(backfilled, SCORES), query(backfilled, FLAGS)
+    forget(backfilled, *RUN_TABLES, "backfilled_spans")
+    scoring_queue.set_starts_at(backfilled, "live", FROM)
     for day in (1, 2, 5, 6, 14, 21):
-        run(store, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
-    assert (query(store, SCORES), query(store, FLAGS)) == whole
-    assert scoring_queue.queued(store, "live", NOW, 0).transaction_id.size == 0
+        run(backfilled, SMALL, as_of=FROM + day * DAY + 2 * HOUR, policy="live", by="test")
+    assert (query(backfilled, SCORES), query(backfilled, FLAGS)) == whole
+    assert scoring_queue.queued(backfilled, "live", NOW, 0).transaction_id.size == 0
 
 
-def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_before_it(
-    tmp_path: Path, opener: Opener
-) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
-    tally = run(store, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
+def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_before_it(loaded: Store) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM + 3 * DAY)
+    tally = run(loaded, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")
     assert (tally.windows, tally.no_model) == (2, 0)
     assert tally.scored > 50
-    assert [e.window_end for e in ledger.entries(store, "live", "train", status="done")] == [FROM]
+    assert [e.window_end for e in ledger.entries(loaded, "live", "train", status="done")] == [FROM]
 
 
-def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(tmp_path: Path, opener: Opener) -> None:
-    store, long_after = loaded(opener, tmp_path), TO + 60 * DAY
-    scoring_queue.set_starts_at(store, "live", FROM + 3 * DAY)
-    assert not run(store, SMALL, as_of=long_after, policy="live", by="test").failures
-    trainings = ledger.entries(store, "live", "train", status="done")
+def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(loaded: Store) -> None:
+    long_after = TO + 32 * DAY
+    scoring_queue.set_starts_at(loaded, "live", FROM + 3 * DAY)
+    assert not run(loaded, SMALL, as_of=long_after, policy="live", by="test").failures
+    trainings = ledger.entries(loaded, "live", "train", status="done")
     last = max(e.window_end for e in trainings if "model_id" in (e.counts or {}))
     assert TO <= last < TO + 7 * DAY
     after = [e for e in trainings if e.window_end > last]
-    assert len(after) >= 7
+    assert len(after) >= 3
     assert all(e.counts == {"nothing_new": 1} for e in after)
-    assert ledger.unfinished(store, "live") == []
+    assert ledger.unfinished(loaded, "live") == []
 
-    backfill(store, SMALL, start=long_after, end=long_after + DAY, as_of=long_after, policy="b", by="test")
-    alone = ledger.entries(store, "b", "train", status="done")
+    backfill(loaded, SMALL, start=long_after, end=long_after + DAY, as_of=long_after, policy="b", by="test")
+    alone = ledger.entries(loaded, "b", "train", status="done")
     assert [e.window_end for e in alone] == [last]  # the model that the schedule would have had by then
 
 
-def test_a_backfill_that_is_repeated_changes_nothing(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + 5 * DAY)
-    before = query(store, SCORES), query(store, FLAGS), query(store, "SELECT COUNT(*) FROM models")
-    tally = backfill(store, SMALL, start=FROM, end=FROM + 5 * DAY, as_of=NOW, policy="live", by="test")
+def test_a_backfill_that_is_repeated_changes_nothing(first_week: Store) -> None:
+    before = (
+        query(first_week, SCORES),
+        query(first_week, FLAGS),
+        query(first_week, "SELECT COUNT(*) FROM models"),
+    )
+    tally = backfill(first_week, SMALL, start=FROM, end=FROM + 7 * DAY, as_of=NOW, policy="live", by="test")
     assert tally.scored == 0
-    assert (query(store, SCORES), query(store, FLAGS), query(store, "SELECT COUNT(*) FROM models")) == before
+    assert (
+        query(first_week, SCORES),
+        query(first_week, FLAGS),
+        query(first_week, "SELECT COUNT(*) FROM models"),
+    ) == before
 
 
 def test_what_comes_late_is_scored_by_the_next_run_with_the_model_of_its_time(
-    tmp_path: Path, opener: Opener
+    tmp_path: Path, backfilled: Store
 ) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
     late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-25T10:00:00Z,c1,m1,9999.00"])
-    (report,) = load(store, SMALL, "transactions", late, now=TO + DAY)
+    (report,) = load(backfilled, SMALL, "transactions", late, now=TO + DAY)
     assert not report.history
-    tally = run(store, SMALL, as_of=TO + 2 * DAY, policy="live", by="test")
+    tally = run(backfilled, SMALL, as_of=TO + 2 * DAY, policy="live", by="test")
     assert tally.late == 1
     (row,) = query(
-        store,
+        backfilled,
         "SELECT s.model_id, m.trained_at FROM scores s JOIN models m USING (model_id) WHERE transaction_id = 'late1'",
     )
     of_its_day = query(
-        store,
+        backfilled,
         "SELECT DISTINCT model_id FROM scores s JOIN transactions t USING (transaction_id) WHERE t.event_time >= '2025-01-25' AND t.event_time < '2025-01-26'",
     )
     assert [(row[0],)] == of_its_day
 
 
-def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, FROM + 7 * DAY)
-    flag = next(listings.flags(store, "live", Wanted(status="open")))
+def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(first_week: Store) -> None:
+    flag = next(listings.flags(first_week, "live", FlagFilter(status="open")))
     name = flag["transaction_id"]
-    assert verdicts.verdict(store, "live", name, True, "called", "ann", NOW).after == "fraud"
-    assert verdicts.verdict(store, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
+    assert verdicts.verdict(first_week, "live", name, True, "called", "ann", NOW).after == "fraud"
+    assert verdicts.verdict(first_week, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
     assert query(
-        store, f"SELECT COUNT(*) FROM labels WHERE transaction_id = '{name}' AND source = 'review'"
+        first_week, f"SELECT COUNT(*) FROM labels WHERE transaction_id = '{name}' AND source = 'review'"
     ) == [(2,)]
-    assert [row[0] for row in query(store, "SELECT actor FROM audit")] == ["ann", "ann"]
+    assert [row[0] for row in query(first_week, "SELECT actor FROM audit")] == ["ann", "ann"]
     with pytest.raises(Unknown, match="no flag"):
-        verdicts.verdict(store, "live", "nobody", True, "", "ann", NOW)
+        verdicts.verdict(first_week, "live", "nobody", True, "", "ann", NOW)
 
 
-def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
+def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled: Store) -> None:
+    others = "SELECT transaction_id FROM flags WHERE channel <> 'audit' ORDER BY transaction_id"
+    without = query(backfilled, others)
+    forget(backfilled, *RUN_TABLES, "backfilled_spans")
     config = SMALL.model_copy(update={"alerts": SMALL.alerts.model_copy(update={"audit_per_day": 6})})
-    backfill(store, config, start=FROM, end=TO, as_of=NOW, policy="live", by="test")
+    backfill(backfilled, config, start=FROM, end=TO, as_of=NOW, policy="live", by="test")
     days = (TO - FROM) // DAY
     drawn = query(
-        store, "SELECT transaction_id, decision_value, threshold FROM scores WHERE channel = 'audit'"
+        backfilled, "SELECT transaction_id, decision_value, threshold FROM scores WHERE channel = 'audit'"
     )
     assert 3.5 * days < len(drawn) < 8.5 * days
     assert all(value >= threshold for _, value, threshold in drawn)  # type: ignore[operator]
-    assert query(store, "SELECT COUNT(*) FROM flags WHERE channel = 'audit'") == [(len(drawn),)]
-    others = "SELECT transaction_id FROM flags WHERE channel <> 'audit' ORDER BY transaction_id"
-    with_it = query(store, others)
-    flag = next(listings.flags(store, "live", Wanted(channel="audit")))
+    assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE channel = 'audit'") == [(len(drawn),)]
+    assert query(backfilled, others) == without  # it takes nothing from the others
+    flag = next(listings.flags(backfilled, "live", FlagFilter(channel="audit")))
     assert flag["reasons"][0]["text"] == "drawn at random, to see what flags miss"
     assert len(flag["reasons"]) > 1
-    verdicts.verdict(store, "live", flag["transaction_id"], False, "", "ann", NOW)
-    assert query(store, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
-    forget(store, *LIVED, "covered_spans", "labels WHERE source = 'audit'")
-    live(store, FROM, TO)
-    assert query(store, others) == with_it  # it takes nothing from the others
+    verdicts.verdict(backfilled, "live", flag["transaction_id"], False, "", "ann", NOW)
+    assert query(backfilled, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
 
 
-def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    name = next(listings.flags(store, "live", Wanted(status="open")))["transaction_id"]
+def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, backfilled: Store) -> None:
+    name = next(listings.flags(backfilled, "live", FlagFilter(status="open")))["transaction_id"]
     labels = write_csv(tmp_path / "more.csv", LABEL_HEADER, [f"{name},1,2025-03-01T00:00:00Z,chargeback"])
-    load(store, SMALL, "labels", labels, now=START + 90 * DAY)
-    assert query(store, f"SELECT status, reviewer FROM flags WHERE transaction_id = '{name}'") == [
+    load(backfilled, SMALL, "labels", labels, now=START + 90 * DAY)
+    assert query(backfilled, f"SELECT status, reviewer FROM flags WHERE transaction_id = '{name}'") == [
         ("fraud", "chargeback")
     ]
 
@@ -209,7 +160,8 @@ def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, opener: Opene
 def test_a_cold_start_is_recorded_and_leaves_the_windows_without_a_model(
     tmp_path: Path, opener: Opener
 ) -> None:
-    store = loaded(opener, tmp_path, days=3)
+    store = opener(SMALL)
+    load_both(store, SMALL, tmp_path, *payments(3), now=TO)
     tally = backfill(
         store, SMALL, start=START + DAY, end=START + 3 * DAY, as_of=NOW, policy="live", by="test"
     )
@@ -225,7 +177,6 @@ def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
         run(opener(SMALL), SMALL, as_of=NOW, policy="live", by="test")
 
 
-def test_training_once_promotes_from_its_date_on(tmp_path: Path, opener: Opener) -> None:
-    store = loaded(opener, tmp_path)
-    train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    assert [m["effective_from"][:10] for m in listings.models(store, "live")] == ["2025-01-20"]
+def test_training_once_promotes_from_its_date_on(loaded: Store) -> None:
+    train_once(loaded, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
+    assert [m["effective_from"][:10] for m in listings.models(loaded, "live")] == ["2025-01-20"]

@@ -12,8 +12,8 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.errors import InputError
-from pipeline.schema_inference.column_profile import iban, luhn
-from pipeline.schema_inference.column_roles import plain
+from pipeline.schema_inference.column_profile import valid_iban, valid_luhn
+from pipeline.schema_inference.column_roles import snake_case
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.simulation.simulate import simulate
 
@@ -72,7 +72,7 @@ def test_for_simulated_transactions_the_shipped_schema_is_proposed(simulated: Pa
     _, config = load(tmp_path, simulated)
     shipped = Config().schema_.model_dump() | {"refund_kinds": ("refund",)}
     assert config.schema_.model_dump() == shipped
-    assert config.labels.never_by_silence == {"status": ("declined",)}
+    assert config.labels.maturity_exceptions == {"status": ("declined",)}
 
 
 def test_columns_as_in_the_handbook(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_fields_are_sorted_by_name_and_content(tmp_path: Path, name: str, given:
         ("note", lambda n: f"thanks for order {n}", "hardly repeat"),
         ("version", ["3"], "the same in every row"),
         ("nothing", [""], "empty in every row"),
-        ("settled_at", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a second time"),
-        ("card no", ["a", "b"], "no name for a field here"),
-        ("batch_id", ["a", "b"], "no name for a field here"),
+        ("settled_at", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a further time"),
+        ("card no", ["a", "b"], "not a valid name for a field"),
+        ("batch_id", ["a", "b"], "not a valid name for a field"),
     ],
 )
 def test_what_helps_nobody_is_left_out_with_the_reason(
@@ -173,13 +173,13 @@ def test_what_is_known_only_after_the_fraud_is_left_out(tmp_path: Path) -> None:
 
 def test_a_label_the_wrong_way_round_is_asked_about(tmp_path: Path) -> None:
     proposal, _ = proposed(tmp_path, rows(label=lambda n: int(n % 50 != 0)))
-    said(proposal, "is_fraud", "CHECK", "right way round")
+    said(proposal, "is_fraud", "CHECK", "check that 1 means fraud")
 
 
 def card_number(n: int) -> str:
     """A card number with a fitting check digit."""
     body = f"400000{n:09}"
-    return next(body + str(digit) for digit in range(10) if luhn(body + str(digit)))
+    return next(body + str(digit) for digit in range(10) if valid_luhn(body + str(digit)))
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_ordinary_numbers_are_not_taken_for_card_numbers(tmp_path: Path) -> None
 
 
 def test_check_digits() -> None:
-    assert luhn("4539578763621486")
-    assert not luhn("4539578763621487")
-    assert iban("GB82WEST12345698765432")
-    assert not iban("GB83WEST12345698765432")
+    assert valid_luhn("4539578763621486")
+    assert not valid_luhn("4539578763621487")
+    assert valid_iban("GB82WEST12345698765432")
+    assert not valid_iban("GB83WEST12345698765432")
 
 
 def test_times_without_an_offset_ask_for_a_zone(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_times_without_an_offset_ask_for_a_zone(tmp_path: Path) -> None:
 
 def test_days_without_a_time_are_asked_about(tmp_path: Path) -> None:
     made = [{**row, "event_time": str(row["event_time"])[:10]} for row in rows()]
-    said(proposed(tmp_path, made)[0], "event_time", "CHECK", "no time of day")
+    said(proposed(tmp_path, made)[0], "event_time", "CHECK", "without a time of day")
 
 
 def test_one_currency_becomes_the_base_and_several_need_rates(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_type_without_refunds_is_a_category(tmp_path: Path) -> None:
 
 def test_payments_that_did_not_go_through_never_mature_by_silence(tmp_path: Path) -> None:
     _, config = proposed(tmp_path, rows(result=["ok", "ok", "DECLINED", "blocked by rule"]))
-    assert config.labels.never_by_silence == {"result": ("DECLINED", "blocked by rule")}
+    assert config.labels.maturity_exceptions == {"result": ("DECLINED", "blocked by rule")}
 
 
 def test_what_is_not_found_keeps_a_name_to_be_checked(tmp_path: Path) -> None:
@@ -322,4 +322,4 @@ def test_a_file_that_cannot_be_used_is_refused(
     ],
 )
 def test_names_are_compared_in_one_spelling(name: str, expected: str) -> None:
-    assert plain(name) == expected
+    assert snake_case(name) == expected

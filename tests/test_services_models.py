@@ -9,7 +9,7 @@ from sqlalchemy import update
 from pipeline.config.config import MODEL_KEY
 from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
-from pipeline.scoring.model_cache import Shelf
+from pipeline.scoring.model_cache import ModelCache
 from pipeline.services import models as modelling
 from storage.database import tables
 from storage.errors import Unknown
@@ -17,26 +17,34 @@ from storage.frames import DAY, HOUR
 from storage.models import models
 from storage.queries import listings
 from storage.runs import scoring_queue
-from tests.conftest import with_url
-from tests.factories import SMALL, START
-from tests.test_runs_scoring_run import loaded, query
+from tests.support.databases import World, with_url
+from tests.support.payments import START
+from tests.support.sql import query
+from tests.support.worlds import LOADED, SMALL
 
 FIRST, SECOND = START + 19 * DAY, START + 26 * DAY  # Mondays: training dates
 NOW = SECOND + 2 * DAY + HOUR
 
 
-@pytest.fixture
-def trained(opener, tmp_path):
-    """Two models, each scoring since its Monday."""
-    store = loaded(opener, tmp_path)
+ELSEWHERE = with_url(SMALL, "sqlite:///elsewhere")
+
+
+def train_twice(store, _folder):
     scoring_queue.set_starts_at(store, "live", FIRST)
-    config = with_url(SMALL, "sqlite:///elsewhere")
-    run(store, config, as_of=NOW, policy="live", by="test")
-    return store, config
+    run(store, ELSEWHERE, as_of=NOW, policy="live", by="test")
+
+
+TWO_MODELS = World("two_models", SMALL, train_twice, base=LOADED)
+
+
+@pytest.fixture
+def trained(copier):
+    """Two models, each scoring since its Monday."""
+    return copier(TWO_MODELS), ELSEWHERE
 
 
 def card(store, config, model_id):
-    lines = modelling.card(store, config, "live", model_id)
+    lines = modelling.model_card(store, config, "live", model_id)
     return {name.strip(): told.strip() for name, _, told in (line.partition(":") for line in lines)}
 
 
@@ -57,7 +65,7 @@ def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trai
     before = query(store, "SELECT transaction_id, model_id, score FROM scores ORDER BY 1")
     said = modelling.rollback(store, config, "live", "too many flags", "ann", NOW)
     assert said.startswith("model 1 scores transactions from 2025-01-29 01:00:00 UTC on (promotion 3)")
-    assert Shelf(store, config, "live").in_force_until(NOW) == [1, 2, 1]
+    assert ModelCache(store, config, "live").in_force_until(NOW) == [1, 2, 1]
     run(store, config, as_of=NOW + 8 * DAY, policy="live", by="test")
     used = query(
         store,
@@ -68,7 +76,7 @@ def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trai
     assert set(before) <= set(after)
     of_wednesday = "SELECT DISTINCT model_id FROM scores JOIN transactions USING (transaction_id) WHERE event_time >= '2025-01-30' AND event_time < '2025-02-03'"
     assert query(store, of_wednesday) == [(1,)]
-    assert query(store, "SELECT actor, action, object FROM audit") == [("ann", "promote", "model 1")]
+    assert query(store, "SELECT actor, action, subject FROM audit") == [("ann", "promote", "model 1")]
 
 
 def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
@@ -76,24 +84,22 @@ def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
     with pytest.raises(InputError, match="takes effect now or later"):
         modelling.promote(store, config, "live", 1, NOW - 1, "why not", "ann", NOW)
     modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
-    shelf = Shelf(store, config, "live")
+    shelf = ModelCache(store, config, "live")
     assert (shelf.in_force_until(NOW)[-1], shelf.in_force_until(NOW + DAY)[-1]) == (2, 1)
     assert next(iter(listings.models(store, "live")))["reason"] == "month end"
 
 
-def test_there_may_be_nothing_to_roll_back_to(opener, tmp_path):
-    store = loaded(opener, tmp_path)
-    config = with_url(SMALL, "sqlite:///elsewhere")
+def test_there_may_be_nothing_to_roll_back_to(loaded):
     with pytest.raises(InputError, match="no model is in force"):
-        modelling.rollback(store, config, "live", "x", "ann", NOW)
+        modelling.rollback(loaded, ELSEWHERE, "live", "x", "ann", NOW)
 
 
 def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
     store, config = trained
-    changed = bytearray(models.load_artefact(store, 1))
+    changed = bytearray(models.load_artifact(store, 1))
     changed[500] ^= 1
     with store.write() as connection:
-        forged = {"artefact": bytes(changed), "sha256": hashlib.sha256(changed).hexdigest()}
+        forged = {"artifact": bytes(changed), "sha256": hashlib.sha256(changed).hexdigest()}
         connection.execute(update(tables.models).where(tables.models.c.model_id == 1).values(forged))
     assert card(store, config, 1)["loads"].startswith("NO: the model's bytes do not match its hash")
     with pytest.raises(Exception, match="do not match its hash"):

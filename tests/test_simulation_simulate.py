@@ -11,34 +11,34 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.simulation.fraud_patterns import PATTERNS
-from pipeline.simulation.simulate import START, Simulated, simulate
+from pipeline.simulation.simulate import START, SimulationResult, simulate
 
 SCHEMA = Config().schema_
 MATURITY = timedelta(days=30)
 
 
 @pytest.fixture(scope="module")
-def quarter(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+def quarter(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
     """90 days as `make demo` has them, and the truth."""
     return simulate(90, 7, tmp_path_factory.mktemp("quarter"), truth=True)
 
 
 @pytest.fixture(scope="module")
-def rows(quarter: Simulated) -> pd.DataFrame:
+def rows(quarter: SimulationResult) -> pd.DataFrame:
     truth = pd.read_parquet(quarter.paths["truth"])
     return pd.read_parquet(quarter.paths["transactions"]).merge(truth, on="transaction_id", validate="1:1")
 
 
 @pytest.fixture(scope="module")
-def labels(quarter: Simulated) -> pd.DataFrame:
+def labels(quarter: SimulationResult) -> pd.DataFrame:
     return pd.read_parquet(quarter.paths["labels"])
 
 
-def small(output: Path, seed: int = 1, **options: Any) -> Simulated:
+def small(output: Path, seed: int = 1, **options: Any) -> SimulationResult:
     return simulate(12, seed, output, per_day=200, customers=150, **options)
 
 
-def contents(made: Simulated) -> dict[str, bytes]:
+def contents(made: SimulationResult) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in made.paths.items()}
 
 
@@ -113,7 +113,7 @@ def test_times_in_csv_are_iso_with_an_offset(tmp_path: Path) -> None:
     assert datetime.fromisoformat(written).astimezone(UTC).date() == date(2024, 2, 28)
 
 
-def test_the_volume_and_the_share_of_fraud_are_as_asked(tmp_path: Path, quarter: Simulated) -> None:
+def test_the_volume_and_the_share_of_fraud_are_as_asked(tmp_path: Path, quarter: SimulationResult) -> None:
     assert quarter.counts["payments"] == pytest.approx(270_000, rel=0.01)
     assert quarter.counts["frauds"] == pytest.approx(270_000 * 0.004, rel=0.1)
     often = simulate(30, 1, tmp_path / "often", per_day=1000, fraud_rate=0.02)
@@ -267,5 +267,5 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, options: dict[str, A
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    with pytest.raises(InputError, match="cannot make the directory"):
+    with pytest.raises(InputError, match="cannot create the directory"):
         small(tmp_path / "taken")

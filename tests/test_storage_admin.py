@@ -10,8 +10,8 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
-from pipeline.progress import Silent
-from pipeline.rules.engine import written
+from pipeline.progress import NoProgress
+from pipeline.rules.engine import stored_text
 from pipeline.runs.scoring_run import run
 from pipeline.services.export import export
 from storage.admin import erase, prune, undo
@@ -22,15 +22,10 @@ from storage.ingest import batches
 from storage.queries import export as exporting
 from storage.review import rules_and_mutes
 from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, load_both, payments, write_csv
-from tests.test_runs_scoring_run import FLAGS, FROM, NOW, SCORES, TO, live, loaded, query
-
-COUNT = "SELECT COUNT(*) FROM {}"
-
-
-def count(store: Store, table: str) -> int:
-    return int(query(store, COUNT.format(table))[0][0])  # type: ignore[call-overload]
+from tests.support.databases import Opener
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.sql import FLAGS, SCORES, count, query
+from tests.support.worlds import DAYS, FROM, NOW, SMALL, TO, backfill_live, load, load_both
 
 
 def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: Path) -> None:
@@ -41,7 +36,7 @@ def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: P
     good = write_csv(tmp_path / "good.csv", PAYMENT_HEADER, rows[cut:])
     bad = [",".join([*row.split(",")[:4], str(float(row.split(",")[4]) * 100)]) for row in rows[cut:]]
     load(store, SMALL, "transactions", write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, bad), now=NOW)
-    live(store, FROM, TO)
+    backfill_live(store, TO - 7 * DAY, TO)
     wrong = query(store, SCORES)
     assert count(store, "batches") == 3
 
@@ -49,15 +44,15 @@ def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: P
     assert told.counts["transactions"] == told.counts["scores"] == len(bad)
     assert "120 transactions" in told.sentence()
     assert count(store, "transactions") == cut
-    assert count(store, "unscored") == 0
+    assert count(store, "scoring_queue") == 0
     with pytest.raises(Unknown, match="withdrawn"):
         undo.undo_batch(store, 3, "again", "ann", NOW)
-    trail = query(store, "SELECT actor, action, object FROM audit")
+    trail = query(store, "SELECT actor, action, subject FROM audit")
     assert trail == [("ann", "undo", "batch 3")]
 
     load(store, SMALL, "transactions", good, now=NOW, history=True)
-    assert count(store, "unscored") == len(bad)
-    live(store, FROM, TO)
+    assert count(store, "scoring_queue") == len(bad)
+    backfill_live(store, TO - 7 * DAY, TO)
     fixed = query(store, SCORES)
     assert len(fixed) == len(wrong)
     assert fixed != wrong
@@ -66,11 +61,9 @@ def test_a_night_can_be_lived_again_after_a_bad_file(opener: Opener, tmp_path: P
 
 
 def test_a_withdrawal_that_was_interrupted_blocks_ingest_and_goes_on_when_repeated(
-    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backfilled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    total = count(store, "transactions")
+    total = count(backfilled, "transactions")
     monkeypatch.setattr(undo, "ROWS_A_WRITE", 500)
     whole = undo._Mover._move
     calls = iter(range(100))
@@ -82,79 +75,75 @@ def test_a_withdrawal_that_was_interrupted_blocks_ingest_and_goes_on_when_repeat
 
     monkeypatch.setattr(undo._Mover, "_move", killed)
     with pytest.raises(KeyboardInterrupt):
-        undo.undo_batch(store, 1, "wrong file", "ann", NOW)
-    assert 0 < count(store, "transactions") < total
-    assert count(store, "visible_transactions") == 0
+        undo.undo_batch(backfilled, 1, "wrong file", "ann", NOW)
+    assert 0 < count(backfilled, "transactions") < total
+    assert count(backfilled, "visible_transactions") == 0
     with pytest.raises(Busy, match="fraudwatch undo batch 1"):
-        batches.begin(store, "transactions", "x", False, NOW, "bob")
-    told = undo.undo_batch(store, 1, "wrong file", "ann", NOW)
+        batches.begin(backfilled, "transactions", "x", False, NOW, "bob")
+    told = undo.undo_batch(backfilled, 1, "wrong file", "ann", NOW)
     assert told.counts["transactions"] == total
-    assert [count(store, table) for table in ("transactions", "scores", "flags")] == [0, 0, 0]
-    load(store, SMALL, "transactions", tmp_path / "payments.csv", now=NOW, history=True)
-    assert count(store, "transactions") == total
+    assert [count(backfilled, table) for table in ("transactions", "scores", "flags")] == [0, 0, 0]
+    again = write_csv(tmp_path / "payments.csv", PAYMENT_HEADER, payments(DAYS)[0])
+    load(backfilled, SMALL, "transactions", again, now=NOW, history=True)
+    assert count(backfilled, "transactions") == total
 
 
-def test_labels_that_are_withdrawn_open_the_flags_they_had_closed(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
+def test_labels_that_are_withdrawn_open_the_flags_they_had_closed(backfilled: Store) -> None:
     closed = "SELECT COUNT(*) FROM flags WHERE status <> 'open'"
-    assert query(store, closed)[0][0] > 0  # type: ignore[operator]
-    before = count(store, "labels")
-    told = undo.undo_batch(store, 2, "another bank's", "ann", NOW)
+    assert query(backfilled, closed)[0][0] > 0  # type: ignore[operator]
+    before = count(backfilled, "labels")
+    told = undo.undo_batch(backfilled, 2, "another bank's", "ann", NOW)
     assert told.counts == {"labels": before}
-    assert query(store, closed) == [(0,)]
-    assert query(store, "SELECT COUNT(*) FROM flags WHERE reviewer IS NOT NULL") == [(0,)]
-    assert count(store, "current_labels") == 0
+    assert query(backfilled, closed) == [(0,)]
+    assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE reviewer IS NOT NULL") == [(0,)]
+    assert count(backfilled, "current_labels") == 0
 
 
-def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    scores, flags, scored = query(store, SCORES), query(store, FLAGS), count(store, "scores")
+def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(first_week: Store) -> None:
+    scores, flags, scored = query(first_week, SCORES), query(first_week, FLAGS), count(first_week, "scores")
     with pytest.raises(Unknown, match="no run 99"):
-        undo.undo_run(store, 99, "?", "ann", NOW)
-    told = undo.undo_run(store, 1, "wrong costs", "ann", NOW)
+        undo.undo_run(first_week, 99, "?", "ann", NOW)
+    told = undo.undo_run(first_week, 1, "wrong costs", "ann", NOW)
     assert told.counts["scores"] == scored
-    assert [count(store, table) for table in ("scores", "flags", "drift_metrics")] == [0, 0, 0]
-    assert count(store, "unscored") == scored
-    assert {e.status for e in ledger.entries(store, "live")} == {"pending"}
-    assert query(store, "SELECT COUNT(*) FROM promotions WHERE policy = 'live'") == [(0,)]
-    live(store, FROM, TO)
-    assert (query(store, SCORES), query(store, FLAGS)) == (scores, flags)
-    assert count(store, "unscored") == 0
+    assert [count(first_week, table) for table in ("scores", "flags", "drift_metrics")] == [0, 0, 0]
+    assert count(first_week, "scoring_queue") == scored
+    assert {e.status for e in ledger.entries(first_week, "live")} == {"pending"}
+    assert query(first_week, "SELECT COUNT(*) FROM promotions WHERE policy = 'live'") == [(0,)]
+    backfill_live(first_week, FROM, FROM + 7 * DAY)
+    assert (query(first_week, SCORES), query(first_week, FLAGS)) == (scores, flags)
+    assert count(first_week, "scoring_queue") == 0
 
 
-def test_a_person_is_erased_everywhere_and_scores_stay(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
+def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: Path) -> None:
     bad = write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, ["x1,never,c7,m1,5", "x2,never,c77,m1,5"])
-    load(store, SMALL, "transactions", bad, now=NOW)
-    said, fields = written('customer_id = "c7" and amount > 0', SMALL)
+    load(loaded, SMALL, "transactions", bad, now=NOW)
+    said, fields = stored_text('customer_id = "c7" and amount > 0', SMALL)
     rule = {"text": said, "fields": dict(fields)}
-    rules_and_mutes.add(store, rules_and_mutes.RULE, rule, NOW, "watch c7", "bo", FROM)
+    rules_and_mutes.add(loaded, rules_and_mutes.RULE, rule, NOW, "watch c7", "bo", FROM)
     mute = {"kind": "entity", "name": "customer_id", "value": "c7"}
-    rules_and_mutes.add(store, rules_and_mutes.MUTE, mute, NOW, "c7 called", "bo", FROM)
-    live(store, FROM, TO)
-    flagged = query(store, "SELECT COUNT(*) FROM flags WHERE channel = 'rule'")[0][0]
-    scores = query(store, SCORES)
-    of_c7 = query(store, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
-    told = erase.erase(store, "customer_id", "c7", "ann", NOW)
+    rules_and_mutes.add(loaded, rules_and_mutes.MUTE, mute, NOW, "c7 called", "bo", FROM)
+    backfill_live(loaded, FROM, FROM + 7 * DAY)
+    flagged = query(loaded, "SELECT COUNT(*) FROM flags WHERE channel = 'rule'")[0][0]
+    scores = query(loaded, SCORES)
+    of_c7 = query(loaded, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
+    told = erase.erase(loaded, "customer_id", "c7", "ann", NOW)
     assert told.counts["transactions"] == of_c7
     assert told.counts["rejected_rows"] == 1
     assert told.counts["flags"] == flagged > 3
     assert (told.counts["rules"], told.counts["mutes"]) == (2, 2)  # the text or value of each, and its reason
     assert "c7" not in told.sentence().replace(told.pseudonym, "")
     everything = [
-        str(row) for name in exporting.names(store) for part in exporting.rows(store, name) for row in part
+        str(row) for name in exporting.names(loaded) for part in exporting.rows(loaded, name) for row in part
     ]
     assert not [row for row in everything if "'c7'" in row or '"c7"' in row]
     assert [row for row in everything if '"c77"' in row]
     again = "SELECT COUNT(*) FROM transactions WHERE customer_id = '{}'"
-    assert query(store, again.format(told.pseudonym)) == [(of_c7,)]
-    last = query(store, "SELECT action, object FROM audit ORDER BY audit_id")[-1]
+    assert query(loaded, again.format(told.pseudonym)) == [(of_c7,)]
+    last = query(loaded, "SELECT action, subject FROM audit ORDER BY audit_id")[-1]
     assert last == ("erase", f"customer_id {told.pseudonym}")
-    assert query(store, SCORES) == scores
+    assert query(loaded, SCORES) == scores
     with pytest.raises(Unknown, match="nothing was erased"):
-        erase.erase(store, "customer_id", "c7", "ann", NOW)
+        erase.erase(loaded, "customer_id", "c7", "ann", NOW)
 
 
 def test_words_are_replaced_whole() -> None:
@@ -198,23 +187,21 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     assert query(store, "SELECT reason FROM withdrawals WHERE withdrawal_id = 1") == [("12 rows were wrong",)]
 
 
-def test_what_is_older_than_its_retention_goes_and_open_flags_stay(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
+def test_what_is_older_than_its_retention_goes_and_open_flags_stay(backfilled: Store) -> None:
     before = {"transactions": FROM + 14 * DAY, "drift": FROM + 14 * DAY, "runs": FROM + 7 * DAY}
-    would = prune.prune(store, before, dry=True)
-    open_old = query(store, OLD_OPEN)[0][0]
+    would = prune.prune(backfilled, before, dry=True)
+    open_old = query(backfilled, OLD_OPEN)[0][0]
     assert open_old > 0  # type: ignore[operator]
-    gone = prune.prune(store, before)
+    gone = prune.prune(backfilled, before)
     assert gone["transactions"] == would["transactions"] > 1000
     assert gone["scores"] > 0
     left = "SELECT COUNT(*) FROM transactions WHERE event_time < '{}'"
-    assert query(store, left.format("2025-02-03 00:00:00+00:00"[:19])) == [(open_old,)]
-    assert query(store, "SELECT COUNT(*) FROM scores") == query(
-        store, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
+    assert query(backfilled, left.format("2025-02-03 00:00:00+00:00"[:19])) == [(open_old,)]
+    assert query(backfilled, "SELECT COUNT(*) FROM scores") == query(
+        backfilled, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
     )
-    assert prune.prune(store, before) == {}
-    assert min(e.window_end for e in ledger.entries(store, "live", status="done")) >= FROM + 7 * DAY
+    assert prune.prune(backfilled, before) == {}
+    assert min(e.window_end for e in ledger.entries(backfilled, "live", status="done")) >= FROM + 7 * DAY
 
 
 def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path: Path) -> None:
@@ -231,17 +218,16 @@ OLD_OPEN = """
     WHERE f.status = 'open' AND t.event_time < '2025-02-03 00:00:00'"""
 
 
-def test_the_schedule_prunes_by_the_ledger(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    scoring_queue.set_starts_at(store, "live", FROM)
+def test_the_schedule_prunes_by_the_ledger(loaded: Store) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM)
     short = SMALL.retention.model_copy(update={"drift": 3 * DAY})
     config = SMALL.model_copy(update={"retention": short})
-    run(store, config, as_of=FROM + 15 * DAY, policy="live", by="test")
-    entries = ledger.entries(store, "live", "prune")
+    run(loaded, config, as_of=FROM + 15 * DAY, policy="live", by="test")
+    entries = ledger.entries(loaded, "live", "prune")
     assert [(e.window_end - FROM) // DAY for e in entries] == [7, 14]
     assert all(e.status == "done" for e in entries)
     assert entries[-1].counts["drift_metrics"] > 0  # type: ignore[index]
-    oldest = query(store, "SELECT MIN(window_end) FROM drift_metrics")[0][0]
+    oldest = query(loaded, "SELECT MIN(window_end) FROM drift_metrics")[0][0]
     assert str(oldest)[:10] >= "2025-01-31"
 
 
@@ -267,23 +253,21 @@ def test_what_was_pruned_does_not_come_back(opener: Opener, tmp_path: Path) -> N
     assert str(oldest)[:10] == "2025-01-11"
 
 
-def test_every_table_and_view_can_be_exported(opener: Opener, tmp_path: Path) -> None:
-    store = loaded(opener, tmp_path)
-    live(store, FROM, TO)
-    for name in exporting.names(store):
-        written = export(store, name, tmp_path / f"{name}.parquet", Silent())
+def test_every_table_and_view_can_be_exported(backfilled: Store, tmp_path: Path) -> None:
+    for name in exporting.names(backfilled):
+        written = export(backfilled, name, tmp_path / f"{name}.parquet", NoProgress())
         table = pq.read_table(tmp_path / f"{name}.parquet")
-        assert table.num_rows == written == count(store, name), name
-        assert export(store, name, tmp_path / f"{name}.csv", Silent()) == written
+        assert table.num_rows == written == count(backfilled, name), name
+        assert export(backfilled, name, tmp_path / f"{name}.csv", NoProgress()) == written
         with (tmp_path / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             assert len(list(csv.reader(file))) == written + 1
     flags = pq.read_table(tmp_path / "flagged_transactions.parquet").to_pylist()
     assert flags[0]["event_time"].tzinfo is not None
     assert json.loads(flags[0]["reasons"])
     with pytest.raises(Unknown, match="choose from"):
-        export(store, "users; DROP TABLE flags", tmp_path / "x.csv", Silent())
+        export(backfilled, "users; DROP TABLE flags", tmp_path / "x.csv", NoProgress())
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
-        export(store, "flags", tmp_path / "x.txt", Silent())
+        export(backfilled, "flags", tmp_path / "x.txt", NoProgress())
     with pytest.raises(InputError, match="cannot be written"):
-        export(store, "flags", tmp_path / "nowhere" / "x.csv", Silent())
+        export(backfilled, "flags", tmp_path / "nowhere" / "x.csv", NoProgress())
     assert not list(tmp_path.glob(".*.part"))

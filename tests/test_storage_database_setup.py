@@ -1,29 +1,35 @@
-"""Creating and upgrading databases, on both engines."""
+"""Creating databases, and refusing those of other versions; on both engines."""
+
+from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, inspect, text
 
 from pipeline.config.database import open_configured
-from storage.database import setup, tables
+from pipeline.daemon.daemon import Daemon, serve
+from storage.database import tables
 from storage.database.database import Store
-from storage.database.setup import MIGRATIONS, VERSION_TABLE, upgrade, verify
-from storage.errors import SchemaOutOfDate, WrongMonitor
-from tests.conftest import Opener, with_url
-from tests.factories import SMALL
+from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, upgrade, verify
+from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
+from tests.support.commands import CONFIG, fraudwatch
+from tests.support.databases import Opener, with_url
+from tests.support.worlds import SMALL
+
+COMMANDS = (("init",), ("run",), ("flags",), ("doctor",), ("models", "list"))
 
 
-def as_first_released(url: str) -> Store:
-    """A database with the first version's schema."""
+def with_schema(url: str, version: str) -> Store:
+    """A database that claims another schema version, with a table that only the unreleased versions had."""
     store = open_configured(with_url(SMALL, url))
-    if store.dialect == "postgresql":
-        setup._create_schema(store)
-    with store.exclusive() as connection:
-        command.upgrade(setup._alembic(connection), "0001")
-        connection.execute(tables.monitor.insert(), {"name": SMALL.monitor.name, "created_at": 1})
+    with store.write() as connection:
+        if store.dialect == "postgresql":
+            connection.execute(text(f'CREATE SCHEMA "{store.schema}"'))
+        connection.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES ('{version}')"))
+        connection.execute(text("CREATE TABLE unscored (policy TEXT, transaction_id TEXT)"))
     return store
 
 
@@ -47,13 +53,60 @@ def test_the_version_in_the_code_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == tables.VERSION
 
 
-def test_an_older_database_is_refused_until_init_upgrades_it(url: str) -> None:
-    store = as_first_released(url)
-    with pytest.raises(SchemaOutOfDate, match="fraudwatch init"):
+def test_versions_grow_from_the_baseline_on() -> None:
+    versions = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    assert versions == sorted(versions, reverse=True)
+    assert versions[-1] == BASELINE
+
+
+def test_a_database_without_tables_is_refused_until_init_creates_them(empty_url: str) -> None:
+    with open_configured(with_url(SMALL, empty_url)) as store:
+        with pytest.raises(SchemaOutOfDate, match="run fraudwatch init"):
+            verify(store, SMALL.monitor.name)
+        assert any(tables.VERSION in line for line in upgrade(store, SMALL.monitor.name, 2))
         verify(store, SMALL.monitor.name)
-    assert any(tables.VERSION in line for line in upgrade(store, SMALL.monitor.name, 2))
-    verify(store, SMALL.monitor.name)
-    store.close()
+
+
+@pytest.mark.parametrize("version", ["0001", "0007"])
+def test_a_database_of_an_unreleased_version_is_refused_and_stays_as_it_is(
+    empty_url: str, version: str
+) -> None:
+    with with_schema(empty_url, version) as store:
+        refused = (
+            f"schema {version} of a version before 0.2.0, which cannot be upgraded: set storage.url to a new"
+        )
+        with pytest.raises(UnsupportedSchema, match=refused):
+            verify(store, SMALL.monitor.name)
+        with pytest.raises(UnsupportedSchema, match=refused):
+            upgrade(store, SMALL.monitor.name, 2)
+        with store.read() as connection:
+            assert sorted(inspect(connection).get_table_names()) == [VERSION_TABLE, "unscored"]
+
+
+def test_a_database_of_a_newer_version_is_refused(empty_url: str) -> None:
+    with with_schema(empty_url, "9999") as store:
+        for act in (lambda: verify(store, SMALL.monitor.name), lambda: upgrade(store, SMALL.monitor.name, 2)):
+            with pytest.raises(UnsupportedSchema, match="install the newer version"):
+                act()
+
+
+def test_every_command_ends_with_one_sentence_on_a_database_of_an_unreleased_version(
+    empty_url: str, tmp_path: Path
+) -> None:
+    with_schema(empty_url, "0007").close()
+    (tmp_path / "config.toml").write_text(f'{CONFIG}[storage]\nurl = "{empty_url}"\n')
+    for command in COMMANDS:
+        message = fraudwatch(tmp_path, *command, code=1)
+        assert message.count("cannot be upgraded") == 1, (command, message)
+        assert message.rstrip().endswith("run fraudwatch init, and ingest the data again"), (command, message)
+
+
+def test_the_daemon_does_not_wait_for_a_database_of_an_unreleased_version(empty_url: str) -> None:
+    with_schema(empty_url, "0007").close()
+    daemon = Daemon(lambda: with_url(SMALL, empty_url), by="daemon", clock=lambda: 0)
+    with pytest.raises(UnsupportedSchema, match="cannot be upgraded"):
+        serve(daemon)
+    daemon.close()
 
 
 def test_another_monitors_database_is_refused_by_name(opener: Opener) -> None:
@@ -69,46 +122,3 @@ def test_words_that_are_none_are_refused_by_the_tables(opener: Opener) -> None:
     nap = "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) VALUES ('live', 'nap', :t, :t, :t, 'pending', 0)"
     with pytest.raises(Exception, match=r"(?i)check"), store.write() as connection:
         connection.execute(text(nap), {"t": "2026-01-01 00:00:00+00"})
-
-
-def test_a_database_of_the_first_release_keeps_all_it_holds(url: str) -> None:
-    store = as_first_released(url)
-    at = "2026-01-01 00:00:00+00"
-    with store.write() as connection:
-        for sql in FIRST_ROWS:
-            connection.execute(text(sql), {"t": at})
-    upgrade(store, SMALL.monitor.name, 2)
-    with store.read() as connection:
-        found = connection.execute(text("SELECT kind, status, attempts FROM ledger ORDER BY kind")).all()
-        assert [tuple(row) for row in found] == [("score", "pending", 0), ("train", "done", 1)]
-        assert connection.execute(text("SELECT score, in_sample FROM scores")).all() == [(0.5, None)]
-        assert connection.execute(
-            text("SELECT transaction_id FROM visible_transactions")
-        ).scalars().all() == ["a"]
-        assert connection.execute(text("SELECT kind FROM open_gaps")).scalars().all() == ["score"]
-        assert connection.execute(text("SELECT planned_until FROM policies")).scalars().all() == [None]
-        moved = connection.execute(text("SELECT value, effect, pooled, why FROM drift_metrics")).all()
-        assert moved == [(0.3, None, 1, None)]
-        quality = "SELECT metric, kind, value, model_id, channel, alarm FROM quality_metrics"
-        assert [tuple(row) for row in connection.execute(text(quality))] == [
-            ("precision", "realised", 0.4, 0, "", False)
-        ]
-    store.close()
-
-
-FIRST_ROWS = (
-    "INSERT INTO batches (batch_id, kind, source, status, history, read, accepted, holder, started_at, visible_at) "
-    "VALUES (1, 'transactions', 'f', 'done', true, 1, 1, 'me', :t, :t)",
-    "INSERT INTO transactions (transaction_id, event_time, amount, amount_base, batch_id) VALUES ('a', :t, 1, 1, 1)",
-    "INSERT INTO policies (policy, starts_at) VALUES ('live', :t)",
-    "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) "
-    "VALUES ('live', 'score', :t, :t, :t, 'due', 0)",
-    "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) "
-    "VALUES ('live', 'train', :t, :t, :t, 'done', 1)",
-    "INSERT INTO scores (policy, transaction_id, run_id, model_id, score, channel, flagged, strategy) "
-    "VALUES ('live', 'a', 1, 1, 0.5, 'outlier', false, 'outlier')",
-    "INSERT INTO drift_metrics (policy, window_start, window_end, feature, metric, value, threshold, alarm, n_reference, "
-    "n_current, run_id) VALUES ('live', :t, :t, 'amount', 'psi', 0.3, 0.25, true, 100, 50, 1)",
-    "INSERT INTO quality_metrics (policy, window_start, metric, kind, value, n) "
-    "VALUES ('live', :t, 'precision', 'realised', 0.4, 10)",
-)

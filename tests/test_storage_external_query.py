@@ -1,3 +1,4 @@
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -32,12 +33,13 @@ def _sqlite(path):
 
 
 def _postgres(server):
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS payments")
+    name = f"theirs_{os.getpid()}"
+    server.drop(name)
+    with psycopg.connect(server.create(name), autocommit=True) as connection:
         connection.execute("CREATE TABLE payments (id BIGINT, name TEXT, amount DOUBLE PRECISION)")
         connection.cursor().executemany("INSERT INTO payments VALUES (%s, %s, %s)", ROWS)
-        yield server
-        connection.execute("DROP TABLE payments")
+        yield server.url(name)
+    server.drop(name)
 
 
 def read(url, query, timeout=MINUTE, size=2):
@@ -126,7 +128,7 @@ def test_a_query_the_database_refuses_is_reported_with_its_words(url, query):
         ("postgresql://somebody:secret@127.0.0.1:1/none", "gives no rows"),
         ("mysql://somebody:secret@host/db", "mysql database"),
         ("oracle+oracledb://somebody:secret@host/db", "oracle database"),
-        ("not a url secret", "a URL that is none"),
+        ("not a url secret", "no valid database URL"),
     ],
 )
 def test_a_database_that_is_not_there_is_reported_without_its_password(tmp_path, url, said):

@@ -7,24 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.evaluation.prevalence import measure
+from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.strategy.choice import (
-    LEVELS,
-    STAY,
-    ChooseSettings,
-    Comparison,
+    STAY_SHARE,
+    STRATEGIES,
     Evidence,
-    Previous,
+    PreviousChoice,
+    StrategyComparison,
+    StrategySettings,
     choose,
     outlier_share,
 )
 
-AUTO = ChooseSettings(few=10, enough=100)  # bounds far apart, to see what lies between
-OUTLIER, BLEND, CLASSIFICATION = (Previous(level, level) for level in LEVELS)
+AUTO = StrategySettings(
+    min_positives_blend=10, min_positives_classifier=100
+)  # bounds far apart, to see what lies between
+OUTLIER, BLEND, CLASSIFICATION = (PreviousChoice(level, level) for level in STRATEGIES)
 
 
 def rarity(mature, positives, effective=None):
-    return measure(mature, positives, positives if effective is None else effective)
+    return estimate_prevalence(mature, positives, positives if effective is None else effective)
 
 
 def bounded(upper, effective=500):
@@ -73,24 +75,24 @@ GATE = [
 
 
 @pytest.mark.parametrize(("upper", "before", "proposed"), GATE)
-@pytest.mark.parametrize("told", [True, False])
-def test_the_gate_of_extreme_rarity_keeps_its_state_between_two_bounds(upper, before, proposed, told):
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_gate_of_extreme_rarity_keeps_its_state_between_two_bounds(upper, before, proposed, recorded):
     in_force = CLASSIFICATION if before else OUTLIER
-    previous = [] if before is None else [replace(in_force, gate_open=before if told else None)]
+    previous = [] if before is None else [replace(in_force, gate_open=before if recorded else None)]
     choice = choose(bounded(upper), previous, AUTO)
     assert choice.proposed == proposed
     assert choice.numbers["gate_open"] == (proposed != "outlier")
 
 
 def test_a_gate_that_was_open_under_outlier_detection_stays_open():
-    few_before = Previous("outlier", "outlier", gate_open=True)
+    few_before = PreviousChoice("outlier", "outlier", gate_open=True)
     assert choose(bounded(1.1e-4, effective=12), [few_before], AUTO).proposed == "blend"
     assert choose(bounded(1.1e-4, effective=12), [OUTLIER], AUTO).proposed == "outlier"
 
 
 def test_one_odd_evaluation_does_not_open_the_gate_for_the_next():
-    waiting = Previous("outlier", "blend", gate_open=True)
-    closed = Previous("outlier", "outlier", gate_open=False)
+    waiting = PreviousChoice("outlier", "blend", gate_open=True)
+    closed = PreviousChoice("outlier", "outlier", gate_open=False)
     assert choose(bounded(1.1e-4, effective=12), [waiting, closed], AUTO).strategy == "outlier"
     assert choose(bounded(1.2e-4, effective=12), [waiting, closed], AUTO).strategy == "blend"
 
@@ -134,8 +136,8 @@ CONFIRMING = [
 
 @pytest.mark.parametrize(("proposals", "in_force", "confirm", "strategy"), CONFIRMING)
 def test_a_change_is_proposed_so_many_times_in_a_row(proposals, in_force, confirm, strategy):
-    previous = [Previous(in_force, proposed) for proposed in proposals]
-    choice = choose(rarity(40_000, 50), previous, replace(AUTO, confirm=confirm))
+    previous = [PreviousChoice(in_force, proposed) for proposed in proposals]
+    choice = choose(rarity(40_000, 50), previous, replace(AUTO, confirmations=confirm))
     assert choice.strategy == strategy
     assert choice.proposed == "blend"
     assert choice.rule == ("BLEND" if strategy == "blend" else "WAITING_FOR_CONFIRMATION")
@@ -152,7 +154,7 @@ def run(effectives, first=()):
     previous, strategies = list(first), []
     for effective in effectives:
         choice = choose(rarity(400_000, 4_000, max(1, effective)), previous, AUTO)
-        previous.insert(0, Previous(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+        previous.insert(0, PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
         strategies.append(choice.strategy)
     return strategies
 
@@ -165,7 +167,7 @@ def changes(strategies):
 @pytest.mark.parametrize("seed", range(10))
 def test_frauds_that_waver_around_a_bound_change_the_strategy_once_at_most(bound, seed):
     rng = np.random.default_rng(seed)
-    assert changes(run(bound * rng.uniform(STAY, 1.2, 26))) <= 1
+    assert changes(run(bound * rng.uniform(STAY_SHARE, 1.2, 26))) <= 1
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -191,21 +193,21 @@ def test_the_world_of_1_in_10000_keeps_outlier_detection_however_many_frauds_are
         mature = 400_000 * week
         frauds = int(rng.binomial(mature, 0.7e-4))
         choice = choose(rarity(mature, frauds), previous, AUTO)
-        previous.insert(0, Previous(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+        previous.insert(0, PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
     assert frauds > 1_000
     assert (choice.strategy, choice.rule) == ("outlier", "EXTREME_RARITY")
     assert sum(one.strategy != "outlier" for one in previous) <= 2  # before rarity was proven
 
 
-@pytest.mark.parametrize("strategy", LEVELS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_fixed_strategy_is_taken_and_the_proposal_still_told(strategy):
-    choice = choose(rarity(40_000, 50), [OUTLIER], replace(AUTO, strategy=strategy))
+    choice = choose(rarity(40_000, 50), [OUTLIER], replace(AUTO, method=strategy))
     assert (choice.strategy, choice.proposed, choice.rule) == (strategy, "blend", "FIXED_BY_CONFIG")
-    assert f'choose.strategy = "{strategy}" is set' in choice.sentence
+    assert f'strategy.method = "{strategy}" is set' in choice.sentence
 
 
 def compared(lower, upper, measure="cost", strategy="classification", against="outlier"):
-    return Comparison(strategy, against, measure, lower, upper)
+    return StrategyComparison(strategy, against, measure, lower, upper)
 
 
 EVIDENCE = [
@@ -246,7 +248,7 @@ def test_a_cost_that_differs_by_a_hundredth_is_a_tie():
 def test_evidence_needs_confirmation_like_any_change():
     evidence = Evidence(50, (compared(0.1, 0.4),))
     assert choose(rarity(4_000, 9), [OUTLIER], AUTO, evidence).rule == "WAITING_FOR_CONFIRMATION"
-    again = Previous("outlier", "classification")
+    again = PreviousChoice("outlier", "classification")
     choice = choose(rarity(4_000, 9), [again], AUTO, evidence)
     assert (choice.strategy, choice.rule) == ("classification", "EVIDENCE")
     assert "classification beats outlier detection on 50 held-out frauds" in choice.sentence
@@ -254,7 +256,7 @@ def test_evidence_needs_confirmation_like_any_change():
 
 WEIGHED = [
     # mature, frauds, held out, comparisons → strategy, rule, said of the classifiers' weight
-    (10_000_000, 500, None, (), "outlier", "EXTREME_RARITY", "until held-out frauds can weigh a classifier"),
+    (10_000_000, 500, None, (), "outlier", "EXTREME_RARITY", "until held-out frauds can weight a classifier"),
     (
         10_000_000,
         500,
@@ -262,10 +264,18 @@ WEIGHED = [
         (),
         "blend",
         "WEIGHED",
-        "a blend in which classifiers weigh 65% by 1 held-out fraud.",
+        "leads a blend; its classifiers have a weight of 65 %, learned from 1 held-out fraud.",
     ),
-    (10_000_000, 9, 5, (), "outlier", "EXTREME_RARITY", "outlier detection leads"),  # fewer than choose.few
-    (10_000_000, 10, 5, (), "blend", "WEIGHED", "by 5 held-out frauds."),  # just enough
+    (
+        10_000_000,
+        9,
+        5,
+        (),
+        "outlier",
+        "EXTREME_RARITY",
+        "outlier detection is used",
+    ),  # fewer than min_positives_blend
+    (10_000_000, 10, 5, (), "blend", "WEIGHED", "learned from 5 held-out frauds."),  # just enough
     (
         10_000_000,
         500,
@@ -275,7 +285,15 @@ WEIGHED = [
         "EVIDENCE",
         "beats a blend",
     ),
-    (4_000, 50, 12, (), "blend", "BLEND", "(100); classifiers weigh 65% by 12 held-out frauds."),
+    (
+        4_000,
+        50,
+        12,
+        (),
+        "blend",
+        "BLEND",
+        "needs 100; its classifiers have a weight of 65 %, learned from 12 held-out frauds.",
+    ),
 ]
 
 
@@ -292,8 +310,8 @@ def test_held_out_frauds_weigh_a_blend_even_where_fraud_is_extremely_rare(
 
 def test_a_blend_under_extreme_rarity_says_what_would_make_it_classification():
     choice = choose(rarity(10_000_000, 500), [], AUTO, Evidence(5, (), weight=0.65))
-    assert choice.what_would_change == (
-        "An upper bound of 1.2 in 10,000 or more with 100 effective frauds, or classification that beats the blend on 20 "
+    assert choice.next_change == (
+        "An upper bound of 0.012 % or more with 100 independent fraud cases, or classification that beats the blend on 20 "
         "or more held-out frauds."
     )
 
@@ -303,7 +321,7 @@ def test_a_blend_under_extreme_rarity_says_what_would_make_it_classification():
 )
 def test_the_outlier_detector_is_never_switched_off(strategy, share, own):
     assert outlier_share(strategy, replace(AUTO, outlier_share=share)) == own
-    choice = choose(rarity(40_000, 50), [], replace(AUTO, strategy=strategy, outlier_share=share))
+    choice = choose(rarity(40_000, 50), [], replace(AUTO, method=strategy, outlier_share=share))
     assert choice.outlier_share == own
 
 
@@ -313,59 +331,58 @@ SENTENCES = [
         rarity(43_210, 38),
         [],
         AUTO,
-        "Fraud is about 8.8 in 10,000 (6.3 to 12) among 43,210 mature transactions; 38 effective frauds are enough "
-        "for a blend, not yet for classification (100).",
-        "62 more effective mature frauds for classification; fewer than 8 for outlier detection.",
+        "Fraud rate 0.088 % (0.063–0.119 %) among 43,210 mature transactions; 38 independent fraud cases are enough "
+        "for a blend; classification needs 100.",
+        "62 more independent mature fraud cases for classification; fewer than 8 for outlier detection.",
     ),
     (
         rarity(0, 0),
         [],
         AUTO,
-        "No transaction is mature yet, so how rare fraud is cannot be measured; outlier detection, which needs no "
-        "labels, leads.",
-        "Transactions older than labels.maturity, with labels known to be complete that far.",
+        "No transaction is mature yet, so the fraud rate is unknown; outlier detection is used because it needs no "
+        "labels.",
+        "Transactions older than labels.maturity whose labels are known to be complete.",
     ),
     (
         rarity(4_000, 9),
         [],
         AUTO,
-        "Fraud is about 22 in 10,000 (11 to 41) among 4,000 mature transactions; 9 effective frauds to learn from, "
-        "a blend takes 10, so outlier detection leads.",
-        "1 more effective mature fraud for a blend.",
+        "Fraud rate 0.23 % (0.11–0.41 %) among 4,000 mature transactions; 9 independent fraud cases are too few for a "
+        "blend, which needs 10, so outlier detection is used.",
+        "1 more independent mature fraud case for a blend.",
     ),
     (
         rarity(10_000_000, 500),
         [],
         AUTO,
-        "Fraud is about 0.5 in 10,000 (0.46 to 0.55) among 10,000,000 mature transactions; even the upper bound, "
-        "0.55, is under 1 in 10,000, so outlier detection leads until held-out frauds can weigh a classifier.",
-        "An upper bound of 1.2 in 10,000 or more, or a second fraud, known some time after the first, to weigh "
-        "classifiers by.",
+        "Fraud rate 0.0050 % (0.0046–0.0055 %) among 10,000,000 mature transactions; even the upper bound of "
+        "0.0055 % is below the gate of 0.01 %, so outlier detection is used until held-out frauds can weight a classifier.",
+        "An upper bound of 0.012 % or more, or a second fraud, known some time after the first, that can be held out.",
     ),
     (
         rarity(43_210, 120, 85),
         [CLASSIFICATION],
         AUTO,
-        "Fraud is about 28 in 10,000 (22 to 34) among 43,210 mature transactions; 85 effective frauds (of 120) "
-        "would not begin classification (100) but do not end it (under 80), so it stays.",
-        "Fewer than 80 effective mature frauds for a blend; an upper bound under 1 in 10,000 for outlier "
+        "Fraud rate 0.28 % (0.22–0.34 %) among 43,210 mature transactions; 85 independent fraud cases (of 120) "
+        "are too few to start classification (100) but enough to keep it (80).",
+        "Fewer than 80 independent mature fraud cases for a blend; an upper bound below 0.01 % for outlier "
         "detection.",
     ),
     (
         rarity(43_210, 120),
         [OUTLIER],
-        replace(AUTO, confirm=3),
-        "Fraud is about 28 in 10,000 (23 to 33) among 43,210 mature transactions; 120 effective frauds are enough "
-        "for classification (100); outlier detection stays until 3 trainings in a row agree.",
-        "2 more trainings in a row proposing classification.",
+        replace(AUTO, confirmations=3),
+        "Fraud rate 0.28 % (0.23–0.33 %) among 43,210 mature transactions; 120 independent fraud cases are enough "
+        "for classification, which needs 100; outlier detection stays until 3 trainings in a row agree.",
+        "2 more trainings in a row that propose classification.",
     ),
     (
         rarity(1_000_000, 90),
         [BLEND],
         AUTO,
-        "Fraud is about 0.9 in 10,000 (0.73 to 1.1) among 1,000,000 mature transactions; an upper bound of 1.1 "
-        "would not begin a blend (1.2) but does not end it (under 1), so it stays.",
-        "10 more effective mature frauds for classification; fewer than 8 for outlier detection.",
+        "Fraud rate 0.0090 % (0.0073–0.0110 %) among 1,000,000 mature transactions; the upper bound of 0.011 % "
+        "is too low to start a blend (0.012 %) but high enough to keep it (0.01 %).",
+        "10 more independent mature fraud cases for classification; fewer than 8 for outlier detection.",
     ),
 ]
 
@@ -374,12 +391,15 @@ SENTENCES = [
 def test_a_risk_manager_can_read_why_and_what_would_change_it(counts, previous, settings, sentence, change):
     choice = choose(counts, previous, settings)
     assert choice.sentence == sentence
-    assert choice.what_would_change == change
+    assert choice.next_change == change
 
 
 previous_choices = st.lists(
     st.builds(
-        Previous, st.sampled_from(LEVELS), st.sampled_from(LEVELS), st.sampled_from([None, True, False])
+        PreviousChoice,
+        st.sampled_from(STRATEGIES),
+        st.sampled_from(STRATEGIES),
+        st.sampled_from([None, True, False]),
     ),
     max_size=4,
 )
@@ -391,7 +411,7 @@ previous_choices = st.lists(
     st.floats(0, 1),
     st.floats(0, 1),
     previous_choices,
-    st.sampled_from(["auto", *LEVELS]),
+    st.sampled_from(["auto", *STRATEGIES]),
     st.integers(1, 4),
 )
 def test_any_counts_and_any_past_give_a_choice_that_json_can_hold(
@@ -399,7 +419,7 @@ def test_any_counts_and_any_past_give_a_choice_that_json_can_hold(
 ):
     positives = round(mature * share**4)
     effective = min(positives, 1) + spread * max(positives - 1, 0)
-    settings = replace(AUTO, strategy=fixed, confirm=confirm)
+    settings = replace(AUTO, method=fixed, confirmations=confirm)
     choice = choose(rarity(mature, positives, min(effective, positives)), previous, settings)
     json.dumps(choice.numbers, allow_nan=False)
     assert choice.strategy in (choice.proposed, fixed, *(one.strategy for one in previous[:1]))
@@ -409,11 +429,13 @@ def test_any_counts_and_any_past_give_a_choice_that_json_can_hold(
 
 
 @settings(deadline=None, derandomize=True)
-@given(st.floats(1, 400), st.floats(1, 400), st.sampled_from(LEVELS))
+@given(st.floats(1, 400), st.floats(1, 400), st.sampled_from(STRATEGIES))
 def test_more_frauds_never_propose_less(one, other, in_force):
     fewer, more = sorted((one, other))
     levels = [
-        LEVELS.index(choose(rarity(40_000, 400, count), [Previous(in_force, in_force)], AUTO).proposed)
+        STRATEGIES.index(
+            choose(rarity(40_000, 400, count), [PreviousChoice(in_force, in_force)], AUTO).proposed
+        )
         for count in (fewer, more)
     ]
     assert levels[0] <= levels[1]

@@ -33,7 +33,7 @@ CONFIG = Config.model_validate(
         "labels": {"maturity": "5d"},
         "features": {"windows": ["1d", "7d"]},
         "training": {"min_rows": 10, "trees": 10},
-        "choose": {"few": 1, "enough": 2},
+        "strategy": {"min_positives_blend": 1, "min_positives_classifier": 2},
     }
 )
 EXAMPLES = settings(
@@ -153,7 +153,9 @@ def test_a_choice_knows_no_label_that_became_available_after_its_date(store, his
 
 def rarity(history):
     """Mature transactions, prevalence and both intervals."""
-    measured = training_set.rarity_of(CONFIG, history, training_set.known_at(CONFIG, history, DATE))
+    measured = training_set.prevalence_of(
+        CONFIG, history, training_set.training_set_at(CONFIG, history, DATE)
+    )
     return asdict(replace(measured, positives=0.0, effective=0.0))
 
 

@@ -5,20 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.strategy.exclude_suspicious import SHARE_MAX, flagged_in_turn
+from detectors.strategy.exclude_suspicious import SHARE_MAX, suspicious_rows
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.features.history import History
 from pipeline.training import train, training_set
-from pipeline.training.train import Chosen
+from pipeline.training.train import StoredChoice
 from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY, SECOND
-from tests.conftest import with_url
-from tests.factories import PAYMENT_HEADER, SMALL, START, load, load_both, write_csv
+from tests.support.databases import with_url
+from tests.support.payments import PAYMENT_HEADER, START, write_csv
+from tests.support.worlds import SMALL, load, load_both
 
 DAYS, BEGINS, RETRAININGS = 105, 30, 10
-OUTLIER = Chosen(1, "outlier", 0.1, "")
+OUTLIER = StoredChoice(1, "outlier", 0.1, "")
 
 
 def configured(*, exclude: bool) -> Config:
@@ -55,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> History:
             write_csv(folder / "p.csv", PAYMENT_HEADER, rows),
             now=START + DAYS * DAY,
         )
-        return histories.load(store, config, START, START + DAYS * DAY)
+        return feature_history.load(store, config, START, START + DAYS * DAY)
 
 
 def recalls(world: History, config: Config) -> list[float]:
@@ -67,7 +68,7 @@ def recalls(world: History, config: Config) -> list[float]:
         made = train.prepare(config, world, date)
         model = train.fit_alone(config, made, OUTLIER, date)
         rows = np.flatnonzero((times >= date) & (times < date + 7 * DAY))
-        raw = histories.raw_matrix(world, rows, made.features, config)
+        raw = feature_history.raw_matrix(world, rows, made.features, config)
         flagged = model.score(raw, world.transactions.amount[rows] / MONEY).flagged
         fraud = np.array([one.startswith("f") for one in ids[rows]])
         found.append(float(flagged[fraud].mean()))
@@ -91,10 +92,10 @@ def test_with_flagged_rows_in_the_fraud_becomes_normal(world: History) -> None:
 
 def test_known_fraud_the_holdout_and_what_is_to_be_scored_never_count_as_normal(world: History) -> None:
     config, date = configured(exclude=False), START + 60 * DAY
-    known = training_set.known_at(config, world, date)
+    known = training_set.training_set_at(config, world, date)
     times, ids = world.transactions.event_time, world.transactions.transaction_id
-    assert times[known.usual].max() < date - config.training.holdout
-    frauds = np.array([one.startswith("f") for one in ids[known.usual]])
+    assert times[known.unlabelled].max() < date - config.training.holdout
+    frauds = np.array([one.startswith("f") for one in ids[known.unlabelled]])
     assert frauds.sum() > 50  # nobody has reported them
 
 
@@ -109,17 +110,17 @@ def test_reported_fraud_leaves_and_what_a_label_clears_stays(world: History, tmp
     with open_configured(config) as store:
         upgrade(store, config.monitor.name, 1)
         load_both(store, config, tmp_path, rows, labels, now=date)
-        history = histories.load(store, config, START, date)
-    known = training_set.known_at(config, history, date)
-    ids = history.transactions.transaction_id[known.usual]
+        history = feature_history.load(store, config, START, date)
+    known = training_set.training_set_at(config, history, date)
+    ids = history.transactions.transaction_id[known.unlabelled]
     reported = {f"t{k:04d}" for k in range(97, 900, 194)}
     cleared = {f"t{k:04d}" for k in range(0, 900, 194)}
     assert not reported & set(ids)
     assert cleared == set(ids[known.cleared])
     kept = train.prepare(config, history, date)
-    large = kept.drawn.usual.amount == 5000
+    large = kept.samples.unlabelled.amount == 5000
     assert large.sum() == len(cleared)  # the others of 5000 nobody has cleared
-    assert len(kept.drawn.usual) < len(known.usual)
+    assert len(kept.samples.unlabelled) < len(known.unlabelled)
 
 
 CASES = [
@@ -136,13 +137,13 @@ CASES = [
 def test_small_and_degenerate_pasts(
     rows: np.ndarray, times: np.ndarray, per_day: float, flagged: int
 ) -> None:
-    found = flagged_in_turn(rows, np.ones(len(rows)), times, per_day, 10, 7, day=10)
+    found = suspicious_rows(rows, np.ones(len(rows)), times, per_day, 10, 7, day=10)
     assert found.sum() == flagged
     assert found.shape == (len(rows),)
 
 
 def test_a_budget_larger_than_the_volume_leaves_normal_rows_normal() -> None:
     rows, times = np.random.default_rng(1).normal(size=(1200, 3)), np.arange(1200)
-    found = flagged_in_turn(rows, np.ones(1200), times, 1000.0, 20, 7, day=10)
+    found = suspicious_rows(rows, np.ones(1200), times, 1000.0, 20, 7, day=10)
     assert 0 < found.sum() <= SHARE_MAX * 1200
     assert not found[:100].any()  # the first stretch is taken as it is

@@ -10,26 +10,25 @@ import pytest
 from sqlalchemy import update
 
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
-from pipeline.scoring.model_cache import Shelf
+from pipeline.scoring.model_cache import ModelCache
 from pipeline.services import doctor
 from pipeline.services import models as modelling
 from pipeline.training import train as training
 from pipeline.training.promotion_gate import EFFECTIVE_MIN
-from pipeline.training.strategy_choice import Chosen
+from pipeline.training.strategy_choice import StoredChoice
 from storage.database import tables
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
 from storage.queries import listings
 from storage.runs import ledger, scoring_queue
-from tests.conftest import Opener, with_url
-from tests.factories import LABEL_HEADER, SMALL, START, load, load_both, write_csv
-from tests.test_runs_scoring_run import query
+from tests.support.databases import Copier, World, with_url
+from tests.support.payments import LABEL_HEADER, START, write_csv
+from tests.support.sql import query
+from tests.support.worlds import SMALL, load, load_both
 
 DAYS = 47
 FIRST, SECOND_DATE, THIRD = (START + days * DAY for days in (26, 33, 40))  # Mondays
@@ -43,11 +42,11 @@ def configured(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     return with_url(SMALL.model_copy(update=changed), "sqlite:///elsewhere")
 
 
-CLASSIFIES = configured({"choose": {"strategy": "classification"}})
-BLIND = configured({"choose": {"strategy": "outlier"}})
-UNGATED = configured({"choose": {"strategy": "outlier"}, "training": {"gate": False}})
+CLASSIFIES = configured({"strategy": {"method": "classification"}})
+BLIND = configured({"strategy": {"method": "outlier"}})
+UNGATED = configured({"strategy": {"method": "outlier"}, "training": {"gate": False}})
 OTHER_FIELDS = configured(
-    {"choose": {"strategy": "classification"}, "features": {"windows": (DAY, 3 * DAY, 14 * DAY)}}
+    {"strategy": {"method": "classification"}, "features": {"windows": (DAY, 3 * DAY, 14 * DAY)}}
 )
 
 
@@ -70,25 +69,28 @@ def fill(store: Store, folder: Path) -> None:
     load_both(store, CLASSIFIES, folder, rows, labels, now=NOW)
 
 
-@pytest.fixture
-def filled(opener: Opener, tmp_path: Path) -> Store:
-    """On each engine."""
-    store = opener(CLASSIFIES)
-    fill(store, tmp_path)
-    return store
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Store:
-    """On SQLite alone, where the engine makes no difference."""
-    store = open_configured(with_url(CLASSIFIES, f"sqlite:///{tmp_path / 'f.db'}"))
-    upgrade(store, CLASSIFIES.monitor.name, 1)
-    fill(store, tmp_path)
-    return store
-
-
 def train(store: Store, config: Config, date: int) -> str:
     return train_once(store, config, date=date, as_of=NOW, policy="live", by="test").trainings[0]
+
+
+def train_first(store: Store, _folder: Path) -> None:
+    train(store, CLASSIFIES, FIRST)
+
+
+BY_NIGHT = World("payments_by_night", CLASSIFIES, fill)
+ONE_MODEL = World("payments_by_night_with_a_model", CLASSIFIES, train_first, base=BY_NIGHT)
+
+
+@pytest.fixture
+def filled(copier: Copier) -> Store:
+    """Payments and one model, on each engine."""
+    return copier(ONE_MODEL)
+
+
+@pytest.fixture
+def small(sqlite_copier: Copier) -> Store:
+    """The same on SQLite alone, where the engine makes no difference."""
+    return sqlite_copier(ONE_MODEL)
 
 
 def checked(store: Store) -> list[dict[str, Any]]:
@@ -96,93 +98,88 @@ def checked(store: Store) -> list[dict[str, Any]]:
     return listings.checks(store, "live")[::-1]
 
 
-def told_by_doctor(store: Store) -> doctor.Finding:
-    findings = doctor.examine(store, CLASSIFIES, "live", NOW)
-    return next(one for one in findings if one.what == "newest training")
+def told_by_doctor(store: Store) -> doctor.CheckResult:
+    findings = doctor.run_checks(store, CLASSIFIES, "live", NOW)
+    return next(one for one in findings if one.subject == "newest training")
 
 
 def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
-    train(filled, CLASSIFIES, FIRST)
     said = train(filled, BLIND, SECOND_DATE)
     assert "model 2 was refused" in said
     assert "Model 1 stays in force; fraudwatch models promote 2 overrules this" in said
     first, second = checked(filled)
-    assert (first["verdict"], first["rule"], first["against"]) == ("promoted", "FIRST", None)
-    assert (second["verdict"], second["against"]) == ("refused", 1)
+    assert (first["verdict"], first["rule"], first["champion_id"]) == ("promoted", "FIRST", None)
+    assert (second["verdict"], second["champion_id"]) == ("rejected", 1)
     assert second["rule"] in {"WORSE_AP", "WORSE"}
-    assert second["ap"] < second["ap_in_force"] - 0.1
+    assert second["ap"] < second["ap_champion"] - 0.1
     assert second["ap_lower"] <= second["ap_difference"] <= second["ap_upper"] < 0
-    assert second["cost"] - second["cost_in_force"] == pytest.approx(second["cost_difference"])
+    assert second["cost"] - second["cost_champion"] == pytest.approx(second["cost_difference"])
     assert second["frauds"] >= second["effective_frauds"] >= EFFECTIVE_MIN
     assert [p.model_id for p in models.promoted(filled, "live")] == [1]
     entry = ledger.find(filled, "live", "train", SECOND_DATE, SECOND_DATE)
     assert entry is not None
     assert entry.counts is not None
-    assert (entry.status, entry.counts["model_id"], entry.counts["refused"]) == ("done", 2, 1)
+    assert (entry.status, entry.counts["model_id"], entry.counts["rejected"]) == ("done", 2, 1)
 
     assert [(row["model_id"], row["verdict"]) for row in listings.models(filled, "live")] == [
-        (2, "refused"),
+        (2, "rejected"),
         (1, "promoted"),
     ]
-    card = "\n".join(modelling.card(filled, CLASSIFIES, "live", 2))
+    card = "\n".join(modelling.model_card(filled, CLASSIFIES, "live", 2))
     assert "gate:       refused, WORSE" in card
-    assert told_by_doctor(filled).wrong
-    assert "which was refused" in told_by_doctor(filled).said
+    assert told_by_doctor(filled).failed
+    assert "which was refused" in told_by_doctor(filled).message
     modelling.promote(filled, CLASSIFIES, "live", 2, NOW, "we want it", "ann", NOW)
-    assert not told_by_doctor(filled).wrong
-    assert Shelf(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
+    assert not told_by_doctor(filled).failed
+    assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
 
 
 def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Store) -> None:
-    train(filled, CLASSIFIES, FIRST)
     train(filled, BLIND, SECOND_DATE)
     train(filled, CLASSIFIES, THIRD)
     third = checked(filled)[2]
-    assert (third["verdict"], third["against"]) == ("promoted", 1)
+    assert (third["verdict"], third["champion_id"]) == ("promoted", 1)
     assert third["rule"] in {"NOT_WORSE", "BETTER"}
-    assert Shelf(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
-    assert told_by_doctor(filled).said.endswith("promoted its model")
+    assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
+    assert told_by_doctor(filled).message.endswith("promoted its model")
 
 
 def test_without_the_gate_nothing_is_judged(small: Store) -> None:
-    train(small, CLASSIFIES, FIRST)
     train(small, UNGATED, SECOND_DATE)
     assert [p.model_id for p in models.promoted(small, "live")] == [1, 2]
     assert len(checked(small)) == 1
 
 
 def test_models_of_other_features_are_compared_on_what_each_of_them_sees(small: Store) -> None:
-    train(small, CLASSIFIES, FIRST)
     train(small, OTHER_FIELDS, SECOND_DATE)
     second = checked(small)[1]
     assert second["rule"] in {"NOT_WORSE", "BETTER"}
     assert second["ap"] > 0.2
-    assert second["ap_in_force"] > 0.2
-    assert second["ap"] != second["ap_in_force"]
+    assert second["ap_champion"] > 0.2
+    assert second["ap"] != second["ap_champion"]
 
 
 def test_where_nothing_can_be_told_the_new_model_goes_in_and_says_so(small: Store) -> None:
-    train(small, CLASSIFIES, FIRST)
     train(small, BLIND, FIRST)  # the first one has learned from all that is mature
     again = checked(small)[1]
-    assert (again["verdict"], again["rule"], again["transactions"]) == ("promoted", "UNTOLD", 0)
+    assert (again["verdict"], again["rule"], again["transactions"]) == ("promoted", "INCONCLUSIVE", 0)
     assert f"holds 0 effective frauds, {EFFECTIVE_MIN} are needed" in again["sentence"]
     with small.write() as connection:
-        broken = update(tables.models).where(tables.models.c.model_id == 2).values(artefact=b"nothing")
+        broken = update(tables.models).where(tables.models.c.model_id == 2).values(artifact=b"nothing")
         connection.execute(broken)
     train(small, BLIND, SECOND_DATE)
-    assert checked(small)[2]["rule"] == "UNTOLD"
+    assert checked(small)[2]["rule"] == "INCONCLUSIVE"
     assert "cannot be compared (model 2 is not the one that was stored" in checked(small)[2]["sentence"]
 
 
 def test_a_model_is_judged_by_a_twin_that_never_learned_from_the_window(small: Store) -> None:
-    history = histories.load(small, CLASSIFIES, START, SECOND_DATE)
+    history = feature_history.load(small, CLASSIFIES, START, SECOND_DATE)
     made = training.prepare(CLASSIFIES, history, SECOND_DATE)
     start = SECOND_DATE - CLASSIFIES.labels.maturity - CLASSIFIES.training.every
-    chosen = Chosen(1, "classification", 0.1, "")
-    flipped = np.where(made.drawn.mature.times >= start, 1 - made.drawn.mature.y, made.drawn.mature.y)
-    poisoned = replace(made, drawn=replace(made.drawn, mature=replace(made.drawn.mature, y=flipped)))
-    assert (flipped != made.drawn.mature.y).sum() > 500
+    chosen = StoredChoice(1, "classification", 0.1, "")
+    flipped = np.where(made.samples.mature.times >= start, 1 - made.samples.mature.y, made.samples.mature.y)
+    poisoned = replace(made, samples=replace(made.samples, mature=replace(made.samples.mature, y=flipped)))
+    assert (flipped != made.samples.mature.y).sum() > 500
     twins = [
         training.fit_alone(CLASSIFIES, one.before(start), chosen, SECOND_DATE) for one in (made, poisoned)
     ]
@@ -205,13 +202,12 @@ def poison(store: Store, folder: Path) -> None:
 
 
 def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
-    opener: Opener, url: str, tmp_path: Path
+    copier: Copier, url: str, tmp_path: Path
 ) -> None:
     config = with_url(
-        configured({"choose": {"strategy": "classification"}, "training": {"exclude_flagged": True}}), url
+        configured({"strategy": {"method": "classification"}, "training": {"exclude_flagged": True}}), url
     )
-    store = opener(config)
-    fill(store, tmp_path)
+    store = copier(BY_NIGHT, config)
     poison(store, tmp_path)
     scoring_queue.set_starts_at(store, "live", FIRST)
     until = FIRST + 20 * DAY
@@ -226,7 +222,7 @@ def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
         run(store, config, as_of=until + 2 * HOUR, policy="downtime", by="tick", catch_up=4)
     verdicts = "SELECT training_date, verdict, rule, ap, cost_difference FROM promotion_checks WHERE policy = '{}' AND training_date < '2025-02-11' ORDER BY 1"
     live = query(store, verdicts.format("live"))
-    assert [row[1] for row in live] == ["promoted", "promoted", "refused"]
+    assert [row[1] for row in live] == ["promoted", "promoted", "rejected"]
     for policy in ("whole", "pieces", "downtime"):
         assert query(store, verdicts.format(policy)) == live, policy
         assert query(store, SCORES.format(policy)) == query(store, SCORES.format("live")), policy

@@ -8,16 +8,17 @@ import pytest
 
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.runs.scoring_run import train_once
 from pipeline.training import readiness, strategy_choice, train
 from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.models import models
 from storage.queries import listings
-from tests.conftest import with_url
-from tests.factories import LABEL_HEADER, PAYMENT_HEADER, SMALL, START, load, payments, write_csv
-from tests.test_cli_main import CONFIG, fraudwatch
+from tests.support.commands import CONFIG, fraudwatch
+from tests.support.databases import with_url
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.worlds import SMALL, load
 
 DAYS = 40
 DATE = START + DAYS * DAY
@@ -41,7 +42,7 @@ def configured(**sections):
     base["schema"] |= {"categorical": ["country"], "numeric": ["age"]}
     for section, keys in sections.items():
         base[section] |= keys
-    return Config.model_validate({**base, "labels": base["labels"] | {"never_by_silence": {}}})
+    return Config.model_validate({**base, "labels": base["labels"] | {"maturity_exceptions": {}}})
 
 
 def stored(folder, frame, labels, config, **options):
@@ -57,7 +58,9 @@ def stored(folder, frame, labels, config, **options):
 def found(folder, frame, labels, config=None, date=DATE, **options):
     config = config or configured()
     with stored(folder, frame, labels, config, **options) as store:
-        history = histories.load(store, config, date - config.training.span - config.lookback, date + DAY)
+        history = feature_history.load(
+            store, config, date - config.training.span - config.lookback, date + DAY
+        )
         return {one.code: one for one in train.prepare(config, history, date).findings}
 
 
@@ -160,7 +163,7 @@ CASES = [
     (_silent_days, "TIME_GAPS", "warning", r"2 of 4\d days"),
     (_no_country, "FIELD_MISSING", "warning", r"country is missing in 9[78]%"),
     (_one_country, "FIELD_CONSTANT", "hint", r"country has one value"),
-    (_id_as_country, "FIELD_IDENTIFIES", "warning", r"country has a value of its own"),
+    (_id_as_country, "FIELD_IDENTIFIES", "warning", r"country has a distinct value"),
     (_one_age, "FIELD_CONSTANT", "hint", r"age has one value"),
     (_told_by_age, "LEAK", "warning", r"age alone"),
     (_twice, "REPEATED_ROWS", "warning", r"two ids"),
@@ -177,7 +180,7 @@ def test_what_is_wrong_is_found_with_its_number_and_remedy(tmp_path, change, cod
     assert code in findings, list(findings)
     one = findings[code]
     assert one.level == level
-    assert re.search(said, f"{one.said}. {one.remedy}"), one
+    assert re.search(said, f"{one.message}. {one.remedy}"), one
     json.dumps(one.row())
 
 
@@ -190,7 +193,7 @@ def test_labels_that_stopped_coming_are_found(tmp_path):
     early = labels[labels["known_at"] < "2025-01-12"]
     config = configured()
     with stored(tmp_path, frame, early, config) as store:
-        history = histories.load(store, config, START - 100 * DAY, DATE)
+        history = feature_history.load(store, config, START - 100 * DAY, DATE)
         codes = {one.code for one in train.prepare(config, history, DATE).findings}
     assert "LABELS_STALE" in codes
 
@@ -219,7 +222,7 @@ def test_errors_stop_a_promotion_and_are_kept(tmp_path):
 def test_delays_are_read_by_what_was_known_then(tmp_path):
     config = configured()
     with stored(tmp_path, *_slow(*world()), config) as store:
-        history = histories.load(store, config, START, DATE)
+        history = feature_history.load(store, config, START, DATE)
     later, earlier = (readiness.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
     assert later.n > earlier.n > 0
     assert later.quantile(0.5) == pytest.approx(5.5, abs=2)
@@ -256,13 +259,13 @@ def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do
     config = configured()
     frame, labels = world()
     with stored(tmp_path, frame, labels, config) as store:
-        history = histories.load(store, config, START - 100 * DAY, DATE)
-        before = strategy_choice.preview(store, config, history, "live", DATE).numbers["rarity"]
+        history = feature_history.load(store, config, START - 100 * DAY, DATE)
+        before = strategy_choice.preview(store, config, history, "live", DATE).numbers["prevalence"]
         quiet = frame[~frame["transaction_id"].isin(labels["transaction_id"])]["transaction_id"][:900]
         answers = [f"{one},{int(n % 3 == 0)},2025-01-30T00:00:00Z,review" for n, one in enumerate(quiet)]
         load(store, config, "labels", write_csv(tmp_path / "verdicts.csv", LABEL_HEADER, answers), now=DATE)
-        history = histories.load(store, config, START - 100 * DAY, DATE)
-        after = strategy_choice.preview(store, config, history, "live", DATE).numbers["rarity"]
+        history = feature_history.load(store, config, START - 100 * DAY, DATE)
+        after = strategy_choice.preview(store, config, history, "live", DATE).numbers["prevalence"]
     assert after["prevalence"] == before["prevalence"]
     assert after["positives"] == before["positives"] + 300
     assert after["upper"] < 2 * before["upper"]

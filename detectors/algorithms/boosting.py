@@ -1,4 +1,4 @@
-"""LightGBM: boosted trees, frauds weighted, no larger than the number of frauds bears."""
+"""Gradient-boosted trees (LightGBM) with weighted frauds and a size that suits the number of frauds."""
 
 from typing import Any, ClassVar, Self
 
@@ -19,17 +19,18 @@ from detectors.base import (
 )
 
 WEIGHT_MAX = 2.0
-# LightGBM's 255 bins a column follow where rows are many, and frauds lie where they are few. On the six weeks above, with
-# 60,000 rows, 1,023 bins gain .017 average precision; oversampling gains as much, and only because its copies move the bins.
+# LightGBM's 255 bins a column are fine where rows are many, but frauds lie where rows are few. On the six weeks of the
+# docstring below, with 60,000 rows, 1,023 bins gain .017 average precision; oversampling gains as much, and only because its
+# copies move the bins.
 BINS = 1023
 
 
 class Boosting:
     """
-    Add up small trees, each fitted to what the ones before got wrong.
+    Boosted trees: a sum of small trees, each fitted to the errors of the trees before.
 
-    The best ranking once some hundred frauds are known. Below about fifty it chases single rows and an
-    outlier detector ranks better. Cannot extrapolate.
+    The best ranking once some hundred frauds are known. Below about fifty it overfits single rows and an
+    outlier detector ranks better. It cannot extrapolate.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class Boosting:
         six weeks of the Handbook data before its test weeks, average precision with the newest 25,000 rows is .679 at 1,
         .675 at 2, .656 at the root of genuine per fraud (11); with 60,000 rows .702, .701 and .696.
     threads
-        Threads of training and scoring. Another number trains another model in its last bits.
+        Threads of training and scoring. Another number of threads changes the last bits of the model.
     seed
         The same seed, rows and threads give the same model.
     overrides
@@ -77,22 +78,22 @@ class Boosting:
         Raises
         ------
         DetectorError
-            Not both classes among the rows, or LightGBM refuses them.
+            The rows have only one class, or LightGBM rejects them.
         """
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights, WEIGHT_MAX)
         weights = np.where(labels == 1, weight, 1.0) * weights / weights.mean()
-        parameters = self._fixed() | capacity(int(labels.sum())) | self.overrides
-        self._load(text_of(rows, labels, weights, parameters), float(np.log(weight)))
+        parameters = self._fixed() | tree_parameters(int(labels.sum())) | self.overrides
+        self._load(train_to_text(rows, labels, weights, parameters), float(np.log(weight)))
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
-        """Logit of the probability of fraud, weight undone, (n_samples,)."""
+        """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
         return self._predict(X, raw_score=True) - self._log_weight
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
-        """The logistic of `anomaly_score`."""
+        """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
         return probability_of(self.anomaly_score(X))
 
     def explain(self, X: ArrayLike) -> Floats:
@@ -101,7 +102,7 @@ class Boosting:
 
     @property
     def base_score(self) -> float:
-        """The expected logit over the training rows, weight undone."""
+        """The expected logit over the training rows with the training weight undone."""
         booster = self._fitted()
         if self._expected is None:
             row = np.zeros((1, booster.num_feature()))
@@ -109,7 +110,7 @@ class Boosting:
         return self._expected - self._log_weight
 
     def state(self) -> State:
-        """LightGBM's text and the weight to undo."""
+        """LightGBM's text and the training weight to undo."""
         self._fitted()
         meta = {
             "log_weight": self._log_weight,
@@ -122,7 +123,7 @@ class Boosting:
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The booster that `state` was taken from; it scores bit for bit alike."""
+        """Restore the booster from its `state`; it scores the same to the bit."""
         meta = state.meta
         detector = cls(meta["positive_weight"], meta["threads"], meta["seed"], meta["overrides"])
         detector._load(state.arrays["text"].tobytes().decode(), float(meta["log_weight"]))
@@ -139,34 +140,34 @@ class Boosting:
         }
 
     def _load(self, text: str, log_weight: float) -> None:
-        """Score with the model read from its text, so that a stored one cannot differ from a fresh one."""
+        """Use the model parsed from its text, so that a stored model cannot differ from a new one."""
         import lightgbm
 
         self._booster = lightgbm.Booster(model_str=text)
         self._text = text
         self._log_weight = log_weight
-        self._expected = None  # the margin that contributions start from, once it was asked for
+        self._expected = None  # cache of the expected margin
 
     def _fitted(self) -> Any:
         if self._booster is None:
             raise NotFitted("the booster has no trees yet: call fit first")
         return self._booster
 
-    def _predict(self, X: ArrayLike, **what: bool) -> Floats:
+    def _predict(self, X: ArrayLike, **options: bool) -> Floats:
         booster = self._fitted()
         rows = as_rows(X, booster.num_feature())
-        if not len(rows):  # LightGBM refuses no rows
-            return np.empty((0, rows.shape[1] + 1) if "pred_contrib" in what else 0)
-        return np.asarray(booster.predict(rows, num_threads=self.threads, **what), dtype=np.float64)
+        if not len(rows):  # LightGBM rejects an empty matrix
+            return np.empty((0, rows.shape[1] + 1) if "pred_contrib" in options else 0)
+        return np.asarray(booster.predict(rows, num_threads=self.threads, **options), dtype=np.float64)
 
 
-def capacity(positives: int) -> dict[str, Any]:
+def tree_parameters(positives: int) -> dict[str, Any]:
     """
-    LightGBM's parameters for this many frauds.
+    LightGBM's parameters for this number of frauds.
 
-    A leaf needs about a quarter of the frauds' number of rows, between 2 and 20, so that no single fraud gets
-    a leaf of its own while there are few, and none is cut off from its like when there are many. Trees grow
-    with the number, too; judged on days of the Handbook data before its test week, where 150 to 600 rounds,
+    The minimum rows of a leaf are a quarter of the number of frauds, between 2 and 20: no single fraud gets a
+    leaf of its own while there are few, and leaves stay small when there are many. Trees grow with the number,
+    too. Tuned on days of the Handbook data before its test week, where 150 to 600 rounds,
     15 to 63 leaves, and an L2 penalty of 1 to 20 ranked alike within .003 once 5,000 frauds were known.
     """
     leaves, rounds = (4, 120) if positives < 300 else (15, 150) if positives < 1000 else (31, 200)
@@ -181,14 +182,14 @@ def capacity(positives: int) -> dict[str, Any]:
     }
 
 
-def text_of(
+def train_to_text(
     rows: Floats,
     labels: Floats,
     weights: Floats,
     parameters: dict[str, Any],
     init_score: Floats | None = None,
 ) -> str:
-    """The text of the trained model, whose predictions leave `init_score` out."""
+    """Train a model and return its text; predictions do not include `init_score`."""
     import lightgbm
 
     data = lightgbm.Dataset(

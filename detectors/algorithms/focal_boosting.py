@@ -1,5 +1,5 @@
 """
-Focal loss in LightGBM: rows that are told easily count less, and the probability is recovered afterwards.
+Boosted trees with focal loss in LightGBM: easy rows have less weight, and the probability is recovered afterwards.
 
 Lin et al. 2017, Focal loss for dense object detection. With q = σ(z), and for a fraud p = q, a = α, for a genuine row
 p = 1 − q, a = 1 − α, the loss is −a (1 − p)^γ ln p.
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.algorithms.boosting import Boosting, capacity, text_of
+from detectors.algorithms.boosting import Boosting, train_to_text, tree_parameters
 from detectors.base import (
     DetectorError,
     Floats,
@@ -26,27 +26,27 @@ MARGIN_MAX = 500.0  # σ(±500) is 0 or 1 to the last bit; beyond 700 exp overfl
 HESSIAN_SHARE = 0.1  # of the Gauss–Newton term a u^γ p u, below which the Hessian is lifted
 
 
-class Focal(Boosting):
+class FocalBoosting(Boosting):
     """
     Boosted trees under focal loss.
 
-    No better ranking than weighted log loss was seen at 100 and at 598 frauds: here to be compared, off by default.
+    Its ranking was not better than that of weighted log loss at 100 and at 598 frauds. It is used by `compare` only.
 
     Parameters
     ----------
     gamma
-        How strongly easy rows are turned down; 0 is weighted log loss.
+        How strongly easy rows are down-weighted; 0 is weighted log loss.
     positive_weight
-        Weight w of a fraud, undone in the score; the paper's α is w / (1 + w). `as_positive_weight` says the default.
+        Weight w of a fraud, undone in the score; the paper's α is w / (1 + w). Default as in `as_positive_weight`.
     threads, seed, overrides
         As for `Boosting`.
 
     Notes
     -----
-    The trees' margin is not a logit: the loss is least at another margin than the logit of what is believed.
-    `anomaly_score` is the logit of the posterior that the margin stands for, η / (1 − η) = −L₋'(z) / L₊'(z)
+    The margin of the trees is not a logit: focal loss is minimal at another margin than the logit of the probability.
+    `anomaly_score` is the logit of the posterior that corresponds to the margin, η / (1 − η) = −L₋'(z) / L₊'(z)
     (Charoenphakdee et al. 2021, On focal loss for class-posterior probability estimation). Contributions are TreeSHAP
-    values of the margin, stretched to that scale row by row.
+    values of the margin, rescaled to the score row by row.
     """
 
     name: ClassVar[str] = "focal"
@@ -68,15 +68,15 @@ class Focal(Boosting):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
-        Train the trees from the constant that is best without them; deterministic.
+        Train the trees, starting from the best constant margin; deterministic.
 
         Raises
         ------
         DetectorError
-            Not both classes among the rows, or gamma below 0.
+            The rows have only one class, or gamma is below 0.
         """
         if not (np.isfinite(self.gamma) and self.gamma >= 0):
-            raise DetectorError(f"gamma must be a finite number from 0, got {self.gamma}")
+            raise DetectorError(f"gamma must be a finite number of 0 or more, got {self.gamma}")
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
@@ -87,7 +87,7 @@ class Focal(Boosting):
         usual = float(np.average(hessian(at_start, labels, alpha, self.gamma), weights=weights))
         scale = (
             weights / weights.mean() * share * (1 - share) / usual
-        )  # penalties mean what they mean in log loss
+        )  # gives penalties the scale of log loss
 
         def objective(margin: NDArray[Any], _data: Any) -> tuple[Floats, Floats]:
             z = np.asarray(margin, dtype=np.float64)
@@ -96,11 +96,11 @@ class Focal(Boosting):
                 scale * hessian(z, labels, alpha, self.gamma),
             )
 
-        learns: dict[str, Any] = {"objective": objective}
-        if (rows == rows[0]).all():  # LightGBM's own objectives bear columns that tell nothing, others abort
-            learns = {"objective": "binary", "boost_from_average": False, "learning_rate": 1e-300}
-        parameters = self._fixed() | capacity(int(labels.sum())) | self.overrides | learns
-        self._load(text_of(rows, labels, weights, parameters, init_score=at_start), 0.0)
+        training: dict[str, Any] = {"objective": objective}
+        if (rows == rows[0]).all():  # with a custom objective LightGBM fails if all columns are constant
+            training = {"objective": "binary", "boost_from_average": False, "learning_rate": 1e-300}
+        parameters = self._fixed() | tree_parameters(int(labels.sum())) | self.overrides | training
+        self._load(train_to_text(rows, labels, weights, parameters, init_score=at_start), 0.0)
         self._start, self._alpha = start, alpha
         return self
 
@@ -109,15 +109,15 @@ class Focal(Boosting):
         return posterior_logit(self._margin(X), self._alpha, self.gamma)
 
     def explain(self, X: ArrayLike) -> Floats:
-        """TreeSHAP values of the margin, stretched so that they add up to the score, (n_samples, n_features)."""
+        """TreeSHAP values of the margin, rescaled to add up to the score, (n_samples, n_features)."""
         of_margin = super().explain(X)
         base = self._base_margin()
         reached = base + row_sums(of_margin)
         moved = reached - base
         stretch = np.ones(len(moved))
-        there = moved != 0
-        gained = posterior_logit(reached[there], self._alpha, self.gamma) - self.base_score
-        stretch[there] = gained / moved[there]
+        nonzero = moved != 0
+        gained = posterior_logit(reached[nonzero], self._alpha, self.gamma) - self.base_score
+        stretch[nonzero] = gained / moved[nonzero]
         return np.ascontiguousarray(of_margin * stretch[:, None])
 
     @property
@@ -126,14 +126,14 @@ class Focal(Boosting):
         return float(posterior_logit(np.array([self._base_margin()]), self._alpha, self.gamma)[0])
 
     def state(self) -> State:
-        """LightGBM's text, the constant it starts from, and the loss."""
+        """LightGBM's text, the starting margin and the parameters of the loss."""
         state = super().state()
         more = {"gamma": self.gamma, "alpha": self._alpha, "start": self._start}
         return State({**state.meta, **more}, state.arrays)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The booster that `state` was taken from; it scores bit for bit alike."""
+        """Restore the booster from its `state`; it scores the same to the bit."""
         meta = state.meta
         detector = cls(
             meta["gamma"], meta["positive_weight"], meta["threads"], meta["seed"], meta["overrides"]
@@ -156,21 +156,21 @@ def loss(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
 
 
 def gradient(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
-    """Its derivative: s a u^γ (γ p ln p − u), with s = ±1 and u = 1 − p."""
+    """Derivative of the loss: s a u^γ (γ p ln p − u), with s = ±1 and u = 1 − p."""
     log_p, log_u, weight = _parts(margin, y, alpha)
     p, u = np.exp(log_p), np.exp(log_u)
     return np.where(y == 1, 1.0, -1.0) * weight * np.exp(gamma * log_u) * (gamma * p * log_p - u)
 
 
 def curvature(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
-    """Its second derivative: a p u^γ (γ ln p (u − γ p) + u (2γ + 1)); negative where a row is far on the wrong side."""
+    """Second derivative of the loss: a p u^γ (γ ln p (u − γ p) + u (2γ + 1)); negative where a row is badly misclassified."""
     log_p, log_u, weight = _parts(margin, y, alpha)
     p, u = np.exp(log_p), np.exp(log_u)
     return weight * p * np.exp(gamma * log_u) * (gamma * log_p * (u - gamma * p) + u * (2 * gamma + 1))
 
 
 def hessian(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
-    """The second derivative, lifted where it is negative or small, so that a Newton step goes downhill."""
+    """The second derivative, bounded below by a positive value, so that a Newton step decreases the loss."""
     log_p, log_u, weight = _parts(margin, y, alpha)
     least = HESSIAN_SHARE * weight * np.exp(log_p + log_u + gamma * log_u) + 1e-12
     return np.maximum(curvature(margin, y, alpha, gamma), least)
@@ -178,9 +178,9 @@ def hessian(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:
 
 def posterior_logit(margin: Floats, alpha: float, gamma: float) -> Floats:
     """
-    Logit of the probability of fraud for which a margin is the best one, (n,); strictly increasing.
+    Logit of the probability of fraud for which a margin minimises the loss, (n,); strictly increasing.
 
-    ln[(1 − α)/α] + ln(−L₋') − ln(−L₊') of the unweighted branches, in logarithms, so that nothing underflows.
+    ln[(1 − α)/α] + ln(−L₋') − ln(−L₊') of the unweighted branches, computed in logarithms to avoid underflow.
     """
     log_q, log_r = _log_sigmoid(margin), _log_sigmoid(-np.asarray(margin))
     q, r = np.exp(log_q), np.exp(log_r)
@@ -190,14 +190,14 @@ def posterior_logit(margin: Floats, alpha: float, gamma: float) -> Floats:
 
 
 def best_constant(share: float, alpha: float, gamma: float) -> float:
-    """The margin of least loss when every row gets the same and a share of them is fraud."""
+    """The constant margin of minimal loss at a share of fraud."""
     from scipy.optimize import brentq
 
     logit = np.log(share) - np.log1p(-share)
-    found = brentq(
+    root = brentq(
         lambda z: float(posterior_logit(np.array([z]), alpha, gamma)[0]) - logit, -MARGIN_MAX, MARGIN_MAX
     )
-    return float(found)
+    return float(root)
 
 
 def _over(log_of_rest: Floats, part: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""HBOS: PyOD's histograms, read column by column."""
+"""HBOS: the histogram-based outlier score of PyOD, evaluated column by column."""
 
 from typing import ClassVar
 
@@ -14,19 +14,19 @@ class HBOS(ScaledOutlier):
     """
     Score a row by how rare each of its values is, as if columns were independent.
 
-    The fastest of the outlier detectors, with exact reasons. It sees rare values, never rare combinations of usual
-    ones, and rows that fall into the same bins tie.
+    The fastest of the outlier detectors, with exact contributions. It detects rare values, but not rare combinations of
+    usual values, and rows in the same bins tie.
 
     The score is PyOD's `decision_function` on columns scaled by `SoftScale`: −Σ log₂(density + α).
 
     Parameters
     ----------
     n_bins
-        Bins of equal width a column.
+        Number of bins of equal width per column.
     max_rows
-        Rows that histograms are made of; more are thinned evenly in their order.
+        Rows for the histograms; of more rows a systematic sample is used.
     seed
-        Of the thinning.
+        Seed of the sampling.
 
     References
     ----------
@@ -44,9 +44,7 @@ class HBOS(ScaledOutlier):
         self.seed = seed
         self._edges: Floats = np.empty((0, 0))  # (n_features, n_bins + 1)
         self._surprise: Floats = np.empty((0, 0))  # (n_features, n_bins + 2), outside bins first and last
-        self._reach: Floats = np.empty(
-            (0, 2)
-        )  # how far below and above its edges a column's outer bins reach
+        self._reach: Floats = np.empty((0, 2))  # outer limits of the first and last bin of each column
         self._usual: Floats = np.empty(0)  # (n_features,) mean surprise of the training rows
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
@@ -73,11 +71,11 @@ class HBOS(ScaledOutlier):
 
     def _surprises_of(self, scaled: Floats) -> Floats:
         """−log₂(density + α) of each value, (n_samples, n_features)."""
-        found = np.empty_like(scaled)
+        surprises = np.empty_like(scaled)
         for column, edges in enumerate(self._edges):
             values = scaled[:, column]
             place = np.clip(np.searchsorted(edges, values, side="left"), 1, self.n_bins)
             place = np.where(values < self._reach[column, 0], 0, place)
             place = np.where(values > self._reach[column, 1], self.n_bins + 1, place)
-            found[:, column] = self._surprise[column][place]
-        return found
+            surprises[:, column] = self._surprise[column][place]
+        return surprises

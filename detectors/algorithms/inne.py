@@ -1,4 +1,4 @@
-"""INNE: PyOD draws the spheres, a compiled loop finds those that cover a row."""
+"""INNE: PyOD samples the spheres, a compiled loop finds those that cover a row."""
 
 from typing import Any, ClassVar
 
@@ -16,27 +16,27 @@ class INNE(ScaledOutlier):
     Score a row by how isolated the neighbourhoods are that it falls into.
 
     Each of many small samples of rows spans spheres up to each row's nearest neighbour. A row outside all spheres of a
-    sample is as rare as can be there; inside one, its rarity is how much tighter the neighbour's own sphere is. Sees
-    what is rare for its surroundings, where isolation forests only see what is rare altogether. Slower than the others
-    here; rows outside all spheres of all samples tie.
+    sample has the maximal score there; inside one, its score is how much smaller the sphere of the nearest neighbour is. It
+    detects local outliers, isolation forests only global ones. It is slower than the other detectors here; rows outside all
+    spheres of all samples tie.
 
     The score is PyOD's `decision_function` on columns scaled by `SoftScale`.
 
     Parameters
     ----------
     n_samples
-        Small samples.
+        Number of small samples.
     max_samples
-        Rows, that is spheres, of each. PyOD's default is 8.
+        Rows per sample, each the centre of a sphere. PyOD's default is 8.
     max_rows
-        Rows that samples are drawn from; more are thinned evenly in their order.
+        Rows that samples are drawn from; of more rows a systematic sample is used.
     seed
         The same seed and rows give the same spheres.
 
     Notes
     -----
-    A column contributes what the score loses when the column has its usual (median) value. This does not add up where
-    columns act together.
+    A column contributes the decrease of the score if the column has its median value. Contributions do not add up if
+    columns interact.
 
     References
     ----------
@@ -65,14 +65,14 @@ class INNE(ScaledOutlier):
         return self._score(self._scaled(X))
 
     def explain(self, X: ArrayLike) -> Floats:
-        """What the score loses without each column, (n_samples, n_features)."""
-        return _lost(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
+        """Decrease of the score if a column has its median value, (n_samples, n_features)."""
+        return _contributions(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
 
     def _learn(self, scaled: Floats) -> float:
-        model = _draw(scaled, self.n_samples, min(self.max_samples, len(scaled)), self.seed)
+        model = _sample_spheres(scaled, self.n_samples, min(self.max_samples, len(scaled)), self.seed)
         order = np.argsort(
             model._centroids_radius, axis=1, kind="stable"
-        )  # the first that covers is the tightest
+        )  # the first sphere that covers a row is the smallest
         self._radii = np.take_along_axis(model._centroids_radius, order, axis=1)
         self._isolation = np.take_along_axis(model._ratio, order, axis=1)
         self._centres = np.ascontiguousarray(np.take_along_axis(model._centroids, order[:, :, None], axis=1))
@@ -83,8 +83,8 @@ class INNE(ScaledOutlier):
         return _isolation_of(scaled, self._centres, self._radii, self._isolation)
 
 
-def _draw(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:
-    """PyOD's spheres, without the scores of its training rows that `fit` would take minutes for."""
+def _sample_spheres(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:
+    """PyOD's spheres without its training scores, which take minutes to compute in `fit`."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = pyod_class("inne", "INNE")(n_estimators=n_samples, max_samples=max_samples, random_state=seed)
@@ -115,8 +115,8 @@ def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) 
 
 
 @compiled
-def _lost(X: Floats, centres: Floats, radii: Floats, isolation: Floats, usual: Floats) -> Floats:
-    """What each row's score loses when one column has its usual value; distances change by that column alone."""
+def _contributions(X: Floats, centres: Floats, radii: Floats, isolation: Floats, usual: Floats) -> Floats:
+    """Decrease of each row's score if one column has its median value; distances are updated for that column."""
     n_samples, n_spheres, n_columns = centres.shape
     lost = np.zeros(X.shape)
     far = np.empty(n_spheres)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.algorithms.pyod_support import pyod_class, thin
+from detectors.algorithms.pyod_support import pyod_class, systematic_sample
 from detectors.algorithms.tree_kernel import Forest, flatten
 from detectors.base import Floats, Ints, NotFitted, State, as_rows, as_training_rows, as_weights, row_sums
 
@@ -17,23 +17,23 @@ class IsolationForest:
     """
     Score a row by how few random cuts isolate it.
 
-    Finds rare combinations without labels. It does not see fraud that hides in dense regions, and correlated
-    copies of a feature drown the others.
+    Finds rare combinations without labels. It does not detect fraud in dense regions, and correlated
+    copies of a feature dominate the others.
 
     The score is PyOD's `decision_function`, 2^(−mean path length / c(max_samples)) + offset, where PyOD sets
     the offset so that its `contamination` (0.1) of the training rows lie above 0. The offset moves all scores
-    alike and nothing here uses 0 as a cut.
+    alike, and 0 is not used as a threshold.
 
     Parameters
     ----------
     n_trees
         More trees, less noise: 10 trees vary by ±0.155 average precision, 300 by ±0.01.
     max_samples
-        Rows per tree. A tree cannot tell values beyond the largest it has seen, and the rarest are what is asked for:
+        Rows per tree. A tree cannot distinguish values beyond the largest in its sample, and the rarest values matter most:
         256, the paper's value, is too few here (average precision 0.246, 1024 rows: 0.289), and with 1024 a tenth of the
-        largest amounts is lost among the merely large (`benchmarks/novelty.py`).
+        largest amounts is not distinguished from merely large ones (`benchmarks/novelty.py`).
     max_rows
-        Rows that trees draw from and the offset is set on; more are thinned evenly in their order.
+        Rows that trees draw from and the offset is set on; of more rows a systematic sample is used.
     seed
         The same seed and rows give the same forest.
 
@@ -68,17 +68,17 @@ class IsolationForest:
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
         """
-        Grow the forest on one thread; labels are not looked at.
+        Grow the forest on one thread; labels are ignored.
 
-        A row of weight w is w times as likely to be kept by the thinning; a weight of 0 keeps it out.
+        A row of weight w is w times as likely to be sampled; a row of weight 0 is left out.
 
         Raises
         ------
         DetectorError
-            Fewer than 2 rows, or a value that is not finite.
+            There are fewer than 2 rows, or a value is not finite.
         """
         rows = as_training_rows(X)
-        kept = thin(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)
+        kept = systematic_sample(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)
         grown = _grow(np.clip(rows[kept], -LARGEST, LARGEST), self.n_trees, self.max_samples, self.seed)
         trees = [tree.tree_ for tree in grown.estimators_]
         self._forest = flatten(trees, [_expected_path(tree) for tree in trees])
@@ -110,7 +110,7 @@ class IsolationForest:
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The forest that `state` was taken from; it scores bit for bit alike."""
+        """Restore the forest from its `state`; it scores the same to the bit."""
         detector = cls(**state.meta["parameters"])
         detector._forest = Forest.from_state(state)
         detector._n_features = int(state.meta["n_features"])

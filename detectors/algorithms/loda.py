@@ -1,4 +1,4 @@
-"""LODA: PyOD draws projections and counts along them, a compiled loop reads them."""
+"""LODA: PyOD samples random projections and their histograms, a compiled loop evaluates them."""
 
 from typing import ClassVar
 
@@ -10,14 +10,14 @@ from detectors.algorithms.scaled_outlier import ScaledOutlier
 from detectors.algorithms.tree_kernel import compiled
 from detectors.base import Floats
 
-LEAST = 0.5  # rows that an empty bin, and what lies outside all bins, is taken to hold
+EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 
 
 class LODA(ScaledOutlier):
     """
     Score a row by how rare it is along many sparse random directions.
 
-    Sees rare combinations of a few columns at a time, quickly. Coarse: rows that fall into the same bins of all
+    Detects rare combinations of a few columns at a time, quickly. It is coarse: rows in the same bins of all
     directions tie.
 
     The score is the mean of −ln p over PyOD's projections and histograms of columns scaled by `SoftScale`. Two things
@@ -27,11 +27,11 @@ class LODA(ScaledOutlier):
     Parameters
     ----------
     n_cuts
-        Directions, each over √n_features columns.
+        Number of directions, each over √n_features columns.
     n_bins
-        Bins of equal width along each.
+        Number of bins of equal width along each direction.
     max_rows
-        Rows that histograms are made of; more are thinned evenly in their order.
+        Rows for the histograms; of more rows a systematic sample is used.
     seed
         The same seed and rows give the same directions.
 
@@ -61,24 +61,24 @@ class LODA(ScaledOutlier):
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Mean surprise over the directions, (n_samples,); higher = rarer."""
-        return _walk(self._scaled(X), self._cuts, self._limits, self._surprise)
+        return _mean_surprise(self._scaled(X), self._cuts, self._limits, self._surprise)
 
     def explain(self, X: ArrayLike) -> Floats:
         """Each column's share of score − base_score, (n_samples, n_features)."""
-        return _credit(self._scaled(X), self._cuts, self._limits, self._surprise, self._usual)
+        return _contributions(self._scaled(X), self._cuts, self._limits, self._surprise, self._usual)
 
     def _learn(self, scaled: Floats) -> float:
         settings = {"n_bins": self.n_bins, "n_random_cuts": self.n_cuts, "random_state": self.seed}
         model = pyod_class("loda", "LODA")(**settings).fit(scaled)
         shares = np.pad(model.histograms_, ((0, 0), (1, 1)))
-        self._surprise = np.ascontiguousarray(-np.log(np.maximum(shares, LEAST / len(scaled))))
+        self._surprise = np.ascontiguousarray(-np.log(np.maximum(shares, EMPTY_BIN_ROWS / len(scaled))))
         self._cuts, self._limits = np.ascontiguousarray(model.projections_), _widened(model.limits_)
         self._usual = (model.histograms_ * self._surprise[:, 1:-1]).sum(axis=1)
         return float(self._usual.mean())
 
 
 def _widened(limits: Floats) -> Floats:
-    """Room for rounding: the outermost training rows lie inside, however their projections are summed."""
+    """Widen the outer bins by the rounding error, so that all training rows lie inside."""
     room = (limits[:, -1] - limits[:, 0]) * 1e-9
     wide = np.array(limits, order="C")
     wide[:, 0] -= room
@@ -88,7 +88,7 @@ def _widened(limits: Floats) -> Floats:
 
 @compiled
 def _bin(value: float, limits: NDArray[np.float64]) -> int:
-    """0 below all bins, 1 … n their places, n + 1 above all."""
+    """Index of a bin: 0 below all bins, 1 … n inside, n + 1 above all."""
     if value < limits[0]:
         return 0
     if value > limits[-1]:
@@ -104,7 +104,7 @@ def _bin(value: float, limits: NDArray[np.float64]) -> int:
 
 
 @compiled
-def _walk(X: Floats, cuts: Floats, limits: Floats, surprise: Floats) -> Floats:
+def _mean_surprise(X: Floats, cuts: Floats, limits: Floats, surprise: Floats) -> Floats:
     total = np.zeros(X.shape[0])
     for i in range(X.shape[0]):
         for cut in range(cuts.shape[0]):
@@ -118,7 +118,7 @@ def _walk(X: Floats, cuts: Floats, limits: Floats, surprise: Floats) -> Floats:
 
 
 @compiled
-def _credit(X: Floats, cuts: Floats, limits: Floats, surprise: Floats, usual: Floats) -> Floats:
+def _contributions(X: Floats, cuts: Floats, limits: Floats, surprise: Floats, usual: Floats) -> Floats:
     credit = np.zeros(X.shape)
     for i in range(X.shape[0]):
         for cut in range(cuts.shape[0]):

@@ -23,19 +23,19 @@ from detectors.base import (
 
 class Logistic:
     """
-    Add up what each column says, linearly.
+    A linear model of the logit.
 
-    Learns from few frauds, extrapolates, and its reasons are exact. It sees no combination of columns and no
-    effect that first rises and then falls.
+    It learns from few frauds, extrapolates, and its contributions are exact. It models no interactions of columns and no
+    effects that are not monotonic.
 
-    Columns are scaled by `SoftScale`, so that heavy tails count without ruling.
+    Columns are scaled by `SoftScale`, so that heavy tails do not dominate.
 
     Parameters
     ----------
     strength
         Inverse of the L2 penalty, scikit-learn's C.
     positive_weight
-        Weight of a fraud in training, undone in the score; `as_positive_weight` says the default.
+        Weight of a fraud in training, undone in the score. Default as in `as_positive_weight`.
 
     Notes
     -----
@@ -61,7 +61,7 @@ class Logistic:
         Raises
         ------
         DetectorError
-            Not both classes among the rows, or the fit did not converge.
+            The rows have only one class, or the fit did not converge.
         """
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
@@ -73,11 +73,11 @@ class Logistic:
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
-        """Logit of the probability of fraud, weight undone, (n_samples,)."""
+        """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
         return row_sums(self.explain(X), self._base)
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
-        """The logistic of `anomaly_score`."""
+        """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
         return probability_of(self.anomaly_score(X))
 
     def explain(self, X: ArrayLike) -> Floats:
@@ -87,7 +87,7 @@ class Logistic:
 
     @property
     def base_score(self) -> float:
-        """The intercept, weight undone."""
+        """The intercept with the training weight undone."""
         self._fitted()
         return self._base
 
@@ -98,7 +98,7 @@ class Logistic:
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The regression that `state` was taken from; it scores bit for bit alike."""
+        """Restore the regression from its `state`; it scores the same to the bit."""
         detector = cls(state.meta["strength"], state.meta["positive_weight"])
         detector._scale = SoftScale.from_arrays(state.arrays)
         detector._coefficients = state.arrays["coefficients"]
@@ -114,7 +114,7 @@ class Logistic:
 def _fit(
     Z: Floats, labels: Floats, weights: Floats, positive_weight: float, strength: float
 ) -> tuple[Floats, float]:
-    """Coefficients and intercept; Newton's method, whose result hardly depends on how it stops."""
+    """Coefficients and intercept by Newton's method, whose result hardly depends on the stopping rule."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

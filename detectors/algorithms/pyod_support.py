@@ -1,4 +1,4 @@
-"""What fits share: which rows to learn from, and PyOD when it is needed."""
+"""Helpers of fits: weighted systematic sampling of rows, and the lazy import of PyOD."""
 
 import warnings
 from importlib import import_module
@@ -9,22 +9,22 @@ import numpy as np
 from detectors.base import Floats, Ints
 
 
-def thin(weights: Floats, at_most: int, seed: int) -> Ints:
+def systematic_sample(weights: Floats, at_most: int, seed: int) -> Ints:
     """
-    Choose rows, evenly in their order, with chances in proportion to `weights`.
+    Systematic sample of rows with inclusion probabilities proportional to `weights`; returns ascending indices.
 
-    Systematic sampling: chances min(1, w · n / Σw) are laid end to end, and a row is kept when its stretch
-    holds one of the marks that lie 1 apart. Equal weights and n ≤ `at_most` keep all rows.
+    The probabilities min(1, w · n / Σw) are cumulated, and a row is sampled when the cumulative sum passes one of a
+    series of marks 1 apart, with a random start. Equal weights and n ≤ `at_most` keep all rows.
     """
-    wanted = min(at_most, len(weights))
-    ends = np.cumsum(np.minimum(weights * wanted / weights.sum(), 1.0))
+    n_rows = min(at_most, len(weights))
+    ends = np.cumsum(np.minimum(weights * n_rows / weights.sum(), 1.0))
     marks = np.floor(ends + np.random.default_rng(seed).random())
-    kept = np.flatnonzero(np.diff(marks, prepend=0.0) > 0)
-    return kept if len(kept) > 1 else np.sort(np.argsort(-weights, kind="stable")[:2])
+    rows = np.flatnonzero(np.diff(marks, prepend=0.0) > 0)
+    return rows if len(rows) > 1 else np.sort(np.argsort(-weights, kind="stable")[:2])
 
 
 def pyod_class(module: str, name: str) -> Any:
-    """A detector of PyOD's, whose import takes a second or two and warns of its own imports."""
+    """A detector class of PyOD, imported on first use: the import takes a second or two and emits deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return getattr(import_module(f"pyod.models.{module}"), name)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.isolation_forest import LARGEST
-from detectors.algorithms.pyod_support import thin
+from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.tree_kernel import Forest, flatten
 from detectors.base import (
     Floats,
@@ -25,26 +25,26 @@ from detectors.base import (
 
 class RandomForest:
     """
-    Average many trees, each grown on its own draw of rows and columns.
+    The mean of many trees, each grown on a bootstrap sample of rows and a random subset of columns.
 
-    Bears few frauds better than boosting does: averaging never chases single rows. Cannot extrapolate, and a
-    few hundred frauds later boosting ranks better.
+    Better than boosting with few frauds: averaging does not overfit single rows. It cannot extrapolate, and from a
+    few hundred frauds on boosting ranks better.
 
     A leaf's probability is smoothed by one row of the base rate π, (weight of frauds + π) / (weight + 1), so
-    that no row is ever certain: logits stay finite, and a large leaf of genuine rows ranks below a small one.
+    that probabilities are never 0 or 1: logits stay finite, and a large leaf of genuine rows ranks below a small one.
 
     Parameters
     ----------
     n_trees, max_depth
-        Trees and the longest branch of each.
+        Number of trees and maximum depth of each.
     min_leaf
-        Rows a leaf holds at least. One lets a single fraud rule a leaf: with 5 known frauds average precision
-        on Handbook days before the test week is .20, with 3 rows a leaf .26; from 50 on they are alike.
+        Minimum rows of a leaf. With 1, a single fraud can make a leaf: with 5 known frauds average precision on
+        Handbook days before the test week is .20, with 3 rows a leaf .26; from 50 frauds on they are equal.
     max_genuine
-        Genuine rows fitted on at most; more are thinned evenly and the kept ones weigh accordingly. Three
-        times as many take three times as long and rank no better.
+        Maximum number of genuine rows; of more rows a weighted systematic sample is used. Three times as many take
+        three times as long and rank no better.
     positive_weight
-        Weight of a fraud in training, undone in the score; `as_positive_weight` says the default.
+        Weight of a fraud in training, undone in the score. Default as in `as_positive_weight`.
     seed
         The same seed and rows give the same forest.
 
@@ -84,12 +84,12 @@ class RandomForest:
         Raises
         ------
         DetectorError
-            Not both classes among the rows.
+            The rows have only one class.
         """
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
-        kept, weights = self._thinned(labels, weights)
+        kept, weights = self._subsample_genuine(labels, weights)
         weights = np.where(labels[kept] == 1, weight, 1.0) * weights / weights.mean()
         trees = self._grow(np.clip(rows[kept], -LARGEST, LARGEST), labels[kept], weights)
         base_rate = float(weights @ labels[kept] / weights.sum())
@@ -99,12 +99,12 @@ class RandomForest:
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
-        """Logit of the probability of fraud, weight undone, (n_samples,)."""
+        """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
         forest = self._fitted()
         return self._score(forest.sums(as_rows(X, self._n_features)))
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
-        """The logistic of `anomaly_score`."""
+        """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
         return probability_of(self.anomaly_score(X))
 
     def explain(self, X: ArrayLike) -> Floats:
@@ -119,13 +119,13 @@ class RandomForest:
         return float(self._score(np.array([self._fitted().root_sum]))[0])
 
     def state(self) -> State:
-        """The flattened trees and the weight to undo."""
+        """The flattened trees and the training weight to undo."""
         meta = {"n_features": self._n_features, "log_weight": self._log_weight}
         return State(meta | {"parameters": self._parameters()}, self._fitted().state().arrays)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The forest that `state` was taken from; it scores bit for bit alike."""
+        """Restore the forest from its `state`; it scores the same to the bit."""
         detector = cls(**state.meta["parameters"])
         detector._forest = Forest.from_state(state)
         detector._n_features = int(state.meta["n_features"])
@@ -141,14 +141,14 @@ class RandomForest:
             raise NotFitted("the random forest has no trees yet: call fit first")
         return self._forest
 
-    def _thinned(self, labels: Floats, weights: Floats) -> tuple[Ints, Floats]:
-        """All frauds and at most `max_genuine` genuine rows, which then stand for all of them."""
+    def _subsample_genuine(self, labels: Floats, weights: Floats) -> tuple[Ints, Floats]:
+        """All frauds and at most `max_genuine` genuine rows, weighted to represent all of them."""
         frauds = np.flatnonzero((labels == 1) & (weights > 0))
         genuine = np.flatnonzero((labels == 0) & (weights > 0))
         if len(genuine) > self.max_genuine:
-            chosen = genuine[thin(weights[genuine], self.max_genuine, self.seed)]
-            share = weights[genuine].sum() / len(chosen)
-            kept = np.sort(np.concatenate([frauds, chosen]))
+            sampled = genuine[systematic_sample(weights[genuine], self.max_genuine, self.seed)]
+            share = weights[genuine].sum() / len(sampled)
+            kept = np.sort(np.concatenate([frauds, sampled]))
             return kept, np.where(labels[kept] == 1, weights[kept], share)
         kept = np.sort(np.concatenate([frauds, genuine]))
         return kept, weights[kept]
@@ -167,7 +167,7 @@ class RandomForest:
         return [tree.tree_ for tree in forest.estimators_]
 
     def _score(self, sums: Floats) -> Floats:
-        """Logit of the mean probability, weight undone."""
+        """Logit of the mean probability with the training weight undone."""
         p = sums / self.n_trees
         return np.log(p) - np.log1p(-p) - self._log_weight
 
@@ -182,6 +182,6 @@ def _smoothed(tree: Any, base_rate: float) -> Floats:
     """Smoothed probability of fraud at every node of one tree."""
     weight = tree.weighted_n_node_samples
     shares = tree.value[:, 0, :]
-    # A bootstrap without fraud knows one class only, yet keeps the forest's two columns.
+    # A tree whose bootstrap sample has no fraud still has two class columns.
     fraud = shares[:, 1] / shares.sum(axis=1)
     return np.asarray((fraud * weight + base_rate) / (weight + 1.0), dtype=np.float64)

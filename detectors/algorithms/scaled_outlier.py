@@ -1,4 +1,4 @@
-"""What outlier detectors on softly scaled columns share: drawing training rows, scaling, storing."""
+"""Base class of the outlier detectors on scaled columns: sampling of training rows, scaling, serialization."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -6,17 +6,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.algorithms.pyod_support import thin
+from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.scaling import SoftScale
 from detectors.base import Floats, NotFitted, State, as_rows, as_training_rows, as_weights
 
 
 class ScaledOutlier:
     """
-    An outlier detector of PyOD's on columns scaled by `SoftScale`.
+    Base class of a PyOD outlier detector on columns scaled by `SoftScale`.
 
-    A subclass names its `PARAMETERS` and the `ARRAYS` it learns, each kept as an attribute with a leading underscore,
-    and says in `_learn` what it learns from scaled rows.
+    A subclass lists its `PARAMETERS` and its fitted `ARRAYS`, each stored as an attribute with a leading underscore,
+    and implements `_learn`.
     """
 
     name: ClassVar[str]
@@ -31,17 +31,17 @@ class ScaledOutlier:
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
         """
-        Learn from training rows; labels are not looked at.
+        Fit to training rows; labels are ignored.
 
-        A row of weight w is w times as likely to be kept by the thinning to `max_rows`; a weight of 0 keeps it out.
+        A row of weight w is w times as likely to be among the `max_rows` sampled; a row of weight 0 is left out.
 
         Raises
         ------
         DetectorError
-            Fewer than 2 rows, or a value that is not finite.
+            There are fewer than 2 rows, or a value is not finite.
         """
         rows = as_training_rows(X)
-        rows = rows[thin(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)]
+        rows = rows[systematic_sample(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)]
         scale = SoftScale.fit(rows)
         self._base = self._learn(np.ascontiguousarray(scale.transform(rows)))
         self._scale = scale
@@ -54,14 +54,14 @@ class ScaledOutlier:
         return self._base
 
     def state(self) -> State:
-        """The scale and what was learned."""
+        """The scale, the parameters and the fitted arrays."""
         arrays = self._fitted().arrays() | {name: getattr(self, f"_{name}") for name in self.ARRAYS}
         parameters = {name: getattr(self, name) for name in self.PARAMETERS}
         return State({"parameters": parameters, "base": self._base}, arrays)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The detector that `state` was taken from; it scores bit for bit alike."""
+        """Restore the detector from its `state`; it scores the same to the bit."""
         parameters: Mapping[str, Any] = state.meta["parameters"]
         detector = cls(**parameters)
         detector._scale = SoftScale.from_arrays(state.arrays)
@@ -71,12 +71,12 @@ class ScaledOutlier:
         return detector
 
     def _learn(self, scaled: Floats) -> float:
-        """Learn the arrays from scaled rows; returns the base score."""
+        """Fit the arrays to scaled rows and return the base score."""
         raise NotImplementedError
 
     def _fitted(self) -> SoftScale:
         if self._scale is None:
-            raise NotFitted(f"{self.name} has learned nothing yet: call fit first")
+            raise NotFitted(f"{self.name} is not fitted: call fit first")
         return self._scale
 
     def _scaled(self, X: ArrayLike) -> Floats:

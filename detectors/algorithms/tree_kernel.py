@@ -1,14 +1,14 @@
 """
-Walk forests of decision trees, flattened into arrays, a row at a time.
+Compiled evaluation of decision forests that are flattened into arrays.
 
-A forest's trees lie behind one another. Both children of a node stand side by side, so the outcome of a
-comparison is a place to read from, not a branch for the processor to guess. A leaf is its own child on both
-sides: a walk may take more steps than the branch has nodes, and needs no test for a leaf. Eight rows walk at
-once, since one walk mostly waits for its step before.
+The trees of a forest are stored one after the other. The children of a node are adjacent, so that a comparison
+gives an index instead of a branch that the processor has to predict. A leaf is its own child on both sides, so
+that a traversal may take more steps than the branch has nodes and needs no test for a leaf. Eight rows are
+traversed at once to hide memory latency.
 
 Rows are compared in float32, as scikit-learn does: `float32(x) <= threshold` for a float64 threshold means
 the same as for the largest float32 not above it, which is what is stored. Each row adds its trees' values in
-the order of the trees, whatever rows are beside it, so scores are equal to the bit in any batch.
+the order of the trees, so scores are equal to the bit in any batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ from detectors.base import Floats, State
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BLOCK = 512  # rows that visit a tree while it is in the cache
+BLOCK = 512  # rows per block: a tree stays in the cache for all of them
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
-    Compile with numba, keeping the machine code on disk where a folder can be written.
+    Compile with numba, with the machine code cached on disk if a folder is writable.
 
-    A read-only installation for a user without a home has none; it compiles anew in every process instead.
+    A read-only installation for a user without a home directory has none, and compiles in every process instead.
     """
     try:
         return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
@@ -53,7 +53,7 @@ class Forest:
     child
         (2 n_nodes,) left and right child of each node, counted over all trees; a leaf itself, twice.
     value
-        (n_nodes,) what a row ending here is worth.
+        (n_nodes,) value of a row that ends here.
     roots
         (n_trees,) first node of each tree.
     depth
@@ -82,7 +82,7 @@ class Forest:
 
     @property
     def root_sum(self) -> float:
-        """Sum of the roots' values: what `sums` is before any split has been seen."""
+        """Sum of the roots' values: the value of `sums` before any split."""
         return float(self.value[self.roots].sum())
 
     def state(self) -> State:
@@ -91,13 +91,13 @@ class Forest:
 
     @classmethod
     def from_state(cls, state: State) -> "Forest":
-        """The forest that `state` was taken from."""
+        """Restore the forest from its `state`."""
         return cls(**{name: np.ascontiguousarray(state.arrays[name]) for name in cls.__dataclass_fields__})
 
 
 def flatten(trees: Sequence[Any], values: Sequence[Floats]) -> Forest:
     """
-    Put scikit-learn's trees (`estimator.tree_`) behind one another.
+    Flatten scikit-learn's trees (`estimator.tree_`) into one `Forest`.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _float32_at_most(thresholds: Floats) -> NDArray[np.float32]:
 
 @compiled
 def _step(node: np.uint32, x: np.float32, threshold: np.float32) -> np.uint32:
-    """Where the node's next child stands."""
+    """Index of the next node in `child`."""
     return np.uint32(2) * node + np.uint32(x > threshold)
 
 

@@ -1,9 +1,9 @@
 """
-What a sample looked like, kept as counts: all that drift needs of a reference, and of a window.
+Histograms of columns: the only data that drift metrics need of a reference and of a window.
 
-A `Sketch` of a column has up to 200 bins of equal size, or a bin for every value where there are few; one below and one
-above everything seen; one for missing values. Counts of two windows add up to the counts of both, so a window is read
-once and small ones are pooled without reading them again. Comparing counts never fails on data.
+A `ColumnHistogram` has up to 200 bins of equal frequency, or a bin for every value if there are few; one bin below and one
+above the range of the reference; one bin for missing values. Counts of two windows add up to the counts of both, so a window
+is read once and small windows are pooled without reading them again. Any sample can be binned and compared.
 """
 
 from collections.abc import Sequence
@@ -14,64 +14,64 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.base import ArtefactError, DetectorError, Floats, Ints, State
+from detectors.base import ArtifactError, DetectorError, Floats, Ints, State
 
 FINE_BINS = 200  # the KS statistic is then at most 1/200 below that of the rows themselves
-COARSE_BINS = 10  # deciles, for PSI and Jensen–Shannon: their conventional levels were found with them
+COARSE_BINS = 10  # deciles, for PSI and Jensen–Shannon: their conventional thresholds refer to deciles
 VALUES_MAX = 20  # so many distinct values are coarse bins of their own
 CATEGORIES_MAX = 1_000  # values of a categorical column with a bin of their own
 RARE = 0.005  # categories below this share are one coarse bin
 
 
 @dataclass(frozen=True)
-class Binned:
+class BinnedSample:
     """
-    A sample in the bins of a sketch, or many samples: all but the last axis are free.
+    A sample, or many samples, counted in the bins of a histogram; the last axis is that of the bins.
 
     Attributes
     ----------
     counts
         (…, b) rows in each bin.
     gaps
-        (…, b) sum over a bin's rows of the way to its upper edge, to its lower one in the bin above everything: with
-        it the area between two distribution functions is exact where they do not cross inside a bin.
+        (…, b) sum over a bin's rows of the distance to its upper edge, or to its lower edge in the bin above the range. With
+        them the area between two distribution functions is exact unless they cross inside a bin.
     """
 
     counts: Ints
     gaps: Floats
 
-    def __add__(self, other: "Binned") -> "Binned":
-        return Binned(self.counts + other.counts, self.gaps + other.gaps)
+    def __add__(self, other: "BinnedSample") -> "BinnedSample":
+        return BinnedSample(self.counts + other.counts, self.gaps + other.gaps)
 
-    def __sub__(self, other: "Binned") -> "Binned":
-        with np.errstate(invalid="ignore"):  # infinite values leave no number behind
-            return Binned(self.counts - other.counts, self.gaps - other.gaps)
+    def __sub__(self, other: "BinnedSample") -> "BinnedSample":
+        with np.errstate(invalid="ignore"):  # differences of infinite sums are NaN
+            return BinnedSample(self.counts - other.counts, self.gaps - other.gaps)
 
     @property
     def n(self) -> Ints:
-        """Rows of each sample."""
-        found: Ints = self.counts.sum(axis=-1)
-        return found
+        """Number of rows of each sample."""
+        rows: Ints = self.counts.sum(axis=-1)
+        return rows
 
 
 @dataclass(frozen=True)
-class Sketch:
+class ColumnHistogram:
     """
-    One column's reference.
+    The histogram of one column of the reference.
 
-    Numeric: value x is in bin i when cuts[i − 1] < x ≤ cuts[i]; the last bin is missing. Categorical: cuts are the known
-    values, one bin each, then one for any other value, then missing.
+    Numeric: value x is in bin i when cuts[i − 1] < x ≤ cuts[i]; the last bin is missing. Categorical: cuts are the
+    known values with one bin each, followed by one bin for any other value and one for missing.
     """
 
     cuts: Floats  # ascending; (b − 2,)
-    binned: Binned  # (b,)
+    binned: BinnedSample  # (b,)
     spread: float  # standard deviation of the finite values; NaN without any, 0 for a constant
     group: Ints  # (b,) the coarse bin that each bin belongs to
     categorical: bool = False
 
     @classmethod
     def numeric(cls, column: Floats) -> Self:
-        """Sketch numbers, among them NaN for missing and infinities."""
+        """Fit the bins of a numeric column, which may hold infinities and NaN for missing."""
         finite = column[np.isfinite(column)]
         cuts, group = _numeric_bins(np.sort(finite))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -80,24 +80,26 @@ class Sketch:
 
     @classmethod
     def of_categories(cls, column: Floats) -> Self:
-        """Sketch codes of categories, NaN for missing."""
+        """Fit the bins of a column of category codes, NaN for missing."""
         values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
         kept = np.sort(np.argsort(-counts, kind="stable")[:CATEGORIES_MAX])
         cuts, own = values[kept], counts[kept]
         rare = own < RARE * len(column)
         places = np.where(rare, 0, np.cumsum(~rare))
         group = np.concatenate((places, [places.max(initial=0) + 1, places.max(initial=0) + 2]))
-        bare = cls(cuts, Binned(np.zeros(0, np.int64), np.zeros(0)), float("nan"), group, categorical=True)
+        bare = cls(
+            cuts, BinnedSample(np.zeros(0, np.int64), np.zeros(0)), float("nan"), group, categorical=True
+        )
         return cls(cuts, bare.count(column), float("nan"), group, categorical=True)
 
     @property
     def n(self) -> int:
-        """Rows of the reference."""
+        """Number of rows of the reference."""
         return int(self.binned.counts.sum())
 
     @property
     def n_bins(self) -> int:
-        """Bins, the outer ones and the one for missing values among them."""
+        """Number of bins, including the outer ones and the one for missing values."""
         return len(self.cuts) + 2
 
     @property
@@ -107,7 +109,7 @@ class Sketch:
 
     @cached_property
     def widths(self) -> Floats:
-        """(b,) of the bins; 0 for those without two edges."""
+        """(b,) width of each bin; 0 for those without two edges."""
         with np.errstate(over="ignore"):
             inner = np.diff(self.cuts)
         return np.concatenate(([0.0], inner, [0.0], [0.0])) if len(self.cuts) else np.zeros(2)
@@ -118,106 +120,111 @@ class Sketch:
         return order, np.flatnonzero(np.diff(self.group[order], prepend=-1))
 
     def coarse(self, counts: Ints) -> Ints:
-        """Counts (…, b) in coarse bins."""
+        """Counts (…, b) merged into coarse bins."""
         order, starts = self._merging
         merged: Ints = np.add.reduceat(counts[..., order], starts, axis=-1)
         return merged
 
     def bins(self, column: Floats) -> Ints:
-        """The bin of each value, (n,)."""
+        """The index of the bin of each value, (n,)."""
         return _bins_of_categories(self.cuts, column) if self.categorical else _bins(self.cuts, column)
 
-    def count(self, column: Floats) -> Binned:
-        """A sample in these bins."""
+    def count(self, column: Floats) -> BinnedSample:
+        """Count a sample in these bins."""
         if not self.categorical:
             return _binned(self.cuts, column)
         counts = np.bincount(self.bins(column), minlength=self.n_bins)
-        return Binned(counts, np.zeros(self.n_bins))
+        return BinnedSample(counts, np.zeros(self.n_bins))
 
-    def count_each(self, column: Floats, cell: Ints, n_cells: int) -> Binned:
-        """Each cell's rows in these bins, (n_cells, b); `cell` says which one a row belongs to."""
+    def count_each(self, column: Floats, cell: Ints, n_cells: int) -> BinnedSample:
+        """Count the rows of each cell in these bins, (n_cells, b); `cell` (n,) is the cell of each row."""
         bins = self.bins(column)
         flat = cell * self.n_bins + bins
         shape = n_cells, self.n_bins
         counts: Ints = np.bincount(flat, minlength=n_cells * self.n_bins).reshape(shape)
         if self.categorical:
-            return Binned(counts, np.zeros(shape))
-        return Binned(
+            return BinnedSample(counts, np.zeros(shape))
+        return BinnedSample(
             counts, _sums(flat, _gaps(self.cuts, column, bins), n_cells * self.n_bins).reshape(shape)
         )
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What each column looked like in a reference sample."""
+class ReferenceHistograms:
+    """Histograms of every column of a reference sample."""
 
     names: tuple[str, ...]
-    sketches: tuple[Sketch, ...]
-    variants: dict[str, Ints] = field(default_factory=dict)  # counts (total bins,) of parts of it
+    histograms: tuple[ColumnHistogram, ...]
+    variants: dict[str, Ints] = field(
+        default_factory=dict
+    )  # counts (total bins,) of subsets of the reference, such as seasons
 
     @classmethod
     def fit(cls, X: ArrayLike, names: Sequence[str], categorical: Sequence[str] = ()) -> Self:
         """
-        Sketch each column of X (n, d), which may hold NaN for missing and infinities.
+        Fit a histogram to each column of X (n, d), which may hold infinities and NaN for missing.
 
         Raises
         ------
         DetectorError
-            X is not a matrix of numbers with one column a name.
+            X is not a numeric matrix with one column per name.
         """
         matrix, coded = as_matrix(X, len(names)), set(categorical)
         columns = (np.ascontiguousarray(column) for column in matrix.T)
         return cls(
             tuple(names),
             tuple(
-                Sketch.of_categories(column) if name in coded else Sketch.numeric(column)
+                ColumnHistogram.of_categories(column) if name in coded else ColumnHistogram.numeric(column)
                 for name, column in zip(names, columns, strict=True)
             ),
         )
 
     @cached_property
     def ends(self) -> Ints:
-        """(d − 1,) where the bins of one column end and those of the next begin."""
-        return np.cumsum([sketch.n_bins for sketch in self.sketches])[:-1]
+        """(d − 1,) offsets at which the bins of the next column begin."""
+        return np.cumsum([histogram.n_bins for histogram in self.histograms])[:-1]
 
-    def count(self, X: ArrayLike) -> Binned:
-        """A sample in the bins of every column, side by side, (total bins,)."""
+    def count(self, X: ArrayLike) -> BinnedSample:
+        """Count a sample in the bins of all columns, concatenated, (total bins,)."""
         matrix = as_matrix(X, len(self.names))
         each = [
-            sketch.count(np.ascontiguousarray(matrix[:, place])) for place, sketch in enumerate(self.sketches)
+            histogram.count(np.ascontiguousarray(matrix[:, place]))
+            for place, histogram in enumerate(self.histograms)
         ]
-        return Binned(
+        return BinnedSample(
             np.concatenate([np.empty(0, np.int64), *(one.counts for one in each)]),
             np.concatenate([np.empty(0), *(one.gaps for one in each)]),
         )
 
-    def split(self, binned: Binned) -> list[Binned]:
-        """Column by column what `count` put side by side."""
-        if not self.sketches:
+    def split(self, binned: BinnedSample) -> list[BinnedSample]:
+        """Split the result of `count` into columns."""
+        if not self.histograms:
             return []
         parts = zip(np.split(binned.counts, self.ends), np.split(binned.gaps, self.ends), strict=True)
-        return [Binned(counts, gaps) for counts, gaps in parts]
+        return [BinnedSample(counts, gaps) for counts, gaps in parts]
 
-    def variant(self, name: str) -> "Reference | None":
-        """A part of the reference in the same bins; None where it is not kept. Gaps are the whole's, by the row."""
+    def variant(self, name: str) -> "ReferenceHistograms | None":
+        """A subset of the reference in the same bins; None if it is not stored. Gaps are estimated from the whole reference."""
         if name not in self.variants:
             return None
         counts = np.split(self.variants[name], self.ends)
-        return Reference(
-            self.names, tuple(_part(*pair) for pair in zip(self.sketches, counts, strict=True)), {}
+        return ReferenceHistograms(
+            self.names, tuple(_with_counts(*pair) for pair in zip(self.histograms, counts, strict=True)), {}
         )
 
     def state(self) -> State:
         """The reference as plain arrays and JSON."""
-        whole = [sketch.binned for sketch in self.sketches]
+        whole = [histogram.binned for histogram in self.histograms]
         arrays: dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int32]] = {
-            "cuts": np.concatenate([np.empty(0), *(sketch.cuts for sketch in self.sketches)]),
+            "cuts": np.concatenate([np.empty(0), *(histogram.cuts for histogram in self.histograms)]),
             "counts": np.concatenate([np.empty(0, np.int64), *(one.counts for one in whole)]),
             "gaps": np.concatenate([np.empty(0), *(one.gaps for one in whole)]),
-            "group": np.concatenate([np.empty(0, np.int64), *(sketch.group for sketch in self.sketches)]),
-            "bins": np.array([sketch.n_bins for sketch in self.sketches], dtype=np.int64),
-            "spread": np.array([sketch.spread for sketch in self.sketches]),
-            "categorical": np.array([sketch.categorical for sketch in self.sketches], dtype=np.int64),
+            "group": np.concatenate(
+                [np.empty(0, np.int64), *(histogram.group for histogram in self.histograms)]
+            ),
+            "bins": np.array([histogram.n_bins for histogram in self.histograms], dtype=np.int64),
+            "spread": np.array([histogram.spread for histogram in self.histograms]),
+            "categorical": np.array([histogram.categorical for histogram in self.histograms], dtype=np.int64),
         }
         if self.variants:
             arrays["variants"] = np.stack(list(self.variants.values())).astype(np.int32)
@@ -226,50 +233,50 @@ class Reference:
     @classmethod
     def from_state(cls, state: State) -> Self:
         """
-        The reference that `state` was taken from.
+        Restore the histograms from their `state`.
 
         Raises
         ------
         ArtefactError
-            The arrays do not belong together, or are those of an older version.
+            The arrays do not fit together, or were stored by an older version.
         """
-        names, held = tuple(state.meta["names"]), state.arrays
-        if "gaps" not in held:
-            raise ArtefactError(
-                "the model's drift reference is an older version's: train anew with fraudwatch train"
+        names, arrays = tuple(state.meta["names"]), state.arrays
+        if "gaps" not in arrays:
+            raise ArtifactError(
+                "the model's drift reference was stored by an older version: train a new model"
             )
-        bins, cuts = held["bins"], held["cuts"]
+        bins, cuts = arrays["bins"], arrays["cuts"]
         total = int(bins.sum())
-        lengths = {len(held[part]) for part in ("counts", "gaps", "group")} | {len(cuts) + 2 * len(bins)}
-        if not (len(names) == len(bins) == len(held["spread"]) and lengths == {total}):
-            raise ArtefactError(
-                f"a drift reference of {len(names)} features has {len(held['counts'])} counts and {len(cuts)} cuts, "
-                "which do not fit: train anew with fraudwatch train"
+        lengths = {len(arrays[part]) for part in ("counts", "gaps", "group")} | {len(cuts) + 2 * len(bins)}
+        if not (len(names) == len(bins) == len(arrays["spread"]) and lengths == {total}):
+            raise ArtifactError(
+                f"a drift reference of {len(names)} features has {len(arrays['counts'])} counts and {len(cuts)} cuts, "
+                "which do not fit: train a new model"
             )
         ends = np.cumsum(bins)[:-1]
-        parts = (np.split(held[part], ends) for part in ("counts", "gaps", "group"))
+        parts = (np.split(arrays[part], ends) for part in ("counts", "gaps", "group"))
         columns = (
             zip(np.split(cuts, ends - 2 * np.arange(1, len(bins))), *parts, strict=True) if names else ()
         )
-        sketches = tuple(
-            Sketch(cut, Binned(counts, gaps), float(spread), group, bool(categorical))
+        histograms = tuple(
+            ColumnHistogram(cut, BinnedSample(counts, gaps), float(spread), group, bool(categorical))
             for (cut, counts, gaps, group), spread, categorical in zip(
-                columns, held["spread"], held["categorical"], strict=True
+                columns, arrays["spread"], arrays["categorical"], strict=True
             )
         )
-        kept = state.meta.get("variants", [])
-        variants: list[Ints] = list(held["variants"].astype(np.int64)) if kept else []
-        return cls(names, sketches, dict(zip(kept, variants, strict=True)))
+        subsets = state.meta.get("variants", [])
+        variants: list[Ints] = list(arrays["variants"].astype(np.int64)) if subsets else []
+        return cls(names, histograms, dict(zip(subsets, variants, strict=True)))
 
 
 def as_matrix(X: ArrayLike, n_columns: int) -> Floats:
     """
-    X as a float matrix with so many columns.
+    X as a float matrix with `n_columns` columns.
 
     Raises
     ------
     DetectorError
-        Another shape.
+        X has another shape.
     """
     matrix = np.asarray(X, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[1] != n_columns:
@@ -277,21 +284,27 @@ def as_matrix(X: ArrayLike, n_columns: int) -> Floats:
     return matrix
 
 
-def _part(sketch: Sketch, counts: Ints) -> Sketch:
-    whole = sketch.binned
+def _with_counts(histogram: ColumnHistogram, counts: Ints) -> ColumnHistogram:
+    whole = histogram.binned
     each = np.divide(whole.gaps, whole.counts, out=np.zeros(len(counts)), where=whole.counts > 0)
-    return Sketch(sketch.cuts, Binned(counts, each * counts), sketch.spread, sketch.group, sketch.categorical)
+    return ColumnHistogram(
+        histogram.cuts,
+        BinnedSample(counts, each * counts),
+        histogram.spread,
+        histogram.group,
+        histogram.categorical,
+    )
 
 
-def _binned(cuts: Floats, column: Floats) -> Binned:
+def _binned(cuts: Floats, column: Floats) -> BinnedSample:
     bins = _bins(cuts, column)
     size = len(cuts) + 2
-    return Binned(np.bincount(bins, minlength=size), _sums(bins, _gaps(cuts, column, bins), size))
+    return BinnedSample(np.bincount(bins, minlength=size), _sums(bins, _gaps(cuts, column, bins), size))
 
 
 def _sums(bins: Ints, values: Floats, size: int) -> Floats:
-    found: Floats = np.bincount(bins, values, size).astype(np.float64)
-    return found
+    sums: Floats = np.bincount(bins, values, size).astype(np.float64)
+    return sums
 
 
 def _bins(cuts: Floats, column: Floats) -> Ints:
@@ -309,7 +322,7 @@ def _bins_of_categories(values: Floats, column: Floats) -> Ints:
 
 
 def _gaps(cuts: Floats, column: Floats, bins: Ints) -> Floats:
-    """Way of each value to its bin's edge; 0 for what is missing, infinite for what is infinite."""
+    """Distance of each value to the edge of its bin; 0 for missing values, infinite for infinite ones."""
     if not len(cuts):
         return np.zeros(len(column))
     edges = np.concatenate((cuts, cuts[-1:], [np.nan]))
@@ -320,7 +333,7 @@ def _gaps(cuts: Floats, column: Floats, bins: Ints) -> Floats:
 
 
 def _numeric_bins(ordered: Floats) -> tuple[Floats, Ints]:
-    """Upper ends of the bins, the first just under the smallest value, so that smaller ones stand apart."""
+    """Upper edges of the bins; the first is just below the smallest value, so that smaller values have a bin of their own."""
     if not len(ordered):
         return np.empty(0), np.array([0, 1])
     values = ordered[np.append(ordered[1:] != ordered[:-1], True)]

@@ -1,9 +1,9 @@
 """
-What a model remembers of its training's transactions, and how a window is held against it.
+The drift reference of a model, and the comparison of a window with it.
 
-A `Watch` is kept inside the model: sketches of every column, of the score and of the reasons, shares of flags, a few rows
-for the classifier, levels such as the usual volume, and the calibration that says from when on a change is an alarm. `Seen`
-is what is kept of a window: it is small, it adds up, and everything is measured from it.
+A `DriftReference` is stored inside the model: histograms of every column, of the score and of the reasons, shares of flags, a
+sample of rows for the domain classifier, levels such as the usual volume, and the calibration of the alarms. A
+`WindowHistogram` is what is stored of a window: it is small, windows can be added, and all drift metrics are computed from it.
 """
 
 import io
@@ -14,40 +14,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import ArtefactError, Floats, Ints, State
-from detectors.drift.alarm_calibration import TWO_SIDED, Calibration, to_scale
-from detectors.drift.domain_classifier import ROWS_MIN, separate, thinned
-from detectors.drift.histograms import Binned, Reference, Sketch
+from detectors.base import ArtifactError, Floats, Ints, State
+from detectors.drift.alarm_calibration import TWO_SIDED, AlarmCalibration, to_scale
+from detectors.drift.domain_classifier import ROWS_MIN, fit_domain_classifier, subsample
+from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
 from detectors.drift.metrics import SHARES, Drift, compare_binned, share_effect
 from detectors.evaluation.prevalence import jeffreys
 
-HOLIDAY = "holiday"  # the season of days that are like no others
-USUAL = "usual"  # the variant of a reference that holds all of it
-FLAGS_MIN = 20  # reasons of fewer flags are no mix
+HOLIDAY = "holiday"  # the season of holidays, which are unlike other days
+USUAL = "usual"  # the variant that holds all requested seasons
+FLAGS_MIN = 20  # reasons of fewer flags are not compared
 CONFIDENCE = 0.95  # of intervals around shares
-QUIET = frozenset({"missing", "out_of_range", "unseen"})  # told only where there are any, before or now
-PARTS = ("watch", "watch_features", "watch_score", "watch_reasons", "watch_calibration")
+QUIET_AT_ZERO = frozenset({"missing", "out_of_range", "unseen"})  # reported only if not 0 in both samples
+PARTS = (
+    "drift_reference", "drift_features", "drift_score", "drift_reasons", "drift_calibration",
+)  # fmt: skip
 
-Rows = NDArray[np.float32]
+SampleRows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A window's transactions in the bins of a watch; two of them add up to both."""
+class WindowHistogram:
+    """The transactions of a window, counted in the bins of a drift reference; windows can be added."""
 
-    features: Binned
-    score: Binned
-    reasons: Binned  # of flags
+    features: BinnedSample
+    score: BinnedSample
+    reasons: BinnedSample  # of flags
     flags: Ints  # (n_channels,)
-    rows: Rows  # (r, n_separable) a thinned sample
+    rows: SampleRows  # (r, n_classifier_columns) a subsample for the domain classifier
 
     @property
     def n(self) -> int:
-        """Transactions."""
+        """Number of transactions."""
         return int(self.score.n)
 
-    def __add__(self, other: "Seen") -> "Seen":
-        return Seen(
+    def __add__(self, other: "WindowHistogram") -> "WindowHistogram":
+        return WindowHistogram(
             self.features + other.features,
             self.score + other.score,
             self.reasons + other.reasons,
@@ -56,48 +58,48 @@ class Seen:
         )
 
     def to_bytes(self) -> bytes:
-        """Compressed, without pickle."""
+        """Serialize with compression and without pickle."""
         content = io.BytesIO()
         parts = {"features": self.features, "score": self.score, "reasons": self.reasons}
-        arrays = {f"{name}_counts": one.counts.astype(np.int32) for name, one in parts.items()}
-        gaps = {f"{name}_gaps": one.gaps for name, one in parts.items()}
+        arrays = {f"{name}_counts": part.counts.astype(np.int32) for name, part in parts.items()}
+        gaps = {f"{name}_gaps": part.gaps for name, part in parts.items()}
         np.savez_compressed(content, allow_pickle=False, flags=self.flags, rows=self.rows, **arrays, **gaps)
         return content.getvalue()
 
     @classmethod
-    def from_bytes(cls, stored: bytes) -> "Seen":
-        """What `to_bytes` was taken from."""
-        with np.load(io.BytesIO(stored), allow_pickle=False) as held:
+    def from_bytes(cls, stored: bytes) -> "WindowHistogram":
+        """Restore the histogram from `to_bytes`."""
+        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
             parts = [
-                Binned(held[f"{name}_counts"].astype(np.int64), held[f"{name}_gaps"])
+                BinnedSample(arrays[f"{name}_counts"].astype(np.int64), arrays[f"{name}_gaps"])
                 for name in ("features", "score", "reasons")
             ]
-            return cls(parts[0], parts[1], parts[2], held["flags"], held["rows"])
+            return cls(parts[0], parts[1], parts[2], arrays["flags"], arrays["rows"])
 
 
 @dataclass(frozen=True)
 class Level:
-    """One number of a window, such as its volume; `lower` and `upper` where it is a share."""
+    """One number of a window, such as its volume or a label delay."""
 
     feature: str
     metric: str
     value: float
     n: int
     season: str = ""
-    why: str = ""
+    suppressed_because: str = ""
 
 
 @dataclass(frozen=True)
-class Usual:
-    """What a level usually is, by season; the season "" stands for any."""
+class UsualLevel:
+    """The usual value of a level by season; the season "" stands for any."""
 
     center: Mapping[str, float]
     n: int
 
 
 @dataclass(frozen=True)
-class Found:
-    """A change, the value from which it is an alarm, and whether it is."""
+class DriftFinding:
+    """A drift, its alarm threshold and whether it is an alarm; `lower` and `upper` bound a share."""
 
     drift: Drift
     threshold: float
@@ -107,165 +109,198 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Terms:
+class AlarmTerms:
     """
-    On which terms a window is judged.
+    Settings of the alarms of one window.
 
     Attributes
     ----------
     per_week
-        False alarms a week that are put up with.
+        Accepted number of false alarms a week.
     seasons
-        Of the pooled windows: the parts of the reference to hold them against; empty for the whole.
-    held_back
-        Why no alarm is raised whatever is found; empty where one may be.
+        Seasons of the pooled windows, with whose rows of the reference they are compared; empty for all rows.
+    suppressed_because
+        Why no alarm may be raised; empty if alarms may be raised.
     """
 
     per_week: float
     seasons: Sequence[str] = ()
-    held_back: str = ""
+    suppressed_because: str = ""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """See the module."""
+class DriftReference:
+    """Histograms, levels and alarm calibration of the reference transactions of a model."""
 
-    features: Reference
-    score: Reference
-    reasons: Reference
+    features: ReferenceHistograms
+    score: ReferenceHistograms
+    reasons: ReferenceHistograms
     reason_names: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    flags: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # (n_channels,) among the score's rows
-    separable: tuple[int, ...] = ()  # columns the classifier may look at
-    rows: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    muted: Mapping[str, str] = field(default_factory=dict)  # feature → why it is never an alarm
-    levels: Mapping[tuple[str, str], Usual] = field(default_factory=dict)
-    calibration: Calibration = field(default_factory=Calibration)
+    flags: Ints = field(
+        default_factory=lambda: np.empty(0, np.int64)
+    )  # (n_channels,) number of flags among the rows of `score`
+    classifier_columns: tuple[int, ...] = ()  # columns of the domain classifier
+    rows: SampleRows = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    muted: Mapping[str, str] = field(default_factory=dict)  # feature → why it never raises an alarm
+    levels: Mapping[tuple[str, str], UsualLevel] = field(default_factory=dict)
+    calibration: AlarmCalibration = field(default_factory=AlarmCalibration)
 
     @classmethod
-    def blind(cls) -> "Watch":
-        """A watch that remembers nothing."""
-        nothing = Reference((), ())
-        return cls(nothing, nothing, nothing)
+    def empty(cls) -> "DriftReference":
+        """A reference without rows, for a model that was stored without one."""
+        no_columns = ReferenceHistograms((), ())
+        return cls(no_columns, no_columns, no_columns)
 
     @property
-    def sees(self) -> bool:
-        """Whether there is anything to compare with."""
-        return bool(self.score.sketches)
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compare with."""
+        return not self.score.histograms
 
-    def see(self, columns: Floats, score: Floats, channel: Ints, reason: Ints) -> Seen:
+    def bin_window(self, columns: Floats, score: Floats, channel: Ints, reason: Ints) -> WindowHistogram:
         """
-        Count a window's transactions.
+        Count the transactions of a window in the bins of the reference.
 
         Parameters
         ----------
         columns
-            (n, n_columns) as at the fit.
+            (n, n_columns) the columns of the reference.
         score
             (n,) in [0, 1].
         channel
-            (n,) place among `channels` of what was flagged, −1 elsewhere.
+            (n,) index in `channels` of each flagged row, −1 for the others.
         reason
-            (n_flags,) place among `reason_names` of each flag's first reason.
+            (n_flags,) index in `reason_names` of the first reason of each flag.
         """
-        return Seen(
+        return WindowHistogram(
             self.features.count(columns),
             self.score.count(score.reshape(-1, 1)),
             self.reasons.count(reason.reshape(-1, 1).astype(np.float64)),
             np.bincount(channel[channel >= 0], minlength=len(self.channels)),
-            self.view(columns),
+            self.classifier_sample(columns),
         )
 
-    def view(self, columns: Floats) -> Rows:
-        """What the classifier sees of rows, thinned; a category as the place of its bin."""
-        return separable_view(self.features.sketches, self.separable, thinned(columns))
+    def classifier_sample(self, columns: Floats) -> SampleRows:
+        """A subsample of rows for the domain classifier; a category is the index of its bin."""
+        return classifier_rows(self.features.histograms, self.classifier_columns, subsample(columns))
 
-    def holds(self, season: str) -> int:
-        """Rows of the reference's part of that name; 0 where there is none."""
-        if not self.features.sketches or season not in self.features.variants:
+    def season_rows(self, season: str) -> int:
+        """Number of reference rows of a season; 0 if there is none."""
+        if not self.features.histograms or season not in self.features.variants:
             return 0
-        return int(self.features.variants[season][: self.features.sketches[0].n_bins].sum())
+        return int(self.features.variants[season][: self.features.histograms[0].n_bins].sum())
 
-    def measure(self, seen: Seen, terms: Terms) -> Iterator[Found]:
-        """Every metric of a window against the reference."""
-        bar = self.calibration.bar(terms.per_week) if self.calibration.speaks else float("nan")
-        for drift in self._changes(seen, terms):
-            if not (drift.metric in QUIET and drift.value == 0 and drift.before == 0):
-                yield self._judged(drift, bar, terms.held_back)
+    def compare_window(self, window: WindowHistogram, terms: AlarmTerms) -> Iterator[DriftFinding]:
+        """Compare a window with the reference by every metric."""
+        threshold = (
+            self.calibration.threshold(terms.per_week) if self.calibration.is_calibrated else float("nan")
+        )
+        for drift in self._drifts(window, terms):
+            if not (drift.metric in QUIET_AT_ZERO and drift.value == 0 and drift.before == 0):
+                yield self._finding(drift, threshold, terms.suppressed_because)
 
-    def measure_levels(self, levels: Sequence[Level], terms: Terms) -> Iterator[Found]:
-        """Levels of a window against what they usually are."""
-        bar = self.calibration.bar(terms.per_week) if self.calibration.speaks else float("nan")
+    def compare_levels(self, levels: Sequence[Level], terms: AlarmTerms) -> Iterator[DriftFinding]:
+        """Compare the levels of a window with their usual values."""
+        threshold = (
+            self.calibration.threshold(terms.per_week) if self.calibration.is_calibrated else float("nan")
+        )
         for place, level in enumerate(levels):
-            usual = self.levels.get((level.feature, level.metric), Usual({}, 0))
+            usual = self.levels.get((level.feature, level.metric), UsualLevel({}, 0))
             other = float("nan") if level.season == HOLIDAY else usual.center.get("", float("nan"))
             before = usual.center.get(level.season, other)
             effect = _level_effect(level.metric, before, level.value)
-            why = level.why or ("the reference says nothing of it" if np.isnan(before) else "")
-            drift = Drift(
-                place, level.feature, level.metric, level.value, why, usual.n, level.n, effect, before
+            suppressed_because = level.suppressed_because or (
+                "the reference has no such level" if np.isnan(before) else ""
             )
-            yield self._judged(drift, bar, terms.held_back)
+            drift = Drift(
+                place,
+                level.feature,
+                level.metric,
+                level.value,
+                suppressed_because,
+                usual.n,
+                level.n,
+                effect,
+                before,
+            )
+            yield self._finding(drift, threshold, terms.suppressed_because)
 
-    def _changes(self, seen: Seen, terms: Terms) -> Iterator[Drift]:
-        yield from compare_binned(self._part(self.features, terms.seasons), seen.features)
-        yield from compare_binned(self._part(self.score, terms.seasons), seen.score)
-        yield from self._flag_rates(seen)
-        yield from self._reasons(seen)
-        yield self._separation(seen)
+    def _drifts(self, window: WindowHistogram, terms: AlarmTerms) -> Iterator[Drift]:
+        yield from compare_binned(self._season_subset(self.features, terms.seasons), window.features)
+        yield from compare_binned(self._season_subset(self.score, terms.seasons), window.score)
+        yield from self._flag_rates(window)
+        yield from self._reasons(window)
+        yield self._domain_classifier_drift(window)
 
-    def _part(self, whole: Reference, seasons: Sequence[str]) -> Reference:
-        """The part of a reference that holds these seasons, or all of it where one of them is not kept."""
-        wanted = sorted(set(seasons))
-        if not wanted or any(name not in whole.variants for name in wanted):
+    def _season_subset(self, whole: ReferenceHistograms, seasons: Sequence[str]) -> ReferenceHistograms:
+        """The subset of a reference with these seasons, or all of it if one of them is not stored."""
+        names = sorted(set(seasons))
+        if not names or any(name not in whole.variants for name in names):
             return whole
-        together = np.sum([whole.variants[name] for name in wanted], axis=0)
-        return replace(whole, variants={USUAL: together}).variant(USUAL) or whole
+        counts = np.sum([whole.variants[name] for name in names], axis=0)
+        return replace(whole, variants={USUAL: counts}).variant(USUAL) or whole
 
-    def _flag_rates(self, seen: Seen) -> Iterator[Drift]:
-        n = self.score.sketches[0].n
+    def _flag_rates(self, window: WindowHistogram) -> Iterator[Drift]:
+        n = self.score.histograms[0].n
         for place, channel in enumerate(self.channels):
-            value = seen.flags[place] / seen.n if seen.n else float("nan")
+            value = window.flags[place] / window.n if window.n else float("nan")
             before = self.flags[place] / n if n else float("nan")
-            why = "" if seen.n and n else "there are no rows to take a share of"
+            suppressed_because = "" if window.n and n else "there are no rows to take a share of"
             effect = float(share_effect(before, value))
-            yield Drift(place, f"flags:{channel}", "flag_rate", value, why, n, seen.n, effect, before)
+            yield Drift(
+                place, f"flags:{channel}", "flag_rate", value, suppressed_because, n, window.n, effect, before
+            )
 
-    def _reasons(self, seen: Seen) -> Iterator[Drift]:
-        few = int(seen.reasons.n) < FLAGS_MIN
-        why = f"{int(seen.reasons.n)} flags, fewer than {FLAGS_MIN}, have no mix of reasons" if few else ""
-        for drift in compare_binned(self.reasons, seen.reasons):
+    def _reasons(self, window: WindowHistogram) -> Iterator[Drift]:
+        few = int(window.reasons.n) < FLAGS_MIN
+        suppressed_because = (
+            f"{int(window.reasons.n)} flags, fewer than {FLAGS_MIN}, have no mix of reasons" if few else ""
+        )
+        for drift in compare_binned(self.reasons, window.reasons):
             if drift.metric in ("jensen_shannon", "cramers_v"):
-                yield replace(drift, value=float("nan"), effect=float("nan"), why=why) if few else drift
+                yield (
+                    replace(
+                        drift, value=float("nan"), effect=float("nan"), suppressed_because=suppressed_because
+                    )
+                    if few
+                    else drift
+                )
 
-    def _separation(self, seen: Seen) -> Drift:
-        n, m = len(self.rows), len(seen.rows)
-        found = separate(self.rows.astype(np.float64), seen.rows.astype(np.float64))
-        if found is None:
-            why = f"a classifier needs {ROWS_MIN} rows of each, there are {n:,} and {m:,}"
-            return Drift(0, "all features", "auc", float("nan"), why, n, m)
+    def _domain_classifier_drift(self, window: WindowHistogram) -> Drift:
+        n, m = len(self.rows), len(window.rows)
+        result = fit_domain_classifier(self.rows.astype(np.float64), window.rows.astype(np.float64))
+        if result is None:
+            suppressed_because = f"a classifier needs {ROWS_MIN} rows of each, there are {n:,} and {m:,}"
+            return Drift(0, "all features", "auc", float("nan"), suppressed_because, n, m)
         used = {
-            self.features.names[self.separable[place]]: round(share, 3) for place, share in found.used.items()
+            self.features.names[self.classifier_columns[place]]: round(share, 3)
+            for place, share in result.gain_shares.items()
         }
-        effect = max(0.0, 2 * found.auc - 1)
-        return Drift(0, "all features", "auc", found.auc, "", n, m, effect, 0.5, detail={"used": used})
+        effect = max(0.0, 2 * result.auc - 1)
+        return Drift(0, "all features", "auc", result.auc, "", n, m, effect, 0.5, detail={"used": used})
 
-    def _judged(self, drift: Drift, bar: float, held_back: str) -> Found:
+    def _finding(self, drift: Drift, threshold: float, suppressed_because: str) -> DriftFinding:
         n, m = drift.n_reference, drift.n_current
-        if drift.metric == "payments":  # chance is that of the number expected: a small one is the finding
+        if (
+            drift.metric == "payments"
+        ):  # the sampling error is that of the expected number, since a small number is the finding
             m = 0 if np.isnan(drift.before) else round(drift.before)
-        low, high = self.calibration.limits(drift.feature, drift.metric, bar, drift.before, n, m)
-        under = drift.metric in TWO_SIDED and drift.value < drift.before
-        beyond = drift.value < low if under else drift.value > high
-        why = drift.why or self.muted.get(drift.feature, "") or held_back
-        if not why and np.isnan(high):
-            why = "the reference is too short to say what is usual"
-        alarm = bool(beyond and not why and drift.effect >= self.calibration.min_effect)
+        low, high = self.calibration.limits(drift.feature, drift.metric, threshold, drift.before, n, m)
+        below = drift.metric in TWO_SIDED and drift.value < drift.before
+        beyond = drift.value < low if below else drift.value > high
+        suppressed_because = (
+            drift.suppressed_because or self.muted.get(drift.feature, "") or suppressed_because
+        )
+        if not suppressed_because and np.isnan(high):
+            suppressed_because = "the reference is too short to say what is usual"
+        alarm = bool(beyond and not suppressed_because and drift.effect >= self.calibration.min_effect)
         lower, upper = _interval(drift.value, m) if drift.metric in SHARES else (float("nan"),) * 2
-        return Found(replace(drift, why=why), low if under else high, alarm, lower, upper)
+        return DriftFinding(
+            replace(drift, suppressed_because=suppressed_because), low if below else high, alarm, lower, upper
+        )
 
     def states(self) -> dict[str, State]:
-        """All of it as plain arrays and JSON, part by part."""
+        """The drift reference by parts, as plain arrays and JSON."""
         meta = {
             "reason_names": list(self.reason_names),
             "channels": list(self.channels),
@@ -277,32 +312,32 @@ class Watch:
         }
         arrays: dict[str, NDArray[Any]] = {
             "flags": self.flags,
-            "separable": np.array(self.separable, np.int64),
+            "classifier_columns": np.array(self.classifier_columns, np.int64),
             "rows": self.rows,
         }
         own = [State(meta, arrays), self.features.state(), self.score.state(), self.reasons.state()]
         return dict(zip(PARTS, [*own, self.calibration.state()], strict=True))
 
     @classmethod
-    def from_states(cls, states: Mapping[str, State]) -> "Watch":
+    def from_states(cls, states: Mapping[str, State]) -> "DriftReference":
         """
-        The watch that `states` were taken from; a blind one for a model that was stored without.
+        Restore the drift reference from its `states`; empty for a model that was stored without one.
 
         Raises
         ------
         ArtefactError
             A part is missing.
         """
-        if "watch" not in states:
-            return cls.blind()
+        if PARTS[0] not in states:
+            return cls.empty()
         if any(part not in states for part in PARTS):
-            raise ArtefactError("the model's drift reference is incomplete: train anew with fraudwatch train")
-        own = states["watch"]
+            raise ArtifactError("the model's drift reference is incomplete: train a new model")
+        own = states[PARTS[0]]
         levels = {
-            (str(feature), str(metric)): Usual(center, int(n))
+            (str(feature), str(metric)): UsualLevel(center, int(n))
             for feature, metric, center, n in own.meta["levels"]
         }
-        features, score, reasons = (Reference.from_state(states[part]) for part in PARTS[1:4])
+        features, score, reasons = (ReferenceHistograms.from_state(states[part]) for part in PARTS[1:4])
         return cls(
             features,
             score,
@@ -310,23 +345,25 @@ class Watch:
             reason_names=tuple(own.meta["reason_names"]),
             channels=tuple(own.meta["channels"]),
             flags=own.arrays["flags"],
-            separable=tuple(int(one) for one in own.arrays["separable"]),
+            classifier_columns=tuple(int(column) for column in own.arrays["classifier_columns"]),
             rows=own.arrays["rows"],
             muted=own.meta["muted"],
             levels=levels,
-            calibration=Calibration.from_state(states["watch_calibration"]),
+            calibration=AlarmCalibration.from_state(states[PARTS[4]]),
         )
 
 
-def separable_view(sketches: Sequence[Sketch], separable: Sequence[int], columns: Floats) -> Rows:
-    """The columns a classifier may look at, in single precision."""
-    view = np.empty((len(columns), len(separable)), np.float32)
-    for place, column in enumerate(separable):
-        sketch = sketches[column]
+def classifier_rows(
+    histograms: Sequence[ColumnHistogram], classifier_columns: Sequence[int], columns: Floats
+) -> SampleRows:
+    """The columns of the domain classifier, in single precision."""
+    sample = np.empty((len(columns), len(classifier_columns)), np.float32)
+    for place, column in enumerate(classifier_columns):
+        histogram = histograms[column]
         values = np.ascontiguousarray(columns[:, column])
         with np.errstate(over="ignore"):
-            view[:, place] = sketch.bins(values) if sketch.categorical else values
-    return view
+            sample[:, place] = histogram.bins(values) if histogram.categorical else values
+    return sample
 
 
 def _level_effect(metric: str, before: float, value: float) -> float:
@@ -336,7 +373,7 @@ def _level_effect(metric: str, before: float, value: float) -> float:
 
 
 def _interval(share: float, n: int) -> tuple[float, float]:
-    """Jeffreys' interval of a share of n rows."""
+    """Jeffreys confidence interval of a share of n rows."""
     if not n or np.isnan(share):
         return float("nan"), float("nan")
     return jeffreys(share * n, n, 1 - CONFIDENCE)

@@ -1,5 +1,6 @@
 """
-Fitting a `Watch`: sketch the reference, and hold each of its windows against the rest to learn what chance does.
+Fitting a `DriftReference`: histograms of the reference, and the null distributions of drift metrics from comparing each of
+its windows with the remaining rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,56 +9,63 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.base import Floats, Ints
-from detectors.drift.alarm_calibration import WINDOWS_MIN, Track, calibrate, to_scale
-from detectors.drift.domain_classifier import separate, thinned
-from detectors.drift.histograms import Binned, Reference, Sketch
-from detectors.drift.metrics import SHARES, before_of, effects, metrics, share_effect, to_angle
-from detectors.drift.reference import FLAGS_MIN, HOLIDAY, Rows, Usual, Watch, separable_view
-from detectors.drift.reference_windows import Grid
+from detectors.drift.alarm_calibration import WINDOWS_MIN, MetricHistory, calibrate, to_scale
+from detectors.drift.domain_classifier import fit_domain_classifier, subsample
+from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
+from detectors.drift.metrics import SHARES, effects, metrics, reference_shares, share_effect, to_angle
+from detectors.drift.reference import (
+    FLAGS_MIN,
+    HOLIDAY,
+    DriftReference,
+    SampleRows,
+    UsualLevel,
+    classifier_rows,
+)
+from detectors.drift.reference_windows import ReferenceWindows
 
-SEPARATED = 16  # windows that the classifier is tried on
-OTHERS_MIN = 3  # windows of a season that say what is usual for it
+CLASSIFIER_WINDOWS = 16  # windows on which the domain classifier is calibrated
+OTHERS_MIN = 3  # windows of a season that define its usual level
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a model says of rows: see `Watch.see`."""
+class ScoredRows:
+    """Scores, channels and reasons of rows, as in `DriftReference.bin_window`."""
 
     score: Floats
     channel: Ints
-    reason: Ints  # of the rows `explained`
-    explained: Ints  # rows, ascending
+    reason: Ints  # first reason of the rows `explained`
+    explained: Ints  # indices of rows with reasons, ascending
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a watch is fitted on, rows in time order."""
+class ReferenceSample:
+    """The data that a drift reference is fitted on, rows in time order."""
 
     names: Sequence[str]
     categorical: Sequence[str]
     columns: Floats  # (n, n_columns)
-    scored: Scored  # the same rows: the model has seen them, which says how scores vary, not where they lie
-    recent: Scored  # rows it has not seen, which say where scores lie
-    recent_cells: int  # how many cells those span
+    scored: ScoredRows  # the same rows; the model was trained on them, so they calibrate how scores vary, not their location
+    recent: ScoredRows  # held-out rows, which give the location of scores
+    recent_cells: int  # number of cells of the held-out rows
     channels: Sequence[str]
     reason_names: Sequence[str]
-    separable: Sequence[int]
+    classifier_columns: Sequence[int]
     muted: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class LevelHistory:
     """
-    What a level was in the windows of the reference.
+    A level in the windows of the reference.
 
     Attributes
     ----------
     values
-        (n_cells − width + 1,) of the windows that end after cell width − 1, width, …; NaN where it is not known.
+        (n_cells − width + 1,) of the windows that end after cell width − 1, width, …; NaN where unknown.
     overall
-        What is usual where that is no median, such as a share of all rows.
+        The usual value if it is not the median, such as a share of all rows.
     n
-        Rows or entities of a usual window.
+        Number of rows or entities of a usual window.
     """
 
     feature: str
@@ -67,164 +75,192 @@ class LevelHistory:
     overall: float = float("nan")
 
 
-def fit_watch(
-    subject: Subject, grid: Grid, levels: Sequence[LevelHistory], min_rows: int, min_effect: float
-) -> Watch:
+def fit_drift_reference(
+    reference: ReferenceSample,
+    grid: ReferenceWindows,
+    levels: Sequence[LevelHistory],
+    min_rows: int,
+    min_effect: float,
+) -> DriftReference:
     """
-    Sketch a reference and calibrate its alarms.
+    Fit the histograms of a reference and calibrate its alarms.
 
     Parameters
     ----------
     grid
-        Cells of the subject's rows.
+        Cells of the rows of `reference`.
     min_rows
-        Windows are pooled until they hold so many.
+        Minimum number of rows of a window; smaller windows are pooled.
     min_effect
-        Smaller changes never alarm.
+        Smaller effects never alarm.
     """
     special = np.asarray(grid.special, dtype=bool)[grid.cell]
     plain = np.flatnonzero(~special) if not special.all() else np.arange(len(special))
-    features = Reference.fit(subject.columns[plain], subject.names, subject.categorical)
+    features = ReferenceHistograms.fit(reference.columns[plain], reference.names, reference.categorical)
     ends = grid.ends()
     first = grid.first(ends, min_rows)
-    tracks = [
-        *_column_tracks(subject, features, grid, ends, first),
-        *_score_tracks(subject, grid, ends, first),
-        *_reason_tracks(subject, grid, ends),
-        *_separation_track(subject, features, grid, ends, first),
-        *(_level_track(history, grid, ends) for history in levels),
+    histories = [
+        *_column_histories(reference, features, grid, ends, first),
+        *_score_histories(reference, grid, ends, first),
+        *_reason_histories(reference, grid, ends),
+        *_classifier_history(reference, features, grid, ends, first),
+        *(_level_as_metric(history, grid, ends) for history in levels),
     ]
-    view = separable_view(features.sketches, subject.separable, thinned(subject.columns[plain]))
-    return Watch(
-        features=replace(features, variants=_variants(subject, features, grid, special)),
-        score=Reference.fit(subject.recent.score.reshape(-1, 1), ["score"]),
-        reasons=Reference.fit(subject.recent.reason.reshape(-1, 1), ["reasons"], ["reasons"]),
-        reason_names=tuple(subject.reason_names),
-        channels=tuple(subject.channels),
-        flags=_per_channel(subject.recent.channel, len(subject.channels)),
-        separable=tuple(subject.separable),
-        rows=view,
-        muted=dict(subject.muted),
-        levels={(one.feature, one.metric): _usual(one, grid) for one in levels},
-        calibration=calibrate(tracks, len(ends), grid.windows_per_week, min_effect),
+    sample = classifier_rows(
+        features.histograms, reference.classifier_columns, subsample(reference.columns[plain])
+    )
+    return DriftReference(
+        features=replace(features, variants=_variants(reference, features, grid, special)),
+        score=ReferenceHistograms.fit(reference.recent.score.reshape(-1, 1), ["score"]),
+        reasons=ReferenceHistograms.fit(reference.recent.reason.reshape(-1, 1), ["reasons"], ["reasons"]),
+        reason_names=tuple(reference.reason_names),
+        channels=tuple(reference.channels),
+        flags=_per_channel(reference.recent.channel, len(reference.channels)),
+        classifier_columns=tuple(reference.classifier_columns),
+        rows=sample,
+        muted=dict(reference.muted),
+        levels={(level.feature, level.metric): _usual(level, grid) for level in levels},
+        calibration=calibrate(histories, len(ends), grid.windows_per_week, min_effect),
     )
 
 
-def _variants(subject: Subject, features: Reference, grid: Grid, special: Floats) -> dict[str, Ints]:
-    """Counts of the holidays and, where asked for, of each season."""
+def _variants(
+    reference: ReferenceSample, features: ReferenceHistograms, grid: ReferenceWindows, special: Floats
+) -> dict[str, Ints]:
+    """Counts of the holidays and, if windows are compared by season, of each season."""
     names = np.where(
         special.astype(bool), HOLIDAY, np.asarray(grid.season)[grid.cell] if grid.seasonal else ""
     )
-    wanted = [str(name) for name in np.unique(names) if name]
-    if not wanted:
+    seasons = [str(name) for name in np.unique(names) if name]
+    if not seasons:
         return {}
-    codes = np.searchsorted(np.asarray(wanted), names)
-    kept = names != ""
+    codes = np.searchsorted(np.asarray(seasons), names)
+    in_season = names != ""
     each = [
-        sketch.count_each(np.ascontiguousarray(subject.columns[kept, place]), codes[kept], len(wanted)).counts
-        for place, sketch in enumerate(features.sketches)
+        histogram.count_each(
+            np.ascontiguousarray(reference.columns[in_season, place]), codes[in_season], len(seasons)
+        ).counts
+        for place, histogram in enumerate(features.histograms)
     ]
-    return dict(zip(wanted, np.concatenate(each, axis=1), strict=True))
+    return dict(zip(seasons, np.concatenate(each, axis=1), strict=True))
 
 
-def _column_tracks(
-    subject: Subject, features: Reference, grid: Grid, ends: Ints, first: Ints
-) -> Iterator[Track]:
-    for place, (name, sketch) in enumerate(zip(features.names, features.sketches, strict=True)):
-        column = np.ascontiguousarray(subject.columns[:, place])
-        yield from _tracks(name, sketch, column, grid, ends, first, counts=name not in subject.muted)
+def _column_histories(
+    reference: ReferenceSample, features: ReferenceHistograms, grid: ReferenceWindows, ends: Ints, first: Ints
+) -> Iterator[MetricHistory]:
+    for place, (name, histogram) in enumerate(zip(features.names, features.histograms, strict=True)):
+        column = np.ascontiguousarray(reference.columns[:, place])
+        yield from _metric_histories(
+            name, histogram, column, grid, ends, first, can_alarm=name not in reference.muted
+        )
 
 
-def _tracks(
-    name: str, sketch: Sketch, column: Floats, grid: Grid, ends: Ints, first: Ints,
-    *, span: int | None = None, only: Sequence[str] = (), counts: bool = True,
-) -> Iterator[Track]:  # fmt: skip
-    """Every metric of a column in every window."""
-    cells = sketch.count_each(column, grid.cell, grid.n_cells)
+def _metric_histories(
+    name: str, histogram: ColumnHistogram, column: Floats, grid: ReferenceWindows, ends: Ints, first: Ints,
+    *, span: int | None = None, only: Sequence[str] = (), can_alarm: bool = True,
+) -> Iterator[MetricHistory]:  # fmt: skip
+    """Every metric of a column in every window of the reference."""
+    cells = histogram.count_each(column, grid.cell, grid.n_cells)
     current, rest = grid.current(cells, first, ends), grid.rest(cells, first, ends, span)
-    found = metrics(sketch, rest, current)
-    moved, was = effects(sketch, rest, current, found), before_of(sketch, rest, current)
-    for metric, values in found.items():
+    by_metric = metrics(histogram, rest, current)
+    effect, before = effects(histogram, rest, current, by_metric), reference_shares(histogram, rest, current)
+    for metric, values in by_metric.items():
         if only and metric not in only:
             continue
-        deviation = to_angle(values) - to_angle(was[metric]) if metric in SHARES else to_scale(metric, values)
+        deviation = (
+            to_angle(values) - to_angle(before[metric]) if metric in SHARES else to_scale(metric, values)
+        )
         deviation = np.where((first >= 0) & (rest.n > 0), deviation, np.nan)
-        yield Track(name, metric, deviation, moved[metric], *_sizes(rest, current, first), counts=counts)
+        yield MetricHistory(
+            name, metric, deviation, effect[metric], *_sizes(rest, current, first), can_alarm=can_alarm
+        )
 
 
-def _score_tracks(subject: Subject, grid: Grid, ends: Ints, first: Ints) -> Iterator[Track]:
-    """The score and the shares of flags, against as few days as they are later compared with."""
-    alone, span = replace(grid, seasonal=False), subject.recent_cells
-    score = subject.scored.score
-    yield from _tracks("score", Sketch.numeric(score), score, alone, ends, first, span=span)
-    for place, channel in enumerate(subject.channels):
-        flagged = np.bincount(grid.cell[subject.scored.channel == place], minlength=grid.n_cells)
+def _score_histories(
+    reference: ReferenceSample, grid: ReferenceWindows, ends: Ints, first: Ints
+) -> Iterator[MetricHistory]:
+    """The score and the shares of flags, compared with as few days as in production."""
+    plain, span = replace(grid, seasonal=False), reference.recent_cells
+    score = reference.scored.score
+    yield from _metric_histories(
+        "score", ColumnHistogram.numeric(score), score, plain, ends, first, span=span
+    )
+    for place, channel in enumerate(reference.channels):
+        flagged = np.bincount(grid.cell[reference.scored.channel == place], minlength=grid.n_cells)
         every = np.bincount(grid.cell, minlength=grid.n_cells)
-        cells = Binned(np.stack((every - flagged, flagged), axis=1), np.zeros((grid.n_cells, 2)))
-        current, rest = alone.current(cells, first, ends), alone.rest(cells, first, ends, span)
+        cells = BinnedSample(np.stack((every - flagged, flagged), axis=1), np.zeros((grid.n_cells, 2)))
+        current, rest = plain.current(cells, first, ends), plain.rest(cells, first, ends, span)
         with np.errstate(invalid="ignore"):
             now, then = current.counts[:, 1] / current.n, rest.counts[:, 1] / rest.n
         deviation = np.where(first >= 0, to_angle(now) - to_angle(then), np.nan)
         sizes = _sizes(rest, current, first)
-        yield Track(f"flags:{channel}", "flag_rate", deviation, share_effect(then, now), *sizes)
+        yield MetricHistory(f"flags:{channel}", "flag_rate", deviation, share_effect(then, now), *sizes)
 
 
-def _reason_tracks(subject: Subject, grid: Grid, ends: Ints) -> Iterator[Track]:
-    scored = subject.scored
+def _reason_histories(
+    reference: ReferenceSample, grid: ReferenceWindows, ends: Ints
+) -> Iterator[MetricHistory]:
+    scored = reference.scored
     if not len(scored.reason):
         return
     reasons = scored.reason.astype(np.float64)
-    of_flags = replace(grid.of(scored.explained), seasonal=False)
-    first = of_flags.first(ends, FLAGS_MIN)
-    sketch = Sketch.of_categories(reasons)
-    wanted = ("jensen_shannon", "cramers_v")
-    yield from _tracks("reasons", sketch, reasons, of_flags, ends, first, only=wanted)
+    flag_windows = replace(grid.take(scored.explained), seasonal=False)
+    first = flag_windows.first(ends, FLAGS_MIN)
+    histogram = ColumnHistogram.of_categories(reasons)
+    only = ("jensen_shannon", "cramers_v")
+    yield from _metric_histories("reasons", histogram, reasons, flag_windows, ends, first, only=only)
 
 
-def _separation_track(
-    subject: Subject, features: Reference, grid: Grid, ends: Ints, first: Ints
-) -> Iterator[Track]:
-    """The classifier's AUC in some windows; it takes no part in setting the bar."""
+def _classifier_history(
+    reference: ReferenceSample, features: ReferenceHistograms, grid: ReferenceWindows, ends: Ints, first: Ints
+) -> Iterator[MetricHistory]:
+    """The AUC of the domain classifier in some windows; it does not count for the threshold."""
     possible = np.flatnonzero(first >= 0)
-    some = possible[np.linspace(0, len(possible) - 1, min(SEPARATED, len(possible))).astype(np.int64)]
+    some = possible[
+        np.linspace(0, len(possible) - 1, min(CLASSIFIER_WINDOWS, len(possible))).astype(np.int64)
+    ]
     if len(some) < WINDOWS_MIN:
         return
-    view = separable_view(features.sketches, subject.separable, subject.columns)
-    found = [_separated(view, grid, int(first[k]), int(ends[k])) for k in some]
-    auc = np.array([np.nan if one is None else one[0] for one in found])
-    sizes = [one[1:] for one in found if one is not None]
+    sample = classifier_rows(features.histograms, reference.classifier_columns, reference.columns)
+    results = [_classifier_auc(sample, grid, int(first[k]), int(ends[k])) for k in some]
+    auc = np.array([np.nan if result is None else result[0] for result in results])
+    sizes = [result[1:] for result in results if result is not None]
     if sizes:
         n, m = np.median(np.array(sizes), axis=0)
-        yield Track("all features", "auc", auc, 2 * auc - 1, float(n), float(m), counts=False)
+        yield MetricHistory("all features", "auc", auc, 2 * auc - 1, float(n), float(m), can_alarm=False)
 
 
-def _separated(view: Rows, grid: Grid, first: int, end: int) -> tuple[float, int, int] | None:
+def _classifier_auc(
+    sample: SampleRows, grid: ReferenceWindows, first: int, end: int
+) -> tuple[float, int, int] | None:
     low, high = np.searchsorted(grid.cell, [first, end])
     near, far = np.searchsorted(grid.cell, [first - grid.gap, end + grid.gap])
-    rest = thinned(np.concatenate((np.arange(near), np.arange(far, len(view)))))
-    before, after = view[rest].astype(np.float64), view[low:high].astype(np.float64)
-    found = separate(before, after)
-    return None if found is None else (found.auc, len(thinned(before)), len(thinned(after)))
+    rest = subsample(np.concatenate((np.arange(near), np.arange(far, len(sample)))))
+    before, after = sample[rest].astype(np.float64), sample[low:high].astype(np.float64)
+    result = fit_domain_classifier(before, after)
+    return None if result is None else (result.auc, len(subsample(before)), len(subsample(after)))
 
 
-def _level_track(history: LevelHistory, grid: Grid, ends: Ints) -> Track:
-    """Each window's level against the middle of the others of its season."""
+def _level_as_metric(history: LevelHistory, grid: ReferenceWindows, ends: Ints) -> MetricHistory:
+    """The level of each window, compared with the median of the other windows of its season."""
     scaled = to_scale(history.metric, history.values[ends - grid.width])
     season = np.asarray(grid.season)[ends - 1]
     deviation = scaled - np.array([_others(scaled, season, place) for place in range(len(ends))])
-    known = int(np.count_nonzero(~np.isnan(scaled)))
-    return Track(history.feature, history.metric, deviation, np.abs(deviation), history.n * known, history.n)
+    n_known = int(np.count_nonzero(~np.isnan(scaled)))
+    return MetricHistory(
+        history.feature, history.metric, deviation, np.abs(deviation), history.n * n_known, history.n
+    )
 
 
 def _others(scaled: Floats, season: Floats, place: int) -> float:
-    alike = (season == season[place]) & ~np.isnan(scaled)
-    alike[place] = False
-    if np.count_nonzero(alike) < OTHERS_MIN:
-        alike = ~np.isnan(scaled)
-    return float(np.median(scaled[alike])) if alike.any() else float("nan")
+    same_season = (season == season[place]) & ~np.isnan(scaled)
+    same_season[place] = False
+    if np.count_nonzero(same_season) < OTHERS_MIN:
+        same_season = ~np.isnan(scaled)
+    return float(np.median(scaled[same_season])) if same_season.any() else float("nan")
 
 
-def _usual(history: LevelHistory, grid: Grid) -> Usual:
+def _usual(history: LevelHistory, grid: ReferenceWindows) -> UsualLevel:
     last = np.arange(grid.width, len(history.values) + grid.width) - 1
     special = np.asarray(grid.special, dtype=bool)[last]
     season = np.where(special, HOLIDAY, np.asarray(grid.season)[last])
@@ -239,10 +275,10 @@ def _usual(history: LevelHistory, grid: Grid) -> Usual:
     if not np.isnan(history.overall):
         center = {"": history.overall}
     n = int(history.n * np.count_nonzero(known)) if history.n == history.n else 0
-    return Usual(center, n)
+    return UsualLevel(center, n)
 
 
-def _sizes(rest: Binned, current: Binned, first: Ints) -> tuple[float, float]:
+def _sizes(rest: BinnedSample, current: BinnedSample, first: Ints) -> tuple[float, float]:
     known = first >= 0
     if not known.any():
         return 0.0, 0.0

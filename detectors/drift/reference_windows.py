@@ -1,9 +1,10 @@
 """
-The windows of a reference, and for each of them the rest that it is compared with.
+The windows of a reference, and for each window the remaining rows that it is compared with.
 
-A reference is cut into cells: windows of the schedule, or days where windows are longer. A window is one cell or as many
-days as it lasts; where it holds too few rows the cells before it are pooled, as they are later. The rest leaves out the
-days around a window, for neighbours look alike and the past that a window is held against does not end just before it.
+A reference is divided into cells: windows of the schedule, or days if windows are longer. A window is one cell, or as many
+days as it lasts; if it holds too few rows it is pooled with the cells before it, as in production. The remaining rows leave
+out the days around a window, because neighbouring days are alike and a production window does not follow its reference
+immediately.
 """
 
 from collections.abc import Sequence
@@ -13,28 +14,30 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Ints
-from detectors.drift.histograms import Binned
+from detectors.drift.histograms import BinnedSample
 
-WINDOWS_MAX = 600  # more are thinned evenly
+WINDOWS_MAX = 600  # of more windows an evenly spaced subset is used
 
 
 @dataclass(frozen=True)
-class Grid:
+class ReferenceWindows:
     """
+    The cells of a reference, and the windows that they form.
+
     Attributes
     ----------
     cell
         (n,) the cell of each row, ascending.
     season
-        (n_cells,) what a cell's time is called, such as the weekday and hour.
+        (n_cells,) the season of each cell, such as its weekday and hour.
     special
-        (n_cells,) cells that are no part of what is usual: holidays.
+        (n_cells,) cells that are excluded from the usual ones: holidays.
     width, gap
-        Cells a window, and cells left out on either side of it.
+        Cells per window, and cells left out on either side of it.
     windows_per_week
-        How often a window comes.
+        Windows per week.
     seasonal
-        Whether a window is compared with its own season only.
+        Whether a window is compared only with its own season.
     """
 
     cell: Ints
@@ -47,12 +50,12 @@ class Grid:
 
     @property
     def n_cells(self) -> int:
-        """How many cells the reference spans."""
+        """Number of cells of the reference."""
         return len(self.season)
 
-    def of(self, rows: Any) -> "Grid":
-        """The same cells over some of the rows."""
-        return Grid(
+    def take(self, rows: Any) -> "ReferenceWindows":
+        """The same cells over a subset of the rows."""
+        return ReferenceWindows(
             self.cell[rows],
             self.season,
             self.special,
@@ -63,62 +66,64 @@ class Grid:
         )
 
     def ends(self) -> Ints:
-        """(k,) the cell after each window, at most `WINDOWS_MAX`; windows with special cells left out."""
-        through = np.concatenate(([0], np.cumsum(np.asarray(self.special, dtype=np.int64))))
+        """(k,) the cell after each window, at most `WINDOWS_MAX`; windows with special cells are left out."""
+        cumulative = np.concatenate(([0], np.cumsum(np.asarray(self.special, dtype=np.int64))))
         ends = np.arange(self.width, self.n_cells + 1)
-        plain = ends[through[ends] == through[ends - self.width]] if len(ends) else ends
+        plain = ends[cumulative[ends] == cumulative[ends - self.width]] if len(ends) else ends
         if len(plain) > WINDOWS_MAX:
             plain = plain[np.linspace(0, len(plain) - 1, WINDOWS_MAX).astype(np.int64)]
         return plain
 
     def first(self, ends: Ints, min_rows: int) -> Ints:
-        """(k,) the first cell of each window with the cells pooled before it; −1 where the reference has too few."""
-        through = np.concatenate(([0], np.cumsum(np.bincount(self.cell, minlength=self.n_cells))))
-        enough = np.searchsorted(through, through[ends] - min_rows, side="right") - 1
+        """(k,) the first cell of each window, including the cells pooled before it; −1 if there are too few rows before it."""
+        cumulative = np.concatenate(([0], np.cumsum(np.bincount(self.cell, minlength=self.n_cells))))
+        enough = np.searchsorted(cumulative, cumulative[ends] - min_rows, side="right") - 1
         return np.minimum(enough, ends - self.width)
 
-    def current(self, cells: Binned, first: Ints, ends: Ints) -> Binned:
-        """(k, b) what each window holds; `cells` is (n_cells, b)."""
-        return _between(_through(cells), np.maximum(first, 0), ends)
+    def current(self, cells: BinnedSample, first: Ints, ends: Ints) -> BinnedSample:
+        """(k, b) the counts of each window; `cells` is (n_cells, b)."""
+        return _between(_cumulative(cells), np.maximum(first, 0), ends)
 
-    def rest(self, cells: Binned, first: Ints, ends: Ints, span: int | None = None) -> Binned:
+    def rest(self, cells: BinnedSample, first: Ints, ends: Ints, span: int | None = None) -> BinnedSample:
         """
-        (k, b) what each window is compared with.
+        (k, b) the counts that each window is compared with.
 
         Parameters
         ----------
         span
-            Cells of a reference shorter than the whole: the nearest ones outside the gap.
+            Number of cells, if only the nearest ones outside the gap are used.
         """
-        through, first = _through(cells), np.maximum(first, 0)
+        cumulative, first = _cumulative(cells), np.maximum(first, 0)
         if self.seasonal and self.width == 1:
-            of_season = _between(_through(self._by_season(cells)), first, ends)
-            return of_season - _between(through, first, ends)
+            of_season = _between(_cumulative(self._by_season(cells)), first, ends)
+            return of_season - _between(cumulative, first, ends)
         low, high = np.maximum(first - self.gap, 0), np.minimum(ends + self.gap, self.n_cells)
         if span is None:
-            return Binned(through.counts[-1], through.gaps[-1]) - _between(through, low, high)
+            return BinnedSample(cumulative.counts[-1], cumulative.gaps[-1]) - _between(cumulative, low, high)
         before, after = np.maximum(low - span, 0), np.minimum(high + span, self.n_cells)
         use_before = low - before >= after - high
-        return _between(through, np.where(use_before, before, high), np.where(use_before, low, after))
+        return _between(cumulative, np.where(use_before, before, high), np.where(use_before, low, after))
 
-    def _by_season(self, cells: Binned) -> Binned:
-        """(n_cells, b) all rows of each cell's season."""
+    def _by_season(self, cells: BinnedSample) -> BinnedSample:
+        """(n_cells, b) the counts of the season of each cell."""
         _, code = np.unique(np.asarray(self.season), return_inverse=True)
         counts = np.zeros((code.max(initial=0) + 1, cells.counts.shape[1]), np.int64)
         gaps = np.zeros(counts.shape)
         np.add.at(counts, code, cells.counts)
         np.add.at(gaps, code, cells.gaps)
-        return Binned(counts[code], gaps[code])
+        return BinnedSample(counts[code], gaps[code])
 
 
-def _through(cells: Binned) -> Binned:
-    """Cumulative sums along the cells, a zero first."""
-    return Binned(_padded(cells.counts), _padded(cells.gaps))
+def _cumulative(cells: BinnedSample) -> BinnedSample:
+    """Cumulative sums along the cells, with a leading zero."""
+    return BinnedSample(_padded(cells.counts), _padded(cells.gaps))
 
 
 def _padded(values: Any) -> Any:
     return np.concatenate((np.zeros((1, values.shape[1]), values.dtype), np.cumsum(values, axis=0)))
 
 
-def _between(through: Binned, first: Ints, end: Ints) -> Binned:
-    return Binned(through.counts[end], through.gaps[end]) - Binned(through.counts[first], through.gaps[first])
+def _between(cumulative: BinnedSample, first: Ints, end: Ints) -> BinnedSample:
+    return BinnedSample(cumulative.counts[end], cumulative.gaps[end]) - BinnedSample(
+        cumulative.counts[first], cumulative.gaps[first]
+    )

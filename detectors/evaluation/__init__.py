@@ -1,1 +1,1 @@
-"""How good a detector is: metrics, calibration, thresholds, prevalence, label delay and their uncertainty."""
+"""Evaluation of detectors: metrics, calibration, thresholds, prevalence, label delay, with confidence intervals."""

@@ -1,12 +1,12 @@
 """
-From a classifier's logit to a probability that means what it says.
+Probability calibration: from a classifier's logit to a calibrated probability of fraud.
 
-Four forms, by the frauds in the calibration fold: the fewer there are, the less may be fitted. All are strictly
-increasing functions of the logit alone, so that calibration never reorders, never ties and never depends on the
-batch. Weights are those of sampling: they bring the share of fraud back to what it is among all transactions.
+One of four forms is fitted, depending on the number of frauds in the calibration fold: fewer frauds support fewer parameters.
+All are strictly increasing functions of the logit alone, so that calibration keeps the ranking, creates no ties and does not
+depend on the batch. Weights are sampling weights: they restore the prevalence among all transactions.
 
-Also here: whether probabilities keep their word, by bins of equal weight, since equal widths say nothing where
-fraud is 1 in 1,000.
+The module also computes reliability tables, with bins of equal weight, since bins of equal width are useless where fraud is
+1 in 1,000.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, isotonic_regression, minimize
 from scipy.special import expit, log_expit, logit
 
-from detectors.base import ArtefactError, DetectorError, Floats, State
+from detectors.base import ArtifactError, DetectorError, Floats, State
 
 Kind = Literal["identity", "intercept", "platt", "beta", "isotonic"]
 
@@ -25,11 +25,11 @@ PLATT_FROM, BETA_FROM, ISOTONIC_FROM = 20, 200, 1000  # frauds in the fold
 SLOPE_MIN, SLOPE_MAX = (
     0.05,
     20.0,
-)  # a fold in which scores rank backwards flattens them, it does not turn them
-KNOT_ROWS = 20  # frauds, and genuine rows, behind each level of the isotonic form
-STRICT = 0.05  # share of the beta form in the isotonic one, which is then never flat
-LOGIT_MAX = 1e6  # beyond, infinities included, probabilities are as extreme as they get
-PROBABILITY_MIN, PROBABILITY_MAX = 1e-300, 1 - 2.0**-53  # the logarithms of both sides stay finite
+)  # if scores rank backwards in a fold, they are flattened but not reversed
+KNOT_ROWS = 20  # minimum number of frauds, and of genuine rows, in each level of the isotonic form
+STRICT = 0.05  # share of the beta form in the isotonic one, so that it is never flat
+LOGIT_MAX = 1e6  # larger logits, including infinities, are clipped
+PROBABILITY_MIN, PROBABILITY_MAX = 1e-300, 1 - 2.0**-53  # keep both logarithms finite
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Calibrator:
         smooth = self._smooth(np.clip(np.asarray(scores, dtype=np.float64), -LOGIT_MAX, LOGIT_MAX))
         if self.knots is None:
             return smooth
-        return (1 - STRICT) * _through(self.knots, smooth) + STRICT * smooth
+        return (1 - STRICT) * _interpolate(self.knots, smooth) + STRICT * smooth
 
     def probability(self, scores: ArrayLike) -> Floats:
         """
         Probability of fraud of a classifier's logits, (n,), strictly between 0 and 1; NaN stays NaN.
 
-        It rises with the logit as far as floats can tell probabilities apart, which is up to about 1 − 1e−16.
+        It is strictly increasing up to the precision of floats, about 1 − 1e−16.
         """
         return np.clip(expit(self.logit(scores)), PROBABILITY_MIN, PROBABILITY_MAX)
 
@@ -84,27 +84,26 @@ class Calibrator:
     @classmethod
     def from_state(cls, state: State) -> Self:
         """
-        The calibrator that `state` was taken from.
+        Restore the calibrator from its `state`.
 
         Raises
         ------
         ArtefactError
-            It would not be increasing.
+            The stored function is not increasing.
         """
         low, high, shift = (float(number) for number in state.arrays["form"])
         knots = state.arrays["knots"]
         if not (min(low, high) > 0 and np.isfinite(shift) and (np.diff(knots) > 0).all()):
-            raise ArtefactError("the stored calibrator is not increasing: train anew with fraudwatch train")
+            raise ArtifactError("the stored calibrator is not increasing: train a new model")
         return cls(state.meta["kind"], low, high, shift, knots if knots.size else None)
 
 
 def fit_calibrator(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> Calibrator:
     """
-    Fit the form that the frauds of the fold can bear.
+    Fit the form that suits the number of frauds in the fold.
 
-    Under 20 frauds only the level, from 20 Platt's form, from 200 beta calibration, from 1,000 isotonic. A fold
-    with one class says nothing: the classifier's own probabilities, whose level is that of its training sample,
-    are the prior that remains.
+    Below 20 frauds only the intercept is fitted, from 20 Platt scaling, from 200 beta calibration, from 1,000 isotonic
+    regression. With one class in the fold nothing can be fitted, and the classifier's own probabilities are kept.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def fit_calibrator(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = N
     Raises
     ------
     DetectorError
-        Unequal lengths, a logit that is not finite, a label other than 0 and 1, or a negative weight.
+        Lengths differ, a logit is not finite, a label is neither 0 nor 1, or a weight is negative.
     """
     fold = _checked(scores, y, weight)
     frauds = int(np.count_nonzero(fold.y == 1))
@@ -133,7 +132,7 @@ def fit_calibrator(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = N
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows with neighbouring probabilities: what was said of them and what came true."""
+    """A bin of a reliability table: predicted and observed fraud of rows with similar probabilities."""
 
     lower: float  # smallest and largest probability in the bin
     upper: float
@@ -148,40 +147,40 @@ def reliability(
     p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10
 ) -> list[ReliabilityBin]:
     """
-    Said against true shares in bins of about equal weight, ascending; equal probabilities share a bin.
+    Predicted and observed shares of fraud in bins of about equal weight, ascending; equal probabilities share a bin.
 
-    Fewer than `bins` come back when there are fewer distinct probabilities; none without rows.
+    There are fewer than `bins` bins if there are fewer distinct probabilities, and none without rows.
     """
     fold = _checked(p, y, weight)
     values, place = np.unique(fold.z, return_inverse=True)
     mass = np.bincount(place, weights=fold.weight, minlength=len(values))
     middle = np.cumsum(mass) - mass / 2
     places = np.minimum(np.floor(middle / max(fold.weight.sum(), 1e-300) * bins), bins - 1)[place]
-    return [_bin(fold, places == one) for one in np.unique(places)]
+    return [_bin(fold, places == number) for number in np.unique(places)]
 
 
 def calibration_error(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10) -> float:
-    """Expected calibration error: mean gap of the reliability bins by weight; NaN without rows."""
+    """Expected calibration error: weighted mean gap of the reliability bins; NaN without rows."""
     table = reliability(p, y, weight, bins)
-    gaps = [one.weight * abs(one.mean - one.rate) for one in table]
-    return sum(gaps) / sum(one.weight for one in table) if table else float("nan")
+    gaps = [row.weight * abs(row.mean - row.rate) for row in table]
+    return sum(gaps) / sum(row.weight for row in table) if table else float("nan")
 
 
 def brier(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Weighted mean of (p − y)²; NaN without rows."""
+    """Brier score, the weighted mean of (p − y)²; NaN without rows."""
     fold = _checked(p, y, weight)
     return _mean((fold.z - fold.y) ** 2, fold.weight)
 
 
 def log_loss(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Weighted mean of −ln of the probability of what happened; NaN without rows, finite for 0 and 1."""
+    """Log loss, the weighted mean of −ln of the probability of the observed class; NaN without rows, finite for 0 and 1."""
     fold = _checked(p, y, weight)
-    said = np.clip(fold.z, PROBABILITY_MIN, PROBABILITY_MAX)
-    return _mean(np.where(fold.y == 1, -np.log(said), -np.log1p(-said)), fold.weight)
+    p = np.clip(fold.z, PROBABILITY_MIN, PROBABILITY_MAX)
+    return _mean(np.where(fold.y == 1, -np.log(p), -np.log1p(-p)), fold.weight)
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _CalibrationRows:
     """Rows with a weight above 0: logits (or probabilities), labels, weights."""
 
     z: Floats
@@ -189,8 +188,8 @@ class _Fold:
     weight: Floats
 
 
-def _fit_intercept(fold: _Fold) -> Calibrator:
-    """The shift after which the fold's expected frauds are its frauds."""
+def _fit_intercept(fold: _CalibrationRows) -> Calibrator:
+    """Fit the shift after which the expected number of frauds in the fold is the observed one."""
     frauds = float(fold.weight @ fold.y)
     level = float(logit(frauds / fold.weight.sum()))
     lowest, highest = level - float(fold.z.max()) - 1e-9, level - float(fold.z.min()) + 1e-9
@@ -198,33 +197,33 @@ def _fit_intercept(fold: _Fold) -> Calibrator:
     return Calibrator("intercept", shift=float(shift))
 
 
-def _fit_platt(fold: _Fold) -> Calibrator:
+def _fit_platt(fold: _CalibrationRows) -> Calibrator:
     slope, shift = _logistic(fold.z.reshape(1, -1), fold)
     return Calibrator("platt", slope, slope, shift)
 
 
-def _fit_beta(fold: _Fold) -> Calibrator:
+def _fit_beta(fold: _CalibrationRows) -> Calibrator:
     low, high, shift = _logistic(np.stack([log_expit(fold.z), -log_expit(-fold.z)]), fold)
     return Calibrator("beta", low, high, shift)
 
 
-def _fit_isotonic(fold: _Fold) -> Calibrator:
-    """Where the beta form and the frauds of a level disagree, believe the frauds."""
+def _fit_isotonic(fold: _CalibrationRows) -> Calibrator:
+    """Correct the beta form to the observed fraud rate of each level of an isotonic regression."""
     beta = _fit_beta(fold)
     order = np.argsort(fold.z, kind="stable")
-    rows = _Fold(expit(beta.logit(fold.z[order])), fold.y[order], fold.weight[order])
+    rows = _CalibrationRows(expit(beta.logit(fold.z[order])), fold.y[order], fold.weight[order])
     starts = _levels(fold.z[order], rows)
     total = np.add.reduceat(rows.weight, starts)
-    said = logit(np.add.reduceat(rows.weight * rows.z, starts) / total)
-    true = logit(np.add.reduceat(rows.weight * rows.y, starts) / total)
-    knots = np.stack([said, true])
+    expected = logit(np.add.reduceat(rows.weight * rows.z, starts) / total)
+    observed = logit(np.add.reduceat(rows.weight * rows.y, starts) / total)
+    knots = np.stack([expected, observed])
     if len(starts) < 2 or not (np.diff(knots) > 0).all():
         return beta
     return Calibrator("isotonic", beta.low, beta.high, beta.shift, knots)
 
 
-def _levels(z: Floats, rows: _Fold) -> list[int]:
-    """Where the levels of the isotonic regression start, neighbours merged until each rests on enough rows."""
+def _levels(z: Floats, rows: _CalibrationRows) -> list[int]:
+    """Start of each level of the isotonic regression; neighbours are merged until each level has enough rows."""
     first = np.flatnonzero(np.append(True, z[1:] != z[:-1]))
     weight = np.add.reduceat(rows.weight, first)
     share = np.add.reduceat(rows.weight * rows.y, first) / weight
@@ -235,21 +234,21 @@ def _levels(z: Floats, rows: _Fold) -> list[int]:
 
 
 def _merged(starts: list[int], frauds: list[float], genuine: list[float]) -> list[int]:
-    kept, fraud_rows, genuine_rows = [0], 0.0, 0.0
+    merged, fraud_rows, genuine_rows = [0], 0.0, 0.0
     for following, fraud, other in zip([*starts[1:], None], frauds, genuine, strict=True):
         fraud_rows, genuine_rows = fraud_rows + fraud, genuine_rows + other
         if min(fraud_rows, genuine_rows) >= KNOT_ROWS and following is not None:
-            kept.append(following)
+            merged.append(following)
             fraud_rows = genuine_rows = 0.0
-    return kept if min(fraud_rows, genuine_rows) >= KNOT_ROWS else kept[:-1] or [0]
+    return merged if min(fraud_rows, genuine_rows) >= KNOT_ROWS else merged[:-1] or [0]
 
 
-def _logistic(features: Floats, fold: _Fold) -> list[float]:
+def _logistic(features: Floats, fold: _CalibrationRows) -> list[float]:
     """
-    Weighted logistic regression on (k, n) features, slopes within bounds; the slopes, then the intercept.
+    Weighted logistic regression on (k, n) features with bounded slopes; returns the slopes, then the intercept.
 
-    Platt's targets stand for one more fraud and one more genuine row, so that classes which scores separate
-    perfectly keep finite slopes.
+    Platt's targets add one fraud and one genuine row, so that slopes stay finite if scores separate the classes
+    perfectly.
     """
     frauds = float(fold.weight @ fold.y)
     genuine = float(fold.weight.sum()) - frauds
@@ -266,7 +265,7 @@ def _logistic(features: Floats, fold: _Fold) -> list[float]:
     slopes = len(features)
     start = np.append(np.ones(slopes), 0.0)
     bounds = [(SLOPE_MIN, SLOPE_MAX)] * slopes + [(None, None)]
-    found = minimize(
+    solution = minimize(
         loss,
         start,
         jac=gradient,
@@ -274,11 +273,11 @@ def _logistic(features: Floats, fold: _Fold) -> list[float]:
         bounds=bounds,
         options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
     )
-    return [float(number) for number in found.x]
+    return [float(number) for number in solution.x]
 
 
-def _through(knots: Floats, x: Floats) -> Floats:
-    """The broken line through knots, steps of x beyond them; each piece is kept below the next one's start."""
+def _interpolate(knots: Floats, x: Floats) -> Floats:
+    """Linear interpolation of knots with slope 1 beyond them; each piece ends at or below the start of the next."""
     at, to = knots
     piece = np.clip(np.searchsorted(at, x, side="right") - 1, 0, len(at) - 1)
     slope = np.append(np.diff(to) / np.diff(at), 1.0)
@@ -287,7 +286,7 @@ def _through(knots: Floats, x: Floats) -> Floats:
     return np.asarray(np.where(x < at[0], to[0] + (x - at[0]), inside))
 
 
-def _bin(fold: _Fold, rows: NDArray[np.bool_]) -> ReliabilityBin:
+def _bin(fold: _CalibrationRows, rows: NDArray[np.bool_]) -> ReliabilityBin:
     p, y, weight = fold.z[rows], fold.y[rows], fold.weight[rows]
     return ReliabilityBin(
         lower=float(p.min()),
@@ -304,7 +303,7 @@ def _mean(values: Floats, weight: Floats) -> float:
     return float(weight @ values / weight.sum()) if len(values) else float("nan")
 
 
-def _checked(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> _Fold:
+def _checked(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> _CalibrationRows:
     z, labels = np.asarray(scores, dtype=np.float64), np.asarray(y, dtype=np.float64)
     weights = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=np.float64)
     if not z.shape == labels.shape == weights.shape:
@@ -316,4 +315,4 @@ def _checked(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> _Fold
     if not np.isin(labels, (0.0, 1.0)).all():
         raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
     counted = weights > 0
-    return _Fold(z[counted], labels[counted], weights[counted])
+    return _CalibrationRows(z[counted], labels[counted], weights[counted])

@@ -1,8 +1,9 @@
 """
-Judge techniques on the same rows: every measure with an interval, and differences against noise.
+Comparison of techniques on the same held-out rows: metrics and their differences, with confidence intervals.
 
-Whole entities are resampled, the same ones for every technique, so that differences are paired. Ranking measures are
-taken fold by fold and averaged, since scores of different trainings need not be comparable; counts and money are summed.
+The intervals are those of a paired cluster bootstrap: whole entities are resampled, the same ones for every technique.
+Ranking metrics are computed per fold and averaged, since scores of different trainings may not be comparable; counts and
+money are summed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,48 +13,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorError, Floats, Ints
-from detectors.evaluation.metrics import mcc_of, percentiles, ratio
+from detectors.evaluation.metrics import mcc_of, percentile_interval, ratio
 
-REPEATS = 200
+REPEATS = 200  # bootstrap resamples
 CHUNK = 25  # resamples at a time: 200,000 rows then take 20 MB
 CONFIDENCE = 0.95
-# Differences that matter. Models that rank nearly alike differ by little and yet beyond noise, since they rank the same rows: of
-# ten of the same settings, a week apart (benchmarks/hygiene.py), by 0.003 and 1.9 % at most, one of them beyond noise.
-AP_MATTERS = 0.01
-COST_MATTERS = 0.02  # of what the other costs
+# Minimum relevant differences. Nearly equal models can differ significantly, since they rank the same rows: ten models of the
+# same settings, trained a week apart (benchmarks/hygiene.py), differ by 0.003 and 1.9 % at most, one of them significantly.
+MIN_AP_DIFFERENCE = 0.01
+MIN_COST_DIFFERENCE = 0.02  # relative to the other model's cost
 Bools = NDArray[np.bool_]
-RECALLS = (0.5, 0.2, 0.1)  # thresholds at which recall is told as the model says it
+RECALLS = (0.5, 0.2, 0.1)  # probability thresholds at which recall is reported for uncorrected probabilities
 RANKING = ("ap", "auc")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What one fold judges on; all (n,)."""
+class FoldRows:
+    """The held-out rows of one fold; all (n,)."""
 
     y: Floats
-    amount: Floats  # what a missed fraud costs, in the currency of reviews
+    amount: Floats  # cost of missing the row if it is fraud, in the currency of review costs
     entity: Ints  # codes from 0, the same in all folds
     time: Ints  # µs
     day: Ints
-    group: Ints | None = None  # codes of a field whose false-flag rates are compared
+    group: Ints | None = None  # codes of a field by which false-flag rates are compared
     weight: Floats | None = None  # how many transactions the row stands for; 1 by default
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one technique says of a fold's rows; `said` before any correction, NaN where there is no probability."""
+class FoldPredictions:
+    """Margin, flags and uncorrected probability of one technique for the rows of a fold; NaN without a probability."""
 
     margin: Floats
     f1_flags: Bools
     mcc_flags: Bools
     cost_flags: Bools
     daily_flags: Bools
-    said: Floats
+    raw_probability: Floats  # before any correction for balancing or weighting
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure and its interval; NaN where it is not defined."""
+    """A metric and its confidence interval; NaN where it is not defined."""
 
     value: float
     lower: float
@@ -61,34 +62,36 @@ class Estimate:
 
 
 @dataclass
-class Verdict:
-    """All measures of one technique."""
+class TechniqueMetrics:
+    """All metrics of one technique."""
 
-    measures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     samples: dict[str, Floats] = field(
         repr=False, default_factory=dict
-    )  # of each resample, for paired differences
+    )  # metrics of each resample, for paired differences
 
 
 def daily_flags(scores: Floats, day: Ints, k: int) -> Bools:
-    """The k highest scores of each day; ties in the order of the rows."""
+    """Flags on the k highest scores of each day; ties rank in the order of the rows."""
     flags = np.zeros(len(scores), dtype=bool)
-    for one in np.unique(day):
-        rows = np.flatnonzero(day == one)
+    for date in np.unique(day):
+        rows = np.flatnonzero(day == date)
         flags[rows[np.argsort(-scores[rows], kind="stable")[:k]]] = True
     return flags
 
 
-def judge(folds: Sequence[Rows], answers: Sequence[Answer], review: float, seed: int = 7) -> Verdict:
+def evaluate_technique(
+    folds: Sequence[FoldRows], answers: Sequence[FoldPredictions], review: float, seed: int = 7
+) -> TechniqueMetrics:
     """
-    Measure one technique over folds.
+    Compute the metrics of one technique over all folds.
 
     Parameters
     ----------
     review
         Cost of a flag on a genuine transaction.
     seed
-        Of the resamples: the same for all techniques that are compared.
+        Seed of the bootstrap: the same for all techniques that are compared.
 
     Raises
     ------
@@ -97,106 +100,113 @@ def judge(folds: Sequence[Rows], answers: Sequence[Answer], review: float, seed:
     """
     if not any(rows.y.any() for rows in folds):
         raise DetectorError(
-            "techniques are judged on frauds, and there is none in the test spans: choose others"
+            "techniques are compared on frauds, and there is none in the test spans: choose other spans"
         )
-    cases = [_Case(rows, answer, review) for rows, answer in zip(folds, answers, strict=True)]
+    evaluations = [_FoldEvaluation(rows, answer, review) for rows, answer in zip(folds, answers, strict=True)]
     entities = 1 + max(int(rows.entity.max(initial=0)) for rows in folds)
-    whole = _measured(cases, np.ones((1, entities), dtype=np.float32))
-    parts = [_measured(cases, weights) for weights in resamples(entities, seed)]
+    whole = _metrics(evaluations, np.ones((1, entities), dtype=np.float32))
+    parts = [_metrics(evaluations, weights) for weights in bootstrap_weights(entities, seed)]
     samples = {name: np.concatenate([part[name] for part in parts]) for name in whole}
-    return Verdict({name: _estimate(float(whole[name][0]), samples[name]) for name in whole}, samples)
+    return TechniqueMetrics(
+        {name: _estimate(float(whole[name][0]), samples[name]) for name in whole}, samples
+    )
 
 
-def difference(of: Verdict, other: Verdict, measure: str) -> Estimate:
-    """How much higher one technique's measure is than another's, paired over the resamples."""
-    value = of.measures[measure].value - other.measures[measure].value
-    return _estimate(value, of.samples[measure] - other.samples[measure])
+def difference(of: TechniqueMetrics, other: TechniqueMetrics, metric: str) -> Estimate:
+    """How much higher a metric is for one technique than for another, paired over the resamples."""
+    value = of.metrics[metric].value - other.metrics[metric].value
+    return _estimate(value, of.samples[metric] - other.samples[metric])
 
 
-def false_flag_rates(folds: Sequence[Rows], answers: Sequence[Answer]) -> dict[int, tuple[float, int]]:
+def false_flag_rates(
+    folds: Sequence[FoldRows], answers: Sequence[FoldPredictions]
+) -> dict[int, tuple[float, int]]:
     """Share of genuine rows flagged within the daily budget, and their number, for each group."""
     flagged: dict[int, int] = {}
     genuine: dict[int, int] = {}
     for rows, answer in zip(folds, answers, strict=True):
         if rows.group is None:
             continue
-        usual = rows.y == 0
-        for one in np.unique(rows.group[usual]):
-            mine = usual & (rows.group == one)
-            genuine[int(one)] = genuine.get(int(one), 0) + int(mine.sum())
-            flagged[int(one)] = flagged.get(int(one), 0) + int(answer.daily_flags[mine].sum())
-    return {one: (flagged[one] / n, n) for one, n in genuine.items()}
+        is_genuine = rows.y == 0
+        for group in np.unique(rows.group[is_genuine]):
+            members = is_genuine & (rows.group == group)
+            genuine[int(group)] = genuine.get(int(group), 0) + int(members.sum())
+            flagged[int(group)] = flagged.get(int(group), 0) + int(answer.daily_flags[members].sum())
+    return {group: (flagged[group] / n, n) for group, n in genuine.items()}
 
 
-def resamples(entities: int, seed: int, chunk: int = CHUNK) -> Iterator[NDArray[np.float32]]:
-    """How often each entity is drawn, (chunk, entities) at a time, the same whatever the chunk."""
+def bootstrap_weights(entities: int, seed: int, chunk: int = CHUNK) -> Iterator[NDArray[np.float32]]:
+    """Bootstrap counts of each entity, in chunks of (chunk, entities); the result does not depend on `chunk`."""
     rng = np.random.default_rng(seed)
-    for done in range(0, REPEATS, chunk):
-        drawn = [
+    for start in range(0, REPEATS, chunk):
+        counts = [
             np.bincount(rng.integers(entities, size=entities), minlength=entities)
-            for _ in range(min(chunk, REPEATS - done))
+            for _ in range(min(chunk, REPEATS - start))
         ]
-        yield np.array(drawn, dtype=np.float32)
+        yield np.array(counts, dtype=np.float32)
 
 
 def _estimate(value: float, samples: Floats) -> Estimate:
-    return Estimate(value, *percentiles(samples, CONFIDENCE))
+    return Estimate(value, *percentile_interval(samples, CONFIDENCE))
 
 
-class _Case:
-    """One technique on one fold: everything that resampling only weighs."""
+class _FoldEvaluation:
+    """One technique on one fold: the sums and curves that a bootstrap resample only reweights."""
 
-    def __init__(self, rows: Rows, answer: Answer, review: float) -> None:
+    def __init__(self, rows: FoldRows, answer: FoldPredictions, review: float) -> None:
         self.entity = rows.entity
         self.weight = None if rows.weight is None else rows.weight.astype(np.float32)
-        self.curve = Curve(rows.y, answer.margin)
+        self.curve = RankingCurve(rows.y, answer.margin)
         fraud, genuine = rows.y == 1, rows.y == 0
         self.sums: dict[str, Floats] = {"frauds": fraud, "genuine": genuine}
         for name in ("f1", "mcc", "cost", "daily"):
             flags: Bools = getattr(answer, f"{name}_flags")
             self.sums |= {f"{name}_tp": fraud & flags, f"{name}_fp": genuine & flags}
-        self.sums["said"] = fraud & ~np.isnan(answer.said)
+        self.sums["with_probability"] = fraud & ~np.isnan(answer.raw_probability)
         for threshold in RECALLS:
-            self.sums[f"said_{threshold}"] = fraud & (answer.said >= threshold)
+            self.sums[f"probability_{threshold}"] = fraud & (answer.raw_probability >= threshold)
         self.sums["missed"] = rows.amount * (fraud & ~answer.cost_flags)
         self.sums["at_stake"] = rows.amount * fraud
         self.review = review
         self.delays = delays(rows, answer.daily_flags)
 
     def weights(self, of_entities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What each row counts for in each resample, (resamples, n)."""
-        drawn = of_entities[:, self.entity]
-        return drawn if self.weight is None else drawn * self.weight
+        """Weight of each row in each resample, (resamples, n)."""
+        counts = of_entities[:, self.entity]
+        return counts if self.weight is None else counts * self.weight
 
     def counts(self, weights: NDArray[np.float32]) -> dict[str, Floats]:
-        """Weighted sums, one a resample."""
+        """Weighted sums of each resample."""
         matrix = np.array(list(self.sums.values()), dtype=np.float64)
-        found = matrix @ weights.T.astype(np.float64)
-        return dict(zip(self.sums, found, strict=True))
+        totals = matrix @ weights.T.astype(np.float64)
+        return dict(zip(self.sums, totals, strict=True))
 
 
-def _measured(cases: Sequence[_Case], of_entities: NDArray[np.float32]) -> dict[str, Floats]:
-    weights = [case.weights(of_entities) for case in cases]
-    found: dict[str, Floats] = {}
-    curves = [case.curve.measured(weight) for case, weight in zip(cases, weights, strict=True)]
+def _metrics(evaluations: Sequence[_FoldEvaluation], of_entities: NDArray[np.float32]) -> dict[str, Floats]:
+    weights = [fold.weights(of_entities) for fold in evaluations]
+    ranking: dict[str, Floats] = {}
+    curves = [fold.curve.ap_and_auc(weight) for fold, weight in zip(evaluations, weights, strict=True)]
     for place, name in enumerate(RANKING):
-        found[name] = _mean_of_known(np.array([curve[place] for curve in curves]))
-    counts = _summed([case.counts(weight) for case, weight in zip(cases, weights, strict=True)])
-    return found | _of_counts(counts, cases[0].review) | _of_delays(cases, of_entities)
+        ranking[name] = _nan_mean(np.array([curve[place] for curve in curves]))
+    counts = _summed([fold.counts(weight) for fold, weight in zip(evaluations, weights, strict=True)])
+    return ranking | _count_metrics(counts, evaluations[0].review) | _delay_metrics(evaluations, of_entities)
 
 
-def _of_counts(n: Mapping[str, Floats], review: float) -> dict[str, Floats]:
+def _count_metrics(n: Mapping[str, Floats], review: float) -> dict[str, Floats]:
     frauds, genuine = n["frauds"], n["genuine"]
     tp, fp = n["f1_tp"], n["f1_fp"]
     cost = n["missed"] + review * n["cost_fp"]
     trivial = np.minimum(n["at_stake"], review * genuine)
-    tells = n["said"] > 0
+    has_probability = n["with_probability"] > 0
     return {
         "f1": np.where(frauds > 0, ratio(2 * tp, tp + fp + frauds), np.nan),
         "mcc": mcc_of(n["mcc_tp"], n["mcc_fp"], frauds - n["mcc_tp"], genuine - n["mcc_fp"]),
         "balanced_accuracy": (ratio(tp, frauds) + ratio(genuine - fp, genuine)) / 2,
         "accuracy": ratio(tp + genuine - fp, frauds + genuine),
-        **{f"recall_{at}": np.where(tells, ratio(n[f"said_{at}"], frauds), np.nan) for at in RECALLS},
+        **{
+            f"recall_{at}": np.where(has_probability, ratio(n[f"probability_{at}"], frauds), np.nan)
+            for at in RECALLS
+        },
         "precision_at_k": ratio(n["daily_tp"], n["daily_tp"] + n["daily_fp"]),
         "recall_at_k": ratio(n["daily_tp"], frauds),
         "cost": cost,
@@ -204,9 +214,11 @@ def _of_counts(n: Mapping[str, Floats], review: float) -> dict[str, Floats]:
     }
 
 
-def _of_delays(cases: Sequence[_Case], of_entities: NDArray[np.float32]) -> dict[str, Floats]:
-    entity = np.concatenate([case.delays[0] for case in cases])
-    delay = np.concatenate([case.delays[1] for case in cases])
+def _delay_metrics(
+    evaluations: Sequence[_FoldEvaluation], of_entities: NDArray[np.float32]
+) -> dict[str, Floats]:
+    entity = np.concatenate([fold.delays[0] for fold in evaluations])
+    delay = np.concatenate([fold.delays[1] for fold in evaluations])
     caught = ~np.isnan(delay)
     weight = of_entities[:, entity].astype(np.float64)
     days = weight[:, caught] @ delay[caught]
@@ -216,8 +228,8 @@ def _of_delays(cases: Sequence[_Case], of_entities: NDArray[np.float32]) -> dict
     }
 
 
-def delays(rows: Rows, flags: Bools) -> tuple[Ints, Floats]:
-    """Each entity with fraud, and days from its first fraud to its first flagged one; NaN if none is."""
+def delays(rows: FoldRows, flags: Bools) -> tuple[Ints, Floats]:
+    """Detection delays: each entity with fraud, and days from its first fraud to its first flagged one, NaN without one."""
     fraud = np.flatnonzero(rows.y == 1)
     entities, where = np.unique(rows.entity[fraud], return_inverse=True)
     first = np.full(len(entities), np.iinfo(np.int64).max)
@@ -232,16 +244,17 @@ def delays(rows: Rows, flags: Bools) -> tuple[Ints, Floats]:
 DAY = 86_400_000_000  # µs
 
 
-class Curve:
+class RankingCurve:
     """
-    Scores in descending order, cut where groups of equal scores hold a fraud.
+    Ranking metrics of one set of scores for many weightings of its rows.
 
-    Between two such groups only the weight matters, so a resample costs one pass over its weights.
+    Scores are sorted once and cut at groups of equal scores with a fraud. Between two such groups only the total weight
+    matters, so a resample costs one pass over its weights.
     """
 
     def __init__(self, y: Floats, scores: Floats) -> None:
         if np.isnan(scores).any():
-            raise DetectorError("a row without a score cannot be judged")
+            raise DetectorError("a row without a score cannot be evaluated: leave rows with NaN out")
         self._order = np.argsort(-scores, kind="stable")
         ranked, labels = scores[self._order], y[self._order]
         start = (
@@ -253,11 +266,11 @@ class Curve:
         self._labels = labels
         self._n = len(y)
 
-    def measured(self, weights: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def ap_and_auc(self, weights: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Average precision and area under the ROC curve of each resample, NaN where undefined."""
         if not len(self._cuts):
-            nothing = np.full(len(weights), np.nan)
-            return nothing, nothing
+            undefined = np.full(len(weights), np.nan)
+            return undefined, undefined
         w = weights[:, self._order]
         everything = self._pieces(w)
         frauds = self._pieces(w * self._labels.astype(np.float32))[:, 1::2]  # none lie between the groups
@@ -271,18 +284,18 @@ class Curve:
         return ap, auc
 
     def _pieces(self, w: NDArray[np.float32]) -> Floats:
-        """Sums over gap, group, gap, group …, (resamples, 2 × groups)."""
+        """Sums over alternating gaps and groups, (resamples, 2 × groups)."""
         starts = np.append(0, self._cuts[:-1])
-        found = np.add.reduceat(w, np.minimum(starts, self._n - 1), axis=1, dtype=np.float64)
-        if self._cuts[-1] < self._n:  # the last piece would run on to the end
-            found[:, -1] = w[:, self._cuts[-2] : self._cuts[-1]].sum(axis=1, dtype=np.float64)
-        found[:, starts == self._cuts] = 0.0  # an empty gap
-        return found
+        sums = np.add.reduceat(w, np.minimum(starts, self._n - 1), axis=1, dtype=np.float64)
+        if self._cuts[-1] < self._n:  # the last piece would extend to the end
+            sums[:, -1] = w[:, self._cuts[-2] : self._cuts[-1]].sum(axis=1, dtype=np.float64)
+        sums[:, starts == self._cuts] = 0.0  # an empty gap
+        return sums
 
 
-def _mean_of_known(values: Floats) -> Floats:
-    known = ~np.isnan(values)
-    return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
+def _nan_mean(values: Floats) -> Floats:
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0))
 
 
 def _summed(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:

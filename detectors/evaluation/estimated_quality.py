@@ -1,10 +1,9 @@
 """
-How good flags will turn out to be, before anybody knows: what calibrated probabilities expect, with an interval.
+Estimated quality of flags before labels arrive: the expectation of calibrated probabilities, with prediction intervals.
 
-Probabilities alone are too sure of themselves: a model's calibration is off in one direction or the other, by more in some
-weeks than in others, and frauds come in clusters. All three are learned from earlier windows whose truth is known by then:
-how far expectation and truth were apart, how much that varied, and how dispersed counts were. What has not been seen yet is a
-prior that the first windows outweigh.
+Probabilities alone would give intervals that are too narrow: a model is miscalibrated in one direction, by more in some weeks
+than in others, and frauds come in clusters (overdispersion). All three are learned from earlier windows with mature labels:
+the calibration shift, its variation between windows, and the dispersion of counts. Priors hold until windows outweigh them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +14,24 @@ from scipy.special import expit, logit
 
 from detectors.base import DetectorError, Floats
 
-DRAWS = 20_000  # the ends of an alarm's interval, at 1 in 300, then rest on 60 draws a side
-LEVEL = 0.5  # prior deviation, in logits, of how far probabilities are off: two thirds more or less
-SPREAD = 0.05  # prior scale, in logits, of how much that varies from window to window
-SPREADS = np.geomspace(0.02, 2.0, 25)  # the grid of spreads that is weighed
+N_SAMPLES = (
+    20_000  # Monte Carlo samples: the ends of an alarm's interval, at 1 in 300, rest on 60 samples a side
+)
+SHIFT = 0.5  # prior standard deviation, in logits, of the calibration shift: two thirds more or less
+SPREAD = 0.05  # prior scale, in logits, of the variation of the shift between windows
+SPREADS = np.geomspace(0.02, 2.0, 25)  # grid of spreads
 DISPERSION, DISPERSION_LOG = (
     1.0,
     0.4,
-)  # prior of a count's variance over that of independent frauds, and its log's deviation
+)  # prior of a count's variance relative to independent frauds, and standard deviation of its logarithm
 DISPERSIONS = np.geomspace(0.5, 8.0, 13)
-HALF_LIFE = 3.0  # windows: what taught long ago was another model
+HALF_LIFE = 3.0  # windows: older windows were scored by older models
 SEED = 7
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What probabilities expect of some transactions."""
+class ExpectedFrauds:
+    """Expected frauds and losses of a set of transactions, from calibrated probabilities."""
 
     n: int
     frauds: float  # Σ p
@@ -39,19 +40,19 @@ class Expected:
     loss_square: float = 0.0  # Σ p · loss²
 
     @classmethod
-    def of(cls, probability: Floats, loss: Floats) -> "Expected":
+    def of(cls, probability: Floats, loss: Floats) -> "ExpectedFrauds":
         """
-        Add up the expectations of transactions.
+        Sum the expectations of transactions.
 
         Parameters
         ----------
         probability, loss
-            (n,) that it is fraud, and what it then costs to miss it.
+            (n,) probability of fraud, and the loss if the fraud is missed.
 
         Raises
         ------
         DetectorError
-            A probability outside [0, 1], or NaN.
+            A probability is NaN or outside [0, 1].
         """
         p = np.asarray(probability, dtype=np.float64)
         if not ((p >= 0) & (p <= 1)).all():
@@ -60,39 +61,39 @@ class Expected:
 
     @property
     def rate(self) -> float:
-        """Share of fraud, kept off 0 and 1 by a twentieth of a transaction."""
+        """Expected share of fraud, kept away from 0 and 1 by a twentieth of a transaction."""
         return (self.frauds + 0.05) / (self.n + 0.1)
 
     @property
-    def evenness(self) -> float:
-        """Variance of the count over that of as many transactions with one probability: less than 1 where they differ."""
-        alike = self.frauds * (1 - self.frauds / self.n) if self.n else 0.0
-        return min(1.0, (self.variance + 0.05) / (alike + 0.05))
+    def variance_ratio(self) -> float:
+        """Variance of the count relative to transactions with equal probabilities; below 1 if probabilities differ."""
+        equal = self.frauds * (1 - self.frauds / self.n) if self.n else 0.0
+        return min(1.0, (self.variance + 0.05) / (equal + 0.05))
 
     @property
     def loss_variation(self) -> float:
         """Squared coefficient of variation of the loss of one fraud."""
         if not (self.loss > 0 and self.frauds > 0):
             return 0.0
-        found = (self.loss_square / self.loss) / (self.loss / self.frauds) - 1.0
-        return found if found > 1e-9 else 0.0
+        variation = (self.loss_square / self.loss) / (self.loss / self.frauds) - 1.0
+        return variation if variation > 1e-9 else 0.0
 
 
 @dataclass(frozen=True)
-class Past:
-    """A window whose truth is known: what was expected and what came; `age` in windows."""
+class PastWindow:
+    """A window with mature labels: its expected and observed frauds; `age` in windows."""
 
-    expected: Expected
+    expected: ExpectedFrauds
     frauds: float
     age: float
 
 
 @dataclass(frozen=True)
-class Learned:
+class ShiftPosterior:
     """
-    How far truth lies from expectation, in logits.
+    Posterior of the calibration shift: how far observed fraud rates lie from expected ones, in logits.
 
-    Weights over a grid of spreads and dispersions, and for each the level's mean and deviation; all (k,).
+    Weights over a grid of spreads and dispersions, and for each the mean and standard deviation of the shift; all (k,).
     """
 
     weight: Floats
@@ -101,8 +102,8 @@ class Learned:
     spread: Floats
     dispersion: Floats
 
-    def draw(self, rng: np.random.Generator, size: int) -> tuple[Floats, Floats]:
-        """Shifts of a window to come, and the dispersions that go with them, (size,) each."""
+    def sample(self, rng: np.random.Generator, size: int) -> tuple[Floats, Floats]:
+        """Samples of the shift of a future window and of the dispersion, (size,) each."""
         place = np.searchsorted(np.cumsum(self.weight), rng.random(size) * self.weight.sum())
         place = np.minimum(place, len(self.weight) - 1)
         deviation = np.hypot(self.deviation[place], self.spread[place])
@@ -111,8 +112,8 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Estimated:
-    """An estimate, the interval that covers the truth at the rate asked for, and a wider one beyond which is an alarm."""
+class QualityEstimate:
+    """An estimated metric with its prediction interval, and a wider interval outside of which an alarm is raised."""
 
     value: float
     lower: float
@@ -121,93 +122,94 @@ class Estimated:
     alarm_above: float
 
 
-def learn(past: Sequence[Past]) -> Learned:
+def fit_shift_posterior(past: Sequence[PastWindow]) -> ShiftPosterior:
     """
-    Learn from windows of the past how far expectations were off, the newest counting most.
+    Learn the calibration shift from past windows, of which newer ones have more weight.
 
-    Each window's logit of the true share less that of the expected one is normal around a common level, with the variance of
-    its own count times a dispersion, and the spread between windows. For every pair of spread and dispersion of a grid the
-    level's posterior is exact, and the pair is weighed by its marginal likelihood (Gelman et al. 2013, *Bayesian Data
-    Analysis*, section 5.4); a window of age a counts 2^(−a / `HALF_LIFE`).
+    In each window the logit of the observed share minus that of the expected share is normal around a common shift; its variance
+    is the count's variance times a dispersion, plus the spread between windows. For every pair of spread and dispersion of a grid
+    the posterior of the shift is exact, and the pair is weighted by its marginal likelihood (Gelman et al. 2013, *Bayesian Data
+    Analysis*, section 5.4); a window of age a has weight 2^(−a / `HALF_LIFE`).
     """
-    seen = [one for one in past if one.expected.n > 0]
+    windows = [window for window in past if window.expected.n > 0]
     spread, dispersion = (grid.ravel() for grid in np.meshgrid(SPREADS, DISPERSIONS, indexing="ij"))
-    n = np.array([one.expected.n for one in seen], dtype=np.float64)
-    came = (np.array([one.frauds for one in seen]) + 0.5) / (
-        n + 1
-    )  # half a fraud and half a genuine one more, so that
-    rate = (np.array([one.expected.frauds for one in seen]) + 0.5) / (n + 1)  # no logit is infinite
-    apart = logit(came) - logit(rate)
-    of_count = np.array([one.expected.evenness for one in seen]) / (n * rate * (1 - rate))
-    variance = dispersion[:, None] * of_count + spread[:, None] ** 2  # (k, windows)
-    counted = np.exp2(-np.array([one.age for one in seen]) / HALF_LIFE)
-    precision = 1 / LEVEL**2 + np.sum(counted / variance, axis=1)
-    mean = np.sum(counted * apart / variance, axis=1) / precision
-    fit = np.sum(counted * (np.log(variance) + apart**2 / variance), axis=1) + np.log(precision)
-    of_dispersion = np.log(dispersion / DISPERSION) / DISPERSION_LOG
-    of_spread = 2 * np.log1p((spread / SPREAD) ** 2) - 2 * np.log(
+    n = np.array([window.expected.n for window in windows], dtype=np.float64)
+    # Half a fraud and half a genuine transaction are added, so that no logit is infinite.
+    observed = (np.array([window.frauds for window in windows]) + 0.5) / (n + 1)
+    rate = (np.array([window.expected.frauds for window in windows]) + 0.5) / (n + 1)
+    shift = logit(observed) - logit(rate)
+    count_variance = np.array([window.expected.variance_ratio for window in windows]) / (
+        n * rate * (1 - rate)
+    )
+    variance = dispersion[:, None] * count_variance + spread[:, None] ** 2  # (k, windows)
+    recency = np.exp2(-np.array([window.age for window in windows]) / HALF_LIFE)
+    precision = 1 / SHIFT**2 + np.sum(recency / variance, axis=1)
+    mean = np.sum(recency * shift / variance, axis=1) / precision
+    fit = np.sum(recency * (np.log(variance) + shift**2 / variance), axis=1) + np.log(precision)
+    dispersion_prior = np.log(dispersion / DISPERSION) / DISPERSION_LOG
+    spread_prior = 2 * np.log1p((spread / SPREAD) ** 2) - 2 * np.log(
         spread
-    )  # half Cauchy, on an even grid of logarithms
-    weight = -0.5 * (fit - mean**2 * precision + of_dispersion**2 + of_spread)
+    )  # half-Cauchy prior on a logarithmic grid
+    weight = -0.5 * (fit - mean**2 * precision + dispersion_prior**2 + spread_prior)
     weight = np.exp(weight - weight.max())
-    return Learned(weight / weight.sum(), mean, 1 / np.sqrt(precision), spread, dispersion)
+    return ShiftPosterior(weight / weight.sum(), mean, 1 / np.sqrt(precision), spread, dispersion)
 
 
 def estimate(
-    flagged: Expected,
-    rest: Expected,
-    of_flagged: Learned,
-    of_rest: Learned,
+    flagged: ExpectedFrauds,
+    rest: ExpectedFrauds,
+    flagged_shift: ShiftPosterior,
+    rest_shift: ShiftPosterior,
     review: float,
     confidence: float,
     alarm_confidence: float,
-) -> Mapping[str, Estimated]:
+) -> Mapping[str, QualityEstimate]:
     """
-    Estimate what flags will turn out to have caught, missed and cost.
+    Estimate the frauds that flags caught and missed, and their cost.
 
     Parameters
     ----------
     flagged, rest
-        What probabilities expect of the flagged transactions and of all others.
+        Expectations of the flagged transactions and of all others.
     of_flagged, of_rest
-        What the past teaches about either.
+        Posterior of the calibration shift of either.
     review
         Cost of a flag on a genuine transaction.
     confidence, alarm_confidence
-        Of the interval, and of the one beyond which the truth is an alarm.
+        Confidence levels of the prediction interval and of the interval outside of which an alarm is raised.
 
     Returns
     -------
-    Medians of `caught`, `missed`, `frauds`, `cost`, `precision` and `recall` with their intervals; NaN where there is nothing to take a share of.
+    Medians of `caught`, `missed`, `frauds`, `cost`, `precision` and `recall` with their intervals; NaN where undefined.
     """
     rng = np.random.default_rng(SEED)
-    caught = _counts(rng, flagged, of_flagged)
-    missed = _counts(rng, rest, of_rest)
+    caught = _counts(rng, flagged, flagged_shift)
+    missed = _counts(rng, rest, rest_shift)
     lost = _losses(rng, rest, missed)
-    drawn = {
+    samples = {
         "caught": caught,
         "missed": missed,
         "frauds": caught + missed,
         "cost": lost + review * (flagged.n - caught),
     }
-    drawn["precision"] = caught / flagged.n if flagged.n else np.full(DRAWS, np.nan)
-    drawn["recall"] = _share(caught, caught + missed)
-    return {name: _interval(values, confidence, alarm_confidence) for name, values in drawn.items()}
+    samples["precision"] = caught / flagged.n if flagged.n else np.full(N_SAMPLES, np.nan)
+    samples["recall"] = _share(caught, caught + missed)
+    return {name: _interval(values, confidence, alarm_confidence) for name, values in samples.items()}
 
 
-def _counts(rng: np.random.Generator, expected: Expected, learned: Learned) -> Floats:
-    """Frauds among the transactions: their share beta around the shifted expectation, as even and dispersed as learned."""
+def _counts(rng: np.random.Generator, expected: ExpectedFrauds, posterior: ShiftPosterior) -> Floats:
+    """Samples of the number of frauds: a beta-distributed share around the shifted expectation, with the learned dispersion."""
     if not expected.n:
-        return np.zeros(DRAWS)
-    shift, dispersion = learned.draw(rng, DRAWS)
+        return np.zeros(N_SAMPLES)
+    shift, dispersion = posterior.sample(rng, N_SAMPLES)
     share = expit(logit(expected.rate) + shift)
-    concentration = np.maximum(expected.n / (dispersion * expected.evenness) - 1, 0.5)
-    drawn = rng.beta(share * concentration, (1 - share) * concentration)
-    return np.asarray(np.floor(drawn * expected.n + rng.random(DRAWS)))
+    concentration = np.maximum(expected.n / (dispersion * expected.variance_ratio) - 1, 0.5)
+    samples = rng.beta(share * concentration, (1 - share) * concentration)
+    return np.asarray(np.floor(samples * expected.n + rng.random(N_SAMPLES)))
 
 
-def _losses(rng: np.random.Generator, expected: Expected, frauds: Floats) -> Floats:
-    """What so many frauds cost together: their mean loss varies less the more of them there are."""
+def _losses(rng: np.random.Generator, expected: ExpectedFrauds, frauds: Floats) -> Floats:
+    """Samples of the total loss of so many frauds: the more frauds, the less their mean loss varies."""
     mean = expected.loss / expected.frauds if expected.frauds > 0 else 0.0
     if expected.loss_variation == 0:
         return frauds * mean
@@ -220,16 +222,16 @@ def _share(part: Floats, whole: Floats) -> Floats:
     return share
 
 
-def _interval(drawn: Floats, confidence: float, alarm_confidence: float) -> Estimated:
-    """The median and the ends; NaN where less than half of the draws are defined."""
-    known = drawn[~np.isnan(drawn)]
-    if len(known) < len(drawn) / 2:
-        return Estimated(*[float("nan")] * 5)
+def _interval(samples: Floats, confidence: float, alarm_confidence: float) -> QualityEstimate:
+    """The median and the ends of the intervals; NaN if less than half of the samples are defined."""
+    defined = samples[~np.isnan(samples)]
+    if len(defined) < len(samples) / 2:
+        return QualityEstimate(*[float("nan")] * 5)
     tails = [
         (1 - confidence) / 2,
         (1 + confidence) / 2,
         (1 - alarm_confidence) / 2,
         (1 + alarm_confidence) / 2,
     ]
-    ends = np.quantile(known, tails, method="inverted_cdf")
-    return Estimated(float(np.median(known)), *(float(end) for end in ends))
+    ends = np.quantile(defined, tails, method="inverted_cdf")
+    return QualityEstimate(float(np.median(defined)), *(float(end) for end in ends))

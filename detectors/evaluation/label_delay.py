@@ -1,9 +1,9 @@
 """
-How late fraud is reported: the distribution of delays, and what young transactions will still bring.
+Label delay: the distribution of reporting delays under right truncation, and a nowcast of recent frauds.
 
-A fraud is only seen once it is reported, so young transactions show their quick reports alone. Counting delays as
-they come would make reporting look faster than it is; every delay is therefore weighed against those that could have
-been seen as well.
+A fraud is observed only once it is reported, so recent transactions show only their fast reports. The raw distribution of
+delays would make reporting look faster than it is; every delay is therefore weighted against the delays that could have
+been observed as well.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import DetectorError, Floats
 
-AT_RISK_MIN = 5  # delays behind a step of the curve; below, it says nothing beyond
+AT_RISK_MIN = 5  # minimum number of delays behind a step of the curve
 
 
 @dataclass(frozen=True)
 class DelayCurve:
     """
-    F: the share of frauds that are reported within a delay, given that they are within `longest`.
+    F: the share of frauds reported within a delay, among those reported within `longest`.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class DelayCurve:
     share
         (k,) F at each, ascending to 1.
     longest
-        Delays beyond this cannot have been seen; F speaks of those within it only.
+        The longest delay that could be observed; F is conditional on it.
     n
-        Delays it rests on.
+        Number of delays in the estimate.
     """
 
     delay: Floats
@@ -52,14 +52,14 @@ class DelayCurve:
 
 def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
     """
-    Estimate F from reported frauds, right truncation respected.
+    Estimate F from reported frauds under right truncation.
 
     Parameters
     ----------
     delay
         (n,) from a fraud to its report; not negative.
     observed
-        (n,) from that fraud to now: no longer delay of it could have been seen.
+        (n,) from that fraud to now: the longest delay that could have been observed.
 
     Notes
     -----
@@ -71,13 +71,13 @@ def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
     Raises
     ------
     DetectorError
-        A negative delay, or one longer than it was observed.
+        A delay is negative or longer than its observation time.
     """
     d, t = np.asarray(delay, dtype=np.float64), np.asarray(observed, dtype=np.float64)
     if d.shape != t.shape or d.ndim != 1:
-        raise DetectorError(f"delays and times observed need one length, got {d.shape} and {t.shape}")
+        raise DetectorError(f"delays and observation times need one length, got {d.shape} and {t.shape}")
     if (d < 0).any() or (d > t).any():
-        raise DetectorError("a delay is 0 or more and no longer than its fraud was observed")
+        raise DetectorError("a delay must be 0 or more, and no longer than the observation time of its fraud")
     values, reports = np.unique(d, return_counts=True)
     at_risk = np.searchsorted(np.sort(d), values, side="right") - np.searchsorted(
         np.sort(t), values, side="left"
@@ -93,7 +93,7 @@ def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
 
 @dataclass(frozen=True)
 class Nowcast:
-    """Frauds of young cohorts: those reported so far, and all that are to be expected; NaN where F is 0."""
+    """Reported and expected frauds of recent cohorts; NaN where F is 0."""
 
     reported: NDArray[np.float64]
     expected: NDArray[np.float64]

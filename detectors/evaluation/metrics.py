@@ -1,9 +1,8 @@
 """
-How good scores and flags are, by measures that are exact and agree with scikit-learn's.
+Metrics of scores and flags; they agree with scikit-learn's.
 
-Where a measure is undefined, for one class or no rows, its value is NaN, never a warning and never a zero
-that could be read as bad. y is 1 for fraud and 0 for genuine; weights say how many transactions a row stands
-for.
+If a metric is undefined, for one class or no rows, its value is NaN: no warning, and no zero that could be misread as a bad
+result. y is 1 for fraud and 0 for genuine; a weight is the number of transactions that a row represents.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Steps:
+class CumulativeCounts:
     """Frauds and genuine rows at or above each distinct score, highest first; the first step flags none."""
 
     threshold: Floats  # (k + 1,) inf, then the distinct scores
@@ -38,7 +37,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Flags against the truth, as weights; shares are NaN where nothing is there to take them of."""
+    """Weighted confusion matrix of flags and labels; rates are NaN where their denominator is 0."""
 
     tp: float
     fp: float
@@ -62,12 +61,12 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, which says little where fraud is rare."""
+        """Share of correct decisions; not informative where fraud is rare."""
         return _share(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of recall and specificity; NaN for one class, 0.5 for a constant answer."""
+        """Mean of recall and specificity; NaN for one class, 0.5 if all or no rows are flagged."""
         return (self.recall + self.specificity) / 2
 
     @property
@@ -77,26 +76,26 @@ class Confusion:
 
     @property
     def mcc(self) -> float:
-        """Matthews correlation; 0 for a constant answer, NaN when the truth is of one class."""
+        """Matthews correlation coefficient; 0 if all or no rows are flagged, NaN for one class of labels."""
         return float(mcc_of(*(np.array([x]) for x in (self.tp, self.fp, self.fn, self.tn)))[0])
 
 
 @dataclass(frozen=True)
 class TopK:
-    """What a reviewer of the k highest scores a day finds."""
+    """Precision and recall of reviewing the k highest scores a day."""
 
     precision: float  # mean over days of the share of frauds among the k
     recall: float  # share of all frauds that are among them
 
 
-def steps(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Steps:
+def cumulative_counts(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> CumulativeCounts:
     """
-    Cumulative counts over the scores from the highest down; equal scores are one step.
+    Cumulative counts of frauds and genuine rows over descending scores; equal scores are one step.
 
     Raises
     ------
     DetectorError
-        Unequal lengths, labels other than 0 and 1, or a score that is NaN.
+        Lengths differ, labels are neither 0 nor 1, or a score is NaN.
     """
     labels, values, weight = _checked(y, scores, weights)
     order = np.argsort(-values, kind="stable")
@@ -106,25 +105,27 @@ def steps(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> 
     )
     tp = np.cumsum((weight * labels)[order])[ends]
     fp = np.cumsum((weight * (1 - labels))[order])[ends]
-    return Steps(np.append(np.inf, ranked[ends]), np.append(0.0, tp), np.append(0.0, fp))
+    return CumulativeCounts(np.append(np.inf, ranked[ends]), np.append(0.0, tp), np.append(0.0, fp))
 
 
 def average_precision(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Σ (R_n − R_{n−1}) P_n over distinct scores; NaN without frauds, 1 without genuine rows."""
-    found = steps(y, scores, weights)
-    if found.positives == 0:
+    """Average precision, Σ (R_n − R_{n−1}) P_n over distinct scores; NaN without frauds, 1 without genuine rows."""
+    counts = cumulative_counts(y, scores, weights)
+    if counts.positives == 0:
         return NAN
-    gained = np.diff(found.tp) / found.positives
-    return float(np.sum(gained * ratio(found.tp, found.tp + found.fp)[1:], where=gained > 0))
+    gained = np.diff(counts.tp) / counts.positives
+    return float(np.sum(gained * ratio(counts.tp, counts.tp + counts.fp)[1:], where=gained > 0))
 
 
 def auc_roc(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Probability that a fraud outranks a genuine row, ties counting half; NaN for one class."""
-    found = steps(y, scores, weights)
-    if found.positives == 0 or found.negatives == 0:
+    """Area under the ROC curve: probability that a fraud outranks a genuine row, ties count half; NaN for one class."""
+    counts = cumulative_counts(y, scores, weights)
+    if counts.positives == 0 or counts.negatives == 0:
         return NAN
-    below = found.negatives - (found.fp[1:] + found.fp[:-1]) / 2  # genuine rows below, half of the equal ones
-    return float(np.sum(np.diff(found.tp) * below) / found.positives / found.negatives)
+    below = (
+        counts.negatives - (counts.fp[1:] + counts.fp[:-1]) / 2
+    )  # genuine rows below, half of the equal ones
+    return float(np.sum(np.diff(counts.tp) * below) / counts.positives / counts.negatives)
 
 
 def card_precision_at_k(
@@ -134,13 +135,13 @@ def card_precision_at_k(
     day: ArrayLike,
     k: int = 100,
     *,
-    drop_found: bool = True,
+    drop_detected: bool = True,
 ) -> float:
     """
     Share of compromised entities among the k most suspicious ones of a day, mean over days.
 
-    An entity's score of the day is its highest; it is compromised with one fraud that day. With `drop_found`
-    an entity found among the k does not take part on later days: its card is blocked. A day with fewer than
+    An entity's score of the day is its highest; it is compromised with one fraud that day. With `drop_detected`
+    a compromised entity among the k is removed from later days: its card is blocked. A day with fewer than
     k entities still counts over k. Equal scores rank in the order of the entities.
 
     Parameters
@@ -161,30 +162,30 @@ def card_precision_at_k(
     labels, values, _ = _checked(y, scores, None)
     _, codes = np.unique(np.asarray(entity), return_inverse=True)
     days = np.asarray(day)
-    found = np.zeros(len(labels), dtype=np.bool_)  # by entity code
+    detected = np.zeros(len(labels), dtype=np.bool_)  # by entity code
     daily = []
-    for one in np.unique(days):
-        rows = np.flatnonzero((days == one) & ~found[codes])
+    for date in np.unique(days):
+        rows = np.flatnonzero((days == date) & ~detected[codes])
         caught = _compromised_on_top(values[rows], labels[rows], codes[rows], k)
         daily.append(len(caught) / k)
-        found[caught] = drop_found
+        detected[caught] = drop_detected
     return float(np.mean(daily)) if daily else NAN
 
 
-def top_k_a_day(y: ArrayLike, scores: ArrayLike, day: ArrayLike, k: int) -> TopK:
+def daily_top_k(y: ArrayLike, scores: ArrayLike, day: ArrayLike, k: int) -> TopK:
     """Precision and recall of the k highest scores of each day; ties rank in the order of the rows."""
     labels, values, _ = _checked(y, scores, None)
     days = np.asarray(day)
     counts = []
-    for one in np.unique(days):
-        rows = np.flatnonzero(days == one)
+    for date in np.unique(days):
+        rows = np.flatnonzero(days == date)
         counts.append(float(labels[rows[np.argsort(-values[rows], kind="stable")[:k]]].sum()))
     precision = float(np.mean(counts)) / k if counts else NAN
     return TopK(precision, _share(float(sum(counts)), float(labels.sum())))
 
 
 def confusion(y: ArrayLike, flagged: ArrayLike, weights: ArrayLike | None = None) -> Confusion:
-    """Count flags against the truth."""
+    """The confusion matrix of flags and labels."""
     labels, flags, weight = _checked(y, flagged, weights)
     fraud, flagged_rows = labels == 1, flags != 0
     return Confusion(
@@ -196,7 +197,7 @@ def confusion(y: ArrayLike, flagged: ArrayLike, weights: ArrayLike | None = None
 
 
 def always_genuine(y: ArrayLike, weights: ArrayLike | None = None) -> Confusion:
-    """The monitor that never flags: high accuracy, F1 and MCC of 0."""
+    """The confusion matrix of the trivial classifier that never flags: high accuracy, F1 and MCC of 0."""
     return confusion(y, np.zeros(len(np.asarray(y))), weights)
 
 
@@ -208,9 +209,9 @@ def cost(
     weights: ArrayLike | None = None,
 ) -> float:
     """
-    What flags cost: `missed` for each unflagged fraud, `review` for each flagged genuine row.
+    Total cost of flags: `missed` for each unflagged fraud, `review` for each flagged genuine row.
 
-    `missed` is one number or (n,), e.g. amounts. A flag on a fraud is free, as in the cost threshold.
+    `missed` is one number or (n,), e.g. amounts. A flag on a fraud costs nothing, as in `cost_threshold`.
     """
     labels, flags, weight = _checked(y, flagged, weights)
     each = np.where(labels == 1, (flags == 0) * np.asarray(missed, np.float64), (flags != 0) * review)
@@ -225,9 +226,9 @@ def savings(
     weights: ArrayLike | None = None,
 ) -> float:
     """
-    1 − cost / the cheaper of flagging nothing and flagging all; NaN when that one is free.
+    1 − cost / cost of the cheaper trivial classifier (flag nothing or flag all); NaN when that one costs nothing.
 
-    1 is perfect, 0 no better than the trivial monitor, negative worse (Bahnsen, Aouada & Ottersten 2015,
+    1 is perfect, 0 no better than the trivial classifier, negative worse (Bahnsen, Aouada & Ottersten 2015,
     *Example-dependent cost-sensitive decision trees*).
     """
     rows = len(np.asarray(y))
@@ -235,34 +236,34 @@ def savings(
     return 1 - cost(y, flagged, missed, review, weights) / trivial if trivial > 0 else NAN
 
 
-def percentiles(samples: Floats, confidence: float) -> tuple[float, float]:
+def percentile_interval(samples: Floats, confidence: float) -> tuple[float, float]:
     """
-    Ends of the percentile interval of what resamples gave, (r,); NaN where fewer than half of them gave anything.
+    Bootstrap percentile confidence interval from resamples (r,); NaN if fewer than half of them are defined.
 
     References
     ----------
     Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 13.
     """
-    known = samples[~np.isnan(samples)]
-    if len(known) < len(samples) / 2:
+    defined = samples[~np.isnan(samples)]
+    if len(defined) < len(samples) / 2:
         return NAN, NAN
-    lower, upper = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    lower, upper = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(lower), float(upper)
 
 
 def mcc_of(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
-    """Matthews correlation of counts, elementwise; 0 for constant answers, NaN for one class of truth."""
-    real, given = (tp + fn) * (tn + fp), (tp + fp) * (tn + fn)
-    found = np.where(given > 0, ratio(tp * tn - fp * fn, np.sqrt(real) * np.sqrt(given)), 0.0)
-    return np.asarray(np.where(real > 0, found, NAN), dtype=np.float64)
+    """Matthews correlation coefficient of counts, elementwise; 0 for constant flags, NaN for one class of labels."""
+    actual, flagged = (tp + fn) * (tn + fp), (tp + fp) * (tn + fn)
+    mcc = np.where(flagged > 0, ratio(tp * tn - fp * fn, np.sqrt(actual) * np.sqrt(flagged)), 0.0)
+    return np.asarray(np.where(actual > 0, mcc, NAN), dtype=np.float64)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
     """Elementwise part / whole, NaN where whole is 0."""
-    over, under = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    found = np.full(over.shape, NAN)
-    np.divide(over, under, out=found, where=under != 0)
-    return found
+    numerator, denominator = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    quotient = np.full(numerator.shape, NAN)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
 
 
 def _share(part: float, whole: float) -> float:
@@ -291,5 +292,5 @@ def _checked(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tupl
     if not np.isin(labels, (0.0, 1.0)).all():
         raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
     if np.isnan(values).any():
-        raise DetectorError("a row without a score cannot be judged: leave rows with NaN out")
+        raise DetectorError("a row without a score cannot be evaluated: leave rows with NaN out")
     return labels, values, weight

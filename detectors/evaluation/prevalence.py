@@ -1,8 +1,8 @@
 """
-How rare fraud is: the share of fraud among mature transactions, always with its interval.
+Prevalence of fraud: its share among mature transactions, with confidence intervals.
 
-Frauds come in clusters: twenty payments with one stolen card are one theft. Both numbers the choice rests on
-account for that, the count of effective positives and the width of the interval.
+Frauds come in clusters: twenty payments with one stolen card are one theft. Both inputs of the strategy choice account
+for that: the count of effective positives and the width of the interval (design effect).
 """
 
 import math
@@ -19,33 +19,33 @@ Codes = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Rarity:
-    """Prevalence of fraud; `lower` and `upper` are for gates, `shown_lower` and `shown_upper` for people."""
+class PrevalenceEstimate:
+    """Prevalence of fraud; `lower` and `upper` are used by gates, `display_lower` and `display_upper` shown to people."""
 
-    mature: float  # transactions whose silence may be read
+    mature: float  # transactions old enough to count as genuine if no fraud was reported
     positives: float  # frauds among them
     effective: float  # the same, clusters on one entity counted once
     prevalence: float | None  # None without a mature transaction
-    lower: float  # Clopper–Pearson: covers at least as often as it says
+    lower: float  # Clopper–Pearson: coverage is at least the confidence level
     upper: float
-    shown_lower: float  # Jeffreys: narrower, covers as often as it says on average
-    shown_upper: float
+    display_lower: float  # Jeffreys: narrower, coverage is the confidence level on average
+    display_upper: float
 
 
-def measure(
+def estimate_prevalence(
     mature: float,
     positives: float,
     effective: float,
     confidence: float = 0.95,
     display_confidence: float = 0.95,
-) -> Rarity:
+) -> PrevalenceEstimate:
     """
-    Prevalence among mature transactions with its intervals.
+    Estimate the prevalence among mature transactions, with confidence intervals.
 
     Clusters make a count less certain than its size suggests: with design effect D = positives / effective,
-    both intervals are those of `effective` frauds among mature / D transactions, which keeps the point and
+    both intervals are those of `effective` frauds among mature / D transactions, which keeps the point estimate and
     widens the interval (Korn & Graubard 1998, *Confidence intervals for proportions with small expected
-    number of positive counts estimated from survey data*). Without clusters they are the textbook's.
+    number of positive counts estimated from survey data*). Without clusters they are the usual intervals.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def measure(
     effective
         Effective positives, from 1 to `positives` (`effective_positives`).
     confidence, display_confidence
-        Of the interval for gates and of the one for people, both two-sided.
+        Confidence levels of the interval for gates and of the one for people, both two-sided.
 
     Raises
     ------
     DetectorError
-        Counts that cannot be, or a confidence outside (0, 1).
+        The counts are impossible, or a confidence level lies outside (0, 1).
 
     References
     ----------
@@ -67,31 +67,33 @@ def measure(
     """
     _check(mature, positives, effective, confidence, display_confidence)
     if mature == 0:
-        return Rarity(0.0, 0.0, 0.0, None, 0.0, 1.0, 0.0, 1.0)
+        return PrevalenceEstimate(0.0, 0.0, 0.0, None, 0.0, 1.0, 0.0, 1.0)
     n = mature * effective / positives if positives else mature
     lower, upper = _clopper_pearson(effective, n, 1 - confidence)
-    shown_lower, shown_upper = jeffreys(effective, n, 1 - display_confidence)
-    return Rarity(mature, positives, effective, positives / mature, lower, upper, shown_lower, shown_upper)
+    display_lower, display_upper = jeffreys(effective, n, 1 - display_confidence)
+    return PrevalenceEstimate(
+        mature, positives, effective, positives / mature, lower, upper, display_lower, display_upper
+    )
 
 
 def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -> float:
     """
-    How many frauds there are if those with a common cause count once.
+    Effective number of frauds: frauds with a common cause count once.
 
-    A fraud counts 1 where it stands alone, less where an entity value has more frauds than its volume
+    A fraud counts 1 if it stands alone, and less if an entity value has more frauds than its volume
     explains. A value with m frauds and e expected ones (its share of all mature transactions times all
     frauds) stands for min(m, 1 + e): one cause, and what would have happened there anyway. Twenty frauds on
     one card count once; five hundred at a merchant with half of all payments keep counting, and so do those
-    of a shop that is the only merchant in the data. Each fraud takes the smallest share that any of its
-    entities leaves it.
+    of a shop that is the only merchant in the data. Each fraud counts the smallest share among its
+    entities.
 
-    Frauds alone cannot tell a stolen card from a popular merchant, so without `mature` related frauds have to
-    share more: two entities where there are three or more columns, one where there are one or two.
+    Frauds alone cannot distinguish a stolen card from a popular merchant, so without `mature` related frauds must
+    share two entities if there are three or more columns, and one if there are one or two.
 
     Parameters
     ----------
     frauds
-        For each entity column the codes of the frauds, (positives,); negative = missing: relates nothing.
+        For each entity column the codes of the frauds, (positives,); negative codes are missing and relate no frauds.
     mature
         For each entity column, in the same order, the codes of all mature transactions, frauds included.
 
@@ -103,7 +105,7 @@ def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -
     Raises
     ------
     DetectorError
-        No entity column, columns of unequal length, or another number of columns in `mature`.
+        There is no entity column, columns differ in length, or `mature` has another number of columns.
     """
     _check_columns(frauds, mature)
     if mature is None:
@@ -116,70 +118,69 @@ def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -
 
 def effective_among(fraud: NDArray[np.bool_], columns: Sequence[Codes]) -> float:
     """
-    `effective_positives` of the frauds among mature transactions; without entity columns each counts.
+    `effective_positives` of the frauds among mature transactions; without entity columns each fraud counts 1.
 
     Parameters
     ----------
     fraud
-        (n,) which of them are fraud.
+        (n,) mask of the frauds.
     columns
-        For each entity column the codes of all of them, (n,).
+        For each entity column the codes of all transactions, (n,).
     """
     if not columns or not fraud.any():
         return float(fraud.sum())
     return effective_positives(*(codes[fraud] for codes in columns), mature=columns)
 
 
-def in_words(rarity: Rarity) -> str:
-    """How rare fraud is, as the first half of a sentence, with the interval for people."""
-    mature = f"{rarity.mature:,.0f} mature transaction{'' if rarity.mature == 1 else 's'}"
-    if rarity.prevalence is None:
-        return "No transaction is mature yet, so how rare fraud is cannot be measured"
-    if rarity.positives == 0:
-        most, unit = _in_unit(rarity.shown_upper, rarity.shown_upper)
-        return f"No fraud is known among {mature}, so its share is at most {most} in {unit}"
-    shares = (rarity.prevalence, rarity.shown_lower, rarity.shown_upper)
-    about, low, high = (_in_unit(share, rarity.prevalence)[0] for share in shares)
-    return f"Fraud is about {about} in {_in_unit(0, rarity.prevalence)[1]} ({low} to {high}) among {mature}"
+def describe_prevalence(prevalence: PrevalenceEstimate) -> str:
+    """The fraud rate with its interval for people, as the first half of a sentence."""
+    mature = f"{prevalence.mature:,.0f} mature transaction{'' if prevalence.mature == 1 else 's'}"
+    if prevalence.prevalence is None:
+        return "No transaction is mature yet, so the fraud rate is unknown"
+    if prevalence.positives == 0:
+        return (
+            f"No known fraud among {mature}, so the fraud rate is at most {percent(prevalence.display_upper)}"
+        )
+    digits = _decimals(100 * prevalence.prevalence)
+    rate, lower, upper = (
+        f"{100 * share:.{digits}f}"
+        for share in (prevalence.prevalence, prevalence.display_lower, prevalence.display_upper)
+    )
+    return f"Fraud rate {rate} % ({lower}–{upper} %) among {mature}"
 
 
-def frauds_in_words(rarity: Rarity) -> str:
-    """Effective frauds, rounded down so that a bound not reached never looks reached."""
-    effective = math.floor(rarity.effective)
-    known = f" (of {rarity.positives:,.0f})" if effective < math.floor(rarity.positives) else ""
-    return f"{effective:,} effective fraud{'' if effective == 1 else 's'}{known}"
+def describe_frauds(prevalence: PrevalenceEstimate) -> str:
+    """The number of effective frauds, rounded down so that a bound that is not reached never looks reached."""
+    effective = math.floor(prevalence.effective)
+    total = f" (of {prevalence.positives:,.0f})" if effective < math.floor(prevalence.positives) else ""
+    return f"{effective:,} independent fraud case{'' if effective == 1 else 's'}{total}"
 
 
-def per_10_000(share: float) -> str:
-    """A share as a count in 10,000, to two digits."""
-    return _short(share * 10_000)
+def percent(share: float) -> str:
+    """A share in percent with two significant digits, without trailing zeros."""
+    text = f"{100 * share:.{_decimals(100 * share)}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
-def _in_unit(share: float, scale: float) -> tuple[str, str]:
-    """A share as a count in 10,000, or in a million where that would be a small fraction."""
-    unit = 10_000 if scale >= 1e-5 else 1_000_000
-    return _short(share * unit), f"{unit:,}"
-
-
-def _short(number: float) -> str:
-    """Two significant digits, all digits before the point."""
-    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+def _decimals(number: float) -> int:
+    """Decimal places that show two significant digits of a number."""
+    return max(0, 1 - math.floor(math.log10(number))) if number > 0 else 0
 
 
 def _corroborated(frauds: Sequence[Codes]) -> Floats:
-    """Each fraud counts one over the size of its largest group, the second largest of three or more."""
+    """Each fraud counts one over the size of its largest group, or the second largest of three or more columns."""
     sizes = np.sort([_group_sizes(codes) for codes in frauds], axis=0)
     return np.asarray(1.0 / (sizes[-2] if len(frauds) > 2 else sizes[-1]), dtype=np.float64)
 
 
 def _group_sizes(codes: Codes) -> Floats:
-    """How many frauds share each fraud's value, itself included."""
+    """Number of frauds that share each fraud's entity value, itself included."""
     _, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
     return np.where(codes < 0, 1.0, counts[place])
 
 
 def _explained(codes: Codes, everyone: Codes) -> Floats:
-    """For each fraud the part of it that counts: min(m, 1 + e) / m of its entity value."""
+    """How much each fraud counts: min(m, 1 + e) / m of its entity value."""
     values, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
     expected = _volumes(values, everyone) * len(codes) / max(len(everyone), 1)
     share = np.minimum(counts, 1.0 + expected) / counts
@@ -187,7 +188,7 @@ def _explained(codes: Codes, everyone: Codes) -> Floats:
 
 
 def _volumes(values: Codes, everyone: Codes) -> Floats:
-    """How many transactions each of these values has."""
+    """Number of transactions with each of these values."""
     ordered = np.sort(everyone)
     first, last = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
     return (last - first).astype(np.float64)
@@ -200,7 +201,7 @@ def _clopper_pearson(x: float, n: float, alpha: float) -> tuple[float, float]:
 
 
 def jeffreys(x: float, n: float, alpha: float) -> tuple[float, float]:
-    """Ends of Jeffreys' interval of x successes in n, left out on both sides together: `alpha`."""
+    """Ends of the two-sided Jeffreys interval of x successes in n trials at confidence 1 − `alpha`."""
     lower = betaincinv(x + 0.5, n - x + 0.5, alpha / 2) if x > 0 else 0.0
     upper = betaincinv(x + 0.5, n - x + 0.5, 1 - alpha / 2) if x < n else 1.0
     return float(lower), float(upper)
@@ -208,7 +209,9 @@ def jeffreys(x: float, n: float, alpha: float) -> tuple[float, float]:
 
 def _check(mature: float, positives: float, effective: float, *confidences: float) -> None:
     if not (0 <= positives <= mature < np.inf):
-        raise DetectorError(f"{positives} frauds among {mature} mature transactions cannot be")
+        raise DetectorError(
+            f"{positives} frauds among {mature} mature transactions are impossible: pass 0 <= positives <= mature"
+        )
     if not (min(1.0, positives) <= effective <= positives):
         raise DetectorError(
             f"effective positives lie between 1 and the {positives} frauds counted, got {effective}: "

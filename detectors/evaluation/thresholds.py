@@ -1,8 +1,8 @@
 """
-Thresholds: from which value on a transaction is flagged.
+Decision thresholds: the value from which on a transaction is flagged.
 
 The rule is the same everywhere: flag when value ≥ threshold. A threshold belongs to the model; it is set on
-values that the model was not fitted on, never on the batch it is applied to.
+held-out values, never on the batch it is applied to.
 """
 
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import DetectorError, Floats
-from detectors.evaluation.metrics import Steps, mcc_of, ratio, steps
+from detectors.evaluation.metrics import CumulativeCounts, cumulative_counts, mcc_of, ratio
 
 
 @dataclass(frozen=True)
-class Best:
-    """The threshold that is best on a sample, and how good it is there."""
+class BestThreshold:
+    """The best threshold on a sample, and its metric there."""
 
     threshold: float  # inf = flag nothing
-    value: float  # NaN where the measure is undefined on the sample
+    value: float  # NaN where the metric is undefined on the sample
 
 
 def flag(values: ArrayLike, threshold: float) -> NDArray[np.bool_]:
-    """Which values are flagged; NaN never is."""
+    """Which values are flagged; NaN is never flagged."""
     return np.asarray(values, dtype=np.float64) >= threshold
 
 
 def fixed_threshold(threshold: float) -> float:
     """
-    A threshold given by a person; ±inf mean flag nothing and flag all.
+    A threshold set by the user; +inf flags nothing, −inf flags all.
 
     Raises
     ------
     DetectorError
-        NaN, which would silently flag nothing.
+        The threshold is NaN, which would silently flag nothing.
     """
     if np.isnan(threshold):
         raise DetectorError("a threshold must be a number, got NaN")
@@ -44,28 +44,28 @@ def fixed_threshold(threshold: float) -> float:
 
 def cost_threshold(missed: float, review: float) -> float:
     """
-    Probability from which a flag costs less than it saves, C_fp / (C_fp + C_fn).
+    Cost-optimal probability threshold, C_fp / (C_fp + C_fn).
 
     Flag when p · missed ≥ (1 − p) · review; 100 : 1 gives 1/101 (Elkan 2001, *The foundations of
-    cost-sensitive learning*). It holds for calibrated probabilities: after training weights are undone.
+    cost-sensitive learning*). It holds for calibrated probabilities, after training weights are undone.
 
     Raises
     ------
     DetectorError
-        A cost that is negative or not finite, or both zero.
+        A cost is negative or not finite, or both are zero.
     """
     if not (np.isfinite(missed) and np.isfinite(review) and min(missed, review) >= 0 and missed + review > 0):
-        raise DetectorError(f"costs are finite and not negative, got missed {missed} and review {review}")
+        raise DetectorError(f"costs must be finite and not negative, got missed {missed} and review {review}")
     return review / (review + missed)
 
 
 @dataclass(frozen=True)
 class Costs:
     """
-    What a missed fraud and a review cost; the value that is compared, and from where on a review is worth it.
+    Costs of a missed fraud and of a review, and the decision rule that they imply.
 
-    Flag when the expected loss avoided is worth the review (Bayes minimum risk): constant costs compare the probability,
-    amount-dependent ones the expected loss p · amount.
+    Flag when the expected loss is at least the cost of the review (Bayes minimum risk): constant costs compare the
+    probability with a threshold, amount-dependent costs compare the expected loss p · amount.
     """
 
     missed_fraud: float  # in reviews
@@ -74,15 +74,15 @@ class Costs:
 
     @property
     def threshold(self) -> float:
-        """Decision values from here on are worth a review."""
+        """The decision value from which on a review is worth its cost."""
         return self.review if self.missed == "amount" else cost_threshold(self.missed_fraud, 1.0)
 
     def decision_value(self, probability: Floats, amount: Floats) -> Floats:
-        """What is compared, (n,)."""
+        """The value that is compared with the threshold, (n,)."""
         return probability * np.maximum(amount, 0.0) if self.missed == "amount" else probability
 
     def at_stake(self, amount: Floats) -> Floats:
-        """What each transaction would cost as a missed fraud, (n,), in the base currency."""
+        """Cost of each transaction if it is a missed fraud, (n,), in the base currency."""
         if self.missed == "amount":
             return np.maximum(amount, 0.0)
         return np.full(len(amount), self.missed_fraud * self.review)
@@ -93,14 +93,14 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     The lowest threshold that keeps expected flags a day within `per_day`.
 
     Equal values are flagged together or not at all, so a tie across the limit stays unflagged. The threshold
-    is a value of the sample; where even its highest value is too many, the number just above that.
+    is a value of the sample, or the number just above the highest value if even that has too many flags.
 
     Parameters
     ----------
     values
-        (n,) decision values out of time; NaN is never flagged.
+        (n,) decision values of held-out rows; NaN is never flagged.
     weights
-        (n,) how many transactions each stands for; None = 1.
+        (n,) how many transactions each represents; None = 1.
     days
         Length of the sample in days: weights over days is the daily volume.
     per_day
@@ -109,8 +109,7 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     Returns
     -------
     float
-        −inf when the whole volume fits; inf when `per_day` is 0, and for an empty sample, which says nothing
-        about the volume to come.
+        −inf when the whole volume fits; inf when `per_day` is 0 and for an empty sample, whose volume is unknown.
 
     Raises
     ------
@@ -120,7 +119,7 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     if not days > 0:
         raise DetectorError(f"a daily volume needs a sample of more than 0 days, got {days}")
     if not per_day >= 0:
-        raise DetectorError(f"flags a day cannot be {per_day}: give 0 or more")
+        raise DetectorError(f"flags a day must be 0 or more, got {per_day}")
     sample, weight = _without_nan(values, weights)
     if per_day == 0 or len(sample) == 0:
         return float(np.inf)
@@ -131,7 +130,7 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
 
 def conformal_threshold(genuine: ArrayLike, false_flags: float) -> float:
     """
-    The lowest threshold that flags at most this share of genuine transactions, whatever their distribution.
+    The lowest threshold that flags at most this share of genuine transactions, for any distribution of scores.
 
     Split conformal: flag when fewer than α (n + 1) of n calibration scores are as high, itself counted. A fresh genuine
     score that is exchangeable with them is then flagged with probability at most α, without any assumption about scores;
@@ -140,7 +139,7 @@ def conformal_threshold(genuine: ArrayLike, false_flags: float) -> float:
     Parameters
     ----------
     genuine
-        (n,) scores of genuine transactions that nothing was fitted on; NaN is left out.
+        (n,) scores of held-out genuine transactions; NaN is left out.
     false_flags
         α, the share of genuine transactions that may be flagged, in [0, 1).
 
@@ -169,18 +168,18 @@ def conformal_threshold(genuine: ArrayLike, false_flags: float) -> float:
     return float(np.nextafter(np.sort(scores)[::-1][above], np.inf))
 
 
-def best_f1(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Best:
+def best_f1(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> BestThreshold:
     """The threshold with the highest F1 over every distinct value; NaN without frauds."""
-    found = steps(y, values, weights)
-    total = np.where(found.positives > 0, found.tp + found.fp + found.positives, 0.0)
-    return _highest(found, ratio(2 * found.tp, total))
+    counts = cumulative_counts(y, values, weights)
+    total = np.where(counts.positives > 0, counts.tp + counts.fp + counts.positives, 0.0)
+    return _highest(counts, ratio(2 * counts.tp, total))
 
 
-def best_mcc(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Best:
+def best_mcc(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> BestThreshold:
     """The threshold with the highest Matthews correlation over every distinct value; NaN for one class."""
-    found = steps(y, values, weights)
-    missed = found.positives - found.tp
-    return _highest(found, mcc_of(found.tp, found.fp, missed, found.negatives - found.fp))
+    counts = cumulative_counts(y, values, weights)
+    missed = counts.positives - counts.tp
+    return _highest(counts, mcc_of(counts.tp, counts.fp, missed, counts.negatives - counts.fp))
 
 
 def best_cost(
@@ -189,7 +188,7 @@ def best_cost(
     missed: ArrayLike,
     review: float,
     weights: ArrayLike | None = None,
-) -> Best:
+) -> BestThreshold:
     """
     The threshold with the lowest cost over every distinct value and flagging nothing.
 
@@ -202,19 +201,19 @@ def best_cost(
     """
     labels = np.asarray(y, dtype=np.float64)
     weight = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    found = steps(labels, values, weight)
-    saved = steps(labels, values, weight * np.asarray(missed, dtype=np.float64))
-    cost = (saved.positives - saved.tp) + found.fp * review
+    counts = cumulative_counts(labels, values, weight)
+    saved = cumulative_counts(labels, values, weight * np.asarray(missed, dtype=np.float64))
+    cost = (saved.positives - saved.tp) + counts.fp * review
     best = int(np.argmin(cost))
-    return Best(float(found.threshold[best]), float(cost[best]))
+    return BestThreshold(float(counts.threshold[best]), float(cost[best]))
 
 
-def _highest(found: Steps, measure: Floats) -> Best:
-    """The first, that is the strictest, of equals."""
-    if np.isnan(measure).all():
-        return Best(float(np.inf), float(np.nan))
-    best = int(np.nanargmax(measure))
-    return Best(float(found.threshold[best]), float(measure[best]))
+def _highest(counts: CumulativeCounts, metric: Floats) -> BestThreshold:
+    """The threshold with the highest metric; the strictest of equal ones."""
+    if np.isnan(metric).all():
+        return BestThreshold(float(np.inf), float(np.nan))
+    best = int(np.nanargmax(metric))
+    return BestThreshold(float(counts.threshold[best]), float(metric[best]))
 
 
 def _lowest_within(sample: Floats, weight: Floats, limit: float) -> float:

@@ -1,8 +1,8 @@
 """
-Changing how many rows of each class a classifier is trained on, and undoing what that does to its probabilities.
+Resampling of training rows for imbalanced classes, and the prior correction of the resulting probabilities.
 
-The methods are imbalanced-learn's, but for the generative one; here are one interface, the guard that they see training rows only once, and the prior
-correction. Resample what is fitted, never what is judged: a resampled fold has another prevalence and copies of its
+The methods are imbalanced-learn's, except for the generative one; this module gives them one interface and the prior
+correction. Resample training rows only, never test rows: a resampled fold has another prevalence and copies of its
 own rows.
 """
 
@@ -22,26 +22,28 @@ METHODS: tuple[Method, ...] = (
 )  # fmt: skip
 NEIGHBOURS = 5  # of SMOTE (Chawla et al. 2002); fewer when there are fewer frauds
 SHRINKAGE = 0.3  # of the smoothed bootstrap, relative to Silverman's bandwidth (Menardi & Torelli 2014)
-UNDER_FIRST = 0.5  # under_smote: genuine rows go until half the wanted share is reached, SMOTE does the rest
+UNDER_FIRST = (
+    0.5  # under_smote: genuine rows are dropped until half the share is reached, SMOTE does the rest
+)
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Rows to train on. `discarded` counts genuine rows left out, `invented` fraud rows that are copies or made up."""
+    """Rows to train on. `discarded` counts dropped genuine rows, `invented` added fraud rows, copied or synthetic."""
 
     X: Floats
     y: Floats
     discarded: int
     invented: int
-    prior: float  # share of fraud before
-    share: float  # and after
+    prior: float  # share of fraud before resampling
+    share: float  # share of fraud after resampling
 
     def corrected(self, score: ArrayLike) -> Floats:
         """
-        Logits of a model trained on these rows, as they would be under the prior before, (n,).
+        Prior-corrected logits of a model trained on these rows, (n,): as under the share of fraud before resampling.
 
         Subtracts the change of log-odds (Saerens, Latinne & Decaestecker 2002; for undersampling Dal Pozzolo et al. 2015):
-        the order of rows stays, and probabilities mean again what they say.
+        the ranking does not change, and probabilities refer to the original prevalence again.
         """
         return np.asarray(score, dtype=np.float64) - (_log_odds(self.share) - _log_odds(self.prior))
 
@@ -57,32 +59,33 @@ def resample(
     generator: FlowGenerator | None = None,
 ) -> Resampled:
     """
-    Rows with a share of fraud, by one of the methods.
+    Resample rows to a share of fraud by one of the methods.
 
     Parameters
     ----------
     X, y
-        (n_samples, n_features) finite, and 1 for fraud, 0 for genuine; training rows only.
+        (n_samples, n_features) finite, and (n_samples,) 1 for fraud, 0 for genuine; training rows only.
     method
-        `under` leaves genuine rows out, `over` repeats frauds, `smoothed` repeats them with noise, `smote` makes rows between
-        neighbouring frauds, `smote_mixed` does so with columns that hold categories (SMOTE-NC), `under_smote` does both;
-        `generative` makes them by `FlowGenerator`.
+        `under` drops genuine rows, `over` repeats frauds, `smoothed` repeats them with noise (smoothed bootstrap), `smote`
+        interpolates between neighbouring frauds, `smote_mixed` does so with categorical columns (SMOTE-NC), `under_smote`
+        combines `under` and `smote`; `generative` samples from a `FlowGenerator`.
     share
-        Of fraud afterwards; data that has as much already is left as it is.
+        Share of fraud after resampling; data that already has this share is not changed.
     categorical
-        Places of columns whose values are names, for `smote_mixed` and `generative`.
+        Indices of categorical columns, for `smote_mixed` and `generative`.
     generator
-        One that learned these frauds already, for `generative`.
+        A generator already fitted to these frauds, for `generative`.
 
     Raises
     ------
     DetectorError
-        An unknown method, a share outside (0, 1), too few frauds for neighbours, or `smote_mixed` without categories.
+        The method is unknown, the share is outside (0, 1), there are too few frauds for neighbours, or `smote_mixed` has no
+        categorical columns.
     """
     rows = as_training_rows(X)
     labels = as_labels(y, len(rows))
     if method not in METHODS:
-        raise DetectorError(f"resampling knows no method {method!r}: choose one of {', '.join(METHODS)}")
+        raise DetectorError(f"no resampling method is called {method!r}: choose one of {', '.join(METHODS)}")
     if not 0 < share < 1:
         raise DetectorError(f"share must lie between 0 and 1, got {share}")
     prior = float(labels.mean())
@@ -90,35 +93,33 @@ def resample(
         return Resampled(rows, labels, 0, 0, prior, prior)
     frauds = int(labels.sum())
     if "smote" in method and frauds < 2:
-        raise DetectorError(
-            f"SMOTE makes rows between frauds, got {frauds}: use over, or wait for more labels"
-        )
+        raise DetectorError(f"SMOTE needs 2 frauds or more, got {frauds}: use over, or wait for more labels")
     if method == "generative":
-        learned = generator or FlowGenerator(seed).fit(rows[labels == 1], categorical)
-        return _generated(rows, labels, share, learned)
-    made, answers = rows, labels
+        fitted = generator or FlowGenerator(seed).fit(rows[labels == 1], categorical)
+        return _generated(rows, labels, share, fitted)
+    resampled, y_resampled = rows, labels
     for step in _steps(method, share, seed, frauds, categorical):
-        if (answers == 1).sum() / (answers == 0).sum() < step.sampling_strategy:
-            made, answers = step.fit_resample(made, answers)
-    made = np.ascontiguousarray(made, dtype=np.float64)
-    answers = np.asarray(answers, dtype=np.float64)
+        if (y_resampled == 1).sum() / (y_resampled == 0).sum() < step.sampling_strategy:
+            resampled, y_resampled = step.fit_resample(resampled, y_resampled)
+    resampled = np.ascontiguousarray(resampled, dtype=np.float64)
+    y_resampled = np.asarray(y_resampled, dtype=np.float64)
     return Resampled(
-        made,
-        answers,
-        discarded=int((labels == 0).sum() - (answers == 0).sum()),
-        invented=int((answers == 1).sum() - frauds),
+        resampled,
+        y_resampled,
+        discarded=int((labels == 0).sum() - (y_resampled == 0).sum()),
+        invented=int((y_resampled == 1).sum() - frauds),
         prior=prior,
-        share=float(answers.mean()),
+        share=float(y_resampled.mean()),
     )
 
 
 def _generated(rows: Floats, labels: Floats, share: float, generator: FlowGenerator) -> Resampled:
     frauds, genuine = int(labels.sum()), int((labels == 0).sum())
     more = round(genuine * share / (1 - share)) - frauds
-    made = generator.sample(more)
+    synthetic = generator.sample(more)
     prior = frauds / len(labels)
     return Resampled(
-        np.vstack([rows, made]),
+        np.vstack([rows, synthetic]),
         np.append(labels, np.ones(more)),
         discarded=0,
         invented=more,
@@ -143,7 +144,7 @@ def _steps(method: Method, share: float, seed: int, frauds: int, categorical: Se
     if method == "smote_mixed":
         if not len(categorical):
             raise DetectorError(
-                "smote_mixed needs the places of categorical columns: give some, or use smote"
+                "smote_mixed needs the indices of categorical columns: pass them, or use smote"
             )
         return [SMOTENC(categorical_features=list(categorical), k_neighbors=neighbours, **common)]
     smote = SMOTE(k_neighbors=neighbours, **common)

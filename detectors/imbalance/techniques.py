@@ -1,9 +1,9 @@
 """
-The techniques of imbalanced data, each as something that is fitted on training rows and then scores others.
+The techniques for imbalanced data that `compare` evaluates, each fitted on training rows to score others.
 
-Every one gives a *margin*: a logit with what its balancing or weighting did to the prior undone, or, for outlier
-detectors, the logit of the rank. So that all can be calibrated, cut and paid for alike. Beside it most tell the probability
-*as the model says it*, before any correction, which is what a threshold of 0.5 is usually applied to.
+Every technique returns a *margin*: a prior-corrected logit, or the logit of the rank for outlier detectors, so that all can
+be calibrated, thresholded and costed in the same way. Most also return the *raw probability*, before any correction, to
+which a threshold of 0.5 is usually applied.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logit
 
-from detectors.algorithms.boosting import Boosting, capacity
-from detectors.algorithms.focal_boosting import Focal
+from detectors.algorithms.boosting import Boosting, tree_parameters
+from detectors.algorithms.focal_boosting import FocalBoosting
 from detectors.algorithms.logistic import Logistic
 from detectors.algorithms.random_forest import RandomForest
 from detectors.base import Classifier, Detector, Floats, probability_of
@@ -26,26 +26,26 @@ from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.auto_detector import REVIEWED, AutoDetector
 from detectors.registry import detector_class
-from detectors.strategy.evidence import Review, evidence
-from detectors.strategy.held_out import held_out
+from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.validation_folds import fit_validation_folds
 
-LEVELS = 20  # a column with so few values is taken for one of categories by SMOTE for mixed types
-MILD = 0.1  # share of fraud of the mild variants; balancing to one half is the article's
+DISCRETE_MAX = 20  # SMOTE for mixed types treats a column with at most so many values as categorical
+MILD = 0.1  # share of fraud in the mild variants; the article balances to one half
 
 
 @dataclass(frozen=True)
 class Training:
     """
-    What a technique may learn from, in time order.
+    Training data of a technique, in time order.
 
     Attributes
     ----------
     mature
         Labelled rows at their natural prevalence.
     usual
-        Rows that are not known to be fraud, for outlier detectors.
+        ScoringRows that are not known to be fraud, for outlier detectors.
     cost_ratio
-        What a missed fraud costs, in reviews of genuine transactions.
+        Cost of a missed fraud, in reviews of genuine transactions.
     """
 
     mature: Sample
@@ -57,7 +57,7 @@ class Training:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Fitted on the labelled rows alone."""
+        """The encoder, fitted on the labelled rows."""
         return Encoder(self.layout.encoding).fit(self.mature.raw, self.mature.y, self.mature.weight)
 
     @cached_property
@@ -67,168 +67,172 @@ class Training:
 
     @cached_property
     def outlier_view(self) -> Floats:
-        """What outlier detectors see of the usual rows."""
+        """The outlier detectors' features of the usual rows."""
         return self.view(self.encoder.transform(self.usual.raw))
 
     @cached_property
-    def levels(self) -> list[int]:
-        """Places of columns with few values, for SMOTE of mixed types."""
-        return [place for place, column in enumerate(self.X.T) if 2 <= len(np.unique(column)) <= LEVELS]
+    def discrete_columns(self) -> list[int]:
+        """Indices of columns with few values, for SMOTE of mixed types."""
+        return [place for place, column in enumerate(self.X.T) if 2 <= len(np.unique(column)) <= DISCRETE_MAX]
 
     @cached_property
     def generator(self) -> FlowGenerator:
-        """Fitted on the frauds alone; dear enough to be shared."""
+        """The generator, fitted on the frauds; it is cached because fitting is slow."""
         return FlowGenerator(self.seed, self.threads).fit(self.X[self.mature.y == 1])
 
     @property
-    def review(self) -> Review:
-        """What the choice counts costs by."""
-        return Review(Costs(self.cost_ratio, 1.0, "constant"), REVIEWED)
+    def review(self) -> ReviewBudget:
+        """Costs and review capacity for the strategy choice."""
+        return ReviewBudget(Costs(self.cost_ratio, 1.0, "constant"), REVIEWED)
 
     @property
     def frauds(self) -> int:
-        """Known frauds."""
+        """Number of known frauds."""
         return int(self.mature.y.sum())
 
     def view(self, X: Floats) -> Floats:
-        """The columns of features that outlier detectors see."""
+        """The feature columns that outlier detectors use."""
         return self.layout.outlier_view(X)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows to score, raw and as the features of one training."""
+class ScoringRows:
+    """Rows to score: raw columns, and features encoded by one training."""
 
     raw: Floats
     X: Floats
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A technique after training."""
+class FittedTechnique:
+    """A fitted technique."""
 
-    margin: Callable[[Rows], Floats]
-    as_said: Callable[[Rows], Floats] | None = None  # probabilities before any correction
+    margin: Callable[[ScoringRows], Floats]
+    raw_probability: Callable[[ScoringRows], Floats] | None = None  # probabilities before any correction
     discarded: int = 0
     invented: int = 0
-    told: str = ""
-    again: "Callable[[Training], Fitted] | None" = None  # the same on other rows, for one that chooses
+    note: str = ""
+    refit: "Callable[[Training], FittedTechnique] | None" = (
+        None  # fits the chosen strategy again on other rows
+    )
 
 
 @dataclass(frozen=True)
 class Technique:
-    """A name for people, the family it belongs to, and how it is fitted."""
+    """A technique: display name, family and fit function."""
 
     name: str
     family: str
-    fit: Callable[[Training], Fitted]
+    fit: Callable[[Training], FittedTechnique]
 
 
-def _plain(training: Training) -> Fitted:
+def _plain(training: Training) -> FittedTechnique:
     return _boosted(training, 1.0)
 
 
-def _cost_weighted(training: Training) -> Fitted:
+def _cost_weighted(training: Training) -> FittedTechnique:
     return _boosted(training, training.cost_ratio)
 
 
-def _boosted(training: Training, weight: float) -> Fitted:
+def _boosted(training: Training, weight: float) -> FittedTechnique:
     model = Boosting(weight, training.threads, training.seed).fit(training.X, training.mature.y)
-    return Fitted(_margin(model), _said(model, np.log(weight)))
+    return FittedTechnique(_margin(model), _raw_probability(model, np.log(weight)))
 
 
-def _focal(training: Training) -> Fitted:
-    model = Focal(threads=training.threads, seed=training.seed).fit(training.X, training.mature.y)
-    return Fitted(_margin(model), _said(model, 0.0))
+def _focal(training: Training) -> FittedTechnique:
+    model = FocalBoosting(threads=training.threads, seed=training.seed).fit(training.X, training.mature.y)
+    return FittedTechnique(_margin(model), _raw_probability(model, 0.0))
 
 
-def _logistic(training: Training) -> Fitted:
+def _logistic(training: Training) -> FittedTechnique:
     model = Logistic(positive_weight=training.cost_ratio).fit(training.X, training.mature.y)
-    return Fitted(_margin(model), _said(model, np.log(training.cost_ratio)))
+    return FittedTechnique(_margin(model), _raw_probability(model, np.log(training.cost_ratio)))
 
 
-def _forest(training: Training) -> Fitted:
+def _forest(training: Training) -> FittedTechnique:
     model = RandomForest(positive_weight=training.cost_ratio, seed=training.seed)
     model.fit(training.X, training.mature.y)
-    return Fitted(_margin(model), _said(model, np.log(training.cost_ratio)))
+    return FittedTechnique(_margin(model), _raw_probability(model, np.log(training.cost_ratio)))
 
 
-def _resampled(method: Method, share: float) -> Callable[[Training], Fitted]:
-    def fit(training: Training) -> Fitted:
-        made = resample(
+def _resampled(method: Method, share: float) -> Callable[[Training], FittedTechnique]:
+    def fit(training: Training) -> FittedTechnique:
+        resampled = resample(
             training.X,
             training.mature.y,
             method,
             share=share,
             seed=training.seed,
-            categorical=training.levels if method == "smote_mixed" else (),
+            categorical=training.discrete_columns if method == "smote_mixed" else (),
             generator=training.generator if method == "generative" else None,
         )
-        size = capacity(training.frauds)  # copies are no more frauds than there are
-        model = Boosting(1.0, training.threads, training.seed, size).fit(made.X, made.y)
-        told = ""
-        if method == "generative" and made.invented:
-            new = made.X[len(training.X) :][:ROWS_MAX]
-            found = fidelity(training.X[training.mature.y == 1], new, training.seed)
-            told = f"{found.copy_rate:.0%} copies, told from real ones with AUC {found.told_apart:.2f}"
-        return Fitted(
-            lambda rows: made.corrected(model.anomaly_score(rows.X)),
-            _said(model, 0.0),
-            made.discarded,
-            made.invented,
-            told,
+        size = tree_parameters(training.frauds)  # sized by real frauds: copies add no information
+        model = Boosting(1.0, training.threads, training.seed, size).fit(resampled.X, resampled.y)
+        note = ""
+        if method == "generative" and resampled.invented:
+            new = resampled.X[len(training.X) :][:ROWS_MAX]
+            quality = fidelity(training.X[training.mature.y == 1], new, training.seed)
+            note = f"{quality.copy_rate:.0%} copies, detectable with AUC {quality.detection_auc:.2f}"
+        return FittedTechnique(
+            lambda rows: resampled.corrected(model.anomaly_score(rows.X)),
+            _raw_probability(model, 0.0),
+            resampled.discarded,
+            resampled.invented,
+            note,
         )
 
     return fit
 
 
-def _outlier(name: str) -> Callable[[Training], Fitted]:
-    def fit(training: Training) -> Fitted:
+def _outlier(name: str) -> Callable[[Training], FittedTechnique]:
+    def fit(training: Training) -> FittedTechnique:
         model: Detector = detector_class(name)(seed=training.seed).fit(training.outlier_view)  # type: ignore[call-arg]
         scale = RankScale().fit(model.anomaly_score(training.outlier_view))
-        return Fitted(lambda rows: logit(scale.transform(model.anomaly_score(training.view(rows.X)))))
+        return FittedTechnique(
+            lambda rows: logit(scale.transform(model.anomaly_score(training.view(rows.X))))
+        )
 
     return fit
 
 
-def _with_outlier_score(training: Training) -> Fitted:
+def _with_outlier_score(training: Training) -> FittedTechnique:
     outlier = detector_class("isolation_forest")(seed=training.seed).fit(training.outlier_view)  # type: ignore[call-arg]
 
     def wider(X: Floats) -> Floats:
         return np.column_stack([X, outlier.anomaly_score(training.view(X))])
 
     model = Boosting(1.0, training.threads, training.seed).fit(wider(training.X), training.mature.y)
-    return Fitted(
+    return FittedTechnique(
         lambda rows: model.anomaly_score(wider(rows.X)), lambda rows: model.fraud_probability(wider(rows.X))
     )
 
 
-def _auto(strategy: str) -> Callable[[Training], Fitted]:
-    def fit(training: Training) -> Fitted:
+def _auto(strategy: str) -> Callable[[Training], FittedTechnique]:
+    def fit(training: Training) -> FittedTechnique:
         model = AutoDetector(strategy, layout=training.layout, seed=training.seed, threads=training.threads)  # type: ignore[arg-type]
-        told, folds, mature = strategy, None, training.mature
+        chosen, folds, mature = strategy, None, training.mature
         if strategy != "classification":
-            folds = held_out(mature, training.layout, model.fitting)
+            folds = fit_validation_folds(mature, training.layout, model.fit_settings)
         if strategy == "auto":
-            found = evidence(folds or (), training.review, training.seed)
-            told = AutoDetector().choose(mature.y, mature.weight, (mature.entities,), found).strategy
-        model.fit_samples(mature, training.usual, told, folds)  # type: ignore[arg-type]
-        chose = strategy == "auto"
-        return Fitted(
+            evidence = gather_evidence(folds or (), training.review, training.seed)
+            chosen = AutoDetector().choose(mature.y, mature.weight, (mature.entities,), evidence).strategy
+        model.fit_samples(mature, training.usual, chosen, folds)  # type: ignore[arg-type]
+        is_auto = strategy == "auto"
+        return FittedTechnique(
             lambda rows: logit(model.rank(rows.raw).score),
-            told=f"chose {told}" if chose else "",
-            again=_auto(told) if chose else None,
+            note=f"chose {chosen}" if is_auto else "",
+            refit=_auto(chosen) if is_auto else None,
         )
 
     return fit
 
 
-def _margin(model: Classifier) -> Callable[[Rows], Floats]:
+def _margin(model: Classifier) -> Callable[[ScoringRows], Floats]:
     return lambda rows: model.anomaly_score(rows.X)
 
 
-def _said(model: Classifier, log_weight: float) -> Callable[[Rows], Floats]:
-    """The training weight put back: what the model itself would answer."""
+def _raw_probability(model: Classifier, log_weight: float) -> Callable[[ScoringRows], Floats]:
+    """The probability of the trained model itself, without undoing its training weight."""
     return lambda rows: probability_of(model.anomaly_score(rows.X) + log_weight)
 
 

@@ -1,10 +1,9 @@
 """
-Raw feature columns → the matrix detectors see.
+Feature encoding: raw feature columns → the feature matrix of the detectors.
 
-Raw columns know nothing of a training. What has to be learned from one, and is therefore part of the model,
-is learned here: the base rate that thin fraud histories are drawn to, how frequent and how fraudulent each
-category is, and the median that stands in for a missing value. A row's result does not depend on the rows
-beside it.
+The encoder holds what is learned from the training rows and is therefore part of the model: the base rate that
+short fraud histories are shrunk to, the frequency and fraud rate of each category (target encoding), and the
+median that imputes a missing value. Rows are encoded independently of each other.
 """
 
 from collections.abc import Mapping
@@ -16,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import DetectorError, Floats, NotFitted, State, as_weights
 
-# Transactions at the base rate that every history is mixed with: an entity with one known fraud in two known
-# payments must not look worse than one with twenty in fifty.
+# Prior strength: every history is mixed with this many transactions at the base rate, so that an entity with one known
+# fraud in two payments does not look worse than one with twenty in fifty.
 HISTORY_STRENGTH = 5.0
-# Categories have few values and many rows, and their rates include the training rows themselves: a rare value
-# must not tell a training row its own label.
+# Categories have few values and many rows, and their rates include the training rows themselves. The prior is strong, so that
+# a rare value does not leak a training row's own label.
 CATEGORY_STRENGTH = 100.0
 MISSING = -1.0  # the hash of a missing category; hashes of texts are 0 or more
 
@@ -53,12 +52,12 @@ class EncodingPlan:
 
     @property
     def n_columns(self) -> int:
-        """How many raw columns there must be at least."""
+        """The number of raw columns that the plan needs."""
         singles = [column for _, column in (*self.passthrough, *self.categories)]
         return 1 + max([*singles, *(max(pair[1:]) for pair in self.rates)], default=-1)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON can hold it."""
+        """The plan as JSON."""
         return {
             "passthrough": [list(entry) for entry in self.passthrough],
             "rates": [list(entry) for entry in self.rates],
@@ -67,7 +66,7 @@ class EncodingPlan:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "EncodingPlan":
-        """The plan that `to_json` was taken from."""
+        """Restore the plan from `to_json`."""
         return cls(
             tuple((str(name), int(column)) for name, column in stored["passthrough"]),
             tuple((str(name), int(frauds), int(total)) for name, frauds, total in stored["rates"]),
@@ -77,7 +76,7 @@ class EncodingPlan:
 
 @dataclass(frozen=True)
 class _Category:
-    """What a training knew of one categorical field."""
+    """Frequency and fraud rate of each value of one categorical field in training."""
 
     values: Floats  # (n_values,) hashes, ascending
     frequency: Floats  # (n_values,) share of transactions
@@ -86,15 +85,15 @@ class _Category:
 
 class Encoder:
     """
-    Smooth fraud histories, encode categories, fill what is missing.
+    Smooth fraud rates, target-encode categories, impute missing values.
 
-    A rate is (frauds + k·base) / (total + k): with no history it is the base rate of the training, and
-    history outweighs it from k transactions on. An unseen category has frequency 0 and the base rate; a
+    A rate is (frauds + k·base) / (total + k): without history it is the base rate of the training, and
+    history outweighs the base rate from k transactions on. An unseen category has frequency 0 and the base rate; a
     missing one is a category of its own. A value that is missing or not finite becomes the training median of
-    its column, 0 where the whole column was missing.
+    its column, or 0 if the whole column was missing.
 
-    It learns only from training rows; a rate per category still contains each training row's own label,
-    which `CATEGORY_STRENGTH` dilutes and does not remove.
+    The encoder learns only from training rows. The fraud rate of a category contains each training row's own label
+    (target leakage), which `CATEGORY_STRENGTH` reduces but does not remove.
 
     Parameters
     ----------
@@ -130,14 +129,14 @@ class Encoder:
 
     def fit(self, raw: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> "Encoder":
         """
-        Learn base rate, categories and medians.
+        Learn the base rate, categories and medians.
 
         Parameters
         ----------
         raw
             (n, n_raw) raw columns of the training rows.
         y
-            (n,) 1 fraud, 0 genuine, NaN unknown: unknown rows count for frequencies and medians only.
+            (n,) 1 fraud, 0 genuine, NaN unlabelled: unlabelled rows count for frequencies and medians only.
         weight
             (n,) how many transactions each row stands for; 1 by default.
         """
@@ -147,12 +146,12 @@ class Encoder:
                 f"an encoder needs rows and a label for each, got {rows.shape} and {labels.shape}"
             )
         weights = as_weights(weight, len(rows))
-        known = ~np.isnan(labels)
-        frauds = np.where(known, labels, 0.0) * weights
-        self.base_rate = _share(float(frauds.sum()), float(weights[known].sum()))
+        labelled = ~np.isnan(labels)
+        frauds = np.where(labelled, labels, 0.0) * weights
+        self.base_rate = _share(float(frauds.sum()), float(weights[labelled].sum()))
         self._medians = np.array([_median(rows[:, column]) for _, column in self.plan.passthrough])
         self._categories = [
-            self._category(rows[:, column], frauds, weights, known) for _, column in self.plan.categories
+            self._category(rows[:, column], frauds, weights, labelled) for _, column in self.plan.categories
         ]
         return self
 
@@ -160,7 +159,7 @@ class Encoder:
         """Features of each row, (n, n_features), C-contiguous, all finite."""
         rows = self._rows(raw)
         if self._medians is None:
-            raise NotFitted("the encoder has learned nothing yet: fit it first")
+            raise NotFitted("the encoder is not fitted: call fit first")
         features = np.empty((len(rows), len(self.names)))
         at = len(self.plan.passthrough)
         for place, (_, column) in enumerate(self.plan.passthrough):
@@ -170,21 +169,21 @@ class Encoder:
             features[:, place] = self._rate(rows[:, frauds], rows[:, total])
         at += len(self.plan.rates)
         for place, (_, column) in enumerate(self.plan.categories):
-            known = self._categories[place]
+            category = self._categories[place]
             features[:, at + 2 * place], features[:, at + 2 * place + 1] = self._encode(
-                rows[:, column], known
+                rows[:, column], category
             )
         return features
 
     def state(self) -> State:
-        """What was learned, as plain arrays and JSON."""
+        """The fitted encoder as plain arrays and JSON."""
         if self._medians is None:
-            raise NotFitted("the encoder has learned nothing yet: fit it first")
+            raise NotFitted("the encoder is not fitted: call fit first")
         arrays = {"medians": self._medians}
-        for place, known in enumerate(self._categories):
-            arrays[f"values_{place}"] = known.values
-            arrays[f"frequency_{place}"] = known.frequency
-            arrays[f"rate_{place}"] = known.rate
+        for place, category in enumerate(self._categories):
+            arrays[f"values_{place}"] = category.values
+            arrays[f"frequency_{place}"] = category.frequency
+            arrays[f"rate_{place}"] = category.rate
         meta = {
             "plan": self.plan.to_json(),
             "base_rate": self.base_rate,
@@ -195,7 +194,7 @@ class Encoder:
 
     @classmethod
     def from_state(cls, state: State) -> "Encoder":
-        """The encoder that `state` was taken from; it encodes bit for bit alike."""
+        """Restore the encoder from its `state`; it encodes the same to the bit."""
         plan = EncodingPlan.from_json(state.meta["plan"])
         encoder = cls(plan, state.meta["history_strength"], state.meta["category_strength"])
         encoder.base_rate = float(state.meta["base_rate"])
@@ -219,20 +218,21 @@ class Encoder:
         return rates
 
     def _category(
-        self, column: Floats, frauds: Floats, weights: Floats, known: NDArray[np.bool_]
+        self, column: Floats, frauds: Floats, weights: Floats, labelled: NDArray[np.bool_]
     ) -> _Category:
         values, codes = np.unique(_hashes(column), return_inverse=True)
         total = np.bincount(codes, weights, len(values))
-        labelled = np.bincount(codes, weights * known, len(values))
+        n_labelled = np.bincount(codes, weights * labelled, len(values))
         positive = np.bincount(codes, frauds, len(values))
         k = self.category_strength
-        return _Category(values, total / total.sum(), (positive + k * self.base_rate) / (labelled + k))
+        return _Category(values, total / total.sum(), (positive + k * self.base_rate) / (n_labelled + k))
 
-    def _encode(self, column: Floats, known: _Category) -> tuple[Floats, Floats]:
+    def _encode(self, column: Floats, category: _Category) -> tuple[Floats, Floats]:
         hashes = _hashes(column)
-        place = np.minimum(np.searchsorted(known.values, hashes), len(known.values) - 1)
-        seen = known.values[place] == hashes
-        return np.where(seen, known.frequency[place], 0.0), np.where(seen, known.rate[place], self.base_rate)
+        place = np.minimum(np.searchsorted(category.values, hashes), len(category.values) - 1)
+        in_training = category.values[place] == hashes
+        frequency = np.where(in_training, category.frequency[place], 0.0)
+        return frequency, np.where(in_training, category.rate[place], self.base_rate)
 
 
 def _hashes(column: Floats) -> Floats:

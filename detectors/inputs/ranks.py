@@ -1,8 +1,8 @@
 """
-Ranks of scores.
+Ranks of scores: the empirical distribution function of the training scores.
 
-Ranks refer to the scores of the training rows, stored as quantiles, never to the batch at hand: a row keeps
-its rank whatever rows come with it.
+Ranks refer to the scores of the training rows, stored as quantiles, not to the current batch: a row has the same
+rank in any batch.
 """
 
 from typing import Self
@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import DetectorError, Floats, NotFitted, State, as_weights
 
-KNOTS = 1024  # quantiles kept between the tails
-TAIL = 256  # distinct scores kept one by one at either end, where decisions are made
+KNOTS = 1024  # quantiles stored between the tails
+TAIL = 256  # distinct scores stored individually at either end, where thresholds lie
 
 
 class RankScale:
     """
-    Map a score to the share of training rows below it, strictly increasing and strictly inside (0, 1).
+    Map a score to the share of training rows below it: strictly increasing, strictly inside (0, 1).
 
-    Between stored quantiles the map is linear. Beyond the training's largest score M it goes on as
+    Between stored quantiles the map is linear. Beyond the largest training score M it continues as
     1 − ε / (1 + (s − M) / spread), and likewise below the smallest, where ε is the share the empirical
     distribution leaves there: a score twice as far out still ranks higher, until float64 runs out of numbers
     below 1 (for a million training rows, about 10⁹ spreads out).
@@ -49,32 +49,32 @@ class RankScale:
         DetectorError
             No scores, or one that is not finite.
         """
-        given = np.asarray(scores, dtype=np.float64)
-        if given.ndim != 1 or not given.size or not np.isfinite(given).all():
+        sample = np.asarray(scores, dtype=np.float64)
+        if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
             raise DetectorError(
-                f"ranks need one or more finite scores in one dimension, got shape {given.shape}"
+                f"ranks need one or more finite scores in one dimension, got shape {sample.shape}"
             )
-        weights = as_weights(sample_weight, len(given))
-        given, weights = given[weights > 0], weights[weights > 0]
-        values, where = np.unique(given, return_inverse=True)
+        weights = as_weights(sample_weight, len(sample))
+        sample, weights = sample[weights > 0], weights[weights > 0]
+        values, where = np.unique(sample, return_inverse=True)
         mass = np.bincount(where, weights=weights)
         middle = (np.cumsum(mass) - mass / 2) / mass.sum()
-        kept = _kept(middle)
-        self._scores, self._ranks = values[kept], middle[kept]
-        spread = float(np.abs(given - np.median(given)).mean())
+        knots = _knot_places(middle)
+        self._scores, self._ranks = values[knots], middle[knots]
+        spread = float(np.abs(sample - np.median(sample)).mean())
         self._spread = spread if np.isfinite(spread) and spread > 0 else 1.0
         return self
 
     def transform(self, scores: ArrayLike) -> Floats:
         """Rank of each score, elementwise, in (0, 1)."""
         knots, ranks = self._fitted(), self._ranks
-        given = np.asarray(scores, dtype=np.float64)
-        above = np.clip(np.searchsorted(knots, given, side="right"), 1, max(len(knots) - 1, 1))
-        inside = self._between(given, above) if len(knots) > 1 else np.full(given.shape, ranks[0])
-        with np.errstate(over="ignore"):  # infinitely far out is the end of the scale
-            far_below = ranks[0] / (1.0 + np.maximum(knots[0] - given, 0.0) / self._spread)
-            far_above = 1.0 - (1.0 - ranks[-1]) / (1.0 + np.maximum(given - knots[-1], 0.0) / self._spread)
-        rank = np.where(given < knots[0], far_below, np.where(given > knots[-1], far_above, inside))
+        values = np.asarray(scores, dtype=np.float64)
+        above = np.clip(np.searchsorted(knots, values, side="right"), 1, max(len(knots) - 1, 1))
+        inside = self._between(values, above) if len(knots) > 1 else np.full(values.shape, ranks[0])
+        with np.errstate(over="ignore"):  # an infinite distance maps to the end of the scale
+            far_below = ranks[0] / (1.0 + np.maximum(knots[0] - values, 0.0) / self._spread)
+            far_above = 1.0 - (1.0 - ranks[-1]) / (1.0 + np.maximum(values - knots[-1], 0.0) / self._spread)
+        rank = np.where(values < knots[0], far_below, np.where(values > knots[-1], far_above, inside))
         return np.clip(rank, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0))
 
     def state(self) -> State:
@@ -83,7 +83,7 @@ class RankScale:
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The scale that `state` was taken from; it maps bit for bit alike."""
+        """Restore the scale from its `state`; it maps the same to the bit."""
         scale = cls()
         scale._scores, scale._ranks = state.arrays["scores"], state.arrays["ranks"]
         scale._spread = float(state.meta["spread"])
@@ -94,15 +94,15 @@ class RankScale:
             raise NotFitted("the rank scale has no quantiles yet: call fit first")
         return self._scores
 
-    def _between(self, given: Floats, above: NDArray[np.intp]) -> Floats:
+    def _between(self, values: Floats, above: NDArray[np.intp]) -> Floats:
         knots, ranks = self._fitted(), self._ranks
         low, high = knots[above - 1], knots[above]
-        share = (np.clip(given, low, high) - low) / (high - low)
+        share = (np.clip(values, low, high) - low) / (high - low)
         return ranks[above - 1] + share * (ranks[above] - ranks[above - 1])
 
 
-def _kept(ranks: Floats) -> NDArray[np.intp]:
-    """Places of the tails' distinct scores and of `KNOTS` even quantiles between them."""
+def _knot_places(ranks: Floats) -> NDArray[np.intp]:
+    """Indices of the distinct scores in the tails and of `KNOTS` evenly spaced quantiles between them."""
     n = len(ranks)
     even = np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], KNOTS))
     ends = np.concatenate([np.arange(min(TAIL, n)), np.arange(max(n - TAIL, 0), n)])

@@ -1,4 +1,4 @@
-"""The rows of a training, in time order, and how raw columns become features."""
+"""Training rows in time order, and the layout that turns raw columns into features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from detectors.inputs.encoding import EncodingPlan
 @dataclass(frozen=True)
 class Sample:
     """
-    Rows of a training, in time order.
+    Training rows in time order.
 
-    Without `time` the order of the rows is their time; without `known_at` a label is known at once; without `entity` every row
-    stands alone.
+    Without `time` the position of a row is its time; without `known_at` labels have no delay; without `entity` every row is an
+    entity of its own.
     """
 
     raw: Floats  # (n, n_raw)
@@ -24,14 +24,14 @@ class Sample:
     weight: Floats  # (n,) how many transactions the row stands for
     amount: Floats  # (n,) in the base currency
     time: Ints | None = None  # (n,) any unit, ascending
-    known_at: Ints | None = None  # (n,) in that unit: when the row and its label could be learned from
-    entity: Ints | None = None  # (n,) codes from 0 of who paid
+    known_at: Ints | None = None  # (n,) in the same unit: from when on the row and its label were known
+    entity: Ints | None = None  # (n,) codes from 0 of the paying entity
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: slice | NDArray[np.bool_] | Ints) -> "Sample":
-        """These rows only."""
+        """A subset of the rows."""
         return Sample(
             np.ascontiguousarray(self.raw[rows]),
             self.y[rows],
@@ -44,33 +44,33 @@ class Sample:
 
     @property
     def times(self) -> Ints:
-        """(n,) when each row happened."""
+        """(n,) event time of each row."""
         return np.arange(len(self), dtype=np.int64) if self.time is None else self.time
 
     @property
     def learnable_at(self) -> Ints:
-        """(n,) from when on each row could be learned from."""
+        """(n,) from when on each row and its label were known, and may be trained on."""
         return self.times if self.known_at is None else self.known_at
 
     @property
     def entities(self) -> Ints:
-        """(n,) codes from 0 of who paid."""
+        """(n,) codes from 0 of the paying entity."""
         return np.arange(len(self), dtype=np.int64) if self.entity is None else self.entity
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How raw columns become features, and which features the outlier detector looks at."""
+    """How raw columns become features, and which features the outlier detector uses."""
 
     encoding: EncodingPlan
     outlier_columns: tuple[int, ...]  # positions among the encoder's outputs
 
     @classmethod
     def plain(cls, n_columns: int, outlier_columns: Sequence[int] | None = None) -> "Layout":
-        """Columns as they are, missing values filled with medians; the outlier detector sees all, or these."""
+        """Columns used as they are, missing values imputed with medians; the outlier detector uses all columns or `outlier_columns`."""
         plan = EncodingPlan(passthrough=tuple((f"x{place}", place) for place in range(n_columns)))
         return cls(plan, tuple(range(n_columns) if outlier_columns is None else outlier_columns))
 
     def outlier_view(self, X: Floats) -> Floats:
-        """The features that the outlier detector looks at, (n, n_outlier_columns)."""
+        """The features that the outlier detector uses, (n, n_outlier_columns)."""
         return np.ascontiguousarray(X[:, list(self.outlier_columns)])

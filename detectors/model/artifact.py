@@ -1,13 +1,13 @@
 """
-A model as bytes: a zip of arrays (npz) and one JSON manifest, without pickle.
+The artifact of a model: a zip of arrays (npz) and one JSON manifest, without pickle.
 
-    manifest.json              format, libraries, hashes of arrays, meta of parts, the caller's entries
-    <part>/<array>.npy         what numpy.load(…, allow_pickle=False) reads
+    manifest.json              format, library versions, hashes of arrays, metadata of parts, the caller's entries
+    <part>/<array>.npy         read by numpy.load(…, allow_pickle=False)
     comment of the archive     "fraudwatch-model 1 sha256:", or hmac-sha256, and the hash of all bytes before it
 
-The seal comes last and covers everything, so a changed byte is found before anything is parsed. A plain hash finds damage.
-A keyed one (HMAC, RFC 2104) also proves that whoever wrote the model holds the key: where others can write to the database,
-nothing of theirs is loaded. With a key only models sealed with it are read.
+The seal comes last and covers all bytes before it, so a changed byte is detected before anything is parsed. A plain hash
+detects damage. A keyed one (HMAC, RFC 2104) also authenticates the writer: if others can write to the database, their models
+are not loaded. With a key, only models sealed with that key are read.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import ArtefactError, Floats, State
+from detectors.base import ArtifactError, Floats, State
 
 FORMAT_VERSION = 1
 NAME = b"fraudwatch-model "
@@ -37,7 +37,7 @@ RESERVED = ("format", "libraries", "members", "parts")
 
 def pack(parts: Mapping[str, State], manifest: Mapping[str, Any], key: bytes | None = None) -> bytes:
     """
-    Store parts and manifest; equal input gives equal bytes.
+    Serialize parts and manifest; equal input gives equal bytes.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ def pack(parts: Mapping[str, State], manifest: Mapping[str, Any], key: bytes | N
     manifest
         JSON entries of the caller's, `features` (the list of feature names) usually among them.
     key
-        Seals the bytes, so that only who holds it can have written them; None for a plain hash.
+        HMAC key that authenticates the bytes; None for a plain hash.
 
     Raises
     ------
     ArtefactError
-        An array of objects, a name with a slash, an entry that JSON cannot hold or whose name is taken.
+        An array holds objects, a name holds a slash, or a manifest entry is not JSON or has a reserved name.
     """
     taken = sorted(set(RESERVED) & set(manifest))
     if taken:
-        raise ArtefactError(f"the manifest's entry {taken[0]!r} is the artefact's own: choose another name")
+        raise ArtifactError(f"the manifest's entry {taken[0]!r} is reserved: choose another name")
     members = {
         _member(part, name): _npy(part, name, array)
         for part, state in sorted(parts.items())
@@ -71,34 +71,34 @@ def pack(parts: Mapping[str, State], manifest: Mapping[str, Any], key: bytes | N
 
 
 def unpack(
-    artefact: bytes, features: Sequence[str] | None = None, key: bytes | None = None
+    artifact: bytes, features: Sequence[str] | None = None, key: bytes | None = None
 ) -> tuple[dict[str, State], dict[str, Any]]:
     """
-    Parts and manifest as they were packed; the manifest also tells `format`, `libraries` and `members`.
+    Deserialize parts and manifest; the manifest also holds `format`, `libraries` and `members`.
 
     Parameters
     ----------
     features
-        The feature names the caller computes; another list in the manifest is refused.
+        The feature names that the caller computes; a manifest with other names is rejected.
     key
-        What the bytes must have been sealed with.
+        The key with which the bytes must be sealed.
 
     Raises
     ------
     ArtefactError
-        Another format, a changed byte, another key or none, an array of objects, or another feature list.
+        The format, the key or the feature list differs, a byte changed, or an array holds objects.
     """
-    _check_seal(artefact, key)
+    _check_seal(artifact, key)
     try:
-        with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
+        with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
             manifest = json.loads(archive.read(MANIFEST))
             parts = _parts(archive, manifest)
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        if isinstance(error, ArtefactError):
+        if isinstance(error, ArtifactError):
             raise
-        raise ArtefactError(f"the model cannot be read: {error}") from error
+        raise ArtifactError(f"the model cannot be read: {error}") from error
     if features is not None and list(features) != manifest.get("features"):
-        raise ArtefactError(_other_features(list(features), manifest.get("features") or []))
+        raise ArtifactError(_other_features(list(features), manifest.get("features") or []))
     return parts, manifest
 
 
@@ -106,42 +106,42 @@ def verify_samples(
     parts: Mapping[str, State], manifest: Mapping[str, Any], score: Callable[[Floats], Floats]
 ) -> None:
     """
-    Score the stored sample rows again: they must score as before, to the bit.
+    Check that the stored sample rows still score the same, to the bit.
 
-    This, not a list of versions, decides whether other libraries than the training's will do.
+    This check, not a list of versions, decides whether other library versions than those of the training are accepted.
 
     Parameters
     ----------
     parts
         With the part `samples`: arrays `raw` (n, n_columns) and `score` (n,).
     score
-        The unpacked model's scores of rows.
+        The scoring function of the unpacked model.
 
     Raises
     ------
     ArtefactError
-        No samples, or one that scores differently; names the libraries that changed.
+        There are no samples, or one scores differently; the message names the libraries that changed.
     """
     if "samples" not in parts:
-        raise ArtefactError("the model holds no sample rows to verify: train anew with fraudwatch train")
+        raise ArtifactError("the model holds no sample rows to verify: train a new model")
     expected = parts["samples"].arrays["score"]
     scores = score(parts["samples"].arrays["raw"])
     if not np.array_equal(scores, expected, equal_nan=True):
         changed = ", ".join(changed_libraries(manifest)) or "with the same libraries"
         differing = int(np.sum(scores != expected))
-        raise ArtefactError(
+        raise ArtifactError(
             f"{differing} of the model's {len(expected)} sample rows score differently here ({changed}): "
-            "install the versions it was trained with, or train anew with fraudwatch train"
+            "install the versions it was trained with, or train a new model"
         )
 
 
 def libraries() -> dict[str, str]:
-    """Installed versions of the libraries that can change a score."""
+    """Installed versions of the libraries that affect scores."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def changed_libraries(manifest: Mapping[str, Any]) -> list[str]:
-    """Libraries whose installed version is not the training's, as "name then → now"."""
+    """Libraries whose installed version differs from the training's, as "name old → new"."""
     now = libraries()
     then = manifest["libraries"]
     return [f"{name} {then.get(name, 'none')} → {now[name]}" for name in now if then.get(name) != now[name]]
@@ -149,7 +149,7 @@ def changed_libraries(manifest: Mapping[str, Any]) -> list[str]:
 
 def _member(part: str, name: str) -> str:
     if not part or not name or "/" in part + name:
-        raise ArtefactError(f"a stored array is named part/array without further slashes, got {part}/{name}")
+        raise ArtifactError(f"a stored array is named part/array without further slashes, got {part}/{name}")
     return f"{part}/{name}.npy"
 
 
@@ -158,7 +158,7 @@ def _npy(part: str, name: str, array: NDArray[Any]) -> bytes:
     try:
         np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
     except ValueError as error:
-        raise ArtefactError(f"{part}/{name} holds Python objects, which only pickle could store") from error
+        raise ArtifactError(f"{part}/{name} holds Python objects, which only pickle could store") from error
     return content.getvalue()
 
 
@@ -166,7 +166,7 @@ def _json(entries: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(entries, sort_keys=True, ensure_ascii=False, default=_plain).encode()
     except TypeError as error:
-        raise ArtefactError(f"the manifest cannot be stored: {error}") from error
+        raise ArtifactError(f"the manifest cannot be stored: {error}") from error
 
 
 def _plain(value: object) -> Any:
@@ -195,24 +195,24 @@ def _digest(body: bytes, key: bytes | None) -> bytes:
     return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
 
 
-def _check_seal(artefact: bytes, key: bytes | None) -> None:
-    body, digest = artefact[:-DIGEST], artefact[-DIGEST:]
-    if not artefact.startswith(b"PK") or NAME not in body[-64:]:
-        raise ArtefactError(f"not a fraudwatch model: {len(artefact)} bytes without its seal")
+def _check_seal(artifact: bytes, key: bytes | None) -> None:
+    body, digest = artifact[:-DIGEST], artifact[-DIGEST:]
+    if not artifact.startswith(b"PK") or NAME not in body[-64:]:
+        raise ArtifactError(f"not a fraudwatch model: {len(artifact)} bytes without its seal")
     if not body.endswith((PLAIN, KEYED)):
         seal = body[-64:].partition(NAME)[2].decode(errors="replace")
-        raise ArtefactError(f"the model has format {seal!r}, this version reads {FORMAT_VERSION} sha256")
+        raise ArtifactError(f"the model has format {seal!r}, this version reads {FORMAT_VERSION} sha256")
     if body.endswith(KEYED) and key is None:
-        raise ArtefactError(
+        raise ArtifactError(
             "the model is sealed with a key: set FRAUDWATCH_MODEL_KEY to the one it was trained with"
         )
     if body.endswith(PLAIN) and key is not None:
-        raise ArtefactError(
-            "the model carries no seal of a key, so anybody may have written it: train anew with fraudwatch train"
+        raise ArtifactError(
+            "the model carries no seal of a key, so anybody may have written it: train a new model"
         )
     if not hmac.compare_digest(_digest(body, key), digest):
         other = "" if key is None else ", or sealed with another FRAUDWATCH_MODEL_KEY"
-        raise ArtefactError(
+        raise ArtifactError(
             f"the model's bytes do not match its hash: it was changed or cut after training{other}"
         )
 
@@ -221,11 +221,11 @@ def _parts(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> dict[str, S
     arrays: dict[str, dict[str, NDArray[Any]]] = {part: {} for part in manifest["parts"]}
     members = manifest["members"]
     if set(archive.namelist()) != {MANIFEST, *members}:
-        raise ArtefactError("the model's arrays are not those its manifest lists")
+        raise ArtifactError("the model's arrays are not those its manifest lists")
     for member, expected in members.items():
         content = archive.read(member)
         if hashlib.sha256(content).hexdigest() != expected:
-            raise ArtefactError(f"{member} does not match the hash in the model's manifest")
+            raise ArtifactError(f"{member} does not match the hash in the model's manifest")
         part, _, name = member.removesuffix(".npy").partition("/")
         arrays[part][name] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return {part: State(meta, arrays[part]) for part, meta in manifest["parts"].items()}

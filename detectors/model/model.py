@@ -1,9 +1,9 @@
 """
-A fitted model: what one training leaves behind and all that scoring needs.
+A fitted model: the result of one training, with everything that scoring needs.
 
-An `AutoDetector` orders transactions; a `Model` adds the thresholds of its channels, set on the newest week, which nothing
-was fitted on. Both are arithmetic over the raw feature matrix of `pipeline.features`: the encoder is part of the
-detector, so a fold that judges one never sees an encoding learned from its own rows.
+An `AutoDetector` ranks transactions; a `Model` adds the thresholds of its channels, set on the newest transactions, which
+were held out from fitting. Both take the raw feature matrix of `pipeline.features`: the encoder is part of the
+detector, so that a validation fold is never encoded with statistics of its own rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats, State
-from detectors.drift.reference import Watch
+from detectors.drift.reference import DriftReference
 from detectors.evaluation.thresholds import Costs, capacity_threshold
 from detectors.inputs.encoding import EncodingPlan
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.artifact import pack, unpack, verify_samples
 from detectors.model.auto_detector import NOVELTY, AutoDetector, Ranks, Strategy
-from detectors.strategy.held_out import HeldOut
+from detectors.strategy.validation_folds import ValidationFold
 
-AUDIT = "audit"  # channel of transactions drawn at random; its threshold is one for numbers drawn from [0, 1)
-RULE = "rule"  # channel of transactions that a person's rule asks for; no model has a threshold for it
-SAMPLE_ROWS = 16  # rows kept with their scores: a loaded model must repeat them exactly
+AUDIT = (
+    "audit"  # channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1)
+)
+RULE = "rule"  # channel of transactions flagged by an analyst's rule; no model has a threshold for it
+SAMPLE_ROWS = 16  # rows stored with their scores: a loaded model must reproduce them exactly
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a training is told; all of it belongs to the config hash."""
+    """Settings of a training; all of them belong to the config hash."""
 
     strategy: Strategy
     seed: int = 7
@@ -44,17 +46,17 @@ class ModelSettings:
 
     @property
     def costs(self) -> Costs:
-        """What decides whether a flag is worth it."""
+        """The costs that decide whether a transaction is worth a review."""
         return Costs(self.missed_fraud, self.review, self.missed)
 
-    def fitting(self) -> dict[str, Any]:
-        """What a detector is told of it."""
+    def detector_parameters(self) -> dict[str, Any]:
+        """The parameters that are passed to `AutoDetector`."""
         return {"seed": self.seed, "threads": self.threads, "trees": self.trees}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One entry a row; `channel` is the one whose rule is stated by decision_value and threshold."""
+    """Scores of n rows, (n,) each; decision_value and threshold are those of `channel`."""
 
     score: Floats
     outlier_score: Floats
@@ -67,30 +69,30 @@ class Scores:
 
 @dataclass(frozen=True)
 class Model:
-    """A detector, its thresholds and what drift is measured against."""
+    """A detector, its thresholds and its drift reference."""
 
     detector: AutoDetector
     settings: ModelSettings
     thresholds: Mapping[str, float]
-    notes: Mapping[str, Any]  # JSON: what the pipeline wants back with the model
+    notes: Mapping[str, Any]  # JSON of the pipeline, stored with the model
     samples: Floats  # (SAMPLE_ROWS, n_raw)
-    watch: Watch = field(default_factory=Watch.blind)
+    drift_reference: DriftReference = field(default_factory=DriftReference.empty)
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy whose name is also the main channel's."""
+        """The strategy, which is also the name of the main channel."""
         return self.settings.strategy
 
     def score(self, raw: Floats, amount: Floats) -> Scores:
         """
-        Score rows; a row's result does not depend on the rows beside it.
+        Score and flag rows, each independently of the others.
 
         Parameters
         ----------
         raw
             (n, n_raw) raw features.
         amount
-            (n,) amounts in the base currency, for amount-dependent costs.
+            (n,) amounts in the base currency, used by amount-dependent costs.
         """
         ranks = self.detector.rank(raw)
         probability = self.detector.probability(ranks)
@@ -108,32 +110,32 @@ class Model:
         )
 
     @property
-    def columns(self) -> list[str]:
-        """Names of what drift is measured of: numbers and rates, then categorical fields."""
+    def drift_features(self) -> list[str]:
+        """Names of the features whose drift is measured: numbers and rates, then categorical fields."""
         encoding = self.detector.layout_.encoding
         numbers = [name for name, _ in encoding.passthrough] + [name for name, *_ in encoding.rates]
         return numbers + [name for name, _ in encoding.categories]
 
-    def watched(self, raw: Floats) -> Floats:
+    def drift_values(self, raw: Floats) -> Floats:
         """
-        The columns of raw rows, (n, n_columns): what is missing stays NaN, categories stay codes.
+        Values of the `drift_features` of raw rows, (n, n_features): missing values stay NaN, categories stay codes.
 
-        The encoder fills gaps and knows no new category: drift has to see both.
+        The encoder imputes missing values and has no code for new categories; drift metrics need both.
         """
         encoding = self.detector.layout_.encoding
         numbers, rates = len(encoding.passthrough), len(encoding.rates)
-        found = np.empty((len(raw), len(self.columns)))
-        found[:, numbers : numbers + rates] = self.detector.encode(raw)[:, numbers : numbers + rates]
+        values = np.empty((len(raw), len(self.drift_features)))
+        values[:, numbers : numbers + rates] = self.detector.encode(raw)[:, numbers : numbers + rates]
         for place, (_, column) in enumerate(encoding.passthrough):
-            found[:, place] = raw[:, column]
+            values[:, place] = raw[:, column]
         for place, (_, column) in enumerate(encoding.categories, start=numbers + rates):
-            found[:, place] = raw[:, column]
-        return found
+            values[:, place] = raw[:, column]
+        return values
 
     def to_bytes(self, key: bytes | None = None) -> bytes:
-        """The model as an artefact without pickle, sealed with a key if there is one."""
+        """Serialize the model as an artifact without pickle, sealed with `key` if there is one."""
         scores = self.score(self.samples, np.ones(len(self.samples)))
-        parts = self.detector.states() | self.watch.states()
+        parts = self.detector.states() | self.drift_reference.states()
         parts["samples"] = State({}, {"raw": self.samples, "score": scores.score})
         layout = self.detector.layout_
         return pack(
@@ -150,25 +152,27 @@ class Model:
         )
 
     @classmethod
-    def from_bytes(cls, artefact: bytes, key: bytes | None = None) -> "Model":
+    def from_bytes(cls, artifact: bytes, key: bytes | None = None) -> "Model":
         """
-        Load a model and make sure it scores its stored sample rows exactly as when it was stored.
+        Load a model and check that it scores its stored sample rows exactly as when it was stored.
 
         Raises
         ------
         ArtefactError
-            When a byte changed, the key or the format is another, or the sample rows score differently.
+            A byte changed, the key or the format differs, or the sample rows score differently.
         """
-        parts, manifest = unpack(artefact, key=key)
+        parts, manifest = unpack(artifact, key=key)
         settings = ModelSettings(**manifest["settings"])
         layout = Layout(EncodingPlan.from_json(manifest["encoding"]), tuple(manifest["outlier_columns"]))
         model = cls(
-            detector=AutoDetector.from_states(parts, settings.strategy, layout, **settings.fitting()),
+            detector=AutoDetector.from_states(
+                parts, settings.strategy, layout, **settings.detector_parameters()
+            ),
             settings=settings,
             thresholds=manifest["thresholds"],
             notes=manifest["notes"],
             samples=parts["samples"].arrays["raw"],
-            watch=Watch.from_states(parts),
+            drift_reference=DriftReference.from_states(parts),
         )
         verify_samples(parts, manifest, lambda raw: model.score(raw, np.ones(len(raw))).score)
         return model
@@ -182,27 +186,27 @@ def fit_model(
     recent: Sample,
     days: float,
     notes: Mapping[str, Any],
-    folds: Sequence[HeldOut] | None = None,
+    folds: Sequence[ValidationFold] | None = None,
 ) -> Model:
     """
-    Fit one training's model.
+    Fit the model of one training.
 
     Parameters
     ----------
     mature
         Labelled transactions, y in {0, 1}.
     usual
-        Transactions that are not known to be fraud, label or no label, for the outlier detector.
+        Transactions not known to be fraud, labelled or not, for the outlier detector.
     recent
-        The newest transactions, which nothing is fitted on: thresholds are set on their scores.
+        The newest transactions, held out from fitting: thresholds are set on their scores.
     days
-        Length of `recent` in days: its weights over this length are the daily volume.
+        Length of `recent` in days: its total weight divided by this length is the daily volume.
     folds
-        Held-out rows that weigh a blend; made of `mature` by default.
+        Validation folds from which the weight of a blend is learned; made from `mature` by default.
     """
-    detector = AutoDetector(settings.strategy, layout=layout, **settings.fitting())
+    detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
     detector.fit_samples(mature, usual, settings.strategy, folds)
-    newest = detector.rank(recent.raw)
+    ranks = detector.rank(recent.raw)
     model = Model(
         detector=detector,
         settings=settings,
@@ -210,14 +214,14 @@ def fit_model(
         notes=notes,
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )
-    return replace(model, thresholds=_thresholds(settings, detector, newest, recent, days))
+    return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days))
 
 
-def cut_anew(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
+def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
     """
-    The same model with thresholds set on other rows, by the budget and costs of other settings.
+    Return the model with thresholds set on other rows, with the review budget and costs of other settings.
 
-    So two models can be compared at the same number of reviews.
+    This makes two models comparable at the same number of reviews.
     """
     own = replace(settings, strategy=model.strategy)
     ranks = model.detector.rank(rows.raw)
@@ -228,8 +232,10 @@ def _thresholds(
     settings: ModelSettings, detector: AutoDetector, ranks: Ranks, recent: Sample, days: float
 ) -> dict[str, float]:
     """
-    Capacity first, cost above it: the main channel gets its share of the daily reviews, and of the rest
-    flags only what is worth a review; what it leaves goes to the outlier detector's own share.
+    Thresholds of the channels: capacity first, then cost.
+
+    The main channel gets its share of the daily reviews and flags only transactions that are worth a review; the novelty
+    channel of the outlier detector gets its own share among the remaining transactions.
     """
     strategy = settings.strategy
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
@@ -238,10 +244,10 @@ def _thresholds(
     main = max(capacity_threshold(value, recent.weight, days, settings.per_day - own), worth)
     rest = value < main
     novelty = capacity_threshold(ranks.outlier_score[rest], recent.weight[rest], days, own) if own else np.inf
-    found = {strategy: float(main), NOVELTY: float(novelty)}
+    thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
-        found[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
-    return found
+        thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
+    return thresholds
 
 
 def _decision_value(settings: ModelSettings, ranks: Ranks, probability: Floats, amount: Floats) -> Floats:

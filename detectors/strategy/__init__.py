@@ -1,1 +1,1 @@
-"""The choice between outlier detection, a blend and classification, and the evidence it rests on."""
+"""The choice between outlier detection, a blend and classification, and the evidence for it."""

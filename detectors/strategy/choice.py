@@ -1,18 +1,19 @@
 """
-The choice between outlier detection, a blend and classification, with the rule that made it.
+The strategy choice between outlier detection, a blend and classification, with the rule behind it.
 
-Rarity first, then the number of effective frauds, then evidence, then patience::
+Prevalence comes first, then the number of effective frauds, then evidence, then hysteresis::
 
-    prior       upper bound of prevalence under `rare` → outlier, until it reaches `common`; from the first
-                held-out fraud on a blend, in which classifiers weigh what they won on such frauds
-                effective frauds under `few` → outlier, under `enough` → blend, else classification
-    evidence    what beats the prior on held-out frauds replaces it; a tie keeps it
-    patience    `confirm` evaluations in a row propose a change, and the bars to stay are lower
+    prior       upper bound of prevalence below `prevalence_gate_low` → outlier, until it reaches
+                `prevalence_gate_high`; with a held-out fraud → a blend, whose weight is learned from such frauds
+                effective frauds below `min_positives_blend` → outlier, below `min_positives_classifier` → blend,
+                else classification
+    evidence    a strategy that beats the prior on held-out frauds replaces it; a tie keeps the prior
+    hysteresis  a change needs `confirmations` evaluations in a row, and the bounds to stay are lower
 
-The function is pure: the same counts and the same past give the same choice. A classifier catches up with an outlier
-detector at 2 to 1,000 known frauds, depending on the world, so no bound on a count is right everywhere. What makes an early
-bound safe is the blend's learned weight (`detectors.blend`): it stays with the outlier detector until held-out frauds
-say otherwise. The shipped bounds are those of `benchmarks/choice.py`.
+The function is pure: the same counts and the same earlier choices give the same choice. A classifier catches up with an
+outlier detector at 2 to 1,000 known frauds, depending on the data, so no bound on a count is right everywhere. A low bound
+is safe because the blend's weight is learned (`detectors.strategy.blend`): it favours the outlier detector until held-out
+frauds show that classifiers are better. The default bounds come from `benchmarks/choice.py`.
 """
 
 import math
@@ -20,54 +21,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from detectors.evaluation.comparison import AP_MATTERS, COST_MATTERS
-from detectors.evaluation.prevalence import Rarity, frauds_in_words, in_words, per_10_000
+from detectors.evaluation.comparison import MIN_AP_DIFFERENCE, MIN_COST_DIFFERENCE
+from detectors.evaluation.prevalence import PrevalenceEstimate, describe_frauds, describe_prevalence, percent
 
 Strategy = Literal["outlier", "blend", "classification"]
 
-Measure = Literal["cost", "average precision"]
+Metric = Literal["cost", "average precision"]
 
-LEVELS: tuple[Strategy, ...] = ("outlier", "blend", "classification")
-STAY = 0.8  # of a bound on frauds: one in five may vanish (span moves on, verdicts change) before a step back
-FITTABLE = 2  # frauds without which no classifier can be fitted, whatever was in force
-HELD_OUT_FRAUDS = 20  # in validation folds; with fewer, an interval of the difference says nothing
-WORDS = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
+STRATEGIES: tuple[Strategy, ...] = ("outlier", "blend", "classification")
+STAY_SHARE = 0.8  # of a bound on frauds: one in five may vanish (the span moves on, verdicts change) before a step back
+MIN_FRAUDS_FOR_CLASSIFIER = 2  # fewer cannot be fitted, whatever strategy is in force
+MIN_VALIDATION_FRAUDS = (
+    20  # in validation folds; with fewer, confidence intervals of differences are too wide
+)
+STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
 
 
 @dataclass(frozen=True)
-class ChooseSettings:
-    """The keys of `[choose]`."""
+class StrategySettings:
+    """The keys of `[strategy]`."""
 
-    strategy: Literal["auto", "outlier", "blend", "classification"] = "auto"
-    few: float = 2
-    enough: float = 300
-    rare: float = 1e-4
-    common: float = 1.2e-4
-    confirm: int = 2
+    method: Literal["auto", "outlier", "blend", "classification"] = "auto"
+    min_positives_blend: float = 2
+    min_positives_classifier: float = 300
+    prevalence_gate_low: float = 1e-4
+    prevalence_gate_high: float = 1.2e-4
+    confirmations: int = 2
     outlier_share: float = 0.1
 
 
 @dataclass(frozen=True)
-class Previous:
+class PreviousChoice:
     """
-    What an earlier training chose.
+    The choice of an earlier training.
 
-    `gate_open` is the gate of extreme rarity then (`Choice.numbers["gate_open"]`); unknown, it is read off
-    the strategy: anything but outlier detection had passed it.
+    `gate_open` is the state of the prevalence gate then (`Choice.numbers["gate_open"]`). If it is unknown, it is
+    inferred from the strategy: the gate was open unless the strategy was outlier detection.
     """
 
     strategy: Strategy  # in force
-    proposed: Strategy  # what that training alone would have chosen
+    proposed: Strategy  # by that training alone
     gate_open: bool | None = None
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Interval of how much better `strategy` was than `against` by `measure`; positive = better."""
+class StrategyComparison:
+    """Confidence interval of how much better `strategy` was than `against` by `metric`; positive = better."""
 
     strategy: Strategy
     against: Strategy
-    measure: Measure
+    metric: Metric
     lower: float
     upper: float
 
@@ -75,20 +78,21 @@ class Comparison:
 @dataclass(frozen=True)
 class Evidence:
     """
-    Candidates compared on the same time-ordered folds, and the frauds in those folds.
+    Comparison of the strategies on the same time-ordered validation folds.
 
     Attributes
     ----------
     positives
         Held-out frauds, clusters on one entity within a fold counted once.
     weight, gain
-        What a blend gives its classifiers, and how much more of a held-out fraud it finds than the outlier detector alone.
+        Weight of the classifiers in a blend, and its mean gain in detection credit per held-out fraud over the outlier
+        detector alone.
     values
-        Each candidate's average precision and cost, by "strategy.measure".
+        Average precision and cost of each strategy, by "strategy.metric".
     """
 
     positives: float
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[StrategyComparison, ...]
     weight: float = 0.0
     gain: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
@@ -96,28 +100,31 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Choice:
-    """A decision for a strategy, and why."""
+    """The chosen strategy and its explanation."""
 
     strategy: Strategy
-    proposed: Strategy  # what this evaluation alone says
+    proposed: Strategy  # by this evaluation alone
     rule: str  # stable code
-    sentence: str  # rarity first, for a risk manager
-    what_would_change: str
-    outlier_share: float  # of flags, the outlier detector's own
+    sentence: str  # prevalence first, for a risk manager
+    next_change: str
+    outlier_share: float  # share of flags reserved for the outlier detector
     numbers: dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True)
-class _Bars:
-    """From where on a strategy is proposed, given the one in force."""
+class _Bounds:
+    """The bounds from which strategies are proposed, given the one in force."""
 
     gate_open: bool
-    few: float
-    enough: float
+    min_positives_blend: float
+    min_positives_classifier: float
 
 
 def choose(
-    rarity: Rarity, previous: Sequence[Previous], settings: ChooseSettings, evidence: Evidence | None = None
+    prevalence: PrevalenceEstimate,
+    previous: Sequence[PreviousChoice],
+    settings: StrategySettings,
+    evidence: Evidence | None = None,
 ) -> Choice:
     """
     Choose the strategy of one training.
@@ -128,117 +135,138 @@ def choose(
         Earlier choices of the same policy, newest first; empty for the first choice, which needs no
         confirmation.
     evidence
-        Candidates compared on held-out frauds, when there are any.
+        Comparison of the strategies on held-out frauds, if there are any.
 
     Notes
     -----
-    A strategy that needs a classifier is left at once when there is nothing to fit one on.
+    A strategy with a classifier is left without confirmation if there are too few frauds to fit one.
     """
     in_force = previous[0].strategy if previous else None
-    bars = _bars(rarity, previous, settings, in_force)
-    prior, reason = _prior(rarity, bars, evidence)
+    bounds = _bounds(prevalence, previous, settings, in_force)
+    prior, reason = _prior(prevalence, bounds, evidence)
     proposed = _winner(prior, evidence)
     if proposed != prior:
         reason = "EVIDENCE"
-    elif proposed == in_force and _prior(rarity, _bars(rarity, (), settings, None), evidence)[0] != prior:
+    elif (
+        proposed == in_force
+        and _prior(prevalence, _bounds(prevalence, (), settings, None), evidence)[0] != prior
+    ):
         reason = "HELD_BY_HYSTERESIS"
-    strategy, rule = _patient(rarity, proposed, reason, previous, settings)
-    case = _Case(rarity, settings, bars, strategy, proposed, prior, reason, rule, evidence)
+    strategy, rule = _confirmed(prevalence, proposed, reason, previous, settings)
+    explanation = _Explanation(
+        prevalence, settings, bounds, strategy, proposed, prior, reason, rule, evidence
+    )
     return Choice(
         strategy=strategy,
         proposed=proposed,
         rule=rule,
-        sentence=f"{in_words(rarity)}; {case.because()}.",
-        what_would_change=case.what_would_change(_votes(proposed, previous)),
+        sentence=f"{describe_prevalence(prevalence)}; {explanation.reason_text()}.",
+        next_change=explanation.next_change(_votes(proposed, previous)),
         outlier_share=outlier_share(strategy, settings),
-        numbers=case.numbers(in_force),
+        numbers=explanation.numbers(in_force),
     )
 
 
-def outlier_share(strategy: Strategy, settings: ChooseSettings) -> float:
+def outlier_share(strategy: Strategy, settings: StrategySettings) -> float:
     """
-    Share of flags that is the outlier detector's own: all under `outlier`, else `settings.outlier_share`.
+    Share of flags reserved for the outlier detector: all under `outlier`, else `settings.outlier_share`.
 
-    5 to 10 flags in a hundred found fraud nobody had labelled at no cost in recall. A blend needs no more: while its
-    classifiers have won nothing, it is led by the outlier detector anyway.
+    5 to 10 flags in a hundred found fraud without any label of its kind, at no cost in recall. A blend needs no more:
+    until its classifiers gain weight, the outlier detector leads it anyway.
     """
     return 1.0 if strategy == "outlier" else settings.outlier_share
 
 
-def _bars(
-    rarity: Rarity, previous: Sequence[Previous], settings: ChooseSettings, in_force: Strategy | None
-) -> _Bars:
-    # Under outlier detection one noisy evaluation must not lower the bar for the one that confirms it.
-    asked = previous[: settings.confirm] if in_force == "outlier" else previous[:1]
-    stays_open = bool(asked) and all(map(_was_open, asked)) and rarity.upper >= settings.rare
-    return _Bars(rarity.upper >= settings.common or stays_open, *_fraud_bars(settings, in_force))
+def _bounds(
+    prevalence: PrevalenceEstimate,
+    previous: Sequence[PreviousChoice],
+    settings: StrategySettings,
+    in_force: Strategy | None,
+) -> _Bounds:
+    # Under outlier detection one noisy evaluation must not lower the bound for the one that confirms it.
+    recent = previous[: settings.confirmations] if in_force == "outlier" else previous[:1]
+    stays_open = (
+        bool(recent) and all(map(_was_open, recent)) and prevalence.upper >= settings.prevalence_gate_low
+    )
+    return _Bounds(
+        prevalence.upper >= settings.prevalence_gate_high or stays_open, *_fraud_bounds(settings, in_force)
+    )
 
 
-def _was_open(previous: Previous) -> bool:
+def _was_open(previous: PreviousChoice) -> bool:
     return previous.strategy != "outlier" if previous.gate_open is None else previous.gate_open
 
 
-def _prior(rarity: Rarity, bars: _Bars, evidence: Evidence | None) -> tuple[Strategy, str]:
-    if rarity.mature == 0:
+def _prior(
+    prevalence: PrevalenceEstimate, bounds: _Bounds, evidence: Evidence | None
+) -> tuple[Strategy, str]:
+    if prevalence.mature == 0:
         return "outlier", "NO_LABELS"
-    if not bars.gate_open and evidence is not None and rarity.effective >= bars.few:
+    if not bounds.gate_open and evidence is not None and prevalence.effective >= bounds.min_positives_blend:
         return "blend", "WEIGHED"
-    if not bars.gate_open:
+    if not bounds.gate_open:
         return "outlier", "EXTREME_RARITY"
-    if rarity.effective < bars.few:
+    if prevalence.effective < bounds.min_positives_blend:
         return "outlier", "FEW_POSITIVES"
-    if rarity.effective < bars.enough:
+    if prevalence.effective < bounds.min_positives_classifier:
         return "blend", "BLEND"
     return "classification", "ENOUGH_POSITIVES"
 
 
 def _winner(prior: Strategy, evidence: Evidence | None) -> Strategy:
-    """The first candidate that is better than the prior by one measure, so that it matters, and worse by none."""
-    if evidence is None or evidence.positives < HELD_OUT_FRAUDS:
+    """The first strategy that is significantly and relevantly better than the prior by one metric and worse by none."""
+    if evidence is None or evidence.positives < MIN_VALIDATION_FRAUDS:
         return prior
-    rivals = [one for one in evidence.comparisons if one.against == prior]
-    losers = {one.strategy for one in rivals if one.upper < 0}
+    rivals = [comparison for comparison in evidence.comparisons if comparison.against == prior]
+    losers = {rival.strategy for rival in rivals if rival.upper < 0}
     winners = [
-        one.strategy
-        for one in rivals
-        if one.lower > 0 and _matters(one, evidence) and one.strategy not in losers
+        rival.strategy
+        for rival in rivals
+        if rival.lower > 0 and _is_relevant(rival, evidence) and rival.strategy not in losers
     ]
     return winners[0] if winners else prior
 
 
-def _matters(one: Comparison, evidence: Evidence) -> bool:
-    """On the same rows a difference may be certain and too small to change a strategy for: that is a tie."""
-    middle = (one.lower + one.upper) / 2
-    if one.measure == "average precision":
-        return middle >= AP_MATTERS
-    return middle >= COST_MATTERS * evidence.values.get(f"{one.against}.cost", 0.0)
+def _is_relevant(comparison: StrategyComparison, evidence: Evidence) -> bool:
+    """A significant difference that is too small to change the strategy for counts as a tie."""
+    middle = (comparison.lower + comparison.upper) / 2
+    if comparison.metric == "average precision":
+        return middle >= MIN_AP_DIFFERENCE
+    return middle >= MIN_COST_DIFFERENCE * evidence.values.get(f"{comparison.against}.cost", 0.0)
 
 
-def _patient(
-    rarity: Rarity, proposed: Strategy, reason: str, previous: Sequence[Previous], settings: ChooseSettings
+def _confirmed(
+    prevalence: PrevalenceEstimate,
+    proposed: Strategy,
+    reason: str,
+    previous: Sequence[PreviousChoice],
+    settings: StrategySettings,
 ) -> tuple[Strategy, str]:
-    if settings.strategy != "auto":
-        return settings.strategy, "FIXED_BY_CONFIG"
+    if settings.method != "auto":
+        return settings.method, "FIXED_BY_CONFIG"
     if not previous or proposed == previous[0].strategy:
         return proposed, reason
-    if _votes(proposed, previous) >= settings.confirm or rarity.positives < FITTABLE:
+    if (
+        _votes(proposed, previous) >= settings.confirmations
+        or prevalence.positives < MIN_FRAUDS_FOR_CLASSIFIER
+    ):
         return proposed, reason
     return previous[0].strategy, "WAITING_FOR_CONFIRMATION"
 
 
-def _votes(proposed: Strategy, previous: Sequence[Previous]) -> int:
-    """How many evaluations in a row, this one included, propose the same."""
-    others = (place for place, one in enumerate(previous, 1) if one.proposed != proposed)
+def _votes(proposed: Strategy, previous: Sequence[PreviousChoice]) -> int:
+    """How many evaluations in a row, this one included, propose the same strategy."""
+    others = (place for place, choice in enumerate(previous, 1) if choice.proposed != proposed)
     return next(others, len(previous) + 1)
 
 
 @dataclass(frozen=True)
-class _Case:
-    """All that went into a choice, to put it into words and numbers."""
+class _Explanation:
+    """The inputs and the result of a choice, to explain it in sentences and numbers."""
 
-    rarity: Rarity
-    settings: ChooseSettings
-    bars: _Bars
+    prevalence: PrevalenceEstimate
+    settings: StrategySettings
+    bounds: _Bounds
     strategy: Strategy
     proposed: Strategy
     prior: Strategy
@@ -246,113 +274,129 @@ class _Case:
     rule: str
     evidence: Evidence | None
 
-    def because(self) -> str:
-        """Why this strategy, as the second half of the sentence."""
+    def reason_text(self) -> str:
+        """Why this strategy was chosen: the second half of the sentence."""
         reason = self._reasons()[self.reason]
         if self.rule == "FIXED_BY_CONFIG":
-            alone = f"the measurement alone proposes {WORDS[self.proposed]}: {reason}"
-            return f'choose.strategy = "{self.strategy}" is set, {alone}'
+            proposal = f"the data alone would choose {STRATEGY_NAMES[self.proposed]}: {reason}"
+            return f'strategy.method = "{self.strategy}" is set; {proposal}'
         if self.rule == "WAITING_FOR_CONFIRMATION":
-            patience = f"{WORDS[self.strategy]} stays until {self.settings.confirm} trainings in a row agree"
-            return f"{reason}; {patience}"
+            confirmations = f"until {self.settings.confirmations} trainings in a row agree"
+            return f"{reason}; {STRATEGY_NAMES[self.strategy]} stays {confirmations}"
         return reason
 
-    def what_would_change(self, votes: int) -> str:
-        """What has to happen for another strategy, with numbers."""
+    def next_change(self, votes: int) -> str:
+        """What has to happen for another strategy to be chosen, with numbers."""
         if self.rule == "FIXED_BY_CONFIG":
-            return f'choose.strategy = "auto" lets the measurement choose: now {WORDS[self.proposed]}.'
+            proposal = STRATEGY_NAMES[self.proposed]
+            return f'strategy.method = "auto" lets the data choose, which would now be {proposal}.'
         if self.rule == "WAITING_FOR_CONFIRMATION":
-            more = self.settings.confirm - votes
-            trainings = "1 more training" if more == 1 else f"{more} more trainings in a row"
-            return f"{trainings} proposing {WORDS[self.proposed]}."
+            more = self.settings.confirmations - votes
+            trainings = (
+                "1 more training that proposes"
+                if more == 1
+                else f"{more} more trainings in a row that propose"
+            )
+            return f"{trainings} {STRATEGY_NAMES[self.proposed]}."
         if self.reason == "EVIDENCE":
-            return f"Held-out frauds on which {WORDS[self.strategy]} no longer beats {WORDS[self.prior]}."
+            winner, loser = STRATEGY_NAMES[self.strategy], STRATEGY_NAMES[self.prior]
+            return f"Held-out frauds on which {winner} no longer beats {loser}."
         return f"{self._next()}."
 
     def numbers(self, in_force: Strategy | None) -> dict[str, Any]:
-        """Everything the choice rests on, as JSON can hold it."""
+        """All inputs of the choice, as JSON."""
         return {
             "in_force": in_force,
             "prior": self.prior,
             "reason": self.reason,
-            "rarity": asdict(self.rarity),
+            "prevalence": asdict(self.prevalence),
             "settings": asdict(self.settings),
-            "gate_open": self.bars.gate_open,
-            "few_bar": self.bars.few,
-            "enough_bar": self.bars.enough,
-            "comparison": None if self.evidence is None else asdict(self.evidence),
+            "gate_open": self.bounds.gate_open,
+            "min_positives_blend": self.bounds.min_positives_blend,
+            "min_positives_classifier": self.bounds.min_positives_classifier,
+            "evidence": None if self.evidence is None else asdict(self.evidence),
         }
 
     def _reasons(self) -> dict[str, str]:
-        """The rule behind the proposal, in words, for each code."""
-        frauds, few, enough = frauds_in_words(self.rarity), self.bars.few, self.bars.enough
-        beats = f"{WORDS[self.proposed]} beats {WORDS[self.prior]} on {self._held_out():g} held-out frauds"
+        """The sentence of each rule that can stand behind the proposal."""
+        frauds, blend = describe_frauds(self.prevalence), f"{self.bounds.min_positives_blend:g}"
+        classifier = f"{self.bounds.min_positives_classifier:g}"
+        are = "is" if math.floor(self.prevalence.effective) == 1 else "are"
+        beats = f"{STRATEGY_NAMES[self.proposed]} beats {STRATEGY_NAMES[self.prior]}"
         return {
-            "NO_LABELS": "outlier detection, which needs no labels, leads",
-            "EXTREME_RARITY": f"{self._gate()}, so outlier detection leads until held-out frauds can weigh a classifier",
-            "WEIGHED": f"{self._gate()}, so outlier detection leads a blend in which {self._won()}",
-            "FEW_POSITIVES": f"{frauds} to learn from, a blend takes {few:g}, so outlier detection leads",
-            "BLEND": f"{frauds} are enough for a blend, not yet for classification ({enough:g}){self._weighs()}",
-            "ENOUGH_POSITIVES": f"{frauds} are enough for classification ({enough:g})",
-            "HELD_BY_HYSTERESIS": f"{self._held()}, so it stays",
-            "EVIDENCE": beats,
+            "NO_LABELS": "outlier detection is used because it needs no labels",
+            "EXTREME_RARITY": f"{self._gate()}, so outlier detection is used until held-out frauds can weight a classifier",
+            "WEIGHED": f"{self._gate()}, so outlier detection leads a blend; {self._classifier_weight()}",
+            "FEW_POSITIVES": f"{frauds} {are} too few for a blend, which needs {blend}, so outlier detection is used",
+            "BLEND": f"{frauds} {are} enough for a blend; classification needs {classifier}{self._learned_weight()}",
+            "ENOUGH_POSITIVES": f"{frauds} {are} enough for classification, which needs {classifier}",
+            "HELD_BY_HYSTERESIS": self._hysteresis(),
+            "EVIDENCE": f"{beats} on {self._validation_frauds():g} held-out frauds",
         }
 
-    def _weighs(self) -> str:
-        return "" if self.evidence is None else f"; {self._won()}"
+    def _learned_weight(self) -> str:
+        return "" if self.evidence is None else f"; {self._classifier_weight()}"
 
-    def _won(self) -> str:
-        """What classifiers weigh in a blend, and since when."""
-        weight, n = (self.evidence.weight, self._held_out()) if self.evidence else (0.0, 0.0)
-        return f"classifiers weigh {weight:.0%} by {n:,.0f} held-out fraud{'' if round(n) == 1 else 's'}"
+    def _classifier_weight(self) -> str:
+        """The weight of the classifiers in a blend, and the number of held-out frauds behind it."""
+        weight, n = (self.evidence.weight, self._validation_frauds()) if self.evidence else (0.0, 0.0)
+        frauds = f"{n:,.0f} held-out fraud{'' if round(n) == 1 else 's'}"
+        return f"its classifiers have a weight of {100 * weight:.0f} %, learned from {frauds}"
 
-    def _held_out(self) -> float:
+    def _validation_frauds(self) -> float:
         return self.evidence.positives if self.evidence else 0.0
 
     def _gate(self) -> str:
-        bar = self.settings.rare if self.rarity.upper < self.settings.rare else self.settings.common
-        return f"even the upper bound, {per_10_000(self.rarity.upper)}, is under {per_10_000(bar)} in 10,000"
-
-    def _held(self) -> str:
-        """Which of the two bars would not let the strategy begin, but does not end it."""
-        name, settings = WORDS[self.proposed], self.settings
-        begins = settings.few if self.proposed == "blend" else settings.enough
-        if self.rarity.effective < begins:
-            frauds = frauds_in_words(self.rarity)
-            return f"{frauds} would not begin {name} ({begins:g}) but do not end it (under {begins * STAY:g})"
-        upper, common, rare = map(per_10_000, (self.rarity.upper, settings.common, settings.rare))
+        low, high = self.settings.prevalence_gate_low, self.settings.prevalence_gate_high
+        gate = low if self.prevalence.upper < low else high
         return (
-            f"an upper bound of {upper} would not begin {name} ({common}) but does not end it (under {rare})"
+            f"even the upper bound of {percent(self.prevalence.upper)} is below the gate of {percent(gate)}"
         )
 
+    def _hysteresis(self) -> str:
+        """Which bound is too high to start the strategy but low enough to keep it."""
+        name, settings = STRATEGY_NAMES[self.proposed], self.settings
+        start = (
+            settings.min_positives_blend if self.proposed == "blend" else settings.min_positives_classifier
+        )
+        if self.prevalence.effective < start:
+            frauds = describe_frauds(self.prevalence)
+            are = "is" if math.floor(self.prevalence.effective) == 1 else "are"
+            keep = f"{start * STAY_SHARE:g}"
+            return f"{frauds} {are} too few to start {name} ({start:g}) but enough to keep it ({keep})"
+        upper, low, high = map(
+            percent, (self.prevalence.upper, settings.prevalence_gate_low, settings.prevalence_gate_high)
+        )
+        return f"the upper bound of {upper} is too low to start {name} ({high}) but high enough to keep it ({low})"
+
     def _next(self) -> str:
-        """What makes the next evaluation propose another strategy than the one it now agrees with."""
-        rare, common = per_10_000(self.settings.rare), per_10_000(self.settings.common)
-        few, enough = _fraud_bars(self.settings, self.strategy)
+        """What makes the next evaluation propose another strategy than the chosen one."""
+        low, high = percent(self.settings.prevalence_gate_low), percent(self.settings.prevalence_gate_high)
+        blend, classifier = _fraud_bounds(self.settings, self.strategy)
         if self.reason == "NO_LABELS":
-            return "Transactions older than labels.maturity, with labels known to be complete that far"
+            return "Transactions older than labels.maturity whose labels are known to be complete"
         if self.reason == "EXTREME_RARITY":
-            proof = "a second fraud, known some time after the first, to weigh classifiers by"
-            return f"An upper bound of {common} in 10,000 or more, or {proof}"
+            second = "a second fraud, known some time after the first, that can be held out"
+            return f"An upper bound of {high} or more, or {second}"
         if self.reason == "WEIGHED":
-            proof = f"classification that beats the blend on {HELD_OUT_FRAUDS} or more held-out frauds"
-            return (
-                f"An upper bound of {common} in 10,000 or more with {enough:g} effective frauds, or {proof}"
-            )
+            cases = f"{classifier:g} independent fraud cases"
+            win = f"classification that beats the blend on {MIN_VALIDATION_FRAUDS} or more held-out frauds"
+            return f"An upper bound of {high} or more with {cases}, or {win}"
         if self.strategy == "outlier":
-            return f"{self._more(few)} for a blend"
+            return f"{self._missing_frauds(blend)} for a blend"
         if self.strategy == "blend":
-            return f"{self._more(enough)} for classification; fewer than {few:g} for outlier detection"
-        scarce = f"an upper bound under {rare} in 10,000 for outlier detection"
-        return f"Fewer than {enough:g} effective mature frauds for a blend; {scarce}"
+            more = f"{self._missing_frauds(classifier)} for classification"
+            return f"{more}; fewer than {blend:g} for outlier detection"
+        fewer = f"Fewer than {classifier:g} independent mature fraud cases for a blend"
+        return f"{fewer}; an upper bound below {low} for outlier detection"
 
-    def _more(self, bar: float) -> str:
-        missing = math.ceil(bar - self.rarity.effective)
-        return f"{missing:,} more effective mature fraud{'' if missing == 1 else 's'}"
+    def _missing_frauds(self, bound: float) -> str:
+        missing = math.ceil(bound - self.prevalence.effective)
+        return f"{missing:,} more independent mature fraud case{'' if missing == 1 else 's'}"
 
 
-def _fraud_bars(settings: ChooseSettings, in_force: Strategy | None) -> tuple[float, float]:
-    """Effective frauds from which a blend and classification are proposed."""
-    level = LEVELS.index(in_force) if in_force else 0
-    few = settings.few * (STAY if level >= 1 else 1)
-    return few, settings.enough * (STAY if level >= 2 else 1)
+def _fraud_bounds(settings: StrategySettings, in_force: Strategy | None) -> tuple[float, float]:
+    """Effective frauds from which a blend and classification are proposed; lower for the strategy in force."""
+    level = STRATEGIES.index(in_force) if in_force else 0
+    blend = settings.min_positives_blend * (STAY_SHARE if level >= 1 else 1)
+    return blend, settings.min_positives_classifier * (STAY_SHARE if level >= 2 else 1)

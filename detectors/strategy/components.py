@@ -1,8 +1,8 @@
 """
-The detectors that a strategy is made of, fitted side by side on the same rows.
+The fitted components of a strategy: an outlier detector and up to two classifiers.
 
-Every detector brings the scale of its own training scores, so that what they say can be put beside one another: the
-share of training rows below a score, and its *surprisal*, −ln of the share above, which grows where decisions are made.
+Every component has a rank scale of its own training scores, so that their scores are comparable: the share of training
+rows below a score, and its *surprisal*, −ln of the share above, which has the highest resolution at the top.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ import numpy as np
 from detectors.algorithms.boosting import Boosting
 from detectors.algorithms.isolation_forest import IsolationForest
 from detectors.algorithms.random_forest import RandomForest
-from detectors.base import ArtefactError, Classifier, Floats, State
+from detectors.base import ArtifactError, Classifier, Floats, State
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 
-FOREST_GENUINE = 10_000  # half the usual: a fit takes half as long and ranks as well, within noise
+FOREST_MAX_GENUINE = 10_000  # half the default: a fit takes half as long and ranks as well, within noise
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """What every fit is told."""
+class FitSettings:
+    """Settings of every fit."""
 
     trees: int = 200  # of the isolation forest
     seed: int = 7
@@ -32,15 +32,15 @@ class Fitting:
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A classifier and the scale of its scores on the rows it was fitted on."""
+class RankedClassifier:
+    """A classifier and the rank scale of its training scores."""
 
     classifier: Classifier
     scale: RankScale
 
     @classmethod
     def fit(cls, classifier: Classifier, X: Floats, sample: Sample) -> Self:
-        """Fit both."""
+        """Fit the classifier and its rank scale."""
         classifier.fit(X, sample.y, sample.weight)
         return cls(classifier, RankScale().fit(classifier.anomaly_score(X), sample.weight))
 
@@ -50,44 +50,46 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The outlier detector, and what else the strategy needs."""
+class Components:
+    """The outlier detector and, where the strategy needs them, the classifiers."""
 
     layout: Layout
     encoder: Encoder
     outlier: IsolationForest
     outlier_scale: RankScale
-    boosting: Ranked | None = None
-    forest: Ranked | None = None
+    boosting: RankedClassifier | None = None
+    forest: RankedClassifier | None = None
 
     @classmethod
-    def fit(cls, layout: Layout, mature: Sample, usual: Sample, how: Fitting, wanted: str) -> Self:
+    def fit(cls, layout: Layout, mature: Sample, usual: Sample, settings: FitSettings, strategy: str) -> Self:
         """
-        Fit what the strategy `wanted` needs: nothing but the outlier detector, boosting, or boosting and a forest.
+        Fit the components of a strategy: only the outlier detector, boosting as well, or boosting and a random forest.
 
         Parameters
         ----------
         mature
             Labelled rows.
         usual
-            Rows that are not known to be fraud, for the outlier detector.
+            Rows not known to be fraud, for the outlier detector.
         """
-        known = mature if len(mature) else usual
-        encoder = Encoder(layout.encoding).fit(known.raw, known.y, known.weight)
+        sample = mature if len(mature) else usual
+        encoder = Encoder(layout.encoding).fit(sample.raw, sample.y, sample.weight)
         view = layout.outlier_view(encoder.transform(usual.raw))
-        outlier = IsolationForest(n_trees=how.trees, seed=how.seed).fit(view)
+        outlier = IsolationForest(n_trees=settings.trees, seed=settings.seed).fit(view)
         scale = RankScale().fit(outlier.anomaly_score(view), usual.weight)
-        if wanted == "outlier":
+        if strategy == "outlier":
             return cls(layout, encoder, outlier, scale)
         X = encoder.transform(mature.raw)
-        boosting = Ranked.fit(Boosting(seed=how.seed, threads=how.threads), X, mature)
-        if wanted == "classification":
+        boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
+        if strategy == "classification":
             return cls(layout, encoder, outlier, scale, boosting)
-        forest = Ranked.fit(RandomForest(seed=how.seed, max_genuine=FOREST_GENUINE), X, mature)
+        forest = RankedClassifier.fit(
+            RandomForest(seed=settings.seed, max_genuine=FOREST_MAX_GENUINE), X, mature
+        )
         return cls(layout, encoder, outlier, scale, boosting, forest)
 
     def outlier_rank(self, X: Floats) -> Floats:
-        """Rarity of each row of features in (0, 1)."""
+        """Outlier rank of each feature row in (0, 1), (n,)."""
         return self.outlier_scale.transform(self.outlier.anomaly_score(self.layout.outlier_view(X)))
 
     def explain_outlier(self, X: Floats) -> Floats:
@@ -98,48 +100,50 @@ class Parts:
         return contributions
 
     def states(self) -> dict[str, State]:
-        """All that was fitted, by name, as plain arrays and JSON."""
-        found = {
+        """The fitted components by name, as plain arrays and JSON."""
+        states = {
             "encoder": self.encoder.state(),
             "outlier": self.outlier.state(),
             "outlier_scale": self.outlier_scale.state(),
         }
-        for name, one in (("classifier", self.boosting), ("forest", self.forest)):
-            if one is not None:
-                found[name] = one.classifier.state()
-                found[f"{name}_scale"] = one.scale.state()
-        return found
+        for name, ranked in (("classifier", self.boosting), ("forest", self.forest)):
+            if ranked is not None:
+                states[name] = ranked.classifier.state()
+                states[f"{name}_scale"] = ranked.scale.state()
+        return states
 
     @classmethod
-    def from_states(cls, states: Mapping[str, State], layout: Layout, wanted: str) -> Self:
+    def from_states(cls, states: Mapping[str, State], layout: Layout, strategy: str) -> Self:
         """
-        The parts that `states` were taken from; they score bit for bit alike.
+        Restore the components from their `states`; they score the same to the bit.
 
         Raises
         ------
         ArtefactError
-            Something that the strategy needs is missing.
+            A component that the strategy needs is missing.
         """
         return cls(
             layout,
             Encoder.from_state(states["encoder"]),
             IsolationForest.from_state(states["outlier"]),
             RankScale.from_state(states["outlier_scale"]),
-            None if wanted == "outlier" else _ranked(states, "classifier", Boosting),
-            _ranked(states, "forest", RandomForest) if wanted == "blend" else None,
+            None if strategy == "outlier" else _ranked(states, "classifier", Boosting),
+            _ranked(states, "forest", RandomForest) if strategy == "blend" else None,
         )
 
 
 def surprisal(rank: Floats) -> Floats:
-    """−ln(1 − rank), elementwise: 0 for the most usual, and 1 more for each e-fold rarer."""
+    """−ln(1 − rank), elementwise: 0 at rank 0, and 1 more for each e-fold rarer score."""
     return -np.log1p(-rank)
 
 
-def _ranked(states: Mapping[str, State], name: str, kind: type[Boosting] | type[RandomForest]) -> Ranked:
+def _ranked(
+    states: Mapping[str, State], name: str, kind: type[Boosting] | type[RandomForest]
+) -> RankedClassifier:
     scale = f"{name}_scale"
     if name not in states or scale not in states:
-        raise ArtefactError(
-            f"the stored model has no {name if name not in states else scale}: it was made by an earlier version of "
-            "fraudwatch, train anew with fraudwatch train"
+        raise ArtifactError(
+            f"the stored model has no {name if name not in states else scale}: it was made by an earlier version, "
+            "train a new model"
         )
-    return Ranked(kind.from_state(states[name]), RankScale.from_state(states[scale]))
+    return RankedClassifier(kind.from_state(states[name]), RankScale.from_state(states[scale]))

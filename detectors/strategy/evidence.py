@@ -1,9 +1,9 @@
 """
-Which strategy would have found more: candidates compared on frauds that none of them knew.
+Evidence for the strategy choice: the strategies compared on held-out frauds, with a paired cluster bootstrap.
 
-All candidates answer for the same held-out rows. Whole entities are resampled, the same ones for every candidate, so that a
-difference is paired and twenty frauds on one card are one observation. A blend's weight in a fold is learned from the
-folds before it; the first fold, before which there is none, is left out of the comparison.
+All strategies score the same held-out rows. Whole entities are resampled, the same ones for every strategy, so that
+differences are paired and twenty frauds on one card are one observation. A blend's weight in a fold is learned from the
+folds before it; the first fold has none before it and is left out of the comparison.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,111 +14,121 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
-from detectors.evaluation.comparison import CONFIDENCE, Curve, resamples
-from detectors.evaluation.metrics import percentiles, ratio
+from detectors.evaluation.comparison import CONFIDENCE, RankingCurve, bootstrap_weights
+from detectors.evaluation.metrics import percentile_interval, ratio
 from detectors.evaluation.thresholds import Costs
-from detectors.strategy.blend import blended, learned_weight
-from detectors.strategy.choice import HELD_OUT_FRAUDS, LEVELS, Comparison, Evidence, Measure, Strategy
-from detectors.strategy.held_out import HeldOut
+from detectors.strategy.blend import blend_surprisal, learn_weight
+from detectors.strategy.choice import (
+    MIN_VALIDATION_FRAUDS,
+    STRATEGIES,
+    Evidence,
+    Metric,
+    Strategy,
+    StrategyComparison,
+)
+from detectors.strategy.validation_folds import ValidationFold
 
-SIGNS: dict[Measure, float] = {"cost": -1.0, "average precision": 1.0}
-Resampled = NDArray[np.float32]  # how often each entity is drawn, (r, n_entities)
+METRIC_SIGNS: dict[Metric, float] = {"cost": -1.0, "average precision": 1.0}
+BootstrapWeights = NDArray[np.float32]  # bootstrap counts of each entity, (r, n_entities)
 
 
 @dataclass(frozen=True)
-class Review:
-    """What flags cost, and how many there may be."""
+class ReviewBudget:
+    """The costs of flags and the review capacity."""
 
     costs: Costs
-    share: float  # of transactions that reviewers have time for
+    share: float  # of transactions that reviewers can look at
 
 
-def evidence(folds: Sequence[HeldOut], review: Review, seed: int = 7) -> Evidence | None:
+def gather_evidence(folds: Sequence[ValidationFold], review: ReviewBudget, seed: int = 7) -> Evidence | None:
     """
-    What held-out frauds say of the strategies, None without any.
+    Compare the strategies on held-out frauds; None without any.
 
-    Strategies are compared from `HELD_OUT_FRAUDS` behind the first fold on; below, a difference between them is chance, and only the weight that
-    a blend gives its classifiers is told.
+    The comparison needs `MIN_VALIDATION_FRAUDS` effective frauds after the first fold. With fewer, differences are noise, and
+    the evidence holds only the learned weight of a blend.
     """
-    weight = learned_weight(folds)
+    weight = learn_weight(folds)
     if not weight.frauds:
         return None
-    if learned_weight(folds[1:]).frauds < HELD_OUT_FRAUDS:
+    if learn_weight(folds[1:]).frauds < MIN_VALIDATION_FRAUDS:
         return Evidence(weight.frauds, (), weight.value, weight.gain)
-    samples = _measured(folds, review, seed)
-    values = {f"{name}.{measure}": float(of_all[0]) for (name, measure), of_all in samples.items()}
+    samples = _bootstrap_metrics(folds, review, seed)
+    values = {f"{name}.{metric}": float(sample[0]) for (name, metric), sample in samples.items()}
     return Evidence(weight.frauds, tuple(_comparisons(samples)), weight.value, weight.gain, values)
 
 
-def _comparisons(samples: Mapping[tuple[Strategy, Measure], Floats]) -> Iterator[Comparison]:
-    """Every strategy against every other, by both measures; positive = better."""
-    for one, other in permutations(LEVELS, 2):
-        for measure, sign in SIGNS.items():
-            differences = sign * (samples[one, measure] - samples[other, measure])[1:]
-            yield Comparison(one, other, measure, *percentiles(differences, CONFIDENCE))
+def _comparisons(samples: Mapping[tuple[Strategy, Metric], Floats]) -> Iterator[StrategyComparison]:
+    """Every strategy against every other, by both metrics; positive = better."""
+    for one, other in permutations(STRATEGIES, 2):
+        for metric, sign in METRIC_SIGNS.items():
+            differences = sign * (samples[one, metric] - samples[other, metric])[1:]
+            yield StrategyComparison(one, other, metric, *percentile_interval(differences, CONFIDENCE))
 
 
-def _measured(folds: Sequence[HeldOut], review: Review, seed: int) -> dict[tuple[Strategy, Measure], Floats]:
-    """For each candidate its mean average precision over folds and its cost: of all rows, then of each resample."""
-    _, everyone = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)
-    entities = np.split(everyone, np.cumsum([len(fold.y) for fold in folds])[:-1])
-    answers = zip(folds, entities, _candidates(folds), strict=True)
-    judges = [_Judge(*answer, review) for answer in islice(answers, 1, None)]
-    n = int(everyone.max()) + 1
-    drawn = [np.ones((1, n), dtype=np.float32), *resamples(n, seed)]
-    parts = [_over_folds([judge.measured(weights) for judge in judges]) for weights in drawn]
-    return {of: np.concatenate([part[of] for part in parts]) for of in parts[0]}
+def _bootstrap_metrics(
+    folds: Sequence[ValidationFold], review: ReviewBudget, seed: int
+) -> dict[tuple[Strategy, Metric], Floats]:
+    """Mean average precision over folds and total cost of each strategy: of all rows, then of each bootstrap resample."""
+    _, codes = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)
+    entities = np.split(codes, np.cumsum([len(fold.y) for fold in folds])[:-1])
+    scored = zip(folds, entities, _strategy_scores(folds), strict=True)
+    comparisons = [_FoldComparison(*fold, review) for fold in islice(scored, 1, None)]
+    n = int(codes.max()) + 1
+    resamples = [np.ones((1, n), dtype=np.float32), *bootstrap_weights(n, seed)]
+    parts = [_over_folds([fold.metrics(weights) for fold in comparisons]) for weights in resamples]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _over_folds(
-    folds: Sequence[Mapping[tuple[Strategy, Measure], Floats]],
-) -> dict[tuple[Strategy, Measure], Floats]:
-    """Average precision is averaged over the folds that have one, money is summed."""
-    found = {}
-    for of in folds[0]:
-        values = np.array([fold[of] for fold in folds])
-        known = ~np.isnan(values)
-        total = np.where(known, values, 0.0).sum(axis=0)
-        found[of] = ratio(total, known.sum(axis=0)) if of[1] == "average precision" else total
-    return found
+    folds: Sequence[Mapping[tuple[Strategy, Metric], Floats]],
+) -> dict[tuple[Strategy, Metric], Floats]:
+    """Average precision is averaged over the folds in which it is defined; cost is summed."""
+    combined = {}
+    for key in folds[0]:
+        values = np.array([fold[key] for fold in folds])
+        defined = ~np.isnan(values)
+        total = np.where(defined, values, 0.0).sum(axis=0)
+        combined[key] = ratio(total, defined.sum(axis=0)) if key[1] == "average precision" else total
+    return combined
 
 
-def _candidates(folds: Sequence[HeldOut]) -> list[dict[Strategy, Floats]]:
-    told: list[dict[Strategy, Floats]] = []
+def _strategy_scores(folds: Sequence[ValidationFold]) -> list[dict[Strategy, Floats]]:
+    """The scores of each strategy, fold by fold."""
+    scores: list[dict[Strategy, Floats]] = []
     for place, fold in enumerate(folds):
-        weight = learned_weight(folds[:place])
-        told.append(
+        weight = learn_weight(folds[:place])
+        scores.append(
             {
                 "outlier": fold.outlier,
-                "blend": blended(weight.value, fold.outlier, fold.boosting, fold.forest),
+                "blend": blend_surprisal(weight.value, fold.outlier, fold.boosting, fold.forest),
                 "classification": fold.margin,
             }
         )
-    return told
+    return scores
 
 
-class _Judge:
-    """One fold's rows and every candidate's answer."""
+class _FoldComparison:
+    """One fold's rows with the scores and costs of every strategy."""
 
     def __init__(
-        self, fold: HeldOut, entity: Ints, scores: Mapping[Strategy, Floats], review: Review
+        self, fold: ValidationFold, entity: Ints, scores: Mapping[Strategy, Floats], review: ReviewBudget
     ) -> None:
         self._fold, self._entity = fold, entity
-        self._curves = {name: Curve(fold.y, one) for name, one in scores.items()}
-        self._costs = {name: _cost_of_rows(fold, one, review) for name, one in scores.items()}
+        self._curves = {name: RankingCurve(fold.y, score) for name, score in scores.items()}
+        self._costs = {name: _cost_of_rows(fold, score, review) for name, score in scores.items()}
 
-    def measured(self, of_entities: Resampled) -> dict[tuple[Strategy, Measure], Floats]:
-        """Both measures of each candidate for each resample (r, n_entities)."""
+    def metrics(self, of_entities: BootstrapWeights) -> dict[tuple[Strategy, Metric], Floats]:
+        """Both metrics of each strategy for each resample (r, n_entities)."""
         weights = of_entities[:, self._entity] * self._fold.weight.astype(np.float32)
-        found: dict[tuple[Strategy, Measure], Floats] = {}
+        metrics: dict[tuple[Strategy, Metric], Floats] = {}
         for name, curve in self._curves.items():
-            found[name, "average precision"] = curve.measured(weights)[0]
-            found[name, "cost"] = weights.astype(np.float64) @ self._costs[name]
-        return found
+            metrics[name, "average precision"] = curve.ap_and_auc(weights)[0]
+            metrics[name, "cost"] = weights.astype(np.float64) @ self._costs[name]
+        return metrics
 
 
-def _cost_of_rows(fold: HeldOut, score: Floats, review: Review) -> Floats:
-    """What each row costs when the highest scores are reviewed as far as there is time."""
+def _cost_of_rows(fold: ValidationFold, score: Floats, review: ReviewBudget) -> Floats:
+    """Cost of each row if the highest scores are reviewed up to the review capacity."""
     order = np.argsort(-score, kind="stable")
     flagged = np.zeros(len(score), dtype=bool)
     flagged[order] = np.cumsum(fold.weight[order]) <= review.share * fold.weight.sum()

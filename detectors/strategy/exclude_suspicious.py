@@ -1,4 +1,4 @@
-"""Which of the rows that are not known to be fraud are too unusual to learn "normal" from."""
+"""Data cleaning for outlier detection: find rows too suspicious to be learned as normal, although not known to be fraud."""
 
 from itertools import pairwise
 
@@ -9,36 +9,36 @@ from detectors.algorithms.isolation_forest import IsolationForest
 from detectors.base import Floats, Ints
 from detectors.evaluation.thresholds import capacity_threshold
 
-STEPS = 12  # stretches of time that are lived through; more cost time and flag nearly the same rows
-STEP_ROWS = 10_000  # a forest of a step draws its trees from so many rows at most
-SHARE_MAX = 0.05  # of a stretch; where reviewers look at more than that, most of what they look at is normal
+STEPS = 12  # consecutive time periods; more of them take longer and flag nearly the same rows
+STEP_ROWS = 10_000  # rows that the forest of a step is fitted on, at most
+SHARE_MAX = 0.05  # share of a period that is flagged, at most; beyond that most flags are normal transactions
 
 
-def flagged_in_turn(
+def suspicious_rows(
     rows: Floats, weight: Floats, times: Ints, per_day: float, trees: int, seed: int, day: int
 ) -> NDArray[np.bool_]:
     """
-    Rows that outlier detection would have flagged, had it lived through them, (n,).
+    Mask of rows that outlier detection would have flagged in a backtest, (n,).
 
-    Stretch by stretch: a forest is fitted on what came before and was not flagged, and flags the next stretch.
+    Period by period, a forest is fitted on the earlier rows that were not flagged, and flags the rows of the next period.
 
     Parameters
     ----------
     rows
-        (n, n_columns) what the outlier detector looks at, in time order.
+        (n, n_columns) features of the outlier detector, in time order.
     weight
         (n,) how many transactions each row stands for.
     times
         (n,) ascending; a day is `day` of their units.
     per_day
-        Flags a day.
+        Number of flags a day.
 
     Notes
     -----
-    A detector that has learned a repeated fraud as normal no longer sees it, and looking back at all rows at once
-    does not help: by then it is dense. What earlier models flagged would do, but depends on which models there
-    were; this depends on the rows alone, so a training finds the same however the past is lived through.
-    The first stretch is taken as it is: fraud that has been there all the time is normal.
+    A detector that has learned a repeated fraud as normal no longer detects it, and fitting on all rows at once does not
+    help, because the repeated fraud is dense by then. The flags of earlier models could be used instead, but they depend on
+    which models existed; this backtest depends on the rows alone and is reproducible.
+    Nothing is flagged in the first period: fraud that was present from the start is learned as normal.
     """
     flagged = np.zeros(len(rows), dtype=bool)
     if len(rows) < 2 or times[-1] == times[0]:

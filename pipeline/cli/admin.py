@@ -1,44 +1,44 @@
-"""The commands that take back, erase, prune and export what is stored."""
+"""Commands for administration: undo a batch or run, erase an entity, prune old rows, export tables."""
 
 from pathlib import Path
 
 import click
 
-from pipeline.cli.options import Command, Door, Examples, entity_of, now
+from pipeline.cli.options import CliContext, Command, Group, now, parse_entity
 
 
-@click.group(cls=Examples)
+@click.group(cls=Group)
 def undo() -> None:
-    """Take back what a bad file or run brought."""
+    """Undo a batch or a run."""
 
 
-def undo_command(name: str, what: str, example: str) -> None:
+def undo_command(name: str, help_text: str, example: str) -> None:
     """Add `undo batch` or `undo run`."""
 
-    @undo.command(name, help=what, epilog=example)
+    @undo.command(name, help=help_text, epilog=example)
     @click.argument("number", type=click.IntRange(min=1))
-    @click.option("--reason", required=True, help="Kept in withdrawals and in the audit trail.")
+    @click.option("--reason", required=True, help="Stored in withdrawals and in the audit trail.")
     @click.pass_obj
-    def command(door: Door, number: int, reason: str) -> None:
-        from storage.admin import undo as withdrawing
+    def command(context: CliContext, number: int, reason: str) -> None:
+        from storage.admin.undo import undo_batch, undo_run
 
-        work = withdrawing.undo_batch if name == "batch" else withdrawing.undo_run
-        with door.store(door.config()) as store:
-            click.echo(work(store, number, reason, door.actor, now()).sentence())
+        undo_rows = undo_batch if name == "batch" else undo_run
+        with context.open_store(context.load_config()) as store:
+            click.echo(undo_rows(store, number, reason, context.actor, now()).sentence())
 
 
 undo_command(
     "batch",
     "Withdraw a batch: its transactions with their scores and flags, or its labels.\n\n"
     "The rows stay in withdrawn_rows and their ids are free again, so a corrected file can be ingested. "
-    "An interrupted undo goes on when it is repeated.",
+    "An interrupted undo continues when it is repeated.",
     'fraudwatch undo batch 12 --reason "amounts in cents"',
 )
 undo_command(
     "run",
     "Withdraw a run: its scores, flags, drift, choices and promotions.\n\n"
-    "What it scored is queued and what it did is due again: the next tick, fraudwatch run or, for a span before "
-    "the work began, fraudwatch backfill does it anew.",
+    "Its transactions are queued and its steps are due again: the next tick or fraudwatch run repeats them, or, for "
+    "a span before the schedule started, fraudwatch backfill.",
     'fraudwatch undo run 7 --reason "labels were wrong"',
 )
 
@@ -50,27 +50,27 @@ undo_command(
     fraudwatch erase --entity customer_id=C001234 --yes
     """,
 )
-@click.option("--entity", required=True, metavar="COLUMN=VALUE", help="Whom to make unrecognisable.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--entity", required=True, metavar="COLUMN=VALUE", help="The entity to erase.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
-def erase(door: Door, entity: str, yes: bool) -> None:
-    """Put a random pseudonym in place of a person's value in every table.
+def erase(context: CliContext, entity: str, yes: bool) -> None:
+    """Replace an entity's value by a random pseudonym in every table.
 
-    Counts and histories stay what they were; there is no way back. Erase at the source and in watched folders
-    first, or their rows come again.
+    Counts and histories stay the same; this cannot be undone. Erase the value at the source and in watched folders
+    first, or it will be ingested again.
     """
     from pipeline.ingest.row_checks import hasher_of
-    from storage.admin import erase as erasing
+    from storage.admin.erase import erase as erase_entity
 
-    config = door.config()
-    column, value = entity_of(entity, config)
+    config = context.load_config()
+    column, value = parse_entity(entity, config)
     if not yes:
-        click.confirm(f"Erase this {column} for good?", abort=True)
+        click.confirm(f"Erase this {column} permanently?", abort=True)
     hasher = hasher_of(config)
     if hasher is not None and column in config.schema_.hash:
         value = hasher.hash(value)
-    with door.store(config) as store:
-        click.echo(erasing.erase(store, column, value, door.actor, now()).sentence())
+    with context.open_store(config) as store:
+        click.echo(erase_entity(store, column, value, context.actor, now()).sentence())
 
 
 @click.command(
@@ -80,18 +80,19 @@ def erase(door: Door, entity: str, yes: bool) -> None:
     fraudwatch prune
     """,
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.pass_obj
-def prune(door: Door, dry_run: bool) -> None:
-    """Delete what is older than [retention] allows; the daemon does so after every training date."""
+def prune(context: CliContext, dry_run: bool) -> None:
+    """Delete rows that are older than [retention] allows; the daemon does so after every training date."""
     from pipeline.config.retention import cutoffs
-    from storage.admin import prune as pruning
+    from storage.admin.prune import prune as prune_rows
 
-    config = door.config()
-    with door.store(config) as store:
-        gone = pruning.prune(store, cutoffs(config, now()), dry=dry_run)
-    told = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in gone.items())
-    click.echo(f"{'would go' if dry_run else 'deleted'}: {told or 'nothing is older than its retention'}")
+    config = context.load_config()
+    with context.open_store(config) as store:
+        deleted = prune_rows(store, cutoffs(config, now()), dry=dry_run)
+    counts = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in deleted.items())
+    verb = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{verb}: {counts or 'nothing is older than its retention'}")
 
 
 @click.command(
@@ -109,13 +110,13 @@ def prune(door: Door, dry_run: bool) -> None:
     help="A file that ends in .parquet or .csv.",
 )
 @click.pass_obj
-def export(door: Door, table: str, output: Path) -> None:
-    """Write any table or view to Parquet or CSV; the file appears once it is whole."""
-    from pipeline.cli.output import Bar
-    from pipeline.services.export import export as write
+def export(context: CliContext, table: str, output: Path) -> None:
+    """Export any table or view to Parquet or CSV; the file appears only when it is complete."""
+    from pipeline.cli.output import ProgressBar
+    from pipeline.services.export import export as export_table
 
-    with door.store(door.config()) as store, Bar() as bar:
+    with context.open_store(context.load_config()) as store, ProgressBar() as bar:
         bar.start(table, None, "rows")
-        written = write(store, table, output, bar)
+        written = export_table(store, table, output, bar)
         bar.stop()
     click.echo(f"{table}: {written:,} rows written to {output}")

@@ -1,11 +1,20 @@
-"""The commands that show the choice of strategy: as it was made, as it would be now, and what stands in its way."""
+"""Commands about the choice of strategy: stored choices, a preview, and readiness to train."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import LIVE, Command, Door, Instant, in_zone, now, output_options, policy_option
+from pipeline.cli.options import (
+    LIVE,
+    CliContext,
+    Command,
+    InstantParam,
+    now,
+    output_options,
+    policy_option,
+    to_instant,
+)
 
 if TYPE_CHECKING:
     from pipeline.config.config import Config
@@ -22,60 +31,62 @@ COLUMNS = [
     epilog="fraudwatch choices\nfraudwatch choices --explain 12\nfraudwatch choices --policy cautious --format json --limit 5",
 )
 @click.option(
-    "--explain", type=click.IntRange(min=1), metavar="ID", help="Tell everything one choice rests on."
+    "--explain", type=click.IntRange(min=1), metavar="ID", help="Explain one choice with all its evidence."
 )
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @policy_option
 @output_options
 @click.pass_obj
-def choices(door: Door, policy: str, explain: int | None, limit: int, form: str, output: Path | None) -> None:
+def choices(
+    context: CliContext, policy: str, explain: int | None, limit: int, output_format: str, output: Path | None
+) -> None:
     """List the choices of strategy with their numbers, rule and sentence, newest first."""
-    from pipeline.cli import output as console
-    from pipeline.services.choices import explained
+    from pipeline.cli.output import write_rows
+    from pipeline.services.choices import explain_choice
     from storage.queries import listings
 
-    with door.store(door.config()) as store:
+    with context.open_store(context.load_config()) as store:
         if explain is not None:
             row = listings.choice(store, policy, explain)
-            click.echo("\n".join(explained(row["evidence"] | {"row": row})))
+            click.echo("\n".join(explain_choice(row["evidence"] | {"row": row})))
             return
         rows = listings.choices(store, policy, limit=limit)
-        console.show(
+        write_rows(
             rows,
             COLUMNS,
-            form,
+            output_format,
             output,
-            "no training has chosen yet: fraudwatch train, or fraudwatch backfill",
+            "no training has chosen a strategy yet: fraudwatch train, or fraudwatch backfill",
         )
 
 
 @click.command(
     cls=Command, epilog="fraudwatch choose --dry-run\nfraudwatch choose --dry-run --as-of 2026-03-01"
 )
-@click.option("--dry-run", is_flag=True, help="Required: choices are made by trainings.")
+@click.option("--dry-run", is_flag=True, help="Required: only trainings store a choice.")
 @click.option(
     "--as-of",
-    type=Instant(),
-    help="With what was known then (default: now, or the newest transaction if older).",
+    type=InstantParam(),
+    help="Use the data known at this time (default: now, or the newest transaction if older).",
 )
 @click.pass_obj
-def choose(door: Door, dry_run: bool, as_of: Any) -> None:
-    """Show what a training would choose and why; nothing is stored or promoted."""
-    from pipeline.services.choices import previewed, young
+def choose(context: CliContext, dry_run: bool, as_of: Any) -> None:
+    """Preview which strategy a training would choose and why; nothing is stored or promoted."""
+    from pipeline.services.choices import describe_preview, describe_young_cohorts
     from pipeline.training import strategy_choice
     from pipeline.training.readiness import young_cohorts
 
     if not dry_run:
         raise click.UsageError(
-            "choices are made by trainings: fraudwatch train makes one, --dry-run shows what it would be"
+            "only trainings store a choice: run fraudwatch train, or add --dry-run to preview the choice"
         )
-    config = door.config()
-    with door.store(config) as store:
-        date = _date(as_of, config, store)
-        history = _history(store, config, date)
-        found = strategy_choice.preview(store, config, history, LIVE, date)
-    click.echo("\n".join(previewed(found, date)))
-    click.echo("\n".join(young(young_cohorts(history, config.labels.maturity, date))))
+    config = context.load_config()
+    with context.open_store(config) as store:
+        date = _training_date(as_of, config, store)
+        history = _load_history(store, config, date)
+        choice = strategy_choice.preview(store, config, history, LIVE, date)
+    click.echo("\n".join(describe_preview(choice, date)))
+    click.echo("\n".join(describe_young_cohorts(young_cohorts(history, config.labels.maturity, date))))
 
 
 @click.command(
@@ -84,66 +95,71 @@ def choose(door: Door, dry_run: bool, as_of: Any) -> None:
 )
 @click.option(
     "--as-of",
-    type=Instant(),
-    help="With what was known then (default: now, or the newest transaction if older).",
+    type=InstantParam(),
+    help="Use the data known at this time (default: now, or the newest transaction if older).",
 )
-@click.option("--last", is_flag=True, help="Show what the newest training found instead.")
+@click.option("--last", is_flag=True, help="Show the findings of the newest training instead.")
 @output_options
 @click.pass_obj
-def readiness(door: Door, as_of: Any, last: bool, form: str, output: Path | None) -> None:
-    """Say whether the history is fit to train on: errors, warnings and hints, each with a number and a remedy.
+def readiness(context: CliContext, as_of: Any, last: bool, output_format: str, output: Path | None) -> None:
+    """Check whether the history is fit for training: errors, warnings and hints with numbers and remedies.
 
-    The same is done before every training and stored in `readiness`; errors stop its promotion. Ends with 1 on errors.
+    Every training runs the same checks and stores them in `readiness`; errors prevent a promotion. Exit code 1 on errors.
     """
-    from pipeline.cli import output as console
+    from pipeline.cli.output import write_rows
     from pipeline.training import train
     from storage.queries import listings
 
-    config = door.config()
-    with door.store(config) as store:
-        date = _date(as_of, config, store)
+    config = context.load_config()
+    with context.open_store(config) as store:
+        date = _training_date(as_of, config, store)
         if last:
             rows = listings.readiness(store, LIVE)
         else:
-            rows = [one.row() for one in train.prepare(config, _history(store, config, date), date).findings]
-        columns = ["level", "code", "said", "remedy"] + (["numbers"] if form != "table" else [])
-        if form == "table":
+            rows = [
+                finding.row()
+                for finding in train.prepare(config, _load_history(store, config, date), date).findings
+            ]
+        columns = ["level", "code", "message", "remedy"] + (["numbers"] if output_format != "table" else [])
+        if output_format == "table":
             for row in rows:
-                click.echo(f"{MARKS[row['level']]} {row['code']}: {row['said']}\n    {row['remedy']}")
-            click.echo(_count(rows))
+                click.echo(
+                    f"{LEVEL_MARKS[row['level']]} {row['code']}: {row['message']}\n    {row['remedy']}"
+                )
+            click.echo(_level_counts(rows))
         else:
-            console.show(rows, columns, form, output, "")
+            write_rows(rows, columns, output_format, output, "")
     if any(row["level"] == "error" for row in rows):
         raise SystemExit(1)
 
 
-MARKS = {"error": "✗", "warning": "!", "hint": "·"}
+LEVEL_MARKS = {"error": "✗", "warning": "!", "hint": "·"}
 
 
-def _count(rows: list[dict[str, Any]]) -> str:
-    told = [
+def _level_counts(rows: list[dict[str, Any]]) -> str:
+    parts = [
         f"{n} {level}{'' if n == 1 else 's'}"
         for level in ("error", "warning", "hint")
         if (n := sum(row["level"] == level for row in rows))
     ]
     return (
-        f"{', '.join(told)}: errors stop a promotion, nothing else does"
-        if told
-        else "✓ nothing stands in the way of a training"
+        f"{', '.join(parts)}: only errors prevent a promotion"
+        if parts
+        else "✓ the history is ready for training"
     )
 
 
-def _date(as_of: Any, config: "Config", store: "Store") -> int:
-    """Now by default, or just after the newest transaction where the stored history ended before."""
+def _training_date(as_of: Any, config: "Config", store: "Store") -> int:
+    """`as_of` if given; otherwise now, or just after the newest transaction if that is earlier."""
     from storage.ingest import history
 
     if as_of:
-        return in_zone(as_of, config.schedule.timezone)
+        return to_instant(as_of, config.schedule.timezone)
     span = history.span(store)
     return now() if span is None else min(now(), span[1] + config.schedule.allowed_lateness + 1)
 
 
-def _history(store: "Store", config: "Config", date: int) -> "History":
+def _load_history(store: "Store", config: "Config", date: int) -> "History":
     from pipeline.features import history
 
     return history.load(store, config, date - config.training.span - config.lookback, date)

@@ -1,4 +1,4 @@
-"""Commands about data: the database, transactions and labels that are read in, and simulated ones."""
+"""Commands about data: create the database, ingest transactions and labels, read feeds, simulate data."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from pipeline.cli.options import (
+    CliContext,
     Command,
-    Door,
-    Examples,
-    Instant,
-    in_zone,
+    Group,
+    InstantParam,
     now,
     output_options,
+    to_instant,
 )
 
 
@@ -27,11 +27,11 @@ from pipeline.cli.options import (
     "--from", "sample", type=click.Path(path_type=Path), help="Propose a [schema] from this file instead."
 )
 @click.pass_obj
-def init(door: Door, sample: Path | None) -> None:
-    """Create or upgrade the database; safe to repeat.
+def init(context: CliContext, sample: Path | None) -> None:
+    """Create or upgrade the database; this command is idempotent.
 
-    With --from, write a proposed config for the columns of a CSV, Parquet or JSON Lines file to standard
-    output, with the reason of every guess, and touch no database.
+    With --from, print a proposed config for the columns of a CSV, Parquet or JSON Lines file, with a reason for
+    every guess; the database is not touched.
     """
     if sample is not None:
         from pipeline.schema_inference.propose import propose
@@ -40,33 +40,38 @@ def init(door: Door, sample: Path | None) -> None:
         return
     from storage.database.setup import upgrade
 
-    config = door.config()
-    with door.store(config, verified=False) as store:
+    config = context.load_config()
+    with context.open_store(config, verified=False) as store:
         for line in upgrade(store, config.monitor.name, now(), config.labels.precedence):
             click.echo(line)
 
 
-@click.group(cls=Examples)
+@click.group(cls=Group)
 def ingest() -> None:
     """Read transactions or labels into the database."""
 
 
-def ingest_options(command: Any) -> Any:
-    """The options that both kinds of ingest share."""
+def _ingest_options(command: Any) -> Any:
+    """Options that both kinds of ingest share."""
     for option in (
         click.option("--from-sql", "sql", metavar="NAME", help="Read the query of [source.NAME]."),
         click.option(
-            "--format", "form", type=click.Choice(["csv", "parquet", "jsonl"]), help="Of the input."
+            "--format",
+            "file_format",
+            type=click.Choice(["csv", "parquet", "jsonl"]),
+            help="Format of the input.",
         ),
         click.option(
             "--history/--as-arrived",
             default=None,
-            help="Was it known when it happened, or only now? Default: history until a window was scored.",
+            help="Rows count as known at their event time, or only from now on (default: history, until a window is scored).",
         ),
         click.option(
-            "--known-after", metavar="SPAN", help="Labels became known so long after the event: 7d."
+            "--known-after",
+            metavar="SPAN",
+            help="Labels became known this long after the event, for example 7d.",
         ),
-        click.option("--complete-through", type=Instant(), help="Labels are complete up to this date."),
+        click.option("--complete-through", type=InstantParam(), help="Labels are complete up to this date."),
     ):
         command = option(command)
     return click.argument("paths", nargs=-1)(command)
@@ -80,11 +85,11 @@ def ingest_options(command: Any) -> Any:
     fraudwatch ingest transactions --from-sql warehouse
     """,
 )
-@ingest_options
+@_ingest_options
 @click.pass_obj
-def ingest_transactions(door: Door, /, **options: Any) -> None:
+def ingest_transactions(context: CliContext, /, **options: Any) -> None:
     """Read transactions from files, standard input (-) or a configured query."""
-    _ingest(door, "transactions", **options)
+    _ingest(context, "transactions", **options)
 
 
 @ingest.command(
@@ -94,37 +99,37 @@ def ingest_transactions(door: Door, /, **options: Any) -> None:
     fraudwatch ingest labels frauds.csv --known-after 7d --complete-through 2026-04-01
     """,
 )
-@ingest_options
+@_ingest_options
 @click.pass_obj
-def ingest_labels(door: Door, /, **options: Any) -> None:
+def ingest_labels(context: CliContext, /, **options: Any) -> None:
     """Read labels: transaction_id, is_fraud, known_at and optionally source."""
-    _ingest(door, "labels", **options)
+    _ingest(context, "labels", **options)
 
 
 def _ingest(
-    door: Door,
+    context: CliContext,
     kind: str,
     paths: tuple[str, ...],
     sql: str | None,
-    form: str | None,
+    file_format: str | None,
     history: bool | None,
     known_after: str | None,
     complete_through: Any,
 ) -> None:
-    from pipeline.cli.output import Bar
+    from pipeline.cli.output import ProgressBar
     from pipeline.durations import parse_duration
-    from pipeline.ingest import ingest as ingesting
+    from pipeline.ingest import ingest as ingest_module
 
-    config = door.config()
-    sources = ingesting.sources(config, kind, paths, sql, form)
-    options = ingesting.Options(
+    config = context.load_config()
+    sources = ingest_module.sources(config, kind, paths, sql, file_format)
+    options = ingest_module.Options(
         history,
         parse_duration(known_after) if known_after else None,
-        in_zone(complete_through, config.schedule.timezone) if complete_through else None,
+        to_instant(complete_through, config.schedule.timezone) if complete_through else None,
     )
-    work = ingesting.ingest_transactions if kind == "transactions" else ingesting.ingest_labels
-    with door.store(config) as store, Bar() as bar:
-        for report in work(
+    ingest_rows = ingest_module.ingest_transactions if kind == "transactions" else ingest_module.ingest_labels
+    with context.open_store(config) as store, ProgressBar() as bar:
+        for report in ingest_rows(
             store,
             config,
             sources,
@@ -146,19 +151,23 @@ def _ingest(
 @click.option("--days", type=click.IntRange(min=2), default=90, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-@click.option("--format", "form", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+@click.option(
+    "--format", "file_format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True
+)
 @click.option("--per-day", type=click.IntRange(min=10), default=3000, show_default=True)
 @click.option("--fraud-rate", type=float, help="Share of transactions that are fraud.")
-@click.option("--drift", is_flag=True, help="Let amounts and channels shift in the last third.")
-@click.option("--truth", is_flag=True, help="Also write what every transaction really was.")
+@click.option("--drift", is_flag=True, help="Shift amounts and channels in the last third of the days.")
+@click.option("--truth", is_flag=True, help="Also write the true label of every transaction.")
 @click.pass_obj
-def simulate(_door: Door, /, days: int, seed: int, output: Path, form: Any, **options: Any) -> None:
-    """Make transactions and delayed labels that match the shipped [schema]."""
-    from pipeline.simulation.simulate import simulate as make
+def simulate(
+    _context: CliContext, /, days: int, seed: int, output: Path, file_format: Any, **options: Any
+) -> None:
+    """Generate transactions and delayed labels that match the shipped [schema]."""
+    from pipeline.simulation.simulate import simulate as generate
 
-    given = {name: value for name, value in options.items() if value is not None}
-    made = make(days=days, seed=seed, output=output, format=form, **given)
-    click.echo(made.sentence())
+    settings = {name: value for name, value in options.items() if value is not None}
+    simulation = generate(days=days, seed=seed, output=output, format=file_format, **settings)
+    click.echo(simulation.sentence())
 
 
 @click.command(
@@ -171,27 +180,27 @@ def simulate(_door: Door, /, days: int, seed: int, output: Path, form: Any, **op
 @click.option("--poll", is_flag=True, help="Read every feed now, as a tick of the daemon does.")
 @output_options
 @click.pass_obj
-def feeds(door: Door, poll: bool, form: str, output: Path | None) -> None:
-    """List how far polled queries were read and which files of watched folders were taken.
+def feeds(context: CliContext, poll: bool, output_format: str, output: Path | None) -> None:
+    """List how far polled queries have been read and which files of watched folders have been ingested.
 
-    Ends with 1 when --poll could not read a feed.
+    Exit code 1 if --poll could not read a feed.
     """
-    from pipeline.cli import output as console
-    from pipeline.ingest import feeds as feeding
+    from pipeline.cli.output import write_rows
+    from pipeline.ingest.feeds import poll as poll_feeds
     from storage.ingest import feed_state
 
-    config = door.config()
+    config = context.load_config()
     failed = False
-    with door.store(config) as store:
-        for told in feeding.poll(store, config, now) if poll else []:
-            failed |= told.error is not None
-            lines = [f"{told.feed}: {told.error}"] if told.report is None else told.report.lines()
-            click.echo("\n".join(lines), err=told.report is None)
+    with context.open_store(config) as store:
+        for feed in poll_feeds(store, config, now) if poll else []:
+            failed |= feed.error is not None
+            lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else feed.report.lines()
+            click.echo("\n".join(lines), err=feed.report is None)
         columns = ["feed", "read", "at", "batch_id", "status", "error"]
-        console.show(
+        write_rows(
             feed_state.listing(store),
             columns,
-            form,
+            output_format,
             output,
             "no feed has been read: see [source] and [watch]",
         )

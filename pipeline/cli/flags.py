@@ -1,4 +1,4 @@
-"""Commands about flags: the list of them, and the verdict that answers one."""
+"""Commands about flags: list flags, and record a verdict."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ import click
 
 from pipeline.cli.options import (
     LIVE,
+    CliContext,
     Command,
-    Door,
-    Instant,
-    entity_of,
-    in_zone,
+    InstantParam,
     now,
     output_options,
+    parse_entity,
+    to_instant,
 )
 
 
@@ -25,18 +25,18 @@ from pipeline.cli.options import (
     fraudwatch flags --entity customer_id=C001234
     """,
 )
-@click.option("--since", type=Instant(), help="Event time from here on.")
-@click.option("--until", type=Instant(), help="Event time before this.")
+@click.option("--since", type=InstantParam(), help="Event time from this time on.")
+@click.option("--until", type=InstantParam(), help="Event time before this time.")
 @click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
 @click.option("--channel", help="outlier, blend, classification, novelty, audit or rule.")
 @click.option("--min-score", type=click.FloatRange(0, 1))
-@click.option("--entity", metavar="COLUMN=VALUE", help="Of this customer, card, merchant …")
-@click.option("--muted", is_flag=True, help="Those that are muted, too, marked with the mute's number.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
+@click.option("--entity", metavar="COLUMN=VALUE", help="Only this customer, card, merchant …")
+@click.option("--muted", is_flag=True, help="Include muted flags, with the number of their mute.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of rows.")
 @output_options
 @click.pass_obj
 def flags(
-    door: Door,
+    context: CliContext,
     since: Any,
     until: Any,
     status: str | None,
@@ -45,48 +45,58 @@ def flags(
     entity: str | None,
     muted: bool,
     limit: int | None,
-    form: str,
+    output_format: str,
     output: Path | None,
 ) -> None:
     """List flagged transactions with their reasons, newest first.
 
-    Flags that are muted (fraudwatch mute) are left out, unless --muted asks for them.
+    Muted flags (fraudwatch mute) are hidden unless --muted is given.
     """
-    from pipeline.cli import output as console
+    from pipeline.cli.output import write_rows
     from storage.queries import listings
 
-    config = door.config()
+    config = context.load_config()
     zone = config.schedule.timezone
-    with door.store(config) as store:
-        wanted = listings.Wanted(
-            since=in_zone(since, zone) if since else None,
-            until=in_zone(until, zone) if until else None,
+    with context.open_store(config) as store:
+        filters = listings.FlagFilter(
+            since=to_instant(since, zone) if since else None,
+            until=to_instant(until, zone) if until else None,
             status=status,
             channel=channel,
             min_score=min_score,
-            entity=None if entity is None else entity_of(entity, config),
+            entity=None if entity is None else parse_entity(entity, config),
             muted=muted,
             limit=limit,
         )
-        rows = listings.flags(store, LIVE, wanted)
-        if form == "table":
-            rows = (row | {"reasons": _first_words(row["reasons"])} for row in rows)
-        columns = [*_flag_columns(form, config), *(["muted_by"] if muted else [])]
-        console.show(rows, columns, form, output, "no flags match; see fraudwatch doctor")
-        left_out = 0 if muted else listings.muted(store, LIVE, wanted)
-    if left_out:
-        click.echo(f"{left_out:,} muted flags are left out: --muted shows them", err=True)
+        rows = listings.flags(store, LIVE, filters)
+        if output_format == "table":
+            rows = (row | {"reasons": _short_reasons(row["reasons"])} for row in rows)
+        columns = [*_flag_columns(output_format, config), *(["muted_by"] if muted else [])]
+        write_rows(rows, columns, output_format, output, "no flags match; see fraudwatch doctor")
+        hidden = 0 if muted else listings.muted(store, LIVE, filters)
+    if hidden:
+        click.echo(f"{hidden:,} muted flags are hidden: --muted shows them", err=True)
 
 
-def _flag_columns(form: str, config: Any) -> list[str]:
-    brief = ["transaction_id", "event_time", "amount", "channel", "score", "status", "reasons"]
-    if form == "table":
-        return brief
-    full = ["fraud_probability", "outlier_score", "decision_value", "threshold", "model_id", "run_id"]
-    return [*brief[:3], "currency", *config.schema_.entities, *brief[3:], *full, "reviewed_at", "reviewer"]
+def _flag_columns(output_format: str, config: Any) -> list[str]:
+    table_columns = ["transaction_id", "event_time", "amount", "channel", "score", "status", "reasons"]
+    if output_format == "table":
+        return table_columns
+    score_columns = [
+        "fraud_probability",
+        "outlier_score",
+        "decision_value",
+        "threshold",
+        "model_id",
+        "run_id",
+    ]
+    return [
+        *table_columns[:3], "currency", *config.schema_.entities, *table_columns[3:],
+        *score_columns, "reviewed_at", "reviewer",
+    ]  # fmt: skip
 
 
-def _first_words(reasons: list[dict[str, Any]]) -> str:
+def _short_reasons(reasons: list[dict[str, Any]]) -> str:
     return "; ".join(reason["text"] for reason in reasons[:2])
 
 
@@ -99,16 +109,16 @@ def _first_words(reasons: list[dict[str, Any]]) -> str:
 )
 @click.argument("transaction_id")
 @click.argument("answer", type=click.Choice(["fraud", "genuine"]))
-@click.option("--note", default="", help="Kept in the audit trail.")
+@click.option("--note", default="", help="Stored in the audit trail.")
 @click.pass_obj
-def verdict(door: Door, transaction_id: str, answer: str, note: str) -> None:
-    """Say what a flagged transaction turned out to be: closes the flag and becomes a label.
+def verdict(context: CliContext, transaction_id: str, answer: str, note: str) -> None:
+    """Record whether a flagged transaction is fraud; this closes the flag and becomes a label.
 
-    Changing your mind is another verdict; both are kept, the newest counts.
+    To change a verdict, record another one: both are kept, and the newest counts.
     """
     from storage.review import verdicts
 
-    config = door.config()
-    with door.store(config) as store:
-        outcome = verdicts.verdict(store, LIVE, transaction_id, answer == "fraud", note, door.actor, now())
+    config = context.load_config()
+    with context.open_store(config) as store:
+        outcome = verdicts.verdict(store, LIVE, transaction_id, answer == "fraud", note, context.actor, now())
     click.echo(outcome.sentence())

@@ -1,7 +1,7 @@
 """
-The command `fraudwatch`: one group of commands, and what an error looks like.
+The command `fraudwatch`: registers all commands and prints errors.
 
-It imports nothing heavy before a command is chosen, so that `fraudwatch --help` answers at once.
+Commands import heavy modules only when they run, so `fraudwatch --help` answers at once.
 """
 
 import getpass
@@ -25,11 +25,11 @@ from pipeline.cli import (
     rules,
     runs,
 )
-from pipeline.cli.options import Door, Examples
+from pipeline.cli.options import CliContext, Group
 
 
 @click.group(
-    cls=Examples,
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
     fraudwatch init --from payments.csv
@@ -39,16 +39,16 @@ from pipeline.cli.options import Door, Examples
     """,
 )
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Config file to use.")
-@click.option("--as", "actor", help="Who is acting, for the audit trail (default: the login name).")
+@click.option("--as", "actor", help="Acting user, for the audit trail (default: the login name).")
 @click.version_option(version("fraudwatch"), prog_name="fraudwatch")
 @click.pass_context
 def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None:
-    """Watch payments for fraud: score them, flag the suspicious ones, and say why.
+    """Monitor payments for fraud: score them, flag the suspicious ones and explain why.
 
     Settings come from --config, FRAUDWATCH_CONFIG, ./config.toml or built-in defaults, in this order;
     FRAUDWATCH_SECTION__KEY overrides any of them.
     """
-    ctx.obj = Door(config_path, actor or getpass.getuser())
+    ctx.obj = CliContext(config_path, actor or getpass.getuser())
 
 
 for command in (
@@ -87,25 +87,25 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; what users, operators or time can put right is one line, never a traceback."""
+    """Run the command; an expected error is printed as one line without a traceback."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted: what was finished is kept, nothing is half written", err=True)
+        click.echo("interrupted: finished steps are kept, and nothing is half written", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except known_errors() as error:
+    except expected_errors() as error:
         click.echo(f"fraudwatch: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe had enough, as `head` does
+        sys.stderr.close()  # the reader of the pipe has closed it, as `head` does
         sys.exit(0)
 
 
-def known_errors() -> tuple[type[Exception], ...]:
-    """The three roots of everything that is expected to go wrong; imported only when something did."""
+def expected_errors() -> tuple[type[Exception], ...]:
+    """The base classes of all expected errors; imported only when an error has occurred."""
     from detectors.base import DetectorError
     from pipeline.errors import FraudwatchError
     from storage.errors import StorageError

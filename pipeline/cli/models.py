@@ -1,25 +1,34 @@
-"""The commands that look at models, and decide by hand which one scores."""
+"""Commands about models: list and show them, promote or roll back by hand, and compare policies."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.cli.options import Command, Door, Examples, Instant, in_zone, now, output_options, policy_option
+from pipeline.cli.options import (
+    CliContext,
+    Command,
+    Group,
+    InstantParam,
+    now,
+    output_options,
+    policy_option,
+    to_instant,
+)
 
 COLUMNS = [
-    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "ap", "ap_in_force", "thresholds",
+    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "ap", "ap_champion", "thresholds",
     "promoted_at", "by", "reason",
 ]  # fmt: skip
 
 
-@click.group(cls=Examples, invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @policy_option
 @click.pass_context
-def models(context: click.Context, policy: str) -> None:
-    """List models, show one, and promote or roll back by hand; alone it lists."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_models, policy=policy, limit=20, form="table", output=None)
+def models(ctx: click.Context, policy: str) -> None:
+    """List models, show one, and promote or roll back by hand; without a subcommand it lists models."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models, policy=policy, limit=20, output_format="table", output=None)
 
 
 @models.command(
@@ -29,27 +38,31 @@ def models(context: click.Context, policy: str) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @output_options
 @click.pass_obj
-def list_models(door: Door, policy: str, limit: int, form: str, output: Path | None) -> None:
-    """List models with their promotions, and those that were refused, the newest first."""
-    from pipeline.cli import output as console
+def list_models(
+    context: CliContext, policy: str, limit: int, output_format: str, output: Path | None
+) -> None:
+    """List models with their promotions, rejected candidates included, newest first."""
+    from pipeline.cli.output import write_rows
     from storage.queries import listings
 
-    with door.store(door.config()) as store:
+    with context.open_store(context.load_config()) as store:
         rows = listings.models(store, policy, limit=limit)
-        console.show(rows, COLUMNS, form, output, "no model yet: fraudwatch train, or fraudwatch backfill")
+        write_rows(
+            rows, COLUMNS, output_format, output, "no model yet: fraudwatch train, or fraudwatch backfill"
+        )
 
 
 @models.command("show", epilog="fraudwatch models show 3")
 @click.argument("model_id", type=click.IntRange(min=1))
 @policy_option
 @click.pass_obj
-def show(door: Door, model_id: int, policy: str) -> None:
-    """Tell what a model was trained on and by which choice, and whether it loads and scores as it did."""
-    from pipeline.services.models import card
+def show_model(context: CliContext, model_id: int, policy: str) -> None:
+    """Show the model card: training data, choice, and whether the model loads and scores as before."""
+    from pipeline.services.models import model_card
 
-    config = door.config()
-    with door.store(config) as store:
-        for line in card(store, config, policy, model_id):
+    config = context.load_config()
+    with context.open_store(config) as store:
+        for line in model_card(store, config, policy, model_id):
             click.echo(line)
 
 
@@ -61,35 +74,37 @@ def show(door: Door, model_id: int, policy: str) -> None:
     """,
 )
 @click.argument("model_id", type=click.IntRange(min=1))
-@click.option("--from", "start", type=Instant(), help="Scores transactions from this time on (default: now).")
-@click.option("--reason", required=True, help="Kept with the promotion and in the audit trail.")
+@click.option(
+    "--from", "start", type=InstantParam(), help="Score transactions from this time on (default: now)."
+)
+@click.option("--reason", required=True, help="Stored with the promotion and in the audit trail.")
 @policy_option
 @click.pass_obj
-def promote(door: Door, model_id: int, start: Any, reason: str, policy: str) -> None:
-    """Let a model score from now, or from later, on, until the next training promotes its own.
+def promote_model(context: CliContext, model_id: int, start: Any, reason: str, policy: str) -> None:
+    """Promote a model from now on, or from a later time, until the next training promotes another.
 
-    What is scored stays as it is.
+    Stored scores do not change.
     """
-    from pipeline.services import models as modelling
+    from pipeline.services.models import promote
 
-    config = door.config()
+    config = context.load_config()
     moment = now()
-    begin = in_zone(start, config.schedule.timezone) if start else moment
-    with door.store(config) as store:
-        click.echo(modelling.promote(store, config, policy, model_id, begin, reason, door.actor, moment))
+    begin = to_instant(start, config.schedule.timezone) if start else moment
+    with context.open_store(config) as store:
+        click.echo(promote(store, config, policy, model_id, begin, reason, context.actor, moment))
 
 
 @models.command("rollback", epilog='fraudwatch models rollback --reason "scores look wrong since Monday"')
-@click.option("--reason", required=True, help="Kept with the promotion and in the audit trail.")
+@click.option("--reason", required=True, help="Stored with the promotion and in the audit trail.")
 @policy_option
 @click.pass_obj
-def rollback(door: Door, reason: str, policy: str) -> None:
-    """Let the model before the present one score again, from now on: one more promotion, nothing is deleted."""
-    from pipeline.services import models as modelling
+def rollback_model(context: CliContext, reason: str, policy: str) -> None:
+    """Promote the previous model again from now on; nothing is deleted."""
+    from pipeline.services.models import rollback
 
-    config = door.config()
-    with door.store(config) as store:
-        click.echo(modelling.rollback(store, config, policy, reason, door.actor, now()))
+    config = context.load_config()
+    with context.open_store(config) as store:
+        click.echo(rollback(store, config, policy, reason, context.actor, now()))
 
 
 @click.command(
@@ -101,29 +116,42 @@ def rollback(door: Door, reason: str, policy: str) -> None:
 )
 @click.argument("policy_a")
 @click.argument("policy_b")
-@click.option("--from", "start", type=Instant(), help="Event time from here on.")
-@click.option("--to", "end", type=Instant(), help="Event time before this.")
+@click.option("--from", "start", type=InstantParam(), help="Event time from this time on.")
+@click.option("--to", "end", type=InstantParam(), help="Event time before this time.")
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Transactions to list."
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Maximum number of transactions to list.",
 )
 @output_options
 @click.pass_obj
 def diff(
-    door: Door, policy_a: str, policy_b: str, start: Any, end: Any, limit: int, form: str, output: Path | None
+    context: CliContext,
+    policy_a: str,
+    policy_b: str,
+    start: Any,
+    end: Any,
+    limit: int,
+    output_format: str,
+    output: Path | None,
 ) -> None:
-    """Compare what two policies flag of the transactions that both have scored, with money.
+    """Compare the flags of two policies, with amounts, on the transactions that both have scored.
 
-    Rows that a model was trained on are left out; their number is said.
+    Rows that a model was trained on are excluded; their number is printed.
     """
-    from pipeline.cli import output as console
+    from pipeline.cli.output import write_rows
     from storage.queries import policy_diff
 
-    config = door.config()
+    config = context.load_config()
     zone = config.schedule.timezone
-    span = in_zone(start, zone) if start else None, in_zone(end, zone) if end else None
-    with door.store(config) as store:
-        for line in policy_diff.compare(store, policy_a, policy_b, *span).lines(config.schema_.base_currency):
-            click.echo(line, err=form != "table")
+    span = to_instant(start, zone) if start else None, to_instant(end, zone) if end else None
+    with context.open_store(config) as store:
+        for line in policy_diff.compare_policies(store, policy_a, policy_b, *span).lines(
+            config.schema_.base_currency
+        ):
+            click.echo(line, err=output_format != "table")
         if limit:
             columns = [
                 "transaction_id",
@@ -135,4 +163,4 @@ def diff(
                 "is_fraud",
             ]
             rows = policy_diff.differences(store, policy_a, policy_b, *span, limit)
-            console.show(rows, columns, form, output, "both flag the same transactions")
+            write_rows(rows, columns, output_format, output, "both policies flag the same transactions")

@@ -1,4 +1,4 @@
-"""Commands that show how well the monitor works: drift, detection quality, and the doctor."""
+"""Commands about monitoring: drift, detection quality, and the doctor's checks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,13 +7,13 @@ import click
 
 from pipeline.cli.options import (
     LIVE,
+    CliContext,
     Command,
-    Door,
-    Instant,
-    in_zone,
+    InstantParam,
     now,
     output_options,
     policy_option,
+    to_instant,
 )
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from storage.database.database import Store
 
 
-BRIEF = [
-    "window_start", "feature", "metric", "value", "threshold", "effect", "alarm", "n_current", "why",
+DRIFT_COLUMNS = [
+    "window_start", "feature", "metric", "value", "threshold", "effect", "alarm", "n_current", "suppressed_because",
 ]  # fmt: skip
-FULL = [
-    *BRIEF[:1],
+DRIFT_COLUMNS_ALL = [
+    *DRIFT_COLUMNS[:1],
     "window_end",
-    *BRIEF[1:-1],
+    *DRIFT_COLUMNS[1:-1],
     "n_reference",
     "pooled",
     "lower",
     "upper",
     "p_value",
     "detail",
-    "why",
+    "suppressed_because",
 ]
-WINDOW_ROWS = 5_000  # more than any window has
+WINDOW_ROWS_MAX = 5_000  # more than one window ever has
 
 
 @click.command(
@@ -47,54 +47,60 @@ WINDOW_ROWS = 5_000  # more than any window has
     fraudwatch drift --feature amount --limit 60 --format csv --output amount.csv
     """,
 )
-@click.option("--alarms", is_flag=True, help="Alarms only.")
-@click.option("--since", type=Instant(), help="Windows that begin here or later.")
+@click.option("--alarms", is_flag=True, help="Only alarms.")
+@click.option("--since", type=InstantParam(), help="Windows that start at this time or later.")
 @click.option(
-    "--feature", help="Of this feature only: a column, score, reasons, flags:CHANNEL, volume, labels …"
+    "--feature", help="Only this feature: a column, score, reasons, flags:CHANNEL, volume, labels …"
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many rows."
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of rows."
 )
 @output_options
 @click.pass_obj
 def drift(
-    door: Door, alarms: bool, since: Any, feature: str | None, limit: int, form: str, output: Path | None
+    context: CliContext,
+    alarms: bool,
+    since: Any,
+    feature: str | None,
+    limit: int,
+    output_format: str,
+    output: Path | None,
 ) -> None:
-    """Tell how far data, scores and labels have moved from the model's reference, newest window first.
+    """Show how far data, scores and labels have drifted from the model's reference, newest window first.
 
-    Begins with the newest window in words: what alarms, from which value on, and what to do. Then its
-    measurements: alarms, what may alarm, and what is only measured, the largest effects first.
+    The newest window is explained first: its alarms, their thresholds and what to do. A table of all metrics
+    follows: alarms, then metrics with a threshold, then the others, the largest effects first.
     """
-    from pipeline.cli import output as console
+    from pipeline.cli.output import write_rows
     from pipeline.monitoring import drift_text
     from storage.queries import listings
 
-    config = door.config()
-    with door.store(config) as store:
-        start = in_zone(since, config.schedule.timezone) if since else None
+    config = context.load_config()
+    with context.open_store(config) as store:
+        start = to_instant(since, config.schedule.timezone) if since else None
         rows = listings.drift(store, LIVE, limit, alarms=alarms, since=start, feature=feature)
-        if form == "table" and output is None:
-            for line in drift_text.sentences(listings.drift(store, LIVE, WINDOW_ROWS, since=start)):
+        if output_format == "table" and output is None:
+            for line in drift_text.sentences(listings.drift(store, LIVE, WINDOW_ROWS_MAX, since=start)):
                 click.echo(line)
-        columns = BRIEF if form == "table" else FULL
-        console.show(rows, columns, form, output, _empty(alarms, store))
+        columns = DRIFT_COLUMNS if output_format == "table" else DRIFT_COLUMNS_ALL
+        write_rows(rows, columns, output_format, output, _no_drift_message(alarms, store))
 
 
-def _empty(alarms: bool, store: Any) -> str:
+def _no_drift_message(alarms: bool, store: Any) -> str:
     from storage.queries import listings
 
     if alarms and listings.drift(store, LIVE, 1):
-        return "no alarm"
+        return "no alarms"
     return "no window has been scored yet: fraudwatch run, or fraudwatch backfill"
 
 
-COLUMNS = [
+QUALITY_COLUMNS = [
     "window_start", "window_end", "model_id", "channel", "metric", "kind", "value", "lower", "upper", "n", "alarm_below",
-    "alarm_above", "alarm", "said", "as_of", "run_id",
+    "alarm_above", "alarm", "message", "as_of", "run_id",
 ]  # fmt: skip
-NOTHING = (
-    "no measure matches: fraudwatch run and fraudwatch backfill estimate a [quality] window once it has ended, and measure it "
-    "once its labels are mature"
+NO_METRICS = (
+    "no metric matches: fraudwatch run and fraudwatch backfill estimate a [quality] window when it ends, and measure it "
+    "when its labels are mature"
 )
 
 
@@ -107,33 +113,35 @@ NOTHING = (
     fraudwatch quality --refresh --alarms
     """,
 )
-@click.option("--from", "start", type=Instant(), help="Windows that end after this.")
-@click.option("--to", "end", type=Instant(), help="Windows that begin before this.")
-@click.option("--policy", default=LIVE, show_default=True, help="Whose scores.")
+@click.option("--from", "start", type=InstantParam(), help="Windows that end after this time.")
+@click.option("--to", "end", type=InstantParam(), help="Windows that start before this time.")
+@click.option("--policy", default=LIVE, show_default=True, help="The policy whose scores are measured.")
 @click.option(
     "--by",
     type=click.Choice(["all", "channel", "model"]),
     default="all",
     show_default=True,
-    help="Together, or apart.",
+    help="All together, by channel or by model.",
 )
 @click.option(
     "--kind",
     type=click.Choice(["estimated", "realised"]),
-    help="Only what was expected, or only what turned out.",
+    help="Only estimated or only realised values.",
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
-    help="Only this measure; repeat for more. A table shows the main ones.",
+    help="Only this metric; may be repeated (default of a table: the main metrics).",
 )
-@click.option("--alarms", is_flag=True, help="Only measures whose truth parted from the estimate.")
-@click.option("--refresh", is_flag=True, help="Before that, measure what has matured by now.")
+@click.option(
+    "--alarms", is_flag=True, help="Only metrics whose realised value is outside the estimated range."
+)
+@click.option("--refresh", is_flag=True, help="First measure the windows whose labels have matured.")
 @output_options
 @click.pass_obj
 def quality(
-    door: Door,
+    context: CliContext,
     start: Any,
     end: Any,
     policy: str,
@@ -142,42 +150,42 @@ def quality(
     metrics: tuple[str, ...],
     alarms: bool,
     refresh: bool,
-    form: str,
+    output_format: str,
     output: Path | None,
 ) -> None:
-    """List precision, recall, cost and more by window, estimated and as it turned out, newest first.
+    """List precision, recall, cost and more by window, estimated and realised, newest first.
 
-    A window is estimated when it ends and measured once labels.maturity has passed; docs/quality.md names every measure.
+    A window is estimated when it ends and measured once labels.maturity has passed; docs/quality.md lists all metrics.
     """
-    from pipeline.cli import output as console
+    from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side
     from storage.queries import listings
 
-    config = door.config()
+    config = context.load_config()
     zone = config.schedule.timezone
-    with door.store(config) as store:
-        listings.insist_on_measures(store, policy, metrics)
+    with context.open_store(config) as store:
+        listings.validate_metrics(store, policy, metrics)
         if refresh:
-            _refresh(store, config, policy, door.actor)
-        wanted = listings.Measures(
-            since=in_zone(start, zone) if start else None,
-            until=in_zone(end, zone) if end else None,
+            _refresh(store, config, policy, context.actor)
+        filters = listings.QualityFilter(
+            since=to_instant(start, zone) if start else None,
+            until=to_instant(end, zone) if end else None,
             kind=kind,
             by=by,
-            metrics=metrics or (MAIN[by] if form == "table" and not alarms else ()),
+            metrics=metrics or (MAIN[by] if output_format == "table" and not alarms else ()),
             alarms=alarms,
         )
-        rows = listings.quality(store, policy, wanted)
-    if form == "table":
-        shown = side_by_side(rows, by, config.schema_.base_currency)
-        columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "turned out", "said"]
-        console.show(shown, columns, form, output, "no measure alarms" if alarms else NOTHING)
+        rows = listings.quality(store, policy, filters)
+    if output_format == "table":
+        table_rows = side_by_side(rows, by, config.schema_.base_currency)
+        columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "realised", "message"]
+        write_rows(table_rows, columns, output_format, output, "no alarms" if alarms else NO_METRICS)
     else:
-        console.show(rows, COLUMNS, form, output, NOTHING)
+        write_rows(rows, QUALITY_COLUMNS, output_format, output, NO_METRICS)
 
 
 def _refresh(store: "Store", config: "Config", policy: str, actor: str) -> None:
-    """Measure with what is known by now, or was when the newest transaction matured if that is longer ago."""
+    """Measure quality as of now, or as of when the newest transaction matured if that is earlier."""
     from pipeline.monitoring.quality import refresh
     from storage.ingest import history
 
@@ -185,24 +193,24 @@ def _refresh(store: "Store", config: "Config", policy: str, actor: str) -> None:
     if span is None:
         return
     matured = span[1] + config.labels.maturity + config.quality.window
-    done = refresh(store, config, policy, min(now(), matured), actor)
-    click.echo(f"{done.realised:,} windows measured, {len(done.alarms):,} alarms", err=True)
+    measured = refresh(store, config, policy, min(now(), matured), actor)
+    click.echo(f"{measured.realised:,} windows measured, {len(measured.alarms):,} alarms", err=True)
 
 
 @click.command(cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
 @policy_option
 @click.pass_obj
-def doctor(door: Door, policy: str) -> None:
-    """Check config, database and clock, and say why nothing was flagged.
+def doctor(context: CliContext, policy: str) -> None:
+    """Check config, database and clock, and explain why nothing was flagged.
 
-    Ends with 1 when something is wrong.
+    Exit code 1 if a check fails.
     """
-    from pipeline.services.doctor import examine
+    from pipeline.services.doctor import run_checks
 
-    config = door.config()
-    with door.store(config) as store:
-        findings = examine(store, config.of_policy(policy), policy, now())
-    for finding in findings:
-        click.echo(finding.line())
-    if any(finding.wrong for finding in findings):
+    config = context.load_config()
+    with context.open_store(config) as store:
+        results = run_checks(store, config.for_policy(policy), policy, now())
+    for result in results:
+        click.echo(result.line())
+    if any(result.failed for result in results):
         raise SystemExit(1)

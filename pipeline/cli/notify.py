@@ -1,11 +1,11 @@
-"""The command that looks after the messages to people outside."""
+"""The command for notifications: list messages, test the URLs, send and retry."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.cli.options import LIVE, Command, Door, now, output_options
+from pipeline.cli.options import LIVE, CliContext, Command, now, output_options
 
 COLUMNS = [
     "message_id",
@@ -34,81 +34,81 @@ INSTANTS = ("created_at", "due_at", "sent_at")
 @click.option(
     "--test",
     is_flag=True,
-    help="Send one message to each URL of [notify], try templates, and tell what came of it.",
+    help="Send a test message to each URL of [notify] and check the templates.",
 )
 @click.option(
-    "--send", is_flag=True, help="Write what is new and send what is due, as the end of a run does."
+    "--send", is_flag=True, help="Queue messages for new events and send those that are due, as a run does."
 )
-@click.option("--retry", is_flag=True, help="The same, for messages that failed for good, too.")
-@click.option("--pending", is_flag=True, help="List only what waits or failed.")
+@click.option("--retry", is_flag=True, help="The same, and retry messages that have no attempts left.")
+@click.option("--pending", is_flag=True, help="List only messages that are waiting or failed.")
 @click.option("--show", "message_id", type=click.IntRange(min=1), help="Print this message in full.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @output_options
 @click.pass_obj
 def notify(
-    door: Door,
+    context: CliContext,
     test: bool,
     send: bool,
     retry: bool,
     pending: bool,
     message_id: int | None,
     limit: int,
-    form: str,
+    output_format: str,
     output: Path | None,
 ) -> None:
-    """List messages to people outside, the newest first; try the URLs; send what waits.
+    """List notification messages, newest first; test the URLs; send waiting messages.
 
-    --test and --send end with 1 when a message did not arrive or a template cannot be used.
+    Exit code 1 if --test or --send could not deliver a message or use a template.
     """
     if test:
-        _test(door)
+        _test(context)
     elif send or retry:
-        _send(door, retry=retry)
+        _send(context, retry=retry)
     elif message_id is not None:
-        _show(door, message_id)
+        _show(context, message_id)
     else:
-        _list(door, pending, limit, form, output)
+        _list(context, pending, limit, output_format, output)
 
 
-def _test(door: Door) -> None:
-    from pipeline.notifications.deliver import try_out
-    from pipeline.notifications.messages import wrong_templates
+def _test(context: CliContext) -> None:
+    from pipeline.notifications.deliver import send_test_messages
+    from pipeline.notifications.messages import template_errors
 
-    config = door.config()
-    if not config.notify.wanted:
+    config = context.load_config()
+    if not config.notify.enabled:
         raise click.UsageError(
-            "notify.urls names no one to tell: set FRAUDWATCH_NOTIFY__URLS='[\"mailtos://…\"]' or notify.urls_file"
+            "notify.urls is empty: set FRAUDWATCH_NOTIFY__URLS='[\"mailtos://…\"]' or notify.urls_file"
         )
     failed = False
-    for wrong in wrong_templates(config):
+    for message in template_errors(config):
         failed = True
-        click.echo(wrong)
-    for who, error in try_out(config):
+        click.echo(message)
+    for receiver, error in send_test_messages(config):
         failed |= error is not None
-        click.echo(f"{who}: sent" if error is None else f"failed: {error}")
+        click.echo(f"{receiver}: sent" if error is None else f"failed: {error}")
     if failed:
         raise SystemExit(1)
 
 
-def _send(door: Door, *, retry: bool) -> None:
-    from pipeline.notifications.deliver import tell
+def _send(context: CliContext, *, retry: bool) -> None:
+    from pipeline.notifications.deliver import send_notifications
     from storage.notifications import outbox
 
-    config = door.config()
-    with door.store(config) as store:
+    config = context.load_config()
+    with context.open_store(config) as store:
         if retry:
             outbox.retry(store, now())
-        told = tell(store, config, LIVE, clock=now, by=door.actor)
-    click.echo(told.sentence())
-    if told.failed:
+        delivery = send_notifications(store, config, LIVE, clock=now, by=context.actor)
+    click.echo(delivery.sentence())
+    if delivery.failed:
         raise SystemExit(1)
 
 
-def _show(door: Door, message_id: int) -> None:
+def _show(context: CliContext, message_id: int) -> None:
     from pipeline.sanitize import for_terminal
     from storage.notifications import outbox
 
-    with door.store(door.config()) as store:
+    with context.open_store(context.load_config()) as store:
         row = _readable(outbox.message(store, message_id))
     for name in ("event", "status", "created_at", "sent_at", "error", "key", "subject"):
         if row[name] is not None:
@@ -118,14 +118,14 @@ def _show(door: Door, message_id: int) -> None:
         click.echo(for_terminal(line))
 
 
-def _list(door: Door, pending: bool, limit: int, form: str, output: Path | None) -> None:
-    from pipeline.cli import output as console
+def _list(context: CliContext, pending: bool, limit: int, output_format: str, output: Path | None) -> None:
+    from pipeline.cli.output import write_rows
     from storage.notifications import outbox
 
-    with door.store(door.config()) as store:
+    with context.open_store(context.load_config()) as store:
         rows = [_readable(row) for row in outbox.listing(store, limit, only_open=pending)]
-    console.show(
-        rows, COLUMNS, form, output, "no message waits" if pending else "no message was ever written"
+    write_rows(
+        rows, COLUMNS, output_format, output, "no message is waiting" if pending else "there are no messages"
     )
 
 

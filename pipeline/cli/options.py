@@ -1,4 +1,4 @@
-"""What commands share: the context they are handed, the clock, and options that several take."""
+"""Shared by all commands: the context, the clock, parameter types and common options."""
 
 import time
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
 
 def now() -> int:
-    """This moment in µs since 1970-01-01 UTC."""
+    """The current time in µs since 1970-01-01 UTC."""
     return time.time_ns() // 1000
 
 
 @dataclass
-class Door:
-    """What every command is handed: where the config is and who is asking."""
+class CliContext:
+    """The context of a command: the path of the configuration and the acting user."""
 
     config_path: Path | None
     actor: str
 
-    def config(self) -> "Config":
-        """The configuration that applies."""
+    def load_config(self) -> "Config":
+        """Load the configuration."""
         import os
 
         from pipeline.config.loader import load_config
@@ -39,8 +39,8 @@ class Door:
         return load_config(self.config_path, os.environ)
 
     @contextmanager
-    def store(self, config: "Config", *, verified: bool = True) -> Iterator["Store"]:
-        """The database, open; refused when it is another monitor's or an older schema's."""
+    def open_store(self, config: "Config", *, verified: bool = True) -> Iterator["Store"]:
+        """Open the database; if `verified`, it must belong to this monitor and have the current schema."""
         from pipeline.config.database import open_configured
         from storage.database.setup import verify
 
@@ -50,8 +50,8 @@ class Door:
             yield store
 
 
-class Instant(click.ParamType[Any]):
-    """A date (midnight in schedule.timezone) or an ISO time; a time without an offset is in that zone, too."""
+class InstantParam(click.ParamType[Any]):
+    """A date (midnight in schedule.timezone) or an ISO time, which is in that zone if it has no offset."""
 
     name = "date"
 
@@ -66,59 +66,61 @@ class Instant(click.ParamType[Any]):
             )
 
 
-def in_zone(value: Any, timezone: str) -> int:
-    """A parsed `Instant` as µs since 1970-01-01 UTC."""
+def to_instant(value: Any, timezone: str) -> int:
+    """The value of an `InstantParam` as µs since 1970-01-01 UTC."""
     from zoneinfo import ZoneInfo
 
     aware = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(timezone))
     return int(int(aware.timestamp()) * MICROSECONDS + aware.microsecond)
 
 
-def entity_of(text: str, config: "Config") -> tuple[str, str]:
-    """Read COLUMN=VALUE, the column one of `schema.entities`."""
+def parse_entity(text: str, config: "Config") -> tuple[str, str]:
+    """Parse COLUMN=VALUE, where the column is one of `schema.entities`."""
     column, equals, value = text.partition("=")
-    known = config.schema_.entities
-    if not equals or not value or column not in known:
-        raise click.UsageError(f"--entity {text!r}: write COLUMN=VALUE with one of {', '.join(known)}")
+    entities = config.schema_.entities
+    if not equals or not value or column not in entities:
+        raise click.UsageError(f"--entity {text!r}: write COLUMN=VALUE with one of {', '.join(entities)}")
     return column, value
 
 
 def output_options(command: Any) -> Any:
-    """--format and --output, the same for everything that lists rows."""
+    """--format and --output, for commands that list rows."""
     command = click.option(
         "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
     )(command)
-    return click.option("--format", "form", type=FORMATS, default="table", show_default=True)(command)
+    return click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)(
+        command
+    )
 
 
 def policy_option(command: Any) -> Any:
-    """--policy, the same for everything that looks at one."""
-    said = "Live's, or those of a shadow or of a backfill --rescore."
-    return click.option("--policy", default=LIVE, show_default=True, metavar="NAME", help=said)(command)
+    """--policy, for commands that read one policy."""
+    help_text = "live, a challenger, or the policy of a backfill --rescore."
+    return click.option("--policy", default=LIVE, show_default=True, metavar="NAME", help=help_text)(command)
 
 
-class Examples(click.Group):
-    """A group whose commands' epilogs (the examples) keep their lines."""
+class Group(click.Group):
+    """A command group that prints its examples (the epilog) line by line."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the examples as they stand."""
-        examples(self.epilog, formatter)
+        """Write the examples without rewrapping them."""
+        write_examples(self.epilog, formatter)
 
 
 class Command(click.Command):
-    """A command whose epilog (the examples) keeps its lines."""
+    """A command that prints its examples (the epilog) line by line."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the examples as they stand."""
-        examples(self.epilog, formatter)
+        """Write the examples without rewrapping them."""
+        write_examples(self.epilog, formatter)
 
 
-Examples.command_class = Command
-Examples.group_class = type
+Group.command_class = Command
+Group.group_class = type
 
 
-def examples(text: str | None, formatter: click.HelpFormatter) -> None:
-    """Write the lines of an epilog, each on its own."""
+def write_examples(text: str | None, formatter: click.HelpFormatter) -> None:
+    """Write the examples of an epilog, one per line."""
     if text:
         with formatter.section("Examples"):
             for line in text.strip().splitlines():

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress bars, tables, and rows in the formats other programs read."""
+"""Output of the command line: progress bars, and rows as a table, CSV, JSON or Parquet."""
 
 import csv
 import json
@@ -14,17 +14,17 @@ from pipeline.errors import InputError
 from pipeline.sanitize import for_csv, for_terminal
 
 Row = Mapping[str, Any]
-WIDTH_MAX = 60  # characters of a cell in a table; the other formats show everything
+WIDTH_MAX = 60  # characters of a cell in a table; other formats are not cut
 
 
-class Bar:
-    """A progress bar on standard error with rate and time left; silent when that is not a terminal."""
+class ProgressBar:
+    """A progress bar on standard error with rate and remaining time; silent if that is not a terminal."""
 
     def __init__(self) -> None:
         self._progress: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -33,7 +33,7 @@ class Bar:
         self.stop()
 
     def start(self, description: str, total: float | None, unit: str) -> None:
-        """Show a bar of `total` units, or one that only counts."""
+        """Show a bar of `total` units, or only a count if it is None."""
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -60,7 +60,7 @@ class Bar:
         self._task = self._progress.add_task(for_terminal(description), total=total)
 
     def advance(self, amount: float = 1) -> None:
-        """So many more units are done."""
+        """Advance the bar by `amount` units."""
         if self._progress is not None:
             self._progress.advance(self._task, amount)
 
@@ -72,14 +72,14 @@ class Bar:
             click.echo(for_terminal(text), err=True)
 
     def stop(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar where it is."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
 
 def _rate() -> Any:
-    """A column with units a second; what takes longer is shown a minute."""
+    """A column with units per second, or per minute if that is less than one."""
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
@@ -93,37 +93,41 @@ def _rate() -> Any:
     return Rate()
 
 
-def show(rows: Iterable[Row], columns: Sequence[str], form: str, output: Path | None, empty: str) -> None:
+def write_rows(
+    rows: Iterable[Row], columns: Sequence[str], output_format: str, output: Path | None, empty_message: str
+) -> None:
     """
-    Write rows as a table, CSV, JSON lines of an array, or Parquet.
+    Write rows as a table, CSV, a JSON array or Parquet, to a file or to standard output.
 
     Raises
     ------
     InputError
-        For Parquet without a file to write to.
+        Parquet needs an output file.
     """
-    if form == "parquet":
+    if output_format == "parquet":
         _parquet(rows, columns, output)
     elif output is None:
-        _text(rows, columns, form, sys.stdout, empty)
+        _text(rows, columns, output_format, sys.stdout, empty_message)
     else:
         with output.open("w", encoding="utf-8", newline="") as file:
-            _text(rows, columns, form, file, empty)
+            _text(rows, columns, output_format, file, empty_message)
         click.echo(f"written to {output}", err=True)
 
 
-def _text(rows: Iterable[Row], columns: Sequence[str], form: str, file: TextIO, empty: str) -> None:
-    {"csv": _csv, "json": _json, "table": _table}[form](rows, columns, file, empty)
+def _text(
+    rows: Iterable[Row], columns: Sequence[str], output_format: str, file: TextIO, empty_message: str
+) -> None:
+    {"csv": _csv, "json": _json, "table": _table}[output_format](rows, columns, file, empty_message)
 
 
-def _csv(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty: str) -> None:
+def _csv(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
     writer = csv.writer(file)
     writer.writerow(columns)
     for row in rows:
         writer.writerow([for_csv(_plain(row.get(name))) for name in columns])
 
 
-def _json(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty: str) -> None:
+def _json(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
     separator = "["
     for row in rows:
         file.write(separator + "\n" + json.dumps({name: row.get(name) for name in columns}, default=str))
@@ -131,14 +135,16 @@ def _json(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty: str
     file.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _table(rows: Iterable[Row], columns: Sequence[str], file: TextIO, empty: str) -> None:
-    held = [[_cell(row.get(name)) for name in columns] for row in rows]
-    if not held:
-        click.echo(empty, err=True)
+def _table(rows: Iterable[Row], columns: Sequence[str], file: TextIO, empty_message: str) -> None:
+    cell_rows = [[_cell(row.get(name)) for name in columns] for row in rows]
+    if not cell_rows:
+        click.echo(empty_message, err=True)
         return
-    numeric = [all(_is_number(row[place]) for row in held) for place in range(len(columns))]
-    widths = [max(len(name), *(len(row[place]) for row in held)) for place, name in enumerate(columns)]
-    for row in [list(columns), ["─" * width for width in widths], *held]:
+    numeric = [all(_is_number(row[position]) for row in cell_rows) for position in range(len(columns))]
+    widths = [
+        max(len(name), *(len(row[position]) for row in cell_rows)) for position, name in enumerate(columns)
+    ]
+    for row in [list(columns), ["─" * width for width in widths], *cell_rows]:
         cells = [
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)
@@ -151,9 +157,11 @@ def _parquet(rows: Iterable[Row], columns: Sequence[str], output: Path | None) -
     import pyarrow.parquet as pq
 
     if output is None:
-        raise InputError("--format parquet needs a file to write to: add --output FILE.parquet")
-    held = [{name: _flat(row.get(name)) for name in columns} for row in rows]
-    pq.write_table(pa.Table.from_pylist(held) if held else pa.table({c: [] for c in columns}), output)
+        raise InputError("--format parquet needs an output file: add --output FILE.parquet")
+    flat_rows = [{name: _flat(row.get(name)) for name in columns} for row in rows]
+    pq.write_table(
+        pa.Table.from_pylist(flat_rows) if flat_rows else pa.table({c: [] for c in columns}), output
+    )
     click.echo(f"written to {output}", err=True)
 
 

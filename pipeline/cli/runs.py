@@ -1,4 +1,4 @@
-"""Commands that run: trainings, what is due, the past, and the daemon; and what ran."""
+"""Commands that train, run what is due, backfill or start the daemon, and that list runs and gaps."""
 
 import sys
 from pathlib import Path
@@ -8,17 +8,17 @@ import click
 
 from pipeline.cli.options import (
     LIVE,
+    CliContext,
     Command,
-    Door,
-    Instant,
-    in_zone,
+    InstantParam,
     now,
     output_options,
+    to_instant,
 )
 
 if TYPE_CHECKING:
     from pipeline.config.config import Config
-    from pipeline.schedule.run_context import Tally
+    from pipeline.schedule.run_context import RunSummary
 
 
 @click.command(
@@ -29,26 +29,28 @@ if TYPE_CHECKING:
     fraudwatch train --shadow cautious
     """,
 )
-@click.option("--as-of", type=Instant(), help="The training date (default: now).")
-@click.option("--shadow", metavar="NAME", help="Train this shadow instead of live, by its own section.")
+@click.option("--as-of", type=InstantParam(), help="The training date (default: now).")
+@click.option("--shadow", metavar="NAME", help="Train the challenger of [shadow.NAME] instead of live.")
 @click.pass_obj
-def train(door: Door, as_of: Any, shadow: str | None) -> None:
-    """Measure how rare fraud is, choose a strategy, fit a model and promote it, unless the gate refuses."""
-    from pipeline.cli.output import Bar
+def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
+    """Estimate the prevalence of fraud, choose a strategy, fit a model and promote it, unless the gate rejects it."""
+    from pipeline.cli.output import ProgressBar
     from pipeline.runs.scoring_run import train_once
 
-    config = door.config()
+    config = context.load_config()
     if shadow is not None and shadow not in config.shadow:
         configured = ", ".join(sorted(config.shadow)) or "none"
         raise click.UsageError(
-            f"--shadow {shadow}: there is no [shadow.{shadow}]; configured are {configured}"
+            f"--shadow {shadow}: there is no [shadow.{shadow}] section; configured are {configured}"
         )
-    date, policy = _not_later(as_of, config), shadow or LIVE
-    own = config.of_policy(policy)
-    with door.store(config) as store, Bar() as bar:
-        tally = train_once(store, own, date=date, as_of=now(), policy=policy, by=door.actor, progress=bar)
+    date, policy = _parse_as_of(as_of, config), shadow or LIVE
+    own = config.for_policy(policy)
+    with context.open_store(config) as store, ProgressBar() as bar:
+        summary = train_once(
+            store, own, date=date, as_of=now(), policy=policy, by=context.actor, progress=bar
+        )
         bar.stop()
-    _print_tally(tally)
+    _print_summary(summary)
 
 
 @click.command(
@@ -58,34 +60,34 @@ def train(door: Door, as_of: Any, shadow: str | None) -> None:
     fraudwatch run --as-of 2026-03-02T01:00
     """,
 )
-@click.option("--as-of", type=Instant(), help="Run as of this time (default: now).")
+@click.option("--as-of", type=InstantParam(), help="Run as of this time (default: now).")
 @click.pass_obj
-def run(door: Door, as_of: Any) -> None:
-    """Do whatever is due: trainings, windows to score, what came late; tell of it ([notify]); then the same for shadows."""
-    from pipeline.cli.output import Bar
+def run(context: CliContext, as_of: Any) -> None:
+    """Process everything that is due: trainings, windows and late arrivals; send notifications; then run challengers."""
+    from pipeline.cli.output import ProgressBar
     from pipeline.notifications import apprise_transport, deliver
     from pipeline.runs import challengers
     from pipeline.runs.scoring_run import run as run_cycle
 
-    config = door.config()
-    apprise_transport.insist(config)
-    moment = _not_later(as_of, config)
+    config = context.load_config()
+    apprise_transport.require_apprise(config)
+    moment = _parse_as_of(as_of, config)
 
-    def once(settings: "Config", policy: str) -> "Tally":
-        return run_cycle(store, settings, as_of=moment, policy=policy, by=door.actor, progress=bar)
+    def run_policy(settings: "Config", policy: str) -> "RunSummary":
+        return run_cycle(store, settings, as_of=moment, policy=policy, by=context.actor, progress=bar)
 
-    with door.store(config) as store, Bar() as bar:
-        tally = once(config, LIVE)
-        told = deliver.tell(store, config, LIVE, clock=now, by=door.actor)
-        said = [turn.sentence for turn in challengers.in_turn(config, once)]
-        said += [
-            f"shadow {name} is no longer configured: its work has ended"
+    with context.open_store(config) as store, ProgressBar() as bar:
+        summary = run_policy(config, LIVE)
+        delivery = deliver.send_notifications(store, config, LIVE, clock=now, by=context.actor)
+        lines = [result.sentence() for result in challengers.run_challengers(config, run_policy)]
+        lines += [
+            f"challenger {name} is no longer configured and has been retired"
             for name in challengers.retire(store, config)
         ]
-    if told.sent or told.failed:
-        click.echo(told.sentence(), err=True)
-    click.echo("".join(f"{line}\n" for line in said), nl=False)
-    _print_tally(tally)
+    if delivery.sent or delivery.failed:
+        click.echo(delivery.sentence(), err=True)
+    click.echo("".join(f"{line}\n" for line in lines), nl=False)
+    _print_summary(summary)
 
 
 @click.command(
@@ -96,19 +98,19 @@ def run(door: Door, as_of: Any) -> None:
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --rescore --policy cheaper
     """,
 )
-@click.option("--from", "start", type=Instant(), required=True, help="First day to score.")
-@click.option("--to", "end", type=Instant(), required=True, help="The day after the last one.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option("--from", "start", type=InstantParam(), required=True, help="First day to score.")
+@click.option("--to", "end", type=InstantParam(), required=True, help="The day after the last one.")
 @click.option(
-    "--rescore", is_flag=True, help="Write under another policy, leaving live scores and flags alone."
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of processes."
 )
-@click.option("--policy", help="The policy that --rescore writes under.")
 @click.option(
-    "--model", "model_id", type=int, help="With --rescore: score by this model instead of retraining."
+    "--rescore", is_flag=True, help="Store scores under another policy; live scores and flags do not change."
 )
+@click.option("--policy", help="The policy under which --rescore stores scores.")
+@click.option("--model", "model_id", type=int, help="With --rescore: score by this model, without trainings.")
 @click.pass_obj
 def backfill(
-    door: Door,
+    context: CliContext,
     start: Any,
     end: Any,
     workers: int,
@@ -116,57 +118,54 @@ def backfill(
     policy: str | None,
     model_id: int | None,
 ) -> None:
-    """Score past windows as the schedule would have run them, trainings included.
+    """Score past windows as the schedule would have done, trainings included.
 
-    Transactions that have a score keep it, so a backfill may be interrupted and repeated. Shadows are backfilled
-    after live. With --rescore the
-    current config is tried on the past under a policy of its own: compare with fraudwatch diff.
+    A backfill is idempotent and may be interrupted: transactions keep their scores. Challengers are backfilled after
+    live. --rescore backtests the current config under a policy of its own; compare it with fraudwatch diff.
     """
-    from pipeline.cli.output import Bar
+    from pipeline.cli.output import ProgressBar
     from pipeline.runs import challengers
     from pipeline.runs.backfill import backfill as run_backfill
-    from pipeline.runs.backfill import check_model
+    from pipeline.runs.backfill import require_model
 
-    config = door.config()
+    config = context.load_config()
     zone = config.schedule.timezone
-    span = in_zone(start, zone), in_zone(end, zone)
+    span = to_instant(start, zone), to_instant(end, zone)
     if span[0] >= span[1]:
         raise click.UsageError(f"--from {start} must be before --to {end}: the span is [from, to)")
     if rescore != (policy is not None and policy != LIVE):
         raise click.UsageError(
-            f"--rescore writes under a policy other than {LIVE}: give both, as in --rescore --policy try"
+            f"--rescore and --policy go together, with a policy other than {LIVE}, for example --rescore --policy try"
         )
     if model_id is not None and not rescore:
-        raise click.UsageError(
-            "--model goes with --rescore: live scores come from the models that were promoted"
-        )
+        raise click.UsageError("--model needs --rescore: live scores always come from promoted models")
     if policy in config.shadow:
         raise click.UsageError(
-            f"--policy {policy} is a shadow, which scores by its own section: choose another name for --rescore"
+            f"--policy {policy} is a challenger, which scores by its own section: choose another name for --rescore"
         )
     moment = now()
 
-    def filled(settings: "Config", named: str) -> "Tally":
+    def backfill_policy(settings: "Config", name: str) -> "RunSummary":
         return run_backfill(
             store,
             settings,
             start=span[0],
             end=span[1],
             as_of=moment,
-            policy=named,
-            by=door.actor,
+            policy=name,
+            by=context.actor,
             workers=workers,
             model_id=model_id,
             progress=bar,
         )
 
-    with door.store(config) as store, Bar() as bar:
+    with context.open_store(config) as store, ProgressBar() as bar:
         if model_id is not None:
-            check_model(store, model_id)
-        tally = filled(config, policy or LIVE)
-        told = [] if rescore else [turn.sentence for turn in challengers.in_turn(config, filled)]
-    click.echo("".join(f"{line}\n" for line in told), nl=False)
-    _print_tally(tally)
+            require_model(store, model_id)
+        summary = backfill_policy(config, policy or LIVE)
+        results = [] if rescore else list(challengers.run_challengers(config, backfill_policy))
+    click.echo("".join(f"{result.sentence()}\n" for result in results), nl=False)
+    _print_summary(summary)
 
 
 @click.command(
@@ -177,44 +176,46 @@ def backfill(
     fraudwatch daemon --once
     """,
 )
-@click.option("--once", is_flag=True, help="Run one tick and leave.")
-@click.option("--log", "form", type=click.Choice(["console", "json"]), default="console", show_default=True)
+@click.option("--once", is_flag=True, help="Run one tick and exit.")
+@click.option(
+    "--log", "log_format", type=click.Choice(["console", "json"]), default="console", show_default=True
+)
 @click.pass_obj
-def daemon(door: Door, once: bool, form: Any) -> None:
-    """Run for months: read feeds, train, score and flag whenever something is due.
+def daemon(context: CliContext, once: bool, log_format: Any) -> None:
+    """Run continuously: read feeds, train, score and flag whenever something is due.
 
     A second daemon on the same database stands by and takes over when the first one dies. SIGTERM finishes the
-    step at hand; SIGHUP reloads the config and keeps the old one when the new one is bad.
+    current step and stops; SIGHUP reloads the config, and if the new one is invalid, the old one stays in force.
     """
     from pipeline.daemon import logs
     from pipeline.daemon.daemon import Daemon, serve
 
-    logs.configure(form)
-    running = Daemon(door.config, by=door.actor, clock=now)
+    logs.configure(log_format)
+    running = Daemon(context.load_config, by=context.actor, clock=now)
     if not once:
         sys.exit(serve(running))
     try:
-        _print_tally(running.once())
+        _print_summary(running.once())
     finally:
         running.close()
 
 
-def _not_later(value: Any, config: "Config") -> int:
+def _parse_as_of(value: Any, config: "Config") -> int:
     moment = now()
-    asked = in_zone(value, config.schedule.timezone) if value else moment
-    if asked > moment:
-        raise click.UsageError(f"--as-of {value} lies in the future: nothing is known of it yet")
-    return asked
+    as_of = to_instant(value, config.schedule.timezone) if value else moment
+    if as_of > moment:
+        raise click.UsageError(f"--as-of {value} is in the future: give a time that has passed")
+    return as_of
 
 
-def _print_tally(tally: "Tally") -> None:
-    click.echo(tally.sentence())
-    if tally.failures:
+def _print_summary(summary: "RunSummary") -> None:
+    click.echo(summary.sentence())
+    if summary.failures:
         sys.exit(1)
 
 
-def listing(name: str, columns: list[str], empty: str, help_: str) -> click.Command:
-    """A command that lists what `storage.reports` has under that name, newest first."""
+def list_command(name: str, columns: list[str], empty_message: str, help_: str) -> click.Command:
+    """Create a command that prints the rows of the listing with this name in `storage.queries.listings`."""
 
     @click.command(
         name, cls=Command, help=help_, epilog=f"fraudwatch {name}\nfraudwatch {name} --format json --limit 5"
@@ -222,28 +223,28 @@ def listing(name: str, columns: list[str], empty: str, help_: str) -> click.Comm
     @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
     @output_options
     @click.pass_obj
-    def command(door: Door, limit: int, form: str, output: Path | None) -> None:
-        from pipeline.cli import output as console
+    def command(context: CliContext, limit: int, output_format: str, output: Path | None) -> None:
+        from pipeline.cli.output import write_rows
         from storage.queries import listings
 
-        config = door.config()
-        with door.store(config) as store:
+        config = context.load_config()
+        with context.open_store(config) as store:
             rows = getattr(listings, name)(store, LIVE, limit=limit)
-            console.show(rows, columns, form, output, empty)
+            write_rows(rows, columns, output_format, output, empty_message)
 
     return command
 
 
-list_runs = listing(
+list_runs = list_command(
     "runs",
     ["run_id", "kind", "started_at", "finished_at", "status", "counts", "error"],
     "nothing has run yet: fraudwatch run, or fraudwatch backfill",
     "List runs, newest first.",
 )
 
-list_gaps = listing(
+list_gaps = list_command(
     "gaps",
     ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"],
-    "no gaps: everything that was due is done",
-    "List what was due and is not done, oldest first, with the remedy.",
+    "no gaps: every due step is done",
+    "List due steps that are not done, oldest first, with their remedies.",
 )

@@ -1,1 +1,1 @@
-"""`compare`: every technique of imbalanced data, judged on the user's own history in order of time."""
+"""`compare`: techniques for imbalanced data, evaluated on the user's own history in time order."""

@@ -1,9 +1,9 @@
 """
-Every technique on the user's own history, judged as it would have been lived: train, wait for labels, test.
+Backtest of every technique on the user's own history: train, wait for labels, test.
 
-A fold trains at its date with what was known then and tests on the days that followed. Within its training the
-newest quarter of the rows sets calibration and thresholds for a technique fitted on the rest; the technique is then fitted
-on all of them. Test rows are never looked at before they are judged.
+A fold trains at its date on what was known then, and tests on the days after. The newest quarter of its training rows
+sets calibration and thresholds for a technique fitted on the rest; then the technique is fitted on all of them. Test
+rows are used only for evaluation.
 """
 
 import time
@@ -16,170 +16,201 @@ from numpy.typing import NDArray
 from detectors.base import DetectorError
 from detectors.evaluation import comparison
 from detectors.evaluation.calibration import fit_calibrator
-from detectors.evaluation.comparison import Answer
+from detectors.evaluation.comparison import FoldPredictions
 from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.thresholds import best_f1, best_mcc
 from detectors.imbalance import techniques
-from detectors.imbalance.techniques import PLAIN, TECHNIQUES, Fitted, Technique
-from pipeline.comparison.folds import Fold, Wanted, folds_of
-from pipeline.comparison.results import FIXED, MOVED, NOTHING, Compared, Line, sentence
+from detectors.imbalance.techniques import PLAIN, TECHNIQUES, FittedTechnique, Technique
+from pipeline.comparison.folds import ComparisonFold, ComparisonOptions, folds_of
+from pipeline.comparison.results import (
+    FIXED_THRESHOLDS,
+    FLAG_NOTHING,
+    MOVED_THRESHOLD,
+    ComparisonResult,
+    TechniqueResult,
+    sentence,
+)
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import InputError, NotReady
-from pipeline.progress import Progress, Silent
+from pipeline.progress import NoProgress, Progress
 from storage.database.database import Store
 
 Floats = NDArray[np.float64]
 
-PLOTTED = 400  # points of a curve
+PLOTTED = 400  # points per curve
 
 
-def chosen(names: Sequence[str]) -> tuple[Technique, ...]:
+def select_techniques(names: Sequence[str]) -> tuple[Technique, ...]:
     """
     The techniques whose name or family contains one of these words.
 
     Raises
     ------
     InputError
-        A word that none contains.
+        No technique contains one of the words.
     """
-    found = []
+    selected = []
     for word in names:
-        matching = [one for one in TECHNIQUES if word.lower() in f"{one.name} {one.family}".lower()]
+        matching = [
+            technique
+            for technique in TECHNIQUES
+            if word.lower() in f"{technique.name} {technique.family}".lower()
+        ]
         if not matching:
             raise InputError(
                 f"no technique is called {word!r}: choose among {', '.join(t.name for t in TECHNIQUES)}"
             )
-        found += matching
-    return tuple(one for one in TECHNIQUES if one in found) if names else TECHNIQUES
+        selected += matching
+    return tuple(technique for technique in TECHNIQUES if technique in selected) if names else TECHNIQUES
 
 
 def compare(
-    store: Store, config: Config, wanted: Wanted, as_of: int, progress: Progress | None = None
-) -> Compared:
+    store: Store, config: Config, options: ComparisonOptions, as_of: int, progress: Progress | None = None
+) -> ComparisonResult:
     """
-    Fit and judge the techniques on the newest spans whose labels are mature.
+    Fit and evaluate the techniques on the newest spans whose labels are mature.
 
     Raises
     ------
     NotReady
-        No span of `wanted.test` whose training knows two frauds and which holds one.
+        There is no span of `options.test` that has a fraud and whose training knows two.
     InputError
-        `wanted.by` or a technique is unknown.
+        `options.by` or a technique is unknown.
     """
-    named = chosen(wanted.names)
-    folds = folds_of(store, config, wanted, as_of)
-    bar = progress or Silent()
-    bar.start("comparing", float(len(named) * len(folds)), "fits")
-    lines: list[Line] = []
-    impossible: dict[str, str] = {}
-    for one in named:
+    techniques_ = select_techniques(options.names)
+    folds = folds_of(store, config, options, as_of)
+    bar = progress or NoProgress()
+    bar.start("comparing", float(len(techniques_) * len(folds)), "fits")
+    results: list[TechniqueResult] = []
+    not_possible: dict[str, str] = {}
+    for technique in techniques_:
         try:
-            lines += _tried(one, folds, config, bar)
+            results += _evaluate(technique, folds, config, bar)
         except DetectorError as error:
-            impossible[one.name] = str(error)
+            not_possible[technique.name] = str(error)
     bar.stop()
-    if not lines:
-        raise NotReady("; ".join(f"{name} is not possible here: {why}" for name, why in impossible.items()))
-    lines.sort(key=lambda line: -line.verdict.measures["ap"].value)
-    first = _judged(Line(NOTHING), folds, [_nothing(fold) for fold in folds], config)
-    first = replace(first, curve=None, costs=None)  # it ranks nothing
+    if not results:
+        raise NotReady("; ".join(f"{name} is not possible here: {why}" for name, why in not_possible.items()))
+    results.sort(key=lambda line: -line.verdict.metrics["ap"].value)
+    baseline = _with_verdict(
+        TechniqueResult(FLAG_NOTHING), folds, [_no_flags(fold) for fold in folds], config
+    )
+    baseline = replace(baseline, curve=None, costs=None)  # it has no ranking
     per_day = round(config.alerts.per_day)
-    said = sentence(lines, folds, config.schema_.base_currency)
-    return Compared([first, *lines], impossible, [fold.told() for fold in folds], per_day, said)
+    text = sentence(results, folds, config.schema_.base_currency)
+    return ComparisonResult(
+        [baseline, *results], not_possible, [fold.summary() for fold in folds], per_day, text
+    )
 
 
-def _tried(one: Technique, folds: list[Fold], config: Config, bar: Progress) -> list[Line]:
+def _evaluate(
+    technique: Technique, folds: list[ComparisonFold], config: Config, bar: Progress
+) -> list[TechniqueResult]:
     began = time.perf_counter()
-    tries = []
+    attempts = []
     for fold in folds:
-        tries.append(_answer(one, fold, config))
+        attempts.append(_answer(technique, fold, config))
         bar.advance(1)
-    answers = [answer for answer, _, _ in tries]
-    fits = [fitted for _, _, fitted in tries]
-    whole = Line(
-        MOVED if one.name == PLAIN else one.name,
+    answers = [answer for answer, _, _ in attempts]
+    fits = [fitted for _, _, fitted in attempts]
+    result = TechniqueResult(
+        MOVED_THRESHOLD if technique.name == PLAIN else technique.name,
         seconds=time.perf_counter() - began,
-        ap_train=float(np.mean([ap for _, ap, _ in tries])),
+        ap_train=float(np.mean([ap for _, ap, _ in attempts])),
         discarded=sum(fitted.discarded for fitted in fits),
         invented=sum(fitted.invented for fitted in fits),
-        note="; ".join(dict.fromkeys(fitted.told for fitted in fits if fitted.told)),
+        note="; ".join(dict.fromkeys(fitted.note for fitted in fits if fitted.note)),
     )
-    lines = [_judged(whole, folds, answers, config)]
-    if one.name == PLAIN:  # the same scores again, cut where the article cuts them
-        for threshold in FIXED:
-            at = replace(whole, technique=f"{PLAIN}, threshold {threshold:g}")
-            lines.append(_judged(at, folds, [_cut_at(answer, threshold) for answer in answers], config))
-    return lines
+    results = [_with_verdict(result, folds, answers, config)]
+    if technique.name == PLAIN:  # the same scores with the fixed thresholds of the article
+        for threshold in FIXED_THRESHOLDS:
+            at = replace(result, technique=f"{PLAIN}, threshold {threshold:g}")
+            results.append(
+                _with_verdict(at, folds, [_with_threshold(answer, threshold) for answer in answers], config)
+            )
+    return results
 
 
-def _answer(one: Technique, fold: Fold, config: Config) -> tuple[Answer, float, Fitted]:
+def _answer(
+    technique: Technique, fold: ComparisonFold, config: Config
+) -> tuple[FoldPredictions, float, FittedTechnique]:
     costs = costs_of(config)
-    fitted = one.fit(fold.all)
-    # Scores of another strategy have another scale: what chooses is fitted to fewer rows as it chose.
-    early = (fitted.again or one.fit)(fold.past)
-    held = fold.held
-    margin = early.margin(techniques.Rows(held.raw, fold.past.encoder.transform(held.raw)))
-    calibrator = fit_calibrator(margin, held.y)
+    fitted = technique.fit(fold.all)
+    # A technique that chooses a strategy is refitted with its choice: scores of another strategy have another scale.
+    past_fit = (fitted.refit or technique.fit)(fold.past)
+    calibration = fold.calibration
+    margin = past_fit.margin(
+        techniques.ScoringRows(calibration.raw, fold.past.encoder.transform(calibration.raw))
+    )
+    calibrator = fit_calibrator(margin, calibration.y)
     p = calibrator.probability(margin)
-    f1, mcc = best_f1(p, held.y).threshold, best_mcc(p, held.y).threshold
-    rows = techniques.Rows(fold.test.raw, fold.all.encoder.transform(fold.test.raw))
+    f1, mcc = best_f1(p, calibration.y).threshold, best_mcc(p, calibration.y).threshold
+    rows = techniques.ScoringRows(fold.test.raw, fold.all.encoder.transform(fold.test.raw))
     margin = fitted.margin(rows)
     p = calibrator.probability(margin)
-    said = np.full(len(p), np.nan) if fitted.as_said is None else fitted.as_said(rows)
-    answer = Answer(
+    raw_probability = (
+        np.full(len(p), np.nan) if fitted.raw_probability is None else fitted.raw_probability(rows)
+    )
+    answer = FoldPredictions(
         margin=margin,
         f1_flags=p >= f1,
         mcc_flags=p >= mcc,
         cost_flags=costs.decision_value(p, fold.test.amount) >= costs.threshold,
         daily_flags=comparison.daily_flags(margin, fold.rows.day, round(config.alerts.per_day)),
-        said=said,
+        raw_probability=raw_probability,
     )
-    known = fitted.margin(techniques.Rows(fold.all.mature.raw, fold.all.X))
-    return answer, average_precision(fold.all.mature.y, known), fitted
+    training_margin = fitted.margin(techniques.ScoringRows(fold.all.mature.raw, fold.all.X))
+    return answer, average_precision(fold.all.mature.y, training_margin), fitted
 
 
-def _cut_at(answer: Answer, threshold: float) -> Answer:
-    flags = answer.said >= threshold
-    return Answer(answer.margin, flags, flags, flags, answer.daily_flags, answer.said)
+def _with_threshold(answer: FoldPredictions, threshold: float) -> FoldPredictions:
+    flags = answer.raw_probability >= threshold
+    return FoldPredictions(answer.margin, flags, flags, flags, answer.daily_flags, answer.raw_probability)
 
 
-def _nothing(fold: Fold) -> Answer:
+def _no_flags(fold: ComparisonFold) -> FoldPredictions:
     none = np.zeros(len(fold.test), dtype=bool)
-    return Answer(np.zeros(len(fold.test)), none, none, none, none, np.zeros(len(fold.test)))
+    return FoldPredictions(np.zeros(len(fold.test)), none, none, none, none, np.zeros(len(fold.test)))
 
 
-def _judged(line: Line, folds: list[Fold], answers: list[Answer], config: Config) -> Line:
+def _with_verdict(
+    result: TechniqueResult, folds: list[ComparisonFold], answers: list[FoldPredictions], config: Config
+) -> TechniqueResult:
     rows = [fold.rows for fold in folds]
     names, review = folds[0].groups, config.costs.review
     rates = sorted(comparison.false_flag_rates(rows, answers).items())
     return replace(
-        line,
-        verdict=comparison.judge(rows, answers, review),
+        result,
+        verdict=comparison.evaluate_technique(rows, answers, review),
         groups={names[code] if code >= 0 else "(missing)": rate for code, (rate, _) in rates},
         curve=_precision_recall(rows, answers),
         costs=_cost_curve(rows, answers, review),
     )
 
 
-def _pooled(rows: list[comparison.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
-    """Labels and stakes of all folds by descending rank within their fold, folds beside one another."""
+def _pooled(rows: list[comparison.FoldRows], answers: list[FoldPredictions]) -> tuple[Floats, Floats]:
+    """Labels and stakes of all folds, merged by descending rank within their fold."""
     share = [np.argsort(np.argsort(-a.margin, kind="stable")) / max(len(a.margin), 1) for a in answers]
     order = np.argsort(np.concatenate(share), kind="stable")
     return np.concatenate([r.y for r in rows])[order], np.concatenate([r.amount for r in rows])[order]
 
 
-def _precision_recall(rows: list[comparison.Rows], answers: list[Answer]) -> tuple[Floats, Floats]:
+def _precision_recall(
+    rows: list[comparison.FoldRows], answers: list[FoldPredictions]
+) -> tuple[Floats, Floats]:
     y, _ = _pooled(rows, answers)
     tp = np.cumsum(y)
     at = np.unique(np.searchsorted(tp, np.linspace(1, tp[-1], PLOTTED)))
     return tp[at] / tp[-1], tp[at] / (at + 1.0)
 
 
-def _cost_curve(rows: list[comparison.Rows], answers: list[Answer], review: float) -> tuple[Floats, Floats]:
-    """Flags a day, and what a day costs when so many of the highest ranks are reviewed."""
+def _cost_curve(
+    rows: list[comparison.FoldRows], answers: list[FoldPredictions], review: float
+) -> tuple[Floats, Floats]:
+    """Flags a day, and the cost of a day if that many of the highest ranks are reviewed."""
     y, stake = _pooled(rows, answers)
-    days = sum(len(np.unique(one.day)) for one in rows)
+    days = sum(len(np.unique(fold_rows.day)) for fold_rows in rows)
     cost = (stake @ y - np.cumsum(stake * y) + review * np.cumsum(1 - y)) / days
     flags = np.arange(1, len(y) + 1) / days
     at = np.unique(np.geomspace(1, len(y), PLOTTED).astype(np.int64)) - 1

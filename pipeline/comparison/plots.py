@@ -1,40 +1,40 @@
-"""Curves of a comparison, as a page that needs no network, or as a picture."""
+"""Curves of a comparison, as an offline HTML page or as an image."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.comparison.results import Compared, Curve, Line
+from pipeline.comparison.results import ComparisonResult, Curve, TechniqueResult
 from pipeline.errors import InputError
 from pipeline.rendering import charts
 
 FORMATS = (".html", ".svg", ".png")
-SHOWN = 8  # lines that can still be told apart; the rest are in the table
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # told apart in black and white, too
+CURVES_MAX = 8  # that can be told apart; the others are in the table only
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # so that curves differ in black and white, too
 SIZE = {"width": 460, "height": 380}
 
 
 def check(path: Path) -> None:
     """
-    Make sure, before the work, that the curves can be written at its end.
+    Check, before the comparison starts, that its curves can be written.
 
     Raises
     ------
     InputError
-        Another format, no such folder, or the extra `reports` is not installed.
+        The format is not supported, the folder does not exist, or the extra `reports` is not installed.
     """
     if path.suffix not in FORMATS:
-        raise InputError(f"--plot {path}: the name ends in one of {', '.join(FORMATS)}")
+        raise InputError(f"--plot {path}: the name must end in one of {', '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; make it first")
-    charts.check()
+        raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; create it first")
+    charts.require_chart_libraries()
 
 
-def curves(found: Compared, path: Path, currency: str) -> None:
-    """Write precision–recall and cost curves of the best techniques and of no balancing."""
+def curves(comparison: ComparisonResult, path: Path, currency: str) -> None:
+    """Write precision–recall and cost curves of the best techniques and of training without balancing."""
     import vl_convert
 
-    spec = specification(found, currency)
+    spec = specification(comparison, currency)
     if path.suffix == ".html":
         content = vl_convert.vegalite_to_html(spec, bundle=True).encode()
     elif path.suffix == ".svg":
@@ -44,18 +44,26 @@ def curves(found: Compared, path: Path, currency: str) -> None:
     path.write_bytes(content)
 
 
-def specification(found: Compared, currency: str) -> dict[str, Any]:
+def specification(comparison: ComparisonResult, currency: str) -> dict[str, Any]:
     """The two charts side by side, as Vega-Lite."""
-    lines = [line for line in found.lines if line.curve is not None and "threshold 0" not in line.technique]
-    shown = [line for place, line in enumerate(lines) if place < SHOWN or "no balancing" in line.technique]
-    charts = _look([line.technique for line in shown])
-    both = _precision_recall(shown, charts) | _costs(shown, charts, found.per_day, currency)
+    with_curve = [
+        result
+        for result in comparison.results
+        if result.curve is not None and "threshold 0" not in result.technique
+    ]
+    plotted = [
+        result
+        for place, result in enumerate(with_curve)
+        if place < CURVES_MAX or "no balancing" in result.technique
+    ]
+    charts = _line_styles([result.technique for result in plotted])
+    both = _precision_recall(plotted, charts) | _costs(plotted, charts, comparison.per_day, currency)
     whole: dict[str, Any] = both.resolve_scale(color="shared", strokeDash="shared").to_dict()
     return whole
 
 
-def _look(names: list[str]) -> dict[str, Any]:
-    """Colour and dashes of each technique, one legend for both."""
+def _line_styles(names: list[str]) -> dict[str, Any]:
+    """Colour and dashes of each technique, shared by both charts."""
     import altair
 
     dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
@@ -65,10 +73,10 @@ def _look(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _precision_recall(lines: list[Line], charts: dict[str, Any]) -> Any:
+def _precision_recall(results: list[TechniqueResult], charts: dict[str, Any]) -> Any:
     import altair
 
-    points = [row for line in lines for row in _points(line, line.curve, ("recall", "precision"))]
+    points = [row for result in results for row in _points(result, result.curve, ("recall", "precision"))]
     share = altair.Scale(domain=[0, 1])
     return _chart(points, "Precision and recall, all test spans").encode(
         x=altair.X("recall:Q", scale=share),
@@ -78,10 +86,10 @@ def _precision_recall(lines: list[Line], charts: dict[str, Any]) -> Any:
     )
 
 
-def _costs(lines: list[Line], charts: dict[str, Any], per_day: int, currency: str) -> Any:
+def _costs(results: list[TechniqueResult], charts: dict[str, Any], per_day: int, currency: str) -> Any:
     import altair
 
-    points = [row for line in lines for row in _points(line, line.costs, ("flags", "cost"))]
+    points = [row for result in results for row in _points(result, result.costs, ("flags", "cost"))]
     curves = _chart(points, "Cost of reviewing the highest scores of each day").encode(
         x=altair.X("flags:Q", title="flags a day (grey: alerts.per_day)", scale=altair.Scale(type="log")),
         y=altair.Y("cost:Q", title=f"cost a day, {currency}"),
@@ -98,7 +106,7 @@ def _chart(points: list[dict[str, Any]], title: str) -> Any:
     return altair.Chart(altair.Data(values=points), title=title, **SIZE).mark_line()
 
 
-def _points(line: Line, curve: Curve | None, names: tuple[str, str]) -> Iterator[dict[str, Any]]:
+def _points(result: TechniqueResult, curve: Curve | None, names: tuple[str, str]) -> Iterator[dict[str, Any]]:
     for first, second in zip(*(curve or ((), ())), strict=True):
         values = (round(float(first), 4), round(float(second), 4))
-        yield {"technique": line.technique, **dict(zip(names, values, strict=True))}
+        yield {"technique": result.technique, **dict(zip(names, values, strict=True))}

@@ -1,1 +1,1 @@
-"""config.toml and environment variables to one frozen Config, and the database it names."""
+"""config.toml and environment variables become one frozen Config; opens the database that it names."""

@@ -1,4 +1,4 @@
-"""The configuration of one monitor: frozen, validated, with its secrets kept apart."""
+"""The validated, frozen configuration of one monitor. Secrets are stored apart from it."""
 
 import hashlib
 import json
@@ -8,17 +8,17 @@ from typing import Any
 
 from pydantic import PrivateAttr, SecretStr, model_validator
 
-from pipeline.config.consistency import find_wrong
+from pipeline.config.consistency import find_violations
 from pipeline.config.keys import NAMED
-from pipeline.config.messages import Refused
-from pipeline.config.sections import LabelsSection, SchemaSection, Section, Sections
+from pipeline.config.messages import InvalidSetting
+from pipeline.config.sections import ConfigSection, LabelsSection, SchemaSection, Sections
 from pipeline.errors import ConfigError
 
 HASH_KEY = "FRAUDWATCH_HASH_KEY"
 MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
-KEY_LENGTH_MIN = 16  # characters; shorter ones could be tried out
+KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
-# Never in the stored text or the hash: secrets, and where they are kept on this machine.
+# Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
 NOT_PUBLIC = {
     "storage": {"url", "url_file", "model_key_file"},
     "schema": {"hash_key_file"},
@@ -28,39 +28,39 @@ NOT_PUBLIC = {
 
 
 class Config(Sections):
-    """All that a run may depend on besides its data. Spans are int µs; `schema_` is the section [schema]."""
+    """All settings that a run depends on. Durations are int µs; `schema_` is the section [schema]."""
 
     _origin: str = PrivateAttr(default=BUILT_IN)
     _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)  # environment variable → value
 
     @model_validator(mode="before")
     @classmethod
-    def _follow_the_schema(cls, given: Any) -> Any:
-        return _without_shipped_columns(given) if isinstance(given, dict) else given
+    def _adapt_defaults(cls, data: Any) -> Any:
+        return _without_shipped_columns(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _obey_the_rules(self) -> "Config":
-        for key, value, rest in find_wrong(self):
-            raise Refused(key, value, rest)
+    def _check_consistency(self) -> "Config":
+        for key, value, requirement in find_violations(self):
+            raise InvalidSetting(key, value, requirement)
         return self
 
     @property
     def origin(self) -> str:
-        """The file the settings came from, or that there was none."""
+        """The file the settings came from, or `built-in defaults`."""
         return self._origin
 
     @property
     def storage_url(self) -> str:
-        """The database's URL with its password, for opening it and nothing else."""
+        """The database's URL with its password; use it only to open the database."""
         return self.storage.url.get_secret_value()
 
-    def of_policy(self, policy: str) -> "Config":
-        """The settings of a policy: a shadow's own, and these for every other."""
-        return self.shadowed(policy) if policy in self.shadow else self
+    def for_policy(self, policy: str) -> "Config":
+        """Return the settings of a policy: a challenger's own, or these for any other policy."""
+        return self.for_challenger(policy) if policy in self.shadow else self
 
     def source_url(self, name: str) -> str:
         """
-        Return the URL of [source.NAME], read from where the section says it is kept.
+        Return the URL of [source.NAME] from the key, the file or the environment variable that holds it.
 
         Raises
         ------
@@ -68,8 +68,10 @@ class Config(Sections):
             If there is no such source, or its file or environment variable is missing or empty.
         """
         if name not in self.source:
-            known = ", ".join(sorted(self.source)) or "none"
-            raise ConfigError(f"source.{name} is not configured; sources in {self.origin}: {known}")
+            names = ", ".join(sorted(self.source)) or "none"
+            raise ConfigError(
+                f"source.{name} is not configured; add [source.{name}], or use one of those in {self.origin}: {names}"
+            )
         source = self.source[name]
         if source.url_file:
             return read_secret(source.url_file, f"source.{name}.url_file")
@@ -94,18 +96,20 @@ class Config(Sections):
         if len(key) < KEY_LENGTH_MIN:
             raise ConfigError(
                 f"schema.hash needs a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}: "
-                f"set {HASH_KEY} or schema.hash_key_file, and keep it, for another key makes other entities"
+                f"set {HASH_KEY} or schema.hash_key_file, and keep the key: with another one, known entities are not found"
             )
         return key.encode()
 
     def model_key(self) -> bytes | None:
         """
-        Return the key that seals models; None on SQLite without one, where who can write the file can do anything.
+        Return the key that seals models, or None.
+
+        SQLite may go without a key: whoever can write to the file can change everything in it anyway.
 
         Raises
         ------
         ConfigError
-            A key of fewer than 16 characters, or none for a database that is shared.
+            If the key has fewer than 16 characters, or a shared database has none.
         """
         key = self._secrets[MODEL_KEY].get_secret_value() if MODEL_KEY in self._secrets else ""
         if not key and self.storage.model_key_file:
@@ -115,7 +119,7 @@ class Config(Sections):
         if len(key) < KEY_LENGTH_MIN:
             raise ConfigError(
                 f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got "
-                f"{len(key)}: set {MODEL_KEY} or storage.model_key_file, and keep it, for models are read with it"
+                f"{len(key)}: set {MODEL_KEY} or storage.model_key_file, and keep the key: models cannot be read without it"
             )
         return key.encode()
 
@@ -126,7 +130,7 @@ class Config(Sections):
         Raises
         ------
         ConfigError
-            If the environment variable it is kept in is not set.
+            If the environment variable that holds it is not set.
         """
         name = self.health.token_env
         if name and name not in self._secrets:
@@ -136,20 +140,22 @@ class Config(Sections):
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
         public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "shadow"})
-        named: dict[str, Mapping[str, Section]] = {"source": self.source, "watch": self.watch}
+        named: dict[str, Mapping[str, ConfigSection]] = {"source": self.source, "watch": self.watch}
         for section, tables in named.items():
             public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}
-        public["shadow"] = dict(self._shadows_shown())
+        public["shadow"] = dict(self._public_shadows())
         lines: list[str] = []
         for section in sections or public:
-            shown_tables = public[section] if section in NAMED else {"": public[section]}
-            for name, table in shown_tables.items():
+            section_tables = public[section] if section in NAMED else {"": public[section]}
+            for name, table in section_tables.items():
                 lines.append(f"[{section}.{name}]" if name else f"[{section}]")
-                shown = {key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())}
-                lines += [f"{key} = {as_toml(value)}" for key, value in shown.items()]
+                values = {
+                    key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())
+                }
+                lines += [f"{key} = {as_toml(value)}" for key, value in values.items()]
         return "\n".join(lines) + "\n"
 
-    def _shadows_shown(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _public_shadows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in sorted(self.shadow):
             yield name, {}
             shown = self.shadow[name].model_dump(mode="json", exclude_unset=True)
@@ -157,17 +163,17 @@ class Config(Sections):
                 yield f"{name}.{part}", shown[part]
 
     def hash(self, *sections: str) -> str:
-        """Return a SHA-256 of what `public_text` says of these sections: equal settings, equal hash."""
+        """Return the SHA-256 of `public_text` of these sections: equal settings have equal hashes."""
         return hashlib.sha256(self.public_text(*sections).encode()).hexdigest()
 
 
 def read_secret(path: str, key: str) -> str:
-    """Read a secret's file, without the newline editors add; `key` is for the message."""
+    """Read a secret from a file, without surrounding blanks; `key` is the setting named in errors."""
     try:
         secret = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(
-            f'{key} names "{path}", which cannot be read as text; check path and permissions'
+            f'{key} names "{path}", which cannot be read as text; check its path, permissions and encoding'
         ) from None
     if not secret:
         raise ConfigError(f'{key} names "{path}", which is empty; put the secret on its first line')
@@ -189,23 +195,23 @@ def as_toml_key(key: str) -> str:
     return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else as_toml(key)
 
 
-def _without_shipped_columns(given: dict[str, Any]) -> dict[str, Any]:
+def _without_shipped_columns(data: dict[str, Any]) -> dict[str, Any]:
     """
-    Let defaults follow a schema of the user's own.
+    Adapt defaults to the user's schema.
 
-    The defaults of schema.original_id and labels.never_by_silence name columns of the shipped schema. Where
-    the user's schema lacks those columns and the user said nothing about the keys, they are empty.
+    The defaults of schema.original_id and labels.maturity_exceptions name columns of the shipped schema. Where
+    the user's schema lacks those columns and does not set the keys, they become empty.
     """
-    name = "schema_" if "schema_" in given else "schema"
-    schema, labels = given.get(name, {}), given.get("labels", {})
+    name = "schema_" if "schema_" in data else "schema"
+    schema, labels = data.get(name, {}), data.get("labels", {})
     if not isinstance(schema, dict) or not isinstance(labels, dict):
-        return given
-    changed = dict(given)
+        return data
+    changed = dict(data)
     if schema.get("kind") == "" and "original_id" not in schema:
         changed[name] = {**schema, "original_id": ""}
     categorical = schema.get("categorical", SchemaSection().categorical)
-    if "never_by_silence" not in labels and isinstance(categorical, list | tuple):
-        shipped = LabelsSection().never_by_silence
-        kept = {field: values for field, values in shipped.items() if field in categorical}
-        changed["labels"] = {**labels, "never_by_silence": kept}
+    if "maturity_exceptions" not in labels and isinstance(categorical, list | tuple):
+        shipped = LabelsSection().maturity_exceptions
+        usable = {field: values for field, values in shipped.items() if field in categorical}
+        changed["labels"] = {**labels, "maturity_exceptions": usable}
     return changed

@@ -1,17 +1,18 @@
 """
-What two keys of the configuration can get wrong together.
+Checks that involve two or more keys of the configuration.
 
-Each rule takes all sections and yields what is wrong as (key, value, rest of the sentence).
+Each check takes all sections and yields its violations as (key, value, requirement). A requirement continues the
+sentence that begins with the key: "must be less than …".
 """
 
 from collections.abc import Iterator
 
-from pipeline.config.sections import SOURCE_NAME, Sections
+from pipeline.config.sections import SECTION_NAME, Sections
 from pipeline.durations import DAY, format_duration
 
-Wrong = tuple[str, object, str]
+Violation = tuple[str, object, str]  # key, value, requirement
 
-# Columns of the table `transactions` that are ours; a field of the user's may not be called the same.
+# Columns of the table `transactions` that fraudwatch defines; a user's field must have another name.
 SYSTEM_COLUMNS = frozenset(
     (
         "transaction_id",
@@ -36,14 +37,14 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
 
 
-def find_wrong(config: Sections) -> Iterator[Wrong]:
-    """Yield every rule that is broken, the most telling first."""
+def find_violations(config: Sections) -> Iterator[Violation]:
+    """Yield every violation, the most informative first."""
     yield from _columns_used_twice(config)
-    yield from _fields_named_like_ours(config)
+    yield from _fields_with_system_names(config)
     yield from _hashed_fields_unknown(config)
     yield from _currency_without_rates(config)
     yield from _kind_without_refunds(config)
-    yield from _silence_of_unknown_fields(config)
+    yield from _maturity_of_unknown_fields(config)
     yield from _labels_used_twice(config)
     yield from _bounds_out_of_order(config)
     yield from _spans_that_do_not_fit(config)
@@ -51,46 +52,48 @@ def find_wrong(config: Sections) -> Iterator[Wrong]:
     yield from _health_without_token(config)
     yield from _retention_too_short(config)
     yield from _shadows(config)
-    yield from _told_of_unknown_fields(config)
+    yield from _notify_of_unknown_fields(config)
     yield from _seasons_of_long_windows(config)
 
 
-def _columns_used_twice(config: Sections) -> Iterator[Wrong]:
-    schema, seen = config.schema_, dict[str, str]()
+def _columns_used_twice(config: Sections) -> Iterator[Violation]:
+    schema, used = config.schema_, dict[str, str]()
     named = [(role, getattr(schema, role)) for role in ROLES]
     named += [(kind, name) for kind in FIELDS for name in getattr(schema, kind)]
     for role, name in named:
-        lower = name.lower()  # SQLite does not tell upper from lower case, so neither may we
-        if name and lower in seen:
-            yield f"schema.{role}", name, f"must not use a column that schema.{seen[lower]} already uses"
-        seen[lower] = role
+        lower = name.lower()  # SQLite ignores the case of column names
+        if name and lower in used:
+            yield f"schema.{role}", name, f"must not use a column that schema.{used[lower]} already uses"
+        used[lower] = role
 
 
-def _fields_named_like_ours(config: Sections) -> Iterator[Wrong]:
+def _fields_with_system_names(config: Sections) -> Iterator[Violation]:
     for kind in FIELDS:
         for name in getattr(config.schema_, kind):
             if name.lower() in SYSTEM_COLUMNS:
-                rest = "must not name a column that is fraudwatch's own; rename it in the file or the query"
-                yield f"schema.{kind}", name, rest
+                requirement = (
+                    "must not have the name of a fraudwatch column; rename it in the file or the query"
+                )
+                yield f"schema.{kind}", name, requirement
 
 
-def _hashed_fields_unknown(config: Sections) -> Iterator[Wrong]:
+def _hashed_fields_unknown(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
     for name in schema.hash:
         if name not in (*schema.entities, *schema.categorical):
             yield "schema.hash", name, "must name fields of schema.entities or schema.categorical"
 
 
-def _currency_without_rates(config: Sections) -> Iterator[Wrong]:
+def _currency_without_rates(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
     if schema.currency and not schema.rates:
-        rest = "must name a CSV file with the columns date, currency, rate when schema.currency is set"
-        yield "schema.rates", schema.rates, rest
+        requirement = "must name a CSV file with the columns date, currency, rate when schema.currency is set"
+        yield "schema.rates", schema.rates, requirement
     if schema.rates and not schema.currency:
         yield "schema.currency", schema.currency, "must name the currency column when schema.rates is set"
 
 
-def _kind_without_refunds(config: Sections) -> Iterator[Wrong]:
+def _kind_without_refunds(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
     if schema.kind and not schema.refund_kinds:
         yield "schema.refund_kinds", [], "must name at least one kind when schema.kind is set"
@@ -98,46 +101,58 @@ def _kind_without_refunds(config: Sections) -> Iterator[Wrong]:
         yield (
             "schema.kind",
             "",
-            "must name the column that tells refunds from payments when schema.original_id is set",
+            "must name the column that distinguishes refunds from payments when schema.original_id is set",
         )
 
 
-def _silence_of_unknown_fields(config: Sections) -> Iterator[Wrong]:
+def _maturity_of_unknown_fields(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
-    for name in config.labels.never_by_silence:
+    for name in config.labels.maturity_exceptions:
         if name not in (*schema.entities, *schema.categorical):
-            yield "labels.never_by_silence", name, "must name fields of schema.categorical or schema.entities"
+            yield (
+                "labels.maturity_exceptions",
+                name,
+                "must name fields of schema.categorical or schema.entities",
+            )
 
 
-def _labels_used_twice(config: Sections) -> Iterator[Wrong]:
-    seen = dict[str, str]()
+def _labels_used_twice(config: Sections) -> Iterator[Violation]:
+    used = dict[str, str]()
     for role in ("transaction_id", "is_fraud", "known_at", "source"):
         name = getattr(config.labels, role)
-        earlier = seen.setdefault(name, role) if name else role
+        earlier = used.setdefault(name, role) if name else role
         if earlier != role:
             yield f"labels.{role}", name, f"must not use a column that labels.{earlier} already uses"
 
 
-def _bounds_out_of_order(config: Sections) -> Iterator[Wrong]:
-    choose = config.choose
-    if choose.few >= choose.enough:
-        yield "choose.few", choose.few, f"must be less than choose.enough ({choose.enough})"
-    if choose.rare >= choose.common:
-        yield "choose.rare", choose.rare, f"must be less than choose.common ({choose.common:g})"
+def _bounds_out_of_order(config: Sections) -> Iterator[Violation]:
+    strategy = config.strategy
+    if strategy.min_positives_blend >= strategy.min_positives_classifier:
+        yield (
+            "strategy.min_positives_blend",
+            strategy.min_positives_blend,
+            f"must be less than strategy.min_positives_classifier ({strategy.min_positives_classifier})",
+        )
+    if strategy.prevalence_gate_low >= strategy.prevalence_gate_high:
+        yield (
+            "strategy.prevalence_gate_low",
+            strategy.prevalence_gate_low,
+            f"must be less than strategy.prevalence_gate_high ({strategy.prevalence_gate_high:g})",
+        )
     if config.training.min_rows > config.training.max_rows:
-        rest = f"must not be more than training.max_rows ({config.training.max_rows})"
-        yield "training.min_rows", config.training.min_rows, rest
+        requirement = f"must not be more than training.max_rows ({config.training.max_rows})"
+        yield "training.min_rows", config.training.min_rows, requirement
 
 
-def _spans_that_do_not_fit(config: Sections) -> Iterator[Wrong]:
+def _spans_that_do_not_fit(config: Sections) -> Iterator[Violation]:
     training, window = config.training, config.schedule.window
     if training.every % DAY:
         yield "training.every", format_duration(training.every), 'must be whole days such as "7d"'
     if config.quality.window % DAY:
         yield "quality.window", format_duration(config.quality.window), 'must be whole days such as "7d"'
     if training.holdout >= training.span:
-        rest = f"must be shorter than training.span ({format_duration(training.span)})"
-        yield "training.holdout", format_duration(training.holdout), rest
+        requirement = f"must be shorter than training.span ({format_duration(training.span)})"
+        yield "training.holdout", format_duration(training.holdout), requirement
     if DAY % window and window % DAY:
         yield (
             "schedule.window",
@@ -146,35 +161,35 @@ def _spans_that_do_not_fit(config: Sections) -> Iterator[Wrong]:
         )
 
 
-def _sources_without_one_url(config: Sections) -> Iterator[Wrong]:
+def _sources_without_one_url(config: Sections) -> Iterator[Violation]:
     for name, source in config.source.items():
-        if SOURCE_NAME.fullmatch(name) is None:
+        if SECTION_NAME.fullmatch(name) is None:
             yield (
                 f"source.{name}",
                 name,
                 "must be named with lower-case letters, digits and single underscores",
             )
-        given = [bool(source.url.get_secret_value()), bool(source.url_env), bool(source.url_file)]
-        if sum(given) != 1:
+        urls = [bool(source.url.get_secret_value()), bool(source.url_env), bool(source.url_file)]
+        if sum(urls) != 1:
             yield (
                 f"source.{name}",
-                f"{sum(given)} of them",
+                f"{sum(urls)} of them",
                 "must have exactly one of url, url_env and url_file",
             )
 
 
-def _health_without_token(config: Sections) -> Iterator[Wrong]:
+def _health_without_token(config: Sections) -> Iterator[Violation]:
     health = config.health
     if health.port and health.host not in LOOPBACK and not health.token_env:
         yield (
             "health.token_env",
             "",
             f"must name an environment variable with a token when health.host is {health.host!r}, "
-            "which others can reach",
+            "which other machines can reach",
         )
 
 
-def _told_of_unknown_fields(config: Sections) -> Iterator[Wrong]:
+def _notify_of_unknown_fields(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
     for name in config.notify.fields:
         if name not in (*schema.entities, *schema.categorical, *schema.numeric):
@@ -185,31 +200,33 @@ def _told_of_unknown_fields(config: Sections) -> Iterator[Wrong]:
             )
 
 
-def _retention_too_short(config: Sections) -> Iterator[Wrong]:
-    kept = config.retention.transactions
+def _retention_too_short(config: Sections) -> Iterator[Violation]:
+    retention = config.retention.transactions
     needed = config.training.span + config.lookback + config.training.every
-    if kept and kept < needed:
+    if retention and retention < needed:
         yield (
             "retention.transactions",
-            format_duration(kept),
+            format_duration(retention),
             f'must be "0s" (for ever) or at least {format_duration(needed)}: training.span, the longest of '
-            "features.windows, labels.maturity and training.every, which trainings look back",
+            "features.windows, labels.maturity and training.every, the time that trainings look back",
         )
 
 
-def _seasons_of_long_windows(config: Sections) -> Iterator[Wrong]:
+def _seasons_of_long_windows(config: Sections) -> Iterator[Violation]:
     if config.drift.seasonal and config.schedule.window > DAY:
-        rest = "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
-        yield "drift.seasonal", True, rest
+        requirement = (
+            "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
+        )
+        yield "drift.seasonal", True, requirement
 
 
-def _shadows(config: Sections) -> Iterator[Wrong]:
+def _shadows(config: Sections) -> Iterator[Violation]:
     for name in config.shadow:
-        if name == "live" or SOURCE_NAME.fullmatch(name) is None:
-            rest = (
-                'must be a policy of its own, not "live", whose scores raise the flags: name it with lower-case '
-                "letters, digits and single underscores, such as [shadow.cautious]"
+        if name == "live" or SECTION_NAME.fullmatch(name) is None:
+            requirement = (
+                'must be named differently from "live", in lower-case letters, digits and single underscores, '
+                "such as [shadow.cautious]"
             )
-            yield f"shadow.{name}", name, rest
-        for key, value, rest in find_wrong(config.shadowed(name)):
-            yield f"shadow.{name}.{key}", value, rest
+            yield f"shadow.{name}", name, requirement
+        for key, value, requirement in find_violations(config.for_challenger(name)):
+            yield f"shadow.{name}.{key}", value, requirement

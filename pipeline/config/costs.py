@@ -1,9 +1,9 @@
-"""What a missed fraud and a review cost here, as detectors take it."""
+"""Converts the section [costs] to the costs that detectors use."""
 
 from detectors.evaluation.thresholds import Costs
 from pipeline.config.config import Config
 
 
 def costs_of(config: Config) -> Costs:
-    """The section [costs]."""
-    return Costs(config.costs.missed_fraud, config.costs.review, config.costs.missed)
+    """Return the costs of [costs]."""
+    return Costs(config.costs.missed_fraud, config.costs.review, config.costs.missed_fraud_basis)

@@ -1,4 +1,4 @@
-"""Open the database that the configuration names, with the columns that it configures."""
+"""Opens the configured database with the configured columns."""
 
 from pipeline.config.config import Config
 from storage.database.database import Store, open_store
@@ -7,12 +7,12 @@ from storage.database.tables import Fields
 
 def open_configured(config: Config) -> Store:
     """
-    The store of this monitor; close it, or use it as a context manager.
+    Open the database of this monitor; close it, or use it as a context manager.
 
     Raises
     ------
     Unreachable
-        When there is no such server, folder or file.
+        If the server, folder or file does not exist.
     """
     schema = config.schema_
     fields = Fields(schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)

@@ -1,4 +1,4 @@
-"""FRAUDWATCH_SECTION__KEY → the key of the section, in place of what the file says."""
+"""Environment variables FRAUDWATCH_SECTION__KEY override the keys of config.toml."""
 
 import json
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any, Literal, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from pipeline.config.keys import NAMED, closest, in_shadow, known_keys
+from pipeline.config.keys import NAMED, did_you_mean, known_keys, overridden_key
 from pipeline.errors import ConfigError
 
 PREFIX = "FRAUDWATCH_"
-PLAIN = (
+NOT_OVERRIDES = (
     "FRAUDWATCH_CONFIG",
     "FRAUDWATCH_HASH_KEY",
     "FRAUDWATCH_MODEL_KEY",
@@ -20,17 +20,17 @@ PLAIN = (
 
 def apply(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Write the environment's overrides into what the file said.
+    Write the overrides of the environment into the parsed file.
 
     Returns
     -------
     dict
-        Dotted key → the variable it came from.
+        Dotted key → the variable that overrides it.
 
     Raises
     ------
     ConfigError
-        If a variable looks like an override and is none, or a list or table is not JSON.
+        If a variable looks like an override but names no key, or a list or table is not JSON.
     """
     origins = dict[str, str]()
     for variable in sorted(environ):
@@ -48,28 +48,30 @@ def variable_of(key: str) -> str:
 
 
 def _key(variable: str) -> str | None:
-    """Return the dotted key a variable overrides, None for a variable that is not ours."""
-    if not variable.startswith(PREFIX) or variable in PLAIN:
+    """Return the dotted key that a variable overrides; None for variables of other programs."""
+    if not variable.startswith(PREFIX) or variable in NOT_OVERRIDES:
         return None
     key = variable.removeprefix(PREFIX).lower().replace("__", ".")
     if _field(key) is not None:
         return key
-    names = [variable_of(known) for known in known_keys() if "*" not in known] + list(PLAIN)
+    names = [variable_of(key) for key in known_keys() if "*" not in key] + list(NOT_OVERRIDES)
     squeezed = {name.replace("__", "_"): name for name in names}
     if "__" not in variable and variable not in squeezed:
-        return None  # some other program's, or a secret that url_env names
+        return None  # another program's variable, or a secret that url_env names
     hint = squeezed.get(variable.replace("__", "_"))
-    said = f", did you mean {hint}?" if hint else closest(variable, names)
-    raise ConfigError(f"{variable} overrides no key{said or '; see docs/configuration.md'} (environment)")
+    suggestion = f", did you mean {hint}?" if hint else did_you_mean(variable, names)
+    raise ConfigError(
+        f"{variable} overrides no key{suggestion or '; see docs/configuration.md'} (environment)"
+    )
 
 
 def _field(key: str) -> FieldInfo | None:
     section, _, rest = key.partition(".")
     if section == "shadow":
-        return known_keys().get(in_shadow(key) or "")
+        return known_keys().get(overridden_key(key) or "")
     name, dot, last = rest.rpartition(".")
-    wanted = f"{section}.*.{last}" if section in NAMED and dot and "." not in name else key
-    return known_keys().get(wanted)
+    pattern = f"{section}.*.{last}" if section in NAMED and dot and "." not in name else key
+    return known_keys().get(pattern)
 
 
 def _table(raw: dict[str, Any], path: list[str]) -> dict[str, Any]:
@@ -77,14 +79,14 @@ def _table(raw: dict[str, Any], path: list[str]) -> dict[str, Any]:
     for name in path:
         inner = table.get(name)
         if not isinstance(inner, dict):
-            # a section that is no table is refused all the same, unless the environment now replaces it
+            # validation refuses a section that is not a table, unless the environment replaces it here
             inner = table[name] = {}
         table = inner
     return table
 
 
 def _parse(variable: str, field: FieldInfo | None, text: str) -> object:
-    """Read text as itself where the key holds text, else as JSON; what is neither is left to be refused."""
+    """Return text for a key that holds text, else parse JSON; validation refuses what is neither."""
     if field is None or _holds_text(field):
         return text
     try:
@@ -99,7 +101,7 @@ def _parse(variable: str, field: FieldInfo | None, text: str) -> object:
 def _holds_text(field: FieldInfo) -> bool:
     if field.annotation in (str, SecretStr) or get_origin(field.annotation) is Literal:
         return True
-    # durations are held as int and written as text; they have a reader before pydantic's own
+    # durations are stored as int but written as text; a BeforeValidator parses them
     return field.annotation is int and any(
         type(item).__name__ == "BeforeValidator" for item in field.metadata
     )

@@ -1,19 +1,19 @@
-"""What pydantic and the rules refuse, said in one sentence with key, value, remedy and place."""
+"""Turns validation errors into one sentence that names key, requirement, value and place."""
 
 import json
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from pipeline.config.keys import NAMED, closest, in_shadow, known_keys
+from pipeline.config.keys import NAMED, did_you_mean, known_keys, overridden_key
 from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
 
-SHOWN_MAX = 80  # characters of a value repeated in a message
+VALUE_MAX = 80  # characters of a value repeated in a message
 SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
 
-# pydantic's error type → the rest of the sentence; names in braces come from the error's context
-_SAID = {
+# pydantic's error type → requirement; names in braces come from the error's context
+_REQUIREMENTS = {
     "greater_than_equal": "must be {ge} or more",
     "greater_than": "must be more than {gt}",
     "less_than_equal": "must be {le} or less",
@@ -36,21 +36,21 @@ _SAID = {
 }
 
 
-class Refused(ConfigError):  # noqa: N818 (internal; what escapes is a ConfigError)
-    """A rule is broken; `load_config` adds where the value came from."""
+class InvalidSetting(ConfigError):  # noqa: N818 (internal; what escapes is a ConfigError)
+    """A setting violates a requirement; `load_config` adds where the value came from."""
 
-    def __init__(self, key: str, value: object, rest: str) -> None:
-        super().__init__(f"{key} {rest}, got {shown(key, value)}")
+    def __init__(self, key: str, value: object, requirement: str) -> None:
+        super().__init__(f"{key} {requirement}, got {format_value(key, value)}")
         self.key = key
 
 
-def sentence(refused: Refused, file: str, origins: Mapping[str, str]) -> str:
-    """Return the rule's sentence with the place the value came from."""
-    return f"{refused} ({place(refused.key, file, origins)})"
+def with_place(error: InvalidSetting, file: str, origins: Mapping[str, str]) -> str:
+    """Return the error's sentence with the place that the value came from."""
+    return f"{error} ({place(error.key, file, origins)})"
 
 
-def explain(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
-    """Return one sentence about the first thing pydantic refused."""
+def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
+    """Return one sentence about the first error that pydantic found."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path[: _depth(path)])
@@ -60,31 +60,31 @@ def explain(error: ValidationError, file: str, origins: Mapping[str, str]) -> st
     if first["type"] == "missing":
         return f"{key} is missing; set it ({where})"
     context = first.get("ctx", {})
-    said = "{error}" if "error" in context else _SAID.get(first["type"], first["msg"])
-    rest = said.format_map({name: _bare(value) for name, value in context.items()})
+    template = "{error}" if "error" in context else _REQUIREMENTS.get(first["type"], first["msg"])
+    requirement = template.format_map({name: _plain_number(value) for name, value in context.items()})
     value = first["input"]
-    # pydantic names the item of a list it refused; of a table the keys say enough, its values may be secret
+    # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
-    return f"{key} {rest}, got {shown(key, value)} ({where})"
+    return f"{key} {requirement}, got {format_value(key, value)} ({where})"
 
 
 def place(key: str, file: str, origins: Mapping[str, str]) -> str:
-    """Say where a key's value came from: a variable of the environment, or a section of a file."""
+    """Return where a key's value came from: an environment variable, or a section of a file."""
     if key in origins:
         return f"environment, {origins[key]}"
     section = key.rpartition(".")[0] or key
     return f"{file}, [{section}]"
 
 
-def shown(key: str, value: object) -> str:
-    """Write a value for a message: shortened, and hidden where it is or holds a secret."""
-    written = json.dumps(value, default=str, ensure_ascii=False)
-    if key.rpartition(".")[2] in SECRET_KEYS or "://" in written:
+def format_value(key: str, value: object) -> str:
+    """Write a value for a message: shortened, and hidden if it may hold a secret."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if key.rpartition(".")[2] in SECRET_KEYS or "://" in text:
         return "a value not shown here"
-    return written if len(written) <= SHOWN_MAX else written[: SHOWN_MAX - 1] + "…"
+    return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 
 
-def _bare(value: object) -> object:
+def _plain_number(value: object) -> object:
     return f"{value:g}" if isinstance(value, float) else value
 
 
@@ -95,25 +95,25 @@ def _depth(path: list[str]) -> int:
 def _suggestion(key: str) -> str:
     sections = sorted({name.partition(".")[0] for name in known_keys()} | set(NAMED))
     if "." not in key:
-        return closest(key, sections) or f"; sections are {', '.join(sections)}"
+        return did_you_mean(key, sections) or f"; sections are {', '.join(sections)}"
     section, name = key.rsplit(".", 1)
     if section.startswith("shadow."):
-        keys = _keys_of_shadow(in_shadow(key))
+        keys = _keys_of_shadow(overridden_key(key))
     else:
         keys = [
-            one.rpartition(".")[2]
-            for one in known_keys()
-            if one.partition(".")[0] == section.partition(".")[0]
+            known.rpartition(".")[2]
+            for known in known_keys()
+            if known.partition(".")[0] == section.partition(".")[0]
         ]
-    near = closest(name, keys)
+    near = did_you_mean(name, keys)
     return (
         near.replace("mean ", f"mean {section}.") if near else f"; keys are {', '.join(keys) or 'none yet'}"
     )
 
 
 def _keys_of_shadow(own: str | None) -> list[str]:
-    """What stands beside a key that a shadow gives, `own` being the key without the shadow's name."""
+    """The keys or sections that may stand in place of `own`, a key without `shadow.NAME.`."""
     if own is None or "." not in own:
         return list(ShadowSection.model_fields)
     section = own.partition(".")[0]
-    return [one.partition(".")[2] for one in known_keys() if one.partition(".")[0] == section]
+    return [known.partition(".")[2] for known in known_keys() if known.partition(".")[0] == section]

@@ -1,9 +1,9 @@
-"""How long things are kept, as instants before which they go."""
+"""Turns retention periods into instants: older rows are pruned."""
 
 from pipeline.config.config import Config
 
 
 def cutoffs(config: Config, as_of: int) -> dict[str, int]:
-    """What goes, and the instant before which it does; a retention of 0 keeps for ever."""
-    kept = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
-    return {name: as_of - span for name, span in kept.items() if span}
+    """Return the instant (µs) before which each kind of row is pruned; a retention of 0 keeps rows for ever."""
+    spans = {name: getattr(config.retention, name) for name in type(config.retention).model_fields}
+    return {name: as_of - span for name, span in spans.items() if span}

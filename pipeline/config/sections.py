@@ -1,8 +1,8 @@
 """
-The sections of config.toml as frozen, strict models. `pipeline.config` joins, loads and checks them.
+The sections of config.toml as frozen, strict pydantic models.
 
-Types are strict: a number in quotes is not a number. Durations are written "30d" and held as int µs. What one
-key alone can get wrong is refused here; what two keys can get wrong together is in `pipeline.rules`.
+Types are strict: a number in quotes is not a number. Durations are written "30d" and stored as int µs. This module
+validates each key alone; `pipeline.config.consistency` validates keys together.
 """
 
 import re
@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
-SOURCE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can say it
+SECTION_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can name it
 
-RECEIVER = re.compile(r"(?:([a-z]+(?:,[a-z]+)*)=)?([A-Za-z][A-Za-z0-9+.-]*)://\S+")
+RECEIVER_URL = re.compile(r"(?:([a-z]+(?:,[a-z]+)*)=)?([A-Za-z][A-Za-z0-9+.-]*)://\S+")
 Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
 EVENTS: tuple[Event, ...] = ("flags", "drift", "quality", "failure", "choice", "model")
 
@@ -27,8 +27,8 @@ def _duration(at_least: int, at_most: int = 3660 * DAY) -> Callable[[object], in
     def read(text: object) -> int:
         span = parse_duration(text)
         if not at_least <= span <= at_most:
-            shown = f"{format_duration(at_least)} to {format_duration(at_most)}"
-            raise ValueError(f"must be a duration from {shown}")
+            limits = f"{format_duration(at_least)} to {format_duration(at_most)}"
+            raise ValueError(f"must be a duration from {limits}")
         return span
 
     return read
@@ -37,7 +37,7 @@ def _duration(at_least: int, at_most: int = 3660 * DAY) -> Callable[[object], in
 def _column(name: str) -> str:
     if COLUMN.fullmatch(name) is None:
         raise ValueError(
-            "must be a name a database column can have (letters, digits and underscores, no digit first, "
+            "must be a valid name of a database column (letters, digits and underscores, no digit first, "
             "63 at most): rename it in the file or with AS in the query"
         )
     return name
@@ -57,7 +57,7 @@ def _zone_or_none(name: str) -> str:
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError("must be visible text on one line")
+        raise ValueError("must be printable text on one line")
     return text
 
 
@@ -86,18 +86,18 @@ def _cron(line: str) -> str:
     return line
 
 
-def _receiver(url: SecretStr) -> SecretStr:
-    found = RECEIVER.fullmatch(url.get_secret_value())
-    unknown = sorted(set((found[1] or "").split(",")) - {*EVENTS, ""}) if found else []
-    if found is None or unknown:
+def _receiver_url(url: SecretStr) -> SecretStr:
+    match = RECEIVER_URL.fullmatch(url.get_secret_value())
+    unknown = sorted(set((match[1] or "").split(",")) - {*EVENTS, ""}) if match else []
+    if match is None or unknown:
         raise ValueError(
-            'must be URLs of Apprise such as "mailtos://…", or with the events they are for in front: '
+            'must be Apprise URLs such as "mailtos://…", optionally with the events they are for in front: '
             f'"failure,drift=slack://…"; events are {", ".join(EVENTS)}'
         )
     return url
 
 
-def _quiet(hours: tuple[str, ...]) -> tuple[str, ...]:
+def _quiet_hours(hours: tuple[str, ...]) -> tuple[str, ...]:
     clock = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
     if hours and (len(hours) != 2 or hours[0] == hours[1] or not all(map(clock.fullmatch, hours))):
         raise ValueError('must be two different times of day such as ["22:00", "07:00"], or empty')
@@ -133,22 +133,22 @@ def _is_date(text: str) -> bool:
 
 def _variable(name: str) -> str:
     if name and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
-        raise ValueError("must be the name of an environment variable, not its content")
+        raise ValueError("must be the name of an environment variable, not its value")
     return name
 
 
-SHORT = PlainSerializer(format_duration, return_type=str, when_used="json")
+AS_DURATION = PlainSerializer(format_duration, return_type=str, when_used="json")
 Text = Annotated[str, AfterValidator(_printable)]
 Column = Annotated[str, AfterValidator(_column)]
 Zone = Annotated[str, AfterValidator(_zone)]
-# TOML gives lists; the models hold tuples. strict=False lets the list in, its items stay strict.
+# TOML has lists, the models have tuples: strict=False accepts a list; its items stay strict.
 Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_distinct)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_distinct)]
 Events = Annotated[tuple[Event, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
-class Section(BaseModel):
-    """A section: frozen, strict, without unknown keys, and silent about the values it refuses."""
+class ConfigSection(BaseModel):
+    """Base of all sections: frozen and strict; unknown keys are errors, and errors do not show values."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -160,14 +160,14 @@ class Section(BaseModel):
     )
 
 
-class MonitorSection(Section):
-    """Who this monitor is: a database belongs to one name."""
+class MonitorSection(ConfigSection):
+    """The name of this monitor; a database belongs to one name."""
 
     name: Annotated[str, AfterValidator(_printable), Field(max_length=100)] = "fraudwatch"
 
 
-class StorageSection(Section):
-    """Where everything is kept. The URL may hold a password, so it never shows."""
+class StorageSection(ConfigSection):
+    """The database. Its URL may hold a password, so it is never printed."""
 
     url: Annotated[SecretStr, Field(min_length=1)] = SecretStr("sqlite:///fraudwatch.db")
     url_file: str = ""
@@ -175,8 +175,8 @@ class StorageSection(Section):
     schema_: Annotated[Column, Field(alias="schema")] = "fraudwatch"
 
 
-class SchemaSection(Section):
-    """What the columns of the user's transactions mean."""
+class SchemaSection(ConfigSection):
+    """Which column of the user's transactions has which role."""
 
     transaction_id: Text = "transaction_id"
     event_time: Text = "event_time"
@@ -196,63 +196,63 @@ class SchemaSection(Section):
     timezone: Annotated[str, AfterValidator(_zone_or_none)] = ""
 
 
-class SourceSection(Section):
-    """A query in another database, for `fraudwatch ingest --from-sql NAME`."""
+class SourceSection(ConfigSection):
+    """A query of another database, for `fraudwatch ingest --from-sql NAME`."""
 
     url: SecretStr = SecretStr("")
     url_env: Annotated[str, AfterValidator(_variable)] = ""
     url_file: str = ""
     query: Annotated[str, Field(min_length=1)]
     kind: Literal["transactions", "labels"] = "transactions"
-    timeout: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+    timeout: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
     poll: bool = False
     cursor: str = ""
-    overlap: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), SHORT] = HOUR
+    overlap: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), AS_DURATION] = HOUR
 
 
-class WatchSection(Section):
-    """A folder whose files the daemon takes."""
+class WatchSection(ConfigSection):
+    """A folder whose files the daemon ingests."""
 
     folder: Annotated[str, Field(min_length=1)]
     kind: Literal["transactions", "labels"] = "transactions"
     pattern: Annotated[str, Field(min_length=1)] = "*"
-    settle: Annotated[int, BeforeValidator(_duration(0, DAY)), SHORT] = 10 * SECOND
+    settle_time: Annotated[int, BeforeValidator(_duration(0, DAY)), AS_DURATION] = 10 * SECOND
 
 
-class LabelsSection(Section):
-    """What the columns of the label files mean, and when silence means genuine."""
+class LabelsSection(ConfigSection):
+    """The columns of label files, and when an unlabelled transaction counts as genuine."""
 
     transaction_id: Text = "transaction_id"
     is_fraud: Text = "is_fraud"
     known_at: Text = "known_at"
     source: str = "source"
     default_source: Text = "chargeback"
-    maturity: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 30 * DAY
+    maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     precedence: Texts = ("audit", "review", "chargeback", "customer")
-    never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
+    maturity_exceptions: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
         "status": ("declined", "blocked")
     }
 
 
-class FeaturesSection(Section):
-    """How far back, and in which steps, an entity's past is summed up."""
+class FeaturesSection(ConfigSection):
+    """The time windows over which an entity's history is aggregated."""
 
     windows: Annotated[
-        tuple[Annotated[int, BeforeValidator(_duration(HOUR, 366 * DAY)), SHORT], ...],
+        tuple[Annotated[int, BeforeValidator(_duration(HOUR, 366 * DAY)), AS_DURATION], ...],
         Field(strict=False),
         AfterValidator(_ascending),
     ] = (DAY, 7 * DAY, 30 * DAY)
     night: Annotated[tuple[int, int], Field(strict=False), BeforeValidator(_hours)] = (0, 6)
 
 
-class TrainingSection(Section):
-    """When a model is trained, on how much, and how."""
+class TrainingSection(ConfigSection):
+    """When and on which data a model is trained."""
 
-    every: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 7 * DAY
-    span: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 180 * DAY
+    every: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 7 * DAY
+    span: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 180 * DAY
     max_rows: Annotated[int, Field(ge=1000)] = 200_000
     min_rows: Annotated[int, Field(ge=10)] = 500
-    holdout: Annotated[int, BeforeValidator(_duration(DAY)), SHORT] = 7 * DAY
+    holdout: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 7 * DAY
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     trees: Annotated[int, Field(ge=10, le=10_000)] = 200
@@ -260,52 +260,52 @@ class TrainingSection(Section):
     gate: bool = True
 
 
-class ChooseSection(Section):
-    """The bounds between outlier detection, the blend and classification."""
+class StrategySection(ConfigSection):
+    """How the strategy is chosen: outlier detection, blend or classification."""
 
-    strategy: Literal["auto", "outlier", "blend", "classification"] = "auto"
-    few: Annotated[int, Field(ge=1)] = 2
-    enough: Annotated[int, Field(ge=2)] = 300
-    rare: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    common: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
-    confirm: Annotated[int, Field(ge=1, le=10)] = 2
+    method: Literal["auto", "outlier", "blend", "classification"] = "auto"
+    min_positives_blend: Annotated[int, Field(ge=1)] = 2
+    min_positives_classifier: Annotated[int, Field(ge=2)] = 300
+    prevalence_gate_low: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    prevalence_gate_high: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
+    confirmations: Annotated[int, Field(ge=1, le=10)] = 2
     outlier_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     evidence_rows: Annotated[int, Field(ge=0)] = 40_000
 
 
-class CostsSection(Section):
-    """What a missed fraud and a needless review cost."""
+class CostsSection(ConfigSection):
+    """The costs of a missed fraud and of a review."""
 
     missed_fraud: Annotated[float, Field(gt=0)] = 100.0
     review: Annotated[float, Field(gt=0)] = 1.0
-    missed: Literal["constant", "amount"] = "constant"
+    missed_fraud_basis: Literal["constant", "amount"] = "constant"
 
 
-class AlertsSection(Section):
-    """How much a reviewer is given."""
+class AlertsSection(ConfigSection):
+    """How many flags reviewers get, with how many reasons."""
 
     per_day: Annotated[int, Field(ge=1)] = 50
     audit_per_day: Annotated[int, Field(ge=0)] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
 
 
-class ShadowSection(Section):
+class ShadowSection(ConfigSection):
     """
     Keys in which a challenger differs from live, by section.
 
-    A section holds its defaults beside the keys that were given; only the given ones count.
+    Each section holds defaults for the keys that are not set; only keys that are set count.
     """
 
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
-    choose: ChooseSection = ChooseSection()
+    strategy: StrategySection = StrategySection()
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()
 
     @property
-    def given(self) -> dict[str, dict[str, Any]]:
-        """Section → key → value of what was given."""
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        """Section → key → value of the keys that are set."""
         parts = {
             name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set
         }
@@ -315,45 +315,45 @@ class ShadowSection(Section):
         }
 
 
-class ScheduleSection(Section):
-    """The grid of scoring windows and how long a row may take to arrive."""
+class ScheduleSection(ConfigSection):
+    """The schedule of scoring windows, and how late a row may arrive."""
 
-    window: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), SHORT] = DAY
-    allowed_lateness: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), SHORT] = HOUR
+    window: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), AS_DURATION] = DAY
+    allowed_lateness: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), AS_DURATION] = HOUR
     timezone: Zone = "UTC"
-    tick: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+    tick: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
     cron: Annotated[str, AfterValidator(_cron)] = ""
     catch_up: Annotated[int, Field(ge=2)] = 24
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = 5 * MINUTE
+    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
 
 
-class HealthSection(Section):
-    """Where the daemon says how it is; port 0 for nowhere."""
+class HealthSection(ConfigSection):
+    """The health endpoints of the daemon; port 0 turns them off."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     host: Text = "127.0.0.1"
     token_env: Annotated[str, AfterValidator(_variable)] = ""
 
 
-class RetentionSection(Section):
-    """How long things are kept; 0 for ever."""
+class RetentionSection(ConfigSection):
+    """How long rows are kept; 0 keeps them for ever."""
 
-    transactions: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 0
-    rejected: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 90 * DAY
-    drift: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 730 * DAY
-    runs: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 730 * DAY
-    withdrawn: Annotated[int, BeforeValidator(_duration(0)), SHORT] = 90 * DAY
+    transactions: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
+    rejected: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 90 * DAY
+    drift: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 730 * DAY
+    runs: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 730 * DAY
+    withdrawn: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 90 * DAY
 
 
-class CalendarSection(Section):
-    """Days that are not like others."""
+class CalendarSection(ConfigSection):
+    """Days that differ from usual ones."""
 
     holidays: Annotated[tuple[Annotated[str, AfterValidator(_holiday)], ...], Field(strict=False), AfterValidator(_distinct)] = ()  # fmt: skip
 
 
-class DriftSection(Section):
-    """What a window is compared with, and how often a change that is none may be an alarm."""
+class DriftSection(ConfigSection):
+    """The drift reference, and how many false alarms are acceptable."""
 
     reference: Annotated[str, AfterValidator(_reference)] = "model"
     seasonal: bool = False
@@ -362,42 +362,42 @@ class DriftSection(Section):
     min_rows: Annotated[int, Field(ge=1)] = 200
 
 
-class QualitySection(Section):
-    """How detection quality is measured, and when it is an alarm."""
+class QualitySection(ConfigSection):
+    """How detection quality is measured, and when it raises an alarm."""
 
-    window: Annotated[int, BeforeValidator(_duration(DAY, 31 * DAY)), SHORT] = 7 * DAY
+    window: Annotated[int, BeforeValidator(_duration(DAY, 31 * DAY)), AS_DURATION] = 7 * DAY
     confidence: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
     alarm_rate: Annotated[float, Field(ge=0.001, le=0.5)] = 0.02
     alarm_change: Annotated[float, Field(ge=0)] = 0.2
 
 
-class NotifySection(Section):
-    """Who is told of what, and when. URLs hold passwords and tokens, so they never show."""
+class NotifySection(ConfigSection):
+    """Who is notified of which events, and when. URLs hold passwords and tokens, so they are never printed."""
 
-    urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_receiver)], ...], Field(strict=False)] = ()
+    urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_receiver_url)], ...], Field(strict=False)] = ()
     urls_file: str = ""
     events: Events = EVENTS
     urgent: Events = ("failure",)
-    quiet_hours: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_quiet)] = ()
+    quiet_hours: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_quiet_hours)] = ()
     per_hour: Annotated[int, Field(ge=2)] = 20
     attempts: Annotated[int, Field(ge=1, le=100)] = 12
-    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), SHORT] = MINUTE
+    backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = MINUTE
     top: Annotated[int, Field(ge=1, le=100)] = 10
     fields: Columns = ()
     templates: str = ""
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody is to be told of anything."""
+    def enabled(self) -> bool:
+        """Whether any URL is configured."""
         return bool(self.urls)
 
 
-class WebSection(Section):
-    """Accepted, without keys yet."""
+class WebSection(ConfigSection):
+    """Accepted; it has no keys yet."""
 
 
-class Sections(Section):
-    """Every section of config.toml. Spans are int µs; `schema_` is the section [schema]."""
+class Sections(ConfigSection):
+    """Every section of config.toml. Durations are int µs; `schema_` is the section [schema]."""
 
     monitor: MonitorSection = MonitorSection()
     storage: StorageSection = StorageSection()
@@ -408,7 +408,7 @@ class Sections(Section):
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
-    choose: ChooseSection = ChooseSection()
+    strategy: StrategySection = StrategySection()
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()
     schedule: ScheduleSection = ScheduleSection()
@@ -422,11 +422,11 @@ class Sections(Section):
 
     @property
     def lookback(self) -> int:
-        """How far back, in µs, any feature looks: the longest window, shifted by the maturity of labels."""
+        """How far back (µs) features look: the longest window plus the maturity of labels."""
         return self.features.windows[-1] + self.labels.maturity
 
-    def shadowed(self, name: str) -> Self:
-        """The settings of [shadow.NAME]: these, but for the keys that it gives."""
-        given = self.shadow[name].given
-        parts = {part: getattr(self, part).model_copy(update=keys) for part, keys in given.items()}
+    def for_challenger(self, name: str) -> Self:
+        """Return the settings of the challenger [shadow.NAME]: these, with its overrides."""
+        overrides = self.shadow[name].overrides
+        parts = {part: getattr(self, part).model_copy(update=keys) for part, keys in overrides.items()}
         return self.model_copy(update=parts | {"shadow": {}})

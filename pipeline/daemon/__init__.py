@@ -1,1 +1,1 @@
-"""The long-running process: ticks, signals, the health port and its logs."""
+"""The long-running process: ticks, signals, the health port and the logs."""

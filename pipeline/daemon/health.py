@@ -1,8 +1,8 @@
 """
-How a daemon says that it is well: `/healthz`, `/readyz` and Prometheus metrics on a port of its own.
+The daemon's health port: `/healthz`, `/readyz` and Prometheus `/metrics`.
 
-The daemon tells `Health` what happened; requests are answered from that, so that neither a scraper nor a slow
-database ever waits for the other. Nothing here holds an entity's value or an amount.
+The daemon records events in `Health`, and requests are answered from memory, so a scraper never waits for a slow
+database nor the other way round. Nothing here contains an entity's value or an amount.
 """
 
 import hmac
@@ -22,165 +22,163 @@ from pipeline.config.config import Config
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.ingest.feeds import FeedReport
-from pipeline.schedule.run_context import Tally
+from pipeline.schedule.run_context import RunSummary
 from storage.frames import SECOND
-from storage.monitoring.health import ChoiceNow, Vitals
+from storage.monitoring.health import HealthFigures, NewestChoice
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
-READY: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered
-GRACE = 5 * MINUTE  # a tick may begin so much later than expected
-TICK_LONGEST = 6 * 60 * MINUTE  # a first backlog takes hours; longer than this something hangs
+READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered
+TICK_GRACE = 5 * MINUTE  # a tick may start this much later than expected
+TICK_MAX = 6 * 60 * MINUTE  # the first backlog takes hours; a longer tick is treated as hung
 RUN_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600)  # s
-TEXT = "text/plain; charset=utf-8"
-READ_TIMEOUT_S = 10  # of a client that sends nothing
-COUNTED = {
+PLAIN_TEXT = "text/plain; charset=utf-8"
+READ_TIMEOUT_S = 10  # for a client that sends nothing
+COUNTERS = {
     "windows": "Windows scored.",
     "scored_transactions": "Transactions scored.",
-    "late_transactions": "Transactions that came after their window was done and were scored then.",
+    "late_transactions": "Transactions that arrived after their window was done and were scored late.",
     "flagged_transactions": "Flags raised.",
     "trainings": "Models fitted and promoted.",
     "failures": "Windows and trainings that failed.",
 }
-KINDS = ("score", "train", "drift", "quality", "prune")
-OPEN = ("pending", "running", "failed")
-UNSENT = ("pending", "sending", "failed")
+STEP_KINDS = ("score", "train", "drift", "quality", "prune")
+UNFINISHED_STATUSES = ("pending", "running", "failed")
+UNSENT_STATUSES = ("pending", "sending", "failed")
 STRATEGIES = ("outlier", "blend", "classification")
 
 
 class Health(Collector):
-    """What is known of a daemon, as metrics; `clock` gives µs since 1970."""
+    """A daemon's state as Prometheus metrics; `clock` gives µs since 1970-01-01 UTC."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._running_since: int | None = None
-        self._finished: int | None = None
-        self._expected: int | None = clock()
+        self._last_tick_end: int | None = None
+        self._next_tick_at: int | None = clock()
         self._outcome: Outcome | None = None
         self._reason = "no tick has finished yet"
         self._left = 0
-        self._vitals: Vitals | None = None
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which nobody asks for
+        self._snapshot: HealthFigures | None = None
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # no extra _created series per counter
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._ticks = self._counter("ticks", "Ticks by outcome.", "outcome")
         self._seconds = Histogram(
             "fraudwatch_run_duration_seconds",
-            "Time of ticks that did work.",
+            "Duration of ticks that did work.",
             buckets=RUN_BUCKETS,
             registry=self.registry,
         )
-        self._counts = {name: self._counter(name, help_) for name, help_ in COUNTED.items()}
-        self._rows = self._counter(
-            "ingested_rows", "Rows of feeds by what became of them.", "feed", "outcome"
-        )
+        self._counts = {name: self._counter(name, help_) for name, help_ in COUNTERS.items()}
+        self._rows = self._counter("ingested_rows", "Rows of feeds by outcome.", "feed", "outcome")
         self._feed_failures = self._counter("feed_failures", "Feeds that could not be read.", "feed")
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(f"fraudwatch_{name}", help_, labels, registry=self.registry)
 
-    def tick_began(self) -> None:
-        """A tick is at work."""
+    def tick_started(self) -> None:
+        """Record that a tick has started."""
         with self._lock:
             self._running_since = self._clock()
 
     def tick_ended(self, outcome: Outcome, reason: str = "") -> None:
-        """It is over."""
+        """Record that a tick has ended."""
         self._ticks.labels(outcome).inc()
         with self._lock:
-            self._running_since, self._finished = None, self._clock()
+            self._running_since, self._last_tick_end = None, self._clock()
             self._outcome, self._reason = outcome, reason
             if outcome != "done":
-                self._vitals = None  # another daemon speaks for the database
+                self._snapshot = None  # another daemon speaks for the database
 
     def next_tick(self, at: int | None) -> None:
-        """When the next tick is to begin, in µs."""
+        """Set when the next tick is planned, in µs."""
         with self._lock:
-            self._expected = at
+            self._next_tick_at = at
 
-    def ran(self, tally: Tally, seconds: float) -> None:
-        """A tick did work."""
+    def run_finished(self, summary: RunSummary, seconds: float) -> None:
+        """Count what a run did."""
         self._seconds.observe(seconds)
         counts = {
-            "windows": tally.windows,
-            "scored_transactions": tally.scored,
-            "late_transactions": tally.late,
-            "flagged_transactions": tally.flagged,
-            "trainings": len(tally.trainings),
-            "failures": len(tally.failures),
+            "windows": summary.windows,
+            "scored_transactions": summary.scored,
+            "late_transactions": summary.late,
+            "flagged_transactions": summary.flagged,
+            "trainings": len(summary.trainings),
+            "failures": len(summary.failures),
         }
         for name, n in counts.items():
             self._counts[name].inc(n)
 
-    def fed(self, told: FeedReport) -> None:
-        """A feed was read, or not."""
-        if told.error is not None:
-            self._feed_failures.labels(told.feed).inc()
-        elif told.report is not None:
-            counts = told.report.counts
+    def feed_read(self, feed: FeedReport) -> None:
+        """Count the rows of a feed, or its failure."""
+        if feed.error is not None:
+            self._feed_failures.labels(feed.feed).inc()
+        elif feed.report is not None:
+            counts = feed.report.counts
             for outcome in ("accepted", "duplicate", "revised", "rejected"):
-                self._rows.labels(told.feed, outcome).inc(getattr(counts, outcome))
+                self._rows.labels(feed.feed, outcome).inc(getattr(counts, outcome))
 
-    def saw(self, vitals: Vitals, left: int) -> None:
-        """What the database holds after a tick, and how many windows are still to be caught up with."""
+    def update_snapshot(self, snapshot: HealthFigures, left: int) -> None:
+        """Store the database counts after a tick, and how many windows are left for later ticks."""
         with self._lock:
-            self._vitals, self._left = vitals, left
+            self._snapshot, self._left = snapshot, left
 
     def alive(self) -> tuple[bool, str]:
-        """Whether ticks come and end, and if not, why not."""
+        """Whether ticks start and end in time, and if not, why."""
         now = self._clock()
         with self._lock:
-            since, expected = self._running_since, self._expected
-        if since is not None and now - since > TICK_LONGEST:
-            return False, f"the tick at work began {(now - since) // SECOND} s ago"
-        if since is None and expected is not None and now > expected + GRACE:
+            since, expected = self._running_since, self._next_tick_at
+        if since is not None and now - since > TICK_MAX:
+            return False, f"the current tick started {(now - since) // SECOND} s ago"
+        if since is None and expected is not None and now > expected + TICK_GRACE:
             return False, f"a tick was expected {(now - expected) // SECOND} s ago"
         return True, "ok"
 
     def ready(self) -> tuple[bool, str]:
-        """Whether the database answered the last tick, and what the daemon is doing."""
+        """Whether the database answered the last tick, and whether the daemon is active or stands by."""
         with self._lock:
             outcome, reason = self._outcome, self._reason
-        if outcome is None or outcome not in READY:
+        if outcome is None or outcome not in READY_OUTCOMES:
             return False, reason
         return True, "standby" if outcome == "standby" else "active"
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges as they are at this moment."""
+        """The current gauges."""
         with self._lock:
-            outcome, finished, vitals, left = self._outcome, self._finished, self._vitals, self._left
+            outcome, finished, snapshot, left = self._outcome, self._last_tick_end, self._snapshot, self._left
         now = self._clock()
         working = outcome in {"done", "failed", "not_ready"}
         yield _gauge("active", "1 on the daemon that holds the lease, 0 on one that stands by.", working)
-        yield _gauge("ready", "1 while the database answers.", outcome in READY)
+        yield _gauge("ready", "1 while the database answers.", outcome in READY_OUTCOMES)
         if finished is not None:
             yield _gauge("last_tick_timestamp_seconds", "When the last tick ended.", finished / SECOND)
-        if vitals is not None:
-            yield from _of(vitals, now, left)
+        if snapshot is not None:
+            yield from _gauges(snapshot, now, left)
 
 
-def _of(vitals: Vitals, now: int, left: int) -> Iterator[GaugeMetricFamily]:
-    if vitals.newest_window is not None:
-        lag = (now - vitals.newest_window) / SECOND
-        yield _gauge("window_lag_seconds", "Age of the end of the newest window that was scored.", lag)
-    yield _gauge("queue_transactions", "Transactions that wait for a score.", vitals.queue)
+def _gauges(snapshot: HealthFigures, now: int, left: int) -> Iterator[GaugeMetricFamily]:
+    if snapshot.newest_window is not None:
+        lag = (now - snapshot.newest_window) / SECOND
+        yield _gauge("window_lag_seconds", "Time since the end of the newest scored window.", lag)
+    yield _gauge("queue_transactions", "Transactions that wait for a score.", snapshot.queue)
     yield _gauge("catching_up_windows", "Windows left for later ticks after downtime.", left)
-    yield _gauge("drift_alarms", "Alarms of the newest window measured.", vitals.drift_alarms)
-    shown = {(kind, status): 0 for kind in KINDS for status in OPEN} | vitals.gaps
-    yield _family("gaps", "What was due and is not done.", ("kind", "status"), shown)
-    yield _family("flags", "Flags by channel and status.", ("channel", "status"), vitals.flags)
-    ages = {(kind,): (now - moment) / SECOND for kind, moment in vitals.newest_batch.items()}
-    yield _family("newest_batch_age_seconds", "Since rows came in.", ("kind",), ages)
-    unsent = {(state,): 0 for state in UNSENT} | vitals.messages
-    yield _family("messages", "Messages to people outside that have not arrived.", ("status",), unsent)
-    if vitals.choice is not None:
-        yield from _of_choice(vitals.choice)
+    yield _gauge("drift_alarms", "Alarms of the newest window measured.", snapshot.drift_alarms)
+    gaps = {(kind, status): 0 for kind in STEP_KINDS for status in UNFINISHED_STATUSES} | snapshot.gaps
+    yield _family("gaps", "Steps that are due and not done.", ("kind", "status"), gaps)
+    yield _family("flags", "Flags by channel and status.", ("channel", "status"), snapshot.flags)
+    ages = {(kind,): (now - moment) / SECOND for kind, moment in snapshot.newest_batch.items()}
+    yield _family("newest_batch_age_seconds", "Time since the newest batch.", ("kind",), ages)
+    unsent = {(state,): 0 for state in UNSENT_STATUSES} | snapshot.messages
+    yield _family("messages", "Notification messages that have not arrived.", ("status",), unsent)
+    if snapshot.choice is not None:
+        yield from _choice_gauges(snapshot.choice)
 
 
-def _of_choice(choice: ChoiceNow) -> Iterator[GaugeMetricFamily]:
-    chosen = {(name,): name == choice.strategy for name in STRATEGIES}
-    yield _family("strategy", "1 for the strategy chosen.", ("strategy",), chosen)
-    positives = "Mature frauds, one a cluster of entities."
+def _choice_gauges(choice: NewestChoice) -> Iterator[GaugeMetricFamily]:
+    strategies = {(name,): name == choice.strategy for name in STRATEGIES}
+    yield _family("strategy", "1 for the strategy chosen.", ("strategy",), strategies)
+    positives = "Mature frauds; a cluster on one entity counts once."
     yield _gauge("effective_positives", positives, choice.effective_positives)
     for end, value in (("", choice.prevalence), ("_lower", choice.lower), ("_upper", choice.upper)):
         if value is not None:
@@ -199,14 +197,14 @@ def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
 
 
 @contextmanager
-def listening(config: Config, health: Health) -> Iterator[int | None]:
+def serve_health(config: Config, health: Health) -> Iterator[int | None]:
     """
-    Answer requests while the block lasts; yields the port, None if `health.port` is 0.
+    Serve the health port while the block lasts; yields the port, None if `health.port` is 0.
 
     Raises
     ------
     ConfigError
-        The port is taken, or the host is not this machine's.
+        The port is in use, or the host is not an address of this machine.
     """
     section = config.health
     if not section.port:
@@ -232,7 +230,7 @@ def listening(config: Config, health: Health) -> Iterator[int | None]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET only; everything but /healthz needs the token, if there is one."""
+    """Answers GET requests; all paths but /healthz need the token, if one is configured."""
 
     health: Health
     token: str
@@ -244,27 +242,27 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         path = self.path.partition("?")[0]
         if path == "/healthz":
-            self._say(*self.health.alive())
+            self._send_state(*self.health.alive())
         elif path not in {"/readyz", "/metrics"}:
-            self._send(404, TEXT, b"see /healthz, /readyz, /metrics\n")
-        elif not self._may():
-            self._send(401, TEXT, b"send Authorization: Bearer TOKEN\n")
+            self._send(404, PLAIN_TEXT, b"see /healthz, /readyz, /metrics\n")
+        elif not self._is_authorized():
+            self._send(401, PLAIN_TEXT, b"send Authorization: Bearer TOKEN\n")
         elif path == "/readyz":
-            self._say(*self.health.ready())
+            self._send_state(*self.health.ready())
         else:
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._send(200, content_type, encode(self.health.registry))
 
     def log_message(self, *_: Any) -> None:
-        """Requests are not worth a line."""
+        """Do not log requests."""
 
-    def _may(self) -> bool:
-        given = self.headers.get("Authorization", "").encode()
-        return not self.token or hmac.compare_digest(given, f"Bearer {self.token}".encode())
+    def _is_authorized(self) -> bool:
+        header = self.headers.get("Authorization", "").encode()
+        return not self.token or hmac.compare_digest(header, f"Bearer {self.token}".encode())
 
-    def _say(self, well: bool, told: str) -> None:
-        body = json.dumps({"ok": well, "state": told}).encode() + b"\n"
-        self._send(200 if well else 503, "application/json", body)
+    def _send_state(self, ok: bool, state: str) -> None:
+        body = json.dumps({"ok": ok, "state": state}).encode() + b"\n"
+        self._send(200 if ok else 503, "application/json", body)
 
     def _send(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)

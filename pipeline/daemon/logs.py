@@ -1,7 +1,7 @@
 """
-Log lines with an `action`, for people (console) or for machines (one JSON object a line).
+Log lines with an `action`, for people (console) or for machines (one JSON object per line).
 
-A field is a count, an id of ours, an instant or a sentence about a failure; never an entity's value or an amount.
+A field is a count, an id, an instant or a sentence about a failure; never an entity's value or an amount.
 """
 
 import json
@@ -13,30 +13,30 @@ from typing import Any, Literal, TextIO
 
 from pipeline.sanitize import for_terminal
 
-Form = Literal["console", "json"]
+LogFormat = Literal["console", "json"]
 LOG = logging.getLogger("fraudwatch")
 
 
-def configure(form: Form, stream: TextIO | None = None) -> None:
-    """Send the daemon's lines to a stream (standard error) in one of two forms."""
+def configure(log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Write the daemon's log to a stream (default: standard error) in one of two formats."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Console())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
-    scheduler = logging.getLogger("apscheduler")  # a tick that is skipped while one works is no news
+    scheduler = logging.getLogger("apscheduler")  # not worth a line: a tick skipped while another runs
     scheduler.handlers[:] = [handler]
     scheduler.setLevel(logging.ERROR)
     scheduler.propagate = False
 
 
 def event(action: str, level: int = logging.INFO, /, **fields: Any) -> None:
-    """Say what happened."""
+    """Log an event."""
     LOG.log(level, action, extra={"fields": fields})
 
 
 def bug(action: str, /, **fields: Any) -> None:
-    """Say what went wrong that nobody foresaw, with the traceback of the exception being handled."""
+    """Log an unexpected exception with its traceback; call it in an `except` block."""
     LOG.error(action, extra={"fields": fields}, exc_info=True)
 
 
@@ -48,8 +48,8 @@ def _moment(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
-class _Json(logging.Formatter):
-    """One object a line; line breaks inside values are escaped by JSON."""
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line; line breaks inside values are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         row = {"at": _moment(record), "level": record.levelname.lower(), "action": record.getMessage()}
@@ -59,13 +59,13 @@ class _Json(logging.Formatter):
         return json.dumps(row, default=str, ensure_ascii=True)
 
 
-class _Console(logging.Formatter):
+class ConsoleFormatter(logging.Formatter):
     """Time, level, action and fields on one line; a traceback follows."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = [_moment(record), record.levelname.lower(), record.getMessage()]
-        said += [f"{name}={for_terminal(_text(value))}" for name, value in _fields(record).items()]
-        lines = " ".join(said)
+        parts = [_moment(record), record.levelname.lower(), record.getMessage()]
+        parts += [f"{name}={for_terminal(_text(value))}" for name, value in _fields(record).items()]
+        lines = " ".join(parts)
         return f"{lines}\n{self.formatException(record.exc_info)}" if record.exc_info else lines
 
 

@@ -1,1 +1,1 @@
-"""Stored history to a feature matrix, point in time: a row sees only what was known when it happened."""
+"""Stored history to a feature matrix, point in time: a row uses only what was known when it happened."""

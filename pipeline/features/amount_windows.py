@@ -1,8 +1,8 @@
 """
-How much an entity usually pays: exact sums over its past, and the columns made of them.
+Amount features: exact sums of amounts over an entity's window, and the columns computed from them.
 
-Everything is summed in int64. Deviations are taken on log-amounts, rounded to whole units before they are
-summed, so that a window's sums do not depend on where history starts.
+Everything is summed in int64. Deviations are taken on log-amounts, which are rounded to whole units before they
+are summed, so that a window's sums do not depend on where history starts.
 """
 
 from collections.abc import Iterator
@@ -11,30 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.entity_windows import Asked, Order
+from pipeline.features.entity_windows import EntityIndex, QueryRows
 from storage.frames import MONEY, Ints
 
 Floats = NDArray[np.float64]
 
-LOG_UNITS = 10_000  # units of the integer log-amount in one
-# A row's deviation is measured in the spread of its entity's own past, mixed with SPREAD_ROWS rows that vary
-# by SPREAD_USUAL: amounts of one payer vary by about a factor of two (on the Handbook data the log-amounts of
-# a customer have a standard deviation of 0.6). Less than SPREAD_MIN never counts as one deviation: a fee or
-# an exchange rate moves an amount by a tenth.
+LOG_UNITS = 10_000  # integer units per 1.0 of log-amount
+# A row's deviation is measured in the spread of its entity's own past, mixed with a prior of SPREAD_ROWS rows
+# that vary by SPREAD_USUAL: amounts of one payer vary by about a factor of two (on the Handbook data the
+# log-amounts of a customer have a standard deviation of 0.6). One deviation is at least SPREAD_MIN, because a
+# fee or an exchange rate moves an amount by a tenth.
 SPREAD_USUAL = 0.7
 SPREAD_ROWS = 4.0
 SPREAD_MIN = 0.1
-# One unit of the base currency on both sides of a ratio: after payments of nothing but 0 it is still finite.
+# One unit of the base currency is added to both sides of a ratio: it stays finite when all past payments are 0.
 RATIO_PRIOR = 1.0
 INT64_LIMIT = 2**63
 HALF = 32
-# The largest amount int64 holds has a log-amount of 344,600 units: so many of its squares fit int64.
+# The largest amount int64 holds has a log-amount of 344,600 units; this many of its squares fit int64.
 LOG_ROWS_MAX = INT64_LIMIT // 344_600**2
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Exact sums over a window, one of each an asked row."""
+class WindowSums:
+    """Exact sums over a window, one value of each for every query row."""
 
     count: Ints
     amount: Ints  # 1/10,000 of the base currency
@@ -44,7 +44,7 @@ class Sums:
 
 class AmountSums:
     """
-    Counts and sums of amounts of an entity's past.
+    Counts and sums of amounts over an entity's past.
 
     Raises
     ------
@@ -52,32 +52,32 @@ class AmountSums:
         A window sum does not fit int64, or `LOG_ROWS_MAX` rows are exceeded.
     """
 
-    def __init__(self, order: Order, amount: Ints, logs: Ints) -> None:
-        if len(order) > LOG_ROWS_MAX:
+    def __init__(self, index: EntityIndex, amount: Ints, logs: Ints) -> None:
+        if len(index) > LOG_ROWS_MAX:
             raise OverflowError(
-                f"{len(order)} rows at once; at most {LOG_ROWS_MAX} sums of squares fit int64"
+                f"{len(index)} rows at once; at most {LOG_ROWS_MAX} sums of squares fit int64"
             )
-        self._order = order
+        self._index = index
         values = [amount, logs, logs * logs]
-        self._may_overflow = _largest(amount) * len(order) >= INT64_LIMIT
+        self._may_overflow = _largest(amount) * len(index) >= INT64_LIMIT
         if self._may_overflow:
             values += [amount >> HALF, amount & (2**HALF - 1)]
-        self._sums = [order.sums_of(value) for value in values]
-        self.hidden = order.hidden(*values)
+        self._sums = [index.cumulative_sums(value) for value in values]
+        self.late = index.late_arrivals(*values)
 
-    def over(self, asked: Asked, first: Ints) -> Sums:
-        """Sums from the place `first` up to each asked row, what it must not see left out."""
-        own = asked.own
-        count = own - first
-        totals = [sums[own] - sums[first] for sums in self._sums]
-        if self.hidden is not None:
-            places = self._order.among_hideable(first), self._order.among_hideable(own)
-            out = self.hidden.sums(*places, asked.as_of)
-            count = count - out[:, 0]
-            totals = [total - out[:, 1 + place] for place, total in enumerate(totals)]
+    def over(self, queries: QueryRows, first: Ints) -> WindowSums:
+        """Sums from the place `first` up to each query row, without the rows that arrived too late for it."""
+        end = queries.place
+        count = end - first
+        totals = [sums[end] - sums[first] for sums in self._sums]
+        if self.late is not None:
+            places = self._index.count_late_before(first), self._index.count_late_before(end)
+            excluded = self.late.sums(*places, queries.as_of)
+            count = count - excluded[:, 0]
+            totals = [total - excluded[:, 1 + place] for place, total in enumerate(totals)]
         if self._may_overflow:
             _refuse_overflow(*totals[3:])
-        return Sums(count, *totals[:3])
+        return WindowSums(count, *totals[:3])
 
 
 def log_units(amount: Ints) -> Ints:
@@ -91,8 +91,8 @@ def log_units(amount: Ints) -> Ints:
     return logs
 
 
-def amount_columns(sums: Sums, amount: Ints, logs: Ints) -> Iterator[Floats]:
-    """The columns `count` to `amount_ratio` of `plan.WINDOW_COLUMNS` for rows of these amounts and log-amounts."""
+def amount_columns(sums: WindowSums, amount: Ints, logs: Ints) -> Iterator[Floats]:
+    """The columns `count` to `amount_ratio` of `catalogue.WINDOW_COLUMNS` for rows of these amounts and log-amounts."""
     count = sums.count
     rows = np.maximum(count, 1)
     mean = sums.amount / rows / MONEY
@@ -105,17 +105,17 @@ def amount_columns(sums: Sums, amount: Ints, logs: Ints) -> Iterator[Floats]:
     yield np.where(count > 0, (amount / MONEY + RATIO_PRIOR) / (np.maximum(mean, 0.0) + RATIO_PRIOR), 1.0)
 
 
-def _scatter(sums: Sums, rows: Ints, log_mean: Floats) -> Floats:
+def _scatter(sums: WindowSums, rows: Ints, log_mean: Floats) -> Floats:
     """
     Sum of squared differences from the mean, in squared integer log units.
 
-    The sums are first moved, in integers, to the whole number next to the mean: what floats then subtract
-    is small, so equal amounts vary by exactly 0.
+    The sums are first centred, in integers, on the whole number next to the mean: the floats that are then
+    subtracted are small, so equal amounts vary by exactly 0.
     """
     middle = np.rint(log_mean).astype(np.int64)
-    off = sums.logs - rows * middle
+    offset = sums.logs - rows * middle
     about_middle = sums.squares - 2 * middle * sums.logs + rows * middle * middle
-    scatter: Floats = np.maximum(about_middle - off * (off / rows), 0.0)
+    scatter: Floats = np.maximum(about_middle - offset * (offset / rows), 0.0)
     return scatter
 
 
@@ -137,7 +137,7 @@ def _largest(values: Ints) -> int:
 
 
 def _refuse_overflow(high: Ints, low: Ints) -> None:
-    """high · 2**32 + low is the exact sum: both halves fit for 2**31 rows."""
+    """Raise OverflowError if high · 2**32 + low, the exact sum, does not fit int64; both halves fit for 2**31 rows."""
     top = high + (low >> HALF)
     if ((top < -(2 ** (63 - HALF))) | (top >= 2 ** (63 - HALF))).any():
         raise OverflowError(

@@ -1,9 +1,9 @@
 """
-Which features there are: a catalogue made from the configured fields.
+The feature catalogue: which features the configured fields and windows give.
 
-A *raw* column is a pure function of a transaction and the stored rows; a *feature* is what detectors see
-after the model's encoder turned pairs of counts into rates and hashes into frequencies. Both lists come from
-here.
+A *raw* column is a pure function of a transaction and the stored rows. A *feature* is a column that detectors
+see, after the model's encoder has turned pairs of counts into rates and hashes into frequencies. The catalogue
+lists both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ PAIRED_ENTITIES_MAX = 4
 AMOUNTS = ("amount", "log_amount")
 HOLIDAY = "is_holiday"
 CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "night")
-# Of an entity over a window, in the order of their raw columns.
+# The columns of an entity over a window, in the order of their raw columns.
 WINDOW_COLUMNS = (
     "count",
     "amount_mean",
@@ -41,17 +41,17 @@ class Feature:
     Attributes
     ----------
     code
-        What kind of fact it is, for reasons; stable.
+        The kind of fact, as reasons name it; stable.
     entity
-        The entity column it speaks of, "a+b" for a pair, None for the transaction itself.
+        The entity column it describes, "a+b" for a pair, None for the transaction itself.
     window
         How far it looks back, in µs.
     label_free
-        Known without any label.
+        True if it is computed without labels.
     usual
-        The raw column that holds what is usual for the entity.
+        The raw column that holds the entity's usual value.
     outlier
-        Looked at by the outlier detector: label-free and, but for the amount, relative to the payer's own past.
+        True if the outlier detector uses it: label-free and, except for the amount, relative to the payer's own past.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FeatureCatalogue:
     """
-    The raw columns, the features, and the way from one to the other.
+    The raw columns, the features, and the encoding from one to the other.
 
     `raw_names[i]` names column i of `raw_features`; `features[j]` describes column j of the encoder.
     """
@@ -80,18 +80,18 @@ class Plan:
     windows: tuple[int, ...]  # µs, ascending
     night: tuple[int, int]  # first and last hour
     holidays: tuple[str, ...] = ()
-    timezone: str = "UTC"  # in which holidays are days
+    timezone: str = "UTC"  # of the holidays
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
 
     @property
     def layout(self) -> Layout:
-        """The way to features, and which of them the outlier detector looks at."""
+        """The encoding, and which features the outlier detector uses."""
         return Layout(self.encoding, tuple(n for n, one in enumerate(self.features) if one.outlier))
 
 
-def plan(
+def build_catalogue(
     entities: Sequence[str],
     numeric: Sequence[str],
     categorical: Sequence[str],
@@ -99,21 +99,21 @@ def plan(
     night: tuple[int, int],
     holidays: Sequence[str] = (),
     timezone: str = "UTC",
-) -> Plan:
+) -> FeatureCatalogue:
     """
-    The catalogue of these fields and windows.
+    Build the catalogue of these fields and windows.
 
-    "First seen together" is asked of the pairs among the first `PAIRED_ENTITIES_MAX` entities.
+    The first `PAIRED_ENTITIES_MAX` entities give the pairs whose first payment together is a feature.
 
     Raises
     ------
     ValueError
-        No window, or windows that are not positive and ascending.
+        There is no window, or the windows are not positive and ascending.
     """
     if not windows or windows[0] <= 0 or sorted(set(windows)) != list(windows):
         raise ValueError(f"features.windows must be positive and ascending, got {list(windows)} µs")
     pairs = tuple(combinations(entities[:PAIRED_ENTITIES_MAX], 2))
-    bare = Plan(
+    base = FeatureCatalogue(
         tuple(entities),
         pairs,
         tuple(numeric),
@@ -123,42 +123,46 @@ def plan(
         tuple(holidays),
         timezone,
     )
-    numbers, rates, categories = list(_numbers(bare)), list(_rates(bare)), list(_categories(bare))
-    hashes = [f"{name}_hash" for name in bare.categorical]
-    own = [*_own_columns(bare), *hashes, *(feature.name for feature in rates + categories)]
-    fields = [Feature(name, "FIELD_VALUE") for name in _distinct(bare.numeric, own)]
-    raw_names = (*_own_columns(bare), *(feature.name for feature in fields), *hashes)
+    numbers, rates, categories = (
+        list(_passthrough_features(base)),
+        list(_rate_features(base)),
+        list(_category_features(base)),
+    )
+    hashes = [f"{name}_hash" for name in base.categorical]
+    reserved = [*_base_columns(base), *hashes, *(feature.name for feature in rates + categories)]
+    fields = [Feature(name, "FIELD_VALUE") for name in _without_collisions(base.numeric, reserved)]
+    raw_names = (*_base_columns(base), *(feature.name for feature in fields), *hashes)
     return replace(
-        bare,
+        base,
         raw_names=raw_names,
         features=(*numbers, *fields, *rates, *categories),
-        encoding=_encoding(bare, raw_names, numbers + fields, rates),
+        encoding=_encoding(base, raw_names, numbers + fields, rates),
     )
 
 
-def column(entity: str, what: str, window: int) -> str:
-    """Name of an entity's column over a window: customer_id_count_7d."""
-    return f"{entity}_{what}_{format_duration(window)}"
+def column_name(entity: str, statistic: str, window: int) -> str:
+    """Name of an entity's column over a window, for example customer_id_count_7d."""
+    return f"{entity}_{statistic}_{format_duration(window)}"
 
 
-def _own_columns(bare: Plan) -> Iterator[str]:
-    """Raw columns before the user's fields."""
+def _base_columns(base: FeatureCatalogue) -> Iterator[str]:
+    """Raw columns that come before the user's fields."""
     yield from AMOUNTS
-    yield from _clock(bare)
-    for entity in bare.entities:
-        for window in bare.windows:
-            yield from (column(entity, what, window) for what in WINDOW_COLUMNS)
+    yield from _clock_columns(base)
+    for entity in base.entities:
+        for window in base.windows:
+            yield from (column_name(entity, statistic, window) for statistic in WINDOW_COLUMNS)
         yield f"{entity}_seconds_since_last"
-    yield from (f"{first}_with_{second}_first_seen" for first, second in bare.pairs)
+    yield from (f"{first}_with_{second}_first_seen" for first, second in base.pairs)
 
 
-def _clock(bare: Plan) -> tuple[str, ...]:
-    """Without holidays there is no such column, so that models trained before there were any see what they saw."""
-    return (*CLOCK, HOLIDAY) if bare.holidays else CLOCK
+def _clock_columns(base: FeatureCatalogue) -> tuple[str, ...]:
+    """Time columns; the holiday column exists only with holidays, so that older models still get the columns they know."""
+    return (*CLOCK, HOLIDAY) if base.holidays else CLOCK
 
 
-def _distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """A field of the user's that is called like a column of ours gets "_field" added."""
+def _without_collisions(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Append "_field" to a user's field that has the name of one of our columns."""
     used = set(taken)
     free: list[str] = []
     for name in names:
@@ -169,33 +173,33 @@ def _distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
     return free
 
 
-def _numbers(bare: Plan) -> Iterator[Feature]:
-    """What passes through as it is, in the order of the raw columns; numeric fields not included."""
-    # The outlier detector gets amount and ratio as they are: the isolation forest's average precision on two weeks of the
-    # Handbook data is .33 with them and .22 with their logarithms, whose small values it isolates, too.
+def _passthrough_features(base: FeatureCatalogue) -> Iterator[Feature]:
+    """Features that equal a raw column, in the order of the raw columns, without the numeric fields."""
+    # The outlier detector uses amount and ratio without logarithms: the isolation forest's average precision on two
+    # weeks of the Handbook data is .33 with them and .22 with logarithms, because it then isolates small values, too.
     yield Feature("amount", "AMOUNT", family="amount", unit="currency", outlier=True)
     yield Feature("log_amount", "AMOUNT", family="amount", unit="log")
-    yield from (Feature(name, "TIME_OF_DAY", family="time") for name in _clock(bare))
-    for entity in bare.entities:
-        for window in bare.windows:
-            yield from _over_window(bare, entity, window)
+    yield from (Feature(name, "TIME_OF_DAY", family="time") for name in _clock_columns(base))
+    for entity in base.entities:
+        for window in base.windows:
+            yield from _window_features(base, entity, window)
         yield Feature(
             f"{entity}_seconds_since_last", "RECENT_ACTIVITY", entity, family="recency", unit="seconds"
         )
-    for first, second in bare.pairs:
+    for first, second in base.pairs:
         yield Feature(
             f"{first}_with_{second}_first_seen", "NEW_PAIR", f"{first}+{second}", family="pair", unit="flag"
         )
 
 
-def _over_window(bare: Plan, entity: str, window: int) -> Iterator[Feature]:
-    mean = column(entity, "amount_mean", window)
-    # The first entity is the payer. One look at what is usual for it is enough: correlated copies of it over other
-    # windows, or of other entities, drown the amount (docs/novelty.md has the comparison).
-    payers = entity == bare.entities[0] and window == bare.windows[-1]
+def _window_features(base: FeatureCatalogue, entity: str, window: int) -> Iterator[Feature]:
+    mean = column_name(entity, "amount_mean", window)
+    # The first entity is the payer. The outlier detector uses one ratio to the payer's mean only: correlated copies over
+    # other windows or entities drown the amount (docs/novelty.md has the comparison).
+    is_payer_baseline = entity == base.entities[0] and window == base.windows[-1]
 
-    def feature(what: str, code: str, family: str, **more: object) -> Feature:
-        described = Feature(column(entity, what, window), code, entity, window, family)
+    def feature(statistic: str, code: str, family: str, **more: object) -> Feature:
+        described = Feature(column_name(entity, statistic, window), code, entity, window, family)
         return replace(described, **more)  # type: ignore[arg-type]
 
     yield feature("count", "VELOCITY", "velocity", unit="payments")
@@ -203,37 +207,42 @@ def _over_window(bare: Plan, entity: str, window: int) -> Iterator[Feature]:
     yield feature("amount_spread", "AMOUNT_SPREAD", "usual", unit="log")
     yield feature("amount_deviation", "AMOUNT_ABOVE_USUAL", "deviation", unit="deviations", usual=mean)
     yield feature(
-        "amount_ratio", "AMOUNT_AGAINST_MEAN", "deviation", unit="ratio", usual=mean, outlier=payers
+        "amount_ratio",
+        "AMOUNT_AGAINST_MEAN",
+        "deviation",
+        unit="ratio",
+        usual=mean,
+        outlier=is_payer_baseline,
     )
     yield feature("known_frauds", "KNOWN_FRAUD", "label", unit="frauds", label_free=False)
 
 
-def _rates(bare: Plan) -> Iterator[Feature]:
-    for entity in bare.entities:
-        for window in bare.windows:
-            name = column(entity, "fraud_rate", window)
+def _rate_features(base: FeatureCatalogue) -> Iterator[Feature]:
+    for entity in base.entities:
+        for window in base.windows:
+            name = column_name(entity, "fraud_rate", window)
             yield Feature(name, "FRAUD_HISTORY", entity, window, "label", unit="share", label_free=False)
 
 
-def _categories(bare: Plan) -> Iterator[Feature]:
-    for name in bare.categorical:
+def _category_features(base: FeatureCatalogue) -> Iterator[Feature]:
+    for name in base.categorical:
         yield Feature(f"{name}_frequency", "CATEGORY", family="category", unit="share")
         yield Feature(f"{name}_fraud_rate", "CATEGORY", family="category", unit="share", label_free=False)
 
 
 def _encoding(
-    bare: Plan, raw_names: tuple[str, ...], passthrough: list[Feature], rates: list[Feature]
+    base: FeatureCatalogue, raw_names: tuple[str, ...], passthrough: list[Feature], rates: list[Feature]
 ) -> EncodingPlan:
     at = {name: place for place, name in enumerate(raw_names)}
     pairs = []
     for rate in rates:
         assert rate.entity is not None
         assert rate.window is not None
-        frauds = at[column(rate.entity, "matured_frauds", rate.window)]
-        pairs.append((rate.name, frauds, at[column(rate.entity, "matured_known", rate.window)]))
-    first = len(raw_names) - len(bare.categorical)
+        frauds = at[column_name(rate.entity, "matured_frauds", rate.window)]
+        pairs.append((rate.name, frauds, at[column_name(rate.entity, "matured_known", rate.window)]))
+    first = len(raw_names) - len(base.categorical)
     return EncodingPlan(
         passthrough=tuple((feature.name, at[feature.name]) for feature in passthrough),
         rates=tuple(pairs),
-        categories=tuple((name, first + place) for place, name in enumerate(bare.categorical)),
+        categories=tuple((name, first + place) for place, name in enumerate(base.categorical)),
     )

@@ -1,12 +1,13 @@
 """
-Sums over each entity's recent past, without a loop over entities or rows.
+Window sums per entity, without a loop over entities or rows.
 
-Time is the position in history, so that windows of every entity share one search in the sorted event times.
-Rows are put in the order (entity, position) by sorting one int64 a row; a window is then a stretch of that
-order, and a sum over it a difference of two cumulative sums of int64, exact wherever history starts.
+Time is the position in history, so that windows of all entities share one search in the sorted event times.
+Rows are sorted by (entity, position), one int64 key a row; a window is then a slice of that order, and its sum
+is a difference of two cumulative sums of int64, exact wherever history starts.
 
-The window of t holds the rows h before t with event_time(h) > event_time(t) − w: open at its far end, and
-never t itself. Every earlier row is counted first; what t must not see is subtracted (`pipeline.hidden`).
+The window of t holds the rows h before t with event_time(h) > event_time(t) − w: it is open at its far end and
+never contains t. Every earlier row is counted first; then rows that arrived too late for t are subtracted
+(`pipeline.features.late_arrivals`).
 """
 
 from collections.abc import Iterator
@@ -16,41 +17,43 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.late_arrivals import Hidden, out_of_order
+from pipeline.features.late_arrivals import LateArrivals, out_of_order
 from storage.frames import Coded, Codes, Ints, Transactions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-CHUNK = 16_384  # asked rows worked on at once: what is in between stays in the processor's cache
+CHUNK = 16_384  # query rows computed at once: intermediate arrays fit the processor's cache
 KEY_BITS = 62
 
 
 @dataclass(frozen=True)
-class Timeline:
+class EventTimeline:
     """
-    The stretch of history that the asked rows may look at; positions count from its start.
+    The part of history that the query rows may use; positions count from its start.
+
+    Query rows are the rows whose features are computed.
 
     Attributes
     ----------
     rows
-        (q,) positions asked, ascending.
+        (q,) positions of the query rows, ascending.
     as_of
-        (q,) the instant whose knowledge each asked row may use, µs.
+        (q,) the instant up to which each query row may use what is known, µs.
     hideable
-        (n,) rows that some asked row must not see, None where there are none.
+        (n,) rows that arrived too late for some query row, None if there are none.
     """
 
     event_time: Ints  # (n,)
     ingested_at: Ints  # (n,)
     rows: Ints
     as_of: Ints
-    hideable: Bools | None
+    late: Bools | None
 
     @classmethod
-    def of(cls, rows_held: Transactions, rows: Ints, allowed_lateness: int) -> "Timeline":
-        """The timeline of these asked rows over the rows held."""
-        event_time, ingested_at = rows_held.event_time, rows_held.ingested_at
+    def of(cls, history: Transactions, rows: Ints, allowed_lateness: int) -> "EventTimeline":
+        """The timeline of these query rows over this part of history."""
+        event_time, ingested_at = history.event_time, history.ingested_at
         as_of = np.maximum(event_time[rows] + allowed_lateness, ingested_at[rows])
         return cls(event_time, ingested_at, rows, as_of, out_of_order(ingested_at, rows, as_of))
 
@@ -58,50 +61,50 @@ class Timeline:
         return len(self.event_time)
 
     @cached_property
-    def place(self) -> Ints:
-        """(n,) which asked row a position is; arbitrary elsewhere."""
-        place = np.zeros(len(self), dtype=np.int64)
-        place[self.rows] = np.arange(len(self.rows))
-        return place
+    def query_index(self) -> Ints:
+        """(n,) number of the query row at each position; arbitrary at other positions."""
+        index = np.zeros(len(self), dtype=np.int64)
+        index[self.rows] = np.arange(len(self.rows))
+        return index
 
     @cached_property
-    def asked(self) -> Bools:
-        """(n,) which positions are asked."""
-        asked = np.zeros(len(self), dtype=bool)
-        asked[self.rows] = True
-        return asked
+    def is_query(self) -> Bools:
+        """(n,) whether each position is a query row."""
+        is_query = np.zeros(len(self), dtype=bool)
+        is_query[self.rows] = True
+        return is_query
 
-    def first_after(self, back: int) -> Ints:
-        """(q,) first position with event_time > event_time(t) − back, for each asked row t; at most t."""
+    def window_start(self, back: int) -> Ints:
+        """(q,) first position with event_time > event_time(t) − back, for each query row t; at most t."""
         first = np.searchsorted(self.event_time, self.event_time[self.rows] - back, side="right")
         return np.minimum(first, self.rows)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A chunk of asked rows in the order (entity, position)."""
+class QueryRows:
+    """A chunk of query rows in the order (entity, position)."""
 
-    span: slice  # of the order's asked rows
-    own: Ints  # place of each in the order
+    span: slice  # of the index's query rows
+    place: Ints  # of each in the index
     position: Ints  # in the timeline
-    place: Ints  # among the timeline's asked rows
+    query_index: Ints  # among the timeline's query rows
     entity_key: Ints  # key of position 0 of its entity
     as_of: Ints
 
 
-class Order:
+class EntityIndex:
     """
-    The rows of a timeline that have an entity, in the order (entity, position).
+    The rows of a timeline that have an entity, sorted by (entity, position).
 
     Parameters
     ----------
     codes
-        (n,) entity of each row, negative for missing.
+        (n,) entity of each row, negative if missing.
     n_codes
-        Codes are below it.
+        All codes are smaller than it.
     """
 
-    def __init__(self, timeline: Timeline, codes: Ints | Codes, n_codes: int) -> None:
+    def __init__(self, timeline: EventTimeline, codes: Ints | Codes, n_codes: int) -> None:
         self.timeline = timeline
         self.codes = codes
         self.bits = len(timeline).bit_length()
@@ -109,44 +112,44 @@ class Order:
             raise OverflowError(f"{n_codes} entities in {len(timeline)} rows need more than {KEY_BITS} bits")
         self.keys = np.sort(self.key(codes, np.arange(len(timeline)))[codes >= 0])  # (m,)
         self.position = self.keys & ((1 << self.bits) - 1)  # (m,)
-        self.own = np.flatnonzero(timeline.asked[self.position])  # (k,) asked rows
+        self.query_places = np.flatnonzero(timeline.is_query[self.position])  # (k,) query rows
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def key(self, codes: Ints | Codes, positions: Ints) -> Ints:
-        """What rows are sorted by."""
+        """Sort key of rows: (entity, position) packed into one int64."""
         return (codes.astype(np.int64) << self.bits) | positions
 
     @cached_property
-    def asked_keys(self) -> Ints:
-        """(k,) keys of the asked rows."""
-        return self.keys[self.own]
+    def query_keys(self) -> Ints:
+        """(k,) keys of the query rows."""
+        return self.keys[self.query_places]
 
-    def chunks(self) -> Iterator[Asked]:
-        """The asked rows, a chunk at a time."""
-        line = self.timeline
-        for start in range(0, len(self.own), CHUNK):
-            span = slice(start, min(start + CHUNK, len(self.own)))
-            own = self.own[span]
-            position = self.position[own]
-            place = line.place[position]
-            yield Asked(span, own, position, place, self.keys[own] - position, line.as_of[place])
+    def chunks(self) -> Iterator[QueryRows]:
+        """Iterate over the query rows in chunks."""
+        timeline = self.timeline
+        for start in range(0, len(self.query_places), CHUNK):
+            span = slice(start, min(start + CHUNK, len(self.query_places)))
+            place = self.query_places[span]
+            position = self.position[place]
+            index = timeline.query_index[position]
+            yield QueryRows(span, place, position, index, self.keys[place] - position, timeline.as_of[index])
 
-    def find(self, asked: Asked, positions: Ints) -> Ints:
+    def count_before(self, queries: QueryRows, positions: Ints) -> Ints:
         """
-        How many rows of the order come before a position of each asked row's own entity.
+        How many rows of the index come before a position of each query row's own entity.
 
-        `positions` never decrease from one row to a later one of the same entity, so that all are found in
-        one short stretch of the order.
+        `positions` never decrease from one row to a later one of the same entity, so that the search covers only
+        one short slice of the index.
         """
-        keys = asked.entity_key + positions
+        keys = queries.entity_key + positions
         low = int(np.searchsorted(self.keys, keys[0]))
         high = int(np.searchsorted(self.keys, keys[-1], side="right"))
         return low + np.searchsorted(self.keys[low:high], keys)
 
-    def sums_of(self, values: Ints) -> Ints:
-        """(m + 1,) cumulative sums of a value of each row of the timeline, in this order."""
+    def cumulative_sums(self, values: Ints) -> Ints:
+        """(m + 1,) cumulative sums of a value of each row of the timeline, in the order of the index."""
         sums = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(values[self.position], out=sums[1:])
         return sums
@@ -154,57 +157,57 @@ class Order:
     # ── rows that arrived out of order ──
 
     @cached_property
-    def hideable(self) -> Ints | None:
-        """Places in the order of the rows some asked row must not see."""
-        if self.timeline.hideable is None:
+    def late_places(self) -> Ints | None:
+        """Places in the index of the rows that arrived too late for some query row."""
+        if self.timeline.late is None:
             return None
-        return np.flatnonzero(self.timeline.hideable[self.position])
+        return np.flatnonzero(self.timeline.late[self.position])
 
-    def hidden(self, *values: Ints) -> Hidden | None:
-        """The rows some asked row must not see, and what to sum of them; a 1 each comes first."""
-        if self.hideable is None or not len(self.hideable):
+    def late_arrivals(self, *values: Ints) -> LateArrivals | None:
+        """The rows that arrived too late for some query row, with their values to sum; the first value is 1."""
+        if self.late_places is None or not len(self.late_places):
             return None
-        position = self.position[self.hideable]
+        position = self.position[self.late_places]
         summed = np.column_stack([np.ones(len(position), np.int64), *(value[position] for value in values)])
-        return Hidden(self.timeline.ingested_at[position], summed)
+        return LateArrivals(self.timeline.ingested_at[position], summed)
 
-    def among_hideable(self, places: Ints) -> Ints:
-        """How many of the rows that may be hidden come before these places."""
-        assert self.hideable is not None
-        return np.searchsorted(self.hideable, places)
+    def count_late_before(self, places: Ints) -> Ints:
+        """How many late rows come before these places."""
+        assert self.late_places is not None
+        return np.searchsorted(self.late_places, places)
 
-    def last_visible(self, asked: Asked, hidden: Hidden | None) -> Ints:
-        """Place in the order of each asked row's last visible earlier row of its entity, −1 where none."""
-        before = np.maximum(asked.own - 1, 0)
-        mine = (asked.own > 0) & (self.keys[before] >= asked.entity_key)
+    def last_visible(self, queries: QueryRows, late: LateArrivals | None) -> Ints:
+        """Place in the index of each query row's last visible earlier row of its entity, −1 if there is none."""
+        before = np.maximum(queries.place - 1, 0)
+        mine = (queries.place > 0) & (self.keys[before] >= queries.entity_key)
         last = np.where(mine, before, -1)
-        if hidden is None:
+        if late is None:
             return last
-        unsure = np.flatnonzero(mine & (self.timeline.ingested_at[self.position[before]] > asked.as_of))
-        last[unsure] = self._step_back(asked, hidden, unsure)
+        unsure = np.flatnonzero(mine & (self.timeline.ingested_at[self.position[before]] > queries.as_of))
+        last[unsure] = self._last_visible_before(queries, late, unsure)
         return last
 
-    def _step_back(self, asked: Asked, hidden: Hidden, unsure: Ints) -> Ints:
-        """The newest of the last row that hides from nobody and the last visible one of those after it."""
-        assert self.hideable is not None
-        own = asked.own[unsure]
-        sure = self._last_sure[own - 1]
-        sure = np.where((sure >= 0) & (self.keys[sure] >= asked.entity_key[unsure]), sure, -1)
-        begin = np.searchsorted(self.keys, asked.entity_key[unsure])
-        first, end = self.among_hideable(np.maximum(sure, begin)), self.among_hideable(own)
-        found = hidden.last_visible(first, end, asked.as_of[unsure])
-        return np.where(found >= 0, self.hideable[found], sure)
+    def _last_visible_before(self, queries: QueryRows, late: LateArrivals, unsure: Ints) -> Ints:
+        """The newer of the last row that was on time for all queries and the last visible late row after it."""
+        assert self.late_places is not None
+        place = queries.place[unsure]
+        on_time = self._last_on_time[place - 1]
+        on_time = np.where((on_time >= 0) & (self.keys[on_time] >= queries.entity_key[unsure]), on_time, -1)
+        begin = np.searchsorted(self.keys, queries.entity_key[unsure])
+        first, end = self.count_late_before(np.maximum(on_time, begin)), self.count_late_before(place)
+        last_late = late.last_visible(first, end, queries.as_of[unsure])
+        return np.where(last_late >= 0, self.late_places[last_late], on_time)
 
     @cached_property
-    def _last_sure(self) -> Ints:
-        """(m,) the last row up to each place that hides from nobody, of whatever entity; −1 where none."""
+    def _last_on_time(self) -> Ints:
+        """(m,) the last row up to each place, of any entity, that was on time for all queries; −1 if there is none."""
         places = np.arange(len(self))
-        places[self.hideable] = -1
+        places[self.late_places] = -1
         return np.maximum.accumulate(places)
 
 
 def combined(first: Coded, second: Coded) -> tuple[Ints, int]:
-    """Codes of pairs and the number they are below; −1 where either is missing."""
+    """Codes of pairs, −1 where either is missing, and a number larger than all of them."""
     width = len(second.values)
     codes = first.codes.astype(np.int64) * width + second.codes
     missing = (first.codes < 0) | (second.codes < 0)
@@ -212,7 +215,7 @@ def combined(first: Coded, second: Coded) -> tuple[Ints, int]:
 
 
 def dense(codes: Ints) -> tuple[Ints, int]:
-    """The same codes without gaps; −1 stays."""
+    """Renumber codes without gaps, and how many there are; −1 stays."""
     values, places = np.unique(codes, return_inverse=True)
     absent = int(np.searchsorted(values, 0))
     return np.maximum(places - absent, -1), len(values) - absent

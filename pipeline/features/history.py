@@ -1,8 +1,8 @@
 """
-Stored transactions and labels of a span, ready to compute features from.
+Stored transactions and labels of a span, as input of feature computation.
 
-A `History` may hold more than one computation is allowed to know; every rule of knowledge is applied where
-features and labels are read, per transaction, never by what happened to be loaded.
+A `History` may hold more than a computation is allowed to know. Point-in-time rules are applied per transaction where
+features and labels are read, never by limiting what is loaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.config import Config
-from pipeline.features.compute import LabelEvents, Plan, label_events, plan, raw_features
+from pipeline.features.compute import (
+    FeatureCatalogue,
+    LabelEvents,
+    build_catalogue,
+    label_events,
+    raw_features,
+)
 from storage.database.database import Store
 from storage.frames import Coded, Completeness, Ints, Labels, Transactions
-from storage.ingest import history as stored
+from storage.ingest import history as stored_history
 
 Floats = NDArray[np.float64]
 
-REVIEW = "review"  # source of labels that a verdict on a flag gives
+REVIEW = "review"  # source of labels that come from verdicts on flags
 
 
 @dataclass(frozen=True)
 class History:
-    """Payments (refunds are left out) of a span, with what is known of them."""
+    """Payments (without refunds) of a span, with their labels."""
 
     transactions: Transactions
     labels: Labels
@@ -42,19 +48,19 @@ class History:
         """
         Positions, in order, of these transactions with start ≤ event_time < end; others are left out.
 
-        Looking only at the span keeps a window's cost its own, however long the history at hand is.
+        Only the span is searched, so that the cost of a window does not grow with the length of the history.
         """
         import pandas as pd
 
         span = self.transactions.between(start, end)
-        found = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
-        inside = np.sort(found[found >= 0]).astype(np.int64)
+        indices = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
+        inside = np.sort(indices[indices >= 0]).astype(np.int64)
         moved: Ints = inside + np.int64(span.start)
         return moved
 
     @cached_property
     def unreviewed(self) -> LabelEvents:
-        """Labels as if nobody had ever answered a flag: what customers and banks reported alone."""
+        """Labels without those from verdicts on flags: only what customers and banks reported."""
         source = self.labels.source
         reviewed = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
         return (
@@ -64,7 +70,7 @@ class History:
         )
 
     def as_of(self, allowed_lateness: int) -> Ints:
-        """as_of(t) of every transaction: the instant whose knowledge its score may use."""
+        """as_of(t) of every transaction: the instant up to which its score may use what is known."""
         of_time = self.transactions.event_time + allowed_lateness
         return np.maximum(of_time, self.transactions.ingested_at)
 
@@ -74,30 +80,32 @@ def load(
     config: Config,
     start: int,
     end: int,
-    wanted: Mapping[str, Sequence[str]] | None = None,
+    entities: Mapping[str, Sequence[str]] | None = None,
 ) -> History:
     """
-    Everything stored with start ≤ event_time < end, or only the entities of `wanted` ({column: values}).
+    Everything stored with start ≤ event_time < end, or only rows of some entities ({column: values}).
     """
-    if wanted is None:
-        rows = stored.load_transactions(store, start, end)
+    if entities is None:
+        rows = stored_history.load_transactions(store, start, end)
     else:
-        rows = stored.load_entities(store, start, end, wanted)
-    payments = rows.take(~_among(rows, "kind", config.schema_.refund_kinds)) if config.schema_.kind else rows
-    labels = stored.load_labels(store, start, end)
+        rows = stored_history.load_entities(store, start, end, entities)
+    payments = (
+        rows.take(~_has_value(rows, "kind", config.schema_.refund_kinds)) if config.schema_.kind else rows
+    )
+    labels = stored_history.load_labels(store, start, end)
     return History(
         transactions=payments,
         labels=labels,
         events=label_events(payments, labels, config.labels.precedence),
-        completeness=stored.completeness(store),
-        silence_ok=_silence_means_genuine(payments, config.labels.never_by_silence),
+        completeness=stored_history.completeness(store),
+        silence_ok=_silence_means_genuine(payments, config.labels.maturity_exceptions),
         precedence=config.labels.precedence,
     )
 
 
-def feature_plan(config: Config) -> Plan:
-    """The features that the configured fields and windows ask for."""
-    return plan(
+def feature_catalogue(config: Config) -> FeatureCatalogue:
+    """The feature catalogue of the configured fields and windows."""
+    return build_catalogue(
         entities=config.schema_.entities,
         numeric=config.schema_.numeric,
         categorical=config.schema_.categorical,
@@ -108,8 +116,8 @@ def feature_plan(config: Config) -> Plan:
     )
 
 
-def fields_of(config: Config) -> Mapping[str, Any]:
-    """What the plan of features is made from, to make it again when the config has moved on."""
+def feature_fields(config: Config) -> Mapping[str, Any]:
+    """The settings that the feature catalogue is built from; stored with a model, to rebuild it after the config changes."""
     return {
         "entities": list(config.schema_.entities),
         "numeric": list(config.schema_.numeric),
@@ -122,9 +130,9 @@ def fields_of(config: Config) -> Mapping[str, Any]:
     }
 
 
-def plan_of(fields: Mapping[str, Any]) -> Plan:
-    """The features that a model was trained on, from what it remembers of them."""
-    return plan(
+def catalogue_of(fields: Mapping[str, Any]) -> FeatureCatalogue:
+    """The feature catalogue that a model was trained on, from its stored settings."""
+    return build_catalogue(
         entities=fields["entities"],
         numeric=fields["numeric"],
         categorical=fields["categorical"],
@@ -136,13 +144,17 @@ def plan_of(fields: Mapping[str, Any]) -> Plan:
 
 
 def raw_matrix(
-    history: History, rows: Ints, features: Plan, config: Config, fields: Mapping[str, Any] | None = None
+    history: History,
+    rows: Ints,
+    features: FeatureCatalogue,
+    config: Config,
+    fields: Mapping[str, Any] | None = None,
 ) -> Floats:
     """
     Raw features of the transactions at these positions, (n_rows, n_raw).
 
-    `fields` is what a model remembers of its training: its windows and its maturity count, not the
-    configuration's, which may have moved on.
+    `fields` are the settings stored with a model: its windows and maturity apply, not those of the configuration, which
+    may have changed since.
     """
     maturity, lookback = config.labels.maturity, config.lookback
     if fields is not None:
@@ -164,11 +176,11 @@ def raw_matrix(
 def _silence_means_genuine(rows: Transactions, never: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
     silent = np.ones(len(rows), dtype=bool)
     for name, values in never.items():
-        silent &= ~_among(rows, name, values)
+        silent &= ~_has_value(rows, name, values)
     return silent
 
 
-def _among(rows: Transactions, name: str, values: Sequence[str]) -> NDArray[np.bool_]:
+def _has_value(rows: Transactions, name: str, values: Sequence[str]) -> NDArray[np.bool_]:
     column: Coded = rows.columns[name]
     matching = np.isin(column.values.astype(str), list(values)) if len(column.values) else np.zeros(0, bool)
     return np.append(matching, False)[column.codes]

@@ -1,4 +1,4 @@
-"""Which instants lie on a holiday: days of the configured time zone, once or every year."""
+"""Which instants lie on a holiday: single or yearly days in the configured time zone."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,13 +26,13 @@ def is_holiday(instants: Ints, holidays: Sequence[str], timezone: str) -> NDArra
     if not holidays or not len(instants):
         return np.zeros(len(instants), dtype=bool)
     quarters, place = np.unique(instants // QUARTER, return_inverse=True)
-    wanted = frozenset(holidays)
-    found = np.array([_listed(_day(int(quarter), timezone), wanted) for quarter in quarters], dtype=bool)
-    return found[place]
+    days = frozenset(holidays)
+    listed = np.array([_is_listed(_day(int(quarter), timezone), days) for quarter in quarters], dtype=bool)
+    return listed[place]
 
 
 def local(instant: int, timezone: str) -> datetime:
-    """An instant on the clocks of a zone."""
+    """An instant as local time of a zone."""
     return datetime.fromtimestamp(instant // SECOND, ZoneInfo(timezone))
 
 
@@ -41,5 +41,5 @@ def _day(quarter: int, timezone: str) -> str:
     return local(quarter * QUARTER, timezone).date().isoformat()
 
 
-def _listed(day: str, wanted: frozenset[str]) -> bool:
-    return day in wanted or day[5:] in wanted
+def _is_listed(day: str, days: frozenset[str]) -> bool:
+    return day in days or day[5:] in days

@@ -1,8 +1,8 @@
 """
-What some rows must not see: rows that became visible too late for them.
+Excludes late-arriving rows from point-in-time sums.
 
-The main computation counts every earlier row. Only a row that some asked transaction may not see, one that
-arrived out of order, is looked at here, so on-time data pays nothing.
+The main computation counts every earlier row. This module handles only rows that became visible too late for some
+query row, that is, rows that arrived out of order; on-time data costs nothing extra.
 """
 
 import numpy as np
@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 from storage.frames import Ints
 
 
-class Hidden:
+class LateArrivals:
     """
-    A list of rows with the instant each became visible: sums and finds among those (not) visible at an
-    instant.
+    Rows with the instant each became visible: sums over those not visible at an instant, and the last one that was.
 
     A wavelet matrix over the ranks of the instants (Claude, Navarro & Ordóñez 2015, *The wavelet matrix*),
-    with prefix sums on every level: a stretch of m rows with b different instants is summed in log2(b) steps,
-    for all questions at once, whatever the number of rows that are hidden from whom.
+    with prefix sums on every level: a slice of m rows with b different instants is summed in log2(b) steps,
+    for all queries at once, however many rows are hidden from each.
 
     Parameters
     ----------
     instants
         (m,) when each row became visible, µs.
     values
-        (m, k) what is summed.
+        (m, k) values to sum.
     """
 
     def __init__(self, instants: Ints, values: Ints) -> None:
@@ -43,17 +42,17 @@ class Hidden:
 
     def sums(self, first: Ints, end: Ints, as_of: Ints) -> Ints:
         """
-        Sums of the values in [first, end) of the rows that became visible after `as_of`, (n_questions, k).
+        Sums of the values in [first, end) of the rows that became visible after `as_of`, (n_queries, k).
         """
         threshold = np.searchsorted(self._distinct, as_of, side="right")
         totals = np.zeros((len(first), self._last.shape[1]), dtype=np.int64)
         open_ = np.flatnonzero((first < end) & (threshold < len(self._distinct)))
         if len(open_):
-            totals[open_] = self._beyond(first[open_], end[open_], threshold[open_])
+            totals[open_] = self._sum_above(first[open_], end[open_], threshold[open_])
         return totals
 
-    def _beyond(self, first: Ints, end: Ints, threshold: Ints) -> Ints:
-        """Walk down the bits of the threshold; a row whose rank leaves it upwards is beyond it."""
+    def _sum_above(self, first: Ints, end: Ints, threshold: Ints) -> Ints:
+        """Sum rows whose rank is at or above the threshold, walking down the threshold's bits."""
         totals = np.zeros((len(first), self._last.shape[1]), dtype=np.int64)
         for bit, zeros_before, sums in self._levels:
             zeros = zeros_before[-1]
@@ -65,13 +64,13 @@ class Hidden:
         return totals + self._last[end] - self._last[first]
 
     def last_visible(self, first: Ints, end: Ints, as_of: Ints) -> Ints:
-        """The last row of [first, end) that was visible at `as_of`, −1 where none was."""
-        found = end.copy()
+        """The last row of [first, end) that was visible at `as_of`, −1 if none was."""
+        last = end.copy()
         for size, minima in reversed(list(enumerate(self._tables(int((end - first).max(initial=1)))))):
-            back = found - (1 << size)
+            back = last - (1 << size)
             hidden = (back >= first) & (minima[np.maximum(back, 0)] > as_of)
-            found = np.where(hidden, back, found)
-        return np.where(found > first, found - 1, -1)
+            last = np.where(hidden, back, last)
+        return np.where(last > first, last - 1, -1)
 
     def _tables(self, longest: int) -> list[Ints]:
         """Table s holds, for each row, the earliest instant among it and the 2**s − 1 rows after it."""
@@ -84,22 +83,22 @@ class Hidden:
 
 def out_of_order(ingested_at: Ints, rows: Ints, as_of: Ints) -> NDArray[np.bool_] | None:
     """
-    Which rows became visible later than some later asked row's `as_of`, (n,); None where there are none.
+    Which rows became visible later than the `as_of` of some later query row, (n,); None if there are none.
 
     Parameters
     ----------
     rows
-        (q,) positions asked, ascending; `as_of` is theirs.
+        (q,) positions of the query rows, ascending; `as_of` is theirs.
     """
     earliest = np.full(len(ingested_at), _LATEST)
     earliest[rows] = as_of
     earliest = np.minimum.accumulate(earliest[::-1])[::-1]
-    hideable: NDArray[np.bool_] = ingested_at > earliest
-    return hideable if hideable.any() else None
+    late: NDArray[np.bool_] = ingested_at > earliest
+    return late if late.any() else None
 
 
 def _prefix(values: Ints) -> Ints:
-    """Sums of the first 0, 1, 2 … rows; int64 wraps around, and a difference of two wraps back."""
+    """Sums of the first 0, 1, 2 … rows; int64 may wrap around, a difference of two sums wraps back."""
     sums = np.zeros((len(values) + 1, *values.shape[1:]), dtype=np.int64)
     np.cumsum(values, axis=0, out=sums[1:])
     return sums

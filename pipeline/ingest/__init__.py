@@ -1,1 +1,1 @@
-"""Source rows to transactions and labels: validation, rejected rows, feeds and currency rates."""
+"""Loads source rows as transactions and labels: validation, rejected rows, feeds and currency rates."""

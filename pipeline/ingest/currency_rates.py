@@ -1,4 +1,4 @@
-"""Dated currency rates: how much of the base currency one unit of another was worth on a day."""
+"""Currency rates by date: the value of one unit of a currency in the base currency."""
 
 import csv
 import math
@@ -19,27 +19,27 @@ _Line = tuple[int, str, float]  # days since 1970-01-01, currency, rate
 
 
 @dataclass(frozen=True)
-class Series:
+class RateSeries:
     """The rates of one currency, oldest first."""
 
     days: Ints  # since 1970-01-01, ascending
     rates: Floats
 
     def at(self, days: Ints) -> Floats:
-        """The newest rate at or before each day, NaN before the first."""
+        """Return the newest rate at or before each day, NaN before the first."""
         return np.concatenate(([np.nan], self.rates))[np.searchsorted(self.days, days, side="right")]
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Every currency known besides the base currency, whose rate is 1."""
+    """Rates of all known currencies; the base currency has the rate 1."""
 
     base: str
-    series: Mapping[str, Series] = field(default_factory=dict)
+    series: Mapping[str, RateSeries] = field(default_factory=dict)
 
     def look_up(self, currency: Strings, event_time: Ints) -> tuple[Floats, NDArray[np.bool_]]:
         """
-        Rate of each row on its day in UTC.
+        Return the rate of each row on its day in UTC.
 
         Parameters
         ----------
@@ -66,12 +66,12 @@ class Rates:
 
 def load_rates(path: str, base: str) -> Rates:
     """
-    Read a CSV file with the columns date, currency, rate, in any order of rows; no path, no rates.
+    Read a CSV file with the columns date, currency, rate, in any order of rows; an empty path gives no rates.
 
     Raises
     ------
     InputError
-        If it cannot be read, or a line is not a date, a currency and a positive number, or says a day's rate twice.
+        If it cannot be read, a line is not a date, a currency and a positive number, or two lines give one day different rates.
     """
     collected: dict[str, dict[int, float]] = {}
     for number, (day, currency, rate) in _lines(path, base) if path else ():
@@ -86,9 +86,9 @@ def load_rates(path: str, base: str) -> Rates:
     )
 
 
-def _series(rates: Mapping[int, float]) -> Series:
+def _series(rates: Mapping[int, float]) -> RateSeries:
     days = sorted(rates)
-    return Series(np.array(days, dtype=np.int64), np.array([rates[day] for day in days]))
+    return RateSeries(np.array(days, dtype=np.int64), np.array([rates[day] for day in days]))
 
 
 def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
@@ -97,9 +97,9 @@ def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
             reader = csv.reader(file, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
             if sorted(header) != sorted(HEADER):
-                found = ", ".join(header) or "nothing"
+                columns = ", ".join(header) or "nothing"
                 raise InputError(
-                    f"{path} (schema.rates) must have the columns date, currency, rate; it has {found}"
+                    f"{path} (schema.rates) must have the columns date, currency, rate; it has {columns}"
                 )
             order = [header.index(name) for name in HEADER]
             for cells in reader:
@@ -116,11 +116,11 @@ def _line(cells: list[str], order: list[int], base: str, where: str) -> _Line:
         raise InputError(f"{where} must hold date, currency and rate, it has {len(cells)} values")
     day, currency, rate = (cells[place].strip() for place in order)
     try:
-        read = date.fromisoformat(day).toordinal() - EPOCH, currency.upper(), float(rate)
+        parsed = date.fromisoformat(day).toordinal() - EPOCH, currency.upper(), float(rate)
     except ValueError:
         raise InputError(f'{where} must be like 2026-03-01,USD,0.92, got "{day},{currency},{rate}"') from None
-    if not currency or not math.isfinite(read[2]) or read[2] <= 0:
+    if not currency or not math.isfinite(parsed[2]) or parsed[2] <= 0:
         raise InputError(f'{where} must name a currency and a rate above 0, got "{currency}" and {rate}')
-    if read[1] == base and read[2] != 1:
+    if parsed[1] == base and parsed[2] != 1:
         raise InputError(f"{where} gives the base currency {base} the rate {rate}; it is 1 by definition")
-    return read
+    return parsed

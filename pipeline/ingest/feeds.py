@@ -1,9 +1,9 @@
 """
-How new rows reach a daemon: queries it polls and folders it watches, read by the same ingest as files.
+Feeds of the daemon: polled queries and watched folders, loaded by the same ingest as files.
 
-Nothing here needs a transaction of its own to be exactly-once. Rows that are read twice are duplicates, a file is
-recognised by its content, and what is remembered (how far a query was read, which files were taken) is written
-after the batch is visible: a kill in between only makes the next tick look again.
+Feeds are idempotent without a transaction of their own: rows that are read twice are duplicates, and a file is
+identified by its content. The state of a feed (cursor of a query, files already ingested) is saved after the batch is
+visible; if the process is killed in between, the next tick reads the same rows again.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,13 +24,19 @@ from storage.ingest import batches, feed_state
 from storage.ingest.feed_state import WatchedFile
 
 Clock = Callable[[], int]
-UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp")  # names under which files are being written
-COMPLETE_EVERY = HOUR  # a label feed without news says so at most so often: batches stay few
+UNFINISHED_SUFFIXES = (
+    ".tmp",
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".swp",
+)  # of files that are still being written
+COMPLETENESS_INTERVAL = HOUR  # between empty label batches of a feed, to keep the number of batches small
 
 
 @dataclass(frozen=True)
 class FeedReport:
-    """What one feed brought: a report, or the sentence that says why it brought nothing."""
+    """The result of polling one feed: an ingest report, or the error as a sentence."""
 
     feed: str
     report: IngestReport | None = None
@@ -38,24 +44,24 @@ class FeedReport:
 
 
 def poll(store: Store, config: Config, clock: Clock) -> list[FeedReport]:
-    """Read every query with `poll` and every watched folder; one that fails does not keep the others."""
-    found: list[FeedReport] = []
+    """Ingest every polled query and watched folder; a feed that fails does not stop the others."""
+    reports: list[FeedReport] = []
     for name, source in sorted(config.source.items()):
         if source.poll:
-            found += _told(f"source.{name}", _query(store, config, name, source, clock))
+            reports += _report_failures(f"source.{name}", _poll_query(store, config, name, source, clock))
     for name, folder in sorted(config.watch.items()):
-        found += _told(f"watch.{name}", _folder(store, config, name, folder, clock))
-    return found
+        reports += _report_failures(f"watch.{name}", _poll_folder(store, config, name, folder, clock))
+    return reports
 
 
-def _told(feed: str, work: Iterator[FeedReport]) -> Iterator[FeedReport]:
+def _report_failures(feed: str, reports: Iterator[FeedReport]) -> Iterator[FeedReport]:
     try:
-        yield from work
+        yield from reports
     except (InputError, Unreachable, Busy) as error:
         yield FeedReport(feed, error=str(error))
 
 
-def _query(
+def _poll_query(
     store: Store, config: Config, name: str, section: SourceSection, clock: Clock
 ) -> Iterator[FeedReport]:
     feed = f"source.{name}"
@@ -69,67 +75,67 @@ def _query(
         batch_id = report.batch_id or batch_id
         yield FeedReport(feed, report)
         if section.kind == "labels" and report.nothing_new:
-            _say_complete(store, feed, clock())
+            _record_completeness(store, feed, clock())
     if cursor is not None and cursor.newest is not None:
         feed_state.save_cursor(store, feed, cursor.newest, clock(), batch_id)
 
 
-def _folder(
+def _poll_folder(
     store: Store, config: Config, name: str, section: WatchSection, clock: Clock
 ) -> Iterator[FeedReport]:
     feed, folder = f"watch.{name}", Path(section.folder)
     if not folder.is_dir():
         raise InputError(
-            f"{feed}.folder is {section.folder}, which is no folder: create it or correct the path"
+            f"{feed}.folder is {section.folder}, which is not a folder: create it or correct the path"
         )
-    known = feed_state.files(store, feed)
+    earlier = feed_state.files(store, feed)
     for path in sorted(folder.glob(section.pattern)):
-        if _complete(path, section.settle, clock()):
-            yield from _file(store, config, feed, section, path, known.get(str(path)), clock)
+        if _is_complete(path, section.settle_time, clock()):
+            yield from _ingest_file(store, config, feed, section, path, earlier.get(str(path)), clock)
 
 
-def _complete(path: Path, settle: int, now: int) -> bool:
-    """Whether nobody seems to write to the file any more."""
-    hidden = path.name.startswith(".") or path.suffix in UNFINISHED
-    return not hidden and path.is_file() and path.stat().st_mtime_ns // 1000 + settle <= now
+def _is_complete(path: Path, settle_time: int, now: int) -> bool:
+    """Whether the file has not changed for `settle_time` (µs) and is not hidden or temporary."""
+    hidden = path.name.startswith(".") or path.suffix in UNFINISHED_SUFFIXES
+    return not hidden and path.is_file() and path.stat().st_mtime_ns // 1000 + settle_time <= now
 
 
-def _file(
+def _ingest_file(
     store: Store,
     config: Config,
     feed: str,
     section: WatchSection,
     path: Path,
-    known: WatchedFile | None,
+    earlier: WatchedFile | None,
     clock: Clock,
 ) -> Iterator[FeedReport]:
-    """Take a file that is new or has changed; one that is refused is tried again when it changes."""
+    """Ingest a file that is new or has changed; a file that failed is tried again once it changes."""
     stat = path.stat()
-    if known is not None and (known.size, known.modified_ns) == (stat.st_size, stat.st_mtime_ns):
+    if earlier is not None and (earlier.size, earlier.modified_ns) == (stat.st_size, stat.st_mtime_ns):
         return
-    batch_id, refused = None, None
+    batch_id, error_text = None, None
     try:
-        for given in ingest.sources(config, section.kind, [str(path)], None, None):
-            for report in _read(store, config, section.kind, given, clock):
+        for source in ingest.sources(config, section.kind, [str(path)], None, None):
+            for report in _read(store, config, section.kind, source, clock):
                 batch_id = report.batch_id or report.same_as or batch_id
                 yield FeedReport(feed, report)
     except InputError as error:
-        refused = str(error)
-        yield FeedReport(feed, error=refused)
-    status = "done" if refused is None else "failed"
-    seen = WatchedFile(str(path), stat.st_size, stat.st_mtime_ns, status, clock(), batch_id, refused)
-    feed_state.save_file(store, feed, seen)
+        error_text = str(error)
+        yield FeedReport(feed, error=error_text)
+    status = "done" if error_text is None else "failed"
+    current = WatchedFile(str(path), stat.st_size, stat.st_mtime_ns, status, clock(), batch_id, error_text)
+    feed_state.save_file(store, feed, current)
 
 
 def _read(store: Store, config: Config, kind: str, source: Source, clock: Clock) -> Iterator[IngestReport]:
-    work = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
-    return work(store, config, [source], clock=clock, options=Options())
+    ingest_source = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
+    return ingest_source(store, config, [source], clock=clock, options=Options())
 
 
-def _say_complete(store: Store, feed: str, now: int) -> None:
-    """No news is news for labels: silence up to now may be read once transactions mature."""
+def _record_completeness(store: Store, feed: str, now: int) -> None:
+    """Add an empty label batch: labels are complete up to now although there are no new ones."""
     newest = feed_state.newest_labels(store)
-    if newest is not None and now - newest < COMPLETE_EVERY:
+    if newest is not None and now - newest < COMPLETENESS_INTERVAL:
         return
-    with batches.begin(store, "labels", feed, batches.history_is_open(store), now, feed) as loading:
-        loading.finish(now, sha256(f"{feed} {now}".encode()).hexdigest(), now)
+    with batches.begin(store, "labels", feed, batches.history_is_open(store), now, feed) as loader:
+        loader.finish(now, sha256(f"{feed} {now}".encode()).hexdigest(), now)

@@ -1,8 +1,8 @@
 """
-Source rows → transactions and labels; bad rows set aside with the reason.
+Loads source rows as transactions and labels, and stores rejected rows with their reason.
 
-Each source becomes one batch, visible whole or not at all. Its content is hashed together with the settings it is
-read by, so that what is here already is recognised.
+Each source becomes one batch, which becomes visible whole or not at all. Ingest is idempotent: a hash of the content
+and of the settings that it is read with identifies a batch that was loaded before.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.columns import as_bools
-from pipeline.ingest.formats.reader import Reading
-from pipeline.ingest.formats.row_batch import Rows, Wanted
-from pipeline.ingest.inline_labels import Shelf, ShelfReading
-from pipeline.ingest.rejected_rows import set_aside
-from pipeline.ingest.row_checks import LabelCheck, TransactionCheck, assumed
-from pipeline.ingest.sources import Source, opened, sources
-from pipeline.progress import Progress, Silent
+from pipeline.ingest.formats.reader import SourceReader
+from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
+from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
+from pipeline.ingest.rejected_rows import collect_rejected
+from pipeline.ingest.row_checks import LabelCheck, TransactionCheck, assumed_known_at
+from pipeline.ingest.sources import Source, open_source, sources
+from pipeline.progress import NoProgress, Progress
 from pipeline.sanitize import for_terminal
 from storage.database.database import Store
 from storage.ingest import batches
-from storage.ingest.batches import Batch, Counts, Loading, Rejected
+from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 
 __all__ = ["IngestReport", "Options", "Source", "ingest_labels", "ingest_transactions", "sources"]
@@ -37,16 +37,16 @@ __all__ = ["IngestReport", "Options", "Source", "ingest_labels", "ingest_transac
 Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
 Kind = Literal["transactions", "labels"]
 Chunk = TransactionChunk | LabelChunk
-Step = Callable[[Rows], tuple[Chunk, list[Rejected]]]
+CheckStep = Callable[[RowBatch], tuple[Chunk, list[RejectedRow]]]
 
-REASONS_SHOWN = 5
+TOP_REASONS = 5
 AS_HISTORY = "as history: every row counts as known when it happened"
 AS_ARRIVED = "as arrived: every row counts as known from now on"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command said about all its sources; times in µs, None for nothing."""
+    """Options that apply to all sources of a command; times in µs, None where an option is not set."""
 
     history: bool | None = None
     known_after: int | None = None
@@ -55,164 +55,172 @@ class Options:
 
 @dataclass
 class IngestReport:
-    """What became of one source."""
+    """The result of ingesting one source."""
 
     source: str
     kind: Kind
     history: bool
-    why: str  # a sentence: history or as arrived, and why
+    history_reason: str  # a sentence: as history or as arrived, with the reason
     counts: Counts = field(default_factory=Counts)
     batch_id: int | None = None
-    same_as: int | None = None  # the batch that had this content already
+    same_as: int | None = None  # an earlier batch with the same content
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def nothing_new(self) -> bool:
-        """Whether the same content was here already."""
+        """Whether the same content was loaded before."""
         return self.same_as is not None
 
-    def top_reasons(self, number: int = REASONS_SHOWN) -> list[tuple[str, int]]:
-        """The most frequent reasons for setting rows aside, with their counts."""
+    def top_reasons(self, number: int = TOP_REASONS) -> list[tuple[str, int]]:
+        """The most frequent reasons for rejecting rows, with their counts."""
         return self.reasons.most_common(number)
 
     def lines(self) -> list[str]:
-        """For the one who typed the command."""
-        source = for_terminal(self.source)  # whoever made the file chose its name
+        """The report as lines of text for the command line."""
+        source = for_terminal(self.source)  # file names are untrusted text
         if self.same_as is not None:
-            return [f"{source}: these {self.kind} are batch {self.same_as} already, nothing to do"]
-        c = self.counts
-        said = [
-            f"{source}: {c.read:,} {self.kind} read = {c.accepted:,} accepted + {c.duplicate:,} duplicate "
-            f"+ {c.revised:,} revised + {c.rejected:,} rejected (batch {self.batch_id})",
-            f"  {self.why}",
+            return [f"{source}: batch {self.same_as} already holds these {self.kind}, nothing to do"]
+        counts = self.counts
+        lines = [
+            f"{source}: {counts.read:,} {self.kind} read = {counts.accepted:,} accepted + {counts.duplicate:,} duplicate "
+            f"+ {counts.revised:,} revised + {counts.rejected:,} rejected (batch {self.batch_id})",
+            f"  {self.history_reason}",
         ]
-        said += [f"  {count:,} set aside: {reason}" for reason, count in self.top_reasons()]
-        if c.rejected:
-            said.append(f"  all of them are in rejected_rows, with batch_id {self.batch_id}")
-        return said
+        lines += [f"  {count:,} rejected: {reason}" for reason, count in self.top_reasons()]
+        if counts.rejected:
+            lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {self.batch_id}")
+        return lines
 
 
 def ingest_transactions(
     store: Store,
     config: Config,
-    given: Sequence[Source],
+    inputs: Sequence[Source],
     *,
     clock: Clock,
     options: Options,
     progress: Progress | None = None,
 ) -> Iterator[IngestReport]:
     """
-    Load transactions, and labels where `schema.is_fraud` names a column of them; reports each as it is done.
+    Load transactions, and their labels if `schema.is_fraud` names a column; yield a report for each batch.
 
-    The work is done while the reports are asked for.
+    A generator: each source is loaded when its report is requested.
 
     Raises
     ------
     InputError
-        If a source cannot be read or lacks a column; nothing of it becomes visible, nor of one after it.
+        If a source cannot be read or lacks a column; neither it nor any later source becomes visible.
     Busy
-        If another ingest is at work.
+        If another ingest is running.
     """
     check = TransactionCheck(config)
-    job = _Job.of(store, config, options, clock, progress)
-    if config.schema_.is_fraud and job.history and options.known_after is None:
+    context = _IngestContext.create(store, config, options, clock, progress)
+    if config.schema_.is_fraud and context.history and options.known_after is None:
         raise InputError(
             f'column "{config.schema_.is_fraud}" (schema.is_fraud) says what is fraud, but not when that became known: '
             "pass --known-after, such as --known-after 7d"
         )
-    job.look_ahead(given, check.wanted())
-    for source in given:
-        with opened(config, source) as reading:
-            yield from _transactions(job, source, reading, check)
+    context.check_columns(inputs, check.expected_columns())
+    for source in inputs:
+        with open_source(config, source) as reader:
+            yield from _load_transactions(context, source, reader, check)
 
 
 def ingest_labels(
     store: Store,
     config: Config,
-    given: Sequence[Source],
+    inputs: Sequence[Source],
     *,
     clock: Clock,
     options: Options,
     progress: Progress | None = None,
 ) -> Iterator[IngestReport]:
     """
-    Load labels; a file may hold frauds alone, or no row at all, which still says how far labels are complete.
+    Load labels. A file may hold only frauds, or no rows: even then it moves the time up to which labels are complete.
 
     Raises
     ------
     InputError
-        If a source cannot be read or lacks a column, or is history that does not say when it became known.
+        If a source cannot be read, lacks a column, or is loaded as history without the times its labels became known.
     Busy
-        If another ingest is at work.
+        If another ingest is running.
     """
-    job = _Job.of(store, config, options, clock, progress)
-    check = LabelCheck(config, job.history, options.known_after, partial(batches.event_times, store))
-    job.look_ahead(given, check.wanted())
-    for source in given:
-        with opened(config, source) as reading:
+    context = _IngestContext.create(store, config, options, clock, progress)
+    check = LabelCheck(config, context.history, options.known_after, partial(batches.event_times, store))
+    context.check_columns(inputs, check.expected_columns())
+    for source in inputs:
+        with open_source(config, source) as reader:
             step = partial(_label_step, check, clock(), source.name)
-            yield job.run(source.name, "labels", reading, check.wanted(), step, _label_settings(job))
+            yield context.load(
+                source.name, "labels", reader, check.expected_columns(), step, _label_settings(context)
+            )
 
 
-def _label_step(check: LabelCheck, now: int, name: str, rows: Rows) -> tuple[Chunk, list[Rejected]]:
+def _label_step(check: LabelCheck, now: int, name: str, rows: RowBatch) -> tuple[Chunk, list[RejectedRow]]:
     chunk, reasons = check.check(rows, now, name)
-    return chunk, list(set_aside(rows, reasons, (), check.hasher))
+    return chunk, list(collect_rejected(rows, reasons, (), check.hasher))
 
 
-def _transactions(
-    job: "_Job", source: Source, reading: Reading, check: TransactionCheck
+def _load_transactions(
+    context: "_IngestContext", source: Source, reader: SourceReader, check: TransactionCheck
 ) -> Iterator[IngestReport]:
-    """Load one source of transactions, and then what it says about fraud, which is put by meanwhile."""
-    now, settings = job.clock(), _transaction_settings(job.config, check)
-    with Shelf() as shelf:
-        step = partial(_transaction_step, check, now, shelf)
-        report = job.run(source.name, "transactions", reading, check.wanted(), step, settings)
+    """Load one source of transactions, then its inline labels, which are spooled to disk meanwhile."""
+    now, settings = context.clock(), _transaction_settings(context.config, check)
+    with InlineLabelSpool() as spool:
+        step = partial(_transaction_step, check, now, spool)
+        report = context.load(source.name, "transactions", reader, check.expected_columns(), step, settings)
         yield report
         if check.schema.is_fraud:
-            answers, settings = ShelfReading(shelf, reading), f"{settings} {_label_settings(job)}"
-            if report.nothing_new and not shelf.total and job.find("labels", answers, settings) is None:
-                # an ingest stopped between the two batches: read once more, for the answers only
-                for rows in reading.rows(check.wanted()):
+            labels, settings = InlineLabelReader(spool, reader), f"{settings} {_label_settings(context)}"
+            if (
+                report.nothing_new
+                and not spool.total
+                and context.find_existing("labels", labels, settings) is None
+            ):
+                # an earlier ingest stopped between the two batches: read the source again, only for its labels
+                for rows in reader.rows(check.expected_columns()):
                     step(rows)
-            label = partial(_answer_step, job, now)
-            yield job.run(source.name, "labels", answers, Wanted(), label, settings)
+            label_step = partial(_inline_label_step, context, now)
+            yield context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
 
 
 def _transaction_step(
-    check: TransactionCheck, now: int, shelf: Shelf, rows: Rows
-) -> tuple[Chunk, list[Rejected]]:
-    chunk, answers, reasons = check.check(rows, now)
-    if answers is not None:
-        shelf.put(answers)
-    return chunk, list(set_aside(rows, reasons, check.schema.hash, check.hasher))
+    check: TransactionCheck, now: int, spool: InlineLabelSpool, rows: RowBatch
+) -> tuple[Chunk, list[RejectedRow]]:
+    chunk, labels, reasons = check.check(rows, now)
+    if labels is not None:
+        spool.add(labels)
+    return chunk, list(collect_rejected(rows, reasons, check.schema.hash, check.hasher))
 
 
-def _answer_step(job: "_Job", now: int, rows: Rows) -> tuple[Chunk, list[Rejected]]:
-    size, after = len(rows), job.options.known_after
+def _inline_label_step(
+    context: "_IngestContext", now: int, rows: RowBatch
+) -> tuple[Chunk, list[RejectedRow]]:
+    size, after = len(rows), context.options.known_after
     times = np.asarray(rows.columns["event_time"])
-    known_at = np.full(size, now) if after is None else assumed(times, after, now)
-    source = np.full(size, job.config.labels.default_source, dtype=object)
+    known_at = np.full(size, now) if after is None else assumed_known_at(times, after, now)
+    source = np.full(size, context.config.labels.default_source, dtype=object)
     ids, is_fraud = columns.objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
     return LabelChunk(rows.row_number, ids, is_fraud, source, known_at), []
 
 
 def _transaction_settings(config: Config, check: TransactionCheck) -> str:
-    """What decides how transactions are read: settings, rates, and (by a hash of nothing) the key."""
+    """Everything that transactions are read with: settings, rates, and the key (as its hash of an empty text)."""
     rates = Path(check.schema.rates).read_bytes() if check.schema.rates else b""
     key = check.hasher.hash("") if check.hasher is not None else ""
     return f"{config.hash('schema')} {hashlib.sha256(rates).hexdigest()} {key}"
 
 
-def _label_settings(job: "_Job") -> str:
-    """What decides how labels are read, and what is said about all of them."""
-    labels, options = job.config.labels, job.options
+def _label_settings(context: "_IngestContext") -> str:
+    """Everything that labels are read with: settings and options."""
+    labels, options = context.config.labels, context.options
     names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source, labels.default_source)
-    return repr((names, job.config.schema_.timezone, options.known_after, options.complete_through))
+    return repr((names, context.config.schema_.timezone, options.known_after, options.complete_through))
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What all sources of one command share."""
+class _IngestContext:
+    """Everything that the sources of one command share."""
 
     store: Store
     config: Config
@@ -220,91 +228,102 @@ class _Job:
     clock: Clock
     progress: Progress
     history: bool
-    why: str
+    history_reason: str
 
     @classmethod
-    def of(
+    def create(
         cls, store: Store, config: Config, options: Options, clock: Clock, progress: Progress | None
-    ) -> "_Job":
-        history, why = _history(store, options.history)
-        return cls(store, config, options, clock, progress or Silent(), history, why)
+    ) -> "_IngestContext":
+        history, reason = _choose_history(store, options.history)
+        return cls(store, config, options, clock, progress or NoProgress(), history, reason)
 
-    def look_ahead(self, given: Sequence[Source], wanted: Wanted) -> None:
-        """Refuse files that lack a column before any other is loaded."""
-        for source in given if len(given) > 1 else ():
+    def check_columns(self, inputs: Sequence[Source], expected: ExpectedColumns) -> None:
+        """Raise InputError if any file lacks a column, before the first one is loaded."""
+        for source in inputs if len(inputs) > 1 else ():
             if source.path is not None:
-                with opened(self.config, source) as reading:
-                    next(reading.rows(wanted), None)
+                with open_source(self.config, source) as reader:
+                    next(reader.rows(expected), None)
 
-    def find(self, kind: Kind, reading: Reading, settings: str) -> Batch | None:
-        """The batch that has this content already; None as well while the content is not known."""
-        digest = reading.digest()
-        return batches.find_batch(self.store, kind, _content(kind, digest, settings)) if digest else None
+    def find_existing(self, kind: Kind, reader: SourceReader, settings: str) -> Batch | None:
+        """The batch with the same content, if any; None while the digest of a stream is not known yet."""
+        digest = reader.digest()
+        return batches.find_batch(self.store, kind, _content_hash(kind, digest, settings)) if digest else None
 
-    def run(
-        self, name: str, kind: Kind, reading: Reading, wanted: Wanted, step: Step, settings: str
+    def load(
+        self,
+        name: str,
+        kind: Kind,
+        reader: SourceReader,
+        expected: ExpectedColumns,
+        step: CheckStep,
+        settings: str,
     ) -> IngestReport:
-        """Load a source as one batch, unless its content is here already."""
-        report = IngestReport(name, kind, self.history, self.why)
-        found, unknown = self.find(kind, reading, settings), reading.digest() is None
-        if found is None:
+        """Load a source as one batch, unless a batch with the same content exists."""
+        report = IngestReport(name, kind, self.history, self.history_reason)
+        existing, digest_pending = self.find_existing(kind, reader, settings), reader.digest() is None
+        if existing is None:
             holder = f"fraudwatch ingest {name}"
-            with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loading:
-                self._load(loading, reading, wanted, step, report)
-                found = self.find(kind, reading, settings) if unknown else None
-                if found is None:
-                    self._finish(loading, reading, settings, report)
-        report.same_as = found.batch_id if found else None
+            with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
+                self._load_rows(loader, reader, expected, step, report)
+                existing = self.find_existing(kind, reader, settings) if digest_pending else None
+                if existing is None:
+                    self._finish(loader, reader, settings, report)
+        report.same_as = existing.batch_id if existing else None
         return report
 
-    def _load(
-        self, loading: Loading, reading: Reading, wanted: Wanted, step: Step, report: IngestReport
+    def _load_rows(
+        self,
+        loader: BatchLoader,
+        reader: SourceReader,
+        expected: ExpectedColumns,
+        step: CheckStep,
+        report: IngestReport,
     ) -> None:
-        self.progress.start(f"{loading.kind} of {report.source}", reading.total, reading.unit)
+        self.progress.start(f"{loader.kind} of {report.source}", reader.total, reader.unit)
         before = 0.0
         try:
-            for rows in reading.rows(wanted):
+            for rows in reader.rows(expected):
                 chunk, rejected = step(rows)
-                report.counts += _add(loading, chunk) + loading.reject(rejected)
-                report.reasons.update(one.reason for one in rejected)
-                position = reading.position()
+                report.counts += _add(loader, chunk) + loader.reject(rejected)
+                report.reasons.update(row.reason for row in rejected)
+                position = reader.position()
                 done = before + len(rows) + len(rows.unreadable) if position is None else position
                 self.progress.advance(done - before)
                 before = done
         finally:
             self.progress.stop()
 
-    def _finish(self, loading: Loading, reading: Reading, settings: str, report: IngestReport) -> None:
+    def _finish(self, loader: BatchLoader, reader: SourceReader, settings: str, report: IngestReport) -> None:
         now, through = self.clock(), self.options.complete_through
-        content = _content(loading.kind, reading.digest() or "", settings)
-        if loading.kind == "labels" and not report.counts.read:
-            # No rows: all it says is that until now there was nothing to say, and it says so anew each time.
-            content = _content(loading.kind, content, str(now))
+        content = _content_hash(loader.kind, reader.digest() or "", settings)
+        if loader.kind == "labels" and not report.counts.read:
+            # Without rows a label file means: no new labels up to now. Each such file is a new batch.
+            content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
-        batch = loading.finish(now, content, through if loading.kind == "labels" else None)
+        batch = loader.finish(now, content, through if loader.kind == "labels" else None)
         report.batch_id, report.counts = batch.batch_id, batch.counts
         if report.history and not batch.history:
             report.history = False
-            report.why = f"{AS_ARRIVED}, because a window was scored while this was loading"
+            report.history_reason = f"{AS_ARRIVED}, because a window was scored during the load"
 
 
-def _add(loading: Loading, chunk: Chunk) -> Counts:
+def _add(loader: BatchLoader, chunk: Chunk) -> Counts:
     if not len(chunk):
         return Counts()
     if isinstance(chunk, TransactionChunk):
-        return loading.add_transactions(chunk)
-    return loading.add_labels(chunk)
+        return loader.add_transactions(chunk)
+    return loader.add_labels(chunk)
 
 
-def _content(kind: Kind, digest: str, settings: str) -> str:
-    """The same bytes read by other settings are another content."""
+def _content_hash(kind: Kind, digest: str, settings: str) -> str:
+    """Hash content and settings: the same bytes read with other settings are other content."""
     return hashlib.sha256(f"{kind} {digest} {settings}".encode()).hexdigest()
 
 
-def _history(store: Store, said: bool | None) -> tuple[bool, str]:
-    """Whether the past is lived again, and a sentence about it."""
-    history = batches.history_is_open(store) if said is None else said
-    how = AS_HISTORY if history else AS_ARRIVED
-    if said is not None:
-        return history, f"{how} (--{'history' if said else 'as-arrived'})"
-    return history, f"{how}, because {'no window has' if history else 'windows have'} been scored yet"
+def _choose_history(store: Store, choice: bool | None) -> tuple[bool, str]:
+    """Return whether rows are dated as history, and a sentence with the reason."""
+    history = batches.history_is_open(store) if choice is None else choice
+    mode = AS_HISTORY if history else AS_ARRIVED
+    if choice is not None:
+        return history, f"{mode} (--{'history' if choice else 'as-arrived'})"
+    return history, f"{mode}, because {'no window has' if history else 'windows have'} been scored yet"

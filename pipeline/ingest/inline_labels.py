@@ -1,4 +1,4 @@
-"""What a column among the transactions says about fraud, put by on disk until its transactions are loaded."""
+"""Spools the labels of a transactions file (`schema.is_fraud`) to disk until its transactions are loaded."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.ingest.formats.columns import Bools
-from pipeline.ingest.formats.reader import Reading
-from pipeline.ingest.formats.row_batch import Rows, Wanted
+from pipeline.ingest.formats.reader import SourceReader
+from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from storage.frames import Ints, Strings
 
 SCHEMA = pa.schema(
@@ -25,8 +25,8 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Accepted transactions of which something is said."""
+class InlineLabels:
+    """Labels of accepted transactions; arrays (n,)."""
 
     row_number: Ints
     transaction_id: Strings
@@ -34,8 +34,8 @@ class Answers:
     is_fraud: Bools
 
 
-class Shelf:
-    """A temporary file of answers: memory does not grow with the source."""
+class InlineLabelSpool:
+    """A temporary file of labels, so that memory does not grow with the source."""
 
     def __init__(self) -> None:
         self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
@@ -51,53 +51,53 @@ class Shelf:
         self._writer.close()
         self._file.close()
 
-    def put(self, answers: Answers) -> None:
+    def add(self, labels: InlineLabels) -> None:
         """Add some rows."""
-        columns = [getattr(answers, name) for name in SCHEMA.names]
+        columns = [getattr(labels, name) for name in SCHEMA.names]
         self._writer.write(pa.record_batch([pa.array(column) for column in columns], schema=SCHEMA))
-        self.total += len(answers.row_number)
+        self.total += len(labels.row_number)
 
     def clear(self) -> None:
-        """Forget what was put by."""
+        """Remove all labels."""
         self._writer.close()
         self._file.truncate(0)
         self._file.seek(0)
         self._writer = pa.ipc.new_stream(self._file, SCHEMA)
         self.total = 0
 
-    def rows(self) -> Iterator[Rows]:
-        """Everything that was put by, in order; nothing can be added afterwards."""
+    def rows(self) -> Iterator[RowBatch]:
+        """Yield all labels in the order they were added; nothing can be added afterwards."""
         self._writer.close()
         self._file.seek(0)
         for batch in pa.ipc.open_stream(self._file):
             columns = {name: batch.column(name) for name in SCHEMA.names}
-            yield Rows(np.asarray(columns["row_number"]), columns)
+            yield RowBatch(np.asarray(columns["row_number"]), columns)
 
 
 @dataclass(frozen=True)
-class ShelfReading:
-    """The answers of a source as a source of their own, with the same content hash."""
+class InlineLabelReader:
+    """Reads the spooled labels of a source; its digest is that of the source."""
 
-    shelf: Shelf
-    source: Reading
+    spool: InlineLabelSpool
+    source: SourceReader
     unit: str = "rows"
 
     @property
     def total(self) -> float | None:
-        """How many answers there are."""
-        return self.shelf.total
+        """How many labels there are."""
+        return self.spool.total
 
-    def rows(self, wanted: Wanted) -> Iterator[Rows]:  # noqa: ARG002 (the columns are fixed)
-        """Read them."""
-        return self.shelf.rows()
+    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:  # noqa: ARG002 (the columns are fixed)
+        """Yield the labels."""
+        return self.spool.rows()
 
     def digest(self) -> str | None:
-        """Return that of the transactions."""
+        """Return the digest of the transactions."""
         return self.source.digest()
 
     def position(self) -> float | None:
-        """Rows are counted."""
+        """None: progress counts rows."""
         return None
 
     def close(self) -> None:
-        """Leave both to whoever opened them."""
+        """Do nothing: spool and source are closed by the caller."""

@@ -1,9 +1,8 @@
 """
-Rows set aside as the database keeps them: as received, as far as the configuration names their columns.
+Rejected rows as the database stores them: as received, but only the columns that the configuration names.
 
-What the configuration does not name is written nowhere, and fields to be hashed are hashed here, too. Of a row that
-cannot be split into columns nothing says where such a field is: where any is configured only a keyed hash of the line
-and its length are kept.
+Fields of schema.hash are stored as keyed hashes here, too. A row that cannot be split into columns may hold such a
+field anywhere: if schema.hash is set, only a keyed hash of the line and its length are stored.
 """
 
 import json
@@ -14,39 +13,39 @@ import numpy as np
 
 from pipeline.hashing import Hasher
 from pipeline.ingest.formats.columns import texts
-from pipeline.ingest.formats.row_batch import Rows, Unreadable
+from pipeline.ingest.formats.row_batch import RowBatch, UnreadableRow
 from pipeline.ingest.formats.validators import Reasons
-from storage.ingest.batches import Rejected
+from storage.ingest.batches import RejectedRow
 
-SHOWN_MAX = 5_000  # characters of a value or line; the rest tells nobody more
+TEXT_MAX = 5_000  # characters of a value or line
 
 
-def set_aside(
-    rows: Rows, reasons: Reasons, hashed: Collection[str], hasher: Hasher | None
-) -> Iterator[Rejected]:
-    """Yield the rows that have a reason, and those that could not be read."""
+def collect_rejected(
+    rows: RowBatch, reasons: Reasons, hashed: Collection[str], hasher: Hasher | None
+) -> Iterator[RejectedRow]:
+    """Yield the rows with a reason, and those that could not be split into columns."""
     bad = np.flatnonzero(~reasons.good)
     hidden = hashed if hasher is not None else ()
     columns = {
-        name: _as_kept(column.take(bad), hasher if name in hidden else None)
+        name: _as_stored(column.take(bad), hasher if name in hidden else None)
         for name, column in rows.columns.items()
     }
     for number, place in enumerate(bad.tolist()):
         row = {name: _plain(column[number]) for name, column in columns.items()}
-        yield Rejected(int(rows.row_number[place]), _json(row), reasons.of(place))
-    for one in rows.unreadable:
-        yield Rejected(one.row_number, _json(_line(one, hasher)), one.reason)
+        yield RejectedRow(int(rows.row_number[place]), _json(row), reasons.of(place))
+    for unreadable in rows.unreadable:
+        yield RejectedRow(unreadable.row_number, _json(_line(unreadable, hasher)), unreadable.reason)
 
 
-def _as_kept(column: Any, hasher: Hasher | None) -> list[Any]:
-    kept: list[Any] = (column if hasher is None else hasher.column(texts(column))).to_pylist()
-    return kept
+def _as_stored(column: Any, hasher: Hasher | None) -> list[Any]:
+    values: list[Any] = (column if hasher is None else hasher.column(texts(column))).to_pylist()
+    return values
 
 
-def _line(one: Unreadable, hasher: Hasher | None) -> dict[str, Any]:
+def _line(row: UnreadableRow, hasher: Hasher | None) -> dict[str, Any]:
     if hasher is None:
-        return {"line": _shortened(one.text)}
-    return {"line_hash": hasher.hash(one.text), "length": len(one.text)}
+        return {"line": _shortened(row.text)}
+    return {"line_hash": hasher.hash(row.text), "length": len(row.text)}
 
 
 def _plain(value: Any) -> Any:
@@ -58,7 +57,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}… ({len(text):,} characters)"
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}… ({len(text):,} characters)"
 
 
 def _json(row: dict[str, Any]) -> str:

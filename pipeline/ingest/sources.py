@@ -1,4 +1,4 @@
-"""What the arguments of `fraudwatch ingest` name: files, standard input, or a query in another database."""
+"""Opens the sources that `fraudwatch ingest` names: files, standard input, or a query of another database."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ from typing import BinaryIO
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import reader
-from pipeline.ingest.formats.row_batch import ROWS
+from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from storage.database.column_types import as_micros
 from storage.ingest import external_query
 
 
 class Cursor:
     """
-    A column of a query's result that says when a row was last written: where reading goes on from.
+    A column with the time a row was last written; polling goes on from its newest value.
 
     Parameters
     ----------
@@ -33,25 +33,25 @@ class Cursor:
         self.since = since
         self.newest: int | None = None  # µs, of the rows that were read
 
-    def follow(self, parts: Iterator[external_query.Part], shown: str) -> Iterator[external_query.Part]:
-        """Hand the rows on and note the newest."""
+    def track(self, parts: Iterator[external_query.Part], source_name: str) -> Iterator[external_query.Part]:
+        """Yield the rows unchanged, and remember the newest time."""
         for names, rows in parts:
             if self.column not in names:
                 raise InputError(
-                    f'{shown}.cursor is "{self.column}", which the query does not return: add it there'
+                    f'{source_name}.cursor is "{self.column}", which the query does not return: add it to the query'
                 )
             place = names.index(self.column)
-            seen = [_micros(row[place], shown) for row in rows if row[place] is not None]
-            self.newest = max([*seen, *([] if self.newest is None else [self.newest])], default=None)
+            times = [_micros(row[place], source_name) for row in rows if row[place] is not None]
+            self.newest = max([*times, *([] if self.newest is None else [self.newest])], default=None)
             yield names, rows
 
 
-def _micros(value: object, shown: str) -> int:
+def _micros(value: object, source_name: str) -> int:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
         raise InputError(
-            f"{shown}.cursor holds {value!r}, which is not a time: name a column that says when a row was written"
+            f"{source_name}.cursor holds {value!r}, which is not a time: name a column with the time a row was written"
         ) from None
     return as_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
@@ -62,22 +62,22 @@ class Source:
 
     name: str  # for people
     path: Path | None = None
-    form: str | None = None  # None: told by the name, or by the first bytes of a stream
+    file_format: str | None = None  # None: from the name, or the first bytes of a stream
     sql: str = ""  # NAME of [source.NAME]
     stream: BinaryIO | None = None
     cursor: Cursor | None = None  # of a query that is polled
 
 
 def sources(
-    config: Config, kind: str, paths: Sequence[str], sql: str | None, form: str | None
+    config: Config, kind: str, paths: Sequence[str], sql: str | None, file_format: str | None
 ) -> list[Source]:
     """
-    Name the sources of a command.
+    Return the sources of a command.
 
     Raises
     ------
     InputError
-        If there is none, or one cannot be: a folder, a file that does not exist or whose name tells no format,
+        If there is no source, or one is not usable: a folder, a missing file, a file without a known format,
         standard input twice, a query of the other kind.
     """
     if sql is not None:
@@ -88,46 +88,48 @@ def sources(
         raise InputError("name a file, - for standard input, or --from-sql NAME")
     if list(paths).count("-") > 1:
         raise InputError("standard input (-) can be read only once; name it once")
-    return [_source(name, form) for name in paths]
+    return [_source(name, file_format) for name in paths]
 
 
 @contextmanager
-def opened(config: Config, source: Source) -> Iterator[reader.Reading]:
-    """Open a source and close it at the end."""
+def open_source(config: Config, source: Source) -> Iterator[reader.SourceReader]:
+    """Open a source and close it on exit."""
     with closing(_open(config, source)) as reading:
         yield reading
 
 
-def _open(config: Config, source: Source) -> reader.Reading:
+def _open(config: Config, source: Source) -> reader.SourceReader:
     if source.path is not None:
-        return reader.open_path(source.path, source.form, source.name)
+        return reader.open_path(source.path, source.file_format, source.name)
     if source.stream is not None:
-        return reader.open_stream(source.stream, source.form, source.name)
+        return reader.open_stream(source.stream, source.file_format, source.name)
     section = config.source[source.sql]
     cursor = source.cursor
     since = None if cursor is None or cursor.since is None else (cursor.column, cursor.since)
     parts = external_query.read_query(
-        config.source_url(source.sql), section.query, section.timeout, ROWS, source.name, since
+        config.source_url(source.sql), section.query, section.timeout, BATCH_ROWS, source.name, since
     )
     if cursor is not None:
-        parts = cursor.follow(parts, source.name)
+        parts = cursor.track(parts, source.name)
     return reader.open_query(parts, source.name)
 
 
 def _query(config: Config, kind: str, name: str) -> Source:
-    config.source_url(name)  # refuses an unknown name and a missing secret
+    config.source_url(name)  # raises ConfigError for an unknown name or a missing secret
     configured = config.source[name].kind
     if configured != kind:
-        raise InputError(f"source.{name} holds {configured} (its kind), so ingest it as those, not as {kind}")
+        raise InputError(
+            f"source.{name} is of kind {configured}: run fraudwatch ingest {configured}, not {kind}"
+        )
     return Source(f"source.{name}", sql=name)
 
 
-def _source(name: str, form: str | None) -> Source:
+def _source(name: str, file_format: str | None) -> Source:
     if name == "-":
-        return Source("standard input", form=form, stream=sys.stdin.buffer)
+        return Source("standard input", file_format=file_format, stream=sys.stdin.buffer)
     path = Path(name)
     if path.is_dir():
         raise InputError(f"{name} is a folder; name its files, such as {name.rstrip('/')}/*.csv")
     if not path.exists():
         raise InputError(f"{name} does not exist; check the path")
-    return Source(name, path, form or reader.format_of(path))
+    return Source(name, path, file_format or reader.format_of(path))

@@ -1,8 +1,8 @@
 """
-Single numbers of a window: how many payments, how many for each who takes part, and what labels say.
+Levels: drift metrics that are a single number of a window, such as payments, payments per entity, and label metrics.
 
-Labels are told late, so what they say of a window is told when it is mature: the share of fraud of the window that lies
-`labels.maturity` back, the delay of reports of the last four weeks, and how far behind complete labels are.
+Labels arrive late, so the share of fraud is that of the window `labels.maturity` earlier, the delay is that of fraud
+reports of the last four weeks, and `complete_lag` is how far behind complete labels are.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from pipeline.features.seasons import HOLIDAY, on_holiday, season_of
 from storage.frames import DAY, Ints, Transactions
 
 VOLUME, LABELS = "volume", "labels"
-REPORTS_SPAN = 28 * DAY  # of reports whose delay is told together
-REPORTS_MIN = 10  # of fewer a median says little
+REPORTS_SPAN = 28 * DAY  # fraud reports of this span give one median delay
+REPORTS_MIN = 10  # with fewer there is no median
 
 Floats = NDArray[np.float64]
 
@@ -29,22 +29,22 @@ def level_histories(
     config: Config, history: History, rows: Ints, mature: Ints, y: Floats, edges: Ints, width: int, date: int
 ) -> list[LevelHistory]:
     """
-    What each level was in the windows of a reference.
+    The values of each level in the windows of a reference.
 
     Parameters
     ----------
     rows, mature, y
         Positions of the reference and of mature transactions, and which of those are fraud.
     edges
-        Of the reference's cells; a window is `width` of them.
+        Edges of the reference's cells; a window is `width` cells long.
     """
     starts, ends = edges[:-width], edges[width:]
-    found = list(_volumes(config, history.transactions, rows, starts, ends))
-    found.append(_fraud_rates(history, mature, y, starts, ends))
-    found.append(_delays(config, history, ends, date))
+    histories = list(_volumes(config, history.transactions, rows, starts, ends))
+    histories.append(_fraud_rates(history, mature, y, starts, ends))
+    histories.append(_delays(config, history, ends, date))
     lag = (ends - history.completeness.at(ends)) / DAY
-    found.append(LevelHistory(LABELS, "complete_lag", np.where(ends <= date, lag, np.nan), 1.0))
-    return found
+    histories.append(LevelHistory(LABELS, "complete_lag", np.where(ends <= date, lag, np.nan), 1.0))
+    return histories
 
 
 def levels(
@@ -58,7 +58,7 @@ def levels(
     rows
         Its transactions that were on time.
     mature
-        A history that holds the window `labels.maturity` before it.
+        A history that contains the window `labels.maturity` earlier.
     reports
         When frauds became known in the last four weeks, and when they had happened.
     """
@@ -81,9 +81,9 @@ def _volumes(
     for name in config.schema_.entities:
         codes = every.columns[name].codes[rows]
         each = [_per_entity(name, codes[a:b], "") for a, b in zip(low, high, strict=True)]
-        values = np.array([one.value for one in each])
+        values = np.array([level.value for level in each])
         yield LevelHistory(
-            f"{VOLUME}:{name}", "per_entity", values, float(np.median([one.n for one in each]))
+            f"{VOLUME}:{name}", "per_entity", values, float(np.median([level.n for level in each]))
         )
 
 
@@ -91,8 +91,8 @@ def _per_entity(name: str, codes: NDArray[np.int32], season: str) -> Level:
     present = codes[codes >= 0]
     entities = len(np.unique(present))
     value = len(present) / entities if entities else float("nan")
-    why = "" if entities else f"no payment has a {name}"
-    return Level(f"{VOLUME}:{name}", "per_entity", value, entities, season, why)
+    suppressed_because = "" if entities else f"no payment has a {name}"
+    return Level(f"{VOLUME}:{name}", "per_entity", value, entities, season, suppressed_because)
 
 
 def _fraud_rates(history: History, mature: Ints, y: Floats, starts: Ints, ends: Ints) -> LevelHistory:
@@ -108,17 +108,17 @@ def _fraud_rates(history: History, mature: Ints, y: Floats, starts: Ints, ends: 
 
 
 def _delays(config: Config, history: History, ends: Ints, date: int) -> LevelHistory:
-    """Medians; windows whose reports cannot reach back a maturity would only show the quick ones."""
+    """Median delays; NaN for windows with less than `labels.maturity` of history, which would show only quick reports."""
     events = history.unreviewed
     fraud = events.status == FRAUD
-    known, happened = events.at[fraud], history.transactions.event_time[events.position[fraud]]
-    order = np.argsort(known, kind="stable")
-    known, happened = known[order], happened[order]
+    known_at, happened = events.at[fraud], history.transactions.event_time[events.position[fraud]]
+    order = np.argsort(known_at, kind="stable")
+    known_at, happened = known_at[order], happened[order]
     begin = int(history.transactions.event_time[0]) if len(history) else date
-    low, high = np.searchsorted(known, ends - REPORTS_SPAN), np.searchsorted(known, ends)
+    low, high = np.searchsorted(known_at, ends - REPORTS_SPAN), np.searchsorted(known_at, ends)
     whole = (ends - REPORTS_SPAN - config.labels.maturity >= begin) & (ends <= date)
     values = [
-        _median_delay(known[a:b], happened[a:b]) if reaches else float("nan")
+        _median_delay(known_at[a:b], happened[a:b]) if reaches else float("nan")
         for a, b, reaches in zip(low, high, whole, strict=True)
     ]
     size = float(np.median((high - low)[whole])) if whole.any() else float("nan")
@@ -132,28 +132,30 @@ def _of_labels(
     complete = int(mature.completeness.at(np.array([due]))[0])
     span = mature.transactions.between(window[0] - maturity, window[1] - maturity)
     yield _fraud_rate(mature, span, due, complete - maturity)
-    known, happened = reports
-    delay = _median_delay(known, happened)
-    few = f"{len(known)} frauds were reported in four weeks, fewer than {REPORTS_MIN}"
-    yield Level(LABELS, "median_delay", delay, len(known), why=few if np.isnan(delay) else "")
+    known_at, happened = reports
+    delay = _median_delay(known_at, happened)
+    few = f"{len(known_at)} frauds were reported in four weeks, fewer than {REPORTS_MIN}"
+    yield Level(
+        LABELS, "median_delay", delay, len(known_at), suppressed_because=few if np.isnan(delay) else ""
+    )
     yield Level(LABELS, "complete_lag", max(0.0, (window[1] - complete) / DAY), 1)
 
 
 def _fraud_rate(mature: History, span: slice, due: int, through: int) -> Level:
-    """Of a window's transactions whose silence may be read."""
+    """The share of fraud among a window's mature transactions."""
     events = mature.events.between(span.start, span.stop)
     rows = np.arange(span.start, span.stop)
     part = mature.transactions.take(rows)
     status = status_at(part, events, due)
     known = (part.event_time <= through) & ((status >= 0) | mature.silence_ok[rows])
     n = int(np.count_nonzero(known))
-    why = "" if n else "labels of the window that should be mature by now are not complete"
+    suppressed_because = "" if n else "labels of the window that should be mature by now are not complete"
     rate = float(np.mean(status[known] == FRAUD)) if n else float("nan")
-    return Level(LABELS, "fraud_rate", rate, n, why=why)
+    return Level(LABELS, "fraud_rate", rate, n, suppressed_because=suppressed_because)
 
 
-def _median_delay(known: Ints, happened: Ints) -> float:
-    """Days from fraud to report; NaN for few."""
-    if len(known) < REPORTS_MIN:
+def _median_delay(known_at: Ints, happened: Ints) -> float:
+    """Median days from fraud to report; NaN for fewer than `REPORTS_MIN`."""
+    if len(known_at) < REPORTS_MIN:
         return float("nan")
-    return float(np.median(known - happened)) / DAY
+    return float(np.median(known_at - happened)) / DAY

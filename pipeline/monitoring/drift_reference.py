@@ -1,8 +1,8 @@
 """
-What a model remembers of its time, so that drift can be told later: fitted at every training.
+The drift reference of a model: fitted at every training and stored with the model.
 
-The reference is everything the training knew, labelled or not, drawn by hash of the id, or a span of dates that was chosen.
-Its alarms are calibrated on its own windows, which are those of the schedule.
+The reference consists of all transactions known to the training, labelled or not, sampled by hash of the id, or of a
+configured span of dates. Alarms are calibrated on the reference's own windows, which are those of the schedule.
 """
 
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.drift.reference import Watch
-from detectors.drift.reference_fit import Scored, Subject, fit_watch
-from detectors.drift.reference_windows import Grid
+from detectors.drift.reference import DriftReference
+from detectors.drift.reference_fit import ReferenceSample, ScoredRows, fit_drift_reference
+from detectors.drift.reference_windows import ReferenceWindows
 from detectors.inputs.sample import Sample
 from detectors.model.model import AUDIT, Model, Scores
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.features.compute import Plan
+from pipeline.features.compute import FeatureCatalogue
 from pipeline.features.history import Floats, History, load, raw_matrix
 from pipeline.features.seasons import on_holiday, season_of
 from pipeline.monitoring.drift_levels import level_histories
-from pipeline.schedule import grid as schedule
+from pipeline.schedule import grid as window_grid
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, MONEY, SECOND, Ints
 
 MODEL = "model"
-REFERENCE_ROWS = 60_000  # a decile of a day's tenth of them still holds dozens
-EXPLAINED = 1_000  # newest flags of the reference whose reasons are looked at
-GAP = 7  # days on either side of a window that it is not compared with …
-GAP_SHARE = 4  # … and no more than this part of the reference
-FULL_DAYS = 14  # days that must be left when those with half-filled windows go
+REFERENCE_ROWS = 60_000  # enough for dozens of rows in each decile of a small window
+EXPLAINED = 1_000  # newest flags of the reference whose reasons are computed
+GAP = 7  # days on either side of a window that it is not compared with, …
+GAP_SHARE = 4  # … at most one part in GAP_SHARE of the reference
+FULL_DAYS = 14  # days that must remain when days with half-filled windows are left out
 WEEK = 7 * DAY
 
-MATURES = "known frauds arrive for months: measured, never an alarm"
-CALENDAR = "it moves with the calendar whatever the payments do: measured, never an alarm"
+MATURES = "labels arrive for months: measured, never an alarm"
+CALENDAR = "it follows the calendar, not the payments: measured, never an alarm"
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a training's date knows of a history, as positions in it."""
+class ReferenceData:
+    """The history that a drift reference is fitted on, with positions in it."""
 
     history: History
     rows: Ints  # the reference, ascending
@@ -51,7 +51,7 @@ class Known:
 
 
 def reference_history(store: Store, config: Config, history: History, date: int) -> History:
-    """The history that holds the reference: the training's own, or that of a chosen span that begins before it."""
+    """The history of the reference: the training's own, or that of a configured span that begins before it."""
     span = chosen_span(config)
     if span is None or span[0] >= date - config.training.span:
         return history
@@ -59,7 +59,7 @@ def reference_history(store: Store, config: Config, history: History, date: int)
 
 
 def chosen_span(config: Config) -> tuple[int, int] | None:
-    """[start, end) of drift.reference; None for the model's own training sample."""
+    """[start, end) of drift.reference; None if the reference is the model's own training span."""
     if config.drift.reference == MODEL:
         return None
     start, _, end = config.drift.reference.partition("/")
@@ -70,8 +70,8 @@ def reference_rows(config: Config, history: History, date: int) -> Ints:
     """
     Positions of the reference, ascending: all transactions that were known at `date`, in the span.
 
-    When a stored history begins, windows are still filling: the first days, up to the longest window, are left out where
-    two weeks remain, else the older half.
+    When a stored history begins, windows are still filling. So the first days, up to the longest window, are left out if
+    two weeks remain, otherwise the older half.
     """
     times = history.transactions.event_time
     visible = history.as_of(config.schedule.allowed_lateness) <= date
@@ -89,52 +89,67 @@ def reference_rows(config: Config, history: History, date: int) -> Ints:
 
 
 def fit(
-    config: Config, model: Model, features: Plan, known: Known, recent: Sample, days: float, date: int
-) -> Watch:
+    config: Config,
+    model: Model,
+    features: FeatureCatalogue,
+    data: ReferenceData,
+    holdout: Sample,
+    days: float,
+    date: int,
+) -> DriftReference:
     """
-    The watch of a model that was just fitted.
+    Fit the drift reference of a newly fitted model.
 
     Parameters
     ----------
     recent
-        Rows that nothing was fitted on: where scores lie now.
+        Rows that nothing was fitted on, for the distribution of scores.
     days
-        How long `recent` lasted.
+        Length of the holdout.
     """
-    every = known.history.transactions
-    if not len(known.rows):
-        return Watch.blind()
-    drawn, _ = hash_sampling.draw(hash_sampling.uniform(every.transaction_id[known.rows]), REFERENCE_ROWS)
-    rows = known.rows[drawn]
-    raw = raw_matrix(known.history, rows, features, config)
-    first, last = int(every.event_time[known.rows[0]]), int(every.event_time[known.rows[-1]])
-    edges = np.array(schedule.edges(cell_length(config), config.schedule.timezone, first, last + 1))
-    grid = _grid(config, edges, every.event_time[rows])
+    transactions = data.history.transactions
+    if not len(data.rows):
+        return DriftReference.empty()
+    selected, _ = hash_sampling.sample_rows(
+        hash_sampling.uniform(transactions.transaction_id[data.rows]), REFERENCE_ROWS
+    )
+    rows = data.rows[selected]
+    raw = raw_matrix(data.history, rows, features, config)
+    first, last = int(transactions.event_time[data.rows[0]]), int(transactions.event_time[data.rows[-1]])
+    edges = np.array(window_grid.edges(cell_length(config), config.schedule.timezone, first, last + 1))
+    grid = _grid(config, edges, transactions.event_time[rows])
     channels = [name for name in model.thresholds if name != AUDIT]
     codes = sorted({feature.code for feature in features.features})
     cells_a_day = max(1, DAY // cell_length(config))
-    subject = Subject(
-        names=model.columns,
+    subject = ReferenceSample(
+        names=model.drift_features,
         categorical=features.categorical,
-        columns=model.watched(raw),
-        scored=said(model, features, raw, model.score(raw, every.amount[rows] / MONEY), channels, codes),
-        recent=said(model, features, recent.raw, model.score(recent.raw, recent.amount), channels, codes),
+        columns=model.drift_values(raw),
+        scored=reference_scores(
+            model, features, raw, model.score(raw, transactions.amount[rows] / MONEY), channels, codes
+        ),
+        recent=reference_scores(
+            model, features, holdout.raw, model.score(holdout.raw, holdout.amount), channels, codes
+        ),
         recent_cells=max(1, round(days * cells_a_day)),
         channels=channels,
         reason_names=codes,
-        separable=separable(model, features),
-        muted=muted(features, config),
+        classifier_columns=classifier_columns(model, features),
+        muted=never_alarming(features, config),
     )
-    levels = level_histories(
-        config, known.history, known.rows, known.mature, known.y, edges, grid.width, date
-    )
-    return fit_watch(subject, grid, levels, config.drift.min_rows, config.drift.min_effect)
+    levels = level_histories(config, data.history, data.rows, data.mature, data.y, edges, grid.width, date)
+    return fit_drift_reference(subject, grid, levels, config.drift.min_rows, config.drift.min_effect)
 
 
-def said(
-    model: Model, features: Plan, raw: Floats, scores: Scores, channels: list[str], codes: list[str]
-) -> Scored:
-    """Scores as a watch takes them: channels and first reasons as numbers; audits, drawn by chance, are none."""
+def reference_scores(
+    model: Model,
+    features: FeatureCatalogue,
+    raw: Floats,
+    scores: Scores,
+    channels: list[str],
+    codes: list[str],
+) -> ScoredRows:
+    """Scores with channels and strongest reasons as numbers; flags of the audit sample count as not flagged."""
     places = {name: place for place, name in enumerate(channels)}
     channel = np.array(
         [places.get(name, -1) if flagged else -1 for name, flagged in zip(scores.channel, scores.flagged, strict=True)],
@@ -145,38 +160,38 @@ def said(
     code_of = {code: place for place, code in enumerate(codes)}
     code = np.array([code_of.get(feature.code, -1) for feature in features.features], dtype=np.int64)
     for place, name in enumerate(channels):
-        mine = channel[explained] == place
-        if mine.any():
-            contributions = model.detector.explain(np.ascontiguousarray(raw[explained[mine]]), name)
-            reason[mine] = code[np.argmax(contributions, axis=1)]
-    return Scored(scores.score, channel, reason, explained)
+        rows = channel[explained] == place
+        if rows.any():
+            contributions = model.detector.explain(np.ascontiguousarray(raw[explained[rows]]), name)
+            reason[rows] = code[np.argmax(contributions, axis=1)]
+    return ScoredRows(scores.score, channel, reason, explained)
 
 
 def cell_length(config: Config) -> int:
-    """µs of the pieces a reference is cut into."""
+    """Length in µs of the cells that a reference is cut into."""
     return min(max(config.schedule.window, HOUR), DAY)
 
 
-def muted(features: Plan, config: Config) -> dict[str, str]:
-    """Columns that move for reasons of their own."""
+def never_alarming(features: FeatureCatalogue, config: Config) -> dict[str, str]:
+    """Columns that never alarm, because they follow labels or the calendar, and why."""
     weekly = ("weekday_sin", "weekday_cos", "weekend", "is_holiday")
     hourly = ("hour_sin", "hour_cos", "night")
     clock = (*weekly, *hourly) if config.schedule.window < DAY else weekly
-    moving = {} if config.schedule.window >= WEEK else dict.fromkeys(clock, CALENDAR)
-    return moving | {one.name: MATURES for one in features.features if not one.label_free}
+    by_calendar = {} if config.schedule.window >= WEEK else dict.fromkeys(clock, CALENDAR)
+    return by_calendar | {feature.name: MATURES for feature in features.features if not feature.label_free}
 
 
-def separable(model: Model, features: Plan) -> list[int]:
-    """Columns that a classifier may tell samples apart by: neither labels nor the calendar."""
+def classifier_columns(model: Model, features: FeatureCatalogue) -> list[int]:
+    """Columns that the domain classifier may use: neither labels nor the calendar."""
     kept = {one.name for one in features.features if one.label_free and one.family != "time"}
     kept |= set(features.categorical)
-    return [place for place, name in enumerate(model.columns) if name in kept]
+    return [place for place, name in enumerate(model.drift_features) if name in kept]
 
 
-def _grid(config: Config, edges: Ints, times: Ints) -> Grid:
+def _grid(config: Config, edges: Ints, times: Ints) -> ReferenceWindows:
     starts, length = edges[:-1], cell_length(config)
     cells_a_day = max(1, DAY // length)
-    return Grid(
+    return ReferenceWindows(
         cell=np.searchsorted(starts, times, side="right") - 1,
         season=[season_of(int(start), config) for start in starts],
         special=on_holiday(starts, config),

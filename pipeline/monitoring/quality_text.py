@@ -1,4 +1,4 @@
-"""Detection quality in words: how a value reads, the table of a command, the page's paragraph, and what an alarm says."""
+"""Texts of detection quality: formatted values, the table of `fraudwatch quality`, the summary's paragraph, and alarms."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from detectors.model.auto_detector import NOVELTY
 from pipeline.config.config import Config
-from storage.monitoring.quality_metrics import Row
+from storage.monitoring.quality_metrics import QualityMetric
 
 SHARES = frozenset({
     "precision", "recall", "average_precision", "savings", "reviewed_precision", "audit_fraud_share", "audit_recall",
@@ -21,8 +21,8 @@ MAIN = {
 DAYS = frozenset({"detection_delay", "review_delay", "queue_age"})
 
 
-def shown(metric: str, value: float | None, currency: str) -> str:
-    """A value as people read it."""
+def format_value(metric: str, value: float | None, currency: str) -> str:
+    """Format a value with its unit."""
     if value is None:
         return "–"
     if metric in SHARES:
@@ -35,27 +35,27 @@ def shown(metric: str, value: float | None, currency: str) -> str:
 
 
 def day(instant: int) -> str:
-    """The UTC day of an instant."""
+    """The UTC date of an instant."""
     return str(np.datetime64(instant, "us").astype("datetime64[D]"))
 
 
-def parted(row: Row, said: Row, config: Config) -> str:
-    """What an alarm says: what came true, what was expected, and how unlikely that was."""
+def alarm_text(row: QualityMetric, estimate: QualityMetric, config: Config) -> str:
+    """The text of an alarm: the realised value, the estimate, and its expected range."""
     currency = config.schema_.base_currency
-    came, value, low, high = (
-        shown(row.metric, number, currency)
-        for number in (row.value, said.value, said.alarm_below, said.alarm_above)
+    realised, value, low, high = (
+        format_value(row.metric, number, currency)
+        for number in (row.value, estimate.value, estimate.alarm_below, estimate.alarm_above)
     )
-    direction = "above" if (row.value or 0) > (said.value or 0) else "below"
+    direction = "above" if (row.value or 0) > (estimate.value or 0) else "below"
     windows = round(1 / config.quality.alarm_rate)
     return (
-        f"{row.metric} of {day(row.window_start)} to {day(row.window_end)} turned out {came}, {direction} the {value} that "
-        f"was estimated; by chance one window in {windows} leaves {low} to {high}: look at calibration and drift, then train"
+        f"{row.metric} of {day(row.window_start)} to {day(row.window_end)} is {realised}, {direction} the estimate of {value}; "
+        f"by chance, one window in {windows} is outside {low} to {high}: check calibration and drift, then train"
     )
 
 
 def side_by_side(rows: Sequence[Mapping[str, Any]], by: str, currency: str) -> list[dict[str, str]]:
-    """Stored measures as a table: what was estimated beside what turned out, a line a window and measure."""
+    """Stored metrics as a table, one line for each window and metric, with estimated and realised values side by side."""
     lines: dict[tuple[Any, ...], dict[str, str]] = {}
     for row in rows:
         key = (row["window_end"], row["window_start"], row["model_id"], row["channel"], row["metric"])
@@ -66,22 +66,24 @@ def side_by_side(rows: Sequence[Mapping[str, Any]], by: str, currency: str) -> l
                 "model": str(row["model_id"]), "metric": row["metric"],
             },
         )  # fmt: skip
-        line["estimated" if row["kind"] == "estimated" else "turned out"] = _with_ends(row, currency)
-        if row["said"] and (row["alarm"] or row["value"] is None or by == "channel"):
+        line["estimated" if row["kind"] == "estimated" else "realised"] = _with_interval(row, currency)
+        if row["message"] and (row["alarm"] or row["value"] is None or by == "channel"):
             unknown = "not estimated: " if row["kind"] == "estimated" and row["value"] is None else ""
-            line["said"] = ("alarm: " if row["alarm"] else unknown) + row["said"]
+            line["message"] = ("alarm: " if row["alarm"] else unknown) + row["message"]
     return list(lines.values())
 
 
-def _with_ends(row: Mapping[str, Any], currency: str) -> str:
-    value, lower, upper = (shown(row["metric"], row[name], currency) for name in ("value", "lower", "upper"))
+def _with_interval(row: Mapping[str, Any], currency: str) -> str:
+    value, lower, upper = (
+        format_value(row["metric"], row[name], currency) for name in ("value", "lower", "upper")
+    )
     return value if row["lower"] is None else f"{value} ({lower} to {upper})"
 
 
 def paragraph(
     of_all: Sequence[Mapping[str, Any]], of_channels: Sequence[Mapping[str, Any]], currency: str
 ) -> Iterator[str]:
-    """Detection quality of a span, for the summary: where labels are mature, by channel, and the newest estimate."""
+    """Detection quality of a span for the summary: of mature windows, by channel, and the newest estimate."""
     total = _sums(row for row in of_all if row["kind"] == "realised")
     windows = sorted(
         row["window_end"][:10] for row in of_all if row["kind"] == "realised" and row["metric"] == "frauds"
@@ -89,40 +91,44 @@ def paragraph(
     if windows:
         yield (
             f"mature to {windows[-1]}: precision {_share(total, 'caught', 'flags')}, recall {_share(total, 'caught', 'frauds')}, "
-            f"cost {shown('cost', total.get('cost'), currency)}"
+            f"cost {format_value('cost', total.get('cost'), currency)}"
         )
     for channel in sorted({row["channel"] for row in of_channels}):
-        mine = _sums(row for row in of_channels if row["channel"] == channel)
-        yield _of_channel(channel, mine | {"frauds": total.get("frauds", 0.0)}, currency)
+        counts = _sums(row for row in of_channels if row["channel"] == channel)
+        yield _channel_sentence(channel, counts | {"frauds": total.get("frauds", 0.0)}, currency)
     ahead = [row for row in of_all if row["kind"] == "estimated" and row["window_end"][:10] not in windows]
     for row in ahead:
         if row["metric"] in ("precision", "recall", "cost") and row["window_end"] == ahead[0]["window_end"]:
-            told = _with_ends(row, currency) if row["value"] is not None else f"not estimated: {row['said']}"
-            yield f"not mature yet, {row['window_start'][:10]} to {row['window_end'][:10]}: {row['metric']} {told}"
+            value = (
+                _with_interval(row, currency)
+                if row["value"] is not None
+                else f"not estimated: {row['message']}"
+            )
+            yield f"not mature yet, {row['window_start'][:10]} to {row['window_end'][:10]}: {row['metric']} {value}"
 
 
-def _of_channel(channel: str, n: Mapping[str, float], currency: str) -> str:
+def _channel_sentence(channel: str, n: Mapping[str, float], currency: str) -> str:
     flags = n.get("flags", 0.0)
     if not flags:
         return f"  {channel}: flagged nothing"
     if channel == NOVELTY and not n.get("caught"):
         return (
             f"  {channel}: the outlier detector's own share found nothing: none of its {flags:,.0f} flags is known fraud; "
-            f"reviewing them cost {shown('cost', n.get('cost'), currency)}"
+            f"reviewing them cost {format_value('cost', n.get('cost'), currency)}"
         )
     return (
         f"  {channel}: {flags:,.0f} flags, precision {_share(n, 'caught', 'flags')}, recall {_share(n, 'caught', 'frauds')}; "
-        f"reviewing genuine ones cost {shown('cost', n.get('cost'), currency)}, caught frauds would have cost "
-        f"{shown('cost', n.get('avoided'), currency)}"
+        f"reviewing genuine ones cost {format_value('cost', n.get('cost'), currency)}, caught frauds would have cost "
+        f"{format_value('cost', n.get('avoided'), currency)}"
     )
 
 
 def _sums(rows: Iterator[Mapping[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for row in rows:
-        found[row["metric"]] = found.get(row["metric"], 0.0) + (row["value"] or 0.0)
-    return found
+        sums[row["metric"]] = sums.get(row["metric"], 0.0) + (row["value"] or 0.0)
+    return sums
 
 
 def _share(n: Mapping[str, float], part: str, whole: str) -> str:
-    return shown("precision", n[part] / n[whole], "") if n.get(whole) else "not known"
+    return format_value("precision", n[part] / n[whole], "") if n.get(whole) else "not known"

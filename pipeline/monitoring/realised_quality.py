@@ -1,4 +1,4 @@
-"""The truth of a window as rows of `quality_metrics`: of all, of each model, channel and reviewer; an alarm where it was not expected."""
+"""Realised quality of a window as rows of `quality_metrics`: overall, by model and channel, and of reviews; with alarms."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,100 +8,105 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from detectors.evaluation import realised_quality
-from detectors.evaluation.realised_quality import Measured, Outcome
+from detectors.evaluation.realised_quality import Outcome, RealisedMetric
 from detectors.model.auto_detector import NOVELTY
 from detectors.model.model import AUDIT
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.features.compute import status_at
 from pipeline.features.history import History
-from pipeline.monitoring.quality_text import parted
+from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
 from storage.frames import DAY, MONEY, Ints
 from storage.monitoring import quality_metrics
-from storage.monitoring.quality_metrics import Judged, Row, Window
+from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
 
 Bools = NDArray[np.bool_]
 
-ALARMING = ("precision", "recall", "cost")  # which share the rate of false alarms
+ALARMING = ("precision", "recall", "cost")  # the metrics that share quality.alarm_rate
 NO_REVIEW = "no reviewer answered a flag"
-NO_QUEUE = "no flag waits"
+NO_QUEUE = "no flag is open"
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A window's transactions and their scores, row by row."""
+class ScoredWindow:
+    """A window's transactions and their scores."""
 
     history: History
     rows: Ints  # positions in the history
-    judged: Judged
+    scores: WindowScores
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def detected(self) -> Bools:
-        """What a detector flagged; what was drawn at random to look at is not."""
-        return np.asarray(self.judged.flagged & (self.judged.channel != AUDIT))
+        """Which rows a detector or rule flagged; the random audit sample does not count."""
+        return np.asarray(self.scores.flagged & (self.scores.channel != AUDIT))
 
-    def take(self, places: Bools) -> "Scored":
-        """Some of them."""
-        chosen = {name: value[places] for name, value in vars(self.judged).items()}
-        return Scored(self.history, self.rows[places], Judged(**chosen))
+    def take(self, places: Bools) -> "ScoredWindow":
+        """The rows of a mask."""
+        chosen = {name: value[places] for name, value in vars(self.scores).items()}
+        return ScoredWindow(self.history, self.rows[places], WindowScores(**chosen))
 
 
-def scored_by(store: Store, config: Config, policy: str, window: Window, as_of: int) -> Scored:
-    """The window's scores of transactions that had come by then."""
-    history = histories.load(store, config, *window)
-    judged = quality_metrics.judged(store, policy, *window)
-    known = history.as_of(config.schedule.allowed_lateness) <= as_of + config.schedule.allowed_lateness
-    place = pd.Index(judged.transaction_id).get_indexer(pd.Index(history.transactions.transaction_id))
-    rows = np.flatnonzero((place >= 0) & known)
-    chosen = {name: value[place[rows]] for name, value in vars(judged).items()}
-    return Scored(history, rows, Judged(**chosen))
+def load_scored_window(store: Store, config: Config, policy: str, window: Window, as_of: int) -> ScoredWindow:
+    """The window's scores of transactions that were visible at `as_of`."""
+    history = feature_history.load(store, config, *window)
+    scores = quality_metrics.window_scores(store, policy, *window)
+    visible = history.as_of(config.schedule.allowed_lateness) <= as_of + config.schedule.allowed_lateness
+    place = pd.Index(scores.transaction_id).get_indexer(pd.Index(history.transactions.transaction_id))
+    rows = np.flatnonzero((place >= 0) & visible)
+    selected = {name: value[place[rows]] for name, value in vars(scores).items()}
+    return ScoredWindow(history, rows, WindowScores(**selected))
 
 
 def realise(
     store: Store, config: Config, policy: str, run_id: int | None, window: Window, as_of: int
 ) -> list[str]:
-    """Measure one window's truth; returns what alarms say."""
-    scored = scored_by(store, config, policy, window, as_of)
+    """Compute and store the realised metrics of a window; return the texts of its alarms."""
+    scored = load_scored_window(store, config, policy, window, as_of)
     status = status_at(scored.history.transactions, scored.history.events, as_of)[scored.rows]
     known = (status >= 0) | scored.history.silence_ok[scored.rows]
     outcome = _outcome(store, config, scored.take(known), status[known] == 1, as_of)
     review, confidence = config.costs.review, config.quality.confidence
-    of_all = realised_quality.measured(outcome, review, confidence)
-    rows = [_realised(window, one) for one in of_all]
-    rows += list(_by_model(window, outcome, of_all, config))
+    overall = realised_quality.realised_metrics(outcome, review, confidence)
+    rows = [_realised_row(window, metric) for metric in overall]
+    rows += list(_model_rows(window, outcome, overall, config))
     if not known.all():
-        rows[0] = replace(rows[0], said=f"{int((~known).sum()):,} more have no label and may never get one")
+        rows[0] = replace(
+            rows[0], message=f"{int((~known).sum()):,} more have no label and may never get one"
+        )
     for channel in _channels(scored):
-        measures = realised_quality.of_channel(outcome, channel, review, confidence)
-        rows += [_realised(window, one, channel=channel) for one in measures]
-    rows += [_realised(window, one) for one in _audited(outcome, scored.take(known), as_of, confidence)]
-    rows += reviewed(store, config, policy, window)
-    said = quality_metrics.read(store, policy, ALARMING, window, as_of).get(window, {})
-    rows = [_with_alarm(row, said.get(("estimated", row.metric)), config) for row in rows]
+        measures = realised_quality.channel_metrics(outcome, channel, review, confidence)
+        rows += [_realised_row(window, metric, channel=channel) for metric in measures]
+    rows += [
+        _realised_row(window, metric)
+        for metric in _audit_metrics(outcome, scored.take(known), as_of, confidence)
+    ]
+    rows += review_metrics(store, config, policy, window)
+    estimates = quality_metrics.read(store, policy, ALARMING, window, as_of).get(window, {})
+    rows = [_with_alarm(row, estimates.get(("estimated", row.metric)), config) for row in rows]
     quality_metrics.write(store, policy, run_id, as_of, window, "realised", rows)
-    return [str(row.said) for row in rows if row.alarm]
+    return [str(row.message) for row in rows if row.alarm]
 
 
-def _outcome(store: Store, config: Config, scored: Scored, fraud: Bools, as_of: int) -> Outcome:
-    transactions, judged = scored.history.transactions, scored.judged
+def _outcome(store: Store, config: Config, scored: ScoredWindow, fraud: Bools, as_of: int) -> Outcome:
+    transactions, scores = scored.history.transactions, scored.scores
     money = transactions.amount[scored.rows] / MONEY
     ids = transactions.transaction_id[scored.rows]
     kinds = config.schema_.refund_kinds if config.schema_.kind else ()
     first = int(transactions.event_time.min(initial=as_of))
-    taken = quality_metrics.losses(store, ids[fraud].tolist(), first, as_of, kinds)
-    money[fraud] = [taken[name] for name in ids[fraud]]
+    losses = quality_metrics.losses(store, ids[fraud].tolist(), first, as_of, kinds)
+    money[fraud] = [losses[name] for name in ids[fraud]]
     return Outcome(
         y=fraud.astype(np.float64),
         flagged=scored.detected,
-        channel=judged.channel,
-        model_id=judged.model_id,
-        score=judged.score,
-        probability=judged.probability,
+        channel=scores.channel,
+        model_id=scores.model_id,
+        score=scores.score,
+        probability=scores.probability,
         loss=costs_of(config).at_stake(money),
         money=money,
         time=transactions.event_time[scored.rows],
@@ -111,74 +116,100 @@ def _outcome(store: Store, config: Config, scored: Scored, fraud: Bools, as_of: 
     )
 
 
-def _by_model(window: Window, outcome: Outcome, of_all: Sequence[Measured], config: Config) -> Iterator[Row]:
+def _model_rows(
+    window: Window, outcome: Outcome, overall: Sequence[RealisedMetric], config: Config
+) -> Iterator[QualityMetric]:
     review, confidence = config.costs.review, config.quality.confidence
-    there = np.unique(outcome.model_id)
-    for model_id in there:
+    model_ids = np.unique(outcome.model_id)
+    for model_id in model_ids:
         of_model = outcome.take(outcome.model_id == model_id)
-        measures = realised_quality.core(of_model, review, confidence) if len(there) > 1 else of_all
-        for one in measures:
-            yield replace(_realised(window, one), model_id=int(model_id))
+        measures = (
+            realised_quality.core_metrics(of_model, review, confidence) if len(model_ids) > 1 else overall
+        )
+        for metric in measures:
+            yield replace(_realised_row(window, metric), model_id=int(model_id))
 
 
-def _channels(scored: Scored) -> list[str]:
-    """Every channel that could have flagged, whether it did or not."""
-    strategies = set(scored.judged.strategy)
+def _channels(scored: ScoredWindow) -> list[str]:
+    """All channels that could have flagged, whether or not they did."""
+    strategies = set(scored.scores.strategy)
     shares = {NOVELTY} if strategies - {"outlier"} else set()
-    flagged = set(scored.judged.channel[scored.judged.flagged]) - {AUDIT}
+    flagged = set(scored.scores.channel[scored.scores.flagged]) - {AUDIT}
     return sorted(strategies | shares | flagged)
 
 
-def _audited(outcome: Outcome, scored: Scored, as_of: int, confidence: float) -> list[Measured]:
-    """By verdicts on what was drawn at random: silence does not count here."""
+def _audit_metrics(
+    outcome: Outcome, scored: ScoredWindow, as_of: int, confidence: float
+) -> list[RealisedMetric]:
+    """Metrics from verdicts on the random audit sample; rows without a verdict do not count."""
     labels = scored.history.labels
-    by_draw = np.append(labels.source.values.astype(str) == "audit", False)[labels.source.codes]
-    answered = set(labels.transaction_id[by_draw & (labels.available_at <= as_of)])
-    drawn = scored.judged.channel == AUDIT
-    reviewed = drawn & np.array([name in answered for name in scored.judged.transaction_id], dtype=bool)
+    audit_label = np.append(labels.source.values.astype(str) == "audit", False)[labels.source.codes]
+    answered = set(labels.transaction_id[audit_label & (labels.available_at <= as_of)])
+    sampled = scored.scores.channel == AUDIT
+    reviewed = sampled & np.array([name in answered for name in scored.scores.transaction_id], dtype=bool)
     caught = int((outcome.flagged & outcome.fraud).sum())
-    return realised_quality.of_audit(outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence)
+    return realised_quality.audit_metrics(
+        outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence
+    )
 
 
-def reviewed(store: Store, config: Config, policy: str, window: Window) -> Iterator[Row]:
-    """What reviewers did within the window, and what waited for them at its end."""
+def review_metrics(store: Store, config: Config, policy: str, window: Window) -> Iterator[QualityMetric]:
+    """Metrics of the reviews in the window, and of the flags that were open at its end."""
     start, end = window
-    given = quality_metrics.verdicts(store, policy, start, end)
-    n, frauds = len(given.is_fraud), int(given.is_fraud.sum())
-    ends = realised_quality.binomial(frauds, n, frauds, config.quality.confidence)
-    delay = (given.known_at - given.event_time) / DAY
-    waiting = quality_metrics.waiting(store, policy, end - config.labels.maturity - (end - start), end)
+    verdicts = quality_metrics.verdicts(store, policy, start, end)
+    n, frauds = len(verdicts.is_fraud), int(verdicts.is_fraud.sum())
+    ends = realised_quality.binomial_interval(frauds, n, frauds, config.quality.confidence)
+    delay = (verdicts.known_at - verdicts.event_time) / DAY
+    waiting = quality_metrics.unanswered_flag_times(
+        store, policy, end - config.labels.maturity - (end - start), end
+    )
     age = (end - waiting) / DAY
-    said = None if n else NO_REVIEW
-    for one in (
-        Measured("reviews", float(n), n=n),
-        Measured("reviews_a_day", n * DAY / (end - start), n=n),
-        Measured("reviewed_precision", frauds / n if n else np.nan, *ends, n=n, said=said),
-        Measured("review_delay", float(np.median(delay)) if n else np.nan, n=n, said=said),
-        Measured("open_flags", float(len(age)), n=len(age)),
-        Measured(
+    reason = None if n else NO_REVIEW
+    for metric in (
+        RealisedMetric("reviews", float(n), n=n),
+        RealisedMetric("reviews_a_day", n * DAY / (end - start), n=n),
+        RealisedMetric(
+            "reviewed_precision", frauds / n if n else np.nan, *ends, n=n, undefined_because=reason
+        ),
+        RealisedMetric(
+            "review_delay", float(np.median(delay)) if n else np.nan, n=n, undefined_because=reason
+        ),
+        RealisedMetric("open_flags", float(len(age)), n=len(age)),
+        RealisedMetric(
             "queue_age",
             float(np.median(age)) if len(age) else np.nan,
             n=len(age),
-            said=None if len(age) else NO_QUEUE,
+            undefined_because=None if len(age) else NO_QUEUE,
         ),
     ):
-        yield _realised(window, one)
+        yield _realised_row(window, metric)
 
 
-def _realised(window: Window, one: Measured, channel: str = quality_metrics.ALL_CHANNELS) -> Row:
+def _realised_row(
+    window: Window, metric: RealisedMetric, channel: str = quality_metrics.ALL_CHANNELS
+) -> QualityMetric:
     value, lower, upper = (
-        None if np.isnan(number) else float(number) for number in (one.value, one.lower, one.upper)
+        None if np.isnan(number) else float(number) for number in (metric.value, metric.lower, metric.upper)
     )
-    return Row(*window, one.metric, "realised", value, lower, upper, one.n, channel=channel, said=one.said)
+    return QualityMetric(
+        *window,
+        metric.metric,
+        "realised",
+        value,
+        lower,
+        upper,
+        metric.n,
+        channel=channel,
+        message=metric.undefined_because,
+    )
 
 
-def _with_alarm(row: Row, said: Row | None, config: Config) -> Row:
-    """An alarm where the truth is beyond what the estimate allowed, and far enough from it to matter."""
-    if row.model_id or row.channel or row.value is None or said is None or said.value is None:
+def _with_alarm(row: QualityMetric, estimate: QualityMetric | None, config: Config) -> QualityMetric:
+    """Set the alarm if the value is outside the estimate's alarm limits and differs by at least `alarm_change`."""
+    if row.model_id or row.channel or row.value is None or estimate is None or estimate.value is None:
         return row
-    if said.alarm_below is None or said.alarm_above is None:
+    if estimate.alarm_below is None or estimate.alarm_above is None:
         return row
-    beyond = not said.alarm_below <= row.value <= said.alarm_above
-    far = abs(row.value - said.value) > config.quality.alarm_change * abs(said.value)
-    return replace(row, alarm=True, said=parted(row, said, config)) if beyond and far else row
+    beyond = not estimate.alarm_below <= row.value <= estimate.alarm_above
+    far = abs(row.value - estimate.value) > config.quality.alarm_change * abs(estimate.value)
+    return replace(row, alarm=True, message=alarm_text(row, estimate, config)) if beyond and far else row

@@ -1,1 +1,1 @@
-"""Notification events to messages, and messages to people by Apprise."""
+"""Notifications: events are queued as messages in the outbox and sent by Apprise."""

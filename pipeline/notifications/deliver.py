@@ -1,12 +1,12 @@
 """
-From stored facts to messages that have arrived.
+Queue notification messages and deliver them.
 
-    collect   facts that nobody was told of → the outbox, once each by their key
-    deliver   the outbox → the services, under a lease, with retries, quiet hours and a limit an hour
+    queue_messages   new events → the outbox; a key makes each idempotent
+    deliver          the outbox → the services, under a lease, with retries, quiet hours and an hourly limit
 
-The outbox is all there is between the two, so a crash loses nothing: facts are looked at again for a week, and a key
-is told once to a receiver. A process that dies between a message's arrival and saying so is the one case in which it comes
-twice, marked as such; the other order would lose it.
+The two share only the outbox, so a crash loses nothing: events are checked again for a week, and a receiver gets each
+key once. A message arrives twice only if the process dies after sending it and before recording that; the second one
+says so. Recording first could lose a message instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,134 +17,144 @@ from zoneinfo import ZoneInfo
 
 from pipeline.config.config import Config
 from pipeline.notifications import apprise_transport, messages
-from pipeline.notifications.messages import Story
+from pipeline.notifications.messages import Notification
 from pipeline.notifications.receivers import Receiver, receivers
-from pipeline.schedule.run_context import TOLD, never
+from pipeline.schedule.run_context import NOTIFYING_KINDS, never_stop
 from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
-from storage.notifications import events as news
+from storage.notifications import events as event_queries
 from storage.notifications import outbox
-from storage.notifications.events import Seen
-from storage.notifications.outbox import Message, Waiting
+from storage.notifications.events import EventWindow
+from storage.notifications.outbox import DueMessage, Message
 
-FIRST = DAY  # how far back the first look goes
-NEWS = 7 * DAY  # what runs brought that began longer ago is no news any more
-LEASE = 120 * SECOND  # renewed while messages are sent; what a killed sender holds others up
-PAUSE_MAX = HOUR
-AGAIN = "This may have arrived before: the process that was sending it ended before it could say so.\n\n"
+FIRST_LOOKBACK = DAY  # how far back the first run looks for events
+EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
+LEASE = 120 * SECOND  # renewed while messages are sent; a killed sender blocks others this long
+RETRY_PAUSE_MAX = HOUR
+DUPLICATE_NOTICE = (
+    "This message may have arrived before: the process that sent it ended before it could record that.\n\n"
+)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of the messages that were due."""
+    """The result for the messages that were due."""
 
     sent: int = 0
-    failed: int = 0  # tried again later, unless it was the last time
-    held: int = 0  # until quiet hours are over, or the hour allows more
+    failed: int = 0  # retried later, unless no attempts are left
+    deferred: int = 0  # by quiet hours or the hourly limit
     errors: tuple[str, ...] = ()
 
     def plus(self, other: "Delivery") -> "Delivery":
-        """Both together."""
+        """The sum of both."""
         return Delivery(
             self.sent + other.sent,
             self.failed + other.failed,
-            self.held + other.held,
+            self.deferred + other.deferred,
             self.errors + other.errors,
         )
 
     def sentence(self) -> str:
-        """For the one who asked."""
-        said = [f"{self.sent:,} message{'' if self.sent == 1 else 's'} sent"]
-        if self.held:
-            said.append(f"{self.held:,} held back for now")
+        """The result as one sentence."""
+        parts = [f"{self.sent:,} message{'' if self.sent == 1 else 's'} sent"]
+        if self.deferred:
+            parts.append(f"{self.deferred:,} deferred")
         if self.failed:
-            said.append(f"{self.failed:,} could not be sent: {'; '.join(self.errors)}")
-        return ", ".join(said)
+            parts.append(f"{self.failed:,} could not be sent: {'; '.join(self.errors)}")
+        return ", ".join(parts)
 
 
-def tell(
+def send_notifications(
     store: Store,
     config: Config,
     policy: str,
     *,
     clock: Callable[[], int],
     by: str,
-    stopping: Callable[[], bool] = never,
+    stopping: Callable[[], bool] = never_stop,
 ) -> Delivery:
     """
-    Tell people what is new, and try again what did not arrive; does nothing without receivers.
+    Queue messages for new events and send everything that is due, retries included; does nothing without receivers.
 
     Raises
     ------
     ConfigError
         Apprise is not installed.
     """
-    if not config.notify.wanted:
+    if not config.notify.enabled:
         return Delivery()
-    apprise_transport.insist(config)
-    collect(store, config, policy, clock())
+    apprise_transport.require_apprise(config)
+    queue_messages(store, config, policy, clock())
     return deliver(store, config, clock=clock, by=by, stopping=stopping)
 
 
-def collect(store: Store, config: Config, policy: str, now: int) -> int:
-    """Write what is new to the outbox, a message a receiver; returns how many."""
-    since = max(outbox.told_since(store, now - FIRST), now - NEWS)
-    seen = Seen(policy, TOLD, since)
-    listed = [message for story in _stories(store, config, seen) for message in _for_each(story, config)]
-    return outbox.put(store, listed, now) + _collect_flags(store, config, policy, now)
+def queue_messages(store: Store, config: Config, policy: str, now: int) -> int:
+    """Write a message per new event and receiver to the outbox; returns how many."""
+    since = max(outbox.notify_since(store, now - FIRST_LOOKBACK), now - EVENT_AGE_MAX)
+    window = EventWindow(policy, NOTIFYING_KINDS, since)
+    queued = [
+        message
+        for notification in _notifications(store, config, window)
+        for message in _messages_for_receivers(notification, config)
+    ]
+    return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, policy, now)
 
 
-def _stories(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
-    """All there is to tell but flags; most was told before."""
-    for row in news.promotions_made(store, seen):
-        yield messages.promoted(seen.policy, row)
-    if not news.any_run(store, seen):
+def _notifications(store: Store, config: Config, window: EventWindow) -> Iterator[Notification]:
+    """Notifications of all events but flags; the outbox drops those that were queued before."""
+    for row in event_queries.new_promotions(store, window):
+        yield messages.model_promoted(window.policy, row)
+    if not event_queries.any_run(store, window):
         return
-    for row in news.failed_steps(store, seen):
-        yield messages.failed_step(row)
-    for row in news.broken_runs(store, seen):
-        yield messages.broken_run(seen.policy, row)
-    for row in news.refusals(store, seen):
-        yield messages.refused(row)
-    for row in news.choices_made(store, seen):
+    for row in event_queries.failed_steps(store, window):
+        yield messages.step_failed(row)
+    for row in event_queries.failed_runs(store, window):
+        yield messages.run_failed(window.policy, row)
+    for row in event_queries.rejected_candidates(store, window):
+        yield messages.candidate_rejected(row)
+    for row in event_queries.new_choices(store, window):
         if row["before"] not in (None, row["strategy"]):
             yield messages.choice_changed(row)
-    yield from _alarms(store, config, seen)
+    yield from _alarms(store, config, window)
 
 
-def _alarms(store: Store, config: Config, seen: Seen) -> Iterator[Story]:
-    def window(row: news.Row) -> tuple[int, int]:
+def _alarms(store: Store, config: Config, events: EventWindow) -> Iterator[Notification]:
+    def window(row: event_queries.Row) -> tuple[int, int]:
         return row["window_start"], row["window_end"]
 
-    for (start, _), found in groupby(sorted(news.drift(store, seen), key=window), window):
-        story = messages.drift_alarm(list(found), news.drift_before(store, seen.policy, start))
-        if story is not None:
-            yield story
-    for _, found in groupby(sorted(news.quality(store, seen), key=window), window):
-        yield messages.quality_alarm(list(found), config.schema_.base_currency)
+    for (start, _), rows in groupby(sorted(event_queries.drift(store, events), key=window), window):
+        notification = messages.drift_alarm(
+            list(rows), event_queries.drift_before(store, events.policy, start)
+        )
+        if notification is not None:
+            yield notification
+    for _, rows in groupby(sorted(event_queries.quality(store, events), key=window), window):
+        yield messages.quality_alarm(list(rows), config.schema_.base_currency)
 
 
-def _collect_flags(store: Store, config: Config, policy: str, now: int) -> int:
-    """Digests until the queue is empty: one, unless a first run flagged thousands."""
+def _queue_flag_messages(store: Store, config: Config, policy: str, now: int) -> int:
+    """Queue digests of flags until none is pending: one digest, unless a first run flagged thousands."""
     written = 0
-    while ids := news.untold(store, policy):
-        rows = news.flags(store, policy, ids)
-        told = _for_each(messages.digest(policy, ids, rows, config), config) if rows else []
-        done = outbox.put_flags(store, policy, ids, told, now)
-        written += done
-        if done < len(told):
-            break  # somebody else is at it
+    while ids := event_queries.pending_flags(store, policy):
+        rows = event_queries.flags(store, policy, ids)
+        digests = (
+            _messages_for_receivers(messages.flags_digest(policy, ids, rows, config), config) if rows else []
+        )
+        added = outbox.add_digest(store, policy, ids, digests, now)
+        written += added
+        if added < len(digests):
+            break  # another process is queueing them, too
     return written
 
 
-def _for_each(story: Story, config: Config) -> list[Message]:
-    told = messages.told(story, config)
+def _messages_for_receivers(notification: Notification, config: Config) -> list[Message]:
+    rendered = messages.render(notification, config)
     return [
-        Message(told.key, one.place, told.event, told.subject, told.body)
-        for one in receivers(config)
-        if told.event in one.events
+        Message(rendered.key, receiver.position, rendered.event, rendered.subject, rendered.body)
+        for receiver in receivers(config)
+        if rendered.event in receiver.events
     ]
 
 
@@ -154,57 +164,59 @@ def deliver(
     *,
     clock: Callable[[], int],
     by: str,
-    stopping: Callable[[], bool] = never,
+    stopping: Callable[[], bool] = never_stop,
 ) -> Delivery:
-    """Send what is due; nothing where somebody else is sending."""
+    """Send the messages that are due, unless another process is sending them."""
     if not outbox.anything_due(store, clock()):
         return Delivery()
-    done = Delivery()
+    delivery = Delivery()
     try:
-        with leases.held(store, "notify", by, LEASE):
+        with leases.hold(store, "notify", by, LEASE):
             outbox.recover(store)
-            outbox.drop_others(store, [one.place for one in receivers(config)])
+            outbox.drop_others(store, [receiver.position for receiver in receivers(config)])
             for receiver in receivers(config):
-                done = done.plus(_deliver_to(receiver, store, config, clock, stopping))
+                delivery = delivery.plus(_deliver_to(receiver, store, config, clock, stopping))
     except Busy:
-        return done  # the other sends what is written, and everything is in the outbox
-    return done
+        return delivery  # the other process sends everything that is in the outbox
+    return delivery
 
 
 def _deliver_to(
     receiver: Receiver, store: Store, config: Config, clock: Callable[[], int], stopping: Callable[[], bool]
 ) -> Delivery:
-    """A receiver that does not answer is not asked again for what comes after."""
-    waiting = outbox.due(store, receiver.place, clock())
-    chosen = _chosen(store, config, receiver, waiting, clock())
-    done = Delivery(held=len(waiting) - sum(len(one) for one in chosen))
-    for members in chosen:
+    """Send the messages of one receiver; after a failure its remaining messages wait for the next delivery."""
+    waiting = outbox.due(store, receiver.position, clock())
+    sendable = _sendable(store, config, receiver, waiting, clock())
+    delivery = Delivery(deferred=len(waiting) - sum(len(members) for members in sendable))
+    for members in sendable:
         if stopping():
             break
-        message = members[0] if len(members) == 1 else _merged(store, config, receiver, members, clock())
+        message = members[0] if len(members) == 1 else _merge(store, config, receiver, members, clock())
         error = _send(store, config, receiver, message, clock)
         if error is not None:
-            return done.plus(Delivery(failed=1, errors=(error,)))
-        done = done.plus(Delivery(sent=1))
-    return done
+            return delivery.plus(Delivery(failed=1, errors=(error,)))
+        delivery = delivery.plus(Delivery(sent=1))
+    return delivery
 
 
-def _chosen(
-    store: Store, config: Config, receiver: Receiver, waiting: Sequence[Waiting], now: int
-) -> list[list[Waiting]]:
-    """What may go now, urgent messages first; of more than the hour allows the last ones go together in one."""
-    allowed = [one for one in waiting if one.event in config.notify.urgent or not quiet(config, now)]
-    allowed.sort(key=lambda one: one.event not in config.notify.urgent)
-    free = config.notify.per_hour - outbox.sent_since(store, receiver.place, now - HOUR)
+def _sendable(
+    store: Store, config: Config, receiver: Receiver, waiting: Sequence[DueMessage], now: int
+) -> list[list[DueMessage]]:
+    """Messages that may be sent now, urgent ones first; above the hourly limit the last ones are merged into one."""
+    allowed = [
+        message for message in waiting if message.event in config.notify.urgent or not is_quiet(config, now)
+    ]
+    allowed.sort(key=lambda message: message.event not in config.notify.urgent)
+    free = config.notify.per_hour - outbox.sent_since(store, receiver.position, now - HOUR)
     if len(allowed) <= free:
-        return [[one] for one in allowed]
+        return [[message] for message in allowed]
     if free <= 0:
         return []
-    return [*([one] for one in allowed[: free - 1]), allowed[free - 1 :]]
+    return [*([message] for message in allowed[: free - 1]), allowed[free - 1 :]]
 
 
-def quiet(config: Config, now: int) -> bool:
-    """Whether it is a time of day at which only what is urgent is told."""
+def is_quiet(config: Config, now: int) -> bool:
+    """Whether `now` is within quiet hours, when only urgent messages are sent."""
     if not config.notify.quiet_hours:
         return False
     first, last = config.notify.quiet_hours
@@ -212,47 +224,51 @@ def quiet(config: Config, now: int) -> bool:
     return first <= time < last if first < last else time >= first or time < last
 
 
-def _merged(
-    store: Store, config: Config, receiver: Receiver, members: Sequence[Waiting], now: int
-) -> Waiting:
-    story = messages.several([(one.key, one.subject, one.body) for one in members], members[0].event)
-    body = f"{story.body}\n\nMore than {config.notify.per_hour} an hour (notify.per_hour): fraudwatch notify --show ID has each in full."
-    into = Message(story.key, receiver.place, story.event, f"[{config.monitor.name}] {story.subject}", body)
-    return outbox.merge(store, into, members, now)
+def _merge(
+    store: Store, config: Config, receiver: Receiver, members: Sequence[DueMessage], now: int
+) -> DueMessage:
+    merged = messages.merged(
+        [(message.key, message.subject, message.body) for message in members], members[0].event
+    )
+    body = f"{merged.body}\n\nMore than {config.notify.per_hour} messages an hour (notify.per_hour): fraudwatch notify --show ID prints each in full."
+    message = Message(
+        merged.key, receiver.position, merged.event, f"[{config.monitor.name}] {merged.subject}", body
+    )
+    return outbox.merge(store, message, members, now)
 
 
 def _send(
-    store: Store, config: Config, receiver: Receiver, message: Waiting, clock: Callable[[], int]
+    store: Store, config: Config, receiver: Receiver, message: DueMessage, clock: Callable[[], int]
 ) -> str | None:
-    """Claim, send, say what came of it; returns why it has not arrived."""
+    """Claim a message, send it and record the result; returns None if it arrived, otherwise the reason."""
     outbox.claim(store, message)
-    doubtful = (message.error or "").startswith(outbox.PERHAPS)
-    body = AGAIN + message.body if doubtful else message.body
+    may_repeat = (message.error or "").startswith(outbox.MAY_HAVE_ARRIVED)
+    body = DUPLICATE_NOTICE + message.body if may_repeat else message.body
     error = apprise_transport.send(
         receiver, message.subject, body, urgent=message.event in config.notify.urgent
     )
     if error is None:
         outbox.sent(store, message, clock())
         return None
-    tries = message.attempts + 1
-    pause = min(config.notify.backoff * 2 ** (tries - 1), PAUSE_MAX)
-    kept = f"{outbox.PERHAPS}; {error}" if doubtful else error
-    outbox.failed(store, message, kept, clock() + pause if tries < config.notify.attempts else None)
+    attempts = message.attempts + 1
+    pause = min(config.notify.backoff * 2 ** (attempts - 1), RETRY_PAUSE_MAX)
+    reason = f"{outbox.MAY_HAVE_ARRIVED}; {error}" if may_repeat else error
+    outbox.failed(store, message, reason, clock() + pause if attempts < config.notify.attempts else None)
     return error
 
 
-def try_out(config: Config) -> Iterator[tuple[str, str | None]]:
+def send_test_messages(config: Config) -> Iterator[tuple[str, str | None]]:
     """
-    Send one message to each receiver; yields who, and why it has not arrived.
+    Send a test message to each receiver; yields the receiver and, if the message did not arrive, the reason.
 
     Raises
     ------
     ConfigError
         Apprise is not installed.
     """
-    apprise_transport.insist(config)
+    apprise_transport.require_apprise(config)
     for receiver in receivers(config):
-        events = ", ".join(receiver.events) or "nothing, since notify.events has none of its events"
-        body = f"Messages of {config.monitor.name} arrive here. It is told of: {events}."
-        story = messages.told(Story(f"test:{receiver.place}", "test", "a test", body), config)
-        yield receiver.shown, apprise_transport.send(receiver, story.subject, story.body)
+        events = ", ".join(receiver.events) or "none, because notify.events has none of its events"
+        body = f"Messages of {config.monitor.name} arrive here. Events: {events}."
+        test = messages.render(Notification(f"test:{receiver.position}", "test", "a test", body), config)
+        yield receiver.display_name, apprise_transport.send(receiver, test.subject, test.body)

@@ -1,4 +1,4 @@
-"""Who is told: the URLs of [notify], and which events each is for."""
+"""Receivers of notifications: the URLs of [notify] and the events of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,34 +6,37 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from pipeline.config.config import Config
-from pipeline.config.sections import RECEIVER
+from pipeline.config.sections import RECEIVER_URL
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """One URL; only its place and its service's name are ever shown."""
+    """One URL; only its position and the name of its service are ever shown."""
 
-    place: int  # in notify.urls, from 1
+    position: int  # in notify.urls, from 1
     service: str
     events: Sequence[str]
     url: SecretStr
 
     @property
-    def shown(self) -> str:
-        """For lists, logs and messages."""
-        return f"URL {self.place} ({self.service})"
+    def display_name(self) -> str:
+        """The name used in lists, logs and messages; it contains no part of the URL."""
+        return f"URL {self.position} ({self.service})"
 
 
 def receivers(config: Config) -> list[Receiver]:
-    """Those that are configured, in their order."""
-    return [_receiver(place, url, config) for place, url in enumerate(config.notify.urls, start=1)]
+    """The configured receivers, in the order of notify.urls."""
+    return [_receiver(position, url, config) for position, url in enumerate(config.notify.urls, start=1)]
 
 
-def _receiver(place: int, url: SecretStr, config: Config) -> Receiver:
-    found = RECEIVER.fullmatch(url.get_secret_value())
-    assert found is not None  # the section refuses any other
-    events = found[1].split(",") if found[1] else config.notify.events
-    bare = url.get_secret_value().removeprefix(f"{found[1]}=" if found[1] else "")
+def _receiver(position: int, url: SecretStr, config: Config) -> Receiver:
+    match = RECEIVER_URL.fullmatch(url.get_secret_value())
+    assert match is not None  # the configuration rejects any other value
+    events = match[1].split(",") if match[1] else config.notify.events
+    bare = url.get_secret_value().removeprefix(f"{match[1]}=" if match[1] else "")
     return Receiver(
-        place, found[2].lower(), [one for one in events if one in config.notify.events], SecretStr(bare)
+        position,
+        match[2].lower(),
+        [event for event in events if event in config.notify.events],
+        SecretStr(bare),
     )

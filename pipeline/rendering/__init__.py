@@ -1,1 +1,1 @@
-"""Report data, charts, tables and the HTML page that they stand on."""
+"""Rendering of the report: its data, charts, tables and the HTML page."""

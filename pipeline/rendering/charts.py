@@ -1,9 +1,9 @@
 """
-How charts look: told apart by fill, dash and shape first, by colour second.
+The look of charts: values differ by fill, dash and shape first and by colour second.
 
-Colours are variables of the page, so that one drawing serves light and dark schemes and paper; `concrete` puts the
-light ones in for pictures. Those that stand side by side differ in lightness, which survives a photocopier and every kind
-of colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose lightness only rises.
+Colours are CSS variables of the page, so one chart serves light and dark schemes and print; `with_colours` puts in the
+light colours for image files. Adjacent colours differ in lightness, which survives a photocopier and every kind of
+colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose lightness only rises.
 """
 
 import json
@@ -13,29 +13,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.rendering.elements import Chart, Spec
+from pipeline.rendering.elements import Chart, VegaSpec
 
 PAPER, INK, MUTED, GRID = "var(--paper)", "var(--ink)", "var(--muted)", "var(--grid)"
-ONE, TWO, THREE = "var(--one)", "var(--two)", "var(--three)"
+PRIMARY, ACCENT, TERTIARY = "var(--primary)", "var(--accent)", "var(--tertiary)"
 LIGHT = {
     "paper": "#ffffff", "ink": "#1b1f24", "muted": "#5b6570", "grid": "#e3e7eb",
-    "one": "#00305f", "two": "#b86e00", "three": "#00857a",
+    "primary": "#00305f", "accent": "#b86e00", "tertiary": "#00857a",
 }  # fmt: skip
 DARK = {
     "paper": "#14181d", "ink": "#e8ebee", "muted": "#a3adb8", "grid": "#2c343d",
-    "one": "#9cc3ff", "two": "#ffc04d", "three": "#4fd1c0",
+    "primary": "#9cc3ff", "accent": "#ffc04d", "tertiary": "#4fd1c0",
 }  # fmt: skip
 STRATEGIES = ("outlier", "blend", "classification")
-COLOURS = dict(zip(STRATEGIES, (TWO, THREE, ONE), strict=True))
+COLOURS = dict(zip(STRATEGIES, (ACCENT, TERTIARY, PRIMARY), strict=True))
 SHAPES = dict(zip(STRATEGIES, ("circle", "square", "triangle-up"), strict=True))
 DASHES = dict(zip(STRATEGIES, ([2, 3], [7, 3], [1, 0]), strict=True))
-PICTURE_WIDTH = 760  # px of a picture before scaling
+IMAGE_WIDTH = 760  # px of an image before scaling
 HEIGHT = 260
 SCHEME = "cividis"
-ADDRESS = re.compile(
-    r"https?://(?!www\.w3\.org/)[^\s\"'`)]*"
-)  # w3.org: names of XML vocabularies, never fetched
-CONFIG: Spec = {
+URL_PATTERN = re.compile(r"https?://(?!www\.w3\.org/)[^\s\"'`)]*")  # w3.org: XML namespaces, never fetched
+CONFIG: VegaSpec = {
     "background": "transparent",
     "font": "sans-serif",
     "view": {"stroke": None},
@@ -51,9 +49,9 @@ CONFIG: Spec = {
 }  # fmt: skip
 
 
-def check() -> None:
+def require_chart_libraries() -> None:
     """
-    Make sure, before the work, that charts can be drawn.
+    Check that the chart libraries are installed.
 
     Raises
     ------
@@ -67,31 +65,33 @@ def check() -> None:
         raise InputError(f"charts need {error.name}: pip install 'fraudwatch[reports]'") from None
 
 
-def data(rows: list[dict[str, Any]]) -> Any:
-    """Rows inside the chart itself."""
+def inline_data(rows: list[dict[str, Any]]) -> Any:
+    """Rows embedded in the chart's specification."""
     import altair
 
     return altair.Data(values=rows)
 
 
-def finished(chart: Any, height: int | None = HEIGHT) -> Spec:
-    """A chart as wide as its place, as Vega-Lite without a single address."""
+def to_spec(chart: Any, height: int | None = HEIGHT) -> VegaSpec:
+    """A chart as wide as its container, as Vega-Lite without any URL."""
     sized = (
         chart.properties(width="container")
         if height is None
         else chart.properties(width="container", height=height)
     )
-    spec: Spec = sized.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict(validate=True)
+    spec: VegaSpec = sized.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict(
+        validate=True
+    )
     del spec["$schema"]
     return spec | {"config": CONFIG}
 
 
-def by_strategy(present: Iterable[str], *, points: bool = False) -> dict[str, Any]:
-    """Colour and dash, or colour and shape, of the strategies that are there; a strategy looks the same everywhere."""
+def strategy_encoding(present: Iterable[str], *, points: bool = False) -> dict[str, Any]:
+    """Colour and dash, or colour and shape, of the strategies present; a strategy styles the same in every chart."""
     import altair
 
     domain = [name for name in STRATEGIES if name in set(present)]
-    colours, shapes, dashes = ([look[name] for name in domain] for look in (COLOURS, SHAPES, DASHES))
+    colours, shapes, dashes = ([styles[name] for name in domain] for styles in (COLOURS, SHAPES, DASHES))
     legend = altair.Legend(symbolSize=90) if points else None
     colour = altair.Color(
         "strategy:N", scale=altair.Scale(domain=domain, range=colours), title=None, legend=legend
@@ -105,23 +105,23 @@ def by_strategy(present: Iterable[str], *, points: bool = False) -> dict[str, An
     return {"color": colour, "strokeDash": dash}
 
 
-def styled(channel: str, field: str, looks: Mapping[str, Any], **more: Any) -> Any:
-    """A channel such as Fill or Shape, with the look of each value; legends of the same values become one."""
+def styled_channel(channel: str, field: str, styles: Mapping[str, Any], **more: Any) -> Any:
+    """An encoding channel such as Fill or Shape with a style per value; legends of the same values are merged."""
     import altair
 
-    scale = altair.Scale(domain=list(looks), range=list(looks.values()))
+    scale = altair.Scale(domain=list(styles), range=list(styles.values()))
     return getattr(altair, channel)(field, scale=scale, title=None, **more)
 
 
-def limits(low: float, high: float) -> Any:
-    """A scale from here to there, exactly."""
+def fixed_scale(low: float, high: float) -> Any:
+    """A scale with exactly these limits."""
     import altair
 
     return altair.Scale(domain=[low, high], nice=False)
 
 
 def log_ticks(low: float, high: float, parts: Sequence[int] = (1,)) -> list[float]:
-    """Round values between two ends, `parts` of each power of ten, so that a logarithmic axis is not a fence."""
+    """Round values between two limits, `parts` of each power of ten, so that a logarithmic axis has few ticks."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [
         float(f"{part}e{power}")
@@ -131,13 +131,13 @@ def log_ticks(low: float, high: float, parts: Sequence[int] = (1,)) -> list[floa
     ]
 
 
-def narrow(then: str, otherwise: str) -> dict[str, str]:
-    """One setting on a telephone, another elsewhere; a picture without a page is elsewhere."""
-    return {"expr": f"(containerSize()[0] || {PICTURE_WIDTH}) < 560 ? {then} : {otherwise}"}
+def responsive(then: str, otherwise: str) -> dict[str, str]:
+    """One value on narrow screens, another on wide ones; image files count as wide."""
+    return {"expr": f"(containerSize()[0] || {IMAGE_WIDTH}) < 560 ? {then} : {otherwise}"}
 
 
 def time_axis(field: str, padding: int = 0) -> Any:
-    """Days, in UTC wherever the page is opened; fewer labels where there is less room. Marks need a padding, bars none."""
+    """A time axis in UTC days, with fewer labels on narrow screens. Points need a padding, bars none."""
     import altair
 
     return altair.X(
@@ -145,49 +145,55 @@ def time_axis(field: str, padding: int = 0) -> Any:
         scale=altair.Scale(type="utc", padding=padding),
         title=None,
         axis=altair.Axis(
-            format="%d %b", labelOverlap="greedy", grid=False, tickCount=narrow("3", "9"), labelSeparation=8
+            format="%d %b",
+            labelOverlap="greedy",
+            grid=False,
+            tickCount=responsive("3", "9"),
+            labelSeparation=8,
         ),
     )
 
 
-def concrete(spec: Spec, colours: dict[str, str] = LIGHT) -> Spec:
-    """The same with colours in place of the page's variables."""
-    text = re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], json.dumps(spec))
-    plain: Spec = json.loads(text)
+def with_colours(spec: VegaSpec, colours: dict[str, str] = LIGHT) -> VegaSpec:
+    """The specification with colours in place of CSS variables."""
+    text = re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], json.dumps(spec))
+    plain: VegaSpec = json.loads(text)
     return plain
 
 
-def compiled(spec: Spec) -> Spec:
-    """Vega-Lite → Vega, which is all that the page has to understand."""
+def compile_to_vega(spec: VegaSpec) -> VegaSpec:
+    """Compile Vega-Lite to Vega; the page contains a Vega runtime only."""
     import vl_convert
 
-    vega: Spec = vl_convert.vegalite_to_vega(spec)
+    vega: VegaSpec = vl_convert.vegalite_to_vega(spec)
     vega.pop("$schema", None)
     return vega
 
 
-def picture(chart: Chart, form: str, show: str = "") -> bytes:
-    """A chart alone, as PNG or SVG on white, with its title; `show` is what its reader would pick."""
+def render_image(chart: Chart, image_format: str, option: str = "") -> bytes:
+    """A chart as PNG or SVG on white, with its title; `option` is one of the chart's options."""
     import vl_convert
 
-    told = f"{chart.title}: {show or chart.picks[0]}" if chart.picks else chart.title
-    title = {"text": told, "anchor": "start", "color": LIGHT["ink"], "fontSize": 15, "offset": 12}
-    spec = concrete(chart.spec) | {
-        "width": PICTURE_WIDTH,
+    text = f"{chart.title}: {option or chart.options[0]}" if chart.options else chart.title
+    title = {"text": text, "anchor": "start", "color": LIGHT["ink"], "fontSize": 15, "offset": 12}
+    spec = with_colours(chart.spec) | {
+        "width": IMAGE_WIDTH,
         "background": LIGHT["paper"],
         "title": title,
         "padding": 12,
     }
-    if show:
-        spec["params"] = [one | {"value": show} if one["name"] == "shown" else one for one in spec["params"]]
-    if form == "svg":
+    if option:
+        spec["params"] = [
+            param | {"value": option} if param["name"] == "selected" else param for param in spec["params"]
+        ]
+    if image_format == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
     return png
 
 
-def bundle() -> str:
-    """The drawing library as one script; the addresses of its help pages and editor are taken out of it."""
+def vega_bundle() -> str:
+    """Vega and vega-embed as one script, without the URLs of its help pages and editor."""
     import vl_convert
 
-    return ADDRESS.sub("about:blank", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    return URL_PATTERN.sub("about:blank", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

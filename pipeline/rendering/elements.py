@@ -1,53 +1,53 @@
-"""What a report is made of; a section says what is missing instead of drawing an empty chart."""
+"""The elements of a report; a section names missing data instead of showing an empty chart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Spec = dict[str, Any]
+VegaSpec = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Chart:
     """
-    A picture of a section.
+    A chart of a section.
 
     Attributes
     ----------
     name
-        What `--chart` calls it, and the page's anchor.
+        Its name for `--chart` and its anchor in the page.
     alt
-        What the picture shows, for whoever cannot see it.
+        What the chart shows, as text for screen readers.
     spec
-        Vega-Lite, its colours as variables of the page (`look.concrete` makes them colours).
-    picks
-        Values that the reader may choose from; the chart's parameter `shown` follows.
+        Vega-Lite with colours as CSS variables of the page (`charts.with_colours` replaces them).
+    options
+        Values that the reader may choose from; the choice sets the chart's parameter `selected`.
     drives
-        The chart whose `shown` becomes the `pick` of the mark that was clicked.
+        The chart whose `selected` is set to the `option` of a mark that is clicked in this one.
     """
 
     name: str
     title: str
     alt: str
-    spec: Spec
-    picks: Sequence[str] = ()
+    spec: VegaSpec
+    options: Sequence[str] = ()
     drives: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; columns named in `right` hold numbers, and a folded one opens when asked."""
+    """Rows of text; columns in `right_aligned` hold numbers; a collapsed table opens on a click."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    right: frozenset[str] = frozenset()
-    folded: bool = False
+    right_aligned: frozenset[str] = frozenset()
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number worth seeing first."""
+    """A key figure at the top of a section."""
 
     label: str
     value: str
@@ -55,12 +55,12 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A heading and what belongs below it; `missing` says what is not there yet and what to do about it."""
+class ReportSection:
+    """A heading with its content; `missing` names data that are not there yet and what to do about it."""
 
     name: str
     title: str
-    said: Sequence[str] = ()
+    sentences: Sequence[str] = ()
     missing: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
     charts: Sequence[Chart] = ()

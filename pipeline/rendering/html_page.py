@@ -1,8 +1,8 @@
 """
-One page that holds all it needs: text, style, drawing library and data.
+Render the report as one self-contained HTML page: text, style, chart library and data.
 
-A content security policy in the page itself lets it run its own two scripts, known by their hashes, and reach nothing
-else, so that a value of the data that slipped through every escape could still neither run nor call home.
+The page's content security policy allows only its own two scripts, identified by their hashes, and no network access,
+so a value from the data that escaped every sanitising step could still neither run nor send anything.
 """
 
 import base64
@@ -14,20 +14,20 @@ from html import escape
 from importlib.resources import files
 
 from pipeline.rendering import charts
-from pipeline.rendering.elements import Chart, Section, Spec, Table, Tile
-from pipeline.rendering.report_data import Facts
-from pipeline.rendering.text import text_of
+from pipeline.rendering.elements import Chart, ReportSection, Table, Tile, VegaSpec
+from pipeline.rendering.report_data import ReportData
+from pipeline.rendering.text import instant_text
 
-SHORT_MAX = (
-    34  # characters of a cell that stays on one line; a longer one among others has a width of its own
-)
+SHORT_MAX = 34  # characters of a cell that stays on one line; a longer cell gets a minimum width
 
 
-def render(facts: Facts, sections: Sequence[Section]) -> str:
+def render(data: ReportData, sections: Sequence[ReportSection]) -> str:
     """The page as HTML."""
-    title = f"{facts.config.monitor.name}: {facts.span}"
-    scripts = [charts.bundle(), _asset("page.js")]
-    body = "\n".join([_head(facts), _contents(sections), *(_section(one) for one in sections), _foot()])
+    title = f"{data.config.monitor.name}: {data.span_text}"
+    scripts = [charts.vega_bundle(), _asset("page.js")]
+    body = "\n".join(
+        [_head(data), _contents(sections), *(_section(section) for section in sections), _foot()]
+    )
     return "\n".join([
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -68,33 +68,34 @@ def _asset(name: str) -> str:
     return files("pipeline.rendering").joinpath(name).read_text(encoding="utf-8")
 
 
-def _head(facts: Facts) -> str:
+def _head(data: ReportData) -> str:
     return (
-        f'<a class="skip" href="#outcome">To the report</a>\n<header><p class="name">{escape(facts.config.monitor.name)}</p>'
-        f"<h1>Fraud report</h1><p>{escape(facts.span)}, policy {escape(facts.scope.policy)}; as known at {text_of(facts.scope.as_of)[:16]} UTC. "
-        "Times are UTC.</p></header>\n<noscript><p class='missing'>Charts are drawn by a script inside this page, which is switched off: "
-        "their descriptions and tables stand in for them.</p></noscript>"
+        f'<a class="skip" href="#outcome">To the report</a>\n<header><p class="name">{escape(data.config.monitor.name)}</p>'
+        f"<h1>Fraud report</h1><p>{escape(data.span_text)}, policy {escape(data.scope.policy)}; data as of {instant_text(data.scope.as_of)[:16]} UTC. "
+        "Times are UTC.</p></header>\n<noscript><p class='missing'>Charts need JavaScript, which is switched off: "
+        "the page shows their descriptions and tables instead.</p></noscript>"
     )
 
 
-def _contents(sections: Sequence[Section]) -> str:
-    links = "".join(f'<li><a href="#{one.name}">{escape(one.title)}</a></li>' for one in sections)
+def _contents(sections: Sequence[ReportSection]) -> str:
+    links = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in sections)
     return f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main>'
 
 
 def _foot() -> str:
-    return "</main>\n<footer><p>Made by fraudwatch. Everything was counted in the database, nothing was sampled.</p></footer>"
+    return "</main>\n<footer><p>Made by fraudwatch. All figures are counted in the database; nothing is sampled.</p></footer>"
 
 
-def _section(one: Section) -> str:
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in one.said)
-    missing = "".join(f'<p class="missing">{escape(sentence)}</p>' for sentence in one.missing)
-    points = "".join(f"<li>{escape(point)}</li>" for point in one.points)
-    listed = f"<ul>{points}</ul>" if points else ""
-    parts = [_tiles(one.tiles), said, listed, missing, *map(_chart, one.charts), *map(_table, one.tables)]
+def _section(section: ReportSection) -> str:
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in section.sentences)
+    missing = "".join(f'<p class="missing">{escape(sentence)}</p>' for sentence in section.missing)
+    points = "".join(f"<li>{escape(point)}</li>" for point in section.points)
+    bullets = f"<ul>{points}</ul>" if points else ""
+    chart_parts, table_parts = map(_chart, section.charts), map(_table, section.tables)
+    parts = [_tiles(section.tiles), sentences, bullets, missing, *chart_parts, *table_parts]
     return "\n".join([
-        f'<section id="{one.name}" aria-labelledby="{one.name}-title">',
-        f'<h2 id="{one.name}-title" tabindex="-1">{escape(one.title)}</h2>',
+        f'<section id="{section.name}" aria-labelledby="{section.name}-title">',
+        f'<h2 id="{section.name}-title" tabindex="-1">{escape(section.title)}</h2>',
         *filter(None, parts),
         "</section>",
     ])  # fmt: skip
@@ -103,54 +104,54 @@ def _section(one: Section) -> str:
 def _tiles(tiles: Sequence[Tile]) -> str:
     if not tiles:
         return ""
-    each = (
-        f"<div><dt>{escape(one.label)}</dt><dd><b>{escape(one.value)}</b><span>{escape(one.note)}</span></dd></div>"
-        for one in tiles
+    items = (
+        f"<div><dt>{escape(tile.label)}</dt><dd><b>{escape(tile.value)}</b><span>{escape(tile.note)}</span></dd></div>"
+        for tile in tiles
     )
-    return f'<dl class="tiles">{"".join(each)}</dl>'
+    return f'<dl class="tiles">{"".join(items)}</dl>'
 
 
-def _chart(one: Chart) -> str:
-    name, drives = f"chart-{one.name}", f' data-drives="chart-{one.drives}"' if one.drives else ""
-    spec = charts.compiled(one.spec) | {"description": one.alt}
+def _chart(chart: Chart) -> str:
+    name, drives = f"chart-{chart.name}", f' data-drives="chart-{chart.drives}"' if chart.drives else ""
+    spec = charts.compile_to_vega(chart.spec) | {"description": chart.alt}
     return "\n".join([
         f'<figure id="{name}" class="chart"{drives}>',
-        f"<figcaption>{escape(one.title)}</figcaption>",
-        _picker(one),
-        f'<div class="drawing" role="group" aria-label="{escape(one.alt)}"></div>',
-        f"<noscript><p>{escape(one.alt)}</p></noscript>",
+        f"<figcaption>{escape(chart.title)}</figcaption>",
+        _option_select(chart),
+        f'<div class="drawing" role="group" aria-label="{escape(chart.alt)}"></div>',
+        f"<noscript><p>{escape(chart.alt)}</p></noscript>",
         f'<script type="application/json">{_embedded(spec)}</script>',
         "</figure>",
     ])  # fmt: skip
 
 
-def _picker(one: Chart) -> str:
-    if not one.picks:
+def _option_select(chart: Chart) -> str:
+    if not chart.options:
         return ""
-    options = "".join(f"<option>{escape(pick)}</option>" for pick in one.picks)
-    return f"<label>Shown: <select>{options}</select></label>"
+    options = "".join(f"<option>{escape(option)}</option>" for option in chart.options)
+    return f"<label>Show: <select>{options}</select></label>"
 
 
-def _table(one: Table) -> str:
-    head = "".join(f"<th scope='col'{_side(name, one)}>{escape(name)}</th>" for name in one.columns)
-    rows = "".join(f"<tr>{''.join(_cells(row, one))}</tr>" for row in one.rows)
-    table = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(one.caption)}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    if one.folded:
-        return f"<details><summary>{escape(one.caption)}</summary>{table}</details>"
-    return f'<p class="caption">{escape(one.caption)}</p>{table}'
+def _table(table: Table) -> str:
+    head = "".join(f"<th scope='col'{_align(name, table)}>{escape(name)}</th>" for name in table.columns)
+    rows = "".join(f"<tr>{''.join(_cells(row, table))}</tr>" for row in table.rows)
+    html = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    if table.collapsed:
+        return f"<details><summary>{escape(table.caption)}</summary>{html}</details>"
+    return f'<p class="caption">{escape(table.caption)}</p>{html}'
 
 
 def _cells(row: Sequence[str], table: Table) -> Iterator[str]:
     for name, cell in zip(table.columns, row, strict=True):
         size = "short" if len(cell) <= SHORT_MAX else "long" if len(row) > 2 else "full"
-        yield f"<td class='{'right' if name in table.right else size}'>{escape(cell)}</td>"
+        yield f"<td class='{'right' if name in table.right_aligned else size}'>{escape(cell)}</td>"
 
 
-def _side(name: str, table: Table) -> str:
-    return " class='right'" if name in table.right else ""
+def _align(name: str, table: Table) -> str:
+    return " class='right'" if name in table.right_aligned else ""
 
 
-def _embedded(spec: Spec) -> str:
-    """JSON that cannot end the element it stands in, and starts no comment."""
+def _embedded(spec: VegaSpec) -> str:
+    """JSON that can neither close the script element around it nor start a comment."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return re.sub(r"[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(r"[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,13 +1,13 @@
 "use strict";
 (() => {
-  const refused = () => Promise.reject(new Error("this page loads nothing"));
-  const loader = { load: refused, sanitize: refused, http: refused, file: refused };
+  const blocked = () => Promise.reject(new Error("this page loads nothing"));
+  const loader = { load: blocked, sanitize: blocked, http: blocked, file: blocked };
   const tip = document.body.appendChild(document.createElement("div"));
   tip.id = "tip";
   tip.hidden = true;
   tip.setAttribute("role", "status");
 
-  function show(_handler, event, _item, value) {
+  function showTooltip(_handler, event, _item, value) {
     tip.hidden = value === null || value === undefined || value === "";
     if (tip.hidden) return;
     tip.textContent = String(value);
@@ -18,26 +18,26 @@
     tip.style.top = `${y}px`;
   }
 
-  function pick(figure, value) {
+  function selectOption(figure, value) {
     const select = figure?.querySelector("select");
     if (!select || ![...select.options].some((option) => option.value === value)) return;
     select.value = value;
-    figure.view.signal("shown", value).runAsync();
+    figure.view.signal("selected", value).runAsync();
   }
 
   async function draw(figure) {
-    const place = figure.querySelector(".drawing");
+    const container = figure.querySelector(".drawing");
     try {
       const spec = JSON.parse(figure.querySelector("script").textContent);
-      const options = { mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: show, loader };
-      const { view } = await vegaEmbed(place, spec, options);
+      const options = { mode: "vega", renderer: "svg", actions: false, defaultStyle: false, tooltip: showTooltip, loader };
+      const { view } = await vegaEmbed(container, spec, options);
       figure.view = view;
-      figure.querySelector("select")?.addEventListener("change", (event) => pick(figure, event.target.value));
-      const driven = figure.dataset.drives;
-      if (driven) view.addEventListener("click", (_event, item) => pick(document.getElementById(driven), item?.datum?.pick));
-      figure.dataset.drawn = "yes";
+      figure.querySelector("select")?.addEventListener("change", (event) => selectOption(figure, event.target.value));
+      const target = figure.dataset.drives;
+      if (target) view.addEventListener("click", (_event, item) => selectOption(document.getElementById(target), item?.datum?.option));
+      figure.dataset.rendered = "yes";
     } catch (error) {
-      place.textContent = place.getAttribute("aria-label");
+      container.textContent = container.getAttribute("aria-label");
       console.error(error);
     }
   }

@@ -4,23 +4,23 @@ from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 
 
-def text_of(instant: int) -> str:
+def instant_text(instant: int) -> str:
     """2026-03-01 06:00:00, UTC."""
     return as_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def moment(instant: int) -> str:
-    """2026-03-01T06:00:00Z, as a drawing reads it."""
+def iso_instant(instant: int) -> str:
+    """2026-03-01T06:00:00Z, for Vega."""
     return as_datetime(instant).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def safe(value: object) -> str:
-    """A value of the data, harmless and short; – where there is none."""
+def safe_text(value: object) -> str:
+    """A value from the data, sanitised and shortened; – for None."""
     return "–" if value is None else for_page(str(value))
 
 
 def share(part: float, whole: float) -> str:
-    """A share in words, – of nothing."""
+    """A share in percent; – if the whole is 0."""
     if not whole:
         return "–"
     percent = 100 * part / whole
@@ -28,14 +28,14 @@ def share(part: float, whole: float) -> str:
 
 
 def money(value: float, currency: str) -> str:
-    """Whole units of the currency."""
+    """An amount in whole units of the currency."""
     return f"{value:,.0f} {currency}"
 
 
-def thresholds_in_words(of_channels: dict[str, float | None]) -> str:
-    """JSON has no infinity: a channel that flags nothing has none."""
-    told = {
+def thresholds_text(thresholds: dict[str, float | None]) -> str:
+    """Thresholds by channel as text; None means infinity, which JSON does not have: the channel flags nothing."""
+    texts = {
         name: "flags nothing" if value is None else f"{value:.6g}"
-        for name, value in sorted(of_channels.items())
+        for name, value in sorted(thresholds.items())
     }
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+    return ", ".join(f"{name} {value}" for name, value in texts.items())

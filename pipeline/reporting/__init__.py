@@ -1,1 +1,1 @@
-"""A span of time for people: the report as a page of sections, and the summary as text."""
+"""Reports on a span of time: the HTML report, made of sections, and the summary as text."""

@@ -1,12 +1,12 @@
-"""A report as a whole: which sections there are, and which charts by name."""
+"""The report: its sections in order, its charts by name, and the functions that render them."""
 
 from collections.abc import Callable, Mapping
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts, html_page
-from pipeline.rendering.elements import Section
-from pipeline.rendering.report_data import Facts
+from pipeline.rendering.elements import ReportSection
+from pipeline.rendering.report_data import ReportData
 from pipeline.reporting.sections import (
     attention,
     choices,
@@ -21,9 +21,9 @@ from pipeline.reporting.sections import (
 )
 from storage.database.database import Store
 
-Sections = Mapping[str, Callable[[Facts], Section]]
+Sections = Mapping[str, Callable[[ReportData], ReportSection]]
 
-# In the order of the page: what happened, why, how good, what moved, what to do.
+# In the order of the page.
 SECTIONS: Sections = {
     "outcome": outcome.section,
     "attention": attention.section,
@@ -37,29 +37,29 @@ SECTIONS: Sections = {
     "entities": entities.section,
     "model": model_card.section,
 }
-# Name → (its section, what it shows).
+# Name → (its section, its description).
 CHARTS: Mapping[str, tuple[str, str]] = {
-    "caught": ("outcome", "money of fraud caught and missed over time"),
+    "caught": ("outcome", "amounts of fraud caught and missed over time"),
     "choice": ("choices", "prevalence with its interval, and the strategy chosen"),
-    "precision-recall": ("curves", "precision and recall at every threshold, and where flags were raised"),
-    "cost": ("curves", "cost a day by flags a day, and where flags were raised"),
-    "scores": ("scores", "where scores of fraud and of all others lie"),
-    "calibration": ("scores", "probability promised against fraud found"),
-    "quality": ("quality", "realised and estimated quality over time (--show: which measure)"),
+    "precision-recall": ("curves", "precision and recall at every threshold, and the operating point"),
+    "cost": ("curves", "cost per day by flags per day, and the operating point"),
+    "scores": ("scores", "distribution of scores, fraud and all others"),
+    "calibration": ("scores", "predicted probability against observed fraud"),
+    "quality": ("quality", "realised and estimated quality over time (--show: the metric)"),
     "drift": ("drift", "drift by feature and window"),
-    "drift-detail": ("drift", "every drift measure of one feature (--show: which feature)"),
-    "ledger": ("ledger", "windows and trainings, done or not"),
-    "queue": ("queue", "flags by channel and answer"),
+    "drift-detail": ("drift", "every drift metric of one feature (--show: the feature)"),
+    "ledger": ("ledger", "windows and trainings by status"),
+    "queue": ("queue", "flags by channel and verdict"),
 }
 
 
-def html(store: Store, config: Config, policy: str, start: int, end: int, as_of: int) -> str:
-    """The page; the same bytes for the same stored rows, span and `as_of`."""
-    facts = Facts.of(store, config, policy, start, end, as_of)
-    return html_page.render(facts, [make(facts) for make in SECTIONS.values()])
+def render_html(store: Store, config: Config, policy: str, start: int, end: int, as_of: int) -> str:
+    """Render the HTML page; the same stored rows, span and `as_of` give the same bytes."""
+    data = ReportData.load(store, config, policy, start, end, as_of)
+    return html_page.render(data, [section(data) for section in SECTIONS.values()])
 
 
-def picture(
+def render_chart(
     store: Store,
     config: Config,
     policy: str,
@@ -67,27 +67,27 @@ def picture(
     end: int,
     as_of: int,
     name: str,
-    form: str,
-    show: str = "",
+    image_format: str,
+    option: str = "",
 ) -> bytes:
     """
-    One chart as PNG or SVG.
+    Render one chart as PNG or SVG.
 
     Raises
     ------
     InputError
-        There is no such chart, or nothing of it is called `show`.
+        There is no such chart, or it has no such option.
     NotReady
-        There is nothing to draw, with what is missing.
+        There are no data for the chart; the message says which.
     """
     if name not in CHARTS:
         raise InputError(f"there is no chart {name!r}: choose one of {', '.join(CHARTS)}")
-    facts = Facts.of(store, config, policy, start, end, as_of)
-    section = SECTIONS[CHARTS[name][0]](facts)
-    chart = next((one for one in section.charts if one.name == name), None)
+    data = ReportData.load(store, config, policy, start, end, as_of)
+    section = SECTIONS[CHARTS[name][0]](data)
+    chart = next((chart for chart in section.charts if chart.name == name), None)
     if chart is None:
-        raise NotReady(f"chart {name} has nothing to show: {' '.join(section.missing)}")
-    if show and show not in chart.picks:
-        has = f"choose one of {', '.join(chart.picks)}" if chart.picks else "it has nothing to choose from"
-        raise InputError(f"--show {show!r} is not in chart {name}: {has}")
-    return charts.picture(chart, form, show)
+        raise NotReady(f"chart {name} has no data: {' '.join(section.missing)}")
+    if option and option not in chart.options:
+        remedy = f"choose one of {', '.join(chart.options)}" if chart.options else "it has no options"
+        raise InputError(f"--show {option!r} is not an option of chart {name}: {remedy}")
+    return charts.render_image(chart, image_format, option)

@@ -1,4 +1,4 @@
-"""One page of text: what was chosen, flagged, caught and missed in a span, and what to type next."""
+"""A one-page text summary of a span: strategy choices, flags, fraud caught and missed, and useful next commands."""
 
 import textwrap
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ WIDTH = 96
 TOP = 5  # flags shown
 
 
-def page(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    """The lines of the page."""
+def summary_lines(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
+    """The lines of the summary."""
     yield from _choices(store, policy)
     yield from _outcome(store, config, policy, since, until)
     yield from _quality(store, config, policy, since, until)
@@ -29,10 +29,10 @@ def _heading(text: str) -> list[str]:
 
 
 def _choices(store: Store, policy: str) -> Iterator[str]:
-    yield from _heading("How fraud was looked for")
+    yield from _heading("Strategy choices")
     rows = listings.choices(store, policy, limit=1000)
     if not rows:
-        yield "  no training has chosen yet"
+        yield "  no training has chosen a strategy yet"
         return
     before = ""
     for row in reversed(rows):
@@ -42,7 +42,7 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
         yield f"  {row['training_date'][:10]} {mark} {row['strategy']:<15} {frauds:>22} among {row['mature']:,} mature"
     yield ""
     yield from textwrap.wrap(
-        f"Now: {rows[0]['sentence']} What would change it: {rows[0]['what_would_change']}",
+        f"Now: {rows[0]['sentence']} What would change it: {rows[0]['next_change']}",
         WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
@@ -50,15 +50,15 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
 
 
 def _outcome(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    yield from _heading("What came of it")
-    found = listings.outcome(store, policy, since, until)
+    yield from _heading("Outcome")
+    outcome = listings.outcome(store, policy, since, until)
     money = config.schema_.base_currency
-    known = found["caught"] + found["missed"]
-    yield f"  {found['scored']:,} payments scored, {found['flagged']:,} flagged for review"
-    if known:
+    frauds = outcome["caught"] + outcome["missed"]
+    yield f"  {outcome['scored']:,} payments scored, {outcome['flagged']:,} flagged for review"
+    if frauds:
         yield (
-            f"  caught {found['caught']:,} of {known:,} frauds known by now ({found['caught'] / known:.0%}), worth "
-            f"{found['caught_money']:,.0f} {money}; missed {found['missed']:,}, worth {found['missed_money']:,.0f} {money}"
+            f"  caught {outcome['caught']:,} of {frauds:,} frauds known by now ({outcome['caught'] / frauds:.0%}), worth "
+            f"{outcome['caught_money']:,.0f} {money}; missed {outcome['missed']:,}, worth {outcome['missed_money']:,.0f} {money}"
         )
     channels = _channels(store, policy, since, until)
     yield "  " + "; ".join(
@@ -67,16 +67,16 @@ def _outcome(store: Store, config: Config, policy: str, since: int, until: int) 
     )
     total, fraud = channels.get(NOVELTY, (0, 0))
     if total and not fraud:
-        yield f"  the outlier detector's own share, {NOVELTY}, found no fraud that is known by now: it watches for what nobody labels yet"
+        yield f"  channel {NOVELTY}, the outlier detector's own share of flags, has found no known fraud yet: it looks for fraud that nobody labels yet"
 
 
 def _quality(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    of_all = listings.quality(store, policy, listings.Measures(since, until))
-    if not of_all:
+    totals = listings.quality(store, policy, listings.QualityFilter(since, until))
+    if not totals:
         return
-    yield from _heading("How good that was")
-    of_channels = listings.quality(store, policy, listings.Measures(since, until, "realised", "channel"))
-    for line in paragraph(of_all, of_channels, config.schema_.base_currency):
+    yield from _heading("Detection quality")
+    by_channel = listings.quality(store, policy, listings.QualityFilter(since, until, "realised", "channel"))
+    for line in paragraph(totals, by_channel, config.schema_.base_currency):
         yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
@@ -92,31 +92,31 @@ def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tu
 
 
 def _top(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    yield from _heading("The most suspicious payments, and why")
+    yield from _heading("Highest scores, with reasons")
     for row in listings.top_flags(store, policy, since, until, TOP):
-        answer = {None: "no label"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
+        label = {None: "no label"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
         yield (
             f"  {for_terminal(row['transaction_id'])}  {row['event_time'][:16]}  {row['amount_base']:>10,.2f} "
-            f"{config.schema_.base_currency}  score {row['score']:.4f}  {row['channel']}  {answer}"
+            f"{config.schema_.base_currency}  score {row['score']:.4f}  {row['channel']}  {label}"
         )
         for reason in row["reasons"][:3]:
             yield f"      {for_terminal(reason['text'])}"
 
 
 def _drift(store: Store, policy: str, since: int, until: int) -> Iterator[str]:
-    yield from _heading("Drift against the training sample")
+    yield from _heading("Drift from the training sample")
     alarms = listings.drift_alarms(store, policy, since, until)
     if not alarms:
-        yield "  no feature and no score moved beyond its threshold"
+        yield "  no feature and no score exceeded its threshold"
     for row in alarms[:TOP]:
         yield (
-            f"  {row['feature']}: {row['metric']} over its threshold in {row['windows']:,} windows, "
+            f"  {row['feature']}: {row['metric']} above its threshold in {row['windows']:,} windows, "
             f"{row['highest']:.2f} at most"
         )
 
 
 def _next() -> Iterator[str]:
-    yield from _heading("Next")
-    yield "  fraudwatch flags --status open --limit 10     what waits for a reviewer"
-    yield "  fraudwatch verdict TRANSACTION_ID fraud       answer one; it becomes a label"
-    yield "  fraudwatch choices                            every choice, with its rule and sentence"
+    yield from _heading("Next commands")
+    yield "  fraudwatch flags --status open --limit 10     flags that need a review"
+    yield "  fraudwatch verdict TRANSACTION_ID fraud       record a verdict; it becomes a label"
+    yield "  fraudwatch choices                            all choices with their rules"

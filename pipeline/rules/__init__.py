@@ -1,1 +1,1 @@
-"""Analysts' rules and mutes: parser, expression, engine and preview."""
+"""Analysts' rules and mutes: parser, expression, engine, preview and mutes."""

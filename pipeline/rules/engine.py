@@ -1,9 +1,9 @@
 """
-Rules of people's own, beside the detectors: what they flag, and what they may speak of.
+Analysts' rules beside the detectors: which transactions they flag, and which fields and features they may use.
 
-A rule in force when a transaction happened puts it before a reviewer on channel `rule`, unless a detector did: outside
-`alerts.per_day`, which thresholds are set for. What a rule looks at is a property of the transaction, so that every way of
-running agrees; a feature is computed with the windows that were configured when the rule was written.
+A rule that was in force when a transaction happened flags it on channel `rule`, unless a detector flags it. These flags come
+on top of `alerts.per_day`, which thresholds are set for. A rule uses only properties of the transaction, so that every way
+of running agrees; features are computed with the windows that were configured when the rule was written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,45 +15,45 @@ import numpy as np
 
 from detectors.model.model import RULE, Scores
 from pipeline.config.config import Config
-from pipeline.features.compute import Plan
-from pipeline.features.history import Floats, History, fields_of, plan_of, raw_matrix
-from pipeline.rules.expression import FEW, Bools, Test
+from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.history import Floats, History, catalogue_of, feature_fields, raw_matrix
+from pipeline.rules.expression import REASON_VALUES_MAX, Bools, Condition
 from pipeline.rules.parser import Kind, Vocabulary, parse
 from storage.database.database import Store
 from storage.frames import MONEY, Coded, Ints
 from storage.review import rules_and_mutes
 
-HOLDS = 1.0  # decision value and threshold of a row that a rule flags: it holds, or it does not
+HOLDS = 1.0  # decision value and threshold of a row that a rule flags
 OF_A_MODEL = (
-    "is learned anew by every model, so no rule can rest on it: use the field, or the counts beside it"
+    "is computed by each model, so a rule cannot use it: use the field, or the counts of the same entity"
 )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, and from when until when it flags."""
+    """A rule and the time [start, end) in which it is in force, µs."""
 
     rule_id: int
     text: str
-    test: Test
+    condition: Condition
     fields: Mapping[str, Any]
     start: int
     end: int
 
     @cached_property
-    def plan(self) -> Plan:
-        """The features it may speak of."""
-        return plan_of(self.fields)
+    def catalogue(self) -> FeatureCatalogue:
+        """The features that the rule may use."""
+        return catalogue_of(self.fields)
 
     @property
     def needs_features(self) -> bool:
-        """Whether it looks at more than the transaction's own fields."""
+        """Whether the rule uses more than the transaction's own fields."""
         own = {"amount", *self.fields["entities"], *self.fields["categorical"], *self.fields["numeric"]}
-        return any(name not in own for name in self.test.columns())
+        return any(name not in own for name in self.condition.column_names())
 
     def reason(self) -> dict[str, Any]:
-        """What a flag says of it."""
-        text = f"rule {self.rule_id}: {self.test.said(FEW)}"
+        """The reason that a flag of this rule carries."""
+        text = f"rule {self.rule_id}: {self.condition.to_text(REASON_VALUES_MAX)}"
         return {
             "code": "RULE",
             "feature": None,
@@ -64,8 +64,8 @@ class Rule:
         }
 
 
-def in_store(store: Store) -> list[Rule]:
-    """Every rule there is or was, in the order of their numbers."""
+def load_rules(store: Store) -> list[Rule]:
+    """All rules, ended ones too, ordered by id."""
     return [
         Rule(
             row["rule_id"],
@@ -80,121 +80,121 @@ def in_store(store: Store) -> list[Rule]:
 
 
 def vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
-    """The fields and features of a configuration that a rule may name, and those it may not."""
-    plan = plan_of(fields)
-    raw = set(plan.raw_names)
-    kinds: dict[str, Kind] = {feature.name: "number" for feature in plan.features if feature.name in raw}
-    refused = {feature.name: OF_A_MODEL for feature in plan.features if feature.name not in raw}
+    """The fields and features of a configuration that a rule may use, and those it may not."""
+    catalogue = catalogue_of(fields)
+    raw = set(catalogue.raw_names)
+    kinds: dict[str, Kind] = {feature.name: "number" for feature in catalogue.features if feature.name in raw}
+    unavailable = {feature.name: OF_A_MODEL for feature in catalogue.features if feature.name not in raw}
     kinds |= dict.fromkeys(("amount", *fields["numeric"]), "number")
     kinds |= dict.fromkeys((*fields["entities"], *fields["categorical"]), "text")
-    return Vocabulary(kinds, {name: why for name, why in refused.items() if name not in kinds})
+    return Vocabulary(kinds, {name: why for name, why in unavailable.items() if name not in kinds})
 
 
-def written(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
+def stored_text(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     """
-    A rule as it is stored: watch-lists written out, values hashed where their column is.
+    The text of a rule as it is stored: watch-lists are written out, values of hashed columns are hashed.
 
     Raises
     ------
     RuleError
-        It cannot be understood.
+        The rule cannot be parsed.
     """
     from pipeline.ingest.row_checks import hasher_of
 
-    fields, hasher = fields_of(config), hasher_of(config)
+    fields, hasher = feature_fields(config), hasher_of(config)
 
-    def keep(column: str, value: str) -> str:
+    def stored_value(column: str, value: str) -> str:
         return value if hasher is None or column not in config.schema_.hash else hasher.hash(value)
 
-    return parse(text, replace(vocabulary(fields), keep=keep)).said(), fields
+    return parse(text, replace(vocabulary(fields), stored_value=stored_value)).to_text(), fields
 
 
-def fields_read(store: Store) -> list[Mapping[str, Any]]:
-    """The configured columns and windows that rules were written for, each set once."""
-    found = [row["fields"] for row in rules_and_mutes.every(store, rules_and_mutes.RULE)]
-    return list({str(fields): fields for fields in found}.values())
+def rule_fields(store: Store) -> list[Mapping[str, Any]]:
+    """The distinct sets of configured columns and windows that rules were written for."""
+    stored = [row["fields"] for row in rules_and_mutes.every(store, rules_and_mutes.RULE)]
+    return list({str(fields): fields for fields in stored}.values())
 
 
 @dataclass(frozen=True)
-class Given:
-    """Transactions of a history, and the features that are at hand already."""
+class RuleBatch:
+    """Transactions of a history, with features that were computed already."""
 
     history: History
     rows: Ints  # positions
     config: Config
-    features: Plan
+    features: FeatureCatalogue
     raw: Floats
-    maturity: int  # µs, that `raw` was computed with
+    maturity: int  # µs, label maturity that `raw` was computed with
 
 
-def hits(rules: Sequence[Rule], given: Given) -> Ints:
-    """The number of the first rule that flags each row, (n,), 0 where none does."""
-    times = given.history.transactions.event_time[given.rows]
-    found = np.zeros(len(times), dtype=np.int64)
+def first_matching_rules(rules: Sequence[Rule], batch: RuleBatch) -> Ints:
+    """The id of the first rule that flags each row, (n,), 0 if none does."""
+    times = batch.history.transactions.event_time[batch.rows]
+    rule_ids = np.zeros(len(times), dtype=np.int64)
     for rule in rules:
-        open_ = (found == 0) & (times >= rule.start) & (times < rule.end)
+        open_ = (rule_ids == 0) & (times >= rule.start) & (times < rule.end)
         if open_.any():
-            found[open_ & holds(rule, given)] = rule.rule_id
-    return found
+            rule_ids[open_ & matches(rule, batch)] = rule.rule_id
+    return rule_ids
 
 
-def holds(rule: Rule, given: Given) -> Bools:
-    """Where a rule holds, whatever the time, (n,)."""
-    return rule.test.ask(_Columns(rule, given)).yes
+def matches(rule: Rule, batch: RuleBatch) -> Bools:
+    """Which rows a rule's condition is true for, whether or not the rule is in force, (n,)."""
+    return rule.condition.evaluate(_BatchColumns(rule, batch)).true
 
 
-def reasons(rules: Sequence[Rule], found: Ints) -> dict[int, dict[str, Any]]:
-    """What a flag at each place that a rule asks for says of it."""
+def reasons(rules: Sequence[Rule], rule_ids: Ints) -> dict[int, dict[str, Any]]:
+    """The reason for each row that a rule flags, by its place."""
     by_id = {rule.rule_id: rule for rule in rules}
-    return {int(place): by_id[int(found[place])].reason() for place in np.flatnonzero(found)}
+    return {int(place): by_id[int(rule_ids[place])].reason() for place in np.flatnonzero(rule_ids)}
 
 
-def with_rules(scores: Scores, found: Ints) -> Scores:
-    """Scores in which rows that no detector flags and a rule does are flagged on its channel."""
-    chosen = ~scores.flagged & (found > 0)
-    if not chosen.any():
+def with_rules(scores: Scores, rule_ids: Ints) -> Scores:
+    """Scores in which rows that a rule flags and no detector does are flagged on channel `rule`."""
+    by_rule = ~scores.flagged & (rule_ids > 0)
+    if not by_rule.any():
         return scores
     return replace(
         scores,
-        decision_value=np.where(chosen, HOLDS, scores.decision_value),
-        threshold=np.where(chosen, HOLDS, scores.threshold),
-        channel=np.where(chosen, RULE, scores.channel).astype(object),
-        flagged=scores.flagged | chosen,
+        decision_value=np.where(by_rule, HOLDS, scores.decision_value),
+        threshold=np.where(by_rule, HOLDS, scores.threshold),
+        channel=np.where(by_rule, RULE, scores.channel).astype(object),
+        flagged=scores.flagged | by_rule,
     )
 
 
-class _Columns:
-    """What a rule asks for, of the rows given."""
+class _BatchColumns:
+    """The columns of a batch that a rule uses."""
 
-    def __init__(self, rule: Rule, given: Given) -> None:
+    def __init__(self, rule: Rule, batch: RuleBatch) -> None:
         self._rule = rule
-        self._given = given
+        self._batch = batch
 
     def texts(self, name: str) -> Coded:
         """An entity or a categorical field."""
-        return self._given.history.transactions.columns[name].take(self._given.rows)
+        return self._batch.history.transactions.columns[name].take(self._batch.rows)
 
     def numbers(self, name: str) -> Floats:
         """The amount, a numeric field or a feature."""
-        payments, rows = self._given.history.transactions, self._given.rows
+        payments, rows = self._batch.history.transactions, self._batch.rows
         if name == "amount":
             return payments.amount[rows] / MONEY
         if name in self._rule.fields["numeric"]:
             return payments.numeric[name][rows]
-        return self._raw[:, self._rule.plan.raw_names.index(name)]
+        return self._raw[:, self._rule.catalogue.raw_names.index(name)]
 
     @cached_property
     def _raw(self) -> Floats:
-        """Those at hand, when they are the rule's own; else computed."""
-        given, rule = self._given, self._rule
-        if given.features == rule.plan and given.maturity == rule.fields["maturity"]:
-            return given.raw
-        return raw_matrix(given.history, given.rows, rule.plan, given.config, rule.fields)
+        """Raw features of the rule's catalogue: those of the batch if they are the same, otherwise computed."""
+        batch, rule = self._batch, self._rule
+        if batch.features == rule.catalogue and batch.maturity == rule.fields["maturity"]:
+            return batch.raw
+        return raw_matrix(batch.history, batch.rows, rule.catalogue, batch.config, rule.fields)
 
 
-def names(config: Config) -> Iterator[dict[str, str]]:
-    """What a rule may speak of, for people."""
-    words = vocabulary(fields_of(config))
-    own = {"amount", *config.schema_.numeric, *config.schema_.entities, *config.schema_.categorical}
-    for name, kind in sorted(words.kinds.items(), key=lambda item: (item[0] not in own, item[0])):
-        yield {"name": name, "holds": kind, "is": "field" if name in own else "feature"}
+def rule_names(config: Config) -> Iterator[dict[str, str]]:
+    """The fields and features that a rule may use, fields first, as rows of a table."""
+    known = vocabulary(feature_fields(config))
+    own_fields = {"amount", *config.schema_.numeric, *config.schema_.entities, *config.schema_.categorical}
+    for name, kind in sorted(known.kinds.items(), key=lambda item: (item[0] not in own_fields, item[0])):
+        yield {"name": name, "type": kind, "kind": "field" if name in own_fields else "feature"}

@@ -1,8 +1,8 @@
 """
-What a rule says, as a tree of typed tests; each tells for many rows at once where it holds.
+A rule's expression tree: typed conditions that are evaluated for many rows at once.
 
-Something that is missing is neither more nor less nor equal nor unequal: such a test is unknown, as in SQL, and a rule
-flags only where it holds. So `not country = "FR"` does not flag a payment without a country; `country is missing` does.
+As in SQL, a comparison with a missing value is unknown, and a rule flags only rows for which its condition is true. So
+`not country = "FR"` does not flag a payment without a country; `country is missing` does.
 """
 
 import json
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storage.frames import Coded, Floats
 
 Bools = NDArray[np.bool_]
-COMPARE: dict[str, Callable[[Floats, Floats | float], Bools]] = {
+OPERATORS: dict[str, Callable[[Floats, Floats | float], Bools]] = {
     "=": np.equal,
     "!=": np.not_equal,
     "<": np.less,
@@ -24,210 +24,214 @@ COMPARE: dict[str, Callable[[Floats, Floats | float], Bools]] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
-FEW = 5  # values of a list that a reason repeats; a watch-list is counted
-ALL = 2**62
+REASON_VALUES_MAX = 5  # longer lists are only counted in the reason
+NO_LIMIT = 2**62
 
 
-class Rows(Protocol):
-    """Columns of the rows that a rule looks at, (n,) each."""
+class RuleColumns(Protocol):
+    """Columns that a rule uses, (n,) each."""
 
     def numbers(self, name: str) -> Floats:
-        """A field or feature of numbers, NaN where it is missing."""
+        """A numeric field or feature, NaN if missing."""
         ...
 
     def texts(self, name: str) -> Coded:
-        """A field of text, code −1 where it is missing."""
+        """A text field, code −1 if missing."""
         ...
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Where a test holds and where it does not, (n,) each; where neither, it is unknown."""
+class Truth:
+    """For which rows a condition is true and for which false, (n,) each; for the others it is unknown."""
 
-    yes: Bools
-    no: Bools
+    true: Bools
+    false: Bools
 
 
-class Test(Protocol):
+class Condition(Protocol):
     """A node of the tree."""
 
-    def ask(self, rows: Rows) -> Answer:
-        """Where it holds."""
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """Evaluate the condition for all rows."""
         ...
 
-    def columns(self) -> Iterator[str]:
-        """The fields and features it looks at."""
+    def column_names(self) -> Iterator[str]:
+        """The fields and features that the condition uses."""
         ...
 
-    def said(self, most: int = ALL) -> str:
-        """The text that is understood as this test; a list of more than `most` values is only counted."""
+    def to_text(self, max_values: int = NO_LIMIT) -> str:
+        """The text that parses to this condition; a list of more than `max_values` values is only counted."""
         ...
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number against a number, or against a multiple of another: `amount > 5 * customer_id_amount_mean_7d`."""
+class NumberComparison:
+    """Compares a number with a constant or with a multiple of another column: `amount > 5 * customer_id_amount_mean_7d`."""
 
     column: str
     op: str
-    value: float  # the factor, where there is another column
+    value: float  # the factor, if there is another column
     other: str | None = None
 
-    def ask(self, rows: Rows) -> Answer:
-        """Unknown where either side is missing."""
-        left = rows.numbers(self.column)
-        right = self.value if self.other is None else self.value * rows.numbers(self.other)
-        holds, known = COMPARE[self.op](left, right), ~np.isnan(left) & ~np.isnan(right)
-        return Answer(holds & known, ~holds & known)
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """Unknown for rows in which either side is missing."""
+        left = columns.numbers(self.column)
+        right = self.value if self.other is None else self.value * columns.numbers(self.other)
+        true, known = OPERATORS[self.op](left, right), ~np.isnan(left) & ~np.isnan(right)
+        return Truth(true & known, ~true & known)
 
-    def columns(self) -> Iterator[str]:
-        """One or two."""
+    def column_names(self) -> Iterator[str]:
+        """One column, or two."""
         yield self.column
         if self.other is not None:
             yield self.other
 
-    def said(self, most: int = ALL) -> str:  # noqa: ARG002 (it has no list)
-        """As it is understood."""
+    def to_text(self, max_values: int = NO_LIMIT) -> str:  # noqa: ARG002 (it has no list)
+        """The text that parses to this condition."""
         factor = "" if self.other is not None and self.value == 1 else f"{self.value!r}".removesuffix(".0")
         sides = [part for part in (factor, self.other) if part]
         return f"{self.column} {self.op} {' * '.join(sides)}"
 
 
 @dataclass(frozen=True)
-class Among:
-    """A text that is one of some, or a number that is."""
+class In:
+    """A text or a number is one of a list of values."""
 
     column: str
     values: tuple[str, ...] | tuple[float, ...]
 
-    def ask(self, rows: Rows) -> Answer:
-        """Unknown where the value is missing."""
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """Unknown for rows in which the value is missing."""
         if isinstance(self.values[0], str):
-            column = rows.texts(self.column)
+            column = columns.texts(self.column)
             among = (
                 np.isin(column.values.astype(str), self.values) if len(column.values) else np.zeros(0, bool)
             )
-            holds, known = np.append(among, False)[column.codes], column.codes >= 0
+            true, known = np.append(among, False)[column.codes], column.codes >= 0
         else:
-            numbers = rows.numbers(self.column)
-            holds, known = np.isin(numbers, self.values), ~np.isnan(numbers)
-        return Answer(holds & known, ~holds & known)
+            numbers = columns.numbers(self.column)
+            true, known = np.isin(numbers, self.values), ~np.isnan(numbers)
+        return Truth(true & known, ~true & known)
 
-    def columns(self) -> Iterator[str]:
-        """One."""
+    def column_names(self) -> Iterator[str]:
+        """One column."""
         yield self.column
 
-    def said(self, most: int = ALL) -> str:
-        """As it is understood, or with its values counted."""
-        written = [_written(value) for value in self.values[: most + 1]]
-        if len(written) == 1:
-            return f"{self.column} = {written[0]}"
-        listed = ", ".join(written) if len(self.values) <= most else f"{len(self.values):,} values"
-        return f"{self.column} in ({listed})"
+    def to_text(self, max_values: int = NO_LIMIT) -> str:
+        """The text that parses to this condition, or with its values counted."""
+        literals = [_literal(value) for value in self.values[: max_values + 1]]
+        if len(literals) == 1:
+            return f"{self.column} = {literals[0]}"
+        listing = ", ".join(literals) if len(self.values) <= max_values else f"{len(self.values):,} values"
+        return f"{self.column} in ({listing})"
 
 
 @dataclass(frozen=True)
-class Missing:
-    """Nothing is there; never unknown."""
+class IsMissing:
+    """The value is missing; never unknown."""
 
     column: str
     is_text: bool
 
-    def ask(self, rows: Rows) -> Answer:
-        """Known everywhere."""
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """True or false for every row."""
         if self.is_text:
-            gone: Bools = rows.texts(self.column).codes < 0
+            missing: Bools = columns.texts(self.column).codes < 0
         else:
-            gone = np.isnan(rows.numbers(self.column))
-        return Answer(gone, ~gone)
+            missing = np.isnan(columns.numbers(self.column))
+        return Truth(missing, ~missing)
 
-    def columns(self) -> Iterator[str]:
-        """One."""
+    def column_names(self) -> Iterator[str]:
+        """One column."""
         yield self.column
 
-    def said(self, most: int = ALL) -> str:  # noqa: ARG002 (it has no list)
-        """As it is understood."""
+    def to_text(self, max_values: int = NO_LIMIT) -> str:  # noqa: ARG002 (it has no list)
+        """The text that parses to this condition."""
         return f"{self.column} is missing"
 
 
 @dataclass(frozen=True)
 class Not:
-    """The opposite; what is unknown stays so."""
+    """Negates a condition; unknown stays unknown."""
 
-    test: Test
+    condition: Condition
 
-    def ask(self, rows: Rows) -> Answer:
-        """Yes and no change places."""
-        answer = self.test.ask(rows)
-        return Answer(answer.no, answer.yes)
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """Swap true and false."""
+        answer = self.condition.evaluate(columns)
+        return Truth(answer.false, answer.true)
 
-    def columns(self) -> Iterator[str]:
-        """Those of the test."""
-        yield from self.test.columns()
+    def column_names(self) -> Iterator[str]:
+        """The columns of the condition."""
+        yield from self.condition.column_names()
 
-    def said(self, most: int = ALL) -> str:
-        """As it is understood."""
-        return f"not {_inside(self.test, most)}"
-
-
-@dataclass(frozen=True)
-class Both:
-    """Every one holds."""
-
-    tests: tuple[Test, ...]
-
-    def ask(self, rows: Rows) -> Answer:
-        """No as soon as one says no."""
-        answers = [test.ask(rows) for test in self.tests]
-        return Answer(
-            np.logical_and.reduce([answer.yes for answer in answers]),
-            np.logical_or.reduce([answer.no for answer in answers]),
-        )
-
-    def columns(self) -> Iterator[str]:
-        """Those of all."""
-        for test in self.tests:
-            yield from test.columns()
-
-    def said(self, most: int = ALL) -> str:
-        """As it is understood."""
-        return " and ".join(_inside(test, most) for test in self.tests)
+    def to_text(self, max_values: int = NO_LIMIT) -> str:
+        """The text that parses to this condition."""
+        return f"not {_bracketed(self.condition, max_values)}"
 
 
 @dataclass(frozen=True)
-class Either:
-    """At least one holds."""
+class And:
+    """All conditions are true."""
 
-    tests: tuple[Test, ...]
+    conditions: tuple[Condition, ...]
 
-    def ask(self, rows: Rows) -> Answer:
-        """Yes as soon as one says yes."""
-        answers = [test.ask(rows) for test in self.tests]
-        return Answer(
-            np.logical_or.reduce([answer.yes for answer in answers]),
-            np.logical_and.reduce([answer.no for answer in answers]),
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """False if one condition is false."""
+        answers = [condition.evaluate(columns) for condition in self.conditions]
+        return Truth(
+            np.logical_and.reduce([answer.true for answer in answers]),
+            np.logical_or.reduce([answer.false for answer in answers]),
         )
 
-    def columns(self) -> Iterator[str]:
-        """Those of all."""
-        for test in self.tests:
-            yield from test.columns()
+    def column_names(self) -> Iterator[str]:
+        """The columns of all conditions."""
+        for condition in self.conditions:
+            yield from condition.column_names()
 
-    def said(self, most: int = ALL) -> str:
-        """As it is understood."""
-        return " or ".join(_inside(test, most) for test in self.tests)
-
-
-def joined(kind: type[Both] | type[Either], tests: Sequence[Test]) -> Test:
-    """One test stands for itself."""
-    return tests[0] if len(tests) == 1 else kind(tuple(tests))
+    def to_text(self, max_values: int = NO_LIMIT) -> str:
+        """The text that parses to this condition."""
+        return " and ".join(_bracketed(condition, max_values) for condition in self.conditions)
 
 
-def _inside(test: Test, most: int) -> str:
-    return f"({test.said(most)})" if isinstance(test, (Both, Either)) else test.said(most)
+@dataclass(frozen=True)
+class Or:
+    """At least one condition is true."""
+
+    conditions: tuple[Condition, ...]
+
+    def evaluate(self, columns: RuleColumns) -> Truth:
+        """True if one condition is true."""
+        answers = [condition.evaluate(columns) for condition in self.conditions]
+        return Truth(
+            np.logical_or.reduce([answer.true for answer in answers]),
+            np.logical_and.reduce([answer.false for answer in answers]),
+        )
+
+    def column_names(self) -> Iterator[str]:
+        """The columns of all conditions."""
+        for condition in self.conditions:
+            yield from condition.column_names()
+
+    def to_text(self, max_values: int = NO_LIMIT) -> str:
+        """The text that parses to this condition."""
+        return " or ".join(_bracketed(condition, max_values) for condition in self.conditions)
 
 
-def _written(value: str | float) -> str:
+def combine(kind: type[And] | type[Or], conditions: Sequence[Condition]) -> Condition:
+    """Join conditions by and / or; a single condition is returned as it is."""
+    return conditions[0] if len(conditions) == 1 else kind(tuple(conditions))
+
+
+def _bracketed(condition: Condition, max_values: int) -> str:
+    return (
+        f"({condition.to_text(max_values)})"
+        if isinstance(condition, (And, Or))
+        else condition.to_text(max_values)
+    )
+
+
+def _literal(value: str | float) -> str:
     return (
         json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value!r}".removesuffix(".0")
     )

@@ -1,9 +1,9 @@
 """
-Mutes: flags that people asked not to be told of, for a while and with a reason.
+Mutes: flags of an entity, a feature or a channel that are kept out of lists and messages for a while, with a reason.
 
-A muted flag is written like any other and marked, so that nothing is lost when the mute was a mistake. A mute holds for
-what happens while it is in force, so a flag is marked alike however it comes to be written. A mute of an entity or a
-feature leaves the audit sample alone: it would no longer be drawn at random.
+A muted flag is written like any other and marked, so that nothing is lost if the mute was a mistake. A mute applies to
+transactions that happen while it is in force, so that every way of running marks the same flags. A mute of an entity or a
+feature does not apply to the audit sample, which would no longer be random.
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Any
 
 from detectors.model.model import AUDIT, RULE
 from pipeline.config.config import Config
-from pipeline.config.keys import closest
+from pipeline.config.keys import did_you_mean
 from pipeline.errors import InputError
-from pipeline.features.history import feature_plan
+from pipeline.features.history import feature_catalogue
 from storage.database.database import Store
 from storage.frames import Transactions
 from storage.review import rules_and_mutes
@@ -27,7 +27,7 @@ CHANNELS = ("outlier", "blend", "classification", "novelty", AUDIT, RULE)
 
 @dataclass(frozen=True)
 class Mute:
-    """What is muted, and from when until when."""
+    """What is muted, and the time [start, end) in which the mute is in force, µs."""
 
     mute_id: int
     kind: str  # entity, feature, channel
@@ -37,7 +37,7 @@ class Mute:
     end: int
 
     def covers(self, flag: Flag, rows: Transactions, place: int) -> bool:
-        """Whether a flag on the transaction at this place is muted."""
+        """Whether this mute applies to a flag on the transaction at this place."""
         if not self.start <= rows.event_time[place] < self.end:
             return False
         if self.kind == "channel":
@@ -55,16 +55,16 @@ class Mute:
         )
 
 
-def in_store(store: Store) -> list[Mute]:
-    """Every mute there is or was, in the order of their numbers."""
+def load_mutes(store: Store) -> list[Mute]:
+    """All mutes, ended ones too, ordered by id."""
     return [
         Mute(row["mute_id"], row["kind"], row["name"], row["value"], row["effective_from"], row["end"])
         for row in rules_and_mutes.every(store, MUTE)
     ]
 
 
-def marked(flags: Sequence[Flag], rows: Transactions, mutes: Sequence[Mute]) -> list[Flag]:
-    """The flags, each with the first mute that covers it."""
+def mark_muted(flags: Sequence[Flag], rows: Transactions, mutes: Sequence[Mute]) -> list[Flag]:
+    """The flags, each marked with the first mute that covers it."""
     if not mutes or not flags:
         return list(flags)
     places = {str(name): place for place, name in enumerate(rows.transaction_id)}
@@ -78,16 +78,16 @@ def _marked(flag: Flag, rows: Transactions, place: int, mutes: Sequence[Mute]) -
 
 def known_feature(name: str, config: Config) -> str:
     """
-    The name of a feature, or the code of a kind of reason.
+    Check that a name is a feature or the code of a reason.
 
     Raises
     ------
     InputError
-        There is none of that name.
+        There is no such feature or code.
     """
-    features = feature_plan(config).features
+    features = feature_catalogue(config).features
     known = sorted({feature.name for feature in features} | {feature.code for feature in features})
     if name not in known:
-        hint = closest(name, known) or "; the reasons of fraudwatch flags --format json name them"
+        hint = did_you_mean(name, known) or "; the reasons of fraudwatch flags --format json name them"
         raise InputError(f"--feature {name!r} is neither a feature nor a code of a reason{hint}")
     return name

@@ -1,16 +1,16 @@
 """
-The text of a rule → a tree of typed tests. A small language without calls, code or loops:
+Parses the text of a rule to a tree of conditions. It is a small language without calls, code or loops:
 
-    rule  := all ("or" all)*
-    all   := test ("and" test)*
-    test  := "not" test | "(" rule ")"
-           | NAME ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-           | NAME ["not"] "in" ("(" literal ("," literal)* ")" | "@" FILE)
-           | NAME "is" ["not"] "missing"
-    value := literal | [NUMBER "*"] NAME
+    rule        := conjunction ("or" conjunction)*
+    conjunction := condition ("and" condition)*
+    condition   := "not" condition | "(" rule ")"
+                 | NAME ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+                 | NAME ["not"] "in" ("(" literal ("," literal)* ")" | "@" FILE)
+                 | NAME "is" ["not"] "missing"
+    value       := literal | [NUMBER "*"] NAME
 
-Names are fields of [schema] and features that no model has to compute first. What cannot be a rule is refused with the
-word it stumbles over and what would do.
+Names are fields of [schema] and features that do not depend on a model. Error messages name the token that cannot be
+parsed, its position and a remedy.
 """
 
 import json
@@ -20,9 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.keys import closest
+from pipeline.config.keys import did_you_mean
 from pipeline.errors import InputError
-from pipeline.rules.expression import COMPARE, Among, Both, Either, Missing, Not, Number, Test, joined
+from pipeline.rules.expression import (
+    OPERATORS,
+    And,
+    Condition,
+    In,
+    IsMissing,
+    Not,
+    NumberComparison,
+    Or,
+    combine,
+)
 
 Kind = Literal["text", "number"]
 TOKEN = re.compile(
@@ -33,200 +43,206 @@ TOKEN = re.compile(
       |(?P<op><=|>=|!=|<>|==|[=<>(),*]))""",
     re.VERBOSE,
 )
-WORDS = frozenset({"and", "or", "not", "in", "is", "missing"})
-SAME = {"==": "=", "<>": "!="}
-VALUES_MAX = 10_000  # of a watch-list: a rule is read with every run
-DEPTH_MAX = 50  # brackets in brackets: more than anybody can read
+KEYWORDS = frozenset({"and", "or", "not", "in", "is", "missing"})
+OPERATOR_SYNONYMS = {"==": "=", "<>": "!="}
+VALUES_MAX = 10_000  # of a watch-list, because every run reads all rules
+DEPTH_MAX = 50  # of nested brackets and nots
 
 
 class RuleError(InputError):
-    """A rule that cannot be understood."""
+    """A rule cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A word of a rule and where it begins."""
+    """A token of a rule and the position at which it begins."""
 
     kind: str  # string, number, name, word, file, op, end
     text: str
     at: int
 
     def __str__(self) -> str:
-        return "the end of the rule" if self.kind == "end" else f"{self.text!r} (character {self.at + 1})"
+        return "the end of the rule" if self.kind == "end" else f"{self.text!r} (char {self.at + 1})"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a rule may speak of."""
+    """The names that a rule may use."""
 
     kinds: Mapping[str, Kind]
-    refused: Mapping[str, str] = field(default_factory=dict)  # name → why it cannot be used
-    keep: Callable[[str, str], str] = lambda _column, value: (
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # name → why a rule cannot use it
+    stored_value: Callable[[str, str], str] = lambda _column, value: (
         value
-    )  # a value as the column stores it: hashed, maybe
+    )  # a value as its column stores it, for example hashed
 
 
-def parse(text: str, words: Vocabulary) -> Test:
+def parse(text: str, vocabulary: Vocabulary) -> Condition:
     """
-    Understand a rule.
+    Parse a rule.
 
     Raises
     ------
     RuleError
-        With the word it stumbles over, where that is, and what would do.
+        The rule cannot be parsed; the message names the token, its position and a remedy.
     """
-    parser = _Parser(list(_tokens(text)), words)
-    test = parser.rule()
+    parser = _RuleParser(list(_tokens(text)), vocabulary)
+    condition = parser.rule()
     parser.end()
-    return test
+    return condition
 
 
 def _tokens(text: str) -> Iterator[Token]:
     at, end = 0, len(text.rstrip())
     while at < end:
-        found = TOKEN.match(text, at)
-        if found is None:
+        match = TOKEN.match(text, at)
+        if match is None:
             at = len(text) - len(text[at:].lstrip())
             raise RuleError(
-                f"{text[at]!r} (character {at + 1}) begins no name, number or text: put text in quotes"
+                f"unexpected {text[at]!r} (char {at + 1}): expected a name, a number or text in quotes"
             )
-        kind = str(found.lastgroup)
-        said = found[kind]
-        if kind == "name" and said.lower() in WORDS:
-            kind, said = "word", said.lower()
-        yield Token(kind, SAME.get(said, said), found.start(str(found.lastgroup)))
-        at = found.end()
+        kind = str(match.lastgroup)
+        token = match[kind]
+        if kind == "name" and token.lower() in KEYWORDS:
+            kind, token = "word", token.lower()
+        yield Token(kind, OPERATOR_SYNONYMS.get(token, token), match.start(str(match.lastgroup)))
+        at = match.end()
     yield Token("end", "", end)
 
 
-class _Parser:
-    """One token after the other, never back."""
+class _RuleParser:
+    """A recursive-descent parser that never steps back."""
 
-    def __init__(self, tokens: Sequence[Token], words: Vocabulary) -> None:
+    def __init__(self, tokens: Sequence[Token], vocabulary: Vocabulary) -> None:
         self._tokens = tokens
-        self._words = words
+        self._vocabulary = vocabulary
         self._at = 0
         self._depth = 0
 
-    def rule(self) -> Test:
-        tests = [self._all()]
-        while self._take("or"):
-            tests.append(self._all())
-        return joined(Either, tests)
+    def rule(self) -> Condition:
+        tests = [self._conjunction()]
+        while self._accept("or"):
+            tests.append(self._conjunction())
+        return combine(Or, tests)
 
     def end(self) -> None:
         if self._next.kind != "end":
-            raise RuleError(f"{self._next} is one too many: join tests with and, or")
+            raise RuleError(f"unexpected {self._next}: join conditions with and, or")
 
     @property
     def _next(self) -> Token:
         return self._tokens[self._at]
 
-    def _take(self, *texts: str) -> Token | None:
-        """The next token, if it is one of these words or signs."""
+    def _accept(self, *texts: str) -> Token | None:
+        """Consume and return the next token if it is one of these keywords or operators."""
         token = self._next
         if token.kind not in ("word", "op") or token.text not in texts:
             return None
         self._at += 1
         return token
 
-    def _all(self) -> Test:
-        tests = [self._test()]
-        while self._take("and"):
-            tests.append(self._test())
-        return joined(Both, tests)
+    def _conjunction(self) -> Condition:
+        tests = [self._condition()]
+        while self._accept("and"):
+            tests.append(self._condition())
+        return combine(And, tests)
 
-    def _test(self) -> Test:
+    def _condition(self) -> Condition:
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            raise RuleError(f"{self._next} lies {DEPTH_MAX} brackets deep: write the rule in several")
+            raise RuleError(
+                f"{self._next} is nested more than {DEPTH_MAX} levels deep: split the rule into several"
+            )
         try:
-            if self._take("not"):
-                return Not(self._test())
-            if self._take("("):
+            if self._accept("not"):
+                return Not(self._condition())
+            if self._accept("("):
                 test = self.rule()
-                self._need(")")
+                self._expect(")")
                 return test
-            return self._about(self._name())
+            return self._comparison(self._name())
         finally:
             self._depth -= 1
 
-    def _need(self, sign: str) -> None:
-        if not self._take(sign):
-            raise RuleError(f"{self._next} stands where {sign!r} is missing")
+    def _expect(self, sign: str) -> None:
+        if not self._accept(sign):
+            raise RuleError(f"expected {sign!r}, found {self._next}")
 
     def _name(self) -> Token:
-        """A name that a rule may use."""
+        """Consume a name that a rule may use."""
         token = self._next
         if token.kind != "name":
             raise RuleError(
-                f"{token} stands where a test has to begin: write a field or feature, such as amount > 5000"
+                f"expected a condition, found {token}: begin it with a field or feature, as in amount > 5000"
             )
         self._at += 1
-        why = self._words.refused.get(token.text)
-        if why is not None:
-            raise RuleError(f"{token} {why}")
-        if token.text not in self._words.kinds:
-            near = closest(token.text, list(self._words.kinds))
+        reason = self._vocabulary.unavailable.get(token.text)
+        if reason is not None:
+            raise RuleError(f"{token} {reason}")
+        if token.text not in self._vocabulary.kinds:
+            near = did_you_mean(token.text, list(self._vocabulary.kinds))
             raise RuleError(
                 f"{token} is neither a field of [schema] nor a feature{near or '; fraudwatch rule names lists them'}"
             )
         return token
 
-    def _about(self, name: Token) -> Test:
-        if self._take("is"):
+    def _comparison(self, name: Token) -> Condition:
+        if self._accept("is"):
             return self._missing(name)
-        if self._take("not"):
-            if not self._take("in"):
-                raise RuleError(f"{self._next} stands where 'in' is missing after 'not'")
-            return Not(Among(name.text, self._list(name)))
-        if self._take("in"):
-            return Among(name.text, self._list(name))
-        op = self._take(*COMPARE)
+        if self._accept("not"):
+            if not self._accept("in"):
+                raise RuleError(f"expected 'in' after 'not', found {self._next}")
+            return Not(In(name.text, self._list(name)))
+        if self._accept("in"):
+            return In(name.text, self._list(name))
+        op = self._accept(*OPERATORS)
         if op is None:
             raise RuleError(
-                f"{self._next} stands where a comparison of {name.text} is missing: one of {' '.join(COMPARE)} in is"
+                f"expected an operator after {name.text!r}, found {self._next}: use one of {' '.join(OPERATORS)} in is"
             )
-        return self._text_test(name, op) if self._kind(name) == "text" else self._number_test(name, op)
+        return (
+            self._text_comparison(name, op)
+            if self._kind(name) == "text"
+            else self._number_comparison(name, op)
+        )
 
-    def _missing(self, name: Token) -> Test:
-        negated = self._take("not")
-        if not self._take("missing"):
-            raise RuleError(f"{self._next} stands where 'missing' is missing after 'is'")
-        test = Missing(name.text, self._kind(name) == "text")
+    def _missing(self, name: Token) -> Condition:
+        negated = self._accept("not")
+        if not self._accept("missing"):
+            raise RuleError(f"expected 'missing' after 'is', found {self._next}")
+        test = IsMissing(name.text, self._kind(name) == "text")
         return Not(test) if negated else test
 
     def _kind(self, name: Token) -> Kind:
-        return self._words.kinds[name.text]
+        return self._vocabulary.kinds[name.text]
 
-    def _text_test(self, name: Token, op: Token) -> Test:
+    def _text_comparison(self, name: Token, op: Token) -> Condition:
         if op.text not in ("=", "!="):
-            raise RuleError(f"{op} does not go with {name.text}, which holds text: use = != or in")
-        test = Among(name.text, (self._text(name),))
+            raise RuleError(f"operator {op} is not allowed for text field {name.text!r}; use =, != or in")
+        test = In(name.text, (self._text(name),))
         return test if op.text == "=" else Not(test)
 
-    def _number_test(self, name: Token, op: Token) -> Test:
+    def _number_comparison(self, name: Token, op: Token) -> Condition:
         token = self._next
         if token.kind != "name":
             value = self._number(name)
-            if not self._take("*"):
-                return Number(name.text, op.text, value)
+            if not self._accept("*"):
+                return NumberComparison(name.text, op.text, value)
         else:
             value = 1.0
         other = self._name()
         if self._kind(other) == "text":
-            raise RuleError(f"{other} holds text and {name.text} numbers: they cannot be compared")
-        return Number(name.text, op.text, value, other.text)
+            raise RuleError(f"text field {other} cannot be compared with numeric field {name.text!r}")
+        return NumberComparison(name.text, op.text, value, other.text)
 
     def _list(self, name: Token) -> tuple[str, ...] | tuple[float, ...]:
         if self._next.kind == "file":
             return self._from_file(name)
-        self._need("(")
-        one = self._text if self._kind(name) == "text" else self._number
-        values = [one(name)]
-        while self._take(","):
-            values.append(one(name))
-        self._need(")")
+        self._expect("(")
+        parse_value = self._text if self._kind(name) == "text" else self._number
+        values = [parse_value(name)]
+        while self._accept(","):
+            values.append(parse_value(name))
+        self._expect(")")
         return tuple(dict.fromkeys(values))  # type: ignore[return-value]  # all of one kind
 
     def _from_file(self, name: Token) -> tuple[str, ...] | tuple[float, ...]:
@@ -234,25 +250,27 @@ class _Parser:
         self._at += 1
         lines = _lines(token)
         if self._kind(name) == "text":
-            return tuple(dict.fromkeys(self._words.keep(name.text, line) for line in lines))
+            return tuple(dict.fromkeys(self._vocabulary.stored_value(name.text, line) for line in lines))
         try:
             return tuple(dict.fromkeys(float(line) for line in lines))
         except ValueError as error:
-            raise RuleError(f"{token}: {name.text} holds numbers, but {error}") from None
+            raise RuleError(f"{token}: field {name.text!r} is numeric, but {error}") from None
 
     def _text(self, name: Token) -> str:
         token = self._next
         if token.kind != "string":
             raise RuleError(
-                f'{token} is no text, but {name.text} holds text: put it in quotes, as in {name.text} = "XX"'
+                f'{token} is not text, but {name.text!r} is a text field: put the value in quotes, as in {name.text} = "XX"'
             )
         self._at += 1
-        return self._words.keep(name.text, _unquoted(token))
+        return self._vocabulary.stored_value(name.text, _unquoted(token))
 
     def _number(self, name: Token) -> float:
         token = self._next
         if token.kind != "number":
-            raise RuleError(f"{token} is no number, but {name.text} holds numbers: write it without quotes")
+            raise RuleError(
+                f"{token} is not a number, but {name.text!r} is numeric: write the number without quotes"
+            )
         self._at += 1
         return float(token.text.replace("_", ""))
 
@@ -264,7 +282,7 @@ def _unquoted(token: Token) -> str:
         return str(json.loads(token.text, strict=False))
     except ValueError:
         raise RuleError(
-            f"{token} has a backslash that means nothing: double it, or use single quotes"
+            f"{token} has an invalid backslash escape: double the backslash, or use single quotes"
         ) from None
 
 
@@ -273,9 +291,9 @@ def _lines(token: Token) -> list[str]:
     try:
         text = Path(token.text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        raise RuleError(f"{token} cannot be read as text: name a file with one value a line") from None
+        raise RuleError(f"{token} cannot be read as text: give a text file with one value a line") from None
     lines = [line.strip() for line in text.splitlines()]
     values = [line for line in lines if line and not line.startswith("#")]
     if not 0 < len(values) <= VALUES_MAX:
-        raise RuleError(f"{token} holds {len(values):,} values: a watch-list has 1 to {VALUES_MAX:,}")
+        raise RuleError(f"{token} has {len(values):,} values: a watch-list must have 1 to {VALUES_MAX:,}")
     return values

@@ -1,1 +1,1 @@
-"""Scoring runs, backfills and challengers: the steps of the ledger, carried out in order of time."""
+"""Scoring runs, backfills and challengers: process the steps of the ledger in the order of time."""

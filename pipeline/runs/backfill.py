@@ -1,8 +1,8 @@
 """
-Windows of the past, as they would have run.
+Backfill: score past windows as the schedule would have scored them.
 
-Trainings run in the order of their dates, each needs the choice before it. Windows need only the models, so with
-workers they are spread over processes, in contiguous pieces: a piece shares the history it reads.
+Trainings run in the order of their dates, because each needs the choice before it. Windows need only the models, so
+several processes can share them: each task is a contiguous range of windows, which reads its history once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,25 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.monitoring import quality
-from pipeline.progress import Progress, Silent
-from pipeline.runs.scoring_run import ended, live_through
+from pipeline.progress import NoProgress, Progress
+from pipeline.runs.scoring_run import finish_run, process_entries
 from pipeline.schedule import planning
-from pipeline.schedule.run_context import RunContext, Tally, in_time, job, never, pending, widened
+from pipeline.schedule.run_context import (
+    RunContext,
+    RunSummary,
+    never_stop,
+    pending,
+    start_run,
+    step_sort_key,
+    with_stored_fields,
+)
 from storage.database.database import Store
 from storage.frames import Strings
 from storage.models import models
 from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
 
-PIECES_A_WORKER = 4  # small enough that workers end together, large enough to share what they read
+TASKS_PER_WORKER = 4  # small enough that workers finish together, large enough to share the history they read
 
 
 def backfill(
@@ -39,91 +47,90 @@ def backfill(
     workers: int = 1,
     model_id: int | None = None,
     progress: Progress | None = None,
-) -> Tally:
+) -> RunSummary:
     """
-    Live through [start, end) as the schedule would have: trainings in order, then the windows after them.
+    Process [start, end) as the schedule would have: trainings in order, and the windows after them.
 
-    Safe to repeat and to interrupt: windows that are done are left alone, a transaction that has a score
-    keeps it.
+    A backfill is idempotent and may be interrupted: finished windows are skipped, and a transaction keeps its score.
 
     Parameters
     ----------
     workers
-        Processes that score windows; 1 works in this one.
+        Number of processes that score windows; 1 scores in this process.
     model_id
-        Score everything by this model, without training; what it was trained on is marked as in-sample.
+        Score everything by this model, without training; rows it was trained on are marked as in-sample.
 
     Raises
     ------
     NotReady
-        Every transaction of the span was stamped as arriving later than `as_of`.
+        Every transaction of the span is recorded as arriving later than `as_of`.
     """
-    with job(store, config, as_of, policy, "backfill", by, progress) as this:
-        scoring_queue.cover(store, policy, start, end, this.as_of)
-        _refuse_a_span_from_the_future(this, start, end)
-        entries = claimable(this, start, end, trained=model_id is None)
+    with start_run(store, config, as_of, policy, "backfill", by, progress) as run:
+        scoring_queue.add_backfilled_span(store, policy, start, end, run.as_of)
+        _check_span_is_known(run, start, end)
+        entries = claimable(run, start, end, with_trainings=model_id is None)
         if workers == 1:
-            tally = live_through(this, entries, _Missing(this), model_id)
+            summary = process_entries(run, entries, _UnscoredIds(run), model_id)
         else:
-            tally = _with_workers(this, entries, workers, model_id)
-        quality.catch_up(store, config, policy, this.run_id, end)
-        return ended(this, tally)
+            summary = _with_workers(run, entries, workers, model_id)
+        quality.catch_up(store, config, policy, run.run_id, end)
+        return finish_run(run, summary)
 
 
-def _with_workers(this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
-    """Trainings here and in order, windows spread, and then, over all of them and in order again, quality."""
+def _with_workers(
+    run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
+) -> RunSummary:
+    """Run trainings here in order, then windows in parallel, then quality over all windows in order."""
     trainings = [entry for entry in entries if entry.kind == "train"]
     qualities = [entry for entry in entries if entry.kind == "quality"]
     windows = [entry for entry in entries if entry.kind not in ("train", "quality")]
-    tally = live_through(this, trainings, _Missing(this), model_id)
-    tally = tally.plus(_spread(this, windows, workers, model_id))
-    return tally.plus(live_through(this, qualities, _Missing(this), model_id))
+    summary = process_entries(run, trainings, _UnscoredIds(run), model_id)
+    summary = summary.plus(_process_in_parallel(run, windows, workers, model_id))
+    return summary.plus(process_entries(run, qualities, _UnscoredIds(run), model_id))
 
 
-def claimable(this: RunContext, start: int, end: int, *, trained: bool = True) -> list[Entry]:
-    """The ledger's entries of the span, those that were missing added, in the order of time."""
-    steps = planning.backfill_steps(this.store, this.config, this.policy, start, end)
-    wanted = [
-        pending(this.policy, step, this.config.schedule.allowed_lateness)
+def claimable(run: RunContext, start: int, end: int, *, with_trainings: bool = True) -> list[Entry]:
+    """The ledger entries of the span in the order of time; missing ones are added to the ledger."""
+    steps = planning.backfill_steps(run.store, run.config, run.policy, start, end)
+    needed = [
+        pending(run.policy, step, run.config.schedule.allowed_lateness)
         for step in steps
-        if trained or step.kind != "train"
+        if with_trainings or step.kind != "train"
     ]
-    ledger.ensure(this.store, wanted)
-    since = min((entry.window_end for entry in wanted), default=start) - 1
-    known = {entry.key: entry for entry in ledger.entries(this.store, this.policy, since=since)}
-    entries = [known[entry.key] for entry in wanted]
-    return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))
+    ledger.ensure(run.store, needed)
+    since = min((entry.window_end for entry in needed), default=start) - 1
+    stored = {entry.key: entry for entry in ledger.entries(run.store, run.policy, since=since)}
+    entries = [stored[entry.key] for entry in needed]
+    return sorted(entries, key=lambda entry: step_sort_key(entry.kind, entry.window_end))
 
 
-class _Missing:
-    """Ids of a window that have no score yet."""
+class _UnscoredIds:
+    """Ids of the transactions in a window that have no score yet."""
 
-    def __init__(self, this: RunContext) -> None:
-        self._this = this
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
 
     def __call__(self, begin: int, until: int) -> Strings:
-        this = self._this
-        lateness = this.config.schedule.allowed_lateness
-        return scoring_queue.missing(
-            this.store, this.policy, begin, until, this.as_of, lateness
-        ).transaction_id
+        run = self._run
+        lateness = run.config.schedule.allowed_lateness
+        return scoring_queue.unscored(run.store, run.policy, begin, until, run.as_of, lateness).transaction_id
 
 
-def _refuse_a_span_from_the_future(this: RunContext, start: int, end: int) -> None:
-    lateness = this.config.schedule.allowed_lateness
-    there = scoring_queue.missing(this.store, this.policy, start, end)
-    if len(there.transaction_id) and not len(_Missing(this)(start, end)):
-        arrived = int(there.ingested_at.min())
+def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
+    lateness = run.config.schedule.allowed_lateness
+    unscored = scoring_queue.unscored(run.store, run.policy, start, end)
+    if len(unscored.transaction_id) and not len(_UnscoredIds(run)(start, end)):
+        arrived = int(unscored.ingested_at.min())
         raise NotReady(
-            f"all {len(there.transaction_id):,} transactions of the span count as known only from "
-            f"{planning.day(max(arrived, int(there.event_time.min()) + lateness))} on: they were loaded --as-arrived; "
-            "withdraw the batch with fraudwatch undo and load it with --history to live the past again"
+            f"all {len(unscored.transaction_id):,} transactions of the span count as known only from "
+            f"{planning.day(max(arrived, int(unscored.event_time.min()) + lateness))} on, because they were ingested with "
+            "--as-arrived: withdraw the batch with fraudwatch undo and ingest it again with --history"
         )
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """What a worker is handed; the configuration travels with its secrets, through a pipe."""
+class _WorkerTask:
+    """A range of entries for one worker process; the configuration is sent with its secrets through a pipe."""
 
     config: Config
     policy: str
@@ -134,52 +141,61 @@ class _Piece:
     model_id: int | None
 
 
-def _spread(this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None) -> Tally:
-    pieces = list(_pieces(this, entries, workers, model_id))
-    tally = Tally()
-    this.progress.start("scoring", float(len(entries)), "steps")
+def _process_in_parallel(
+    run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
+) -> RunSummary:
+    tasks = list(_worker_tasks(run, entries, workers, model_id))
+    summary = RunSummary()
+    run.progress.start("scoring", float(len(entries)), "steps")
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_work, piece): piece for piece in pieces}
+        running = {pool.submit(_run_task, task): task for task in tasks}
         try:
             for finished in as_completed(running):
-                tally = tally.plus(finished.result())
-                this.progress.advance(float(len(running[finished].entries)))
+                summary = summary.plus(finished.result())
+                run.progress.advance(float(len(running[finished].entries)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    this.progress.stop()
-    return tally
+    run.progress.stop()
+    return summary
 
 
-def _pieces(
-    this: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
-) -> Iterator[_Piece]:
-    """Contiguous pieces; a window and its drift stay together."""
+def _worker_tasks(
+    run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
+) -> Iterator[_WorkerTask]:
+    """Contiguous ranges of windows; a window and its drift stay together."""
     windows = sorted({entry.key[1:] for entry in entries})
-    size = -(-len(windows) // (workers * PIECES_A_WORKER)) or 1
-    for place in range(0, len(windows), size):
-        chosen = set(windows[place : place + size])
-        mine = [entry for entry in entries if entry.key[1:] in chosen]
-        yield _Piece(this.config, this.policy, this.as_of, this.run_id, this.by, mine, model_id)
+    size = -(-len(windows) // (workers * TASKS_PER_WORKER)) or 1
+    for first in range(0, len(windows), size):
+        chosen = set(windows[first : first + size])
+        task_entries = [entry for entry in entries if entry.key[1:] in chosen]
+        yield _WorkerTask(run.config, run.policy, run.as_of, run.run_id, run.by, task_entries, model_id)
 
 
-def _work(piece: _Piece) -> Tally:
-    """Score a piece in a process of its own."""
-    with open_configured(piece.config) as store:
-        wide = widened(store, piece.policy)
-        this = RunContext(
-            wide, piece.config, piece.policy, piece.as_of, piece.run_id, piece.by, Silent(), never
+def _run_task(task: _WorkerTask) -> RunSummary:
+    """Process one task; runs in a worker process."""
+    with open_configured(task.config) as store:
+        store_with_fields = with_stored_fields(store, task.policy)
+        run = RunContext(
+            store_with_fields,
+            task.config,
+            task.policy,
+            task.as_of,
+            task.run_id,
+            task.by,
+            NoProgress(),
+            never_stop,
         )
-        return replace(live_through(this, piece.entries, _Missing(this), piece.model_id), run_id=0)
+        return replace(process_entries(run, task.entries, _UnscoredIds(run), task.model_id), run_id=0)
 
 
-def check_model(store: Store, model_id: int) -> None:
+def require_model(store: Store, model_id: int) -> None:
     """
-    Refuse a model that is not there before anything is written.
+    Check that a model exists, before anything is written.
 
     Raises
     ------
     Unknown
         There is no such model.
     """
-    models.load_artefact(store, model_id)
+    models.load_artifact(store, model_id)

@@ -1,8 +1,8 @@
 """
-Challengers: policies of [shadow.NAME] sections, which score beside live and flag nothing.
+Challengers: policies of [shadow.NAME] sections, which score the same transactions as live but raise no flags.
 
-Each lives by its own settings, with its own trainings, choices, models and scores; nothing that live writes depends on
-them. Their turn comes after live's, and what goes wrong with one is told and stops nobody else.
+Each challenger has its own settings, trainings, choices, models and scores; nothing that live writes depends on them.
+Challengers run after live. A failure of one is reported and does not stop the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,38 +11,40 @@ from dataclasses import dataclass
 from detectors.base import DetectorError
 from pipeline.config.config import Config
 from pipeline.errors import FraudwatchError
-from pipeline.schedule.run_context import LIVE, Tally
+from pipeline.schedule.run_context import LIVE, RunSummary
 from storage.database.database import Store
 from storage.errors import StorageError
 from storage.runs import scoring_queue
 
-KNOWN = (FraudwatchError, StorageError, DetectorError)
+EXPECTED_ERRORS = (FraudwatchError, StorageError, DetectorError)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What became of one shadow's turn."""
+class ChallengerRun:
+    """The result of one challenger's run: a summary, or the error that ended it."""
 
     name: str
-    tally: Tally | None
+    summary: RunSummary | None
     error: Exception | None = None
 
-    @property
     def sentence(self) -> str:
-        """For the one who asked."""
-        said = str(self.error) if self.tally is None else self.tally.sentence()
-        return f"shadow {self.name}{' failed' if self.tally is None else ''}: {said}"
+        """The result as one line."""
+        if self.summary is None:
+            return f"challenger {self.name} failed: {self.error}"
+        return f"challenger {self.name}: {self.summary.sentence()}"
 
 
-def in_turn(config: Config, work: Callable[[Config, str], Tally]) -> Iterator[Turn]:
-    """Do a piece of work for every shadow, by its own settings and under its own name; a failure ends its turn."""
+def run_challengers(
+    config: Config, run_policy: Callable[[Config, str], RunSummary]
+) -> Iterator[ChallengerRun]:
+    """Call `run_policy` for every challenger with its settings and its name; a failure ends only that challenger's run."""
     for name in sorted(config.shadow):
         try:
-            yield Turn(name, work(config.shadowed(name), name))
-        except KNOWN as error:
-            yield Turn(name, None, error)
+            yield ChallengerRun(name, run_policy(config.for_challenger(name), name))
+        except EXPECTED_ERRORS as error:
+            yield ChallengerRun(name, None, error)
 
 
 def retire(store: Store, config: Config) -> list[str]:
-    """Queue nothing more for shadows that are no longer configured; returns their names."""
-    return scoring_queue.retire(store, {LIVE, *config.shadow})
+    """Stop queueing transactions for challengers that are no longer configured; returns their names."""
+    return scoring_queue.retire_policies(store, {LIVE, *config.shadow})

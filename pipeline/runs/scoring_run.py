@@ -3,9 +3,9 @@ One scoring run, from its first step to its last. Read this first.
 
     plan → claim → load → features → score → flag, explain → write → drift → quality
 
-`live_through` walks a list of ledger entries (trainings, windows, drift) in the order of time; a scheduled run
-and a backfill differ only in the entries they take on and in where a window's transactions come from. Each
-transaction is scored by the model of its own time with the knowledge of its own `as_of`, so both write the
+`process_entries` works through ledger entries (trainings, windows, drift) in the order of time. A scheduled run and
+a backfill differ only in which entries they process and in where a window's transactions come from. Each transaction
+is scored point in time, by the model in force at its event time and with the data known then, so both write the
 same bytes.
 """
 
@@ -22,17 +22,27 @@ from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import FraudwatchError, NotReady
 from pipeline.monitoring import drift_reference, quality
-from pipeline.monitoring.drift import drift_of
+from pipeline.monitoring.drift import window_drift
 from pipeline.progress import Progress
 from pipeline.rules import engine, mutes
 from pipeline.schedule import planning
-from pipeline.schedule.run_context import LIVE, Reader, RunContext, Step, Tally, in_time, job, never, pending
+from pipeline.schedule.run_context import (
+    LIVE,
+    HistoryReader,
+    RunContext,
+    RunSummary,
+    Step,
+    never_stop,
+    pending,
+    start_run,
+    step_sort_key,
+)
 from pipeline.scoring.audit_sample import with_audit
 from pipeline.scoring.flags import flags_of
-from pipeline.scoring.model_cache import Shelf
-from pipeline.scoring.score_rows import Measured, measure
+from pipeline.scoring.model_cache import ModelCache
+from pipeline.scoring.score_rows import ScoredBatch, score_batch
 from pipeline.training import strategy_choice, train
-from pipeline.training.promotion_gate import Gate
+from pipeline.training.promotion_gate import PromotionGate
 from storage.admin import prune
 from storage.database import leases
 from storage.database.database import Store
@@ -45,8 +55,9 @@ from storage.runs import scores as results
 from storage.runs.ledger import Entry
 from storage.runs.scoring_queue import Queue
 
-TRAIN_LEASE = 60 * SECOND  # renewed while a training runs; what a killed one holds others up
-KNOWN = (FraudwatchError, DetectorError, Damaged, Unknown)  # recorded; the run goes on with the next window
+TRAIN_LEASE = 60 * SECOND  # renewed while a training runs; a killed training blocks others this long
+# Recorded with the entry; the run goes on with the next one.
+RECORDED_ERRORS = (FraudwatchError, DetectorError, Damaged, Unknown)
 
 
 def run(
@@ -59,31 +70,33 @@ def run(
     kind: str = "manual",
     catch_up: int | None = None,
     progress: Progress | None = None,
-    stopping: Callable[[], bool] = never,
-) -> Tally:
+    stopping: Callable[[], bool] = never_stop,
+) -> RunSummary:
     """
-    Do whatever is due at `as_of`: trainings, windows, and transactions that came late.
+    Do everything that is due at `as_of`: trainings, windows, and transactions that arrived late.
 
-    When the ledger and the queue ask for nothing, nothing is written, not even a row about the run.
+    If nothing is due in the ledger or the queue, nothing is written, not even a row about the run.
 
     Parameters
     ----------
     catch_up
-        At most so many windows, the newest first, so that the present is not starved; None for all of them.
+        Process at most this many windows, the newest first, so that new windows do not wait for old ones; None for all.
     stopping
-        Asked between steps: what is left is the next run's.
+        Called between steps; when it returns True the remaining steps are left to the next run.
     """
-    starts_at = planning.plan(store, config, policy, as_of)
-    work = planning.open_work(store, policy, starts_at, as_of, catch_up)
-    if not len(work) and not len(_late(store, config, policy, as_of).transaction_id):
-        return Tally()
-    with job(store, config, as_of, policy, kind, by, progress, stopping) as this:
-        queue = scoring_queue.queued(store, policy, this.as_of, config.schedule.allowed_lateness)
-        tally = live_through(this, _in_order(work), queue.between)
-        if not tally.stopped:
-            tally = tally.plus(_score_late(this))
-            tally = tally.plus(live_through(this, work.qualities, queue.between))  # with what came late
-        return ended(this, tally.plus(Tally(left=work.left)))
+    starts_at = planning.plan_due_steps(store, config, policy, as_of)
+    steps = planning.open_steps(store, policy, starts_at, as_of, catch_up)
+    if not len(steps) and not len(_late_queue(store, config, policy, as_of).transaction_id):
+        return RunSummary()
+    with start_run(store, config, as_of, policy, kind, by, progress, stopping) as context:
+        queue = scoring_queue.queued(store, policy, context.as_of, config.schedule.allowed_lateness)
+        summary = process_entries(context, _execution_order(steps), queue.between)
+        if not summary.stopped:
+            summary = summary.plus(_score_late_arrivals(context))
+            summary = summary.plus(
+                process_entries(context, steps.qualities, queue.between)
+            )  # includes late arrivals
+        return finish_run(context, summary.plus(RunSummary(windows_left=steps.windows_left)))
 
 
 def train_once(
@@ -95,55 +108,61 @@ def train_once(
     policy: str,
     by: str,
     progress: Progress | None = None,
-) -> Tally:
-    """
-    Train for one date now, whatever the schedule says; its model takes effect from that date on.
-    """
-    with job(store, config, as_of, policy, "train", by, progress) as this:
+) -> RunSummary:
+    """Train for one date now, independent of the schedule; the model takes effect from that date on."""
+    with start_run(store, config, as_of, policy, "train", by, progress) as context:
         entry = pending(policy, Step("train", date, date), config.schedule.allowed_lateness)
         ledger.ensure(store, [entry])
-        return ended(this, _train(this, entry, Reader(this, date), Shelf(store, config, policy), again=True))
+        return finish_run(
+            context,
+            _train(
+                context, entry, HistoryReader(context, date), ModelCache(store, config, policy), force=True
+            ),
+        )
 
 
-def ended(this: RunContext, tally: Tally) -> Tally:
-    """Close the run's row with what it did."""
-    status = "failed" if tally.failures else "done"
-    error = "; ".join(tally.failures) or None
-    runs.end_run(this.store, this.run_id, this.as_of, status, tally.counts(), error)
-    return replace(tally, run_id=this.run_id)
+def finish_run(context: RunContext, summary: RunSummary) -> RunSummary:
+    """Write status, counts and errors to the run's row."""
+    status = "failed" if summary.failures else "done"
+    error = "; ".join(summary.failures) or None
+    runs.end_run(context.store, context.run_id, context.as_of, status, summary.counts(), error)
+    return replace(summary, run_id=context.run_id)
 
 
-def live_through(
-    this: RunContext, entries: Sequence[Entry], ids_of: Callable[[int, int], Strings], only: int | None = None
-) -> Tally:
-    """Walk through ledger entries in the order given; skip what was done meanwhile."""
-    walk = _Walk(this, max((entry.window_end for entry in entries), default=0), only)
-    tally = Tally()
-    this.progress.start("scoring", float(len(entries)), "steps")
+def process_entries(
+    context: RunContext,
+    entries: Sequence[Entry],
+    ids_of: Callable[[int, int], Strings],
+    fixed_model_id: int | None = None,
+) -> RunSummary:
+    """Process ledger entries in the order given; skip those that another process has finished meanwhile."""
+    runner = LedgerRunner(context, max((entry.window_end for entry in entries), default=0), fixed_model_id)
+    summary = RunSummary()
+    context.progress.start("scoring", float(len(entries)), "steps")
     for entry in entries:
-        if this.stopping():
-            tally = tally.plus(Tally(stopped=True))
+        if context.should_stop():
+            summary = summary.plus(RunSummary(stopped=True))
             break
-        tally = tally.plus(walk.step(entry, ids_of))
-        this.progress.advance(1)
-    this.progress.stop()
-    return tally
+        summary = summary.plus(runner.process(entry, ids_of))
+        context.progress.advance(1)
+    context.progress.stop()
+    return summary
 
 
-class _Walk:
-    """The state of one walk: history and models at hand, and what the last window held."""
+class LedgerRunner:
+    """Processes ledger entries; keeps the history, the models and the last window's scored batches in memory."""
 
-    def __init__(self, this: RunContext, end: int, only: int | None) -> None:
-        self.this = this
-        self.reader = Reader(this, end)
-        self.shelf = Shelf(this.store, this.config, this.policy, only)
+    def __init__(self, context: RunContext, end: int, fixed_model_id: int | None) -> None:
+        self.context = context
+        self.reader = HistoryReader(context, end)
+        self.model_cache = ModelCache(context.store, context.config, context.policy, fixed_model_id)
         self._window: tuple[int, int] | None = None
-        self._measured: list[Measured] = []
+        self._batches: list[ScoredBatch] = []
 
-    def step(self, entry: Entry, ids_of: Callable[[int, int], Strings]) -> Tally:
-        """Do one entry."""
+    def process(self, entry: Entry, ids_of: Callable[[int, int], Strings]) -> RunSummary:
+        """Process one entry."""
         if entry.kind == "train":
-            return _train(self.this, entry, self.reader, self.shelf)
+            return _train(self.context, entry, self.reader, self.model_cache)
         if entry.kind == "score":
             return self._score(entry, ids_of(entry.window_start, entry.window_end))
         if entry.kind == "prune":
@@ -152,154 +171,166 @@ class _Walk:
             return self._quality(entry)
         return self._drift(entry)
 
-    def _score(self, entry: Entry, ids: Strings) -> Tally:
-        """Score a window's transactions; a window that is done may still have some, never a second time."""
-        self._window, self._measured = None, []
+    def _score(self, entry: Entry, ids: Strings) -> RunSummary:
+        """Score a window's unscored transactions; even a finished window may have some."""
+        self._window, self._batches = None, []
         if entry.status == "done" and not len(ids):
-            return Tally()
-        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
-        with _recorded(self.this, claimed) as failures:
+            return RunSummary()
+        claimed = ledger.claim(self.context.store, entry, self.context.run_id)
+        with _record_failures(self.context, claimed) as failures:
             span = entry.window_start, entry.window_end
-            tally, self._measured = score_rows(self.this, self.reader, self.shelf, *span, ids)
+            summary, self._batches = score_rows(self.context, self.reader, self.model_cache, *span, ids)
             self._window = span
-            ledger.finish(self.this.store, claimed, tally.counts(), self.this.as_of)
-            return replace(tally, windows=1)
-        return Tally(failures=failures)
+            ledger.finish(self.context.store, claimed, summary.counts(), self.context.as_of)
+            return replace(summary, windows=1)
+        return RunSummary(failures=failures)
 
-    def _prune(self, entry: Entry) -> Tally:
-        """Delete what was older than its retention at the entry's date."""
-        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
-        with _recorded(self.this, claimed) as failures:
-            gone = prune.prune(self.this.store, cutoffs(self.this.config, entry.window_end))
-            ledger.finish(self.this.store, claimed, gone, self.this.as_of)
-        return Tally(failures=failures)
+    def _prune(self, entry: Entry) -> RunSummary:
+        """Delete rows that were past their retention at the entry's date."""
+        claimed = ledger.claim(self.context.store, entry, self.context.run_id)
+        with _record_failures(self.context, claimed) as failures:
+            deleted = prune.prune(self.context.store, cutoffs(self.context.config, entry.window_end))
+            ledger.finish(self.context.store, claimed, deleted, self.context.as_of)
+        return RunSummary(failures=failures)
 
-    def _quality(self, entry: Entry) -> Tally:
-        """Measure what has matured and estimate the window; again where more of it was scored meanwhile."""
-        store, span = self.this.store, (entry.window_start, entry.window_end)
+    def _quality(self, entry: Entry) -> RunSummary:
+        """Measure quality on mature labels and estimate it for the window; repeated if more of it was scored since."""
+        store, span = self.context.store, (entry.window_start, entry.window_end)
         if any(
-            one.window_start < span[1] and span[0] < one.window_end for one in _to_score(store, entry.policy)
+            window.window_start < span[1] and span[0] < window.window_end
+            for window in _unfinished_windows(store, entry.policy)
         ):
-            return Tally()  # it waits for its windows
-        claimed = ledger.claim(store, entry, self.this.run_id)
-        with _recorded(self.this, claimed) as failures:
-            found = quality.step(store, self.this.config, self.this.policy, self.this.run_id, span)
-            for sentence in found.alarms:
-                self.this.progress.note(sentence)
-            ledger.finish(store, claimed, found.counts(), self.this.as_of)
-        return Tally(failures=failures)
+            return RunSummary()  # its windows are not finished yet
+        claimed = ledger.claim(store, entry, self.context.run_id)
+        with _record_failures(self.context, claimed) as failures:
+            measured = quality.run_step(
+                store, self.context.config, self.context.policy, self.context.run_id, span
+            )
+            for sentence in measured.alarms:
+                self.context.progress.note(sentence)
+            ledger.finish(store, claimed, measured.counts(), self.context.as_of)
+        return RunSummary(failures=failures)
 
-    def _drift(self, entry: Entry) -> Tally:
-        """Measure a window's drift, from memory when it was scored just now."""
+    def _drift(self, entry: Entry) -> RunSummary:
+        """Measure a window's drift, from memory if it was scored just now."""
         span = entry.window_start, entry.window_end
-        scoring = ledger.find(self.this.store, entry.policy, "score", *span)
-        if entry.status == "done" and not self._measured:
-            return Tally()
-        if scoring is not None and scoring.will_be_tried:
-            return Tally()  # it waits for its window
-        claimed = ledger.claim(self.this.store, entry, self.this.run_id)
-        with _recorded(self.this, claimed) as failures:
-            held = self._measured if self._window == span else []
-            found, small = drift_of(self.this, self.reader, self.shelf, span, held)
-            drift_metrics.write_drift(self.this.store, self.this.policy, self.this.run_id, found, small)
-            alarms = sum(row.alarm for row in found)
-            ledger.finish(self.this.store, claimed, {"rows": len(found), "alarms": alarms}, self.this.as_of)
-        self._window, self._measured = None, []
-        return Tally(failures=failures)
+        scoring = ledger.find(self.context.store, entry.policy, "score", *span)
+        if entry.status == "done" and not self._batches:
+            return RunSummary()
+        if scoring is not None and scoring.is_open:
+            return RunSummary()  # its window is not finished yet
+        claimed = ledger.claim(self.context.store, entry, self.context.run_id)
+        with _record_failures(self.context, claimed) as failures:
+            batches = self._batches if self._window == span else []
+            rows, small = window_drift(self.context, self.reader, self.model_cache, span, batches)
+            drift_metrics.write_drift(
+                self.context.store, self.context.policy, self.context.run_id, rows, small
+            )
+            alarms = sum(row.alarm for row in rows)
+            ledger.finish(
+                self.context.store, claimed, {"rows": len(rows), "alarms": alarms}, self.context.as_of
+            )
+        self._window, self._batches = None, []
+        return RunSummary(failures=failures)
 
 
-def _to_score(store: Store, policy: str) -> list[Entry]:
+def _unfinished_windows(store: Store, policy: str) -> list[Entry]:
     return [entry for entry in ledger.unfinished(store, policy) if entry.kind == "score"]
 
 
 @contextmanager
-def _recorded(this: RunContext, claimed: Entry) -> Iterator[list[str]]:
+def _record_failures(context: RunContext, claimed: Entry) -> Iterator[list[str]]:
     """
-    Write down why an entry failed, and when it is tried again.
+    Record why an entry failed and when it is retried.
 
-    What has a name is recorded, and the run goes on with the next entry. A database that is away or taken over
-    leaves the entry `running`: whoever comes next does it again. Anything else is a bug: recorded, and raised on.
+    `RECORDED_ERRORS` are recorded, and the run goes on with the next entry. If the database is unreachable or another
+    process took the entry over, the entry stays `running` and the next run repeats it. Any other exception is a bug: it
+    is recorded and raised again.
     """
     failures: list[str] = []
     try:
         yield failures
-    except KNOWN as error:
-        failures.append(_fail(this, claimed, error))
+    except RECORDED_ERRORS as error:
+        failures.append(_fail(context, claimed, error))
     except StorageError:
         raise
     except Exception as error:
-        _fail(this, claimed, error)
+        _fail(context, claimed, error)
         raise
 
 
-def _fail(this: RunContext, claimed: Entry, error: Exception) -> str:
-    clock = this.config.schedule
-    again = None
+def _fail(context: RunContext, claimed: Entry, error: Exception) -> str:
+    clock = context.config.schedule
+    retry_at = None
     if claimed.attempts < clock.attempts:
-        again = this.as_of + min(clock.backoff * 2 ** (claimed.attempts - 1), DAY)
-    told = f"{type(error).__name__}: {error}" if not isinstance(error, KNOWN) else str(error)
-    ledger.fail(this.store, claimed, told, this.as_of, again)
-    remedy = "it will be tried again" if again else "it stays failed: see fraudwatch gaps"
-    sentence = f"{claimed.kind} of {planning.day(claimed.window_end)} failed: {told}; {remedy}"
-    this.progress.note(sentence)
+        retry_at = context.as_of + min(clock.backoff * 2 ** (claimed.attempts - 1), DAY)
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, RECORDED_ERRORS) else str(error)
+    ledger.fail(context.store, claimed, message, context.as_of, retry_at)
+    remedy = "it will be retried" if retry_at else "no retries left (fraudwatch gaps)"
+    sentence = f"{claimed.kind} of {planning.day(claimed.window_end)} failed: {message}; {remedy}"
+    context.progress.note(sentence)
     return sentence
 
 
-def _train(this: RunContext, entry: Entry, reader: Reader, shelf: Shelf, *, again: bool = False) -> Tally:
+def _train(
+    context: RunContext, entry: Entry, reader: HistoryReader, model_cache: ModelCache, *, force: bool = False
+) -> RunSummary:
     """
-    Choose and fit under the lease of trainings: one at a time for a policy, each once.
+    Choose a strategy and fit a model under the training lease: one at a time for a policy, each date once.
 
-    What a training date knows never changes, so one that cannot be fitted is not tried again: its windows go
-    on with the model before it, as they do after one that knows no transaction that the one before did not.
+    The data known at a training date never change, so a training that cannot be fitted is not retried: its windows are
+    scored by the previous model. The same holds for a training date that has no new transactions.
     """
-    lease = f"train:{this.policy}"
-    with leases.held_when_free(this.store, lease, this.by, TRAIN_LEASE, this.stopping):
-        fresh = ledger.find(this.store, *_key(entry)) or entry
-        if fresh.status == "done" and not again:
-            shelf.refresh()
-            return Tally()
-        if not again and not planning.knows_more(this.store, this.config, fresh.window_end):
-            ledger.finish(this.store, fresh, {"nothing_new": 1}, this.as_of)
-            return Tally()
-        claimed = ledger.claim(this.store, fresh, this.run_id)
-        with _recorded(this, claimed) as failures:
-            sentence = _fit_and_promote(this, claimed, reader, shelf)
-    shelf.refresh()
+    lease = f"train:{context.policy}"
+    with leases.hold_when_free(context.store, lease, context.by, TRAIN_LEASE, context.should_stop):
+        current = ledger.find(context.store, *_key(entry)) or entry
+        if current.status == "done" and not force:
+            model_cache.refresh()
+            return RunSummary()
+        if not force and not planning.has_new_transactions(context.store, context.config, current.window_end):
+            ledger.finish(context.store, current, {"nothing_new": 1}, context.as_of)
+            return RunSummary()
+        claimed = ledger.claim(context.store, current, context.run_id)
+        with _record_failures(context, claimed) as failures:
+            sentence = _fit_and_promote(context, claimed, reader, model_cache)
+    model_cache.refresh()
     if failures:
-        return Tally(failures=failures)
-    this.progress.note(sentence)
-    return Tally(trainings=[sentence])
+        return RunSummary(failures=failures)
+    context.progress.note(sentence)
+    return RunSummary(trainings=[sentence])
 
 
-def _fit_and_promote(this: RunContext, claimed: Entry, reader: Reader, shelf: Shelf) -> str:
-    date, store, config = claimed.window_end, this.store, this.config
+def _fit_and_promote(
+    context: RunContext, claimed: Entry, reader: HistoryReader, model_cache: ModelCache
+) -> str:
+    date, store, config = claimed.window_end, context.store, context.config
     try:
-        chosen = strategy_choice.choose_through(
-            store, config, reader.for_training, this.policy, date, this.run_id
+        choice = strategy_choice.choose_through(
+            store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
-        made = train.prepare(config, history, date)
+        training_data = train.prepare(config, history, date)
         reference = drift_reference.reference_history(store, config, history, date)
-        models.save_findings(store, this.policy, date, this.run_id, [one.row() for one in made.findings])
-        made.insist()
-        fitted = train.fit(config, history, made, chosen, date, this.run_id, reference)
+        models.save_findings(
+            store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]
+        )
+        training_data.raise_on_errors()
+        fitted = train.fit(config, history, training_data, choice, date, context.run_id, reference)
     except (NotReady, DetectorError) as error:
-        ledger.fail(store, claimed, str(error), this.as_of)
+        ledger.fail(store, claimed, str(error), context.as_of)
         return f"{planning.day(date)}: no new model: {error}"
     check = (
-        Gate(store, config, shelf, reader).check(history, made, chosen, date)
+        PromotionGate(store, config, model_cache, reader).check(history, training_data, choice, date)
         if config.training.gate
         else None
     )
     model_id = models.install(
-        store, claimed, fitted.record, fitted.artefact, chosen.sentence, this.by, this.as_of, check
+        store, claimed, fitted.record, fitted.artifact, choice.sentence, context.by, context.as_of, check
     )
-    scoring_queue.forget_before_first_model(store, this.policy)
-    if check is not None and check.verdict == "refused":
-        return (
-            f"{planning.day(date)}: model {model_id} was refused. {check.sentence.format(model_id=model_id)}"
-        )
-    return f"{planning.day(date)}: {chosen.strategy}. {chosen.sentence}"
+    scoring_queue.drop_before_first_model(store, context.policy)
+    if check is not None and check.verdict == "rejected":
+        return f"{planning.day(date)}: candidate {model_id} was rejected. {check.sentence.format(model_id=model_id)}"
+    return f"{planning.day(date)}: {choice.strategy}. {choice.sentence}"
 
 
 def _key(entry: Entry) -> tuple[str, str, int, int]:
@@ -307,67 +338,73 @@ def _key(entry: Entry) -> tuple[str, str, int, int]:
 
 
 def score_rows(
-    this: RunContext, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
-) -> tuple[Tally, list[Measured]]:
-    """Score these transactions, each by the model of its time; write scores and flags."""
+    context: RunContext, reader: HistoryReader, model_cache: ModelCache, start: int, end: int, ids: Strings
+) -> tuple[RunSummary, list[ScoredBatch]]:
+    """Score these transactions, each by the model in force at its event time; write scores and flags."""
     if not len(ids):
-        return Tally(), []
-    tally, measured = Tally(), []
-    for one, rows in _by_model(this, reader, shelf, start, end, ids):
-        if one is None:
-            tally = tally.plus(Tally(no_model=len(rows)))
+        return RunSummary(), []
+    summary, batches = RunSummary(), []
+    for batch, rows in _batches_by_model(context, reader, model_cache, start, end, ids):
+        if batch is None:
+            summary = summary.plus(RunSummary(no_model=len(rows)))
         else:
-            tally = tally.plus(_write(this, reader, shelf, one))
-            measured.append(one.measured)
-    return tally, measured
+            summary = summary.plus(_write_scores(context, reader, model_cache, batch))
+            batches.append(batch.scored)
+    return summary, batches
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The transactions of a window that one model scores, and what else there is to say of them."""
+class _ModelBatch:
+    """The transactions of a window that one model scores, with rules and the audit sample applied."""
 
-    measured: Measured
-    scores: Scores  # with what rules and audits add
-    ruled: Ints  # the rule that asks for each row, 0 for none
+    scored: ScoredBatch
+    scores: Scores  # after rules and the audit sample
+    rule_ids: Ints  # the rule that flags each row, 0 for none
 
 
-def _by_model(
-    this: RunContext, reader: Reader, shelf: Shelf, start: int, end: int, ids: Strings
-) -> Iterator[tuple[_Part | None, Ints]]:
+def _batches_by_model(
+    context: RunContext, reader: HistoryReader, model_cache: ModelCache, start: int, end: int, ids: Strings
+) -> Iterator[tuple[_ModelBatch | None, Ints]]:
     history = reader.for_rows(start, end, ids)
     rows = history.positions(ids, start, end)
-    model_ids = shelf.model_ids(history.transactions.event_time[rows])
+    model_ids = model_cache.model_ids(history.transactions.event_time[rows])
     for model_id in np.unique(model_ids):
         chosen = rows[model_ids == model_id]
         if model_id < 0:
             yield None, chosen
             continue
-        seen = measure(this.config, shelf, history, chosen, int(model_id))
-        given = engine.Given(
-            history, chosen, this.config, seen.features, seen.raw, shelf.maturity(int(model_id))
+        batch = score_batch(context.config, model_cache, history, chosen, int(model_id))
+        rule_batch = engine.RuleBatch(
+            history, chosen, context.config, batch.features, batch.raw, model_cache.maturity(int(model_id))
         )
-        ruled = engine.hits(reader.rules, given)
+        rule_ids = engine.first_matching_rules(reader.rules, rule_batch)
         scores = with_audit(
-            seen.model, engine.with_rules(seen.scores, ruled), history.transactions.transaction_id[chosen]
+            batch.model,
+            engine.with_rules(batch.scores, rule_ids),
+            history.transactions.transaction_id[chosen],
         )
-        yield _Part(seen, scores, ruled), chosen
+        yield _ModelBatch(batch, scores, rule_ids), chosen
 
 
-def _write(this: RunContext, reader: Reader, shelf: Shelf, part: _Part) -> Tally:
-    seen, rows, scores = part.measured, part.measured.rows, part.scores
+def _write_scores(
+    context: RunContext, reader: HistoryReader, model_cache: ModelCache, model_batch: _ModelBatch
+) -> RunSummary:
+    batch, rows, scores = model_batch.scored, model_batch.scored.rows, model_batch.scores
     flags = []
-    if this.policy == LIVE:
-        ruled = engine.reasons(reader.rules, part.ruled)
-        flags = flags_of(seen.model, seen.model_id, seen.features, seen.raw, rows, scores, this.config, ruled)
-        flags = mutes.marked(flags, rows, reader.mutes)
+    if context.policy == LIVE:
+        reasons = engine.reasons(reader.rules, model_batch.rule_ids)
+        flags = flags_of(
+            batch.model, batch.model_id, batch.features, batch.raw, rows, scores, context.config, reasons
+        )
+        flags = mutes.mark_muted(flags, rows, reader.mutes)
     written = results.write_scores(
-        this.store,
-        this.policy,
-        this.run_id,
-        results.Scored(
+        context.store,
+        context.policy,
+        context.run_id,
+        results.ModelScores(
             transaction_id=rows.transaction_id,
-            model_id=seen.model_id,
-            strategy=seen.model.strategy,
+            model_id=batch.model_id,
+            strategy=batch.model.strategy,
             score=scores.score,
             outlier_score=scores.outlier_score,
             fraud_probability=scores.fraud_probability,
@@ -375,54 +412,55 @@ def _write(this: RunContext, reader: Reader, shelf: Shelf, part: _Part) -> Tally
             threshold=scores.threshold,
             channel=scores.channel,
             flagged=scores.flagged,
-            in_sample=_in_sample(seen, only=shelf.only),
+            in_sample=_in_sample_mask(batch, fixed_model_id=model_cache.fixed_model_id),
         ),
         flags,
-        tell=this.tell,
+        notify=context.notifies,
     )
-    return Tally(scored=written.scored, flagged=written.flagged, already=written.already)
+    return RunSummary(scored=written.scored, flagged=written.flagged, already_scored=written.already)
 
 
-def _in_sample(seen: Measured, only: int | None) -> NDArray[np.bool_] | None:
-    """Which rows a model that scores the past was trained on; None where a model only sees what comes after it."""
-    if only is None:
+def _in_sample_mask(batch: ScoredBatch, fixed_model_id: int | None) -> NDArray[np.bool_] | None:
+    """Rows that the model was trained on, when one fixed model scores the past; None if models only score later rows."""
+    if fixed_model_id is None:
         return None
-    return seen.rows.event_time < int(seen.model.notes["trained_at"])
+    return batch.rows.event_time < int(batch.model.notes["trained_at"])
 
 
-def _in_order(work: planning.Work) -> list[Entry]:
-    """By time; when catching up, trainings, then the newest window, then the oldest ones."""
-    if not work.left:
-        entries = [*work.trainings, *work.windows, *work.drifts, *work.prunes]
-        return sorted(entries, key=lambda entry: in_time(entry.kind, entry.window_end))
-    drift_metrics = {(entry.window_start, entry.window_end): entry for entry in work.drifts}
-    ordered = list(work.trainings)
-    for window in work.windows:
-        drift = drift_metrics.pop((window.window_start, window.window_end), None)
+def _execution_order(steps: planning.OpenSteps) -> list[Entry]:
+    """By time; when catching up: trainings, then the newest window, then the others from the oldest on."""
+    if not steps.windows_left:
+        entries = [*steps.trainings, *steps.windows, *steps.drifts, *steps.prunes]
+        return sorted(entries, key=lambda entry: step_sort_key(entry.kind, entry.window_end))
+    drifts = {(entry.window_start, entry.window_end): entry for entry in steps.drifts}
+    ordered = list(steps.trainings)
+    for window in steps.windows:
+        drift = drifts.pop((window.window_start, window.window_end), None)
         ordered += [window] if drift is None else [window, drift]
-    return [*ordered, *drift_metrics.values(), *work.prunes]
+    return [*ordered, *drifts.values(), *steps.prunes]
 
 
-def _late(store: Store, config: Config, policy: str, as_of: int) -> Queue:
-    """What is queued for windows that are done, and has a model: it came after them."""
+def _late_queue(store: Store, config: Config, policy: str, as_of: int) -> Queue:
+    """Late arrivals: queued transactions whose window is done and for which a model is in force."""
     queue = scoring_queue.queued(store, policy, as_of, config.schedule.allowed_lateness)
     times = queue.event_time
     late = times < (schedule_history.planned_until(store, policy) or 0)
     for start, end in planning.windows_not_done(store, policy):
         late &= ~((times >= start) & (times < end))
-    late &= Shelf(store, config, policy).model_ids(times) >= 0
+    late &= ModelCache(store, config, policy).model_ids(times) >= 0
     return Queue(queue.transaction_id[late], times[late], queue.ingested_at[late])
 
 
-def _score_late(this: RunContext) -> Tally:
-    """Score what came late with what its own time knew, a day at a time."""
-    queue = _late(this.store, this.config, this.policy, this.as_of)
-    reader, shelf = Reader(this, this.as_of), Shelf(this.store, this.config, this.policy)
-    tally = Tally()
+def _score_late_arrivals(context: RunContext) -> RunSummary:
+    """Score late arrivals point in time, a day at a time."""
+    queue = _late_queue(context.store, context.config, context.policy, context.as_of)
+    reader = HistoryReader(context, context.as_of)
+    model_cache = ModelCache(context.store, context.config, context.policy)
+    summary = RunSummary()
     for day in np.unique(queue.event_time // DAY):
-        if this.stopping():
-            return tally.plus(Tally(stopped=True))
+        if context.should_stop():
+            return summary.plus(RunSummary(stopped=True))
         ids = queue.between(int(day * DAY), int((day + 1) * DAY))
-        scored, _ = score_rows(this, reader, shelf, int(day * DAY), int((day + 1) * DAY), ids)
-        tally = tally.plus(replace(scored, late=scored.scored))
-    return tally
+        scored, _ = score_rows(context, reader, model_cache, int(day * DAY), int((day + 1) * DAY), ids)
+        summary = summary.plus(replace(scored, late=scored.scored))
+    return summary

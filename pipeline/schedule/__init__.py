@@ -1,1 +1,1 @@
-"""The grid of windows, the steps that are due and the context in which a run carries them out."""
+"""The grid of windows, the steps that are due and the context of a run."""

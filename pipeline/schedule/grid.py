@@ -1,9 +1,9 @@
 """
 The grid of windows and training dates.
 
-Edges belong to the calendar of `schedule.timezone`, not to the moment somebody started a run, so every way
-of running agrees on them. A step of whole days falls on local midnight (days are 23 or 25 hours long when
-clocks change); a shorter one is counted in hours of UTC and never sees a change of clocks.
+Edges depend on the calendar of `schedule.timezone`, not on when a run starts, so every way of running has the same
+windows. A step of whole days begins at local midnight (days are 23 or 25 hours long when clocks change); a shorter
+step is counted in hours of UTC, which clock changes do not affect.
 """
 
 from datetime import date, datetime, timedelta
@@ -22,18 +22,18 @@ def edges(step: int, timezone: str, start: int, end: int) -> list[int]:
     Parameters
     ----------
     step
-        Length of a window in µs: whole days, or a part of a day that divides it.
+        Length of a window in µs: whole days, or a fraction of a day that divides it.
     start, end
         Instants in µs.
     """
-    found = [floor(step, timezone, start)]
-    while found[-1] < end:
-        found.append(following(step, timezone, found[-1]))
-    return found
+    result = [floor(step, timezone, start)]
+    while result[-1] < end:
+        result.append(following(step, timezone, result[-1]))
+    return result
 
 
 def windows(step: int, timezone: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Windows of the grid cut to [start, end): the first and last may be shorter."""
+    """Windows of the grid, clipped to [start, end): the first and last may be shorter."""
     whole = pairwise(edges(step, timezone, start, end))
     return [(max(a, start), min(b, end)) for a, b in whole if a < end and b > start]
 

@@ -1,9 +1,9 @@
 """
-What is due: the schedule's steps become rows of the ledger, and open rows become the work of a run.
+Planning: writes due steps of the schedule to the ledger, and selects the open ledger entries for a run.
 
-Steps are planned from a stored frontier on, so planning costs the time that has passed since the last run, not
-the age of the monitor. A change of `schedule.window`, `schedule.timezone` or `training.every` rules from that
-frontier on; what was planned before it stays as it was, so windows never overlap.
+Steps are planned from a stored frontier on, so the cost of planning depends on the time since the last run, not on
+the age of the monitor. A change of `schedule.window`, `schedule.timezone` or `training.every` takes effect from that
+frontier on; steps planned earlier stay as they are, so windows never overlap.
 """
 
 from collections.abc import Sequence
@@ -14,128 +14,128 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
-from pipeline.schedule import grid as schedule
+from pipeline.schedule import grid as window_grid
 from pipeline.schedule.run_context import LIVE, Step, pending
 from storage.database.database import Store
 from storage.ingest import history
 from storage.runs import ledger, schedule_history, scoring_queue
 from storage.runs.ledger import Entry
-from storage.runs.schedule_history import Grid
+from storage.runs.schedule_history import StoredSchedule
 
 
 @dataclass(frozen=True)
-class Work:
-    """Open entries that a run takes on, each in the order it is done, and what it leaves for later."""
+class OpenSteps:
+    """Open ledger entries for a run, each kind in the order of execution, and how many windows it leaves for later."""
 
     trainings: Sequence[Entry]
     windows: Sequence[Entry]
     drifts: Sequence[Entry]
     qualities: Sequence[Entry]
     prunes: Sequence[Entry]
-    left: int  # windows that wait for the next tick, so that catching up never starves the present
+    windows_left: int  # windows left for the next tick, so that catching up does not delay new windows
 
     def __len__(self) -> int:
         steps = (self.trainings, self.windows, self.drifts, self.qualities, self.prunes)
         return sum(len(entries) for entries in steps)
 
 
-def grid_of(config: Config) -> Grid:
-    """The grid that the configuration asks for."""
-    return Grid(config.schedule.window, config.training.every, config.schedule.timezone)
+def grid_of(config: Config) -> StoredSchedule:
+    """The grid of the current configuration."""
+    return StoredSchedule(config.schedule.window, config.training.every, config.schedule.timezone)
 
 
-def plan(store: Store, config: Config, policy: str, as_of: int) -> int:
+def plan_due_steps(store: Store, config: Config, policy: str, as_of: int) -> int:
     """
-    Give every step that has become due by `as_of` a row in the ledger; returns where the policy's work begins.
+    Write a ledger row for every step that has become due by `as_of`; return the instant at which the policy starts.
 
-    The first plan of a database decides that: the start of the newest stored transaction's window. What is
-    older is history; a backfill scores it.
+    The first call for a database decides that instant: the start of the newest stored transaction's window. Older
+    transactions are history; a backfill scores them.
 
     Raises
     ------
     NotReady
         No transaction is stored yet.
     """
-    starts_at = _started(store, config, policy)
+    starts_at = _policy_start(store, config, policy)
     frontier = schedule_history.planned_until(store, policy)
     grid = _grid_in_force(store, config, policy, starts_at if frontier is None else frontier, as_of)
     begin = starts_at if frontier is None else frontier
-    end = schedule.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
+    end = window_grid.floor(grid.window, grid.timezone, as_of - config.schedule.allowed_lateness)
     if end > begin:
         first = _training_for(store, grid, begin) if frontier is None else None
         steps = [*_steps(grid, begin, end, first), *_quality_steps(config, begin, end)]
         if policy != LIVE:
-            steps = [step for step in steps if step.kind != "prune"]  # what is old is live's to delete
+            steps = [step for step in steps if step.kind != "prune"]  # only the live policy prunes
         lateness = config.schedule.allowed_lateness
-        ledger.plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
+        ledger.record_plan(store, policy, [pending(policy, step, lateness) for step in steps], end)
     return starts_at
 
 
-def open_work(store: Store, policy: str, starts_at: int, as_of: int, catch_up: int | None) -> Work:
+def open_steps(store: Store, policy: str, starts_at: int, as_of: int, catch_up: int | None) -> OpenSteps:
     """
-    The schedule's open entries that may be worked on at `as_of`.
+    The schedule's open entries that may run at `as_of`.
 
-    Windows behind a training that is still to be tried wait for it. With more than `catch_up` windows open, the
-    newest is done first and then the oldest, so many in all; None takes them all, oldest first. Entries before
-    `starts_at` belong to a backfill that was interrupted, which is there to be repeated.
+    Windows after a training that is not done yet wait for it. With more than `catch_up` windows open, the newest
+    and then the oldest are selected, `catch_up` in total; None selects all, oldest first. Entries before `starts_at`
+    belong to an interrupted backfill, which has to be run again.
     """
     unfinished = ledger.unfinished(store, policy)
     before = [e.window_end for e in unfinished if e.kind == "train" and e.window_end < starts_at]
     first = max(before, default=starts_at)  # the training that the first windows need
-    mine = [
+    own = [
         e for e in unfinished if e.window_end >= starts_at or (e.kind == "train" and e.window_end >= first)
     ]
-    ready = [entry for entry in mine if entry.not_before is None or entry.not_before <= as_of]
+    ready = [entry for entry in own if entry.not_before is None or entry.not_before <= as_of]
     trainings = [entry for entry in ready if entry.kind == "train"]
-    blocked = [entry.window_end for entry in mine if entry.kind == "train" and entry not in ready]
+    blocked = [entry.window_end for entry in own if entry.kind == "train" and entry not in ready]
     windows = [
         entry
         for entry in ready
         if entry.kind == "score" and entry.window_end <= min(blocked, default=entry.window_end)
     ]
-    chosen = _throttled(windows, catch_up)
-    waiting = {e.key[1:] for e in mine if e.kind == "score"} - {e.key[1:] for e in chosen}
+    selected = _limit_windows(windows, catch_up)
+    waiting = {e.key[1:] for e in own if e.kind == "score"} - {e.key[1:] for e in selected}
     drifts = [entry for entry in ready if entry.kind == "drift" and entry.key[1:] not in waiting]
     caught_up = min((start for start, _ in waiting), default=as_of)
     qualities = [entry for entry in ready if entry.kind == "quality" and entry.window_end <= caught_up]
     prunes = [entry for entry in ready if entry.kind == "prune"]
-    return Work(trainings, chosen, drifts, qualities, prunes, len(windows) - len(chosen))
+    return OpenSteps(trainings, selected, drifts, qualities, prunes, len(windows) - len(selected))
 
 
 def windows_not_done(store: Store, policy: str) -> list[tuple[int, int]]:
-    """Windows still to be scored or failed for good: what is queued for them is not late."""
+    """Windows that are not scored yet or have failed for good: transactions queued for them are not late."""
     return [(e.window_start, e.window_end) for e in ledger.not_done(store, policy, "score")]
 
 
 def backfill_steps(store: Store, config: Config, policy: str, start: int, end: int) -> list[Step]:
     """
-    The trainings and windows of [start, end): windows the ledger has stay as they are, the rest is cut by the grid.
+    The trainings and windows of [start, end): windows in the ledger stay as they are, the gaps are filled by the grid.
 
-    Whether a model is promoted depends on the one in force, so trainings that lie between the policy's earlier ones
-    and the span are made up for.
+    Whether a model is promoted depends on the champion, so missing trainings between the policy's last training and the
+    span are added.
     """
     grid = grid_of(config)
     first = _training_for(store, grid, start)
-    dates = [first, *schedule.dates_inside(grid.every, grid.timezone, start, end)]
+    dates = [first, *window_grid.dates_inside(grid.train_every, grid.timezone, start, end)]
     before = ledger.newest_done(store, policy, "train", before=first) if config.training.gate else None
     if before is not None:
-        dates += schedule.dates_inside(grid.every, grid.timezone, before, first)
-    there = [
+        dates += window_grid.dates_inside(grid.train_every, grid.timezone, before, first)
+    planned = [
         (e.window_start, e.window_end)
         for e in ledger.entries(store, policy, kind="score", since=start, until=end)
     ]
-    windows = sorted({*there, *_filled(grid, there, start, end)})
+    windows = sorted({*planned, *_fill_gaps(grid, planned, start, end)})
     steps = [Step("train", date, date) for date in sorted(set(dates))]
     for begin, until in windows:
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return [*steps, *_quality_steps(config, start, end)]
 
 
-def knows_more(store: Store, config: Config, date: int) -> bool:
+def has_new_transactions(store: Store, config: Config, date: int) -> bool:
     """
-    Whether a training at `date` knows transactions that the one before it did not.
+    Whether transactions arrived between the previous training date and `date`.
 
-    Without any, its model would be fitted to what is left of the same rows: the model before it stays.
+    Without new transactions the model would be fitted to a subset of the same rows, so the previous model stays.
     """
     grid = grid_of(config)
     newest = history.newest_known(store, date)
@@ -147,66 +147,70 @@ def day(instant: int) -> str:
     return str(np.datetime64(instant, "us").astype("datetime64[D]"))
 
 
-def _filled(grid: Grid, there: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    found, at = [], start
-    for begin, until in [*sorted(there), (end, end)]:
+def _fill_gaps(
+    grid: StoredSchedule, planned: Sequence[tuple[int, int]], start: int, end: int
+) -> list[tuple[int, int]]:
+    windows, at = [], start
+    for begin, until in [*sorted(planned), (end, end)]:
         if begin > at:
-            found += schedule.windows(grid.window, grid.timezone, at, begin)
+            windows += window_grid.windows(grid.window, grid.timezone, at, begin)
         at = max(at, until)
-    return found
+    return windows
 
 
-def _throttled(windows: Sequence[Entry], catch_up: int | None) -> list[Entry]:
+def _limit_windows(windows: Sequence[Entry], catch_up: int | None) -> list[Entry]:
     if catch_up is None or len(windows) <= catch_up:
         return list(windows)
     return [windows[-1], *windows[: catch_up - 1]]
 
 
-def _training_for(store: Store, grid: Grid, instant: int) -> int:
-    """The date of the training whose model scores from `instant` on: the last one that knew anything new."""
+def _training_for(store: Store, grid: StoredSchedule, instant: int) -> int:
+    """The date of the training whose model scores from `instant` on: the last training with new transactions."""
     date = _floor(grid, instant)
     newest = history.newest_known(store, date)
     if newest is None:
         return date
-    return min(date, schedule.following(grid.every, grid.timezone, _floor(grid, newest)))
+    return min(date, window_grid.following(grid.train_every, grid.timezone, _floor(grid, newest)))
 
 
-def _floor(grid: Grid, instant: int) -> int:
-    return schedule.floor(grid.every, grid.timezone, instant)
+def _floor(grid: StoredSchedule, instant: int) -> int:
+    return window_grid.floor(grid.train_every, grid.timezone, instant)
 
 
-def _steps(grid: Grid, start: int, end: int, first: int | None) -> list[Step]:
-    dates = [date for date in schedule.edges(grid.every, grid.timezone, start, end) if start < date <= end]
+def _steps(grid: StoredSchedule, start: int, end: int, first: int | None) -> list[Step]:
+    dates = [
+        date for date in window_grid.edges(grid.train_every, grid.timezone, start, end) if start < date <= end
+    ]
     prunes = [Step("prune", date, date) for date in dates]
     if first is not None:
         dates.insert(0, first)
     steps = [*(Step("train", date, date) for date in dates), *prunes]
-    for begin, until in schedule.windows(grid.window, grid.timezone, start, end):
+    for begin, until in window_grid.windows(grid.window, grid.timezone, start, end):
         steps += [Step("score", begin, until), Step("drift", begin, until)]
     return steps
 
 
 def _quality_steps(config: Config, start: int, end: int) -> list[Step]:
-    """Whole windows of quality that end in (start, end], however little of the first is scored."""
-    edges = schedule.edges(config.quality.window, config.schedule.timezone, start, end)
+    """Whole quality windows that end in (start, end]; the first may be scored only in part."""
+    edges = window_grid.edges(config.quality.window, config.schedule.timezone, start, end)
     return [Step("quality", begin, until) for begin, until in pairwise(edges) if start < until <= end]
 
 
-def _started(store: Store, config: Config, policy: str) -> int:
-    decided = scoring_queue.starts_at(store, policy)
-    if decided is not None:
-        return decided
+def _policy_start(store: Store, config: Config, policy: str) -> int:
+    stored = scoring_queue.starts_at(store, policy)
+    if stored is not None:
+        return stored
     span = history.span(store)
     if span is None:
         raise NotReady("no transactions are stored yet: start with fraudwatch ingest transactions FILE")
-    clock = config.schedule
-    instant = schedule.floor(clock.window, clock.timezone, span[1])
+    schedule_config = config.schedule
+    instant = window_grid.floor(schedule_config.window, schedule_config.timezone, span[1])
     scoring_queue.set_starts_at(store, policy, instant)
     return instant
 
 
-def _grid_in_force(store: Store, config: Config, policy: str, frontier: int, now: int) -> Grid:
-    wanted = grid_of(config)
-    if schedule_history.in_force(store, policy) != wanted:
-        schedule_history.change(store, policy, wanted, frontier, now)
-    return wanted
+def _grid_in_force(store: Store, config: Config, policy: str, frontier: int, now: int) -> StoredSchedule:
+    configured = grid_of(config)
+    if schedule_history.in_force(store, policy) != configured:
+        schedule_history.store_schedule(store, policy, configured, frontier, now)
+    return configured

@@ -1,5 +1,5 @@
 """
-What every kind of run shares: the job, its steps, its tally, and how it reads history.
+What every kind of run shares: its context, its steps, its summary, and how it reads history.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,41 +8,41 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.config import Config
-from pipeline.features import history as histories
+from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.progress import Progress, Silent
+from pipeline.progress import NoProgress, Progress
 from pipeline.rules import engine, mutes
 from storage.database.database import Store
 from storage.errors import StorageError
 from storage.frames import DAY, Strings
-from storage.ingest import history as stored
+from storage.ingest import history as stored_history
 from storage.models import models
 from storage.runs import runs
 from storage.runs.ledger import Entry
 
-AHEAD = 60 * DAY  # a long backfill reads this much past its present window at once: bounded memory
-LIVE = "live"  # the policy whose flags people see; a challenger's are scores with `flagged`, nothing more
-FEW = 2_000  # so many transactions or fewer: read their entities' past, not everybody's
+READ_AHEAD = 60 * DAY  # how far a long backfill reads beyond its current window at once; bounds memory
+LIVE = "live"  # the policy whose flags people see; challengers only store scores with `flagged`
+ENTITY_READ_MAX = 2_000  # up to this many transactions, only the past of their entities is read
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run over one policy: who asked, what it may know, and where to tell of its progress."""
+    """Store, config, policy, as_of and progress of one run."""
 
     store: Store
     config: Config
     policy: str
-    as_of: int  # the horizon: nothing visible later is looked at
+    as_of: int  # the horizon: the run uses nothing that became visible later
     run_id: int
     by: str
     progress: Progress
-    stopping: Callable[[], bool]  # asked between steps: leave the rest to the next run
-    tell: bool = False  # of its flags, to those whom [notify] names
+    should_stop: Callable[[], bool]  # checked between steps; if True, the rest is left to the next run
+    notifies: bool = False  # whether its flags are sent to the receivers in [notify]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training or pruning at `end`, or the window [start, end) to score, or to measure the drift or quality of."""
+    """A training or pruning at `end`, or a window [start, end) of scoring, drift or quality."""
 
     kind: Literal["train", "score", "drift", "quality", "prune"]
     start: int
@@ -50,91 +50,96 @@ class Step:
 
     @property
     def order(self) -> tuple[int, int]:
-        """A training comes before every window that ends after its date, even one it lies inside of."""
-        return in_time(self.kind, self.end)
+        """Sort key: a training comes before every window that ends after its date, even one that contains its date."""
+        return step_sort_key(self.kind, self.end)
 
 
-TOLD = ("schedule", "manual", "late", "train")  # kinds of run that messages speak of: never of a backfill
-PLACES = {"score": 0, "drift": 1, "quality": 2, "train": 3, "prune": 4}
+NOTIFYING_KINDS = (
+    "schedule",
+    "manual",
+    "late",
+    "train",
+)  # kinds of run that send messages; a backfill does not
+STEP_ORDER = {"score": 0, "drift": 1, "quality": 2, "train": 3, "prune": 4}
 
 
-def in_time(kind: str, end: int) -> tuple[int, int]:
-    """Sort key of steps and ledger entries: by time, and at the same time windows before trainings."""
-    return (end, PLACES[kind])
+def step_sort_key(kind: str, end: int) -> tuple[int, int]:
+    """Sort key of steps and ledger entries: by time; at the same time windows come before trainings."""
+    return (end, STEP_ORDER[kind])
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What a run did."""
+class RunSummary:
+    """Counts and messages of a run."""
 
     run_id: int = 0
     windows: int = 0
     scored: int = 0
     flagged: int = 0
-    already: int = 0  # scored by somebody else meanwhile
+    already_scored: int = 0  # scored by another run in the meantime
     late: int = 0
-    no_model: int = 0  # transactions before the first model: history, not work
-    left: int = 0  # windows left for the next tick
-    stopped: bool = False  # told to stop before everything was done
+    no_model: int = 0  # transactions before the first model, which are not scored
+    windows_left: int = 0  # windows left for the next tick
+    stopped: bool = False  # stopped on request before everything was done
     trainings: list[str] = field(default_factory=list)  # a sentence each
     failures: list[str] = field(default_factory=list)  # a sentence each; they are in the ledger, too
 
-    def plus(self, other: "Tally") -> "Tally":
-        """Both together; the run stays the first one's."""
-        return Tally(
+    def plus(self, other: "RunSummary") -> "RunSummary":
+        """The sum of both summaries, with this one's run_id."""
+        return RunSummary(
             self.run_id,
             self.windows + other.windows,
             self.scored + other.scored,
             self.flagged + other.flagged,
-            self.already + other.already,
+            self.already_scored + other.already_scored,
             self.late + other.late,
             self.no_model + other.no_model,
-            self.left + other.left,
+            self.windows_left + other.windows_left,
             self.stopped or other.stopped,
             self.trainings + other.trainings,
             self.failures + other.failures,
         )
 
     def sentence(self) -> str:
-        """For the one who asked."""
-        said = [f"{self.scored:,} transactions scored in {self.windows:,} windows, {self.flagged:,} flagged"]
+        """The summary as one sentence."""
+        parts = [f"{self.scored:,} transactions scored in {self.windows:,} windows, {self.flagged:,} flagged"]
         if self.late:
-            said.append(f"{self.late:,} of them came late")
-        if self.already:
-            said.append(f"{self.already:,} had been scored meanwhile by another run")
+            parts.append(f"{self.late:,} of them arrived late")
+        if self.already_scored:
+            parts.append(f"{self.already_scored:,} had been scored by another run in the meantime")
         if self.no_model:
-            said.append(f"{self.no_model:,} are older than the first model and were left out")
-        if self.left:
-            said.append(f"{self.left:,} windows are still to be caught up with")
+            parts.append(f"{self.no_model:,} are older than the first model and were left out")
+        if self.windows_left:
+            parts.append(f"{self.windows_left:,} windows are left for the next run")
         if self.stopped:
-            said.append("stopped when told to: the next run goes on from here")
-        said += self.failures
+            parts.append("stopped on request; the next run continues from here")
+        parts += self.failures
         if not (self.scored or self.no_model or self.trainings or self.failures or self.stopped):
-            said.append("nothing was due: fraudwatch doctor says what is stored and what is missing")
-        return "; ".join(said)
+            parts.append("nothing was due; fraudwatch doctor shows what is stored and what is missing")
+        return "; ".join(parts)
 
     def counts(self) -> dict[str, int]:
-        """For the ledger and the run's row."""
+        """The counts as they are stored with the run and in the ledger."""
         return {
             "windows": self.windows,
             "scored": self.scored,
             "flagged": self.flagged,
-            "already": self.already,
+            "already": self.already_scored,
             "late": self.late,
             "no_model": self.no_model,
-            "left": self.left,
+            "left": self.windows_left,
             "trainings": len(self.trainings),
             "failures": len(self.failures),
         }
 
 
-def never() -> bool:
-    """Go on to the end."""
+def never_stop() -> bool:
+    """Never stop before the end."""
     return False
 
 
 @contextmanager
-def job(
+def start_run(
     store: Store,
     config: Config,
     as_of: int,
@@ -142,80 +147,84 @@ def job(
     kind: str,
     by: str,
     progress: Progress | None,
-    stopping: Callable[[], bool] = never,
+    stopping: Callable[[], bool] = never_stop,
 ) -> Iterator[RunContext]:
-    """Fix the horizon and record the run; a run that raises is recorded as failed and raises on."""
-    config.model_key()  # before anything is begun
-    horizon = stored.horizon(store, as_of)
+    """Record a run and yield its context with a fixed horizon; if the body raises, the run is recorded as failed."""
+    config.model_key()  # fails before the run is recorded
+    horizon = stored_history.horizon(store, as_of)
     run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
-    shown = progress or Silent()
+    bar = progress or NoProgress()
     try:
-        wide = widened(store, policy)
-        tell = kind in TOLD and policy == LIVE and config.notify.wanted
-        yield RunContext(wide, config, policy, horizon.as_of, run_id, by, shown, stopping, tell)
+        store_with_fields = with_stored_fields(store, policy)
+        notifies = kind in NOTIFYING_KINDS and policy == LIVE and config.notify.enabled
+        yield RunContext(
+            store_with_fields, config, policy, horizon.as_of, run_id, by, bar, stopping, notifies
+        )
     except BaseException as error:
-        shown.stop()
+        bar.stop()
         with suppress(StorageError):  # the database may be what failed
             runs.end_run(store, run_id, as_of, "failed", {}, f"{type(error).__name__}: {error}")
         raise
 
 
-def widened(store: Store, policy: str) -> Store:
-    """The store with the columns that promoted models and rules read, whatever the configuration says by now."""
-    for fields in [*models.fields_in_force(store, policy), *engine.fields_read(store)]:
-        store = store.widened((*fields["entities"], *fields["categorical"]), tuple(fields["numeric"]))
+def with_stored_fields(store: Store, policy: str) -> Store:
+    """The store, extended by the columns that promoted models and rules use but the configuration no longer has."""
+    for fields in [*models.fields_in_force(store, policy), *engine.rule_fields(store)]:
+        store = store.with_extra_columns(
+            (*fields["entities"], *fields["categorical"]), tuple(fields["numeric"])
+        )
     return store
 
 
-class Reader:
-    """History for one computation after the other, read in blocks that move along with time."""
+class HistoryReader:
+    """Reads history for a sequence of computations, in blocks that move forward in time."""
 
-    def __init__(self, this: RunContext, job_end: int) -> None:
-        self._this = this
-        self._job_end = job_end
+    def __init__(self, run: RunContext, run_end: int) -> None:
+        self._run = run
+        self._run_end = run_end
         self._span = (0, 0)
-        self._held: History | None = None
-        self.rules = engine.in_store(this.store)
-        self.mutes = mutes.in_store(this.store)
-        in_force = [*models.fields_in_force(this.store, this.policy), *(one.fields for one in self.rules)]
+        self._block: History | None = None
+        self.rules = engine.load_rules(run.store)
+        self.mutes = mutes.load_mutes(run.store)
+        in_force = [*models.fields_in_force(run.store, run.policy), *(rule.fields for rule in self.rules)]
         windows = [max(fields["windows"]) for fields in in_force]
-        self._lookback = max(this.config.lookback, max(windows, default=0) + this.config.labels.maturity)
-        of_models = [name for fields in in_force for name in fields["entities"]]
-        self._entities = list(dict.fromkeys([*this.config.schema_.entities, *of_models]))
+        self._lookback = max(run.config.lookback, max(windows, default=0) + run.config.labels.maturity)
+        model_entities = [name for fields in in_force for name in fields["entities"]]
+        self._entities = list(dict.fromkeys([*run.config.schema_.entities, *model_entities]))
 
     def for_training(self, date: int) -> History:
-        """All that a training at `date` may look at."""
-        config = self._this.config
+        """All history that a training at `date` may use."""
+        config = self._run.config
         return self._whole(date - config.training.span - config.lookback, date)
 
     def for_rows(self, start: int, end: int, ids: Strings) -> History:
         """The past of the entities of some transactions with start ≤ event_time < end."""
-        config = self._this.config
+        config = self._run.config
         begin = start - self._lookback
-        if self._covers(begin, end) or len(ids) > FEW:
+        if self._covers(begin, end) or len(ids) > ENTITY_READ_MAX:
             return self._whole(begin, end)
-        wanted = stored.entities_of(self._this.store, ids, self._entities)
-        return histories.load(self._this.store, config, begin, end, wanted)
+        entities = stored_history.entities_of(self._run.store, ids, self._entities)
+        return feature_history.load(self._run.store, config, begin, end, entities)
 
     def span(self, start: int, end: int) -> History:
-        """A history that holds all transactions of a span and their labels, though not what features need."""
-        if self._covers(start, end) and self._held is not None:
-            return self._held
-        return histories.load(self._this.store, self._this.config, start, end)
+        """A history with all transactions of a span and their labels, but not the lookback that features need."""
+        if self._covers(start, end) and self._block is not None:
+            return self._block
+        return feature_history.load(self._run.store, self._run.config, start, end)
 
     def _covers(self, start: int, end: int) -> bool:
-        return self._held is not None and self._span[0] <= start and end <= self._span[1]
+        return self._block is not None and self._span[0] <= start and end <= self._span[1]
 
     def _whole(self, start: int, end: int) -> History:
-        if not self._covers(start, end) or self._held is None:
-            until = max(end, min(end + AHEAD, self._job_end))
-            self._held = None  # let go of the old block before reading the new one
-            self._held = histories.load(self._this.store, self._this.config, start, until)
+        if not self._covers(start, end) or self._block is None:
+            until = max(end, min(end + READ_AHEAD, self._run_end))
+            self._block = None  # free the old block before the new one is read
+            self._block = feature_history.load(self._run.store, self._run.config, start, until)
             self._span = (start, until)
-        return self._held
+        return self._block
 
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:
-    """The ledger's row of a step, as it is before anybody worked on it."""
-    late = 0 if step.kind in ("train", "prune") else allowed_lateness
-    return Entry(policy, step.kind, step.start, step.end, due_at=step.end + late)
+    """The ledger entry of a step that has not been started."""
+    delay = 0 if step.kind in ("train", "prune") else allowed_lateness
+    return Entry(policy, step.kind, step.start, step.end, due_at=step.end + delay)

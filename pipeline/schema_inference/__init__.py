@@ -1,1 +1,1 @@
-"""`init --from FILE`: column profiles, their roles, and the config they propose."""
+"""Schema inference for `init --from FILE`: column profiles, column roles, a proposed config."""

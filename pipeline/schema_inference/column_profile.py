@@ -1,4 +1,4 @@
-"""The first rows of a CSV, Parquet or JSON Lines file as columns of text, and what a column looks like."""
+"""Reads the first rows of a CSV, Parquet or JSON Lines file as text columns, and profiles each column."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from pipeline.errors import InputError
 
-ROWS_MAX = 50_000  # enough to see customers return, read in a second or two
+ROWS_MAX = 50_000  # enough for customers to recur; read in a second or two
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name, not a number
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
@@ -23,8 +23,8 @@ _BINARY = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a sample; "" stands for missing."""
+class ColumnProfile:
+    """A column of a sample and its properties; "" means missing."""
 
     name: str
     values: tuple[str, ...]
@@ -61,13 +61,13 @@ class Column:
 
     @cached_property
     def binary(self) -> bool:
-        """Whether the values are a yes and a no, or one of them."""
+        """Whether the values are yes and no, or only one of them."""
         lower = {value.lower() for value in self.distinct}
         return bool(lower) and any(lower <= set(pair) for pair in _BINARY)
 
     @cached_property
     def instants(self) -> list[datetime]:
-        """The values as instants, if 99 in 100 are ISO 8601, else nothing."""
+        """The values as instants if 99 in 100 are ISO 8601, else empty."""
         if self.number or not self.distinct:
             return []
         read = [instant for instant in map(_instant, self.distinct) if instant]
@@ -78,8 +78,8 @@ class Column:
         """Whether any of the instants lacks its offset from UTC."""
         return any(instant.tzinfo is None for instant in self.instants)
 
-    def looks_like(self, test: "Test") -> bool:
-        """Whether nearly all values, and five at least, pass a test."""
+    def looks_like(self, test: "PersonalDataTest") -> bool:
+        """Whether 95 % of the values, and at least five, pass a test."""
         passed = sum(1 for value in self.distinct if test(value))
         return passed >= 5 and passed >= 0.95 * len(self.distinct)
 
@@ -87,47 +87,49 @@ class Column:
         return bool(self.distinct) and all(pattern.fullmatch(value) for value in self.distinct)
 
 
-class Test:
-    """A test of one value: what it finds, and how."""
+class PersonalDataTest:
+    """Tests whether a value is personal data of one kind."""
 
-    __test__ = False  # not one of pytest's
-
-    def __init__(self, finds: str) -> None:
-        self.finds = finds
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def __call__(self, value: str) -> bool:
-        """Whether the value is one."""
+        """Whether the value is personal data of this kind."""
         compact = value.replace(" ", "").replace("-", "")
-        if self.finds == "e-mail addresses":
+        if self.kind == "e-mail addresses":
             return _EMAIL.fullmatch(value) is not None
-        if self.finds == "card numbers":
-            return compact.isascii() and compact.isdigit() and 13 <= len(compact) <= 19 and luhn(compact)
-        return _IBAN.fullmatch(compact) is not None and iban(compact)
+        if self.kind == "card numbers":
+            return (
+                compact.isascii() and compact.isdigit() and 13 <= len(compact) <= 19 and valid_luhn(compact)
+            )
+        return _IBAN.fullmatch(compact) is not None and valid_iban(compact)
 
 
-PERSONAL = tuple(Test(finds) for finds in ("card numbers", "e-mail addresses", "account numbers (IBAN)"))
+PERSONAL_DATA_TESTS = tuple(
+    PersonalDataTest(finds) for finds in ("card numbers", "e-mail addresses", "account numbers (IBAN)")
+)
 
 
-def luhn(digits: str) -> bool:
+def valid_luhn(digits: str) -> bool:
     """Whether the check digit fits (ISO/IEC 7812-1): every second digit doubled, from the right."""
     odd = sum(int(digit) for digit in digits[-1::-2])
     even = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (odd + even) % 10 == 0
 
 
-def iban(text: str) -> bool:
+def valid_iban(text: str) -> bool:
     """Whether the check digits fit (ISO 13616): letters as numbers from 10, remainder 1 by 97."""
     return int("".join(str(int(letter, 36)) for letter in text[4:] + text[:4])) % 97 == 1
 
 
-def read_sample(path: Path, rows: int = ROWS_MAX) -> list[Column]:
+def read_sample(path: Path, rows: int = ROWS_MAX) -> list[ColumnProfile]:
     """
-    Read the first rows of a file; its kind is told by its name.
+    Read the first rows of a file; the ending of its name gives the format.
 
     Raises
     ------
     InputError
-        If the file is missing, of another kind, damaged or empty, or two columns share a name.
+        If the file is missing, of another format, damaged or empty, or two columns share a name.
     """
     names = path.name.lower().removesuffix(".gz")
     kind = names.rpartition(".")[2]
@@ -148,7 +150,7 @@ def read_sample(path: Path, rows: int = ROWS_MAX) -> list[Column]:
     except (OSError, EOFError, ValueError, csv.Error) as error:
         raise InputError(f'"{path}" cannot be read as {kind}: {str(error).splitlines()[0]}') from error
     if not columns or not columns[0].values:
-        raise InputError(f'"{path}" holds no rows to guess from; give a sample with a header and some rows')
+        raise InputError(f'"{path}" holds no rows; give a sample with a header and some rows')
     return columns
 
 
@@ -166,7 +168,7 @@ def _open(path: Path) -> IO[str]:
     return opened
 
 
-def _csv(path: Path, rows: int) -> list[Column]:
+def _csv(path: Path, rows: int) -> list[ColumnProfile]:
     with _open(path) as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -174,16 +176,18 @@ def _csv(path: Path, rows: int) -> list[Column]:
             raise InputError(f'"{path}" must be separated by commas, its header is "{header[0][:60]}"')
         twice = {name for name in header if header.count(name) > 1}
         if twice:
-            raise InputError(f'"{path}" has the column "{min(twice)}" twice; rename one')
+            raise InputError(f'"{path}" has the column "{min(twice)}" twice; rename one of them')
         body = [row for row in islice(reader, rows) if len(row) == len(header)]
-    return [Column(name, values) for name, values in zip(header, zip(*body, strict=True), strict=False)]
+    return [
+        ColumnProfile(name, values) for name, values in zip(header, zip(*body, strict=True), strict=False)
+    ]
 
 
-def _jsonl(path: Path, rows: int) -> list[Column]:
+def _jsonl(path: Path, rows: int) -> list[ColumnProfile]:
     with _open(path) as file:
         body = list(islice(_objects(file), rows))
     names = list(dict.fromkeys(name for row in body for name in row))
-    return [Column(name, tuple(_text(row.get(name)) for row in body)) for name in names]
+    return [ColumnProfile(name, tuple(_text(row.get(name)) for row in body)) for name in names]
 
 
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -201,7 +205,7 @@ def _text(value: object) -> str:
     return json.dumps(value)
 
 
-def _parquet(path: Path, rows: int) -> list[Column]:
+def _parquet(path: Path, rows: int) -> list[ColumnProfile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -211,7 +215,7 @@ def _parquet(path: Path, rows: int) -> list[Column]:
     if first is None:
         return []
     table = pa.Table.from_batches([first])
-    return [Column(name, _texts(table[name])) for name in table.column_names]
+    return [ColumnProfile(name, _texts(table[name])) for name in table.column_names]
 
 
 def _texts(column: Any) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """
-`fraudwatch init --from sample.csv`: propose a [schema] for a file, with the reason of every guess.
+Proposes a [schema] for a file (`fraudwatch init --from sample.csv`), with the reason for every key.
 
-What looks like a leak of the label, like free text or like a constant is left out, and said so. A line that
-begins with CHECK is a guess that only someone who knows the data can settle.
+Columns that look like a leak of the label, free text or a constant are left out, with the reason. Lines that begin with
+CHECK are guesses that need somebody who knows the data.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config.config import as_toml
 from pipeline.schema_inference import column_roles
 from pipeline.schema_inference.column_profile import read_sample
-from pipeline.schema_inference.column_roles import Guess
+from pipeline.schema_inference.column_roles import SchemaDraft
 
 KEYS = (
     "transaction_id event_time amount currency base_currency rates kind refund_kinds original_id is_fraud "
@@ -22,7 +22,7 @@ LISTS = ("entities", "numeric", "categorical", "hash")
 
 @dataclass(frozen=True)
 class Proposal:
-    """A config to start from, and the same reasons as sentences."""
+    """A config to start from, and the reasons for its keys."""
 
     toml: str
     explanations: list[str]
@@ -38,45 +38,45 @@ def propose(path: Path) -> Proposal:
         If the file cannot be read or holds no rows.
     """
     columns = read_sample(path)
-    guess = Guess({column.name: column for column in columns}, rows=len(columns[0].values))
-    label = column_roles.find_label(guess)
-    column_roles.find_transaction_id(guess)
-    column_roles.find_event_time(guess)
-    column_roles.find_amount(guess)
-    column_roles.find_currency(guess)
-    column_roles.find_kind(guess)
-    column_roles.leave_out_useless(guess)
+    draft = SchemaDraft({column.name: column for column in columns}, rows=len(columns[0].values))
+    label = column_roles.find_label(draft)
+    column_roles.find_transaction_id(draft)
+    column_roles.find_event_time(draft)
+    column_roles.find_amount(draft)
+    column_roles.find_currency(draft)
+    column_roles.find_kind(draft)
+    column_roles.leave_out_unusable(draft)
     if label:
-        column_roles.leave_out_leaks(guess, label)
-    column_roles.find_personal(guess)
-    column_roles.find_fields(guess)
-    return Proposal(_render(guess, path), _explanations(guess))
+        column_roles.leave_out_leaks(draft, label)
+    column_roles.find_personal(draft)
+    column_roles.find_fields(draft)
+    return Proposal(_render(draft, path), _explanations(draft))
 
 
-def _render(guess: Guess, path: Path) -> str:
+def _render(draft: SchemaDraft, path: Path) -> str:
     lines = [
-        f"# Proposed by fraudwatch from the first {guess.rows:,} rows of {column_roles.quoted(path.name)}.",
+        f"# Proposed by fraudwatch from the first {draft.rows:,} rows of {column_roles.quoted(path.name)}.",
         "# Read the lines marked CHECK before you use it. All other keys keep their defaults.",
         "",
         "[schema]",
     ]
     for key in KEYS.split():
-        if key not in guess.roles and key not in LISTS:
+        if key not in draft.keys and key not in LISTS:
             continue
-        lines += [f"# {reason}" for reason in guess.why.get(key, [])]
-        lines.append(f"{key} = {as_toml(guess.roles.get(key, []))}")
-    lines += [f"# left out {reason}" for reason in guess.why.get("left out", [])]
-    if guess.silent:
-        silent = as_toml(guess.silent)
+        lines += [f"# {reason}" for reason in draft.reasons.get(key, [])]
+        lines.append(f"{key} = {as_toml(draft.keys.get(key, []))}")
+    lines += [f"# left out {reason}" for reason in draft.reasons.get("left out", [])]
+    if draft.maturity_exceptions:
+        exceptions = as_toml(draft.maturity_exceptions)
         lines += [
             "",
             "[labels]",
-            "# Such payments never bring a chargeback, so no label proves nothing about them.",
+            "# Such payments never bring a chargeback: without a label they are not genuine, but unknown.",
         ]
-        lines.append(f"never_by_silence = {silent}")
+        lines.append(f"maturity_exceptions = {exceptions}")
     return "\n".join(lines) + "\n"
 
 
-def _explanations(guess: Guess) -> list[str]:
+def _explanations(draft: SchemaDraft) -> list[str]:
     order = [*KEYS.split(), "left out"]
-    return [f"{key}: {reason}" for key in order for reason in guess.why.get(key, [])]
+    return [f"{key}: {reason}" for key in order for reason in draft.reasons.get(key, [])]

@@ -1,9 +1,9 @@
 """
-A random look at what is not flagged.
+Random audit sample: flags transactions at random, to estimate the fraud that other channels miss.
 
-Each transaction's id is turned into a number in [0, 1) that nothing else knows of. Those at or above the threshold that
-the training set for the wanted daily number are put before a reviewer on channel `audit`. The draw belongs to the id,
-so every way of running draws the same ones.
+The transaction's id is hashed to a number in [0, 1) that is used for nothing else. Rows at or above a threshold, which the
+training sets for the configured number a day, are flagged on channel `audit`. The number depends on the id alone, so
+every way of running selects the same rows.
 """
 
 from dataclasses import replace
@@ -14,25 +14,28 @@ import numpy as np
 from detectors.model.model import AUDIT, Model, Scores
 from storage.frames import Floats, Strings
 
-DRAWS = 2**53  # numbers that can be drawn: as many as floats below 1 tell apart
+DRAWS = 2**53  # possible draws: as many numbers as float64 can tell apart below 1
 
 
 def with_audit(model: Model, scores: Scores, ids: Strings) -> Scores:
-    """Scores in which some of the rows that are not flagged are, by chance; the same where none are wanted."""
+    """Scores with some unflagged rows flagged at random on channel `audit`; unchanged if no audit sample is configured."""
     if AUDIT not in model.thresholds:
         return scores
-    drawn = draw(ids)
-    chosen = ~scores.flagged & (drawn >= model.thresholds[AUDIT])
+    draws = audit_draw(ids)
+    sampled = ~scores.flagged & (draws >= model.thresholds[AUDIT])
     return replace(
         scores,
-        decision_value=np.where(chosen, drawn, scores.decision_value),
-        threshold=np.where(chosen, model.thresholds[AUDIT], scores.threshold),
-        channel=np.where(chosen, AUDIT, scores.channel).astype(object),
-        flagged=scores.flagged | chosen,
+        decision_value=np.where(sampled, draws, scores.decision_value),
+        threshold=np.where(sampled, model.thresholds[AUDIT], scores.threshold),
+        channel=np.where(sampled, AUDIT, scores.channel).astype(object),
+        flagged=scores.flagged | sampled,
     )
 
 
-def draw(ids: Strings) -> Floats:
-    """A number in [0, 1) for each id, independent of the one that thins training rows."""
-    numbers = (int.from_bytes(blake2b(one.encode(), digest_size=8, person=b"audit").digest()) for one in ids)
+def audit_draw(ids: Strings) -> Floats:
+    """A number in [0, 1) for each id, independent of the one that samples training rows."""
+    numbers = (
+        int.from_bytes(blake2b(transaction_id.encode(), digest_size=8, person=b"audit").digest())
+        for transaction_id in ids
+    )
     return np.array([number % DRAWS for number in numbers], dtype=np.float64) / DRAWS

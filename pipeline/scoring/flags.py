@@ -1,4 +1,4 @@
-"""Scores → flags with the reasons a reviewer reads."""
+"""Scores → flags, with reasons for reviewers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from detectors.model.model import AUDIT, RULE, Model, Scores
 from pipeline.config.config import Config
-from pipeline.features.compute import Feature, Plan
-from pipeline.scoring.reasons import Case, in_words
+from pipeline.features.compute import Feature, FeatureCatalogue
+from pipeline.scoring.reasons import ReasonFacts, reason_text
 from storage.frames import Transactions
 from storage.runs.scores import Flag
 
 Floats = NDArray[np.float64]
-BY_CHANCE = (
+AUDIT_REASON = (
     {
         "code": "AUDIT_SAMPLE", "feature": None, "value": None, "usual": None, "share": 0.0,
         "text": "drawn at random, to see what flags miss",
     },
 )  # fmt: skip
-REASONS_MIN = 3  # fewer leave a reviewer with nothing to compare
+REASONS_MIN = 3  # with fewer, a reviewer has nothing to compare
 
 
 @dataclass(frozen=True)
-class Flagged:
-    """The rows of a window that were flagged, with what reasons are made of."""
+class FlaggedRows:
+    """The flagged rows of a window, with the features that reasons are made from."""
 
     rows: Transactions
     raw: Floats
@@ -38,27 +38,30 @@ class Flagged:
 def flags_of(
     model: Model,
     model_id: int,
-    features: Plan,
+    features: FeatureCatalogue,
     raw: Floats,
     rows: Transactions,
     scores: Scores,
     config: Config,
-    ruled: Mapping[int, Mapping[str, Any]] | None = None,
+    rule_reasons: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[Flag]:
     """
-    A flag for every flagged row, with the features that moved its score most.
+    Build a flag for every flagged row, with the features that raised its score most.
 
     Parameters
     ----------
     ruled
-        What a rule says of the row at a place, for rows on its channel.
+        The reason of the rule that flagged the row at each place, for rows on channel `rule`.
     """
-    chosen = np.flatnonzero(scores.flagged)
-    if not len(chosen):
+    flagged_places = np.flatnonzero(scores.flagged)
+    if not len(flagged_places):
         return []
-    raw_chosen = np.ascontiguousarray(raw[chosen])
-    flagged = Flagged(
-        rows.take(chosen), raw_chosen, model.detector.encode(raw_chosen), scores.channel[chosen]
+    raw_chosen = np.ascontiguousarray(raw[flagged_places])
+    flagged = FlaggedRows(
+        rows.take(flagged_places),
+        raw_chosen,
+        model.detector.encode(raw_chosen),
+        scores.channel[flagged_places],
     )
     contributions = _contributions(model, flagged)
     return [
@@ -68,51 +71,60 @@ def flags_of(
             channel=str(flagged.channel[place]),
             reasons=json.dumps(
                 [
-                    *(BY_CHANCE if flagged.channel[place] == AUDIT else ()),
-                    *([(ruled or {})[int(chosen[place])]] if flagged.channel[place] == RULE else ()),
+                    *(AUDIT_REASON if flagged.channel[place] == AUDIT else ()),
+                    *(
+                        [(rule_reasons or {})[int(flagged_places[place])]]
+                        if flagged.channel[place] == RULE
+                        else ()
+                    ),
                     *_reasons(flagged, place, contributions[place], features, config),
                 ],
                 ensure_ascii=False,
             ),
         )
-        for place in range(len(chosen))
+        for place in range(len(flagged_places))
     ]
 
 
-def _contributions(model: Model, flagged: Flagged) -> Floats:
+def _contributions(model: Model, flagged: FlaggedRows) -> Floats:
     contributions = np.zeros_like(flagged.values)
     for channel in np.unique(flagged.channel.astype(str)):
-        mine = np.flatnonzero(flagged.channel == channel)
-        contributions[mine] = model.detector.explain(np.ascontiguousarray(flagged.raw[mine]), channel)
+        rows = np.flatnonzero(flagged.channel == channel)
+        contributions[rows] = model.detector.explain(np.ascontiguousarray(flagged.raw[rows]), channel)
     return contributions
 
 
 def _reasons(
-    flagged: Flagged, place: int, contributions: Floats, features: Plan, config: Config
+    flagged: FlaggedRows, place: int, contributions: Floats, features: FeatureCatalogue, config: Config
 ) -> Iterator[Mapping[str, Any]]:
     """
-    The three to `alerts.reasons` features that pushed the score up most.
+    The three to `alerts.reasons` features that raised the score most.
 
-    One reason a code and entity: four windows of one fact are one fact, told by the strongest.
+    Each code and entity gives one reason: of several windows of the same fact, the strongest is kept.
     """
-    told: set[tuple[str, str | None]] = set()
+    used: set[tuple[str, str | None]] = set()
     total = float(np.abs(contributions).sum()) or 1.0
     for column in np.argsort(-contributions, kind="stable"):
         feature = features.features[column]
         share = float(contributions[column]) / total
-        if len(told) >= config.alerts.reasons or (share <= 0.0 and len(told) >= REASONS_MIN):
+        if len(used) >= config.alerts.reasons or (share <= 0.0 and len(used) >= REASONS_MIN):
             return
-        if share <= 0.0 or (feature.code, feature.entity) in told:
+        if share <= 0.0 or (feature.code, feature.entity) in used:
             continue
-        told.add((feature.code, feature.entity))
-        yield _reason(_case(flagged, place, column, feature, features, config), share)
+        used.add((feature.code, feature.entity))
+        yield _reason(_facts(flagged, place, column, feature, features, config), share)
 
 
-def _case(
-    flagged: Flagged, place: int, column: int, feature: Feature, features: Plan, config: Config
-) -> Case:
+def _facts(
+    flagged: FlaggedRows,
+    place: int,
+    column: int,
+    feature: Feature,
+    features: FeatureCatalogue,
+    config: Config,
+) -> ReasonFacts:
     usual = features.raw_names.index(feature.usual) if feature.usual is not None else None
-    return Case(
+    return ReasonFacts(
         feature=feature,
         value=float(flagged.values[place, column]),
         usual=None if usual is None else float(flagged.raw[place, usual]),
@@ -121,12 +133,12 @@ def _case(
     )
 
 
-def _reason(case: Case, share: float) -> Mapping[str, Any]:
+def _reason(facts: ReasonFacts, share: float) -> Mapping[str, Any]:
     return {
-        "code": case.feature.code,
-        "feature": case.feature.name,
-        "value": round(case.value, 6),
-        "usual": None if case.usual is None or np.isnan(case.usual) else round(case.usual, 6),
+        "code": facts.feature.code,
+        "feature": facts.feature.name,
+        "value": round(facts.value, 6),
+        "usual": None if facts.usual is None or np.isnan(facts.usual) else round(facts.usual, 6),
         "share": round(share, 4),
-        "text": in_words(case),
+        "text": reason_text(facts),
     }

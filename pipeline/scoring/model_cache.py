@@ -1,4 +1,4 @@
-"""The models of a policy, each loaded once and found by the time of a transaction."""
+"""An LRU cache of a policy's promoted models, looked up by the time of a transaction."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -8,62 +8,67 @@ import numpy as np
 
 from detectors.model.model import Model
 from pipeline.config.config import Config
-from pipeline.features.compute import Plan
-from pipeline.features.history import plan_of
+from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.history import catalogue_of
 from storage.database.database import Store
 from storage.frames import Ints
 from storage.models import models
 
-HELD = 4  # models kept in memory; windows move forward, so an old one is rarely asked for again
+MODELS_MAX = 4  # in memory; windows move forward, so an old model is rarely needed again
 
 
-class Shelf:
-    """Promotions in order of effect, and the models they name."""
+class ModelCache:
+    """Promotions of a policy, in the order they took effect, and their models; or one fixed model for all times."""
 
     def __init__(self, store: Store, config: Config, policy: str, only: int | None = None) -> None:
         self._store = store
         self._config = config
         self._policy = policy
-        self.only = only
+        self.fixed_model_id = only
         self._models: OrderedDict[int, Model] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the promotions again, after one was added; `only` stands for every one of them."""
-        if self.only is not None:
-            self._from, self._ids = np.empty(0, dtype=np.int64), np.array([self.only], dtype=np.int64)
+        """Read the promotions again, after one was added; a fixed model replaces all promotions."""
+        if self.fixed_model_id is not None:
+            self._from, self._ids = (
+                np.empty(0, dtype=np.int64),
+                np.array([self.fixed_model_id], dtype=np.int64),
+            )
             return
-        found = sorted(models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq))
-        self._from = np.array([p.effective_from for p in found], dtype=np.int64)
-        self._ids = np.array([-1] + [p.model_id for p in found], dtype=np.int64)
+        promotions = sorted(
+            models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq)
+        )
+        self._from = np.array([p.effective_from for p in promotions], dtype=np.int64)
+        self._ids = np.array([-1] + [p.model_id for p in promotions], dtype=np.int64)
 
     def model_ids(self, event_times: Ints) -> Ints:
-        """The newest promotion with effective_from ≤ event_time, −1 where there is none yet."""
+        """The model of the newest promotion with effective_from ≤ event_time, −1 if there is none yet."""
         return self._ids[np.searchsorted(self._from, event_times, side="right")]
 
     def in_force_until(self, instant: int) -> list[int]:
-        """The models that took effect up to an instant, in the order they did."""
-        return [int(one) for one in self._ids[1:][self._from <= instant]]
+        """The models that took effect up to an instant, in that order."""
+        return [int(model_id) for model_id in self._ids[1:][self._from <= instant]]
 
     def model(self, model_id: int) -> Model:
-        """A model by id, from memory or storage."""
+        """A model by id, from the cache or the database."""
         if model_id not in self._models:
-            artefact = models.load_artefact(self._store, model_id)
-            self._models[model_id] = Model.from_bytes(artefact, self._config.model_key())
+            artifact = models.load_artifact(self._store, model_id)
+            self._models[model_id] = Model.from_bytes(artifact, self._config.model_key())
         self._models.move_to_end(model_id)
-        while len(self._models) > HELD:
+        while len(self._models) > MODELS_MAX:
             self._models.popitem(last=False)
         return self._models[model_id]
 
     def fields(self, model_id: int) -> Mapping[str, Any]:
-        """The configured columns, windows and maturity this model was trained on."""
-        found: Mapping[str, Any] = self.model(model_id).notes["fields"]
-        return found
+        """The configured columns, windows and maturity that this model was trained with."""
+        fields: Mapping[str, Any] = self.model(model_id).notes["fields"]
+        return fields
 
     def maturity(self, model_id: int) -> int:
-        """The maturity of labels, in µs, that this model's features are computed with."""
+        """The label maturity, in µs, that this model's features are computed with."""
         return int(self.fields(model_id).get("maturity", self._config.labels.maturity))
 
-    def plan(self, model_id: int) -> Plan:
-        """The features this model was trained on, whatever the config says by now."""
-        return plan_of(self.fields(model_id))
+    def catalogue(self, model_id: int) -> FeatureCatalogue:
+        """The features that this model was trained on, independent of the current configuration."""
+        return catalogue_of(self.fields(model_id))

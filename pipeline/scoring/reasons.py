@@ -1,7 +1,7 @@
 """
-A feature that moved a score, in words.
+Texts of reasons: one sentence for each feature that raised a score.
 
-A code is stable: reports, dashboards and suppressions may rely on it. The sentence may be reworded.
+Codes are stable, because reports, dashboards and mutes rely on them. Sentences may be reworded.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from storage.frames import DAY, HOUR
 
 
 @dataclass(frozen=True)
-class Case:
-    """One reason's facts."""
+class ReasonFacts:
+    """The facts that a reason's sentence is made from."""
 
     feature: Feature
     value: float  # of the final feature
@@ -24,8 +24,8 @@ class Case:
     currency: str
 
     @property
-    def who(self) -> str:
-        """ "customer_id" → "customer": what a reviewer calls it."""
+    def entity_name(self) -> str:
+        """The entity's name for reviewers: "customer_id" → "customer"."""
         return (self.feature.entity or "").removesuffix("_id").replace("_", " ")
 
     @property
@@ -35,48 +35,50 @@ class Case:
         return f"{window // DAY}-day" if window % DAY == 0 else f"{window // HOUR}-hour"
 
 
-def in_words(case: Case) -> str:
-    """One sentence a reviewer understands without knowing the model."""
-    return WORDS.get(case.feature.code, _plain)(case)
+def reason_text(facts: ReasonFacts) -> str:
+    """One sentence that a reviewer understands without knowing the model."""
+    return TEXTS.get(facts.feature.code, _plain)(facts)
 
 
-def _known(value: float | None) -> bool:
+def _is_known(value: float | None) -> bool:
     return value is not None and not np.isnan(value)
 
 
-def _deviation(case: Case) -> str:
-    side = "above" if case.value >= 0 else "below"
-    usual = f" of {case.usual:,.2f}" if _known(case.usual) else ""
+def _deviation(facts: ReasonFacts) -> str:
+    side = "above" if facts.value >= 0 else "below"
+    usual = f" of {facts.usual:,.2f}" if _is_known(facts.usual) else ""
     return (
-        f"amount {case.amount:,.2f} is {abs(case.value):.1f} standard deviations {side} "
-        f"this {case.who}'s {case.span} mean{usual}"
+        f"amount {facts.amount:,.2f} is {abs(facts.value):.1f} standard deviations {side} "
+        f"this {facts.entity_name}'s {facts.span} mean{usual}"
     )
 
 
-def _ratio(case: Case) -> str:
-    if not _known(case.usual):
-        return f"amount {case.amount:,.2f} has no earlier payment of this {case.who} to compare with"
-    return f"amount {case.amount:,.2f} against this {case.who}'s {case.span} mean of {case.usual:,.2f}"
+def _ratio(facts: ReasonFacts) -> str:
+    if not _is_known(facts.usual):
+        return (
+            f"amount {facts.amount:,.2f} has no earlier payment of this {facts.entity_name} to compare with"
+        )
+    return f"amount {facts.amount:,.2f} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
 
 
-def _amount(case: Case) -> str:
-    return f"amount is {case.amount:,.2f} {case.currency}"
+def _amount(facts: ReasonFacts) -> str:
+    return f"amount is {facts.amount:,.2f} {facts.currency}"
 
 
-def _velocity(case: Case) -> str:
-    return f"{case.value:,.0f} payments of this {case.who} in the {case.span} window before"
+def _velocity(facts: ReasonFacts) -> str:
+    return f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
 
 
-def _spend(case: Case) -> str:
-    return f"this {case.who}'s {case.span} mean amount is {case.value:,.2f}"
+def _spend(facts: ReasonFacts) -> str:
+    return f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
 
 
-def _spread(case: Case) -> str:
-    return f"this {case.who}'s amounts vary by {case.value:.2f} (log) over its {case.span} window"
+def _spread(facts: ReasonFacts) -> str:
+    return f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
 
 
-def _recency(case: Case) -> str:
-    return f"{_ago(case.value)} after this {case.who}'s last payment"
+def _recency(facts: ReasonFacts) -> str:
+    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
 
 
 def _ago(seconds: float) -> str:
@@ -86,42 +88,42 @@ def _ago(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def _new_pair(case: Case) -> str:
-    first, _, second = (case.feature.entity or "").partition("+")
+def _new_pair(facts: ReasonFacts) -> str:
+    first, _, second = (facts.feature.entity or "").partition("+")
     names = [name.removesuffix("_id").replace("_", " ") for name in (first, second)]
-    if case.value > 0:
+    if facts.value > 0:
         return f"first payment of this {names[0]} with this {names[1]}"
     return f"this {names[0]} has paid with this {names[1]} before"
 
 
-def _fraud_rate(case: Case) -> str:
-    return f"{case.value:.2%} of this {case.who}'s matured payments were fraud ({case.span} window before maturity)"
+def _fraud_rate(facts: ReasonFacts) -> str:
+    return f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud ({facts.span} window before maturity)"
 
 
-def _known_fraud(case: Case) -> str:
-    return f"{case.value:,.0f} known frauds of this {case.who} in its {case.span} window"
+def _known_fraud(facts: ReasonFacts) -> str:
+    return f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
 
 
-def _hour(_case: Case) -> str:
+def _hour(_case: ReasonFacts) -> str:
     return "time of day or week"
 
 
-def _category(case: Case) -> str:
-    name = case.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
-    if case.feature.name.endswith("_fraud_rate"):
-        return f"{case.value:.2%} of payments with this {name} were fraud"
-    return f"{case.value:.2%} of payments have this {name}"
+def _category(facts: ReasonFacts) -> str:
+    name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
+    if facts.feature.name.endswith("_fraud_rate"):
+        return f"{facts.value:.2%} of payments with this {name} were fraud"
+    return f"{facts.value:.2%} of payments have this {name}"
 
 
-def _field(case: Case) -> str:
-    return f"{case.feature.name} is {case.value:,.4g}"
+def _field(facts: ReasonFacts) -> str:
+    return f"{facts.feature.name} is {facts.value:,.4g}"
 
 
-def _plain(case: Case) -> str:
-    return f"{case.feature.name} is {case.value:,.4g}"
+def _plain(facts: ReasonFacts) -> str:
+    return f"{facts.feature.name} is {facts.value:,.4g}"
 
 
-WORDS: Mapping[str, Callable[[Case], str]] = {
+TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
     "AMOUNT_ABOVE_USUAL": _deviation,
     "AMOUNT_AGAINST_MEAN": _ratio,
     "AMOUNT": _amount,

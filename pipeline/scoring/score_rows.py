@@ -1,4 +1,4 @@
-"""What a model sees and says of transactions: the part of scoring that drift shares."""
+"""Compute features and model scores of a batch of transactions; scoring runs and drift share it."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from detectors.model.model import Model, Scores
 from pipeline.config.config import Config
-from pipeline.features import history as histories
-from pipeline.features.compute import Plan
+from pipeline.features import history as feature_history
+from pipeline.features.compute import FeatureCatalogue
 from pipeline.features.history import Floats, History
-from pipeline.scoring.model_cache import Shelf
+from pipeline.scoring.model_cache import ModelCache
 from storage.frames import MONEY, Ints, Transactions
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a model saw and said of some transactions: its own word, before rules and audits."""
+class ScoredBatch:
+    """Features and scores of some transactions by one model, before rules and the audit sample are applied."""
 
     model_id: int
     model: Model
-    features: Plan
+    features: FeatureCatalogue
     rows: Transactions
     raw: Floats
     scores: Scores
@@ -27,16 +27,20 @@ class Measured:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, kept: Ints) -> "Measured":
-        """These of the transactions, in order."""
-        scores = Scores(*(getattr(self.scores, name)[kept] for name in Scores.__dataclass_fields__))
-        raw = np.ascontiguousarray(self.raw[kept])
-        return Measured(self.model_id, self.model, self.features, self.rows.take(kept), raw, scores)
+    def take(self, positions: Ints) -> "ScoredBatch":
+        """The transactions at these positions, in order."""
+        scores = Scores(*(getattr(self.scores, name)[positions] for name in Scores.__dataclass_fields__))
+        raw = np.ascontiguousarray(self.raw[positions])
+        return ScoredBatch(self.model_id, self.model, self.features, self.rows.take(positions), raw, scores)
 
 
-def measure(config: Config, shelf: Shelf, history: History, rows: Ints, model_id: int) -> Measured:
-    """Features and scores of the transactions at these positions, by this model."""
-    model, features = shelf.model(model_id), shelf.plan(model_id)
-    raw = histories.raw_matrix(history, rows, features, config, shelf.fields(model_id))
-    chosen = history.transactions.take(rows)
-    return Measured(model_id, model, features, chosen, raw, model.score(raw, chosen.amount / MONEY))
+def score_batch(
+    config: Config, model_cache: ModelCache, history: History, rows: Ints, model_id: int
+) -> ScoredBatch:
+    """Score the transactions at these positions of a history with one model."""
+    model, features = model_cache.model(model_id), model_cache.catalogue(model_id)
+    raw = feature_history.raw_matrix(history, rows, features, config, model_cache.fields(model_id))
+    transactions = history.transactions.take(rows)
+    return ScoredBatch(
+        model_id, model, features, transactions, raw, model.score(raw, transactions.amount / MONEY)
+    )

@@ -1,1 +1,1 @@
-"""Use cases that every door shares: a typed request in, a typed result out."""
+"""Use cases that the command line and the daemon share: typed request in, typed result out."""

@@ -1,4 +1,4 @@
-"""Why nothing was flagged, and whether everything is as it should be."""
+"""Check the configuration, the database and every step of the pipeline, and explain why nothing was flagged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,140 +17,148 @@ from storage.runs import scoring_queue
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
+class CheckResult:
+    """The result of one check."""
 
-    what: str
-    said: str
-    wrong: bool = False
+    subject: str
+    message: str
+    failed: bool = False
 
     def line(self) -> str:
-        """For the terminal."""
-        return f"{'✗' if self.wrong else '✓'} {self.what}: {for_terminal(self.said)}"
+        """The result as one line for the terminal."""
+        return f"{'✗' if self.failed else '✓'} {self.subject}: {for_terminal(self.message)}"
 
 
-def examine(store: Store, config: Config, policy: str, now: int) -> list[Finding]:
-    """Look at config, database, clock, data, labels, model and flags, in the order they depend on each other."""
+def run_checks(store: Store, config: Config, policy: str, now: int) -> list[CheckResult]:
+    """Check config, database, clock, data, labels, model and flags, each before what depends on it."""
     facts = listings.facts(store, policy)
     return [
-        Finding("config", config.origin),
-        Finding("database", f"{store.url_shown}, monitor {config.monitor.name}, schema up to date"),
+        CheckResult("config", config.origin),
+        CheckResult("database", f"{store.display_url}, monitor {config.monitor.name}, schema up to date"),
         _clock(store, now),
         _data(facts),
         _labels(facts, config),
-        *_work(store, policy, facts),
-        *_training(store, policy),
+        *_model_and_windows(store, policy, facts),
+        *_newest_training(store, policy),
         _flags(facts) if policy == LIVE else _scores(facts),
         _messages(store, config),
-        *(_shadow(store, name) for name in sorted(config.shadow)),
+        *(_challenger(store, name) for name in sorted(config.shadow)),
     ]
 
 
-def _clock(store: Store, now: int) -> Finding:
+def _clock(store: Store, now: int) -> CheckResult:
     span = history.span(store)
-    shown = datetime.fromtimestamp(now / SECOND).astimezone().isoformat(timespec="seconds")
+    now_text = datetime.fromtimestamp(now / SECOND).astimezone().isoformat(timespec="seconds")
     if span is not None and span[1] > now + DAY:
-        return Finding("clock", f"{shown}, but there are transactions a day later: set the clock", wrong=True)
-    return Finding("clock", shown)
-
-
-def _data(facts: dict[str, Any]) -> Finding:
-    if not facts["transactions"]:
-        return Finding(
-            "transactions", "none stored: start with fraudwatch ingest transactions FILE", wrong=True
+        return CheckResult(
+            "clock",
+            f"{now_text}, but the newest transaction is more than a day later: set the clock",
+            failed=True,
         )
-    aside = f", {facts['rejected']:,} rows set aside (see rejected_rows)" if facts["rejected"] else ""
-    return Finding("transactions", f"{facts['transactions']:,}, newest {facts['newest_transaction']}{aside}")
+    return CheckResult("clock", now_text)
 
 
-def _labels(facts: dict[str, Any], config: Config) -> Finding:
+def _data(facts: dict[str, Any]) -> CheckResult:
+    if not facts["transactions"]:
+        return CheckResult(
+            "transactions", "none stored: run fraudwatch ingest transactions FILE first", failed=True
+        )
+    rejected = f", {facts['rejected']:,} rejected rows (see rejected_rows)" if facts["rejected"] else ""
+    return CheckResult(
+        "transactions", f"{facts['transactions']:,}, newest {facts['newest_transaction']}{rejected}"
+    )
+
+
+def _labels(facts: dict[str, Any], config: Config) -> CheckResult:
     if not facts["labels"]:
-        return Finding("labels", "none: outlier detection works without, classification needs them")
+        return CheckResult(
+            "labels", "none: outlier detection works without labels, classification needs them"
+        )
     days = config.labels.maturity // DAY
-    return Finding(
+    return CheckResult(
         "labels",
         f"{facts['labels']:,} ({facts['frauds']:,} fraud), newest known {facts['newest_label']}; "
-        f"silence means genuine after {days} days",
+        f"a transaction without a label counts as genuine after {days} days",
     )
 
 
-def _work(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[Finding]:
+def _model_and_windows(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[CheckResult]:
     if facts["models"]:
-        yield Finding("model", f"{facts['models']:,} promoted, strategy {facts['strategy']}")
+        yield CheckResult("model", f"{facts['models']:,} promoted, strategy {facts['strategy']}")
     else:
-        why = (
+        reason = (
             f"the last training failed: {facts['last_error']}"
             if facts["last_error"]
-            else "nothing was trained yet"
+            else "no training has run yet"
         )
-        yield Finding(
-            "model", f"none, a cold start; {why}: fraudwatch run or fraudwatch backfill", wrong=True
+        yield CheckResult(
+            "model", f"none (cold start); {reason}: fraudwatch run or fraudwatch backfill", failed=True
         )
     starts = scoring_queue.starts_at(store, policy)
-    begun = "not decided (the first fraudwatch run decides)" if starts is None else _moment(starts)
-    yield Finding("work begins", begun)
+    start = "not set yet (the first fraudwatch run sets it)" if starts is None else _instant_text(starts)
+    yield CheckResult("schedule starts", start)
     gaps = f", {facts['gaps']:,} not done (see open_gaps)" if facts["gaps"] else ""
-    yield Finding(
-        "windows", f"{facts['windows']:,} done{gaps}", wrong=bool(facts["gaps"] and not facts["windows"])
+    yield CheckResult(
+        "windows", f"{facts['windows']:,} done{gaps}", failed=bool(facts["gaps"] and not facts["windows"])
     )
-    yield Finding("queue", f"{facts['queue']:,} transactions wait for the next run")
+    yield CheckResult("queue", f"{facts['queue']:,} transactions are waiting for the next run")
 
 
-def _training(store: Store, policy: str) -> Iterator[Finding]:
-    """Whether the newest training brought its model, and what stands in its way if not."""
+def _newest_training(store: Store, policy: str) -> Iterator[CheckResult]:
+    """Whether the newest training promoted its model, and if not, why."""
     newest = listings.newest_training(store, policy)
     if newest is None:
         return
     day = newest["window_end"][:10]
     since = "; a model was promoted by hand since" if newest["overruled"] else ""
     if newest["status"] == "failed":
-        again = "it is tried again" if newest["not_before"] else "put it right, then fraudwatch train"
-        said = f"that of {day} brought no new model: {newest['error']}; windows go on with the one before it; {again}"
-        yield Finding("newest training", said + since, wrong=not newest["overruled"])
-    elif newest["verdict"] == "refused":
-        said = f"that of {day} made model {newest['model_id']}, which was refused. {newest['sentence']}"
-        yield Finding("newest training", said + since, wrong=not newest["overruled"])
+        remedy = "it will be retried" if newest["not_before"] else "fix the cause, then fraudwatch train"
+        message = f"{day}: no new model: {newest['error']}; the previous model keeps scoring; {remedy}"
+        yield CheckResult("newest training", message + since, failed=not newest["overruled"])
+    elif newest["verdict"] == "rejected":
+        message = f"{day}: candidate {newest['model_id']} was rejected. {newest['sentence']}"
+        yield CheckResult("newest training", message + since, failed=not newest["overruled"])
     elif "nothing_new" in (newest["counts"] or {}):
-        yield Finding("newest training", f"that of {day} knew nothing new: the model before it stays")
+        yield CheckResult("newest training", f"{day}: no new transactions, so the previous model stays")
     else:
-        yield Finding("newest training", f"that of {day} promoted its model")
+        yield CheckResult("newest training", f"{day}: its model was promoted")
 
 
-def _flags(facts: dict[str, Any]) -> Finding:
+def _flags(facts: dict[str, Any]) -> CheckResult:
     if not facts["scored"]:
-        return Finding(
-            "flags", "none, since nothing was scored: fraudwatch run or fraudwatch backfill", wrong=True
+        return CheckResult(
+            "flags",
+            "none, because nothing has been scored: fraudwatch run or fraudwatch backfill",
+            failed=True,
         )
     if not facts["flagged"]:
-        return Finding(
-            "flags", f"{facts['scored']:,} transactions scored, and all were below the thresholds: clean"
-        )
-    return Finding("flags", f"{facts['flagged']:,} of {facts['scored']:,} scored, {facts['open']:,} open")
+        return CheckResult("flags", f"{facts['scored']:,} transactions scored, all below the thresholds")
+    return CheckResult("flags", f"{facts['flagged']:,} of {facts['scored']:,} scored, {facts['open']:,} open")
 
 
-def _messages(store: Store, config: Config) -> Finding:
-    if not config.notify.wanted:
-        return Finding("messages", "nobody is told: notify.urls names no one")
+def _messages(store: Store, config: Config) -> CheckResult:
+    if not config.notify.enabled:
+        return CheckResult("messages", "no receiver: notify.urls is empty")
     counts = outbox.counts(store)
     waiting, failed = counts.get("pending", 0) + counts.get("sending", 0), counts.get("failed", 0)
-    said = f"{len(config.notify.urls):,} URLs, {counts.get('sent', 0):,} sent, {waiting:,} waiting"
+    message = f"{len(config.notify.urls):,} URLs, {counts.get('sent', 0):,} sent, {waiting:,} waiting"
     if failed:
-        remedy = f"{failed:,} failed: fraudwatch notify --pending says why, --retry sends them again"
-        return Finding("messages", f"{said}, {remedy}", wrong=True)
-    return Finding("messages", said)
+        remedy = f"{failed:,} failed: fraudwatch notify --pending shows why, --retry sends them again"
+        return CheckResult("messages", f"{message}, {remedy}", failed=True)
+    return CheckResult("messages", message)
 
 
-def _scores(facts: dict[str, Any]) -> Finding:
-    """A challenger flags nothing."""
-    return Finding("scores", f"{facts['scored']:,} transactions scored; only live's raise flags")
+def _scores(facts: dict[str, Any]) -> CheckResult:
+    """Scores of a challenger, which raises no flags."""
+    return CheckResult("scores", f"{facts['scored']:,} transactions scored; only live raises flags")
 
 
-def _shadow(store: Store, name: str) -> Finding:
+def _challenger(store: Store, name: str) -> CheckResult:
     facts = listings.facts(store, name)
     trained = f"strategy {facts['strategy']}" if facts["models"] else "no model yet"
-    told = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
-    return Finding(f"shadow {name}", f"{told}: fraudwatch doctor --policy {name}")
+    message = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
+    return CheckResult(f"challenger {name}", f"{message}: fraudwatch doctor --policy {name}")
 
 
-def _moment(instant: int) -> str:
+def _instant_text(instant: int) -> str:
     return datetime.fromtimestamp(instant / SECOND).astimezone().isoformat(timespec="minutes")

@@ -1,4 +1,4 @@
-"""Tables and views → files that other tools read."""
+"""Export tables and views to Parquet or CSV files."""
 
 import csv
 import json
@@ -14,22 +14,24 @@ from storage.database.column_types import Instant, Json
 from storage.database.database import Store
 from storage.queries import export as exporting
 
-ENDINGS = (".parquet", ".csv")
+FILE_SUFFIXES = (".parquet", ".csv")
 
 
 def export(store: Store, name: str, output: Path, progress: Progress) -> int:
     """
-    Write a table or view to a file, which appears only once it is whole; returns the number of rows.
+    Write a table or view to a file, which appears only when it is complete; returns the number of rows.
 
     Raises
     ------
     InputError
-        The file's ending is neither .parquet nor .csv, or its folder cannot be written to.
+        The file name ends neither in .parquet nor in .csv, or its folder cannot be written to.
     Unknown
         There is no such table or view.
     """
-    if output.suffix not in ENDINGS:
-        raise InputError(f"--output {output} must end in {' or '.join(ENDINGS)}, which says how to write it")
+    if output.suffix not in FILE_SUFFIXES:
+        raise InputError(
+            f"--output {output} must end in {' or '.join(FILE_SUFFIXES)}, which says how to write it"
+        )
     columns = exporting.columns(store, name)
     unfinished = output.with_name(f".{output.name}.part")
     write = _parquet if output.suffix == ".parquet" else _csv
@@ -50,12 +52,12 @@ def _counted(parts: Iterator[list[dict[str, Any]]], progress: Progress) -> Itera
 
 
 def _csv(columns: Mapping[str, Any], parts: Iterator[list[dict[str, Any]]], path: Path) -> int:
-    shown, written = [name for name in columns if name != "artefact"], 0
+    names, written = [name for name in columns if name != "artifact"], 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(shown)
+        writer.writerow(names)
         for part in parts:
-            writer.writerows([[_cell(row[name]) for name in shown] for row in part])
+            writer.writerows([[_cell(row[name]) for name in names] for row in part])
             written += len(part)
     return written
 
@@ -76,10 +78,10 @@ def _parquet(columns: Mapping[str, Any], parts: Iterator[list[dict[str, Any]]], 
 
     writer, written = None, 0
     try:
-        for part in _at_least_one(parts):
+        for part in _at_least_one_part(parts):
             schema = writer.schema if writer is not None else _schema(columns, part, pa)
             columnar = {
-                name: pa.array([_held(row[name]) for row in part], field.type)
+                name: pa.array([_json_if_nested(row[name]) for row in part], field.type)
                 for name, field in zip(columns, schema, strict=True)
             }
             if writer is None:
@@ -92,13 +94,13 @@ def _parquet(columns: Mapping[str, Any], parts: Iterator[list[dict[str, Any]]], 
     return written
 
 
-def _at_least_one(parts: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+def _at_least_one_part(parts: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
     yield next(parts, [])
     yield from parts
 
 
 def _schema(columns: Mapping[str, Any], part: Sequence[Mapping[str, Any]], pa: Any) -> Any:
-    """Types of ours where the database's are known, those of the first rows elsewhere."""
+    """Arrow types from the column types where they are known, otherwise inferred from the first rows."""
 
     def type_of(name: str, type_: Any) -> Any:
         if isinstance(type_, Instant):
@@ -115,11 +117,11 @@ def _schema(columns: Mapping[str, Any], part: Sequence[Mapping[str, Any]], pa: A
         }
         if python in by_python:
             return by_python[python]
-        seen = pa.array([_held(row[name]) for row in part]).type
-        return pa.string() if pa.types.is_null(seen) else seen
+        inferred = pa.array([_json_if_nested(row[name]) for row in part]).type
+        return pa.string() if pa.types.is_null(inferred) else inferred
 
     return pa.schema([(name, type_of(name, type_)) for name, type_ in columns.items()])
 
 
-def _held(value: Any) -> Any:
+def _json_if_nested(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value

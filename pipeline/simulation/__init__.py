@@ -1,1 +1,1 @@
-"""`simulate`: an economy of customers and merchants, its payments and its fraud."""
+"""Simulates payments for `fraudwatch simulate`: customers, merchants, fraud and labels."""

@@ -1,9 +1,9 @@
 """
-A small economy for `fraudwatch simulate`: who pays whom, how much, when and with what.
+Simulates customers, merchants and genuine payments for `fraudwatch simulate`.
 
-Everything is drawn from one seeded generator and held as arrays, one entry a customer, merchant or payment.
-Customers have habits (how much, where, at what hour, on which device) and break them now and then (a trip, a
-new phone, one large purchase), so that an unusual payment is not yet a fraud.
+Everything is drawn from one seeded generator and stored in arrays, one entry per customer, merchant or payment.
+Customers have habits (amount, merchants, hour, device) and sometimes break them (a trip, a new phone, one large
+purchase), so that an unusual payment is not necessarily fraud.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storage.frames import DAY, SECOND, Floats, Ints
 
-Flags = NDArray[np.bool_]
+Bools = NDArray[np.bool_]
 
 COUNTRIES = ("DE", "FR", "NL", "ES", "IT", "GB", "US", "RO")
 HOME_SHARES = (0.62, 0.13, 0.11, 0.08, 0.06, 0.0, 0.0, 0.0)  # of customers
@@ -32,7 +32,7 @@ CATEGORIES = (
     ("electronics", 140.0, 0.80, 0.10, 0.75),
     ("travel", 230.0, 0.75, 0.07, 0.85),
 )
-FAVOURITES = 10  # merchants a customer keeps going back to
+FAVOURITES = 10  # merchants that a customer returns to
 DEVICES_PER_CUSTOMER = 3  # a phone, its successor, a computer
 
 
@@ -44,23 +44,23 @@ class Payments:
     customer: Ints
     card: Ints
     merchant: Ints
-    device: Ints  # −1: none, the card was there
+    device: Ints  # −1: none, the card was present
     channel: Ints  # position in CHANNELS
     country: Ints  # position in COUNTRIES
     cents: Ints
-    declined: Flags
-    pattern: Ints  # position in attacks.PATTERNS, −1: genuine
+    declined: Bools
+    pattern: Ints  # position in fraud_patterns.PATTERNS, −1: genuine
 
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, rows: Ints | Flags) -> "Payments":
-        """The payments at these rows."""
+    def take(self, rows: Ints | Bools) -> "Payments":
+        """Return the payments at these rows."""
         return Payments(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
 def join(parts: list[Payments]) -> Payments:
-    """One after the other."""
+    """Concatenate payments."""
     return Payments(*(np.concatenate([getattr(p, c.name) for p in parts]) for c in fields(Payments)))
 
 
@@ -98,29 +98,29 @@ class World:
         return np.array([category[2] for category in CATEGORIES])[self.category]
 
     def phone(self, customer: Ints, day: Floats) -> Ints:
-        """The phone a customer has on a day."""
+        """Return the phone a customer has on a day."""
         changed: Ints = (day >= self.new_phone[customer]).astype(np.int64)
         return customer * DEVICES_PER_CUSTOMER + changed
 
     def device(self, customer: Ints, channel: Ints, day: Floats) -> Ints:
-        """What a customer pays with: nothing at the till, the phone in the app, the computer on the web."""
+        """Return the device of a payment: none at the till, the phone in the app, the computer on the web."""
         computer = customer * DEVICES_PER_CUSTOMER + 2
         return np.where(channel == POS, -1, np.where(channel == APP, self.phone(customer, day), computer))
 
     @property
     def customers_devices(self) -> int:
-        """How many numbers of devices the customers take up, from 0."""
+        """How many device numbers, from 0, belong to customers."""
         return len(self.home) * DEVICES_PER_CUSTOMER
 
     def card_of(self, rng: Generator, customer: Ints) -> Ints:
-        """One of the customer's cards, the first more often."""
+        """Draw one of the customer's cards, the first more often."""
         second = (self.cards[customer] == 2) & (rng.random(len(customer)) < 0.3)
         cards: Ints = customer * 2 + second
         return cards
 
 
-def build(rng: Generator, start: int, days: int, n_customers: int) -> World:
-    """Draw customers with their habits, and merchants; there are about two customers to a merchant."""
+def build_world(rng: Generator, start: int, days: int, n_customers: int) -> World:
+    """Draw customers with their habits, and merchants; about two customers per merchant."""
     n_merchants = max(60, n_customers // 2)
     category = rng.choice(len(CATEGORIES), n_merchants, p=[c[3] for c in CATEGORIES])
     place = rng.choice(len(COUNTRIES), n_merchants, p=MERCHANT_SHARES)
@@ -138,9 +138,9 @@ def build(rng: Generator, start: int, days: int, n_customers: int) -> World:
         cards=1 + (rng.random(n_customers) < 0.35),
         favourites=_favourites(rng, home, place, popularity),
         loyalty=np.cumsum(shares / shares.sum(axis=1, keepdims=True), axis=1),
-        trip_from=_on_some_day(rng, n_customers, share_per_90_days=0.12, days=days),
+        trip_from=_random_days(rng, n_customers, share_per_90_days=0.12, days=days),
         trip_days=rng.uniform(3.0, 14.0, n_customers),
-        new_phone=_on_some_day(rng, n_customers, share_per_90_days=0.10, days=days),
+        new_phone=_random_days(rng, n_customers, share_per_90_days=0.10, days=days),
         category=category,
         place=place,
         price=np.log([c[1] for c in CATEGORIES])[category] + rng.normal(0.0, 0.3, n_merchants),
@@ -148,8 +148,8 @@ def build(rng: Generator, start: int, days: int, n_customers: int) -> World:
     )
 
 
-def genuine(rng: Generator, world: World, n: int) -> Payments:
-    """Draw n genuine payments over all days, in no order."""
+def draw_genuine(rng: Generator, world: World, n: int) -> Payments:
+    """Draw n genuine payments over all days, unordered."""
     customer = rng.choice(len(world.home), n, p=world.activity)
     time, day = _times(rng, world, customer)
     merchant = _merchants(rng, world, customer, day)
@@ -161,7 +161,9 @@ def genuine(rng: Generator, world: World, n: int) -> Payments:
         merchant=merchant,
         device=_devices(rng, world, customer, channel, day),
         channel=channel,
-        country=np.where(channel == POS, world.place[merchant], _from_where(rng, world, customer, day)),
+        country=np.where(
+            channel == POS, world.place[merchant], _payment_countries(rng, world, customer, day)
+        ),
         cents=_cents(rng, world, customer, merchant),
         declined=rng.random(n) < 0.02,  # no cover, a wrong PIN
         pattern=np.full(n, -1),
@@ -169,24 +171,24 @@ def genuine(rng: Generator, world: World, n: int) -> Payments:
 
 
 def usual_amount(rng: Generator, world: World, customer: Ints, merchant: Ints) -> Floats:
-    """What such a customer usually pays at such a merchant."""
+    """Draw amounts that are usual for these customers at these merchants."""
     usual = world.price[merchant] + world.spend[customer]
     amount: Floats = np.exp(usual + world.spread[merchant] * rng.standard_normal(len(customer)))
     return amount
 
 
 def to_cents(amount: Floats) -> Ints:
-    """Amounts as whole cents, from half a unit to what cards allow."""
+    """Round amounts to cents, clipped to 0.50 to 5,000."""
     return np.clip(np.rint(amount * 100), 50, 500_000).astype(np.int64)
 
 
-def at(world: World, day: Floats) -> Ints:
-    """The instant (whole second, µs) of a day counted from the start."""
+def to_instants(world: World, day: Floats) -> Ints:
+    """Convert days since the start to instants (µs, whole seconds)."""
     return world.start + np.floor(day * (DAY // SECOND)).astype(np.int64) * SECOND
 
 
-def change(world: World, payments: Payments, rng: Generator) -> Payments:
-    """Drift on request: in the last third of the days amounts are a third up and the app replaces the web."""
+def apply_drift(world: World, payments: Payments, rng: Generator) -> Payments:
+    """Add drift: in the last third of the days amounts rise by 35 % and payments move from web to app."""
     late = payments.time >= world.start + world.days * DAY * 2 // 3
     moved = late & (payments.channel == WEB) & (payments.pattern < 0) & (rng.random(len(payments)) < 0.6)
     day = (payments.time - world.start) / DAY
@@ -207,8 +209,8 @@ def _favourites(rng: Generator, home: Ints, place: Ints, popularity: Floats) -> 
     return chosen
 
 
-def _on_some_day(rng: Generator, n: int, share_per_90_days: float, days: int) -> Floats:
-    """A day for about this share of customers, a day after the end for the others."""
+def _random_days(rng: Generator, n: int, share_per_90_days: float, days: int) -> Floats:
+    """Draw a day for about this share of customers; inf, after the end, for the others."""
     day = rng.uniform(0.0, 90.0 / share_per_90_days, n)
     return np.where(day < days, day, np.inf)
 
@@ -220,10 +222,10 @@ def _times(rng: Generator, world: World, customer: Ints) -> tuple[Ints, Floats]:
     own = world.hour[customer] + rng.normal(0.0, 3.2, n)
     hour = np.where(rng.random(n) < 0.06, rng.uniform(0.0, 24.0, n), own) % 24.0
     when = day + hour / 24.0
-    return at(world, when), when
+    return to_instants(world, when), when
 
 
-def _abroad(world: World, customer: Ints, day: Floats) -> Flags:
+def _abroad(world: World, customer: Ints, day: Floats) -> Bools:
     since = day - world.trip_from[customer]
     return (since >= 0) & (since < world.trip_days[customer])
 
@@ -244,14 +246,14 @@ def _channels(rng: Generator, world: World, merchant: Ints) -> Ints:
 
 
 def _devices(rng: Generator, world: World, customer: Ints, channel: Ints, day: Floats) -> Ints:
-    """Mostly the customer's own; some payments on the web carry no device, some a new one (no cookies)."""
+    """Mostly the customer's own device; some web payments have none, some a new one (no cookies)."""
     device, draw = world.device(customer, channel, day), rng.random(len(customer))
     new = world.customers_devices + 10**6 + np.arange(len(customer))
     web = channel == WEB
     return np.where(web & (draw < 0.08), new, np.where(web & (draw > 0.9), -1, device))
 
 
-def _from_where(rng: Generator, world: World, customer: Ints, day: Floats) -> Ints:
+def _payment_countries(rng: Generator, world: World, customer: Ints, day: Floats) -> Ints:
     elsewhere = _abroad(world, customer, day) | (rng.random(len(customer)) < 0.02)
     return np.where(elsewhere, rng.integers(0, len(COUNTRIES), len(customer)), world.home[customer])
 

@@ -1,11 +1,11 @@
 """
-The frauds of `fraudwatch simulate`: four patterns, each hard in its own way.
+Simulates fraud for `fraudwatch simulate`: four patterns, each difficult to detect for another reason.
 
 - stolen card: a few large payments within hours at merchants the customer never used, mostly on a new device;
-- takeover: the customer's account in other hands, amounts rising over days, the first ones unremarkable;
+- takeover: a criminal uses the customer's account; amounts rise over days, the first ones are usual;
 - card testing: many tiny amounts from one device within an hour, most of them declined;
-- compromised merchant: for weeks usual-looking payments with stolen data at one merchant. Nothing about a
-  single one is unusual; only labels give the merchant away.
+- compromised merchant: for weeks usual-looking payments with stolen data at one merchant. No single payment is
+  unusual; only labels reveal the merchant.
 """
 
 from dataclasses import dataclass
@@ -13,24 +13,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from pipeline.simulation.economy import APP, COUNTRIES, WEB, Payments, World, at, join, to_cents, usual_amount
+from pipeline.simulation.economy import (
+    APP,
+    COUNTRIES,
+    WEB,
+    Payments,
+    World,
+    join,
+    to_cents,
+    to_instants,
+    usual_amount,
+)
 from storage.frames import Floats, Ints
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """How a kind of fraud looks. Shares are of its payments, unless said otherwise."""
+    """The properties of one kind of fraud. Shares are of its payments, unless noted otherwise."""
 
     name: str
     share: float  # of all attacks
-    sizes: tuple[int, int]  # payments an attack makes, from and below
+    sizes: tuple[int, int]  # payments per attack: from, and below
     days: float  # from first to last payment
     in_app: float
     declined: float
     hidden: float  # share of attacks through a proxy in the victim's country
     own_device: float  # share of attacks from a device the victim uses
     no_device: float  # share of attacks whose payments carry no device
-    many_victims: bool = False  # then all payments are made at one merchant
+    many_victims: bool = False  # if so, all payments are at one merchant
 
 
 STOLEN, TAKEOVER, TESTING, COMPROMISED, SPREE = range(5)
@@ -40,45 +50,45 @@ FRAUDS = (
     Pattern("card_testing", 0.04, (8, 17), 0.04, 0.0, 0.7, 0.50, 0.0, 0.1, many_victims=True),
     Pattern("compromised_merchant", 0.03, (12, 29), 21.0, 0.5, 0.04, 0.95, 0.75, 0.0, many_victims=True),
 )
-# No fraud, and looks like one: a customer buys several things within hours, some of them dear, at new shops.
+# Genuine but looks like fraud: a customer buys several things within hours at new shops, some expensive.
 LOOKALIKE = Pattern("spree", 0.0, (2, 7), 0.25, 0.45, 0.04, 0.93, 0.75, 0.15)
 PATTERNS = tuple(pattern.name for pattern in FRAUDS)
 
-CARELESS = 6  # merchants; what happened there before happens there again
+CARELESS = 6  # merchants that are attacked again and again
 SHARED_DEVICES = 12  # used in more than one attack
-FIRST_DAYS = 25  # attacks become more frequent until then: the word gets round
+FIRST_DAYS = 25  # attacks become more frequent until then
 
 
 def draw_attacks(rng: Generator, world: World, n_frauds: int) -> Payments:
-    """Draw attacks that make about n_frauds payments together, in no order."""
+    """Draw attacks with about n_frauds payments in total, unordered."""
     size_mean = sum(pattern.share * (sum(pattern.sizes) - 1) / 2 for pattern in FRAUDS)
     n = max(len(FRAUDS), round(n_frauds / size_mean))
-    begins = _begins(rng, world.days, n)
-    kinds = rng.permutation(np.repeat(np.arange(len(FRAUDS)), _split(n)))
-    return join([_attack(rng, world, kind, begins[kinds == kind]) for kind in range(len(FRAUDS))])
+    begins = _begin_days(rng, world.days, n)
+    kinds = rng.permutation(np.repeat(np.arange(len(FRAUDS)), _attack_counts(n)))
+    return join([_draw_attacks_of(rng, world, kind, begins[kinds == kind]) for kind in range(len(FRAUDS))])
 
 
 def draw_sprees(rng: Generator, world: World, n: int) -> Payments:
-    """Draw n genuine shopping sprees on any days, in no order."""
-    return _attack(rng, world, SPREE, np.sort(rng.uniform(0.0, world.days, n)))
+    """Draw n genuine shopping sprees on any days, unordered."""
+    return _draw_attacks_of(rng, world, SPREE, np.sort(rng.uniform(0.0, world.days, n)))
 
 
-def _begins(rng: Generator, days: int, n: int) -> Floats:
-    """Days on which attacks begin: spread evenly over a rate that grows for FIRST_DAYS, then stays."""
+def _begin_days(rng: Generator, days: int, n: int) -> Floats:
+    """Draw the days on which attacks begin, at a rate that grows for FIRST_DAYS and is then constant."""
     grid = np.linspace(0.0, days, 50 * days + 1)
     rate = np.minimum(0.35 + 0.65 * grid / FIRST_DAYS, 1.0)
     reached = np.concatenate(([0.0], np.cumsum(rate[1:])))
     return np.interp((np.arange(n) + rng.random(n)) / n, reached / reached[-1], grid)
 
 
-def _split(n: int) -> list[int]:
+def _attack_counts(n: int) -> list[int]:
     counts = [max(1, round(n * pattern.share)) for pattern in FRAUDS[1:]]
     return [max(1, n - sum(counts)), *counts]
 
 
 @dataclass(frozen=True)
-class _Series:
-    """The payments of all attacks of one kind, in the order of the attacks; arrays (n_payments,)."""
+class _AttackPayments:
+    """The payments of all attacks of one kind, ordered by attack; arrays (n_payments,)."""
 
     kind: int
     attack: Ints  # number of the attack, ascending from 0
@@ -90,27 +100,27 @@ class _Series:
 
     @property
     def attacks(self) -> int:
-        """How many attacks there are."""
+        """The number of attacks."""
         return int(self.attack[-1]) + 1
 
     @property
     def pattern(self) -> Pattern:
-        """How they look."""
+        """Their pattern."""
         return (*FRAUDS, LOOKALIKE)[self.kind]
 
-    def by_attack(self, rng: Generator) -> Floats:
-        """One number from 0 to 1 an attack, repeated for its payments."""
+    def uniform_by_attack(self, rng: Generator) -> Floats:
+        """Draw a uniform number for each attack, repeated for its payments."""
         return rng.random(self.attacks)[self.attack]
 
 
-def _attack(rng: Generator, world: World, kind: int, begins: Floats) -> Payments:
-    """Draw all attacks of one kind: first when, who and where, then the rest."""
+def _draw_attacks_of(rng: Generator, world: World, kind: int, begins: Floats) -> Payments:
+    """Draw all attacks of one kind: first time, victim and merchant, then the rest."""
     pattern = (*FRAUDS, LOOKALIKE)[kind]
     sizes = rng.integers(*pattern.sizes, len(begins))
     attack = np.repeat(np.arange(len(begins)), sizes)
     nth = np.arange(len(attack)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     n = len(attack)
-    series = _Series(
+    series = _AttackPayments(
         kind=kind,
         attack=attack,
         nth=nth,
@@ -120,7 +130,7 @@ def _attack(rng: Generator, world: World, kind: int, begins: Floats) -> Payments
         channel=np.where(rng.random(n) < pattern.in_app, APP, WEB),
     )
     return Payments(
-        time=at(world, series.day),
+        time=to_instants(world, series.day),
         customer=series.customer,
         card=_cards(rng, world, series),
         merchant=series.merchant,
@@ -134,24 +144,26 @@ def _attack(rng: Generator, world: World, kind: int, begins: Floats) -> Payments
 
 
 def _victims(rng: Generator, world: World, pattern: Pattern, attack: Ints) -> Ints:
-    """One victim an attack, or many."""
+    """Draw one victim per attack, or one per payment."""
     n = len(attack) if pattern.many_victims else int(attack[-1]) + 1
     victims: Ints = rng.choice(len(world.home), n, p=world.activity)
     return victims if pattern.many_victims else victims[attack]
 
 
 def _merchants(rng: Generator, world: World, pattern: Pattern, attack: Ints) -> Ints:
-    """Fraud goes where goods are dear; of many victims, at one of the few merchants that are careless."""
+    """Draw merchants: expensive and online ones; for patterns with many victims one of CARELESS merchants."""
     temptation = world.online * np.exp(0.5 * world.price) * world.popularity**0.15
     chances = temptation / temptation.sum()
     if pattern.many_victims:
-        careless: Ints = np.argsort(-temptation)[10 : 10 + CARELESS]  # dear and online, not the largest
+        careless: Ints = np.argsort(-temptation)[
+            10 : 10 + CARELESS
+        ]  # expensive and online, but not the largest
         return careless[rng.integers(0, CARELESS, int(attack[-1]) + 1)][attack]
     chosen: Ints = rng.choice(len(chances), len(attack), p=chances)
     return chosen
 
 
-def _cards(rng: Generator, world: World, series: _Series) -> Ints:
+def _cards(rng: Generator, world: World, series: _AttackPayments) -> Ints:
     cards = world.card_of(rng, series.customer)
     if series.pattern.many_victims:
         return cards
@@ -159,30 +171,30 @@ def _cards(rng: Generator, world: World, series: _Series) -> Ints:
     return cards[first][series.attack]
 
 
-def _devices(rng: Generator, world: World, series: _Series) -> Ints:
-    """The victim's device, none, or a strange one; one strange device in six served another attack, too."""
+def _devices(rng: Generator, world: World, series: _AttackPayments) -> Ints:
+    """The victim's device, none, or an unknown one; one unknown device in six is used in another attack, too."""
     taken = world.customers_devices
     again = taken + rng.integers(0, SHARED_DEVICES, series.attacks)
     new = taken + SHARED_DEVICES + rng.integers(0, 10**6, series.attacks)
     strange = np.where(rng.random(series.attacks) < 1 / 6, again, new)[series.attack]
-    pattern, draw = series.pattern, series.by_attack(rng)
+    pattern, draw = series.pattern, series.uniform_by_attack(rng)
     without = np.where(draw > 1.0 - pattern.no_device, -1, strange)
     return np.where(
         draw < pattern.own_device, world.device(series.customer, series.channel, series.day), without
     )
 
 
-def _countries(rng: Generator, world: World, series: _Series) -> Ints:
+def _countries(rng: Generator, world: World, series: _AttackPayments) -> Ints:
     far = rng.integers(0, len(COUNTRIES), series.attacks)[series.attack]
-    return np.where(series.by_attack(rng) < series.pattern.hidden, world.home[series.customer], far)
+    return np.where(series.uniform_by_attack(rng) < series.pattern.hidden, world.home[series.customer], far)
 
 
-def _cents(rng: Generator, world: World, series: _Series) -> Ints:
+def _cents(rng: Generator, world: World, series: _AttackPayments) -> Ints:
     n = len(series.attack)
     if series.kind == TESTING:
         return to_cents(rng.uniform(0.5, 4.0, n))
     usual = usual_amount(rng, world, series.customer, series.merchant)
-    # log of the factor on what is usual: rising with each payment, at once, or none
+    # log of the factor on usual amounts: rising with each payment, constant, or none
     rise = {TAKEOVER: 0.2 + 0.25 * series.nth, STOLEN: np.full(n, 0.7), SPREE: np.full(n, 0.25)}
     return to_cents(
         usual * np.exp(rise[series.kind] + rng.normal(0.0, 0.45, n)) if series.kind in rise else usual

@@ -1,8 +1,8 @@
 """
-`fraudwatch simulate`: transactions and delayed labels of our own making, as the shipped [schema] names them.
+Simulates transactions and delayed labels (`fraudwatch simulate`) with the columns of the shipped [schema].
 
-The labels are what an export at the end of the simulated days would hold: chargebacks known by then, frauds
-only, a few of them later reversed. The truth, which nobody has, is written only on request.
+The labels are those of an export at the end of the simulated days: chargebacks known by then, frauds only, a few of
+them later reversed. The ground truth, which real data does not have, is written only on request.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from pipeline.errors import InputError
 from pipeline.simulation.economy import (
     CHANNELS,
     COUNTRIES,
-    Flags,
+    Bools,
     Payments,
     World,
-    build,
-    change,
-    genuine,
+    apply_drift,
+    build_world,
+    draw_genuine,
     join,
 )
 from pipeline.simulation.fraud_patterns import PATTERNS, TESTING, draw_attacks, draw_sprees
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Format = Literal["parquet", "csv"]
-Progress = Callable[[str], None]
+StepCallback = Callable[[str], None]
 
 START = date(2025, 1, 1)  # a Wednesday
 FRAUD_RATE = 0.004
-SPREES = 0.0012  # genuine shopping sprees a payment: as many as attacks
+SPREES = 0.0012  # genuine shopping sprees per payment: as many as attacks
 DELAY_MEDIAN, DELAY_SPREAD, DELAY_MAX = 10.5, 0.6, 45.0  # days; log-normal: 4 in 100 take longer than 30
 REFUNDED, FRAUD_REFUNDED = 0.015, 0.05  # shares of approved payments
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """Where the files are, and how much is in them."""
+class SimulationResult:
+    """The files that were written, and the counts of their rows."""
 
     paths: dict[str, Path]  # "transactions", "labels" and, on request, "truth"
     counts: dict[str, int]
 
     def sentence(self) -> str:
-        """What was made, for people."""
+        """Summarize the result in one sentence."""
         counts = {name: f"{count:,}" for name, count in self.counts.items()}
         files = " and ".join(str(path) for path in self.paths.values())
         return (
@@ -71,67 +71,67 @@ def simulate(
     customers: int = 2000,
     drift: bool = False,
     truth: bool = False,
-    progress: Progress | None = None,
-) -> Simulated:
+    progress: StepCallback | None = None,
+) -> SimulationResult:
     """
-    Write `transactions.*` and `labels.*` into a directory, the same bytes for the same arguments.
+    Write `transactions.*` and `labels.*` to a directory; equal arguments give equal bytes.
 
     Parameters
     ----------
     days, start
-        The span, from midnight UTC of `start`; no label known later is written.
+        The simulated days, from midnight UTC of `start`; labels known later are not written.
     output
-        A directory, made if need be; files of these names in it are replaced.
+        A directory, created if necessary; existing files of these names are replaced.
     fraud_rate
-        Share of payments that are fraud, about.
+        Approximate share of payments that are fraud.
     drift
         Whether amounts and channels change in the last third of the days.
     truth
-        Whether to write `truth.*`, too: transaction_id, is_fraud, pattern.
+        Whether to write the ground truth to `truth.*`, too: transaction_id, is_fraud, pattern.
     progress
-        Called with the name of each step as it begins.
+        Called with the name of each step when it begins.
 
     Raises
     ------
     InputError
-        If an argument is out of range or the directory cannot be made.
+        If an argument is out of range or the directory cannot be created.
     """
     _check(days, fraud_rate, per_day, customers, format)
-    tell = progress or _silent
+    begin_step = progress or _ignore_step
     rng = np.random.default_rng(seed)
-    tell("payments")
+    begin_step("payments")
     first = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * SECOND
-    world = build(rng, first, days, customers)
+    world = build_world(rng, first, days, customers)
     payments = _payments(rng, world, per_day * days, fraud_rate, drift)
-    tell("refunds and labels")
+    begin_step("refunds and labels")
     rows = _with_refunds(rng, payments, first + days * DAY)
     labels = _labels(rng, payments, rows, first + days * DAY)
-    tell("files")
+    begin_step("files")
     tables = {"transactions": _transaction_table(rows), "labels": _label_table(labels)}
     if truth:
         tables["truth"] = _truth_table(rows)
-    return Simulated(_write(tables, output, format), _counts(rows, labels))
+    return SimulationResult(_write(tables, output, format), _counts(rows, labels))
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Payments and refunds in time order; the position of a row is its id."""
+class _SimulatedRows:
+    """Payments and refunds in order of time; the position of a row is its id."""
 
     payments: Payments
-    original: Ints  # position of the payment a refund gives back, −1 for payments
+    original: Ints  # position of the refunded payment, −1 for payments
     position: Ints  # of each payment among the rows
 
 
 @dataclass(frozen=True)
-class _Reported:
+class _SimulatedLabels:
     position: Ints
-    is_fraud: Flags
+    is_fraud: Bools
     known_at: Ints  # µs
-    by_customer: Flags
+    by_customer: Bools
 
 
-def _silent(_step: str) -> None:
-    """Nobody asked to be told."""
+def _ignore_step(_step: str) -> None:
+    """Default for `progress`: do nothing."""
 
 
 def _check(days: int, fraud_rate: float, per_day: int, customers: int, format_: str) -> None:
@@ -148,61 +148,61 @@ def _check(days: int, fraud_rate: float, per_day: int, customers: int, format_: 
 def _payments(rng: Generator, world: World, n: int, fraud_rate: float, drift: bool) -> Payments:
     n_frauds, n_sprees = round(n * fraud_rate), round(n * SPREES)
     sprees = draw_sprees(rng, world, max(1, n_sprees))
-    parts = [sprees, genuine(rng, world, max(1, n - n_frauds - len(sprees)))]
+    parts = [sprees, draw_genuine(rng, world, max(1, n - n_frauds - len(sprees)))]
     if n_frauds:
         parts.append(draw_attacks(rng, world, n_frauds))
     payments = join(parts)
     payments = payments.take(
         payments.time < world.start + world.days * DAY
     )  # some attacks go on after the end
-    payments = change(world, payments, rng) if drift else payments
+    payments = apply_drift(world, payments, rng) if drift else payments
     return payments.take(np.argsort(payments.time, kind="stable"))
 
 
-def _with_refunds(rng: Generator, payments: Payments, end: int) -> _Rows:
-    """Add a refund, whole or half, some days after a few of the approved payments."""
+def _with_refunds(rng: Generator, payments: Payments, end: int) -> _SimulatedRows:
+    """Add full or half refunds some days after a few of the approved payments."""
     fraud = payments.pattern >= 0
     chance = np.where(fraud, FRAUD_REFUNDED, REFUNDED)
-    given_back = np.flatnonzero(~payments.declined & (rng.random(len(payments)) < chance))
-    refunds = payments.take(given_back)
+    refunded = np.flatnonzero(~payments.declined & (rng.random(len(payments)) < chance))
+    refunds = payments.take(refunded)
     n = len(refunds)
     later = refunds.time + np.rint(rng.uniform(0.5, 14.0, n) * (DAY // SECOND)).astype(np.int64) * SECOND
     cents = np.where(rng.random(n) < 0.8, refunds.cents, np.maximum(refunds.cents // 2, 1))
     refunds = Payments(**{**vars(refunds), "time": later, "cents": cents, "device": np.full(n, -1)})
-    seen = later < end
-    both = join([payments, refunds.take(seen)])
-    original = np.concatenate([np.full(len(payments), -1), given_back[seen]])
+    in_span = later < end
+    both = join([payments, refunds.take(in_span)])
+    original = np.concatenate([np.full(len(payments), -1), refunded[in_span]])
     order = np.argsort(both.time, kind="stable")
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     moved = np.where(original >= 0, place[original], -1)
-    return _Rows(both.take(order), moved[order], place[: len(payments)])
+    return _SimulatedRows(both.take(order), moved[order], place[: len(payments)])
 
 
-def _labels(rng: Generator, payments: Payments, rows: _Rows, end: int) -> _Reported:
-    """Report most frauds that went through, and a few genuine payments whose chargeback is then reversed."""
+def _labels(rng: Generator, payments: Payments, rows: _SimulatedRows, end: int) -> _SimulatedLabels:
+    """Label most approved frauds, and a few genuine payments whose chargeback is later reversed."""
     settled = ~payments.declined
     chance = np.where(payments.pattern == TESTING, 0.6, 0.95)  # tiny amounts are overlooked
     reported = np.flatnonzero(settled & (payments.pattern >= 0) & (rng.random(len(payments)) < chance))
     disputed = np.flatnonzero(settled & (payments.pattern < 0))
     disputed = rng.choice(disputed, round(0.02 * len(reported)), replace=False)
-    rows_told = np.concatenate([reported, disputed])
-    by_customer = rng.random(len(rows_told)) < 0.15
-    known = payments.time[rows_told] + _days(_delay(rng, by_customer))
+    reported_rows = np.concatenate([reported, disputed])
+    by_customer = rng.random(len(reported_rows)) < 0.15
+    known = payments.time[reported_rows] + _days(_delay(rng, by_customer))
     reversed_at = known[len(reported) :] + _days(rng.uniform(5.0, 20.0, len(disputed)))
-    told = _Reported(
-        position=rows.position[np.concatenate([rows_told, disputed])],
-        is_fraud=np.repeat([True, False], [len(rows_told), len(disputed)]),
+    labels = _SimulatedLabels(
+        position=rows.position[np.concatenate([reported_rows, disputed])],
+        is_fraud=np.repeat([True, False], [len(reported_rows), len(disputed)]),
         known_at=np.concatenate([known, reversed_at]),
         by_customer=np.concatenate([by_customer, by_customer[len(reported) :]]),
     )
-    order = np.lexsort((told.position, told.known_at))
-    order = order[told.known_at[order] < end]  # an export cannot know the future
-    return _Reported(*(column[order] for column in vars(told).values()))
+    order = np.lexsort((labels.position, labels.known_at))
+    order = order[labels.known_at[order] < end]  # an export does not contain later labels
+    return _SimulatedLabels(*(column[order] for column in vars(labels).values()))
 
 
-def _delay(rng: Generator, by_customer: Flags) -> Floats:
-    """Days until a fraud is known: chargebacks by post, customers who ring up sooner."""
+def _delay(rng: Generator, by_customer: Bools) -> Floats:
+    """Draw the days until a fraud is known: by chargeback, or sooner by a call of the customer."""
     days = DELAY_MEDIAN * rng.lognormal(0.0, DELAY_SPREAD, len(by_customer))
     return np.clip(np.where(by_customer, days / 3.0, days), 0.2, DELAY_MAX)
 
@@ -211,7 +211,7 @@ def _days(days: Floats) -> Ints:
     return np.rint(days * (DAY // SECOND)).astype(np.int64) * SECOND
 
 
-def _counts(rows: _Rows, labels: _Reported) -> dict[str, int]:
+def _counts(rows: _SimulatedRows, labels: _SimulatedLabels) -> dict[str, int]:
     fraud = (rows.payments.pattern >= 0) & (rows.original < 0)
     return {
         "transactions": len(rows.payments),
@@ -227,7 +227,7 @@ def _counts(rows: _Rows, labels: _Reported) -> dict[str, int]:
     }
 
 
-def _transaction_table(rows: _Rows) -> "pa.Table":
+def _transaction_table(rows: _SimulatedRows) -> "pa.Table":
     import pyarrow as pa
 
     payments = rows.payments
@@ -249,7 +249,7 @@ def _transaction_table(rows: _Rows) -> "pa.Table":
     return pa.table(columns)
 
 
-def _label_table(labels: _Reported) -> "pa.Table":
+def _label_table(labels: _SimulatedLabels) -> "pa.Table":
     import pyarrow as pa
 
     return pa.table(
@@ -262,7 +262,7 @@ def _label_table(labels: _Reported) -> "pa.Table":
     )
 
 
-def _truth_table(rows: _Rows) -> "pa.Table":
+def _truth_table(rows: _SimulatedRows) -> "pa.Table":
     import pyarrow as pa
 
     pattern = np.where(rows.original < 0, rows.payments.pattern, -1)
@@ -276,7 +276,7 @@ def _truth_table(rows: _Rows) -> "pa.Table":
 
 
 def _ids(prefix: str, numbers: Ints, digits: int) -> "pa.Array":
-    """Numbers as ids such as T000000042; −1 is missing."""
+    """Format numbers as ids such as T000000042; −1 is missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -300,7 +300,7 @@ def _write(tables: "dict[str, pa.Table]", output: Path, format_: Format) -> dict
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f'simulate: cannot make the directory "{output}": {error.strerror}') from error
+        raise InputError(f'simulate: cannot create the directory "{output}": {error.strerror}') from error
     paths = {name: output / f"{name}.{format_}" for name in tables}
     for name, table in tables.items():
         _write_parquet(table, paths[name]) if format_ == "parquet" else _write_csv(table, paths[name])
@@ -314,7 +314,7 @@ def _write_parquet(table: "pa.Table", path: Path) -> None:
 
 
 def _write_csv(table: "pa.Table", path: Path) -> None:
-    """Instants as 2025-01-31T23:59:59+00:00; missing is empty."""
+    """Write CSV with instants as 2025-01-31T23:59:59+00:00; missing values are empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv

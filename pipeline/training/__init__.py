@@ -1,1 +1,1 @@
-"""One training: readiness, training set, samples, strategy choice, fit and promotion gate."""
+"""Training of one model: readiness, training set, samples, strategy choice, fit and promotion gate."""

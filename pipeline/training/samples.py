@@ -1,4 +1,4 @@
-"""Which of the rows that a date knows are learned from, as samples with their raw features."""
+"""Samples of a training set with their raw features."""
 
 from dataclasses import dataclass, replace
 
@@ -7,24 +7,28 @@ from numpy.typing import NDArray
 
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
-from detectors.strategy.exclude_suspicious import flagged_in_turn
+from detectors.strategy.exclude_suspicious import suspicious_rows
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.features.compute import Plan
+from pipeline.features.compute import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
 from pipeline.features.label_history import FRAUD
-from pipeline.training.training_set import Known, payers
+from pipeline.training.training_set import TrainingSet, payers
 from storage.frames import DAY, MONEY, Ints
 
-USUAL_ROWS = 60_000  # trees of the outlier detector draw 4,096 rows each; more rows only cost features
-RECENT_ROWS = 60_000  # a daily budget of 50 is then read off hundreds of scores
+UNLABELLED_ROWS = (
+    60_000  # each tree of the outlier detector draws 4,096 rows; more rows only cost feature computation
+)
+HOLDOUT_ROWS = 60_000  # enough that the threshold of 50 flags a day rests on hundreds of scores
 Floats = NDArray[np.float64]
 
 
-class Matrix:
+class SampleMatrix:
     """Raw features computed once for several overlapping samples."""
 
-    def __init__(self, config: Config, history: History, features: Plan, samples: list[Ints]) -> None:
+    def __init__(
+        self, config: Config, history: History, features: FeatureCatalogue, samples: list[Ints]
+    ) -> None:
         self._history = history
         self._rows = np.unique(np.concatenate(samples))
         self._raw = raw_matrix(history, self._rows, features, config)
@@ -33,60 +37,74 @@ class Matrix:
     def sample(
         self, rows: Ints, y: Floats | None = None, weight: Floats | None = None, known_at: Ints | None = None
     ) -> Sample:
-        """These rows of the history; without `y` nothing is known of them, without `weight` each stands for itself."""
-        held = self._history.transactions
+        """A sample of these rows of the history; `y` defaults to unknown (NaN), `weight` to 1."""
+        transactions = self._history.transactions
         return Sample(
             np.ascontiguousarray(self._raw[np.searchsorted(self._rows, rows)]),
             np.full(len(rows), np.nan) if y is None else y,
             np.ones(len(rows)) if weight is None else weight,
-            held.amount[rows] / MONEY,
-            held.event_time[rows],
+            transactions.amount[rows] / MONEY,
+            transactions.event_time[rows],
             known_at,
             self._payers[rows],
         )
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The rows of a training."""
+class TrainingSamples:
+    """The samples of a training."""
 
     mature: Sample
-    usual: Sample
-    recent: Sample
+    unlabelled: Sample
+    holdout: Sample
 
 
-def for_training(config: Config, history: History, known: Known, features: Plan) -> Drawn:
-    """All frauds and about `training.max_rows` other mature rows, usual rows for the outlier detector, and the newest ones."""
+def for_training(
+    config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
+) -> TrainingSamples:
+    """All frauds and about `training.max_rows` other mature rows, unlabelled rows for the outlier detector, and the holdout."""
     draws, most = hash_sampling.uniform(history.transactions.transaction_id), config.training.max_rows
-    mature, of_mature = hash_sampling.draw(draws[known.mature], most, known.y == FRAUD)
-    usual, of_usual = hash_sampling.draw(draws[known.usual], min(USUAL_ROWS, most))
-    recent, of_recent = hash_sampling.draw(draws[known.recent], RECENT_ROWS)
-    rows = [known.mature[mature], known.usual[usual], known.recent[recent]]
-    matrix = Matrix(config, history, features, rows)
-    drawn = Drawn(
-        matrix.sample(rows[0], known.y[mature], of_mature, known.learnable[mature]),
-        matrix.sample(rows[1], weight=of_usual),
-        matrix.sample(rows[2], weight=of_recent),
+    mature, mature_weight = hash_sampling.sample_rows(
+        draws[training_set.mature], most, training_set.y == FRAUD
+    )
+    unlabelled, unlabelled_weight = hash_sampling.sample_rows(
+        draws[training_set.unlabelled], min(UNLABELLED_ROWS, most)
+    )
+    holdout, holdout_weight = hash_sampling.sample_rows(draws[training_set.holdout], HOLDOUT_ROWS)
+    rows = [training_set.mature[mature], training_set.unlabelled[unlabelled], training_set.holdout[holdout]]
+    matrix = SampleMatrix(config, history, features, rows)
+    samples = TrainingSamples(
+        matrix.sample(rows[0], training_set.y[mature], mature_weight, training_set.mature_since[mature]),
+        matrix.sample(rows[1], weight=unlabelled_weight),
+        matrix.sample(rows[2], weight=holdout_weight),
     )
     if not config.training.exclude_flagged:
-        return drawn
-    normal = ~_flagged(config, features, drawn.usual) | known.cleared[usual]
-    return replace(drawn, usual=drawn.usual.take(normal))
+        return samples
+    keep = ~_flagged_as_outliers(config, features, samples.unlabelled) | training_set.cleared[unlabelled]
+    return replace(samples, unlabelled=samples.unlabelled.take(keep))
 
 
-def for_evidence(config: Config, history: History, known: Known, features: Plan) -> Sample:
-    """All frauds and about `choose.evidence_rows` other mature rows."""
-    draws = hash_sampling.uniform(history.transactions.transaction_id[known.mature])
-    chosen, weight = hash_sampling.draw(draws, config.choose.evidence_rows, known.y == FRAUD)
-    rows = known.mature[chosen]
-    matrix = Matrix(config, history, features, [rows])
-    return matrix.sample(rows, known.y[chosen], weight, known.learnable[chosen])
+def for_evidence(
+    config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
+) -> Sample:
+    """All frauds and about `strategy.evidence_rows` other mature rows."""
+    draws = hash_sampling.uniform(history.transactions.transaction_id[training_set.mature])
+    selected, weight = hash_sampling.sample_rows(
+        draws, config.strategy.evidence_rows, training_set.y == FRAUD
+    )
+    rows = training_set.mature[selected]
+    matrix = SampleMatrix(config, history, features, [rows])
+    return matrix.sample(rows, training_set.y[selected], weight, training_set.mature_since[selected])
 
 
-def _flagged(config: Config, features: Plan, usual: Sample) -> NDArray[np.bool_]:
-    """Which usual rows outlier detection would have put before a reviewer."""
-    if not len(usual):
+def _flagged_as_outliers(config: Config, features: FeatureCatalogue, unlabelled: Sample) -> NDArray[np.bool_]:
+    """Which unlabelled rows outlier detection would have flagged."""
+    if not len(unlabelled):
         return np.zeros(0, dtype=bool)
-    encoded = Encoder(features.encoding).fit(usual.raw, usual.y, usual.weight).transform(usual.raw)
+    encoded = (
+        Encoder(features.encoding)
+        .fit(unlabelled.raw, unlabelled.y, unlabelled.weight)
+        .transform(unlabelled.raw)
+    )
     view, trees, seed = features.layout.outlier_view(encoded), config.training.trees, config.training.seed
-    return flagged_in_turn(view, usual.weight, usual.times, config.alerts.per_day, trees, seed, DAY)
+    return suspicious_rows(view, unlabelled.weight, unlabelled.times, config.alerts.per_day, trees, seed, DAY)

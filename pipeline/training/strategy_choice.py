@@ -1,7 +1,8 @@
 """
-The choice of strategy at a training date, and the chain of the choices before it.
+The strategy choice at a training date, and the chain of earlier choices it depends on.
 
-A choice measures how rare fraud is, tries all candidates on frauds they did not know, and remembers what was chosen before.
+A choice estimates the prevalence of fraud, evaluates all strategies on held-out frauds, and takes previous choices into
+account.
 """
 
 from collections.abc import Callable
@@ -9,46 +10,53 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from detectors.evaluation.prevalence import Rarity
-from detectors.strategy.choice import FITTABLE, Choice, ChooseSettings, Previous, Strategy, choose
-from detectors.strategy.components import Fitting
-from detectors.strategy.evidence import Review, evidence
-from detectors.strategy.held_out import HeldOut, held_out
+from detectors.evaluation.prevalence import PrevalenceEstimate
+from detectors.strategy.choice import (
+    MIN_FRAUDS_FOR_CLASSIFIER,
+    Choice,
+    PreviousChoice,
+    Strategy,
+    StrategySettings,
+    choose,
+)
+from detectors.strategy.components import FitSettings
+from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import NotReady
-from pipeline.features.history import History, feature_plan
+from pipeline.features.history import History, feature_catalogue
 from pipeline.schedule import grid
 from pipeline.training import samples
-from pipeline.training.training_set import Known, known_at, rarity_of
+from pipeline.training.training_set import TrainingSet, prevalence_of, training_set_at
 from storage.database.database import Store
 from storage.frames import DAY
-from storage.ingest import history as stored
+from storage.ingest import history as stored_history
 from storage.models import models
 
-Folds = tuple[HeldOut, ...]
+Folds = tuple[ValidationFold, ...]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A stored choice: its id, the strategy that was chosen, and the sentence for people."""
+class StoredChoice:
+    """A stored choice: its id, the chosen strategy, and its explanation."""
 
     choice_id: int
     strategy: Strategy
     outlier_share: float
     sentence: str
-    folds: Folds = ()  # held-out rows that weigh a blend
+    folds: Folds = ()  # held-out rows that the weights of a blend are fitted on
 
 
 def choose_through(
     store: Store, config: Config, history_of: Callable[[int], History], policy: str, date: int, run_id: int
-) -> Chosen:
+) -> StoredChoice:
     """
-    Make every choice up to the one of `date`, in the order of their dates, and return that one.
+    Make every missing choice up to `date`, in the order of their dates, and return the choice of `date`.
 
-    A choice depends on the ones before it. So the chain begins with the first training date of the stored
+    A choice depends on the previous ones. So the chain begins with the first training date of the stored
     history, wherever the first run or backfill begins; models are fitted only for the dates that need one.
-    Dates that have a choice keep it; one that knew too little has none.
+    Existing choices are kept; a date with too few transactions has no choice.
 
     Raises
     ------
@@ -57,15 +65,17 @@ def choose_through(
     """
     for earlier in _dates_before(store, config, policy, date):
         with suppress(NotReady):
-            _choose(store, config, history_of(earlier), policy, earlier, run_id)
-    found = models.choice_of(store, policy, date)
-    if found is None:
-        return _choose(store, config, history_of(date), policy, date, run_id)
+            _store_choice(store, config, history_of(earlier), policy, earlier, run_id)
+    stored = models.choice_of(store, policy, date)
+    if stored is None:
+        return _store_choice(store, config, history_of(date), policy, date, run_id)
     folds: Folds = ()
-    if found["strategy"] == "blend":
+    if stored["strategy"] == "blend":
         history = history_of(date)
-        folds = held_out_of(config, history, known_at(config, history, date))
-    return Chosen(found["choice_id"], found["strategy"], found["outlier_share"], found["sentence"], folds)
+        folds = validation_folds_of(config, history, training_set_at(config, history, date))
+    return StoredChoice(
+        stored["choice_id"], stored["strategy"], stored["outlier_share"], stored["sentence"], folds
+    )
 
 
 def preview(store: Store, config: Config, history: History, policy: str, date: int) -> Choice:
@@ -80,70 +90,78 @@ def preview(store: Store, config: Config, history: History, policy: str, date: i
     return _decide(store, config, history, policy, date)[1]
 
 
-def held_out_of(config: Config, history: History, known: Known) -> Folds:
+def validation_folds_of(config: Config, history: History, training_set: TrainingSet) -> Folds:
     """
-    What detectors would have said of the mature frauds before they knew them, on `choose.evidence_rows` rows.
+    Out-of-sample scores of the mature frauds, on `strategy.evidence_rows` rows, in time-ordered folds.
 
-    Every transaction's features know the labels of its own time only, and a fold learns from what was mature at its date.
+    Features use only labels that were known when the transaction happened, and a fold learns only from rows that were
+    mature at its date.
     """
-    if not config.choose.evidence_rows or known.y.sum() < FITTABLE:
+    if not config.strategy.evidence_rows or training_set.y.sum() < MIN_FRAUDS_FOR_CLASSIFIER:
         return ()
-    features = feature_plan(config)
-    how = Fitting(config.training.trees, config.training.seed, config.training.threads)
-    return held_out(samples.for_evidence(config, history, known, features), features.layout, how)
+    features = feature_catalogue(config)
+    fitting = FitSettings(config.training.trees, config.training.seed, config.training.threads)
+    return fit_validation_folds(
+        samples.for_evidence(config, history, training_set, features), features.layout, fitting
+    )
 
 
 def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
     clock, every = config.schedule, config.training.every
     newest = models.newest_choice_date(store, policy)
     if newest is None:
-        span = stored.span(store)
+        span = stored_history.span(store)
         newest = date if span is None else span[0]
     return grid.dates_inside(every, clock.timezone, newest, date) if newest < date else []
 
 
-def _choose(store: Store, config: Config, history: History, policy: str, date: int, run_id: int) -> Chosen:
+def _store_choice(
+    store: Store, config: Config, history: History, policy: str, date: int, run_id: int
+) -> StoredChoice:
     rarity, choice, folds = _decide(store, config, history, policy, date)
     choice_id = models.save_choice(store, _row(policy, date, run_id, rarity, choice))
-    return Chosen(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
+    return StoredChoice(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
 
 
 def _decide(
     store: Store, config: Config, history: History, policy: str, date: int
-) -> tuple[Rarity, Choice, Folds]:
-    known = known_at(config, history, date)
-    rarity, folds = rarity_of(config, history, known), held_out_of(config, history, known)
-    told = evidence(folds, _review(config, history, known), config.training.seed)
-    return rarity, choose(rarity, _previous(store, policy, date), _settings(config), told), folds
+) -> tuple[PrevalenceEstimate, Choice, Folds]:
+    training_set = training_set_at(config, history, date)
+    rarity, folds = (
+        prevalence_of(config, history, training_set),
+        validation_folds_of(config, history, training_set),
+    )
+    held_out_evidence = gather_evidence(folds, _review(config, history, training_set), config.training.seed)
+    return rarity, choose(rarity, _previous(store, policy, date), _settings(config), held_out_evidence), folds
 
 
-def _review(config: Config, history: History, known: Known) -> Review:
-    """What flags cost, and for which share of transactions reviewers have time."""
-    if not len(known.mature):
-        return Review(costs_of(config), 0.0)
-    first, last = history.transactions.event_time[known.mature[[0, -1]]]
+def _review(config: Config, history: History, training_set: TrainingSet) -> ReviewBudget:
+    """The costs, and the share of transactions that reviewers have time for."""
+    if not len(training_set.mature):
+        return ReviewBudget(costs_of(config), 0.0)
+    first, last = history.transactions.event_time[training_set.mature[[0, -1]]]
     days = max(float(last - first) / DAY, 1.0)
-    return Review(costs_of(config), min(1.0, config.alerts.per_day * days / len(known.mature)))
+    return ReviewBudget(costs_of(config), min(1.0, config.alerts.per_day * days / len(training_set.mature)))
 
 
-def _previous(store: Store, policy: str, date: int) -> list[Previous]:
+def _previous(store: Store, policy: str, date: int) -> list[PreviousChoice]:
     rows = models.last_choices(store, policy, date)
-    return [Previous(row["strategy"], row["proposed"], row["evidence"]["gate_open"]) for row in rows]
+    return [PreviousChoice(row["strategy"], row["proposed"], row["evidence"]["gate_open"]) for row in rows]
 
 
-def _settings(config: Config) -> ChooseSettings:
-    return ChooseSettings(
-        strategy=config.choose.strategy,
-        few=config.choose.few,
-        enough=config.choose.enough,
-        rare=config.choose.rare,
-        common=config.choose.common,
-        confirm=config.choose.confirm,
-        outlier_share=config.choose.outlier_share,
+def _settings(config: Config) -> StrategySettings:
+    return StrategySettings(
+        method=config.strategy.method,
+        min_positives_blend=config.strategy.min_positives_blend,
+        min_positives_classifier=config.strategy.min_positives_classifier,
+        prevalence_gate_low=config.strategy.prevalence_gate_low,
+        prevalence_gate_high=config.strategy.prevalence_gate_high,
+        confirmations=config.strategy.confirmations,
+        outlier_share=config.strategy.outlier_share,
     )
 
 
-def _row(policy: str, date: int, run_id: int, rarity: Rarity, choice: Choice) -> dict[str, Any]:
+def _row(policy: str, date: int, run_id: int, rarity: PrevalenceEstimate, choice: Choice) -> dict[str, Any]:
     return {
         "policy": policy,
         "training_date": date,
@@ -159,6 +177,6 @@ def _row(policy: str, date: int, run_id: int, rarity: Rarity, choice: Choice) ->
         "outlier_share": choice.outlier_share,
         "rule": choice.rule,
         "sentence": choice.sentence,
-        "what_would_change": choice.what_would_change,
+        "next_change": choice.next_change,
         "evidence": choice.numbers,
     }

@@ -1,33 +1,33 @@
 """
-One training: draw what its date knows, examine it, fit what was chosen.
+Trains one model: draws the samples of a training date, checks readiness, and fits the chosen strategy.
 
-A training belongs to a date, not to the moment it runs: it knows what was known then, and its model scores
-the transactions from then on. `pipeline.choosing` makes the choice, `pipeline.gate` lets the model in.
+A training belongs to a date, not to the moment it runs: it uses what was known at that date, and its model scores
+the transactions from then on. `strategy_choice` chooses the strategy, `promotion_gate` decides on promotion.
 """
 
 from dataclasses import dataclass, replace
 
-from detectors.drift.reference import Watch
+from detectors.drift.reference import DriftReference
 from detectors.model.artifact import libraries
 from detectors.model.model import Model, ModelSettings, fit_model
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
-from pipeline.features.compute import Plan
-from pipeline.features.history import History, feature_plan, fields_of
+from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.history import History, feature_catalogue, feature_fields
 from pipeline.monitoring import drift_reference
 from pipeline.training import readiness, samples
-from pipeline.training.samples import Drawn
-from pipeline.training.strategy_choice import Chosen
-from pipeline.training.training_set import Known, known_at, mature_at, rarity_of
+from pipeline.training.samples import TrainingSamples
+from pipeline.training.strategy_choice import StoredChoice
+from pipeline.training.training_set import TrainingSet, mature_at, prevalence_of, training_set_at
 from storage.frames import DAY
 from storage.models import models
 
-DECIDES_A_MODEL = (
+MODEL_SECTIONS = (
     "schema",
     "labels",
     "features",
     "training",
-    "choose",
+    "strategy",
     "costs",
     "alerts",
     "calendar",
@@ -36,117 +36,131 @@ DECIDES_A_MODEL = (
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A model ready to be stored."""
+class FittedModel:
+    """A fitted model, ready to be stored."""
 
     record: models.ModelRecord
-    artefact: bytes
+    artifact: bytes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training is made of, and what was found when it was looked at."""
+    """The samples of a training, and the findings of its readiness checks."""
 
-    known: Known
-    features: Plan
-    drawn: Drawn
-    findings: list[readiness.Finding]
+    training_set: TrainingSet
+    features: FeatureCatalogue
+    samples: TrainingSamples
+    findings: list[readiness.ReadinessFinding]
 
     def before(self, start: int) -> "Prepared":
         """
-        The same without what happened from `start` on, but for the newest rows, which have no labels.
+        The same samples without rows from `start` on, except for the holdout, which has no labels.
 
-        Thresholds are set on those: they are quantiles of scores, and know of no fraud.
+        Thresholds are set on the holdout: they are quantiles of scores and use no labels.
         """
-        mature, usual = (one.take(one.times < start) for one in (self.drawn.mature, self.drawn.usual))
-        return replace(self, drawn=replace(self.drawn, mature=mature, usual=usual))
+        mature, unlabelled = (
+            sample.take(sample.times < start) for sample in (self.samples.mature, self.samples.unlabelled)
+        )
+        return replace(self, samples=replace(self.samples, mature=mature, unlabelled=unlabelled))
 
-    def insist(self) -> None:
+    def raise_on_errors(self) -> None:
         """
-        Go on only without errors.
+        Raise NotReady if any readiness check failed.
 
         Raises
         ------
         NotReady
-            With what was found and the remedy.
+            There is a finding of level error; the message has its remedy.
         """
-        errors = [f"{one.said}: {one.remedy}" for one in self.findings if one.level == "error"]
+        errors = [
+            f"{finding.message}: {finding.remedy}" for finding in self.findings if finding.level == "error"
+        ]
         if errors:
             raise NotReady("; ".join(errors))
 
 
 def prepare(config: Config, history: History, date: int) -> Prepared:
     """
-    Draw the samples of a training, over a history that reaches back `training.span` + lookback, and examine them.
+    Draw the samples of a training from a history that reaches back `training.span` + lookback, and check readiness.
 
     Raises
     ------
     NotReady
         Fewer than `training.min_rows` transactions were known at `date`.
     """
-    known, features = known_at(config, history, date), feature_plan(config)
-    drawn = samples.for_training(config, history, known, features)
-    rarity = rarity_of(config, history, known)
-    subject = readiness.Subject(
+    training_set, features = training_set_at(config, history, date), feature_catalogue(config)
+    training_samples = samples.for_training(config, history, training_set, features)
+    rarity = prevalence_of(config, history, training_set)
+    data = readiness.TrainingData(
         config,
         history,
         date,
-        known.mature,
-        known.y,
+        training_set.mature,
+        training_set.y,
         rarity,
         features,
-        drawn.mature,
-        drawn.usual,
-        drawn.recent,
+        training_samples.mature,
+        training_samples.unlabelled,
+        training_samples.holdout,
     )
-    return Prepared(known, features, drawn, readiness.examine(subject))
+    return Prepared(training_set, features, training_samples, readiness.examine(data))
 
 
 def fit(
     config: Config,
     history: History,
-    made: Prepared,
-    chosen: Chosen,
+    prepared: Prepared,
+    chosen: StoredChoice,
     date: int,
     run_id: int,
     reference: History | None = None,
-) -> Fitted:
+) -> FittedModel:
     """
-    Fit the model of `date` by its choice on what was prepared.
+    Fit the model of `date` with the chosen strategy on the prepared samples.
 
-    `reference` is the history that drift is later measured against; None for the training's own.
+    `reference` is the history that drift is measured against later; None for the training's own history.
     """
-    model = fit_alone(config, made, chosen, date)
-    model = replace(model, watch=_watch(config, history, made, model, date, reference or history))
-    return Fitted(
-        _record(config, made.known, history, model, chosen.choice_id, run_id, date),
+    model = fit_alone(config, prepared, chosen, date)
+    model = replace(
+        model, drift_reference=_watch(config, history, prepared, model, date, reference or history)
+    )
+    return FittedModel(
+        _record(config, prepared.training_set, history, model, chosen.choice_id, run_id, date),
         model.to_bytes(config.model_key()),
     )
 
 
-def fit_alone(config: Config, made: Prepared, chosen: Chosen, date: int) -> Model:
-    """The model alone, without what is stored beside it."""
+def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: int) -> Model:
+    """Fit the model only, without its drift reference and its record."""
     return fit_model(
         _settings(config, chosen),
-        made.features.layout,
-        mature=made.drawn.mature,
-        usual=made.drawn.usual,
-        recent=made.drawn.recent,
-        days=(date - made.known.holdout_start) / DAY,
-        notes={"fields": fields_of(config), "trained_at": date},
+        prepared.features.layout,
+        mature=prepared.samples.mature,
+        usual=prepared.samples.unlabelled,
+        recent=prepared.samples.holdout,
+        days=(date - prepared.training_set.holdout_start) / DAY,
+        notes={"fields": feature_fields(config), "trained_at": date},
         folds=chosen.folds,
     )
 
 
-def _watch(config: Config, history: History, made: Prepared, model: Model, date: int, held: History) -> Watch:
-    """What drift is measured against: a history that holds its reference, and how much of it is mature."""
-    mature, y = (made.known.mature, made.known.y) if held is history else mature_at(config, held, date)
-    known = drift_reference.Known(held, drift_reference.reference_rows(config, held, date), mature, y)
-    days = (date - made.known.holdout_start) / DAY
-    return drift_reference.fit(config, model, made.features, known, made.drawn.recent, days, date)
+def _watch(
+    config: Config, history: History, prepared: Prepared, model: Model, date: int, reference_history: History
+) -> DriftReference:
+    """Fit the drift reference of a model on a history."""
+    mature, y = (
+        (prepared.training_set.mature, prepared.training_set.y)
+        if reference_history is history
+        else mature_at(config, reference_history, date)
+    )
+    data = drift_reference.ReferenceData(
+        reference_history, drift_reference.reference_rows(config, reference_history, date), mature, y
+    )
+    days = (date - prepared.training_set.holdout_start) / DAY
+    return drift_reference.fit(config, model, prepared.features, data, prepared.samples.holdout, days, date)
 
 
-def _settings(config: Config, chosen: Chosen) -> ModelSettings:
+def _settings(config: Config, chosen: StoredChoice) -> ModelSettings:
     return ModelSettings(
         strategy=chosen.strategy,
         seed=config.training.seed,
@@ -154,7 +168,7 @@ def _settings(config: Config, chosen: Chosen) -> ModelSettings:
         trees=config.training.trees,
         missed_fraud=config.costs.missed_fraud,
         review=config.costs.review,
-        missed=config.costs.missed,
+        missed=config.costs.missed_fraud_basis,
         per_day=config.alerts.per_day,
         audit_per_day=config.alerts.audit_per_day,
         outlier_share=chosen.outlier_share,
@@ -162,22 +176,28 @@ def _settings(config: Config, chosen: Chosen) -> ModelSettings:
 
 
 def _record(
-    config: Config, known: Known, history: History, model: Model, choice_id: int, run_id: int, date: int
+    config: Config,
+    training_set: TrainingSet,
+    history: History,
+    model: Model,
+    choice_id: int,
+    run_id: int,
+    date: int,
 ) -> models.ModelRecord:
     times = history.transactions.event_time
-    mature = known.mature
+    mature = training_set.mature
     return models.ModelRecord(
         choice_id=choice_id,
         run_id=run_id,
         trained_at=date,
         strategy=model.strategy,
-        span_start=int(times[known.usual[0]]) if len(known.usual) else date,
-        span_end=int(times[mature[-1]]) if len(mature) else known.holdout_start,
+        span_start=int(times[training_set.unlabelled[0]]) if len(training_set.unlabelled) else date,
+        span_end=int(times[mature[-1]]) if len(mature) else training_set.holdout_start,
         n_mature=len(mature),
-        n_fraud=int(known.y.sum()),
+        n_fraud=int(training_set.y.sum()),
         feature_names=model.detector.names,
-        fields=fields_of(config),
+        fields=feature_fields(config),
         thresholds=dict(model.thresholds),
-        config_hash=config.hash(*DECIDES_A_MODEL),
+        config_hash=config.hash(*MODEL_SECTIONS),
         versions=libraries(),
     )

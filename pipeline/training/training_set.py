@@ -1,5 +1,5 @@
 """
-What a training date knows: which transactions are mature, which are not known to be fraud, and how rare fraud is among them.
+Training set at a date: mature labels, unlabelled rows, holdout, and the prevalence of fraud.
 """
 
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.evaluation.prevalence import Rarity, effective_among, measure
+from detectors.evaluation.prevalence import PrevalenceEstimate, effective_among, estimate_prevalence
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.compute import status_at
@@ -17,27 +17,27 @@ from storage.frames import Ints
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a training date knows: positions in the history, in time order."""
+class TrainingSet:
+    """Rows that a training at a date may use, as positions in the history, in time order."""
 
-    mature: Ints  # labelled, or genuine by silence
+    mature: Ints  # labelled, or genuine because no fraud was reported by maturity
     y: NDArray[np.float64]  # of `mature`: 1 fraud, 0 genuine
-    usual: Ints  # not known to be fraud, older than the holdout
-    cleared: NDArray[np.bool_]  # of `usual`: a label says that it is genuine
-    recent: Ints  # the holdout
+    unlabelled: Ints  # older than the holdout and not known to be fraud
+    cleared: NDArray[np.bool_]  # of `unlabelled`: True if a label says genuine
+    holdout: Ints  # newest rows, that thresholds are set on
     holdout_start: int
-    learnable: Ints  # of `mature`: since when each has been mature, with the label it has
-    reported: Ints  # what would be mature had nobody answered a flag
-    reported_y: NDArray[np.float64]
+    mature_since: Ints  # of `mature`: µs since when each has been mature with its current label
+    reported: Ints  # rows that would be mature without verdicts on flags
+    reported_y: NDArray[np.float64]  # of `reported`
 
 
-def known_at(config: Config, history: History, date: int) -> Known:
+def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     """
-    Split what is known at `date` into mature, usual and recent transactions.
+    Split the transactions known at `date` into mature, unlabelled and holdout rows.
 
-    Mature ones are older than `labels.maturity` with labels complete to that point. The outlier detector
-    needs no labels, so it may look at younger ones too; the newest `training.holdout` is left to set
-    thresholds on, or the newest quarter of a history shorter than four holdouts.
+    Mature rows are older than `labels.maturity`, with labels complete to that point. The outlier detector
+    needs no labels, so it may use younger rows too. Thresholds are set on the newest `training.holdout`, or on
+    the newest quarter of a history that is shorter than four holdouts.
 
     Raises
     ------
@@ -58,52 +58,52 @@ def known_at(config: Config, history: History, date: int) -> Known:
     holdout_start = max(date - config.training.holdout, date - (date - first) // 4)
     young = rows.event_time >= holdout_start
     mature, y = _mature(config, history, in_span, status, date)
-    usual = np.flatnonzero(in_span & ~young & (status != FRAUD))
+    unlabelled = np.flatnonzero(in_span & ~young & (status != FRAUD))
     reported, reported_y = mature, y
     if history.unreviewed is not history.events:
         unreviewed = status_at(rows, history.unreviewed, date)
         reported, reported_y = _mature(config, history, in_span, unreviewed, date)
-    return Known(
+    return TrainingSet(
         mature=mature,
         y=y,
-        usual=usual,
-        cleared=status[usual] == GENUINE,
-        recent=np.flatnonzero(in_span & young),
+        unlabelled=unlabelled,
+        cleared=status[unlabelled] == GENUINE,
+        holdout=np.flatnonzero(in_span & young),
         holdout_start=holdout_start,
-        learnable=_learnable(config, history, mature, date),
+        mature_since=_mature_since(config, history, mature, date),
         reported=reported,
         reported_y=reported_y,
     )
 
 
 def mature_at(config: Config, history: History, date: int) -> tuple[Ints, NDArray[np.float64]]:
-    """All transactions of a history whose silence may be read at `date`, and which of them are fraud."""
+    """All mature transactions of a history at `date`, and which of them are fraud."""
     visible = history.as_of(config.schedule.allowed_lateness) <= date
     return _mature(config, history, visible, status_at(history.transactions, history.events, date), date)
 
 
-def rarity_of(config: Config, history: History, known: Known) -> Rarity:
+def prevalence_of(config: Config, history: History, training_set: TrainingSet) -> PrevalenceEstimate:
     """
     How rare fraud is, and how much of it there is to learn from.
 
     Flags are chosen because they look like fraud, so what reviewers find on them says nothing of how rare it is:
     prevalence and its interval rest on what was reported anyway. As examples to learn from, verdicts count.
     """
-    everything = _measured(config, history, known.mature, known.y)
-    if known.reported is known.mature:
-        return everything
-    reported = _measured(config, history, known.reported, known.reported_y)
-    return replace(reported, positives=everything.positives, effective=everything.effective)
+    overall = _prevalence(config, history, training_set.mature, training_set.y)
+    if training_set.reported is training_set.mature:
+        return overall
+    reported = _prevalence(config, history, training_set.reported, training_set.reported_y)
+    return replace(reported, positives=overall.positives, effective=overall.effective)
 
 
-def effective_of(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> float:
-    """How many frauds these are if those with a common cause count once."""
+def effective_frauds(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> float:
+    """The number of effective frauds: clusters on one entity count once."""
     columns = [history.transactions.columns[name].codes[mature] for name in config.schema_.entities]
     return effective_among(y == FRAUD, columns)
 
 
 def payers(config: Config, history: History) -> Ints:
-    """Codes from 0 of the first configured entity, (n,); who is missing, and everyone without an entity, stands alone."""
+    """Codes from 0 of the first configured entity, (n,); rows without one get a code of their own."""
     alone = np.arange(len(history), dtype=np.int64)
     if not config.schema_.entities:
         return alone
@@ -111,8 +111,8 @@ def payers(config: Config, history: History) -> Ints:
     return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
 
 
-def _learnable(config: Config, history: History, mature: Ints, date: int) -> Ints:
-    """Since when these transactions have been mature, and their labels have said what they say at `date`."""
+def _mature_since(config: Config, history: History, mature: Ints, date: int) -> Ints:
+    """Since when these transactions have been mature with the label they have at `date`, µs."""
     old = history.completeness.reached(history.transactions.event_time[mature] + config.labels.maturity)
     return np.maximum(old, known_since(history.transactions, history.events, date)[mature])
 
@@ -120,14 +120,14 @@ def _learnable(config: Config, history: History, mature: Ints, date: int) -> Int
 def _mature(
     config: Config, history: History, in_span: NDArray[np.bool_], status: NDArray[np.int8], date: int
 ) -> tuple[Ints, NDArray[np.float64]]:
-    """Transactions whose silence may be read, and those among them with a label."""
+    """Rows of the span that are old enough for all labels to be known, and which of them are fraud."""
     complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
     old = history.transactions.event_time + config.labels.maturity <= complete
-    known = in_span & old & ((status >= 0) | history.silence_ok)
-    rows = np.flatnonzero(known)
+    usable = in_span & old & ((status >= 0) | history.silence_ok)
+    rows = np.flatnonzero(usable)
     return rows, (status[rows] == FRAUD).astype(np.float64)
 
 
-def _measured(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> Rarity:
-    effective = effective_of(config, history, mature, y)
-    return measure(len(mature), int(y.sum()), effective, confidence=config.choose.confidence)
+def _prevalence(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> PrevalenceEstimate:
+    effective = effective_frauds(config, history, mature, y)
+    return estimate_prevalence(len(mature), int(y.sum()), effective, confidence=config.strategy.confidence)

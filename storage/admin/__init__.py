@@ -1,1 +1,1 @@
-"""Erasing a person, pruning by retention, undoing a batch or a run."""
+"""Erasing a person's data, pruning by retention, and undoing a batch or a run."""

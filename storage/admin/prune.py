@@ -1,4 +1,4 @@
-"""Keeping a database bounded: what is older than its retention goes, some rows at a time."""
+"""Deleting rows that are older than their retention, in small transactions."""
 
 from collections.abc import Mapping
 
@@ -19,18 +19,27 @@ from storage.database import bulk, tables
 from storage.database.database import Store
 
 ROWS_A_WRITE = 5_000
-OF_A_TRANSACTION = ("labels", "scores", "flags", "untold_flags", "unscored", "revisions", "transactions")
+OF_A_TRANSACTION = (
+    "labels",
+    "scores",
+    "flags",
+    "flag_notifications_pending",
+    "scoring_queue",
+    "revisions",
+    "transactions",
+)
 
 
 def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict[str, int]:
     """
-    Delete what is older than these instants, in short transactions; returns how much by table.
+    Delete rows that are older than these instants, in short transactions; returns the number of rows by table.
 
     Parameters
     ----------
     before
-        Of `transactions`, `rejected`, `drift`, `runs`, `withdrawn`: the instant before which it goes. What is not
-        named stays. A transaction goes with its labels, scores and flags; one with an open flag stays.
+        For `transactions`, `rejected`, `drift`, `runs`, `withdrawn`: rows before this instant are deleted. Groups
+        that are not named stay. A transaction is deleted with its labels, scores and flags; one with an open flag
+        stays.
     dry
         Count only.
     """
@@ -47,22 +56,22 @@ def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict
 
 
 def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
-    """Labels of transactions that never came: one that came now would be older than its retention."""
+    """Old labels of transactions that never arrived; if one arrived now, it would be older than its retention."""
     label = tables.labels.c
-    seen = exists().where(store.transactions.c.transaction_id == label.transaction_id)
-    return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~seen)
+    stored = exists().where(store.transactions.c.transaction_id == label.transaction_id)
+    return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~stored)
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
     batch, runs, entry, message = tables.batches.c, tables.runs.c, tables.ledger.c, tables.outbox.c
-    kept, rejected = tables.withdrawn_rows, tables.rejected_rows
-    past: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
+    withdrawn, rejected = tables.withdrawn_rows, tables.rejected_rows
+    old: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
         "rejected": [
             (rejected, rejected.c.batch_id.in_(select(batch.batch_id).where(batch.started_at < instant)))
         ],
         "drift": [
             (tables.drift_metrics, tables.drift_metrics.c.window_end < instant),
-            (tables.drift_sketches, tables.drift_sketches.c.window_end < instant),
+            (tables.drift_histograms, tables.drift_histograms.c.window_end < instant),
             (tables.quality_metrics, tables.quality_metrics.c.window_start < instant),
             (tables.readiness, tables.readiness.c.training_date < instant),
         ],
@@ -76,30 +85,30 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
         ],
         "withdrawn": [
             (
-                kept,
-                kept.c.withdrawal_id.in_(
+                withdrawn,
+                withdrawn.c.withdrawal_id.in_(
                     select(tables.withdrawals.c.withdrawal_id).where(tables.withdrawals.c.at < instant)
                 ),
             )
         ],
     }
-    return past[name]
+    return old[name]
 
 
 def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -> int:
     with store.read() as connection:
-        found = int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
-    if dry or not found:
-        return found
-    place: ColumnElement[str] = literal_column("ctid" if store.dialect == "postgresql" else "rowid")
-    some = select(place).select_from(table).where(old).limit(ROWS_A_WRITE)
-    gone = 0
+        n_old = int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
+    if dry or not n_old:
+        return n_old
+    row_id: ColumnElement[str] = literal_column("ctid" if store.dialect == "postgresql" else "rowid")
+    some = select(row_id).select_from(table).where(old).limit(ROWS_A_WRITE)
+    deleted = 0
     while True:
         with store.write() as connection:
-            n = connection.execute(delete(table).where(place.in_(some))).rowcount
-        gone += n
+            n = connection.execute(delete(table).where(row_id.in_(some))).rowcount
+        deleted += n
         if n < ROWS_A_WRITE:
-            return gone
+            return deleted
 
 
 def _transactions(store: Store, instant: int, dry: bool) -> dict[str, int]:
@@ -124,7 +133,7 @@ def _transactions(store: Store, instant: int, dry: bool) -> dict[str, int]:
 def _drop(connection: Connection, ids: list[str]) -> dict[str, int]:
     if not ids:
         return {}
-    with bulk.wanted(connection, ids) as stage:
+    with bulk.staged_ids(connection, ids) as stage:
         return {
             name: connection.execute(
                 text(f"DELETE FROM {name} WHERE transaction_id IN (SELECT transaction_id FROM {stage})")

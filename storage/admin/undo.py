@@ -1,8 +1,8 @@
 """
-Taking back what a bad file or run brought, so that the night can be lived again.
+Undo of a batch or a run; its rows move to `withdrawn_rows`, and can be ingested or scored again.
 
-First, in one short transaction, what is withdrawn stops to count; then its rows move to `withdrawn_rows`, some at a
-time. A withdrawal that was interrupted goes on when it is asked for again.
+First, in one short transaction, the batch or run becomes invisible; then its rows are moved in small transactions.
+An undo that was interrupted continues when it is called again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,33 +24,34 @@ ROWS_A_WRITE = 5_000  # moved in one transaction: well under a second
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What was taken back, by table."""
+    """What was withdrawn: the subject ("batch 12") and the number of moved rows by table."""
 
-    object: str
+    subject: str
     counts: Mapping[str, int]
 
     def sentence(self) -> str:
-        """For the one who asked."""
-        told = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in self.counts.items() if n)
-        return f"{self.object} withdrawn: {told or 'it had brought nothing'}; kept in withdrawn_rows"
+        """The result as a sentence."""
+        moved = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in self.counts.items() if n)
+        return f"{self.subject} withdrawn: {moved or 'it had no rows'}; kept in withdrawn_rows"
 
 
 def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> Withdrawal:
     """
-    Take back a batch: its transactions with their scores and flags, or its labels.
+    Undo a batch: withdraw its transactions with their scores and flags, or its labels.
 
-    Other ingests wait meanwhile, so no id is seen half withdrawn. Flags that the labels had closed open again,
-    or follow the label that is now current. Labels of other batches wait for their transactions to come back.
+    Other ingests are refused meanwhile, so none sees a half withdrawn batch. Flags that the labels had closed are
+    open again, or get the status of the label that is now current. Labels of other batches stay, and apply again when
+    their transactions return.
 
     Raises
     ------
     Unknown
         There is no visible batch of that number.
     Busy
-        An ingest is at work.
+        An ingest is running.
     """
     named = f"batch {batch_id}"
-    with leases.held(store, LEASE, actor, LEASE_LASTS):
+    with leases.hold(store, LEASE, actor, LEASE_LASTS):
         withdrawal = _unfinished(store, named)
         if withdrawal is None:
             withdrawal = _hide_batch(store, batch_id, reason, actor, now)
@@ -68,10 +69,10 @@ def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -
 
 def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Withdrawal:
     """
-    Take back a run: its scores and flags; what it scored is queued, what it did is pending again.
+    Undo a run: withdraw its scores and flags, queue its transactions again, and set its steps to pending.
 
-    Its choices and promotions stay under the policy "NAME withdrawn N", where they count for nothing; models keep
-    their rows, since other runs may have scored with them.
+    Its choices and promotions move to the policy "NAME withdrawn N", which nothing reads; its models stay, since
+    other runs may have scored with them.
 
     Raises
     ------
@@ -90,44 +91,44 @@ def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Wi
 def _unfinished(store: Store, named: str) -> int | None:
     w = tables.withdrawals.c
     with store.read() as connection:
-        found: int | None = connection.scalar(
-            select(w.withdrawal_id).where(w.object == named, w.counts.is_(None))
+        withdrawal: int | None = connection.scalar(
+            select(w.withdrawal_id).where(w.subject == named, w.counts.is_(None))
         )
-    return found
+    return withdrawal
 
 
 def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> int:
     batch = tables.batches
-    with store.exclusive() as connection:
-        found = connection.execute(select(batch).where(batch.c.batch_id == batch_id)).one_or_none()
-        if found is None or found.status != "done":
-            state = "there is none" if found is None else f"it is {found.status}"
+    with store.write_exclusive() as connection:
+        row = connection.execute(select(batch).where(batch.c.batch_id == batch_id)).one_or_none()
+        if row is None or row.status != "done":
+            state = "there is none" if row is None else f"it is {row.status}"
             raise Unknown(
                 f"batch {batch_id} cannot be withdrawn: {state}; fraudwatch export batches lists them"
             )
         connection.execute(
             update(batch).where(batch.c.batch_id == batch_id).values(status="withdrawn", content_hash=None)
         )
-        before = {"source": found.source, "accepted": found.accepted, "revised": found.revised}
-        return _record(connection, f"batch {batch_id}", reason, actor, before, now)
+        before = {"source": row.source, "accepted": row.accepted, "revised": row.revised}
+        return _add_withdrawal(connection, f"batch {batch_id}", reason, actor, before, now)
 
 
 def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> int:
     runs, entry, models = tables.runs.c, tables.ledger.c, tables.models.c
-    with store.exclusive() as connection:
-        found = connection.execute(select(tables.runs).where(runs.run_id == run_id)).one_or_none()
-        if found is None:
+    with store.write_exclusive() as connection:
+        run = connection.execute(select(tables.runs).where(runs.run_id == run_id)).one_or_none()
+        if run is None:
             raise Unknown(f"there is no run {run_id}: see fraudwatch runs")
-        before = {"kind": found.kind, "status": found.status, "counts": found.counts}
-        withdrawal = _record(connection, f"run {run_id}", reason, actor, before, now)
-        aside = f"{found.policy} withdrawn {withdrawal}"
-        made = select(models.model_id).where(models.run_id == run_id)
+        before = {"kind": run.kind, "status": run.status, "counts": run.counts}
+        withdrawal = _add_withdrawal(connection, f"run {run_id}", reason, actor, before, now)
+        aside = f"{run.policy} withdrawn {withdrawal}"
+        trained = select(models.model_id).where(models.run_id == run_id)
         for table, mine in (
-            (tables.promotions, tables.promotions.c.model_id.in_(made)),
+            (tables.promotions, tables.promotions.c.model_id.in_(trained)),
             (tables.choices, tables.choices.c.run_id == run_id),
             (tables.promotion_checks, tables.promotion_checks.c.run_id == run_id),
         ):
-            connection.execute(update(table).where(mine, table.c.policy == found.policy).values(policy=aside))
+            connection.execute(update(table).where(mine, table.c.policy == run.policy).values(policy=aside))
         fresh = {
             "status": "pending", "attempts": 0, "not_before": None, "finished_at": None,
             "run_id": None, "counts": None, "error": None,
@@ -136,36 +137,36 @@ def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) ->
         return withdrawal
 
 
-def _record(
+def _add_withdrawal(
     connection: Connection, named: str, reason: str, actor: str, before: Mapping[str, Any], now: int
 ) -> int:
-    made = connection.execute(
-        insert(tables.withdrawals), {"object": named, "reason": reason, "by": actor, "at": now}
+    inserted = connection.execute(
+        insert(tables.withdrawals), {"subject": named, "reason": reason, "by": actor, "at": now}
     )
     write_audit(connection, actor, "undo", named, dict(before), {"reason": reason}, now)
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
 
 
 class _Mover:
-    """Moves rows to `withdrawn_rows`, some at a time."""
+    """Moves rows to `withdrawn_rows`, in small transactions."""
 
     def __init__(self, store: Store, withdrawal: int) -> None:
         self._store = store
         self._withdrawal = withdrawal
 
     def move_transactions(self, batch_id: int) -> None:
-        """A batch's transactions with all that hangs on them, and the revisions it brought."""
+        """Move a batch's transactions with their scores and flags, and its revisions."""
         t, r = self._store.transactions, self._store.revisions
         for connection, stage in self._chunks(select(t.c.transaction_id).where(t.c.batch_id == batch_id)):
             for table in (tables.scores, tables.flags, t):
                 self._move(connection, table, _staged(table, stage))
-            connection.execute(delete(tables.unscored).where(_staged(tables.unscored, stage)))
+            connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
         for connection, stage in self._chunks(select(r.c.transaction_id).where(r.c.batch_id == batch_id)):
             self._move(connection, r, _staged(r, stage) & (r.c.batch_id == batch_id))
 
     def move_labels(self, batch_id: int) -> None:
-        """A batch's labels; flags they had closed open again."""
+        """Move a batch's labels; flags that they had closed are open again."""
         table = tables.labels
         mine = table.c.batch_id == batch_id
         for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
@@ -178,20 +179,21 @@ class _Mover:
             close_flags(connection, ids)
 
     def move_scores(self, run_id: int) -> None:
-        """A run's scores and flags; the transactions are queued again, in the same transaction."""
+        """Move a run's scores and flags, and queue its transactions again in the same database transaction."""
         s, f = tables.scores, tables.flags
         for connection, stage in self._chunks(select(s.c.transaction_id).where(s.c.run_id == run_id)):
-            given = {"run": run_id}
-            connection.execute(text(REQUEUE.format(stage=stage)), given)
+            connection.execute(text(REQUEUE.format(stage=stage)), {"run": run_id})
             self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
             self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
         with self._store.write() as connection:
             for table in (tables.drift_metrics, tables.quality_metrics, tables.readiness):
                 self._move(connection, table, table.c.run_id == run_id)
-            connection.execute(delete(tables.drift_sketches).where(tables.drift_sketches.c.run_id == run_id))
+            connection.execute(
+                delete(tables.drift_histograms).where(tables.drift_histograms.c.run_id == run_id)
+            )
 
     def finish(self, named: str) -> Withdrawal:
-        """Count what was moved."""
+        """Count the moved rows, and store the counts: the withdrawal is complete."""
         rows, w = tables.withdrawn_rows.c, tables.withdrawals.c
         counted = select(rows.table_name, func.count()).where(rows.withdrawal_id == self._withdrawal)
         with self._store.write() as connection:
@@ -207,10 +209,10 @@ class _Mover:
     def _chunks(self, ids: Any) -> Iterator[tuple[Connection, str]]:
         with self._store.read() as connection:
             listed = sorted(set(connection.scalars(ids)))
-        for place in range(0, len(listed), ROWS_A_WRITE):
+        for start in range(0, len(listed), ROWS_A_WRITE):
             with (
                 self._store.write() as connection,
-                bulk.wanted(connection, listed[place : place + ROWS_A_WRITE]) as stage,
+                bulk.staged_ids(connection, listed[start : start + ROWS_A_WRITE]) as stage,
             ):
                 yield connection, stage
 
@@ -218,12 +220,16 @@ class _Mover:
         rows = connection.execute(select(table).where(chosen)).mappings().all()
         if rows:
             instants = {column.name for column in table.c if isinstance(column.type, Instant)}
-            connection.execute(insert(tables.withdrawn_rows), list(self._kept(table, rows, instants)))
+            connection.execute(
+                insert(tables.withdrawn_rows), list(self._withdrawn_rows(table, rows, instants))
+            )
             connection.execute(delete(table).where(chosen))
 
-    def _kept(self, table: Table, rows: Iterable[Any], instants: set[str]) -> Iterator[dict[str, Any]]:
+    def _withdrawn_rows(
+        self, table: Table, rows: Iterable[Any], instants: set[str]
+    ) -> Iterator[dict[str, Any]]:
         for row in rows:
-            shown = {
+            values = {
                 str(name): as_datetime(value).isoformat() if name in instants and value is not None else value
                 for name, value in row.items()
             }
@@ -231,12 +237,12 @@ class _Mover:
                 "withdrawal_id": self._withdrawal,
                 "table_name": table.name,
                 "transaction_id": row.get("transaction_id"),
-                "row": shown,
+                "row": values,
             }
 
 
 REQUEUE = """
-    INSERT INTO unscored (policy, transaction_id)
+    INSERT INTO scoring_queue (policy, transaction_id)
     SELECT s.policy, s.transaction_id FROM scores s
     JOIN {stage} w ON w.transaction_id = s.transaction_id
     JOIN visible_transactions t ON t.transaction_id = s.transaction_id

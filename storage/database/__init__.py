@@ -1,1 +1,1 @@
-"""Engine, tables, column types, bulk writes, views, setup and leases."""
+"""The database: connections and transactions, tables, column types, bulk inserts, views, setup and leases."""

@@ -1,5 +1,5 @@
 """
-Many rows at once: COPY on Postgres, executemany on SQLite. The one module that knows the difference.
+Bulk inserts and staging tables: COPY on Postgres, executemany on SQLite. Only this module knows the difference.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,22 +14,22 @@ from storage.database.column_types import as_texts
 from storage.frames import Ints
 
 Columns = Mapping[str, Sequence[Any]]
-STAGE = "wanted_ids"
+STAGE = "staged_ids"
 
 
 def instants(values: Ints) -> list[str]:
-    """Instants as both engines read them."""
+    """Instants in the text form that both engines read."""
     return as_texts(values) if len(values) else []
 
 
 def numbers(values: NDArray[np.float64]) -> list[float | None]:
-    """Floats with None for NaN."""
+    """Floats, with None for NaN."""
     listed: list[float | None] = values.tolist()
     return [None if value != value else value for value in listed] if np.isnan(values).any() else listed  # noqa: PLR0124
 
 
 def insert_new(connection: Connection, table: Table, columns: Columns) -> int:
-    """Insert the rows whose key is not there yet; returns how many that were."""
+    """Insert the rows whose key does not exist yet; returns their number."""
     quote = connection.dialect.identifier_preparer.quote
     listed = ", ".join(quote(name) for name in columns)
     rows = zip(*columns.values(), strict=True)
@@ -51,7 +51,7 @@ def _many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> in
 
 
 def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequence[Any]]) -> int:
-    """COPY knows no conflicts, so it fills a staging table; keys go in in order, so that writers never deadlock."""
+    """COPY cannot skip conflicts, so it fills a staging table; keys are inserted in order, so writers never deadlock."""
     stage = f"stage_{table.name}"
     key = ", ".join(column.name for column in table.primary_key) or "transaction_id"
     order = "transaction_id" if table.name == "labels" else key
@@ -71,8 +71,8 @@ def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequ
 
 
 @contextmanager
-def wanted(connection: Connection, ids: Iterable[str]) -> Iterator[str]:
-    """A temporary table of transaction ids to join with, column `transaction_id`."""
+def staged_ids(connection: Connection, ids: Iterable[str]) -> Iterator[str]:
+    """Fill a temporary table with transaction ids to join with (column `transaction_id`); yields its name."""
     if connection.dialect.name == "postgresql":
         _stage_postgres(connection, ids)
     else:

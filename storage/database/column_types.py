@@ -1,9 +1,9 @@
 """
-How instants, money and JSON are kept in a column, in bulk and one by one.
+Column types for instants, money and JSON on both engines.
 
-An instant is an int of µs since 1970-01-01 UTC in Python, `timestamptz` on Postgres and on SQLite, which has no
-type for it, the text `2026-03-01 06:00:00.000000`: fixed width, so that text order is time order, and readable.
-Money is an int of 1/10,000 in arrays; a single value is read as a float, for people.
+An instant is an int of µs since 1970-01-01 UTC in Python and `timestamptz` on Postgres. On SQLite, which has no such
+type, it is the text `2026-03-01 06:00:00.000000`: readable, and of fixed width, so that text order is time order.
+Money is an int of 1/10,000 in arrays; a single value is read as a float.
 """
 
 import json
@@ -25,7 +25,7 @@ MICROSECOND = timedelta(microseconds=1)
 INSTANT_WIDTH = 26  # characters of 2026-03-01 06:00:00.000000
 POSTGRES = "postgresql"
 
-# By code point on both engines, so that rows in the order of their ids are in the same order everywhere.
+# Ids are compared by code point on both engines, so that ORDER BY gives the same order everywhere.
 IdText = Text().with_variant(postgresql.TEXT(collation="C"), POSTGRES)
 
 
@@ -36,20 +36,20 @@ class Instant(TypeDecorator[int]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """`timestamptz` where there is one."""
+        """`timestamptz` on Postgres, text on SQLite."""
         if dialect.name == POSTGRES:
             return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
         return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
-        """Int µs → what the engine stores."""
+        """Int µs → the engine's value."""
         if value is None:
             return None
         moment = as_datetime(int(value))
         return moment if dialect.name == POSTGRES else moment.strftime("%Y-%m-%d %H:%M:%S.%f").rjust(26, "0")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """What the engine stores → int µs."""
+        """The engine's value → int µs."""
         if value is None:
             return None
         if isinstance(value, str):
@@ -64,38 +64,38 @@ class Money(TypeDecorator[float]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Exact where the engine can."""
+        """NUMERIC on Postgres, which is exact; REAL on SQLite."""
         if dialect.name == POSTGRES:
             return dialect.type_descriptor(Numeric(20, 4, asdecimal=False))
         return dialect.type_descriptor(Float())
 
 
 class Json(TypeDecorator[Any]):
-    """Objects and lists: JSONB, or text on SQLite. Not-a-number, which JSON lacks, becomes null."""
+    """Objects and lists: JSONB on Postgres, text on SQLite. NaN, which JSON does not have, becomes null."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """JSONB where there is one, so that analysts can look inside."""
+        """JSONB on Postgres, so that analysts can query its fields."""
         if dialect.name == POSTGRES:
             return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
         return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """Text is taken as JSON already; anything else is made plain first."""
+        """Text must be JSON already; anything else is converted with `plain` first."""
         if value is None:
             return None
         plain_value = json.loads(value) if isinstance(value, str) else plain(value)
         return plain_value if dialect.name == POSTGRES else json.dumps(plain_value, ensure_ascii=False)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Objects again."""
+        """JSON text → objects."""
         return json.loads(value) if isinstance(value, str) else value
 
 
 def plain(value: Any) -> Any:
-    """The same in types JSON knows: numpy's numbers as Python's, mappings as dicts, NaN and ±∞ as null."""
+    """Convert a value to types that JSON has: numpy numbers to Python's, mappings to dicts, NaN and ±∞ to None."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -116,12 +116,12 @@ def as_micros(moment: datetime) -> int:
 
 
 def as_texts(instants: Ints) -> list[str]:
-    """Instants as SQLite keeps them."""
+    """Instants → the text that SQLite stores."""
     texts = np.datetime_as_string(instants.astype("datetime64[us]"), unit="us").astype(f"U{INSTANT_WIDTH}")
     texts.view("U1").reshape(-1, INSTANT_WIDTH)[:, 10] = " "  # numpy writes a T there
     return texts.tolist()  # type: ignore[no-any-return]
 
 
 def from_texts(texts: Sequence[str]) -> Ints:
-    """Instants as SQLite keeps them → int64 µs."""
+    """The text that SQLite stores → int64 µs."""
     return np.array(texts, dtype="datetime64[us]").astype(np.int64)

@@ -1,5 +1,5 @@
 """
-The engine, and the two kinds of transaction there are: one that reads and one that writes.
+Opening a database, and its two kinds of transaction: reads and writes.
 """
 
 import re
@@ -21,11 +21,13 @@ from storage.database.tables import Fields, revisions_table, transactions_table
 from storage.errors import Locked, StorageError, Unreachable
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
-WRITE_LOCK = 7_215_001  # Postgres advisory lock: horizon and the showing of a batch exclude one another
+WRITE_LOCK = (
+    7_215_001  # Postgres advisory lock: taking a horizon and making a batch visible exclude each other
+)
 
 
 class Store:
-    """A database of one monitor."""
+    """The database of one monitor."""
 
     def __init__(self, engine: Engine, fields: Fields, schema: str) -> None:
         self.engine = engine
@@ -34,10 +36,12 @@ class Store:
         self.dialect = engine.dialect.name
         self.transactions = transactions_table(fields)
         self.revisions = revisions_table(fields)
-        self.fences: list[Callable[[Connection], None]] = []  # asked inside every write: may we still?
+        self.write_guards: list[
+            Callable[[Connection], None]
+        ] = []  # called inside every write; they raise to stop it
 
-    def widened(self, text_fields: tuple[str, ...], numeric: tuple[str, ...]) -> "Store":
-        """The same database, read with these columns besides the configured ones; both close together."""
+    def with_extra_columns(self, text_fields: tuple[str, ...], numeric: tuple[str, ...]) -> "Store":
+        """The same database with these columns besides the configured ones; it shares the connections."""
         more = tuple(name for name in text_fields if name not in self.fields.text)
         numbers = tuple(name for name in numeric if name not in self.fields.numeric)
         if not more and not numbers:
@@ -48,18 +52,18 @@ class Store:
             numeric=self.fields.numeric + numbers,
         )
         wide = Store(self.engine, fields, self.schema)
-        wide.fences = self.fences
+        wide.write_guards = self.write_guards
         return wide
 
     @property
-    def url_shown(self) -> str:
+    def display_url(self) -> str:
         """The URL with its password hidden."""
         return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and changes nothing."""
-        with self._told(), self.engine.connect() as connection:
+        """A transaction that reads one snapshot of the database."""
+        with self._translate_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -67,49 +71,50 @@ class Store:
         """
         A short transaction that writes.
 
-        BEGIN IMMEDIATE on SQLite: a transaction that reads first and asks for the lock later fails at once
-        when somebody wrote in between, whatever the timeout. Whoever holds a lease writes only while it does.
+        On SQLite it begins with BEGIN IMMEDIATE: a transaction that reads first and takes the lock later fails at
+        once if another one wrote in between, whatever the timeout. A process with a lease writes only while it holds
+        the lease, since the write guards are checked first.
         """
         with self._writing() as connection:
-            self._ask_fences(connection)
+            self._run_write_guards(connection)
             yield connection
 
     @contextmanager
-    def exclusive(self) -> Iterator[Connection]:
-        """A write that also excludes every other holder of the horizon's lock, which is taken before any other."""
+    def write_exclusive(self) -> Iterator[Connection]:
+        """A write that also takes the lock `WRITE_LOCK` on Postgres, before any other lock."""
         with self._writing() as connection:
             if self.dialect == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
-            self._ask_fences(connection)
+            self._run_write_guards(connection)
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         options = {"fraudwatch_write": True}
         with (
-            self._told(),
+            self._translate_errors(),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield connection
 
-    def _ask_fences(self, connection: Connection) -> None:
-        for fence in self.fences:
-            fence(connection)
+    def _run_write_guards(self, connection: Connection) -> None:
+        for guard in self.write_guards:
+            guard(connection)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What an operator or time can put right is one sentence of ours, not the driver's traceback."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Turn driver errors that an operator can fix, or that pass with time, into a `StorageError`."""
         try:
             yield
         except (DBAPIError, sqlite3.Error, psycopg.Error, PoolTimeout) as error:
-            told = _refusal(self, error)
-            if told is None:
+            user_error = _user_error(self, error)
+            if user_error is None:
                 raise
-            raise told from error
+            raise user_error from error
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close all connections."""
         self.engine.dispose()
 
     def __enter__(self) -> Self:
@@ -128,7 +133,7 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     Raises
     ------
     Unreachable
-        One sentence, without the password.
+        The database cannot be opened; the message does not contain the password.
     """
     try:
         parsed = make_url(url)
@@ -150,38 +155,36 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
             )
     except DBAPIError as error:
         engine.dispose()
-        raise Unreachable(f"database {store.url_shown} cannot be opened: {_cause(error)}") from error
+        raise Unreachable(f"database {store.display_url} cannot be opened: {_cause(error)}") from error
     return store
 
 
 def _cause(error: Exception) -> str:
-    said = error.orig if isinstance(error, DBAPIError) else error
-    return re.sub(r"\s+", " ", str(said)).strip().rstrip(".")
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return re.sub(r"\s+", " ", str(original)).strip().rstrip(".")
 
 
-def _refusal(store: Store, error: Exception) -> StorageError | None:
-    """What to tell of an error that is nobody's bug; None for one that is."""
-    said = _cause(error)
+def _user_error(store: Store, error: Exception) -> StorageError | None:
+    """The `StorageError` for an error that is not a bug; None for any other."""
+    cause = _cause(error)
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if "database is locked" in said:
+    if "database is locked" in cause:
         return Locked(
-            f"database {store.url_shown} was locked for {BUSY_TIMEOUT_MS // 1000} s by another program"
+            f"database {store.display_url} was locked for {BUSY_TIMEOUT_MS // 1000} s by another program"
         )
-    if "disk is full" in said or "No space left" in said:
+    if "disk is full" in cause or "No space left" in cause:
         return Unreachable(
-            f"the disk of database {store.url_shown} is full: free space; nothing was half written"
+            f"the disk of database {store.display_url} is full: free space; nothing was half written"
         )
-    if "readonly database" in said:
-        return Unreachable(
-            f"database {store.url_shown} is read-only: give this user the right to write to it"
-        )
-    if "malformed" in said or "not a database" in said:
-        return Unreachable(f"database {store.url_shown} is damaged ({said}): restore a copy")
+    if "readonly database" in cause:
+        return Unreachable(f"database {store.display_url} is read-only: give this user write access to it")
+    if "malformed" in cause or "not a database" in cause:
+        return Unreachable(f"database {store.display_url} is damaged ({cause}): restore a backup")
     original = error.orig if isinstance(error, DBAPIError) else error
     away = isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
-    away = away or "unable to open database" in said or "disk I/O error" in said
+    away = away or "unable to open database" in cause or "disk I/O error" in cause
     if lost or away or isinstance(error, PoolTimeout):
-        return Unreachable(f"database {store.url_shown} does not answer: {said}")
+        return Unreachable(f"database {store.display_url} does not answer: {cause}")
     return None
 
 
@@ -193,7 +196,7 @@ def _listen(store: Store) -> None:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin transactions of its own, deferred ones
+    connection.isolation_level = None  # otherwise the driver begins deferred transactions of its own
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",

@@ -1,4 +1,4 @@
-"""Leases: who may work, on the database's clock, with a fencing token that only grows."""
+"""Leases with fencing tokens: one process at a time does a job, by the database's clock."""
 
 import os
 import socket
@@ -15,10 +15,10 @@ from storage.database.tables import leases
 from storage.errors import Busy, StorageError
 from storage.frames import SECOND
 
-RENEWALS = 3  # in the time a lease lasts: one that fails leaves two more
-# Leases that this process still holds: one that it could not give back, since the database was away, is free to it.
+RENEWALS = 3  # per duration of a lease: after one failed renewal there are two more
+# Leases that this process holds. A lease of this process that is not listed could not be released; it is free.
 _MINE: set[tuple[str, str, int]] = set()
-RETRY_S = 0.5  # between two looks at a lease that somebody else holds
+RETRY_S = 0.5  # between two attempts to acquire a lease that another process holds
 
 
 def database_now(connection: Connection) -> int:
@@ -29,97 +29,99 @@ def database_now(connection: Connection) -> int:
     return int(from_texts([moment])[0])
 
 
-def take(store: Store, name: str, holder: str, lasting: int) -> int:
+def acquire(store: Store, name: str, holder: str, duration: int) -> int:
     """
-    Take a lease that is free, has run out, or whose process on this machine has died; returns its token.
+    Acquire a lease that is free, has expired, or whose process on this machine has died; returns its token.
 
     Raises
     ------
     Busy
-        Somebody else holds it.
+        Another process holds the lease.
     """
-    with store.exclusive() as connection:
+    with store.write_exclusive() as connection:
         now = database_now(connection)
-        held = connection.execute(leases.select().where(leases.c.name == name)).one_or_none()
-        row = {"holder": holder, "process": _this_process(), "expires_at": now + lasting}
-        if held is None:
+        current = connection.execute(leases.select().where(leases.c.name == name)).one_or_none()
+        row = {"holder": holder, "process": _this_process(), "expires_at": now + duration}
+        if current is None:
             connection.execute(insert(leases).values(name=name, token=1, **row))
             _MINE.add(_key(connection, name, 1))
             return 1
-        left_behind = held.process == _this_process() and _key(connection, name, held.token) not in _MINE
-        over = held.expires_at is None or held.expires_at <= now
-        if not over and not left_behind and not _died(held.process):
-            wait = (held.expires_at - now) // SECOND + 1
+        left_behind = (
+            current.process == _this_process() and _key(connection, name, current.token) not in _MINE
+        )
+        expired = current.expires_at is None or current.expires_at <= now
+        if not expired and not left_behind and not _died(current.process):
+            wait = (current.expires_at - now) // SECOND + 1
             raise Busy(
-                f"{held.holder} ({held.process}) is at work on {name}: wait, {wait} s at most if it died"
+                f"{current.holder} ({current.process}) is at work on {name}: wait, {wait} s at most if it died"
             )
-        token = int(held.token) + 1
+        token = int(current.token) + 1
         connection.execute(update(leases).where(leases.c.name == name).values(token=token, **row))
         _MINE.add(_key(connection, name, token))
         return token
 
 
-def renew(connection: Connection, name: str, token: int, lasting: int) -> None:
+def renew(connection: Connection, name: str, token: int, duration: int) -> None:
     """
-    Hold on to a lease, inside the write it protects.
+    Renew a lease, inside the transaction that it protects.
 
     Raises
     ------
     Busy
-        Another has taken it meanwhile: nothing may be written any more.
+        Another process has acquired it meanwhile: nothing may be written any more.
     """
     mine = (leases.c.name == name) & (leases.c.token == token)
-    until = database_now(connection) + lasting
+    until = database_now(connection) + duration
     if connection.execute(update(leases).where(mine).values(expires_at=until)).rowcount != 1:
         raise Busy(f"the lease {name} was taken over by another process: nothing more is written here")
 
 
 def release(connection: Connection, name: str, token: int) -> None:
-    """Give a lease back, if it is still held."""
+    """Release a lease if its token is still the newest."""
     _MINE.discard(_key(connection, name, token))
     mine = (leases.c.name == name) & (leases.c.token == token)
     connection.execute(update(leases).where(mine).values(expires_at=None))
 
 
 @contextmanager
-def held(store: Store, name: str, holder: str, lasting: int) -> Iterator["Held"]:
+def hold(store: Store, name: str, holder: str, duration: int) -> Iterator["Lease"]:
     """
-    Hold a lease, renewed in the background; while it is held every write of this store asks for it.
+    Hold a lease during a block; it is renewed in the background, and every write of this store checks it.
 
     Raises
     ------
     Busy
-        Somebody else holds it, or, from a write inside the block, somebody has taken it over.
+        Another process holds the lease; or, from a write inside the block, another process has taken it over.
     """
-    lease = Held(store, name, take(store, name, holder, lasting), lasting)
-    store.fences.append(lease.fence)
+    lease = Lease(store, name, acquire(store, name, holder, duration), duration)
+    store.write_guards.append(lease.guard_write)
     lease.start()
     try:
         yield lease
     finally:
         lease.stop()
-        store.fences.remove(lease.fence)
+        store.write_guards.remove(lease.guard_write)
         _MINE.discard(_key(store, name, lease.token))
-        with suppress(StorageError), store.write() as connection:  # one that is not given back runs out
+        with suppress(StorageError), store.write() as connection:  # a lease that is not released expires
             release(connection, name, lease.token)
 
 
 @contextmanager
-def held_when_free(
-    store: Store, name: str, holder: str, lasting: int, stopping: Callable[[], bool]
-) -> Iterator["Held"]:
+def hold_when_free(
+    store: Store, name: str, holder: str, duration: int, stopping: Callable[[], bool]
+) -> Iterator["Lease"]:
     """
-    The same, after waiting for it to be free.
+    The same, after waiting until the lease is free.
 
     Raises
     ------
     Busy
-        Somebody else held it until `stopping` said to stop.
+        Another process held the lease until `stopping` returned true.
     """
     while True:
         try:
             with ExitStack() as stack:
-                lease = stack.enter_context(held(store, name, holder, lasting))
+                lease = stack.enter_context(hold(store, name, holder, duration))
                 leave = stack.pop_all()
             break
         except Busy:
@@ -130,28 +132,29 @@ def held_when_free(
         yield lease
 
 
-class Held:
-    """A lease that is being held: its token, and whether it still is."""
+class Lease:
+    """A lease that this process holds, with its token and a thread that renews it."""
 
-    def __init__(self, store: Store, name: str, token: int, lasting: int) -> None:
+    def __init__(self, store: Store, name: str, token: int, duration: int) -> None:
         self.name = name
         self.token = token
-        self._store = Store(store.engine, store.fields, store.schema)  # without fences: it writes leases only
-        self._lasting = lasting
-        self._over = threading.Event()
+        # A store without write guards: it writes leases only.
+        self._store = Store(store.engine, store.fields, store.schema)
+        self._duration = duration
+        self._stopped = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
 
     @property
     def lost(self) -> bool:
-        """Whether somebody else has it now."""
+        """Whether another process has taken the lease over."""
         return self._lost.is_set()
 
-    def fence(self, connection: Connection) -> None:
+    def guard_write(self, connection: Connection) -> None:
         """
-        Refuse a write under a token that is no longer the newest.
+        Stop a write if the token is no longer the newest.
 
-        On Postgres the row stays locked until the write commits, so nobody takes over in between.
+        On Postgres the row stays locked until the write commits, so no process takes over in between.
         """
         row = select(leases.c.token).where(leases.c.name == self.name)
         newest = connection.scalar(row.with_for_update(read=True))
@@ -162,28 +165,28 @@ class Held:
             )
 
     def start(self) -> None:
-        """Begin to renew it."""
+        """Start to renew the lease in the background."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Cease to renew it."""
-        self._over.set()
+        """Stop renewing the lease."""
+        self._stopped.set()
         self._thread.join()
 
     def _renew(self) -> None:
-        while not self._over.wait(self._lasting / SECOND / RENEWALS):
+        while not self._stopped.wait(self._duration / SECOND / RENEWALS):
             try:
                 with self._store.write() as connection:
-                    renew(connection, self.name, self.token, self._lasting)
+                    renew(connection, self.name, self.token, self._duration)
             except Busy:
                 if self._taken():
                     self._lost.set()
                     return
             except StorageError:
-                continue  # away for a moment: the next renewal may come through, else it runs out
+                continue  # the database is away: the next renewal may succeed, otherwise the lease expires
 
     def _taken(self) -> bool:
-        """Whether it is really another's, rather than the database locked for a moment."""
+        """Whether another process has acquired the lease, or the database was only locked for a moment."""
         with suppress(StorageError), self._store.read() as connection:
             return connection.scalar(select(leases.c.token).where(leases.c.name == self.name)) != self.token
         return False

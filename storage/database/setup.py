@@ -1,4 +1,4 @@
-"""Create or upgrade a database, and refuse one that is older or somebody else's."""
+"""Create or upgrade a database, and check that a database has this version and belongs to this monitor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,66 +10,73 @@ from sqlalchemy import Connection, Table, insert, inspect, select, text
 
 from storage.database import tables, views
 from storage.database.database import Store
-from storage.errors import SchemaOutOfDate, WrongMonitor
+from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_version"
+BASELINE = "0200"  # the first migration; the unreleased versions before it had 0001 to 0007
 REMEDY = "run fraudwatch init"
 
 
 def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()) -> list[str]:
     """
-    Bring the database to this version and this configuration; returns what was done, a sentence each.
+    Create or upgrade the tables, add the configured columns and recreate the views; returns a sentence for each change.
 
-    Safe to repeat, and to run twice at once: one waits for the other.
+    It is idempotent, and two processes may run it at once: one waits for the other.
 
     Raises
     ------
+    UnsupportedSchema
+        The schema is older than the first migration, or newer than this program.
     WrongMonitor
         The database belongs to another monitor.
     """
     if store.dialect == "postgresql":
         _create_schema(store)
-    with store.exclusive() as connection:
-        before = version(connection)
-        _refuse_other(connection, before, monitor)
+    with store.write_exclusive() as connection:
+        before = schema_version(connection)
+        _refuse_unsupported(store, before)
+        _refuse_other_monitor(connection, before, monitor)
         command.upgrade(_alembic(connection), "head")
-        done = [] if before == tables.VERSION else [f"schema version {tables.VERSION} is in place"]
+        changes = [] if before == tables.VERSION else [f"schema version {tables.VERSION} is in place"]
         if connection.scalar(select(tables.monitor.c.name)) is None:
             connection.execute(insert(tables.monitor), {"name": monitor, "created_at": now})
-        done += _add_columns(connection, store, store.transactions)
+        changes += _add_columns(connection, store, store.transactions)
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
         views.recreate(connection, store.fields)
-    return [f"{store.url_shown}: {line}" for line in done or ["up to date, nothing to do"]]
+    return [f"{store.display_url}: {line}" for line in changes or ["up to date, nothing to do"]]
 
 
 def verify(store: Store, monitor: str) -> None:
     """
-    Refuse to work on a database that is not ready.
+    Check that the database can be used with this version and this configuration.
 
     Raises
     ------
     SchemaOutOfDate
-        Tables or configured columns are missing.
+        Tables or configured columns are missing; `upgrade` adds them.
+    UnsupportedSchema
+        The schema is older than the first migration, or newer than this program.
     WrongMonitor
         The database belongs to another monitor.
     """
     with store.read() as connection:
-        found = version(connection)
-        if found is None:
-            raise SchemaOutOfDate(f"database {store.url_shown} has no tables of fraudwatch: {REMEDY}")
-        if found != tables.VERSION:
+        current = schema_version(connection)
+        if current is None:
+            raise SchemaOutOfDate(f"database {store.display_url} has no tables of fraudwatch: {REMEDY}")
+        _refuse_unsupported(store, current)
+        if current != tables.VERSION:
             raise SchemaOutOfDate(
-                f"database {store.url_shown} has schema {found}, this is {tables.VERSION}: {REMEDY}"
+                f"database {store.display_url} has schema {current}, this is {tables.VERSION}: {REMEDY}"
             )
-        _refuse_other(connection, found, monitor)
+        _refuse_other_monitor(connection, current, monitor)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}: {REMEDY}")
 
 
-def version(connection: Connection) -> str | None:
+def schema_version(connection: Connection) -> str | None:
     """The schema version of a database, None for an empty one."""
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()
@@ -87,8 +94,21 @@ def _create_schema(store: Store) -> None:
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{store.schema}"'))
 
 
-def _refuse_other(connection: Connection, found: str | None, monitor: str) -> None:
-    owner = None if found is None else connection.scalar(select(tables.monitor.c.name))
+def _refuse_unsupported(store: Store, current: str | None) -> None:
+    if current is not None and current < BASELINE:
+        raise UnsupportedSchema(
+            f"database {store.display_url} has schema {current} of a version before 0.2.0, which cannot be upgraded: "
+            "set storage.url to a new database, run fraudwatch init, and ingest the data again"
+        )
+    if current is not None and current > tables.VERSION:
+        raise UnsupportedSchema(
+            f"database {store.display_url} has schema {current}, which is newer than this program's {tables.VERSION}: "
+            "install the newer version of fraudwatch"
+        )
+
+
+def _refuse_other_monitor(connection: Connection, current: str | None, monitor: str) -> None:
+    owner = None if current is None else connection.scalar(select(tables.monitor.c.name))
     if owner is not None and owner != monitor:
         raise WrongMonitor(
             f'the database belongs to monitor "{owner}", the config is for "{monitor}": '
@@ -114,6 +134,6 @@ def _add_columns(connection: Connection, store: Store, table: Table) -> list[str
 
 def _rank_sources(connection: Connection, precedence: Sequence[str]) -> None:
     connection.execute(tables.label_precedence.delete())
-    rows = [{"source": source, "place": place} for place, source in enumerate(precedence)]
+    rows = [{"source": source, "rank": rank} for rank, source in enumerate(precedence)]
     if rows:
         connection.execute(insert(tables.label_precedence), rows)

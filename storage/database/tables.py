@@ -1,12 +1,11 @@
 """
 The tables. `transactions` and `revisions` have one more column for every configured field.
 
-Foreign keys guard the small tables; `transactions`, `scores` and the other long ones have none, since checking
+The small tables have foreign keys; `transactions`, `scores` and the other long ones have none, since checking
 each of a million rows costs more than the insert, and their rows come from code that just read the parent.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -30,7 +29,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import IdText, Instant, Json, Money
 
-VERSION = "0007"  # the newest migration; a test holds it against the migrations there are
+VERSION = "0200"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -42,7 +41,7 @@ class Fields:
     """
     The configured columns of `transactions`.
 
-    `refund_kinds` are the values of `kind` that give money back: such rows are kept, never queued or scored.
+    `refund_kinds` are the values of `kind` that give money back: such rows are stored, but never queued or scored.
     """
 
     entities: tuple[str, ...] = ()
@@ -66,7 +65,7 @@ class Fields:
 
 
 def one_of(column: str, *values: str) -> CheckConstraint:
-    """Let a column hold these words only."""
+    """Allow only these values in a column."""
     return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})")
 
 
@@ -75,13 +74,12 @@ monitor = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("created_at", Instant, nullable=False),
-    # The newest instant a run has been promised to know all about, and the newest a batch became visible at:
-    # a batch becomes visible after both, whatever the clocks of two machines say.
+    # `horizon` is the newest as_of of any run, `visible_at` the newest instant at which a batch became visible:
+    # a new batch becomes visible after both, whatever the clocks of two machines say.
     Column("horizon", Instant),
     Column("visible_at", Instant),
-    Column(
-        "notify_since", Instant
-    ),  # runs that began before are not told of; NULL while nobody is to be told
+    # There are no notifications of runs that began before; NULL until notifications are configured.
+    Column("notify_since", Instant),
 )
 
 batches = Table(
@@ -134,13 +132,13 @@ labels = Table(
     Column("is_fraud", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("known_at", Instant, nullable=False),
-    # Of a label without a batch, such as a verdict; a batch's labels are recorded when it becomes visible.
+    # Set for a label without a batch, such as a verdict; a batch's labels are recorded when it becomes visible.
     Column("recorded_at", Instant),
     Column("batch_id", Integer),
     Column(BY, Text, nullable=False),
     UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
     CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
-    # What has become known since: by the world, or by an ingest.
+    # For labels that became known, or were ingested, since an instant.
     Index("labels_by_known_at", "known_at"),
     Index("labels_by_batch", "batch_id"),
     sqlite_autoincrement=True,
@@ -150,7 +148,7 @@ label_precedence = Table(
     "label_precedence",
     metadata,
     Column("source", Text, primary_key=True),
-    Column("place", Integer, nullable=False),
+    Column("rank", Integer, nullable=False),
 )
 
 policies = Table(
@@ -158,19 +156,19 @@ policies = Table(
     metadata,
     Column("policy", Text, primary_key=True),
     Column("starts_at", Instant, nullable=False),
-    Column("planned_until", Instant),  # the ledger has every step of the schedule up to here
+    Column("planned_until", Instant),  # the ledger has every step of the schedule up to this instant
 )
 
-covered_spans = Table(
-    "covered_spans",
+backfilled_spans = Table(
+    "backfilled_spans",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("span_start", Instant, primary_key=True),
     Column("span_end", Instant, primary_key=True),
 )
 
-unscored = Table(
-    "unscored",
+queue = Table(
+    "scoring_queue",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("transaction_id", IdText, primary_key=True),
@@ -187,7 +185,7 @@ ledger = Table(
     Column("due_at", Instant, nullable=False),
     Column("status", Text, one_of("status", "pending", "running", "done", "failed"), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("not_before", Instant),  # of a failed one: when it may be tried again
+    Column("not_before", Instant),  # of a failed entry: when it is retried; NULL for never
     Column("finished_at", Instant),
     Column("run_id", Integer),
     Column("counts", Json),
@@ -195,19 +193,19 @@ ledger = Table(
     Index("ledger_open", "policy", "status", "window_end"),
 )
 
-# The grid of windows and trainings, from `effective_from` on: a change of schedule starts a new row.
+# Lengths of windows and times between trainings, from `effective_from` on: a change of schedule adds a row.
 schedules = Table(
     "schedules",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("effective_from", Instant, primary_key=True),
-    Column("window", BigInteger, nullable=False),  # µs
-    Column("every", BigInteger, nullable=False),  # µs between trainings
+    Column("window_us", BigInteger, nullable=False),  # length of a window
+    Column("train_every_us", BigInteger, nullable=False),  # time between trainings
     Column("timezone", Text, nullable=False),
     Column("decided_at", Instant, nullable=False),
 )
 
-# How far a polled query has been read; written in the transaction that shows the batch.
+# How far a polled query has been read.
 source_cursors = Table(
     "source_cursors",
     metadata,
@@ -217,7 +215,7 @@ source_cursors = Table(
     Column("batch_id", Integer),
 )
 
-# Files of a watched folder that were taken or refused.
+# Files of a watched folder that were ingested (done) or refused (failed).
 watched_files = Table(
     "watched_files",
     metadata,
@@ -226,17 +224,17 @@ watched_files = Table(
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
     Column("status", Text, one_of("status", "done", "failed"), nullable=False),
-    Column("seen_at", Instant, nullable=False),
+    Column("processed_at", Instant, nullable=False),
     Column("batch_id", Integer),
     Column("error", Text),
 )
 
-# What was undone: who, why, and every row as it was.
+# Batches and runs that were undone: who did it, and why. `withdrawn_rows` has every row as it was.
 withdrawals = Table(
     "withdrawals",
     metadata,
     Column("withdrawal_id", Integer, primary_key=True),
-    Column("object", Text, nullable=False),  # "batch 12", "run 7"
+    Column("subject", Text, nullable=False),  # "batch 12", "run 7"
     Column("reason", Text, nullable=False),
     Column(BY, Text, nullable=False),
     Column("at", Instant, nullable=False),
@@ -289,7 +287,7 @@ choices = Table(
     Column("outlier_share", Double),
     Column("rule", Text, nullable=False),
     Column("sentence", Text, nullable=False),
-    Column("what_would_change", Text),
+    Column("next_change", Text),  # which evidence would change the strategy
     Column("evidence", Json),
     Index("choices_by_date", "policy", "training_date"),
     sqlite_autoincrement=True,
@@ -308,13 +306,13 @@ models = Table(
     Column("n_mature", Integer),
     Column("n_fraud", Integer),
     Column("feature_names", Json, nullable=False),
-    Column("fields", Json),  # configured columns it reads; NULL before version 0002
+    Column("fields", Json),  # the configured columns that the model reads
     Column("thresholds", Json, nullable=False),
     Column("config_hash", Text),
     Column("versions", Json),
     Column("sample_scores", Json),
     Column("sha256", Text, nullable=False),
-    Column("artefact", LargeBinary, nullable=False),
+    Column("artifact", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
 
@@ -345,7 +343,7 @@ scores = Table(
     Column("channel", Text, nullable=False),
     Column("flagged", Boolean, nullable=False),
     Column("strategy", Text, nullable=False),
-    Column("in_sample", Boolean),  # True where the model was trained on it; NULL where that cannot be
+    Column("in_sample", Boolean),  # TRUE where the model was trained on it; NULL where it cannot have been
     sqlite_with_rowid=False,
 )
 
@@ -361,13 +359,13 @@ flags = Table(
     Column("status", Text, one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
     Column("reviewed_at", Instant),
     Column("reviewer", Text),
-    Column("muted_by", Integer),  # the mute in force when the transaction happened
+    Column("muted_by", Integer),  # mute_id of the mute in force when the transaction happened
     sqlite_with_rowid=False,
 )
 
-# Flags that the next digest is to tell of: filled where they are raised, emptied where the digest is written.
-untold_flags = Table(
-    "untold_flags",
+# Flags for the next digest: rows are added when flags are raised, and removed when the digest is written.
+flag_notifications_pending = Table(
+    "flag_notifications_pending",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("transaction_id", IdText, primary_key=True),
@@ -388,29 +386,29 @@ drift_metrics = Table(
     Column("n_reference", Integer, nullable=False),
     Column("n_current", Integer, nullable=False),
     Column("run_id", Integer, nullable=False),
-    Column("effect", Double),  # how large the change is on a scale that all metrics share
+    Column("effect", Double),  # size of the change on a scale that all metrics share
     Column("lower", Double),
     Column("upper", Double),
     Column("p_value", Double),
-    Column("pooled", Integer, nullable=False, server_default="1"),  # windows that were needed to say it
-    Column("why", Text),  # what could not be said, or holds the alarm back
+    Column("pooled", Integer, nullable=False, server_default="1"),  # windows added up for this value
+    Column("suppressed_because", Text),  # why there is no value, or why this metric raises no alarm
     Column("detail", Json),
 )
 
-# Counts of windows too small to speak alone, so that the next ones can add them up without reading rows again.
-drift_sketches = Table(
-    "drift_sketches",
+# Histograms of windows with too few rows, so that later windows can add them up without reading the rows again.
+drift_histograms = Table(
+    "drift_histograms",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("window_start", Instant, primary_key=True),
     Column("window_end", Instant, primary_key=True),
     Column("model_id", Integer, nullable=False),
     Column("n", Integer, nullable=False),
-    Column("sketch", LargeBinary, nullable=False),
+    Column("histograms", LargeBinary, nullable=False),
     Column("run_id", Integer, nullable=False),
 )
 
-# One measure of a window: of all models (0) or one, of all channels ('') or one.
+# One metric of a window: of all models (model_id 0) or one, of all channels (channel '') or one.
 quality_metrics = Table(
     "quality_metrics",
     metadata,
@@ -421,18 +419,18 @@ quality_metrics = Table(
     Column("channel", Text, primary_key=True),
     Column("metric", Text, primary_key=True),
     Column("kind", Text, one_of("kind", "estimated", "realised"), primary_key=True),
-    Column("value", Double),  # NULL where it cannot be computed; `said` tells why
+    Column("value", Double),  # NULL where it cannot be computed; `message` says why
     Column("lower", Double),
     Column("upper", Double),
-    # Of an estimate: a realised value outside of these is an alarm.
+    # Of an estimated metric: a realised value outside of these bounds raises an alarm.
     Column("alarm_below", Double),
     Column("alarm_above", Double),
-    Column("n", Integer, nullable=False),  # what the value is a share, sum or mean of
+    Column("n", Integer, nullable=False),  # number of rows that the value is a share, sum or mean of
     Column("alarm", Boolean, nullable=False),
-    Column("said", Text),
-    Column("as_of", Instant),  # whose knowledge it rests on
+    Column("message", Text),
+    Column("as_of", Instant),  # labels known at this instant were used
     Column("run_id", Integer),
-    Index("quality_metrics_by_measure", "policy", "metric", "kind", "window_start"),
+    Index("quality_metrics_by_metric", "policy", "metric", "kind", "window_start"),
 )
 
 leases = Table(
@@ -440,9 +438,9 @@ leases = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
-    Column("process", Text, nullable=False),  # machine/pid/start: whoever died need not be waited for
+    Column("process", Text, nullable=False),  # machine/pid: the lease of a dead process is free at once
     Column("token", Integer, nullable=False),
-    Column("expires_at", Instant),  # by the database's clock; NULL once given back
+    Column("expires_at", Instant),  # by the database's clock; NULL once released
 )
 
 audit = Table(
@@ -452,19 +450,19 @@ audit = Table(
     Column("at", Instant, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
-    Column("object", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # "batch 12", "model 3", a transaction_id
     Column("before", Json),
     Column("after", Json),
     sqlite_autoincrement=True,
 )
 
-# What is to be told to people outside, a row a message and receiver; a key is told once to each.
+# Notifications, one row per message and receiver; the same key is sent to a receiver only once.
 outbox = Table(
     "outbox",
     metadata,
     Column("message_id", Integer, primary_key=True),
     Column("key", Text, nullable=False),
-    Column("target", Integer, nullable=False),  # place in notify.urls, from 1: the URL itself is a secret
+    Column("target", Integer, nullable=False),  # position in notify.urls, from 1: the URL itself is a secret
     Column("event", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("body", Text, nullable=False),
@@ -478,21 +476,21 @@ outbox = Table(
         nullable=False,
     ),
     Column("sent_at", Instant),
-    Column("merged_into", Integer),  # the message that told this one's subject
+    Column("merged_into", Integer),  # message_id of the message that was sent instead
     Column("error", Text),
     UniqueConstraint("key", "target", name="outbox_once"),
     Index("outbox_by_status", "status", "target", "sent_at"),
     sqlite_autoincrement=True,
 )
 
-# Flags of these are still written, and marked. `ended_at` is set by a person before `until` comes.
+# Muted flags are still written, with `muted_by`. `ended_at` is set when a person ends a mute before `until`.
 mutes = Table(
     "mutes",
     metadata,
     Column("mute_id", Integer, primary_key=True),
     Column("kind", Text, one_of("kind", "entity", "feature", "channel"), nullable=False),
-    Column("name", Text, nullable=False),  # of the entity's column, the feature or the channel
-    Column("value", Text),  # of the entity
+    Column("name", Text, nullable=False),  # name of the entity column, the feature or the channel
+    Column("value", Text),  # value of the entity
     Column("reason", Text, nullable=False),
     Column(BY, Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -504,13 +502,15 @@ mutes = Table(
     sqlite_autoincrement=True,
 )
 
-# What people said must always be looked at, whatever the detectors think.
+# Analysts' rules: transactions that match are always flagged.
 rules = Table(
     "rules",
     metadata,
     Column("rule_id", Integer, primary_key=True),
     Column("text", Text, nullable=False),
-    Column("fields", Json, nullable=False),  # configured columns, windows and maturity it was written for
+    Column(
+        "fields", Json, nullable=False
+    ),  # configured columns, windows and maturity when the rule was added
     Column("reason", Text, nullable=False),
     Column(BY, Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -526,10 +526,10 @@ readiness = Table(
     metadata,
     Column("policy", Text, primary_key=True),
     Column("training_date", Instant, primary_key=True),
-    Column("place", Integer, primary_key=True),  # errors first
+    Column("rank", Integer, primary_key=True),  # errors first
     Column("level", Text, nullable=False),
     Column("code", Text, nullable=False),
-    Column("said", Text, nullable=False),
+    Column("message", Text, nullable=False),
     Column("remedy", Text, nullable=False),
     Column("numbers", Json, nullable=False),
     Column("run_id", Integer),
@@ -555,24 +555,23 @@ comparison_results = Table(
     metadata,
     Column("comparison_id", ForeignKey("comparisons.comparison_id"), primary_key=True),
     Column("technique", Text, primary_key=True),
-    Column("measure", Text, primary_key=True),
-    Column("place", Integer, nullable=False),  # of the technique, best first
+    Column("metric", Text, primary_key=True),
+    Column("rank", Integer, nullable=False),  # of the technique, best first
     Column("value", Double),
     Column("lower", Double),
     Column("upper", Double),
 )
 
-
-# What each new model was worth against the one in force, on the newest window with mature labels; NULL where
-# nothing could be compared.
+# Each candidate compared with the champion on the newest window with mature labels; NULL where nothing could be
+# compared.
 promotion_checks = Table(
     "promotion_checks",
     metadata,
     Column("policy", Text, primary_key=True),
     Column("model_id", ForeignKey("models.model_id"), primary_key=True),
     Column("training_date", Instant, nullable=False),
-    Column("against", Integer),  # the model in force
-    Column("verdict", Text, one_of("verdict", "promoted", "refused"), nullable=False),
+    Column("champion_id", Integer),  # model_id of the champion
+    Column("verdict", Text, one_of("verdict", "promoted", "rejected"), nullable=False),
     Column("rule", Text, nullable=False),
     Column("sentence", Text, nullable=False),
     Column("window_start", Instant),
@@ -581,12 +580,12 @@ promotion_checks = Table(
     Column("frauds", Integer),
     Column("effective_frauds", Double),
     Column("ap", Double),
-    Column("ap_in_force", Double),
+    Column("ap_champion", Double),
     Column("ap_difference", Double),
     Column("ap_lower", Double),
     Column("ap_upper", Double),
     Column("cost", Double),  # of the window, in the base currency
-    Column("cost_in_force", Double),
+    Column("cost_champion", Double),
     Column("cost_difference", Double),
     Column("cost_lower", Double),
     Column("cost_upper", Double),
@@ -602,10 +601,10 @@ def field_columns(fields: Fields) -> list[Column[str] | Column[float]]:
 
 
 def content_columns() -> list[Column[str] | Column[int] | Column[float]]:
-    """What a row says besides its fields, the same in `transactions` and `revisions`."""
+    """The columns besides the configured ones that `transactions` and `revisions` share."""
     return [
         Column("event_time", Instant, nullable=False),
-        Column("amount", Money, nullable=False),  # as given, in `currency`
+        Column("amount", Money, nullable=False),  # in `currency`
         Column("amount_base", Money, nullable=False),  # in the base currency
         Column("currency", Text),
         Column("kind", Text),
@@ -614,7 +613,7 @@ def content_columns() -> list[Column[str] | Column[int] | Column[float]]:
 
 
 def transactions_table(fields: Fields) -> Table:
-    """`transactions` with the configured fields; a row's first version, which features use."""
+    """`transactions` with the configured fields: the first version of each row, which features use."""
     return Table(
         "transactions",
         MetaData(),
@@ -647,10 +646,5 @@ def index_name(column: str) -> str:
 
 
 def field_types(fields: Fields) -> dict[str, TypeEngine[str] | TypeEngine[float]]:
-    """Type of every configured field's column."""
+    """The type of every configured field's column."""
     return {column.name: column.type for column in field_columns(fields)}
-
-
-def system_names(table: Table, fields: Sequence[str] = ()) -> list[str]:
-    """The columns of a table that are ours rather than configured."""
-    return [name for name in table.c.keys() if name not in fields]  # noqa: SIM118 (not a dict)

@@ -1,4 +1,4 @@
-"""Views for people. They are made anew whenever a field column is added."""
+"""Views for analysts. They are recreated by `init`, since they contain the configured columns."""
 
 from sqlalchemy import Connection, text
 
@@ -19,7 +19,7 @@ def recreate(connection: Connection, fields: Fields) -> None:
 
 
 def field_name(name: str) -> str:
-    """A configured field's name in `flagged_transactions`: a prefix where the flag has one of that name."""
+    """The name of a configured field in `flagged_transactions`; it gets a prefix if a flag has a column of that name."""
     return f"transaction_{name}" if name in TAKEN else name
 
 
@@ -56,7 +56,7 @@ RANKED_LABELS = """
     FROM (
         SELECT v.*, ROW_NUMBER() OVER (
                    PARTITION BY v.transaction_id
-                   ORDER BY COALESCE(p.place, 1000000), v.known_at DESC, v.label_id DESC
+                   ORDER BY COALESCE(p.rank, 1000000), v.known_at DESC, v.label_id DESC
                ) AS rank_of_label
         FROM (
             SELECT l.transaction_id, l.is_fraud, l.source, l.known_at, l."by", l.label_id,

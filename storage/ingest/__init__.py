@@ -1,1 +1,1 @@
-"""Batches of transactions and labels, revisions, the state of feeds, external queries, and history."""
+"""Batches of transactions and labels, revisions, feed state, queries of external databases, and stored history."""

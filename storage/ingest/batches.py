@@ -1,5 +1,5 @@
 """
-One ingest: chunks commit as `loading`, which nobody sees; one short transaction then shows them all.
+Loading a batch: chunks are committed as `loading`, which no reader sees; one short transaction then makes them visible.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 from storage.database import bulk, leases
 from storage.database.column_types import Instant
 from storage.database.database import Store
-from storage.database.tables import batches, labels, ledger, monitor, rejected_rows, unscored, withdrawals
+from storage.database.tables import batches, labels, ledger, monitor, queue, rejected_rows, withdrawals
 from storage.errors import Busy
 from storage.frames import NEVER, SECOND, Ints, Strings
 from storage.ingest.chunks import LabelChunk, TransactionChunk
@@ -28,13 +28,13 @@ EVENT_TIMES = """
     SELECT t.transaction_id, t.event_time FROM {stage} w
     JOIN transactions t ON t.transaction_id = w.transaction_id
     JOIN batches b ON b.batch_id = t.batch_id WHERE b.status = 'done'"""
-LEASE_LASTS = 120 * SECOND  # several times what a chunk takes on a slow disk
+LEASE_LASTS = 120 * SECOND  # several times longer than a chunk takes on a slow disk
 REMOVED_AT_ONCE = 20_000  # rows of an interrupted batch per transaction: writes stay short
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A row set aside."""
+class RejectedRow:
+    """A row that was rejected."""
 
     row_number: int
     row: str  # JSON, hashed fields hashed
@@ -43,7 +43,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows read: read = accepted + duplicate + revised + rejected."""
+    """Counts of rows: read = accepted + duplicate + revised + rejected."""
 
     read: int = 0
     accepted: int = 0
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as it became visible."""
+    """A visible batch."""
 
     batch_id: int
     kind: str
@@ -67,8 +67,8 @@ class Batch:
     counts: Counts
 
 
-class Loading:
-    """One batch being loaded; leaves no trace when its block is left by an exception."""
+class BatchLoader:
+    """Loads one batch. It is a context manager that removes the batch unless `finish` was called."""
 
     def __init__(
         self, store: Store, batch_id: int, kind: Kind, source: str, history: bool, token: int, holder: str
@@ -85,7 +85,7 @@ class Loading:
         self.counts = Counts()
 
     def add_transactions(self, chunk: TransactionChunk) -> Counts:
-        """Load a chunk; ids known with other content become revisions."""
+        """Load a chunk; rows with a known id and other content become revisions."""
         with self._write() as connection:
             fresh = _insert(connection, self._store, chunk, self.batch_id)
             counts = Counts(len(fresh), accepted=len(fresh))
@@ -98,7 +98,7 @@ class Loading:
         return counts
 
     def add_labels(self, chunk: LabelChunk) -> Counts:
-        """Load a chunk of labels; one that is there already, to the letter, is a duplicate."""
+        """Load a chunk of labels; a label that is stored already, with the same values, is a duplicate."""
         columns = {
             "transaction_id": chunk.transaction_id.tolist(),
             "is_fraud": chunk.is_fraud.tolist(),
@@ -113,8 +113,8 @@ class Loading:
         self.counts += counts
         return counts
 
-    def reject(self, rows: Sequence[Rejected]) -> Counts:
-        """Set rows aside with their reasons."""
+    def reject(self, rows: Sequence[RejectedRow]) -> Counts:
+        """Store rejected rows with their reasons."""
         if rows:
             with self._write() as connection:
                 connection.execute(
@@ -125,8 +125,8 @@ class Loading:
         return counts
 
     def finish(self, now: int, content_hash: str, complete_through: int | None = None) -> Batch:
-        """Show the batch: the one short final transaction, under the lock that horizons take."""
-        with self._store.exclusive() as connection:
+        """Make the batch visible, in one short transaction under the lock that `history.horizon` also takes."""
+        with self._store.write_exclusive() as connection:
             leases.renew(connection, LEASE, self._token, 0)
             leases.release(connection, LEASE, self._token)
             visible_at = _stamp(connection, now)
@@ -173,7 +173,7 @@ class Loading:
         scoring_queue.enqueue(connection, self._coverage, ids, times)
 
     def _through(self, connection: Connection, visible_at: int) -> int | None:
-        """History says how far it goes by its newest label; what arrives is complete up to its arrival."""
+        """Labels of history are complete up to the newest one; other labels up to the instant they became visible."""
         if self.kind != "labels":
             return None
         if not self._history:
@@ -183,42 +183,42 @@ class Loading:
         return through
 
 
-def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder: str) -> Loading:
+def begin(store: Store, kind: Kind, source: str, history: bool, now: int, holder: str) -> BatchLoader:
     """
     Start a batch.
 
     Raises
     ------
     Busy
-        Another ingest is at work on this database.
+        Another ingest is running on this database.
     """
-    token = leases.take(store, LEASE, holder, LEASE_LASTS)
+    token = leases.acquire(store, LEASE, holder, LEASE_LASTS)
     _refuse_half_withdrawn(store, token)
     remove_interrupted(store)
     with store.write() as connection:
-        made = connection.execute(
+        inserted = connection.execute(
             insert(batches).values(
                 kind=kind, source=source, status="loading", history=history, started_at=now, holder=holder
             )
         )
-    assert made.inserted_primary_key is not None
-    return Loading(store, int(made.inserted_primary_key[0]), kind, source, history, token, holder)
+    assert inserted.inserted_primary_key is not None
+    return BatchLoader(store, int(inserted.inserted_primary_key[0]), kind, source, history, token, holder)
 
 
 def _refuse_half_withdrawn(store: Store, token: int) -> None:
-    """Ids that are half withdrawn would be taken for known ones."""
+    """An undo that was interrupted has left ids behind that would count as known ones."""
     w = withdrawals.c
-    half = select(w.object).where(w.counts.is_(None), w.object.like("batch %")).limit(1)
+    unfinished = select(w.subject).where(w.counts.is_(None), w.subject.like("batch %")).limit(1)
     with store.write() as connection:
-        found = connection.scalar(half)
-        if found is not None:
+        batch = connection.scalar(unfinished)
+        if batch is not None:
             leases.release(connection, LEASE, token)
-    if found is not None:
-        raise Busy(f"{found} was being withdrawn when that was interrupted: repeat fraudwatch undo {found}")
+    if batch is not None:
+        raise Busy(f"the undo of {batch} was interrupted: repeat fraudwatch undo {batch}")
 
 
 def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:
-    """The visible batch with this very content, if there is one."""
+    """The visible batch with this content, None if there is none."""
     same = (batches.c.kind == kind) & (batches.c.content_hash == content_hash) & (batches.c.status == "done")
     with store.read() as connection:
         row = connection.execute(select(batches).where(same)).one_or_none()
@@ -229,22 +229,22 @@ def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:
 
 
 def history_is_open(store: Store, policy: str = "live") -> bool:
-    """Whether loading still lives the past again: until the first window has been scored."""
+    """Whether ingested rows count as history by default: until the first window has been scored."""
     done = (ledger.c.policy == policy) & (ledger.c.kind == "score") & (ledger.c.status == "done")
     with store.read() as connection:
         return connection.scalar(select(func.count()).select_from(ledger).where(done)) == 0
 
 
 def event_times(store: Store, transaction_ids: Strings) -> Ints:
-    """Event times of visible transactions, NEVER where the id is unknown."""
-    with store.read() as connection, bulk.wanted(connection, transaction_ids) as stage:
+    """Event times of visible transactions; NEVER for an unknown id."""
+    with store.read() as connection, bulk.staged_ids(connection, transaction_ids) as stage:
         sql = text(EVENT_TIMES.format(stage=stage)).columns(event_time=Instant)
-        found = {row.transaction_id: row.event_time for row in connection.execute(sql)}
-    return np.array([found.get(name, NEVER) for name in transaction_ids], dtype=np.int64)
+        times = {row.transaction_id: row.event_time for row in connection.execute(sql)}
+    return np.array([times.get(name, NEVER) for name in transaction_ids], dtype=np.int64)
 
 
 def remove_interrupted(store: Store) -> None:
-    """Remove what an ingest that was killed left behind."""
+    """Remove the batches of ingests that were killed."""
     with store.read() as connection:
         left = connection.scalars(select(batches.c.batch_id).where(batches.c.status == "loading")).all()
     for batch_id in left:
@@ -252,10 +252,10 @@ def remove_interrupted(store: Store) -> None:
 
 
 def remove(store: Store, batch_id: int) -> None:
-    """Take back a batch that never became visible, in short transactions."""
+    """Remove a batch that never became visible, in short transactions."""
     queued = f"transaction_id IN (SELECT transaction_id FROM transactions WHERE batch_id = {batch_id:d})"
     with store.write() as connection:
-        connection.execute(delete(unscored).where(text(queued)))
+        connection.execute(delete(queue).where(text(queued)))
     for table in ("transactions", "revisions", "labels", "rejected_rows"):
         while _remove_some(store, table, batch_id):
             pass
@@ -275,7 +275,7 @@ def _remove_some(store: Store, table: str, batch_id: int) -> int:
 
 
 def _stamp(connection: Connection, now: int) -> int:
-    """After every earlier visible_at and every horizon that was promised, even if the clock stepped back."""
+    """An instant after every earlier visible_at and every run's as_of, even if the clock was set back."""
     before = connection.execute(select(monitor.c.visible_at, monitor.c.horizon)).one()
     visible_at: int = max([now, *(instant + 1 for instant in before if instant is not None)])
     connection.execute(update(monitor).values(visible_at=visible_at))
@@ -289,9 +289,9 @@ def _coverage(store: Store) -> list[scoring_queue.Coverage]:
 
 def _insert(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> Ints:
     """
-    Insert what is new; positions of the rows that went in.
+    Insert the rows with new ids; returns their positions.
 
-    The usual chunk is all new and costs one insert. Otherwise it is taken back and done with care.
+    Usually all ids are new, and one insert is enough. Otherwise it is rolled back and only the new rows are inserted.
     """
     everything = np.arange(len(chunk))
     first = _first_of_each(chunk.transaction_id)
@@ -302,14 +302,16 @@ def _insert(connection: Connection, store: Store, chunk: TransactionChunk, batch
             return everything
         attempt.rollback()
     known = known_ids(connection, chunk.transaction_id)
-    new = np.array([place for place in first if chunk.transaction_id[place] not in known], dtype=np.int64)
+    new = np.array(
+        [position for position in first if chunk.transaction_id[position] not in known], dtype=np.int64
+    )
     if len(new):
         bulk.insert_new(connection, store.transactions, chunk.take(new).columns(batch_id))
     return new
 
 
 def _first_of_each(ids: Strings) -> Ints:
-    seen: dict[str, int] = {}
-    for place, name in enumerate(ids):
-        seen.setdefault(name, place)
-    return np.fromiter(seen.values(), dtype=np.int64, count=len(seen))
+    first: dict[str, int] = {}
+    for position, name in enumerate(ids):
+        first.setdefault(name, position)
+    return np.fromiter(first.values(), dtype=np.int64, count=len(first))

@@ -1,4 +1,4 @@
-"""Validated rows on their way into `transactions` and `labels`, a column an array."""
+"""Chunks of validated transactions and labels for loading, one array per column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class TransactionChunk:
     row_number: Ints
     transaction_id: Strings
     event_time: Ints  # µs
-    amount_given: Floats  # in the currency of the row
-    amount: Ints  # 1/10,000 of the base currency
+    amount: Floats  # in the currency of the row
+    amount_base: Ints  # 1/10,000 of the base currency
     currency: Strings | None
     kind: Strings | None
     original_id: Strings | None
@@ -30,21 +30,21 @@ class TransactionChunk:
         return len(self.transaction_id)
 
     def columns(self, batch_id: int) -> dict[str, list[Any]]:
-        """As the table has them, plain Python values."""
-        given = {"currency": self.currency, "kind": self.kind, "original_id": self.original_id}
+        """The columns of the table `transactions`, as lists of plain Python values."""
+        optional = {"currency": self.currency, "kind": self.kind, "original_id": self.original_id}
         return {
             "transaction_id": self.transaction_id.tolist(),
             "event_time": bulk.instants(self.event_time),
-            "amount": self.amount_given.tolist(),
-            "amount_base": (self.amount / MONEY).tolist(),
-            **{name: column.tolist() for name, column in given.items() if column is not None},
+            "amount": self.amount.tolist(),
+            "amount_base": (self.amount_base / MONEY).tolist(),
+            **{name: column.tolist() for name, column in optional.items() if column is not None},
             **{name: column.tolist() for name, column in self.text.items()},
             **{name: bulk.numbers(column) for name, column in self.numeric.items()},
             "batch_id": [batch_id] * len(self),
         }
 
     def take(self, rows: Ints) -> "TransactionChunk":
-        """These rows only."""
+        """The chunk with these rows only."""
 
         def some(column: Any) -> Any:
             return None if column is None else column[rows]
@@ -53,8 +53,8 @@ class TransactionChunk:
             self.row_number[rows],
             self.transaction_id[rows],
             self.event_time[rows],
-            self.amount_given[rows],
             self.amount[rows],
+            self.amount_base[rows],
             some(self.currency),
             some(self.kind),
             some(self.original_id),

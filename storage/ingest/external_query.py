@@ -1,9 +1,9 @@
 """
-Rows of a query in another database: read-only, streamed, and given up when the database takes too long.
+Reading the rows of a query in another database: read-only, streamed, with a timeout.
 
-The query is the administrator's own, so this guards against mistakes: one statement, in a transaction that the
-database itself refuses to write in. The timeout is for each answer, the first one or the next rows: a long table may
-take its time as long as rows keep coming.
+The query is the administrator's own, so this guards against mistakes: one statement, in a read-only transaction.
+The timeout applies to each response, the first one or the next rows: a long table may take its time as long as rows
+keep coming.
 """
 
 import re
@@ -41,11 +41,11 @@ def read_query(
     Parameters
     ----------
     timeout
-        µs that the database may take for an answer.
+        µs that the database may take for one response.
     size
         Rows a part.
     name
-        What to call the source in messages; the URL may hold a password.
+        The source's name in messages; the URL may contain a password.
     since
         A column of the result and an instant in µs: only rows from then on.
 
@@ -54,7 +54,7 @@ def read_query(
     Unreachable
         If the database does not answer, not in time, refuses the query, or the query is not one SELECT.
     """
-    _refuse_others(query, name)
+    _check_single_select(query, name)
     engine = _engine(url, timeout, name)
     try:
         with engine.connect() as connection, _limited(connection, timeout) as restart:
@@ -62,10 +62,10 @@ def read_query(
                 stream_results=True, no_parameters=True, max_row_buffer=size
             )
             with streamed.exec_driver_sql(
-                _from(engine, query, since)
-            ) as found:  # whoever asks may stop early
-                names = list(found.keys())
-                while rows := found.fetchmany(size):
+                _query_since(engine, query, since)
+            ) as result:  # closed also when the caller stops early
+                names = list(result.keys())
+                while rows := result.fetchmany(size):
                     yield names, [tuple(row) for row in rows]
                     restart()
                 yield names, []
@@ -75,12 +75,12 @@ def read_query(
         engine.dispose()
 
 
-def _from(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
+def _query_since(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
     """
-    The query, of only the rows from an instant on.
+    The query, restricted to the rows from an instant on.
 
-    SQLite keeps times as text in several spellings, so they are compared as `julianday`, which knows them all;
-    the second taken off covers its rounding.
+    SQLite stores times as text in several formats, so they are compared with `julianday`, which reads them all;
+    one second is subtracted because `julianday` rounds.
     """
     bare = query.strip().rstrip(";")
     if since is None:
@@ -93,7 +93,7 @@ def _from(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
     return f"SELECT * FROM ({bare}) AS source WHERE {quote(since[0])} >= TIMESTAMPTZ '{moment}'"
 
 
-def _refuse_others(query: str, name: str) -> None:
+def _check_single_select(query: str, name: str) -> None:
     bare = _QUOTED.sub(" ", query).strip().rstrip(";")
     if ";" in bare or not _READS.match(bare):
         raise Unreachable(f"{name} must have one SELECT as its query and nothing after it")
@@ -103,14 +103,14 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise Unreachable(f"{name} has a URL that is none: write postgresql://user@host/name") from None
+        raise Unreachable(f"{name} has no valid database URL: write postgresql://user@host/name") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return create_engine("sqlite://", creator=lambda: _open_sqlite(parsed), poolclass=NullPool)
     if backend != "postgresql":
         raise Unreachable(
-            f"{name} is a {backend} database: only postgresql and sqlite are read, since they can be kept from writing; "
-            "export to a file, or pipe it to fraudwatch ingest … -"
+            f"{name} is a {backend} database: only postgresql and sqlite are supported, since they have read-only "
+            "transactions; export to a file, or pipe it to fraudwatch ingest … -"
         )
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -132,10 +132,10 @@ def _open_sqlite(url: URL) -> sqlite3.Connection:
 
 @contextmanager
 def _limited(connection: Connection, timeout: int) -> Iterator[Callable[[], None]]:
-    """Hold the database to its timeout; gives a function that starts it afresh."""
+    """Enforce the timeout; yields a function that restarts it."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
-        yield lambda: None  # Postgres counts, each fetch for itself
+        yield lambda: None  # Postgres enforces statement_timeout itself, for each fetch
         return
     deadline = [0.0]
 
@@ -148,7 +148,7 @@ def _limited(connection: Connection, timeout: int) -> Iterator[Callable[[], None
 
 
 def _cause(error: DBAPIError, timeout: int) -> str:
-    said = re.sub(r"\s+", " ", str(error.orig)).strip().rstrip(".")
-    if "interrupted" in said or "statement timeout" in said:
+    message = re.sub(r"\s+", " ", str(error.orig)).strip().rstrip(".")
+    if "interrupted" in message or "statement timeout" in message:
         return f"no answer within {timeout / SECOND:g} s; raise its timeout or narrow its query"
-    return said
+    return message

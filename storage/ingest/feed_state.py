@@ -1,4 +1,4 @@
-"""How far polled queries have been read, and which files of watched folders were taken."""
+"""How far polled queries have been read, and which files of watched folders have been ingested."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,13 +12,13 @@ from storage.database.tables import batches, source_cursors, watched_files
 
 @dataclass(frozen=True)
 class WatchedFile:
-    """A file as it was when it was taken or refused."""
+    """A file of a watched folder, as it was when it was ingested (done) or refused (failed)."""
 
     path: str
     size: int
     modified_ns: int
     status: str  # done or failed
-    seen_at: int
+    processed_at: int
     batch_id: int | None = None
     error: str | None = None
 
@@ -26,12 +26,12 @@ class WatchedFile:
 def cursor(store: Store, source: str) -> int | None:
     """The newest cursor value read from a source, in µs."""
     with store.read() as connection:
-        found = connection.scalar(select(source_cursors.c.cursor).where(source_cursors.c.source == source))
-    return None if found is None else int(found)
+        result = connection.scalar(select(source_cursors.c.cursor).where(source_cursors.c.source == source))
+    return None if result is None else int(result)
 
 
 def save_cursor(store: Store, source: str, newest: int, now: int, batch_id: int | None) -> None:
-    """Remember how far a source was read; never goes back."""
+    """Store how far a source has been read; the cursor never goes back."""
     with store.write() as connection:
         mine = source_cursors.c.source == source
         before = connection.scalar(select(source_cursors.c.cursor).where(mine))
@@ -42,16 +42,16 @@ def save_cursor(store: Store, source: str, newest: int, now: int, batch_id: int 
 
 
 def files(store: Store, source: str) -> dict[str, WatchedFile]:
-    """The files of a watched folder that were seen, by path."""
+    """The files of a watched folder that have been ingested or refused, by path."""
     f = watched_files.c
-    rows = select(f.path, f.size, f.modified_ns, f.status, f.seen_at, f.batch_id, f.error)
+    rows = select(f.path, f.size, f.modified_ns, f.status, f.processed_at, f.batch_id, f.error)
     with store.read() as connection:
-        found = connection.execute(rows.where(f.source == source)).mappings()
-        return {row["path"]: WatchedFile(**row) for row in found}
+        result = connection.execute(rows.where(f.source == source)).mappings()
+        return {row["path"]: WatchedFile(**row) for row in result}
 
 
 def save_file(store: Store, source: str, file: WatchedFile) -> None:
-    """Remember a file, in place of what was known of it."""
+    """Store the state of a file; it replaces the earlier one."""
     with store.write() as connection:
         same = (watched_files.c.source == source) & (watched_files.c.path == file.path)
         connection.execute(watched_files.delete().where(same))
@@ -59,26 +59,28 @@ def save_file(store: Store, source: str, file: WatchedFile) -> None:
 
 
 def newest_labels(store: Store) -> int | None:
-    """When the newest batch of labels became visible."""
+    """The instant at which the newest batch of labels became visible."""
     done = (batches.c.kind == "labels") & (batches.c.status == "done")
     with store.read() as connection:
-        found: int | None = connection.scalar(select(func.max(batches.c.visible_at)).where(done))
-    return found
+        result: int | None = connection.scalar(select(func.max(batches.c.visible_at)).where(done))
+    return result
 
 
 def listing(store: Store) -> list[dict[str, Any]]:
-    """Everything feeds have read, for people: queries, then files, newest first."""
+    """The state of all feeds as rows to print: queries, then files, newest first."""
     c, f = source_cursors.c, watched_files.c
     with store.read() as connection:
         queries = connection.execute(select(c.source, c.cursor, c.read_at, c.batch_id)).all()
         taken = connection.execute(
-            select(f.source, f.path, f.seen_at, f.batch_id, f.status, f.error).order_by(f.seen_at.desc())
+            select(f.source, f.path, f.processed_at, f.batch_id, f.status, f.error).order_by(
+                f.processed_at.desc()
+            )
         ).all()
     rows: list[dict[str, Any]] = [
         {
             "feed": q.source,
-            "read": _shown(int(q.cursor)),
-            "at": _shown(q.read_at),
+            "read": _display_time(int(q.cursor)),
+            "at": _display_time(q.read_at),
             "batch_id": q.batch_id,
             "status": "done",
         }
@@ -88,7 +90,7 @@ def listing(store: Store) -> list[dict[str, Any]]:
         {
             "feed": t.source,
             "read": t.path,
-            "at": _shown(t.seen_at),
+            "at": _display_time(t.processed_at),
             "batch_id": t.batch_id,
             "status": t.status,
             "error": t.error,
@@ -97,5 +99,5 @@ def listing(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(instant: int) -> str:
+def _display_time(instant: int) -> str:
     return as_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,5 +1,5 @@
 """
-What a computation may read: rows of visible batches, as arrays, in the order (event_time, transaction_id).
+Stored transactions and labels of visible batches, as arrays, in the order (event_time, transaction_id).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,27 +20,27 @@ ALWAYS = ("kind", "currency", "original_id")
 
 @dataclass(frozen=True)
 class Horizon:
-    """What a run may look at: everything visible up to `as_of`."""
+    """The rows that a run may read: those of batches visible at `as_of`."""
 
     as_of: int
     newest_batch: int
 
 
 class _Coder:
-    """Strings → codes, chunk after chunk; codes are in order of first appearance."""
+    """Encodes strings chunk by chunk; codes are in order of first appearance."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._code_of: dict[str, int] = {}
         self._chunks: list[Codes] = []
 
     def add(self, values: Sequence[str | None]) -> None:
-        known = self._known
-        codes = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
+        code_of = self._code_of
+        codes = [-1 if value is None else code_of.setdefault(value, len(code_of)) for value in values]
         self._chunks.append(np.array(codes, dtype=np.int32))
 
     def coded(self) -> Coded:
         codes = np.concatenate(self._chunks) if self._chunks else np.empty(0, dtype=np.int32)
-        return Coded(codes, np.array(list(self._known), dtype=object))
+        return Coded(codes, np.array(list(self._code_of), dtype=object))
 
 
 def load_transactions(store: Store, start: int, end: int) -> Transactions:
@@ -52,17 +52,19 @@ def load_transactions(store: Store, start: int, end: int) -> Transactions:
         )
 
 
-def load_entities(store: Store, start: int, end: int, wanted: Mapping[str, Sequence[str]]) -> Transactions:
+def load_entities(
+    store: Store, start: int, end: int, values_by_column: Mapping[str, Sequence[str]]
+) -> Transactions:
     """
-    Visible transactions of the span whose value is among `wanted` in any of its columns.
+    Visible transactions of the span that have one of the values in any of the columns.
 
-    `wanted` may name `transaction_id` as well as configured columns; every one is looked up by its index.
+    The columns are `transaction_id` or configured entities; each is looked up by its index.
     """
     t = store.transactions.c
     span = (t.event_time >= start, t.event_time < end)
     parts = [
         _columns(store).where(or_(t[name].in_(some)), *span)
-        for name, values in wanted.items()
+        for name, values in values_by_column.items()
         for some in _slices(sorted(set(values)))
     ]
     with store.read() as connection:
@@ -70,19 +72,19 @@ def load_entities(store: Store, start: int, end: int, wanted: Mapping[str, Seque
 
 
 def entities_of(store: Store, ids: Iterable[str], columns: Sequence[str]) -> dict[str, list[str]]:
-    """{column: values} of these transactions, ready for `load_entities`, the ids themselves included."""
+    """{column: values} of these transactions for `load_entities`, including their ids."""
     t, listed = store.transactions, [str(name) for name in ids]
-    found: dict[str, list[str]] = {"transaction_id": listed}
-    with store.read() as connection, bulk.wanted(connection, listed) as stage:
+    values_by_column: dict[str, list[str]] = {"transaction_id": listed}
+    with store.read() as connection, bulk.staged_ids(connection, listed) as stage:
         for name in columns:
             chosen = t.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
             values = select(t.c[name]).where(chosen, t.c[name].is_not(None)).distinct()
-            found[name] = list(connection.scalars(values))
-    return found
+            values_by_column[name] = list(connection.scalars(values))
+    return values_by_column
 
 
 def _slices(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
-    return (values[place : place + size] for place in range(0, len(values), size))
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def _columns(store: Store) -> "Select[Any]":
@@ -92,32 +94,33 @@ def _columns(store: Store) -> "Select[Any]":
 
 
 def _micros(store: Store, column: Any) -> Any:
-    """An instant as the engine gives it fastest: µs on Postgres, text on SQLite."""
+    """An instant in the form that the engine returns fastest: µs on Postgres, text on SQLite."""
     if store.dialect == "postgresql":
         return text(f"(EXTRACT(EPOCH FROM {column.name}) * 1000000)::bigint AS {column.name}")
     return text(f"{column.table.name}.{column.name}")
 
 
 def _transactions(connection: Connection, store: Store, parts: Sequence["Select[Any]"]) -> Transactions:
-    shown = _Shown(connection)
+    visible = _VisibleBatches(connection)
     names = (*ALWAYS, *store.fields.text)
     coders = {name: _Coder() for name in names}
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
     ids: list[list[str]] = []
-    times, arrived, amounts = [], [], []
+    times, ingested_at, amounts = [], [], []
     for rows in _chunks(connection, parts):
         columns = list(zip(*rows, strict=True))
         batch = np.array(columns[3], dtype=np.int64)
-        kept = shown.done(batch)
-        if not kept.all():
+        readable = visible.is_visible(batch)
+        if not readable.all():
             columns = [
-                tuple(value for value, keep in zip(column, kept, strict=True) if keep) for column in columns
+                tuple(value for value, keep in zip(column, readable, strict=True) if keep)
+                for column in columns
             ]
-            batch = batch[kept]
+            batch = batch[readable]
         time = _instants(columns[1])
         ids.append(list(columns[0]))
         times.append(time)
-        arrived.append(shown.arrived(batch, time))
+        ingested_at.append(visible.ingested_at(batch, time))
         amounts.append(np.rint(np.array(columns[2], dtype=np.float64) * MONEY).astype(np.int64))
         for name, column in zip((*names, *numeric), columns[4:], strict=True):
             if name in coders:
@@ -128,7 +131,7 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
         Transactions(
             np.array([name for chunk in ids for name in chunk], dtype=object),
             _joined(times),
-            _joined(arrived),
+            _joined(ingested_at),
             _joined(amounts),
             {name: coder.coded() for name, coder in coders.items()},
             {name: np.concatenate(some) if some else np.empty(0) for name, some in numeric.items()},
@@ -139,8 +142,8 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
 
 def _chunks(connection: Connection, parts: Sequence["Select[Any]"]) -> Iterable[Sequence[Any]]:
     for part in parts:
-        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(part)
-        for rows in found.partitions():
+        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(part)
+        for rows in result.partitions():
             if rows:
                 yield rows
 
@@ -156,7 +159,7 @@ def _joined(chunks: Sequence[Ints]) -> Ints:
 
 
 def _sorted(rows: Transactions, unique: bool) -> Transactions:
-    """In the order (event_time, transaction_id), each transaction once."""
+    """The rows in the order (event_time, transaction_id), each transaction once."""
     times, ids = rows.event_time, rows.transaction_id
     order = np.argsort(times, kind="stable")
     ties = np.flatnonzero(np.diff(times[order]) == 0)
@@ -168,7 +171,7 @@ def _sorted(rows: Transactions, unique: bool) -> Transactions:
 
 
 def _ties_by_id(order: Ints, times: Ints, ids: Any) -> Ints:
-    """Equal times are few: only their runs are sorted by id."""
+    """Sort rows with equal times by id; there are few of them."""
     ranked = times[order]
     same = np.concatenate([[False], ranked[1:] == ranked[:-1], [False]])
     starts = np.flatnonzero(~same[:-1] & same[1:])
@@ -179,8 +182,8 @@ def _ties_by_id(order: Ints, times: Ints, ids: Any) -> Ints:
     return order
 
 
-class _Shown:
-    """Which batches are visible, and when they became so; batches are few, rows are many."""
+class _VisibleBatches:
+    """Visible batches and when they became visible, as arrays indexed by batch_id."""
 
     def __init__(self, connection: Connection) -> None:
         b = batches.c
@@ -194,16 +197,16 @@ class _Shown:
             self._history[row.batch_id] = row.history
             self._visible_at[row.batch_id] = row.visible_at
 
-    def done(self, batch: Ints) -> Any:
+    def is_visible(self, batch: Ints) -> Any:
         return self._done[np.minimum(batch, len(self._done) - 1)]
 
-    def arrived(self, batch: Ints, happened: Ints) -> Ints:
-        """When it became visible: when it happened, for history."""
-        return np.where(self._history[batch], happened, self._visible_at[batch])
+    def ingested_at(self, batch: Ints, event_time: Ints) -> Ints:
+        """When rows became visible; for history the event time."""
+        return np.where(self._history[batch], event_time, self._visible_at[batch])
 
 
 def load_labels(store: Store, start: int, end: int) -> Labels:
-    """Visible labels of transactions with start ≤ event_time < end, in the order they were recorded."""
+    """Visible labels of transactions with start ≤ event_time < end, ordered by label_id."""
     t, b = store.transactions.c, batches.c
     chosen = (
         select(
@@ -241,7 +244,7 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
 
 
 def completeness(store: Store) -> Completeness:
-    """How far labels are complete, from the label batches and what they say of themselves."""
+    """Up to which instant labels are complete, from `complete_through` of the label batches."""
     b = batches.c
     stated = (b.kind == "labels") & (b.status == "done") & b.complete_through.is_not(None)
     with store.read() as connection:
@@ -269,11 +272,11 @@ def span(store: Store) -> tuple[int, int] | None:
 
 
 def newest_known(store: Store, before: int) -> int | None:
-    """When the newest of the transactions that were known by `before` became known, None if there are none."""
+    """When the newest of the transactions that were visible by `before` became visible, None if there are none."""
     t, b = store.transactions.c, batches.c
     done = (b.status == "done") & (b.kind == "transactions") & (b.accepted > 0)
     arrived = select(func.max(b.visible_at)).where(done, ~b.history, b.visible_at <= before)
-    lived = (
+    historic = (
         select(t.event_time)
         .join(batches, b.batch_id == t.batch_id)
         .where(done, b.history, t.event_time < before)
@@ -281,16 +284,16 @@ def newest_known(store: Store, before: int) -> int | None:
         .limit(1)
     )
     with store.read() as connection:
-        found = [connection.scalar(arrived)]
+        newest = [connection.scalar(arrived)]
         if connection.scalar(select(func.count()).select_from(batches).where(done, b.history)):
-            found.append(connection.scalar(lived))
-    return max((instant for instant in found if instant is not None), default=None)
+            newest.append(connection.scalar(historic))
+    return max((instant for instant in newest if instant is not None), default=None)
 
 
 def horizon(store: Store, now: int) -> Horizon:
-    """Promise a run all that is visible by `now`; what becomes visible later will say so."""
+    """Fix what a run may read: batches visible by `now`; every later batch becomes visible after `now`."""
     done = batches.c.status == "done"
-    with store.exclusive() as connection:
+    with store.write_exclusive() as connection:
         before = connection.scalar(select(monitor.c.horizon))
         connection.execute(update(monitor).values(horizon=now if before is None else max(now, before)))
         newest = connection.scalar(select(func.max(batches.c.batch_id)).where(done))

@@ -1,4 +1,4 @@
-"""Rows whose id is known: the same content is a duplicate, another one a revision."""
+"""Rows with a known id: a row with the same content is a duplicate, one with other content a revision."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,19 +14,19 @@ OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
 
 
 def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
-    """Which of these ids `transactions` has, visible or not."""
-    with bulk.wanted(connection, ids) as stage:
+    """Which of these ids are in `transactions`, visible or not."""
+    with bulk.staged_ids(connection, ids) as stage:
         sql = f"SELECT t.transaction_id FROM {stage} w JOIN transactions t USING (transaction_id)"
         return set(connection.execute(text(sql)).scalars())
 
 
 def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> tuple[int, int]:
     """
-    Compare rows with the newest stored version of their id and keep what differs.
+    Compare rows with the newest stored version of their id, and store those that differ as revisions.
 
     Returns
     -------
-    How many were duplicates and how many revisions.
+    The number of duplicates and of revisions.
     """
     newest, revision = _newest(connection, store, chunk.transaction_id.tolist())
     columns = chunk.columns(batch_id)
@@ -61,7 +61,7 @@ def _newest(
 
 
 def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[str, Any]]:
-    with bulk.wanted(connection, ids) as stage:
+    with bulk.staged_ids(connection, ids) as stage:
         chosen = select(table).where(table.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}")))
         return [dict(row) for row in connection.execute(chosen).mappings()]
 

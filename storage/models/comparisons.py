@@ -1,4 +1,4 @@
-"""Comparisons of techniques, kept as they were printed."""
+"""Stored results of `compare`, with everything that was printed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from storage.errors import Unknown
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One measure of one technique; `place` is the technique's, best first. NaN is stored as NULL."""
+class TechniqueMetric:
+    """One metric of one technique; `rank` is the technique's, best first. NaN is stored as NULL."""
 
     technique: str
-    place: int
-    measure: str
+    rank: int
+    metric: str
     value: float
     lower: float
     upper: float
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StoredComparison:
     """A stored comparison; `at` in µs."""
 
     comparison_id: int
@@ -33,7 +33,7 @@ class Comparison:
     folds: Sequence[Mapping[str, Any]]
     notes: Mapping[str, str]
     sentence: str
-    results: Sequence[Measured]
+    results: Sequence[TechniqueMetric]
 
 
 def save(
@@ -45,44 +45,42 @@ def save(
     folds: Sequence[Mapping[str, Any]],
     notes: Mapping[str, str],
     sentence: str,
-    results: Sequence[Measured],
+    results: Sequence[TechniqueMetric],
 ) -> int:
-    """Keep a comparison, whole or not at all; returns its id."""
+    """Store a comparison in one transaction; returns its id."""
     row = {
         "at": at, "by": by, "config_text": config_text, "settings": dict(settings), "folds": list(folds),
         "notes": dict(notes), "sentence": sentence,
     }  # fmt: skip
     with store.write() as connection:
-        made = connection.execute(insert(comparisons), row)
-        assert made.inserted_primary_key is not None
-        number = int(made.inserted_primary_key[0])
-        rows = [{"comparison_id": number, **_without_nan(one)} for one in results]
+        inserted = connection.execute(insert(comparisons), row)
+        assert inserted.inserted_primary_key is not None
+        number = int(inserted.inserted_primary_key[0])
+        rows = [{"comparison_id": number, **_without_nan(result)} for result in results]
         connection.execute(insert(comparison_results), rows)
     return number
 
 
-def load(store: Store, comparison_id: int | None = None) -> Comparison:
+def load(store: Store, comparison_id: int | None = None) -> StoredComparison:
     """
     A stored comparison, the newest by default.
 
     Raises
     ------
     Unknown
-        There is none.
+        There is no such comparison.
     """
     c, r = comparisons.c, comparison_results.c
     with store.read() as connection:
-        wanted = (
-            connection.scalar(select(func.max(c.comparison_id))) if comparison_id is None else comparison_id
-        )
-        row = (
-            connection.execute(select(comparisons).where(c.comparison_id == wanted)).mappings().one_or_none()
-        )
+        if comparison_id is None:
+            comparison_id = connection.scalar(select(func.max(c.comparison_id)))
+        mine = select(comparisons).where(c.comparison_id == comparison_id)
+        row = connection.execute(mine).mappings().one_or_none()
         if row is None:
             raise Unknown("there is no such comparison: fraudwatch compare makes one")
-        chosen = select(comparison_results).where(r.comparison_id == wanted).order_by(r.place, r.technique)
-        found = connection.execute(chosen).all()
-    return Comparison(
+        results = select(comparison_results).where(r.comparison_id == comparison_id)
+        rows = connection.execute(results.order_by(r.rank, r.technique)).all()
+    return StoredComparison(
         comparison_id=row["comparison_id"],
         at=row["at"],
         settings=row["settings"],
@@ -90,16 +88,18 @@ def load(store: Store, comparison_id: int | None = None) -> Comparison:
         notes=row["notes"],
         sentence=row["sentence"],
         results=[
-            Measured(one.technique, one.place, one.measure, *map(_nan, (one.value, one.lower, one.upper)))
-            for one in found
+            TechniqueMetric(
+                each.technique, each.rank, each.metric, _nan(each.value), _nan(each.lower), _nan(each.upper)
+            )
+            for each in rows
         ],
     )
 
 
-def _without_nan(one: Measured) -> dict[str, Any]:
-    numbers = {name: getattr(one, name) for name in ("value", "lower", "upper")}
+def _without_nan(result: TechniqueMetric) -> dict[str, Any]:
+    numbers = {name: getattr(result, name) for name in ("value", "lower", "upper")}
     known = {name: None if number != number else number for name, number in numbers.items()}  # noqa: PLR0124
-    return {"technique": one.technique, "place": one.place, "measure": one.measure, **known}
+    return {"technique": result.technique, "rank": result.rank, "metric": result.metric, **known}
 
 
 def _nan(value: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Choices, models and promotions: append-only, a rollback is one more promotion."""
+"""Choices, models, promotion checks and promotions. Rows are only added; a rollback is one more promotion."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from storage.runs.ledger import Entry, done, write
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What is known of a model besides its bytes; instants in µs."""
+    """The row of a model without its artifact; instants in µs."""
 
     choice_id: int
     run_id: int
@@ -36,7 +36,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Promotion:
-    """From when on a model scores for a policy."""
+    """A model scores for a policy from `effective_from` on (µs)."""
 
     seq: int
     effective_from: int
@@ -44,40 +44,40 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Check:
+class PromotionCheck:
     """
-    Whether a new model is promoted, and what it was worth against the one in force; instants in µs.
+    The comparison of a candidate with the champion, and the verdict; instants in µs.
 
-    `sentence` may name the new model as `{model_id}`, which it gets when it is stored.
+    `sentence` may contain `{model_id}` for the candidate's id, which is filled in when the model is stored.
     """
 
-    verdict: Literal["promoted", "refused"]
+    verdict: Literal["promoted", "rejected"]
     rule: str
     sentence: str
-    against: int | None = None
+    champion_id: int | None = None
     window_start: int | None = None
     window_end: int | None = None
     transactions: int | None = None
     frauds: int | None = None
     effective_frauds: float | None = None
     ap: float | None = None
-    ap_in_force: float | None = None
+    ap_champion: float | None = None
     ap_difference: float | None = None
     ap_lower: float | None = None
     ap_upper: float | None = None
     cost: float | None = None
-    cost_in_force: float | None = None
+    cost_champion: float | None = None
     cost_difference: float | None = None
     cost_lower: float | None = None
     cost_upper: float | None = None
 
 
 def save_choice(store: Store, choice: Mapping[str, Any]) -> int:
-    """Keep a choice with its numbers; returns its id."""
+    """Store a choice with its numbers; returns its id."""
     with store.write() as connection:
-        made = connection.execute(insert(choices), dict(choice))
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+        inserted = connection.execute(insert(choices), dict(choice))
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
 
 
 def choice_of(store: Store, policy: str, date: int) -> dict[str, Any] | None:
@@ -92,42 +92,42 @@ def choice_of(store: Store, policy: str, date: int) -> dict[str, Any] | None:
 def newest_choice_date(store: Store, policy: str) -> int | None:
     """The newest training date that has a choice."""
     with store.read() as connection:
-        found: int | None = connection.scalar(
+        result: int | None = connection.scalar(
             select(func.max(choices.c.training_date)).where(choices.c.policy == policy)
         )
-    return found
+    return result
 
 
 def install(
     store: Store,
     entry: Entry,
     record: ModelRecord,
-    artefact: bytes,
+    artifact: bytes,
     reason: str,
     by: str,
     now: int,
-    check: Check | None = None,
+    check: PromotionCheck | None = None,
 ) -> int:
     """
-    Keep a model, promote it from its entry's date on unless its check refuses, and finish the entry, in one transaction.
+    Store a model, promote it from its entry's date on unless its check rejected it, and finish the entry, in one transaction.
 
     Returns
     -------
     The model's id.
     """
-    row = asdict(record) | {"artefact": artefact, "sha256": hashlib.sha256(artefact).hexdigest()}
-    refused = check is not None and check.verdict == "refused"
-    with store.exclusive() as connection:
-        made = connection.execute(insert(models), row)
-        assert made.inserted_primary_key is not None
-        model_id = int(made.inserted_primary_key[0])
+    row = asdict(record) | {"artifact": artifact, "sha256": hashlib.sha256(artifact).hexdigest()}
+    rejected = check is not None and check.verdict == "rejected"
+    with store.write_exclusive() as connection:
+        inserted = connection.execute(insert(models), row)
+        assert inserted.inserted_primary_key is not None
+        model_id = int(inserted.inserted_primary_key[0])
         if check is not None:
             of_model = {"policy": entry.policy, "model_id": model_id, "training_date": entry.window_end}
-            said = {"sentence": check.sentence.format(model_id=model_id), "run_id": record.run_id}
-            connection.execute(insert(promotion_checks), asdict(check) | of_model | said)
-        if not refused:
+            of_run = {"sentence": check.sentence.format(model_id=model_id), "run_id": record.run_id}
+            connection.execute(insert(promotion_checks), asdict(check) | of_model | of_run)
+        if not rejected:
             _promote(connection, entry.policy, entry.window_end, model_id, reason, by, now)
-        counts = {"model_id": model_id, "choice_id": record.choice_id} | ({"refused": 1} if refused else {})
+        counts = {"model_id": model_id, "choice_id": record.choice_id} | ({"rejected": 1} if rejected else {})
         write(connection, done(entry, counts, now))
     return model_id
 
@@ -136,18 +136,18 @@ def learned_until(store: Store, model_id: int) -> int | None:
     """The event time of the newest transaction whose label a model was fitted on; None if it was fitted on none."""
     chosen = select(models.c.span_end).where(models.c.model_id == model_id, models.c.n_mature > 0)
     with store.read() as connection:
-        found: int | None = connection.scalar(chosen)
-    return found
+        result: int | None = connection.scalar(chosen)
+    return result
 
 
 def save_findings(
     store: Store, policy: str, date: int, run_id: int, findings: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Keep what was found before a training, in place of what an earlier try of the same date found."""
+    """Store the readiness findings of a training; they replace those of an earlier attempt at the same date."""
     mine = (readiness.c.policy == policy) & (readiness.c.training_date == date)
     rows = [
-        {"policy": policy, "training_date": date, "place": place, "run_id": run_id, **one}
-        for place, one in enumerate(findings)
+        {"policy": policy, "training_date": date, "rank": rank, "run_id": run_id, **finding}
+        for rank, finding in enumerate(findings)
     ]
     with store.write() as connection:
         connection.execute(delete(readiness).where(mine))
@@ -155,32 +155,32 @@ def save_findings(
             connection.execute(insert(readiness), rows)
 
 
-def load_artefact(store: Store, model_id: int) -> bytes:
+def load_artifact(store: Store, model_id: int) -> bytes:
     """
-    A model's bytes.
+    The bytes of a model.
 
     Raises
     ------
     Unknown
         There is no such model.
     Damaged
-        They are not the bytes that were stored.
+        The bytes are not those that were stored.
     """
-    chosen = select(models.c.artefact, models.c.sha256).where(models.c.model_id == model_id)
+    chosen = select(models.c.artifact, models.c.sha256).where(models.c.model_id == model_id)
     with store.read() as connection:
         row = connection.execute(chosen).one_or_none()
     if row is None:
         raise Unknown(f"there is no model {model_id}: see fraudwatch models")
-    if hashlib.sha256(row.artefact).hexdigest() != row.sha256:
+    if hashlib.sha256(row.artifact).hexdigest() != row.sha256:
         raise Damaged(f"model {model_id} is not the one that was stored: train anew with fraudwatch train")
-    return bytes(row.artefact)
+    return bytes(row.artifact)
 
 
 def promote(
     store: Store, policy: str, effective_from: int, model_id: int, reason: str, by: str, now: int
 ) -> int:
-    """Let a model score transactions from `effective_from` on, by hand; returns the promotion's number."""
-    with store.exclusive() as connection:
+    """Promote a model by hand: it scores transactions from `effective_from` on; returns the promotion's number."""
+    with store.write_exclusive() as connection:
         seq = _promote(connection, policy, effective_from, model_id, reason, by, now)
         after = {"policy": policy, "seq": seq, "effective_from": effective_from, "reason": reason}
         write_audit(connection, by, "promote", f"model {model_id}", None, after, now)
@@ -211,16 +211,16 @@ def _promote(
 
 
 def fields_in_force(store: Store, policy: str) -> list[Mapping[str, Any]]:
-    """The configured columns that the policy's promoted models read, each set once."""
+    """The configured columns that the policy's promoted models read, without repetition."""
     chosen = select(models.c.fields).join(promotions, promotions.c.model_id == models.c.model_id)
     mine = (promotions.c.policy == policy) & models.c.fields.is_not(None)
     with store.read() as connection:
-        found = connection.scalars(chosen.where(mine)).all()
-    return list({str(fields): fields for fields in found}.values())
+        result = connection.scalars(chosen.where(mine)).all()
+    return list({str(fields): fields for fields in result}.values())
 
 
 def promoted(store: Store, policy: str) -> list[Promotion]:
-    """All promotions of a policy, in the order they were made."""
+    """All promotions of a policy, oldest first."""
     p = promotions.c
     rows = select(p.seq, p.effective_from, p.model_id).where(p.policy == policy).order_by(p.seq)
     with store.read() as connection:
@@ -228,10 +228,10 @@ def promoted(store: Store, policy: str) -> list[Promotion]:
 
 
 def last_choices(store: Store, policy: str, before: int, limit: int = 10) -> list[dict[str, Any]]:
-    """Choices of trainings before an instant, newest training date first, one a date (the newest made)."""
+    """Choices of trainings before an instant, newest training date first; the newest choice of each date."""
     earlier = (choices.c.policy == policy) & (choices.c.training_date < before)
     rows = select(choices).where(earlier).order_by(choices.c.training_date.desc(), choices.c.choice_id.desc())
     with store.read() as connection:
-        found = [dict(row) for row in connection.execute(rows.limit(limit * 3)).mappings()]
-    once = {row["training_date"]: row for row in reversed(found)}
+        result = [dict(row) for row in connection.execute(rows.limit(limit * 3)).mappings()]
+    once = {row["training_date"]: row for row in reversed(result)}
     return [once[date] for date in sorted(once, reverse=True)][:limit]

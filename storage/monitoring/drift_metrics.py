@@ -1,4 +1,4 @@
-"""What drift needs and leaves behind: a window's transactions on time, small windows' counts, reports of fraud."""
+"""Drift metrics and the histograms of small windows; also which transactions of a window arrived on time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,26 +11,26 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database.column_types import Instant
 from storage.database.database import Store
-from storage.database.tables import batches, drift_metrics, drift_sketches, labels
+from storage.database.tables import batches, drift_histograms, drift_metrics, labels
 from storage.frames import Ints
 
 
 @dataclass(frozen=True)
-class DriftRow:
+class DriftMetric:
     """
     One metric of one feature over one window.
 
     Attributes
     ----------
     effect
-        How large the change is, whatever the metric: the share of payments it takes to undo it, or the same on the
-        scale of shares.
+        Size of the change on a scale that all metrics share: the share of payments that would have to change to undo
+        it.
     lower, upper
         Interval of `value` where it is a share.
     pooled
-        Windows that the value rests on: this one, and those before it that were needed to say anything.
+        Number of windows that the value was computed from: this one, and earlier ones if this one has too few rows.
     why
-        What could not be said, or why this is never an alarm; None where there is nothing to add.
+        Why there is no value, or why this metric raises no alarm; None otherwise.
     """
 
     window_start: int
@@ -47,19 +47,19 @@ class DriftRow:
     upper: float | None = None
     p_value: float | None = None
     pooled: int = 1
-    why: str | None = None
+    suppressed_because: str | None = None
     detail: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The counts of a window that was too small to speak alone."""
+class StoredHistograms:
+    """The histograms of a window that had too few rows to be compared alone."""
 
     window_start: int
     window_end: int
     model_id: int
     n: int
-    sketch: bytes
+    histograms: bytes
     run_id: int
 
 
@@ -82,20 +82,24 @@ def on_time_ids(store: Store, start: int, end: int, lateness: int) -> list[str]:
         return list(connection.scalars(rows.order_by(t.event_time, t.transaction_id)))
 
 
-def kept(store: Store, policy: str, window: tuple[int, int]) -> Kept | None:
-    """The counts kept of a window."""
-    c = drift_sketches.c
+def load_histograms(store: Store, policy: str, window: tuple[int, int]) -> StoredHistograms | None:
+    """The stored histograms of a window, None if there are none."""
+    c = drift_histograms.c
     mine = and_(c.policy == policy, c.window_start == window[0], c.window_end == window[1])
     with store.read() as connection:
-        row = connection.execute(select(drift_sketches).where(mine)).mappings().one_or_none()
-    return None if row is None else Kept(**{name: row[name] for name in Kept.__dataclass_fields__})
+        row = connection.execute(select(drift_histograms).where(mine)).mappings().one_or_none()
+    if row is None:
+        return None
+    return StoredHistograms(**{name: row[name] for name in StoredHistograms.__dataclass_fields__})
 
 
 def write_drift(
-    store: Store, policy: str, run_id: int, rows: Sequence[DriftRow], small: Kept | None = None
+    store: Store, policy: str, run_id: int, rows: Sequence[DriftMetric], small: StoredHistograms | None = None
 ) -> None:
     """
-    Write a window's drift, and its counts if it was small, at once; a window measured again has its newest measurement.
+    Write the drift metrics of a window, and its histograms if it was small, in one transaction.
+
+    They replace those of an earlier run over the same window.
     """
     if not rows:
         return
@@ -109,18 +113,18 @@ def write_drift(
     with store.write() as connection:
         connection.execute(delete(drift_metrics).where(of_window))
         connection.execute(upsert, [asdict(row) | {"policy": policy, "run_id": run_id} for row in rows])
-        s = drift_sketches.c
+        s = drift_histograms.c
         mine = and_(s.policy == policy, s.window_start == span[0], s.window_end == span[1])
-        connection.execute(delete(drift_sketches).where(mine))
+        connection.execute(delete(drift_histograms).where(mine))
         if small is not None:
-            connection.execute(drift_sketches.insert(), asdict(small) | {"policy": policy})
+            connection.execute(drift_histograms.insert(), asdict(small) | {"policy": policy})
 
 
 def frauds_reported(store: Store, start: int, end: int, ignored: str) -> tuple[Ints, Ints]:
     """
     When frauds became known in [start, end), and when they had happened; each fraud once, by its first report.
 
-    `ignored` is the source of labels that do not count: verdicts on flags come as quickly as reviewers do.
+    Labels of the source `ignored` do not count: verdicts on flags come as quickly as reviewers do.
     """
     t, c = store.transactions.c, labels.c
     rows = (
@@ -133,6 +137,6 @@ def frauds_reported(store: Store, start: int, end: int, ignored: str) -> tuple[I
         .group_by(c.transaction_id, t.event_time)
     )
     with store.read() as connection:
-        found = connection.execute(rows).all()
-    known = np.array([row.known_at for row in found], dtype=np.int64)
-    return known, np.array([row.event_time for row in found], dtype=np.int64)
+        result = connection.execute(rows).all()
+    known_at = np.array([row.known_at for row in result], dtype=np.int64)
+    return known_at, np.array([row.event_time for row in result], dtype=np.int64)

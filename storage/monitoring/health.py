@@ -1,4 +1,4 @@
-"""What a monitor's pulse is read from: a few numbers that cost little, whatever the age of the database."""
+"""The figures that the health port exports; cheap to read, however large the database is."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,8 @@ from storage.runs import scoring_queue
 
 
 @dataclass(frozen=True)
-class ChoiceNow:
-    """The newest choice, in numbers."""
+class NewestChoice:
+    """The strategy and the numbers of the newest choice."""
 
     strategy: str
     prevalence: float | None
@@ -22,21 +22,21 @@ class ChoiceNow:
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """One look at a policy; instants in µs."""
+class HealthFigures:
+    """Health figures of one policy; instants in µs."""
 
     newest_window: int | None  # end of the newest window that was scored
     queue: int
     gaps: dict[tuple[str, str], int]  # (kind, status) → entries that are not done
     flags: dict[tuple[str, str], int]  # (channel, status) → flags
-    drift_alarms: int  # of the newest window that was measured
+    drift_alarms: int  # in the newest window that has drift metrics
     newest_batch: dict[str, int]  # kind → when its newest batch became visible
-    choice: ChoiceNow | None
-    messages: dict[tuple[str], int]  # (state,) → messages to people outside
+    choice: NewestChoice | None
+    messages: dict[tuple[str], int]  # (status,) → notifications that are not sent
 
 
-def read(store: Store, policy: str) -> Vitals:
-    """Look once, in one transaction."""
+def read(store: Store, policy: str) -> HealthFigures:
+    """Read all figures in one transaction."""
     entry, flag, drift, batch = ledger.c, flags.c, drift_metrics.c, batches.c
     done = (entry.policy == policy) & (entry.kind == "score") & (entry.status == "done")
     not_done = (entry.policy == policy) & entry.status.in_(("pending", "running", "failed"))
@@ -44,7 +44,7 @@ def read(store: Store, policy: str) -> Vitals:
     alarms = select(func.count()).where(drift.policy == policy, drift.window_start == measured, drift.alarm)
     arrived = select(batch.kind, func.max(batch.visible_at)).where(batch.status == "done")
     with store.read() as connection:
-        return Vitals(
+        return HealthFigures(
             newest_window=connection.scalar(select(func.max(entry.window_end)).where(done)),
             queue=scoring_queue.queue_length(connection, policy),
             gaps=_counted(connection, not_done, entry.kind, entry.status),
@@ -70,11 +70,11 @@ def _messages(connection: Connection) -> dict[tuple[str], int]:
     return {(row[0],): int(row[1]) for row in connection.execute(rows)}
 
 
-def _choice(connection: Connection, policy: str) -> ChoiceNow | None:
+def _choice(connection: Connection, policy: str) -> NewestChoice | None:
     c = choices.c
     numbers = select(
         c.strategy, c.prevalence, c.prevalence_lower, c.prevalence_upper, c.effective_positives
     ).where(c.policy == policy)
     newest = numbers.order_by(c.training_date.desc(), c.choice_id.desc()).limit(1)
     row = connection.execute(newest).one_or_none()
-    return None if row is None else ChoiceNow(*row)
+    return None if row is None else NewestChoice(*row)

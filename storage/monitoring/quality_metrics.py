@@ -1,4 +1,4 @@
-"""What detection quality is computed from, and where it is kept: scores, verdicts, what became known since, measures."""
+"""The inputs of detection quality (scores, verdicts, losses, newly known labels), and its stored metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,13 +27,13 @@ from storage.database.tables import (
 from storage.frames import Floats, Ints, Strings
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
-REVIEWERS = ("review", "audit")  # sources of labels that a verdict gives
+REVIEWERS = ("review", "audit")  # label sources of verdicts
 Window = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Scores of a window that a model gave to what it was not trained on, (n,) each."""
+class WindowScores:
+    """The scores of a window, without transactions that the model was trained on; (n,) each."""
 
     transaction_id: Strings
     model_id: Ints
@@ -49,7 +49,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Answers to flags that reviewers gave in a span, (n,) each."""
+    """Verdicts that reviewers gave on flags in a span, (n,) each."""
 
     is_fraud: NDArray[np.bool_]
     known_at: Ints
@@ -58,8 +58,8 @@ class Verdicts:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measure of a window."""
+class QualityMetric:
+    """One metric of a window."""
 
     window_start: int
     window_end: int
@@ -74,7 +74,7 @@ class Row:
     alarm_below: float | None = None
     alarm_above: float | None = None
     alarm: bool = False
-    said: str | None = None
+    message: str | None = None
 
     @property
     def window(self) -> Window:
@@ -82,7 +82,7 @@ class Row:
         return self.window_start, self.window_end
 
 
-def judged(store: Store, policy: str, start: int, end: int) -> Judged:
+def window_scores(store: Store, policy: str, start: int, end: int) -> WindowScores:
     """Scores of transactions with start ≤ event_time < end, in the order of their ids."""
     t, s = store.transactions.c, scores.c
     mine = and_(s.policy == policy, s.transaction_id == t.transaction_id)
@@ -94,11 +94,11 @@ def judged(store: Store, policy: str, start: int, end: int) -> Judged:
         .order_by(s.transaction_id)
     )
     with store.read() as connection:
-        found = connection.execute(rows).all()
+        result = connection.execute(rows).all()
     names, model, score, probability, channel, flagged, strategy = (
-        zip(*found, strict=True) if found else ((),) * 7
+        zip(*result, strict=True) if result else ((),) * 7
     )
-    return Judged(
+    return WindowScores(
         np.array(names, dtype=object),
         np.array(model, dtype=np.int64),
         np.array(score, dtype=np.float64),
@@ -113,71 +113,71 @@ NEWEST = """
     SELECT t.transaction_id,
            COALESCE((SELECT r.amount_base FROM revisions r JOIN batches b ON b.batch_id = r.batch_id
                      WHERE r.transaction_id = t.transaction_id AND b.status = 'done'
-                       AND (b.history OR b.visible_at <= :known)
+                       AND (b.history OR b.visible_at <= :as_of)
                      ORDER BY r.revision DESC LIMIT 1), t.amount_base) AS amount
     FROM {stage} w JOIN transactions t ON t.transaction_id = w.transaction_id"""
-GIVEN_BACK = """
+REFUNDED = """
     SELECT original_id, SUM(ABS(amount_base)) AS amount FROM visible_transactions
-    WHERE event_time >= :since AND event_time <= :known AND ingested_at <= :known AND kind IN :kinds
+    WHERE event_time >= :since AND event_time <= :as_of AND ingested_at <= :as_of AND kind IN :kinds
       AND original_id IN (SELECT transaction_id FROM {stage})
     GROUP BY original_id"""
 
 
 def losses(
-    store: Store, ids: Sequence[str], since: int, known: int, refunds: Sequence[str]
+    store: Store, ids: Sequence[str], since: int, as_of: int, refunds: Sequence[str]
 ) -> dict[str, float]:
     """
-    What each transaction took: its newest amount less what refunds from `since` on gave back, as known then.
+    Money lost by each transaction, as known at `as_of`: its newest amount less refunds from `since` on.
 
-    `refunds` are the kinds that give money back, none where there is no such column.
+    `refunds` are the values of `kind` that mark a refund; empty where there is no such column.
     """
     if not len(ids):
         return {}
-    instants = [bindparam("known", type_=Instant), bindparam("since", type_=Instant)]
-    with store.read() as connection, bulk.wanted(connection, list(ids)) as stage:
+    instants = [bindparam("as_of", type_=Instant), bindparam("since", type_=Instant)]
+    with store.read() as connection, bulk.staged_ids(connection, list(ids)) as stage:
         newest = text(NEWEST.format(stage=stage)).bindparams(instants[0])
-        taken = {
-            row.transaction_id: float(row.amount) for row in connection.execute(newest, {"known": known})
+        amounts = {
+            row.transaction_id: float(row.amount) for row in connection.execute(newest, {"as_of": as_of})
         }
         if refunds:
-            back = text(GIVEN_BACK.format(stage=stage)).bindparams(
+            refunded = text(REFUNDED.format(stage=stage)).bindparams(
                 *instants, bindparam("kinds", expanding=True)
             )
-            given = {"known": known, "since": since, "kinds": list(refunds)}
-            for row in connection.execute(back, given):
-                taken[row.original_id] -= float(row.amount)
-    return taken
+            parameters = {"as_of": as_of, "since": since, "kinds": list(refunds)}
+            for row in connection.execute(refunded, parameters):
+                amounts[row.original_id] -= float(row.amount)
+    return amounts
 
 
-def relabelled(store: Store, since: int, until: int, before: int) -> Ints:
+def relabelled_event_times(store: Store, since: int, until: int, before: int) -> Ints:
     """
-    Event times of transactions older than `before` of which something became known, or was taken back, in (since, until].
+    Event times of transactions older than `before` that got a label, or lost a label, score or row to an undo, in (since, until].
 
-    Costs the number of such labels, by their indexes.
+    The query uses the indexes of the labels, so its cost grows with the number of such labels only.
     """
     t, b, w = store.transactions.c, batches.c, withdrawals.c
     arrived = select(b.batch_id).where(
         b.kind == "labels", b.status == "done", ~b.history, b.visible_at > since, b.visible_at <= until
     )
     known = and_(labels.c.known_at > since, labels.c.known_at <= until)
-    spoken = select(labels.c.transaction_id).where(or_(known, labels.c.batch_id.in_(arrived)))
-    taken = select(withdrawn_rows.c.transaction_id).where(
+    labelled = select(labels.c.transaction_id).where(or_(known, labels.c.batch_id.in_(arrived)))
+    withdrawn = select(withdrawn_rows.c.transaction_id).where(
         withdrawn_rows.c.table_name.in_(("labels", "scores")),
         withdrawn_rows.c.withdrawal_id.in_(select(w.withdrawal_id).where(w.at > since, w.at <= until)),
     )
-    rows = select(t.event_time).where(t.transaction_id.in_(spoken.union(taken)))
+    rows = select(t.event_time).where(t.transaction_id.in_(labelled.union(withdrawn)))
     gone = select(withdrawn_rows.c.row).where(
         withdrawn_rows.c.table_name == "transactions",
         withdrawn_rows.c.withdrawal_id.in_(select(w.withdrawal_id).where(w.at > since, w.at <= until)),
     )
     with store.read() as connection:
-        found = list(connection.scalars(rows))
-        found += [as_micros(datetime.fromisoformat(row["event_time"])) for row in connection.scalars(gone)]
-    return np.sort(np.array([time for time in found if time < before], dtype=np.int64))
+        result = list(connection.scalars(rows))
+        result += [as_micros(datetime.fromisoformat(row["event_time"])) for row in connection.scalars(gone)]
+    return np.sort(np.array([time for time in result if time < before], dtype=np.int64))
 
 
 def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
-    """What reviewers answered with start ≤ known_at < end, in that order."""
+    """Verdicts with start ≤ known_at < end, ordered by known_at."""
     t = store.transactions.c
     mine = and_(flags.c.policy == policy, flags.c.transaction_id == labels.c.transaction_id)
     rows = (
@@ -189,17 +189,17 @@ def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
         .order_by(labels.c.known_at, labels.c.label_id)
     )
     with store.read() as connection:
-        found = connection.execute(rows).all()
+        result = connection.execute(rows).all()
     return Verdicts(
-        np.array([row.is_fraud for row in found], dtype=bool),
-        np.array([row.known_at for row in found], dtype=np.int64),
-        np.array([row.event_time for row in found], dtype=np.int64),
-        np.array([row.channel for row in found], dtype=object),
+        np.array([row.is_fraud for row in result], dtype=bool),
+        np.array([row.known_at for row in result], dtype=np.int64),
+        np.array([row.event_time for row in result], dtype=np.int64),
+        np.array([row.channel for row in result], dtype=object),
     )
 
 
-def waiting(store: Store, policy: str, start: int, end: int) -> Ints:
-    """Event times, ascending, of flags on transactions of [start, end) of which no label was known at `end`."""
+def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> Ints:
+    """Event times, ascending, of flagged transactions of [start, end) without a known label at `end`."""
     t, b = store.transactions.c, batches.c
     recorded = case(
         (labels.c.batch_id.is_(None), labels.c.recorded_at),
@@ -213,7 +213,7 @@ def waiting(store: Store, policy: str, start: int, end: int) -> Ints:
         .where(or_(labels.c.batch_id.is_(None), b.status == "done"))
         .where(labels.c.known_at <= end, recorded <= end)
     )
-    late = or_(flags.c.status == "open", flags.c.reviewed_at > end)  # of the others an answer is known
+    late = or_(flags.c.status == "open", flags.c.reviewed_at > end)  # the others have a label by then
     rows = (
         select(t.event_time)
         .join(flags, flags.c.transaction_id == t.transaction_id)
@@ -221,66 +221,72 @@ def waiting(store: Store, policy: str, start: int, end: int) -> Ints:
     )
     with store.read() as connection:
         times = np.sort(np.array(connection.scalars(rows).all(), dtype=np.int64))
-    # Only here: a database that takes the index of the span reads all that was not flagged, too.
+    # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.
     return times[(times >= start) & (times < end)]
 
 
 def measured_windows(store: Store, policy: str) -> dict[Window, int | None]:
-    """Windows that have been measured, with the date as known at which their truth was measured, None where it was not."""
+    """Windows with quality metrics, each with the as_of of its realised metrics, None where it has only estimates."""
     q = quality_metrics.c
     rows = select(q.window_start, q.window_end, q.kind, q.as_of).where(
         q.policy == policy, q.metric == "transactions", q.model_id == ALL_MODELS, q.channel == ALL_CHANNELS
     )
-    found: dict[Window, int | None] = {}
+    result: dict[Window, int | None] = {}
     with store.read() as connection:
         for row in connection.execute(rows.order_by(q.window_start, q.window_end)):
             window = row.window_start, row.window_end
-            found[window] = row.as_of if row.kind == "realised" else found.get(window)
-    return found
+            result[window] = row.as_of if row.kind == "realised" else result.get(window)
+    return result
 
 
 def read(
     store: Store, policy: str, metrics: Sequence[str], span: Window, as_of: int
-) -> dict[Window, dict[tuple[str, str], Row]]:
-    """Measures of all models and channels together, {window: {(kind, metric): row}}, of windows inside a span."""
+) -> dict[Window, dict[tuple[str, str], QualityMetric]]:
+    """Metrics of all models and channels together, {window: {(kind, metric): row}}, of windows inside a span."""
     q = quality_metrics.c
     rows = select(quality_metrics).where(
         q.policy == policy, q.metric.in_(metrics), q.model_id == ALL_MODELS, q.channel == ALL_CHANNELS,
         q.window_start >= span[0], q.window_end <= span[1], q.as_of <= as_of,
     )  # fmt: skip
-    found: dict[Window, dict[tuple[str, str], Row]] = {}
+    result: dict[Window, dict[tuple[str, str], QualityMetric]] = {}
     with store.read() as connection:
         for row in connection.execute(rows.order_by(q.window_start, q.window_end)).mappings():
-            one = Row(**{name: row[name] for name in Row.__dataclass_fields__})
-            found.setdefault(one.window, {})[one.kind, one.metric] = one
-    return found
+            metric = QualityMetric(**{name: row[name] for name in QualityMetric.__dataclass_fields__})
+            result.setdefault(metric.window, {})[metric.kind, metric.metric] = metric
+    return result
 
 
 def write(
-    store: Store, policy: str, run_id: int | None, as_of: int, window: Window, kind: str, rows: Sequence[Row]
+    store: Store,
+    policy: str,
+    run_id: int | None,
+    as_of: int,
+    window: Window,
+    kind: str,
+    rows: Sequence[QualityMetric],
 ) -> None:
-    """Replace what is known of one kind about a window, in one transaction."""
+    """Replace the metrics of one kind of a window, in one transaction."""
     q = quality_metrics.c
     of_window = (q.window_start == window[0], q.window_end == window[1])
     make = postgres_insert if store.dialect == "postgresql" else sqlite_insert
     statement = make(quality_metrics)
     key = [column.name for column in quality_metrics.primary_key]
     changed = {c.name: statement.excluded[c.name] for c in quality_metrics.c if c.name not in key}
-    given: list[dict[str, Any]] = [
+    values: list[dict[str, Any]] = [
         asdict(row) | {"policy": policy, "run_id": run_id, "as_of": as_of} for row in rows
     ]
     with store.write() as connection:
         connection.execute(delete(quality_metrics).where(q.policy == policy, q.kind == kind, *of_window))
-        if given:
-            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), given)
+        if values:
+            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), values)
 
 
 def newest_before(store: Store, policy: str, end: int) -> int | None:
-    """The end of the newest measured step of the ledger before this one."""
+    """The end of the newest window before `end` whose quality step is done."""
     row = ledger.c
     chosen = select(func.max(row.window_end)).where(
         row.policy == policy, row.kind == "quality", row.status == "done", row.window_end < end
     )
     with store.read() as connection:
-        found: int | None = connection.scalar(chosen)
-    return found
+        result: int | None = connection.scalar(chosen)
+    return result

@@ -1,1 +1,1 @@
-"""Notification events and the outbox of their messages."""
+"""Queries for notification events, and the outbox of their messages."""

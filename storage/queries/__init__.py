@@ -1,1 +1,1 @@
-"""The read side: listings, counts for the report, differences between policies, exports."""
+"""Queries that only read: listings, counts for the report, differences between policies, exports."""

@@ -1,4 +1,4 @@
-"""Any table or view, a part at a time."""
+"""Reading any table or view in chunks, for `export`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 20_000
 
 
 def names(store: Store) -> list[str]:
-    """What can be exported."""
+    """The tables and views that can be exported."""
     return sorted({*tables.metadata.tables, store.transactions.name, store.revisions.name, *NAMES})
 
 
@@ -31,28 +31,28 @@ def columns(store: Store, name: str) -> dict[str, Any]:
     if name not in names(store):
         raise Unknown(f"there is no table or view {name}: choose from {', '.join(names(store))}")
     with store.read() as connection:
-        found = [one["name"] for one in inspect(connection).get_columns(name)]
+        present = [column["name"] for column in inspect(connection).get_columns(name)]
     known: dict[str, Any] = {}
-    for one in (*tables.metadata.sorted_tables, store.revisions, store.transactions):
-        known |= {c.name: c.type for c in one.c if isinstance(c.type, Instant | Json)}
+    for each in (*tables.metadata.sorted_tables, store.revisions, store.transactions):
+        known |= {c.name: c.type for c in each.c if isinstance(c.type, Instant | Json)}
     own = store.transactions if name == "transactions" else tables.metadata.tables.get(name)
     types = {c.name: c.type for c in own.c} if own is not None else {}
-    return {one: types.get(one, known.get(one)) for one in found}
+    return {column: types.get(column, known.get(column)) for column in present}
 
 
 def rows(store: Store, name: str) -> Iterator[list[dict[str, Any]]]:
-    """Parts of a table or view; instants as aware datetimes, so that Parquet keeps them as times."""
+    """Chunks of rows of a table or view; instants are aware datetimes, so that Parquet stores them as timestamps."""
     typed = columns(store, name)
-    chosen = select(table(name, *(column(one, type_) for one, type_ in typed.items())))
-    instants = [one for one, type_ in typed.items() if isinstance(type_, Instant)]
+    query = select(table(name, *(column(key, type_) for key, type_ in typed.items())))
+    instants = [key for key, type_ in typed.items() if isinstance(type_, Instant)]
     with store.read() as connection:
-        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen)
+        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
         try:
-            for part in found.mappings().partitions():
-                held = [dict(row) for row in part]
-                for row in held:
-                    for one in instants:
-                        row[one] = None if row[one] is None else as_datetime(row[one])
-                yield held
+            for part in result.mappings().partitions():
+                chunk = [dict(row) for row in part]
+                for row in chunk:
+                    for key in instants:
+                        row[key] = None if row[key] is None else as_datetime(row[key])
+                yield chunk
         finally:
-            found.close()
+            result.close()

@@ -1,4 +1,4 @@
-"""The read side of cli and reports. Instants leave as text in UTC: this is for people."""
+"""Rows for the command line and the report. Instants are returned as text in UTC, for people to read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ JSONS = frozenset({"reasons", "evidence", "counts", "thresholds"})
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Filters of flags; instants in µs."""
+class FlagFilter:
+    """Which flags to list; instants in µs."""
 
     since: int | None = None
     until: int | None = None
@@ -32,55 +32,55 @@ class Wanted:
     channel: str | None = None
     min_score: float | None = None
     entity: tuple[str, str] | None = None
-    muted: bool = True  # those that are muted, too
+    muted: bool = True  # include muted flags
     limit: int | None = None
 
 
-def flags(store: Store, policy: str, wanted: Wanted) -> Iterator[Row]:
-    """Flagged transactions, newest first, in an order that is the same every time."""
+def flags(store: Store, policy: str, filters: FlagFilter) -> Iterator[Row]:
+    """Flagged transactions, newest first; ties are ordered by transaction_id."""
     view = _view(store)
-    rows = _matching(select(view), view, policy, wanted)
-    if not wanted.muted:
+    rows = _matching(select(view), view, policy, filters)
+    if not filters.muted:
         rows = rows.where(view.c.muted_by.is_(None))
     ordered = rows.order_by(view.c.event_time.desc(), view.c.transaction_id)
-    return _stream(store, ordered if wanted.limit is None else ordered.limit(wanted.limit))
+    return _stream(store, ordered if filters.limit is None else ordered.limit(filters.limit))
 
 
 def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
     """The flags on these transactions."""
     view = _view(store)
-    with store.read() as connection, bulk.wanted(connection, ids) as stage:
+    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
         mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
         rows = connection.execute(select(view).where(view.c.policy == policy, mine)).mappings().all()
         return [_readable(dict(row)) for row in rows]
 
 
-def muted(store: Store, policy: str, wanted: Wanted) -> int:
+def muted(store: Store, policy: str, filters: FlagFilter) -> int:
     """How many of the flags that match are muted."""
     view = _view(store)
-    rows = _matching(select(func.count()).select_from(view), view, policy, wanted)
+    rows = _matching(select(func.count()).select_from(view), view, policy, filters)
     with store.read() as connection:
         return int(connection.scalar(rows.where(view.c.muted_by.is_not(None))) or 0)
 
 
-def _matching(rows: "Select[Any]", view: Any, policy: str, wanted: Wanted) -> "Select[Any]":
+def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) -> "Select[Any]":
     rows = rows.where(view.c.policy == policy)
-    if wanted.since is not None:
-        rows = rows.where(view.c.event_time >= wanted.since)
-    if wanted.until is not None:
-        rows = rows.where(view.c.event_time < wanted.until)
+    if filters.since is not None:
+        rows = rows.where(view.c.event_time >= filters.since)
+    if filters.until is not None:
+        rows = rows.where(view.c.event_time < filters.until)
     for name in ("status", "channel"):
-        if getattr(wanted, name) is not None:
-            rows = rows.where(view.c[name] == getattr(wanted, name))
-    if wanted.min_score is not None:
-        rows = rows.where(view.c.score >= wanted.min_score)
-    if wanted.entity is not None:
-        rows = rows.where(view.c[field_name(wanted.entity[0])] == wanted.entity[1])
+        if getattr(filters, name) is not None:
+            rows = rows.where(view.c[name] == getattr(filters, name))
+    if filters.min_score is not None:
+        rows = rows.where(view.c.score >= filters.min_score)
+    if filters.entity is not None:
+        rows = rows.where(view.c[field_name(filters.entity[0])] == filters.entity[1])
     return rows
 
 
 def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
-    """The flags with the highest scores, one a channel and rank."""
+    """The flags of a span with the highest scores."""
     view = _view(store)
     inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
     rows = select(view).where(inside).order_by(view.c.score.desc(), view.c.transaction_id).limit(limit)
@@ -104,18 +104,18 @@ def choice(store: Store, policy: str, choice_id: int) -> Row:
         There is no such choice.
     """
     c = tables.choices.c
-    found = list(_stream(store, select(tables.choices).where(c.policy == policy, c.choice_id == choice_id)))
-    if not found:
+    result = list(_stream(store, select(tables.choices).where(c.policy == policy, c.choice_id == choice_id)))
+    if not result:
         raise Unknown(f"there is no choice {choice_id}: fraudwatch choices lists them")
-    return found[0]
+    return result[0]
 
 
 def readiness(store: Store, policy: str) -> list[Row]:
-    """What was found before the newest training that chose, errors first."""
+    """The readiness findings of the newest training with a choice, errors first."""
     r, c = tables.readiness.c, tables.choices.c
     newest = select(func.max(c.training_date)).where(c.policy == policy).scalar_subquery()
     rows = select(tables.readiness).where(r.policy == policy, r.training_date == newest)
-    return list(_stream(store, rows.order_by(r.place)))
+    return list(_stream(store, rows.order_by(r.rank)))
 
 
 def drift(
@@ -127,7 +127,7 @@ def drift(
     since: int | None = None,
     feature: str | None = None,
 ) -> list[Row]:
-    """Drift of the newest windows: alarms, what may alarm, and what is only measured, the largest effects first."""
+    """Drift metrics, newest windows first: alarms, then metrics that can alarm, then suppressed ones, by effect."""
     d = tables.drift_metrics.c
     rows = select(tables.drift_metrics).where(d.policy == policy)
     if alarms:
@@ -136,15 +136,20 @@ def drift(
         rows = rows.where(d.window_start >= since)
     if feature is not None:
         rows = rows.where(d.feature == feature)
-    first = (d.window_end.desc(), d.alarm.desc(), d.why.is_(None).desc(), func.coalesce(d.effect, -1).desc())
+    first = (
+        d.window_end.desc(),
+        d.alarm.desc(),
+        d.suppressed_because.is_(None).desc(),
+        func.coalesce(d.effect, -1).desc(),
+    )
     order = (*first, d.feature, d.metric)
     ordered = rows.order_by(*order)
     return list(_stream(store, ordered if limit is None else ordered.limit(limit)))
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Filters of quality; instants in µs. `by` is "all", "model" or "channel"."""
+class QualityFilter:
+    """Which quality metrics to list; instants in µs. `by` is "all", "model" or "channel"."""
 
     since: int | None = None
     until: int | None = None
@@ -154,14 +159,14 @@ class Measures:
     alarms: bool = False
 
 
-def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -> None:
+def validate_metrics(store: Store, policy: str, metrics: Sequence[str] = ()) -> None:
     """
-    Refuse a policy without scores, or a measure that nobody took.
+    Check that a policy has scores, and that these quality metrics exist.
 
     Raises
     ------
     Unknown
-        With those that there are.
+        For an unknown policy or metric; the message lists the known ones.
     """
     q = tables.quality_metrics.c
     with store.read() as connection:
@@ -172,35 +177,35 @@ def insist_on_measures(store: Store, policy: str, metrics: Sequence[str] = ()) -
         known = sorted(connection.scalars(select(q.metric).where(q.policy == policy).distinct()))
     if scored is None and policy not in policies and policies:
         raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(policies)}')
-    for one in metrics:
-        if known and one not in known:
-            raise Unknown(f'there is no measure "{one}"; there are {", ".join(known)}')
+    for name in metrics:
+        if known and name not in known:
+            raise Unknown(f'there is no metric "{name}"; there are {", ".join(known)}')
 
 
-def quality(store: Store, policy: str, wanted: Measures) -> list[Row]:
-    """Measures of detection quality, newest window first, in an order that is the same every time."""
+def quality(store: Store, policy: str, filters: QualityFilter) -> list[Row]:
+    """Metrics of detection quality, newest window first."""
     q = tables.quality_metrics.c
     rows = select(tables.quality_metrics).where(
         q.policy == policy,
-        q.model_id != 0 if wanted.by == "model" else q.model_id == 0,
-        q.channel != "" if wanted.by == "channel" else q.channel == "",
+        q.model_id != 0 if filters.by == "model" else q.model_id == 0,
+        q.channel != "" if filters.by == "channel" else q.channel == "",
     )
-    if wanted.since is not None:
-        rows = rows.where(q.window_end > wanted.since)
-    if wanted.until is not None:
-        rows = rows.where(q.window_start < wanted.until)
-    if wanted.kind is not None:
-        rows = rows.where(q.kind == wanted.kind)
-    if wanted.metrics:
-        rows = rows.where(q.metric.in_(wanted.metrics))
-    if wanted.alarms:
+    if filters.since is not None:
+        rows = rows.where(q.window_end > filters.since)
+    if filters.until is not None:
+        rows = rows.where(q.window_start < filters.until)
+    if filters.kind is not None:
+        rows = rows.where(q.kind == filters.kind)
+    if filters.metrics:
+        rows = rows.where(q.metric.in_(filters.metrics))
+    if filters.alarms:
         rows = rows.where(q.alarm)
     order = (q.window_end.desc(), q.window_start, q.model_id, q.channel, q.metric, q.kind)
     return list(_stream(store, rows.order_by(*order)))
 
 
 def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
-    """How often each feature alarmed in a span, most often first."""
+    """The number of drift alarms per feature and metric in a span, highest first."""
     d = tables.drift_metrics.c
     rows = (
         select(d.feature, d.metric, func.count().label("windows"), func.max(d.value).label("highest"))
@@ -220,14 +225,14 @@ def runs(store: Store, policy: str, limit: int = 20) -> list[Row]:
 
 
 REMEDIES = {
-    "train": "windows go on with the model before it; fraudwatch train --as-of DATE tries again",
-    "quality": "put right what the error names, then fraudwatch backfill over the window: it is measured again",
-    "score": "put right what the error names, then fraudwatch backfill over the window",
+    "train": "windows are scored with the model before it; fraudwatch train --as-of DATE tries again",
+    "quality": "fix what the error names, then fraudwatch backfill over the window: it is measured again",
+    "score": "fix what the error names, then fraudwatch backfill over the window",
 }
 
 
 def gaps(store: Store, policy: str, limit: int = 20) -> list[Row]:
-    """What was due and is not done, oldest first, each with what would do."""
+    """Entries of the ledger that are due and not done, oldest first, each with a remedy."""
     view = table("open_gaps", *(column(c.name, c.type) for c in tables.ledger.c if c.name in GAP_COLUMNS))
     rows = select(view).where(view.c.policy == policy).order_by(view.c.window_end, view.c.kind).limit(limit)
     return [row | {"remedy": _remedy(row)} for row in _stream(store, rows)]
@@ -241,11 +246,11 @@ GAP_COLUMNS = frozenset({
 def _remedy(row: Row) -> str:
     if row["status"] == "failed" and row["not_before"] is None:
         return REMEDIES.get(row["kind"], REMEDIES["score"])
-    return "the next tick or fraudwatch run does it; before the work began: fraudwatch backfill"
+    return "the next tick or fraudwatch run does it; for windows before the first scheduled one: fraudwatch backfill"
 
 
 def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
-    """Models with their promotions, and those that were refused, by when they took or would have taken effect, newest first."""
+    """Promoted models and rejected candidates, by the instant they took or would have taken effect, newest first."""
     m, p, k = tables.models.c, tables.promotions.c, tables.promotion_checks.c
     of_model = (
         m.model_id,
@@ -257,29 +262,29 @@ def models(store: Store, policy: str, limit: int = 20) -> list[Row]:
         m.span_end,
         m.thresholds,
     )
-    told = (m.choice_id, m.sha256, k.verdict, k.rule, k.ap, k.ap_in_force, k.cost, k.cost_in_force)
+    check = (m.choice_id, m.sha256, k.verdict, k.rule, k.ap, k.ap_champion, k.cost, k.cost_champion)
     checked = and_(k.model_id == m.model_id, k.policy == policy)
     promoted = (
-        select(*of_model, *told, p.effective_from, p.seq, p.reason, p.by, p.promoted_at)
+        select(*of_model, *check, p.effective_from, p.seq, p.reason, p.by, p.promoted_at)
         .join(tables.promotions, p.model_id == m.model_id)
         .outerjoin(tables.promotion_checks, checked)
         .where(p.policy == policy)
         .order_by(p.seq.desc())
     )
     mine = select(p.model_id).where(p.policy == policy)
-    refused = (
-        select(*of_model, *told, k.sentence.label("reason"))
+    rejected = (
+        select(*of_model, *check, k.sentence.label("reason"))
         .join(tables.promotion_checks, checked)
-        .where(k.verdict == "refused", m.model_id.not_in(mine))
+        .where(k.verdict == "rejected", m.model_id.not_in(mine))
         .order_by(m.model_id.desc())
     )
-    rows = [*_stream(store, promoted.limit(limit)), *_stream(store, refused.limit(limit))]
+    rows = [*_stream(store, promoted.limit(limit)), *_stream(store, rejected.limit(limit))]
     newest = sorted(rows, key=lambda row: (row.get("effective_from") or row["trained_at"], row.get("seq", 0)))
     return newest[::-1][:limit]
 
 
 def checks(store: Store, policy: str, limit: int = 20) -> list[Row]:
-    """What each new model was worth against the one in force, newest training date first."""
+    """The promotion checks of candidates against the champion, newest training date first."""
     k = tables.promotion_checks.c
     rows = select(tables.promotion_checks).where(k.policy == policy)
     return list(_stream(store, rows.order_by(k.training_date.desc(), k.model_id.desc()).limit(limit)))
@@ -287,7 +292,7 @@ def checks(store: Store, policy: str, limit: int = 20) -> list[Row]:
 
 def model(store: Store, policy: str, model_id: int) -> Row:
     """
-    One model with the sentence of its choice and its promotions, the oldest first; without the artefact.
+    One model with the sentence of its choice, its promotions (oldest first) and its checks; without the artifact.
 
     Raises
     ------
@@ -295,29 +300,29 @@ def model(store: Store, policy: str, model_id: int) -> Row:
         There is no such model.
     """
     m, p = tables.models.c, tables.promotions.c
-    told = [column for column in m if column.name != "artefact"]
-    size = func.length(m.artefact).label("bytes")
+    columns = [column for column in m if column.name != "artifact"]
+    size = func.length(m.artifact).label("bytes")
     rows = (
-        select(*told, size, tables.choices.c.sentence)
+        select(*columns, size, tables.choices.c.sentence)
         .outerjoin(tables.choices, tables.choices.c.choice_id == m.choice_id)
         .where(m.model_id == model_id)
     )
-    made = select(p.effective_from, p.by, p.promoted_at, p.reason).where(
+    promoted = select(p.effective_from, p.by, p.promoted_at, p.reason).where(
         p.policy == policy, p.model_id == model_id
     )
-    found = list(_stream(store, rows))
-    if not found:
+    result = list(_stream(store, rows))
+    if not result:
         raise Unknown(f"there is no model {model_id}: see fraudwatch models")
     k = tables.promotion_checks
-    check = list(_stream(store, select(k).where(k.c.policy == policy, k.c.model_id == model_id)))
-    return found[0] | {"promotions": list(_stream(store, made.order_by(p.seq))), "checks": check}
+    checked = list(_stream(store, select(k).where(k.c.policy == policy, k.c.model_id == model_id)))
+    return result[0] | {"promotions": list(_stream(store, promoted.order_by(p.seq))), "checks": checked}
 
 
 def outcome(store: Store, policy: str, since: int, until: int) -> Row:
     """
-    What was caught and missed in [since, until), in counts and money (amount_base).
+    Fraud caught and missed in [since, until), in counts and money (amount_base).
 
-    Money uses the newest version of a transaction, less what refunds gave back.
+    Money is the newest amount of a transaction, less its refunds.
     """
     with store.read() as connection:
         sql = (
@@ -325,9 +330,9 @@ def outcome(store: Store, policy: str, since: int, until: int) -> Row:
             .bindparams(bindparam("kinds", expanding=True))
             .columns(*(column(name) for name in OUTCOME_COLUMNS))
         )
-        given = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
-        given["kinds"] = list(store.fields.refund_kinds)
-        return dict(connection.execute(sql, given).mappings().one())
+        parameters = {"policy": policy, "since": _bind(store, since), "until": _bind(store, until)}
+        parameters["kinds"] = list(store.fields.refund_kinds)
+        return dict(connection.execute(sql, parameters).mappings().one())
 
 
 OUTCOME_COLUMNS = (
@@ -335,7 +340,7 @@ OUTCOME_COLUMNS = (
 )  # fmt: skip
 OUTCOME = """
     WITH refunds AS (
-        SELECT original_id, SUM(ABS(amount_base)) AS given_back FROM visible_transactions
+        SELECT original_id, SUM(ABS(amount_base)) AS refunded FROM visible_transactions
         WHERE original_id IS NOT NULL AND kind IN :kinds GROUP BY original_id
     )
     SELECT COUNT(*) AS scored,
@@ -351,7 +356,7 @@ OUTCOME = """
                CASE WHEN c.is_fraud THEN
                    COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
                              ORDER BY r.revision DESC LIMIT 1), t.amount_base)
-                   - COALESCE(g.given_back, 0)
+                   - COALESCE(g.refunded, 0)
                ELSE 0 END AS loss
         FROM scores s
         JOIN transactions t ON t.transaction_id = s.transaction_id
@@ -362,7 +367,7 @@ OUTCOME = """
 
 
 def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
-    """Flags and their status by channel."""
+    """The number of flags by channel and status."""
     view = _view(store)
     rows = (
         select(view.c.channel, view.c.status, func.count().label("flags"))
@@ -375,9 +380,9 @@ def by_channel(store: Store, policy: str, since: int, until: int) -> list[Row]:
 
 def newest_training(store: Store, policy: str) -> Row | None:
     """
-    How the newest training that was tried ended, with its check if there was one.
+    The ledger entry of the newest training that ended, with its promotion check if there was one.
 
-    `overruled` says that somebody has promoted a model since.
+    `overruled` is true if a model has been promoted since.
     """
     e, k, p = tables.ledger.c, tables.promotion_checks.c, tables.promotions.c
     tried = (e.policy == policy) & (e.kind == "train") & e.status.in_(("done", "failed"))
@@ -389,7 +394,7 @@ def newest_training(store: Store, policy: str) -> Row | None:
             e.error,
             e.counts,
             k.model_id,
-            k.against,
+            k.champion_id,
             k.verdict,
             k.sentence,
         )
@@ -398,17 +403,17 @@ def newest_training(store: Store, policy: str) -> Row | None:
         .order_by(e.window_end.desc(), k.model_id.desc())
         .limit(1)
     )
-    found = list(_stream(store, rows))
-    if not found:
+    result = list(_stream(store, rows))
+    if not result:
         return None
     with store.read() as connection:
         date = select(func.max(e.window_end)).where(tried).scalar_subquery()
         since = connection.scalar(select(func.count()).where(p.policy == policy, p.effective_from >= date))
-    return found[0] | {"overruled": bool(since)}
+    return result[0] | {"overruled": bool(since)}
 
 
 def facts(store: Store, policy: str) -> Row:
-    """What `doctor` needs to say why nothing was flagged."""
+    """Counts and newest instants that `doctor` explains from."""
     with store.read() as connection:
         counted = {
             name: connection.execute(text(sql), {"policy": policy}).scalar() for name, sql in FACTS.items()
@@ -428,7 +433,7 @@ FACTS: Mapping[str, str] = {
     "models": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
     "windows": "SELECT COUNT(*) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
     "newest_window": "SELECT MAX(window_end) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
-    "queue": "SELECT COUNT(*) FROM unscored WHERE policy = :policy",
+    "queue": "SELECT COUNT(*) FROM scoring_queue WHERE policy = :policy",
     "gaps": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy",
     "scored": "SELECT COUNT(*) FROM scores WHERE policy = :policy",
     "flagged": "SELECT COUNT(*) FROM flags WHERE policy = :policy",
@@ -453,12 +458,12 @@ def _view(store: Store) -> Any:
 
 def _stream(store: Store, rows: "Select[Any]") -> Iterator[Row]:
     with store.read() as connection:
-        found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows)
+        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(rows)
         try:
-            for part in found.mappings().partitions():
+            for part in result.mappings().partitions():
                 yield from (_readable(dict(row)) for row in part)
         finally:
-            found.close()  # a reader may have had enough before the end
+            result.close()  # the caller may stop before the last row
 
 
 def _readable(row: Mapping[str, Any]) -> Row:

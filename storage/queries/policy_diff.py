@@ -1,4 +1,4 @@
-"""What two policies flag of the transactions that both have scored."""
+"""Differences between the flags of two policies, on the transactions that both have scored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ DIFFERENT = f"""
 
 @dataclass(frozen=True)
 class Cell:
-    """Transactions flagged by the one, the other, both or neither."""
+    """Counts and money of the transactions flagged by one policy, the other, both or neither."""
 
     n: int = 0
     frauds: int = 0
@@ -43,8 +43,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two policies over the same transactions."""
+class PolicyDiff:
+    """The flags of two policies on the same transactions."""
 
     a: str
     b: str
@@ -52,61 +52,63 @@ class Comparison:
     in_sample: int
 
     def lines(self, currency: str) -> list[str]:
-        """For people."""
+        """The differences as sentences."""
         both, only_a, only_b = (self._cell(*flagged) for flagged in ((1, 1), (1, 0), (0, 1)))
         total = sum(cell.n for cell in self.cells.values())
-        said = [f"{total:,} transactions were scored by both {self.a} and {self.b}"]
+        lines = [f"{total:,} transactions were scored by both {self.a} and {self.b}"]
         if self.in_sample:
-            said.append(f"{self.in_sample:,} more are left out: a model was trained on them")
+            lines.append(f"{self.in_sample:,} more are left out: a model was trained on them")
         for name, cell in ((f"only {self.a}", only_a), (f"only {self.b}", only_b), ("both", both)):
-            said.append(
+            lines.append(
                 f"flagged by {name}: {cell.n:,}, of which {cell.frauds:,} are known fraud "
                 f"({cell.fraud_money:,.2f} {currency})"
             )
         gained = only_b.fraud_money - only_a.fraud_money
         more = only_b.n - only_a.n
-        said.append(
+        lines.append(
             f"{self.b} instead of {self.a}: {gained:+,.2f} {currency} of known fraud caught, {more:+,} flags"
         )
-        return said
+        return lines
 
     def _cell(self, by_a: int, by_b: int) -> Cell:
         return self.cells.get((bool(by_a), bool(by_b)), Cell())
 
 
-def compare(store: Store, a: str, b: str, start: int | None = None, end: int | None = None) -> Comparison:
+def compare_policies(
+    store: Store, a: str, b: str, start: int | None = None, end: int | None = None
+) -> PolicyDiff:
     """
-    Count and add up what each flags of what both have scored, rows that a model was trained on left out.
+    Compare the flags of two policies; transactions that a model was trained on are left out.
 
     Raises
     ------
     Unknown
-        One of them has no score.
+        One of the policies has no scores.
     """
-    given = _given(a, b, start, end)
+    parameters = _query_parameters(a, b, start, end)
     with store.read() as connection:
         for policy in (a, b):
-            there = text("SELECT 1 FROM scores WHERE policy = :p LIMIT 1")
-            if connection.execute(there, {"p": policy}).scalar() is None:
+            any_score = text("SELECT 1 FROM scores WHERE policy = :p LIMIT 1")
+            if connection.execute(any_score, {"p": policy}).scalar() is None:
                 known = connection.execute(text("SELECT DISTINCT policy FROM ledger ORDER BY 1")).scalars()
                 raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(known) or "none"}')
         cells = {
             (bool(row.by_a), bool(row.by_b)): Cell(
                 row.n, row.frauds, float(row.fraud_money), float(row.money)
             )
-            for row in connection.execute(_typed(TOTALS), given)
+            for row in connection.execute(_typed(TOTALS), parameters)
         }
-        every = connection.execute(_typed(f"SELECT COUNT(*) {PAIRS}"), given).scalar_one()
-    return Comparison(a, b, cells, every - sum(cell.n for cell in cells.values()))
+        total = connection.execute(_typed(f"SELECT COUNT(*) {PAIRS}"), parameters).scalar_one()
+    return PolicyDiff(a, b, cells, total - sum(cell.n for cell in cells.values()))
 
 
 def differences(
     store: Store, a: str, b: str, start: int | None, end: int | None, limit: int
 ) -> Iterator[dict[str, Any]]:
-    """Transactions that one flags and the other does not, newest first."""
-    given = _given(a, b, start, end) | {"some": limit}
+    """Transactions that one policy flags and the other does not, newest first."""
+    parameters = _query_parameters(a, b, start, end) | {"some": limit}
     with store.read() as connection:
-        for row in connection.execute(_typed(DIFFERENT).columns(event_time=Instant), given).mappings():
+        for row in connection.execute(_typed(DIFFERENT).columns(event_time=Instant), parameters).mappings():
             yield dict(row) | {
                 "event_time": as_datetime(row["event_time"]).isoformat(sep=" ", timespec="seconds"),
                 "amount": float(row["amount"]),
@@ -114,7 +116,7 @@ def differences(
             }
 
 
-def _given(a: str, b: str, start: int | None, end: int | None) -> dict[str, Any]:
+def _query_parameters(a: str, b: str, start: int | None, end: int | None) -> dict[str, Any]:
     return {"a": a, "b": b, "start": start or 0, "end": FOREVER if end is None else end}
 
 

@@ -1,8 +1,8 @@
 """
-What a report counts, counted by the database: rows come back by the day, the bin or the window, never by the score.
+Aggregates for the report, computed in the database: rows by day, by score bin or by window, never single scores.
 
-Scores are counted in bins so narrow (1e-6 at both ends, where rare fraud is decided) that a curve drawn through them
-is the curve of the scores themselves; nothing is sampled. Days are UTC. Labels are those of `as_of`.
+Score bins are so narrow (1e-6 at both ends, where rare fraud is decided) that a curve drawn from them equals the curve
+of the scores; nothing is sampled. Days are UTC. Labels are those known at `as_of`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Scope:
     """
-    What a report is about; instants in µs.
+    Policy and span of a report; instants in µs.
 
-    `mature_until` is the newest event time whose silence may be read, and `never_by_silence` names the columns and
-    values of transactions whose silence never may.
+    Transactions up to `mature_until` without a label count as genuine, except those with one of the values of a
+    column in `maturity_exceptions`.
     """
 
     policy: str
@@ -33,25 +33,25 @@ class Scope:
     end: int
     as_of: int
     mature_until: int
-    never_by_silence: Mapping[str, Sequence[str]]
+    maturity_exceptions: Mapping[str, Sequence[str]]
 
 
-# (from, width): fine where scores of rare fraud lie, coarse between.
+# (from, width) of score bins: narrow at both ends, where rare fraud is decided, wide in between.
 BANDS = ((0.0, 1e-6), (0.001, 1e-4), (0.1, 1e-3), (0.9, 1e-4), (0.999, 1e-6))
 DAY_OF = "SUBSTR(CAST({} AS TEXT), 1, 10)"
 
-JUDGED = """
+SCORED = """
     WITH refunds AS (
-        SELECT original_id, SUM(ABS(amount_base)) AS given_back FROM visible_transactions
+        SELECT original_id, SUM(ABS(amount_base)) AS refunded FROM visible_transactions
         WHERE original_id IS NOT NULL AND kind IN :kinds GROUP BY original_id
-    ), known AS ({labels}), judged AS (
+    ), known AS ({labels}), scored AS (
         SELECT s.strategy, s.channel, s.flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
                k.is_fraud,
                (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR ({silence}))) AS mature,
                CASE WHEN k.is_fraud THEN
                    COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
                              ORDER BY r.revision DESC LIMIT 1), t.amount_base)
-                   - COALESCE(g.given_back, 0)
+                   - COALESCE(g.refunded, 0)
                ELSE 0 END AS loss{more}
         FROM {source}
         JOIN transactions t ON t.transaction_id = s.transaction_id
@@ -62,7 +62,7 @@ JUDGED = """
     )"""
 DAILY = """
     SELECT day, strategy, channel, flagged, is_fraud, mature, COUNT(*) AS n, SUM(loss) AS loss
-    FROM judged GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"""
+    FROM scored GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"""
 BINNED = """
     SELECT strategy, {bin} AS bin, MIN({value}) AS low, MAX({value}) AS high, SUM({value}) AS total, COUNT(*) AS n,
            SUM(CASE WHEN is_fraud THEN 1 ELSE 0 END) AS frauds,
@@ -70,46 +70,51 @@ BINNED = """
            SUM(CASE WHEN mature THEN {value} ELSE 0 END) AS mature_total,
            SUM(CASE WHEN mature AND is_fraud THEN 1 ELSE 0 END) AS mature_frauds,
            SUM(CASE WHEN mature AND is_fraud THEN loss ELSE 0 END) AS mature_loss
-    FROM judged WHERE {value} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"""
+    FROM scored WHERE {value} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"""
 ENTITIES = """
     SELECT entity, SUM(CASE WHEN flagged THEN 1 ELSE 0 END) AS flags, SUM(CASE WHEN is_fraud THEN 1 ELSE 0 END) AS frauds,
            SUM(CASE WHEN flagged THEN loss ELSE 0 END) AS caught, SUM(CASE WHEN flagged THEN 0 ELSE loss END) AS missed
-    FROM judged WHERE entity IS NOT NULL
+    FROM scored WHERE entity IS NOT NULL
     GROUP BY entity ORDER BY SUM(loss) DESC, frauds DESC, flags DESC, entity LIMIT :some"""
-CONCERNED = """(
+FLAGGED_OR_FRAUD = """(
             SELECT a.* FROM scores a JOIN (
                 SELECT transaction_id FROM flags WHERE policy = :policy
                 UNION SELECT transaction_id FROM known WHERE is_fraud
-            ) concerned ON concerned.transaction_id = a.transaction_id
+            ) chosen ON chosen.transaction_id = a.transaction_id
         ) s"""
 
 
 def daily(store: Store, scope: Scope) -> list[Row]:
-    """Scores by day, strategy, channel, flag, label and maturity, with the money of known fraud."""
-    return _judged(store, scope, DAILY)
+    """Number of scores by day, strategy, channel, flag, label and maturity, with the money lost to known fraud."""
+    return _query_scored(store, scope, DAILY)
 
 
 def score_bins(store: Store, scope: Scope) -> list[Row]:
-    """Scores by strategy and bin, lowest first: bounds, rows, known frauds, and the same of mature rows."""
-    return _judged(store, scope, BINNED.format(bin=_bin(store, "score"), value="score"))
+    """Scores by strategy and bin, lowest first: bounds, rows and known frauds, of all rows and of mature rows."""
+    return _query_scored(store, scope, BINNED.format(bin=_bin(store, "score"), value="score"))
 
 
 def probability_bins(store: Store, scope: Scope) -> list[Row]:
-    """The same of the fraud probability, where there is one."""
+    """The same for the fraud probability, where there is one."""
     name = "fraud_probability"
-    return _judged(store, scope, BINNED.format(bin=_bin(store, name), value=name))
+    return _query_scored(store, scope, BINNED.format(bin=_bin(store, name), value=name))
 
 
 def top_entities(store: Store, scope: Scope, column: str, limit: int) -> list[Row]:
-    """The values of an entity column with most money lost to known fraud, then most frauds and flags."""
+    """The values of an entity column with the most money lost to known fraud, then most frauds and flags."""
     quoted = store.engine.dialect.identifier_preparer.quote(column)
-    return _judged(
-        store, scope, ENTITIES, more=f", t.{quoted} AS entity", source=CONCERNED, given={"some": limit}
+    return _query_scored(
+        store,
+        scope,
+        ENTITIES,
+        more=f", t.{quoted} AS entity",
+        source=FLAGGED_OR_FRAUD,
+        parameters={"some": limit},
     )
 
 
 def ledger_days(store: Store, scope: Scope) -> list[Row]:
-    """How many entries of each kind and status end on each day of the span."""
+    """Number of ledger entries by kind and status that end on each day of the span."""
     e = tables.ledger.c
     day = func.substr(cast(e.window_end, Text), 1, 10).label("day")
     rows = (
@@ -122,7 +127,7 @@ def ledger_days(store: Store, scope: Scope) -> list[Row]:
 
 
 def queue_days(store: Store, scope: Scope) -> list[Row]:
-    """Flags of the span by channel, status and day of the payment."""
+    """Number of flags of the span by channel, status and day of the payment."""
     sql = f"""
         SELECT f.channel, f.status, {DAY_OF.format("t.event_time")} AS day, COUNT(*) AS n
         FROM flags f JOIN transactions t ON t.transaction_id = f.transaction_id
@@ -132,7 +137,7 @@ def queue_days(store: Store, scope: Scope) -> list[Row]:
 
 
 def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
-    """Who answered how many flags between the span's start and `as_of`, and how many of them were fraud."""
+    """Number of verdicts and of fraud verdicts by reviewer, from the span's start to `as_of`."""
     sql = """
         SELECT reviewer, COUNT(*) AS answered, SUM(CASE WHEN status = 'fraud' THEN 1 ELSE 0 END) AS fraud
         FROM flags
@@ -143,25 +148,25 @@ def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
 
 def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list[Row]:
     """
-    The features of the span with their alarms and largest effect, the most alarming first.
+    The features of the span with their number of alarms and largest effect, most alarms first.
 
-    `held` is 1 for a feature of which every measure tells why it is no alarm; those come last.
+    `suppressed` is 1 for a feature whose metrics all have `suppressed_because`; those come last.
     """
     d = tables.drift_metrics.c
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
-    held = func.min(case((d.why.is_(None), 0), else_=1)).label("held")
+    suppressed = func.min(case((d.suppressed_because.is_(None), 0), else_=1)).label("suppressed")
     effect = func.max(_effect(d)).label("effect")
     rows = (
-        select(d.feature, alarms, held, effect)
+        select(d.feature, alarms, suppressed, effect)
         .where(*_of_span(d, scope))
         .group_by(d.feature)
-        .order_by(alarms.desc(), held, func.coalesce(effect, 0).desc(), d.feature)
+        .order_by(alarms.desc(), suppressed, func.coalesce(effect, 0).desc(), d.feature)
     )
     return _rows(store, rows if limit is None else rows.limit(limit))
 
 
 def newest_alarms(store: Store, scope: Scope) -> list[str]:
-    """Features that alarm in the newest window of the span that was measured."""
+    """Features with an alarm in the newest window of the span that has drift metrics."""
     d = tables.drift_metrics.c
     newest = select(func.max(d.window_end)).where(*_of_span(d, scope)).scalar_subquery()
     rows = select(d.feature).distinct().where(*_of_span(d, scope), d.window_end == newest, d.alarm)
@@ -169,12 +174,12 @@ def newest_alarms(store: Store, scope: Scope) -> list[str]:
 
 
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
-    """Every measure of these features in the span that has an effect; instants in µs."""
+    """Every drift metric of these features in the span that has an effect; instants in µs."""
     d = tables.drift_metrics.c
     effect = _effect(d)
-    told = (d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
+    columns = (d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
     rows = (
-        select(*told, effect.label("effect"))
+        select(*columns, effect.label("effect"))
         .where(*_of_span(d, scope), d.feature.in_(features), effect.is_not(None))
         .order_by(d.feature, d.metric, d.window_start, d.window_end)
     )
@@ -182,13 +187,13 @@ def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[R
 
 
 def quality_windows(store: Store, scope: Scope) -> list[Row]:
-    """Quality of all models and channels together, by window, as it was known at `as_of`; instants in µs."""
+    """Quality metrics of all models and channels together, by window, as known at `as_of`; instants in µs."""
     q = tables.quality_metrics.c
     return _quality(store, scope, q.channel == "", None)
 
 
 def quality_channels(store: Store, scope: Scope, limit: int = 40) -> list[Row]:
-    """The same of each channel, the newest windows first."""
+    """The same by channel, newest windows first."""
     q = tables.quality_metrics.c
     return _quality(store, scope, (q.channel != "") & q.value.is_not(None), limit)
 
@@ -203,7 +208,7 @@ def _quality(store: Store, scope: Scope, which: Any, limit: int | None) -> list[
 
 
 def _effect(d: Any) -> Any:
-    """Size of a change; of rows that are older than effects the Jensen–Shannon divergence, which is 0 to 1, too."""
+    """Size of a change; for rows without an effect the Jensen–Shannon divergence, which is also from 0 to 1."""
     older = case((d.metric == "jensen_shannon", d.value))
     return func.abs(func.coalesce(d.effect, older))
 
@@ -212,20 +217,20 @@ def _of_span(d: Any, scope: Scope) -> tuple[Any, ...]:
     return d.policy == scope.policy, d.window_start >= scope.start, d.window_end <= scope.end
 
 
-def _judged(
+def _query_scored(
     store: Store,
     scope: Scope,
     select_: str,
     *,
     more: str = "",
     source: str = "scores s",
-    given: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     quote = store.engine.dialect.identifier_preparer.quote
-    never = {name: values for name, values in scope.never_by_silence.items() if name in store.fields.names}
-    bound = {f"never{place}": list(values) for place, values in enumerate(never.values())}
+    never = {name: values for name, values in scope.maturity_exceptions.items() if name in store.fields.names}
+    bound = {f"never{index}": list(values) for index, values in enumerate(never.values())}
     silence = [f"COALESCE(t.{quote(name)}, '') NOT IN :{key}" for name, key in zip(never, bound, strict=True)]
-    sql = JUDGED.format(
+    sql = SCORED.format(
         labels=LABELS_AS_OF,
         day=DAY_OF.format("t.event_time"),
         silence=" AND ".join(silence) or "TRUE",
@@ -233,14 +238,14 @@ def _judged(
         source=source,
     )
     lists: dict[str, list[Any]] = {"kinds": list(store.fields.refund_kinds)} | bound
-    return _read(store, sql + select_, scope, lists | dict(given or {}))
+    return _read(store, sql + select_, scope, lists | dict(parameters or {}))
 
 
-def _read(store: Store, sql: str, scope: Scope, given: Mapping[str, Any] | None = None) -> list[Row]:
+def _read(store: Store, sql: str, scope: Scope, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     values = {
         "policy": scope.policy, "start": scope.start, "end": scope.end, "as_of": scope.as_of,
         "mature_until": scope.mature_until,
-    } | dict(given or {})  # fmt: skip
+    } | dict(parameters or {})  # fmt: skip
     used = {name: value for name, value in values.items() if f":{name}" in sql}
     instants = [bindparam(name, type_=Instant) for name in used if name in INSTANTS]
     expanding: list[Any] = [
@@ -252,13 +257,13 @@ def _read(store: Store, sql: str, scope: Scope, given: Mapping[str, Any] | None 
 INSTANTS = ("start", "end", "as_of", "mature_until")
 
 
-def _rows(store: Store, sql: Any, given: Mapping[str, Any] | None = None) -> list[Row]:
+def _rows(store: Store, sql: Any, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     with store.read() as connection:
-        return [_plain(dict(row)) for row in connection.execute(sql, dict(given or {})).mappings()]
+        return [_plain(dict(row)) for row in connection.execute(sql, dict(parameters or {})).mappings()]
 
 
 def _plain(plain: Row) -> Row:
-    """Truth values as bool and sums as float on both engines."""
+    """Booleans as bool and sums as float on both engines."""
     for name in TRUTHS & plain.keys():
         plain[name] = None if plain[name] is None else bool(plain[name])
     for name in SUMS & plain.keys():
@@ -271,7 +276,7 @@ SUMS = frozenset({"loss", "mature_loss", "caught", "missed"})
 
 
 def _bin(store: Store, value: str) -> str:
-    """A whole number for each bin, in the order of the values."""
+    """SQL for the number of a value's bin; bins are numbered in the order of the values."""
     floor = "FLOOR({})" if store.dialect == "postgresql" else "CAST({} AS INTEGER)"
     cases = [
         f"WHEN {value} >= {start} THEN {place * 1_000_000} + {floor.format(f'({value} - {start}) / {width}')}"

@@ -1,1 +1,1 @@
-"""What reviewers say: verdicts, the status of flags, rules and mutes."""
+"""Verdicts of reviewers, the status of flags, analysts' rules and mutes."""

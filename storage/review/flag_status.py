@@ -1,4 +1,4 @@
-"""Close flags by labels: the same rule whether the label or the flag came first."""
+"""Setting the status of flags from labels, whether the label or the flag came first."""
 
 from collections.abc import Iterable
 
@@ -22,7 +22,7 @@ RANKED = """
     LEFT JOIN batches b ON b.batch_id = l.batch_id
     LEFT JOIN label_precedence p ON p.source = l.source
     WHERE l.batch_id IS NULL OR b.status = 'done'
-    ORDER BY l.transaction_id, COALESCE(p.place, 1000000), l.known_at DESC, l.label_id DESC"""
+    ORDER BY l.transaction_id, COALESCE(p.rank, 1000000), l.known_at DESC, l.label_id DESC"""
 
 
 def close_flags(connection: Connection, ids: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ def close_flags(connection: Connection, ids: Iterable[str]) -> None:
     listed = list(ids)
     if not listed:
         return
-    with bulk.wanted(connection, listed) as stage:
+    with bulk.staged_ids(connection, listed) as stage:
         sql = text(RANKED.format(stage=stage)).columns(known_at=Instant, recorded_at=Instant)
         ranked = connection.execute(sql).all()
     current = {row.transaction_id: row for row in reversed(ranked)}
@@ -50,5 +50,5 @@ def close_flags(connection: Connection, ids: Iterable[str]) -> None:
 
 
 def close_flags_of_batch(connection: Connection, batch_id: int) -> None:
-    """Close what a batch of labels speaks of."""
+    """Set the status of the flags that a batch of labels refers to."""
     close_flags(connection, connection.execute(text(FLAGGED), {"batch": batch_id}).scalars())

@@ -1,8 +1,8 @@
 """
-Mutes and rules: what people decided, from when until when it holds.
+Analysts' rules and mutes, each with the span in which it is in force.
 
-A decision holds for transactions that happen from its beginning until its end, whenever they are scored. Both lie after
-every instant that a run was promised to know all about, so what was scored already would be scored the same again.
+A rule or mute applies to transactions whose event time lies in its span, whenever they are scored. Both ends of the span are
+later than the as_of of every run so far, so scoring the same transactions again gives the same flags.
 """
 
 from collections.abc import Mapping
@@ -18,73 +18,80 @@ from storage.review.verdicts import write_audit
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A kind of decision: where it is kept, and what it is called."""
+class DecisionKind:
+    """Rule or mute: its table and its name in messages."""
 
     table: Table
     noun: str
 
     @property
     def key(self) -> str:
-        """The column that numbers them."""
+        """The primary key column."""
         return f"{self.noun}_id"
 
 
-MUTE = Standing(mutes, "mute")
-RULE = Standing(rules, "rule")
+MUTE = DecisionKind(mutes, "mute")
+RULE = DecisionKind(rules, "rule")
 
 
 def add(
-    store: Store, kind: Standing, said: Mapping[str, Any], until: int, reason: str, by: str, now: int
+    store: Store, kind: DecisionKind, columns: Mapping[str, Any], until: int, reason: str, by: str, now: int
 ) -> tuple[int, int]:
     """
-    Keep a decision, with a trail of who made it; returns its number and from when on it holds.
+    Add a rule or mute, with an entry in the audit trail; returns its number and the instant it takes effect.
 
     Parameters
     ----------
-    said
-        The columns that are the kind's own.
+    columns
+        The columns that only this kind has.
     until
-        µs; the first instant at which it no longer holds.
+        µs; the first instant at which it is no longer in force.
     """
-    with store.exclusive() as connection:
+    with store.write_exclusive() as connection:
         start = _after_the_horizon(connection, now)
-        row = {**said, "reason": reason, "by": by, "created_at": now, "effective_from": start, "until": until}
-        made = connection.execute(insert(kind.table), row)
-        assert made.inserted_primary_key is not None
-        number = int(made.inserted_primary_key[0])
+        row = {
+            **columns,
+            "reason": reason,
+            "by": by,
+            "created_at": now,
+            "effective_from": start,
+            "until": until,
+        }
+        inserted = connection.execute(insert(kind.table), row)
+        assert inserted.inserted_primary_key is not None
+        number = int(inserted.inserted_primary_key[0])
         after = {"reason": reason, "effective_from": start, "until": until}
         write_audit(connection, by, f"add {kind.noun}", f"{kind.noun} {number}", None, after, now)
     return number, start
 
 
-def end(store: Store, kind: Standing, number: int, by: str, now: int) -> int:
+def end(store: Store, kind: DecisionKind, number: int, by: str, now: int) -> int:
     """
-    End a decision before its time; returns the first instant at which it no longer holds.
+    End a rule or mute early; returns the first instant at which it is no longer in force.
 
     Raises
     ------
     Unknown
-        There is no such decision, or it has ended.
+        There is no such rule or mute, or it has ended.
     """
     c = kind.table.c
-    this = c[kind.key] == number
-    with store.exclusive() as connection:
-        found = connection.execute(select(c.until, c.ended_at).where(this)).one_or_none()
+    matching = c[kind.key] == number
+    with store.write_exclusive() as connection:
+        current = connection.execute(select(c.until, c.ended_at).where(matching)).one_or_none()
         at = _after_the_horizon(connection, now)
-        if found is None or found.ended_at is not None or found.until <= at:
-            state = "there is none" if found is None else "it has ended"
+        if current is None or current.ended_at is not None or current.until <= at:
+            state = "there is none" if current is None else "it has ended"
             raise Unknown(
                 f"{kind.noun} {number} cannot be ended: {state}; fraudwatch {kind.noun} list shows them"
             )
-        connection.execute(update(kind.table).where(this).values(ended_at=at, ended_by=by))
-        ended = {"until": found.until}, {"ended_at": at}
+        connection.execute(update(kind.table).where(matching).values(ended_at=at, ended_by=by))
+        ended = {"until": current.until}, {"ended_at": at}
         write_audit(connection, by, f"end {kind.noun}", f"{kind.noun} {number}", *ended, now)
     return at
 
 
-def every(store: Store, kind: Standing) -> list[dict[str, Any]]:
-    """All that were ever made, in the order of their numbers; `end` is the first instant they no longer hold at."""
+def every(store: Store, kind: DecisionKind) -> list[dict[str, Any]]:
+    """All rules or mutes ever added, by number; `end` is the first instant at which one is no longer in force."""
     c = kind.table.c
     with store.read() as connection:
         rows = connection.execute(select(kind.table).order_by(c[kind.key])).mappings().all()
@@ -92,7 +99,7 @@ def every(store: Store, kind: Standing) -> list[dict[str, Any]]:
 
 
 def flagged_between(store: Store, policy: str, start: int, end: int) -> set[str]:
-    """The transactions with start ≤ event_time < end that have a flag."""
+    """Flagged transactions with start ≤ event_time < end."""
     t = store.transactions.c
     mine = (flags.c.policy == policy) & (flags.c.transaction_id == t.transaction_id)
     rows = select(t.transaction_id).join(flags, mine).where(t.event_time >= start, t.event_time < end)
@@ -101,19 +108,19 @@ def flagged_between(store: Store, policy: str, start: int, end: int) -> set[str]
 
 
 def flagged_by_rule(store: Store, policy: str) -> dict[int, int]:
-    """How many flags each rule has raised."""
+    """Number of flags that each rule has raised."""
     mine = (flags.c.policy == policy) & (flags.c.channel == "rule")
     with store.read() as connection:
         reasons = connection.scalars(select(flags.c.reasons).where(mine)).all()
     counts: dict[int, int] = {}
-    for one in reasons:
-        number = int(one[0]["value"])
+    for reason in reasons:
+        number = int(reason[0]["value"])
         counts[number] = counts.get(number, 0) + 1
     return counts
 
 
 def muted_by(store: Store, policy: str) -> dict[int, int]:
-    """How many flags each mute has marked."""
+    """Number of flags that each mute has muted."""
     f = flags.c
     rows = (
         select(f.muted_by, func.count())
@@ -125,6 +132,6 @@ def muted_by(store: Store, policy: str) -> dict[int, int]:
 
 
 def _after_the_horizon(connection: Connection, now: int) -> int:
-    """Now, or just after what a run was promised to know all about: its rows may be in the making."""
+    """Now, or just after the newest as_of of a run: such a run may be scoring at this moment."""
     horizon = connection.scalar(select(monitor.c.horizon))
     return now if horizon is None else max(now, int(horizon) + 1)

@@ -1,4 +1,4 @@
-"""What people write: verdicts, and the audit trail of every write by a person."""
+"""Reviewers' verdicts, and the audit trail of everything that a person changes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from storage.database.tables import audit, flags, labels
 from storage.errors import Unknown
 from storage.review.flag_status import close_flags
 
-AUDIT = "audit"  # channel of flags that were drawn at random, and source of what people said of them
+AUDIT = "audit"  # channel of flags of the random audit sample, and source of the labels from their verdicts
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class VerdictOutcome:
     after: str
 
     def sentence(self) -> str:
-        """For the one who gave it."""
+        """What the verdict changed, for the reviewer."""
         if self.before == self.after:
-            return f"{self.transaction_id}: {self.after}, as it was; the verdict is kept as a label"
-        return f"{self.transaction_id}: {self.before} → {self.after}; the verdict is kept as a label"
+            return f"{self.transaction_id}: {self.after}, as it was; the verdict is stored as a label"
+        return f"{self.transaction_id}: {self.before} → {self.after}; the verdict is stored as a label"
 
 
 def verdict(
@@ -38,18 +38,18 @@ def verdict(
     now: int,
 ) -> VerdictOutcome:
     """
-    Append a reviewer's answer as a label, close the flag by it, and keep a trail, in one transaction.
+    Store a verdict as a label, set the flag's status from it, and write to the audit trail, in one transaction.
 
-    The label's source is `audit` where the flag was drawn at random, `review` elsewhere.
+    The label's source is `audit` for a flag of the audit sample, `review` for any other.
 
     Raises
     ------
     Unknown
         There is no flag on this transaction.
     """
-    this = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
-    with store.exclusive() as connection:
-        flag = connection.execute(select(flags.c.status, flags.c.channel).where(this)).one_or_none()
+    matching = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
+    with store.write_exclusive() as connection:
+        flag = connection.execute(select(flags.c.status, flags.c.channel).where(matching)).one_or_none()
         if flag is None:
             raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags")
         before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
@@ -59,14 +59,14 @@ def verdict(
         }  # fmt: skip
         connection.execute(insert(labels), label | {"recorded_at": label["known_at"]})
         close_flags(connection, [transaction_id])
-        after = str(connection.scalar(select(flags.c.status).where(this)))
+        after = str(connection.scalar(select(flags.c.status).where(matching)))
         changed = {"status": after, "is_fraud": is_fraud, "note": note}
         write_audit(connection, actor, "verdict", transaction_id, {"status": before}, changed, now)
     return VerdictOutcome(transaction_id, before, after)
 
 
 def _moment(connection: Connection, transaction_id: str, source: str, now: int) -> int:
-    """Now, or just after the newest verdict when the clock has not moved on: the newest counts."""
+    """Now, or just after the newest verdict if the clock has not advanced: the newest verdict counts."""
     mine = (labels.c.transaction_id == transaction_id) & (labels.c.source == source)
     newest = connection.scalars(
         select(labels.c.known_at).where(mine).order_by(labels.c.known_at.desc()).limit(1)
@@ -75,8 +75,8 @@ def _moment(connection: Connection, transaction_id: str, source: str, now: int) 
 
 
 def write_audit(
-    connection: Connection, actor: str, action: str, object_: str, before: Any, after: Any, now: int
+    connection: Connection, actor: str, action: str, subject: str, before: Any, after: Any, now: int
 ) -> None:
-    """Keep who did what to what, inside the write that did it."""
-    row = {"at": now, "actor": actor, "action": action, "object": object_, "before": before, "after": after}
+    """Add a row to the audit trail, inside the transaction of the change."""
+    row = {"at": now, "actor": actor, "action": action, "subject": subject, "before": before, "after": after}
     connection.execute(insert(audit), row)

@@ -1,1 +1,1 @@
-"""The ledger of due steps, runs, schedules, the scoring queue, and the scores and flags they write."""
+"""The ledger of due steps, runs, stored schedules, the scoring queue, and writing scores and flags."""

@@ -1,8 +1,8 @@
 """
-Windows and trainings, and what became of each.
+The ledger: one entry for every due step (scoring a window, a training, …) and its status.
 
-An entry is `pending` from the moment it is due, `running` while a run is at it, then `done` or `failed`. A failed
-entry with `not_before` will be tried again; one without stays failed until a person does something about it.
+An entry is `pending` from the moment it is due, `running` while a run works on it, then `done` or `failed`. A failed
+entry with `not_before` is retried; one without stays failed until a person takes care of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,36 +36,36 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells it from the policy's other entries."""
+        """The primary key without the policy."""
         return (self.kind, self.window_start, self.window_end)
 
     @property
-    def will_be_tried(self) -> bool:
-        """Whether it is still to be done, now or later."""
+    def is_open(self) -> bool:
+        """Whether it is still to be done, now or by a later retry."""
         return self.status in ("pending", "running") or (
             self.status == "failed" and self.not_before is not None
         )
 
 
-def ensure(store: Store, wanted: Sequence[Entry]) -> None:
-    """Add the entries that are not there yet; others stay as they are."""
-    if wanted:
+def ensure(store: Store, missing: Sequence[Entry]) -> None:
+    """Add the entries that do not exist yet; existing ones stay as they are."""
+    if missing:
         with store.write() as connection:
-            _add(connection, wanted)
+            _add(connection, missing)
 
 
-def plan(store: Store, policy: str, wanted: Sequence[Entry], until: int) -> None:
-    """Add what is due and remember, in the same transaction, up to where that has been done."""
+def record_plan(store: Store, policy: str, planned: Sequence[Entry], until: int) -> None:
+    """Add due entries and set `planned_until` of the policy, in one transaction."""
     with store.write() as connection:
-        if wanted:
-            _add(connection, wanted)
+        if planned:
+            _add(connection, planned)
         mine = policies.c.policy == policy
         connection.execute(update(policies).where(mine).values(planned_until=until))
 
 
-def _add(connection: Connection, wanted: Sequence[Entry]) -> None:
+def _add(connection: Connection, missing: Sequence[Entry]) -> None:
     make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    rows = [vars(entry) | {"counts": dict(entry.counts or {})} for entry in wanted]
+    rows = [vars(entry) | {"counts": dict(entry.counts or {})} for entry in missing]
     connection.execute(make(ledger).on_conflict_do_nothing(), rows)
 
 
@@ -77,7 +77,7 @@ def entries(
     until: int | None = None,
     status: str | None = None,
 ) -> list[Entry]:
-    """Entries by time; `since` and `until` bound their window's end and start."""
+    """Entries by time, with window_end > `since` and window_start < `until`."""
     rows = select(ledger).where(ledger.c.policy == policy)
     if kind is not None:
         rows = rows.where(ledger.c.kind == kind)
@@ -91,7 +91,7 @@ def entries(
 
 
 def unfinished(store: Store, policy: str) -> list[Entry]:
-    """What is still to be done, now or later, oldest first; costs its own number, not the ledger's length."""
+    """Entries still to be done, now or by a later retry, oldest first; the cost does not grow with the ledger."""
     open_ = or_(
         ledger.c.status.in_(("pending", "running")),
         and_(ledger.c.status == "failed", ledger.c.not_before.is_not(None)),
@@ -100,13 +100,13 @@ def unfinished(store: Store, policy: str) -> list[Entry]:
 
 
 def not_done(store: Store, policy: str, kind: str) -> list[Entry]:
-    """Entries of a kind that are still to be done or failed for good."""
+    """Entries of a kind that are still to be done, or have failed for good."""
     mine = (ledger.c.policy == policy) & (ledger.c.kind == kind)
     return _fetch(store, select(ledger).where(mine, ledger.c.status.in_(("pending", "running", "failed"))))
 
 
 def find(store: Store, policy: str, kind: str, start: int, end: int) -> Entry | None:
-    """One entry, None if there is no such row."""
+    """One entry, None if it does not exist."""
     row = ledger.c
     chosen = select(ledger).where(
         row.policy == policy, row.kind == kind, row.window_start == start, row.window_end == end
@@ -115,7 +115,7 @@ def find(store: Store, policy: str, kind: str, start: int, end: int) -> Entry | 
 
 
 def newest_done(store: Store, policy: str, kind: str, before: int | None = None) -> int | None:
-    """The newest end of a done window of this kind, of those that end before an instant if one is given."""
+    """The newest end of a done window of this kind; with `before` of those that end before that instant."""
     row = ledger.c
     chosen = select(func.max(row.window_end)).where(
         row.policy == policy, row.kind == kind, row.status == "done"
@@ -123,18 +123,18 @@ def newest_done(store: Store, policy: str, kind: str, before: int | None = None)
     if before is not None:
         chosen = chosen.where(row.window_end < before)
     with store.read() as connection:
-        found: int | None = connection.scalar(chosen)
-    return found
+        result: int | None = connection.scalar(chosen)
+    return result
 
 
 def _fetch(store: Store, rows: "Select[Any]") -> list[Entry]:
     with store.read() as connection:
-        found = connection.execute(rows.order_by(ledger.c.window_end, ledger.c.kind)).mappings()
-        return [Entry(**row) for row in found]
+        ordered = connection.execute(rows.order_by(ledger.c.window_end, ledger.c.kind)).mappings()
+        return [Entry(**row) for row in ordered]
 
 
 def claim(store: Store, entry: Entry, run_id: int) -> Entry:
-    """Say that a run is at it."""
+    """Set an entry to `running`, with one more attempt."""
     claimed = replace(entry, status="running", attempts=entry.attempts + 1, run_id=run_id, error=None)
     with store.write() as connection:
         write(connection, claimed)
@@ -142,27 +142,27 @@ def claim(store: Store, entry: Entry, run_id: int) -> Entry:
 
 
 def finish(store: Store, entry: Entry, counts: Mapping[str, Any], now: int) -> None:
-    """Say that it is done, with what was done."""
+    """Set an entry to `done`, with its counts."""
     with store.write() as connection:
         write(connection, done(entry, counts, now))
 
 
 def done(entry: Entry, counts: Mapping[str, Any], now: int) -> Entry:
-    """The entry as it is once it is done."""
+    """The entry with status `done`; nothing is written."""
     return replace(entry, status="done", counts=counts, not_before=None, finished_at=now, error=None)
 
 
 def fail(store: Store, entry: Entry, error: str, now: int, not_before: int | None = None) -> None:
-    """Say that it failed, why, and when it may be tried again: never by itself without `not_before`."""
+    """Set an entry to `failed` with its error; it is retried from `not_before` on, or never if that is None."""
     failed = replace(entry, status="failed", error=error, not_before=not_before, finished_at=now)
     with store.write() as connection:
         write(connection, failed)
 
 
 def write(connection: Connection, entry: Entry) -> None:
-    """Write an entry's state inside a transaction of the caller's."""
+    """Write an entry's status inside the caller's transaction."""
     row = ledger.c
-    this = and_(
+    matching = and_(
         row.policy == entry.policy,
         row.kind == entry.kind,
         row.window_start == entry.window_start,
@@ -177,4 +177,4 @@ def write(connection: Connection, entry: Entry) -> None:
         "counts": dict(entry.counts or {}),
         "error": entry.error,
     }
-    connection.execute(update(ledger).where(this).values(values))
+    connection.execute(update(ledger).where(matching).values(values))

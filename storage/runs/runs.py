@@ -1,4 +1,4 @@
-"""Executions: who ran what, with which settings, and how it ended."""
+"""Runs: kind, settings, status and counts of every execution."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from storage.database.tables import runs
 
 
 def begin_run(store: Store, policy: str, kind: str, now: int, config_text: str, newest_batch: int) -> int:
-    """Record that a run has begun; returns its id."""
+    """Add a run with status `running`; returns its id."""
     row = {
         "policy": policy,
         "kind": kind,
@@ -20,15 +20,15 @@ def begin_run(store: Store, policy: str, kind: str, now: int, config_text: str, 
         "config": config_text,
     }
     with store.write() as connection:
-        made = connection.execute(insert(runs), row)
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+        inserted = connection.execute(insert(runs), row)
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
 
 
 def end_run(
     store: Store, run_id: int, now: int, status: str, counts: Mapping[str, Any], error: str | None = None
 ) -> None:
-    """Record how it ended."""
+    """Write the status, counts and error of a run that has ended."""
     values = {"finished_at": now, "status": status, "counts": dict(counts), "error": error}
     with store.write() as connection:
         connection.execute(update(runs).where(runs.c.run_id == run_id).values(values))

@@ -1,4 +1,4 @@
-"""The grids of windows and trainings that were in force, each from a stored boundary on."""
+"""The schedules of windows and trainings, each with the instant from which it is in force."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,32 @@ from storage.database.tables import policies, schedules
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Lengths in µs of a window and of the time between trainings, on the calendar of a time zone."""
+class StoredSchedule:
+    """Length of a window and time between trainings, both in µs, on the calendar of a time zone."""
 
     window: int
-    every: int
+    train_every: int
     timezone: str
 
 
-def in_force(store: Store, policy: str) -> Grid | None:
-    """The newest grid of the policy, None before its first plan."""
+def in_force(store: Store, policy: str) -> StoredSchedule | None:
+    """The newest schedule of the policy, None before the first one is stored."""
     s = schedules.c
-    rows = select(s.window, s.every, s.timezone).where(s.policy == policy)
+    rows = select(s.window_us, s.train_every_us, s.timezone).where(s.policy == policy)
     with store.read() as connection:
-        found = connection.execute(rows.order_by(s.effective_from.desc()).limit(1)).one_or_none()
-    return None if found is None else Grid(found.window, found.every, found.timezone)
+        newest = connection.execute(rows.order_by(s.effective_from.desc()).limit(1)).one_or_none()
+    return (
+        None if newest is None else StoredSchedule(newest.window_us, newest.train_every_us, newest.timezone)
+    )
 
 
-def change(store: Store, policy: str, grid: Grid, effective_from: int, now: int) -> None:
-    """Let another grid rule from an instant on; one that began at that very instant never ruled and goes."""
-    row = {"window": grid.window, "every": grid.every, "timezone": grid.timezone, "decided_at": now}
+def store_schedule(
+    store: Store, policy: str, schedule: StoredSchedule, effective_from: int, now: int
+) -> None:
+    """Store a schedule that is in force from an instant on; it replaces one with the same `effective_from`."""
+    row = {
+        "window_us": schedule.window, "train_every_us": schedule.train_every, "timezone": schedule.timezone, "decided_at": now,
+    }  # fmt: skip
     with store.write() as connection:
         same = (schedules.c.policy == policy) & (schedules.c.effective_from == effective_from)
         connection.execute(schedules.delete().where(same))
@@ -36,9 +42,9 @@ def change(store: Store, policy: str, grid: Grid, effective_from: int, now: int)
 
 
 def planned_until(store: Store, policy: str) -> int | None:
-    """Up to where the ledger has every step of the schedule."""
+    """The instant up to which the ledger has every step of the schedule."""
     with store.read() as connection:
-        found: int | None = connection.scalar(
+        result: int | None = connection.scalar(
             select(policies.c.planned_until).where(policies.c.policy == policy)
         )
-    return found
+    return result

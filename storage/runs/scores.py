@@ -1,4 +1,4 @@
-"""Scores and flags, exactly once."""
+"""Writing scores and flags, exactly once per transaction and policy."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database import bulk
 from storage.database.database import Store
-from storage.database.tables import flags, scores, untold_flags
+from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
 from storage.review.flag_status import close_flags
 
@@ -20,7 +20,7 @@ ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
 
 
 @dataclass(frozen=True)
-class Scored:
+class ModelScores:
     """Scores of one model, (n,) each, rows in any order."""
 
     transaction_id: Strings
@@ -41,7 +41,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Flag:
-    """A transaction to put before a reviewer; `reasons` is JSON."""
+    """A flag on a transaction; `reasons` is JSON."""
 
     transaction_id: str
     model_id: int
@@ -51,8 +51,8 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a write did: rows that this run scored, flags it raised, rows that had a score already."""
+class WriteResult:
+    """Counts of a write: scores written, flags raised, and rows that had a score already."""
 
     scored: int
     flagged: int
@@ -60,47 +60,55 @@ class Written:
 
 
 def write_scores(
-    store: Store, policy: str, run_id: int, scored: Scored, raised: Sequence[Flag], *, tell: bool = False
-) -> Written:
+    store: Store,
+    policy: str,
+    run_id: int,
+    scored: ModelScores,
+    raised: Sequence[Flag],
+    *,
+    notify: bool = False,
+) -> WriteResult:
     """
-    Write scores and flags, each transaction once per policy whoever else writes.
+    Write scores and flags, each transaction once per policy, even with concurrent writers.
 
-    A flag goes in only where this run's score did; what has a score leaves the queue in the same database
-    transaction. Keys go in in order, so that two writers wait for each other and never deadlock.
+    A flag is written only if this run's score was; scored transactions leave the scoring queue in the same database
+    transaction. Keys are inserted in order, so that two writers wait for each other and never deadlock.
 
     Parameters
     ----------
-    tell
-        Whether the next digest is to tell of the flags that are not muted.
+    notify
+        Whether to queue the flags that are not muted for the next digest.
     """
     order = np.argsort(scored.transaction_id.astype(str), kind="stable")
     by_id = {flag.transaction_id: flag for flag in raised}
-    won = flagged = 0
-    for place in range(0, len(order), ROWS_A_WRITE):
-        rows = order[place : place + ROWS_A_WRITE]
+    written = flagged = 0
+    for start in range(0, len(order), ROWS_A_WRITE):
+        rows = order[start : start + ROWS_A_WRITE]
         ids = scored.transaction_id[rows].tolist()
         with store.write() as connection:
             bulk.insert_new(connection, scores, _columns(policy, run_id, scored, rows))
-            with bulk.wanted(connection, ids) as stage:
+            with bulk.staged_ids(connection, ids) as stage:
                 mine = set(
                     connection.execute(text(MINE.format(stage=stage)), {"p": policy, "r": run_id}).scalars()
                 )
                 connection.execute(text(DEQUEUE.format(stage=stage)), {"p": policy})
             mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
             flagged += _raise_flags(connection, policy, run_id, mine_flagged)
-            if tell:
+            if notify:
                 _queue_for_digest(connection, policy, mine_flagged)
-        won += len(mine)
-    return Written(won, flagged, len(scored) - won)
+        written += len(mine)
+    return WriteResult(written, flagged, len(scored) - written)
 
 
 MINE = """
     SELECT s.transaction_id FROM {stage} w JOIN scores s ON s.transaction_id = w.transaction_id
     WHERE s.policy = :p AND s.run_id = :r"""
-DEQUEUE = "DELETE FROM unscored WHERE policy = :p AND transaction_id IN (SELECT transaction_id FROM {stage})"
+DEQUEUE = (
+    "DELETE FROM scoring_queue WHERE policy = :p AND transaction_id IN (SELECT transaction_id FROM {stage})"
+)
 
 
-def _columns(policy: str, run_id: int, scored: Scored, rows: Ints) -> dict[str, list[object]]:
+def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[str, list[object]]:
     size = len(rows)
     return {
         "policy": [policy] * size,
@@ -144,7 +152,7 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
 def _queue_for_digest(connection: Connection, policy: str, raised: Sequence[Flag]) -> None:
     make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
     rows = [
-        {"policy": policy, "transaction_id": one.transaction_id} for one in raised if one.muted_by is None
+        {"policy": policy, "transaction_id": flag.transaction_id} for flag in raised if flag.muted_by is None
     ]
     if rows:
-        connection.execute(make(untold_flags).on_conflict_do_nothing(), rows)
+        connection.execute(make(flag_notifications_pending).on_conflict_do_nothing(), rows)

@@ -1,1 +1,1 @@
-"""CSV, Parquet, JSON Lines and queries, each read into typed batches of columns."""
+"""Reads CSV, Parquet, JSON Lines and query results as batches of typed columns."""

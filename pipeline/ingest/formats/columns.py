@@ -1,8 +1,8 @@
 """
-Arrow columns, as files and databases hold them, → text, numbers and instants.
+Parses Arrow columns of files and databases into text, numbers and instants.
 
-Every function takes a whole column and says for each row what became of it, so that the caller can name the
-reason. Text is stripped of blanks around it and is missing when nothing is left.
+Every function parses a whole column and returns masks of the rows with each kind of error, so that the caller can give
+reasons. Text is stripped; empty text is missing.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ Arrow = Any  # a pyarrow Array
 
 MINUTE = 60 * SECOND
 FAR = 2**62  # µs; instants are clipped to ± this, 146,000 years
-WHOLE_MAX = 2.0**53  # floats count no further exactly
-# RE2: \d is 0 to 9. A date alone is its midnight; minutes may lack seconds; nanoseconds are cut to microseconds.
+WHOLE_MAX = 2.0**53  # floats are exact integers up to here
+# RE2: \d is 0 to 9. A date alone means midnight; seconds are optional; nanoseconds are truncated to microseconds.
 ISO_8601 = (
     r"^(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
     r"(?:[Tt ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
@@ -34,7 +34,7 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
 def texts(column: Arrow) -> Arrow:
-    """Any column as text; a whole number is written without a point, whatever its type."""
+    """Return any column as text; whole numbers are written without a point, whatever their type."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return texts(column.dictionary).take(column.indices)
@@ -50,27 +50,27 @@ def texts(column: Arrow) -> Arrow:
 
 
 def objects(column: Arrow) -> NDArray[np.object_]:
-    """A column of text as Python strings, None for missing."""
-    found: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
-    return found if found.dtype == object else np.full(len(found), None, dtype=object)
+    """Return a column of text as Python strings, None for missing."""
+    strings: NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
+    return strings if strings.dtype == object else np.full(len(strings), None, dtype=object)
 
 
 def as_bools(column: Arrow) -> Bools:
-    """A column of truths; missing is false."""
+    """Return a column of booleans; missing is false."""
     return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers and what is wrong with the others."""
+    """Numbers, and masks of the values that are none; arrays (n,)."""
 
     values: Floats  # NaN where missing or not a number, ±inf where the text says so
     missing: Bools
-    wrong: Bools  # there, and not a number; "NaN" counts as one
+    wrong: Bools  # present but not a number; "NaN" counts as a number
 
 
 def numbers(column: Arrow) -> Numbers:
-    """Numbers as they are, or as written with a point, no thousands' separators: -1234.5, 1e3."""
+    """Parse numbers; text must have a decimal point and no thousands separators: -1234.5, 1e3."""
     if not is_text(column.type):
         values = _floats(column if not pa.types.is_dictionary(column.type) else column.dictionary_decode())
         return Numbers(values, np.isnan(values), np.zeros(len(values), dtype=bool))
@@ -85,7 +85,7 @@ def numbers(column: Arrow) -> Numbers:
 
 @dataclass(frozen=True)
 class Instants:
-    """Instants and what is wrong with the others; where anything is, `micros` holds 0."""
+    """Instants, and masks of the values that are none, where `micros` holds 0; arrays (n,)."""
 
     micros: Ints
     missing: Bools
@@ -97,10 +97,10 @@ class Instants:
 
 def instants(column: Arrow, zone: str) -> Instants:
     """
-    ISO 8601 text, timestamps or dates → µs since 1970-01-01 UTC.
+    Parse ISO 8601 text, timestamps or dates into µs since 1970-01-01 UTC.
 
-    A time without an offset is local to `zone`. What the clocks skip or repeat there has no single instant: it is
-    told apart and not guessed. A bare number is never a time, because nothing says its unit.
+    A time without an offset is local to `zone`. Local times that the clocks skip or repeat have no single instant and
+    are reported, not guessed. A bare number is never a time, because its unit is unknown.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -108,11 +108,11 @@ def instants(column: Arrow, zone: str) -> Instants:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         missing, wrong = as_bools(column.is_null()), np.zeros(len(column), dtype=bool)
         aware = getattr(kind, "tz", None) is not None
-        return _placed(_clock_readings(column), missing, wrong, np.full(len(column), not aware), zone)
+        return _to_instants(_clock_readings(column), missing, wrong, np.full(len(column), not aware), zone)
     text = texts(column)
     missing = as_bools(text.is_null())
-    readings, unreadable, naive = _quickly(text) or _parse(text)
-    return _placed(readings, missing, unreadable & ~missing, naive, zone)
+    readings, unreadable, naive = _parse_with_arrow(text) or _parse_with_regex(text)
+    return _to_instants(readings, missing, unreadable & ~missing, naive, zone)
 
 
 def is_text(kind: Any) -> bool:
@@ -122,8 +122,8 @@ def is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _placed(readings: Ints, missing: Bools, unreadable: Bools, naive: Bools, zone: str) -> Instants:
-    """Move what the clocks of a zone read to UTC."""
+def _to_instants(readings: Ints, missing: Bools, unreadable: Bools, naive: Bools, zone: str) -> Instants:
+    """Convert local clock readings without an offset to UTC."""
     naive = naive & ~missing & ~unreadable
     no, micros = np.zeros(len(naive), dtype=bool), readings.copy()
     skipped, repeated = no.copy(), no.copy()
@@ -136,9 +136,9 @@ def _placed(readings: Ints, missing: Bools, unreadable: Bools, naive: Bools, zon
 
 def to_utc(local: Ints, zone: str) -> tuple[Ints, Bools, Bools]:
     """
-    Readings of a zone's clocks → instants, and which readings are skipped and which occur twice.
+    Convert local times of a zone to instants; also return masks of skipped and of repeated local times.
 
-    Offsets are looked up once an hour, and once a minute in the hours in which they change: some zones change at
+    Offsets are looked up once per hour, and once per minute in hours in which they change: some zones change at
     00:01.
     """
     early, late = _offsets(local, HOUR, zone)
@@ -149,7 +149,7 @@ def to_utc(local: Ints, zone: str) -> tuple[Ints, Bools, Bools]:
 
 
 def _offsets(local: Ints, step: int, zone: str) -> tuple[Floats, Floats]:
-    """Offset in µs before and after a change of clocks; NaN where an hour holds a change."""
+    """Offsets (µs) before and after a change of clocks; NaN for an hour that contains a change."""
     steps, place = np.unique(local // step, return_inverse=True)
     pairs = [_offset_of(int(start), step, zone) for start in steps]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
@@ -161,10 +161,10 @@ def _offset_of(number: int, step: int, zone: str) -> tuple[float, float]:
     """Offsets of step `number` of local time as (fold 0, fold 1), which agree except around a change."""
     start, end = (_wall_clock(number * step), _wall_clock((number + 1) * step - SECOND))
     if start is None or end is None:
-        return 0.0, 0.0  # outside Python's years; out of range whatever the offset
-    place = ZoneInfo(zone)
-    found = [place.utcoffset(moment.replace(fold=fold)) for moment in (start, end) for fold in (0, 1)]
-    spans = [(offset or timedelta()) / timedelta(microseconds=1) for offset in found]
+        return 0.0, 0.0  # outside Python's range of years, so out of range with any offset
+    zone_info = ZoneInfo(zone)
+    offsets = [zone_info.utcoffset(moment.replace(fold=fold)) for moment in (start, end) for fold in (0, 1)]
+    spans = [(offset or timedelta()) / timedelta(microseconds=1) for offset in offsets]
     if step > MINUTE and len(set(spans)) > 1:
         return np.nan, np.nan
     return spans[0], spans[1]
@@ -177,19 +177,19 @@ def _wall_clock(reading: int) -> datetime | None:
         return None
 
 
-def _quickly(text: Arrow) -> tuple[Ints, Bools, Bools] | None:
-    """Let Arrow parse the usual column: all times sound, and all with an offset or all without."""
+def _parse_with_arrow(text: Arrow) -> tuple[Ints, Bools, Bools] | None:
+    """Parse with Arrow; None unless all times are valid and all, or none, have an offset."""
     for zone in ("UTC", None):
         try:
-            readings = _filled(text.cast(pa.timestamp("us", zone)).cast(pa.int64()))
+            readings = _int64(text.cast(pa.timestamp("us", zone)).cast(pa.int64()))
         except pa.ArrowInvalid:
             continue
         return readings, np.zeros(len(readings), dtype=bool), np.full(len(readings), zone is None)
     return None
 
 
-def _parse(text: Arrow) -> tuple[Ints, Bools, Bools]:
-    """Text → readings in µs (to UTC where an offset is given), which are no times, and which are naive."""
+def _parse_with_regex(text: Arrow) -> tuple[Ints, Bools, Bools]:
+    """Return clock readings in µs (UTC if the text has an offset), and masks of unreadable and of naive times."""
     parts = pc.extract_regex(text, pattern=ISO_8601)
     unreadable = as_bools(parts.is_null())
 
@@ -199,7 +199,7 @@ def _parse(text: Arrow) -> tuple[Ints, Bools, Bools]:
         return np.asarray(pc.fill_null(digits.cast(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
 
     fraction = pc.utf8_rpad(pc.struct_field(parts, "fraction"), 6, "0")
-    micros = _filled(pc.utf8_slice_codeunits(fraction, 0, 6).cast(pa.int64()))
+    micros = _int64(pc.utf8_slice_codeunits(fraction, 0, 6).cast(pa.int64()))
     months = (part("year") - 1970) * 12 + part("month") - 1
     first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     last = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
@@ -214,23 +214,23 @@ def _parse(text: Arrow) -> tuple[Ints, Bools, Bools]:
 
 
 def _clock_readings(column: Arrow) -> Ints:
-    """Timestamps or dates of any unit → µs; finer units are cut, what int64 cannot hold is clipped."""
+    """Convert timestamps or dates of any unit to µs; finer units are truncated, overflows clipped."""
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("ms") if column.type == pa.date64() else pa.timestamp("s"))
-    values = _filled(column.cast(pa.int64()))
+    values = _int64(column.cast(pa.int64()))
     if column.type.unit == "ns":
         return values // 1000
     factor = {"s": SECOND, "ms": SECOND // 1000, "us": 1}[column.type.unit]
     return np.clip(values, -(FAR // factor), FAR // factor) * factor
 
 
-def _filled(column: Arrow) -> Ints:
+def _int64(column: Arrow) -> Ints:
     return np.asarray(pc.fill_null(column, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _floats(column: Arrow) -> Floats:
-    found = column.cast(pa.float64(), safe=False) if not is_text(column.type) else column.cast(pa.float64())
-    return np.array(pc.fill_null(found, np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    numeric = column.cast(pa.float64(), safe=False) if not is_text(column.type) else column.cast(pa.float64())
+    return np.array(pc.fill_null(numeric, np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _careful_floats(text: Arrow) -> tuple[Floats, Bools]:
@@ -243,7 +243,7 @@ def _careful_floats(text: Arrow) -> tuple[Floats, Bools]:
 
 
 def _whole_numbers(column: Arrow) -> Arrow:
-    """Floats without a fraction as integers: pandas writes ids so when one is missing."""
+    """Convert floats without a fraction to integers: pandas writes ids as floats if one is missing."""
     values = np.array(pc.fill_null(column, np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
     present = values[~np.isnan(values)]
     if (np.abs(present) < WHOLE_MAX).all() and (present == np.rint(present)).all():

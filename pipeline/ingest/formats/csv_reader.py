@@ -1,9 +1,9 @@
 """
-CSV → Arrow columns of text, block by block, without losing a row.
+Reads CSV block by block into Arrow columns of text, without losing a row.
 
-Arrow parses a block of sound rows in a few milliseconds. What it would stumble over is found before: rows are cut
-here, so that one that is not UTF-8, opens a quote that nothing closes, or has the wrong number of values is set aside
-alone. Blank lines are no rows. As RFC 4180 has it, a quoted value may hold commas, doubled quotes and line breaks.
+Arrow parses a block of valid rows in a few milliseconds. This module splits the file into rows first, so that a row
+that is not UTF-8, has an unclosed quote or the wrong number of values is rejected alone. Blank lines are skipped. As in
+RFC 4180, a quoted value may hold commas, doubled quotes and line breaks.
 """
 
 import codecs
@@ -18,87 +18,87 @@ import pyarrow as pa
 import pyarrow.csv
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats.row_batch import NOT_UTF8, ROWS, Rows, Unreadable, Wanted
+from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
 from storage.frames import Ints
 
 BLOCK = 1 << 22  # bytes read at once, some 40,000 rows
-LINE_MAX = 1 << 24  # bytes; a longer line is no CSV
-VALUE_LINES_MAX = 100  # lines one quoted value may span; the quote of a longer one was never closed
+LINE_MAX = 1 << 24  # bytes; a file with a longer line is not CSV
+VALUE_LINES_MAX = 100  # lines that one quoted value may span; beyond that its quote counts as unclosed
 
-NOT_CLOSED = (
-    "a quote opens a value that nothing closes: close it, or write the quote twice inside a quoted value"
-)
+NOT_CLOSED = "a quoted value is not closed: close it, or write a quote twice inside a quoted value"
 STRAY_BREAK = "a line break inside a value without quotes: put the value in quotes"
 
 _QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
-# A line whose last value has opened a quote and not closed it; text after a closing quote is let pass, as by Arrow.
+# A line whose last value has an open quote. Text after a closing quote is accepted, as by Arrow.
 _OPEN = re.compile(rb'(?:(?:%b[^,]*+|[^",][^,]*+|),)*+"[^"]*+(?:""[^"]*+)*+' % _QUOTED)
-_SOUND = re.compile(rb'(?:%b|[^",]*+)(?:,(?:%b|[^",]*+))*+\r?' % (_QUOTED, _QUOTED))
+_COMPLETE = re.compile(rb'(?:%b|[^",]*+)(?:,(?:%b|[^",]*+))*+\r?' % (_QUOTED, _QUOTED))
 _BLANK = (b"", b"\r")
 
-Record = bytes | Unreadable
+Record = bytes | UnreadableRow
 
 
-def read_csv(stream: BinaryIO, wanted: Wanted, shown: str) -> Iterator[Rows]:
+def read_csv(stream: BinaryIO, expected: ExpectedColumns, source_name: str) -> Iterator[RowBatch]:
     """
     Read a CSV file from its header on.
 
     Raises
     ------
     InputError
-        If it has no header, lacks a wanted column, is in another encoding as a whole, or is not lines of text.
+        If it has no header, lacks a required column, is not UTF-8 as a whole, or is not lines of text.
     """
-    blocks = _records(stream, shown)
+    blocks = _records(stream, source_name)
     first = next(blocks, [])
     if not first:
         raise InputError(
-            f"{shown} is empty: a CSV file begins with the names of its columns, even without rows"
+            f"{source_name} is empty: a CSV file begins with a header of column names, even without rows"
         )
-    header = _header(first.pop(0), shown)
-    names = wanted.check(header, shown)
-    parser = _Parser(header, names)
+    header = _header(first.pop(0), source_name)
+    names = expected.select(header, source_name)
+    parser = _CsvParser(header, names)
     start = 1
-    for block in _again(first, blocks):
-        for place in range(0, len(block), ROWS):
-            rows = parser.parse(block[place : place + ROWS], start)
+    for block in _prepend(first, blocks):
+        for place in range(0, len(block), BATCH_ROWS):
+            rows = parser.parse(block[place : place + BATCH_ROWS], start)
             start += len(rows) + len(rows.unreadable)
             yield rows
 
 
-def _again(first: list[Record], others: Iterator[list[Record]]) -> Iterator[list[Record]]:
+def _prepend(first: list[Record], others: Iterator[list[Record]]) -> Iterator[list[Record]]:
     yield first
     yield from others
 
 
-def _header(record: Record, shown: str) -> list[str]:
+def _header(record: Record, source_name: str) -> list[str]:
     try:
-        if isinstance(record, Unreadable):
+        if isinstance(record, UnreadableRow):
             raise csv.Error(record.reason)  # noqa: TRY301
         text = record.decode()
         return [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")))]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{shown} has no header that can be read as CSV in UTF-8: {error}") from error
+        raise InputError(f"{source_name} has no header that can be read as CSV in UTF-8: {error}") from error
 
 
-def _records(stream: BinaryIO, shown: str) -> Iterator[list[Record]]:
-    """Rows as bytes; those whose quote never closes are told apart."""
+def _records(stream: BinaryIO, source_name: str) -> Iterator[list[Record]]:
+    """Yield rows as bytes; rows with an unclosed quote as unreadable rows."""
     data = stream.read(BLOCK)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{shown} is UTF-16: save it as CSV UTF-8")
+        raise InputError(f"{source_name} is UTF-16: save it as CSV UTF-8")
     rest = data.removeprefix(codecs.BOM_UTF8)
     while data:
         data = stream.read(BLOCK)
         *lines, rest = rest.split(b"\n") if data else (*rest.split(b"\n"), b"")
         records, rest = _cut(lines, rest, final=not data)
         if len(rest) > LINE_MAX:
-            raise InputError(f"{shown} holds a line of more than {LINE_MAX >> 20} MiB: is it CSV?")
+            raise InputError(
+                f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not CSV; check its format"
+            )
         if records:
             yield records
         rest += data
 
 
 def _cut(lines: list[bytes], rest: bytes, final: bool) -> tuple[list[Record], bytes]:
-    """Lines → rows; what may go on in the next block is handed back."""
+    """Join lines to rows; return the rows, and the bytes that may continue in the next block."""
     if not any(b'"' in line for line in lines):
         return [line for line in lines if line not in _BLANK], rest
     records: list[Record] = []
@@ -110,7 +110,7 @@ def _cut(lines: list[bytes], rest: bytes, final: bool) -> tuple[list[Record], by
         if end < 0 and not final and len(lines) - place < VALUE_LINES_MAX:
             return records, b"\n".join([*lines[place:], rest])
         if end < 0:
-            records.append(Unreadable(0, _text(line), NOT_CLOSED))
+            records.append(UnreadableRow(0, _text(line), NOT_CLOSED))
         elif line not in _BLANK:
             records.append(b"\n".join(lines[place : end + 1]))
         place = max(place, end) + 1
@@ -118,79 +118,84 @@ def _cut(lines: list[bytes], rest: bytes, final: bool) -> tuple[list[Record], by
 
 
 def _closing(lines: list[bytes], place: int) -> int:
-    """The line that ends the row begun at `place`, −1 if none does."""
+    """The index of the line that ends the row starting at `place`, −1 if there is none."""
     for end in range(place + 1, min(place + VALUE_LINES_MAX, len(lines))):
-        if b'"' in lines[end] and _SOUND.fullmatch(b"\n".join(lines[place : end + 1])):
+        if b'"' in lines[end] and _COMPLETE.fullmatch(b"\n".join(lines[place : end + 1])):
             return end
     return -1
 
 
-class _Parser:
-    """Rows of one file → columns."""
+class _CsvParser:
+    """Splits the rows of one file into columns."""
 
     def __init__(self, header: list[str], names: Sequence[str]) -> None:
         self._width = len(header)
         self._places = {name: header.index(name) for name in names}
 
-    def parse(self, records: Sequence[Record], start: int) -> Rows:
-        """Split rows, the first of which has the number `start`."""
-        bad = {place: record for place, record in enumerate(records) if isinstance(record, Unreadable)}
+    def parse(self, records: Sequence[Record], start: int) -> RowBatch:
+        """Split rows into columns; the first row has the number `start`."""
+        bad = {place: record for place, record in enumerate(records) if isinstance(record, UnreadableRow)}
         sound = [record for record in records if isinstance(record, bytes)] if bad else list(records)
         numbers = np.delete(np.arange(start, start + len(records)), list(bad))
-        unreadable = [Unreadable(start + place, one.text, one.reason) for place, one in bad.items()]
+        unreadable = [UnreadableRow(start + place, row.text, row.reason) for place, row in bad.items()]
         sound, numbers = self._without_other_encodings(sound, numbers, unreadable)
-        rows = self._quickly(sound, numbers, unreadable)
-        return self._carefully(sound, numbers, unreadable) if rows is None else rows
+        rows = self._parse_with_arrow(sound, numbers, unreadable)
+        return self._parse_row_by_row(sound, numbers, unreadable) if rows is None else rows
 
     def _without_other_encodings(
-        self, records: list[Any], numbers: Ints, unreadable: list[Unreadable]
+        self, records: list[Any], numbers: Ints, unreadable: list[UnreadableRow]
     ) -> tuple[list[bytes], Ints]:
         if _is_utf8(b"\n".join(records)):
             return records, numbers
         good = np.array([_is_utf8(record) for record in records], dtype=bool)
         unreadable += [
-            Unreadable(int(numbers[place]), _text(records[place]), NOT_UTF8)
+            UnreadableRow(int(numbers[place]), _text(records[place]), NOT_UTF8)
             for place in np.flatnonzero(~good)
         ]
         return [record for record, sound in zip(records, good, strict=True) if sound], numbers[good]
 
-    def _quickly(self, records: list[bytes], numbers: Ints, unreadable: list[Unreadable]) -> Rows | None:
-        """Let Arrow split; None if it sees other rows than we do."""
-        torn: dict[int, int] = {}  # place → number of values
+    def _parse_with_arrow(
+        self, records: list[bytes], numbers: Ints, unreadable: list[UnreadableRow]
+    ) -> RowBatch | None:
+        """Split rows with Arrow; None if Arrow finds other rows."""
+        widths: dict[int, int] = {}  # position → number of values
 
         def set_aside(row: Any) -> str:
-            torn[row.number - 1] = row.actual_columns
+            widths[row.number - 1] = row.actual_columns
             return "skip"
 
         data = b"\n".join(records)
         if not data:
             return None
         table = _arrow(data, self._width, list(self._places.values()), set_aside)
-        if table is None or table.num_rows + len(torn) != len(records):
+        if table is None or table.num_rows + len(widths) != len(records):
             return None
         unreadable += [
-            Unreadable(int(numbers[place]), _text(records[place]), self._wrong_width(width))
-            for place, width in torn.items()
+            UnreadableRow(int(numbers[place]), _text(records[place]), self._wrong_width(width))
+            for place, width in widths.items()
         ]
-        columns = {name: _joined(table[str(place)]) for name, place in self._places.items()}
-        return Rows(np.delete(numbers, list(torn)), columns, unreadable)
+        columns = {name: _single_chunk(table[str(place)]) for name, place in self._places.items()}
+        return RowBatch(np.delete(numbers, list(widths)), columns, unreadable)
 
-    def _carefully(self, records: list[bytes], numbers: Ints, unreadable: list[Unreadable]) -> Rows:
+    def _parse_row_by_row(
+        self, records: list[bytes], numbers: Ints, unreadable: list[UnreadableRow]
+    ) -> RowBatch:
         """Split row by row."""
-        kept: list[list[str]] = []
-        kept_numbers: list[int] = []
+        values: list[list[str]] = []
+        good_numbers: list[int] = []
         for number, record in zip(numbers.tolist(), records, strict=True):
             row = _split(record)
             if row is None or len(row) != self._width:
                 reason = STRAY_BREAK if row is None else self._wrong_width(len(row))
-                unreadable.append(Unreadable(number, _text(record), reason))
+                unreadable.append(UnreadableRow(number, _text(record), reason))
             else:
-                kept.append(row)
-                kept_numbers.append(number)
+                values.append(row)
+                good_numbers.append(number)
         columns = {
-            name: pa.array([row[place] for row in kept], pa.string()) for name, place in self._places.items()
+            name: pa.array([row[place] for row in values], pa.string())
+            for name, place in self._places.items()
         }
-        return Rows(np.array(kept_numbers, dtype=np.int64), columns, unreadable)
+        return RowBatch(np.array(good_numbers, dtype=np.int64), columns, unreadable)
 
     def _wrong_width(self, width: int) -> str:
         more = "more" if width > self._width else "fewer"
@@ -205,7 +210,7 @@ def _arrow(data: bytes, width: int, places: list[int], handler: Any) -> Any:
             pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
             pyarrow.csv.ParseOptions(newlines_in_values=b'"' in data, invalid_row_handler=handler),
             pyarrow.csv.ConvertOptions(
-                check_utf8=False,  # it was
+                check_utf8=False,  # already checked
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=[str(place) for place in places],
                 strings_can_be_null=False,
@@ -223,7 +228,7 @@ def _split(record: bytes) -> list[str] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def _joined(column: Any) -> Any:
+def _single_chunk(column: Any) -> Any:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 

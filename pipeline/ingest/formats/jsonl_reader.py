@@ -1,4 +1,4 @@
-"""JSON Lines → Arrow columns of text: one object a line, its keys the columns."""
+"""Reads JSON Lines into Arrow columns of text: each line is an object, its keys are the columns."""
 
 import json
 from collections.abc import Iterator
@@ -8,73 +8,75 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats.row_batch import NOT_UTF8, ROWS, Rows, Unreadable, Wanted
+from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
 
-LINE_MAX = 1 << 24  # bytes; a longer line is one big document
+LINE_MAX = 1 << 24  # bytes; a file with a longer line is one JSON document
 NOT_JSON = "the line is not JSON: each line must be one object"
 NOT_AN_OBJECT = "the line is not a JSON object: each line must be one, with the columns as its keys"
 
 
-def read_jsonl(stream: BinaryIO, wanted: Wanted, shown: str) -> Iterator[Rows]:
+def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) -> Iterator[RowBatch]:
     """
-    Read JSON Lines: one object a line, its keys the columns; a key may be left out where a value is missing.
+    Read JSON Lines; an object may omit a key whose value is missing.
 
     Raises
     ------
     InputError
-        If a needed column is in none of the first rows, or the file is one document instead of lines.
+        If a required column is in none of the first rows, or the file is one document instead of lines.
     """
     start, names = 1, list[str]()
-    for lines in _line_chunks(stream, shown):
+    for lines in _line_chunks(stream, source_name):
         objects = [_object(line) for line in lines]
-        sound = [place for place, one in enumerate(objects) if isinstance(one, dict)]
+        sound = [place for place, parsed in enumerate(objects) if isinstance(parsed, dict)]
         if not names and sound:
-            found = list(dict.fromkeys(key for place in sound for key in cast(Any, objects[place])))
-            names = wanted.check(found, shown)
+            keys = list(dict.fromkeys(key for place in sound for key in cast(Any, objects[place])))
+            names = expected.select(keys, source_name)
         columns = {
             name: pa.array([_json_text(cast(Any, objects[place]).get(name)) for place in sound], pa.string())
-            for name in names or wanted.names
+            for name in names or expected.names
         }
         unreadable = [
-            Unreadable(start + place, line.decode("utf-8", "backslashreplace"), one)
-            for place, (line, one) in enumerate(zip(lines, objects, strict=True))
-            if isinstance(one, str)
+            UnreadableRow(start + place, line.decode("utf-8", "backslashreplace"), parsed)
+            for place, (line, parsed) in enumerate(zip(lines, objects, strict=True))
+            if isinstance(parsed, str)
         ]
-        yield Rows(np.array(sound, dtype=np.int64) + start, columns, unreadable)
+        yield RowBatch(np.array(sound, dtype=np.int64) + start, columns, unreadable)
         start += len(lines)
 
 
-def _line_chunks(stream: BinaryIO, shown: str) -> Iterator[list[bytes]]:
+def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
     chunk: list[bytes] = []
     mark = b"\xef\xbb\xbf"
     while line := stream.readline(LINE_MAX):
         if len(line) == LINE_MAX:
-            raise InputError(f"{shown} holds a line of more than {LINE_MAX >> 20} MiB: is it JSON Lines?")
+            raise InputError(
+                f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not JSON Lines; check its format"
+            )
         line, mark = line.removeprefix(mark).strip(), b""
         if line:
             chunk.append(line)
-        if len(chunk) == ROWS:
+        if len(chunk) == BATCH_ROWS:
             yield chunk
             chunk = []
     yield chunk
 
 
 def _object(line: bytes) -> dict[str, Any] | str:
-    """The object of a line, numbers as they are written, or why there is none."""
+    """Return the object of a line with numbers as text, or the reason why there is none."""
     try:
         text = line.decode()
     except UnicodeDecodeError:
         return NOT_UTF8
     try:
-        found = json.loads(text, parse_float=str, parse_int=str)
+        value = json.loads(text, parse_float=str, parse_int=str)
     except (ValueError, RecursionError):
         return NOT_JSON
-    return found if isinstance(found, dict) else NOT_AN_OBJECT
+    return value if isinstance(value, dict) else NOT_AN_OBJECT
 
 
 def _json_text(value: Any) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # Half of a surrogate pair is legal in JSON, but no character; its escape can be stored.
+    # JSON may hold half of a surrogate pair, which is not a character; store it as an escape.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

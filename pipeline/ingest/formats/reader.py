@@ -1,8 +1,8 @@
 """
-Files, streams and queries → chunks of rows, a bounded number at a time.
+Reads files, streams and queries in batches of rows.
 
-A source is opened, read once from first to last row, and knows the SHA-256 of its content: a file's before it is
-read, a stream's or query's once it is read through. Memory does not grow with the source.
+A source is read once, from its first to its last row, and has the SHA-256 of its content as digest: a file before it is
+read, a stream or query only after the last row. Memory does not grow with the source.
 """
 
 import gzip
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
-from pipeline.ingest.formats.row_batch import NOT_UTF8, ROWS, Rows, Unreadable, Wanted
+from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
 from storage.ingest.external_query import Part
 
 MIB = 1 << 20
@@ -36,127 +36,129 @@ ENDINGS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-SNIFFED = 1 << 12  # bytes looked at to tell a stream's format
+SNIFFED = 1 << 12  # bytes from which the format of a stream is detected
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 
 
-class Reading(Protocol):
-    """An open source; a context manager."""
+class SourceReader(Protocol):
+    """An open source."""
 
     @property
     def total(self) -> float | None:
-        """How much there is of `unit`, as far as it is known."""
+        """The size of the source in `unit`, None if unknown."""
 
     @property
     def unit(self) -> str:
-        """What progress counts."""
+        """The unit of progress: rows or MiB."""
 
-    def rows(self, wanted: Wanted) -> Iterator[Rows]:
-        """Read it, once."""
+    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
+        """Yield all rows, once."""
 
     def digest(self) -> str | None:
-        """SHA-256 of the content, None as long as it is not known."""
+        """SHA-256 of the content, None while it is not known yet."""
 
     def position(self) -> float | None:
-        """How much of `total` is read; None where rows are counted."""
+        """How much of `total` is read; None if progress counts rows."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the source."""
 
 
 def format_of(path: Path) -> str:
     """
-    Tell a file's format by its name.
+    Return a file's format by the ending of its name.
 
     Raises
     ------
     InputError
-        If the name does not say it.
+        If the ending is unknown.
     """
     name = path.name.lower().removesuffix(".gz")
     form = next((form for ending, form in ENDINGS.items() if name.endswith(ending)), None)
     if form is None:
         raise InputError(
-            f"{path} must end in .csv or .jsonl (also .gz) or in .parquet; say what it is with --format"
+            f"{path} must end in .csv or .jsonl (also .gz) or in .parquet; otherwise pass --format"
         )
     return form
 
 
-def open_path(path: Path, form: str | None, shown: str) -> Reading:
+def open_path(path: Path, file_format: str | None, source_name: str) -> SourceReader:
     """
     Open a file.
 
     Raises
     ------
     InputError
-        If it cannot be read, its name tells no format, or it is not the Parquet it says it is.
+        If it cannot be read, its name has no known ending, or it is not valid Parquet.
     """
     if path.is_dir():
-        raise InputError(f"{shown} is a folder; name its files, such as {shown.rstrip('/')}/*.csv")
-    form = form or format_of(path)
-    with _refusing(shown), ExitStack() as opened:
+        raise InputError(
+            f"{source_name} is a folder; name its files, such as {source_name.rstrip('/')}/*.csv"
+        )
+    file_format = file_format or format_of(path)
+    with _input_errors(source_name), ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
 
         @lru_cache(1)
         def digest() -> str:
-            with _refusing(shown), path.open("rb") as again:
+            with _input_errors(source_name), path.open("rb") as again:
                 return hashlib.file_digest(again, "sha256").hexdigest()
 
-        reading = (
-            _Parquet(file, digest, shown)
-            if form == "parquet"
-            else _Lines(file, form, shown, digest, size / MIB)
+        reader = (
+            _ParquetReader(file, digest, source_name)
+            if file_format == "parquet"
+            else _TextReader(file, file_format, source_name, digest, size / MIB)
         )
-        opened.pop_all()  # it closes the file from here on
-        return reading
+        opened.pop_all()  # the reader closes the file from here on
+        return reader
 
 
-def open_stream(stream: BinaryIO, form: str | None, shown: str) -> Reading:
+def open_stream(stream: BinaryIO, file_format: str | None, source_name: str) -> SourceReader:
     """
-    Open standard input or the like; its first bytes tell the format where it is not given.
+    Open a stream such as standard input; without `file_format` its first bytes decide.
 
-    Parquet is read from its end, so that a stream of it goes to a temporary file first.
+    Parquet is read from its end, so a Parquet stream is copied to a temporary file first.
     """
-    hashed = _Hashed(stream)
+    hashed = _HashingStream(stream)
     buffered = io.BufferedReader(cast(io.RawIOBase, hashed), MIB)
-    form = form or _sniff(buffered.peek(SNIFFED))
-    if form != "parquet":
-        return _Lines(cast(BinaryIO, buffered), form, shown, hashed.digest, None)
-    with _refusing(shown), ExitStack() as opened:
+    file_format = file_format or _sniff(buffered.peek(SNIFFED))
+    if file_format != "parquet":
+        return _TextReader(cast(BinaryIO, buffered), file_format, source_name, hashed.digest, None)
+    with _input_errors(source_name), ExitStack() as opened:
         file = cast(BinaryIO, opened.enter_context(tempfile.TemporaryFile()))
         shutil.copyfileobj(buffered, file, MIB)
-        reading = _Parquet(file, hashed.digest, shown)
+        reader = _ParquetReader(file, hashed.digest, source_name)
         opened.pop_all()
-        return reading
+        return reader
 
 
-def open_query(parts: Iterator[Part], shown: str) -> Reading:
-    """Open the rows of a query, as storage.external reads them."""
-    return _Query(parts, shown)
+def open_query(parts: Iterator[Part], source_name: str) -> SourceReader:
+    """Open the rows of a query, as `storage.ingest.external_query` reads them."""
+    return _QueryReader(parts, source_name)
 
 
-class _Lines:
+class _TextReader:
     """CSV or JSON Lines, gzipped or not."""
 
     def __init__(
         self,
         file: BinaryIO,
-        form: str,
-        shown: str,
+        file_format: str,
+        source_name: str,
         digest: Callable[[], str | None],
         total: float | None,
     ) -> None:
-        self._file, self._shown, self._digest = file, shown, digest
-        self._read = read_csv if form == "csv" else read_jsonl
+        self._file, self._source_name, self._digest = file, source_name, digest
+        self._read = read_csv if file_format == "csv" else read_jsonl
         self.total, self.unit = total, "rows" if total is None else "MiB"
 
-    def rows(self, wanted: Wanted) -> Iterator[Rows]:
-        with _refusing(self._shown):
-            yield from self._read(_unpacked(self._file), wanted, self._shown)
-            while self._file.read(MIB):  # what is left behind a gzip stream belongs to the content, too
+    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
+        with _input_errors(self._source_name):
+            yield from self._read(_decompressed(self._file), expected, self._source_name)
+            while self._file.read(MIB):  # bytes after a gzip stream belong to the digest, too
                 pass
 
     def digest(self) -> str | None:
@@ -169,24 +171,24 @@ class _Lines:
         self._file.close()
 
 
-class _Parquet:
-    """A Parquet file; only the wanted columns are read."""
+class _ParquetReader:
+    """A Parquet file; only the expected columns are read."""
 
-    def __init__(self, file: BinaryIO, digest: Callable[[], str | None], shown: str) -> None:
-        self._shown, self._digest, self._file = shown, digest, file
+    def __init__(self, file: BinaryIO, digest: Callable[[], str | None], source_name: str) -> None:
+        self._source_name, self._digest, self._file = source_name, digest, file
         self._parquet = pq.ParquetFile(file)
         self.total, self.unit = self._parquet.metadata.num_rows, "rows"
 
-    def rows(self, wanted: Wanted) -> Iterator[Rows]:
-        with _refusing(self._shown):
-            names = wanted.check(self._parquet.schema_arrow.names, self._shown)
+    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
+        with _input_errors(self._source_name):
+            names = expected.select(self._parquet.schema_arrow.names, self._source_name)
             first = 1
-            for batch in self._parquet.iter_batches(ROWS, columns=names):
+            for batch in self._parquet.iter_batches(BATCH_ROWS, columns=names):
                 columns = {name: batch.column(name) for name in names}
                 yield _without_bad_bytes(np.arange(first, first + batch.num_rows), columns)
                 first += batch.num_rows
             if first == 1:
-                yield Rows(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
+                yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
 
     def digest(self) -> str | None:
         return self._digest()
@@ -199,27 +201,27 @@ class _Parquet:
         self._file.close()
 
 
-class _Query:
+class _QueryReader:
     """Rows of another database."""
 
-    def __init__(self, parts: Iterator[Part], shown: str) -> None:
-        self._parts, self._shown = parts, shown
-        self._seen, self._done = hashlib.sha256(), False
+    def __init__(self, parts: Iterator[Part], source_name: str) -> None:
+        self._parts, self._source_name = parts, source_name
+        self._sha256, self._done = hashlib.sha256(), False
         self.total, self.unit = None, "rows"
 
-    def rows(self, wanted: Wanted) -> Iterator[Rows]:
+    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         first = 1
-        for found, values in self._parts:
-            names = wanted.check(found, self._shown)
+        for available, values in self._parts:
+            names = expected.select(available, self._source_name)
             for row in values:
-                self._seen.update(repr(tuple(row)).encode())
-            columns = {name: from_python([row[found.index(name)] for row in values]) for name in names}
-            yield Rows(np.arange(first, first + len(values)), columns)
+                self._sha256.update(repr(tuple(row)).encode())
+            columns = {name: from_python([row[available.index(name)] for row in values]) for name in names}
+            yield RowBatch(np.arange(first, first + len(values)), columns)
             first += len(values)
         self._done = True
 
     def digest(self) -> str | None:
-        return self._seen.hexdigest() if self._done else None
+        return self._sha256.hexdigest() if self._done else None
 
     def position(self) -> float | None:
         return None
@@ -230,11 +232,11 @@ class _Query:
             close()
 
 
-class _Hashed(io.RawIOBase):
-    """A stream that hashes what passes."""
+class _HashingStream(io.RawIOBase):
+    """A stream that hashes the bytes it reads."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._seen, self._done = stream, hashlib.sha256(), False
+        self._stream, self._sha256, self._done = stream, hashlib.sha256(), False
 
     def readable(self) -> bool:
         return True
@@ -242,16 +244,16 @@ class _Hashed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
-        self._seen.update(data)
+        self._sha256.update(data)
         self._done = not data
         return len(data)
 
     def digest(self) -> str | None:
-        return self._seen.hexdigest() if self._done else None
+        return self._sha256.hexdigest() if self._done else None
 
 
 def from_python(values: Sequence[Any]) -> Any:
-    """Values of a driver as an Arrow column; where their types do not go together, as text."""
+    """Return the values of a database driver as an Arrow column; mixed types become text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -266,8 +268,8 @@ def _driver_text(value: Any) -> str | None:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> Rows:
-    """Read columns of bytes as UTF-8; rows in which they are not go aside."""
+def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> RowBatch:
+    """Decode columns of bytes as UTF-8; rows that are not UTF-8 become unreadable rows."""
     bad: dict[int, str] = {}
     for name, column in columns.items():
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -275,10 +277,10 @@ def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> Rows:
             texts = [_decoded(value, place, bad) for place, value in enumerate(column.to_pylist())]
             columns[name] = pa.array(texts, pa.string())
     if not bad:
-        return Rows(numbers, columns)
-    kept = np.setdiff1d(np.arange(len(numbers)), list(bad))
-    unreadable = [Unreadable(int(numbers[place]), text, NOT_UTF8) for place, text in bad.items()]
-    return Rows(numbers[kept], {name: column.take(kept) for name, column in columns.items()}, unreadable)
+        return RowBatch(numbers, columns)
+    good = np.setdiff1d(np.arange(len(numbers)), list(bad))
+    unreadable = [UnreadableRow(int(numbers[place]), text, NOT_UTF8) for place, text in bad.items()]
+    return RowBatch(numbers[good], {name: column.take(good) for name, column in columns.items()}, unreadable)
 
 
 def _decoded(value: bytes | None, place: int, bad: dict[int, str]) -> str | None:
@@ -289,8 +291,8 @@ def _decoded(value: bytes | None, place: int, bad: dict[int, str]) -> str | None
         return None
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    """The file's text, whatever its name says about gzip."""
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """Return the file, decompressed if its first bytes are those of gzip."""
     peeked = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(Any, file))
     return (
         cast(BinaryIO, gzip.GzipFile(fileobj=peeked))
@@ -300,7 +302,7 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 
 
 def _sniff(start: bytes) -> str:
-    """Tell Parquet, JSON Lines and CSV apart by their first bytes."""
+    """Detect Parquet, JSON Lines or CSV by the first bytes."""
     if start.startswith(PARQUET):
         return "parquet"
     if start.startswith(GZIP):
@@ -309,18 +311,18 @@ def _sniff(start: bytes) -> str:
 
 
 @contextmanager
-def _refusing(shown: str) -> Iterator[None]:
-    """Say in one sentence that a source cannot be read."""
+def _input_errors(source_name: str) -> Iterator[None]:
+    """Turn errors of reading a source into InputError with one sentence."""
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"{shown} does not exist; check the path") from None
+        raise InputError(f"{source_name} does not exist; check the path") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{shown} is damaged or cut short: {error}; fetch it again") from error
+        raise InputError(f"{source_name} is damaged or truncated: {error}; fetch it again") from error
     except pa.ArrowException as error:
-        raise InputError(f"{shown} is not Parquet that can be read: {_first_line(error)}") from error
+        raise InputError(f"{source_name} is not valid Parquet: {_first_line(error)}") from error
     except OSError as error:
-        raise InputError(f"{shown} cannot be read: {error.strerror or _first_line(error)}") from error
+        raise InputError(f"{source_name} cannot be read: {error.strerror or _first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

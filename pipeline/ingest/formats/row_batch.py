@@ -1,20 +1,20 @@
-"""Rows as a reader hands them on: columns of the file's own types, and the rows that could not be split into columns."""
+"""Batches of source rows: columns of the file's own types, and rows that cannot be split into columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config.keys import closest
+from pipeline.config.keys import did_you_mean
 from pipeline.errors import InputError
 from storage.frames import Ints
 
-ROWS = 50_000  # a chunk: large enough for a bulk load, small enough for memory
+BATCH_ROWS = 50_000  # per batch: large enough for a bulk load, small enough for memory
 NOT_UTF8 = "the row is not UTF-8: save the file in this encoding"
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """A row that could not be split into columns."""
+class UnreadableRow:
+    """A row that cannot be split into columns."""
 
     row_number: int
     text: str
@@ -22,58 +22,56 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of a source; numbers count its rows of data from 1."""
+class RowBatch:
+    """Some rows of a source; row numbers count its data rows from 1."""
 
     row_number: Ints  # (n,)
     columns: Mapping[str, Any]  # Arrow arrays of length n
-    unreadable: Sequence[Unreadable] = ()
+    unreadable: Sequence[UnreadableRow] = ()
 
     def __len__(self) -> int:
         return len(self.row_number)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The columns a source must or may have, each with the key of the configuration that names it."""
+class ExpectedColumns:
+    """The columns that a source must or may have, each with the configuration key that names it."""
 
-    needed: Mapping[str, str] = field(default_factory=dict)
+    required: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
     remedy: str = ""
 
     @property
     def names(self) -> list[str]:
         """All of them, each once."""
-        return list(dict.fromkeys([*self.needed, *self.optional]))
+        return list(dict.fromkeys([*self.required, *self.optional]))
 
-    def check(self, found: Sequence[str], shown: str) -> list[str]:
+    def select(self, available: Sequence[str], source_name: str) -> list[str]:
         """
-        Return the wanted columns that are there.
+        Return the expected columns that are available.
 
         Raises
         ------
         InputError
-            If a needed column is missing, or any is there twice.
+            If a required column is missing, or any column occurs twice.
         """
-        for name, key in self.needed.items():
-            if name not in found:
-                raise InputError(_missing(name, key, found, shown))
-        present = [name for name in self.names if name in found]
+        for name, key in self.required.items():
+            if name not in available:
+                raise InputError(_missing_column(name, key, available, source_name))
+        present = [name for name in self.names if name in available]
         for name in present:
-            if list(found).count(name) > 1:
-                raise InputError(
-                    f'{shown} has the column "{name}" twice, so it is unclear which is meant; rename one'
-                )
+            if list(available).count(name) > 1:
+                raise InputError(f'{source_name} has the column "{name}" twice; rename one of them')
         return present
 
 
-def _missing(name: str, key: str, found: Sequence[str], shown: str) -> str:
+def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> str:
     section, _, item = key.partition(".")
-    listed = ", ".join(found[:50]) or "none"
-    separator = next((mark for mark in ";\t|" if len(found) == 1 and mark in found[0]), None)
+    listed = ", ".join(available[:50]) or "none"
+    separator = next((mark for mark in ";\t|" if len(available) == 1 and mark in available[0]), None)
     if separator:
-        return f"{shown} must be separated by commas, its header is {listed!r}; save it with commas"
+        return f"{source_name} must be separated by commas, its header is {listed!r}; save it with commas"
     return (
-        f'{shown} has no column "{name}"{closest(name, list(found))}; it has {listed}: '
-        f"name the right one as {item} in [{section}], or leave it out there if there is none"
+        f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}: '
+        f"set {item} in [{section}] to the right column, or remove it there if there is none"
     )

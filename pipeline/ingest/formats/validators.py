@@ -1,8 +1,8 @@
 """
-Columns as they came → validated columns; a row that cannot be is set aside with its reason.
+Validates columns and collects the reasons for rejecting rows.
 
-Each check looks at a whole column. A row is set aside for the first reason found, in the order of the checks; the
-wording is fixed, names the column and says what would do, so that equal reasons can be counted.
+Each check looks at a whole column. A row is rejected for the first reason found, in the order of the checks. The text
+of a reason is fixed, so that equal reasons can be counted, and names the column and the remedy.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,31 +17,27 @@ from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.columns import Arrow, Bools
 from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
 
-ID_MAX = 200  # characters, as the database has it
-TEXT_MAX = 500  # characters: an entity is indexed, and Postgres indexes no more than 2,704 bytes
-AMOUNT_MAX = (
-    1e11  # of any currency: in 1/10,000 still exact as a float, and sums of thousands still fit int64
-)
-AHEAD_MAX = HOUR  # clocks differ; an event a day ahead has a wrong date
-LAST = (
-    8_000 * 366 * DAY
-)  # µs; beyond it Python and Postgres have no dates, and "ahead of now" is the wrong reason
-FRAUD = ("1", "true", "fraud", "yes", "t", "y")
-GENUINE = ("0", "false", "genuine", "no", "f", "n")
+ID_MAX = 200  # characters, as in the database
+TEXT_MAX = 500  # characters: entities are indexed, and Postgres indexes at most 2,704 bytes
+AMOUNT_MAX = 1e11  # in any currency: still exact in 1/10,000 as a float, and sums of thousands fit int64
+FUTURE_MAX = HOUR  # clocks differ; an event further ahead has a wrong date
+TIME_MAX = 8_000 * 366 * DAY  # µs; Python and Postgres have no dates beyond it
+FRAUD_WORDS = ("1", "true", "fraud", "yes", "t", "y")
+GENUINE_WORDS = ("0", "false", "genuine", "no", "f", "n")
 
 
 class Reasons:
-    """Why rows are set aside, one reason each."""
+    """The reasons for rejecting rows, one per row."""
 
     def __init__(self, size: int) -> None:
         self._code = np.zeros(size, dtype=np.int16)  # 0: good
-        self._said = [""]
+        self._texts = [""]
 
     def add(self, wrong: Bools, reason: str) -> None:
-        """Give a reason to the rows that are wrong and have none yet."""
+        """Give a reason to the wrong rows that have none yet."""
         if wrong.any():
-            self._said.append(reason)
-            self._code[wrong & (self._code == 0)] = len(self._said) - 1
+            self._texts.append(reason)
+            self._code[wrong & (self._code == 0)] = len(self._texts) - 1
 
     @property
     def good(self) -> Bools:
@@ -49,20 +45,20 @@ class Reasons:
         return np.asarray(self._code == 0)
 
     def of(self, place: int) -> str:
-        """The reason of a row, "" for a good one."""
-        return self._said[int(self._code[place])]
+        """Return the reason of a row, "" for a good one."""
+        return self._texts[int(self._code[place])]
 
 
 def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
-    """Ids as text, without blanks around them."""
+    """Return ids as stripped text."""
     text = texts(column, name, reasons, ID_MAX)
     reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: every row needs an id")
     return text
 
 
 def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX) -> Arrow:
-    """A field of text; it may be missing."""
-    _need(column, name, lambda kind: not pa.types.is_nested(kind), "text")
+    """Return a text field; values may be missing."""
+    _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "text")
     text = columns.texts(column)
     long = pc.greater(pc.utf8_length(text), length_max)
     reasons.add(columns.as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
@@ -72,35 +68,35 @@ def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX
 
 
 def numbers(column: Arrow, name: str, reasons: Reasons) -> Floats:
-    """A numeric field; missing is NaN."""
-    found = _numbers(column, name)
-    reasons.add(found.wrong, f"{name} is not a number: write 1234.5, without separators or units")
-    reasons.add(np.isinf(found.values), f"{name} is infinite: write a finite number or leave it empty")
-    return found.values
+    """Return a numeric field; missing is NaN."""
+    parsed = _numbers(column, name)
+    reasons.add(parsed.wrong, f"{name} is not a number: write 1234.5, without separators or units")
+    reasons.add(np.isinf(parsed.values), f"{name} is infinite: write a finite number or leave it empty")
+    return parsed.values
 
 
 def amounts(column: Arrow, name: str, reasons: Reasons) -> Floats:
-    """Amounts of money, rounded to four decimals; 0 where there is none."""
-    found = _numbers(column, name)
-    reasons.add(found.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
-    reasons.add(found.wrong, f"{name} is not a number: write 1234.56, without separators or currency")
-    reasons.add(~np.isfinite(found.values), f"{name} is not finite: write 1234.56")
-    finite = np.where(np.isfinite(found.values), found.values, 0.0)
+    """Return amounts of money, rounded to four decimals; 0 for rejected rows."""
+    parsed = _numbers(column, name)
+    reasons.add(parsed.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
+    reasons.add(parsed.wrong, f"{name} is not a number: write 1234.56, without separators or currency")
+    reasons.add(~np.isfinite(parsed.values), f"{name} is not finite: write 1234.56")
+    finite = np.where(np.isfinite(parsed.values), parsed.values, 0.0)
     reasons.add(np.abs(finite) >= AMOUNT_MAX, f"{name} is 100,000,000,000 or more: check its unit")
     bounded: Floats = np.where(np.abs(finite) < AMOUNT_MAX, finite, 0.0)
     return np.asarray(np.rint(bounded * MONEY) / MONEY)
 
 
-def in_base(given: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
-    """Amounts × rates in 1/10,000 of the base currency."""
-    base = given * np.nan_to_num(rate)
+def in_base(amount: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
+    """Return amounts × rates in 1/10,000 of the base currency."""
+    base = amount * np.nan_to_num(rate)
     too_large = np.abs(base) >= AMOUNT_MAX
     reasons.add(too_large, f"{name} is 100,000,000,000 or more in the base currency: check its unit and rate")
     return np.asarray(np.rint(np.where(too_large, 0.0, base) * MONEY), dtype=np.int64)
 
 
 def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
-    """Currency codes in capitals."""
+    """Return currency codes in capitals."""
     text = texts(column, name, reasons)
     reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
     return columns.objects(pc.utf8_upper(text))
@@ -108,33 +104,33 @@ def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
 
 def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) -> tuple[Ints, Bools]:
     """
-    Times → µs since 1970-01-01 UTC, and which are missing; saying why is left to the caller for those.
+    Return times as µs since 1970-01-01 UTC and a mask of missing ones, for which the caller adds the reason.
 
-    Text is ISO 8601. A time without an offset belongs to `zone`, and is refused without one or where the clocks of
-    the zone skip or repeat it. More than an hour after `now` nothing can have happened yet.
+    Text is ISO 8601. A time without an offset is local to `zone`; it is rejected if there is no zone or the clocks of
+    the zone skip or repeat it. Times more than an hour after `now` are rejected.
     """
-    _need(column, name, _is_time, "ISO 8601 text or timestamps (a number does not say its unit)")
-    found = columns.instants(column, zone)
-    reasons.add(found.unreadable, f"{name} is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00")
-    reasons.add(found.naive, f"{name} has no offset from UTC: add it, or set schema.timezone to its zone")
+    _require_type(column, name, _is_time, "ISO 8601 text or timestamps (a number does not say its unit)")
+    parsed = columns.instants(column, zone)
+    reasons.add(parsed.unreadable, f"{name} is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00")
+    reasons.add(parsed.naive, f"{name} has no offset from UTC: add it, or set schema.timezone to its zone")
     skipped = f"{name} is a local time that does not exist, the clocks of {zone} skipped it: add its offset"
-    reasons.add(found.skipped, skipped)
+    reasons.add(parsed.skipped, skipped)
     repeated = f"{name} is a local time that occurs twice in {zone}, when clocks go back: add its offset"
-    reasons.add(found.repeated, repeated)
-    there = ~found.missing & reasons.good
+    reasons.add(parsed.repeated, repeated)
+    usable = ~parsed.missing & reasons.good
     reasons.add(
-        there & ((found.micros < 0) | (found.micros > LAST)), f"{name} is out of range: check its year"
+        usable & ((parsed.micros < 0) | (parsed.micros > TIME_MAX)), f"{name} is out of range: check its year"
     )
-    reasons.add(there & (found.micros > now + AHEAD_MAX), f"{name} is more than an hour ahead of now")
-    return np.clip(found.micros, 0, LAST), found.missing
+    reasons.add(usable & (parsed.micros > now + FUTURE_MAX), f"{name} is more than an hour ahead of now")
+    return np.clip(parsed.micros, 0, TIME_MAX), parsed.missing
 
 
-def answers(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
-    """Whether each row is fraud, and for which rows nothing is said."""
-    _need(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
+def fraud_labels(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
+    """Return whether each row is fraud, and a mask of missing labels."""
+    _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
     words = pc.utf8_lower(columns.texts(column))
-    fraud = pc.is_in(words, pa.array(FRAUD))
-    readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE)))
+    fraud = pc.is_in(words, pa.array(FRAUD_WORDS))
+    readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE_WORDS)))
     missing = columns.as_bools(words.is_null())
     wrong = ~columns.as_bools(readable) & ~missing
     reasons.add(wrong, f"{name} is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine")
@@ -142,15 +138,15 @@ def answers(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
 
 
 def _numbers(column: Arrow, name: str) -> columns.Numbers:
-    _need(column, name, _is_number, "numbers or text")
+    _require_type(column, name, _is_number, "numbers or text")
     return columns.numbers(column)
 
 
-def _need(column: Arrow, name: str, test: Callable[[Any], bool], what: str) -> None:
-    """Refuse a whole column whose type cannot be meant."""
+def _require_type(column: Arrow, name: str, test: Callable[[Any], bool], expected: str) -> None:
+    """Raise InputError if the type of a column does not fit."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not pa.types.is_null(kind) and not test(kind):
-        raise InputError(f"column {name} holds {kind}; it must hold {what}, so convert it first")
+        raise InputError(f"column {name} holds {kind}; it must hold {expected}; convert it first")
 
 
 def _is_time(kind: Any) -> bool:

@@ -1,1 +1,1 @@
-"""The sections of the report, one a file: sentences, charts and tables about one subject."""
+"""The sections of the report, one per file: sentences, charts and tables on one subject."""

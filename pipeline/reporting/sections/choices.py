@@ -1,101 +1,103 @@
-"""How rare fraud was measured to be, and which strategy was chosen for it."""
+"""Section "Strategy choices": the prevalence of fraud and the strategy chosen at each training."""
 
 from typing import Any
 
-from pipeline.rendering import charts as look
-from pipeline.rendering.elements import Chart, Section, Table
-from pipeline.rendering.report_data import Facts
-from pipeline.rendering.text import safe
+from pipeline.rendering import charts
+from pipeline.rendering.elements import Chart, ReportSection, Table
+from pipeline.rendering.report_data import ReportData
+from pipeline.rendering.text import safe_text
 
-SHOWN = 12  # newest choices told in full
-UNIT = 10_000
+ROWS_MAX = 12  # newest choices listed
+PER_PAYMENTS = 10_000
 
 
-def section(facts: Facts) -> Section:
+def section(data: ReportData) -> ReportSection:
     """Choices up to the end of the span."""
-    title = "How fraud was looked for"
-    if not facts.choices:
-        return Section(
-            "choices", title, missing=["No training has chosen yet: fraudwatch train makes the first one."]
+    title = "Strategy choices"
+    if not data.choices:
+        return ReportSection(
+            "choices", title, missing=["No training has chosen a strategy yet: run fraudwatch train."]
         )
-    newest = facts.choices[-1]
-    said = [f"Now: {safe(newest['sentence'])}"]
-    if newest["what_would_change"]:
-        said.append(f"What would change it: {safe(newest['what_would_change'])}")
-    measured = [row for row in facts.choices if row["prevalence_upper"] is not None and row["mature"]]
+    newest = data.choices[-1]
+    sentences = [f"Now: {safe_text(newest['sentence'])}"]
+    if newest["next_change"]:
+        sentences.append(f"Next change: {safe_text(newest['next_change'])}")
+    measured = [row for row in data.choices if row["prevalence_upper"] is not None and row["mature"]]
     missing = (
         []
         if measured
-        else ["No transaction was mature at any training, so prevalence has not been measured yet."]
+        else ["No transaction was mature at any training, so prevalence could not be measured yet."]
     )
-    charts = [prevalence(facts)] if measured else []
-    return Section("choices", title, said, missing, charts=charts, tables=[_table(facts)])
+    section_charts = [prevalence(data)] if measured else []
+    return ReportSection("choices", title, sentences, missing, charts=section_charts, tables=[_table(data)])
 
 
-def prevalence(facts: Facts) -> Chart:
-    """Prevalence with its interval at each training, marked by the strategy chosen."""
+def prevalence(data: ReportData) -> Chart:
+    """Prevalence with its interval at each training; the shape shows the strategy."""
     import altair
 
-    rows = _rows(facts)
-    colour = look.by_strategy([row["strategy"] for row in rows], points=True)
+    rows = _rows(data)
+    colour = charts.strategy_encoding([row["strategy"] for row in rows], points=True)
     floor, top = min(row["floor"] for row in rows), max(row["upper"] for row in rows)
-    base = altair.Chart(look.data(rows)).encode(x=look.time_axis("at:T", padding=12), tooltip="told:N")
+    base = altair.Chart(charts.inline_data(rows)).encode(
+        x=charts.time_axis("at:T", padding=12), tooltip="tooltip:N"
+    )
     scale = altair.Scale(type="log", domain=[floor, top * 1.15], nice=False)
     y = altair.Y(
         "prevalence:Q",
         scale=scale,
         title="frauds in 10,000 payments",
-        axis=altair.Axis(values=look.log_ticks(floor, top, (1, 2, 5)), format="~g"),
+        axis=altair.Axis(values=charts.log_ticks(floor, top, (1, 2, 5)), format="~g"),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
         y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"]
     )
-    line = base.mark_line(strokeWidth=1, color=look.MUTED).encode(y=y)
+    line = base.mark_line(strokeWidth=1, color=charts.MUTED).encode(y=y)
     dots = base.mark_point(size=90, filled=True, opacity=1).encode(y=y, **colour)
     names = base.mark_text(align="left", dx=7, dy=-9, fontWeight="bold").encode(y=y, text="change:N")
     newest = rows[-1]
     return Chart(
         "choice",
-        "How rare fraud is, and the strategy chosen",
-        f"Prevalence of fraud with its 95 % interval at {len(rows)} trainings; the shape says which strategy was chosen. "
-        f"The newest: {newest['told']}.",
-        look.finished(line + bars + dots + names),
+        "Prevalence of fraud and strategy",
+        f"Prevalence of fraud with its 95 % interval at {len(rows)} trainings; the shape shows the strategy chosen. "
+        f"The newest: {newest['tooltip']}.",
+        charts.to_spec(line + bars + dots + names),
     )
 
 
-def _rows(facts: Facts) -> list[dict[str, Any]]:
+def _rows(data: ReportData) -> list[dict[str, Any]]:
     rows, before = [], ""
-    measured = [row for row in facts.choices if row["prevalence_upper"] is not None and row["mature"]]
+    measured = [row for row in data.choices if row["prevalence_upper"] is not None and row["mature"]]
     values = [
         row[name] for row in measured for name in ("prevalence", "prevalence_lower", "prevalence_upper")
     ]
-    floor = min(value for value in values if value) * UNIT / 2
+    floor = min(value for value in values if value) * PER_PAYMENTS / 2
     for row in measured:
         value, lower, upper = (
-            (row[name] or 0) * UNIT for name in ("prevalence", "prevalence_lower", "prevalence_upper")
+            (row[name] or 0) * PER_PAYMENTS for name in ("prevalence", "prevalence_lower", "prevalence_upper")
         )
         rows.append({
             "at": row["training_date"][:19].replace(" ", "T") + "Z",
             "strategy": row["strategy"],
             "change": row["strategy"] if row["strategy"] != before else "",
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
-            "told": f"{row['training_date'][:10]}: {row['strategy']}, {value:.2g} in 10,000 ({lower:.2g} to {upper:.2g}), "
+            "tooltip": f"{row['training_date'][:10]}: {row['strategy']}, {value:.2g} in 10,000 ({lower:.2g} to {upper:.2g}), "
                     f"{row['effective_positives']:,.0f} effective frauds",
         })  # fmt: skip
         before = row["strategy"]
     return rows
 
 
-def _table(facts: Facts) -> Table:
-    told = facts.choices[-SHOWN:]
+def _table(data: ReportData) -> Table:
+    newest = data.choices[-ROWS_MAX:]
     rows = [
         [
-            row["training_date"][:10], safe(row["strategy"]), f"{row['effective_positives']:,.0f}", f"{row['mature']:,}",
-            safe(row["sentence"]),
+            row["training_date"][:10], safe_text(row["strategy"]), f"{row['effective_positives']:,.0f}", f"{row['mature']:,}",
+            safe_text(row["sentence"]),
         ]
-        for row in reversed(told)
+        for row in reversed(newest)
     ]  # fmt: skip
-    left = len(facts.choices) - len(told)
-    more = f"; {left:,} earlier ones: fraudwatch choices" if left else ""
-    columns = ("training", "strategy", "effective frauds", "mature", "why")
-    return Table(f"Choices, newest first{more}", columns, rows, frozenset(columns[2:4]), folded=True)
+    earlier = len(data.choices) - len(newest)
+    more = f"; {earlier:,} earlier ones: fraudwatch choices" if earlier else ""
+    columns = ("training", "strategy", "effective frauds", "mature", "reason")
+    return Table(f"Choices, newest first{more}", columns, rows, frozenset(columns[2:4]), collapsed=True)

@@ -1,4 +1,4 @@
-"""What other thresholds would have brought: precision–recall and cost, with the point where flags were raised."""
+"""Section "Results by threshold": precision–recall and cost curves with the operating point."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,167 +7,169 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.evaluation.metrics import Steps, average_precision, steps
+from detectors.evaluation.metrics import CumulativeCounts, average_precision, cumulative_counts
 from pipeline.rendering import charts
-from pipeline.rendering.elements import Chart, Section
-from pipeline.rendering.report_data import Facts, total
+from pipeline.rendering.elements import Chart, ReportSection
+from pipeline.rendering.report_data import ReportData, total
 from pipeline.rendering.text import money, share
 from storage.queries.report_counts import Row
 
-POINTS_MAX = 160  # of a curve; more cannot be told apart
+POINTS_MAX = 160  # of a curve; more are not visible
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Mature scores of one strategy."""
+class ThresholdCurve:
+    """Precision, recall and cost of one strategy over all thresholds, on mature payments."""
 
     strategy: str
-    steps: Steps
+    steps: CumulativeCounts
     ap: float
-    missed: NDArray[np.float64]  # (k + 1,) cost of the frauds below each step
+    missed_cost: NDArray[np.float64]  # (k + 1,) cost of the frauds below each threshold
     days: int
     flags: float  # at the operating point, mature
-    right: float  # frauds among them
-    cost: float  # of the operating point, a day
+    true_positives: float  # frauds among the flags
+    cost: float  # at the operating point, per day
 
 
-def section(facts: Facts) -> Section:
+def section(data: ReportData) -> ReportSection:
     """Curves of every strategy that has a mature fraud."""
-    title = "What other thresholds would have brought"
-    found = curves(facts)
-    if not found:
-        return Section("curves", title, missing=[_missing(facts)])
-    said = [
-        f"{one.strategy}: average precision {one.ap:.2f} over {one.steps.positives:,.0f} mature frauds; its flags had a precision of "
-        f"{share(one.right, one.flags)} at a recall of {share(one.right, one.steps.positives)}, and cost {money(one.cost, facts.currency)} a day."
-        for one in found
+    title = "Results by threshold"
+    strategy_curves = curves(data)
+    if not strategy_curves:
+        return ReportSection("curves", title, missing=[_missing(data)])
+    sentences = [
+        f"{curve.strategy}: average precision {curve.ap:.2f} over {curve.steps.positives:,.0f} mature frauds; its flags had a precision of "
+        f"{share(curve.true_positives, curve.flags)} at a recall of {share(curve.true_positives, curve.steps.positives)} and cost {money(curve.cost, data.currency)} per day."
+        for curve in strategy_curves
     ]
-    said.append(
-        "Scores of different strategies are not on one scale, so each has its own curve. A mark is where flags were really raised: "
-        "thresholds of several weeks and channels, so it may lie beside the curve."
+    sentences.append(
+        "Scores of different strategies are not on one scale, so each has its own curve. A mark is the operating point: it "
+        "combines the thresholds of several weeks and channels, so it may lie beside the curve."
     )
-    return Section("curves", title, said, charts=[precision_recall(facts), cost(facts)])
+    return ReportSection("curves", title, sentences, charts=[precision_recall(data), cost(data)])
 
 
-def curves(facts: Facts) -> list[Curve]:
-    """One for each strategy with mature frauds, and genuine payments to tell them from."""
-    made = [_curve(facts, name) for name in charts.STRATEGIES]
-    return [one for one in made if one is not None]
+def curves(data: ReportData) -> list[ThresholdCurve]:
+    """One curve per strategy that has both mature frauds and mature genuine payments."""
+    candidates = [_curve(data, name) for name in charts.STRATEGIES]
+    return [curve for curve in candidates if curve is not None]
 
 
-def precision_recall(facts: Facts) -> Chart:
+def precision_recall(data: ReportData) -> Chart:
     """Precision over recall."""
-    found = curves(facts)
-    rows = [row for one in found for row in _precision(one)]
+    strategy_curves = curves(data)
+    rows = [row for curve in strategy_curves for row in _precision_points(curve)]
     marks: list[dict[str, Any]] = [
         {
-            "strategy": one.strategy, "x": one.right / one.steps.positives, "y": one.right / one.flags if one.flags else 0,
-            "told": f"{one.strategy}, as flagged: precision {share(one.right, one.flags)}, recall {share(one.right, one.steps.positives)}",
+            "strategy": curve.strategy, "x": curve.true_positives / curve.steps.positives, "y": curve.true_positives / curve.flags if curve.flags else 0,
+            "tooltip": f"{curve.strategy}, as flagged: precision {share(curve.true_positives, curve.flags)}, recall {share(curve.true_positives, curve.steps.positives)}",
         }
-        for one in found
+        for curve in strategy_curves
     ]  # fmt: skip
-    told = "; ".join(row["told"] for row in marks)
+    operating_points = "; ".join(row["tooltip"] for row in marks)
     return Chart(
         "precision-recall",
         "Precision and recall of mature payments",
-        f"Precision over recall as the threshold falls, a line for each strategy; marks: {told}.",
-        _drawn(rows, marks, ("recall", "precision"), share_axes=True),
+        f"Precision over recall as the threshold falls, a line for each strategy; marks: {operating_points}.",
+        _draw(rows, marks, ("recall", "precision"), share_axes=True),
     )
 
 
-def cost(facts: Facts) -> Chart:
-    """Cost a day over flags a day."""
-    found = curves(facts)
-    rows = [row for one in found for row in _costs(one, facts)]
+def cost(data: ReportData) -> Chart:
+    """Cost per day over flags per day."""
+    strategy_curves = curves(data)
+    rows = [row for curve in strategy_curves for row in _cost_points(curve, data)]
     marks: list[dict[str, Any]] = [
         {
-            "strategy": one.strategy, "x": max(one.flags / one.days, 0.1), "y": one.cost,
-            "told": f"{one.strategy}, as flagged: {one.flags / one.days:,.1f} flags and {money(one.cost, facts.currency)} a day",
+            "strategy": curve.strategy, "x": max(curve.flags / curve.days, 0.1), "y": curve.cost,
+            "tooltip": f"{curve.strategy}, as flagged: {curve.flags / curve.days:,.1f} flags and {money(curve.cost, data.currency)} per day",
         }
-        for one in found
+        for curve in strategy_curves
     ]  # fmt: skip
-    review = money(facts.config.costs.review, facts.currency)
-    told = "; ".join(row["told"] for row in marks)
+    review = money(data.config.costs.review, data.currency)
+    operating_points = "; ".join(row["tooltip"] for row in marks)
     return Chart(
         "cost",
-        "Cost of missed fraud and needless reviews",
-        f"Cost a day over flags a day, a line for each strategy; a needless review costs {review}. Marks: {told}.",
-        _drawn(rows, marks, ("flags a day", f"cost a day, {facts.currency}"), share_axes=False),
+        "Cost of missed fraud and unnecessary reviews",
+        f"Cost per day over flags per day, a line for each strategy; an unnecessary review costs {review}. Marks: {operating_points}.",
+        _draw(rows, marks, ("flags per day", f"cost per day, {data.currency}"), share_axes=False),
     )
 
 
-def _curve(facts: Facts, strategy: str) -> Curve | None:
-    bins = [row for row in facts.score_bins if row["strategy"] == strategy]
+def _curve(data: ReportData, strategy: str) -> ThresholdCurve | None:
+    bins = [row for row in data.score_bins if row["strategy"] == strategy]
     frauds = np.array([row["mature_frauds"] for row in bins], dtype=np.float64)
     genuine = np.array([row["mature_n"] for row in bins], dtype=np.float64) - frauds
     if not frauds.sum() or not genuine.sum():
         return None
     scores = np.array([row["low"] for row in bins])
-    y, twice = np.repeat([1.0, 0.0], len(bins)), np.tile(scores, 2)
+    y, both_scores = np.repeat([1.0, 0.0], len(bins)), np.tile(scores, 2)
     counts = np.concatenate([frauds, genuine])
-    mine = [row for row in facts.daily if row["strategy"] == strategy and row["mature"]]
-    flags, right = total(mine, "n", flagged=True), total(mine, "n", flagged=True, is_fraud=True)
-    days = len({row["day"] for row in mine})
-    lost = _lost(
-        facts,
-        total(mine, "n", flagged=False, is_fraud=True),
-        total(mine, "loss", flagged=False, is_fraud=True),
+    rows = [row for row in data.daily if row["strategy"] == strategy and row["mature"]]
+    flags, true_positives = total(rows, "n", flagged=True), total(rows, "n", flagged=True, is_fraud=True)
+    days = len({row["day"] for row in rows})
+    missed_cost = _cost_of_missed(
+        data,
+        total(rows, "n", flagged=False, is_fraud=True),
+        total(rows, "loss", flagged=False, is_fraud=True),
     )
-    spent = (lost + (flags - right) * facts.config.costs.review) / days
-    return Curve(
+    daily_cost = (missed_cost + (flags - true_positives) * data.config.costs.review) / days
+    return ThresholdCurve(
         strategy,
-        steps(y, twice, counts),
-        average_precision(y, twice, counts),
-        _missed(facts, bins),
+        cumulative_counts(y, both_scores, counts),
+        average_precision(y, both_scores, counts),
+        _missed_costs(data, bins),
         days,
         flags,
-        right,
-        spent,
+        true_positives,
+        daily_cost,
     )
 
 
-def _missed(facts: Facts, bins: list[Row]) -> NDArray[np.float64]:
-    """What the frauds below each step cost, highest step first; the first step flags nothing."""
-    each = [_lost(facts, row["mature_frauds"], row["mature_loss"]) for row in bins]
-    return np.cumsum(np.append(0.0, each))[::-1].copy()
+def _missed_costs(data: ReportData, bins: list[Row]) -> NDArray[np.float64]:
+    """Cost of the frauds below each threshold, from the highest threshold on; the first one flags nothing."""
+    costs = [_cost_of_missed(data, row["mature_frauds"], row["mature_loss"]) for row in bins]
+    return np.cumsum(np.append(0.0, costs))[::-1].copy()
 
 
-def _lost(facts: Facts, frauds: float, loss: float) -> float:
-    costs = facts.config.costs
-    return max(loss, 0.0) if costs.missed == "amount" else frauds * costs.missed_fraud * costs.review
+def _cost_of_missed(data: ReportData, frauds: float, loss: float) -> float:
+    costs = data.config.costs
+    return (
+        max(loss, 0.0) if costs.missed_fraud_basis == "amount" else frauds * costs.missed_fraud * costs.review
+    )
 
 
-def _precision(one: Curve) -> Iterator[dict[str, Any]]:
-    found = one.steps
-    for k in _thinned(found.tp / found.positives)[1:]:
-        recall, precision = found.tp[k] / found.positives, found.tp[k] / (found.tp[k] + found.fp[k])
+def _precision_points(curve: ThresholdCurve) -> Iterator[dict[str, Any]]:
+    steps = curve.steps
+    for k in _thin(steps.tp / steps.positives)[1:]:
+        recall, precision = steps.tp[k] / steps.positives, steps.tp[k] / (steps.tp[k] + steps.fp[k])
         yield {
-            "strategy": one.strategy, "place": int(k), "x": round(float(recall), 5), "y": round(float(precision), 5),
-            "told": f"{one.strategy}, score from {found.threshold[k]:.4g}: precision {share(precision, 1)}, recall {share(recall, 1)}",
+            "strategy": curve.strategy, "place": int(k), "x": round(float(recall), 5), "y": round(float(precision), 5),
+            "tooltip": f"{curve.strategy}, score from {steps.threshold[k]:.4g}: precision {share(precision, 1)}, recall {share(recall, 1)}",
         }  # fmt: skip
 
 
-def _costs(one: Curve, facts: Facts) -> Iterator[dict[str, Any]]:
-    found, review = one.steps, facts.config.costs.review
-    flags = (found.tp + found.fp) / one.days
-    for k in _thinned(np.log(np.maximum(flags, 0.1))):
+def _cost_points(curve: ThresholdCurve, data: ReportData) -> Iterator[dict[str, Any]]:
+    steps, review = curve.steps, data.config.costs.review
+    flags = (steps.tp + steps.fp) / curve.days
+    for k in _thin(np.log(np.maximum(flags, 0.1))):
         if flags[k] < 0.1:
             continue
-        spent = (one.missed[k] + found.fp[k] * review) / one.days
+        daily_cost = (curve.missed_cost[k] + steps.fp[k] * review) / curve.days
         yield {
-            "strategy": one.strategy, "place": int(k), "x": round(float(flags[k]), 4), "y": round(float(spent), 2),
-            "told": f"{one.strategy}, score from {found.threshold[k]:.4g}: {flags[k]:,.1f} flags and {money(spent, facts.currency)} a day",
+            "strategy": curve.strategy, "place": int(k), "x": round(float(flags[k]), 4), "y": round(float(daily_cost), 2),
+            "tooltip": f"{curve.strategy}, score from {steps.threshold[k]:.4g}: {flags[k]:,.1f} flags and {money(daily_cost, data.currency)} per day",
         }  # fmt: skip
 
 
-def _thinned(along: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Places of at most so many points, evenly along the axis; the first and the last are among them."""
+def _thin(along: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices of at most POINTS_MAX points, evenly spaced along the axis, with the first and the last."""
     last = len(along) - 1
-    wanted = np.linspace(along[0], along[last], POINTS_MAX)
-    return np.unique(np.append(np.minimum(np.searchsorted(along, wanted), last), [0, last])).astype(np.int64)
+    targets = np.linspace(along[0], along[last], POINTS_MAX)
+    return np.unique(np.append(np.minimum(np.searchsorted(along, targets), last), [0, last])).astype(np.int64)
 
 
-def _drawn(
+def _draw(
     rows: list[dict[str, Any]], marks: list[dict[str, Any]], titles: tuple[str, str], *, share_axes: bool
 ) -> Any:
     import altair
@@ -180,32 +182,34 @@ def _drawn(
     high = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(zero=True)
     amount = altair.Axis(tickCount=5, format=",.0f")
     y = altair.Y("y:Q", title=titles[1], scale=high, axis=percent if share_axes else amount)
-    here = [row["strategy"] for row in marks]
+    strategies = [row["strategy"] for row in marks]
     lines = (
-        altair.Chart(charts.data(rows))
+        altair.Chart(charts.inline_data(rows))
         .mark_line(strokeWidth=2)
-        .encode(x=x, y=y, order="place:Q", tooltip="told:N", **charts.by_strategy(here))
+        .encode(x=x, y=y, order="place:Q", tooltip="tooltip:N", **charts.strategy_encoding(strategies))
     )
     dots = (
-        altair.Chart(charts.data(marks))
+        altair.Chart(charts.inline_data(marks))
         .mark_point(size=170, filled=True, opacity=1, stroke=charts.PAPER)
-        .encode(x=x, y=y, tooltip="told:N", **charts.by_strategy(here, points=True))
+        .encode(x=x, y=y, tooltip="tooltip:N", **charts.strategy_encoding(strategies, points=True))
     )
     names = [
-        altair.Chart(charts.data([row]))
+        altair.Chart(charts.inline_data([row]))
         .mark_text(align="left", dx=9, dy=beside, fontWeight="bold")
         .encode(x=x, y=y, text="strategy:N")
         for row, beside in zip(marks, (15, -13, 1), strict=False)
     ]
-    return charts.finished(altair.layer(lines, dots, *names))
+    return charts.to_spec(altair.layer(lines, dots, *names))
 
 
-def _missing(facts: Facts) -> str:
-    if not facts.daily:
-        return "No payment of the span has a score, so there is nothing to judge: fraudwatch backfill scores the past."
-    if not total(facts.daily, "n", mature=True):
+def _missing(data: ReportData) -> str:
+    if not data.daily:
         return (
-            f"No payment of the span is mature: labels are read as complete for payments up to {facts.matures}. Ask again later, or for an "
-            "earlier span; fraudwatch ingest labels --complete-through says how far labels are complete."
+            "No payment of the span has a score, so there is no curve: fraudwatch backfill scores the past."
         )
-    return "No mature payment of the span is known to be fraud (or all of them are), so precision and recall cannot be told."
+    if not total(data.daily, "n", mature=True):
+        return (
+            f"No payment of the span is mature: labels count as complete for payments up to {data.mature_until_text}. Try again later or choose an "
+            "earlier span; fraudwatch ingest labels --complete-through sets how far labels are complete."
+        )
+    return "No mature payment of the span is known to be fraud (or all of them are), so precision and recall are undefined."

@@ -1,53 +1,59 @@
-"""Who and what known fraud and flags gather at, and the payments worth a look."""
+"""Section "Entities": the entities with most fraud and flags, and the payments with the highest scores."""
 
-from pipeline.rendering.elements import Section, Table
-from pipeline.rendering.report_data import Facts
-from pipeline.rendering.text import money, safe
+from pipeline.rendering.elements import ReportSection, Table
+from pipeline.rendering.report_data import ReportData
+from pipeline.rendering.text import money, safe_text
 from pipeline.sanitize import for_terminal
 from storage.queries import listings, report_counts
 
-SHOWN = 5  # of each entity column
-PAYMENTS = 10
-REASONS = 3
+ROWS_MAX = 5  # of each entity column
+PAYMENTS_MAX = 10
+REASONS_MAX = 3
 
 
-def section(facts: Facts) -> Section:
-    """A table for each entity column, and the highest scores."""
-    title = "Where fraud gathers"
+def section(data: ReportData) -> ReportSection:
+    """A table per entity column, and the payments with the highest scores."""
+    title = "Entities with most fraud"
     tables = [
-        table for table in (_top(facts, column) for column in facts.config.schema_.entities) if table.rows
+        table
+        for table in (_top_entities(data, column) for column in data.config.schema_.entities)
+        if table.rows
     ]
-    payments = _payments(facts)
+    payments = _payments(data)
     if not tables and not payments.rows:
-        return Section("entities", title, missing=["No payment of the span is flagged or known to be fraud."])
-    hashed = [name for name in facts.config.schema_.entities if name in facts.config.schema_.hash]
-    said = [f"{', '.join(hashed)}: pseudonyms, as they are stored."] if hashed else []
-    return Section("entities", title, said, tables=[*tables, *([payments] if payments.rows else [])])
+        return ReportSection(
+            "entities", title, missing=["No payment of the span is flagged or known to be fraud."]
+        )
+    hashed = [name for name in data.config.schema_.entities if name in data.config.schema_.hash]
+    sentences = [f"{', '.join(hashed)}: stored as pseudonyms."] if hashed else []
+    return ReportSection(
+        "entities", title, sentences, tables=[*tables, *([payments] if payments.rows else [])]
+    )
 
 
-def _top(facts: Facts, column: str) -> Table:
+def _top_entities(data: ReportData, column: str) -> Table:
     rows = [
         [
-            safe(row["entity"]),
+            safe_text(row["entity"]),
             f"{row['flags']:,}",
             f"{row['frauds']:,}",
             money(row["caught"], ""),
             money(row["missed"], ""),
         ]
-        for row in report_counts.top_entities(facts.store, facts.scope, column, SHOWN)
+        for row in report_counts.top_entities(data.store, data.scope, column, ROWS_MAX)
     ]
-    columns = (column, "flags", "known frauds", f"caught, {facts.currency}", f"missed, {facts.currency}")
-    return Table(f"{column}: most money of known fraud first", columns, rows, frozenset(columns[1:]))
+    columns = (column, "flags", "known frauds", f"caught, {data.currency}", f"missed, {data.currency}")
+    return Table(f"{column}: largest amount of known fraud first", columns, rows, frozenset(columns[1:]))
 
 
-def _payments(facts: Facts) -> Table:
-    scope = facts.scope
+def _payments(data: ReportData) -> Table:
+    scope = data.scope
     rows = [
         [
             for_terminal(row["transaction_id"]), row["event_time"][:16], f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
-            "; ".join(safe(reason["text"]) for reason in row["reasons"][:REASONS]),
+            "; ".join(safe_text(reason["text"]) for reason in row["reasons"][:REASONS_MAX]),
         ]
-        for row in listings.top_flags(facts.store, scope.policy, scope.start, scope.end, PAYMENTS)
+        for row in listings.top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
     ]  # fmt: skip
-    columns = ("payment", "time", f"amount, {facts.currency}", "channel", "score", "status", "why")
-    return Table("The highest scores among flags", columns, rows, frozenset({columns[2], "score"}))
+    columns = ("payment", "time", f"amount, {data.currency}", "channel", "score", "status", "reasons")
+    return Table("Flags with the highest scores", columns, rows, frozenset({columns[2], "score"}))

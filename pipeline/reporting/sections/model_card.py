@@ -1,23 +1,23 @@
-"""The card of the model that is in force at the end of the span."""
+"""Section "Champion model": the card of the model in force at the end of the span."""
 
 from collections.abc import Iterator
 
-from pipeline.rendering.elements import Section, Table
-from pipeline.rendering.report_data import Facts
-from pipeline.rendering.text import safe, text_of, thresholds_in_words
-from pipeline.scoring.model_cache import Shelf
+from pipeline.rendering.elements import ReportSection, Table
+from pipeline.rendering.report_data import ReportData
+from pipeline.rendering.text import instant_text, safe_text, thresholds_text
+from pipeline.scoring.model_cache import ModelCache
 from storage.queries import listings
 from storage.queries.listings import Row
 
-CHECKS = 12  # newest ones shown
+CHECKS_MAX = 12  # newest ones shown
 
 
-def section(facts: Facts) -> Section:
-    """What it is, what it was trained on, and by which choice."""
-    title = "The model in force"
-    in_force = Shelf(facts.store, facts.config, facts.scope.policy).in_force_until(facts.scope.end - 1)
+def section(data: ReportData) -> ReportSection:
+    """The model card, its features, and the results of the promotion gate."""
+    title = "Champion model"
+    in_force = ModelCache(data.store, data.config, data.scope.policy).in_force_until(data.scope.end - 1)
     if not in_force:
-        return Section(
+        return ReportSection(
             "model",
             title,
             missing=[
@@ -25,45 +25,45 @@ def section(facts: Facts) -> Section:
             ],
         )
     model_id = in_force[-1]
-    row = listings.model(facts.store, facts.scope.policy, model_id)
+    row = listings.model(data.store, data.scope.policy, model_id)
     card = Table(
-        f"Model card; fraudwatch models show {model_id} also tells whether it loads",
-        ("what", "value"),
-        list(_told(row)),
+        f"Model card; fraudwatch models show {model_id} also checks that it loads",
+        ("item", "value"),
+        list(_card_rows(row)),
     )
-    features = [[safe(name)] for name in row["feature_names"]]
-    folded = Table(f"Its {len(features)} features", ("feature",), features, folded=True)
-    checks = _checks(facts)
-    said = [safe(row["sentence"])] if row["sentence"] else []
-    return Section("model", title, said, tables=[card, folded, *([checks] if checks.rows else [])])
+    features = [[safe_text(name)] for name in row["feature_names"]]
+    folded = Table(f"Its {len(features)} features", ("feature",), features, collapsed=True)
+    checks = _checks(data)
+    sentences = [safe_text(row["sentence"])] if row["sentence"] else []
+    return ReportSection("model", title, sentences, tables=[card, folded, *([checks] if checks.rows else [])])
 
 
-def _told(row: Row) -> Iterator[list[str]]:
+def _card_rows(row: Row) -> Iterator[list[str]]:
     libraries = sorted((row["versions"] or {}).items())
     yield ["model", f"{row['model_id']}, {row['strategy']}"]
     yield ["trained as of", f"{_time(row['trained_at'])} UTC, by run {row['run_id']}"]
     yield ["span", f"{_time(row['span_start'])} to {_time(row['span_end'])} UTC"]
     yield ["rows", f"{row['n_mature'] or 0:,} mature transactions, {row['n_fraud'] or 0:,} of them fraud"]
-    yield ["thresholds", safe(thresholds_in_words(row["thresholds"]))]
-    yield ["libraries", ", ".join(f"{safe(name)} {safe(number)}" for name, number in libraries)]
+    yield ["thresholds", safe_text(thresholds_text(row["thresholds"]))]
+    yield ["libraries", ", ".join(f"{safe_text(name)} {safe_text(number)}" for name, number in libraries)]
     yield ["artefact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"]
-    for one in row["promotions"]:
+    for promotion in row["promotions"]:
         yield [
             "in force",
-            f"from {_time(one['effective_from'])} UTC on, by {safe(one['by'])}: {safe(one['reason'])}",
+            f"from {_time(promotion['effective_from'])} UTC on, by {safe_text(promotion['by'])}: {safe_text(promotion['reason'])}",
         ]
 
 
-def _checks(facts: Facts) -> Table:
-    """What new models were worth against the ones in force, up to the end of the span."""
-    end = text_of(facts.scope.end)
+def _checks(data: ReportData) -> Table:
+    """Results of the promotion gate up to the end of the span."""
+    end = instant_text(data.scope.end)
     rows = [
-        [row["training_date"][:10], str(row["model_id"]), row["verdict"], safe(row["sentence"])]
-        for row in listings.checks(facts.store, facts.scope.policy, limit=CHECKS)
+        [row["training_date"][:10], str(row["model_id"]), row["verdict"], safe_text(row["sentence"])]
+        for row in listings.checks(data.store, data.scope.policy, limit=CHECKS_MAX)
         if row["training_date"][:19] < end
     ]
     return Table(
-        "New models against the one in force, newest first", ("training", "model", "verdict", "why"), rows
+        "Candidates against the champion, newest first", ("training", "model", "verdict", "reason"), rows
     )
 
 

@@ -1,148 +1,161 @@
-"""What was flagged, caught and missed, with money."""
+"""Section "Outcome": payments flagged, fraud caught and fraud missed, with amounts."""
 
 from typing import Any
 
-from detectors.evaluation.prevalence import measure
+from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.model.auto_detector import NOVELTY
 from pipeline.rendering import charts
-from pipeline.rendering.elements import Chart, Section, Table, Tile
-from pipeline.rendering.report_data import Facts, total
-from pipeline.rendering.text import money, safe, share
+from pipeline.rendering.elements import Chart, ReportSection, Table, Tile
+from pipeline.rendering.report_data import ReportData, total
+from pipeline.rendering.text import money, safe_text, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"
 
 
-def section(facts: Facts) -> Section:
-    """The first section: the numbers a team is asked for."""
-    if not facts.daily:
-        return Section("outcome", "What came of it", missing=[_nothing(facts)])
-    known = total(facts.daily, "n", is_fraud=True)
-    return Section(
+def section(data: ReportData) -> ReportSection:
+    """Key figures, fraud caught and missed over time, and flags by channel."""
+    if not data.daily:
+        return ReportSection("outcome", "Outcome", missing=[_no_scores(data)])
+    known = total(data.daily, "n", is_fraud=True)
+    return ReportSection(
         "outcome",
-        "What came of it",
-        said=_said(facts),
-        missing=[] if known else [f"No fraud of these payments is known by now: {_no_labels(facts)}"],
-        tiles=_tiles(facts),
-        charts=[caught(facts)] if known else [],
-        tables=[_channels(facts)],
+        "Outcome",
+        sentences=_sentences(data),
+        missing=[] if known else [f"No fraud of these payments is known by now: {_no_labels(data)}"],
+        tiles=_tiles(data),
+        charts=[caught(data)] if known else [],
+        tables=[_channels(data)],
     )
 
 
-def caught(facts: Facts) -> Chart:
-    """Money of known fraud by the day it happened."""
+def caught(data: ReportData) -> Chart:
+    """Amount of known fraud by day, caught and missed."""
     import altair
 
-    rows = _bars(facts)
-    base = altair.Chart(charts.data(rows)).encode(
+    rows = _bars(data)
+    base = altair.Chart(charts.inline_data(rows)).encode(
         x=charts.time_axis("from:T"),
         x2="to:T",
-        y=altair.Y("low:Q", title=f"known fraud, {facts.currency}"),
+        y=altair.Y("low:Q", title=f"known fraud, {data.currency}"),
         y2="high:Q",
-        tooltip="told:N",
+        tooltip="tooltip:N",
     )
     bars = base.mark_bar(strokeWidth=2).encode(
-        fill=charts.styled("Fill", "which:N", {CAUGHT: charts.ONE, MISSED: "transparent"}),
-        stroke=charts.styled("Stroke", "which:N", {CAUGHT: charts.ONE, MISSED: charts.TWO}),
+        fill=charts.styled_channel("Fill", "which:N", {CAUGHT: charts.PRIMARY, MISSED: "transparent"}),
+        stroke=charts.styled_channel("Stroke", "which:N", {CAUGHT: charts.PRIMARY, MISSED: charts.ACCENT}),
     )
-    seen = total(facts.daily, "loss", is_fraud=True, flagged=True)
-    lost = total(facts.daily, "loss", is_fraud=True, flagged=False)
+    caught_amount = total(data.daily, "loss", is_fraud=True, flagged=True)
+    missed_amount = total(data.daily, "loss", is_fraud=True, flagged=False)
     return Chart(
         "caught",
-        f"Fraud caught and missed ({facts.bars})",
-        f"Bars over time of the money of known fraud: filled what was flagged, {money(seen, facts.currency)} in all; "
-        f"hollow what was missed, {money(lost, facts.currency)}.",
-        charts.finished(bars),
+        f"Fraud caught and missed ({data.bar_caption})",
+        f"Bars over time of the amount of known fraud: filled what was caught, {money(caught_amount, data.currency)} in all; "
+        f"hollow what was missed, {money(missed_amount, data.currency)}.",
+        charts.to_spec(bars),
     )
 
 
-def _bars(facts: Facts) -> list[dict[str, Any]]:
-    """A filled piece from 0 and a hollow one above it, for each bar."""
+def _bars(data: ReportData) -> list[dict[str, Any]]:
+    """For each bar a filled part for caught fraud and a hollow one above it for missed fraud."""
     sums: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in facts.daily:
+    for row in data.daily:
         if row["is_fraud"]:
-            piece = sums.setdefault(facts.bar(row["day"]), {CAUGHT: [0, 0], MISSED: [0, 0]})
-            one = piece[CAUGHT if row["flagged"] else MISSED]
-            one[0], one[1] = one[0] + row["loss"], one[1] + row["n"]
+            parts = sums.setdefault(data.bar_span(row["day"]), {CAUGHT: [0, 0], MISSED: [0, 0]})
+            part = parts[CAUGHT if row["flagged"] else MISSED]
+            part[0], part[1] = part[0] + row["loss"], part[1] + row["n"]
     return [
         {
-            "from": start, "to": end, "which": which, "low": round(low, 2), "high": round(low + one[0], 2),
-            "told": f"{start[:10]}: {which} {one[1]:,.0f} frauds, {money(one[0], facts.currency)}",
+            "from": start, "to": end, "which": which, "low": round(low, 2), "high": round(low + part[0], 2),
+            "tooltip": f"{start[:10]}: {which} {part[1]:,.0f} frauds, {money(part[0], data.currency)}",
         }
-        for (start, end), piece in sorted(sums.items())
-        for which, one, low in ((CAUGHT, piece[CAUGHT], 0.0), (MISSED, piece[MISSED], piece[CAUGHT][0]))
-        if one[1]
+        for (start, end), parts in sorted(sums.items())
+        for which, part, low in ((CAUGHT, parts[CAUGHT], 0.0), (MISSED, parts[MISSED], parts[CAUGHT][0]))
+        if part[1]
     ]  # fmt: skip
 
 
-def _said(facts: Facts) -> list[str]:
-    rows, currency = facts.daily, facts.currency
+def _sentences(data: ReportData) -> list[str]:
+    rows, currency = data.daily, data.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
-    said = [
-        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for a review."
+    sentences = [
+        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review."
     ]
-    frauds, seen = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
+    frauds, caught_frauds = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
-        worth, lost = (total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False))
-        said.append(
-            f"Of {frauds:,.0f} frauds known by now {seen:,.0f} were caught ({share(seen, frauds)}), worth {money(worth, currency)}; "
-            f"{frauds - seen:,.0f} were missed, worth {money(lost, currency)}."
+        caught_amount, missed_amount = (
+            total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False)
+        )
+        sentences.append(
+            f"Of {frauds:,.0f} frauds known by now {caught_frauds:,.0f} were caught ({share(caught_frauds, frauds)}), worth {money(caught_amount, currency)}; "
+            f"{frauds - caught_frauds:,.0f} were missed, worth {money(missed_amount, currency)}."
         )
     young = total(rows, "n", mature=False)
     if young:
-        said.append(
-            f"{share(young, scored)} of the payments cannot be judged yet: labels are read as complete for payments up to "
-            f"{facts.matures}, and what came later, or was declined, may still turn out to be fraud."
+        sentences.append(
+            f"{share(young, scored)} of the payments are not mature yet: labels count as complete for payments up to "
+            f"{data.mature_until_text}, and later or declined payments may still turn out to be fraud."
         )
     novel = [row for row in rows if row["channel"] == NOVELTY and row["flagged"]]
     if novel and not total(novel, "n", is_fraud=True):
-        said.append(
-            f"The outlier detector's own share of flags, channel {NOVELTY}, found no fraud that is known by now: it watches "
-            "for what nobody labels yet."
+        sentences.append(
+            f"The outlier detector's own share of flags, channel {NOVELTY}, has found no known fraud yet: it looks for fraud "
+            "that nobody labels yet."
         )
-    return said
+    return sentences
 
 
-def _tiles(facts: Facts) -> list[Tile]:
-    rows, currency = facts.daily, facts.currency
-    worth, lost = (total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False))
+def _tiles(data: ReportData) -> list[Tile]:
+    rows, currency = data.daily, data.currency
+    caught_amount, missed_amount = (
+        total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False)
+    )
     flagged, days = total(rows, "n", flagged=True), len({row["day"] for row in rows})
-    right, judged = _judged(rows)
+    frauds, mature_flags = _mature_flags(rows)
     tiles = [
-        Tile("caught", money(worth, currency), f"{share(worth, worth + lost)} of known fraud money"),
         Tile(
-            "missed", money(lost, currency), f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments"
+            "caught",
+            money(caught_amount, currency),
+            f"{share(caught_amount, caught_amount + missed_amount)} of known fraud by amount",
         ),
-        Tile("flags a day", f"{flagged / days:,.1f}", f"alerts.per_day is {facts.config.alerts.per_day:,}"),
+        Tile(
+            "missed",
+            money(missed_amount, currency),
+            f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
+        ),
+        Tile("flags per day", f"{flagged / days:,.1f}", f"alerts.per_day is {data.config.alerts.per_day:,}"),
     ]
-    return [*tiles, Tile("flags that were fraud", share(right, judged), _interval(right, judged))]
+    return [
+        *tiles,
+        Tile("flags that were fraud", share(frauds, mature_flags), _interval(frauds, mature_flags)),
+    ]
 
 
-def _judged(rows: list[Row]) -> tuple[float, float]:
-    """Frauds among the flags that can be judged, and those flags."""
+def _mature_flags(rows: list[Row]) -> tuple[float, float]:
+    """Number of frauds among the mature flags, and number of mature flags."""
     return (
         total(rows, "n", flagged=True, mature=True, is_fraud=True),
         total(rows, "n", flagged=True, mature=True),
     )
 
 
-def _interval(right: float, judged: float) -> str:
-    """Jeffreys' interval, for people."""
-    if not judged:
-        return "none can be judged yet"
-    found = measure(judged, right, right)
-    return f"{share(found.shown_lower, 1)} to {share(found.shown_upper, 1)}, {judged:,.0f} mature flags"
+def _interval(frauds: float, flags: float) -> str:
+    """Jeffreys' interval of the precision, as text."""
+    if not flags:
+        return "none is mature yet"
+    precision = estimate_prevalence(flags, frauds, frauds)
+    return f"{share(precision.display_lower, 1)} to {share(precision.display_upper, 1)}, {flags:,.0f} mature flags"
 
 
-def _channels(facts: Facts) -> Table:
+def _channels(data: ReportData) -> Table:
     rows = []
-    for channel in sorted({row["channel"] for row in facts.daily if row["flagged"]}):
-        mine = [row for row in facts.daily if row["channel"] == channel and row["flagged"]]
-        right, judged = _judged(mine)
+    for channel in sorted({row["channel"] for row in data.daily if row["flagged"]}):
+        flags = [row for row in data.daily if row["channel"] == channel and row["flagged"]]
+        frauds, mature_flags = _mature_flags(flags)
         rows.append([
-            safe(channel), f"{total(mine, 'n'):,.0f}", f"{total(mine, 'n', is_fraud=True):,.0f}",
-            f"{total(mine, 'n', is_fraud=False):,.0f}", share(right, judged), _interval(right, judged),
-            money(total(mine, "loss", is_fraud=True), facts.currency),
+            safe_text(channel), f"{total(flags, 'n'):,.0f}", f"{total(flags, 'n', is_fraud=True):,.0f}",
+            f"{total(flags, 'n', is_fraud=False):,.0f}", share(frauds, mature_flags), _interval(frauds, mature_flags),
+            money(total(flags, "loss", is_fraud=True), data.currency),
         ])  # fmt: skip
     columns = (
         "channel",
@@ -151,23 +164,26 @@ def _channels(facts: Facts) -> Table:
         "known genuine",
         "precision",
         "95 % interval",
-        "money caught",
+        "amount caught",
     )
-    right_ = frozenset({"flags", "known fraud", "known genuine", "precision", "money caught"})
+    right_aligned = frozenset({"flags", "known fraud", "known genuine", "precision", "amount caught"})
     return Table(
-        "Flags by channel; precision is of mature flags, silence read as genuine", columns, rows, right_
+        "Flags by channel; precision is of mature flags, where no label counts as genuine",
+        columns,
+        rows,
+        right_aligned,
     )
 
 
-def _nothing(facts: Facts) -> str:
+def _no_scores(data: ReportData) -> str:
     return (
-        f"No payment of {facts.span} has a score: fraudwatch backfill --from … --to … scores the past, "
-        "fraudwatch doctor says what is in the way."
+        f"No payment of {data.span_text} has a score: fraudwatch backfill --from … --to … scores the past, "
+        "fraudwatch doctor explains what is missing."
     )
 
 
-def _no_labels(facts: Facts) -> str:
+def _no_labels(data: ReportData) -> str:
     return (
-        "either there was none, or no label has come in. fraudwatch ingest labels reads chargebacks; silence counts as "
-        f"genuine up to {facts.matures}."
+        "either there was none, or no label has arrived. fraudwatch ingest labels reads chargebacks; payments without a label "
+        f"count as genuine up to {data.mature_until_text}."
     )

@@ -1,4 +1,4 @@
-"""Run by Alembic on the connection that `storage.setup` hands over, inside its transaction."""
+"""Alembic runs this file on the connection of `storage.database.setup`, inside its transaction."""
 
 from alembic import context
 

@@ -10,14 +10,14 @@ import pytest
 from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.sample import Layout, Sample
-from detectors.strategy import held_out as folds_of
-from detectors.strategy.components import Fitting
-from detectors.strategy.evidence import Review, evidence
-from detectors.strategy.held_out import held_out, spans, thinned
+from detectors.strategy import validation_folds as folds_of
+from detectors.strategy.components import FitSettings
+from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.validation_folds import fit_validation_folds, fold_spans, subsample_genuine
 
 DELAY = 300
-HOW = Fitting(trees=20)
-REVIEW = Review(Costs(100.0, 3.0, "constant"), 0.02)
+HOW = FitSettings(trees=20)
+REVIEW = ReviewBudget(Costs(100.0, 3.0, "constant"), 0.02)
 
 
 def sample(frauds=40, n=6000, hides=False, seed=1, delay=DELAY):
@@ -40,7 +40,7 @@ LAYOUT = Layout.plain(6, outlier_columns=range(5))
 
 def test_folds_follow_one_another_and_hold_about_equally_many_frauds():
     mature = sample(40)
-    found = spans(mature)
+    found = fold_spans(mature)
     assert len(found) == 4
     assert all(one[1] == other[0] for one, other in itertools.pairwise(found))
     assert found[-1][1] == len(mature)
@@ -51,36 +51,36 @@ def test_folds_follow_one_another_and_hold_about_equally_many_frauds():
 
 @pytest.mark.parametrize("frauds", [2, 3, 4, 5, 7])
 def test_few_frauds_make_few_folds(frauds):
-    assert len(spans(sample(frauds))) == min(4, frauds - 1)
+    assert len(fold_spans(sample(frauds))) == min(4, frauds - 1)
 
 
 def test_a_fold_learns_only_from_what_was_known_at_its_date(monkeypatch):
     mature, seen = sample(40), []
-    fit = folds_of.Parts.fit
+    fit = folds_of.Components.fit
 
-    def watched(layout, past, usual, how, wanted):
+    def recorded(layout, past, usual, settings, strategy):
         seen.append((past, usual))
-        return fit(layout, past, usual, how, wanted)
+        return fit(layout, past, usual, settings, strategy)
 
-    monkeypatch.setattr(folds_of.Parts, "fit", watched)
-    held = held_out(mature, LAYOUT, HOW)
+    monkeypatch.setattr(folds_of.Components, "fit", recorded)
+    held = fit_validation_folds(mature, LAYOUT, HOW)
     assert len(held) == len(seen) == 4
     for (past, usual), asked in zip(seen, held, strict=True):
         start = asked.time[0]
         assert past.learnable_at.max() <= start
         assert past.times.max() < start - DELAY + 1
         assert not usual.y.any()
-        assert asked.known == past.y.sum()
+        assert asked.n_training_frauds == past.y.sum()
 
 
 def test_what_happens_later_changes_no_fold_before():
     mature = sample(40)
-    held = held_out(mature, LAYOUT, HOW)
+    held = fit_validation_folds(mature, LAYOUT, HOW)
     end = int(held[1].time[-1]) + 1
     rng = np.random.default_rng(9)
     raw = mature.raw.copy()
     raw[end:] = rng.standard_normal(raw[end:].shape) * 5
-    again = held_out(replace(mature, raw=raw), LAYOUT, HOW)
+    again = fit_validation_folds(replace(mature, raw=raw), LAYOUT, HOW)
     for one, other in zip(held[:2], again[:2], strict=True):
         for name in ("outlier", "boosting", "forest", "margin"):
             assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
@@ -96,22 +96,22 @@ def test_what_happens_later_changes_no_fold_before():
     ],
 )
 def test_where_nothing_can_be_held_out_there_is_no_evidence(mature):
-    assert held_out(mature, LAYOUT, HOW) == ()
-    assert evidence((), REVIEW) is None
+    assert fit_validation_folds(mature, LAYOUT, HOW) == ()
+    assert gather_evidence((), REVIEW) is None
 
 
 def test_thinned_rows_stand_for_all_of_them():
     mature = replace(sample(40), weight=np.where(np.arange(6000) % 2, 1.0, 3.0))
-    fewer = thinned(mature, 500, seed=7)
+    fewer = subsample_genuine(mature, 500, seed=7)
     assert (fewer.y == 1).sum() == 40
     assert 480 <= (fewer.y == 0).sum() <= 520
     assert fewer.weight.sum() == pytest.approx(mature.weight.sum())
     assert (np.diff(fewer.times) > 0).all()
-    assert thinned(mature, 10**6, seed=7) is mature
+    assert subsample_genuine(mature, 10**6, seed=7) is mature
 
 
 def test_evidence_prefers_who_finds_the_frauds():
-    hidden = evidence(held_out(sample(80, hides=True), LAYOUT, HOW), REVIEW)
+    hidden = gather_evidence(fit_validation_folds(sample(80, hides=True), LAYOUT, HOW), REVIEW)
     assert hidden.positives == 64
     assert hidden.weight >= 0.8
     ap = [one for one in hidden.comparisons if one.measure == "average precision"]
@@ -124,7 +124,7 @@ def test_evidence_prefers_who_finds_the_frauds():
 
 
 def test_opposite_comparisons_mirror_each_other():
-    found = evidence(held_out(sample(60), LAYOUT, HOW), REVIEW).comparisons
+    found = gather_evidence(fit_validation_folds(sample(60), LAYOUT, HOW), REVIEW).comparisons
     by = {(one.strategy, one.against, one.measure): one for one in found}
     assert len(by) == 12
     for (one, other, measure), interval in by.items():
@@ -135,24 +135,24 @@ def test_opposite_comparisons_mirror_each_other():
 def test_twenty_frauds_behind_the_first_fold_are_just_enough_to_compare_by():
     counted = {}
     for frauds in range(31, 36):
-        folds = held_out(sample(frauds), LAYOUT, HOW)
+        folds = fit_validation_folds(sample(frauds), LAYOUT, HOW)
         behind = sum(int(fold.y.sum()) for fold in folds[1:])
-        counted[behind] = bool(evidence(folds, REVIEW).comparisons)
+        counted[behind] = bool(gather_evidence(folds, REVIEW).comparisons)
     assert {19, 20} <= counted.keys()
     assert counted == {behind: behind >= 20 for behind in counted}
 
 
 def test_a_difference_is_paired_and_counts_whole_entities():
     """All frauds on one card say less than as many on different ones, and equal candidates do not differ at all."""
-    folds = held_out(sample(80), LAYOUT, HOW)
+    folds = fit_validation_folds(sample(80), LAYOUT, HOW)
     same = [replace(fold, margin=fold.outlier) for fold in folds]
-    for one in evidence(same, REVIEW).comparisons:
+    for one in gather_evidence(same, REVIEW).comparisons:
         if {one.strategy, one.against} == {"classification", "outlier"}:
             assert (one.lower, one.upper) == (0.0, 0.0)
     few = [replace(fold, entity=np.where(fold.y == 1, fold.entity % 9, fold.entity)) for fold in folds]
 
     def width(of):
-        found = evidence(of, REVIEW).comparisons
+        found = gather_evidence(of, REVIEW).comparisons
         [one] = [
             c
             for c in found
@@ -164,15 +164,15 @@ def test_a_difference_is_paired_and_counts_whole_entities():
 
 
 def test_few_held_out_frauds_weigh_a_blend_and_compare_nothing():
-    found = evidence(held_out(sample(10), LAYOUT, HOW), REVIEW)
+    found = gather_evidence(fit_validation_folds(sample(10), LAYOUT, HOW), REVIEW)
     assert 0 < found.positives < 20
     assert found.comparisons == ()
     assert found.values == {}
 
 
 def test_measures_are_those_of_all_rows_behind_the_first_fold():
-    folds = held_out(sample(60), LAYOUT, HOW)
-    told = evidence(folds, REVIEW)
+    folds = fit_validation_folds(sample(60), LAYOUT, HOW)
+    told = gather_evidence(folds, REVIEW)
     ap = np.mean([average_precision(fold.y, fold.outlier, fold.weight) for fold in folds[1:]])
     assert told.values["outlier.average precision"] == pytest.approx(ap, abs=1e-6)
     cost = 0.0

@@ -1,4 +1,4 @@
-"""What the tests of ingest share: a config, files, and a look at what is stored."""
+"""What the tests of ingest share: a config, files, and the rows that were rejected."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -33,37 +33,33 @@ def configured(key: str = "", labels: dict[str, Any] | None = None, **schema: An
     return config
 
 
+CONFIG = configured(entities=("card",))
+
+
 def rejected(store: Store, batch_id: int | None) -> dict[int, tuple[str, str]]:
     """Rejected rows of a batch: number → row, reason."""
     sql = text(
         "SELECT row_number, row, reason FROM rejected_rows WHERE batch_id = :batch ORDER BY row_number"
     )
     with store.read() as connection:
-        found = connection.execute(sql, {"batch": batch_id})
-        return {row.row_number: (row.row, row.reason) for row in found}
-
-
-def table(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    """Rows of a query."""
-    with store.read() as connection:
-        return [tuple(row) for row in connection.execute(text(sql))]
-
-
-CONFIG = configured(entities=("card",))
+        rows = connection.execute(sql, {"batch": batch_id})
+        return {row.row_number: (row.row, row.reason) for row in rows}
 
 
 def run(
     store: Store,
     config: Config,
-    given: Source | list[Source],
-    work: Callable[..., Iterator[IngestReport]] = ingest_transactions,
+    sources: Source | list[Source],
+    ingest: Callable[..., Iterator[IngestReport]] = ingest_transactions,
     now: int = NOW,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[IngestReport]:
     """Ingest sources at a given moment."""
-    listed = [given] if isinstance(given, Source) else given
-    return list(work(store, config, listed, clock=lambda: now, options=Options(**options), progress=progress))
+    listed = [sources] if isinstance(sources, Source) else sources
+    return list(
+        ingest(store, config, listed, clock=lambda: now, options=Options(**options), progress=progress)
+    )
 
 
 def file(tmp_path: Path, rows: list[str], header: str = HEADER, name: str = "t.csv") -> Source:

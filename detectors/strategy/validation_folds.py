@@ -1,0 +1,134 @@
+"""
+Time-ordered validation folds that respect label delay: scores of detectors on held-out frauds.
+
+A fold has a date. Its detectors are fitted on rows whose labels were known by then, and score the rows between that date
+and the next fold's date. Dates are set so that folds hold about equally many frauds; the frauds before the first date are
+only trained on.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from detectors.algorithms.pyod_support import systematic_sample
+from detectors.base import Floats, Ints
+from detectors.inputs.sample import Layout, Sample
+from detectors.strategy.components import Components, FitSettings, surprisal
+
+FOLDS = 4
+# Genuine rows that a fold trains on, and that it scores, at most, beside all frauds. Detectors of a fold have the usual
+# size: with 6,000 training rows and half the trees, two of eight samples of 5 known frauds made the learned weight of a blend
+# worse by chance (average precision lower by .04 and .16); with this size none did.
+GENUINE = 10_000
+GENUINE_MIN = 100  # fewer do not define what is normal
+
+
+@dataclass(frozen=True)
+class ValidationFold:
+    """The held-out rows of one fold and their scores, (n,) each; scores are surprisals except for `margin`."""
+
+    y: Floats
+    weight: Floats
+    amount: Floats
+    time: Ints
+    entity: Ints
+    outlier: Floats
+    boosting: Floats
+    forest: Floats
+    margin: Floats  # boosting's logit
+    n_training_frauds: int  # frauds that its detectors were trained on
+
+    def before(self, instant: int) -> "ValidationFold":
+        """The rows before an instant."""
+        rows = self.time < instant
+        arrays = {name: values[rows] for name, values in vars(self).items() if name != "n_training_frauds"}
+        return replace(self, **arrays)
+
+
+def fit_validation_folds(
+    mature: Sample, layout: Layout, settings: FitSettings, folds: int = FOLDS
+) -> tuple[ValidationFold, ...]:
+    """
+    Fit all detectors and score the held-out rows, fold by fold; folds without training or held-out frauds are left out.
+
+    Parameters
+    ----------
+    mature
+        Labelled rows, y in {0, 1}, with `time` and `known_at`.
+    """
+    if (mature.y == 1).sum() < 2:
+        return ()
+    fitted = (_fold(mature, layout, settings, start, end) for start, end in fold_spans(mature, folds))
+    return tuple(fold for fold in fitted if fold is not None)
+
+
+def fold_spans(mature: Sample, folds: int = FOLDS) -> list[tuple[int, int]]:
+    """
+    [start, end) of each fold's rows, in time order.
+
+    With n frauds, the folds begin at fraud number n/(folds + 1), 2n/(folds + 1) …; equal dates are merged.
+    """
+    times = mature.times[mature.y == 1]
+    n = len(times)
+    n_folds = min(folds, n - 1)
+    places = [min(round(n * nth / (n_folds + 1)), n - 1) for nth in range(1, n_folds + 1)]
+    starts = np.unique(times[places])
+    ends = np.append(starts[1:], mature.times[-1] + 1)
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
+
+
+def _fold(
+    mature: Sample, layout: Layout, settings: FitSettings, start: int, end: int
+) -> ValidationFold | None:
+    past = mature.take((mature.times < start) & (mature.learnable_at <= start))
+    validation = mature.take((mature.times >= start) & (mature.times < end))
+    if not (past.y == 1).any() or not (validation.y == 1).any():
+        return None
+    if min((past.y == 0).sum(), (validation.y == 0).sum()) < GENUINE_MIN:
+        return None
+    past, validation = (
+        subsample_genuine(past, GENUINE, settings.seed),
+        subsample_genuine(validation, GENUINE, settings.seed),
+    )
+    return _score_rows(
+        Components.fit(layout, past, past.take(past.y == 0), settings, "blend"), validation, int(past.y.sum())
+    )
+
+
+def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -> ValidationFold:
+    X = parts.encoder.transform(validation.raw)
+    assert parts.boosting is not None
+    assert parts.forest is not None
+    margin = parts.boosting.classifier.anomaly_score(X)
+    return ValidationFold(
+        y=validation.y,
+        weight=validation.weight,
+        amount=validation.amount,
+        time=validation.times,
+        entity=validation.entities,
+        outlier=surprisal(parts.outlier_rank(X)),
+        boosting=surprisal(parts.boosting.scale.transform(margin)),
+        forest=parts.forest.surprisal(X),
+        margin=margin,
+        n_training_frauds=n_training_frauds,
+    )
+
+
+def subsample_genuine(sample: Sample, genuine: int, seed: int) -> Sample:
+    """All frauds and about `genuine` genuine rows at most, weighted to represent all of them."""
+    others = np.flatnonzero(sample.y != 1)
+    if len(others) <= genuine:
+        return sample
+    kept = others[systematic_sample(sample.weight[others], genuine, seed)]
+    rows = np.sort(np.concatenate([np.flatnonzero(sample.y == 1), kept]))
+    subsample = sample.take(rows)
+    share = float(sample.weight[others].sum()) / len(kept)
+    return Sample(
+        subsample.raw,
+        subsample.y,
+        np.where(subsample.y == 1, subsample.weight, share),
+        subsample.amount,
+        subsample.time,
+        subsample.known_at,
+        subsample.entity,
+    )

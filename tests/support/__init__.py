@@ -1,0 +1,1 @@
+"""What tests share: databases that are built once and copied, payments, SQL, the command line, a daemon's clock."""
