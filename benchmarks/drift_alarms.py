@@ -200,7 +200,7 @@ def alarms(watch: DriftReference, day: Day, number: int) -> list[DriftFinding]:
     )
     terms = AlarmTerms(RATE)
     volume = Level("volume", "payments", float(len(day.score)), len(day.score), f"w{number % 7}")
-    found = [*watch.compare_levels([volume], terms), *watch.measure(seen, terms)]
+    found = [*watch.compare_levels([volume], terms), *watch.compare_window(seen, terms)]
     return [one for one in found if one.alarm]
 
 
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(1, given.seeds + 1):
         world, watch, false = quiet_weeks(seed, given.weeks, given.per_day)
         worlds.append((world, watch))
-        print(f"  world {seed}: {sum(false)} windows with a false alarm, {sum(false) / given.weeks:.3f} a week (bar {watch.calibration.bar(RATE):.2f} scales)", flush=True)  # fmt: skip
+        print(f"  world {seed}: {sum(false)} windows with a false alarm, {sum(false) / given.weeks:.3f} a week (bar {watch.calibration.threshold(RATE):.2f} scales)", flush=True)  # fmt: skip
         failed |= too_many(sum(false), RATE * given.weeks)
     print("\nchange                                   found within   asked   median days   not found")
     starts = [REFERENCE_DAYS + int(day) for day in np.linspace(0, 7 * given.weeks - 15, given.starts)]

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         frame, schema = handbook(args.data, args.rows) if args.data else payments(args.rows)
         files = _write(frame, folder)
-        config = Config.model_validate({"schema": schema, "labels": {"maturity_exceptions": {}}})
+        config = Config.model_validate({"schema": schema, "labels": {"never_by_silence": {}}})
         print(f"{len(frame):,} transactions, {len(frame.columns)} columns, {_sizes(files)}; {TURNS} turns")
         good = [_compare("SQLite, executemany", config, files, _sqlite(folder), _stored_sqlite, _executemany)]
         server = server_if_installed(stack, folder)

@@ -203,7 +203,7 @@ def as_positive_weight(
     Raises
     ------
     DetectorError
-        `given` is not a finite number above 0.
+        `positive_weight` is not a finite number above 0.
     """
     if positive_weight is None:
         frauds = float(weights @ labels)

@@ -116,13 +116,13 @@ def test_thinning_is_even_and_in_proportion_to_weight():
 def test_it_works_where_no_folder_can_be_written(tmp_path):
     """A copy of the package in a folder numba cannot write to, for a user without a usable home."""
     copy = tmp_path / "detectors"
-    copy.mkdir()
-    for name in ("__init__.py", "base.py", "tree_kernel.py"):
+    (copy / "algorithms").mkdir(parents=True)
+    for name in ("__init__.py", "base.py", "algorithms/__init__.py", "algorithms/tree_kernel.py"):
         (copy / name).write_text((ROOT / "detectors" / name).read_text())
-    (copy / "__pycache__").write_text("a file where the cache folder would be")
+    (copy / "algorithms" / "__pycache__").write_text("a file where the cache folder would be")
     (tmp_path / "home").write_text("a file where the home would be")
     script = (
-        "import numpy as np, detectors.tree_kernel as k\n"
+        "import numpy as np, detectors.algorithms.tree_kernel as k\n"
         "u = lambda *v: np.array(v, dtype=np.uint32)\n"
         "cut = np.array([1, 0, 0], np.float32)\n"
         "f = k.Forest(u(0, 0, 0), cut, u(1, 2, 1, 1, 2, 2), np.array([0.0, 1, 2]), u(0), u(1))\n"

@@ -1,4 +1,4 @@
-"""The command as it is typed: output, exit codes, one sentence for what people can put right."""
+"""The command line: output, exit codes, and one-line messages for expected errors."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_every_query_answers(home: Path) -> None:
     for command in ("choices", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
     assert "blend" in fraudwatch(home, "models")
-    assert "yes, its sample rows score as they did" in fraudwatch(home, "models", "show", "1")
+    assert "yes, its sample rows have the same scores" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")
 
@@ -54,7 +54,7 @@ def test_a_verdict_closes_a_flag(home: Path) -> None:
     )
 
 
-def test_a_run_decides_where_work_begins_and_scores_the_newest_window(home: Path) -> None:
+def test_the_first_run_sets_where_the_schedule_starts_and_scores_the_newest_window(home: Path) -> None:
     assert "windows" in fraudwatch(home, "run", "--as-of", "2025-01-31T02:00")
 
 
@@ -72,15 +72,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
-def test_what_people_can_put_right_is_one_sentence(
-    home: Path, arguments: tuple[str, ...], code: int, said: str
+@pytest.mark.parametrize(("arguments", "code", "expected"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_an_expected_error_is_one_sentence(
+    home: Path, arguments: tuple[str, ...], code: int, expected: str
 ) -> None:
     message = fraudwatch(home, *arguments, code=code)
-    assert said in message
+    assert expected in message
 
 
-def test_a_process_ends_with_the_code_and_the_sentence_of_its_error(home: Path) -> None:
+def test_a_process_ends_with_the_exit_code_and_the_message_of_its_error(home: Path) -> None:
     arguments, code, sentence = WRONG[0]
     assert sentence in fraudwatch_process(home, *arguments, code=code)
 

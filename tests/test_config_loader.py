@@ -133,7 +133,7 @@ REFUSED = [
     ("[monitor]\nname = 3", "monitor.name must be text in quotes, got 3"),
     ("[features]\nwindows = '7d'", 'features.windows must be a list in square brackets, got "7d"'),
     ("[labels]\nmaturity = 30", "labels.maturity must be a duration such as"),
-    ("[labels]\nmaturity_exceptions = {status = 'x'}", "labels.maturity_exceptions must be a list in square"),
+    ("[labels]\nnever_by_silence = {status = 'x'}", "labels.never_by_silence must be a list in square"),
     # impossible values
     ("[alerts]\nper_day = 0", "alerts.per_day must be 1 or more, got 0 (config.toml, [alerts])"),
     ("[strategy]\nprevalence_gate_low = nan", "strategy.prevalence_gate_low must be"),
@@ -166,8 +166,8 @@ REFUSED = [
     ("[schema]\namount = 'value'\nnumeric = ['amount']", "must not have the name of a fraudwatch column"),
     ("[schema]\nhash = ['email']", "schema.hash must name fields of schema.entities or schema.categorical"),
     ("[labels]\nsource = 'known_at'", "must not use a column that labels.known_at already uses"),
-    ("[labels]\nmaturity_exceptions = {result = ['no']}", "labels.maturity_exceptions must name fields of schema"),
-    ("[labels]\nmaturity_exceptions = {status = []}", "labels.maturity_exceptions must hold at least 1"),
+    ("[labels]\nnever_by_silence = {result = ['no']}", "labels.never_by_silence must name fields of schema"),
+    ("[labels]\nnever_by_silence = {status = []}", "labels.never_by_silence must hold at least 1"),
     # keys that need each other
     ("[schema]\ncurrency = 'ccy'", "schema.rates must name a CSV file with the columns date, currency, rate"),
     ("[schema]\nrates = 'r.csv'", "schema.currency must name the currency column when schema.rates is set"),
@@ -236,7 +236,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
             "FRAUDWATCH_LABELS__MATURITY_EXCEPTIONS",
             '{"status": ["x"]}',
             "labels",
-            "maturity_exceptions",
+            "never_by_silence",
             {"status": ("x",)},
         ),
     ],
@@ -301,7 +301,7 @@ def test_a_schema_of_ones_own_is_not_held_to_the_shipped_columns(tmp_path: Path)
     toml = '[schema]\nkind = ""\nentities = ["terminal"]\ncategorical = ["result"]'
     config = load(tmp_path, toml)
     assert config.schema_.original_id == ""
-    assert config.labels.maturity_exceptions == {}
+    assert config.labels.never_by_silence == {}
 
 
 def test_a_config_cannot_be_changed_and_can_be_built_in_code() -> None:
@@ -320,7 +320,7 @@ def test_the_hash_changes_with_what_it_covers_and_only_then() -> None:
 
 
 def test_the_public_text_reads_back_as_the_same_config(tmp_path: Path) -> None:
-    toml = '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nmaturity_exceptions = {b = ["x\\"y", "é"]}'
+    toml = '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nnever_by_silence = {b = ["x\\"y", "é"]}'
     config = load(tmp_path, toml)
     again = load(tmp_path, config.public_text())
     assert again.model_dump() == config.model_dump()

@@ -1,14 +1,16 @@
-"""Whatever can be typed or configured is documented."""
+"""Whatever can be typed or configured is documented, and the map of the code is true."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from pipeline.cli.main import cli, join_commands
+from pipeline.cli.main import cli
 
-join_commands()
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
@@ -34,7 +36,18 @@ def test_every_command_has_help_and_an_example(path: str, command: click.Command
     assert all(isinstance(p, click.Argument) or p.help or p.name in SELF_EXPLAINING for p in command.params)
 
 
-SELF_EXPLAINING = {"days", "seed", "status", "limit", "form", "min_score", "per_day", "output"}
+SELF_EXPLAINING = {
+    "days",
+    "seed",
+    "status",
+    "limit",
+    "log_format",
+    "output_format",
+    "file_format",
+    "min_score",
+    "per_day",
+    "output",
+}
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:
@@ -57,3 +70,37 @@ def test_every_dependency_has_its_reason() -> None:
 def test_constraints_pin_plain_versions_and_name_no_host() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert [line for line in lines if line.count("==") != 1 or "/" in line or "@" in line] == []
+
+
+def test_the_picture_of_the_architecture_is_what_the_imports_give() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "architecture.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_only_files_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#:]+)\)", text) if not (page.parent / link).exists()]
+    named = re.findall(r"`((?:pipeline|detectors|storage|tests|benchmarks)/[a-z0-9_/]+\.py)`", text)
+    assert links + [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_the_glossary_is_linked_from_the_readme() -> None:
+    assert "(docs/glossary.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_glossary_explains_every_strategy_channel_and_kind_of_step() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = (
+        "outlier",
+        "blend",
+        "classification",
+        "novelty",
+        "audit",
+        "rule",
+        "prevalence",
+        "effective frauds",
+        "mature",
+    )
+    assert [word for word in words if word not in glossary] == []

@@ -111,7 +111,7 @@ def test_data_that_is_balanced_already_is_left_as_it_is():
     [
         ({"method": "magic"}, "choose one of none, under"),
         ({"method": "over", "share": 1.0}, "share must lie between 0 and 1"),
-        ({"method": "smote_mixed"}, "places of categorical columns"),
+        ({"method": "smote_mixed"}, "indices of categorical columns"),
     ],
 )
 def test_what_cannot_be_done_is_refused(arguments, said):

@@ -189,7 +189,7 @@ def test_labels_among_the_transactions_become_labels(opener: Opener, tmp_path: P
     config = Config.model_validate(
         {
             "schema": SMALL.schema_.model_dump() | {"is_fraud": "is_fraud"},
-            "labels": {"maturity_exceptions": {}},
+            "labels": {"never_by_silence": {}},
         }
     )
     store = opener(config)
@@ -207,7 +207,7 @@ def test_hashed_fields_are_never_stored_as_they_are_not_even_in_rejected_rows(
     key.write_text("a key of sixteen characters and more")
     config = Config.model_validate(
         {"schema": SMALL.schema_.model_dump() | {"hash": ["customer_id"], "hash_key_file": str(key)},
-         "labels": {"maturity_exceptions": {}}}
+         "labels": {"never_by_silence": {}}}
     )  # fmt: skip
     store = opener(config)
     rows = [

@@ -188,7 +188,9 @@ def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(
     scoring_queue.set_starts_at(store, "live", FROM)
     run(store, SMALL, as_of=FROM + 2 * DAY + HOUR, policy="live", by="test")
     whys = query(store, "SELECT DISTINCT suppressed_because FROM drift_metrics")
-    assert whys == [("its model was trained before references were kept: the next training brings one",)]
+    assert whys == [
+        ("its model was trained before drift references were stored: the next training stores one",)
+    ]
 
 
 def test_holidays_are_a_feature_and_are_not_compared_with_other_days(
@@ -248,7 +250,6 @@ def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sq
 def test_the_command_tells_the_newest_window_in_words(
     tmp_path: Path, sqlite_opener: Opener, sqlite_url: str
 ) -> None:
-    from pipeline.cli import drift as cli_drift  # noqa: F401  (it joins its command to the group)
     from pipeline.cli.main import cli
 
     config = configured(drift={"min_rows": 50})

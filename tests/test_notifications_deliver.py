@@ -1,4 +1,4 @@
-"""Messages: written once, sent once, never lost; by Apprise to a real server on this machine."""
+"""Notifications are queued once, sent once and never lost; by Apprise to a real server on this machine."""
 
 import json
 import os
@@ -44,7 +44,7 @@ SECRET = "t0psecrettoken"
 
 @dataclass
 class Inbox:
-    """A server that keeps what it is sent, and may be told to refuse it."""
+    """A server that keeps the messages it receives, or answers with an error status."""
 
     port: int = 0
     status: int = 200
@@ -90,7 +90,7 @@ def inbox() -> Iterator[Inbox]:
         yield one
 
 
-def telling(*urls: str, **keys: Any) -> Config:
+def with_receivers(*urls: str, **keys: Any) -> Config:
     section = type(SMALL.notify).model_validate({"urls": list(urls), **keys})
     return SMALL.model_copy(update={"notify": section})
 
@@ -114,7 +114,7 @@ def fail_step(
     ledger.fail(store, ledger.claim(store, entry, run_id), error, AT, again)
 
 
-def waiting(store: Store, n: int, event: str = "drift") -> None:
+def add_waiting_messages(store: Store, n: int, event: str = "drift") -> None:
     """Messages in the outbox."""
     outbox.add_messages(
         store, [outbox.Message(f"{event}:{k}", 1, event, f"{event} {k}", "body") for k in range(n)], AT
@@ -128,7 +128,7 @@ def states(store: Store) -> list[tuple[object, ...]]:
 def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
     first_week: Store, url: str, inbox: Inbox
 ) -> None:
-    store, config = first_week, telling(inbox.url)
+    store, config = first_week, with_receivers(inbox.url)
     assert (
         send_notifications(store, config, "live", clock=at(NOW), by="test").sent == 0
     )  # nobody is told of a backfill
@@ -160,8 +160,8 @@ def test_without_receivers_nothing_is_kept(opener: Opener, tmp_path: Path) -> No
     assert query(store, "SELECT notify_since FROM monitor") == [(None,)]
 
 
-def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener, inbox: Inbox) -> None:
-    store, config = opener(SMALL), telling(inbox.url)
+def test_an_event_is_sent_once_and_only_for_runs_that_notify(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), with_receivers(inbox.url)
     fail_step(store, run_of(store), error="<!channel> see http://evil.com")
     fail_step(store, run_of(store), error="tried again", again=AT + HOUR)  # no news yet
     fail_step(store, run_of(store, "backfill"), error="of the past")
@@ -175,11 +175,11 @@ def test_facts_are_told_once_and_only_those_of_runs_that_are_news(opener: Opener
     assert sorted(inbox.titles) == [
         "[fraudwatch] a schedule run failed",
         "[fraudwatch] no new model of 2025-01-20",
-        "[fraudwatch] score of 2025-01-20 stays failed",
+        "[fraudwatch] score of 2025-01-20 failed, no retries left",
     ]
     assert "4111" not in str(inbox.got)
-    told_of = next(one["message"] for one in inbox.got if "stays failed" in one["title"])
-    assert "‹!channel› see http[:]//evil[.]com" in told_of
+    body = next(message["message"] for message in inbox.got if "no retries left" in message["title"])
+    assert "‹!channel› see http[:]//evil[.]com" in body
     assert queue_messages(store, config, "live", AT + 30 * DAY) == 0
 
 
@@ -197,8 +197,8 @@ def measure_drift(store: Store, day: int, *alarming: str) -> None:
         connection.execute(insert(tables.drift_metrics), rows)
 
 
-def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) -> None:
-    store, config = opener(SMALL), telling(inbox.url)
+def test_a_drift_message_is_sent_when_a_new_feature_alarms(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), with_receivers(inbox.url)
     for day, features in enumerate([("amount",), ("amount",), ("amount", "night"), (), ("amount",)]):
         measure_drift(store, day, *features)
         send_notifications(store, config, "live", clock=at(AT + day * DAY), by="test")
@@ -209,11 +209,13 @@ def test_drift_is_told_when_something_new_moves(opener: Opener, inbox: Inbox) ->
     ]
     assert "night: " in inbox.got[1]["message"]
     assert "0.5" in inbox.got[1]["message"]
-    assert "As in the window before" in inbox.got[1]["message"]
+    assert "As in the previous window" in inbox.got[1]["message"]
 
 
-def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opener, inbox: Inbox) -> None:
-    store, config = opener(SMALL), telling(inbox.url)
+def test_rejected_candidates_changed_choices_and_quality_alarms_are_sent(
+    opener: Opener, inbox: Inbox
+) -> None:
+    store, config = opener(SMALL), with_receivers(inbox.url)
     run_id = run_of(store)
     with store.write() as connection:
         for week, strategy in enumerate(["outlier", "outlier", "blend"]):
@@ -244,7 +246,7 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
         connection.execute(insert(tables.quality_metrics), measured)
     assert send_notifications(store, config, "live", clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
-        "[fraudwatch] model 7 of 2025-01-20 was refused",
+        "[fraudwatch] candidate 7 of 2025-01-20 was rejected",
         "[fraudwatch] blend instead of outlier",
         "[fraudwatch] quality: precision",
     ]
@@ -252,9 +254,9 @@ def test_refusals_changed_choices_and_quality_that_alarms_are_told(opener: Opene
     assert "precision is below what was expected" in inbox.got[2]["message"]
 
 
-def test_a_receiver_that_refuses_is_tried_again_until_it_is_given_up(opener: Opener, inbox: Inbox) -> None:
-    store, config = opener(SMALL), telling(inbox.url, attempts=3, backoff="1m")
-    waiting(store, 2)
+def test_a_receiver_that_fails_is_retried_until_no_attempts_are_left(opener: Opener, inbox: Inbox) -> None:
+    store, config = opener(SMALL), with_receivers(inbox.url, attempts=3, backoff="1m")
+    add_waiting_messages(store, 2)
     inbox.status = 500
     now = AT
     for attempt, pause in enumerate([MINUTE, 2 * MINUTE, 4 * MINUTE], start=1):
@@ -280,12 +282,12 @@ def test_a_receiver_that_refuses_is_tried_again_until_it_is_given_up(opener: Ope
     assert inbox.titles == ["drift 1", "drift 0"]
 
 
-def test_more_than_the_hour_allows_goes_together_in_one_and_none_is_lost(
+def test_messages_above_the_hourly_limit_are_merged_into_one_and_none_is_lost(
     opener: Opener, inbox: Inbox
 ) -> None:
-    store, config = opener(SMALL), telling(inbox.url, per_hour=3)
-    waiting(store, 6)
-    waiting(store, 1, "failure")
+    store, config = opener(SMALL), with_receivers(inbox.url, per_hour=3)
+    add_waiting_messages(store, 6)
+    add_waiting_messages(store, 1, "failure")
     assert deliver(store, config, clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
         "failure 0",
@@ -295,8 +297,8 @@ def test_more_than_the_hour_allows_goes_together_in_one_and_none_is_lost(
     assert [f"- drift {k}" in inbox.got[2]["message"] for k in range(1, 6)] == [True] * 5
     assert sorted(str(row[1]) for row in states(store)) == ["merged"] * 5 + ["sent"] * 3
     outbox.add_messages(store, [outbox.Message("late", 1, "drift", "late", "body")], AT)
-    held = deliver(store, config, clock=at(AT + 59 * MINUTE), by="test")
-    assert (held.sent, held.deferred) == (0, 1)
+    delivery = deliver(store, config, clock=at(AT + 59 * MINUTE), by="test")
+    assert (delivery.sent, delivery.deferred) == (0, 1)
     assert deliver(store, config, clock=at(AT + HOUR), by="test").sent == 1
 
 
@@ -318,28 +320,28 @@ QUIET = [
 def test_quiet_hours_are_those_of_the_zone(
     hours: tuple[str, ...], zone: str, hour: int, expected: bool
 ) -> None:
-    config = telling(quiet_hours=list(hours))
+    config = with_receivers(quiet_hours=list(hours))
     config = config.model_copy(update={"schedule": config.schedule.model_copy(update={"timezone": zone})})
     assert is_quiet(config, FROM + hour * HOUR) is expected
 
 
-def test_in_quiet_hours_only_what_is_urgent_is_told_and_the_rest_afterwards(
+def test_in_quiet_hours_only_urgent_messages_are_sent_and_the_rest_afterwards(
     opener: Opener, inbox: Inbox
 ) -> None:
-    store, config = opener(SMALL), telling(inbox.url, quiet_hours=["22:00", "07:00"])
-    waiting(store, 2)
-    waiting(store, 1, "failure")
+    store, config = opener(SMALL), with_receivers(inbox.url, quiet_hours=["22:00", "07:00"])
+    add_waiting_messages(store, 2)
+    add_waiting_messages(store, 1, "failure")
     done = deliver(store, config, clock=at(FROM + 3 * HOUR + 7 * DAY), by="test")
     assert (done.sent, done.deferred, inbox.titles) == (1, 2, ["failure 0"])
     assert deliver(store, config, clock=at(FROM + 7 * HOUR + 7 * DAY), by="test").sent == 2
 
 
-def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_other(
+def test_each_receiver_gets_its_events_and_one_that_fails_delays_no_other(
     opener: Opener, inbox: Inbox
 ) -> None:
     store = opener(SMALL)
     with serving() as second:
-        config = telling(inbox.url, f"failure,choice={second.url}", events=["failure", "drift"])
+        config = with_receivers(inbox.url, f"failure,choice={second.url}", events=["failure", "drift"])
         assert [one.events for one in receivers(config)] == [("failure", "drift"), ["failure"]] or [
             list(one.events) for one in receivers(config)
         ] == [["failure", "drift"], ["failure"]]
@@ -348,11 +350,11 @@ def test_each_receiver_is_told_of_its_events_and_one_that_fails_holds_up_no_othe
         inbox.status = 503
         done = send_notifications(store, config, "live", clock=at(AT), by="test")
         assert (done.sent, done.failed) == (1, 1)
-        assert second.titles == ["[fraudwatch] score of 2025-01-20 stays failed"]
+        assert second.titles == ["[fraudwatch] score of 2025-01-20 failed, no retries left"]
         inbox.status = 200
         assert send_notifications(store, config, "live", clock=at(AT + HOUR), by="test").sent == 2
         assert len(second.got) == 1
-    only = telling(inbox.url)
+    only = with_receivers(inbox.url)
     outbox.add_messages(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
     deliver(store, only, clock=at(AT + HOUR), by="test")
     assert states(store)[-1] == ("gone", "dropped", 0)
@@ -364,7 +366,7 @@ def queued(store: Store, *ids: str) -> None:
         connection.execute(insert(tables.flag_notifications_pending), rows)
 
 
-def test_a_flag_is_in_one_digest_whoever_else_writes_one(opener: Opener) -> None:
+def test_a_flag_is_in_one_digest_even_with_two_writers(opener: Opener) -> None:
     store = opener(SMALL)
     queued(store, "a", "b")
     seen = events.pending_flags(store, "live")
@@ -394,9 +396,9 @@ def test_a_digest_that_cannot_be_written_leaves_its_flags_to_the_next(opener: Op
 SEND = """
 import sys
 from pathlib import Path
-from pipeline.config import load_config
-from pipeline.notify import deliver
-from pipeline.opening import open_configured
+from pipeline.config.loader import load_config
+from pipeline.notifications.deliver import deliver
+from pipeline.config.database import open_configured
 config = load_config(Path(sys.argv[1]), {})
 with open_configured(config) as store:
     print(deliver(store, config, clock=lambda: int(sys.argv[2]), by="doomed").sent)
@@ -412,11 +414,11 @@ def sender(tmp_path: Path, url: str, inbox: Inbox) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_sender_that_is_killed_loses_nothing_and_says_when_it_may_come_twice(
+def test_a_sender_that_is_killed_loses_nothing_and_marks_a_possible_duplicate(
     opener: Opener, url: str, tmp_path: Path, inbox: Inbox
 ) -> None:
-    store, config = opener(SMALL), telling(inbox.url)
-    waiting(store, 3)
+    store, config = opener(SMALL), with_receivers(inbox.url)
+    add_waiting_messages(store, 3)
     doomed: list[subprocess.Popen[str]] = []
     started = threading.Event()
 
@@ -447,8 +449,8 @@ def test_a_sender_that_is_killed_loses_nothing_and_says_when_it_may_come_twice(
 
 
 def test_two_senders_do_not_send_twice(opener: Opener, url: str, tmp_path: Path, inbox: Inbox) -> None:
-    store, config = opener(SMALL), telling(inbox.url)
-    waiting(store, 3)
+    store, config = opener(SMALL), with_receivers(inbox.url)
+    add_waiting_messages(store, 3)
     during: list[notify.Delivery] = []
     inbox.before_answer = lambda: during.append(deliver(store, config, clock=at(AT), by="other"))
     other = sender(tmp_path, url, inbox)
@@ -460,65 +462,67 @@ def test_two_senders_do_not_send_twice(opener: Opener, url: str, tmp_path: Path,
 TEMPLATES = [
     # the file's text, subject, a part of the body
     ("$monitor: $subject\nDear team,\n$body\n($key)\n", "fraudwatch: it moved", "Dear team,\nfar\n(k)"),
-    ("$money\n", "[fraudwatch] it moved", "names $money: there are monitor, event, subject"),
+    ("$money\n", "[fraudwatch] it moved", "uses $money, which does not exist: use monitor, event"),
     ("$\n", "[fraudwatch] it moved", "cannot be filled in: Invalid placeholder"),
     ("", "[fraudwatch] it moved", ""),
 ]
 
 
 @pytest.mark.parametrize(("template", "subject", "body"), TEMPLATES)
-def test_words_of_ones_own_are_used_where_they_can_be(
+def test_a_users_template_is_used_if_it_can_be_filled_in(
     tmp_path: Path, template: str, subject: str, body: str
 ) -> None:
     (tmp_path / "drift.txt").write_text(template)
-    config = telling(templates=str(tmp_path))
-    story = render(Notification("k", "drift", "it moved", "far"), config)
-    assert story.subject == subject
-    assert body in story.body
-    wrong = list(template_errors(config))
-    assert len(wrong) == (subject.startswith("[") and bool(template))
-    assert all(one in story.body for one in wrong)
-    ours = render(Notification("k", "flags", "many", "rows"), config)
-    assert (ours.subject, ours.body) == ("[fraudwatch] many", "rows\n\nkey k")
+    config = with_receivers(templates=str(tmp_path))
+    notification = render(Notification("k", "drift", "it moved", "far"), config)
+    assert notification.subject == subject
+    assert body in notification.body
+    errors = list(template_errors(config))
+    assert len(errors) == (subject.startswith("[") and bool(template))
+    assert all(error in notification.body for error in errors)
+    built_in = render(Notification("k", "flags", "many", "rows"), config)
+    assert (built_in.subject, built_in.body) == ("[fraudwatch] many", "rows\n\nkey k")
 
 
 def test_a_url_never_shows(tmp_path: Path, inbox: Inbox, opener: Opener) -> None:
-    config = telling(inbox.url, f"nosuchservice://{SECRET}", f"json://127.0.0.1:9/{SECRET}")
+    config = with_receivers(inbox.url, f"nosuchservice://{SECRET}", f"json://127.0.0.1:9/{SECRET}")
     assert SECRET not in repr(config) + config.public_text() + config.hash("notify")
     assert "urls" not in config.public_text("notify")
-    assert config.hash() == telling().hash()
+    assert config.hash() == with_receivers().hash()
     assert SECRET not in repr(receivers(config))
-    found = list(notify.send_test_messages(config))
-    assert found[0] == ("URL 1 (json)", None)
-    assert "is not understood by Apprise" in str(found[1][1])
-    assert found[2][1] is not None
-    assert SECRET not in str(found)
+    results = list(notify.send_test_messages(config))
+    assert results[0] == ("URL 1 (json)", None)
+    assert "is not understood by Apprise" in str(results[1][1])
+    assert results[2][1] is not None
+    assert SECRET not in str(results)
     assert inbox.titles == ["[fraudwatch] a test"]
 
 
 def test_without_apprise_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch, inbox: Inbox) -> None:
     monkeypatch.setattr(apprise_transport, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fraudwatch\[notify\]'"):
-        Daemon(lambda: telling(inbox.url), by="test", clock=lambda: AT)
+        Daemon(lambda: with_receivers(inbox.url), by="test", clock=lambda: AT)
     apprise_transport.require_apprise(SMALL)  # nobody is to be told: nothing is missing
 
 
-def test_a_daemon_tells_of_what_its_tick_flagged(loaded: Store, url: str, inbox: Inbox) -> None:
+def test_a_daemon_sends_the_flags_of_its_tick(loaded: Store, url: str, inbox: Inbox) -> None:
     scoring_queue.set_starts_at(loaded, "live", TO - DAY)
-    daemon = Daemon(lambda: with_url(telling(inbox.url, per_hour=50), url), by="test", clock=lambda: NOW)
+    daemon = Daemon(
+        lambda: with_url(with_receivers(inbox.url, per_hour=50), url), by="test", clock=lambda: NOW
+    )
     tally = daemon.once()
     daemon.close()
     assert tally.flagged > 0
     assert any("to review" in title for title in inbox.titles)
 
 
-def test_a_daemon_tells_of_a_run_that_ended_early(loaded: Store, url: str, inbox: Inbox) -> None:
+def test_a_daemon_notifies_of_a_run_that_ended_early(loaded: Store, url: str, inbox: Inbox) -> None:
     scoring_queue.set_starts_at(loaded, "live", TO - DAY)
     with loaded.write() as connection:  # as a bug would have it: a table is not what the code takes it for
         connection.execute(text("DROP VIEW flagged_transactions"))
         connection.execute(text("ALTER TABLE scores RENAME COLUMN score TO mark"))
     clock = [NOW]
-    daemon = Daemon(lambda: with_url(telling(inbox.url), url), by="test", clock=lambda: clock[0])
+    daemon = Daemon(lambda: with_url(with_receivers(inbox.url), url), by="test", clock=lambda: clock[0])
     for _ in range(2):
         assert daemon.tick() is None
         clock[0] += 10 * MINUTE  # it is tried again by then
@@ -539,9 +543,9 @@ def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -
 
     here = {"FRAUDWATCH_NOTIFY__URLS_FILE": str(urls)}
     fraudwatch("init")
-    assert "names no one to tell" in fraudwatch("notify", "--test", code=2)
+    assert "notify.urls is empty" in fraudwatch("notify", "--test", code=2)
     assert "URL 1 (json): sent" in fraudwatch("notify", "--test", **here)
-    assert "no message was ever written" in fraudwatch("notify", **here)
+    assert "there are no messages" in fraudwatch("notify", **here)
     inbox.status = 500
     assert "failed: URL 1 (json): " in fraudwatch(
         "notify", "--test", code=1, FRAUDWATCH_NOTIFY__URLS=json.dumps([inbox.url])

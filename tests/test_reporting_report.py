@@ -16,7 +16,7 @@ from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.reporting import report as assemble
+from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
 from storage.database.database import Store
 from storage.frames import DAY
@@ -57,8 +57,8 @@ def one(sqlite_copier: Copier) -> Store:
 
 
 def sections(store: Store, as_of: int = NOW) -> dict[str, object]:
-    facts = ReportData.load(store, SMALL, "live", FROM, TO, as_of)
-    return {name: make(facts) for name, make in assemble.SECTIONS.items()}
+    data = ReportData.load(store, SMALL, "live", FROM, TO, as_of)
+    return {name: make(data) for name, make in report.SECTIONS.items()}
 
 
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
@@ -67,7 +67,7 @@ def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) 
     assert {found for found in ADDRESS.findall(first) if found not in XML_NAMES} == set()
     assert "Content-Security-Policy" in first
     assert '<html lang="en">' in first
-    for name, (section, _) in assemble.CHARTS.items():
+    for name, (section, _) in report.CHARTS.items():
         assert f'<section id="{section}"' in first
         assert f'<figure id="chart-{name}"' in first
 
@@ -84,26 +84,26 @@ def test_both_engines_tell_the_same(
 
 
 def test_counts_and_money_are_those_of_the_summary(store: Store) -> None:
-    told = listings.outcome(store, "live", FROM, TO)
+    outcome = listings.outcome(store, "live", FROM, TO)
     rows = ReportData.load(store, SMALL, *SPAN).daily
-    assert total(rows, "n") == told["scored"]
-    assert total(rows, "n", flagged=True) == told["flagged"]
-    assert total(rows, "n", flagged=True, is_fraud=True) == told["caught"] > 0
-    assert total(rows, "n", flagged=False, is_fraud=True) == told["missed"]
+    assert total(rows, "n") == outcome["scored"]
+    assert total(rows, "n", flagged=True) == outcome["flagged"]
+    assert total(rows, "n", flagged=True, is_fraud=True) == outcome["caught"] > 0
+    assert total(rows, "n", flagged=False, is_fraud=True) == outcome["missed"]
     for flagged, name in ((True, "caught_money"), (False, "missed_money")):
-        assert total(rows, "loss", flagged=flagged, is_fraud=True) == pytest.approx(float(told[name]))
+        assert total(rows, "loss", flagged=flagged, is_fraud=True) == pytest.approx(float(outcome[name]))
 
 
 def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> None:
-    facts = ReportData.load(store, SMALL, *SPAN)
-    found = {one.strategy: one for one in curves.curves(facts)}
+    data = ReportData.load(store, SMALL, *SPAN)
+    found = {one.strategy: one for one in curves.curves(data)}
     assert found
     mature = NOW - SMALL.labels.maturity
     sql = """SELECT s.strategy, s.score, c.is_fraud, CAST(t.event_time AS TEXT), s.flagged FROM scores s JOIN transactions t USING (transaction_id)
              LEFT JOIN current_labels c USING (transaction_id) ORDER BY s.transaction_id"""
-    cut = np.datetime64(facts.scope.mature_until, "us")
+    cut = np.datetime64(data.scope.mature_until, "us")
     rows = [row for row in query(store, sql) if np.datetime64(str(row[3])[:19]) <= cut]
-    assert facts.scope.mature_until <= mature
+    assert data.scope.mature_until <= mature
     for strategy, one in found.items():
         mine = [row for row in rows if row[0] == strategy]
         y = [float(bool(row[2])) for row in mine]
@@ -116,12 +116,12 @@ def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> No
 
 
 def test_calibration_groups_lose_nothing(store: Store) -> None:
-    facts = ReportData.load(store, SMALL, *SPAN)
-    points = list(scores._calibration_points(facts))
+    data = ReportData.load(store, SMALL, *SPAN)
+    points = list(scores._calibration_points(data))
     assert points
-    with_fraud = {row["strategy"] for row in facts.probability_bins if row["mature_frauds"]}
-    bins = [row for row in facts.probability_bins if row["strategy"] in with_fraud]
-    assert sum(one["found"] for one in points) == sum(row["mature_frauds"] for row in bins)
+    with_fraud = {row["strategy"] for row in data.probability_bins if row["mature_frauds"]}
+    bins = [row for row in data.probability_bins if row["strategy"] in with_fraud]
+    assert sum(one["observed"] for one in points) == sum(row["mature_frauds"] for row in bins)
     assert sum(one["expected"] for one in points) == pytest.approx(sum(row["mature_total"] for row in bins))
     assert all(one["lower"] <= one["y"] <= one["upper"] for one in points)
 
@@ -136,7 +136,7 @@ def test_a_report_knows_only_what_was_known_at_its_time(one: Store) -> None:
 
 def test_declined_payments_are_never_mature_by_silence(one: Store) -> None:
     config = SMALL.model_copy(deep=True)
-    object.__setattr__(config.labels, "maturity_exceptions", {"terminal_id": ("m5",)})
+    object.__setattr__(config.labels, "never_by_silence", {"terminal_id": ("m5",)})
     before = total(ReportData.load(one, SMALL, *SPAN).daily, "n", mature=True)
     after = total(ReportData.load(one, config, *SPAN).daily, "n", mature=True)
     sql = "SELECT COUNT(*) FROM scores s JOIN transactions t USING (transaction_id) WHERE terminal_id = 'm5' AND event_time <= '2025-02-04'"
@@ -162,7 +162,7 @@ BARE = [
     (["UPDATE scores SET fraud_probability = NULL"], "scores", "Calibration needs"),  # outlier detection alone
     (["DELETE FROM flags", "UPDATE scores SET flagged = FALSE"], "queue", "Nothing was flagged"),
     (["DELETE FROM flags", "DELETE FROM labels"], "entities", "No payment of the span is flagged"),
-    (["UPDATE flags SET reviewer = NULL"], "queue", "Nobody has answered"),
+    (["UPDATE flags SET reviewer = NULL"], "queue", "No flag has a verdict"),
     (["DELETE FROM ledger"], "ledger", "Nothing was due"),
     (["DELETE FROM quality_metrics"], "quality", "No quality"),
 ]  # fmt: skip
@@ -181,15 +181,15 @@ def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
         assert section.missing or name == "attention", name  # type: ignore[attr-defined]
         assert not section.charts, name  # type: ignore[attr-defined]
     assert "<figure" not in report_page(store)
-    with pytest.raises(NotReady, match="chart cost has nothing to show: No payment"):
-        assemble.render_chart(store, SMALL, *SPAN, name="cost", image_format="png")
+    with pytest.raises(NotReady, match="chart cost has no data: No payment"):
+        report.render_chart(store, SMALL, *SPAN, name="cost", image_format="png")
 
 
 def test_every_chart_makes_a_picture(one: Store) -> None:
     write_quality_metrics(one)
-    for name in assemble.CHARTS:
+    for name in report.CHARTS:
         png, svg = (
-            assemble.render_chart(one, SMALL, *SPAN, name=name, image_format=form) for form in ("png", "svg")
+            report.render_chart(one, SMALL, *SPAN, name=name, image_format=form) for form in ("png", "svg")
         )
         assert png.startswith(b"\x89PNG"), name
         assert len(png) > 5_000, name
@@ -201,10 +201,10 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
     write_quality_metrics(one)
     section = sections(one)["quality"]
-    assert "an alarm" in section.said[0]  # type: ignore[attr-defined]
+    assert section.sentences[0].startswith("Alarm: precision")  # type: ignore[attr-defined]
     assert section.missing == ["recall of 2025-01-27, realised: no fraud is known"]  # type: ignore[attr-defined]
     chart = section.charts[0]  # type: ignore[attr-defined]
-    assert chart.picks == ["precision"]
+    assert chart.options == ["precision"]
     assert "estimated before: 0.45 (0.3 to 0.6)" in json.dumps(chart.spec)
 
 
@@ -219,32 +219,32 @@ def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
         "UPDATE promotion_checks SET verdict = 'rejected', sentence = 'it is worse'",
     )
     points = " ".join(sections(one)["attention"].points)  # type: ignore[attr-defined]
-    for told in (
-        "2 steps failed: fraudwatch gaps", "in alarm in the newest window measured: amount", "flags are older than 7 days",
-        "error: Labels are late. Load chargebacks.", "was not promoted: it is worse", "newest precision of 2025-01-20",
+    for sentence in (
+        "2 steps failed: fraudwatch gaps", "an alarm in the newest measured window: amount", "flags are older than 7 days",
+        "error: Labels are late. Load chargebacks.", "was not promoted: it is worse", "the newest is precision of 2025-01-20",
     ):  # fmt: skip
-        assert told in points
+        assert sentence in points
     assert "Nothing: every step is done" in " ".join(
-        assemble.SECTIONS["attention"](ReportData.load(one, SMALL, "other", FROM, TO, NOW)).sentences
+        report.SECTIONS["attention"](ReportData.load(one, SMALL, "other", FROM, TO, NOW)).sentences
     )
 
 
 def test_what_a_chart_shows_can_be_picked(one: Store) -> None:
-    facts = ReportData.load(one, SMALL, *SPAN)
-    picks = next(c for c in assemble.SECTIONS["drift"](facts).charts if c.name == "drift-detail").options
+    data = ReportData.load(one, SMALL, *SPAN)
+    options = next(c for c in report.SECTIONS["drift"](data).charts if c.name == "drift-detail").options
     first, other = (
-        assemble.render_chart(one, SMALL, *SPAN, name="drift-detail", image_format="svg", option=pick)
-        for pick in picks[:2]
+        report.render_chart(one, SMALL, *SPAN, name="drift-detail", image_format="svg", option=option)
+        for option in options[:2]
     )
-    assert picks[1].encode() in other
+    assert options[1].encode() in other
     assert first != other
     for name, show, says in (
         ("drift-detail", "nothing", "choose one of"),
-        ("cost", "x", "nothing to choose from"),
+        ("cost", "x", "it has no options"),
         ("pie", "", "there is no chart 'pie'"),
     ):
         with pytest.raises(InputError, match=says):
-            assemble.render_chart(one, SMALL, *SPAN, name=name, image_format="svg", option=show)
+            report.render_chart(one, SMALL, *SPAN, name=name, image_format="svg", option=show)
 
 
 def test_values_from_data_cannot_act_and_card_numbers_stay_home(one: Store) -> None:
@@ -260,14 +260,14 @@ def test_values_from_data_cannot_act_and_card_numbers_stay_home(one: Store) -> N
 
 def test_a_long_span_is_drawn_by_the_week_or_four(one: Store) -> None:
     for days, step in ((40, 1), (41, 7), (280, 7), (281, 28)):
-        facts = ReportData.load(one, SMALL, "live", FROM, FROM + days * DAY, NOW)
-        assert facts.bar_days == step
-        start, end = facts.bar_span("2025-02-11")
+        data = ReportData.load(one, SMALL, "live", FROM, FROM + days * DAY, NOW)
+        assert data.bar_days == step
+        start, end = data.bar_span("2025-02-11")
         assert start <= "2025-02-11T00:00:00Z" < end
 
 
 def test_pictures_have_colours_in_place_of_the_pages_variables() -> None:
-    assert charts.with_colours({"a": [charts.INK, "var(--one)"], "b": 1}) == {
+    assert charts.with_colours({"a": [charts.INK, "var(--primary)"], "b": 1}) == {
         "a": ["#1b1f24", "#00305f"],
         "b": 1,
     }
@@ -310,17 +310,17 @@ def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, sqlit
     )
     assert code == 0, told
     code, told = asked(tmp_path, sqlite_url, "--list")
-    assert all(name in told for name in assemble.CHARTS)
+    assert all(name in told for name in report.CHARTS)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "Add -o report.html"),
-        (["--format", "png", "-o", "x.png"], "--chart goes with"),
-        (["--chart", "cost", "-o", "x.png"], "--chart goes with"),
-        (["--show", "amount", "-o", "x.html"], "--show goes with --chart"),
-        (["-o", "/no/such/folder/x.html"], "there is no folder"),
+        ([], "Missing option -o/--output, for example -o report.html"),
+        (["--format", "png", "-o", "x.png"], "--chart needs --format"),
+        (["--chart", "cost", "-o", "x.png"], "--chart needs --format"),
+        (["--show", "amount", "-o", "x.html"], "--show needs --chart"),
+        (["-o", "/no/such/folder/x.html"], "does not exist; create it first"),
         (["--from", "2025-02-01", "--to", "2025-02-01", "-o", "x.html"], "--from must be before --to"),
         (["--policy", "other", "-o", "x.html"], "no window of policy other"),
     ],

@@ -9,7 +9,7 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError
 from pipeline.features.history import feature_fields
-from pipeline.rules.engine import vocabulary, stored_text
+from pipeline.rules.engine import stored_text, vocabulary
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
 from pipeline.rules.preview import preview
 from pipeline.runs.scoring_run import run
@@ -25,7 +25,7 @@ from tests.support.worlds import FROM, NOW, SMALL, TO
 
 WORDS = Vocabulary(
     {"amount": "number", "age": "number", "country": "text", "card": "text"},
-    {"card_fraud_rate_7d": "is learned anew by every model"},
+    {"card_fraud_rate_7d": "is computed by each model"},
 )
 CONFIG = Config.model_validate({"schema": {"entities": ["customer_id"], "numeric": ["age"], "hash": []}})
 
@@ -160,7 +160,7 @@ def test_values_of_hashed_fields_are_stored_hashed(monkeypatch: pytest.MonkeyPat
 def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]:
     said, fields = stored_text(text, SMALL)
     return {
-        "said": {"text": said, "fields": dict(fields)},
+        "columns": {"text": said, "fields": dict(fields)},
         "until": until,
         "reason": "why",
         "by": "ana",

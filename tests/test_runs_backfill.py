@@ -1,4 +1,4 @@
-"""Backfills in processes, under other policies, and of spans that cannot be lived again; both engines."""
+"""Backfills in several processes, under other policies, and of spans that cannot be backfilled; both engines."""
 
 from pathlib import Path
 

@@ -91,7 +91,7 @@ def elsewhere(config: Config, url: str, folder: Path) -> Config:
     return moved.model_copy(update={"storage": other})
 
 
-def test_live_writes_the_same_bytes_with_and_without_a_shadow(
+def test_live_writes_the_same_bytes_with_and_without_a_challenger(
     opener: Opener, url: str, tmp_path: Path
 ) -> None:
     beside, config = opener(SHADOWED), with_url(SHADOWED, url)
@@ -128,20 +128,17 @@ def test_live_writes_the_same_bytes_with_and_without_a_shadow(
     assert query(beside, SCORES.format("again")) == shadow
 
 
-def test_a_failing_shadow_ends_its_own_turn_only(tmp_path: Path) -> None:
+def test_a_failing_challenger_ends_only_its_own_run(tmp_path: Path) -> None:
     both = SHADOWED.model_copy(update={"shadow": SHADOWED.shadow | {"brave": SHADOWED.shadow["cautious"]}})
 
-    def work(_config: Config, name: str) -> RunSummary:
+    def run_policy(_config: Config, name: str) -> RunSummary:
         if name == "brave":
             raise NotReady("nothing is stored")
         return RunSummary(windows=1)
 
-    failed, done = challengers.run_challengers(both, work)
-    assert (failed.name, failed.tally, failed.summary) == (
-        "brave",
-        None,
-        "shadow brave failed: nothing is stored",
-    )
+    failed, done = challengers.run_challengers(both, run_policy)
+    assert (failed.name, failed.summary) == ("brave", None)
+    assert failed.sentence() == "challenger brave failed: nothing is stored"
     assert (done.name, done.error) == ("cautious", None)
 
 
@@ -160,7 +157,7 @@ def ticking(config: Config, store: Store, now: int) -> Daemon:
     return Daemon(lambda: config, by="daemon", clock=lambda: now)
 
 
-def test_a_bug_in_a_shadow_leaves_lives_tick_done(
+def test_a_bug_in_a_challenger_leaves_lives_tick_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = scoring_run.run
@@ -177,10 +174,10 @@ def test_a_bug_in_a_shadow_leaves_lives_tick_done(
         daemon.close()
     assert tally is not None
     assert tally.scored > 100
-    assert [record.message for record in caplog.records].count("shadow_failed") == 1
+    assert [record.message for record in caplog.records].count("challenger_failed") == 1
 
 
-def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
+def test_a_challenger_that_is_removed_from_the_config_gets_no_more_work(tmp_path: Path) -> None:
     now = START + 24 * DAY + 2 * HOUR
     with small(tmp_path) as store:
         daemon = ticking(SHADOWED, store, now)
@@ -189,12 +186,12 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
         assert scoring_queue.starts_at(store, "cautious") is not None
         scored = query(store, SCORES.format("cautious"))
         assert scored
-        told = {one.subject: one.message for one in doctor.run_checks(store, SHADOWED, "live", now)}
-        assert told["shadow cautious"].startswith(
+        checks = {check.subject: check.message for check in doctor.run_checks(store, SHADOWED, "live", now)}
+        assert checks["challenger cautious"].startswith(
             f"{len(scored)} scored, 0 waiting, 0 not done, strategy outlier"
         )
-        own = doctor.run_checks(store, SHADOWED.for_policy("cautious"), "cautious", now)
-        assert not any(one.failed for one in own)
+        own_checks = doctor.run_checks(store, SHADOWED.for_policy("cautious"), "cautious", now)
+        assert not any(check.failed for check in own_checks)
 
         daemon = ticking(SMALL, store, now)
         daemon.tick()
@@ -209,7 +206,7 @@ def test_a_shadow_that_is_taken_out_gets_no_more_work(tmp_path: Path) -> None:
 DAY_AFTER = "2025-01-25T12:00:00Z"
 
 
-def test_shadows_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_challengers_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows, labels = payments(24)
     (tmp_path / "config.toml").write_text(CONFIG + '[shadow.cautious]\nstrategy.method = "outlier"\n')
@@ -224,15 +221,15 @@ def test_shadows_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for line in ("init", "ingest transactions p.csv", "ingest labels l.csv"):
         said(line)
     filled = said("backfill --from 2025-01-20 --to 2025-01-23")
-    assert "shadow cautious: " in filled
+    assert "challenger cautious: " in filled
     assert filled.count("transactions scored in 3 windows") == 2
-    assert "shadow cautious: " in said("run")
+    assert "challenger cautious: " in said("run --as-of 2025-01-25T02:00")
     assert "live" in said("diff live cautious")
     assert "outlier" in said("choices --policy cautious")
     assert "outlier" in said("models --policy cautious")
-    assert "only live's raise flags" in said("doctor --policy cautious")
+    assert "only live raises flags" in said("doctor --policy cautious")
     said("train --shadow cautious --as-of 2025-01-24")
     assert "2025-01-24" in said("models list --policy cautious --limit 1 --format csv")
     again = "backfill --from 2025-01-20 --to 2025-01-25 --rescore --policy cautious"
-    assert "is a shadow" in said(again, code=2)
+    assert "is a challenger" in said(again, code=2)
     assert "configured are cautious" in said("train --shadow brave", code=2)

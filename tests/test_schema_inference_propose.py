@@ -72,7 +72,7 @@ def test_for_simulated_transactions_the_shipped_schema_is_proposed(simulated: Pa
     _, config = load(tmp_path, simulated)
     shipped = Config().schema_.model_dump() | {"refund_kinds": ("refund",)}
     assert config.schema_.model_dump() == shipped
-    assert config.labels.maturity_exceptions == {"status": ("declined",)}
+    assert config.labels.never_by_silence == {"status": ("declined",)}
 
 
 def test_columns_as_in_the_handbook(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_type_without_refunds_is_a_category(tmp_path: Path) -> None:
 
 def test_payments_that_did_not_go_through_never_mature_by_silence(tmp_path: Path) -> None:
     _, config = proposed(tmp_path, rows(result=["ok", "ok", "DECLINED", "blocked by rule"]))
-    assert config.labels.maturity_exceptions == {"result": ("DECLINED", "blocked by rule")}
+    assert config.labels.never_by_silence == {"result": ("DECLINED", "blocked by rule")}
 
 
 def test_what_is_not_found_keeps_a_name_to_be_checked(tmp_path: Path) -> None:

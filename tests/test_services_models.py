@@ -1,4 +1,4 @@
-"""What a person may do with models: look, promote, roll back; and what a model that was tampered with is worth."""
+"""Model operations by hand: card, promotion, rollback; and a model that was tampered with does not load."""
 
 import hashlib
 
@@ -45,17 +45,17 @@ def trained(copier):
 
 def card(store, config, model_id):
     lines = modelling.model_card(store, config, "live", model_id)
-    return {name.strip(): told.strip() for name, _, told in (line.partition(":") for line in lines)}
+    return {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
 
 
 def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
     store, config = trained
-    shown = card(store, config, 1)
-    assert shown["model"].startswith("1, outlier, trained as of 2025-01-20")
-    assert "in 10,000" in shown["choice"]
-    assert "lightgbm" in shown["libraries"]
-    assert shown["loads"].startswith("yes")
-    assert shown["promoted"].startswith("from 2025-01-20")
+    shown_card = card(store, config, 1)
+    assert shown_card["model"].startswith("1, outlier, trained as of 2025-01-20")
+    assert "in 10,000" in shown_card["choice"]
+    assert "lightgbm" in shown_card["libraries"]
+    assert shown_card["loads"].startswith("yes")
+    assert shown_card["promoted"].startswith("from 2025-01-20")
     with pytest.raises(Unknown, match="there is no model 99"):
         card(store, config, 99)
 
@@ -63,8 +63,8 @@ def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
 def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trained):
     store, config = trained
     before = query(store, "SELECT transaction_id, model_id, score FROM scores ORDER BY 1")
-    said = modelling.rollback(store, config, "live", "too many flags", "ann", NOW)
-    assert said.startswith("model 1 scores transactions from 2025-01-29 01:00:00 UTC on (promotion 3)")
+    message = modelling.rollback(store, config, "live", "too many flags", "ann", NOW)
+    assert message.startswith("model 1 scores transactions from 2025-01-29 01:00:00 UTC on (promotion 3)")
     assert ModelCache(store, config, "live").in_force_until(NOW) == [1, 2, 1]
     run(store, config, as_of=NOW + 8 * DAY, policy="live", by="test")
     used = query(
@@ -84,8 +84,8 @@ def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
     with pytest.raises(InputError, match="takes effect now or later"):
         modelling.promote(store, config, "live", 1, NOW - 1, "why not", "ann", NOW)
     modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
-    shelf = ModelCache(store, config, "live")
-    assert (shelf.in_force_until(NOW)[-1], shelf.in_force_until(NOW + DAY)[-1]) == (2, 1)
+    model_cache = ModelCache(store, config, "live")
+    assert (model_cache.in_force_until(NOW)[-1], model_cache.in_force_until(NOW + DAY)[-1]) == (2, 1)
     assert next(iter(listings.models(store, "live")))["reason"] == "month end"
 
 

@@ -347,7 +347,7 @@ SENTENCES = [
         rarity(4_000, 9),
         [],
         AUTO,
-        "Fraud rate 0.23 % (0.11–0.41 %) among 4,000 mature transactions; 9 independent fraud cases are too few for a "
+        "Fraud rate 0.22 % (0.11–0.41 %) among 4,000 mature transactions; 9 independent fraud cases are too few for a "
         "blend, which needs 10, so outlier detection is used.",
         "1 more independent mature fraud case for a blend.",
     ),

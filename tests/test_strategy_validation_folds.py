@@ -114,7 +114,7 @@ def test_evidence_prefers_who_finds_the_frauds():
     hidden = gather_evidence(fit_validation_folds(sample(80, hides=True), LAYOUT, HOW), REVIEW)
     assert hidden.positives == 64
     assert hidden.weight >= 0.8
-    ap = [one for one in hidden.comparisons if one.measure == "average precision"]
+    ap = [one for one in hidden.comparisons if one.metric == "average precision"]
     won = {(one.strategy, one.against) for one in ap if one.lower > 0}
     assert ("classification", "outlier") in won
     assert ("outlier", "classification") not in won
@@ -125,10 +125,10 @@ def test_evidence_prefers_who_finds_the_frauds():
 
 def test_opposite_comparisons_mirror_each_other():
     found = gather_evidence(fit_validation_folds(sample(60), LAYOUT, HOW), REVIEW).comparisons
-    by = {(one.strategy, one.against, one.measure): one for one in found}
+    by = {(one.strategy, one.against, one.metric): one for one in found}
     assert len(by) == 12
-    for (one, other, measure), interval in by.items():
-        mirrored = by[other, one, measure]
+    for (one, other, metric), interval in by.items():
+        mirrored = by[other, one, metric]
         assert interval.lower == pytest.approx(-mirrored.upper)
 
 
@@ -156,7 +156,7 @@ def test_a_difference_is_paired_and_counts_whole_entities():
         [one] = [
             c
             for c in found
-            if (c.strategy, c.against, c.measure) == ("classification", "outlier", "average precision")
+            if (c.strategy, c.against, c.metric) == ("classification", "outlier", "average precision")
         ]
         return one.upper - one.lower
 
@@ -170,7 +170,7 @@ def test_few_held_out_frauds_weigh_a_blend_and_compare_nothing():
     assert found.values == {}
 
 
-def test_measures_are_those_of_all_rows_behind_the_first_fold():
+def test_metrics_are_those_of_all_rows_behind_the_first_fold():
     folds = fit_validation_folds(sample(60), LAYOUT, HOW)
     told = gather_evidence(folds, REVIEW)
     ap = np.mean([average_precision(fold.y, fold.outlier, fold.weight) for fold in folds[1:]])

@@ -105,7 +105,7 @@ def told_by_doctor(store: Store) -> doctor.CheckResult:
 
 def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
     said = train(filled, BLIND, SECOND_DATE)
-    assert "model 2 was refused" in said
+    assert "candidate 2 was rejected" in said
     assert "Model 1 stays in force; fraudwatch models promote 2 overrules this" in said
     first, second = checked(filled)
     assert (first["verdict"], first["rule"], first["champion_id"]) == ("promoted", "FIRST", None)
@@ -126,9 +126,9 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
         (1, "promoted"),
     ]
     card = "\n".join(modelling.model_card(filled, CLASSIFIES, "live", 2))
-    assert "gate:       refused, WORSE" in card
+    assert "gate:       rejected, WORSE" in card
     assert told_by_doctor(filled).failed
-    assert "which was refused" in told_by_doctor(filled).message
+    assert "was rejected" in told_by_doctor(filled).message
     modelling.promote(filled, CLASSIFIES, "live", 2, NOW, "we want it", "ann", NOW)
     assert not told_by_doctor(filled).failed
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
@@ -141,7 +141,7 @@ def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Stor
     assert (third["verdict"], third["champion_id"]) == ("promoted", 1)
     assert third["rule"] in {"NOT_WORSE", "BETTER"}
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
-    assert told_by_doctor(filled).message.endswith("promoted its model")
+    assert told_by_doctor(filled).message.endswith("its model was promoted")
 
 
 def test_without_the_gate_nothing_is_judged(small: Store) -> None:

@@ -42,7 +42,7 @@ def configured(**sections):
     base["schema"] |= {"categorical": ["country"], "numeric": ["age"]}
     for section, keys in sections.items():
         base[section] |= keys
-    return Config.model_validate({**base, "labels": base["labels"] | {"maturity_exceptions": {}}})
+    return Config.model_validate({**base, "labels": base["labels"] | {"never_by_silence": {}}})
 
 
 def stored(folder, frame, labels, config, **options):
@@ -243,13 +243,13 @@ def test_the_commands_tell_what_would_be_chosen_and_why(tmp_path):
     assert "nothing is stored" in would
     assert "frauds reported so far" in would
     assert json.loads(fraudwatch(tmp_path, "choices", "--format", "json")) == []
-    assert "--dry-run shows" in fraudwatch(tmp_path, "choose", code=2)
-    assert "stop a promotion" in fraudwatch(tmp_path, "readiness")
+    assert "add --dry-run" in fraudwatch(tmp_path, "choose", code=2)
+    assert "prevent a promotion" in fraudwatch(tmp_path, "readiness")
     assert isinstance(json.loads(fraudwatch(tmp_path, "readiness", "--format", "json")), list)
     fraudwatch(tmp_path, "train", "--as-of", "2025-02-09")
     (newest, *_) = json.loads(fraudwatch(tmp_path, "choices", "--format", "json"))
     full = fraudwatch(tmp_path, "choices", "--explain", str(newest["choice_id"]))
-    for word in ("because:", "would change it:", "Clopper–Pearson", "rule:", "evidence:"):
+    for word in ("reason:", "next change:", "Clopper–Pearson", "rule:", "evidence:"):
         assert word in full
     assert newest["sentence"] in full
     assert "no choice 99" in fraudwatch(tmp_path, "choices", "--explain", "99", code=1)

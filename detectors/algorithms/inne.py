@@ -98,7 +98,7 @@ def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) 
     total = np.zeros(X.shape[0])
     for i in range(X.shape[0]):
         for sample in range(centres.shape[0]):
-            found = 1.0
+            score = 1.0
             for sphere in range(centres.shape[1]):
                 far = 0.0
                 for column in range(X.shape[1]):
@@ -107,9 +107,9 @@ def _isolation_of(X: Floats, centres: Floats, radii: Floats, isolation: Floats) 
                     if far > radii[sample, sphere]:
                         break
                 if far <= radii[sample, sphere]:
-                    found = isolation[sample, sphere]
+                    score = isolation[sample, sphere]
                     break
-            total[i] += found
+            total[i] += score
         total[i] /= centres.shape[0]
     return total
 

@@ -28,14 +28,12 @@ TWO_SIDED = SHARES | LOGARITHMS
 NEAR = 0.05  # standard deviations: shorter distances are linear, longer ones logarithmic
 WINDOWS_MIN = 8  # with fewer windows of the reference nothing is calibrated
 THRESHOLD_MIN = 3.0  # scales: for any rate of false alarms
-OWN_MAX = (
-    5.0  # no deviation of a null is larger than so many of its scales: the scale of a heavy tail is widened
-)
+# No deviation of a null is larger than so many of its scales; the scale of a heavy tail is widened.
+OWN_MAX = 5.0
 TAIL = 0.2  # share of the largest values that the tail is fitted to,
 TAIL_MIN = 8  # and at least so many values
-SLOPE_MIN = (
-    0.5  # scales: minimum mean excess of that tail; the largest of many normal variables has about 0.35
-)
+# Minimum mean excess of that tail, in scales; the largest of many normal variables has about 0.35.
+SLOPE_MIN = 0.5
 Q90 = 1.2816  # standard deviations from the median to the 90 % quantile of a normal distribution
 FLOOR = {"distance": 0.25, "share": 0.5}  # minimum scale in 1/√n: about the sampling error
 FEW = 10.0  # windows: with so many, the scale of a metric that does not count for the threshold is doubled

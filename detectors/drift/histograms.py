@@ -82,8 +82,8 @@ class ColumnHistogram:
     def of_categories(cls, column: Floats) -> Self:
         """Fit the bins of a column of category codes, NaN for missing."""
         values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-        kept = np.sort(np.argsort(-counts, kind="stable")[:CATEGORIES_MAX])
-        cuts, own = values[kept], counts[kept]
+        frequent = np.sort(np.argsort(-counts, kind="stable")[:CATEGORIES_MAX])
+        cuts, own = values[frequent], counts[frequent]
         rare = own < RARE * len(column)
         places = np.where(rare, 0, np.cumsum(~rare))
         group = np.concatenate((places, [places.max(initial=0) + 1, places.max(initial=0) + 2]))
@@ -192,8 +192,8 @@ class ReferenceHistograms:
             for place, histogram in enumerate(self.histograms)
         ]
         return BinnedSample(
-            np.concatenate([np.empty(0, np.int64), *(one.counts for one in each)]),
-            np.concatenate([np.empty(0), *(one.gaps for one in each)]),
+            np.concatenate([np.empty(0, np.int64), *(sample.counts for sample in each)]),
+            np.concatenate([np.empty(0), *(sample.gaps for sample in each)]),
         )
 
     def split(self, binned: BinnedSample) -> list[BinnedSample]:
@@ -217,8 +217,8 @@ class ReferenceHistograms:
         whole = [histogram.binned for histogram in self.histograms]
         arrays: dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int32]] = {
             "cuts": np.concatenate([np.empty(0), *(histogram.cuts for histogram in self.histograms)]),
-            "counts": np.concatenate([np.empty(0, np.int64), *(one.counts for one in whole)]),
-            "gaps": np.concatenate([np.empty(0), *(one.gaps for one in whole)]),
+            "counts": np.concatenate([np.empty(0, np.int64), *(sample.counts for sample in whole)]),
+            "gaps": np.concatenate([np.empty(0), *(sample.gaps for sample in whole)]),
             "group": np.concatenate(
                 [np.empty(0, np.int64), *(histogram.group for histogram in self.histograms)]
             ),

@@ -14,9 +14,8 @@ from scipy.special import expit, logit
 
 from detectors.base import DetectorError, Floats
 
-N_SAMPLES = (
-    20_000  # Monte Carlo samples: the ends of an alarm's interval, at 1 in 300, rest on 60 samples a side
-)
+# Number of Monte Carlo samples: the ends of an alarm's interval, at 1 in 300, rest on 60 samples a side.
+N_SAMPLES = 20_000
 SHIFT = 0.5  # prior standard deviation, in logits, of the calibration shift: two thirds more or less
 SPREAD = 0.05  # prior scale, in logits, of the variation of the shift between windows
 SPREADS = np.geomspace(0.02, 2.0, 25)  # grid of spreads
@@ -171,7 +170,7 @@ def estimate(
     ----------
     flagged, rest
         Expectations of the flagged transactions and of all others.
-    of_flagged, of_rest
+    flagged_shift, rest_shift
         Posterior of the calibration shift of either.
     review
         Cost of a flag on a genuine transaction.

@@ -82,10 +82,10 @@ def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
     at_risk = np.searchsorted(np.sort(d), values, side="right") - np.searchsorted(
         np.sort(t), values, side="left"
     )
-    kept = np.flatnonzero(at_risk >= min(AT_RISK_MIN, len(d)))
-    if not len(kept):
+    supported = np.flatnonzero(at_risk >= min(AT_RISK_MIN, len(d)))
+    if not len(supported):
         return DelayCurve(np.empty(0), np.empty(0), 0.0, 0)
-    last = kept[-1] + 1  # the longest delay that enough frauds were observed for
+    last = supported[-1] + 1  # the longest delay that enough frauds were observed for
     stays = 1.0 - reports[:last] / np.maximum(at_risk[:last], 1)
     after = np.append(np.cumprod(stays[:0:-1])[::-1], 1.0)
     return DelayCurve(values[:last], after, float(values[last - 1]), len(d))

@@ -134,7 +134,7 @@ def audit_metrics(reviewed: Floats, rest: int, caught: int, confidence: float) -
 
     Parameters
     ----------
-    drawn
+    reviewed
         (k,) 1 fraud, 0 genuine, of the audited transactions that were reviewed.
     rest
         Number of transactions that were not flagged.

@@ -43,7 +43,7 @@ class Fidelity:
     copy_rate
         Share of synthetic rows that are closer to a real fraud than all but `NEAR` of the real frauds are to each other:
         about `NEAR` for a good generator, about 1 for one that copies.
-    told_apart
+    detection_auc
         Out-of-fold area under the ROC curve of a classifier that separates real from synthetic rows: 0.5 if it cannot, 1 if it
         always can (detection test).
     """

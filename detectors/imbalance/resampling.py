@@ -22,9 +22,8 @@ METHODS: tuple[Method, ...] = (
 )  # fmt: skip
 NEIGHBOURS = 5  # of SMOTE (Chawla et al. 2002); fewer when there are fewer frauds
 SHRINKAGE = 0.3  # of the smoothed bootstrap, relative to Silverman's bandwidth (Menardi & Torelli 2014)
-UNDER_FIRST = (
-    0.5  # under_smote: genuine rows are dropped until half the share is reached, SMOTE does the rest
-)
+# under_smote: genuine rows are dropped until half the share is reached, SMOTE does the rest.
+UNDER_FIRST = 0.5
 
 
 @dataclass(frozen=True)

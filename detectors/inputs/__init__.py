@@ -1,1 +1,1 @@
-"""What a detector is given: samples with labels, encoded columns and rank scales."""
+"""Inputs of detectors: training samples, feature encoding and rank scales."""

@@ -69,7 +69,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     ----------
     strategy
         "auto", or a fixed strategy.
-    few, enough, rare, common
+    min_positives_blend, min_positives_classifier, prevalence_gate_low, prevalence_gate_high
         The thresholds of the choice; see `detectors.strategy.choice`.
     outlier_columns
         Columns that the outlier detector uses; all by default. Columns derived from labels, or many copies of one feature,

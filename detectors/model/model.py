@@ -22,9 +22,8 @@ from detectors.model.artifact import pack, unpack, verify_samples
 from detectors.model.auto_detector import NOVELTY, AutoDetector, Ranks, Strategy
 from detectors.strategy.validation_folds import ValidationFold
 
-AUDIT = (
-    "audit"  # channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1)
-)
+# Channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1).
+AUDIT = "audit"
 RULE = "rule"  # channel of transactions flagged by an analyst's rule; no model has a threshold for it
 SAMPLE_ROWS = 16  # rows stored with their scores: a loaded model must reproduce them exactly
 

@@ -21,18 +21,15 @@ from scipy.special import expit
 from detectors.base import Floats
 from detectors.strategy.validation_folds import ValidationFold
 
-BLEND_FORM = (
-    "mixture"  # formula, stored with a blend: under another one its scores would not match its calibration
-)
+# The formula, stored with a blend: under another one its scores would not match its calibration.
+BLEND_FORM = "mixture"
 PRIOR_WEIGHT = 0.4  # weight without held-out frauds: uninformed classifiers cost the outlier detector little
 WEIGHT_GRID = tuple(nth / 10 for nth in range(11))
-HALF_CREDIT_SHARE = (
-    0.02  # a fraud that ranks above all but this share of genuine rows gets half of the detection credit
-)
+# A fraud that ranks above all but this share of genuine rows gets half of the detection credit.
+HALF_CREDIT_SHARE = 0.02
 MOVE_COST = 0.2  # detection credit, in frauds, that a move of the weight from 0 to 1 must gain
-PRIOR_STRENGTH = (
-    3.0  # frauds: with so many held out, the weight moves halfway from the prior to their optimum
-)
+# With so many held-out frauds the weight moves halfway from the prior to their optimum.
+PRIOR_STRENGTH = 3.0
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ Metric = Literal["cost", "average precision"]
 STRATEGIES: tuple[Strategy, ...] = ("outlier", "blend", "classification")
 STAY_SHARE = 0.8  # of a bound on frauds: one in five may vanish (the span moves on, verdicts change) before a step back
 MIN_FRAUDS_FOR_CLASSIFIER = 2  # fewer cannot be fitted, whatever strategy is in force
-MIN_VALIDATION_FRAUDS = (
-    20  # in validation folds; with fewer, confidence intervals of differences are too wide
-)
+# Effective frauds in validation folds; with fewer, confidence intervals of differences are too wide.
+MIN_VALIDATION_FRAUDS = 20
 STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
 
 

@@ -199,7 +199,7 @@ def _without_shipped_columns(data: dict[str, Any]) -> dict[str, Any]:
     """
     Adapt defaults to the user's schema.
 
-    The defaults of schema.original_id and labels.maturity_exceptions name columns of the shipped schema. Where
+    The defaults of schema.original_id and labels.never_by_silence name columns of the shipped schema. Where
     the user's schema lacks those columns and does not set the keys, they become empty.
     """
     name = "schema_" if "schema_" in data else "schema"
@@ -210,8 +210,8 @@ def _without_shipped_columns(data: dict[str, Any]) -> dict[str, Any]:
     if schema.get("kind") == "" and "original_id" not in schema:
         changed[name] = {**schema, "original_id": ""}
     categorical = schema.get("categorical", SchemaSection().categorical)
-    if "maturity_exceptions" not in labels and isinstance(categorical, list | tuple):
-        shipped = LabelsSection().maturity_exceptions
+    if "never_by_silence" not in labels and isinstance(categorical, list | tuple):
+        shipped = LabelsSection().never_by_silence
         usable = {field: values for field, values in shipped.items() if field in categorical}
-        changed["labels"] = {**labels, "maturity_exceptions": usable}
+        changed["labels"] = {**labels, "never_by_silence": usable}
     return changed

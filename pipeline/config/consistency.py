@@ -20,7 +20,6 @@ SYSTEM_COLUMNS = frozenset(
         "ingested_at",
         "amount",
         "amount_base",
-        "amount_given",
         "currency",
         "kind",
         "original_id",
@@ -107,10 +106,10 @@ def _kind_without_refunds(config: Sections) -> Iterator[Violation]:
 
 def _maturity_of_unknown_fields(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
-    for name in config.labels.maturity_exceptions:
+    for name in config.labels.never_by_silence:
         if name not in (*schema.entities, *schema.categorical):
             yield (
-                "labels.maturity_exceptions",
+                "labels.never_by_silence",
                 name,
                 "must name fields of schema.categorical or schema.entities",
             )

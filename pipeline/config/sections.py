@@ -229,7 +229,7 @@ class LabelsSection(ConfigSection):
     default_source: Text = "chargeback"
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     precedence: Texts = ("audit", "review", "chargeback", "customer")
-    maturity_exceptions: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
+    never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
         "status": ("declined", "blocked")
     }
 

@@ -88,7 +88,7 @@ class FeatureCatalogue:
     @property
     def layout(self) -> Layout:
         """The encoding, and which features the outlier detector uses."""
-        return Layout(self.encoding, tuple(n for n, one in enumerate(self.features) if one.outlier))
+        return Layout(self.encoding, tuple(n for n, feature in enumerate(self.features) if feature.outlier))
 
 
 def build_catalogue(

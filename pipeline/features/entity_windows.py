@@ -179,11 +179,11 @@ class EntityIndex:
     def last_visible(self, queries: QueryRows, late: LateArrivals | None) -> Ints:
         """Place in the index of each query row's last visible earlier row of its entity, −1 if there is none."""
         before = np.maximum(queries.place - 1, 0)
-        mine = (queries.place > 0) & (self.keys[before] >= queries.entity_key)
-        last = np.where(mine, before, -1)
+        same_entity = (queries.place > 0) & (self.keys[before] >= queries.entity_key)
+        last = np.where(same_entity, before, -1)
         if late is None:
             return last
-        unsure = np.flatnonzero(mine & (self.timeline.ingested_at[self.position[before]] > queries.as_of))
+        unsure = np.flatnonzero(same_entity & (self.timeline.ingested_at[self.position[before]] > queries.as_of))
         last[unsure] = self._last_visible_before(queries, late, unsure)
         return last
 

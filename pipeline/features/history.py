@@ -98,7 +98,7 @@ def load(
         labels=labels,
         events=label_events(payments, labels, config.labels.precedence),
         completeness=stored_history.completeness(store),
-        silence_ok=_silence_means_genuine(payments, config.labels.maturity_exceptions),
+        silence_ok=_silence_means_genuine(payments, config.labels.never_by_silence),
         precedence=config.labels.precedence,
     )
 

@@ -201,8 +201,8 @@ def transaction_positions(transactions: Transactions, labels: Labels) -> Ints:
 
     if not len(labels) or not len(transactions):
         return np.full(len(labels), -1, dtype=np.int64)
-    found = pd.Index(transactions.transaction_id).get_indexer(pd.Index(labels.transaction_id))
-    return found.astype(np.int64)
+    indices = pd.Index(transactions.transaction_id).get_indexer(pd.Index(labels.transaction_id))
+    return indices.astype(np.int64)
 
 
 def _preference(labels: Labels, precedence: Sequence[str]) -> Ints:

@@ -20,7 +20,7 @@ def on_holiday(starts: Ints, config: Config) -> list[bool]:
     if config.schedule.window > DAY:
         return [False] * len(starts)
     holidays = is_holiday(starts, config.calendar.holidays, config.schedule.timezone)
-    return [bool(one) for one in holidays]
+    return [bool(holiday) for holiday in holidays]
 
 
 __all__ = ["HOLIDAY", "on_holiday", "season_of"]

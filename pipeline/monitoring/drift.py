@@ -49,7 +49,7 @@ def window_drift(
 
     Parameters
     ----------
-    held
+    batches
         Batches of the window that were scored just now, so that they are not read again.
     """
     ids = drift_metrics.on_time_ids(run.store, *window, run.config.schedule.allowed_lateness)

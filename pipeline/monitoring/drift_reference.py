@@ -102,7 +102,7 @@ def fit(
 
     Parameters
     ----------
-    recent
+    holdout
         Rows that nothing was fitted on, for the distribution of scores.
     days
         Length of the holdout.
@@ -183,9 +183,9 @@ def never_alarming(features: FeatureCatalogue, config: Config) -> dict[str, str]
 
 def classifier_columns(model: Model, features: FeatureCatalogue) -> list[int]:
     """Columns that the domain classifier may use: neither labels nor the calendar."""
-    kept = {one.name for one in features.features if one.label_free and one.family != "time"}
-    kept |= set(features.categorical)
-    return [place for place, name in enumerate(model.drift_features) if name in kept]
+    allowed = {feature.name for feature in features.features if feature.label_free and feature.family != "time"}
+    allowed |= set(features.categorical)
+    return [place for place, name in enumerate(model.drift_features) if name in allowed]
 
 
 def _grid(config: Config, edges: Ints, times: Ints) -> ReferenceWindows:

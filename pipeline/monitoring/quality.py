@@ -67,9 +67,8 @@ def run_step(store: Store, config: Config, policy: str, run_id: int, window: Win
     if not len(scored):
         return done
     known = quality_metrics.measured_windows(store, policy).get(window)
-    if _rows_estimated_before(store, policy, window) != len(
-        scored
-    ):  # else what was said before the truth was known stays
+    # An estimate of the same rows is kept: it was made before the labels were known.
+    if _rows_estimated_before(store, policy, window) != len(scored):
         rows = _estimates(store, config, policy, window, scored)
         quality_metrics.write(store, policy, run_id, window[1], window, "estimated", rows)
         if known is not None:  # a backfill has scored more of it

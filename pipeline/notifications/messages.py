@@ -91,16 +91,16 @@ def _fill_template(path: Path, notification: Notification, config: Config) -> st
 
 def flags_digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: Config) -> Notification:
     """A digest of flags to review, the largest amounts first."""
-    money, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
+    currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
     n = f"{len(rows):,} transaction{'s' if len(rows) > 1 else ''}"
-    lines = [f"{n} to review, worth {total:,.2f} {money}: {_by_channel(rows)}.", ""]
+    lines = [f"{n} to review, worth {total:,.2f} {currency}: {_by_channel(rows)}.", ""]
     for row in rows[: config.notify.top]:
         lines += _flag_lines(row, config)
     more = len(rows) - config.notify.top
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
     lines.append("fraudwatch flags --status open lists them; fraudwatch verdict records a verdict.")
     key = f"flags:{policy}:{_short_hash(*ids)}"
-    return Notification(key, "flags", f"{n} to review, worth {total:,.0f} {money}", "\n".join(lines))
+    return Notification(key, "flags", f"{n} to review, worth {total:,.0f} {currency}", "\n".join(lines))
 
 
 def _by_channel(rows: Sequence[Row]) -> str:

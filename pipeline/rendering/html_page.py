@@ -50,8 +50,8 @@ def render(data: ReportData, sections: Sequence[ReportSection]) -> str:
 
 def _policy(scripts: Sequence[str]) -> str:
     """Our scripts by their hashes; the drawing library makes functions of its expressions, which is `unsafe-eval`."""
-    hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
-    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 

@@ -18,6 +18,7 @@ from pipeline.reporting.sections import (
     outcome,
     quality,
     scores,
+    terms,
 )
 from storage.database.database import Store
 
@@ -36,6 +37,7 @@ SECTIONS: Sections = {
     "queue": operations.queue,
     "entities": entities.section,
     "model": model_card.section,
+    "terms": terms.section,
 }
 # Name → (its section, its description).
 CHARTS: Mapping[str, tuple[str, str]] = {

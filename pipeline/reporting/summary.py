@@ -42,7 +42,7 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
         yield f"  {row['training_date'][:10]} {mark} {row['strategy']:<15} {frauds:>22} among {row['mature']:,} mature"
     yield ""
     yield from textwrap.wrap(
-        f"Now: {rows[0]['sentence']} What would change it: {rows[0]['next_change']}",
+        f"Now: {rows[0]['sentence']} Next change: {rows[0]['next_change']}",
         WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
@@ -52,13 +52,13 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
 def _outcome(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("Outcome")
     outcome = listings.outcome(store, policy, since, until)
-    money = config.schema_.base_currency
+    currency = config.schema_.base_currency
     frauds = outcome["caught"] + outcome["missed"]
     yield f"  {outcome['scored']:,} payments scored, {outcome['flagged']:,} flagged for review"
     if frauds:
         yield (
             f"  caught {outcome['caught']:,} of {frauds:,} frauds known by now ({outcome['caught'] / frauds:.0%}), worth "
-            f"{outcome['caught_money']:,.0f} {money}; missed {outcome['missed']:,}, worth {outcome['missed_money']:,.0f} {money}"
+            f"{outcome['caught_money']:,.0f} {currency}; missed {outcome['missed']:,}, worth {outcome['missed_money']:,.0f} {currency}"
         )
     channels = _channels(store, policy, since, until)
     yield "  " + "; ".join(

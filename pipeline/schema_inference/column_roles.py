@@ -62,7 +62,7 @@ class SchemaDraft:
     rows: int
     keys: dict[str, object] = field(default_factory=dict)
     reasons: dict[str, list[str]] = field(default_factory=dict)
-    maturity_exceptions: dict[str, list[str]] = field(default_factory=dict)  # labels.maturity_exceptions
+    never_by_silence: dict[str, list[str]] = field(default_factory=dict)  # labels.never_by_silence
 
     def decide(self, key: str, value: object, reason: str) -> None:
         """Set the value of a key."""
@@ -300,7 +300,7 @@ def find_fields(draft: SchemaDraft) -> None:
             )
         elif _is_category(column):
             draft.add("categorical", column, f"{distinct} different values")
-            _note_maturity_exceptions(draft, column)
+            _note_never_by_silence(draft, column)
         elif column.number:
             draft.add("numeric", column, f"numbers, {distinct:,} different ones")
         elif column.repeats >= 2:
@@ -332,6 +332,6 @@ def _is_category(column: ColumnProfile) -> bool:
     return len(column.distinct) <= few and (column.repeats >= 2 or column.binary)
 
 
-def _note_maturity_exceptions(draft: SchemaDraft, column: ColumnProfile) -> None:
+def _note_never_by_silence(draft: SchemaDraft, column: ColumnProfile) -> None:
     if not column.number and (blocked := sorted(filter(NOT_SETTLED.search, column.distinct))):
-        draft.maturity_exceptions[column.name] = blocked
+        draft.never_by_silence[column.name] = blocked

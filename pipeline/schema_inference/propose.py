@@ -66,14 +66,14 @@ def _render(draft: SchemaDraft, path: Path) -> str:
         lines += [f"# {reason}" for reason in draft.reasons.get(key, [])]
         lines.append(f"{key} = {as_toml(draft.keys.get(key, []))}")
     lines += [f"# left out {reason}" for reason in draft.reasons.get("left out", [])]
-    if draft.maturity_exceptions:
-        exceptions = as_toml(draft.maturity_exceptions)
+    if draft.never_by_silence:
+        exceptions = as_toml(draft.never_by_silence)
         lines += [
             "",
             "[labels]",
             "# Such payments never bring a chargeback: without a label they are not genuine, but unknown.",
         ]
-        lines.append(f"maturity_exceptions = {exceptions}")
+        lines.append(f"never_by_silence = {exceptions}")
     return "\n".join(lines) + "\n"
 
 

@@ -11,11 +11,11 @@ from storage.database.column_types import as_datetime
 RULE_TEXTS = {
     "NO_LABELS": "no transaction is mature",
     "EXTREME_RARITY": "the upper bound of the share of fraud is under strategy.prevalence_gate_low",
-    "WEIGHED": "the upper bound is under strategy.prevalence_gate_low, and held-out frauds weigh the classifiers of a blend",
+    "WEIGHED": "the upper bound is under strategy.prevalence_gate_low, and held-out frauds set the weight of the classifiers in a blend",
     "FEW_POSITIVES": "fewer effective frauds than strategy.min_positives_blend",
     "BLEND": "effective frauds between strategy.min_positives_blend and strategy.min_positives_classifier",
     "ENOUGH_POSITIVES": "effective frauds from strategy.min_positives_classifier on",
-    "EVIDENCE": "held-out frauds decided against the prior",
+    "EVIDENCE": "held-out frauds decided against the default strategy",
     "HELD_BY_HYSTERESIS": "the bar to stay is lower than the bar to begin",
     "WAITING_FOR_CONFIRMATION": "a change takes strategy.confirmations trainings in a row",
     "FIXED_BY_CONFIG": "strategy.method is set",

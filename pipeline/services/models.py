@@ -35,7 +35,7 @@ def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iter
         ("features", f"{len(row['feature_names'])}: {', '.join(row['feature_names'])}"),
         ("libraries", ", ".join(f"{name} {number}" for name, number in (row["versions"] or {}).items())),
         ("config", f"hash {str(row['config_hash'])[:16]}"),
-        ("artefact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"),
+        ("artifact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"),
         *(("gate", f"{check['verdict']}, {check['rule']}: {check['sentence']}") for check in row["checks"]),
         *(("promoted", _promotion_text(promotion)) for promotion in row["promotions"]),
         ("loads", _load_check(store, config, model_id, row["versions"] or {})),

@@ -175,7 +175,7 @@ def _predictions(model: Model, rows: Sample) -> FoldPredictions:
 
 
 def _inconclusive(window: EvaluationWindow, champion_id: int, why: str) -> PromotionCheck:
-    message = f"The comparison with model {champion_id} is inconclusive: {why}. So the new model is promoted."
+    message = f"The comparison with model {champion_id} is inconclusive: {why}. So the candidate is promoted."
     return PromotionCheck("promoted", "INCONCLUSIVE", message, champion_id=champion_id, **_counts(window))
 
 
@@ -241,7 +241,7 @@ def _sentence(window: EvaluationWindow, champion_id: int, rule: str, m: Mapping[
         f"(difference {m['cost_difference']:+,.0f}, {m['cost_lower']:+,.0f} to {m['cost_upper']:+,.0f})"
     )
     where = f"from {begin} to {end} ({window.transactions:,} transactions, {window.frauds:,} of them fraud)"
-    message = f"The new model is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was trained on, {where}: {ap}, {cost}."
+    message = f"The candidate is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
     if rule not in REJECTING:
         return message
     return f"{message} Model {champion_id} stays in force; fraudwatch models promote {{model_id}} overrules this."
@@ -256,7 +256,7 @@ RULES = {
 REJECTING = frozenset({"WORSE_AP", "WORSE_COST", "WORSE"})
 VERDICT_TEXTS = {
     "BETTER": "better",
-    "NOT_WORSE": "not shown to be worse",
+    "NOT_WORSE": "not significantly worse",
     "MIXED": "better by one metric and worse by the other",
     "WORSE_AP": "worse by average precision",
     "WORSE_COST": "more costly",

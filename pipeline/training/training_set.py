@@ -84,10 +84,10 @@ def mature_at(config: Config, history: History, date: int) -> tuple[Ints, NDArra
 
 def prevalence_of(config: Config, history: History, training_set: TrainingSet) -> PrevalenceEstimate:
     """
-    How rare fraud is, and how much of it there is to learn from.
+    Estimate the prevalence of fraud, and the number of effective frauds to learn from.
 
-    Flags are chosen because they look like fraud, so what reviewers find on them says nothing of how rare it is:
-    prevalence and its interval rest on what was reported anyway. As examples to learn from, verdicts count.
+    Flagged transactions are not a random sample, so verdicts on flags would bias prevalence: it and its interval rest on
+    frauds that were reported anyway. The numbers of positives and effective frauds include verdicts.
     """
     overall = _prevalence(config, history, training_set.mature, training_set.y)
     if training_set.reported is training_set.mature:

@@ -25,7 +25,7 @@ class Scope:
     Policy and span of a report; instants in µs.
 
     Transactions up to `mature_until` without a label count as genuine, except those with one of the values of a
-    column in `maturity_exceptions`.
+    column in `never_by_silence`.
     """
 
     policy: str
@@ -33,7 +33,7 @@ class Scope:
     end: int
     as_of: int
     mature_until: int
-    maturity_exceptions: Mapping[str, Sequence[str]]
+    never_by_silence: Mapping[str, Sequence[str]]
 
 
 # (from, width) of score bins: narrow at both ends, where rare fraud is decided, wide in between.
@@ -227,7 +227,7 @@ def _query_scored(
     parameters: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     quote = store.engine.dialect.identifier_preparer.quote
-    never = {name: values for name, values in scope.maturity_exceptions.items() if name in store.fields.names}
+    never = {name: values for name, values in scope.never_by_silence.items() if name in store.fields.names}
     bound = {f"never{index}": list(values) for index, values in enumerate(never.values())}
     silence = [f"COALESCE(t.{quote(name)}, '') NOT IN :{key}" for name, key in zip(never, bound, strict=True)]
     sql = SCORED.format(

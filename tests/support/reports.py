@@ -22,7 +22,7 @@ def write_quality_metrics(store: Store) -> None:
     execute(
         store,
         "DELETE FROM quality_metrics",
-        """INSERT INTO quality_metrics (policy, window_start, window_end, model_id, channel, metric, kind, value, lower, upper, n, alarm, said)
+        """INSERT INTO quality_metrics (policy, window_start, window_end, model_id, channel, metric, kind, value, lower, upper, n, alarm, message)
            VALUES ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'realised', .5, .4, .6, 30, TRUE, NULL),
                   ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, '', 'precision', 'estimated', .45, .3, .6, 30, FALSE, NULL),
                   ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, 'blend', 'precision', 'realised', .5, NULL, NULL, 9, FALSE, NULL),

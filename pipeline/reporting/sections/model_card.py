@@ -46,7 +46,7 @@ def _card_rows(row: Row) -> Iterator[list[str]]:
     yield ["rows", f"{row['n_mature'] or 0:,} mature transactions, {row['n_fraud'] or 0:,} of them fraud"]
     yield ["thresholds", safe_text(thresholds_text(row["thresholds"]))]
     yield ["libraries", ", ".join(f"{safe_text(name)} {safe_text(number)}" for name, number in libraries)]
-    yield ["artefact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"]
+    yield ["artifact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"]
     for promotion in row["promotions"]:
         yield [
             "in force",
