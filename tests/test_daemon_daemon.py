@@ -28,6 +28,7 @@ from tests.support.sql import count
 from tests.support.worlds import FOUR_WEEKS, FROM, SMALL
 
 HOURLY = SMALL.model_copy(update={"schedule": SMALL.schedule.model_copy(update={"window": HOUR})})
+FOUR_HOURLY = SMALL.model_copy(update={"schedule": SMALL.schedule.model_copy(update={"window": 4 * HOUR})})
 
 
 @pytest.fixture
@@ -171,14 +172,14 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
 
 
 def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
-    store = copier(FOUR_WEEKS, HOURLY)
+    store = copier(FOUR_WEEKS, FOUR_HOURLY)
     clock = Clock(FROM + HOUR)
-    daemon = Daemon(lambda: with_url(HOURLY, url), by="daemon", clock=clock)
+    daemon = Daemon(lambda: with_url(FOUR_HOURLY, url), by="daemon", clock=clock)
     for hour in range(1, 169):
         clock.now = FROM + (hour + 1) * HOUR
         daemon.tick()
     daemon.close()
-    assert len(ledger.entries(store, "live", "score", status="done")) == 168
+    assert len(ledger.entries(store, "live", "score", status="done")) == 42
     assert len(ledger.entries(store, "live", "train", status="done")) == 2
     assert listings.gaps(store, "live") == []
     assert count(store, "scoring_queue") < count(store, "scores")

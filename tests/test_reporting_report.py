@@ -15,6 +15,7 @@ from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts
+from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
@@ -56,9 +57,8 @@ def one(sqlite_copier: Copier) -> Store:
     return sqlite_copier(BACKFILLED)
 
 
-def sections(store: Store, as_of: int = NOW) -> dict[str, object]:
-    data = ReportData.load(store, SMALL, "live", FROM, TO, as_of)
-    return {name: make(data) for name, make in report.SECTIONS.items()}
+def section(store: Store, name: str) -> ReportSection:
+    return report.SECTIONS[name](ReportData.load(store, SMALL, "live", FROM, TO, NOW))
 
 
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
@@ -171,15 +171,14 @@ BARE = [
 @pytest.mark.parametrize(("statements", "name", "says"), BARE)
 def test_a_section_says_what_is_missing(one: Store, statements: list[str], name: str, says: str) -> None:
     execute(one, *statements)
-    section = sections(one)[name]
-    assert says in " ".join(section.missing)  # type: ignore[attr-defined]
+    assert says in " ".join(section(one, name).missing)
 
 
 def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
     store = opened(SMALL, sqlite_url)
-    for name, section in sections(store).items():
-        assert section.missing or name == "attention", name  # type: ignore[attr-defined]
-        assert not section.charts, name  # type: ignore[attr-defined]
+    for name in report.SECTIONS:
+        assert section(store, name).missing or name in ("attention", "terms"), name
+        assert not section(store, name).charts, name
     assert "<figure" not in report_page(store)
     with pytest.raises(NotReady, match="chart cost has no data: No payment"):
         report.render_chart(store, SMALL, *SPAN, name="cost", image_format="png")
@@ -200,10 +199,10 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
 
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
     write_quality_metrics(one)
-    section = sections(one)["quality"]
-    assert section.sentences[0].startswith("Alarm: precision")  # type: ignore[attr-defined]
-    assert section.missing == ["recall of 2025-01-27, realised: no fraud is known"]  # type: ignore[attr-defined]
-    chart = section.charts[0]  # type: ignore[attr-defined]
+    quality = section(one, "quality")
+    assert quality.sentences[0].startswith("Alarm: precision")
+    assert quality.missing == ["recall of 2025-01-27, realised: no fraud is known"]
+    chart = quality.charts[0]
     assert chart.options == ["precision"]
     assert "estimated before: 0.45 (0.3 to 0.6)" in json.dumps(chart.spec)
 
@@ -218,7 +217,7 @@ def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
         "UPDATE readiness SET level = 'error', message = 'labels are late', remedy = 'load chargebacks'",
         "UPDATE promotion_checks SET verdict = 'rejected', sentence = 'it is worse'",
     )
-    points = " ".join(sections(one)["attention"].points)  # type: ignore[attr-defined]
+    points = " ".join(section(one, "attention").points)
     for sentence in (
         "2 steps failed: fraudwatch gaps", "an alarm in the newest measured window: amount", "flags are older than 7 days",
         "error: Labels are late. Load chargebacks.", "was not promoted: it is worse", "the newest is precision of 2025-01-20",

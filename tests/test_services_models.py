@@ -52,7 +52,7 @@ def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
     store, config = trained
     shown_card = card(store, config, 1)
     assert shown_card["model"].startswith("1, outlier, trained as of 2025-01-20")
-    assert "in 10,000" in shown_card["choice"]
+    assert "Fraud rate" in shown_card["choice"]
     assert "lightgbm" in shown_card["libraries"]
     assert shown_card["loads"].startswith("yes")
     assert shown_card["promoted"].startswith("from 2025-01-20")
