@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import require
 from pipeline.features.amount_windows import LOG_UNITS, AmountSums, amount_columns, log_units
-from pipeline.features.compute import label_events, build_catalogue, raw_features
+from pipeline.features.compute import build_catalogue, label_events, raw_features
 from pipeline.features.entity_windows import EntityIndex, EventTimeline
 from storage.frames import DAY, HOUR, MONEY, Coded, Completeness, Labels, Transactions
 

@@ -29,7 +29,7 @@ from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
 from pipeline.ingest import ingest
 from pipeline.ingest.ingest import Options
-from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, Step, start_run, pending
+from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, Step, pending, start_run
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import strategy_choice, train
 from pipeline.training.promotion_gate import PromotionGate

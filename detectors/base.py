@@ -6,7 +6,7 @@ independently, so a row's score is the same to the last bit in any batch and any
 
     DetectorError            a detector cannot fit or score: the message names counts, columns and a remedy
     ├── NotFitted            it was asked for scores before `fit`
-    └── ArtefactError        a stored model that cannot be trusted
+    └── ArtifactError        a stored model that cannot be trusted
 """
 
 from collections.abc import Mapping

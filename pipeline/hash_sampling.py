@@ -30,7 +30,7 @@ def sample_rows(uniforms: Floats, limit: int, always: NDArray[np.bool_] | None =
 
     Parameters
     ----------
-    draws
+    uniforms
         (n,) the result of `uniform` for the rows.
     always
         (n,) rows that are always included, with weight 1.

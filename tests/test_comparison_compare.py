@@ -70,9 +70,9 @@ def test_every_technique_is_tried(sqlite_copier):
     tried = set(names) | set(found.not_possible)
     assert {t.name for t in TECHNIQUES} - {"no balancing"} <= tried
     assert {MOVED_THRESHOLD, "no balancing, threshold 0.5", "no balancing, threshold 0.1"} <= set(names)
-    ap = [line.verdict.metrics["ap"].value for line in found.results[1:]]
+    ap = [line.evaluation.metrics["ap"].value for line in found.results[1:]]
     assert ap == sorted(ap, reverse=True)
-    nothing = found.results[0].verdict.metrics
+    nothing = found.results[0].evaluation.metrics
     assert (nothing["f1"].value, nothing["mcc"].value) == (0, 0)
     assert nothing["savings"].value <= 0
     assert nothing["accuracy"].value > 0.9
@@ -155,7 +155,7 @@ def test_thresholds_are_set_on_the_strategy_that_is_judged(store, monkeypatch):
 
     monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", wavers)))
     found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
-    steady, wavering = (line.verdict.metrics for line in found.results[-2:])
+    steady, wavering = (line.evaluation.metrics for line in found.results[-2:])
     assert steady["f1"].value == wavering["f1"].value > 0
     assert steady["cost"].value == wavering["cost"].value
 
@@ -253,5 +253,5 @@ def test_differences_use_the_same_resamples(store):
         next(x for x in found.results if x.technique == name)
         for name in (MOVED_THRESHOLD, "no balancing, threshold 0.5")
     )
-    gap = difference(moved.verdict, fixed.verdict, "ap")
+    gap = difference(moved.evaluation, fixed.evaluation, "ap")
     assert (gap.value, gap.lower, gap.upper) == (0, 0, 0)

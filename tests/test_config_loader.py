@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.config.config import Config
 from pipeline.config.environment import variable_of
-from pipeline.config.keys import known_keys
+from pipeline.config.key_names import known_keys
 from pipeline.config.loader import find_config, load_config
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 from pipeline.errors import ConfigError
@@ -320,7 +320,9 @@ def test_the_hash_changes_with_what_it_covers_and_only_then() -> None:
 
 
 def test_the_public_text_reads_back_as_the_same_config(tmp_path: Path) -> None:
-    toml = '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nnever_by_silence = {b = ["x\\"y", "é"]}'
+    toml = (
+        '[schema]\nentities = ["a"]\ncategorical = ["b"]\n[labels]\nnever_by_silence = {b = ["x\\"y", "é"]}'
+    )
     config = load(tmp_path, toml)
     again = load(tmp_path, config.public_text())
     assert again.model_dump() == config.model_dump()

@@ -11,7 +11,7 @@ from detectors.inputs.encoding import Encoder
 from pipeline.features.amount_windows import log_units
 from pipeline.features.compute import build_catalogue, label_events, raw_features, status_at
 from pipeline.features.entity_windows import CHUNK
-from pipeline.scoring.reasons import TEXTS
+from pipeline.scoring.reason_text import TEXTS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY)

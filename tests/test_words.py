@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.config.keys import known_keys
+from pipeline.config.key_names import known_keys
 from storage.database.tables import metadata
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +75,15 @@ def test_no_table_column_or_config_key_is_an_odd_word() -> None:
     columns = {f"{table.name}.{column.name}" for table in metadata.sorted_tables for column in table.columns}
     tables = {table.name for table in metadata.sorted_tables}
     assert not {name for name in columns | tables | set(known_keys()) if odd(name.replace(".", "_"))}
+
+
+def test_no_sentence_uses_a_name_that_was_given_up() -> None:
+    wrong = [
+        path.name
+        for path in modules()
+        if re.search(r"(?i)artefact|\bbridge\b|\bsketch", path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong
 
 
 def test_no_two_classes_share_a_name() -> None:

@@ -237,7 +237,7 @@ class ReferenceHistograms:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             The arrays do not fit together, or were stored by an older version.
         """
         names, arrays = tuple(state.meta["names"]), state.arrays

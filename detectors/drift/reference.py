@@ -142,7 +142,7 @@ class DriftReference:
     )  # (n_channels,) number of flags among the rows of `score`
     classifier_columns: tuple[int, ...] = ()  # columns of the domain classifier
     rows: SampleRows = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    muted: Mapping[str, str] = field(default_factory=dict)  # feature → why it never raises an alarm
+    never_alarming: Mapping[str, str] = field(default_factory=dict)  # feature → why it never raises an alarm
     levels: Mapping[tuple[str, str], UsualLevel] = field(default_factory=dict)
     calibration: AlarmCalibration = field(default_factory=AlarmCalibration)
 
@@ -289,7 +289,7 @@ class DriftReference:
         below = drift.metric in TWO_SIDED and drift.value < drift.before
         beyond = drift.value < low if below else drift.value > high
         suppressed_because = (
-            drift.suppressed_because or self.muted.get(drift.feature, "") or suppressed_because
+            drift.suppressed_because or self.never_alarming.get(drift.feature, "") or suppressed_because
         )
         if not suppressed_because and np.isnan(high):
             suppressed_because = "the reference is too short to say what is usual"
@@ -304,7 +304,7 @@ class DriftReference:
         meta = {
             "reason_names": list(self.reason_names),
             "channels": list(self.channels),
-            "muted": dict(self.muted),
+            "never_alarming": dict(self.never_alarming),
             "levels": [
                 [feature, metric, dict(usual.center), usual.n]
                 for (feature, metric), usual in self.levels.items()
@@ -325,7 +325,7 @@ class DriftReference:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             A part is missing.
         """
         if PARTS[0] not in states:
@@ -347,7 +347,7 @@ class DriftReference:
             flags=own.arrays["flags"],
             classifier_columns=tuple(int(column) for column in own.arrays["classifier_columns"]),
             rows=own.arrays["rows"],
-            muted=own.meta["muted"],
+            never_alarming=own.meta["never_alarming"],
             levels=levels,
             calibration=AlarmCalibration.from_state(states[PARTS[4]]),
         )

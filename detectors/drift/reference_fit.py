@@ -118,7 +118,7 @@ def fit_drift_reference(
         flags=_per_channel(reference.recent.channel, len(reference.channels)),
         classifier_columns=tuple(reference.classifier_columns),
         rows=sample,
-        muted=dict(reference.muted),
+        never_alarming=dict(reference.muted),
         levels={(level.feature, level.metric): _usual(level, grid) for level in levels},
         calibration=calibrate(histories, len(ends), grid.windows_per_week, min_effect),
     )

@@ -88,7 +88,7 @@ class Calibrator:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             The stored function is not increasing.
         """
         low, high, shift = (float(number) for number in state.arrays["form"])

@@ -43,7 +43,7 @@ class Training:
     mature
         Labelled rows at their natural prevalence.
     usual
-        ScoringRows that are not known to be fraud, for outlier detectors.
+        Rows that are not known to be fraud, for outlier detectors.
     cost_ratio
         Cost of a missed fraud, in reviews of genuine transactions.
     """

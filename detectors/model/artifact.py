@@ -50,7 +50,7 @@ def pack(parts: Mapping[str, State], manifest: Mapping[str, Any], key: bytes | N
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         An array holds objects, a name holds a slash, or a manifest entry is not JSON or has a reserved name.
     """
     taken = sorted(set(RESERVED) & set(manifest))
@@ -85,7 +85,7 @@ def unpack(
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         The format, the key or the feature list differs, a byte changed, or an array holds objects.
     """
     _check_seal(artifact, key)
@@ -119,7 +119,7 @@ def verify_samples(
 
     Raises
     ------
-    ArtefactError
+    ArtifactError
         There are no samples, or one scores differently; the message names the libraries that changed.
     """
     if "samples" not in parts:

@@ -269,7 +269,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             A component that the strategy needs is missing.
         """
         detector = cls(strategy, layout=layout, **parameters)

@@ -157,7 +157,7 @@ class Model:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             A byte changed, the key or the format differs, or the sample rows score differently.
         """
         parts, manifest = unpack(artifact, key=key)

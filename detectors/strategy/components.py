@@ -119,7 +119,7 @@ class Components:
 
         Raises
         ------
-        ArtefactError
+        ArtifactError
             A component that the strategy needs is missing.
         """
         return cls(

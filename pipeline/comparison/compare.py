@@ -92,8 +92,8 @@ def compare(
     bar.stop()
     if not results:
         raise NotReady("; ".join(f"{name} is not possible here: {why}" for name, why in not_possible.items()))
-    results.sort(key=lambda line: -line.verdict.metrics["ap"].value)
-    baseline = _with_verdict(
+    results.sort(key=lambda line: -line.evaluation.metrics["ap"].value)
+    baseline = _with_evaluation(
         TechniqueResult(FLAG_NOTHING), folds, [_no_flags(fold) for fold in folds], config
     )
     baseline = replace(baseline, curve=None, costs=None)  # it has no ranking
@@ -122,12 +122,14 @@ def _evaluate(
         invented=sum(fitted.invented for fitted in fits),
         note="; ".join(dict.fromkeys(fitted.note for fitted in fits if fitted.note)),
     )
-    results = [_with_verdict(result, folds, answers, config)]
+    results = [_with_evaluation(result, folds, answers, config)]
     if technique.name == PLAIN:  # the same scores with the fixed thresholds of the article
         for threshold in FIXED_THRESHOLDS:
             at = replace(result, technique=f"{PLAIN}, threshold {threshold:g}")
             results.append(
-                _with_verdict(at, folds, [_with_threshold(answer, threshold) for answer in answers], config)
+                _with_evaluation(
+                    at, folds, [_with_threshold(answer, threshold) for answer in answers], config
+                )
             )
     return results
 
@@ -174,7 +176,7 @@ def _no_flags(fold: ComparisonFold) -> FoldPredictions:
     return FoldPredictions(np.zeros(len(fold.test)), none, none, none, none, np.zeros(len(fold.test)))
 
 
-def _with_verdict(
+def _with_evaluation(
     result: TechniqueResult, folds: list[ComparisonFold], answers: list[FoldPredictions], config: Config
 ) -> TechniqueResult:
     rows = [fold.rows for fold in folds]
@@ -182,7 +184,7 @@ def _with_verdict(
     rates = sorted(comparison.false_flag_rates(rows, answers).items())
     return replace(
         result,
-        verdict=comparison.evaluate_technique(rows, answers, review),
+        evaluation=comparison.evaluate_technique(rows, answers, review),
         groups={names[code] if code >= 0 else "(missing)": rate for code, (rate, _) in rates},
         curve=_precision_recall(rows, answers),
         costs=_cost_curve(rows, answers, review),

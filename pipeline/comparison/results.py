@@ -25,7 +25,7 @@ class TechniqueResult:
     """The results of one technique: a row of the table."""
 
     technique: str
-    verdict: TechniqueMetrics = field(default_factory=lambda: TechniqueMetrics({}))
+    evaluation: TechniqueMetrics = field(default_factory=lambda: TechniqueMetrics({}))
     seconds: float = 0.0
     ap_train: float = float("nan")
     discarded: int = 0
@@ -70,7 +70,7 @@ def estimates(result: TechniqueResult) -> dict[str, Estimate]:
         **{f"false_flag_rate {group}": rate for group, rate in result.groups.items()},
     }
     nan = float("nan")
-    return result.verdict.metrics | {name: Estimate(value, nan, nan) for name, value in plain.items()}
+    return result.evaluation.metrics | {name: Estimate(value, nan, nan) for name, value in plain.items()}
 
 
 def sentence(results: Sequence[TechniqueResult], folds: Sequence[ComparisonFold], currency: str) -> str:
@@ -83,7 +83,7 @@ def sentence(results: Sequence[TechniqueResult], folds: Sequence[ComparisonFold]
         if result.technique not in {f"{PLAIN}, threshold {at:g}" for at in FIXED_THRESHOLDS}
     ]
     best = distinct[0]
-    ap = best.verdict.metrics["ap"]
+    ap = best.evaluation.metrics["ap"]
     parts = [
         f"on {frauds:,} frauds among {rows:,} transactions in {len(folds)} test span{'' if len(folds) == 1 else 's'}, {best.technique} ranks best: "
         f"average precision {ap.value:.3f} ({ap.lower:.3f} to {ap.upper:.3f})",
@@ -95,7 +95,7 @@ def sentence(results: Sequence[TechniqueResult], folds: Sequence[ComparisonFold]
 
 
 def _compared_with_best(best: TechniqueResult, others: Sequence[TechniqueResult]) -> list[str]:
-    gaps = {result.technique: difference(result.verdict, best.verdict, "ap") for result in others}
+    gaps = {result.technique: difference(result.evaluation, best.evaluation, "ap") for result in others}
     near = [name for name, gap in gaps.items() if not gap.upper < 0]
     far = [f"{name} ({gap.value:+.3f})" for name, gap in gaps.items() if gap.upper < 0]
     groups = (("not significantly worse", near), ("significantly worse", far))
@@ -107,7 +107,7 @@ def _balancing_effect(results: Sequence[TechniqueResult]) -> list[str]:
     balanced = [result for result in results if result.discarded or result.invented]
     if plain is None or not balanced:
         return []
-    gaps = {result.technique: difference(result.verdict, plain.verdict, "ap") for result in balanced}
+    gaps = {result.technique: difference(result.evaluation, plain.evaluation, "ap") for result in balanced}
     groups = (
         ("helped", [name for name, gap in gaps.items() if gap.lower > 0]),
         ("harmed", [name for name, gap in gaps.items() if gap.upper < 0]),
@@ -122,8 +122,8 @@ def _balancing_effect(results: Sequence[TechniqueResult]) -> list[str]:
 
 
 def _cheapest(results: Sequence[TechniqueResult], currency: str) -> str:
-    cheapest = min(results, key=lambda result: result.verdict.metrics["cost"].value)
-    cost, saved = cheapest.verdict.metrics["cost"], cheapest.verdict.metrics["savings"]
+    cheapest = min(results, key=lambda result: result.evaluation.metrics["cost"].value)
+    cost, saved = cheapest.evaluation.metrics["cost"], cheapest.evaluation.metrics["savings"]
     return (
         f"the cheapest flags are those of {cheapest.technique}: {cost.value:,.0f} {currency}, "
         f"{saved.value:.0%} saved ({saved.lower:.0%} to {saved.upper:.0%})"

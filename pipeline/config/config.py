@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import PrivateAttr, SecretStr, model_validator
 
 from pipeline.config.consistency import find_violations
-from pipeline.config.keys import NAMED
-from pipeline.config.messages import InvalidSetting
+from pipeline.config.error_text import InvalidSetting
+from pipeline.config.key_names import NAMED
 from pipeline.config.sections import ConfigSection, LabelsSection, SchemaSection, Sections
 from pipeline.errors import ConfigError
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from pipeline.config.keys import NAMED, did_you_mean, known_keys, overridden_key
+from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key
 from pipeline.errors import ConfigError
 
 PREFIX = "FRAUDWATCH_"

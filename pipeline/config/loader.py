@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from pipeline.config import environment
 from pipeline.config.config import BUILT_IN, HASH_KEY, MODEL_KEY, Config, read_secret
-from pipeline.config.messages import InvalidSetting, first_error, with_place
+from pipeline.config.error_text import InvalidSetting, first_error, with_place
 from pipeline.errors import ConfigError
 
 

@@ -40,7 +40,7 @@ class EventTimeline:
         (q,) positions of the query rows, ascending.
     as_of
         (q,) the instant up to which each query row may use what is known, µs.
-    hideable
+    late
         (n,) rows that arrived too late for some query row, None if there are none.
     """
 
@@ -183,7 +183,9 @@ class EntityIndex:
         last = np.where(same_entity, before, -1)
         if late is None:
             return last
-        unsure = np.flatnonzero(same_entity & (self.timeline.ingested_at[self.position[before]] > queries.as_of))
+        unsure = np.flatnonzero(
+            same_entity & (self.timeline.ingested_at[self.position[before]] > queries.as_of)
+        )
         last[unsure] = self._last_visible_before(queries, late, unsure)
         return last
 

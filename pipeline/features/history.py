@@ -60,7 +60,7 @@ class History:
 
     @cached_property
     def unreviewed(self) -> LabelEvents:
-        """Labels without those from verdicts on flags: only what customers and banks reported."""
+        """Labels without those from verdicts on flags, which are biased; verdicts on the random audit sample stay."""
         source = self.labels.source
         reviewed = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
         return (

@@ -22,7 +22,7 @@ from pipeline.ingest.formats.columns import as_bools
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
-from pipeline.ingest.rejected_rows import collect_rejected
+from pipeline.ingest.rejected_row_text import collect_rejected
 from pipeline.ingest.row_checks import LabelCheck, TransactionCheck, assumed_known_at
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress

@@ -183,7 +183,9 @@ def never_alarming(features: FeatureCatalogue, config: Config) -> dict[str, str]
 
 def classifier_columns(model: Model, features: FeatureCatalogue) -> list[int]:
     """Columns that the domain classifier may use: neither labels nor the calendar."""
-    allowed = {feature.name for feature in features.features if feature.label_free and feature.family != "time"}
+    allowed = {
+        feature.name for feature in features.features if feature.label_free and feature.family != "time"
+    }
     allowed |= set(features.categorical)
     return [place for place, name in enumerate(model.drift_features) if name in allowed]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from detectors.model.model import AUDIT, RULE
 from pipeline.config.config import Config
-from pipeline.config.keys import did_you_mean
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
 from pipeline.features.history import feature_catalogue
 from storage.database.database import Store

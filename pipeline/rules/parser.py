@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.keys import did_you_mean
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
 from pipeline.rules.expression import (
     OPERATORS,

@@ -1,8 +1,7 @@
 """Scores → flags, with reasons for reviewers."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,29 +9,12 @@ from numpy.typing import NDArray
 
 from detectors.model.model import AUDIT, RULE, Model, Scores
 from pipeline.config.config import Config
-from pipeline.features.compute import Feature, FeatureCatalogue
-from pipeline.scoring.reasons import ReasonFacts, reason_text
+from pipeline.features.compute import FeatureCatalogue
+from pipeline.scoring.reasons import AUDIT_REASON, FlaggedRows, contributions_of, strongest_reasons
 from storage.frames import Transactions
 from storage.runs.scores import Flag
 
 Floats = NDArray[np.float64]
-AUDIT_REASON = (
-    {
-        "code": "AUDIT_SAMPLE", "feature": None, "value": None, "usual": None, "share": 0.0,
-        "text": "drawn at random, to see what flags miss",
-    },
-)  # fmt: skip
-REASONS_MIN = 3  # with fewer, a reviewer has nothing to compare
-
-
-@dataclass(frozen=True)
-class FlaggedRows:
-    """The flagged rows of a window, with the features that reasons are made from."""
-
-    rows: Transactions
-    raw: Floats
-    values: Floats  # final features
-    channel: NDArray[np.object_]
 
 
 def flags_of(
@@ -50,7 +32,7 @@ def flags_of(
 
     Parameters
     ----------
-    ruled
+    rule_reasons
         The reason of the rule that flagged the row at each place, for rows on channel `rule`.
     """
     flagged_places = np.flatnonzero(scores.flagged)
@@ -63,7 +45,7 @@ def flags_of(
         model.detector.encode(raw_chosen),
         scores.channel[flagged_places],
     )
-    contributions = _contributions(model, flagged)
+    contributions = contributions_of(model, flagged)
     return [
         Flag(
             transaction_id=str(flagged.rows.transaction_id[place]),
@@ -77,68 +59,10 @@ def flags_of(
                         if flagged.channel[place] == RULE
                         else ()
                     ),
-                    *_reasons(flagged, place, contributions[place], features, config),
+                    *strongest_reasons(flagged, place, contributions[place], features, config),
                 ],
                 ensure_ascii=False,
             ),
         )
         for place in range(len(flagged_places))
     ]
-
-
-def _contributions(model: Model, flagged: FlaggedRows) -> Floats:
-    contributions = np.zeros_like(flagged.values)
-    for channel in np.unique(flagged.channel.astype(str)):
-        rows = np.flatnonzero(flagged.channel == channel)
-        contributions[rows] = model.detector.explain(np.ascontiguousarray(flagged.raw[rows]), channel)
-    return contributions
-
-
-def _reasons(
-    flagged: FlaggedRows, place: int, contributions: Floats, features: FeatureCatalogue, config: Config
-) -> Iterator[Mapping[str, Any]]:
-    """
-    The three to `alerts.reasons` features that raised the score most.
-
-    Each code and entity gives one reason: of several windows of the same fact, the strongest is kept.
-    """
-    used: set[tuple[str, str | None]] = set()
-    total = float(np.abs(contributions).sum()) or 1.0
-    for column in np.argsort(-contributions, kind="stable"):
-        feature = features.features[column]
-        share = float(contributions[column]) / total
-        if len(used) >= config.alerts.reasons or (share <= 0.0 and len(used) >= REASONS_MIN):
-            return
-        if share <= 0.0 or (feature.code, feature.entity) in used:
-            continue
-        used.add((feature.code, feature.entity))
-        yield _reason(_facts(flagged, place, column, feature, features, config), share)
-
-
-def _facts(
-    flagged: FlaggedRows,
-    place: int,
-    column: int,
-    feature: Feature,
-    features: FeatureCatalogue,
-    config: Config,
-) -> ReasonFacts:
-    usual = features.raw_names.index(feature.usual) if feature.usual is not None else None
-    return ReasonFacts(
-        feature=feature,
-        value=float(flagged.values[place, column]),
-        usual=None if usual is None else float(flagged.raw[place, usual]),
-        amount=flagged.rows.amount[place] / 10_000,
-        currency=config.schema_.base_currency,
-    )
-
-
-def _reason(facts: ReasonFacts, share: float) -> Mapping[str, Any]:
-    return {
-        "code": facts.feature.code,
-        "feature": facts.feature.name,
-        "value": round(facts.value, 6),
-        "usual": None if facts.usual is None or np.isnan(facts.usual) else round(facts.usual, 6),
-        "share": round(share, 4),
-        "text": reason_text(facts),
-    }

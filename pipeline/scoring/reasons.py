@@ -1,140 +1,91 @@
-"""
-Texts of reasons: one sentence for each feature that raised a score.
+"""Reasons of flags: which features raised a score, what is usual there, and what share of the score is theirs."""
 
-Codes are stable, because reports, dashboards and mutes rely on them. Sentences may be reworded.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.features.compute import Feature
-from storage.frames import DAY, HOUR
+from detectors.model.model import Model
+from pipeline.config.config import Config
+from pipeline.features.compute import Feature, FeatureCatalogue
+from pipeline.scoring.reason_text import ReasonFacts, reason_text
+from storage.frames import Transactions
+
+Floats = NDArray[np.float64]
+AUDIT_REASON = (
+    {
+        "code": "AUDIT_SAMPLE", "feature": None, "value": None, "usual": None, "share": 0.0,
+        "text": "drawn at random, to see what flags miss",
+    },
+)  # fmt: skip
+REASONS_MIN = 3  # with fewer, a reviewer has nothing to compare
 
 
 @dataclass(frozen=True)
-class ReasonFacts:
-    """The facts that a reason's sentence is made from."""
+class FlaggedRows:
+    """The flagged rows of a window, with the features that reasons are made from."""
 
-    feature: Feature
-    value: float  # of the final feature
-    usual: float | None  # the entity's usual value, where there is one
-    amount: float  # of the transaction, in the base currency
-    currency: str
-
-    @property
-    def entity_name(self) -> str:
-        """The entity's name for reviewers: "customer_id" → "customer"."""
-        return (self.feature.entity or "").removesuffix("_id").replace("_", " ")
-
-    @property
-    def span(self) -> str:
-        """The feature's window as an adjective: "30-day"."""
-        window = self.feature.window or 0
-        return f"{window // DAY}-day" if window % DAY == 0 else f"{window // HOUR}-hour"
+    rows: Transactions
+    raw: Floats
+    values: Floats  # final features
+    channel: NDArray[np.object_]
 
 
-def reason_text(facts: ReasonFacts) -> str:
-    """One sentence that a reviewer understands without knowing the model."""
-    return TEXTS.get(facts.feature.code, _plain)(facts)
+def contributions_of(model: Model, flagged: FlaggedRows) -> Floats:
+    contributions = np.zeros_like(flagged.values)
+    for channel in np.unique(flagged.channel.astype(str)):
+        rows = np.flatnonzero(flagged.channel == channel)
+        contributions[rows] = model.detector.explain(np.ascontiguousarray(flagged.raw[rows]), channel)
+    return contributions
 
 
-def _is_known(value: float | None) -> bool:
-    return value is not None and not np.isnan(value)
+def strongest_reasons(
+    flagged: FlaggedRows, place: int, contributions: Floats, features: FeatureCatalogue, config: Config
+) -> Iterator[Mapping[str, Any]]:
+    """
+    The three to `alerts.reasons` features that raised the score most.
+
+    Each code and entity gives one reason: of several windows of the same fact, the strongest is kept.
+    """
+    used: set[tuple[str, str | None]] = set()
+    total = float(np.abs(contributions).sum()) or 1.0
+    for column in np.argsort(-contributions, kind="stable"):
+        feature = features.features[column]
+        share = float(contributions[column]) / total
+        if len(used) >= config.alerts.reasons or (share <= 0.0 and len(used) >= REASONS_MIN):
+            return
+        if share <= 0.0 or (feature.code, feature.entity) in used:
+            continue
+        used.add((feature.code, feature.entity))
+        yield _reason(_facts(flagged, place, column, feature, features, config), share)
 
 
-def _deviation(facts: ReasonFacts) -> str:
-    side = "above" if facts.value >= 0 else "below"
-    usual = f" of {facts.usual:,.2f}" if _is_known(facts.usual) else ""
-    return (
-        f"amount {facts.amount:,.2f} is {abs(facts.value):.1f} standard deviations {side} "
-        f"this {facts.entity_name}'s {facts.span} mean{usual}"
+def _facts(
+    flagged: FlaggedRows,
+    place: int,
+    column: int,
+    feature: Feature,
+    features: FeatureCatalogue,
+    config: Config,
+) -> ReasonFacts:
+    usual = features.raw_names.index(feature.usual) if feature.usual is not None else None
+    return ReasonFacts(
+        feature=feature,
+        value=float(flagged.values[place, column]),
+        usual=None if usual is None else float(flagged.raw[place, usual]),
+        amount=flagged.rows.amount[place] / 10_000,
+        currency=config.schema_.base_currency,
     )
 
 
-def _ratio(facts: ReasonFacts) -> str:
-    if not _is_known(facts.usual):
-        return (
-            f"amount {facts.amount:,.2f} has no earlier payment of this {facts.entity_name} to compare with"
-        )
-    return f"amount {facts.amount:,.2f} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
-
-
-def _amount(facts: ReasonFacts) -> str:
-    return f"amount is {facts.amount:,.2f} {facts.currency}"
-
-
-def _velocity(facts: ReasonFacts) -> str:
-    return f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
-
-
-def _spend(facts: ReasonFacts) -> str:
-    return f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
-
-
-def _spread(facts: ReasonFacts) -> str:
-    return f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
-
-
-def _recency(facts: ReasonFacts) -> str:
-    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
-
-
-def _new_pair(facts: ReasonFacts) -> str:
-    first, _, second = (facts.feature.entity or "").partition("+")
-    names = [name.removesuffix("_id").replace("_", " ") for name in (first, second)]
-    if facts.value > 0:
-        return f"first payment of this {names[0]} with this {names[1]}"
-    return f"this {names[0]} has paid with this {names[1]} before"
-
-
-def _fraud_rate(facts: ReasonFacts) -> str:
-    return f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud ({facts.span} window before maturity)"
-
-
-def _known_fraud(facts: ReasonFacts) -> str:
-    return f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
-
-
-def _hour(_case: ReasonFacts) -> str:
-    return "time of day or week"
-
-
-def _category(facts: ReasonFacts) -> str:
-    name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
-    if facts.feature.name.endswith("_fraud_rate"):
-        return f"{facts.value:.2%} of payments with this {name} were fraud"
-    return f"{facts.value:.2%} of payments have this {name}"
-
-
-def _field(facts: ReasonFacts) -> str:
-    return f"{facts.feature.name} is {facts.value:,.4g}"
-
-
-def _plain(facts: ReasonFacts) -> str:
-    return f"{facts.feature.name} is {facts.value:,.4g}"
-
-
-TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
-    "AMOUNT_ABOVE_USUAL": _deviation,
-    "AMOUNT_AGAINST_MEAN": _ratio,
-    "AMOUNT": _amount,
-    "VELOCITY": _velocity,
-    "USUAL_AMOUNT": _spend,
-    "AMOUNT_SPREAD": _spread,
-    "RECENT_ACTIVITY": _recency,
-    "NEW_PAIR": _new_pair,
-    "FRAUD_HISTORY": _fraud_rate,
-    "KNOWN_FRAUD": _known_fraud,
-    "TIME_OF_DAY": _hour,
-    "CATEGORY": _category,
-    "FIELD_VALUE": _field,
-}
+def _reason(facts: ReasonFacts, share: float) -> Mapping[str, Any]:
+    return {
+        "code": facts.feature.code,
+        "feature": facts.feature.name,
+        "value": round(facts.value, 6),
+        "usual": None if facts.usual is None or np.isnan(facts.usual) else round(facts.usual, 6),
+        "share": round(share, 4),
+        "text": reason_text(facts),
+    }

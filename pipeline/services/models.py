@@ -55,7 +55,7 @@ def promote(
     ------
     InputError
         `begin` is in the past: earlier transactions keep the model that was in force at their time.
-    Unknown, Damaged, ArtefactError
+    Unknown, Damaged, ArtifactError
         There is no such model, or it does not load here.
     """
     if begin < now:

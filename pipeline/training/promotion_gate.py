@@ -112,10 +112,10 @@ class PromotionGate:
         return _decided(
             window,
             champion_id,
-            *self._verdicts(history, window, [(candidate, candidate_raw), (champion, champion_raw)]),
+            *self._evaluations(history, window, [(candidate, candidate_raw), (champion, champion_raw)]),
         )
 
-    def _verdicts(
+    def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
     ) -> list[TechniqueMetrics]:
         amount = history.transactions.amount[window.rows] / MONEY

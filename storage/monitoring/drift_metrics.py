@@ -29,7 +29,7 @@ class DriftMetric:
         Interval of `value` where it is a share.
     pooled
         Number of windows that the value was computed from: this one, and earlier ones if this one has too few rows.
-    why
+    suppressed_because
         Why there is no value, or why this metric raises no alarm; None otherwise.
     """
 

@@ -1,6 +1,7 @@
 """Setting the status of flags from labels, whether the label or the flag came first."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, text, update
 
@@ -14,7 +15,7 @@ FLAGGED = """
 
 # In the order of current_labels: the first of each transaction is its current label.
 RANKED = """
-    SELECT l.transaction_id, l.is_fraud, l.source, l."by", l.known_at,
+    SELECT l.transaction_id, l.is_fraud, l.source, l."by", l.batch_id, l.known_at,
            CASE WHEN l.batch_id IS NULL THEN l.recorded_at
                 WHEN b.history THEN l.known_at ELSE b.visible_at END AS recorded_at
     FROM {stage} w
@@ -41,12 +42,17 @@ def close_flags(connection: Connection, ids: Iterable[str]) -> None:
                 {
                     "id": name,
                     "status": "fraud" if row.is_fraud else "genuine",
-                    "reviewer": row.by if row.source == "review" else row.source,
+                    "reviewer": row.by if _from_person(row) else row.source,
                     "reviewed_at": max(row.known_at, row.recorded_at),
                 }
                 for name, row in sorted(current.items())
             ],
         )
+
+
+def _from_person(label: Any) -> bool:
+    """Whether a person gave this label: by a verdict, which has no batch, or as a review in a file."""
+    return label.batch_id is None or label.source == "review"
 
 
 def close_flags_of_batch(connection: Connection, batch_id: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config.keys import did_you_mean
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
 from storage.frames import Ints
 

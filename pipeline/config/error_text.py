@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from pipeline.config.keys import NAMED, did_you_mean, known_keys, overridden_key
+from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key
 from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
 

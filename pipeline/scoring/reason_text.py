@@ -1,0 +1,140 @@
+"""
+Texts of reasons: one sentence for each feature that raised a score.
+
+Codes are stable, because reports, dashboards and mutes rely on them. Sentences may be reworded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.features.compute import Feature
+from storage.frames import DAY, HOUR
+
+
+@dataclass(frozen=True)
+class ReasonFacts:
+    """The facts that a reason's sentence is made from."""
+
+    feature: Feature
+    value: float  # of the final feature
+    usual: float | None  # the entity's usual value, where there is one
+    amount: float  # of the transaction, in the base currency
+    currency: str
+
+    @property
+    def entity_name(self) -> str:
+        """The entity's name for reviewers: "customer_id" → "customer"."""
+        return (self.feature.entity or "").removesuffix("_id").replace("_", " ")
+
+    @property
+    def span(self) -> str:
+        """The feature's window as an adjective: "30-day"."""
+        window = self.feature.window or 0
+        return f"{window // DAY}-day" if window % DAY == 0 else f"{window // HOUR}-hour"
+
+
+def reason_text(facts: ReasonFacts) -> str:
+    """One sentence that a reviewer understands without knowing the model."""
+    return TEXTS.get(facts.feature.code, _plain)(facts)
+
+
+def _is_known(value: float | None) -> bool:
+    return value is not None and not np.isnan(value)
+
+
+def _deviation(facts: ReasonFacts) -> str:
+    side = "above" if facts.value >= 0 else "below"
+    usual = f" of {facts.usual:,.2f}" if _is_known(facts.usual) else ""
+    return (
+        f"amount {facts.amount:,.2f} is {abs(facts.value):.1f} standard deviations {side} "
+        f"this {facts.entity_name}'s {facts.span} mean{usual}"
+    )
+
+
+def _ratio(facts: ReasonFacts) -> str:
+    if not _is_known(facts.usual):
+        return (
+            f"amount {facts.amount:,.2f} has no earlier payment of this {facts.entity_name} to compare with"
+        )
+    return f"amount {facts.amount:,.2f} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
+
+
+def _amount(facts: ReasonFacts) -> str:
+    return f"amount is {facts.amount:,.2f} {facts.currency}"
+
+
+def _velocity(facts: ReasonFacts) -> str:
+    return f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
+
+
+def _spend(facts: ReasonFacts) -> str:
+    return f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
+
+
+def _spread(facts: ReasonFacts) -> str:
+    return f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
+
+
+def _recency(facts: ReasonFacts) -> str:
+    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def _new_pair(facts: ReasonFacts) -> str:
+    first, _, second = (facts.feature.entity or "").partition("+")
+    names = [name.removesuffix("_id").replace("_", " ") for name in (first, second)]
+    if facts.value > 0:
+        return f"first payment of this {names[0]} with this {names[1]}"
+    return f"this {names[0]} has paid with this {names[1]} before"
+
+
+def _fraud_rate(facts: ReasonFacts) -> str:
+    return f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud ({facts.span} window before maturity)"
+
+
+def _known_fraud(facts: ReasonFacts) -> str:
+    return f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
+
+
+def _hour(_case: ReasonFacts) -> str:
+    return "time of day or week"
+
+
+def _category(facts: ReasonFacts) -> str:
+    name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
+    if facts.feature.name.endswith("_fraud_rate"):
+        return f"{facts.value:.2%} of payments with this {name} were fraud"
+    return f"{facts.value:.2%} of payments have this {name}"
+
+
+def _field(facts: ReasonFacts) -> str:
+    return f"{facts.feature.name} is {facts.value:,.4g}"
+
+
+def _plain(facts: ReasonFacts) -> str:
+    return f"{facts.feature.name} is {facts.value:,.4g}"
+
+
+TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
+    "AMOUNT_ABOVE_USUAL": _deviation,
+    "AMOUNT_AGAINST_MEAN": _ratio,
+    "AMOUNT": _amount,
+    "VELOCITY": _velocity,
+    "USUAL_AMOUNT": _spend,
+    "AMOUNT_SPREAD": _spread,
+    "RECENT_ACTIVITY": _recency,
+    "NEW_PAIR": _new_pair,
+    "FRAUD_HISTORY": _fraud_rate,
+    "KNOWN_FRAUD": _known_fraud,
+    "TIME_OF_DAY": _hour,
+    "CATEGORY": _category,
+    "FIELD_VALUE": _field,
+}
