@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from pipeline.config.database import open_configured
 from pipeline.daemon.health import Health
 from pipeline.schedule.run_context import RunSummary
-from storage.monitoring import health as vitals
+from storage.monitoring import health
 from tests.support.databases import PostgresServer, copy_world, with_url
 from tests.support.worlds import BACKFILLED, NOW, SMALL
 
@@ -39,15 +39,15 @@ def targets(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield panel["title"], target
 
 
-def known_metrics(found: vitals.HealthFigures) -> set[str]:
+def known_metrics(found: health.HealthFigures) -> set[str]:
     """Every series the daemon exposes once it has worked."""
-    health = Health(lambda: NOW)
-    health.tick_started()
-    health.tick_ended("done")
-    health.run_finished(RunSummary(windows=1), 1.0)
-    health.update_snapshot(found, 0)
+    daemon_health = Health(lambda: NOW)
+    daemon_health.tick_started()
+    daemon_health.tick_ended("done")
+    daemon_health.run_finished(RunSummary(windows=1), 1.0)
+    daemon_health.update_snapshot(found, 0)
     names = set()
-    for family in health.registry.collect():
+    for family in daemon_health.registry.collect():
         names |= {family.name, *(sample.name for sample in family.samples)}
         if family.type == "counter":
             names.add(f"{family.name}_total")
@@ -126,7 +126,7 @@ def test_the_policies_to_choose_from_are_there(grafana: Any) -> None:
 
 def test_every_metric_of_dashboard_and_rules_exists(url: str) -> None:
     with open_configured(with_url(SMALL, url)) as store:
-        known = known_metrics(vitals.read(store, "live"))
+        known = known_metrics(health.read(store, "live"))
     expressions = [target["expr"] for _, target in targets("expr")] + [rule["expr"] for rule in RULES]
     used = {name for expression in expressions for name in METRIC.findall(expression)}
     assert used - known == set()
