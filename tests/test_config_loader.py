@@ -233,7 +233,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
         ("FRAUDWATCH_SCHEMA__ENTITIES", '["customer_id"]', "schema_", "entities", ("customer_id",)),
         ("FRAUDWATCH_SCHEMA__KIND", "", "schema_", "kind", ""),
         (
-            "FRAUDWATCH_LABELS__MATURITY_EXCEPTIONS",
+            "FRAUDWATCH_LABELS__NEVER_BY_SILENCE",
             '{"status": ["x"]}',
             "labels",
             "never_by_silence",
