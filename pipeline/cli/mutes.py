@@ -46,6 +46,7 @@ def parse_expiry(until: Any, span: str | None, config: "Config", moment: int) ->
 
 
 @click.group(
+    cls=Examples,
     invoke_without_command=True,
     epilog="""
     fraudwatch mute --entity customer_id=C001234 --for 7d --reason "travels, called"

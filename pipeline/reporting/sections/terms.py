@@ -13,7 +13,7 @@ COLUMNS = ("term", "meaning")
 def section(_data: ReportData) -> ReportSection:
     """One collapsed table a heading of the glossary."""
     text = files("pipeline.rendering").joinpath("glossary.md").read_text(encoding="utf-8")
-    sentences = ("Every term of this page, in the words of docs/glossary.md.",)
+    sentences = ("The terms of fraudwatch, as docs/glossary.md explains them.",)
     return ReportSection("terms", "Terms", sentences, tables=list(tables(text)))
 
 
