@@ -24,6 +24,13 @@ def commands(group: click.Group, path: str = "fraudwatch") -> Iterator[tuple[str
             yield f"{path} {name}", command
 
 
+def groups(group: click.Group, path: str = "fraudwatch") -> list[tuple[str, click.Group]]:
+    inner = [
+        (f"{path} {name}", c) for name, c in sorted(group.commands.items()) if isinstance(c, click.Group)
+    ]
+    return [(path, group), *inner]
+
+
 @pytest.mark.parametrize("path", [path for path, _ in commands(cli)])
 def test_every_command_is_documented(path: str) -> None:
     assert path in TEXT
@@ -34,6 +41,13 @@ def test_every_command_has_help_and_an_example(path: str, command: click.Command
     assert command.help
     assert path in (command.epilog or ""), f"{path} --help has no example"
     assert all(isinstance(p, click.Argument) or p.help or p.name in SELF_EXPLAINING for p in command.params)
+
+
+@pytest.mark.parametrize(("path", "command"), groups(cli))
+def test_the_examples_of_a_group_keep_their_lines(path: str, command: click.Group) -> None:
+    text = command.get_help(click.Context(command, info_name=path))
+    for line in (command.epilog or "").strip().splitlines():
+        assert f"  {line.strip()}\n" in text + "\n"
 
 
 SELF_EXPLAINING = {

@@ -8,6 +8,7 @@ import click
 from pipeline.cli.options import (
     LIVE,
     CliContext,
+    Group,
     InstantParam,
     now,
     output_options,
@@ -46,7 +47,7 @@ def parse_expiry(until: Any, span: str | None, config: "Config", moment: int) ->
 
 
 @click.group(
-    cls=Examples,
+    cls=Group,
     invoke_without_command=True,
     epilog="""
     fraudwatch mute --entity customer_id=C001234 --for 7d --reason "travels, called"
