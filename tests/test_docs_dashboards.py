@@ -18,6 +18,7 @@ from storage.monitoring import health
 from tests.support.databases import PostgresServer, copy_world, with_url
 from tests.support.worlds import BACKFILLED, NOW, SMALL
 
+ROLE = "fraudwatch_grafana"
 FOLDER = Path(__file__).parents[1] / "docs" / "dashboards"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())
 RULES = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -69,14 +70,15 @@ def grafana(url: str) -> Iterator[Any]:
     page = (FOLDER / "README.md").read_text()
     grants = re.search(r"```sql\n(.*?)```", page, re.DOTALL)
     assert grants is not None
+    own_role = f"{ROLE}_{os.getpid()}"  # roles belong to the server, which the workers of a session share
     owner = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with owner.begin() as connection:
-        for statement in grants[1].split(";"):
+        for statement in grants[1].replace(ROLE, own_role).split(";"):
             if statement.strip():
                 connection.execute(text(statement))
     owner.dispose()
     role = create_engine(
-        url.replace("postgresql://postgres:@", "postgresql+psycopg://fraudwatch_grafana:change-me@")
+        url.replace("postgresql://postgres:@", f"postgresql+psycopg://{own_role}:change-me@")
     )
     with role.connect() as connection:
         yield connection
