@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import NotReady
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
+from pipeline.schedule.run_context import Step, pending
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
@@ -180,3 +181,14 @@ def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
 def test_training_once_promotes_from_its_date_on(loaded: Store) -> None:
     train_once(loaded, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
     assert [m["effective_from"][:10] for m in listings.models(loaded, "live")] == ["2025-01-20"]
+
+
+def test_rows_before_the_first_model_stay_queued_while_an_earlier_training_is_to_come(loaded: Store) -> None:
+    scoring_queue.set_starts_at(loaded, "live", FROM - 14 * DAY)
+    earlier = pending("live", Step("train", FROM - 7 * DAY, FROM - 7 * DAY), SMALL.schedule.allowed_lateness)
+    ledger.ensure(loaded, [earlier])  # as a backfill of an earlier span does
+    train_once(loaded, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
+    queued = "SELECT COUNT(*) FROM scoring_queue"
+    everything = query(loaded, queued)[0][0]
+    train_once(loaded, SMALL, date=FROM - 7 * DAY, as_of=NOW, policy="live", by="test")
+    assert 0 < query(loaded, queued)[0][0] < everything  # what no model will ever score is gone

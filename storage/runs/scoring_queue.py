@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from storage.database import bulk
 from storage.database.database import Store
-from storage.database.tables import backfilled_spans, batches, policies, promotions, queue, scores
+from storage.database.tables import backfilled_spans, batches, ledger, policies, promotions, queue, scores
 from storage.frames import Ints, Strings
 
 FOREVER = 250_000_000_000_000_000  # µs; the year 9892, which both engines can still write
@@ -224,7 +224,7 @@ def drop_before_first_model(store: Store, policy: str) -> int:
         first = connection.scalar(
             select(func.min(promotions.c.effective_from)).where(promotions.c.policy == policy)
         )
-        if first is None:
+        if first is None or _earlier_training_is_open(connection, policy, first):
             return 0
         t = store.transactions
         old = (
@@ -234,6 +234,17 @@ def drop_before_first_model(store: Store, policy: str) -> int:
         )
         gone = delete(queue).where(queue.c.policy == policy, queue.c.transaction_id.in_(old))
         return int(connection.execute(gone).rowcount)
+
+
+def _earlier_training_is_open(connection: Connection, policy: str, first: int) -> bool:
+    """Whether a training before the first model is still to come, as a backfill of an earlier span makes them."""
+    still_open = (
+        ledger.c.policy == policy,
+        ledger.c.kind == "train",
+        ledger.c.status.in_(("pending", "running")),
+        ledger.c.window_end < first,
+    )
+    return bool(connection.scalar(select(func.count()).select_from(ledger).where(*still_open)))
 
 
 def queue_length(connection: Connection, policy: str) -> int:
