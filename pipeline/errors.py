@@ -11,30 +11,55 @@ The exceptions of this package, their exit codes, and who can fix the cause.
     ├── StorageError                 storage.errors: the database is unreachable, busy, too old, another's
     └── DetectorError                detectors.base: data that cannot be fitted, or a damaged model
 
-`pipeline.cli` turns the three roots into one line and an exit code; any other exception is a bug and keeps its
-traceback. A message is one sentence that names the thing, the value and the remedy.
+A door (command line, daemon) renders the three roots in its own way, from what all of them have: `code`, which is stable and
+made for programs, `message`, which names the thing and the value, and `remedy`, what to do, without the name of a command.
+Any other exception is a bug and keeps its traceback.
 """
 
 
 class FraudwatchError(Exception):
-    """Base of the errors that a user or an operator can fix, or that time fixes."""
+    """
+    Base of the errors that a user or an operator can fix, or that time fixes.
+
+    Parameters
+    ----------
+    message
+        What is wrong: one sentence without its full stop, which names the thing and the value.
+    remedy
+        What to do about it, in words that fit any door; empty if the message says it all.
+    code
+        A stable name of this case, in snake_case; by default that of the class.
+    """
 
     exit_code = 1
+    code = "error"
+
+    def __init__(self, message: str = "", *, remedy: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.code = code or type(self).code
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
 
 class ConfigError(FraudwatchError):
     """A key of the configuration is unknown, missing, of the wrong type or impossible."""
 
     exit_code = 2
+    code = "config"
 
 
 class InputError(FraudwatchError):
     """A file, column or argument is not usable; nothing was written."""
 
     exit_code = 2
+    code = "input"
 
 
 class NotReady(FraudwatchError):  # noqa: N818 (a state, not an error: more data or time ends it)
     """There is not enough data yet: a cold start, no mature labels, no model."""
 
     exit_code = 1
+    code = "not_ready"

@@ -6,7 +6,7 @@ The errors of a database, and who can fix them.
     Exception
     └── StorageError
         ├── Unreachable       operator: no database answers at this address
-        ├── SchemaOutOfDate   operator: tables or columns are missing; `fraudwatch init` adds them
+        ├── SchemaOutOfDate   operator: tables or columns are missing; an upgrade adds them
         │   └── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
         ├── WrongMonitor      operator: the database belongs to another monitor
         ├── Busy              nobody: another process is working; wait and repeat
@@ -14,43 +14,81 @@ The errors of a database, and who can fix them.
         ├── Unknown           user: there is no such transaction, model or batch
         └── Damaged           operator: stored bytes are not those that were written
 
-A message is one sentence that names the thing, the value and the remedy, and never contains a password.
+Every error has a stable `code` for programs, a `message` that names the thing and the value, and a `remedy`, which names no
+command; none of them ever contains a password.
 """
 
 
 class StorageError(Exception):
-    """The database cannot be used at all, not now, or not by this monitor."""
+    """
+    The database cannot be used at all, not now, or not by this monitor.
+
+    Parameters
+    ----------
+    message
+        What is wrong: one sentence without its full stop.
+    remedy
+        What to do about it; empty if the message says it all.
+    code
+        A stable name of this case, in snake_case; by default that of the class.
+    """
 
     exit_code = 1
+    code = "storage"
+
+    def __init__(self, message: str = "", *, remedy: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.code = code or type(self).code
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
 
 class Unreachable(StorageError):  # noqa: N818 - reads as the state it reports
     """No database answers at this address."""
 
+    code = "unreachable"
+
 
 class SchemaOutOfDate(StorageError):  # noqa: N818
     """Tables or columns are missing, or the schema has another version than this program."""
+
+    code = "schema_out_of_date"
 
 
 class UnsupportedSchema(SchemaOutOfDate):
     """The schema is too old to be upgraded, or newer than this program."""
 
+    code = "unsupported_schema"
+
 
 class WrongMonitor(StorageError):  # noqa: N818
     """The database belongs to another monitor, or to another program."""
+
+    code = "wrong_monitor"
 
 
 class Busy(StorageError):  # noqa: N818
     """Another process holds a lease that is needed; repeat the command later."""
 
+    code = "busy"
+
 
 class Locked(Busy):
     """Another program held the database's write lock for longer than a short write takes."""
+
+    code = "locked"
 
 
 class Unknown(StorageError):  # noqa: N818
     """The database has no such row."""
 
+    code = "unknown"
+
 
 class Damaged(StorageError):  # noqa: N818
     """Stored bytes are not those that were written."""
+
+    code = "damaged"

@@ -1,0 +1,30 @@
+"""Typed results made of database rows, and amounts of money."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An exact amount of money in a currency (ISO 4217)."""
+
+    value: Decimal
+    currency: str
+
+
+def as_record(kind: type[Record], row: Mapping[str, Any], **others: Any) -> Record:
+    """
+    A frozen dataclass from the values of a row with the same names; lists become tuples.
+
+    Parameters
+    ----------
+    others
+        Values of fields that the row does not hold as they are.
+    """
+    values = {field.name: row[field.name] for field in fields(kind) if field.name not in others}  # type: ignore[arg-type]
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**tuples, **others)

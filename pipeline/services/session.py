@@ -1,0 +1,69 @@
+"""What every service works with: the database, the configuration, who is acting, and the clock."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.config import Config
+from pipeline.config.database import open_configured
+from pipeline.config.loader import load_config
+from storage.database.database import Store
+from storage.database.setup import verify
+
+
+def current_time() -> int:
+    """The current time in µs since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open database of one monitor, for one acting person or program."""
+
+    store: Store
+    config: Config
+    actor: str  # stored in the audit trail
+    clock: Callable[[], int] = current_time  # µs since 1970-01-01 UTC
+
+    @property
+    def now(self) -> int:
+        """The current time in µs."""
+        return self.clock()
+
+
+@contextmanager
+def open_session(
+    config: Config, actor: str, *, clock: Callable[[], int] = current_time, verified: bool = True
+) -> Iterator[Session]:
+    """
+    Open the configured database.
+
+    Parameters
+    ----------
+    verified
+        Whether the database must belong to this monitor and have the current schema; only its setup does without.
+
+    Raises
+    ------
+    Unreachable, SchemaOutOfDate, WrongMonitor
+        The database cannot be used.
+    """
+    with open_configured(config) as store:
+        if verified:
+            verify(store, config.monitor.name)
+        yield Session(store, config, actor, clock)
+
+
+def read_config(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """
+    Read the configuration from a file and the environment.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, missing, of the wrong type or impossible.
+    """
+    return load_config(path, environment)

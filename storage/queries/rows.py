@@ -1,0 +1,107 @@
+"""
+How the read side returns rows: instants as aware datetimes, money as decimals, and long lists in keyset pages.
+
+A keyset page continues after a row, not after a number of rows: it costs the same however far down the list it is, and
+rows that arrive in the meantime neither repeat nor hide others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, literal, or_
+
+from storage.database.column_types import Instant, Money, as_datetime
+from storage.database.database import Store
+
+Row = dict[str, Any]
+Position = tuple[Any, ...]  # the values of a row's sort keys, which JSON can hold
+ROWS_AT_ONCE = 5_000
+MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals
+
+
+@dataclass(frozen=True)
+class SortKey:
+    """A column to sort by, never NULL; the keys of a list together are unique."""
+
+    column: ColumnElement[Any]
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class RowPage:
+    """Rows of a list, and the position after which the next page begins; None if this is the last page."""
+
+    rows: list[Row]
+    next_position: Position | None
+
+
+def stream(store: Store, query: "Select[Any]") -> Iterator[Row]:
+    """All rows of a query, read in parts; the caller may stop before the last one."""
+    convert = _converter(query)
+    with store.read() as connection:
+        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+        try:
+            for part in result.mappings().partitions():
+                yield from (convert(row) for row in part)
+        finally:
+            result.close()
+
+
+def fetch_page(
+    store: Store, query: "Select[Any]", keys: Sequence[SortKey], limit: int, after: Position | None = None
+) -> RowPage:
+    """
+    One page of a query without an order of its own.
+
+    Parameters
+    ----------
+    keys
+        The order of the list.
+    limit
+        Rows of the page, at least 1.
+    after
+        The `next_position` of the page before; None for the first page.
+    """
+    ordered = query.add_columns(*(key.column.label(_key_name(place)) for place, key in enumerate(keys)))
+    ordered = ordered.order_by(*(key.column.desc() if key.descending else key.column for key in keys))
+    if after is not None:
+        ordered = ordered.where(_is_after(keys, after))
+    convert = _converter(query)
+    with store.read() as connection:
+        found = connection.execute(ordered.limit(limit + 1)).mappings().all()
+    more = len(found) > limit
+    position = tuple(found[limit - 1][_key_name(place)] for place in range(len(keys))) if more else None
+    return RowPage([convert(row) for row in found[:limit]], position)
+
+
+def _key_name(place: int) -> str:
+    return f"sort_key_{place}"
+
+
+def _is_after(keys: Sequence[SortKey], after: Position) -> ColumnElement[bool]:
+    """The rows after a position: those beyond it by the first key in which they differ."""
+    values = [literal(value, key.column.type) for key, value in zip(keys, after, strict=True)]
+    cases = []
+    for place, (key, value) in enumerate(zip(keys, values, strict=True)):
+        equal = [keys[before].column == values[before] for before in range(place)]
+        cases.append(and_(*equal, key.column < value if key.descending else key.column > value))
+    return or_(*cases)
+
+
+def _converter(query: "Select[Any]") -> Any:
+    """A function from a database row to a `Row`, by the types of the query's columns."""
+    kinds = {str(column.key): column.type for column in query.selected_columns}
+    instants = {name for name, kind in kinds.items() if isinstance(kind, Instant)}
+    amounts = {name for name, kind in kinds.items() if isinstance(kind, Money)}
+
+    def convert(row: Mapping[str, Any]) -> Row:
+        values = {name: row[name] for name in kinds}
+        for name in instants:
+            values[name] = None if values[name] is None else as_datetime(values[name])
+        for name in amounts:
+            values[name] = None if values[name] is None else Decimal(repr(values[name])).quantize(MONEY_STEP)
+        return values
+
+    return convert

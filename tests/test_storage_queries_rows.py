@@ -1,0 +1,72 @@
+"""Rows of the read side: typed values, and pages that neither repeat nor leave out a row."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import insert, select
+
+from pipeline.errors import InputError
+from pipeline.services.pages import Page, decode_cursor, encode_cursor, every
+from storage.database import tables
+from storage.database.column_types import as_micros
+from storage.database.database import Store
+from storage.queries.rows import Row, SortKey, fetch_page, stream
+from tests.support.databases import Opener
+from tests.support.worlds import SMALL
+
+NOON = as_micros(datetime(2026, 3, 1, 12, tzinfo=UTC))
+A = tables.audit.c
+NEWEST_FIRST = (SortKey(A.at, descending=True), SortKey(A.audit_id))
+
+
+@pytest.fixture
+def store(opener: Opener) -> Store:
+    """Seven entries of the audit trail, of which three have one time."""
+    opened = opener(SMALL)
+    times = [NOON + offset for offset in (0, 1, 2, 2, 2, 3, 4)]
+    rows = [{"at": at, "actor": "ann", "action": "verdict", "subject": str(at)} for at in times]
+    with opened.write() as connection:
+        connection.execute(insert(tables.audit), rows)
+    return opened
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8])
+def test_pages_of_any_size_hold_each_row_once_in_order(store: Store, limit: int) -> None:
+    query = select(A.audit_id, A.at)
+
+    def page(cursor: str | None, rows: int) -> Page[Row]:
+        found = fetch_page(store, query, NEWEST_FIRST, min(rows, limit), decode_cursor(cursor, 2))
+        assert len(found.rows) <= limit
+        return Page(tuple(found.rows), encode_cursor(found.next_position))
+
+    everything = list(stream(store, query.order_by(A.at.desc(), A.audit_id)))
+    assert len(everything) == 7
+    assert list(every(page)) == everything
+    assert list(every(page, 5)) == everything[:5]
+
+
+def test_rows_that_arrive_in_the_meantime_neither_repeat_nor_hide_others(store: Store) -> None:
+    first = fetch_page(store, select(A.audit_id), NEWEST_FIRST, 3)
+    with store.write() as connection:
+        connection.execute(
+            insert(tables.audit), {"at": NOON + 9, "actor": "bob", "action": "undo", "subject": "run 1"}
+        )
+    second = fetch_page(store, select(A.audit_id), NEWEST_FIRST, 100, first.next_position)
+    assert [row["audit_id"] for row in first.rows + second.rows] == [7, 6, 3, 4, 5, 2, 1]
+    assert second.next_position is None
+
+
+def test_instants_are_aware_and_money_is_exact(first_week: Store) -> None:
+    t = first_week.transactions.c
+    row = next(stream(first_week, select(t.event_time, t.amount).order_by(t.transaction_id)))
+    assert row["event_time"].tzinfo is UTC
+    assert isinstance(row["amount"], Decimal)
+    assert row["amount"] == round(row["amount"], 2)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "bm90IGpzb24", encode_cursor((1, 2, 3)), "W10", "e30", "äöü"])
+def test_a_cursor_of_another_list_is_refused(cursor: str) -> None:
+    with pytest.raises(InputError, match="cursor") as caught:
+        decode_cursor(cursor, 2)
+    assert caught.value.code == "bad_cursor"
