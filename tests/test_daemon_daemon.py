@@ -20,7 +20,7 @@ from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
-from storage.queries import listings
+from storage.queries.runs import gap_page
 from storage.runs import ledger
 from tests.support.daemon import Clock
 from tests.support.databases import Copier, with_url
@@ -65,12 +65,10 @@ def test_after_downtime_the_newest_window_comes_first_and_the_rest_a_few_a_tick(
     assert (tally.windows, tally.windows_left) == (3, 4)
     done = [(e.window_start - FROM) // DAY for e in ledger.entries(store, "live", "score", status="done")]
     assert done == [0, 1, 6]
-    assert (
-        len(listings.gaps(store, "live", limit=100)) == 9
-    )  # four windows, their drift, the quality of the week
+    assert len(gap_page(store, "live").rows) == 9  # four windows, their drift, the quality of the week
     daemon.tick()
     daemon.tick()
-    assert listings.gaps(store, "live") == []
+    assert gap_page(store, "live").rows == []
 
 
 def test_a_second_daemon_stands_by_and_takes_over_when_the_first_lets_go(
@@ -159,16 +157,16 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
     tally = daemon.tick()
     assert tally is not None
     assert "train anew" in tally.failures[0]
-    gap = listings.gaps(store, "live")[-1]
+    gap = gap_page(store, "live").rows[-1]
     assert (gap["status"], gap["attempts"]) == ("failed", 1)
     daemon.tick()  # too early for another try
-    assert listings.gaps(store, "live")[-1]["attempts"] == 1
+    assert gap_page(store, "live").rows[-1]["attempts"] == 1
     for _ in range(3):
         clock.now += HOUR
         daemon.tick()
-    gap = next(gap for gap in listings.gaps(store, "live") if gap["kind"] == "score")
+    gap = next(gap for gap in gap_page(store, "live").rows if gap["kind"] == "score")
     assert (gap["attempts"], gap["not_before"]) == (3, None)
-    assert "backfill" in gap["remedy"]
+    assert gap["remedy"] == "repeat_window"
 
 
 def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
@@ -181,7 +179,7 @@ def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, 
     daemon.close()
     assert len(ledger.entries(store, "live", "score", status="done")) == 42
     assert len(ledger.entries(store, "live", "train", status="done")) == 2
-    assert listings.gaps(store, "live") == []
+    assert gap_page(store, "live").rows == []
     assert count(store, "scoring_queue") < count(store, "scores")
 
 

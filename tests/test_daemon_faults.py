@@ -12,7 +12,7 @@ from pipeline.daemon.daemon import Daemon
 from storage.database import database, leases, tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
-from storage.queries import listings
+from storage.queries.runs import gap_page
 from storage.runs import ledger
 from tests.support.daemon import Clock
 from tests.support.databases import Copier, with_url
@@ -56,7 +56,7 @@ def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(sqlite_copier: Copi
     assert tally is not None
     assert not tally.failures
     assert daemon.pause() == 0
-    assert listings.gaps(store, "live") == []
+    assert gap_page(store, "live").rows == []
     assert len(ledger.entries(store, "live", "score", status="done")) == 5
     daemon.close()
 

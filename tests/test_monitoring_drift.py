@@ -1,5 +1,6 @@
 """Drift of windows, from payments to stored rows: what is told, what is pooled, and that every way of running agrees."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
 from storage.monitoring import drift_metrics
-from storage.queries import listings
+from storage.queries.monitoring import DriftFilter, drift_page
 from storage.runs import scoring_queue
 from tests.support.databases import Copier, Opener, World
 from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
@@ -78,7 +79,7 @@ def test_a_window_tells_of_columns_scores_flags_reasons_volume_labels_and_of_all
     sqlite_copier: Copier,
 ) -> None:
     store = sqlite_copier(MEASURED)
-    rows = listings.drift(store, "live", 5_000)
+    rows = drift_page(store, "live", DriftFilter(), 5_000).rows
     newest = [row for row in rows if row["window_end"] == rows[0]["window_end"]]
     told = {(row["feature"], row["metric"]) for row in newest}
     assert told >= {
@@ -129,14 +130,16 @@ def test_what_changed_is_named_with_its_size_and_a_remedy(
 ) -> None:
     config = configured(drift={"min_rows": 50})
     store = backfilled(fill(sqlite_opener(config), config, tmp_path, change=change), config)
-    alarms = listings.drift(store, "live", None, alarms=True)
+    alarms = drift_page(store, "live", DriftFilter(alarms=True)).rows
     found = [row for row in alarms if row["feature"] == feature and row["metric"] == metric]
     assert found
-    assert all(row["window_start"] >= "2025-01-25" for row in found)
+    assert all(row["window_start"] >= datetime(2025, 1, 25, tzinfo=UTC) for row in found)
     assert all(row["effect"] >= config.drift.min_effect for row in found)
     assert drift_text.remedy(found[0]).count(remedy) == 1
     of_window = [
-        row for row in listings.drift(store, "live", None) if row["window_end"] == found[0]["window_end"]
+        row
+        for row in drift_page(store, "live", DriftFilter()).rows
+        if row["window_end"] == found[0]["window_end"]
     ]
     told = "\n".join(drift_text.sentences(of_window))
     assert " alarms on " in told.splitlines()[0]
@@ -152,8 +155,8 @@ def test_a_window_without_payments_is_told_and_alarms_by_its_volume(
     store = backfilled(fill(sqlite_opener(SMALL), SMALL, tmp_path, change=silent), SMALL)
     rows = [
         row
-        for row in listings.drift(store, "live", None)
-        if row["window_start"] == "2025-01-29 00:00:00+00:00"
+        for row in drift_page(store, "live", DriftFilter()).rows
+        if row["window_start"] == datetime(2025, 1, 29, tzinfo=UTC)
     ]
     volume = next(row for row in rows if row["feature"] == "volume")
     assert (volume["value"], volume["alarm"]) == (0, True)
@@ -201,7 +204,9 @@ def test_holidays_are_a_feature_and_are_not_compared_with_other_days(
     names = query(store, "SELECT DISTINCT feature FROM drift_metrics WHERE feature = 'is_holiday'")
     assert names == [("is_holiday",)]
     rows = [
-        row for row in listings.drift(store, "live", None) if row["window_start"].startswith("2025-01-27")
+        row
+        for row in drift_page(store, "live", DriftFilter()).rows
+        if row["window_start"] == datetime(2025, 1, 27, tzinfo=UTC)
     ]
     of_amount = [row for row in rows if row["feature"] == "amount"]
     assert not any(row["alarm"] for row in of_amount)

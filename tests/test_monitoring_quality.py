@@ -1,6 +1,8 @@
 """From scores and labels to measured quality, on both engines: when, with what knowledge, and that every way of running agrees."""
 
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +18,9 @@ from storage.frames import DAY, HOUR
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric
 from storage.queries import listings
-from storage.queries.listings import QualityFilter
+from storage.queries.choices import choice_page
+from storage.queries.flags import FlagFilter, flag_page
+from storage.queries.monitoring import QualityFilter, quality_page, validate_metrics
 from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
@@ -70,10 +74,10 @@ def backfilled(copier: Copier) -> Store:
     return copier(SCORED)
 
 
-def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, object]]:
+def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dict[str, Any]]:
     start = FROM + number * WEEK
     wanted = QualityFilter(since=start, until=start + WEEK, kind=kind, by=by)
-    return {row["channel"] + row["metric"]: row for row in listings.quality(store, "live", wanted)}
+    return {row["channel"] + row["metric"]: row for row in quality_page(store, "live", wanted).rows}
 
 
 def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfilled: Store) -> None:
@@ -87,8 +91,8 @@ def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfil
     assert came["caught"]["value"] == found["caught"]
     assert came["frauds"]["value"] == found["caught"] + found["missed"]
     assert came["money_missed"]["value"] == pytest.approx(float(found["missed_money"]))
-    assert came["precision"]["lower"] < came["precision"]["value"] <= came["precision"]["upper"]  # type: ignore[operator]
-    assert came["precision"]["as_of"][:10] == "2025-02-10"  # type: ignore[index]
+    assert came["precision"]["lower"] < came["precision"]["value"] <= came["precision"]["upper"]
+    assert came["precision"]["as_of"].date() == date(2025, 2, 10)
     assert "transactions" not in week(backfilled, 3, "realised")
     assert "transactions" in week(backfilled, 3, "estimated")
 
@@ -96,7 +100,7 @@ def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfil
 def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> None:
     live(loaded, FROM, FROM + 2 * WEEK, config=OUTLIER)
     told = week(loaded, 0, "estimated")
-    assert {row["strategy"] for row in listings.choices(loaded, "live")} == {"outlier"}
+    assert {row["strategy"] for row in choice_page(loaded, "live").rows} == {"outlier"}
     assert told["precision"]["value"] is None
     assert "no probability" in str(told["precision"]["message"])
     assert week(loaded, 0, "realised")["brier"]["value"] is None
@@ -142,7 +146,7 @@ def test_a_late_label_changes_the_week_it_speaks_of_and_no_other(backfilled: Sto
     load(backfilled, KNOWN, "labels", late, now=TO + 2 * DAY)
     refresh(backfilled, KNOWN, "live", TO + 3 * DAY, "test")
     after = {number: week(backfilled, number, "realised") for number in (0, 1)}
-    assert after[0]["missed"]["value"] == before[0]["missed"]["value"] + 1  # type: ignore[operator]
+    assert after[0]["missed"]["value"] == before[0]["missed"]["value"] + 1
     assert after[1] == before[1]
     assert [row for row in rows(backfilled) if row[4] == "estimated"] == estimates
     done = refresh(backfilled, KNOWN, "live", TO + 3 * DAY, "test")
@@ -165,9 +169,15 @@ def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(backfil
     assert channels >= {"novelty"} or channels == {"outlier"}
     flags = sum(row["value"] for row in found.values() if row["metric"] == "flags")  # type: ignore[misc]
     assert flags == week(backfilled, 1, "realised")["flags"]["value"]
-    of_all = listings.quality(backfilled, "live", QualityFilter())
+    of_all = quality_page(backfilled, "live", QualityFilter()).rows
     nothing = [
-        {"channel": "novelty", "metric": name, "value": value, "kind": "realised", "window_end": "2025-01-27"}
+        {
+            "channel": "novelty",
+            "metric": name,
+            "value": value,
+            "kind": "realised",
+            "window_end": datetime(2025, 1, 27, tzinfo=UTC),
+        }
         for name, value in (("flags", 12.0), ("caught", 0.0), ("cost", 12.0))
     ]
     lines = list(paragraph(of_all, nothing, "EUR"))
@@ -177,10 +187,8 @@ def test_channels_are_told_apart_and_a_share_that_found_nothing_is_named(backfil
 
 def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
     live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
-    open_ = [
-        row["transaction_id"] for row in listings.flags(loaded, "live", listings.FlagFilter(status="open"))
-    ][:3]
-    assert week(loaded, 0, "realised")["open_flags"]["value"] > 0  # type: ignore[operator]
+    open_ = [row["transaction_id"] for row in flag_page(loaded, "live", FlagFilter(status="open")).rows][:3]
+    assert week(loaded, 0, "realised")["open_flags"]["value"] > 0
     for place, name in enumerate(open_):
         verdicts.verdict(loaded, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
     live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
@@ -204,7 +212,7 @@ def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(backfilled: 
     )
     forget_truth(backfilled, window)
     refresh(backfilled, KNOWN, "live", NOW, "test")
-    (alarm,) = listings.quality(backfilled, "live", QualityFilter(alarms=True))
+    (alarm,) = quality_page(backfilled, "live", QualityFilter(alarms=True)).rows
     assert alarm["metric"] == "precision"
     assert "below the estimate of 100%" in alarm["message"]
     assert any("alarm: precision" in line.get("message", "") for line in side_by_side([alarm], "all", "EUR"))
@@ -220,10 +228,10 @@ def forget_truth(store: Store, window: tuple[int, int]) -> None:
 
 def test_what_nobody_measured_is_refused_with_what_there_is(loaded: Store) -> None:
     live(loaded, FROM, FROM + WEEK)
-    with pytest.raises(Unknown, match=r'"precison"; there are .*precision'):
-        listings.validate_metrics(loaded, "live", ["precison"])
-    with pytest.raises(Unknown, match='"other" has no scores; there are live'):
-        listings.validate_metrics(loaded, "other")
+    with pytest.raises(Unknown, match=r'"precison": there are .*precision'):
+        validate_metrics(loaded, "live", ["precison"])
+    with pytest.raises(Unknown, match='"other" has no scores: there are live'):
+        validate_metrics(loaded, "other")
 
 
 def test_a_week_without_scores_is_done_and_leaves_no_row(loaded: Store) -> None:

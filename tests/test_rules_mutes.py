@@ -11,8 +11,7 @@ from pipeline.rules.mutes import Mute, known_feature, mark_muted
 from pipeline.runs.backfill import backfill
 from storage.database.database import Store
 from storage.frames import DAY, Coded, Transactions
-from storage.queries import listings
-from storage.queries.listings import FlagFilter
+from storage.queries.flags import FlagFilter, count_flags, flag_page
 from storage.review import rules_and_mutes
 from storage.review.rules_and_mutes import MUTE
 from storage.runs.scores import Flag
@@ -86,11 +85,11 @@ def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(first_
     assert {row[1] for row in muted} == {number}
     assert {str(row[2]) for row in muted} <= {"open", "fraud"}
     assert (
-        listings.muted(first_week, "live", FlagFilter())
+        count_flags(first_week, "live", FlagFilter(muted=True))
         == len(muted)
         == rules_and_mutes.muted_by(first_week, "live")[number]
         > 0
     )
-    shown = list(listings.flags(first_week, "live", FlagFilter(muted=False)))
+    shown = flag_page(first_week, "live", FlagFilter(muted=False)).rows
     assert len(shown) == len(rows) - len(muted)
-    assert len(list(listings.flags(first_week, "live", FlagFilter()))) == len(rows)
+    assert len(flag_page(first_week, "live", FlagFilter()).rows) == len(rows)

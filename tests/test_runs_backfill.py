@@ -11,7 +11,8 @@ from pipeline.runs.scoring_run import run
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY
-from storage.queries import listings, policy_diff
+from storage.queries import policy_diff
+from storage.queries.models import model_page
 from storage.runs import scoring_queue
 from tests.support.databases import Opener, with_url
 from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
@@ -37,7 +38,7 @@ def test_workers_write_what_one_process_writes(backfilled: Store, url: str) -> N
 
 
 def test_a_policy_rescored_by_one_model_marks_what_it_was_trained_on(backfilled: Store) -> None:
-    newest = listings.models(backfilled, "live")[0]
+    newest = model_page(backfilled, "live").rows[0]
     score(backfilled, policy="one", model_id=newest["model_id"])
     marked = "SELECT in_sample, COUNT(*) FROM scores WHERE policy = 'one' GROUP BY in_sample ORDER BY 2"
     found = {bool(key): number for key, number in query(backfilled, marked)}

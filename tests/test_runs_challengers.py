@@ -16,7 +16,7 @@ from pipeline.schedule.run_context import RunSummary
 from pipeline.services import doctor
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
-from storage.queries import listings
+from storage.queries.choices import choice_page
 from storage.runs import ledger, scoring_queue
 from tests.support.commands import CONFIG
 from tests.support.databases import Opener, opened, with_url
@@ -111,7 +111,7 @@ def test_live_writes_the_same_bytes_with_and_without_a_challenger(
     assert len(shadow) == begun[0][0] > 300  # all that live scored since, late rows among them
     assert {row[0] for row in query(beside, "SELECT policy FROM flags")} == {"live"}
     assert query(beside, "SELECT COUNT(*) FROM scoring_queue") == [(0,)]
-    assert {row["strategy"] for row in listings.choices(beside, "cautious")} == {"outlier"}
+    assert {row["strategy"] for row in choice_page(beside, "cautious").rows} == {"outlier"}
     kinds = {entry.kind for entry in ledger.entries(beside, "cautious")}
     assert {"score", "train", "drift"} <= kinds
     assert "prune" not in kinds  # what is old is live's to delete

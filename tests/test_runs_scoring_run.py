@@ -1,5 +1,6 @@
 """From files to flags, on both engines: the main job end to end, and that every way of running agrees."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.queries import listings
-from storage.queries.listings import FlagFilter
+from storage.queries.choices import choice_page
+from storage.queries.flags import FlagFilter, flag_page
+from storage.queries.models import model_page
 from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Opener
@@ -27,10 +30,10 @@ def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(backfil
     assert found["scored"] == query(backfilled, "SELECT COUNT(*) FROM scores")[0][0] > 1000
     assert found["caught"] / (found["caught"] + found["missed"]) > 0.6
     assert len(np.unique([row[1] for row in query(backfilled, SCORES)])) > 0.9 * found["scored"]
-    strategies = [row["strategy"] for row in listings.choices(backfilled, "live")]
+    strategies = [row["strategy"] for row in choice_page(backfilled, "live").rows]
     assert strategies[-1] == "outlier"
     assert strategies[0] in {"blend", "classification"}
-    flag = next(listings.flags(backfilled, "live", FlagFilter(limit=1)))
+    flag = flag_page(backfilled, "live", FlagFilter(), 1).rows[0]
     assert flag["reasons"]
     assert all(reason["text"] and reason["code"] for reason in flag["reasons"])
     of_the_calendar = "SELECT COUNT(*), SUM(CASE WHEN alarm THEN 1 ELSE 0 END) FROM drift_metrics WHERE feature LIKE 'week%'"
@@ -116,7 +119,7 @@ def test_what_comes_late_is_scored_by_the_next_run_with_the_model_of_its_time(
 
 
 def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(first_week: Store) -> None:
-    flag = next(listings.flags(first_week, "live", FlagFilter(status="open")))
+    flag = flag_page(first_week, "live", FlagFilter(status="open")).rows[0]
     name = flag["transaction_id"]
     assert verdicts.verdict(first_week, "live", name, True, "called", "ann", NOW).after == "fraud"
     assert verdicts.verdict(first_week, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
@@ -142,7 +145,7 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled:
     assert all(value >= threshold for _, value, threshold in drawn)  # type: ignore[operator]
     assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE channel = 'audit'") == [(len(drawn),)]
     assert query(backfilled, others) == without  # it takes nothing from the others
-    flag = next(listings.flags(backfilled, "live", FlagFilter(channel="audit")))
+    flag = flag_page(backfilled, "live", FlagFilter(channel="audit")).rows[0]
     assert flag["reasons"][0]["text"] == "drawn at random, to see what flags miss"
     assert len(flag["reasons"]) > 1
     verdicts.verdict(backfilled, "live", flag["transaction_id"], False, "", "ann", NOW)
@@ -150,7 +153,7 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled:
 
 
 def test_a_chargeback_that_arrives_closes_the_flag(tmp_path: Path, backfilled: Store) -> None:
-    name = next(listings.flags(backfilled, "live", FlagFilter(status="open")))["transaction_id"]
+    name = flag_page(backfilled, "live", FlagFilter(status="open")).rows[0]["transaction_id"]
     labels = write_csv(tmp_path / "more.csv", LABEL_HEADER, [f"{name},1,2025-03-01T00:00:00Z,chargeback"])
     load(backfilled, SMALL, "labels", labels, now=START + 90 * DAY)
     assert query(backfilled, f"SELECT status, reviewer FROM flags WHERE transaction_id = '{name}'") == [
@@ -180,7 +183,7 @@ def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
 
 def test_training_once_promotes_from_its_date_on(loaded: Store) -> None:
     train_once(loaded, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    assert [m["effective_from"][:10] for m in listings.models(loaded, "live")] == ["2025-01-20"]
+    assert [m["effective_from"].date() for m in model_page(loaded, "live").rows] == [date(2025, 1, 20)]
 
 
 def test_rows_before_the_first_model_stay_queued_while_an_earlier_training_is_to_come(loaded: Store) -> None:

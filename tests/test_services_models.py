@@ -15,7 +15,7 @@ from storage.database import tables
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.models import models
-from storage.queries import listings
+from storage.queries.models import model_page
 from storage.runs import scoring_queue
 from tests.support.databases import World, with_url
 from tests.support.payments import START
@@ -86,7 +86,7 @@ def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
     modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
     model_cache = ModelCache(store, config, "live")
     assert (model_cache.in_force_until(NOW)[-1], model_cache.in_force_until(NOW + DAY)[-1]) == (2, 1)
-    assert next(iter(listings.models(store, "live")))["reason"] == "month end"
+    assert model_page(store, "live").rows[0]["reason"] == "month end"
 
 
 def test_there_may_be_nothing_to_roll_back_to(loaded):

@@ -23,7 +23,7 @@ from storage.database import tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
-from storage.queries import listings
+from storage.queries.models import check_page, model_page
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
 from tests.support.payments import LABEL_HEADER, START, write_csv
@@ -95,7 +95,7 @@ def small(sqlite_copier: Copier) -> Store:
 
 def checked(store: Store) -> list[dict[str, Any]]:
     """Oldest first."""
-    return listings.checks(store, "live")[::-1]
+    return check_page(store, "live").rows[::-1]
 
 
 def told_by_doctor(store: Store) -> doctor.CheckResult:
@@ -121,7 +121,7 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
     assert entry.counts is not None
     assert (entry.status, entry.counts["model_id"], entry.counts["rejected"]) == ("done", 2, 1)
 
-    assert [(row["model_id"], row["verdict"]) for row in listings.models(filled, "live")] == [
+    assert [(row["model_id"], row["verdict"]) for row in model_page(filled, "live").rows] == [
         (2, "rejected"),
         (1, "promoted"),
     ]

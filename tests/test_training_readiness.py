@@ -14,7 +14,7 @@ from pipeline.training import readiness, strategy_choice, train
 from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.models import models
-from storage.queries import listings
+from storage.queries.choices import newest_findings
 from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
@@ -215,7 +215,7 @@ def test_errors_stop_a_promotion_and_are_kept(tmp_path):
         assert "no new model" in tally.trainings[0]
         assert "1 means fraud" in tally.trainings[0]
         assert len(models.promoted(store, "live")) == 1
-        kept = listings.readiness(store, "live")
+        kept = newest_findings(store, "live")
         assert (kept[0]["level"], kept[0]["code"]) == ("error", "LABELS_INVERTED")
 
 

@@ -43,14 +43,14 @@ def choices(
     """List the choices of strategy with their numbers, rule and sentence, newest first."""
     from pipeline.cli.output import write_rows
     from pipeline.services.choices import explain_choice
-    from storage.queries import listings
+    from storage.queries.choices import choice_page, choice_row
 
     with context.open_store(context.load_config()) as store:
         if explain is not None:
-            row = listings.choice(store, policy, explain)
+            row = choice_row(store, policy, explain)
             click.echo("\n".join(explain_choice(row["evidence"] | {"row": row})))
             return
-        rows = listings.choices(store, policy, limit=limit)
+        rows = choice_page(store, policy, limit).rows
         write_rows(
             rows,
             COLUMNS,
@@ -108,13 +108,13 @@ def readiness(context: CliContext, as_of: Any, last: bool, output_format: str, o
     """
     from pipeline.cli.output import write_rows
     from pipeline.training import train
-    from storage.queries import listings
+    from storage.queries.choices import newest_findings
 
     config = context.load_config()
     with context.open_store(config) as store:
         date = _training_date(as_of, config, store)
         if last:
-            rows = listings.readiness(store, LIVE)
+            rows = newest_findings(store, LIVE)
         else:
             rows = [
                 finding.row()

@@ -187,7 +187,7 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
     """
     from pipeline.cli.output import write_rows
     from pipeline.ingest.feeds import poll as poll_feeds
-    from storage.ingest import feed_state
+    from storage.queries.status import feed_page
 
     config = context.load_config()
     failed = False
@@ -196,9 +196,9 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
             failed |= feed.error is not None
             lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else feed.report.lines()
             click.echo("\n".join(lines), err=feed.report is None)
-        columns = ["feed", "read", "at", "batch_id", "status", "error"]
+        columns = ["feed", "read_through", "path", "at", "batch_id", "status", "error"]
         write_rows(
-            feed_state.listing(store),
+            feed_page(store).rows,
             columns,
             output_format,
             output,

@@ -1,5 +1,6 @@
 """Commands about flags: list flags, and record a verdict."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,27 +54,26 @@ def flags(
     Muted flags (fraudwatch mute) are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
-    from storage.queries import listings
+    from storage.queries.flags import FlagFilter, count_flags, flag_page
 
     config = context.load_config()
     zone = config.schedule.timezone
     with context.open_store(config) as store:
-        filters = listings.FlagFilter(
+        filters = FlagFilter(
             since=to_instant(since, zone) if since else None,
             until=to_instant(until, zone) if until else None,
             status=status,
             channel=channel,
             min_score=min_score,
             entity=None if entity is None else parse_entity(entity, config),
-            muted=muted,
-            limit=limit,
+            muted=None if muted else False,
         )
-        rows = listings.flags(store, LIVE, filters)
+        rows = flag_page(store, LIVE, filters, limit).rows
         if output_format == "table":
-            rows = (row | {"reasons": _short_reasons(row["reasons"])} for row in rows)
+            rows = [row | {"reasons": _short_reasons(row["reasons"])} for row in rows]
         columns = [*_flag_columns(output_format, config), *(["muted_by"] if muted else [])]
         write_rows(rows, columns, output_format, output, "no flags match; see fraudwatch doctor")
-        hidden = 0 if muted else listings.muted(store, LIVE, filters)
+        hidden = 0 if muted else count_flags(store, LIVE, replace(filters, muted=True))
     if hidden:
         click.echo(f"{hidden:,} muted flags are hidden: --muted shows them", err=True)
 

@@ -43,10 +43,10 @@ def list_models(
 ) -> None:
     """List models with their promotions, rejected candidates included, newest first."""
     from pipeline.cli.output import write_rows
-    from storage.queries import listings
+    from storage.queries.models import model_page
 
     with context.open_store(context.load_config()) as store:
-        rows = listings.models(store, policy, limit=limit)
+        rows = model_page(store, policy, limit).rows
         write_rows(
             rows, COLUMNS, output_format, output, "no model yet: fraudwatch train, or fraudwatch backfill"
         )

@@ -73,23 +73,24 @@ def drift(
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring import drift_text
-    from storage.queries import listings
+    from storage.queries.monitoring import DriftFilter, drift_page
 
     config = context.load_config()
     with context.open_store(config) as store:
         start = to_instant(since, config.schedule.timezone) if since else None
-        rows = listings.drift(store, LIVE, limit, alarms=alarms, since=start, feature=feature)
+        rows = drift_page(store, LIVE, DriftFilter(start, feature, alarms), limit).rows
         if output_format == "table" and output is None:
-            for line in drift_text.sentences(listings.drift(store, LIVE, WINDOW_ROWS_MAX, since=start)):
+            newest = drift_page(store, LIVE, DriftFilter(start), WINDOW_ROWS_MAX).rows
+            for line in drift_text.sentences(newest):
                 click.echo(line)
         columns = DRIFT_COLUMNS if output_format == "table" else DRIFT_COLUMNS_ALL
         write_rows(rows, columns, output_format, output, _no_drift_message(alarms, store))
 
 
 def _no_drift_message(alarms: bool, store: Any) -> str:
-    from storage.queries import listings
+    from storage.queries.monitoring import DriftFilter, drift_page
 
-    if alarms and listings.drift(store, LIVE, 1):
+    if alarms and drift_page(store, LIVE, DriftFilter(), 1).rows:
         return "no alarms"
     return "no window has been scored yet: fraudwatch run, or fraudwatch backfill"
 
@@ -159,15 +160,15 @@ def quality(
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side
-    from storage.queries import listings
+    from storage.queries.monitoring import QualityFilter, quality_page, validate_metrics
 
     config = context.load_config()
     zone = config.schedule.timezone
     with context.open_store(config) as store:
-        listings.validate_metrics(store, policy, metrics)
+        validate_metrics(store, policy, metrics)
         if refresh:
             _refresh(store, config, policy, context.actor)
-        filters = listings.QualityFilter(
+        filters = QualityFilter(
             since=to_instant(start, zone) if start else None,
             until=to_instant(end, zone) if end else None,
             kind=kind,
@@ -175,7 +176,7 @@ def quality(
             metrics=metrics or (MAIN[by] if output_format == "table" and not alarms else ()),
             alarms=alarms,
         )
-        rows = listings.quality(store, policy, filters)
+        rows = quality_page(store, policy, filters).rows
     if output_format == "table":
         table_rows = side_by_side(rows, by, config.schema_.base_currency)
         columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "realised", "message"]

@@ -215,7 +215,7 @@ def _print_summary(summary: "RunSummary") -> None:
 
 
 def list_command(name: str, columns: list[str], empty_message: str, help_: str) -> click.Command:
-    """Create a command that prints the rows of the listing with this name in `storage.queries.listings`."""
+    """Create a command that lists runs or gaps."""
 
     @click.command(
         name, cls=Command, help=help_, epilog=f"fraudwatch {name}\nfraudwatch {name} --format json --limit 5"
@@ -225,11 +225,14 @@ def list_command(name: str, columns: list[str], empty_message: str, help_: str) 
     @click.pass_obj
     def command(context: CliContext, limit: int, output_format: str, output: Path | None) -> None:
         from pipeline.cli.output import write_rows
-        from storage.queries import listings
+        from pipeline.rendering.text import GAP_REMEDIES
+        from storage.queries.runs import gap_page, run_page
 
         config = context.load_config()
         with context.open_store(config) as store:
-            rows = getattr(listings, name)(store, LIVE, limit=limit)
+            rows = (run_page if name == "runs" else gap_page)(store, LIVE, limit).rows
+            if name == "gaps":
+                rows = [row | {"remedy": GAP_REMEDIES[row["remedy"]]} for row in rows]
             write_rows(rows, columns, output_format, output, empty_message)
 
     return command

@@ -27,6 +27,16 @@ def hasher_of(config: Config) -> Hasher | None:
     return Hasher(config.hash_key()) if config.schema_.hash else None
 
 
+def stored_values(config: Config) -> Callable[[str, str], str]:
+    """Return the function from a column and a value that a person typed to the value as the database has it."""
+    hasher = hasher_of(config)
+
+    def stored_value(column: str, value: str) -> str:
+        return value.strip() if hasher is None or column not in config.schema_.hash else hasher.hash(value)
+
+    return stored_value
+
+
 class TransactionCheck:
     """Validates transactions by one configuration."""
 

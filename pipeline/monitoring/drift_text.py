@@ -75,7 +75,7 @@ def remedy(row: Row) -> str:
 
 
 def _head(newest: Sequence[Row], alarms: Sequence[Row]) -> str:
-    window = f"{newest[0]['window_start'][:16]} to {newest[0]['window_end'][:16]}"
+    window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M}"
     n = max(row["n_current"] for row in newest)
     features = len({row["feature"] for row in alarms})
     alarm_text = f"{len(alarms)} alarms on {features} features" if alarms else "no alarm"

@@ -62,7 +62,7 @@ def side_by_side(rows: Sequence[Mapping[str, Any]], by: str, currency: str) -> l
         line = lines.setdefault(
             key,
             {
-                "from": row["window_start"][:10], "to": row["window_end"][:10], "channel": row["channel"],
+                "from": f"{row['window_start']:%Y-%m-%d}", "to": f"{row['window_end']:%Y-%m-%d}", "channel": row["channel"],
                 "model": str(row["model_id"]), "metric": row["metric"],
             },
         )  # fmt: skip
@@ -86,17 +86,17 @@ def paragraph(
     """Detection quality of a span for the summary: of mature windows, by channel, and the newest estimate."""
     total = _sums(row for row in of_all if row["kind"] == "realised")
     windows = sorted(
-        row["window_end"][:10] for row in of_all if row["kind"] == "realised" and row["metric"] == "frauds"
+        row["window_end"] for row in of_all if row["kind"] == "realised" and row["metric"] == "frauds"
     )
     if windows:
         yield (
-            f"mature to {windows[-1]}: precision {_share(total, 'caught', 'flags')}, recall {_share(total, 'caught', 'frauds')}, "
+            f"mature to {windows[-1]:%Y-%m-%d}: precision {_share(total, 'caught', 'flags')}, recall {_share(total, 'caught', 'frauds')}, "
             f"cost {format_value('cost', total.get('cost'), currency)}"
         )
     for channel in sorted({row["channel"] for row in of_channels}):
         counts = _sums(row for row in of_channels if row["channel"] == channel)
         yield _channel_sentence(channel, counts | {"frauds": total.get("frauds", 0.0)}, currency)
-    ahead = [row for row in of_all if row["kind"] == "estimated" and row["window_end"][:10] not in windows]
+    ahead = [row for row in of_all if row["kind"] == "estimated" and row["window_end"] not in windows]
     for row in ahead:
         if row["metric"] in ("precision", "recall", "cost") and row["window_end"] == ahead[0]["window_end"]:
             value = (
@@ -104,7 +104,7 @@ def paragraph(
                 if row["value"] is not None
                 else f"not estimated: {row['message']}"
             )
-            yield f"not mature yet, {row['window_start'][:10]} to {row['window_end'][:10]}: {row['metric']} {value}"
+            yield f"not mature yet, {row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}: {row['metric']} {value}"
 
 
 def _channel_sentence(channel: str, n: Mapping[str, float], currency: str) -> str:

@@ -110,7 +110,7 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 def _flag_lines(row: Row, config: Config) -> Iterator[str]:
     amount = f"{row['amount_base']:,.2f} {config.schema_.base_currency}"
-    yield f"{id_for_message(row['transaction_id'])}  {row['event_time'][:16]} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
+    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
     fields = {name: row[field_name(name)] for name in config.notify.fields}
     if fields:
         yield "    " + ", ".join(

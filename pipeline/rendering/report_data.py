@@ -9,10 +9,12 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.rendering.text import instant_text, iso_instant
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history
-from storage.queries import listings, report_counts
+from storage.queries import report_counts
+from storage.queries.choices import choice_page
 from storage.queries.report_counts import Row, Scope
 
 CHOICES_MAX = 1000
@@ -54,9 +56,9 @@ class ReportData:
     @cached_property
     def choices(self) -> list[Row]:
         """Choices of strategy before the end of the span, the oldest first, one per training date."""
-        rows = listings.choices(self.store, self.scope.policy, limit=CHOICES_MAX)
-        end = instant_text(self.scope.end)
-        by_date = {row["training_date"]: row for row in reversed(rows) if row["training_date"][:19] < end}
+        rows = choice_page(self.store, self.scope.policy, CHOICES_MAX).rows
+        end = as_datetime(self.scope.end)
+        by_date = {row["training_date"]: row for row in reversed(rows) if row["training_date"] < end}
         return [by_date[date] for date in sorted(by_date)]
 
     @property

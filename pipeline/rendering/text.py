@@ -2,6 +2,13 @@
 
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
+from storage.queries.runs import GapRemedy
+
+GAP_REMEDIES: dict[GapRemedy, str] = {
+    "wait": "the next tick or fraudwatch run does it; for windows before the first scheduled one: fraudwatch backfill",
+    "repeat_training": "windows are scored with the model before it; fraudwatch train --as-of DATE tries again",
+    "repeat_window": "fix what the error names, then fraudwatch backfill over the window",
+}
 
 
 def instant_text(instant: int) -> str:

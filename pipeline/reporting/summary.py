@@ -9,6 +9,9 @@ from pipeline.monitoring.quality_text import paragraph
 from pipeline.sanitize import for_terminal
 from storage.database.database import Store
 from storage.queries import listings
+from storage.queries.choices import choice_page
+from storage.queries.flags import top_flags
+from storage.queries.monitoring import QualityFilter, drift_alarms, quality_page
 
 WIDTH = 96
 TOP = 5  # flags shown
@@ -30,7 +33,7 @@ def _heading(text: str) -> list[str]:
 
 def _choices(store: Store, policy: str) -> Iterator[str]:
     yield from _heading("Strategy choices")
-    rows = listings.choices(store, policy, limit=1000)
+    rows = choice_page(store, policy, 1000).rows
     if not rows:
         yield "  no training has chosen a strategy yet"
         return
@@ -39,7 +42,7 @@ def _choices(store: Store, policy: str) -> Iterator[str]:
         mark = "→" if row["strategy"] != before else " "
         before = row["strategy"]
         frauds = f"{row['effective_positives']:,.0f} effective frauds"
-        yield f"  {row['training_date'][:10]} {mark} {row['strategy']:<15} {frauds:>22} among {row['mature']:,} mature"
+        yield f"  {row['training_date']:%Y-%m-%d} {mark} {row['strategy']:<15} {frauds:>22} among {row['mature']:,} mature"
     yield ""
     yield from textwrap.wrap(
         f"Now: {rows[0]['sentence']} Next change: {rows[0]['next_change']}",
@@ -71,11 +74,11 @@ def _outcome(store: Store, config: Config, policy: str, since: int, until: int) 
 
 
 def _quality(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
-    totals = listings.quality(store, policy, listings.QualityFilter(since, until))
+    totals = quality_page(store, policy, QualityFilter(since, until)).rows
     if not totals:
         return
     yield from _heading("Detection quality")
-    by_channel = listings.quality(store, policy, listings.QualityFilter(since, until, "realised", "channel"))
+    by_channel = quality_page(store, policy, QualityFilter(since, until, "realised", "channel")).rows
     for line in paragraph(totals, by_channel, config.schema_.base_currency):
         yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
@@ -93,10 +96,10 @@ def _channels(store: Store, policy: str, since: int, until: int) -> dict[str, tu
 
 def _top(store: Store, config: Config, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("Highest scores, with reasons")
-    for row in listings.top_flags(store, policy, since, until, TOP):
+    for row in top_flags(store, policy, since, until, TOP):
         label = {None: "no label"}.get(row["is_fraud"], "fraud" if row["is_fraud"] else "genuine")
         yield (
-            f"  {for_terminal(row['transaction_id'])}  {row['event_time'][:16]}  {row['amount_base']:>10,.2f} "
+            f"  {for_terminal(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M}  {row['amount_base']:>10,.2f} "
             f"{config.schema_.base_currency}  score {row['score']:.4f}  {row['channel']}  {label}"
         )
         for reason in row["reasons"][:3]:
@@ -105,7 +108,7 @@ def _top(store: Store, config: Config, policy: str, since: int, until: int) -> I
 
 def _drift(store: Store, policy: str, since: int, until: int) -> Iterator[str]:
     yield from _heading("Drift from the training sample")
-    alarms = listings.drift_alarms(store, policy, since, until)
+    alarms = drift_alarms(store, policy, since, until)
     if not alarms:
         yield "  no feature and no score exceeded its threshold"
     for row in alarms[:TOP]:

@@ -99,14 +99,10 @@ def stored_text(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     RuleError
         The rule cannot be parsed.
     """
-    from pipeline.ingest.row_checks import hasher_of
+    from pipeline.ingest.row_checks import stored_values
 
-    fields, hasher = feature_fields(config), hasher_of(config)
-
-    def stored_value(column: str, value: str) -> str:
-        return value if hasher is None or column not in config.schema_.hash else hasher.hash(value)
-
-    return parse(text, replace(vocabulary(fields), stored_value=stored_value)).to_text(), fields
+    fields = feature_fields(config)
+    return parse(text, replace(vocabulary(fields), stored_value=stored_values(config))).to_text(), fields
 
 
 def rule_fields(store: Store) -> list[Mapping[str, Any]]:

@@ -25,7 +25,7 @@ RULE_TEXTS = {
 def explain_choice(numbers: Mapping[str, Any]) -> Iterator[str]:
     """Explain a stored choice, line by line."""
     row = numbers["row"]
-    yield f"choice {row['choice_id']} of {row['training_date']}, policy {row['policy']}, run {row['run_id']}"
+    yield f"choice {row['choice_id']} of {row['training_date']:%Y-%m-%d %H:%M} UTC, policy {row['policy']}, run {row['run_id']}"
     yield from _lines(row, numbers)
 
 

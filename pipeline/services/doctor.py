@@ -12,7 +12,7 @@ from storage.database.database import Store
 from storage.frames import DAY, SECOND
 from storage.ingest import history
 from storage.notifications import outbox
-from storage.queries import listings
+from storage.queries import status
 from storage.runs import scoring_queue
 
 
@@ -31,7 +31,7 @@ class CheckResult:
 
 def run_checks(store: Store, config: Config, policy: str, now: int) -> list[CheckResult]:
     """Check config, database, clock, data, labels, model and flags, each before what depends on it."""
-    facts = listings.facts(store, policy)
+    facts = status.facts(store, policy)
     return [
         CheckResult("config", config.origin),
         CheckResult("database", f"{store.display_url}, monitor {config.monitor.name}, schema up to date"),
@@ -65,7 +65,8 @@ def _data(facts: dict[str, Any]) -> CheckResult:
         )
     rejected = f", {facts['rejected']:,} rejected rows (see rejected_rows)" if facts["rejected"] else ""
     return CheckResult(
-        "transactions", f"{facts['transactions']:,}, newest {facts['newest_transaction']}{rejected}"
+        "transactions",
+        f"{facts['transactions']:,}, newest {facts['newest_transaction']:%Y-%m-%d %H:%M:%S}{rejected}",
     )
 
 
@@ -77,7 +78,7 @@ def _labels(facts: dict[str, Any], config: Config) -> CheckResult:
     days = config.labels.maturity // DAY
     return CheckResult(
         "labels",
-        f"{facts['labels']:,} ({facts['frauds']:,} fraud), newest known {facts['newest_label']}; "
+        f"{facts['labels']:,} ({facts['frauds']:,} fraud), newest known {facts['newest_label']:%Y-%m-%d %H:%M:%S}; "
         f"a transaction without a label counts as genuine after {days} days",
     )
 
@@ -106,10 +107,10 @@ def _model_and_windows(store: Store, policy: str, facts: dict[str, Any]) -> Iter
 
 def _newest_training(store: Store, policy: str) -> Iterator[CheckResult]:
     """Whether the newest training promoted its model, and if not, why."""
-    newest = listings.newest_training(store, policy)
+    newest = status.newest_training(store, policy)
     if newest is None:
         return
-    day = newest["window_end"][:10]
+    day = f"{newest['window_end']:%Y-%m-%d}"
     since = "; a model was promoted by hand since" if newest["overruled"] else ""
     if newest["status"] == "failed":
         remedy = "it will be retried" if newest["not_before"] else "fix the cause, then fraudwatch train"
@@ -154,7 +155,7 @@ def _scores(facts: dict[str, Any]) -> CheckResult:
 
 
 def _challenger(store: Store, name: str) -> CheckResult:
-    facts = listings.facts(store, name)
+    facts = status.facts(store, name)
     trained = f"strategy {facts['strategy']}" if facts["models"] else "no model yet"
     message = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
     return CheckResult(f"challenger {name}", f"{message}: fraudwatch doctor --policy {name}")

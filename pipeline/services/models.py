@@ -13,7 +13,7 @@ from pipeline.scoring.model_cache import ModelCache
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.models import models
-from storage.queries import listings
+from storage.queries.models import model_row
 
 
 def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[str]:
@@ -25,7 +25,7 @@ def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iter
     Unknown
         There is no such model.
     """
-    row = listings.model(store, policy, model_id)
+    row = model_row(store, policy, model_id)
     lines = (
         ("model", f"{model_id}, {row['strategy']}, trained as of {row['trained_at']} by run {row['run_id']}"),
         ("choice", row["sentence"]),

@@ -1,11 +1,9 @@
 """How far polled queries have been read, and which files of watched folders have been ingested."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from sqlalchemy import func, insert, select
 
-from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.database.tables import batches, source_cursors, watched_files
 
@@ -64,40 +62,3 @@ def newest_labels(store: Store) -> int | None:
     with store.read() as connection:
         result: int | None = connection.scalar(select(func.max(batches.c.visible_at)).where(done))
     return result
-
-
-def listing(store: Store) -> list[dict[str, Any]]:
-    """The state of all feeds as rows to print: queries, then files, newest first."""
-    c, f = source_cursors.c, watched_files.c
-    with store.read() as connection:
-        queries = connection.execute(select(c.source, c.cursor, c.read_at, c.batch_id)).all()
-        taken = connection.execute(
-            select(f.source, f.path, f.processed_at, f.batch_id, f.status, f.error).order_by(
-                f.processed_at.desc()
-            )
-        ).all()
-    rows: list[dict[str, Any]] = [
-        {
-            "feed": q.source,
-            "read": _display_time(int(q.cursor)),
-            "at": _display_time(q.read_at),
-            "batch_id": q.batch_id,
-            "status": "done",
-        }
-        for q in queries
-    ]
-    return rows + [
-        {
-            "feed": t.source,
-            "read": t.path,
-            "at": _display_time(t.processed_at),
-            "batch_id": t.batch_id,
-            "status": t.status,
-            "error": t.error,
-        }
-        for t in taken
-    ]
-
-
-def _display_time(instant: int) -> str:
-    return as_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")

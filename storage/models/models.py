@@ -170,9 +170,11 @@ def load_artifact(store: Store, model_id: int) -> bytes:
     with store.read() as connection:
         row = connection.execute(chosen).one_or_none()
     if row is None:
-        raise Unknown(f"there is no model {model_id}: see fraudwatch models")
+        raise Unknown(f"there is no model {model_id}", code="unknown_model")
     if hashlib.sha256(row.artifact).hexdigest() != row.sha256:
-        raise Damaged(f"model {model_id} is not the one that was stored: train anew with fraudwatch train")
+        raise Damaged(
+            f"model {model_id} is not the one that was stored", remedy="train anew", code="damaged_model"
+        )
     return bytes(row.artifact)
 
 

@@ -23,7 +23,7 @@ from storage.database.tables import (
     runs,
 )
 from storage.frames import DAY
-from storage.queries import listings
+from storage.queries.flags import flags_on
 
 Row = dict[str, Any]
 WINDOW_MAX = 31 * DAY  # schedule.window
@@ -62,7 +62,7 @@ def pending_flags(store: Store, policy: str) -> list[str]:
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
     """Open flags on these transactions that are not muted, the largest amounts first."""
-    result = listings.flags_on(store, policy, ids)
+    result = flags_on(store, policy, ids)
     waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
     return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
 

@@ -1,1 +1,1 @@
-"""Queries that only read: listings, counts for the report, differences between policies, exports."""
+"""Queries that only read: lists in pages, counts for the report, differences between policies, exports."""

@@ -5,12 +5,12 @@ A keyset page continues after a row, not after a number of rows: it costs the sa
 rows that arrive in the meantime neither repeat nor hide others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, literal, or_
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, literal, or_
 
 from storage.database.column_types import Instant, Money, as_datetime
 from storage.database.database import Store
@@ -39,7 +39,7 @@ class RowPage:
 
 def stream(store: Store, query: "Select[Any]") -> Iterator[Row]:
     """All rows of a query, read in parts; the caller may stop before the last one."""
-    convert = _converter(query)
+    convert = row_converter(query)
     with store.read() as connection:
         result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
         try:
@@ -50,7 +50,11 @@ def stream(store: Store, query: "Select[Any]") -> Iterator[Row]:
 
 
 def fetch_page(
-    store: Store, query: "Select[Any]", keys: Sequence[SortKey], limit: int, after: Position | None = None
+    store: Store,
+    query: "Select[Any]",
+    keys: Sequence[SortKey],
+    limit: int | None = None,
+    after: Position | None = None,
 ) -> RowPage:
     """
     One page of a query without an order of its own.
@@ -60,7 +64,7 @@ def fetch_page(
     keys
         The order of the list.
     limit
-        Rows of the page, at least 1.
+        Rows of the page, at least 1; None for all that are left.
     after
         The `next_position` of the page before; None for the first page.
     """
@@ -68,12 +72,18 @@ def fetch_page(
     ordered = ordered.order_by(*(key.column.desc() if key.descending else key.column for key in keys))
     if after is not None:
         ordered = ordered.where(_is_after(keys, after))
-    convert = _converter(query)
+    convert = row_converter(query)
     with store.read() as connection:
-        found = connection.execute(ordered.limit(limit + 1)).mappings().all()
-    more = len(found) > limit
-    position = tuple(found[limit - 1][_key_name(place)] for place in range(len(keys))) if more else None
+        found = connection.execute(ordered.limit(None if limit is None else limit + 1)).mappings().all()
+    if limit is None or len(found) <= limit:
+        return RowPage([convert(row) for row in found], None)
+    position = tuple(found[limit - 1][_key_name(place)] for place in range(len(keys)))
     return RowPage([convert(row) for row in found[:limit]], position)
+
+
+def read_rows(store: Store, query: "Select[Any]") -> list[Row]:
+    """All rows of a query that has few of them."""
+    return list(stream(store, query))
 
 
 def _key_name(place: int) -> str:
@@ -90,13 +100,13 @@ def _is_after(keys: Sequence[SortKey], after: Position) -> ColumnElement[bool]:
     return or_(*cases)
 
 
-def _converter(query: "Select[Any]") -> Any:
+def row_converter(query: "Select[Any]") -> Callable[[RowMapping], Row]:
     """A function from a database row to a `Row`, by the types of the query's columns."""
     kinds = {str(column.key): column.type for column in query.selected_columns}
     instants = {name for name, kind in kinds.items() if isinstance(kind, Instant)}
     amounts = {name for name, kind in kinds.items() if isinstance(kind, Money)}
 
-    def convert(row: Mapping[str, Any]) -> Row:
+    def convert(row: RowMapping) -> Row:
         values = {name: row[name] for name in kinds}
         for name in instants:
             values[name] = None if values[name] is None else as_datetime(values[name])

@@ -7,7 +7,10 @@ import numpy as np
 from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import instant_text, safe_text
-from storage.queries import listings, report_counts
+from storage.database.column_types import as_datetime
+from storage.queries import report_counts
+from storage.queries.choices import newest_findings
+from storage.queries.models import check_page
 
 OLD_FLAG_DAYS = 7  # age of an open flag
 FINDINGS_MAX = 3  # of a training's readiness, errors first
@@ -36,19 +39,15 @@ def _gaps(data: ReportData) -> Iterator[str]:
 
 def _rejected_candidate(data: ReportData) -> Iterator[str]:
     """The newest training of the span, if its candidate was rejected."""
-    end = instant_text(data.scope.end)
-    checks = [
-        row for row in listings.checks(data.store, data.scope.policy) if row["training_date"][:19] < end
-    ]
+    end = as_datetime(data.scope.end)
+    checks = [row for row in check_page(data.store, data.scope.policy, 20).rows if row["training_date"] < end]
     if checks and checks[0]["verdict"] == "rejected":
         yield f"The newest candidate was not promoted: {safe_text(checks[0]['sentence'])}"
 
 
 def _findings(data: ReportData) -> Iterator[str]:
     serious = [
-        row
-        for row in listings.readiness(data.store, data.scope.policy)
-        if row["level"] in ("error", "warning")
+        row for row in newest_findings(data.store, data.scope.policy) if row["level"] in ("error", "warning")
     ]
     for row in serious[:FINDINGS_MAX]:
         yield f"Before the newest training, {row['level']}: {_sentence(row['message'])} {_sentence(row['remedy'])}"

@@ -77,11 +77,11 @@ def _rows(data: ReportData) -> list[dict[str, Any]]:
             (row[name] or 0) * PER_PAYMENTS for name in ("prevalence", "prevalence_lower", "prevalence_upper")
         )
         rows.append({
-            "at": row["training_date"][:19].replace(" ", "T") + "Z",
+            "at": f"{row['training_date']:%Y-%m-%dT%H:%M:%SZ}",
             "strategy": row["strategy"],
             "change": row["strategy"] if row["strategy"] != before else "",
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
-            "tooltip": f"{row['training_date'][:10]}: {row['strategy']}, {value:.2g} in 10,000 ({lower:.2g} to {upper:.2g}), "
+            "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {value:.2g} in 10,000 ({lower:.2g} to {upper:.2g}), "
                     f"{row['effective_positives']:,.0f} effective frauds",
         })  # fmt: skip
         before = row["strategy"]
@@ -92,7 +92,7 @@ def _table(data: ReportData) -> Table:
     newest = data.choices[-ROWS_MAX:]
     rows = [
         [
-            row["training_date"][:10], safe_text(row["strategy"]), f"{row['effective_positives']:,.0f}", f"{row['mature']:,}",
+            f"{row['training_date']:%Y-%m-%d}", safe_text(row["strategy"]), f"{row['effective_positives']:,.0f}", f"{row['mature']:,}",
             safe_text(row["sentence"]),
         ]
         for row in reversed(newest)

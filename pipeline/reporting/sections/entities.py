@@ -4,7 +4,8 @@ from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import money, safe_text
 from pipeline.sanitize import for_terminal
-from storage.queries import listings, report_counts
+from storage.queries import report_counts
+from storage.queries.flags import top_flags
 
 ROWS_MAX = 5  # of each entity column
 PAYMENTS_MAX = 10
@@ -50,10 +51,10 @@ def _payments(data: ReportData) -> Table:
     scope = data.scope
     rows = [
         [
-            for_terminal(row["transaction_id"]), row["event_time"][:16], f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
+            for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", f"{row['amount_base']:,.2f}", row["channel"], f"{row['score']:.4f}", row["status"],
             "; ".join(safe_text(reason["text"]) for reason in row["reasons"][:REASONS_MAX]),
         ]
-        for row in listings.top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
+        for row in top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
     ]  # fmt: skip
     columns = ("payment", "time", f"amount, {data.currency}", "channel", "score", "status", "reasons")
     return Table("Flags with the highest scores", columns, rows, frozenset({columns[2], "score"}))

@@ -1,13 +1,15 @@
 """Section "Champion model": the card of the model in force at the end of the span."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import instant_text, safe_text, thresholds_text
+from pipeline.rendering.text import safe_text, thresholds_text
 from pipeline.scoring.model_cache import ModelCache
-from storage.queries import listings
-from storage.queries.listings import Row
+from storage.database.column_types import as_datetime
+from storage.queries.models import check_page, model_row
+from storage.queries.rows import Row
 
 CHECKS_MAX = 12  # newest ones shown
 
@@ -25,7 +27,7 @@ def section(data: ReportData) -> ReportSection:
             ],
         )
     model_id = in_force[-1]
-    row = listings.model(data.store, data.scope.policy, model_id)
+    row = model_row(data.store, data.scope.policy, model_id)
     card = Table(
         f"Model card; fraudwatch models show {model_id} also checks that it loads",
         ("item", "value"),
@@ -56,16 +58,16 @@ def _card_rows(row: Row) -> Iterator[list[str]]:
 
 def _checks(data: ReportData) -> Table:
     """Results of the promotion gate up to the end of the span."""
-    end = instant_text(data.scope.end)
+    end = as_datetime(data.scope.end)
     rows = [
-        [row["training_date"][:10], str(row["model_id"]), row["verdict"], safe_text(row["sentence"])]
-        for row in listings.checks(data.store, data.scope.policy, limit=CHECKS_MAX)
-        if row["training_date"][:19] < end
+        [f"{row['training_date']:%Y-%m-%d}", str(row["model_id"]), row["verdict"], safe_text(row["sentence"])]
+        for row in check_page(data.store, data.scope.policy, CHECKS_MAX).rows
+        if row["training_date"] < end
     ]
     return Table(
         "Candidates against the champion, newest first", ("training", "model", "verdict", "reason"), rows
     )
 
 
-def _time(text: str | None) -> str:
-    return "–" if text is None else text[:19]
+def _time(moment: datetime | None) -> str:
+    return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -7,9 +7,11 @@ import numpy as np
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import instant_text, safe_text, share
-from storage.queries import listings, report_counts
+from pipeline.rendering.text import GAP_REMEDIES, instant_text, safe_text, share
+from storage.database.column_types import as_datetime
+from storage.queries import report_counts
 from storage.queries.report_counts import Row
+from storage.queries.runs import gap_page
 
 GAPS_MAX = 15  # shown
 REVIEWERS_MAX = 15
@@ -198,19 +200,19 @@ def _reviewers(people: list[Row]) -> Table:
 
 
 def _gaps(data: ReportData) -> Table:
+    start, end = as_datetime(data.scope.start), as_datetime(data.scope.end)
     rows = [
         row
-        for row in listings.gaps(data.store, data.scope.policy, limit=10_000)
-        if row["window_end"][:19] > instant_text(data.scope.start)
-        and row["window_start"][:19] < instant_text(data.scope.end)
+        for row in gap_page(data.store, data.scope.policy).rows
+        if row["window_end"] > start and row["window_start"] < end
     ]
     gap_rows = [
         [
             row["kind"],
-            f"{row['window_start'][:16]} to {row['window_end'][:16]}",
+            f"{row['window_start']:%Y-%m-%d %H:%M} to {row['window_end']:%Y-%m-%d %H:%M}",
             row["status"],
             safe_text(row["error"]),
-            row["remedy"],
+            GAP_REMEDIES[row["remedy"]],
         ]
         for row in rows[:GAPS_MAX]
     ]

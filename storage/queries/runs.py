@@ -1,0 +1,38 @@
+"""Lists of runs and of gaps: what has run, and what was due and is not done."""
+
+from typing import Literal
+
+from sqlalchemy import select
+
+from storage.database import tables
+from storage.database.database import Store
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
+
+GapRemedy = Literal["wait", "repeat_training", "repeat_window"]
+
+
+def run_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
+    """Runs, newest first."""
+    r = tables.runs.c
+    newest_first = (SortKey(r.run_id, descending=True),)
+    return fetch_page(store, select(tables.runs).where(r.policy == policy), newest_first, limit, after)
+
+
+def gap_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
+    """Entries of the ledger that are due and not done, oldest first, each with a `remedy`."""
+    e = tables.ledger.c
+    oldest_first = (SortKey(e.window_end), SortKey(e.kind), SortKey(e.window_start))
+    columns = (
+        e.policy, e.kind, e.window_start, e.window_end, e.due_at, e.status, e.attempts, e.not_before, e.error,
+    )  # fmt: skip
+    page = fetch_page(
+        store, select(*columns).where(e.policy == policy, e.status != "done"), oldest_first, limit, after
+    )
+    return RowPage([row | {"remedy": _remedy(row)} for row in page.rows], page.next_position)
+
+
+def _remedy(row: Row) -> GapRemedy:
+    """What closes a gap: the next run, or, once there are no retries left, a person who repeats the step."""
+    if row["status"] != "failed" or row["not_before"] is not None:
+        return "wait"
+    return "repeat_training" if row["kind"] == "train" else "repeat_window"
