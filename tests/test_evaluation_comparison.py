@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 
 from detectors.base import DetectorError
 from detectors.evaluation import metrics
@@ -52,10 +59,13 @@ def test_measures_are_those_of_scikit_learn_and_of_our_own_definitions(ties):
     assert found["auc"] == pytest.approx(roc_auc_score(rows.y, score), abs=1e-12)
     assert found["f1"] == pytest.approx(f1_score(rows.y, score > 1.5))
     assert found["mcc"] == pytest.approx(matthews_corrcoef(rows.y, score > 1.6))
-    assert found["cost"] == pytest.approx(metrics.cost(rows.y, score > 1.0, rows.amount, 2.0))
-    assert found["savings"] == pytest.approx(metrics.savings(rows.y, score > 1.0, rows.amount, 2.0))
-    daily = metrics.daily_top_k(rows.y, score, rows.day, 20)
-    assert (found["precision_at_k"], found["recall_at_k"]) == pytest.approx((daily.precision, daily.recall))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(rows.y, score > 1.5))
+    assert found["accuracy"] == pytest.approx(accuracy_score(rows.y, score > 1.5))
+    top = [np.argsort(np.where(rows.day == day, -score, np.inf), kind="stable")[:20] for day in range(7)]
+    caught = rows.y[np.concatenate(top)].sum()
+    assert (found["precision_at_k"], found["recall_at_k"]) == pytest.approx(
+        (caught / 140, caught / rows.y.sum())
+    )
     assert found["recall_0.5"] == pytest.approx((score[rows.y == 1] >= 0).mean())
 
 
@@ -63,9 +73,12 @@ def test_measures_are_those_of_scikit_learn_and_of_our_own_definitions(ties):
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30))
 def test_weighted_curves_agree_with_the_plain_ones(cases):
     score, y, weight = (np.array(column, dtype=float) for column in zip(*cases, strict=True))
+    times = weight.astype(int)
     ap, auc = RankingCurve(y, score).ap_and_auc(weight.astype(np.float32).reshape(1, -1))
     assert ap[0] == pytest.approx(metrics.average_precision(y, score, weight), nan_ok=True, abs=1e-9)
-    assert auc[0] == pytest.approx(metrics.auc_roc(y, score, weight), nan_ok=True, abs=1e-9)
+    assert auc[0] == pytest.approx(
+        metrics.auc_roc(np.repeat(y, times), np.repeat(score, times)), nan_ok=True, abs=1e-9
+    )
 
 
 def test_intervals_hold_the_value_and_narrow_with_data():

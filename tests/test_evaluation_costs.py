@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from detectors.evaluation import metrics
+from detectors.evaluation.comparison import FoldPredictions, FoldRows, evaluate_technique
 from detectors.evaluation.thresholds import cost_threshold
 
 with warnings.catch_warnings():
@@ -22,10 +22,13 @@ P = np.clip(0.05 + 0.4 * Y + 0.1 * RNG.standard_normal(4000), 0.001, 0.999)
 @pytest.mark.parametrize("missed", [100.0, AMOUNT], ids=["constant", "amount"])
 @pytest.mark.parametrize("cut", [0.02, 0.1, 0.5, 2.0])
 def test_cost_and_savings_are_those_of_empulse(missed, cut):
-    flags = (cut <= P).astype(int)
+    flags = cut <= P
+    each = np.arange(len(Y))
+    rows = FoldRows(Y.astype(float), np.broadcast_to(missed, len(Y)), each, each, np.zeros_like(each))
+    metrics = evaluate_technique([rows], [FoldPredictions(P, flags, flags, flags, flags, P)], 3.0).metrics
     costs = {"fp_cost": 3.0, "fn_cost": missed}
-    assert metrics.cost(Y, flags, missed, 3.0) == pytest.approx(empulse.cost_loss(Y, flags, **costs))
-    assert metrics.savings(Y, flags, missed, 3.0) == pytest.approx(empulse.savings_score(Y, flags, **costs))
+    assert metrics["cost"].value == pytest.approx(empulse.cost_loss(Y, flags.astype(int), **costs))
+    assert metrics["savings"].value == pytest.approx(empulse.savings_score(Y, flags.astype(int), **costs))
 
 
 class Told:

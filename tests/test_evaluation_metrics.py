@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,17 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from detectors.base import DetectorError
 from detectors.evaluation.comparison import bootstrap_weights
-from detectors.evaluation.metrics import (
-    always_genuine,
-    auc_roc,
-    average_precision,
-    card_precision_at_k,
-    confusion,
-    cost,
-    daily_top_k,
-    percentile_interval,
-    savings,
-)
+from detectors.evaluation.metrics import auc_roc, average_precision, percentile_interval
 
 
 def sample(seed, n=400, ties=True):
@@ -35,42 +24,12 @@ def test_ranking_measures_are_scikit_learns_with_ties_and_weights(seed, ties):
     assert auc_roc(y, scores) == pytest.approx(sklearn_metrics.roc_auc_score(y, scores))
     weighted = sklearn_metrics.average_precision_score(y, scores, sample_weight=weights)
     assert average_precision(y, scores, weights) == pytest.approx(weighted)
-    weighted = sklearn_metrics.roc_auc_score(y, scores, sample_weight=weights)
-    assert auc_roc(y, scores, weights) == pytest.approx(weighted)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_flag_measures_are_scikit_learns(seed):
-    y, scores, weights = sample(seed)
-    flagged = scores > 1
-    found = confusion(y, flagged, weights)
-    args = {"sample_weight": weights}
-    assert found.precision == pytest.approx(sklearn_metrics.precision_score(y, flagged, **args))
-    assert found.recall == pytest.approx(sklearn_metrics.recall_score(y, flagged, **args))
-    assert found.accuracy == pytest.approx(sklearn_metrics.accuracy_score(y, flagged, **args))
-    assert found.balanced_accuracy == pytest.approx(
-        sklearn_metrics.balanced_accuracy_score(y, flagged, **args)
-    )
-    assert found.f1 == pytest.approx(sklearn_metrics.f1_score(y, flagged, **args))
-    assert found.mcc == pytest.approx(sklearn_metrics.matthews_corrcoef(y, flagged, **args))
-
-
-def test_always_genuine_is_accurate_and_worth_nothing():
-    y = np.array([1.0] + [0.0] * 999)
-    found = always_genuine(y)
-    assert (found.accuracy, found.f1, found.mcc, found.balanced_accuracy) == (0.999, 0.0, 0.0, 0.5)
-    assert np.isnan(found.precision)
 
 
 @pytest.mark.parametrize("y", [[], [0, 0, 0], [1, 1, 1]])
 def test_one_class_has_no_ranking_and_says_so_without_a_warning(y):
     scores = np.arange(len(y), dtype=float)
-    found = confusion(y, scores > 1)
     assert np.isnan(auc_roc(y, scores))
-    assert np.isnan(found.mcc)
-    assert np.isnan(found.balanced_accuracy)
-    assert np.isnan(found.recall) == (sum(y) == 0)
-    assert np.isnan(found.f1) == (sum(y) == 0)
     assert np.isnan(average_precision(y, scores)) == (sum(y) == 0)
 
 
@@ -90,69 +49,6 @@ def test_infinite_scores_are_ranked_and_nan_is_refused():
 def test_labels_that_do_not_fit_are_refused(y, scores):
     with pytest.raises(DetectorError):
         average_precision(y, scores)
-
-
-def handbook_card_precision(frame, k):
-    """The published protocol, day by day in pandas."""
-    found, daily = set(), []
-    for _, day in frame.groupby("day"):
-        left = day[~day["card"].isin(found)]
-        cards = (
-            left.groupby("card")[["score", "y"]].max().sort_values("score", ascending=False, kind="stable")
-        )
-        caught = cards.head(k)
-        caught = caught[caught["y"] == 1]
-        daily.append(len(caught) / k)
-        found |= set(caught.index)
-    return np.mean(daily)
-
-
-@pytest.mark.parametrize("k", [1, 5, 100])
-@pytest.mark.parametrize("seed", range(3))
-def test_card_precision_follows_the_handbook(seed, k):
-    y, scores, _ = sample(seed, n=2000)
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {"score": scores, "y": y, "card": rng.integers(0, 60, 2000), "day": rng.integers(0, 7, 2000)}
-    )
-    expected = handbook_card_precision(frame, k)
-    assert card_precision_at_k(scores, y, frame["card"], frame["day"], k) == pytest.approx(expected)
-    named = frame["card"].map("card {:03}".format).to_numpy()
-    assert card_precision_at_k(scores, y, named, frame["day"], k) == pytest.approx(expected)
-
-
-def test_a_card_once_found_takes_no_place_on_later_days():
-    scores, y, card, day = [0.9, 0.9, 0.5], [1, 1, 1], ["a", "a", "b"], [1, 2, 2]
-    assert card_precision_at_k(scores, y, card, day, k=1) == 1.0  # a, then b
-    assert (
-        card_precision_at_k([0.9, 0.9, 0.5], [1, 0, 1], card, day, k=1, drop_detected=False) == 0.5
-    )  # a, then a
-
-
-def test_card_precision_of_no_rows_is_undefined():
-    assert np.isnan(card_precision_at_k([], [], [], []))
-
-
-def test_the_top_of_each_day_is_judged():
-    y, scores, day = [1, 0, 1, 0, 0, 1], [3, 2, 1, 3, 2, 1], [1, 1, 1, 2, 2, 2]
-    found = daily_top_k(y, scores, day, k=2)
-    assert (found.precision, found.recall) == (0.25, pytest.approx(1 / 3))
-    assert np.isnan(daily_top_k([], [], [], 2).precision)
-
-
-def test_cost_counts_missed_frauds_and_false_flags():
-    y, flagged = [1, 1, 0, 0], [1, 0, 1, 0]
-    assert cost(y, flagged, missed=100, review=1) == 101
-    assert cost(y, flagged, missed=[5, 70, 5, 5], review=2) == 72
-    assert cost(y, flagged, 100, 1, weights=[1, 2, 3, 4]) == 203
-
-
-def test_savings_compare_with_the_cheaper_trivial_monitor():
-    y = np.array([1, 1, 0, 0, 0])
-    assert savings(y, y, 100, 1) == 1.0
-    assert savings(y, np.ones(5), 100, 1) == 0.0  # flagging all is the cheaper trivial one: 3
-    assert savings(y, np.zeros(5), 100, 1) == 1 - 200 / 3
-    assert np.isnan(savings([0, 0], [1, 0], 100, 1))  # flagging nothing is free
 
 
 def mean_interval(x, entity, seed=7):

@@ -5,16 +5,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from detectors.base import DetectorError
-from detectors.evaluation.metrics import cost
 from detectors.evaluation.thresholds import (
-    best_cost,
-    best_f1,
-    best_mcc,
+    best_f1_threshold,
+    best_mcc_threshold,
     capacity_threshold,
-    conformal_threshold,
     cost_threshold,
-    fixed_threshold,
-    flag,
 )
 
 INF = float("inf")
@@ -59,10 +54,10 @@ def test_the_lowest_threshold_within_the_daily_budget(sample, weights, days, per
 @given(values, st.floats(0, 10), st.floats(0.5, 9))
 def test_flags_stay_within_the_budget_and_the_next_value_down_would_not(sample, per_day, days):
     threshold = capacity_threshold(sample, None, days, per_day)
-    assert flag(sample, threshold).sum() <= per_day * days
+    assert (np.array(sample) >= threshold).sum() <= per_day * days
     lower = [value for value in sample if value < threshold]
     if lower and per_day > 0:
-        assert flag(sample, max(lower)).sum() > per_day * days
+        assert (np.array(sample) >= max(lower)).sum() > per_day * days
 
 
 @pytest.mark.parametrize(
@@ -87,77 +82,20 @@ def test_weights_of_another_length_are_refused():
 def test_sweeps_find_what_trying_every_threshold_finds(case):
     sample, y = np.array(case[0]), np.array(case[1])
     tried = [*sorted(set(sample)), INF]
-    costs = [cost(y, flag(sample, t), 7.0, 2.0) for t in tried]
-    assert best_cost(sample, y, 7.0, 2.0).value == pytest.approx(min(costs))
     if y.any():
-        f1 = [f1_score(y, flag(sample, t), zero_division=0) for t in tried]
-        assert best_f1(sample, y).value == pytest.approx(max(f1))
-        assert f1_score(y, flag(sample, best_f1(sample, y).threshold)) == pytest.approx(max(f1))
+        f1 = [f1_score(y, sample >= t, zero_division=0) for t in tried]
+        assert f1_score(y, sample >= best_f1_threshold(sample, y)) == pytest.approx(max(f1))
     if 0 < y.sum() < len(y):
-        mcc = [matthews_corrcoef(y, flag(sample, t)) for t in tried]
-        assert best_mcc(sample, y).value == pytest.approx(max(mcc))
-
-
-def test_amounts_as_costs_flag_the_dear_fraud_only():
-    best = best_cost([0.9, 0.5, 0.4, 0.1], [1, 0, 0, 1], missed=[500, 0, 0, 1], review=1)
-    assert (best.threshold, best.value) == (0.9, 1.0)
-
-
-def test_flagging_nothing_is_best_when_reviews_are_dear():
-    assert best_cost([0.9, 0.5], [0, 1], missed=1, review=10).threshold == INF
+        mcc = [matthews_corrcoef(y, sample >= t) for t in tried]
+        assert matthews_corrcoef(y, sample >= best_mcc_threshold(sample, y)) == pytest.approx(max(mcc))
 
 
 def test_of_equal_thresholds_the_strictest_wins():
-    assert best_f1([3, 2, 1], [1, 0, 1]).threshold == 1  # 4/5 against 2/3
-    assert best_f1([4, 3, 2, 1], [1, 0, 0, 1]).threshold == 4  # 2/3 both
+    assert best_f1_threshold([3, 2, 1], [1, 0, 1]) == 1  # 4/5 against 2/3
+    assert best_f1_threshold([4, 3, 2, 1], [1, 0, 0, 1]) == 4  # 2/3 both
 
 
 @pytest.mark.parametrize("y", [[0, 0, 0], []])
 def test_without_frauds_nothing_is_best_and_nothing_is_flagged(y):
     sample = np.arange(len(y), dtype=float)
-    for best in (best_f1(sample, y), best_mcc(sample, y)):
-        assert best.threshold == INF
-        assert np.isnan(best.value)
-    assert best_cost(sample, y, 100, 1).value == 0
-
-
-def test_a_weight_counts_as_so_many_rows():
-    sample, y = [3.0, 2.0, 2.0, 1.0], [1, 0, 1, 0]
-    weighted = best_f1([3.0, 2.0, 2.0, 1.0], y, [2, 3, 1, 1])
-    rows = np.repeat(np.arange(4), [2, 3, 1, 1])
-    assert weighted == best_f1(np.array(sample)[rows], np.array(y)[rows])
-
-
-def test_a_fixed_threshold_is_taken_as_it_is_unless_it_is_no_number():
-    assert fixed_threshold(0.25) == 0.25
-    with pytest.raises(DetectorError, match="got NaN"):
-        fixed_threshold(float("nan"))
-
-
-def test_a_value_at_the_threshold_is_flagged_and_nan_is_not():
-    assert flag([0.1, 0.2, 0.3, np.nan], 0.2).tolist() == [False, True, True, False]
-
-
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.2])
-@pytest.mark.parametrize("n", [50, 999, 5000])
-def test_a_conformal_threshold_keeps_its_share_of_false_flags(share, n):
-    rng = np.random.default_rng(3)
-    kept = [
-        (rng.standard_t(2, 2000) >= conformal_threshold(rng.standard_t(2, n), share)).mean()
-        for _ in range(300)
-    ]
-    assert np.mean(kept) <= share + 3 * np.std(kept) / np.sqrt(300)
-    if share * (n + 1) >= 5:
-        assert np.mean(kept) > share / 2  # and is not idle
-
-
-def test_a_conformal_threshold_needs_scores_enough_and_counts_exactly():
-    scores = np.arange(99.0)
-    assert conformal_threshold(scores, 0.005) == np.inf
-    assert (scores >= conformal_threshold(scores, 0.01)).sum() == 0
-    assert (scores >= conformal_threshold(scores, 0.05)).sum() == 4  # with a fresh one: 5 of 100
-    assert conformal_threshold([], 0.5) == np.inf
-    assert conformal_threshold([1.0, np.nan, 2.0], 0.34) > 2.0
-    for wrong in (-0.1, 1.0, np.nan):
-        with pytest.raises(DetectorError, match="share of false flags"):
-            conformal_threshold(scores, wrong)
+    assert best_f1_threshold(sample, y) == best_mcc_threshold(sample, y) == INF

@@ -5,7 +5,7 @@ One of four forms is fitted, depending on the number of frauds in the calibratio
 All are strictly increasing functions of the logit alone, so that calibration keeps the ranking, creates no ties and does not
 depend on the batch. Weights are sampling weights: they restore the prevalence among all transactions.
 
-The module also computes reliability tables, with bins of equal weight, since bins of equal width are useless where fraud is
+The module also computes reliability tables, with bins of equal size, since bins of equal width are useless where fraud is
 1 in 1,000.
 """
 
@@ -136,47 +136,23 @@ class ReliabilityBin:
 
     lower: float  # smallest and largest probability in the bin
     upper: float
-    mean: float  # weighted mean probability
-    rate: float  # weighted share of fraud
-    weight: float
+    mean: float  # mean probability
+    rate: float  # share of fraud
     rows: int
     frauds: int
 
 
-def reliability(
-    p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10
-) -> list[ReliabilityBin]:
+def reliability(p: ArrayLike, y: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:
     """
-    Predicted and observed shares of fraud in bins of about equal weight, ascending; equal probabilities share a bin.
+    Predicted and observed shares of fraud in bins of about equal size, ascending; equal probabilities share a bin.
 
     There are fewer than `bins` bins if there are fewer distinct probabilities, and none without rows.
     """
-    fold = _checked(p, y, weight)
-    values, place = np.unique(fold.z, return_inverse=True)
-    mass = np.bincount(place, weights=fold.weight, minlength=len(values))
-    middle = np.cumsum(mass) - mass / 2
-    places = np.minimum(np.floor(middle / max(fold.weight.sum(), 1e-300) * bins), bins - 1)[place]
+    fold = _checked(p, y, None)
+    _, place, sizes = np.unique(fold.z, return_inverse=True, return_counts=True)
+    middle = np.cumsum(sizes) - sizes / 2
+    places = np.minimum(np.floor(middle / max(len(fold.z), 1) * bins), bins - 1)[place]
     return [_bin(fold, places == number) for number in np.unique(places)]
-
-
-def calibration_error(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, bins: int = 10) -> float:
-    """Expected calibration error: weighted mean gap of the reliability bins; NaN without rows."""
-    table = reliability(p, y, weight, bins)
-    gaps = [row.weight * abs(row.mean - row.rate) for row in table]
-    return sum(gaps) / sum(row.weight for row in table) if table else float("nan")
-
-
-def brier(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Brier score, the weighted mean of (p − y)²; NaN without rows."""
-    fold = _checked(p, y, weight)
-    return _mean((fold.z - fold.y) ** 2, fold.weight)
-
-
-def log_loss(p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Log loss, the weighted mean of −ln of the probability of the observed class; NaN without rows, finite for 0 and 1."""
-    fold = _checked(p, y, weight)
-    p = np.clip(fold.z, PROBABILITY_MIN, PROBABILITY_MAX)
-    return _mean(np.where(fold.y == 1, -np.log(p), -np.log1p(-p)), fold.weight)
 
 
 @dataclass(frozen=True)
@@ -293,7 +269,6 @@ def _bin(fold: _CalibrationRows, rows: NDArray[np.bool_]) -> ReliabilityBin:
         upper=float(p.max()),
         mean=_mean(p, weight),
         rate=_mean(y, weight),
-        weight=float(weight.sum()),
         rows=len(p),
         frauds=int(y.sum()),
     )

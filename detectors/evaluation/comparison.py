@@ -16,6 +16,7 @@ from detectors.base import DetectorError, Floats, Ints
 from detectors.evaluation.metrics import mcc_of, percentile_interval, ratio
 
 REPEATS = 200  # bootstrap resamples
+SEED = 7  # of the bootstrap: the same for all techniques, so that differences are paired
 CHUNK = 25  # resamples at a time: 200,000 rows then take 20 MB
 CONFIDENCE = 0.95
 # Minimum relevant differences. Nearly equal models can differ significantly, since they rank the same rows: ten models of the
@@ -81,7 +82,7 @@ def daily_flags(scores: Floats, day: Ints, k: int) -> Bools:
 
 
 def evaluate_technique(
-    folds: Sequence[FoldRows], answers: Sequence[FoldPredictions], review: float, seed: int = 7
+    folds: Sequence[FoldRows], answers: Sequence[FoldPredictions], review: float
 ) -> TechniqueMetrics:
     """
     Compute the metrics of one technique over all folds.
@@ -90,8 +91,6 @@ def evaluate_technique(
     ----------
     review
         Cost of a flag on a genuine transaction.
-    seed
-        Seed of the bootstrap: the same for all techniques that are compared.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def evaluate_technique(
     evaluations = [_FoldEvaluation(rows, answer, review) for rows, answer in zip(folds, answers, strict=True)]
     entities = 1 + max(int(rows.entity.max(initial=0)) for rows in folds)
     whole = _metrics(evaluations, np.ones((1, entities), dtype=np.float32))
-    parts = [_metrics(evaluations, weights) for weights in bootstrap_weights(entities, seed)]
+    parts = [_metrics(evaluations, weights) for weights in bootstrap_weights(entities, SEED)]
     samples = {name: np.concatenate([part[name] for part in parts]) for name in whole}
     return TechniqueMetrics(
         {name: _estimate(float(whole[name][0]), samples[name]) for name in whole}, samples

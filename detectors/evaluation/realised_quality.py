@@ -18,7 +18,7 @@ from detectors.evaluation.calibration import reliability
 from detectors.evaluation.metrics import percentile_interval, ratio
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 
-BINS = 5  # of about equal weight, for reliability
+BINS = 5  # of about equal size, for reliability
 CELLS = 4_000_000  # bootstrap weights in memory at once: 16 MB
 SEED = 7
 NAN = float("nan")
@@ -235,7 +235,7 @@ def _metrics_of_sums(sums: Floats) -> dict[str, Floats]:
 
 
 def _calibration(outcome: Outcome, confidence: float) -> Iterator[RealisedMetric]:
-    """Observed over expected frauds, the Brier score, and reliability by bins of equal weight."""
+    """Observed over expected frauds, the Brier score, and reliability by bins of equal size."""
     rows = outcome.take(~np.isnan(outcome.probability))
     if not len(rows):
         yield RealisedMetric(

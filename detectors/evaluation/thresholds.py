@@ -9,37 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from detectors.base import DetectorError, Floats
 from detectors.evaluation.metrics import CumulativeCounts, cumulative_counts, mcc_of, ratio
-
-
-@dataclass(frozen=True)
-class BestThreshold:
-    """The best threshold on a sample, and its metric there."""
-
-    threshold: float  # inf = flag nothing
-    value: float  # NaN where the metric is undefined on the sample
-
-
-def flag(values: ArrayLike, threshold: float) -> NDArray[np.bool_]:
-    """Which values are flagged; NaN is never flagged."""
-    return np.asarray(values, dtype=np.float64) >= threshold
-
-
-def fixed_threshold(threshold: float) -> float:
-    """
-    A threshold set by the user; +inf flags nothing, −inf flags all.
-
-    Raises
-    ------
-    DetectorError
-        The threshold is NaN, which would silently flag nothing.
-    """
-    if np.isnan(threshold):
-        raise DetectorError("a threshold must be a number, got NaN")
-    return float(threshold)
 
 
 def cost_threshold(missed: float, review: float) -> float:
@@ -128,92 +101,22 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     return _lowest_within(sample, weight, per_day * days)
 
 
-def conformal_threshold(genuine: ArrayLike, false_flags: float) -> float:
-    """
-    The lowest threshold that flags at most this share of genuine transactions, for any distribution of scores.
-
-    Split conformal: flag when fewer than α (n + 1) of n calibration scores are as high, itself counted. A fresh genuine
-    score that is exchangeable with them is then flagged with probability at most α, without any assumption about scores;
-    drift breaks it, as does a calibration sample with much unlabelled fraud, which only makes it stricter.
-
-    Parameters
-    ----------
-    genuine
-        (n,) scores of held-out genuine transactions; NaN is left out.
-    false_flags
-        α, the share of genuine transactions that may be flagged, in [0, 1).
-
-    Returns
-    -------
-    float
-        The number just above a calibration score; inf when n is too small for α: 1/(n + 1) > α.
-
-    Raises
-    ------
-    DetectorError
-        α outside [0, 1).
-
-    References
-    ----------
-    Bates, Candès, Lei, Romano & Sesia (2023), Testing for outliers with conformal p-values.
-    """
-    if not 0 <= false_flags < 1:
-        raise DetectorError(f"a share of false flags lies in [0, 1), got {false_flags}")
-    scores, _ = _without_nan(genuine, None)
-    above = (
-        int(np.floor(false_flags * (len(scores) + 1))) - 1
-    )  # calibration scores that may lie at or above it
-    if above < 0:
-        return float(np.inf)
-    return float(np.nextafter(np.sort(scores)[::-1][above], np.inf))
-
-
-def best_f1(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> BestThreshold:
-    """The threshold with the highest F1 over every distinct value; NaN without frauds."""
-    counts = cumulative_counts(y, values, weights)
+def best_f1_threshold(values: ArrayLike, y: ArrayLike) -> float:
+    """The threshold with the highest F1, of equal ones the strictest; inf (flag nothing) without frauds."""
+    counts = cumulative_counts(y, values)
     total = np.where(counts.positives > 0, counts.tp + counts.fp + counts.positives, 0.0)
-    return _highest(counts, ratio(2 * counts.tp, total))
+    return _threshold_of_highest(counts, ratio(2 * counts.tp, total))
 
 
-def best_mcc(values: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> BestThreshold:
-    """The threshold with the highest Matthews correlation over every distinct value; NaN for one class."""
-    counts = cumulative_counts(y, values, weights)
+def best_mcc_threshold(values: ArrayLike, y: ArrayLike) -> float:
+    """The threshold with the highest Matthews correlation, of equal ones the strictest; inf (flag nothing) for one class."""
+    counts = cumulative_counts(y, values)
     missed = counts.positives - counts.tp
-    return _highest(counts, mcc_of(counts.tp, counts.fp, missed, counts.negatives - counts.fp))
+    return _threshold_of_highest(counts, mcc_of(counts.tp, counts.fp, missed, counts.negatives - counts.fp))
 
 
-def best_cost(
-    values: ArrayLike,
-    y: ArrayLike,
-    missed: ArrayLike,
-    review: float,
-    weights: ArrayLike | None = None,
-) -> BestThreshold:
-    """
-    The threshold with the lowest cost over every distinct value and flagging nothing.
-
-    Parameters
-    ----------
-    missed
-        Cost of a missed fraud, one number or (n,), e.g. amounts.
-    review
-        Cost of a flag on a genuine transaction.
-    """
-    labels = np.asarray(y, dtype=np.float64)
-    weight = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    counts = cumulative_counts(labels, values, weight)
-    saved = cumulative_counts(labels, values, weight * np.asarray(missed, dtype=np.float64))
-    cost = (saved.positives - saved.tp) + counts.fp * review
-    best = int(np.argmin(cost))
-    return BestThreshold(float(counts.threshold[best]), float(cost[best]))
-
-
-def _highest(counts: CumulativeCounts, metric: Floats) -> BestThreshold:
-    """The threshold with the highest metric; the strictest of equal ones."""
-    if np.isnan(metric).all():
-        return BestThreshold(float(np.inf), float(np.nan))
-    best = int(np.nanargmax(metric))
-    return BestThreshold(float(counts.threshold[best]), float(metric[best]))
+def _threshold_of_highest(counts: CumulativeCounts, metric: Floats) -> float:
+    return float(np.inf) if np.isnan(metric).all() else float(counts.threshold[int(np.nanargmax(metric))])
 
 
 def _lowest_within(sample: Floats, weight: Floats, limit: float) -> float:

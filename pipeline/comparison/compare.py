@@ -18,7 +18,7 @@ from detectors.evaluation import comparison
 from detectors.evaluation.calibration import fit_calibrator
 from detectors.evaluation.comparison import FoldPredictions
 from detectors.evaluation.metrics import average_precision
-from detectors.evaluation.thresholds import best_f1, best_mcc
+from detectors.evaluation.thresholds import best_f1_threshold, best_mcc_threshold
 from detectors.imbalance import techniques
 from detectors.imbalance.techniques import PLAIN, TECHNIQUES, FittedTechnique, Technique
 from pipeline.comparison.folds import ComparisonFold, ComparisonOptions, folds_of
@@ -147,7 +147,7 @@ def _answer(
     )
     calibrator = fit_calibrator(margin, calibration.y)
     p = calibrator.probability(margin)
-    f1, mcc = best_f1(p, calibration.y).threshold, best_mcc(p, calibration.y).threshold
+    f1, mcc = best_f1_threshold(p, calibration.y), best_mcc_threshold(p, calibration.y)
     rows = techniques.ScoringRows(fold.test.raw, fold.all.encoder.transform(fold.test.raw))
     margin = fitted.margin(rows)
     p = calibrator.probability(margin)
