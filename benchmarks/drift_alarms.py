@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from detectors.drift.reference import AlarmTerms, DriftFinding, DriftReference, Level
 from detectors.drift.reference_fit import LevelHistory, ReferenceSample, ScoredRows, fit_drift_reference
 from detectors.drift.reference_windows import ReferenceWindows
+from pipeline.config.sections import DriftSection
 
 Floats = NDArray[np.float64]
 REFERENCE_DAYS, RECENT_DAYS = 84, 7
@@ -174,8 +175,9 @@ def watch_of(days: Sequence[Day], recent: Sequence[Day]) -> DriftReference:
         classifier_columns=tuple(range(len(NAMES))),
         muted={},
     )
+    metrics = DriftSection().metrics
     volume = LevelHistory("volume", "payments", np.array(rows, dtype=float), float(np.median(rows)))
-    return fit_drift_reference(subject, grid, [volume], min_rows=200, min_effect=0.05)
+    return fit_drift_reference(subject, grid, [volume], metrics, min_rows=200, min_effect=0.05)
 
 
 def _scored(days: Sequence[Day]) -> ScoredRows:

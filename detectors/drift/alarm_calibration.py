@@ -6,26 +6,17 @@ production window is compared with the whole reference. The result is the *null 
 scale without drift. The deviations of all metrics of all features are divided by their scales, and one threshold is set on
 the largest of them in each window, for a rate of windows with any false alarm (family-wise, over all features).
 
-Deviations are measured on variance-stabilising scales: the square root of PSI and Jensen–Shannon, which grow with the square
-of a change; arcsines of shares; logarithms of volumes, and of distances beyond a twentieth of a standard deviation, which
-are heavy-tailed; the others are not transformed.
+Deviations are measured on the scale of their metric (`detectors.drift.scales`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from detectors.base import Floats, State
-from detectors.drift.metrics import SHARES, to_angle, to_share
+from detectors.drift.metrics import SCALES
 
-SQUARES = frozenset({"psi", "jensen_shannon"})
-LOGARITHMS = frozenset({"payments", "per_entity", "median_delay"})
-LEVELS = frozenset({"complete_lag"})
-TWO_SIDED = SHARES | LOGARITHMS
-
-NEAR = 0.05  # standard deviations: shorter distances are linear, longer ones logarithmic
 WINDOWS_MIN = 8  # with fewer windows of the reference nothing is calibrated
 THRESHOLD_MIN = 3.0  # scales: for any rate of false alarms
 # No deviation of a null is larger than so many of its scales; the scale of a heavy tail is widened.
@@ -35,10 +26,7 @@ TAIL_MIN = 8  # and at least so many values
 # Minimum mean excess of that tail, in scales; the largest of many normal variables has about 0.35.
 SLOPE_MIN = 0.5
 Q90 = 1.2816  # standard deviations from the median to the 90 % quantile of a normal distribution
-FLOOR = {"distance": 0.25, "share": 0.5}  # minimum scale in 1/√n: about the sampling error
 FEW = 10.0  # windows: with so many, the scale of a metric that does not count for the threshold is doubled
-LOG_FLOOR = 0.02  # minimum scale of logarithms: 2 %
-LAG_FLOOR = 3.0  # days: label files come weekly where they come regularly
 
 
 @dataclass(frozen=True)
@@ -109,20 +97,19 @@ class AlarmCalibration:
         Parameters
         ----------
         before
-            Value of a two-sided metric in the reference; not used for distances.
+            Value of the metric in the reference; not used for distances.
         """
-        null = self.nulls.get((feature, metric))
+        null, scale = self.nulls.get((feature, metric)), SCALES[metric]
         if null is None or not self.is_calibrated:
             return float("nan"), float("nan")
         inflation = null.inflation(n_reference, n_current)
-        if metric not in TWO_SIDED | LEVELS:
-            return -np.inf, float(from_scale(metric, (null.center + threshold * null.scale) * inflation))
-        middle = float(to_scale(metric, before)) + null.center
-        if metric in LEVELS:
-            return -np.inf, float(from_scale(metric, middle + threshold * null.scale))
-        return tuple(
-            float(from_scale(metric, middle + side * threshold * null.scale * inflation)) for side in (-1, 1)
-        )  # type: ignore[return-value]
+        if scale.alarms == "distance":
+            return -np.inf, float(scale.back((null.center + threshold * null.scale) * inflation))
+        middle = float(scale.to(before)) + null.center
+        if scale.alarms == "above":
+            return -np.inf, float(scale.back(middle + threshold * null.scale))
+        room = threshold * null.scale * inflation
+        return float(scale.back(middle - room)), float(scale.back(middle + room))
 
     def state(self) -> State:
         """The calibration as plain arrays and JSON."""
@@ -166,34 +153,10 @@ def calibrate(
         nulls[history.feature, history.metric] = null
         if history.can_alarm and len(history.deviation) == n_windows:
             scaled = (history.deviation - null.center) / null.scale
-            scaled = np.abs(scaled) if history.metric in TWO_SIDED else scaled
+            scaled = np.abs(scaled) if SCALES[history.metric].alarms == "both" else scaled
             counted = ~np.isnan(scaled) & (history.effect >= min_effect)
             max_deviations = np.maximum(max_deviations, np.where(counted, scaled, 0.0))
     return AlarmCalibration(nulls, max_deviations, windows_per_week, min_effect)
-
-
-def to_scale(metric: str, value: ArrayLike) -> Floats:
-    """Transform values of a metric to the scale on which its deviations are measured."""
-    values = np.asarray(value, dtype=np.float64)
-    if metric in SQUARES:
-        return np.sqrt(np.maximum(values, 0.0))
-    if metric in SHARES:
-        return to_angle(values)
-    if metric == "wasserstein":
-        return np.log1p(np.maximum(values, 0.0) / NEAR)
-    return np.log(np.maximum(values, 1e-9)) if metric in LOGARITHMS else values
-
-
-def from_scale(metric: str, scaled: ArrayLike) -> Floats:
-    """Inverse of `to_scale`."""
-    values = np.asarray(scaled, dtype=np.float64)
-    if metric in SQUARES:
-        return np.square(np.maximum(values, 0.0))
-    if metric in SHARES:
-        return to_share(values)
-    if metric == "wasserstein":
-        return np.asarray(np.expm1(np.maximum(values, 0.0)) * NEAR)
-    return np.exp(values) if metric in LOGARITHMS else values
 
 
 def _null(history: MetricHistory) -> NullDistribution | None:
@@ -202,7 +165,7 @@ def _null(history: MetricHistory) -> NullDistribution | None:
         return None
     center = float(np.median(deviation))
     centered = deviation - center
-    if history.metric in TWO_SIDED:
+    if SCALES[history.metric].alarms == "both":
         scale = float(np.quantile(np.abs(centered), 0.8)) / Q90  # 80 % lie within ± 1.28 standard deviations
         furthest = float(np.abs(centered).max())
     else:
@@ -214,9 +177,6 @@ def _null(history: MetricHistory) -> NullDistribution | None:
 
 
 def _floor(history: MetricHistory) -> float:
-    if history.metric in LOGARITHMS:
-        return LOG_FLOOR
-    if history.metric in LEVELS:
-        return LAG_FLOOR
-    chance = np.sqrt(1 / max(history.n_reference, 1) + 1 / max(history.n_current, 1))
-    return float(FLOOR["share" if history.metric in SHARES else "distance"] * chance)
+    scale = SCALES[history.metric]
+    error = np.sqrt(1 / max(history.n_reference, 1) + 1 / max(history.n_current, 1))
+    return max(scale.floor, float(scale.floor_per_error * error))

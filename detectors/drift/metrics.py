@@ -1,31 +1,68 @@
 """
 Drift metrics: the distance of a sample from a reference, column by column, computed from counts in the same bins.
 
-The last axis of counts is that of the bins; all others are free, so that one call compares one window or the hundreds of
-windows of a calibration. An empty sample gives NaN with a reason; any other sample gives a number.
+`COLUMN_METRICS` is the table of the metrics of columns: one that is added there can be chosen with `drift.metrics`. The last
+axis of counts is that of the bins; all others are free, so that one call compares one window or the hundreds of windows of a
+calibration. An empty sample gives NaN with a reason; any other sample gives a number.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, kolmogorov, xlogy
+from numpy.typing import ArrayLike
 
 from detectors.base import Floats, Ints
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms, as_matrix
+from detectors.drift.scales import DISTANCE, LAG, LONG_DISTANCE, RATIO, SHARE, SQUARE, MetricScale
 
-NUMERIC = ("psi", "jensen_shannon", "ks", "wasserstein", "missing", "out_of_range")
-CATEGORICAL = ("psi", "jensen_shannon", "cramers_v", "missing", "unseen")
-SHARES = frozenset({"missing", "out_of_range", "unseen", "flag_rate", "fraud_rate"})
+Measure = Callable[[ColumnHistogram, BinnedSample, BinnedSample], Floats]
+Significance = Callable[[float, Ints, Ints], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ColumnMetric:
+    """
+    A drift metric of columns.
+
+    Attributes
+    ----------
+    measure
+        Its values, (…,), for the histogram of a column, the reference and the current samples; NaN where there is nothing to
+        compare. That of a share is the share in the current sample.
+    scale
+        How deviations are compared with those of other metrics, and which of them raise an alarm.
+    columns
+        The columns that have it.
+    significance
+        The p-value, and details, of a value for counts of the reference and of the current sample.
+    """
+
+    measure: Measure
+    scale: MetricScale
+    columns: Literal["all", "numeric", "categorical"] = "all"
+    significance: Significance | None = None
+
+    def applies_to(self, histogram: ColumnHistogram) -> bool:
+        """Whether a column has this metric."""
+        return self.columns in ("all", "categorical" if histogram.categorical else "numeric")
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One metric of a column in one or many samples; (…,) each."""
+
+    metric: str
+    value: Floats
+    effect: Floats
+    before: Floats  # value of a share in the reference, NaN for a distance
 
 
 @dataclass(frozen=True)
 class Drift:
     """Drift of one feature by one metric; `value` is NaN if there is nothing to compare."""
 
-    index: int
     feature: str
     metric: str
     value: float
@@ -38,9 +75,9 @@ class Drift:
     detail: Mapping[str, Any] | None = None
 
 
-def compare(reference: ReferenceHistograms, X: ArrayLike) -> list[Drift]:
+def compare(reference: ReferenceHistograms, X: ArrayLike, metrics: Sequence[str]) -> list[Drift]:
     """
-    Compute every drift metric of every column, in the order of the columns.
+    Compute the drift metrics named in `metrics` of every column, in the order of the columns and of `COLUMN_METRICS`.
 
     Parameters
     ----------
@@ -53,63 +90,45 @@ def compare(reference: ReferenceHistograms, X: ArrayLike) -> list[Drift]:
         X has another number of columns than the reference.
     """
     matrix = as_matrix(X, len(reference.names))
-    return compare_binned(reference, reference.count(matrix))
+    return compare_binned(reference, reference.count(matrix), metrics)
 
 
-def compare_binned(reference: ReferenceHistograms, current: BinnedSample) -> list[Drift]:
+def compare_binned(
+    reference: ReferenceHistograms, current: BinnedSample, metrics: Sequence[str]
+) -> list[Drift]:
     """`compare` for a sample that is already counted in the bins of the reference."""
     pairs = zip(reference.names, reference.histograms, reference.split(current), strict=True)
     return [
-        drift
-        for index, (name, histogram, binned) in enumerate(pairs)
-        for drift in _column_drifts(index, name, histogram, binned)
+        _drift(name, histogram, binned, each)
+        for name, histogram, binned in pairs
+        for each in column_drifts(histogram, histogram.binned, binned, metrics)
     ]
 
 
-def metrics(histogram: ColumnHistogram, reference: BinnedSample, current: BinnedSample) -> dict[str, Floats]:
-    """Every metric of one column, each (…,); NaN where there is nothing to compare."""
-    before, after = reference.counts, current.counts
-    coarse = histogram.coarse(before), histogram.coarse(after)
-    values = {"psi": psi(*coarse), "jensen_shannon": jensen_shannon(*coarse)}
-    if histogram.categorical:
-        values |= {"cramers_v": cramers_v(before, after), "unseen": _unseen(before, after)}
-    else:
-        values |= {
-            "ks": kolmogorov_smirnov(before, after),
-            "wasserstein": wasserstein(histogram, reference, current),
-            "out_of_range": _share(_out_of_range(histogram, after), after),
-        }
-    return values | {"missing": _share(after[..., -1], after)}
-
-
-def effects(
-    histogram: ColumnHistogram, reference: BinnedSample, current: BinnedSample, values: Mapping[str, Floats]
-) -> dict[str, Floats]:
+def column_drifts(
+    histogram: ColumnHistogram, reference: BinnedSample, current: BinnedSample, metrics: Sequence[str]
+) -> Iterator[ColumnDrift]:
     """
-    Effect size of each drift metric, on one scale for all metrics, (…,) each.
+    The metrics of one column that are named in `metrics` and apply to it, with their effect sizes.
 
-    For distributions it is the total variation of the coarse bins, the share of rows that would have to change to undo the
-    drift. For shares it is half of Cohen's h, which is the difference itself around one half and larger near 0 and 1.
+    Effect sizes are on one scale for all metrics. For distributions it is the total variation of the coarse bins, the share of
+    rows that would have to change to undo the drift. For shares it is half of Cohen's h.
     """
     moved = total_variation(histogram.coarse(reference.counts), histogram.coarse(current.counts))
-    before = reference_shares(histogram, reference, current)
-    return {
-        metric: share_effect(before[metric], value) if metric in SHARES else moved
-        for metric, value in values.items()
-    }
+    for name, metric in COLUMN_METRICS.items():
+        if name not in metrics or not metric.applies_to(histogram):
+            continue
+        value = metric.measure(histogram, reference, current)
+        if metric.scale is SHARE:
+            before = metric.measure(histogram, reference, reference)
+            yield ColumnDrift(name, value, SHARE.change(before, value), before)
+        else:
+            yield ColumnDrift(name, value, moved, np.full_like(moved, np.nan))
 
 
-def reference_shares(
-    histogram: ColumnHistogram, reference: BinnedSample, current: BinnedSample
-) -> dict[str, Floats]:
-    """The value of each share in the reference itself, where only infinities are out of range."""
-    before = reference.counts
-    every = np.zeros(np.broadcast_shapes(before.shape, current.counts.shape)[:-1])
-    return {
-        "missing": every + _share(before[..., -1], before),
-        "out_of_range": every + _share(_out_of_range(histogram, before), before),
-        "unseen": every + _share(before[..., -2], before),
-    }
+def of_distributions(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Those of the named metrics that compare distributions, not shares of missing or unknown values."""
+    return tuple(name for name in metrics if COLUMN_METRICS[name].scale is not SHARE)
 
 
 def psi(reference: ArrayLike, current: ArrayLike) -> Any:
@@ -144,6 +163,8 @@ def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> Any:
     ----------
     Lin (1991), Divergence measures based on the Shannon entropy.
     """
+    from scipy.special import xlogy
+
     (p, n), (q, m) = _with_totals(reference), _with_totals(current)
     with np.errstate(invalid="ignore", divide="ignore"):
         p, q = p / n, q / m
@@ -180,6 +201,8 @@ def ks_p_value(statistic: ArrayLike, n: ArrayLike, m: ArrayLike) -> Floats:
     ----------
     Kolmogorov (1933); Smirnov (1948), Table for estimating the goodness of fit of empirical distributions.
     """
+    from scipy.special import kolmogorov
+
     n, m = np.asarray(n, dtype=np.float64), np.asarray(m, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         p_value: Floats = kolmogorov(np.sqrt(n * m / (n + m)) * np.asarray(statistic))
@@ -191,12 +214,12 @@ def wasserstein(histogram: ColumnHistogram, reference: BinnedSample, current: Bi
     Wasserstein-1 distance of the finite values, in standard deviations of the reference.
 
     It is the area between the distribution functions: exact unless they cross inside a bin, and never too large. NaN if the
-    reference is constant or empty, so that it has no standard deviation, or if values are infinite.
+    reference is constant or empty, so that it has no standard deviation, or if values or the distance are infinite.
     """
     if not histogram.spread > 0 or not np.isfinite(histogram.spread):
         return np.full(np.broadcast_shapes(reference.counts.shape, current.counts.shape)[:-1], np.nan)
     (p, n), (q, m) = _with_totals(reference.counts[..., :-1]), _with_totals(current.counts[..., :-1])
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         apart = _areas(histogram, p, n, reference.gaps) - _areas(histogram, q, m, current.gaps)
         distance = np.abs(apart).sum(axis=-1) / histogram.spread
     return _nan_if_empty(np.where(np.isfinite(distance), distance, np.nan), n, m)
@@ -224,50 +247,53 @@ def chi_square(reference: Ints, current: Ints) -> Any:
     return _nan_if_empty(np.where(total > 0, terms, 0.0).sum(axis=-1), n, m)
 
 
-def share_effect(before: ArrayLike, after: ArrayLike) -> Floats:
-    """Effect size |asin √q − asin √p| of a change of a share, half of Cohen's h (1988, Statistical power analysis)."""
-    return np.abs(to_angle(after) - to_angle(before))
+def missing_share(_histogram: ColumnHistogram, _reference: BinnedSample, current: BinnedSample) -> Floats:
+    """Share of rows without a value."""
+    return _share(current.counts[..., -1], current.counts)
 
 
-def to_angle(share: ArrayLike) -> Floats:
-    """asin √p, the variance-stabilising transform: the standard error of a share of n rows is 1 / (2 √n) for any share."""
-    return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
+def out_of_range_share(histogram: ColumnHistogram, _reference: BinnedSample, current: BinnedSample) -> Floats:
+    """Share of rows outside the range of the reference; a reference without finite values has only one such bin."""
+    counts = current.counts
+    outside = counts[..., 0] + counts[..., -2] if len(histogram.cuts) else counts[..., 0]
+    return _share(outside, counts)
 
 
-def to_share(angle: ArrayLike) -> Floats:
-    """Inverse of `to_angle`."""
-    return np.asarray(np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2)
+def unseen_share(_histogram: ColumnHistogram, reference: BinnedSample, current: BinnedSample) -> Floats:
+    """Share of rows with a category that is not in the reference: the bin of other values, and bins that are empty there."""
+    lacking = reference.counts[..., :-1] == 0
+    lacking[..., -1] = True
+    return _share(np.where(lacking, current.counts[..., :-1], 0).sum(axis=-1), current.counts)
 
 
-def _column_drifts(
-    index: int, name: str, histogram: ColumnHistogram, current: BinnedSample
-) -> Iterator[Drift]:
-    values = metrics(histogram, histogram.binned, current)
-    effect = effects(histogram, histogram.binned, current, values)
-    shares = reference_shares(histogram, histogram.binned, current)
-    n, m = histogram.n, int(current.n)
-    for metric in CATEGORICAL if histogram.categorical else NUMERIC:
-        value, before = float(values[metric]), float(shares.get(metric, np.nan))
-        undefined = np.isnan(value) or (metric in SHARES and np.isnan(before))
-        yield Drift(
-            index, name, metric, value, suppressed_because=_undefined_because(metric, histogram, current) if undefined else "",
-            n_reference=n, n_current=m, effect=float(effect[metric]), before=before,
-            **_significance(metric, value, histogram.binned.counts, current.counts),
-        )  # fmt: skip
+def _drift(name: str, histogram: ColumnHistogram, current: BinnedSample, drift: ColumnDrift) -> Drift:
+    metric, value = COLUMN_METRICS[drift.metric], float(drift.value)
+    undefined = np.isnan(value) or (metric.scale is SHARE and np.isnan(drift.before))
+    significance = (
+        {}
+        if metric.significance is None or np.isnan(value)
+        else metric.significance(value, histogram.binned.counts, current.counts)
+    )
+    return Drift(
+        name, drift.metric, value, suppressed_because=_undefined_because(histogram, current) if undefined else "",
+        n_reference=histogram.n, n_current=int(current.n), effect=float(drift.effect), before=float(drift.before),
+        **significance,
+    )  # fmt: skip
 
 
-def _significance(metric: str, value: float, before: Ints, after: Ints) -> dict[str, Any]:
-    """The p-value of a metric that has one, and its details."""
-    if metric == "ks" and not np.isnan(value):
-        return {"p_value": float(ks_p_value(value, before[:-1].sum(), after[:-1].sum()))}
-    if metric == "cramers_v" and not np.isnan(value):
-        square, free = float(chi_square(before, after)), int(np.count_nonzero(before + after)) - 1
-        chance = float(chdtrc(free, square)) if free > 0 else 1.0
-        return {"p_value": chance, "detail": {"chi_square": square, "degrees_of_freedom": free}}
-    return {}
+def _significance_of_ks(value: float, before: Ints, after: Ints) -> dict[str, Any]:
+    return {"p_value": float(ks_p_value(value, before[:-1].sum(), after[:-1].sum()))}
 
 
-def _undefined_because(metric: str, histogram: ColumnHistogram, current: BinnedSample) -> str:
+def _significance_of_chi_square(_value: float, before: Ints, after: Ints) -> dict[str, Any]:
+    from scipy.special import chdtrc
+
+    square, free = float(chi_square(before, after)), int(np.count_nonzero(before + after)) - 1
+    chance = float(chdtrc(free, square)) if free > 0 else 1.0
+    return {"p_value": chance, "detail": {"chi_square": square, "degrees_of_freedom": free}}
+
+
+def _undefined_because(histogram: ColumnHistogram, current: BinnedSample) -> str:
     n_current = int(current.n)
     if histogram.n == 0:
         return "the reference has no rows"
@@ -277,7 +303,7 @@ def _undefined_because(metric: str, histogram: ColumnHistogram, current: BinnedS
         return "every value of the reference is missing"
     if current.counts[-1] == n_current:
         return "every value is missing"
-    if metric == "wasserstein" and not histogram.spread > 0:
+    if not histogram.spread > 0:
         return "the reference is constant: there is no spread to measure a distance in"
     return "there are infinite values, which are infinitely far away: see out_of_range"
 
@@ -287,18 +313,6 @@ def _areas(histogram: ColumnHistogram, counts: Floats, n: Floats, gaps: Floats) 
     below = (np.cumsum(counts, axis=-1) - counts) / n
     areas: Floats = below * histogram.widths[:-1] + gaps[..., :-1] / n
     return areas
-
-
-def _unseen(before: Ints, after: Ints) -> Floats:
-    """Share of rows with a category that is not in the reference: the bin of other values, and bins that are empty there."""
-    lacking = before[..., :-1] == 0
-    lacking[..., -1] = True
-    return _share(np.where(lacking, after[..., :-1], 0).sum(axis=-1), after)
-
-
-def _out_of_range(histogram: ColumnHistogram, counts: Ints) -> Any:
-    """Number of rows outside the range of the reference; a reference without finite values has only one such bin."""
-    return counts[..., 0] + counts[..., -2] if len(histogram.cuts) else counts[..., 0]
 
 
 def _share(part: Any, whole: Ints) -> Floats:
@@ -313,5 +327,38 @@ def _with_totals(counts: ArrayLike) -> tuple[Floats, Floats]:
     return floats, floats.sum(axis=-1, keepdims=True)
 
 
-def _nan_if_empty(values: Any, n: NDArray[np.float64], m: NDArray[np.float64]) -> Any:
+def _nan_if_empty(values: Any, n: Floats, m: Floats) -> Any:
     return np.where((n[..., 0] > 0) & (m[..., 0] > 0), values, np.nan)[()]
+
+
+def _of_bins(distance: Callable[[Ints, Ints], Any]) -> Measure:
+    return lambda _, reference, current: distance(reference.counts, current.counts)
+
+
+def _of_coarse_bins(distance: Callable[[Ints, Ints], Any]) -> Measure:
+    return lambda histogram, reference, current: distance(
+        histogram.coarse(reference.counts), histogram.coarse(current.counts)
+    )
+
+
+COLUMN_METRICS: Mapping[str, ColumnMetric] = {
+    "psi": ColumnMetric(_of_coarse_bins(psi), SQUARE),
+    "jensen_shannon": ColumnMetric(_of_coarse_bins(jensen_shannon), SQUARE),
+    "ks": ColumnMetric(_of_bins(kolmogorov_smirnov), DISTANCE, "numeric", _significance_of_ks),
+    "wasserstein": ColumnMetric(wasserstein, LONG_DISTANCE, "numeric"),
+    "cramers_v": ColumnMetric(_of_bins(cramers_v), DISTANCE, "categorical", _significance_of_chi_square),
+    "missing": ColumnMetric(missing_share, SHARE),
+    "out_of_range": ColumnMetric(out_of_range_share, SHARE, "numeric"),
+    "unseen": ColumnMetric(unseen_share, SHARE, "categorical"),
+}
+SCALES: Mapping[str, MetricScale] = {
+    **{name: metric.scale for name, metric in COLUMN_METRICS.items()},
+    # of whole windows: see `detectors.drift.reference` and `pipeline.monitoring.drift_levels`
+    "auc": DISTANCE,
+    "flag_rate": SHARE,
+    "fraud_rate": SHARE,
+    "payments": RATIO,
+    "per_entity": RATIO,
+    "median_delay": RATIO,
+    "complete_lag": LAG,
+}

@@ -15,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import ArtifactError, Floats, Ints, State
-from detectors.drift.alarm_calibration import TWO_SIDED, AlarmCalibration, to_scale
+from detectors.drift.alarm_calibration import AlarmCalibration
 from detectors.drift.domain_classifier import ROWS_MIN, fit_domain_classifier, subsample
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
-from detectors.drift.metrics import SHARES, Drift, compare_binned, share_effect
+from detectors.drift.metrics import COLUMN_METRICS, SCALES, Drift, compare_binned, of_distributions
+from detectors.drift.scales import SHARE
 from detectors.evaluation.prevalence import jeffreys
 
 HOLIDAY = "holiday"  # the season of holidays, which are unlike other days
-USUAL = "usual"  # the variant that holds all requested seasons
 FLAGS_MIN = 20  # reasons of fewer flags are not compared
 CONFIDENCE = 0.95  # of intervals around shares
-QUIET_AT_ZERO = frozenset({"missing", "out_of_range", "unseen"})  # reported only if not 0 in both samples
 PARTS = (
     "drift_reference", "drift_features", "drift_score", "drift_reasons", "drift_calibration",
 )  # fmt: skip
@@ -117,14 +116,14 @@ class AlarmTerms:
     ----------
     per_week
         Accepted number of false alarms a week.
-    seasons
-        Seasons of the pooled windows, with whose rows of the reference they are compared; empty for all rows.
+    holiday
+        Whether the window lies on a holiday: it is then compared with the holidays of the reference, if there are any.
     suppressed_because
         Why no alarm may be raised; empty if alarms may be raised.
     """
 
     per_week: float
-    seasons: Sequence[str] = ()
+    holiday: bool = False
     suppressed_because: str = ""
 
 
@@ -143,6 +142,7 @@ class DriftReference:
     classifier_columns: tuple[int, ...] = ()  # columns of the domain classifier
     rows: SampleRows = field(default_factory=lambda: np.empty((0, 0), np.float32))
     never_alarming: Mapping[str, str] = field(default_factory=dict)  # feature → why it never raises an alarm
+    metrics: tuple[str, ...] = ()  # of columns, names in `COLUMN_METRICS`
     levels: Mapping[tuple[str, str], UsualLevel] = field(default_factory=dict)
     calibration: AlarmCalibration = field(default_factory=AlarmCalibration)
 
@@ -184,19 +184,20 @@ class DriftReference:
         """A subsample of rows for the domain classifier; a category is the index of its bin."""
         return classifier_rows(self.features.histograms, self.classifier_columns, subsample(columns))
 
-    def season_rows(self, season: str) -> int:
-        """Number of reference rows of a season; 0 if there is none."""
-        if not self.features.histograms or season not in self.features.variants:
+    @property
+    def holiday_rows(self) -> int:
+        """Number of reference rows of holidays."""
+        if not self.features.histograms or HOLIDAY not in self.features.variants:
             return 0
-        return int(self.features.variants[season][: self.features.histograms[0].n_bins].sum())
+        return int(self.features.variants[HOLIDAY][: self.features.histograms[0].n_bins].sum())
 
     def compare_window(self, window: WindowHistogram, terms: AlarmTerms) -> Iterator[DriftFinding]:
-        """Compare a window with the reference by every metric."""
+        """Compare a window with the reference by its metrics; a share that is 0 in both is left out."""
         threshold = (
             self.calibration.threshold(terms.per_week) if self.calibration.is_calibrated else float("nan")
         )
         for drift in self._drifts(window, terms):
-            if not (drift.metric in QUIET_AT_ZERO and drift.value == 0 and drift.before == 0):
+            if not (drift.metric in COLUMN_METRICS and drift.value == 0 and drift.before == 0):
                 yield self._finding(drift, threshold, terms.suppressed_because)
 
     def compare_levels(self, levels: Sequence[Level], terms: AlarmTerms) -> Iterator[DriftFinding]:
@@ -204,16 +205,15 @@ class DriftReference:
         threshold = (
             self.calibration.threshold(terms.per_week) if self.calibration.is_calibrated else float("nan")
         )
-        for place, level in enumerate(levels):
+        for level in levels:
             usual = self.levels.get((level.feature, level.metric), UsualLevel({}, 0))
             other = float("nan") if level.season == HOLIDAY else usual.center.get("", float("nan"))
             before = usual.center.get(level.season, other)
-            effect = _level_effect(level.metric, before, level.value)
+            effect = float(SCALES[level.metric].change(before, level.value))
             suppressed_because = level.suppressed_because or (
                 "the reference has no such level" if np.isnan(before) else ""
             )
             drift = Drift(
-                place,
                 level.feature,
                 level.metric,
                 level.value,
@@ -226,19 +226,12 @@ class DriftReference:
             yield self._finding(drift, threshold, terms.suppressed_because)
 
     def _drifts(self, window: WindowHistogram, terms: AlarmTerms) -> Iterator[Drift]:
-        yield from compare_binned(self._season_subset(self.features, terms.seasons), window.features)
-        yield from compare_binned(self._season_subset(self.score, terms.seasons), window.score)
+        holidays = self.features.variant(HOLIDAY) if terms.holiday else None
+        yield from compare_binned(holidays or self.features, window.features, self.metrics)
+        yield from compare_binned(self.score, window.score, self.metrics)
         yield from self._flag_rates(window)
         yield from self._reasons(window)
         yield self._domain_classifier_drift(window)
-
-    def _season_subset(self, whole: ReferenceHistograms, seasons: Sequence[str]) -> ReferenceHistograms:
-        """The subset of a reference with these seasons, or all of it if one of them is not stored."""
-        names = sorted(set(seasons))
-        if not names or any(name not in whole.variants for name in names):
-            return whole
-        counts = np.sum([whole.variants[name] for name in names], axis=0)
-        return replace(whole, variants={USUAL: counts}).variant(USUAL) or whole
 
     def _flag_rates(self, window: WindowHistogram) -> Iterator[Drift]:
         n = self.score.histograms[0].n
@@ -246,9 +239,9 @@ class DriftReference:
             value = window.flags[place] / window.n if window.n else float("nan")
             before = self.flags[place] / n if n else float("nan")
             suppressed_because = "" if window.n and n else "there are no rows to take a share of"
-            effect = float(share_effect(before, value))
+            effect = float(SHARE.change(before, value))
             yield Drift(
-                place, f"flags:{channel}", "flag_rate", value, suppressed_because, n, window.n, effect, before
+                f"flags:{channel}", "flag_rate", value, suppressed_because, n, window.n, effect, before
             )
 
     def _reasons(self, window: WindowHistogram) -> Iterator[Drift]:
@@ -256,28 +249,24 @@ class DriftReference:
         suppressed_because = (
             f"{int(window.reasons.n)} flags, fewer than {FLAGS_MIN}, have no mix of reasons" if few else ""
         )
-        for drift in compare_binned(self.reasons, window.reasons):
-            if drift.metric in ("jensen_shannon", "cramers_v"):
-                yield (
-                    replace(
-                        drift, value=float("nan"), effect=float("nan"), suppressed_because=suppressed_because
-                    )
-                    if few
-                    else drift
-                )
+        nan = float("nan")
+        for drift in compare_binned(self.reasons, window.reasons, of_distributions(self.metrics)):
+            yield (
+                replace(drift, value=nan, effect=nan, suppressed_because=suppressed_because) if few else drift
+            )
 
     def _domain_classifier_drift(self, window: WindowHistogram) -> Drift:
         n, m = len(self.rows), len(window.rows)
         result = fit_domain_classifier(self.rows.astype(np.float64), window.rows.astype(np.float64))
         if result is None:
             suppressed_because = f"a classifier needs {ROWS_MIN} rows of each, there are {n:,} and {m:,}"
-            return Drift(0, "all features", "auc", float("nan"), suppressed_because, n, m)
+            return Drift("all features", "auc", float("nan"), suppressed_because, n, m)
         used = {
             self.features.names[self.classifier_columns[place]]: round(share, 3)
             for place, share in result.gain_shares.items()
         }
         effect = max(0.0, 2 * result.auc - 1)
-        return Drift(0, "all features", "auc", result.auc, "", n, m, effect, 0.5, detail={"used": used})
+        return Drift("all features", "auc", result.auc, "", n, m, effect, 0.5, detail={"used": used})
 
     def _finding(self, drift: Drift, threshold: float, suppressed_because: str) -> DriftFinding:
         n, m = drift.n_reference, drift.n_current
@@ -286,7 +275,8 @@ class DriftReference:
         ):  # the sampling error is that of the expected number, since a small number is the finding
             m = 0 if np.isnan(drift.before) else round(drift.before)
         low, high = self.calibration.limits(drift.feature, drift.metric, threshold, drift.before, n, m)
-        below = drift.metric in TWO_SIDED and drift.value < drift.before
+        scale = SCALES[drift.metric]
+        below = scale.alarms == "both" and drift.value < drift.before
         beyond = drift.value < low if below else drift.value > high
         suppressed_because = (
             drift.suppressed_because or self.never_alarming.get(drift.feature, "") or suppressed_because
@@ -294,7 +284,7 @@ class DriftReference:
         if not suppressed_because and np.isnan(high):
             suppressed_because = "the reference is too short to say what is usual"
         alarm = bool(beyond and not suppressed_because and drift.effect >= self.calibration.min_effect)
-        lower, upper = _interval(drift.value, m) if drift.metric in SHARES else (float("nan"),) * 2
+        lower, upper = _interval(drift.value, m) if scale is SHARE else (float("nan"),) * 2
         return DriftFinding(
             replace(drift, suppressed_because=suppressed_because), low if below else high, alarm, lower, upper
         )
@@ -305,6 +295,7 @@ class DriftReference:
             "reason_names": list(self.reason_names),
             "channels": list(self.channels),
             "never_alarming": dict(self.never_alarming),
+            "metrics": list(self.metrics),
             "levels": [
                 [feature, metric, dict(usual.center), usual.n]
                 for (feature, metric), usual in self.levels.items()
@@ -348,6 +339,7 @@ class DriftReference:
             classifier_columns=tuple(int(column) for column in own.arrays["classifier_columns"]),
             rows=own.arrays["rows"],
             never_alarming=own.meta["never_alarming"],
+            metrics=tuple(own.meta["metrics"]),
             levels=levels,
             calibration=AlarmCalibration.from_state(states[PARTS[4]]),
         )
@@ -364,12 +356,6 @@ def classifier_rows(
         with np.errstate(over="ignore"):
             sample[:, place] = histogram.bins(values) if histogram.categorical else values
     return sample
-
-
-def _level_effect(metric: str, before: float, value: float) -> float:
-    if metric in SHARES:
-        return float(share_effect(before, value))
-    return float(abs(to_scale(metric, value) - to_scale(metric, before)))
 
 
 def _interval(share: float, n: int) -> tuple[float, float]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
-from detectors.drift.alarm_calibration import WINDOWS_MIN, MetricHistory, calibrate, to_scale
+from detectors.drift.alarm_calibration import WINDOWS_MIN, MetricHistory, calibrate
 from detectors.drift.domain_classifier import fit_domain_classifier, subsample
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
-from detectors.drift.metrics import SHARES, effects, metrics, reference_shares, share_effect, to_angle
+from detectors.drift.metrics import SCALES, column_drifts, of_distributions
 from detectors.drift.reference import (
     FLAGS_MIN,
     HOLIDAY,
@@ -22,6 +23,7 @@ from detectors.drift.reference import (
     classifier_rows,
 )
 from detectors.drift.reference_windows import ReferenceWindows
+from detectors.drift.scales import SHARE
 
 CLASSIFIER_WINDOWS = 16  # windows on which the domain classifier is calibrated
 OTHERS_MIN = 3  # windows of a season that define its usual level
@@ -79,6 +81,7 @@ def fit_drift_reference(
     reference: ReferenceSample,
     grid: ReferenceWindows,
     levels: Sequence[LevelHistory],
+    metrics: Sequence[str],
     min_rows: int,
     min_effect: float,
 ) -> DriftReference:
@@ -89,6 +92,8 @@ def fit_drift_reference(
     ----------
     grid
         Cells of the rows of `reference`.
+    metrics
+        Names in `COLUMN_METRICS`: the metrics of columns that are measured, and on which the alarms are calibrated.
     min_rows
         Minimum number of rows of a window; smaller windows are pooled.
     min_effect
@@ -100,9 +105,9 @@ def fit_drift_reference(
     ends = grid.ends()
     first = grid.first(ends, min_rows)
     histories = [
-        *_column_histories(reference, features, grid, ends, first),
-        *_score_histories(reference, grid, ends, first),
-        *_reason_histories(reference, grid, ends),
+        *_column_histories(reference, features, metrics, grid, ends, first),
+        *_score_histories(reference, metrics, grid, ends, first),
+        *_reason_histories(reference, metrics, grid, ends),
         *_classifier_history(reference, features, grid, ends, first),
         *(_level_as_metric(history, grid, ends) for history in levels),
     ]
@@ -110,7 +115,7 @@ def fit_drift_reference(
         features.histograms, reference.classifier_columns, subsample(reference.columns[plain])
     )
     return DriftReference(
-        features=replace(features, variants=_variants(reference, features, grid, special)),
+        features=replace(features, variants=_holidays(reference, features, special)),
         score=ReferenceHistograms.fit(reference.recent.score.reshape(-1, 1), ["score"]),
         reasons=ReferenceHistograms.fit(reference.recent.reason.reshape(-1, 1), ["reasons"], ["reasons"]),
         reason_names=tuple(reference.reason_names),
@@ -119,96 +124,81 @@ def fit_drift_reference(
         classifier_columns=tuple(reference.classifier_columns),
         rows=sample,
         never_alarming=dict(reference.muted),
+        metrics=tuple(metrics),
         levels={(level.feature, level.metric): _usual(level, grid) for level in levels},
         calibration=calibrate(histories, len(ends), grid.windows_per_week, min_effect),
     )
 
 
-def _variants(
-    reference: ReferenceSample, features: ReferenceHistograms, grid: ReferenceWindows, special: Floats
+def _holidays(
+    reference: ReferenceSample, features: ReferenceHistograms, special: NDArray[np.bool_]
 ) -> dict[str, Ints]:
-    """Counts of the holidays and, if windows are compared by season, of each season."""
-    names = np.where(
-        special.astype(bool), HOLIDAY, np.asarray(grid.season)[grid.cell] if grid.seasonal else ""
-    )
-    seasons = [str(name) for name in np.unique(names) if name]
-    if not seasons:
-        return {}
-    codes = np.searchsorted(np.asarray(seasons), names)
-    in_season = names != ""
-    each = [
-        histogram.count_each(
-            np.ascontiguousarray(reference.columns[in_season, place]), codes[in_season], len(seasons)
-        ).counts
-        for place, histogram in enumerate(features.histograms)
-    ]
-    return dict(zip(seasons, np.concatenate(each, axis=1), strict=True))
+    """Counts of the holidays, with which holidays are compared."""
+    return {HOLIDAY: features.count(reference.columns[special]).counts} if special.any() else {}
 
 
 def _column_histories(
-    reference: ReferenceSample, features: ReferenceHistograms, grid: ReferenceWindows, ends: Ints, first: Ints
-) -> Iterator[MetricHistory]:
+    reference: ReferenceSample, features: ReferenceHistograms, metrics: Sequence[str], grid: ReferenceWindows,
+    ends: Ints, first: Ints,
+) -> Iterator[MetricHistory]:  # fmt: skip
     for place, (name, histogram) in enumerate(zip(features.names, features.histograms, strict=True)):
         column = np.ascontiguousarray(reference.columns[:, place])
         yield from _metric_histories(
-            name, histogram, column, grid, ends, first, can_alarm=name not in reference.muted
+            name, histogram, column, metrics, grid, ends, first, can_alarm=name not in reference.muted
         )
 
 
 def _metric_histories(
-    name: str, histogram: ColumnHistogram, column: Floats, grid: ReferenceWindows, ends: Ints, first: Ints,
-    *, span: int | None = None, only: Sequence[str] = (), can_alarm: bool = True,
+    name: str, histogram: ColumnHistogram, column: Floats, metrics: Sequence[str], grid: ReferenceWindows,
+    ends: Ints, first: Ints, *, span: int | None = None, can_alarm: bool = True,
 ) -> Iterator[MetricHistory]:  # fmt: skip
-    """Every metric of a column in every window of the reference."""
+    """The metrics of a column in every window of the reference."""
     cells = histogram.count_each(column, grid.cell, grid.n_cells)
     current, rest = grid.current(cells, first, ends), grid.rest(cells, first, ends, span)
-    by_metric = metrics(histogram, rest, current)
-    effect, before = effects(histogram, rest, current, by_metric), reference_shares(histogram, rest, current)
-    for metric, values in by_metric.items():
-        if only and metric not in only:
-            continue
-        deviation = (
-            to_angle(values) - to_angle(before[metric]) if metric in SHARES else to_scale(metric, values)
-        )
+    for drift in column_drifts(histogram, rest, current, metrics):
+        scale = SCALES[drift.metric]
+        deviation = scale.to(drift.value)
+        if scale.alarms != "distance":
+            deviation = deviation - scale.to(drift.before)
         deviation = np.where((first >= 0) & (rest.n > 0), deviation, np.nan)
         yield MetricHistory(
-            name, metric, deviation, effect[metric], *_sizes(rest, current, first), can_alarm=can_alarm
+            name, drift.metric, deviation, drift.effect, *_sizes(rest, current, first), can_alarm=can_alarm
         )
 
 
 def _score_histories(
-    reference: ReferenceSample, grid: ReferenceWindows, ends: Ints, first: Ints
+    reference: ReferenceSample, metrics: Sequence[str], grid: ReferenceWindows, ends: Ints, first: Ints
 ) -> Iterator[MetricHistory]:
     """The score and the shares of flags, compared with as few days as in production."""
-    plain, span = replace(grid, seasonal=False), reference.recent_cells
-    score = reference.scored.score
+    span, score = reference.recent_cells, reference.scored.score
     yield from _metric_histories(
-        "score", ColumnHistogram.numeric(score), score, plain, ends, first, span=span
+        "score", ColumnHistogram.numeric(score), score, metrics, grid, ends, first, span=span
     )
     for place, channel in enumerate(reference.channels):
         flagged = np.bincount(grid.cell[reference.scored.channel == place], minlength=grid.n_cells)
         every = np.bincount(grid.cell, minlength=grid.n_cells)
         cells = BinnedSample(np.stack((every - flagged, flagged), axis=1), np.zeros((grid.n_cells, 2)))
-        current, rest = plain.current(cells, first, ends), plain.rest(cells, first, ends, span)
+        current, rest = grid.current(cells, first, ends), grid.rest(cells, first, ends, span)
         with np.errstate(invalid="ignore"):
             now, then = current.counts[:, 1] / current.n, rest.counts[:, 1] / rest.n
-        deviation = np.where(first >= 0, to_angle(now) - to_angle(then), np.nan)
+        deviation = np.where(first >= 0, SHARE.to(now) - SHARE.to(then), np.nan)
         sizes = _sizes(rest, current, first)
-        yield MetricHistory(f"flags:{channel}", "flag_rate", deviation, share_effect(then, now), *sizes)
+        yield MetricHistory(f"flags:{channel}", "flag_rate", deviation, SHARE.change(then, now), *sizes)
 
 
 def _reason_histories(
-    reference: ReferenceSample, grid: ReferenceWindows, ends: Ints
+    reference: ReferenceSample, metrics: Sequence[str], grid: ReferenceWindows, ends: Ints
 ) -> Iterator[MetricHistory]:
     scored = reference.scored
     if not len(scored.reason):
         return
     reasons = scored.reason.astype(np.float64)
-    flag_windows = replace(grid.take(scored.explained), seasonal=False)
+    flag_windows = grid.take(scored.explained)
     first = flag_windows.first(ends, FLAGS_MIN)
     histogram = ColumnHistogram.of_categories(reasons)
-    only = ("jensen_shannon", "cramers_v")
-    yield from _metric_histories("reasons", histogram, reasons, flag_windows, ends, first, only=only)
+    yield from _metric_histories(
+        "reasons", histogram, reasons, of_distributions(metrics), flag_windows, ends, first
+    )
 
 
 def _classifier_history(
@@ -243,7 +233,7 @@ def _classifier_auc(
 
 def _level_as_metric(history: LevelHistory, grid: ReferenceWindows, ends: Ints) -> MetricHistory:
     """The level of each window, compared with the median of the other windows of its season."""
-    scaled = to_scale(history.metric, history.values[ends - grid.width])
+    scaled = SCALES[history.metric].to(history.values[ends - grid.width])
     season = np.asarray(grid.season)[ends - 1]
     deviation = scaled - np.array([_others(scaled, season, place) for place in range(len(ends))])
     n_known = int(np.count_nonzero(~np.isnan(scaled)))

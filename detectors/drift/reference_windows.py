@@ -8,7 +8,7 @@ immediately.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,6 @@ class ReferenceWindows:
         Cells per window, and cells left out on either side of it.
     windows_per_week
         Windows per week.
-    seasonal
-        Whether a window is compared only with its own season.
     """
 
     cell: Ints
@@ -46,7 +44,6 @@ class ReferenceWindows:
     width: int = 1
     gap: int = 7
     windows_per_week: float = 7.0
-    seasonal: bool = False
 
     @property
     def n_cells(self) -> int:
@@ -55,15 +52,7 @@ class ReferenceWindows:
 
     def take(self, rows: Any) -> "ReferenceWindows":
         """The same cells over a subset of the rows."""
-        return ReferenceWindows(
-            self.cell[rows],
-            self.season,
-            self.special,
-            self.width,
-            self.gap,
-            self.windows_per_week,
-            self.seasonal,
-        )
+        return replace(self, cell=self.cell[rows])
 
     def ends(self) -> Ints:
         """(k,) the cell after each window, at most `WINDOWS_MAX`; windows with special cells are left out."""
@@ -94,24 +83,12 @@ class ReferenceWindows:
             Number of cells, if only the nearest ones outside the gap are used.
         """
         cumulative, first = _cumulative(cells), np.maximum(first, 0)
-        if self.seasonal and self.width == 1:
-            of_season = _between(_cumulative(self._by_season(cells)), first, ends)
-            return of_season - _between(cumulative, first, ends)
         low, high = np.maximum(first - self.gap, 0), np.minimum(ends + self.gap, self.n_cells)
         if span is None:
             return BinnedSample(cumulative.counts[-1], cumulative.gaps[-1]) - _between(cumulative, low, high)
         before, after = np.maximum(low - span, 0), np.minimum(high + span, self.n_cells)
         use_before = low - before >= after - high
         return _between(cumulative, np.where(use_before, before, high), np.where(use_before, low, after))
-
-    def _by_season(self, cells: BinnedSample) -> BinnedSample:
-        """(n_cells, b) the counts of the season of each cell."""
-        _, code = np.unique(np.asarray(self.season), return_inverse=True)
-        counts = np.zeros((code.max(initial=0) + 1, cells.counts.shape[1]), np.int64)
-        gaps = np.zeros(counts.shape)
-        np.add.at(counts, code, cells.counts)
-        np.add.at(gaps, code, cells.gaps)
-        return BinnedSample(counts[code], gaps[code])
 
 
 def _cumulative(cells: BinnedSample) -> BinnedSample:

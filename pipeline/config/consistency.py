@@ -52,7 +52,6 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _retention_too_short(config)
     yield from _shadows(config)
     yield from _notify_of_unknown_fields(config)
-    yield from _seasons_of_long_windows(config)
 
 
 def _columns_used_twice(config: Sections) -> Iterator[Violation]:
@@ -209,14 +208,6 @@ def _retention_too_short(config: Sections) -> Iterator[Violation]:
             f'must be "0s" (for ever) or at least {format_duration(needed)}: training.span, the longest of '
             "features.windows, labels.maturity and training.every, the time that trainings look back",
         )
-
-
-def _seasons_of_long_windows(config: Sections) -> Iterator[Violation]:
-    if config.drift.seasonal and config.schedule.window > DAY:
-        requirement = (
-            "must be false when schedule.window is longer than a day: such a window has no weekday or hour"
-        )
-        yield "drift.seasonal", True, requirement
 
 
 def _shadows(config: Sections) -> Iterator[Violation]:

@@ -124,6 +124,14 @@ def _reference(text: str) -> str:
     return text
 
 
+def _drift_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    from detectors.drift.metrics import COLUMN_METRICS
+
+    if not set(names) <= set(COLUMN_METRICS):
+        raise ValueError(f"must name drift metrics: {', '.join(COLUMN_METRICS)}")
+    return _distinct(names)
+
+
 def _is_date(text: str) -> bool:
     try:
         return date.fromisoformat(text).isoformat() == text
@@ -356,7 +364,9 @@ class DriftSection(ConfigSection):
     """The drift reference, and how many false alarms are acceptable."""
 
     reference: Annotated[str, AfterValidator(_reference)] = "model"
-    seasonal: bool = False
+    metrics: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_drift_metrics)] = (
+        "psi", "wasserstein", "missing", "out_of_range", "unseen",
+    )  # fmt: skip
     false_alarms_per_week: Annotated[float, Field(gt=0, le=7)] = 0.1
     min_effect: Annotated[float, Field(ge=0, lt=1)] = 0.05
     min_rows: Annotated[int, Field(ge=1)] = 200

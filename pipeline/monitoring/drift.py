@@ -14,7 +14,7 @@ import numpy as np
 from detectors.drift.reference import AlarmTerms, DriftFinding, Level, WindowHistogram
 from pipeline.config.config import Config
 from pipeline.features.history import REVIEW
-from pipeline.features.seasons import HOLIDAY, on_holiday, season_of
+from pipeline.features.seasons import on_holiday
 from pipeline.monitoring.drift_levels import REPORTS_SPAN, VOLUME, levels
 from pipeline.monitoring.drift_reference import reference_scores
 from pipeline.schedule import grid
@@ -185,17 +185,15 @@ def _drift_rows(
 
 def _alarm_terms(config: Config, batch: ScoredBatch, pool: Pool) -> AlarmTerms:
     rate, enough = config.drift.false_alarms_per_week, config.drift.min_rows
-    seasons = [season_of(start, config) for start in pool.starts] if config.drift.seasonal else []
-    if on_holiday(np.array(pool.starts[-1:]), config)[0]:
-        seasons = [HOLIDAY]
-        if batch.model.drift_reference.season_rows(HOLIDAY) < enough:
-            return AlarmTerms(rate, (), "a holiday, and the reference has too few of them to compare with")
+    holiday = on_holiday(np.array(pool.starts[-1:]), config)[0]
+    if holiday and batch.model.drift_reference.holiday_rows < enough:
+        return AlarmTerms(rate, False, "a holiday, and the reference has too few of them to compare with")
     if pool.histogram.n < enough:
         others = f" with the {len(pool.starts) - 1} small windows before it" if len(pool.starts) > 1 else ""
         return AlarmTerms(
-            rate, seasons, f"{pool.histogram.n} rows{others} are fewer than drift.min_rows = {enough}"
+            rate, holiday, f"{pool.histogram.n} rows{others} are fewer than drift.min_rows = {enough}"
         )
-    return AlarmTerms(rate, seasons)
+    return AlarmTerms(rate, holiday)
 
 
 def _row(window: tuple[int, int], metric: DriftFinding, pooled: int) -> DriftMetric:

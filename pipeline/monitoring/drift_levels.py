@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import Floats
 from detectors.drift.reference import Level
 from detectors.drift.reference_fit import LevelHistory
 from pipeline.config.config import Config
@@ -21,8 +22,6 @@ from storage.frames import DAY, Ints, Transactions
 VOLUME, LABELS = "volume", "labels"
 REPORTS_SPAN = 28 * DAY  # fraud reports of this span give one median delay
 REPORTS_MIN = 10  # with fewer there is no median
-
-Floats = NDArray[np.float64]
 
 
 def level_histories(

@@ -11,7 +11,6 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.drift.reference import DriftReference
 from detectors.drift.reference_fit import ReferenceSample, ScoredRows, fit_drift_reference
@@ -47,7 +46,7 @@ class ReferenceData:
     history: History
     rows: Ints  # the reference, ascending
     mature: Ints
-    y: NDArray[np.float64]
+    y: Floats
 
 
 def reference_history(store: Store, config: Config, history: History, date: int) -> History:
@@ -138,7 +137,8 @@ def fit(
         muted=never_alarming(features, config),
     )
     levels = level_histories(config, data.history, data.rows, data.mature, data.y, edges, grid.width, date)
-    return fit_drift_reference(subject, grid, levels, config.drift.min_rows, config.drift.min_effect)
+    drift = config.drift
+    return fit_drift_reference(subject, grid, levels, drift.metrics, drift.min_rows, drift.min_effect)
 
 
 def reference_scores(
@@ -200,7 +200,6 @@ def _grid(config: Config, edges: Ints, times: Ints) -> ReferenceWindows:
         width=max(1, config.schedule.window // DAY),
         gap=min(GAP * cells_a_day, len(starts) // GAP_SHARE),
         windows_per_week=WEEK / config.schedule.window,
-        seasonal=config.drift.seasonal,
     )
 
 

@@ -1,28 +1,29 @@
 """Texts of drift metrics and alarms: what changed, by how much, and what to do."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
 
-SHARES = ("missing", "out_of_range", "unseen", "flag_rate", "fraud_rate")
 METRIC_TEXTS = {
-    "psi": "population stability index {}",
-    "jensen_shannon": "Jensen–Shannon divergence {}",
-    "ks": "largest difference of the distribution functions {}",
-    "wasserstein": "moved by {} standard deviations",
-    "cramers_v": "Cramér's V {}",
-    "auc": "a classifier separates it from the reference with AUC {}",
-    "missing": "{} missing",
-    "out_of_range": "{} outside the range of the reference",
-    "unseen": "{} with a value that is not in the reference",
-    "flag_rate": "{} of the payments flagged",
-    "fraud_rate": "{} of the payments fraud",
-    "payments": "{} payments",
-    "per_entity": "{} payments per entity",
-    "median_delay": "frauds reported after {} days (median)",
-    "complete_lag": "labels complete to {} days ago",
+    "psi": "population stability index {:,.3f}",
+    "jensen_shannon": "Jensen–Shannon divergence {:,.3f}",
+    "ks": "largest difference of the distribution functions {:,.3f}",
+    "wasserstein": "moved by {:,.3f} standard deviations",
+    "cramers_v": "Cramér's V {:,.3f}",
+    "auc": "a classifier separates it from the reference with AUC {:,.3f}",
+    "missing": "{:.2%} missing",
+    "out_of_range": "{:.2%} outside the range of the reference",
+    "unseen": "{:.2%} with a value that is not in the reference",
+    "flag_rate": "{:.2%} of the payments flagged",
+    "fraud_rate": "{:.2%} of the payments fraud",
+    "payments": "{:,.0f} payments",
+    "per_entity": "{:,.3f} payments per entity",
+    "median_delay": "frauds reported after {:,.3f} days (median)",
+    "complete_lag": "labels complete to {:,.3f} days ago",
 }
+VALUE = re.compile(r"\{.*?\}")  # the place of a value in its text, with its format
 FEEDS = "check that files and polls arrive: fraudwatch feeds, fraudwatch gaps"
 LABELS = "check that labels arrive completely: fraudwatch feeds, fraudwatch readiness"
 SOURCE = "check the source of the field for a lost, renamed or reformatted value; if it is correct, run fraudwatch train"
@@ -51,10 +52,10 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
 
 def metric_text(row: Row) -> str:
     """One metric with its value, its alarm threshold and its effect size."""
-    limit = _number(row["metric"], row["threshold"])
+    text, threshold = METRIC_TEXTS[row["metric"]], row["threshold"]
     side = "under" if _is_below(row) else "over"
-    bound = "" if row["threshold"] is None else f" (alarm {side} {limit})"
-    value = METRIC_TEXTS.get(row["metric"], "{}").format(_number(row["metric"], row["value"]))
+    bound = "" if threshold is None else f" (alarm {side} {_number(text, threshold)})"
+    value = VALUE.sub(_number(text, row["value"]), text)
     effect = "" if row["effect"] is None else f", effect {row['effect']:.3f}"
     used = ", ".join((row["detail"] or {}).get("used", {}))
     return f"{row['feature']}: {value}{bound}{effect}" + (f"; by {used}" if used else "")
@@ -78,10 +79,14 @@ def _head(newest: Sequence[Row], alarms: Sequence[Row]) -> str:
     window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M}"
     n = max(row["n_current"] for row in newest)
     features = len({row["feature"] for row in alarms})
-    alarm_text = f"{len(alarms)} alarms on {features} features" if alarms else "no alarm"
+    alarm_text = f"{_count(len(alarms), 'alarm')} on {_count(features, 'feature')}" if alarms else "no alarm"
     pooled = max(row["pooled"] for row in newest)
     more = f", {pooled} windows pooled" if pooled > 1 else ""
     return f"{window}: {alarm_text} among {len(newest)} measurements, {n:,} rows{more}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _not_compared(newest: Sequence[Row]) -> list[str]:
@@ -92,15 +97,9 @@ def _not_compared(newest: Sequence[Row]) -> list[str]:
 
 
 def _is_below(row: Row) -> bool:
-    two_sided = row["metric"] in (*SHARES, "payments", "per_entity", "median_delay")
-    if not two_sided or row["value"] is None or row["threshold"] is None:
-        return False
     return bool(row["alarm"] and row["value"] < row["threshold"])
 
 
-def _number(metric: str, value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    if metric in SHARES:
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if metric == "payments" else f"{value:,.3f}"
+def _number(text: str, value: float | None) -> str:
+    place = VALUE.search(text)
+    return "unknown" if value is None or place is None else place[0].format(value)

@@ -386,8 +386,8 @@ def _moved(data: TrainingData) -> Iterator[ReadinessFinding]:
     }
     moved = {
         one.feature: one.value
-        for one in compare(ReferenceHistograms.fit(then, names), now)
-        if one.metric == "psi" and one.value > MOVED_PSI + _by_chance(one) and one.feature in quick
+        for one in compare(ReferenceHistograms.fit(then, names), now, ["psi"])
+        if one.value > MOVED_PSI + _by_chance(one) and one.feature in quick
     }
     if moved:
         worst = sorted(moved, key=lambda name: -moved[name])[:NAMED]

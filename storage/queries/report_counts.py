@@ -155,7 +155,7 @@ def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list
     d = tables.drift_metrics.c
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
     suppressed = func.min(case((d.suppressed_because.is_(None), 0), else_=1)).label("suppressed")
-    effect = func.max(_effect(d)).label("effect")
+    effect = func.max(d.effect).label("effect")
     rows = (
         select(d.feature, alarms, suppressed, effect)
         .where(*_of_span(d, scope))
@@ -176,11 +176,20 @@ def newest_alarms(store: Store, scope: Scope) -> list[str]:
 def drift_windows(store: Store, scope: Scope, features: Sequence[str]) -> list[Row]:
     """Every drift metric of these features in the span that has an effect; instants in µs."""
     d = tables.drift_metrics.c
-    effect = _effect(d)
-    columns = (d.feature, d.metric, d.window_start, d.window_end, d.value, d.threshold, d.alarm, d.n_current)
+    columns = (
+        d.feature,
+        d.metric,
+        d.window_start,
+        d.window_end,
+        d.value,
+        d.threshold,
+        d.alarm,
+        d.n_current,
+        d.effect,
+    )
     rows = (
-        select(*columns, effect.label("effect"))
-        .where(*_of_span(d, scope), d.feature.in_(features), effect.is_not(None))
+        select(*columns)
+        .where(*_of_span(d, scope), d.feature.in_(features), d.effect.is_not(None))
         .order_by(d.feature, d.metric, d.window_start, d.window_end)
     )
     return _rows(store, rows)
@@ -205,12 +214,6 @@ def _quality(store: Store, scope: Scope, which: Any, limit: int | None) -> list[
     if limit is None:
         return _rows(store, rows.order_by(q.metric, q.kind, q.window_start))
     return _rows(store, rows.order_by(q.window_start.desc(), q.channel, q.metric, q.kind).limit(limit))
-
-
-def _effect(d: Any) -> Any:
-    """Size of a change; for rows without an effect the Jensen–Shannon divergence, which is also from 0 to 1."""
-    older = case((d.metric == "jensen_shannon", d.value))
-    return func.abs(func.coalesce(d.effect, older))
 
 
 def _of_span(d: Any, scope: Scope) -> tuple[Any, ...]:
