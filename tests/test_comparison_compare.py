@@ -7,13 +7,16 @@ import json
 import numpy as np
 import pytest
 
+from detectors.base import DetectorError
 from detectors.evaluation.comparison import difference
+from detectors.imbalance import backtest
+from detectors.imbalance.backtest import select_techniques
+from detectors.imbalance.results import FLAG_NOTHING, MOVED_THRESHOLD, estimates
 from detectors.imbalance.techniques import TECHNIQUES, FittedTechnique, Technique
-from pipeline.comparison import compare as comparing
-from pipeline.comparison.compare import compare, select_techniques
+from pipeline.comparison.compare import compare
 from pipeline.comparison.folds import ComparisonOptions, folds_of
 from pipeline.comparison.plots import check, curves
-from pipeline.comparison.results import FLAG_NOTHING, MOVED_THRESHOLD, estimates
+from pipeline.comparison.results import fold_row, metric_rows
 from pipeline.errors import InputError, NotReady
 from storage.errors import Unknown
 from storage.frames import DAY
@@ -91,11 +94,10 @@ def test_the_table_is_kept_as_it_was_measured(store):
         NOW,
     )
     assert "ranks best" in found.sentence
-    comparisons.save(
-        store, NOW, "ann", "", {"per_day": 5}, found.folds, found.notes(), found.sentence, found.metric_rows()
-    )
+    folds, rows = [fold_row(fold) for fold in found.folds], metric_rows(found)
+    comparisons.save(store, NOW, "ann", "", {"per_day": 5}, folds, found.notes(), found.sentence, rows)
     kept = comparisons.load(store)
-    assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), found.folds)
+    assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), folds)
     of_kept = {(one.technique, one.metric): one for one in kept.results}
     for line in found.results:
         for measure, one in estimates(line).items():
@@ -131,11 +133,11 @@ def test_one_that_is_not_possible_is_named_and_the_others_go_on(store, monkeypat
     def works(training):
         return FittedTechnique(lambda rows: rows.X[:, 0])
 
-    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", fails)))
+    monkeypatch.setattr(backtest, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", fails)))
     found = compare(store, SMALL, WANTED, NOW)
     assert found.notes()["b"] == "not possible: needs more frauds"
     assert [line.technique for line in found.results] == [FLAG_NOTHING, "a"]
-    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("b", "x", fails),))
+    monkeypatch.setattr(backtest, "TECHNIQUES", (Technique("b", "x", fails),))
     with pytest.raises(NotReady, match="b is not possible here"):
         compare(store, SMALL, WANTED, NOW)
 
@@ -153,7 +155,7 @@ def test_thresholds_are_set_on_the_strategy_that_is_judged(store, monkeypatch):
         apart = 0.0 if sizes[-1] == sizes[0] else 1_000.0
         return FittedTechnique(lambda rows: rows.raw[:, 0] - 3.0 + apart, refit=works)
 
-    monkeypatch.setattr(comparing, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", wavers)))
+    monkeypatch.setattr(backtest, "TECHNIQUES", (Technique("a", "x", works), Technique("b", "x", wavers)))
     found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
     steady, wavering = (line.evaluation.metrics for line in found.results[-2:])
     assert steady["f1"].value == wavering["f1"].value > 0
@@ -188,8 +190,13 @@ def test_techniques_are_chosen_by_a_word():
     }
     assert {one.family for one in select_techniques(["outlier"])} == {"outlier", "hybrid"}
     assert select_techniques([]) == TECHNIQUES
-    with pytest.raises(InputError, match="no technique is called 'magic': choose among no balancing"):
+    with pytest.raises(DetectorError, match="no technique is called 'magic': choose among no balancing"):
         select_techniques(["magic"])
+
+
+def test_a_word_that_names_no_technique_is_an_error_of_the_input(sqlite_opener):
+    with pytest.raises(InputError, match="no technique is called 'magic': choose among no balancing"):
+        compare(sqlite_opener(SMALL), SMALL, ComparisonOptions(names=("magic",)), NOW)
 
 
 @pytest.mark.parametrize("ending", ["html", "svg", "png"])

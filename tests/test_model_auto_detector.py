@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.base import clone
@@ -162,6 +163,42 @@ def test_the_outlier_detector_may_be_shown_some_columns_only():
     assert average_precision(y, narrow) > average_precision(y, wide) + 0.2
 
 
+def test_without_labels_it_detects_outliers():
+    X, y, _ = world(60)
+    one = detector().fit(X)
+    assert (one.strategy_, one.choice_.rule) == ("outlier", "NO_LABELS")
+    assert one.anomaly_score(X).tobytes() == detector(strategy="outlier").fit(X).anomaly_score(X).tobytes()
+    assert np.isnan(one.fraud_probability(X)).all()
+    assert auc_roc(y, one.anomaly_score(X)) > 0.9
+    with pytest.raises(DetectorError, match="needs 2 known frauds"):
+        detector(strategy="blend").fit(X)
+
+
+def test_lists_and_data_frames_are_as_good_as_arrays():
+    X, _, told = world(60)
+    X[::9, 1] = np.nan
+    one = detector(strategy="blend").fit(X, told)
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    same = detector(strategy="blend").fit(frame, pd.Series(told))
+    expected = one.anomaly_score(X[:20])
+    for rows in (X[:20].tolist(), frame.iloc[:20]):
+        assert same.anomaly_score(rows).tobytes() == expected.tobytes()
+        assert same.explain(rows).tobytes() == one.explain(X[:20]).tobytes()
+        assert same.fraud_probability(rows).tobytes() == one.fraud_probability(X[:20]).tobytes()
+    with pytest.raises(DetectorError, match="fitted on 6 features, got 5: pass the same columns"):
+        same.anomaly_score(frame[list("abcde")])
+
+
+@pytest.mark.parametrize("strategy", ["outlier", "blend", "classification"])
+def test_without_a_channel_the_score_of_the_strategy_is_explained(strategy):
+    X, y, told = world(60)
+    one = detector(strategy=strategy).fit(X, told)
+    contributions = one.explain(X[y == 1])
+    assert contributions.tobytes() == one.explain(X[y == 1], strategy).tobytes()
+    assert contributions.shape == (60, 6)
+    assert set(np.argsort(contributions.mean(axis=0))[-2:]) == {0, 2}  # the columns of fraud
+
+
 def test_it_is_an_estimator_of_scikit_learn():
     one = detector(strategy="blend", seed=3)
     copy = clone(one)
@@ -174,8 +211,9 @@ def test_it_is_an_estimator_of_scikit_learn():
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
-        (np.zeros((5, 2)), np.zeros(4), "need one length"),
-        (np.zeros(5), np.zeros(5), "need one length"),
+        (np.zeros((5, 2)), np.zeros(4), r"y has shape \(4,\), the 5 rows of X need \(5,\)"),
+        (np.zeros(5), np.zeros(5), r"X must have the shape \(n_samples, n_features\), got \(5,\)"),
+        (pd.DataFrame({"a": [1.0], "shop": ["x"]}), [0], "these columns do not: shop"),
         (np.zeros((5, 2)), np.full(5, 2.0), "1 for fraud, 0 for genuine or NaN"),
         (np.zeros((5, 2)), np.full(5, np.inf), "1 for fraud, 0 for genuine or NaN"),
     ],

@@ -9,7 +9,7 @@ been observed as well.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from detectors.base import DetectorError, Floats
 
@@ -95,8 +95,8 @@ def delay_curve(delay: ArrayLike, observed: ArrayLike) -> DelayCurve:
 class Nowcast:
     """Reported and expected frauds of recent cohorts; NaN where F is 0."""
 
-    reported: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    reported: Floats
+    expected: Floats
 
 
 def nowcast(curve: DelayCurve, age: ArrayLike, reported: ArrayLike) -> Nowcast:

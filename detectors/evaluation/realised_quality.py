@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detectors.base import Floats, Ints
 from detectors.evaluation import comparison
 from detectors.evaluation.calibration import reliability
+from detectors.evaluation.comparison import Bools
 from detectors.evaluation.metrics import percentile_interval, ratio
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 
@@ -22,7 +23,6 @@ BINS = 5  # of about equal size, for reliability
 CELLS = 4_000_000  # bootstrap weights in memory at once: 16 MB
 SEED = 7
 NAN = float("nan")
-Bools = NDArray[np.bool_]
 
 NO_FLAG = "nothing was flagged"
 NO_FRAUD = "no fraud is known among them"

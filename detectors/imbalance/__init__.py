@@ -1,1 +1,1 @@
-"""Techniques for imbalanced data that `compare` tries: resampling, generation and their registry."""
+"""Techniques for imbalanced data that `compare` tries: resampling, generation, their registry and their backtest."""

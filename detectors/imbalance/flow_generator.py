@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from detectors.base import DetectorError, Floats, NotFitted, as_rows, as_training_rows
 
@@ -209,5 +209,5 @@ class _FlowColumn:
         if self.levels:
             borders = (self.places[1:] + self.places[:-1]) / 2
             return np.asarray(self.values[np.searchsorted(borders, at[:, 0])])
-        values: NDArray[np.float64] = np.interp(at[:, 0], self.places, self.values)
+        values: Floats = np.interp(at[:, 0], self.places, self.values)
         return values

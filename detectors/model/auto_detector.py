@@ -24,10 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 
-from detectors.base import ArtifactError, DetectorError, Floats, NotFitted, State
+from detectors.base import ArtifactError, DetectorError, Floats, NotFitted, State, as_weights
 from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrator
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
+from detectors.inputs.arrays import as_features, as_partial_labels
 from detectors.inputs.sample import Layout, Sample
 from detectors.strategy.blend import BLEND_FORM, BlendWeight, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
@@ -115,7 +116,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         entities: Sequence[ArrayLike] = (),
     ) -> Self:
@@ -125,9 +126,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         Parameters
         ----------
         X
-            (n_samples, n_features) in time order; missing values are imputed with training medians.
+            (n_samples, n_features) numbers, in time order; missing values are imputed with training medians.
         y
-            (n_samples,) 1 fraud, 0 genuine, NaN for rows without a label yet.
+            (n_samples,) 1 fraud, 0 genuine, NaN for rows without a label yet; without any, outliers are detected.
         sample_weight
             (n_samples,) how many transactions each row stands for; 1 by default.
         entities
@@ -138,15 +139,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         DetectorError
             The labels or lengths are invalid, or the strategy needs more frauds than there are.
         """
-        rows = np.require(X, dtype=np.float64, requirements="C")
-        labels = np.asarray(y, dtype=np.float64)
-        weight = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        if rows.ndim != 2 or labels.shape != (len(rows),) or weight.shape != (len(rows),):
-            raise DetectorError(
-                f"X, y and weights need one length, got {rows.shape}, {labels.shape}, {weight.shape}"
-            )
-        if not (np.isnan(labels) | np.isin(labels, (0.0, 1.0))).all():
-            raise DetectorError("y must be 1 for fraud, 0 for genuine or NaN for unlabelled in every row")
+        rows = as_features(X)
+        labels = np.full(len(rows), np.nan) if y is None else as_partial_labels(y, len(rows))
+        weight = as_weights(sample_weight, len(rows))
         labelled = ~np.isnan(labels)
         everything = Sample(rows, labels, weight, np.ones(len(rows)), entity=_first(entities))
         mature = everything.take(labelled)
@@ -208,11 +203,11 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Score of each row in [0, 1], (n_samples,); higher = more suspicious."""
-        return self.rank(np.require(X, dtype=np.float64, requirements="C")).score
+        return self.rank(self._features(X)).score
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Calibrated probability of fraud, (n_samples,); NaN under outlier detection, which has none."""
-        return self.probability(self.rank(np.require(X, dtype=np.float64, requirements="C")))
+        return self.probability(self.rank(self._features(X)))
 
     def probability(self, ranks: Ranks) -> Floats:
         """Calibrated probability of fraud of rows that were already ranked, (n_samples,)."""
@@ -233,16 +228,19 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Outlier rank and suspicion of each row of `raw` (n, n_raw); rows are ranked independently of each other."""
         return self._rank(self._fitted(), raw)
 
-    def explain(self, raw: Floats, channel: str) -> Floats:
+    def explain(self, X: ArrayLike, channel: str | None = None) -> Floats:
         """
         Contribution of each feature to the score of `channel`, (n, n_features), positive = more suspicious.
+
+        Without a channel it is that of the fitted strategy, whose score is `anomaly_score`. "outlier" and "novelty" are the
+        score of the outlier detector.
 
         For the blend, each detector's contributions are normalised to a sum of one and weighted by that detector's share in
         the score of the row.
         """
-        parts = self._fitted()
+        parts, raw = self._fitted(), self._features(X)
         X = parts.encoder.transform(raw)
-        if channel in ("outlier", NOVELTY) or parts.boosting is None:
+        if (channel or self.strategy_) in ("outlier", NOVELTY) or parts.boosting is None:
             return parts.explain_outlier(X)
         if parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
@@ -311,6 +309,10 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _layout(self, n_columns: int) -> Layout:
         return self.layout or Layout.plain(n_columns, self.outlier_columns)
+
+    def _features(self, X: ArrayLike) -> Floats:
+        self._fitted()
+        return as_features(X, self.n_features_in_)
 
     def _fitted(self) -> Components:
         parts: Components | None = getattr(self, "_parts", None)

@@ -9,22 +9,10 @@ import click
 from pipeline.cli.options import CliContext, Command, now, output_options
 
 if TYPE_CHECKING:
-    from pipeline.comparison.results import ComparisonResult
+    from detectors.imbalance.results import Comparison
     from pipeline.config.config import Config
     from storage.database.database import Store
     from storage.models.comparisons import StoredComparison
-
-COLUMN_TITLES = {
-    "ap": "AP", "ap_train": "AP train", "f1": "F1", "mcc": "MCC", "recall_0.5": "R@.5", "recall_0.2": "R@.2",
-    "recall_0.1": "R@.1", "precision_at_k": "P@k", "recall_at_k": "R@k", "cost": "cost", "savings": "savings",
-    "rows_discarded": "-rows", "rows_invented": "+rows", "seconds": "s",
-}  # fmt: skip
-INTEGER_METRICS = {"cost", "rows_discarded", "rows_invented", "seconds"}
-LEGEND = (
-    "± is half of a 95 % bootstrap confidence interval over entities; AP on test rows and AP train on training rows (overfitting); F1, "
-    "MCC, cost and savings at thresholds set on earlier days; R@.5 and so on: recall at this uncalibrated probability; P@k, R@k: "
-    "precision and recall of the {per_day} highest scores per day; −rows, +rows: training rows dropped and synthesised."
-)
 
 
 @click.command(
@@ -102,11 +90,12 @@ def compare(
 
 def _compare_and_save(
     context: CliContext, store: "Store", config: "Config", settings: dict[str, Any]
-) -> "ComparisonResult":
+) -> "Comparison":
     """Run the comparison and store its results."""
     from pipeline.cli.output import ProgressBar
     from pipeline.comparison.compare import compare as run_comparison
     from pipeline.comparison.folds import ComparisonOptions
+    from pipeline.comparison.results import fold_row, metric_rows
     from pipeline.durations import parse_duration
     from storage.models import comparisons
 
@@ -121,13 +110,13 @@ def _compare_and_save(
     with ProgressBar() as bar:
         comparison = run_comparison(store, config, options, now(), bar)
     comparisons.save(
-        store, now(), context.actor, config.public_text(), settings, comparison.folds, comparison.notes(),
-        comparison.sentence, comparison.metric_rows(),
+        store, now(), context.actor, config.public_text(), settings, [fold_row(fold) for fold in comparison.folds],
+        comparison.notes(), comparison.sentence, metric_rows(comparison),
     )  # fmt: skip
     return comparison
 
 
-def _plot_curves(plot: Path, comparison: "ComparisonResult", config: "Config") -> None:
+def _plot_curves(plot: Path, comparison: "Comparison", config: "Config") -> None:
     """Write the curves to a file."""
     from pipeline.comparison.plots import curves
 
@@ -136,6 +125,7 @@ def _plot_curves(plot: Path, comparison: "ComparisonResult", config: "Config") -
 
 
 def _print_comparison(comparison: "StoredComparison", output_format: str, output: Path | None) -> None:
+    from detectors.imbalance.table import LEGEND
     from pipeline.cli.output import write_rows
 
     if output_format != "table":
@@ -168,6 +158,8 @@ def _fold_lines(comparison: "StoredComparison") -> Iterator[str]:
 
 
 def _column_titles(comparison: "StoredComparison") -> dict[str, str]:
+    from detectors.imbalance.table import COLUMN_TITLES
+
     groups = sorted(
         {result.metric for result in comparison.results if result.metric.startswith("false_flag_rate ")}
     )
@@ -175,23 +167,16 @@ def _column_titles(comparison: "StoredComparison") -> dict[str, str]:
 
 
 def _technique_rows(comparison: "StoredComparison") -> Iterator[Mapping[str, Any]]:
+    from detectors.imbalance.table import cell
+
     columns = _column_titles(comparison)
     lines: dict[str, dict[str, str]] = {}
     for result in comparison.results:
         line = lines.setdefault(result.technique, {"technique": result.technique})
         if result.metric in columns:
-            line[columns[result.metric]] = _cell(
+            line[columns[result.metric]] = cell(
                 result.metric, result.value, (result.upper - result.lower) / 2
             )
     yield from (
         {name: line.get(name, "") for name in ("technique", *columns.values())} for line in lines.values()
     )
-
-
-def _cell(metric: str, value: float, half_width: float) -> str:
-    if value != value:  # noqa: PLR0124 (NaN: undefined)
-        return "–"
-    if metric in INTEGER_METRICS:
-        return f"{value:,.0f}" + (f"±{half_width:,.0f}" if half_width == half_width and half_width else "")  # noqa: PLR0124
-    digits = 3 if metric in ("ap", "ap_train") or metric.startswith("false") else 2
-    return f"{value:.{digits}f}" + (f"±{half_width:.{digits}f}" if half_width == half_width else "")  # noqa: PLR0124

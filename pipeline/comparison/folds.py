@@ -3,15 +3,14 @@ Time-ordered, delay-respecting folds of a stored history: train at a date on wha
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.evaluation import comparison
+from detectors.base import Floats
+from detectors.evaluation.comparison import FoldRows
+from detectors.imbalance.backtest import FRAUDS_MIN, ComparisonFold, is_trainable
 from detectors.imbalance.techniques import Training
 from detectors.inputs.sample import Sample
-from detectors.model.auto_detector import FOLD
 from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
@@ -26,10 +25,6 @@ from storage.database.database import Store
 from storage.frames import DAY, Ints
 from storage.ingest import history as stored_history
 
-Floats = NDArray[np.float64]
-
-FRAUDS_MIN = 2  # frauds needed in the older part of a fold's training rows
-
 
 @dataclass(frozen=True)
 class ComparisonOptions:
@@ -42,44 +37,6 @@ class ComparisonOptions:
     by: str = ""  # a field to group false-flag rates by
     seed: int = 7
     threads: int = 1
-
-
-@dataclass(frozen=True)
-class ComparisonFold:
-    """
-    One training date and the days after it.
-
-    Attributes
-    ----------
-    past, calibration
-        The older three quarters of the training rows, and the newest quarter, on which calibration and thresholds are set.
-    all
-        All training rows.
-    test, rows
-        The days after: features to score, and labels to evaluate on.
-    groups
-        Values of the field that false-flag rates are grouped by.
-    """
-
-    start: int
-    end: int
-    past: Training
-    calibration: Sample
-    all: Training
-    test: Sample
-    rows: comparison.FoldRows
-    groups: tuple[str, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """The fold as it is stored and printed."""
-        return {
-            "from": as_datetime(self.start).isoformat(),
-            "to": as_datetime(self.end).isoformat(),
-            "training_rows": len(self.all.mature),
-            "training_frauds": self.all.frauds,
-            "test_rows": len(self.test),
-            "test_frauds": int(self.rows.y.sum()),
-        }
 
 
 def folds_of(store: Store, config: Config, options: ComparisonOptions, as_of: int) -> list[ComparisonFold]:
@@ -128,14 +85,6 @@ class _FoldTraining:
     mature_since: Ints  # of `mature`, µs
     unlabelled: Ints
 
-    @property
-    def cut(self) -> int:
-        return round(len(self.y) * (1 - FOLD))
-
-    @property
-    def enough(self) -> bool:
-        return float(self.y[: self.cut].sum()) >= FRAUDS_MIN
-
 
 class _FoldBuilder:
     """Builds the folds of one history; the features of all their rows are computed together."""
@@ -152,7 +101,7 @@ class _FoldBuilder:
         usable = [
             (span, training, self._test(*span))
             for span, training in known.items()
-            if training is not None and training.enough
+            if training is not None and is_trainable(training.y)
         ]
         if not any((self._truth[test] == 1).any() for _, _, test in usable):
             raise NotReady(self._no_fold_message(spans))
@@ -190,28 +139,20 @@ class _FoldBuilder:
     def _fold(self, span: tuple[int, int], training: _FoldTraining, test: Ints) -> ComparisonFold:
         mature = self._matrix.sample(training.mature, training.y, known_at=training.mature_since)
         unlabelled = self._matrix.sample(training.unlabelled)
-        earlier = max(2, round(len(unlabelled) * (1 - FOLD)))
         test_sample = self._matrix.sample(test, (self._truth[test] == 1).astype(np.float64))
-        return ComparisonFold(
-            *span,
-            past=self._training(mature.take(slice(0, training.cut)), unlabelled.take(slice(0, earlier))),
-            calibration=mature.take(slice(training.cut, len(mature))),
-            all=self._training(mature, unlabelled),
-            test=test_sample,
-            rows=self._rows(test, test_sample),
-            groups=self._groups(),
-        )
+        rows = self._rows(test, test_sample)
+        return ComparisonFold.of(span, self._training, mature, unlabelled, test_sample, rows, self._groups())
 
     def _training(self, mature: Sample, usual: Sample) -> Training:
         options, layout = self._options, self._catalogue.layout
         return Training(mature, usual, layout, self._config.costs.missed_fraud, options.seed, options.threads)
 
-    def _rows(self, test: Ints, sample: Sample) -> comparison.FoldRows:
+    def _rows(self, test: Ints, sample: Sample) -> FoldRows:
         times = self._history.transactions.event_time[test]
         by = self._options.by
         group = self._history.transactions.columns[by].codes[test].astype(np.int64) if by else None
         stake = costs_of(self._config).at_stake(sample.amount)
-        return comparison.FoldRows(sample.y, stake, sample.entities, times, times // DAY, group)
+        return FoldRows(sample.y, stake, sample.entities, times, times // DAY, group)
 
     def _groups(self) -> tuple[str, ...]:
         by = self._options.by

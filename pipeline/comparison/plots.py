@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.comparison.results import ComparisonResult, Curve, TechniqueResult
+from detectors.imbalance.results import Comparison, Curve, TechniqueResult
 from pipeline.errors import InputError
 from pipeline.rendering import charts
 
@@ -30,7 +30,7 @@ def check(path: Path) -> None:
     charts.require_chart_libraries()
 
 
-def curves(comparison: ComparisonResult, path: Path, currency: str) -> None:
+def curves(comparison: Comparison, path: Path, currency: str) -> None:
     """Write precision–recall and cost curves of the best techniques and of training without balancing."""
     import vl_convert
 
@@ -44,7 +44,7 @@ def curves(comparison: ComparisonResult, path: Path, currency: str) -> None:
     path.write_bytes(content)
 
 
-def specification(comparison: ComparisonResult, currency: str) -> dict[str, Any]:
+def specification(comparison: Comparison, currency: str) -> dict[str, Any]:
     """The two charts side by side, as Vega-Lite."""
     with_curve = [
         result
