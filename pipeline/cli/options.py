@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from storage.database.database import Store
 
 LIVE = "live"
-MICROSECONDS = 1_000_000
 FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
 
@@ -51,27 +50,27 @@ class CliContext:
 
 
 class InstantParam(click.ParamType[Any]):
-    """A date (midnight in schedule.timezone) or an ISO time, which is in that zone if it has no offset."""
+    """A date or time as in files (`pipeline.ingest.formats.instants`); in schedule.timezone if it has no offset."""
 
     name = "date"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from datetime import datetime
+        from pipeline.ingest.formats.instants import parse_instant
 
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
+        if parse_instant(value, "UTC") is None:
             self.fail(
                 f"{value!r} is not a date or time: write 2026-03-01 or 2026-03-01T06:00:00+00:00", param, ctx
             )
+        return value
 
 
-def to_instant(value: Any, timezone: str) -> int:
+def to_instant(value: str, timezone: str) -> int:
     """The value of an `InstantParam` as µs since 1970-01-01 UTC."""
-    from zoneinfo import ZoneInfo
+    from pipeline.ingest.formats.instants import parse_instant
 
-    aware = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(timezone))
-    return int(int(aware.timestamp()) * MICROSECONDS + aware.microsecond)
+    instant = parse_instant(value, timezone)
+    assert instant is not None  # `InstantParam` has refused everything else
+    return instant
 
 
 def parse_entity(text: str, config: "Config") -> tuple[str, str]:

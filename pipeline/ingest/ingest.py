@@ -17,8 +17,7 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.formats import columns
-from pipeline.ingest.formats.columns import as_bools
+from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
@@ -200,7 +199,7 @@ def _inline_label_step(
     times = np.asarray(rows.columns["event_time"])
     known_at = np.full(size, now) if after is None else assumed_known_at(times, after, now)
     source = np.full(size, context.config.labels.default_source, dtype=object)
-    ids, is_fraud = columns.objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
+    ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
     return LabelChunk(rows.row_number, ids, is_fraud, source, known_at), []
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ingest.formats.columns import Bools
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from storage.frames import Ints, Strings

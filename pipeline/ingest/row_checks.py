@@ -10,9 +10,8 @@ from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.hashing import Hasher
 from pipeline.ingest.currency_rates import Rates, load_rates
-from pipeline.ingest.formats import columns as column_parsing
 from pipeline.ingest.formats import validators
-from pipeline.ingest.formats.columns import Bools
+from pipeline.ingest.formats.arrow_arrays import Bools, as_objects
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.inline_labels import InlineLabels
@@ -71,15 +70,13 @@ class TransactionCheck:
         amounts = validators.amounts(columns[schema.amount], schema.amount, reasons)
         currency, base = self._in_base(columns, amounts, times, reasons)
         others = [
-            column_parsing.objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
-            if name
-            else None
+            as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX)) if name else None
             for name in (schema.kind, schema.original_id)
         ]
         text = {name: self._text(columns[name], name, reasons) for name in self.text}
         numeric = {name: validators.numbers(columns[name], name, reasons) for name in schema.numeric}
         fraud_labels = self._fraud_labels(columns, reasons)
-        names = column_parsing.objects(ids)
+        names = as_objects(ids)
         chunk = TransactionChunk(
             rows.row_number, names, times, amounts, base, currency, others[0], others[1], text, numeric
         )
@@ -108,7 +105,7 @@ class TransactionCheck:
         text = validators.texts(column, name, reasons)
         if self.hasher is not None and name in self.schema.hash:
             text = self.hasher.column(text)
-        return column_parsing.objects(text)
+        return as_objects(text)
 
     def _fraud_labels(self, columns: Any, reasons: Reasons) -> tuple[Bools, Bools] | None:
         name = self.schema.is_fraud
@@ -166,9 +163,7 @@ class LabelCheck:
                 f'{source_name} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels became '
                 "known: add it, or pass --known-after, such as --known-after 7d"
             )
-        ids = column_parsing.objects(
-            validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons)
-        )
+        ids = as_objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
         is_fraud, missing = validators.fraud_labels(columns[labels.is_fraud], labels.is_fraud, reasons)
         reasons.add(missing, f"{labels.is_fraud} is missing: write 1 or 0")
         source = self._sources(columns, len(rows), reasons)
@@ -182,7 +177,7 @@ class LabelCheck:
         name, default = self.config.labels.source, self.config.labels.default_source
         if name not in columns:
             return np.full(size, default, dtype=object)
-        sources = column_parsing.objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
+        sources = as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
         return np.where(sources == None, default, sources)  # noqa: E711 (elementwise)
 
     def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons) -> Ints:

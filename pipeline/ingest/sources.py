@@ -11,6 +11,7 @@ from typing import BinaryIO
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import reader
+from pipeline.ingest.formats.instants import parse_instant
 from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from storage.database.column_types import as_micros
 from storage.ingest import external_query
@@ -47,13 +48,16 @@ class Cursor:
 
 
 def _micros(value: object, source_name: str) -> int:
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
+    if isinstance(value, datetime):
+        return as_micros(value if value.tzinfo else value.replace(tzinfo=UTC))
+    micros = parse_instant(str(value), "UTC")
+    if micros is None:
         raise InputError(
-            f"{source_name}.cursor holds {value!r}, which is not a time: name a column with the time a row was written"
-        ) from None
-    return as_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            f"{source_name}.cursor holds {value!r}, which is not a time",
+            remedy="name a column with the time a row was written",
+            code="bad_cursor",
+        )
+    return micros
 
 
 @dataclass(frozen=True)

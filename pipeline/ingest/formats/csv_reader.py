@@ -2,7 +2,8 @@
 Reads CSV block by block into Arrow columns of text, without losing a row.
 
 Arrow parses a block of valid rows in a few milliseconds. This module splits the file into rows first, so that a row
-that is not UTF-8, has an unclosed quote or the wrong number of values is rejected alone. Blank lines are skipped. As in
+that is not UTF-8, has an unclosed quote or the wrong number of values is rejected alone. Where Arrow and the csv module
+could differ, rows are split by the csv module. Blank lines are skipped. As in
 RFC 4180, a quoted value may hold commas, doubled quotes and line breaks.
 """
 
@@ -33,6 +34,8 @@ _QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
 _OPEN = re.compile(rb'(?:(?:%b[^,]*+|[^",][^,]*+|),)*+"[^"]*+(?:""[^"]*+)*+' % _QUOTED)
 _COMPLETE = re.compile(rb'(?:%b|[^",]*+)(?:,(?:%b|[^",]*+))*+\r?' % (_QUOTED, _QUOTED))
 _BLANK = (b"", b"\r")
+
+csv.field_size_limit(LINE_MAX)  # of this process; as Arrow, which has none
 
 Record = bytes | UnreadableRow
 
@@ -157,15 +160,16 @@ class _CsvParser:
     def _parse_with_arrow(
         self, records: list[bytes], numbers: Ints, unreadable: list[UnreadableRow]
     ) -> RowBatch | None:
-        """Split rows with Arrow; None if Arrow finds other rows."""
+        """Split rows with Arrow; None if a row is not one line, or a quote makes Arrow take two lines for one row."""
         widths: dict[int, int] = {}  # position → number of values
 
         def set_aside(row: Any) -> str:
             widths[row.number - 1] = row.actual_columns
             return "skip"
 
-        data = b"\n".join(records)
-        if not data:
+        data = b"\n".join(records).removesuffix(b"\r")
+        lone_returns = data.count(b"\r") - data.count(b"\r\n")
+        if not data or lone_returns or data.count(b"\n") != len(records) - 1:
             return None
         table = _arrow(data, self._width, list(self._places.values()), set_aside)
         if table is None or table.num_rows + len(widths) != len(records):

@@ -17,23 +17,24 @@ NOT_AN_OBJECT = "the line is not a JSON object: each line must be one, with the 
 
 def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) -> Iterator[RowBatch]:
     """
-    Read JSON Lines; an object may omit a key whose value is missing.
+    Read JSON Lines; an object may omit a key whose value is missing, so all expected columns are given.
 
     Raises
     ------
     InputError
         If a required column is in none of the first rows, or the file is one document instead of lines.
     """
-    start, names = 1, list[str]()
+    start, checked = 1, False
     for lines in _line_chunks(stream, source_name):
         objects = [_object(line) for line in lines]
         sound = [place for place, parsed in enumerate(objects) if isinstance(parsed, dict)]
-        if not names and sound:
-            keys = list(dict.fromkeys(key for place in sound for key in cast(Any, objects[place])))
-            names = expected.select(keys, source_name)
+        if not checked and sound:
+            keys = dict.fromkeys(key for place in sound for key in cast(Any, objects[place]))
+            expected.select(list(keys), source_name)
+            checked = True
         columns = {
             name: pa.array([_json_text(cast(Any, objects[place]).get(name)) for place in sound], pa.string())
-            for name in names or expected.names
+            for name in expected.names
         }
         unreadable = [
             UnreadableRow(start + place, line.decode("utf-8", "backslashreplace"), parsed)

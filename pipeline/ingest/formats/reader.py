@@ -8,11 +8,14 @@ read, a stream or query only after the last row. Memory does not grow with the s
 import gzip
 import hashlib
 import io
+import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -22,9 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.ingest.formats.columns import decimal_text, float_text, moment_text
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
 from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
+from storage.frames import Ints
 from storage.ingest.external_query import Part
 
 MIB = 1 << 20
@@ -185,7 +190,7 @@ class _ParquetReader:
             first = 1
             for batch in self._parquet.iter_batches(BATCH_ROWS, columns=names):
                 columns = {name: batch.column(name) for name in names}
-                yield _without_bad_bytes(np.arange(first, first + batch.num_rows), columns)
+                yield _decode(np.arange(first, first + batch.num_rows), columns)
                 first += batch.num_rows
             if first == 1:
                 yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
@@ -215,8 +220,9 @@ class _QueryReader:
             names = expected.select(available, self._source_name)
             for row in values:
                 self._sha256.update(repr(tuple(row)).encode())
-            columns = {name: from_python([row[available.index(name)] for row in values]) for name in names}
-            yield RowBatch(np.arange(first, first + len(values)), columns)
+            places = {name: available.index(name) for name in names}
+            columns = {name: [_driver_text(row[place]) for row in values] for name, place in places.items()}
+            yield _decode(np.arange(first, first + len(values)), columns)
             first += len(values)
         self._done = True
 
@@ -252,29 +258,40 @@ class _HashingStream(io.RawIOBase):
         return self._sha256.hexdigest() if self._done else None
 
 
-def from_python(values: Sequence[Any]) -> Any:
-    """Return the values of a database driver as an Arrow column; mixed types become text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([_driver_text(value) for value in values], pa.string())
+def _driver_text(value: Any) -> str | bytes | None:
+    """Write a value of a database driver as text, by itself: a driver may mix types in one column."""
+    return _WRITERS.get(type(value), str)(value)
 
 
-def _driver_text(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> RowBatch:
-    """Decode columns of bytes as UTF-8; rows that are not UTF-8 become unreadable rows."""
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_WRITERS: dict[type, Callable[[Any], str | bytes | None]] = {
+    type(None): _as_it_is,
+    str: _as_it_is,
+    bytes: _as_it_is,
+    memoryview: bytes,
+    bool: _as_json,
+    dict: _as_json,
+    list: _as_json,
+    float: float_text,
+    Decimal: decimal_text,
+    datetime: moment_text,
+}
+
+
+def _decode(numbers: Ints, columns: dict[str, Any]) -> RowBatch:
+    """Decode columns of bytes, and lists of text and bytes, as UTF-8; rows that are not UTF-8 become unreadable."""
     bad: dict[int, str] = {}
     for name, column in columns.items():
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            texts = [_decoded(value, place, bad) for place, value in enumerate(column.to_pylist())]
+        if isinstance(column, list) or _is_binary(column.type):
+            values = column if isinstance(column, list) else column.to_pylist()
+            texts = [_decoded(value, place, bad) for place, value in enumerate(values)]
             columns[name] = pa.array(texts, pa.string())
     if not bad:
         return RowBatch(numbers, columns)
@@ -283,9 +300,14 @@ def _without_bad_bytes(numbers: Any, columns: dict[str, Any]) -> RowBatch:
     return RowBatch(numbers[good], {name: column.take(good) for name, column in columns.items()}, unreadable)
 
 
-def _decoded(value: bytes | None, place: int, bad: dict[int, str]) -> str | None:
+def _is_binary(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _decoded(value: str | bytes | None, place: int, bad: dict[int, str]) -> str | None:
     try:
-        return None if value is None else value.decode()
+        return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         bad[place] = cast(bytes, value).decode("utf-8", "backslashreplace")
         return None

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns
-from pipeline.ingest.formats.columns import Arrow, Bools
+from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
 from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
 
 ID_MAX = 200  # characters, as in the database
@@ -52,7 +52,7 @@ class Reasons:
 def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
     """Return ids as stripped text."""
     text = texts(column, name, reasons, ID_MAX)
-    reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: every row needs an id")
+    reasons.add(as_bools(text.is_null()), f"{name} is missing: every row needs an id")
     return text
 
 
@@ -61,9 +61,9 @@ def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX
     _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "text")
     text = columns.texts(column)
     long = pc.greater(pc.utf8_length(text), length_max)
-    reasons.add(columns.as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
+    reasons.add(as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
     nul = pc.match_substring(text, "\0")
-    reasons.add(columns.as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
+    reasons.add(as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
     return text
 
 
@@ -98,8 +98,8 @@ def in_base(amount: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
 def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     """Return currency codes in capitals."""
     text = texts(column, name, reasons)
-    reasons.add(columns.as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
-    return columns.objects(pc.utf8_upper(text))
+    reasons.add(as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
+    return as_objects(pc.utf8_upper(text))
 
 
 def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) -> tuple[Ints, Bools]:
@@ -131,10 +131,10 @@ def fraud_labels(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Boo
     words = pc.utf8_lower(columns.texts(column))
     fraud = pc.is_in(words, pa.array(FRAUD_WORDS))
     readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE_WORDS)))
-    missing = columns.as_bools(words.is_null())
-    wrong = ~columns.as_bools(readable) & ~missing
+    missing = as_bools(words.is_null())
+    wrong = ~as_bools(readable) & ~missing
     reasons.add(wrong, f"{name} is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine")
-    return columns.as_bools(fraud), missing
+    return as_bools(fraud), missing
 
 
 def _numbers(column: Arrow, name: str) -> columns.Numbers:
