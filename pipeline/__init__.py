@@ -10,9 +10,9 @@ The fraud monitor: schedules, runs and reports on the models of `detectors` and 
     monitoring                    drift and detection quality of scored windows
     schedule                      the grid of windows, due steps, the context of a run
     scoring, rules                scores, flags and reasons; analysts' rules and mutes
+    schema_inference              a config proposed from a file
     ingest, features              files and queries → stored rows; stored history → feature matrix
-    schema_inference, simulation  a config proposed from a file; simulated payments
-    config                        config.toml and environment → frozen Config
+    config, simulation            config.toml and environment → frozen Config; simulated payments
 
 A package imports only those on lines below its own (`pyproject.toml`, [tool.importlinter]).
 """

@@ -36,7 +36,7 @@ def init(context: CliContext, sample: Path | None) -> None:
     if sample is not None:
         from pipeline.schema_inference.propose import propose
 
-        click.echo(propose(sample).toml, nl=False)
+        click.echo(propose(sample, now()).toml, nl=False)
         return
     from storage.database.setup import upgrade
 

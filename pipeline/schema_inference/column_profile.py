@@ -1,33 +1,51 @@
-"""Reads the first rows of a CSV, Parquet or JSON Lines file as text columns, and profiles each column."""
+"""
+Profiles of the columns of a file's first rows.
 
-import csv
-import gzip
-import json
+Files are read, and values typed and validated, by the code of ingest, so what is recognised here is accepted there.
+"""
+
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from stdnum import iban, luhn
 
 from pipeline.errors import InputError
+from pipeline.ingest.formats import columns, validators
+from pipeline.ingest.formats.arrow_arrays import Arrow, as_objects
+from pipeline.ingest.formats.reader import open_path
+from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
+from pipeline.ingest.formats.validators import Reasons
+from storage.frames import Ints
 
 ROWS_MAX = 50_000  # enough for customers to recur; read in a second or two
-_INTEGER = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name, not a number
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+ENOUGH = 0.99  # of the rows of a column: a few may be damaged
+_LEADING_ZERO = re.compile(r"[+-]?0\d")  # 007 is a name, not a number
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
-_IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
-_BINARY = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
+
+Check = Callable[[Arrow, str, Reasons], Any]  # of `pipeline.ingest.formats.validators`
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """A column of a sample and its properties; "" means missing."""
+    """A column of a sample and its properties."""
 
     name: str
-    values: tuple[str, ...]
+    column: Arrow
+    now: int  # µs; later times are refused by ingest
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """The values as text; "" means missing."""
+        if pa.types.is_nested(self.column.type):
+            return tuple("" if value is None else repr(value) for value in self.column.to_pylist())
+        return tuple(value or "" for value in as_objects(columns.texts(self.column)).tolist())
 
     @cached_property
     def present(self) -> int:
@@ -50,41 +68,53 @@ class ColumnProfile:
         return len(self.distinct) == len(self.values)
 
     @cached_property
-    def whole(self) -> bool:
-        """Whether all values are whole numbers."""
-        return self._all(_INTEGER)
+    def number(self) -> bool:
+        """Whether all values are numbers without leading zeros."""
+        if any(map(_LEADING_ZERO.match, self.distinct)) or self.refusal(validators.numbers):
+            return False
+        parsed = columns.numbers(pa.array(self.values, pa.string()))
+        return not parsed.wrong.any() and bool(np.isfinite(parsed.values).any())
 
     @cached_property
-    def number(self) -> bool:
-        """Whether all values are numbers written with a point and no leading zeros."""
-        return self._all(_NUMBER) and not any(re.match(r"-?0\d", value) for value in self.distinct)
+    def whole(self) -> bool:
+        """Whether all values are whole numbers, written without a point."""
+        return self.number and all(value.lstrip("+-").isdecimal() for value in self.distinct)
 
     @cached_property
     def binary(self) -> bool:
-        """Whether the values are yes and no, or only one of them."""
-        lower = {value.lower() for value in self.distinct}
-        return bool(lower) and any(lower <= set(pair) for pair in _BINARY)
+        """Whether all values say yes or no."""
+        return bool(self.distinct) and not self.refusal(validators.fraud_labels)
 
     @cached_property
-    def instants(self) -> list[datetime]:
-        """The values as instants if 99 in 100 are ISO 8601, else empty."""
-        if self.number or not self.distinct:
-            return []
-        read = [instant for instant in map(_instant, self.distinct) if instant]
-        return read if len(read) >= 0.99 * len(self.distinct) else []
+    def instants(self) -> Ints:
+        """The values as instants (µs) if nearly all of them are times that ingest accepts, else empty."""
+
+        def check(column: Arrow, name: str, reasons: Reasons) -> None:
+            validators.instants(column, name, "UTC", self.now, reasons)
+
+        if self.refusal(check, ENOUGH):
+            return np.empty(0, np.int64)
+        parsed = columns.instants(self.column, "UTC")
+        return parsed.micros[~parsed.missing & ~parsed.unreadable]
 
     @cached_property
     def naive(self) -> bool:
         """Whether any of the instants lacks its offset from UTC."""
-        return any(instant.tzinfo is None for instant in self.instants)
+        return bool(columns.instants(self.column, "").naive.any())
+
+    def refusal(self, check: Check, enough: float = 1.0) -> str:
+        """Why ingest would reject the column, or a row although `enough` (a share) must be good; "" if it would not."""
+        reasons = Reasons(len(self.column))
+        try:
+            check(self.column, self.name, reasons)
+        except InputError as error:
+            return error.message
+        return "" if reasons.good.mean() >= enough else reasons.of(int(np.argmin(reasons.good)))
 
     def looks_like(self, test: "PersonalDataTest") -> bool:
         """Whether 95 % of the values, and at least five, pass a test."""
         passed = sum(1 for value in self.distinct if test(value))
         return passed >= 5 and passed >= 0.95 * len(self.distinct)
-
-    def _all(self, pattern: re.Pattern[str]) -> bool:
-        return bool(self.distinct) and all(pattern.fullmatch(value) for value in self.distinct)
 
 
 class PersonalDataTest:
@@ -95,14 +125,12 @@ class PersonalDataTest:
 
     def __call__(self, value: str) -> bool:
         """Whether the value is personal data of this kind."""
-        compact = value.replace(" ", "").replace("-", "")
         if self.kind == "e-mail addresses":
             return _EMAIL.fullmatch(value) is not None
         if self.kind == "card numbers":
-            return (
-                compact.isascii() and compact.isdigit() and 13 <= len(compact) <= 19 and valid_luhn(compact)
-            )
-        return _IBAN.fullmatch(compact) is not None and valid_iban(compact)
+            compact = value.replace(" ", "").replace("-", "")
+            return 13 <= len(compact) <= 19 and bool(luhn.is_valid(compact))
+        return bool(iban.is_valid(value))
 
 
 PERSONAL_DATA_TESTS = tuple(
@@ -110,120 +138,32 @@ PERSONAL_DATA_TESTS = tuple(
 )
 
 
-def valid_luhn(digits: str) -> bool:
-    """Whether the check digit fits (ISO/IEC 7812-1): every second digit doubled, from the right."""
-    odd = sum(int(digit) for digit in digits[-1::-2])
-    even = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (odd + even) % 10 == 0
-
-
-def valid_iban(text: str) -> bool:
-    """Whether the check digits fit (ISO 13616): letters as numbers from 10, remainder 1 by 97."""
-    return int("".join(str(int(letter, 36)) for letter in text[4:] + text[:4])) % 97 == 1
-
-
-def read_sample(path: Path, rows: int = ROWS_MAX) -> list[ColumnProfile]:
+def read_sample(path: Path, now: int) -> list[ColumnProfile]:
     """
-    Read the first rows of a file; the ending of its name gives the format.
+    Read the first rows of a file; rows that cannot be split into columns are left out.
 
     Raises
     ------
     InputError
         If the file is missing, of another format, damaged or empty, or two columns share a name.
     """
-    names = path.name.lower().removesuffix(".gz")
-    kind = names.rpartition(".")[2]
-    readers = {
-        "csv": _csv,
-        "parquet": _parquet,
-        "pq": _parquet,
-        "jsonl": _jsonl,
-        "ndjson": _jsonl,
-        "json": _jsonl,
+    batches = list[RowBatch]()
+    unreadable = ""
+    with closing(open_path(path, None, str(path))) as reader:
+        for batch in reader.rows(EVERY_COLUMN):
+            unreadable = unreadable or next((row.reason for row in batch.unreadable), "")
+            batches += [batch] if len(batch) else []
+            if sum(map(len, batches)) >= ROWS_MAX:
+                break
+    if not batches:
+        found = f"holds no row that can be read ({unreadable})" if unreadable else "holds no rows"
+        raise InputError(
+            f"{path} {found}", remedy="give a sample with a header and some rows", code="empty_file"
+        )
+    together = {
+        name: pa.chunked_array([batch.columns[name] for batch in batches]) for name in batches[0].columns
     }
-    if kind not in readers:
-        raise InputError(f'"{path}" must be a .csv, .parquet or .jsonl file (.gz allowed for text)')
-    try:
-        columns = readers[kind](path, rows)
-    except FileNotFoundError:
-        raise InputError(f'"{path}" does not exist; check the path') from None
-    except (OSError, EOFError, ValueError, csv.Error) as error:
-        raise InputError(f'"{path}" cannot be read as {kind}: {str(error).splitlines()[0]}') from error
-    if not columns or not columns[0].values:
-        raise InputError(f'"{path}" holds no rows; give a sample with a header and some rows')
-    return columns
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
-
-
-def _open(path: Path) -> IO[str]:
-    how: dict[str, str] = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
-    text: Any = gzip.open if path.name.lower().endswith(".gz") else Path.open
-    opened: IO[str] = text(path, "rt", **how)
-    return opened
-
-
-def _csv(path: Path, rows: int) -> list[ColumnProfile]:
-    with _open(path) as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if len(header) == 1 and re.search("[;\t|]", header[0]):
-            raise InputError(f'"{path}" must be separated by commas, its header is "{header[0][:60]}"')
-        twice = {name for name in header if header.count(name) > 1}
-        if twice:
-            raise InputError(f'"{path}" has the column "{min(twice)}" twice; rename one of them')
-        body = [row for row in islice(reader, rows) if len(row) == len(header)]
     return [
-        ColumnProfile(name, values) for name, values in zip(header, zip(*body, strict=True), strict=False)
+        ColumnProfile(name, column.combine_chunks().slice(0, ROWS_MAX), now)
+        for name, column in together.items()
     ]
-
-
-def _jsonl(path: Path, rows: int) -> list[ColumnProfile]:
-    with _open(path) as file:
-        body = list(islice(_objects(file), rows))
-    names = list(dict.fromkeys(name for row in body for name in row))
-    return [ColumnProfile(name, tuple(_text(row.get(name)) for row in body)) for name in names]
-
-
-def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        row = json.loads(line) if line.strip() else {}
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is not an object")  # noqa: TRY004 (of the file, not of the code)
-        if row:
-            yield row
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value)
-
-
-def _parquet(path: Path, rows: int) -> list[ColumnProfile]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with path.open("rb") as file:
-        batches = pq.ParquetFile(file).iter_batches(batch_size=rows)
-        first = next(batches, None)
-    if first is None:
-        return []
-    table = pa.Table.from_batches([first])
-    return [ColumnProfile(name, _texts(table[name])) for name in table.column_names]
-
-
-def _texts(column: Any) -> tuple[str, ...]:
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(column.type):
-        zone = column.type.tz
-        column = column.cast(pa.timestamp("us", tz=zone), safe=False)
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        return tuple("" if value is None else repr(value) for value in column.to_pylist())
-    return tuple(value or "" for value in column.cast(pa.string()).to_pylist())

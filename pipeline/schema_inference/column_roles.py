@@ -9,9 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.config.consistency import SYSTEM_COLUMNS
 from pipeline.config.sections import COLUMN
-from pipeline.schema_inference.column_profile import PERSONAL_DATA_TESTS, ColumnProfile
+from pipeline.durations import DAY
+from pipeline.ingest.formats import columns, validators
+from pipeline.schema_inference.column_profile import ENOUGH, PERSONAL_DATA_TESTS, ColumnProfile
 
 FEW_VALUES = 50  # a text column with at most so many different values is categorical
 FEW_NUMBERS = 10  # the same for a column of whole numbers
@@ -114,7 +118,7 @@ def find_label(draft: SchemaDraft) -> ColumnProfile | None:
     binary = [column for column in draft.unassigned.values() if column.binary]
     column = _named(binary, LABEL_NAMES)
     if column is None:
-        draft.decide("is_fraud", "", "no column holds labels: load labels with `fraudwatch ingest labels`")
+        draft.decide("is_fraud", "", "no column holds labels: ingest labels by themselves")
         return None
     share = sum(_is_yes(value) for value in column.values) / draft.rows
     draft.take("is_fraud", column, f"a yes or no named like a label, yes in {share:.2%} of the rows")
@@ -124,13 +128,15 @@ def find_label(draft: SchemaDraft) -> ColumnProfile | None:
 
 
 def _is_yes(value: str) -> bool:
-    return value.lower() in ("1", "true", "yes", "y", "t")
+    return value.lower() in validators.FRAUD_WORDS
 
 
 def find_transaction_id(draft: SchemaDraft) -> None:
     """Find a column with a different value in every row."""
     unique = [
-        c for c in draft.unassigned.values() if c.unique and not c.instants and (c.whole or not c.number)
+        c
+        for c in draft.unassigned.values()
+        if c.unique and not len(c.instants) and (c.whole or not c.number) and not c.refusal(validators.ids)
     ]
     named = _named(unique, ID_NAMES)
     column = named or next(iter(unique), None)
@@ -148,7 +154,7 @@ def find_transaction_id(draft: SchemaDraft) -> None:
 
 def find_event_time(draft: SchemaDraft) -> None:
     """Find a column of ISO 8601 times, and whether it needs a time zone."""
-    times = [column for column in draft.unassigned.values() if column.instants]
+    times = [column for column in draft.unassigned.values() if len(column.instants)]
     column = _named(times, TIME_NAMES) or next(iter(times), None)
     if column is None:
         reason = (
@@ -158,9 +164,12 @@ def find_event_time(draft: SchemaDraft) -> None:
         draft.decide("event_time", "event_time", reason)
         draft.decide("timezone", "", "only for times without an offset from UTC")
         return
-    first, last = min(map(str, column.instants)), max(map(str, column.instants))
+    first, last = (
+        np.datetime64(int(moment), "us").astype("datetime64[s]")
+        for moment in (column.instants.min(), column.instants.max())
+    )
     draft.take("event_time", column, f"times from {first} to {last}")
-    if all(instant.time().isoformat() == "00:00:00" for instant in column.instants):
+    if (column.instants % DAY == 0).all():
         draft.reasons["event_time"].append(
             CHECK + "only dates without a time of day: features of hours and short windows will be useless"
         )
@@ -183,8 +192,8 @@ def find_amount(draft: SchemaDraft) -> None:
         )
         draft.decide("amount", "amount", reason)
         return
-    amounts = [float(value) for value in column.distinct]
-    reason = f"numbers from {min(amounts):,.2f} to {max(amounts):,.2f}"
+    amounts = columns.numbers(column.column).values
+    reason = f"numbers from {np.nanmin(amounts):,.2f} to {np.nanmax(amounts):,.2f}"
     draft.take(
         "amount",
         column,
@@ -246,11 +255,14 @@ def leave_out_unusable(draft: SchemaDraft) -> None:
     for column in list(draft.unassigned.values()):
         name = column.name
         earlier = first_names.setdefault(name.lower(), name)
+        refusal = column.refusal(validators.texts, ENOUGH)
         if not name.strip():
             draft.leave_out(column, "it has no name")
+        elif refusal:
+            draft.leave_out(column, refusal)
         elif len(column.distinct) < 2:
             draft.leave_out(column, "the same in every row" if column.distinct else "empty in every row")
-        elif column.instants:
+        elif len(column.instants):
             draft.leave_out(column, "a further time; data known only after event_time must not be used")
         elif COLUMN.fullmatch(name) is None or name.lower() in SYSTEM_COLUMNS or earlier != name:
             reason = "not a valid name for a field; rename it (letters, digits, underscores, not the name of a fraudwatch column)"

@@ -28,16 +28,16 @@ class Proposal:
     explanations: list[str]
 
 
-def propose(path: Path) -> Proposal:
+def propose(path: Path, now: int) -> Proposal:
     """
-    Propose a config for a CSV (also .gz), Parquet or JSON Lines file.
+    Propose a config for a CSV (also .gz), Parquet or JSON Lines file; a time after `now` (µs) is none of a payment.
 
     Raises
     ------
     InputError
         If the file cannot be read or holds no rows.
     """
-    columns = read_sample(path)
+    columns = read_sample(path, now)
     draft = SchemaDraft({column.name: column for column in columns}, rows=len(columns[0].values))
     label = column_roles.find_label(draft)
     column_roles.find_transaction_id(draft)

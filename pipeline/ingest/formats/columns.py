@@ -22,7 +22,6 @@ from storage.frames import Floats, Ints
 
 FAR = 2**62  # µs; instants are clipped to ± this, 146,000 years
 WHOLE_MAX = 2.0**53  # floats are exact integers up to here
-NAN = r"(?i)^[+-]?nan$"
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"  # Arrow's grammar, but for nan(…)
 
 
@@ -67,7 +66,7 @@ def numbers(column: Arrow) -> Numbers:
         values = _floats(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None))
     wrong = np.isnan(values) & ~missing
     if wrong.any():
-        wrong &= ~as_bools(pc.match_substring_regex(text, NAN))
+        wrong &= ~as_bools(pc.match_substring_regex(text, NUMBER))
     return Numbers(values, missing, wrong)
 
 

@@ -24,17 +24,16 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
     InputError
         If a required column is in none of the first rows, or the file is one document instead of lines.
     """
-    start, checked = 1, False
+    start, names = 1, list[str]()
     for lines in _line_chunks(stream, source_name):
         objects = [_object(line) for line in lines]
         sound = [place for place, parsed in enumerate(objects) if isinstance(parsed, dict)]
-        if not checked and sound:
+        if not names and sound:
             keys = dict.fromkeys(key for place in sound for key in cast(Any, objects[place]))
-            expected.select(list(keys), source_name)
-            checked = True
+            names = list(dict.fromkeys([*expected.select(list(keys), source_name), *expected.names]))
         columns = {
             name: pa.array([_json_text(cast(Any, objects[place]).get(name)) for place in sound], pa.string())
-            for name in expected.names
+            for name in names or expected.names
         }
         unreadable = [
             UnreadableRow(start + place, line.decode("utf-8", "backslashreplace"), parsed)

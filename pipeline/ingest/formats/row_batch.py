@@ -39,7 +39,7 @@ class ExpectedColumns:
 
     required: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
-    remedy: str = ""
+    every: bool = False  # whether all other columns are wanted, too
 
     @property
     def names(self) -> list[str]:
@@ -55,23 +55,34 @@ class ExpectedColumns:
         InputError
             If a required column is missing, or any column occurs twice.
         """
+        if self.every:
+            _check_separator(available, source_name)
         for name, key in self.required.items():
             if name not in available:
-                raise InputError(_missing_column(name, key, available, source_name))
-        present = [name for name in self.names if name in available]
+                _check_separator(available, source_name)
+                raise _missing_column(name, key, available, source_name)
+        present = list(available) if self.every else [name for name in self.names if name in available]
         for name in present:
             if list(available).count(name) > 1:
-                raise InputError(f'{source_name} has the column "{name}" twice; rename one of them')
+                message = f'{source_name} has the column "{name}" twice'
+                raise InputError(message, remedy="rename one of them", code="repeated_column")
         return present
 
 
-def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> str:
+EVERY_COLUMN = ExpectedColumns(every=True)
+
+
+def _check_separator(available: Sequence[str], source_name: str) -> None:
+    if len(available) == 1 and set(available[0]) & set(";\t|"):
+        message = f"{source_name} must be separated by commas, its header is {available[0]!r}"
+        raise InputError(message, remedy="save it with commas", code="bad_file")
+
+
+def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> InputError:
     section, _, item = key.partition(".")
     listed = ", ".join(available[:50]) or "none"
-    separator = next((mark for mark in ";\t|" if len(available) == 1 and mark in available[0]), None)
-    if separator:
-        return f"{source_name} must be separated by commas, its header is {listed!r}; save it with commas"
-    return (
-        f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}: '
-        f"set {item} in [{section}] to the right column, or remove it there if there is none"
+    return InputError(
+        f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}',
+        remedy=f"set {item} in [{section}] to the right column, or remove it there if there is none",
+        code="missing_column",
     )
