@@ -64,7 +64,7 @@ WRONG = [
     (("flags", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
     (("verdict", "nobody", "fraud"), 1, "no flag"),
     (("ingest", "transactions", "gone.csv"), 2, "gone.csv"),
-    (("ingest", "transactions"), 2, "--from-sql"),
+    (("ingest", "transactions"), 2, "there is nothing to ingest: name a file"),
     (("flags", "--format", "parquet"), 2, "--output"),
     (("models", "show", "99"), 1, "no model 99"),
     (("models", "promote", "1", "--from", "2025-01-01", "--reason", "x"), 2, "takes effect now or later"),

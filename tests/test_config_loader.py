@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.config.config import Config
 from pipeline.config.environment import variable_of
-from pipeline.config.key_names import known_keys
+from pipeline.config.key_names import GONE, known_keys
 from pipeline.config.loader import find_config, load_config
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 from pipeline.errors import ConfigError
@@ -116,7 +116,16 @@ REFUSED = [
     ("[alerts]\nperday = 5", "alerts.perday is not a key, did you mean alerts.per_day? (config.toml"),
     ("[alrts]\nper_day = 5", "alrts is not a key, did you mean alerts?"),
     ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, events"),
-    ("[web]\nport = 1", "web.port is not a key; keys are none yet"),
+    # keys and sections of earlier versions
+    ("[web]\nport = 1", "web is no longer a key: it had no keys: remove it (config.toml"),
+    ("[choose]\nstrategy = 'auto'", "choose is no longer a key: [choose] is [strategy] now"),
+    ("[shadow.a.choose]\nstrategy = 'auto'", "shadow.a.choose is no longer a key: [choose] is [strategy] now"),
+    ("[strategy]\nfew = 3", "strategy.few is no longer a key: it is strategy.min_positives_blend now"),
+    ("[shadow.a.strategy]\nconfidence = 0.9", "shadow.a.strategy.confidence is no longer a key: remove it"),
+    ("[strategy]\nevidence_rows = 0", "strategy.evidence_rows is no longer a key: remove it"),
+    ("[labels]\ndefault_source = 'x'", "labels.default_source is no longer a key: remove it"),
+    ("[quality]\nalarm_change = 0.2", "quality.alarm_change is no longer a key: remove it"),
+    ("[watch.inbox]\nfolder = 'x'\nsettle = '10s'", "watch.inbox.settle is no longer a key: it is settle_time now"),
     # URLs to tell people at are secrets, whatever is wrong with them
     ("[notify]\nurls = ['slack s3cret']", "notify.urls must be Apprise URLs such as"),
     ("[notify]\nurls = ['flgs=json://s3cret']", "events are flags, drift, quality"),
@@ -281,12 +290,19 @@ def test_a_source_can_come_from_the_environment_alone(tmp_path: Path) -> None:
         ({"FRAUDWATCH_ALERTS__PER_DAY": "many"}, 'must be a whole number, got "many"'),
         ({"FRAUDWATCH_SCHEMA__ENTITIES": "a,b"}, "FRAUDWATCH_SCHEMA__ENTITIES must be JSON such as"),
         ({"FRAUDWATCH_SOURCE__CORE__QERY": "x"}, "FRAUDWATCH_SOURCE__CORE__QERY overrides no key"),
+        ({"FRAUDWATCH_CHOOSE__STRATEGY": "auto"}, "no longer overrides a key: [choose] is [strategy] now"),
+        ({"FRAUDWATCH_WATCH__INBOX__SETTLE": "1s"}, "no longer overrides a key: it is settle_time now"),
     ],
 )
 def test_a_variable_that_is_wrong_is_refused(tmp_path: Path, environ: dict[str, str], sentence: str) -> None:
     message = refusal(tmp_path, "", **environ)
     assert sentence in message
     assert PASSWORD not in message
+
+
+def test_no_key_is_both_known_and_gone() -> None:
+    known = {*known_keys(), *(key.partition(".")[0] for key in known_keys())}
+    assert set(GONE) & known == set()
 
 
 def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
@@ -429,7 +445,7 @@ def test_a_source_without_its_url_says_what_is_missing(tmp_path: Path) -> None:
         config.source_url("core")
     with pytest.raises(
         ConfigError,
-        match=r"source\.bank is not configured; add \[source\.bank\], or use one of those in .*: core",
+        match=r"source\.bank is not configured: add \[source\.bank\], or use one of those in .*: core",
     ):
         config.source_url("bank")
 

@@ -145,7 +145,7 @@ LABELS = [
     (b"t1,maybe,2026-03-02T00:00Z,bank", "is_fraud is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine"),
     (b"t1,1,soon,bank", "known_at is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00"),
     (b"t1,1,2026-04-01T01:01Z,bank", "known_at is more than an hour ahead of now"),
-    (b"t1,1,,bank", "known_at is missing: add it, or pass --known-after, such as --known-after 7d"),
+    (b"t1,1,,bank", "known_at is missing: add it, or pass known-after, such as 7d"),
     (b"t1,1,2026-03-02T00:00Z," + b"s" * 201, "source is longer than 200 characters: shorten it"),
     (b"t1,1,2026-03-02T00:00Z", "the row has fewer values than the header has columns: quote values that hold a comma"),
 ]  # fmt: skip

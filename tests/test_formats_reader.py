@@ -130,8 +130,8 @@ REFUSED = [
     ("f.parquet", b"", "is not valid Parquet"),
     ("f.jsonl", b'{"id": 1}\n', 'has no column "note"'),
     ("f.jsonl", b'{"id": "' + b"x" * (1 << 12) + b'"}\n', "so it is not JSON Lines"),
-    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet; otherwise pass --format"),
-    ("f", b"id,note\n", "otherwise pass --format"),
+    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet: otherwise name its format"),
+    ("f", b"id,note\n", "otherwise name its format"),
 ]
 
 

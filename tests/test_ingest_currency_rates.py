@@ -68,6 +68,9 @@ def test_files_as_people_make_them_are_read(tmp_path, text):
         ("day,currency,rate\n", "must have the columns date, currency, rate; it has day"),
         ("date,currency,rate\n2026-13-01,USD,1\n", "line 2 must be like 2026-03-01,USD,0.92"),
         ("date,currency,rate\n2026-01-01,USD,much\n", "line 2 must be like"),
+        ("date,currency,rate\n2026-W01-4,USD,1\n", "line 2 must be like"),  # no date of a transaction either
+        ("date,currency,rate\n20260101,USD,1\n", "line 2 must be like"),
+        ("date,currency,rate\n2026-01-01,USD,1_0\n", "line 2 must be like"),
         ("date,currency,rate\n2026-01-01,USD\n", "line 2 must hold date, currency and rate, it has 2"),
         ("date,currency,rate\n2026-01-01,USD,0\n", "rate above 0"),
         ("date,currency,rate\n2026-01-01,USD,nan\n", "rate above 0"),

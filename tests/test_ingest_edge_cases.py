@@ -123,14 +123,14 @@ def test_rows_of_a_query_are_ingested(opener, tmp_path):
     (again,) = run(store, config, given)
     assert again.nothing_new
     assert query(store, "SELECT count(*) FROM batches") == [(1,)]
-    with pytest.raises(InputError, match="is of kind transactions"):
+    with pytest.raises(InputError, match="holds transactions, not labels: ingest it as transactions"):
         sources(config, "labels", [], "theirs", None)
     with pytest.raises(ConfigError, match=r"source\.ours is not configured"):
         sources(config, "labels", [], "ours", None)
 
 
 ARGUMENTS = [
-    (([], None, None), "name a file, - for standard input, or --from-sql NAME"),
+    (([], None, None), "name a file, - for standard input, or a query"),
     ((["none.csv"], None, None), "does not exist"),
     (([".."], None, None), "is a folder"),
     ((["-", "-"], None, None), "only once"),
@@ -257,7 +257,7 @@ def test_since_when_a_label_is_known(
 def test_history_without_a_column_for_it_or_known_after_is_refused_whole(opener, tmp_path):
     store = opener(CONFIG)
     given = file(tmp_path, ["a,1"], "transaction_id,is_fraud")
-    with pytest.raises(InputError, match="pass --known-after"):
+    with pytest.raises(InputError, match="pass known-after"):
         run(store, CONFIG, given, ingest_labels)
     assert query(store, "SELECT count(*) FROM batches") == [(0,)]
 

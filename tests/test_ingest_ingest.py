@@ -178,7 +178,7 @@ def test_history_without_known_at_needs_known_after(opener: Opener, tmp_path: Pa
     store = opener(SMALL)
     load(store, SMALL, "transactions", write_csv(tmp_path / "t.csv", PAYMENT_HEADER, [GOOD]))
     path = write_csv(tmp_path / "l.csv", "transaction_id,is_fraud", ["g1,1", "gone,1"])
-    with pytest.raises(InputError, match="--known-after"):
+    with pytest.raises(InputError, match="known-after"):
         load(store, SMALL, "labels", path)
     (report,) = load(store, SMALL, "labels", path, known_after=7 * DAY)
     assert report.counts == Counts(read=2, accepted=1, rejected=1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,7 @@ MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
 KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
 # Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
-NOT_PUBLIC = {
-    "storage": {"url", "url_file", "model_key_file"},
-    "schema": {"hash_key_file"},
-    "notify": {"urls", "urls_file"},
-    "source": {"url", "url_env", "url_file"},
-}
+PRIVATE = re.compile(r"urls?|.*_(env|file)")
 
 
 class Config(Sections):
@@ -70,16 +66,16 @@ class Config(Sections):
         if name not in self.source:
             names = ", ".join(sorted(self.source)) or "none"
             raise ConfigError(
-                f"source.{name} is not configured; add [source.{name}], or use one of those in {self.origin}: {names}"
+                f"source.{name} is not configured",
+                remedy=f"add [source.{name}], or use one of those in {self.origin}: {names}",
+                code="no_source",
             )
         source = self.source[name]
-        if source.url_file:
-            return read_secret(source.url_file, f"source.{name}.url_file")
-        if not source.url_env:
-            return source.url.get_secret_value()
-        if source.url_env not in self._secrets:
-            raise ConfigError(f"source.{name}.url_env names {source.url_env}, which is not set; export it")
-        return self._secrets[source.url_env].get_secret_value()
+        return (
+            read_secret_file(f"source.{name}.url", source.url_file)
+            or self._named_secret(f"source.{name}.url_env", source.url_env)
+            or source.url.get_secret_value()
+        )
 
     def hash_key(self) -> bytes:
         """
@@ -90,13 +86,12 @@ class Config(Sections):
         ConfigError
             If neither FRAUDWATCH_HASH_KEY nor schema.hash_key_file holds 16 characters or more.
         """
-        key = self._secrets[HASH_KEY].get_secret_value() if HASH_KEY in self._secrets else ""
-        if not key and self.schema_.hash_key_file:
-            key = read_secret(self.schema_.hash_key_file, "schema.hash_key_file")
+        key = self._secret(HASH_KEY) or read_secret_file("schema.hash_key", self.schema_.hash_key_file)
         if len(key) < KEY_LENGTH_MIN:
             raise ConfigError(
-                f"schema.hash needs a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}: "
-                f"set {HASH_KEY} or schema.hash_key_file, and keep the key: with another one, known entities are not found"
+                f"schema.hash needs a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}",
+                remedy=f"set {HASH_KEY} or schema.hash_key_file, and keep the key: with another one, known entities are not found",
+                code="no_hash_key",
             )
         return key.encode()
 
@@ -111,15 +106,14 @@ class Config(Sections):
         ConfigError
             If the key has fewer than 16 characters, or a shared database has none.
         """
-        key = self._secrets[MODEL_KEY].get_secret_value() if MODEL_KEY in self._secrets else ""
-        if not key and self.storage.model_key_file:
-            key = read_secret(self.storage.model_key_file, "storage.model_key_file")
+        key = self._secret(MODEL_KEY) or read_secret_file("storage.model_key", self.storage.model_key_file)
         if not key and self.storage_url.startswith("sqlite"):
             return None
         if len(key) < KEY_LENGTH_MIN:
             raise ConfigError(
-                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got "
-                f"{len(key)}: set {MODEL_KEY} or storage.model_key_file, and keep the key: models cannot be read without it"
+                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}",
+                remedy=f"set {MODEL_KEY} or storage.model_key_file, and keep the key: models cannot be read without it",
+                code="no_model_key",
             )
         return key.encode()
 
@@ -132,10 +126,18 @@ class Config(Sections):
         ConfigError
             If the environment variable that holds it is not set.
         """
-        name = self.health.token_env
-        if name and name not in self._secrets:
-            raise ConfigError(f"health.token_env names {name}, which is not set; export it")
-        return self._secrets[name].get_secret_value() if name else ""
+        return self._named_secret("health.token_env", self.health.token_env)
+
+    def _secret(self, variable: str) -> str:
+        return self._secrets[variable].get_secret_value() if variable in self._secrets else ""
+
+    def _named_secret(self, key: str, variable: str) -> str:
+        """Return the secret in the environment variable that a key names; "" if it names none."""
+        if variable and variable not in self._secrets:
+            raise ConfigError(
+                f"{key} names {variable}, which is not set", remedy="export it", code="no_secret"
+            )
+        return self._secret(variable)
 
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
@@ -149,9 +151,7 @@ class Config(Sections):
             section_tables = public[section] if section in NAMED else {"": public[section]}
             for name, table in section_tables.items():
                 lines.append(f"[{section}.{name}]" if name else f"[{section}]")
-                values = {
-                    key: value for key, value in table.items() if key not in NOT_PUBLIC.get(section, ())
-                }
+                values = {key: value for key, value in table.items() if not PRIVATE.fullmatch(key)}
                 lines += [f"{key} = {as_toml(value)}" for key, value in values.items()]
         return "\n".join(lines) + "\n"
 
@@ -167,16 +167,19 @@ class Config(Sections):
         return hashlib.sha256(self.public_text(*sections).encode()).hexdigest()
 
 
-def read_secret(path: str, key: str) -> str:
-    """Read a secret from a file, without surrounding blanks; `key` is the setting named in errors."""
+def read_secret_file(key: str, path: str) -> str:
+    """Read the secret `key` from the file that `key`_file names, without surrounding blanks; "" if it names none."""
+    if not path:
+        return ""
+    named = f'{key}_file names "{path}"'
     try:
         secret = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            f'{key} names "{path}", which cannot be read as text; check its path, permissions and encoding'
-        ) from None
+        remedy = "check its path, permissions and encoding"
+        raise ConfigError(f"{named}, which cannot be read as text", remedy=remedy, code="no_secret") from None
     if not secret:
-        raise ConfigError(f'{key} names "{path}", which is empty; put the secret on its first line')
+        remedy = "put the secret on its first line"
+        raise ConfigError(f"{named}, which is empty", remedy=remedy, code="no_secret")
     return secret
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key
+from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key, what_became_of
 from pipeline.errors import ConfigError
 
 PREFIX = "FRAUDWATCH_"
@@ -54,6 +54,8 @@ def _key(variable: str) -> str | None:
     key = variable.removeprefix(PREFIX).lower().replace("__", ".")
     if _field(key) is not None:
         return key
+    if gone := what_became_of(key):
+        raise ConfigError(f"{variable} no longer overrides a key: {gone} (environment)", code="unknown_key")
     names = [variable_of(key) for key in known_keys() if "*" not in key] + list(NOT_OVERRIDES)
     squeezed = {name.replace("__", "_"): name for name in names}
     if "__" not in variable and variable not in squeezed:
@@ -61,7 +63,8 @@ def _key(variable: str) -> str | None:
     hint = squeezed.get(variable.replace("__", "_"))
     suggestion = f", did you mean {hint}?" if hint else did_you_mean(variable, names)
     raise ConfigError(
-        f"{variable} overrides no key{suggestion or '; see docs/configuration.md'} (environment)"
+        f"{variable} overrides no key{suggestion or '; see docs/configuration.md'} (environment)",
+        code="unknown_key",
     )
 
 

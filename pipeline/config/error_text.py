@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key
+from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key, what_became_of
 from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
 
@@ -56,7 +56,12 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     key = ".".join(path[: _depth(path)])
     where = place(key, file, origins)
     if first["type"] == "extra_forbidden":
-        return f"{key} is not a key{_suggestion(key)} ({where})"
+        gone = what_became_of(key)
+        return (
+            f"{key} is no longer a key: {gone} ({where})"
+            if gone
+            else f"{key} is not a key{_suggestion(key)} ({where})"
+        )
     if first["type"] == "missing":
         return f"{key} is missing; set it ({where})"
     context = first.get("ctx", {})

@@ -7,6 +7,23 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config.sections import Sections, ShadowSection, SourceSection, WatchSection
 
+GONE = {
+    # a key or section that earlier versions had, and what to do about it
+    "choose": "[choose] is [strategy] now, with choose.strategy as strategy.method",
+    "web": "it had no keys: remove it",
+    "costs.missed": "it is costs.missed_fraud_basis now",
+    "labels.default_source": "remove it: a label without a source is a chargeback; name others in the column labels.source",
+    "quality.alarm_change": "remove it: an alarm needs a difference of a fifth from the estimate",
+    "strategy.strategy": "it is strategy.method now",
+    "strategy.few": "it is strategy.min_positives_blend now",
+    "strategy.enough": "it is strategy.min_positives_classifier now",
+    "strategy.rare": "it is strategy.prevalence_gate_low now",
+    "strategy.common": "it is strategy.prevalence_gate_high now",
+    "strategy.confirm": "it is strategy.confirmations now",
+    "strategy.confidence": "remove it: the interval of the prevalence is always at 95 %",
+    "strategy.evidence_rows": "remove it: strategies are always tested on 40,000 transactions besides all frauds",
+    "watch.*.settle": "it is settle_time now",
+}
 NAMED = ("source", "watch", "shadow")  # sections of which there may be any number, each with a name
 
 
@@ -28,6 +45,14 @@ def overridden_key(key: str) -> str | None:
     parts = key.split(".", 2)
     own = parts[2] if len(parts) == 3 else ""
     return own if own.partition(".")[0] in ShadowSection.model_fields else None
+
+
+def what_became_of(key: str) -> str:
+    """Return what replaced a key or section of an earlier version; "" for one that never was."""
+    own = key.split(".", 2)[-1] if key.startswith("shadow.") else key
+    section, _, rest = own.partition(".")
+    pattern = f"{section}.*.{rest.rpartition('.')[2]}" if section in NAMED else f"{section}.{rest}"
+    return GONE.get(section, GONE.get(pattern, ""))
 
 
 def did_you_mean(name: str, names: list[str]) -> str:

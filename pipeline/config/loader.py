@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from pipeline.config import environment
-from pipeline.config.config import BUILT_IN, HASH_KEY, MODEL_KEY, Config, read_secret
+from pipeline.config.config import BUILT_IN, HASH_KEY, MODEL_KEY, Config, read_secret_file
 from pipeline.config.error_text import InvalidSetting, first_error, with_place
 from pipeline.errors import ConfigError
 
@@ -40,8 +40,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     origin = str(config_file) if config_file else BUILT_IN
     origins = environment.apply(raw, environ)
     try:
-        _take_url_from_file(raw, origins)
-        _take_urls_from_file(raw, origins)
+        _read_secret_files(raw, origins)
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(first_error(error, origin, origins)) from None
@@ -73,59 +72,40 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"config file {path} does not exist; name another with --config") from None
+        raise ConfigError(
+            f"config file {path} does not exist", remedy="name another", code="no_config"
+        ) from None
     except OSError as error:
-        raise ConfigError(
-            f"config file {path} cannot be read: {error.strerror}; check its path and permissions"
-        ) from None
+        message = f"config file {path} cannot be read ({error.strerror})"
+        raise ConfigError(message, remedy="check its path and permissions", code="no_config") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"config file {path} is not UTF-8 at byte {error.start}; save it as UTF-8"
-        ) from None
+        message = f"config file {path} is not UTF-8 at byte {error.start}"
+        raise ConfigError(message, remedy="save it as UTF-8", code="bad_config_file") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
+        raise ConfigError(f"config file {path} is not valid TOML: {error}", code="bad_config_file") from None
 
 
-def _take_url_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
-    """Read storage.url_file into storage.url; a setting of the environment wins over one of the file."""
-    storage = raw.get("storage")
-    if (
-        not isinstance(storage, dict)
-        or not storage.get("url_file")
-        or not isinstance(storage["url_file"], str)
-    ):
-        return
-    url_from_environment, file_from_environment = "storage.url" in origins, "storage.url_file" in origins
-    if "url" in storage and url_from_environment == file_from_environment:
-        raise InvalidSetting(
-            "storage.url_file",
-            storage["url_file"],
-            "must not be set together with storage.url; remove one of them",
-        )
-    if url_from_environment:
-        del storage["url_file"]
-    else:
-        storage["url"] = read_secret(storage["url_file"], "storage.url_file")
+def _read_secret_files(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
+    """
+    Read the files that storage.url_file and notify.urls_file name into storage.url and notify.urls.
+
+    A setting of the environment wins over one of the file. Other secrets are read when they are asked for.
+    """
+    for section, key in (("storage", "url"), ("notify", "urls")):
+        table = raw.get(section)
+        path = table.get(f"{key}_file") if isinstance(table, dict) else None
+        if not isinstance(table, dict) or not isinstance(path, str) or not path:
+            continue
+        name = f"{section}.{key}"
+        overridden = name in origins
+        if table.get(key) and overridden == (f"{name}_file" in origins):
+            requirement = f"must not be set together with {name}; remove one of them"
+            raise InvalidSetting(f"{name}_file", path, requirement)
+        if not overridden:
+            secret = read_secret_file(name, path)
+            table[key] = _lines(secret) if key == "urls" else secret
 
 
-def _take_urls_from_file(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
-    """Read notify.urls_file into notify.urls: one URL a line; blank lines and lines that begin with # are skipped."""
-    notify = raw.get("notify")
-    if (
-        not isinstance(notify, dict)
-        or not notify.get("urls_file")
-        or not isinstance(notify["urls_file"], str)
-    ):
-        return
-    urls_from_environment, file_from_environment = "notify.urls" in origins, "notify.urls_file" in origins
-    if notify.get("urls") and urls_from_environment == file_from_environment:
-        raise InvalidSetting(
-            "notify.urls_file",
-            notify["urls_file"],
-            "must not be set together with notify.urls; remove one of them",
-        )
-    if not urls_from_environment:
-        lines = read_secret(notify["urls_file"], "notify.urls_file").splitlines()
-        notify["urls"] = [
-            line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
-        ]
+def _lines(text: str) -> list[str]:
+    """The lines of a text; blank lines and lines that begin with # are skipped."""
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]

@@ -234,7 +234,6 @@ class LabelsSection(ConfigSection):
     is_fraud: Text = "is_fraud"
     known_at: Text = "known_at"
     source: str = "source"
-    default_source: Text = "chargeback"
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     precedence: Texts = ("audit", "review", "chargeback", "customer")
     never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
@@ -278,8 +277,6 @@ class StrategySection(ConfigSection):
     prevalence_gate_high: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
     confirmations: Annotated[int, Field(ge=1, le=10)] = 2
     outlier_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    evidence_rows: Annotated[int, Field(ge=0)] = 40_000
 
 
 class CostsSection(ConfigSection):
@@ -378,7 +375,6 @@ class QualitySection(ConfigSection):
     window: Annotated[int, BeforeValidator(_duration(DAY, 31 * DAY)), AS_DURATION] = 7 * DAY
     confidence: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
     alarm_rate: Annotated[float, Field(ge=0.001, le=0.5)] = 0.02
-    alarm_change: Annotated[float, Field(ge=0)] = 0.2
 
 
 class NotifySection(ConfigSection):
@@ -400,10 +396,6 @@ class NotifySection(ConfigSection):
     def enabled(self) -> bool:
         """Whether any URL is configured."""
         return bool(self.urls)
-
-
-class WebSection(ConfigSection):
-    """Accepted; it has no keys yet."""
 
 
 class Sections(ConfigSection):
@@ -428,7 +420,6 @@ class Sections(ConfigSection):
     drift: DriftSection = DriftSection()
     quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
-    web: WebSection = WebSection()
 
     @property
     def lookback(self) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.ingest.formats.columns import NUMBER
 from storage.frames import DAY, Floats, Ints, Strings
 
 HEADER = ["date", "currency", "rate"]
+DAY_TEXT = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")  # the date of `pipeline.ingest.formats.instants`
+NUMBER_TEXT = re.compile(NUMBER, re.ASCII)
 EPOCH = date(1970, 1, 1).toordinal()
 _Line = tuple[int, str, float]  # days since 1970-01-01, currency, rate
 
@@ -79,7 +83,9 @@ def load_rates(path: str, base: str) -> Rates:
         if earlier != rate:
             when = date.fromordinal(day + EPOCH).isoformat()
             raise InputError(
-                f"{path} line {number} gives {currency} on {when} the rate {rate:g}, an earlier line {earlier:g}; keep one"
+                f"{path} line {number} gives {currency} on {when} the rate {rate:g}, an earlier line {earlier:g}",
+                remedy="keep one",
+                code="bad_rates",
             )
     return Rates(
         base, {currency: _series(rates) for currency, rates in collected.items() if currency != base}
@@ -98,17 +104,20 @@ def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
             header = [name.strip().lower() for name in next(reader, [])]
             if sorted(header) != sorted(HEADER):
                 columns = ", ".join(header) or "nothing"
-                raise InputError(
+                message = (
                     f"{path} (schema.rates) must have the columns date, currency, rate; it has {columns}"
                 )
+                raise InputError(message, code="bad_rates")
             order = [header.index(name) for name in HEADER]
             for cells in reader:
                 if cells:
                     yield reader.line_num, _line(cells, order, base, f"{path} line {reader.line_num}")
     except FileNotFoundError:
-        raise InputError(f"{path} (schema.rates) does not exist; check the path in [schema]") from None
+        message = f"{path} (schema.rates) does not exist"
+        raise InputError(message, remedy="check the path in [schema]", code="no_file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} (schema.rates) cannot be read as CSV in UTF-8: {error}") from error
+        message = f"{path} (schema.rates) cannot be read as CSV in UTF-8: {error}"
+        raise InputError(message, code="bad_rates") from error
 
 
 def _line(cells: list[str], order: list[int], base: str, where: str) -> _Line:
@@ -116,11 +125,16 @@ def _line(cells: list[str], order: list[int], base: str, where: str) -> _Line:
         raise InputError(f"{where} must hold date, currency and rate, it has {len(cells)} values")
     day, currency, rate = (cells[place].strip() for place in order)
     try:
+        if not DAY_TEXT.fullmatch(day) or not NUMBER_TEXT.fullmatch(rate):
+            raise ValueError  # noqa: TRY301 (Python reads more forms than ingest does)
         parsed = date.fromisoformat(day).toordinal() - EPOCH, currency.upper(), float(rate)
     except ValueError:
-        raise InputError(f'{where} must be like 2026-03-01,USD,0.92, got "{day},{currency},{rate}"') from None
+        message = f'{where} must be like 2026-03-01,USD,0.92, got "{day},{currency},{rate}"'
+        raise InputError(message, code="bad_rates") from None
     if not currency or not math.isfinite(parsed[2]) or parsed[2] <= 0:
-        raise InputError(f'{where} must name a currency and a rate above 0, got "{currency}" and {rate}')
+        message = f'{where} must name a currency and a rate above 0, got "{currency}" and {rate}'
+        raise InputError(message, code="bad_rates")
     if parsed[1] == base and parsed[2] != 1:
-        raise InputError(f"{where} gives the base currency {base} the rate {rate}; it is 1 by definition")
+        message = f"{where} gives the base currency {base} the rate {rate}; it is 1 by definition"
+        raise InputError(message, code="bad_rates")
     return parsed

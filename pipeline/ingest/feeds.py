@@ -86,7 +86,9 @@ def _poll_folder(
     feed, folder = f"watch.{name}", Path(section.folder)
     if not folder.is_dir():
         raise InputError(
-            f"{feed}.folder is {section.folder}, which is not a folder: create it or correct the path"
+            f"{feed}.folder is {section.folder}, which is not a folder",
+            remedy="create it or correct the path",
+            code="no_file",
         )
     earlier = feed_state.files(store, feed)
     for path in sorted(folder.glob(section.pattern)):

@@ -22,7 +22,7 @@ from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
 from pipeline.ingest.rejected_row_text import collect_rejected
-from pipeline.ingest.row_checks import LabelCheck, TransactionCheck, assumed_known_at
+from pipeline.ingest.row_checks import DEFAULT_SOURCE, LabelCheck, TransactionCheck, assumed_known_at
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress
 from pipeline.sanitize import for_terminal
@@ -198,7 +198,7 @@ def _inline_label_step(
     size, after = len(rows), context.options.known_after
     times = np.asarray(rows.columns["event_time"])
     known_at = np.full(size, now) if after is None else assumed_known_at(times, after, now)
-    source = np.full(size, context.config.labels.default_source, dtype=object)
+    source = np.full(size, DEFAULT_SOURCE, dtype=object)
     ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
     return LabelChunk(rows.row_number, ids, is_fraud, source, known_at), []
 
@@ -213,7 +213,7 @@ def _transaction_settings(config: Config, check: TransactionCheck) -> str:
 def _label_settings(context: "_IngestContext") -> str:
     """Everything that labels are read with: settings and options."""
     labels, options = context.config.labels, context.options
-    names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source, labels.default_source)
+    names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source)
     return repr((names, context.config.schema_.timezone, options.known_after, options.complete_through))
 
 

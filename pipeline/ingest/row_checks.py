@@ -18,6 +18,10 @@ from pipeline.ingest.inline_labels import InlineLabels
 from storage.frames import NEVER, Ints, Strings
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 
+DEFAULT_SOURCE = "chargeback"  # of labels without one: nearly all that arrive in files are
+
+KNOWN_AFTER = "pass known-after, such as 7d"  # the time from a payment until its label is known
+
 EventTimes = Callable[[Strings], Ints]
 
 
@@ -160,8 +164,10 @@ class LabelCheck:
         labels, columns, reasons = self.config.labels, rows.columns, Reasons(len(rows))
         if len(rows) and labels.known_at not in columns and self.history and self.known_after is None:
             raise InputError(
-                f'{source_name} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels became '
-                "known: add it, or pass --known-after, such as --known-after 7d"
+                f'{source_name} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels '
+                "became known",
+                remedy=f"add it, or {KNOWN_AFTER}",
+                code="no_known_at",
             )
         ids = as_objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
         is_fraud, missing = validators.fraud_labels(columns[labels.is_fraud], labels.is_fraud, reasons)
@@ -174,7 +180,7 @@ class LabelCheck:
         ), reasons
 
     def _sources(self, columns: Any, size: int, reasons: Reasons) -> Strings:
-        name, default = self.config.labels.source, self.config.labels.default_source
+        name, default = self.config.labels.source, DEFAULT_SOURCE
         if name not in columns:
             return np.full(size, default, dtype=object)
         sources = as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
@@ -197,9 +203,7 @@ class LabelCheck:
             )
             return np.where(missing, assumed_known_at(times, self.known_after, now), known_at)
         if self.history:
-            reasons.add(
-                missing, f"{name} is missing: add it, or pass --known-after, such as --known-after 7d"
-            )
+            reasons.add(missing, f"{name} is missing: add it, or {KNOWN_AFTER}")
         return np.where(missing, now, known_at)
 
 

@@ -1,4 +1,4 @@
-"""Opens the sources that `fraudwatch ingest` names: files, standard input, or a query of another database."""
+"""Opens the sources of rows: files, standard input, or a query of another database."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,9 @@ class Cursor:
         for names, rows in parts:
             if self.column not in names:
                 raise InputError(
-                    f'{source_name}.cursor is "{self.column}", which the query does not return: add it to the query'
+                    f'{source_name}.cursor is "{self.column}", which the query does not return',
+                    remedy="add it to the query",
+                    code="bad_cursor",
                 )
             place = names.index(self.column)
             times = [_micros(row[place], source_name) for row in rows if row[place] is not None]
@@ -86,12 +88,12 @@ def sources(
     """
     if sql is not None:
         if paths:
-            raise InputError(f"ingest either files or --from-sql {sql}, not both at once")
+            raise InputError(f"files and the query {sql} are ingested one after the other, not both at once")
         return [_query(config, kind, sql)]
     if not paths:
-        raise InputError("name a file, - for standard input, or --from-sql NAME")
+        raise InputError("there is nothing to ingest", remedy="name a file, - for standard input, or a query")
     if list(paths).count("-") > 1:
-        raise InputError("standard input (-) can be read only once; name it once")
+        raise InputError("standard input (-) can be read only once", remedy="name it once")
     return [_source(name, file_format) for name in paths]
 
 
@@ -123,7 +125,9 @@ def _query(config: Config, kind: str, name: str) -> Source:
     configured = config.source[name].kind
     if configured != kind:
         raise InputError(
-            f"source.{name} is of kind {configured}: run fraudwatch ingest {configured}, not {kind}"
+            f"source.{name} holds {configured}, not {kind}",
+            remedy=f"ingest it as {configured}",
+            code="other_kind",
         )
     return Source(f"source.{name}", sql=name)
 
@@ -132,8 +136,5 @@ def _source(name: str, file_format: str | None) -> Source:
     if name == "-":
         return Source("standard input", file_format=file_format, stream=sys.stdin.buffer)
     path = Path(name)
-    if path.is_dir():
-        raise InputError(f"{name} is a folder; name its files, such as {name.rstrip('/')}/*.csv")
-    if not path.exists():
-        raise InputError(f"{name} does not exist; check the path")
+    reader.check_path(path, name)
     return Source(name, path, file_format or reader.format_of(path))

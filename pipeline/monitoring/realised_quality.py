@@ -25,6 +25,7 @@ from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScor
 Bools = NDArray[np.bool_]
 
 ALARMING = ("precision", "recall", "cost")  # the metrics that share quality.alarm_rate
+ALARM_CHANGE = 0.2  # of the estimate; what nobody would act on is no alarm, however many rows make it certain
 NO_REVIEW = "no reviewer answered a flag"
 NO_QUEUE = "no flag is open"
 
@@ -205,11 +206,11 @@ def _realised_row(
 
 
 def _with_alarm(row: QualityMetric, estimate: QualityMetric | None, config: Config) -> QualityMetric:
-    """Set the alarm if the value is outside the estimate's alarm limits and differs by at least `alarm_change`."""
+    """Set the alarm if the value is outside the estimate's alarm limits and differs by more than ALARM_CHANGE."""
     if row.model_id or row.channel or row.value is None or estimate is None or estimate.value is None:
         return row
     if estimate.alarm_below is None or estimate.alarm_above is None:
         return row
     beyond = not estimate.alarm_below <= row.value <= estimate.alarm_above
-    far = abs(row.value - estimate.value) > config.quality.alarm_change * abs(estimate.value)
+    far = abs(row.value - estimate.value) > ALARM_CHANGE * abs(estimate.value)
     return replace(row, alarm=True, message=alarm_text(row, estimate, config)) if beyond and far else row

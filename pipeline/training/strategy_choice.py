@@ -92,12 +92,12 @@ def preview(store: Store, config: Config, history: History, policy: str, date: i
 
 def validation_folds_of(config: Config, history: History, training_set: TrainingSet) -> Folds:
     """
-    Out-of-sample scores of the mature frauds, on `strategy.evidence_rows` rows, in time-ordered folds.
+    Out-of-sample scores of the mature frauds, on `samples.EVIDENCE_ROWS` rows, in time-ordered folds.
 
     Features use only labels that were known when the transaction happened, and a fold learns only from rows that were
     mature at its date.
     """
-    if not config.strategy.evidence_rows or training_set.y.sum() < MIN_FRAUDS_FOR_CLASSIFIER:
+    if training_set.y.sum() < MIN_FRAUDS_FOR_CLASSIFIER:
         return ()
     features = feature_catalogue(config)
     fitting = FitSettings(config.training.trees, config.training.seed, config.training.threads)

@@ -130,4 +130,4 @@ def _mature(
 
 def _prevalence(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> PrevalenceEstimate:
     effective = effective_frauds(config, history, mature, y)
-    return estimate_prevalence(len(mature), int(y.sum()), effective, confidence=config.strategy.confidence)
+    return estimate_prevalence(len(mature), int(y.sum()), effective)

@@ -52,9 +52,8 @@ def read_csv(stream: BinaryIO, expected: ExpectedColumns, source_name: str) -> I
     blocks = _records(stream, source_name)
     first = next(blocks, [])
     if not first:
-        raise InputError(
-            f"{source_name} is empty: a CSV file begins with a header of column names, even without rows"
-        )
+        remedy = "a CSV file begins with a header of column names, even without rows"
+        raise InputError(f"{source_name} is empty", remedy=remedy, code="empty_file")
     header = _header(first.pop(0), source_name)
     names = expected.select(header, source_name)
     parser = _CsvParser(header, names)
@@ -78,23 +77,23 @@ def _header(record: Record, source_name: str) -> list[str]:
         text = record.decode()
         return [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")))]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{source_name} has no header that can be read as CSV in UTF-8: {error}") from error
+        message = f"{source_name} has no header that can be read as CSV in UTF-8 ({error})"
+        raise InputError(message, remedy="save it as CSV UTF-8", code="bad_file") from error
 
 
 def _records(stream: BinaryIO, source_name: str) -> Iterator[list[Record]]:
     """Yield rows as bytes; rows with an unclosed quote as unreadable rows."""
     data = stream.read(BLOCK)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{source_name} is UTF-16: save it as CSV UTF-8")
+        raise InputError(f"{source_name} is UTF-16", remedy="save it as CSV UTF-8", code="bad_file")
     rest = data.removeprefix(codecs.BOM_UTF8)
     while data:
         data = stream.read(BLOCK)
         *lines, rest = rest.split(b"\n") if data else (*rest.split(b"\n"), b"")
         records, rest = _cut(lines, rest, final=not data)
         if len(rest) > LINE_MAX:
-            raise InputError(
-                f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not CSV; check its format"
-            )
+            message = f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not CSV"
+            raise InputError(message, remedy="check its format", code="bad_file")
         if records:
             yield records
         rest += data

@@ -49,9 +49,8 @@ def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
     mark = b"\xef\xbb\xbf"
     while line := stream.readline(LINE_MAX):
         if len(line) == LINE_MAX:
-            raise InputError(
-                f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not JSON Lines; check its format"
-            )
+            message = f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not JSON Lines"
+            raise InputError(message, remedy="check its format", code="bad_file")
         line, mark = line.removeprefix(mark).strip(), b""
         if line:
             chunk.append(line)

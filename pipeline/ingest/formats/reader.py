@@ -82,10 +82,20 @@ def format_of(path: Path) -> str:
     name = path.name.lower().removesuffix(".gz")
     form = next((form for ending, form in ENDINGS.items() if name.endswith(ending)), None)
     if form is None:
-        raise InputError(
-            f"{path} must end in .csv or .jsonl (also .gz) or in .parquet; otherwise pass --format"
-        )
+        message = f"{path} must end in .csv or .jsonl (also .gz) or in .parquet"
+        raise InputError(message, remedy="otherwise name its format", code="unknown_format")
     return form
+
+
+def check_path(path: Path, source_name: str) -> None:
+    """Raise InputError if a path is a folder or does not exist."""
+    if path.is_dir():
+        files = f"{source_name.rstrip('/')}/*.csv"
+        raise InputError(
+            f"{source_name} is a folder", remedy=f"name its files, such as {files}", code="no_file"
+        )
+    if not path.exists():
+        raise InputError(f"{source_name} does not exist", remedy="check the path", code="no_file")
 
 
 def open_path(path: Path, file_format: str | None, source_name: str) -> SourceReader:
@@ -97,10 +107,7 @@ def open_path(path: Path, file_format: str | None, source_name: str) -> SourceRe
     InputError
         If it cannot be read, its name has no known ending, or it is not valid Parquet.
     """
-    if path.is_dir():
-        raise InputError(
-            f"{source_name} is a folder; name its files, such as {source_name.rstrip('/')}/*.csv"
-        )
+    check_path(path, source_name)
     file_format = file_format or format_of(path)
     with _input_errors(source_name), ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
@@ -337,14 +344,15 @@ def _input_errors(source_name: str) -> Iterator[None]:
     """Turn errors of reading a source into InputError with one sentence."""
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(f"{source_name} does not exist; check the path") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{source_name} is damaged or truncated: {error}; fetch it again") from error
+        message = f"{source_name} is damaged or truncated ({error})"
+        raise InputError(message, remedy="fetch it again", code="bad_file") from error
     except pa.ArrowException as error:
-        raise InputError(f"{source_name} is not valid Parquet: {_first_line(error)}") from error
+        message = f"{source_name} is not valid Parquet: {_first_line(error)}"
+        raise InputError(message, code="bad_file") from error
     except OSError as error:
-        raise InputError(f"{source_name} cannot be read: {error.strerror or _first_line(error)}") from error
+        message = f"{source_name} cannot be read: {error.strerror or _first_line(error)}"
+        raise InputError(message, code="bad_file") from error
 
 
 def _first_line(error: Exception) -> str:

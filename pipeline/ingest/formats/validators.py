@@ -146,7 +146,8 @@ def _require_type(column: Arrow, name: str, test: Callable[[Any], bool], expecte
     """Raise InputError if the type of a column does not fit."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not pa.types.is_null(kind) and not test(kind):
-        raise InputError(f"column {name} holds {kind}; it must hold {expected}; convert it first")
+        message = f"column {name} holds {kind}; it must hold {expected}"
+        raise InputError(message, remedy="convert it first", code="column_type")
 
 
 def _is_time(kind: Any) -> bool:
