@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pipeline.config.config import Config
 from pipeline.ingest.formats import csv_reader, jsonl_reader, reader
 from pipeline.ingest.formats.columns import texts
+from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.row_checks import LabelCheck, TransactionCheck
 from tests.support.ingest import NOW, configured
 
@@ -154,13 +155,13 @@ WANTED = reader.ExpectedColumns({"value": "schema.categorical"})
 
 @given(st.lists(st.sampled_from(DRIVER_VALUES), min_size=1, max_size=6))
 def test_a_value_of_a_driver_is_read_by_itself(pairs: list[tuple[Any, str | None]]) -> None:
-    source = reader.open_query(iter([(["value"], [(value,) for value, _ in pairs])]), "source.theirs")
+    source = open_query(iter([(["value"], [(value,) for value, _ in pairs])]), "source.theirs")
     (rows,) = source.rows(WANTED)
     assert texts(rows.columns["value"]).to_pylist() == [text for _, text in pairs]
 
 
 def test_bytes_of_a_query_that_are_not_utf8_cost_their_row_only() -> None:
-    source = reader.open_query(iter([(["value"], [("x",), (b"\xff",), (b"z",)])]), "source.theirs")
+    source = open_query(iter([(["value"], [("x",), (b"\xff",), (b"z",)])]), "source.theirs")
     (rows,) = source.rows(WANTED)
     assert rows.columns["value"].to_pylist() == ["x", "z"]
     assert [(row.row_number, row.text) for row in rows.unreadable] == [(2, "\\xff")]
@@ -232,7 +233,7 @@ def test_a_column_of_mixed_types_in_sqlite_is_read_value_by_value(tmp_path) -> N
         theirs.executemany("INSERT INTO t VALUES (?)", [(1,), ("a",), (1.5,), (None,), (2.0,), (b"x",)])
     for size in (1, 2, 10):
         parts = read_query(f"sqlite:///{tmp_path}/theirs.db", "SELECT value FROM t", 10**7, size, "theirs")
-        with closing(reader.open_query(parts, "theirs")) as source:
+        with closing(open_query(parts, "theirs")) as source:
             found = [
                 text for rows in source.rows(WANTED) for text in texts(rows.columns["value"]).to_pylist()
             ]

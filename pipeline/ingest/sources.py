@@ -12,6 +12,7 @@ from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.formats import reader
 from pipeline.ingest.formats.instants import parse_instant
+from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from storage.database.column_types import as_micros
 from storage.ingest import external_query
@@ -117,7 +118,7 @@ def _open(config: Config, source: Source) -> reader.SourceReader:
     )
     if cursor is not None:
         parts = cursor.track(parts, source.name)
-    return reader.open_query(parts, source.name)
+    return open_query(parts, source.name)
 
 
 def _query(config: Config, kind: str, name: str) -> Source:

@@ -1,5 +1,5 @@
 """
-Reads files, streams and queries in batches of rows.
+Reads files and streams in batches of rows.
 
 A source is read once, from its first to its last row, and has the SHA-256 of its content as digest: a file before it is
 read, a stream or query only after the last row. Memory does not grow with the source.
@@ -8,14 +8,11 @@ read, a stream or query only after the last row. Memory does not grow with the s
 import gzip
 import hashlib
 import io
-import json
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -25,12 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats.columns import decimal_text, float_text, moment_text
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
-from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
-from storage.frames import Ints
-from storage.ingest.external_query import Part
+from pipeline.ingest.formats.row_batch import BATCH_ROWS, ExpectedColumns, RowBatch, decoded
 
 MIB = 1 << 20
 ENDINGS = {
@@ -147,11 +141,6 @@ def open_stream(stream: BinaryIO, file_format: str | None, source_name: str) -> 
         return reader
 
 
-def open_query(parts: Iterator[Part], source_name: str) -> SourceReader:
-    """Open the rows of a query, as `storage.ingest.external_query` reads them."""
-    return _QueryReader(parts, source_name)
-
-
 class _TextReader:
     """CSV or JSON Lines, gzipped or not."""
 
@@ -197,7 +186,7 @@ class _ParquetReader:
             first = 1
             for batch in self._parquet.iter_batches(BATCH_ROWS, columns=names):
                 columns = {name: batch.column(name) for name in names}
-                yield _decode(np.arange(first, first + batch.num_rows), columns)
+                yield decoded(np.arange(first, first + batch.num_rows), columns)
                 first += batch.num_rows
             if first == 1:
                 yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
@@ -211,38 +200,6 @@ class _ParquetReader:
     def close(self) -> None:
         self._parquet.close()
         self._file.close()
-
-
-class _QueryReader:
-    """Rows of another database."""
-
-    def __init__(self, parts: Iterator[Part], source_name: str) -> None:
-        self._parts, self._source_name = parts, source_name
-        self._sha256, self._done = hashlib.sha256(), False
-        self.total, self.unit = None, "rows"
-
-    def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
-        first = 1
-        for available, values in self._parts:
-            names = expected.select(available, self._source_name)
-            for row in values:
-                self._sha256.update(repr(tuple(row)).encode())
-            places = {name: available.index(name) for name in names}
-            columns = {name: [_driver_text(row[place]) for row in values] for name, place in places.items()}
-            yield _decode(np.arange(first, first + len(values)), columns)
-            first += len(values)
-        self._done = True
-
-    def digest(self) -> str | None:
-        return self._sha256.hexdigest() if self._done else None
-
-    def position(self) -> float | None:
-        return None
-
-    def close(self) -> None:
-        close = getattr(self._parts, "close", None)
-        if close is not None:
-            close()
 
 
 class _HashingStream(io.RawIOBase):
@@ -263,61 +220,6 @@ class _HashingStream(io.RawIOBase):
 
     def digest(self) -> str | None:
         return self._sha256.hexdigest() if self._done else None
-
-
-def _driver_text(value: Any) -> str | bytes | None:
-    """Write a value of a database driver as text, by itself: a driver may mix types in one column."""
-    return _WRITERS.get(type(value), str)(value)
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-_WRITERS: dict[type, Callable[[Any], str | bytes | None]] = {
-    type(None): _as_it_is,
-    str: _as_it_is,
-    bytes: _as_it_is,
-    memoryview: bytes,
-    bool: _as_json,
-    dict: _as_json,
-    list: _as_json,
-    float: float_text,
-    Decimal: decimal_text,
-    datetime: moment_text,
-}
-
-
-def _decode(numbers: Ints, columns: dict[str, Any]) -> RowBatch:
-    """Decode columns of bytes, and lists of text and bytes, as UTF-8; rows that are not UTF-8 become unreadable."""
-    bad: dict[int, str] = {}
-    for name, column in columns.items():
-        if isinstance(column, list) or _is_binary(column.type):
-            values = column if isinstance(column, list) else column.to_pylist()
-            texts = [_decoded(value, place, bad) for place, value in enumerate(values)]
-            columns[name] = pa.array(texts, pa.string())
-    if not bad:
-        return RowBatch(numbers, columns)
-    good = np.setdiff1d(np.arange(len(numbers)), list(bad))
-    unreadable = [UnreadableRow(int(numbers[place]), text, NOT_UTF8) for place, text in bad.items()]
-    return RowBatch(numbers[good], {name: column.take(good) for name, column in columns.items()}, unreadable)
-
-
-def _is_binary(kind: Any) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _decoded(value: str | bytes | None, place: int, bad: dict[int, str]) -> str | None:
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        bad[place] = cast(bytes, value).decode("utf-8", "backslashreplace")
-        return None
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
 
 from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
@@ -31,6 +34,34 @@ class RowBatch:
 
     def __len__(self) -> int:
         return len(self.row_number)
+
+
+def decoded(numbers: Ints, columns: dict[str, Any]) -> RowBatch:
+    """Decode columns of bytes, and lists of text and bytes, as UTF-8; rows that are not UTF-8 become unreadable."""
+    bad: dict[int, str] = {}
+    for name, column in columns.items():
+        if isinstance(column, list) or _is_binary(column.type):
+            values = column if isinstance(column, list) else column.to_pylist()
+            texts = [_decoded_value(value, place, bad) for place, value in enumerate(values)]
+            columns[name] = pa.array(texts, pa.string())
+    if not bad:
+        return RowBatch(numbers, columns)
+    good = np.setdiff1d(np.arange(len(numbers)), list(bad))
+    unreadable = [UnreadableRow(int(numbers[place]), text, NOT_UTF8) for place, text in bad.items()]
+    return RowBatch(numbers[good], {name: column.take(good) for name, column in columns.items()}, unreadable)
+
+
+def _is_binary(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _decoded_value(value: str | bytes | None, place: int, bad: dict[int, str]) -> str | None:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        bad[place] = cast(bytes, value).decode("utf-8", "backslashreplace")
+        return None
 
 
 @dataclass(frozen=True)
