@@ -167,8 +167,7 @@ class _CsvParser:
             return "skip"
 
         data = b"\n".join(records).removesuffix(b"\r")
-        lone_returns = data.count(b"\r") - data.count(b"\r\n")
-        if not data or lone_returns or data.count(b"\n") != len(records) - 1:
+        if not data or not _are_lines(data, len(records)):
             return None
         table = _arrow(data, self._width, list(self._places.values()), set_aside)
         if table is None or table.num_rows + len(widths) != len(records):
@@ -203,6 +202,12 @@ class _CsvParser:
     def _wrong_width(self, width: int) -> str:
         more = "more" if width > self._width else "fewer"
         return f"the row has {more} values than the header has columns: quote values that hold a comma"
+
+
+def _are_lines(data: bytes, rows: int) -> bool:
+    """Whether each row is one line, so that Arrow either finds the same rows or fewer."""
+    lone_return = b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
+    return not lone_return and (b'"' not in data or data.count(b"\n") == rows - 1)
 
 
 def _arrow(data: bytes, width: int, places: list[int], handler: Any) -> Any:
