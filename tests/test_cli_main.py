@@ -27,28 +27,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_flags_come_in_every_format(home: Path) -> None:
-    rows = json.loads(fraudwatch(home, "flags", "--format", "json", "--limit", "3"))
+    rows = json.loads(fraudwatch(home, "flags", "list", "--format", "json", "--limit", "3"))
     assert len(rows) == 3
     assert rows[0]["reasons"][0]["code"]
     assert (
-        fraudwatch(home, "flags", "--format", "csv").splitlines()[0].startswith("transaction_id,event_time")
+        fraudwatch(home, "flags", "list", "--format", "csv")
+        .splitlines()[0]
+        .startswith("transaction_id,event_time")
     )
-    assert "transaction_id" in fraudwatch(home, "flags", "--channel", "blend")
-    fraudwatch(home, "flags", "--format", "parquet", "--output", "flags.parquet")
+    assert "transaction_id" in fraudwatch(home, "flags", "list", "--channel", "blend")
+    fraudwatch(home, "flags", "list", "--format", "parquet", "--output", "flags.parquet")
     assert (home / "flags.parquet").stat().st_size > 1000
 
 
 def test_every_query_answers(home: Path) -> None:
     for command in ("choices", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
-    assert "blend" in fraudwatch(home, "models")
+    assert "blend" in fraudwatch(home, "models", "list")
     assert "yes, its sample rows have the same scores" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")
 
 
 def test_a_verdict_closes_a_flag(home: Path) -> None:
-    (row,) = json.loads(fraudwatch(home, "flags", "--status", "open", "--limit", "1", "--format", "json"))
+    (row,) = json.loads(
+        fraudwatch(home, "flags", "list", "--status", "open", "--limit", "1", "--format", "json")
+    )
     assert "open → genuine" in fraudwatch(
         home, "verdict", row["transaction_id"], "genuine", "--note", "called"
     )
@@ -61,14 +65,14 @@ def test_the_first_run_sets_where_the_schedule_starts_and_scores_the_newest_wind
 WRONG = [
     (("backfill", "--from", "2025-02-01", "--to", "2025-01-01"), 2, "must be before"),
     (("run", "--as-of", "2999-01-01"), 2, "future"),
-    (("flags", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
+    (("flags", "list", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
     (("verdict", "nobody", "fraud"), 1, "no flag"),
     (("ingest", "transactions", "gone.csv"), 2, "gone.csv"),
     (("ingest", "transactions"), 2, "there is nothing to ingest: name a file"),
-    (("flags", "--format", "parquet"), 2, "--output"),
+    (("flags", "list", "--format", "parquet"), 2, "--output"),
     (("models", "show", "99"), 1, "no model 99"),
     (("models", "promote", "1", "--from", "2025-01-01", "--reason", "x"), 2, "takes effect now or later"),
-    (("--config", "gone.toml", "flags"), 2, "gone.toml"),
+    (("--config", "gone.toml", "flags", "list"), 2, "gone.toml"),
 ]
 
 
@@ -87,10 +91,10 @@ def test_a_process_ends_with_the_exit_code_and_the_message_of_its_error(home: Pa
 
 def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:
     fraudwatch(tmp_path, "init")
-    env_free = fraudwatch(tmp_path, "flags", "--format", "json")
+    env_free = fraudwatch(tmp_path, "flags", "list", "--format", "json")
     assert json.loads(env_free) == []
     fraudwatch(tmp_path, "doctor", code=1)
 
 
 def test_a_database_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    assert "run fraudwatch init" in fraudwatch(tmp_path, "flags", code=1)
+    assert "run fraudwatch init" in fraudwatch(tmp_path, "flags", "list", code=1)

@@ -166,6 +166,10 @@ REFUSED = [
     ("[schema]\nbase_currency = 'euro'", "schema.base_currency must be three capital letters"),
     ("[monitor]\nname = ''", "monitor.name must be printable text"),
     # columns
+    (
+        "[schema]\nhash = ['card_id']\n[labels.never_by_silence]\ncard_id = ['x']",
+        "labels.never_by_silence must not name a field of schema.hash",
+    ),
     ("[schema]\nentities = ['card no']", "schema.entities must be a valid name of a database column"),
     ("[schema]\nentities = ['a', 'a']", "schema.entities must name each value once"),
     ("[schema]\nentities = ['a', 'A']", "must not use a column that schema.entities already uses"),

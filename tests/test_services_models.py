@@ -1,6 +1,7 @@
 """Model operations by hand: card, promotion, rollback; and a model that was tampered with does not load."""
 
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
@@ -11,11 +12,13 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.services import models as modelling
+from pipeline.services.models import PromotionRequest, PromotionResult
+from pipeline.services.session import Session
 from storage.database import tables
+from storage.database.column_types import as_datetime
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.models import models
-from storage.queries.models import model_page
 from storage.runs import scoring_queue
 from tests.support.databases import World, with_url
 from tests.support.payments import START
@@ -43,6 +46,10 @@ def trained(copier):
     return copier(TWO_MODELS), ELSEWHERE
 
 
+def session(store, config):
+    return Session(store, config, "ann", clock=lambda: NOW)
+
+
 def card(store, config, model_id):
     lines = modelling.model_card(store, config, "live", model_id)
     return {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
@@ -63,8 +70,8 @@ def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
 def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trained):
     store, config = trained
     before = query(store, "SELECT transaction_id, model_id, score FROM scores ORDER BY 1")
-    message = modelling.rollback(store, config, "live", "too many flags", "ann", NOW)
-    assert message.startswith("model 1 scores transactions from 2025-01-29 01:00:00 UTC on (promotion 3)")
+    result = modelling.rollback(session(store, config), "live", "too many flags")
+    assert result == PromotionResult("live", 1, datetime(2025, 1, 29, 1, tzinfo=UTC), 3)
     assert ModelCache(store, config, "live").in_force_until(NOW) == [1, 2, 1]
     run(store, config, as_of=NOW + 8 * DAY, policy="live", by="test")
     used = query(
@@ -81,17 +88,24 @@ def test_a_rollback_is_one_more_promotion_and_holds_until_the_next_training(trai
 
 def test_a_model_may_be_promoted_ahead_of_time_never_into_the_past(trained):
     store, config = trained
-    with pytest.raises(InputError, match="takes effect now or later"):
-        modelling.promote(store, config, "live", 1, NOW - 1, "why not", "ann", NOW)
-    modelling.promote(store, config, "live", 1, NOW + DAY, "month end", "ann", NOW)
+    with pytest.raises(InputError, match="takes effect now or later") as caught:
+        modelling.promote(
+            session(store, config), PromotionRequest("live", 1, "why not", as_datetime(NOW - 1))
+        )
+    assert caught.value.code == "past_promotion"
+    modelling.promote(
+        session(store, config), PromotionRequest("live", 1, "month end", as_datetime(NOW + DAY))
+    )
     model_cache = ModelCache(store, config, "live")
     assert (model_cache.in_force_until(NOW)[-1], model_cache.in_force_until(NOW + DAY)[-1]) == (2, 1)
-    assert model_page(store, "live").rows[0]["reason"] == "month end"
+    newest = modelling.list_models(session(store, config), "live", limit=1).items[0]
+    assert (newest.model_id, newest.promotion, newest.reason) == (1, 3, "month end")
+    assert newest.effective_from == as_datetime(NOW + DAY)
 
 
 def test_there_may_be_nothing_to_roll_back_to(loaded):
     with pytest.raises(InputError, match="no model is in force"):
-        modelling.rollback(loaded, ELSEWHERE, "live", "x", "ann", NOW)
+        modelling.rollback(session(loaded, ELSEWHERE), "live", "x")
 
 
 def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
@@ -103,7 +117,7 @@ def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
         connection.execute(update(tables.models).where(tables.models.c.model_id == 1).values(forged))
     assert card(store, config, 1)["loads"].startswith("NO: the model's bytes do not match its hash")
     with pytest.raises(Exception, match="do not match its hash"):
-        modelling.rollback(store, config, "live", "x", "ann", NOW)
+        modelling.rollback(session(store, config), "live", "x")
 
 
 def test_models_of_another_key_are_refused_and_a_run_asks_for_the_key_first(trained):

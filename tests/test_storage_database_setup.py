@@ -18,7 +18,7 @@ from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import Opener, with_url
 from tests.support.worlds import SMALL
 
-COMMANDS = (("init",), ("run",), ("flags",), ("doctor",), ("models", "list"))
+COMMANDS = (("init",), ("run",), ("flags", "list"), ("doctor",), ("models", "list"))
 
 
 def with_schema(url: str, version: str) -> Store:

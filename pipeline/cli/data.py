@@ -187,18 +187,19 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
     """
     from pipeline.cli.output import write_rows
     from pipeline.ingest.feeds import poll as poll_feeds
-    from storage.queries.status import feed_page
+    from pipeline.services.feeds import list_feeds
+    from pipeline.services.pages import every
 
-    config = context.load_config()
     failed = False
-    with context.open_store(config) as store:
-        for feed in poll_feeds(store, config, now) if poll else []:
+    with context.session() as session:
+        for feed in poll_feeds(session.store, session.config, now) if poll else []:
             failed |= feed.error is not None
             lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else feed.report.lines()
             click.echo("\n".join(lines), err=feed.report is None)
         columns = ["feed", "read_through", "path", "at", "batch_id", "status", "error"]
+        listed = every(lambda cursor, n: list_feeds(session, limit=n, cursor=cursor))
         write_rows(
-            feed_page(store).rows,
+            map(vars, listed),
             columns,
             output_format,
             output,

@@ -1,8 +1,8 @@
-"""Commands about flags: list flags, and record a verdict."""
+"""Commands about flags: list them, show one, and record a verdict."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,20 +10,43 @@ from pipeline.cli.options import (
     LIVE,
     CliContext,
     Command,
+    Group,
     InstantParam,
     now,
     output_options,
     parse_entity,
-    to_instant,
+    policy_option,
+    to_utc,
 )
 
+if TYPE_CHECKING:
+    from pipeline.services.flags import FlagRecord
 
-@click.command(
-    cls=Command,
+TABLE_COLUMNS = (
+    "transaction_id",
+    "event_time",
+    "amount",
+    "currency",
+    "channel",
+    "score",
+    "status",
+    "reasons",
+)
+SCORE_COLUMNS = ("fraud_probability", "outlier_score", "decision_value", "threshold", "model_id", "run_id")
+REASONS_MAX = 2  # in a table; other formats have all of them
+
+
+@click.group(cls=Group)
+def flags() -> None:
+    """List flagged transactions, and show one with its reasons."""
+
+
+@flags.command(
+    "list",
     epilog="""
-    fraudwatch flags --status open --limit 20
-    fraudwatch flags --since 2026-03-01 --channel novelty --format csv --output novelty.csv
-    fraudwatch flags --entity customer_id=C001234
+    fraudwatch flags list --status open --limit 20
+    fraudwatch flags list --since 2026-03-01 --channel novelty --format csv --output novelty.csv
+    fraudwatch flags list --entity customer_id=C001234
     """,
 )
 @click.option("--since", type=InstantParam(), help="Event time from this time on.")
@@ -34,70 +57,97 @@ from pipeline.cli.options import (
 @click.option("--entity", metavar="COLUMN=VALUE", help="Only this customer, card, merchant …")
 @click.option("--muted", is_flag=True, help="Include muted flags, with the number of their mute.")
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of rows.")
+@policy_option
 @output_options
 @click.pass_obj
-def flags(
+def list_flags(
     context: CliContext,
+    /,
     since: Any,
     until: Any,
-    status: str | None,
-    channel: str | None,
-    min_score: float | None,
     entity: str | None,
     muted: bool,
     limit: int | None,
     output_format: str,
     output: Path | None,
+    **filters: Any,
 ) -> None:
     """List flagged transactions with their reasons, newest first.
 
-    Muted flags (fraudwatch mute) are hidden unless --muted is given.
+    Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
-    from storage.queries.flags import FlagFilter, count_flags, flag_page
+    from pipeline.services.flags import FlagRequest, count_flags
+    from pipeline.services.flags import list_flags as flag_page
+    from pipeline.services.pages import every
 
-    config = context.load_config()
-    zone = config.schedule.timezone
-    with context.open_store(config) as store:
-        filters = FlagFilter(
-            since=to_instant(since, zone) if since else None,
-            until=to_instant(until, zone) if until else None,
-            status=status,
-            channel=channel,
-            min_score=min_score,
-            entity=None if entity is None else parse_entity(entity, config),
+    with context.session() as session:
+        config = session.config
+        zone = config.schedule.timezone
+        request = FlagRequest(
+            since=to_utc(since, zone) if since else None,
+            until=to_utc(until, zone) if until else None,
+            entity=parse_entity(entity, config) if entity is not None else None,
             muted=None if muted else False,
+            **filters,
         )
-        rows = flag_page(store, LIVE, filters, limit).rows
-        if output_format == "table":
-            rows = [row | {"reasons": _short_reasons(row["reasons"])} for row in rows]
-        columns = [*_flag_columns(output_format, config), *(["muted_by"] if muted else [])]
+        listed = every(lambda cursor, n: flag_page(session, request, limit=n, cursor=cursor), limit)
+        is_table = output_format == "table"
+        columns = [*(TABLE_COLUMNS if is_table else _all_columns(config.schema_.entities))]
+        columns += ["muted_by"] if muted else []
+        rows = (_row(flag, is_table) for flag in listed)
         write_rows(rows, columns, output_format, output, "no flags match; see fraudwatch doctor")
-        hidden = 0 if muted else count_flags(store, LIVE, replace(filters, muted=True))
+        hidden = 0 if muted else count_flags(session, replace(request, muted=True))
     if hidden:
         click.echo(f"{hidden:,} muted flags are hidden: --muted shows them", err=True)
 
 
-def _flag_columns(output_format: str, config: Any) -> list[str]:
-    table_columns = ["transaction_id", "event_time", "amount", "channel", "score", "status", "reasons"]
-    if output_format == "table":
-        return table_columns
-    score_columns = [
-        "fraud_probability",
-        "outlier_score",
-        "decision_value",
-        "threshold",
-        "model_id",
-        "run_id",
-    ]
-    return [
-        *table_columns[:3], "currency", *config.schema_.entities, *table_columns[3:],
-        *score_columns, "reviewed_at", "reviewer",
-    ]  # fmt: skip
+def _all_columns(entities: tuple[str, ...]) -> list[str]:
+    first, rest = TABLE_COLUMNS[:4], TABLE_COLUMNS[4:]
+    return [*first, *entities, *rest, *SCORE_COLUMNS, "reviewed_at", "reviewer"]
 
 
-def _short_reasons(reasons: list[dict[str, Any]]) -> str:
-    return "; ".join(reason["text"] for reason in reasons[:2])
+def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
+    texts = "; ".join(reason.text for reason in flag.reasons[:REASONS_MAX])
+    return {
+        **flag.fields,
+        **vars(flag),
+        "amount": flag.amount.value,
+        "currency": flag.amount.currency,
+        "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
+    }
+
+
+@flags.command("show", epilog="fraudwatch flags show T000123")
+@click.argument("transaction_id")
+@policy_option
+@click.pass_obj
+def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
+    """Show the flag on a transaction: its fields, scores, all reasons and its label."""
+    from pipeline.sanitize import for_terminal
+    from pipeline.services.flags import show_flag as flag_of
+
+    with context.session() as session:
+        flag = flag_of(session, policy, transaction_id)
+    lines = {
+        "transaction": f"{flag.transaction_id}, {flag.event_time:%Y-%m-%d %H:%M:%S} UTC",
+        "amount": f"{flag.amount.value:,f} {flag.amount.currency}",
+        **{name: value for name, value in flag.fields.items() if value is not None},
+        "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {flag.score:.4f}",
+        "status": flag.status + (f", by {flag.reviewer}" if flag.reviewer else ""),
+        "label": _label_text(flag),
+        "muted": f"by mute {flag.muted_by}" if flag.muted_by is not None else "no",
+    }
+    for name, value in lines.items():
+        click.echo(for_terminal(f"{name + ':':16}{value}"))
+    for reason in flag.reasons:
+        click.echo(for_terminal(f"{'reason:':16}{reason.text}"))
+
+
+def _label_text(flag: "FlagRecord") -> str:
+    if flag.is_fraud is None:
+        return "none"
+    return f"{'fraud' if flag.is_fraud else 'genuine'}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"
 
 
 @click.command(

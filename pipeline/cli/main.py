@@ -21,6 +21,7 @@ from pipeline.cli import (
     monitoring,
     mutes,
     notify,
+    policies,
     report,
     rules,
     runs,
@@ -35,7 +36,7 @@ from pipeline.cli.options import CliContext, Group
     fraudwatch init --from payments.csv
     fraudwatch ingest transactions payments.csv
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
-    fraudwatch flags --status open
+    fraudwatch flags list --status open
     """,
 )
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Config file to use.")
@@ -71,7 +72,7 @@ for command in (
     choices.readiness,
     compare.compare,
     models.models,
-    models.diff,
+    policies.policies,
     monitoring.drift,
     monitoring.quality,
     monitoring.doctor,

@@ -1,34 +1,31 @@
-"""Commands about models: list and show them, promote or roll back by hand, and compare policies."""
+"""Commands about models: list and show them, promote or roll back by hand."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.options import (
     CliContext,
-    Command,
     Group,
     InstantParam,
-    now,
     output_options,
     policy_option,
-    to_instant,
+    to_utc,
 )
 
+if TYPE_CHECKING:
+    from pipeline.services.models import PromotionResult
+
 COLUMNS = [
-    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "ap", "ap_champion", "thresholds",
-    "promoted_at", "by", "reason",
+    "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "average_precision",
+    "average_precision_champion", "thresholds", "promoted_at", "by", "reason",
 ]  # fmt: skip
 
 
-@click.group(cls=Group, invoke_without_command=True)
-@policy_option
-@click.pass_context
-def models(ctx: click.Context, policy: str) -> None:
-    """List models, show one, and promote or roll back by hand; without a subcommand it lists models."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models, policy=policy, limit=20, output_format="table", output=None)
+@click.group(cls=Group)
+def models() -> None:
+    """List models, show one, and promote or roll back by hand."""
 
 
 @models.command(
@@ -43,10 +40,12 @@ def list_models(
 ) -> None:
     """List models with their promotions, rejected candidates included, newest first."""
     from pipeline.cli.output import write_rows
-    from storage.queries.models import model_page
+    from pipeline.services.models import list_models as model_page
+    from pipeline.services.pages import every
 
-    with context.open_store(context.load_config()) as store:
-        rows = model_page(store, policy, limit).rows
+    with context.session() as session:
+        listed = every(lambda cursor, n: model_page(session, policy, limit=n, cursor=cursor), limit)
+        rows = map(vars, listed)
         write_rows(
             rows, COLUMNS, output_format, output, "no model yet: fraudwatch train, or fraudwatch backfill"
         )
@@ -85,13 +84,12 @@ def promote_model(context: CliContext, model_id: int, start: Any, reason: str, p
 
     Stored scores do not change.
     """
-    from pipeline.services.models import promote
+    from pipeline.services.models import PromotionRequest, promote
 
-    config = context.load_config()
-    moment = now()
-    begin = to_instant(start, config.schedule.timezone) if start else moment
-    with context.open_store(config) as store:
-        click.echo(promote(store, config, policy, model_id, begin, reason, context.actor, moment))
+    with context.session() as session:
+        begin = to_utc(start, session.config.schedule.timezone) if start else None
+        result = promote(session, PromotionRequest(policy, model_id, reason, begin))
+    click.echo(_promotion_text(result))
 
 
 @models.command("rollback", epilog='fraudwatch models rollback --reason "scores look wrong since Monday"')
@@ -102,65 +100,13 @@ def rollback_model(context: CliContext, reason: str, policy: str) -> None:
     """Promote the previous model again from now on; nothing is deleted."""
     from pipeline.services.models import rollback
 
-    config = context.load_config()
-    with context.open_store(config) as store:
-        click.echo(rollback(store, config, policy, reason, context.actor, now()))
+    with context.session() as session:
+        result = rollback(session, policy, reason)
+    click.echo(_promotion_text(result))
 
 
-@click.command(
-    cls=Command,
-    epilog="""
-    fraudwatch diff live cheaper
-    fraudwatch diff live cheaper --from 2026-02-01 --to 2026-04-01 --format csv
-    """,
-)
-@click.argument("policy_a")
-@click.argument("policy_b")
-@click.option("--from", "start", type=InstantParam(), help="Event time from this time on.")
-@click.option("--to", "end", type=InstantParam(), help="Event time before this time.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    help="Maximum number of transactions to list.",
-)
-@output_options
-@click.pass_obj
-def diff(
-    context: CliContext,
-    policy_a: str,
-    policy_b: str,
-    start: Any,
-    end: Any,
-    limit: int,
-    output_format: str,
-    output: Path | None,
-) -> None:
-    """Compare the flags of two policies, with amounts, on the transactions that both have scored.
-
-    Rows that a model was trained on are excluded; their number is printed.
-    """
-    from pipeline.cli.output import write_rows
-    from storage.queries import policy_diff
-
-    config = context.load_config()
-    zone = config.schedule.timezone
-    span = to_instant(start, zone) if start else None, to_instant(end, zone) if end else None
-    with context.open_store(config) as store:
-        for line in policy_diff.compare_policies(store, policy_a, policy_b, *span).lines(
-            config.schema_.base_currency
-        ):
-            click.echo(line, err=output_format != "table")
-        if limit:
-            columns = [
-                "transaction_id",
-                "event_time",
-                "amount",
-                "flagged_by",
-                "score_a",
-                "score_b",
-                "is_fraud",
-            ]
-            rows = policy_diff.differences(store, policy_a, policy_b, *span, limit)
-            write_rows(rows, columns, output_format, output, "both policies flag the same transactions")
+def _promotion_text(result: "PromotionResult") -> str:
+    return (
+        f"model {result.model_id} scores transactions from {result.effective_from:%Y-%m-%d %H:%M:%S} UTC on "
+        f"(promotion {result.promotion}), until a training promotes the next one"
+    )

@@ -64,7 +64,7 @@ def parse_expiry(until: Any, span: str | None, config: "Config", moment: int) ->
 def mute(ctx: click.Context, /, **options: Any) -> None:
     """Hide flags from messages and from the list of flags for a while.
 
-    Muted flags are still stored: fraudwatch flags --muted shows them. A mute applies to transactions from now on.
+    Muted flags are still stored: fraudwatch flags list --muted shows them. A mute applies to transactions from now on.
     """
     if ctx.invoked_subcommand is None:
         _add(ctx.obj, **options)

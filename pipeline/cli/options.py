@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pipeline.config.config import Config
+    from pipeline.services.session import Session
     from storage.database.database import Store
 
 LIVE = "live"
@@ -36,6 +39,14 @@ class CliContext:
         from pipeline.config.loader import load_config
 
         return load_config(self.config_path, os.environ)
+
+    @contextmanager
+    def session(self, *, verified: bool = True) -> Iterator["Session"]:
+        """Load the configuration and open its database; only `init` does without `verified`."""
+        from pipeline.services.session import open_session
+
+        with open_session(self.load_config(), self.actor, clock=now, verified=verified) as session:
+            yield session
 
     @contextmanager
     def open_store(self, config: "Config", *, verified: bool = True) -> Iterator["Store"]:
@@ -71,6 +82,13 @@ def to_instant(value: str, timezone: str) -> int:
     instant = parse_instant(value, timezone)
     assert instant is not None  # `InstantParam` has refused everything else
     return instant
+
+
+def to_utc(value: str, timezone: str) -> "datetime":
+    """The value of an `InstantParam` as an aware time in UTC."""
+    from datetime import UTC, datetime, timedelta
+
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=to_instant(value, timezone))
 
 
 def parse_entity(text: str, config: "Config") -> tuple[str, str]:

@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     InstantParam,
     now,
     output_options,
+    policy_option,
     to_instant,
 )
 
@@ -121,7 +122,7 @@ def backfill(
     """Score past windows as the schedule would have done, trainings included.
 
     A backfill is idempotent and may be interrupted: transactions keep their scores. Challengers are backfilled after
-    live. --rescore backtests the current config under a policy of its own; compare it with fraudwatch diff.
+    live. --rescore backtests the current config under a policy of its own; compare it with fraudwatch policies diff.
     """
     from pipeline.cli.output import ProgressBar
     from pipeline.runs import challengers
@@ -214,40 +215,40 @@ def _print_summary(summary: "RunSummary") -> None:
         sys.exit(1)
 
 
-def list_command(name: str, columns: list[str], empty_message: str, help_: str) -> click.Command:
-    """Create a command that lists runs or gaps."""
-
-    @click.command(
-        name, cls=Command, help=help_, epilog=f"fraudwatch {name}\nfraudwatch {name} --format json --limit 5"
-    )
-    @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-    @output_options
-    @click.pass_obj
-    def command(context: CliContext, limit: int, output_format: str, output: Path | None) -> None:
-        from pipeline.cli.output import write_rows
-        from pipeline.rendering.text import GAP_REMEDIES
-        from storage.queries.runs import gap_page, run_page
-
-        config = context.load_config()
-        with context.open_store(config) as store:
-            rows = (run_page if name == "runs" else gap_page)(store, LIVE, limit).rows
-            if name == "gaps":
-                rows = [row | {"remedy": GAP_REMEDIES[row["remedy"]]} for row in rows]
-            write_rows(rows, columns, output_format, output, empty_message)
-
-    return command
+RUN_COLUMNS = ["run_id", "kind", "as_of", "status", "counts", "error"]
+GAP_COLUMNS = ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"]
 
 
-list_runs = list_command(
-    "runs",
-    ["run_id", "kind", "started_at", "finished_at", "status", "counts", "error"],
-    "nothing has run yet: fraudwatch run, or fraudwatch backfill",
-    "List runs, newest first.",
-)
+@click.command("runs", cls=Command, epilog="fraudwatch runs\nfraudwatch runs --format json --limit 5")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@policy_option
+@output_options
+@click.pass_obj
+def list_runs(context: CliContext, limit: int, policy: str, output_format: str, output: Path | None) -> None:
+    """List runs, newest first."""
+    from pipeline.cli.output import write_rows
+    from pipeline.services.pages import every
+    from pipeline.services.runs import list_runs as run_page
 
-list_gaps = list_command(
-    "gaps",
-    ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"],
-    "no gaps: every due step is done",
-    "List due steps that are not done, oldest first, with their remedies.",
-)
+    with context.session() as session:
+        listed = every(lambda cursor, n: run_page(session, policy, limit=n, cursor=cursor), limit)
+        message = "nothing has run yet: fraudwatch run, or fraudwatch backfill"
+        write_rows(map(vars, listed), RUN_COLUMNS, output_format, output, message)
+
+
+@click.command("gaps", cls=Command, epilog="fraudwatch gaps\nfraudwatch gaps --format json --limit 5")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@policy_option
+@output_options
+@click.pass_obj
+def list_gaps(context: CliContext, limit: int, policy: str, output_format: str, output: Path | None) -> None:
+    """List due steps that are not done, oldest first, with their remedies."""
+    from pipeline.cli.output import write_rows
+    from pipeline.rendering.text import GAP_REMEDIES
+    from pipeline.services.pages import every
+    from pipeline.services.runs import list_gaps as gap_page
+
+    with context.session() as session:
+        listed = every(lambda cursor, n: gap_page(session, policy, limit=n, cursor=cursor), limit)
+        rows = (vars(gap) | {"remedy": GAP_REMEDIES[gap.remedy]} for gap in listed)
+        write_rows(rows, GAP_COLUMNS, output_format, output, "no gaps: every due step is done")

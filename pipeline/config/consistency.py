@@ -112,6 +112,12 @@ def _maturity_of_unknown_fields(config: Sections) -> Iterator[Violation]:
                 name,
                 "must name fields of schema.categorical or schema.entities",
             )
+        elif name in schema.hash:
+            yield (
+                "labels.never_by_silence",
+                name,
+                "must not name a field of schema.hash, which is stored as hashes and never equals these values",
+            )
 
 
 def _labels_used_twice(config: Sections) -> Iterator[Violation]:

@@ -27,7 +27,9 @@ VALUE = re.compile(r"\{.*?\}")  # the place of a value in its text, with its for
 FEEDS = "check that files and polls arrive: fraudwatch feeds, fraudwatch gaps"
 LABELS = "check that labels arrive completely: fraudwatch feeds, fraudwatch readiness"
 SOURCE = "check the source of the field for a lost, renamed or reformatted value; if it is correct, run fraudwatch train"
-MODEL = "check the newest flags (fraudwatch flags) and which features drift; a training sets new thresholds"
+MODEL = (
+    "check the newest flags (fraudwatch flags list) and which features drift; a training sets new thresholds"
+)
 CHANGE = (
     "find out what changed; if it lasts, run fraudwatch train, and shorten training.span if the alarm stays"
 )

@@ -98,7 +98,7 @@ def flags_digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: C
         lines += _flag_lines(row, config)
     more = len(rows) - config.notify.top
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
-    lines.append("fraudwatch flags --status open lists them; fraudwatch verdict records a verdict.")
+    lines.append("fraudwatch flags list --status open lists them; fraudwatch verdict records a verdict.")
     key = f"flags:{policy}:{_short_hash(*ids)}"
     return Notification(key, "flags", f"{n} to review, worth {total:,.0f} {currency}", "\n".join(lines))
 

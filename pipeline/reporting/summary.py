@@ -120,6 +120,6 @@ def _drift(store: Store, policy: str, since: int, until: int) -> Iterator[str]:
 
 def _next() -> Iterator[str]:
     yield from _heading("Next commands")
-    yield "  fraudwatch flags --status open --limit 10     flags that need a review"
+    yield "  fraudwatch flags list --status open --limit 10     flags that need a review"
     yield "  fraudwatch verdict TRANSACTION_ID fraud       record a verdict; it becomes a label"
     yield "  fraudwatch choices                            all choices with their rules"

@@ -1,7 +1,9 @@
-"""Model operations by hand: show a model card, promote a model, roll back."""
+"""Models: lists and cards, and a person's decision for another one."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
 
 from detectors.base import DetectorError
 from detectors.model.artifact import changed_libraries, libraries
@@ -10,10 +12,14 @@ from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.rendering.text import thresholds_text
 from pipeline.scoring.model_cache import ModelCache
-from storage.database.column_types import as_datetime
+from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
+from pipeline.services.records import Amount, as_amount, as_record
+from pipeline.services.session import Session
+from storage.database.column_types import as_datetime, as_micros
 from storage.database.database import Store
 from storage.models import models
-from storage.queries.models import model_row
+from storage.queries.models import model_page, model_row
+from storage.queries.rows import Row
 
 
 def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[str]:
@@ -45,47 +51,144 @@ def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iter
             yield f"{name + ':':12}{text}"
 
 
-def promote(
-    store: Store, config: Config, policy: str, model_id: int, begin: int, reason: str, actor: str, now: int
-) -> str:
+@dataclass(frozen=True)
+class ListedModel:
     """
-    Promote a model to champion from `begin` on; it must load.
+    A model under a policy: one of its promotions, or that it was rejected.
+
+    Attributes
+    ----------
+    effective_from
+        From when on it scores; None if it was rejected.
+    promotion
+        The number of the promotion, counted from 1; None if it was rejected.
+    by, promoted_at
+        Who promoted it, and when.
+    reason
+        Why it was promoted or rejected.
+    verdict, rule
+        Of the promotion gate; None if there was no champion to compare it with.
+    average_precision, cost
+        Of the candidate on the window of the gate, beside those of the champion; None where nothing could be compared.
+    thresholds
+        By channel; None if the channel flags nothing.
+    """
+
+    model_id: int
+    strategy: str
+    trained_at: datetime
+    effective_from: datetime | None
+    promotion: int | None
+    by: str | None
+    promoted_at: datetime | None
+    reason: str
+    verdict: Literal["promoted", "rejected"] | None
+    rule: str | None
+    average_precision: float | None
+    average_precision_champion: float | None
+    cost: Amount | None
+    cost_champion: Amount | None
+    n_mature: int | None
+    n_fraud: int | None
+    span_start: datetime | None
+    span_end: datetime | None
+    thresholds: Mapping[str, float | None]
+    choice_id: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """A model to promote by hand from a time on, or from now on."""
+
+    policy: str
+    model_id: int
+    reason: str
+    effective_from: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PromotionResult:
+    """A model scores transactions from `effective_from` on, until another is promoted; promotions are numbered."""
+
+    policy: str
+    model_id: int
+    effective_from: datetime
+    promotion: int
+
+
+def list_models(
+    session: Session, policy: str, *, limit: int = PAGE_ROWS, cursor: str | None = None
+) -> Page[ListedModel]:
+    """
+    Promoted models and rejected candidates, newest first; a model that was promoted twice is listed twice.
 
     Raises
     ------
     InputError
-        `begin` is in the past: earlier transactions keep the model that was in force at their time.
-    Unknown, Damaged, ArtifactError
-        There is no such model, or it does not load here.
+        The cursor is not one of this list.
     """
-    if begin < now:
-        raise InputError(
-            f"a promotion takes effect now or later, got {as_datetime(begin)}: earlier transactions keep the "
-            "model that was in force at their time; fraudwatch backfill --rescore --model scores the past with another"
-        )
-    _load(store, config, model_id)
-    seq = models.promote(store, policy, begin, model_id, reason, actor, now)
-    return (
-        f"model {model_id} scores transactions from {as_datetime(begin):%Y-%m-%d %H:%M:%S} UTC on "
-        f"(promotion {seq}), until a training promotes the next one"
+    page = model_page(session.store, policy, limit, decode_cursor(cursor, keys=3))
+    records = tuple(_listed_model(row, session.config.schema_.base_currency) for row in page.rows)
+    return Page(records, encode_cursor(page.next_position))
+
+
+def _listed_model(row: Row, currency: str) -> ListedModel:
+    costs = {
+        name: None if row[name] is None else as_amount(row[name], currency)
+        for name in ("cost", "cost_champion")
+    }
+    return as_record(
+        ListedModel,
+        row,
+        promotion=row["seq"],
+        average_precision=row["ap"],
+        average_precision_champion=row["ap_champion"],
+        **costs,
     )
 
 
-def rollback(store: Store, config: Config, policy: str, reason: str, actor: str, now: int) -> str:
+def promote(session: Session, request: PromotionRequest) -> PromotionResult:
     """
-    Promote the previous champion again.
+    Promote a model to champion; it must load. Stored scores do not change.
+
+    Raises
+    ------
+    InputError
+        `effective_from` is in the past: earlier transactions keep the model that was in force at their time.
+    Unknown, Damaged, ArtifactError
+        There is no such model, or it does not load here.
+    """
+    now = session.now
+    begin = now if request.effective_from is None else as_micros(request.effective_from)
+    if begin < now:
+        raise InputError(
+            f"a promotion takes effect now or later, got {as_datetime(begin)}",
+            remedy="earlier transactions keep the model that was in force at their time; score them anew under another policy",
+            code="past_promotion",
+        )
+    _load(session.store, session.config, request.model_id)
+    number = models.promote(
+        session.store, request.policy, begin, request.model_id, request.reason, session.actor, now
+    )
+    return PromotionResult(request.policy, request.model_id, as_datetime(begin), number)
+
+
+def rollback(session: Session, policy: str, reason: str) -> PromotionResult:
+    """
+    Promote the previous champion again, from now on.
 
     Raises
     ------
     InputError
         There is no previous champion.
     """
-    in_force = ModelCache(store, config, policy).in_force_until(now)
+    in_force = ModelCache(session.store, session.config, policy).in_force_until(session.now)
     previous = [model_id for model_id in in_force if model_id != in_force[-1]]
     if not previous:
         state = f"model {in_force[-1]} is the first" if in_force else "no model is in force"
-        raise InputError(f"there is nothing to roll back to: {state}; see fraudwatch models")
-    return promote(store, config, policy, previous[-1], now, reason, actor, now)
+        raise InputError(f"there is nothing to roll back to: {state}", code="no_previous_model")
+    return promote(session, PromotionRequest(policy, previous[-1], reason))
 
 
 def _promotion_text(row: dict[str, Any]) -> str:

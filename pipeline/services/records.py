@@ -5,7 +5,10 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from storage.queries.rows import MONEY_STEP
+
 Record = TypeVar("Record")
+CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,13 @@ class Amount:
 
     value: Decimal
     currency: str
+
+
+def as_amount(value: float | Decimal, currency: str) -> Amount:
+    """An exact amount with two decimals, or with as many of the four that the database keeps as it needs."""
+    exact = (value if isinstance(value, Decimal) else Decimal(repr(value))).quantize(MONEY_STEP)
+    cents = exact.quantize(CENT)
+    return Amount(cents if cents == exact else exact.normalize(), currency)
 
 
 def as_record(kind: type[Record], row: Mapping[str, Any], **others: Any) -> Record:

@@ -1,14 +1,14 @@
 """Differences between the flags of two policies, on the transactions that both have scored."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Boolean, Double, Text, bindparam, select, text
 
-from storage.database.column_types import Instant, as_datetime
+from storage.database.column_types import IdText, Instant, Money
 from storage.database.database import Store
 from storage.errors import Unknown
+from storage.queries.rows import Position, RowPage, SortKey, fetch_page
 from storage.runs.scoring_queue import FOREVER
 
 PAIRS = """
@@ -28,8 +28,7 @@ DIFFERENT = f"""
     SELECT t.transaction_id, t.event_time, t.amount_base AS amount,
            CASE WHEN a.flagged THEN :a ELSE :b END AS flagged_by,
            a.score AS score_a, b.score AS score_b, c.is_fraud
-    {PAIRS}{HONEST} AND a.flagged <> b.flagged
-    ORDER BY t.event_time DESC, t.transaction_id LIMIT :some"""
+    {PAIRS}{HONEST} AND a.flagged <> b.flagged"""
 
 
 @dataclass(frozen=True)
@@ -51,27 +50,9 @@ class PolicyDiff:
     cells: dict[tuple[bool, bool], Cell]
     in_sample: int
 
-    def lines(self, currency: str) -> list[str]:
-        """The differences as sentences."""
-        both, only_a, only_b = (self._cell(*flagged) for flagged in ((1, 1), (1, 0), (0, 1)))
-        total = sum(cell.n for cell in self.cells.values())
-        lines = [f"{total:,} transactions were scored by both {self.a} and {self.b}"]
-        if self.in_sample:
-            lines.append(f"{self.in_sample:,} more are left out: a model was trained on them")
-        for name, cell in ((f"only {self.a}", only_a), (f"only {self.b}", only_b), ("both", both)):
-            lines.append(
-                f"flagged by {name}: {cell.n:,}, of which {cell.frauds:,} are known fraud "
-                f"({cell.fraud_money:,.2f} {currency})"
-            )
-        gained = only_b.fraud_money - only_a.fraud_money
-        more = only_b.n - only_a.n
-        lines.append(
-            f"{self.b} instead of {self.a}: {gained:+,.2f} {currency} of known fraud caught, {more:+,} flags"
-        )
-        return lines
-
-    def _cell(self, by_a: int, by_b: int) -> Cell:
-        return self.cells.get((bool(by_a), bool(by_b)), Cell())
+    def cell(self, by_a: bool, by_b: bool) -> Cell:
+        """The transactions that each policy flags or not."""
+        return self.cells.get((by_a, by_b), Cell())
 
 
 def compare_policies(
@@ -85,13 +66,9 @@ def compare_policies(
     Unknown
         One of the policies has no scores.
     """
+    _require_scores(store, a, b)
     parameters = _query_parameters(a, b, start, end)
     with store.read() as connection:
-        for policy in (a, b):
-            any_score = text("SELECT 1 FROM scores WHERE policy = :p LIMIT 1")
-            if connection.execute(any_score, {"p": policy}).scalar() is None:
-                known = connection.execute(text("SELECT DISTINCT policy FROM ledger ORDER BY 1")).scalars()
-                raise Unknown(f'policy "{policy}" has no scores; there are {", ".join(known) or "none"}')
         cells = {
             (bool(row.by_a), bool(row.by_b)): Cell(
                 row.n, row.frauds, float(row.fraud_money), float(row.money)
@@ -102,18 +79,44 @@ def compare_policies(
     return PolicyDiff(a, b, cells, total - sum(cell.n for cell in cells.values()))
 
 
-def differences(
-    store: Store, a: str, b: str, start: int | None, end: int | None, limit: int
-) -> Iterator[dict[str, Any]]:
-    """Transactions that one policy flags and the other does not, newest first."""
-    parameters = _query_parameters(a, b, start, end) | {"some": limit}
+def difference_page(
+    store: Store,
+    a: str,
+    b: str,
+    start: int | None = None,
+    end: int | None = None,
+    limit: int | None = None,
+    after: Position | None = None,
+) -> RowPage:
+    """
+    Transactions that one policy flags and the other does not, newest first.
+
+    Raises
+    ------
+    Unknown
+        One of the policies has no scores.
+    """
+    _require_scores(store, a, b)
+    columns = {
+        "transaction_id": IdText, "event_time": Instant(), "amount": Money(), "flagged_by": Text(), "score_a": Double(),
+        "score_b": Double(), "is_fraud": Boolean(),
+    }  # fmt: skip
+    query = _typed(DIFFERENT).bindparams(**_query_parameters(a, b, start, end)).columns(**columns).subquery()
+    newest_first = (SortKey(query.c.event_time, descending=True), SortKey(query.c.transaction_id))
+    return fetch_page(store, select(query), newest_first, limit, after)
+
+
+def _require_scores(store: Store, *policies: str) -> None:
     with store.read() as connection:
-        for row in connection.execute(_typed(DIFFERENT).columns(event_time=Instant), parameters).mappings():
-            yield dict(row) | {
-                "event_time": as_datetime(row["event_time"]).isoformat(sep=" ", timespec="seconds"),
-                "amount": float(row["amount"]),
-                "is_fraud": None if row["is_fraud"] is None else bool(row["is_fraud"]),
-            }
+        for policy in policies:
+            any_score = text("SELECT 1 FROM scores WHERE policy = :p LIMIT 1")
+            if connection.execute(any_score, {"p": policy}).scalar() is None:
+                known = connection.execute(text("SELECT DISTINCT policy FROM ledger ORDER BY 1")).scalars()
+                raise Unknown(
+                    f'policy "{policy}" has no scores',
+                    remedy=f"there are {', '.join(known) or 'none'}",
+                    code="unknown_policy",
+                )
 
 
 def _query_parameters(a: str, b: str, start: int | None, end: int | None) -> dict[str, Any]:
@@ -121,7 +124,5 @@ def _query_parameters(a: str, b: str, start: int | None, end: int | None) -> dic
 
 
 def _typed(sql: str) -> Any:
-    from sqlalchemy import Text, bindparam
-
     instants = [bindparam("start", type_=Instant), bindparam("end", type_=Instant)]
     return text(sql).bindparams(*instants, bindparam("a", type_=Text), bindparam("b", type_=Text))

@@ -51,7 +51,7 @@ def verdict(
     with store.write_exclusive() as connection:
         flag = connection.execute(select(flags.c.status, flags.c.channel).where(matching)).one_or_none()
         if flag is None:
-            raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags")
+            raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags list")
         before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
         label = {
             "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,

@@ -105,7 +105,7 @@ def queue(data: ReportData) -> ReportSection:
     waiting = sum(row["n"] for row in rows if row["status"] == "open")
     flags = sum(row["n"] for row in rows)
     sentences = [
-        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open: fraudwatch flags --status open lists them."
+        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open: fraudwatch flags list --status open lists them."
     ]
     people = report_counts.reviewers(data.store, data.scope, REVIEWERS_MAX)
     missing = (

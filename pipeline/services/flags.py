@@ -1,0 +1,172 @@
+"""Flags: lists of flagged transactions, their number, and one of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pipeline.services.entities import entity_filter
+from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
+from pipeline.services.records import Amount, as_amount, as_record
+from pipeline.services.session import Session
+from storage.database.column_types import as_micros
+from storage.database.views import field_name
+from storage.queries import flags
+from storage.queries.flags import FlagFilter
+from storage.queries.rows import Row
+
+FlagStatus = Literal["open", "fraud", "genuine", "expired"]
+
+
+@dataclass(frozen=True)
+class FlagRequest:
+    """
+    Which flags of a policy to list; None for any.
+
+    Attributes
+    ----------
+    since, until
+        Event times in [since, until).
+    entity
+        Column and value, as a person typed it.
+    muted
+        True for muted flags only, False for all others.
+    """
+
+    policy: str
+    since: datetime | None = None
+    until: datetime | None = None
+    status: FlagStatus | None = None
+    channel: str | None = None
+    min_score: float | None = None
+    entity: tuple[str, str] | None = None
+    muted: bool | None = None
+
+
+@dataclass(frozen=True)
+class FlagReason:
+    """
+    A reason why a transaction was flagged.
+
+    Attributes
+    ----------
+    feature, usual
+        None for a reason that is not a feature of a model: a rule, the random audit sample.
+    value
+        Of the feature; for a rule its number.
+    share
+        Of the score, 0 to 1.
+    """
+
+    code: str
+    feature: str | None
+    value: float | None
+    usual: float | None
+    share: float
+    text: str
+
+
+@dataclass(frozen=True)
+class FlagRecord:
+    """
+    A flagged transaction.
+
+    Attributes
+    ----------
+    amount, amount_base
+        In the currency of the transaction, and in the base currency.
+    fields
+        The configured fields by name; entities of `schema.hash` as they are stored.
+    muted_by
+        The number of the mute that covers it.
+    is_fraud, label_source, known_at
+        The label that counts, where it comes from and when it became known; None without one.
+    """
+
+    policy: str
+    transaction_id: str
+    event_time: datetime
+    amount: Amount
+    amount_base: Amount
+    fields: Mapping[str, str | float | None]
+    channel: str
+    score: float
+    outlier_score: float | None
+    fraud_probability: float | None
+    decision_value: float | None
+    threshold: float | None
+    reasons: tuple[FlagReason, ...]
+    status: FlagStatus
+    reviewed_at: datetime | None
+    reviewer: str | None
+    muted_by: int | None
+    is_fraud: bool | None
+    label_source: str | None
+    known_at: datetime | None
+    model_id: int
+    run_id: int
+
+
+def list_flags(
+    session: Session, request: FlagRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None
+) -> Page[FlagRecord]:
+    """
+    Flags, the newest transactions first.
+
+    Raises
+    ------
+    InputError
+        There is no such entity column, or the cursor is not one of this list.
+    """
+    filters, after = _filters(session, request), decode_cursor(cursor, keys=2)
+    page = flags.flag_page(session.store, request.policy, filters, limit, after)
+    return Page(tuple(_record(session, row) for row in page.rows), encode_cursor(page.next_position))
+
+
+def count_flags(session: Session, request: FlagRequest) -> int:
+    """
+    The number of flags in a list.
+
+    Raises
+    ------
+    InputError
+        There is no such entity column.
+    """
+    return flags.count_flags(session.store, request.policy, _filters(session, request))
+
+
+def show_flag(session: Session, policy: str, transaction_id: str) -> FlagRecord:
+    """
+    The flag on a transaction.
+
+    Raises
+    ------
+    Unknown
+        The policy has not flagged this transaction.
+    """
+    return _record(session, flags.flag_row(session.store, policy, transaction_id))
+
+
+def _filters(session: Session, request: FlagRequest) -> FlagFilter:
+    entity = request.entity
+    return FlagFilter(
+        since=None if request.since is None else as_micros(request.since),
+        until=None if request.until is None else as_micros(request.until),
+        status=request.status,
+        channel=request.channel,
+        min_score=request.min_score,
+        entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
+        muted=request.muted,
+    )
+
+
+def _record(session: Session, row: Row) -> FlagRecord:
+    base = session.config.schema_.base_currency
+    return as_record(
+        FlagRecord,
+        row,
+        amount=as_amount(row["amount"], row["currency"] or base),
+        amount_base=as_amount(row["amount_base"], base),
+        fields={name: row[field_name(name)] for name in session.store.fields.names},
+        reasons=tuple(as_record(FlagReason, reason) for reason in row["reasons"]),
+    )
