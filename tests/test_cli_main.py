@@ -36,6 +36,13 @@ def test_flags_come_in_every_format(home: Path) -> None:
         .startswith("transaction_id,event_time")
     )
     assert "transaction_id" in fraudwatch(home, "flags", "list", "--channel", "blend")
+    of_customer = fraudwatch(
+        home, "flags", "list", "--entity", f"customer_id={rows[0]['customer_id']}", "--format", "json"
+    )
+    assert rows[0] in json.loads(of_customer)
+    assert f"flagged:        on channel {rows[0]['channel']}" in fraudwatch(
+        home, "flags", "show", rows[0]["transaction_id"]
+    )
     fraudwatch(home, "flags", "list", "--format", "parquet", "--output", "flags.parquet")
     assert (home / "flags.parquet").stat().st_size > 1000
 
@@ -44,6 +51,7 @@ def test_every_query_answers(home: Path) -> None:
     for command in ("choices", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
     assert "blend" in fraudwatch(home, "models", "list")
+    assert "live instead of live: +0.00 EUR" in fraudwatch(home, "policies", "diff", "live", "live")
     assert "yes, its sample rows have the same scores" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")
@@ -71,6 +79,8 @@ WRONG = [
     (("ingest", "transactions"), 2, "there is nothing to ingest: name a file"),
     (("flags", "list", "--format", "parquet"), 2, "--output"),
     (("models", "show", "99"), 1, "no model 99"),
+    (("flags", "show", "none"), 1, "no flag on transaction 'none'"),
+    (("policies", "diff", "live", "none"), 1, "has no scores: there are live"),
     (("models", "promote", "1", "--from", "2025-01-01", "--reason", "x"), 2, "takes effect now or later"),
     (("--config", "gone.toml", "flags", "list"), 2, "gone.toml"),
 ]
