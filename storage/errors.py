@@ -11,6 +11,7 @@ The errors of a database, and who can fix them.
         ├── WrongMonitor      operator: the database belongs to another monitor
         ├── Busy              nobody: another process is working; wait and repeat
         │   └── Locked        operator: another program holds the write lock of the file
+        ├── BadPosition       user: a list cannot be continued from there
         ├── Unknown           user: there is no such transaction, model or batch
         └── Damaged           operator: stored bytes are not those that were written
 
@@ -86,6 +87,13 @@ class Unknown(StorageError):  # noqa: N818
     """The database has no such row."""
 
     code = "unknown"
+
+
+class BadPosition(StorageError):  # noqa: N818
+    """A list cannot be continued from this position: it is not one that the list gave out."""
+
+    exit_code = 2
+    code = "bad_cursor"
 
 
 class Damaged(StorageError):  # noqa: N818

@@ -48,7 +48,7 @@ def test_flags_come_in_every_format(home: Path) -> None:
 
 
 def test_every_query_answers(home: Path) -> None:
-    for command in ("choices", "drift", "runs", "models list"):
+    for command in ("strategy list", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))
     assert "blend" in fraudwatch(home, "models", "list")
     assert "live instead of live: +0.00 EUR" in fraudwatch(home, "policies", "diff", "live", "live")

@@ -127,7 +127,7 @@ def dearer(row: list[str]) -> str:
     ("change", "feature", "metric", "remedy"),
     [
         (blank, "terminal_id_amount_mean_7d", "missing", "a lost, renamed or reformatted value"),
-        (thinned, "volume", "payments", "fraudwatch feeds"),
+        (thinned, "volume", "payments", "files and polls arrive"),
         (dearer, "amount", "psi", "find out what changed"),
     ],
 )

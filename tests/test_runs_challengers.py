@@ -13,7 +13,8 @@ from pipeline.errors import NotReady
 from pipeline.runs import challengers, scoring_run
 from pipeline.runs.backfill import backfill
 from pipeline.schedule.run_context import RunSummary
-from pipeline.services import doctor
+from pipeline.services.doctor import ChallengerFacts, check
+from pipeline.services.session import Session
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
 from storage.queries.choices import choice_page
@@ -186,12 +187,10 @@ def test_a_challenger_that_is_removed_from_the_config_gets_no_more_work(tmp_path
         assert scoring_queue.starts_at(store, "cautious") is not None
         scored = query(store, SCORES.format("cautious"))
         assert scored
-        checks = {check.subject: check.message for check in doctor.run_checks(store, SHADOWED, "live", now)}
-        assert checks["challenger cautious"].startswith(
-            f"{len(scored)} scored, 0 waiting, 0 not done, strategy outlier"
-        )
-        own_checks = doctor.run_checks(store, SHADOWED.for_policy("cautious"), "cautious", now)
-        assert not any(check.failed for check in own_checks)
+        session = Session(store, SHADOWED, "test", clock=lambda: now)
+        (challenger,) = [each.facts for each in check(session, "live") if each.subject == "challenger"]
+        assert challenger == ChallengerFacts("cautious", len(scored), 0, 0, "outlier")
+        assert not any(result.failed for result in check(session, "cautious"))
 
         daemon = ticking(SMALL, store, now)
         daemon.tick()
@@ -225,7 +224,7 @@ def test_challengers_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert filled.count("transactions scored in 3 windows") == 2
     assert "challenger cautious: " in said("run --as-of 2025-01-25T02:00")
     assert "live" in said("diff live cautious")
-    assert "outlier" in said("choices --policy cautious")
+    assert "outlier" in said("strategy list --policy cautious")
     assert "outlier" in said("models --policy cautious")
     assert "only live raises flags" in said("doctor --policy cautious")
     said("train --shadow cautious --as-of 2025-01-24")

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
+from detectors.model.artifact import libraries
 from pipeline.config.config import MODEL_KEY
 from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
@@ -22,7 +23,7 @@ from storage.models import models
 from storage.runs import scoring_queue
 from tests.support.databases import World, with_url
 from tests.support.payments import START
-from tests.support.sql import query
+from tests.support.sql import execute, query
 from tests.support.worlds import LOADED, SMALL
 
 FIRST, SECOND = START + 19 * DAY, START + 26 * DAY  # Mondays: training dates
@@ -51,18 +52,20 @@ def session(store, config):
 
 
 def card(store, config, model_id):
-    lines = modelling.model_card(store, config, "live", model_id)
-    return {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    return modelling.model_card(session(store, config), "live", model_id)
 
 
 def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
     store, config = trained
-    shown_card = card(store, config, 1)
-    assert shown_card["model"].startswith("1, outlier, trained as of 2025-01-20")
-    assert "Fraud rate" in shown_card["choice"]
-    assert "lightgbm" in shown_card["libraries"]
-    assert shown_card["loads"].startswith("yes")
-    assert shown_card["promoted"].startswith("from 2025-01-20")
+    first = card(store, config, 1)
+    assert (first.strategy, first.trained_at) == ("outlier", datetime(2025, 1, 20, tzinfo=UTC))
+    assert "Fraud rate" in first.sentence
+    assert first.versions == libraries()
+    assert (first.loads, first.load_error, first.changed_libraries) == (True, None, ())
+    assert [each.effective_from for each in first.promotions] == [datetime(2025, 1, 20, tzinfo=UTC)]
+    execute(store, """UPDATE models SET versions = '{"lightgbm": "3.0.0"}'""")
+    changed = {each.name: each.trained_with for each in card(store, config, 1).changed_libraries}
+    assert changed == dict.fromkeys(libraries()) | {"lightgbm": "3.0.0"}
     with pytest.raises(Unknown, match="there is no model 99"):
         card(store, config, 99)
 
@@ -115,7 +118,8 @@ def test_a_model_that_was_changed_in_the_database_is_never_promoted(trained):
     with store.write() as connection:
         forged = {"artifact": bytes(changed), "sha256": hashlib.sha256(changed).hexdigest()}
         connection.execute(update(tables.models).where(tables.models.c.model_id == 1).values(forged))
-    assert card(store, config, 1)["loads"].startswith("NO: the model's bytes do not match its hash")
+    assert not card(store, config, 1).loads
+    assert card(store, config, 1).load_error.startswith("the model's bytes do not match its hash")
     with pytest.raises(Exception, match="do not match its hash"):
         modelling.rollback(session(store, config), "live", "x")
 
@@ -124,7 +128,7 @@ def test_models_of_another_key_are_refused_and_a_run_asks_for_the_key_first(trai
     store, _ = trained
     other = with_url(SMALL, "sqlite:///elsewhere")
     other._secrets[MODEL_KEY] = SecretStr("another key, long enough")
-    assert "another FRAUDWATCH_MODEL_KEY" in card(store, other, 1)["loads"]
+    assert "another FRAUDWATCH_MODEL_KEY" in card(store, other, 1).load_error
     keyless = with_url(SMALL, "postgresql://u@h/d")
     keyless._secrets.clear()
     runs = query(store, "SELECT COUNT(*) FROM runs")

@@ -10,10 +10,10 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
-from pipeline.progress import NoProgress
 from pipeline.rules.engine import stored_text
 from pipeline.runs.scoring_run import run
-from pipeline.services.export import export
+from pipeline.services.export import ExportedTable, ExportRequest, export_table
+from pipeline.services.session import Session
 from storage.admin import erase, prune, undo
 from storage.database.database import Store
 from storage.errors import Busy, Unknown
@@ -254,20 +254,24 @@ def test_what_was_pruned_does_not_come_back(opener: Opener, tmp_path: Path) -> N
 
 
 def test_every_table_and_view_can_be_exported(backfilled: Store, tmp_path: Path) -> None:
+    def exported(table: str, file: str) -> ExportedTable:
+        session = Session(backfilled, SMALL, "ann", clock=lambda: NOW)
+        return export_table(session, ExportRequest(table, tmp_path / file))
+
     for name in exporting.names(backfilled):
-        written = export(backfilled, name, tmp_path / f"{name}.parquet", NoProgress())
+        written = exported(name, f"{name}.parquet").rows
         table = pq.read_table(tmp_path / f"{name}.parquet")
         assert table.num_rows == written == count(backfilled, name), name
-        assert export(backfilled, name, tmp_path / f"{name}.csv", NoProgress()) == written
+        assert exported(name, f"{name}.csv").rows == written
         with (tmp_path / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             assert len(list(csv.reader(file))) == written + 1
     flags = pq.read_table(tmp_path / "flagged_transactions.parquet").to_pylist()
     assert flags[0]["event_time"].tzinfo is not None
     assert json.loads(flags[0]["reasons"])
     with pytest.raises(Unknown, match="choose from"):
-        export(backfilled, "users; DROP TABLE flags", tmp_path / "x.csv", NoProgress())
+        exported("users; DROP TABLE flags", "x.csv")
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
-        export(backfilled, "flags", tmp_path / "x.txt", NoProgress())
+        exported("flags", "x.txt")
     with pytest.raises(InputError, match="cannot be written"):
-        export(backfilled, "flags", tmp_path / "nowhere" / "x.csv", NoProgress())
+        exported("flags", "nowhere/x.csv")
     assert not list(tmp_path.glob(".*.part"))

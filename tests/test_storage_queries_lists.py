@@ -20,7 +20,7 @@ from storage.queries.models import check_page, model_page, model_row
 from storage.queries.monitoring import DriftFilter, QualityFilter, drift_page, quality_page
 from storage.queries.rows import Position, Row, RowPage
 from storage.queries.runs import gap_page, run_page
-from storage.queries.status import facts, feed_page
+from storage.queries.status import feed_page
 from tests.support.worlds import FROM, NOW
 
 ReadPage = Callable[[Store, int | None, Position | None], RowPage]
@@ -123,7 +123,6 @@ def test_instants_are_aware_money_is_exact_and_truths_are_booleans(store: Store)
     assert isinstance(row["event_time"], datetime)
     assert isinstance(row["amount"], Decimal)
     assert row["is_fraud"] is True
-    assert isinstance(facts(store, "live")["newest_window"], datetime)
 
 
 def test_one_row_by_its_key_and_none_for_a_key_that_is_unknown(store: Store) -> None:

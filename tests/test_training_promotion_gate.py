@@ -16,6 +16,7 @@ from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.services import doctor
 from pipeline.services import models as modelling
+from pipeline.services.session import Session
 from pipeline.training import train as training
 from pipeline.training.promotion_gate import EFFECTIVE_MIN
 from pipeline.training.strategy_choice import StoredChoice
@@ -98,9 +99,12 @@ def checked(store: Store) -> list[dict[str, Any]]:
     return check_page(store, "live").rows[::-1]
 
 
-def told_by_doctor(store: Store) -> doctor.CheckResult:
-    findings = doctor.run_checks(store, CLASSIFIES, "live", NOW)
-    return next(one for one in findings if one.subject == "newest training")
+def session_of(store: Store) -> Session:
+    return Session(store, CLASSIFIES, "ann", clock=lambda: NOW)
+
+
+def newest_training(store: Store) -> doctor.CheckResult:
+    return next(one for one in doctor.check(session_of(store), "live") if one.subject == "newest_training")
 
 
 def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
@@ -125,12 +129,13 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
         (2, "rejected"),
         (1, "promoted"),
     ]
-    card = "\n".join(modelling.model_card(filled, CLASSIFIES, "live", 2))
-    assert "gate:       rejected, WORSE" in card
-    assert told_by_doctor(filled).failed
-    assert "was rejected" in told_by_doctor(filled).message
+    (check,) = modelling.model_card(session_of(filled), "live", 2).checks
+    assert (check.verdict, check.champion_id) == ("rejected", 1)
+    assert check.rule.startswith("WORSE")
+    assert newest_training(filled).failed
+    assert newest_training(filled).code == "candidate_rejected"
     modelling.promote(filled, CLASSIFIES, "live", 2, NOW, "we want it", "ann", NOW)
-    assert not told_by_doctor(filled).failed
+    assert not newest_training(filled).failed
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
 
 
@@ -141,7 +146,7 @@ def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Stor
     assert (third["verdict"], third["champion_id"]) == ("promoted", 1)
     assert third["rule"] in {"NOT_WORSE", "BETTER"}
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
-    assert told_by_doctor(filled).message.endswith("its model was promoted")
+    assert newest_training(filled).code == "promoted"
 
 
 def test_without_the_gate_nothing_is_judged(small: Store) -> None:

@@ -239,20 +239,22 @@ def test_the_commands_tell_what_would_be_chosen_and_why(tmp_path):
     write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)
     for arguments in (["init"], ["ingest", "transactions", "p.csv"], ["ingest", "labels", "l.csv"]):
         fraudwatch(tmp_path, *arguments)
-    would = fraudwatch(tmp_path, "choose", "--dry-run")
+    would = fraudwatch(tmp_path, "strategy", "preview")
     assert "nothing is stored" in would
     assert "frauds reported so far" in would
-    assert json.loads(fraudwatch(tmp_path, "choices", "--format", "json")) == []
-    assert "add --dry-run" in fraudwatch(tmp_path, "choose", code=2)
+    assert json.loads(fraudwatch(tmp_path, "strategy", "list", "--format", "json")) == []
+    assert "has no choice" in fraudwatch(tmp_path, "strategy", "show", code=1)
+    assert "has no choice" in fraudwatch(tmp_path, "readiness", "--last", code=1)
     assert "prevent a promotion" in fraudwatch(tmp_path, "readiness")
     assert isinstance(json.loads(fraudwatch(tmp_path, "readiness", "--format", "json")), list)
     fraudwatch(tmp_path, "train", "--as-of", "2025-02-09")
-    (newest, *_) = json.loads(fraudwatch(tmp_path, "choices", "--format", "json"))
-    full = fraudwatch(tmp_path, "choices", "--explain", str(newest["choice_id"]))
+    (newest, *_) = json.loads(fraudwatch(tmp_path, "strategy", "list", "--format", "json"))
+    full = fraudwatch(tmp_path, "strategy", "show", str(newest["choice_id"]))
     for word in ("reason:", "next change:", "Clopper–Pearson", "rule:", "evidence:"):
         assert word in full
     assert newest["sentence"] in full
-    assert "no choice 99" in fraudwatch(tmp_path, "choices", "--explain", "99", code=1)
+    assert fraudwatch(tmp_path, "strategy", "show") == full
+    assert "no choice 99" in fraudwatch(tmp_path, "strategy", "show", "99", code=1)
 
 
 def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do(tmp_path):

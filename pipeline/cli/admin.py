@@ -113,10 +113,9 @@ def prune(context: CliContext, dry_run: bool) -> None:
 def export(context: CliContext, table: str, output: Path) -> None:
     """Export any table or view to Parquet or CSV; the file appears only when it is complete."""
     from pipeline.cli.output import ProgressBar
-    from pipeline.services.export import export as export_table
+    from pipeline.services.export import ExportRequest, export_table
 
-    with context.open_store(context.load_config()) as store, ProgressBar() as bar:
+    with context.session() as session, ProgressBar() as bar:
         bar.start(table, None, "rows")
-        written = export_table(store, table, output, bar)
-        bar.stop()
-    click.echo(f"{table}: {written:,} rows written to {output}")
+        exported = export_table(session, ExportRequest(table, output), bar)
+    click.echo(f"{exported.table}: {exported.rows:,} rows written to {exported.path}")

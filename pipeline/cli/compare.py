@@ -1,4 +1,4 @@
-"""The command that compares every technique on the user's own history."""
+"""Commands that compare every technique on the user's own history, and that list and show stored comparisons."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import CliContext, Command, now, output_options
+from pipeline.cli.options import CliContext, Command, Group, output_options
 
 if TYPE_CHECKING:
-    from detectors.imbalance.results import Comparison
-    from pipeline.config.config import Config
-    from storage.database.database import Store
-    from storage.models.comparisons import StoredComparison
+    from pipeline.services.comparisons import TechniqueComparison
+
+NO_COMPARISON = "nothing has been compared yet: fraudwatch compare"
 
 
 @click.command(
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     fraudwatch compare
     fraudwatch compare --folds 4 --by country --plot curves.html
     fraudwatch compare --only SMOTE --only "no balancing" --format csv --output smote.csv
-    fraudwatch compare --last --format json
     """,
 )
 @click.option("--folds", type=click.IntRange(1, 52), default=3, show_default=True, help="Training dates.")
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write curves to this .html, .svg or .png file.",
 )
-@click.option("--last", is_flag=True, help="Show the newest stored comparison instead.")
 @output_options
 @click.pass_obj
 def compare(
@@ -60,7 +57,6 @@ def compare(
     by: str,
     seed: int,
     plot: Path | None,
-    last: bool,
     output_format: str,
     output: Path | None,
 ) -> None:
@@ -68,115 +64,102 @@ def compare(
 
     Folds are in time order: train point in time at a date, test on the days that follow. Takes minutes.
     """
-    from pipeline.comparison.plots import check
-    from storage.models import comparisons
+    from datetime import timedelta
 
-    config = context.load_config()
-    if plot is not None:
-        check(plot)
-    if plot is not None and last:
-        raise click.UsageError("--plot needs the scores, which are not stored: omit --last")
-    settings = {
-        "folds": folds, "test": test, "max_rows": max_rows, "only": list(only), "by": by, "seed": seed,
-        "per_day": config.alerts.per_day,
-    }  # fmt: skip
-    with context.open_store(config) as store:
-        if not last:
-            comparison = _compare_and_save(context, store, config, settings)
-            if plot is not None:
-                _plot_curves(plot, comparison, config)
-        _print_comparison(comparisons.load(store), output_format, output)
-
-
-def _compare_and_save(
-    context: CliContext, store: "Store", config: "Config", settings: dict[str, Any]
-) -> "Comparison":
-    """Run the comparison and store its results."""
     from pipeline.cli.output import ProgressBar
-    from pipeline.comparison.compare import compare as run_comparison
-    from pipeline.comparison.folds import ComparisonOptions
-    from pipeline.comparison.results import fold_row, metric_rows
     from pipeline.durations import parse_duration
-    from storage.models import comparisons
+    from pipeline.services.comparisons import ComparisonRequest, compare_techniques
 
     try:
-        span = parse_duration(settings["test"])
+        span = timedelta(microseconds=parse_duration(test))
     except ValueError as error:
-        raise click.UsageError(f"--test {settings['test']!r} {error}") from None
-    names, threads = tuple(settings["only"]), config.training.threads
-    options = ComparisonOptions(
-        settings["folds"], span, settings["max_rows"], names, settings["by"], settings["seed"], threads
-    )
-    with ProgressBar() as bar:
-        comparison = run_comparison(store, config, options, now(), bar)
-    comparisons.save(
-        store, now(), context.actor, config.public_text(), settings, [fold_row(fold) for fold in comparison.folds],
-        comparison.notes(), comparison.sentence, metric_rows(comparison),
-    )  # fmt: skip
-    return comparison
+        raise click.UsageError(f"--test {test!r} {error}") from None
+    request = ComparisonRequest(folds, span, max_rows, only, by, seed)
+    with context.session() as session, ProgressBar() as bar:
+        comparison = compare_techniques(session, request, plot=plot, progress=bar)
+    if plot is not None:
+        click.echo(f"curves written to {plot}", err=True)
+    _print_comparison(comparison, output_format, output)
 
 
-def _plot_curves(plot: Path, comparison: "Comparison", config: "Config") -> None:
-    """Write the curves to a file."""
-    from pipeline.comparison.plots import curves
-
-    curves(comparison, plot, config.schema_.base_currency)
-    click.echo(f"curves written to {plot}", err=True)
+@click.group(cls=Group)
+def comparisons() -> None:
+    """Comparisons of techniques that `fraudwatch compare` has stored."""
 
 
-def _print_comparison(comparison: "StoredComparison", output_format: str, output: Path | None) -> None:
-    from detectors.imbalance.table import LEGEND
+@comparisons.command(
+    "list", epilog="fraudwatch comparisons list\nfraudwatch comparisons list --limit 3 --format json"
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@output_options
+@click.pass_obj
+def list_stored_comparisons(context: CliContext, limit: int, output_format: str, output: Path | None) -> None:
+    """List stored comparisons with their summaries, newest first."""
     from pipeline.cli.output import write_rows
+    from pipeline.services.comparisons import list_comparisons
+    from pipeline.services.pages import every
+
+    with context.session() as session:
+        found = every(lambda cursor, n: list_comparisons(session, limit=n, cursor=cursor), limit)
+        columns = ["comparison_id", "at", "by", "sentence"]
+        write_rows(map(vars, found), columns, output_format, output, NO_COMPARISON)
+
+
+@comparisons.command("show", epilog="fraudwatch comparisons show\nfraudwatch comparisons show 2 --format csv")
+@click.argument("comparison_id", type=click.IntRange(min=1), required=False)
+@output_options
+@click.pass_obj
+def show_stored_comparison(
+    context: CliContext, comparison_id: int | None, output_format: str, output: Path | None
+) -> None:
+    """Show a stored comparison as it was printed, by default the newest one."""
+    from pipeline.services.comparisons import show_comparison
+
+    with context.session() as session:
+        comparison = show_comparison(session, comparison_id)
+    _print_comparison(comparison, output_format, output)
+
+
+def _print_comparison(comparison: "TechniqueComparison", output_format: str, output: Path | None) -> None:
+    from pipeline.cli.output import write_rows
+    from pipeline.comparison.table import column_titles, legend
 
     if output_format != "table":
-        rows = (
-            {**vars(result), "note": comparison.notes.get(result.technique, "")}
-            for result in comparison.results
-        )
         columns = ["technique", "metric", "value", "lower", "upper", "note"]
-        write_rows(rows, columns, output_format, output, "nothing was compared")
+        write_rows(_metric_rows(comparison), columns, output_format, output, "")
         return
     click.echo("\n".join(_fold_lines(comparison)))
-    write_rows(
-        _technique_rows(comparison),
-        ["technique", *_column_titles(comparison).values()],
-        output_format,
-        output,
-        "nothing was compared",
-    )
+    titles = column_titles(each.metric for compared in comparison.techniques for each in compared.metrics)
+    rows = _technique_rows(comparison, titles)
+    write_rows(rows, ["technique", *titles.values()], output_format, output, "")
     for name, note in comparison.notes.items():
         click.echo(f"{name}: {note}")
-    click.echo(f"\n{comparison.sentence}\n\n{LEGEND.format(per_day=comparison.settings['per_day'])}")
+    click.echo(f"\n{comparison.sentence}\n\n{legend(comparison.flags_per_day)}")
 
 
-def _fold_lines(comparison: "StoredComparison") -> Iterator[str]:
+def _metric_rows(comparison: "TechniqueComparison") -> Iterator[Mapping[str, Any]]:
+    for compared in comparison.techniques:
+        named = {"technique": compared.technique, "note": comparison.notes.get(compared.technique, "")}
+        yield from (named | vars(estimate) for estimate in compared.metrics)
+
+
+def _fold_lines(comparison: "TechniqueComparison") -> Iterator[str]:
     for fold in comparison.folds:
         yield (
-            f"trained as of {fold['from'][:10]} on {fold['training_rows']:,} rows with {fold['training_frauds']:,} "
-            f"frauds, tested until {fold['to'][:10]} on {fold['test_rows']:,} with {fold['test_frauds']:,}"
+            f"trained as of {fold.trained_at:%Y-%m-%d} on {fold.training_rows:,} rows with {fold.training_frauds:,} "
+            f"frauds, tested until {fold.tested_until:%Y-%m-%d} on {fold.test_rows:,} with {fold.test_frauds:,}"
         )
 
 
-def _column_titles(comparison: "StoredComparison") -> dict[str, str]:
-    from detectors.imbalance.table import COLUMN_TITLES
+def _technique_rows(
+    comparison: "TechniqueComparison", titles: Mapping[str, str]
+) -> Iterator[Mapping[str, str]]:
+    from pipeline.comparison.table import cell_text
 
-    groups = sorted(
-        {result.metric for result in comparison.results if result.metric.startswith("false_flag_rate ")}
-    )
-    return COLUMN_TITLES | {name: f"FF {name.partition(' ')[2]}" for name in groups}
-
-
-def _technique_rows(comparison: "StoredComparison") -> Iterator[Mapping[str, Any]]:
-    from detectors.imbalance.table import cell
-
-    columns = _column_titles(comparison)
-    lines: dict[str, dict[str, str]] = {}
-    for result in comparison.results:
-        line = lines.setdefault(result.technique, {"technique": result.technique})
-        if result.metric in columns:
-            line[columns[result.metric]] = cell(
-                result.metric, result.value, (result.upper - result.lower) / 2
-            )
-    yield from (
-        {name: line.get(name, "") for name in ("technique", *columns.values())} for line in lines.values()
-    )
+    for compared in comparison.techniques:
+        cells = {
+            titles[each.metric]: cell_text(each.metric, each.value, each.lower, each.upper)
+            for each in compared.metrics
+            if each.metric in titles
+        }
+        yield {"technique": compared.technique} | dict.fromkeys(titles.values(), "") | cells

@@ -57,12 +57,12 @@ def list_models(
 @click.pass_obj
 def show_model(context: CliContext, model_id: int, policy: str) -> None:
     """Show the model card: training data, choice, and whether the model loads and scores as before."""
+    from pipeline.cli.model_card_text import card_lines
     from pipeline.services.models import model_card
 
-    config = context.load_config()
-    with context.open_store(config) as store:
-        for line in model_card(store, config, policy, model_id):
-            click.echo(line)
+    with context.session() as session:
+        card = model_card(session, policy, model_id)
+    click.echo("\n".join(card_lines(card)))
 
 
 @models.command(

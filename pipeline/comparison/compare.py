@@ -29,7 +29,7 @@ def compare(
     try:
         techniques = select_techniques(options.names)
     except DetectorError as error:
-        raise InputError(str(error)) from error
+        raise InputError(str(error), code="unknown_technique") from error
     folds = folds_of(store, config, options, as_of)
     terms = ReviewTerms(costs_of(config), round(config.alerts.per_day), config.schema_.base_currency)
     bar = progress or NoProgress()
@@ -37,6 +37,6 @@ def compare(
     try:
         return backtest(techniques, folds, terms, lambda *_: bar.advance(1), time.perf_counter)
     except DetectorError as error:
-        raise NotReady(str(error)) from error
+        raise NotReady(str(error), code="nothing_to_compare") from error
     finally:
         bar.stop()

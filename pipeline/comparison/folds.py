@@ -52,7 +52,9 @@ def folds_of(store: Store, config: Config, options: ComparisonOptions, as_of: in
     """
     if options.by and options.by not in config.schema_.entities + config.schema_.categorical:
         fields = ", ".join(config.schema_.categorical + config.schema_.entities)
-        raise InputError(f"--by {options.by}: there is no such field; choose one of {fields}")
+        raise InputError(
+            f"there is no field {options.by!r}", remedy=f"choose one of {fields}", code="unknown_field"
+        )
     spans = _spans(store, config, options, as_of)
     begin = spans[0][0] - config.training.span - config.lookback
     return _FoldBuilder(
@@ -70,8 +72,9 @@ def _spans(store: Store, config: Config, options: ComparisonOptions, as_of: int)
     spans = [(start, start + options.test) for start in starts if span and start > begin]
     if not spans:
         raise NotReady(
-            "a comparison needs transactions and labels that are older than labels.maturity: "
-            "fraudwatch doctor shows how far labels are complete"
+            "a comparison needs transactions and labels that are older than labels.maturity",
+            remedy="see how far labels are complete",
+            code="no_mature_span",
         )
     return spans
 

@@ -24,9 +24,17 @@ def check(path: Path) -> None:
         The format is not supported, the folder does not exist, or the extra `reports` is not installed.
     """
     if path.suffix not in FORMATS:
-        raise InputError(f"--plot {path}: the name must end in one of {', '.join(FORMATS)}")
+        raise InputError(
+            f"curves cannot be written to {path}",
+            remedy=f"the name must end in one of {', '.join(FORMATS)}",
+            code="file_type",
+        )
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; create it first")
+        raise InputError(
+            f"curves cannot be written to {path}",
+            remedy=f"create the folder {path.absolute().parent} first",
+            code="no_folder",
+        )
     charts.require_chart_libraries()
 
 

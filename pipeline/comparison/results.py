@@ -1,5 +1,6 @@
 """A comparison as it is stored."""
 
+from math import isnan
 from typing import Any
 
 from detectors.imbalance.results import Comparison, FoldSummary, estimates
@@ -10,10 +11,16 @@ from storage.models.comparisons import TechniqueMetric
 def metric_rows(comparison: Comparison) -> list[TechniqueMetric]:
     """The table as rows."""
     return [
-        TechniqueMetric(result.technique, place, name, estimate.value, estimate.lower, estimate.upper)
+        TechniqueMetric(
+            result.technique, place, name, *map(_defined, (estimate.value, estimate.lower, estimate.upper))
+        )
         for place, result in enumerate(comparison.results)
         for name, estimate in estimates(result).items()
     ]
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def fold_row(fold: FoldSummary) -> dict[str, Any]:

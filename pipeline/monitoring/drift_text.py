@@ -24,16 +24,14 @@ METRIC_TEXTS = {
     "complete_lag": "labels complete to {:,.3f} days ago",
 }
 VALUE = re.compile(r"\{.*?\}")  # the place of a value in its text, with its format
-FEEDS = "check that files and polls arrive: fraudwatch feeds, fraudwatch gaps"
-LABELS = "check that labels arrive completely: fraudwatch feeds, fraudwatch readiness"
-SOURCE = "check the source of the field for a lost, renamed or reformatted value; if it is correct, run fraudwatch train"
-MODEL = (
-    "check the newest flags (fraudwatch flags list) and which features drift; a training sets new thresholds"
+FEEDS = "check that files and polls arrive, and that no step is left undone"
+LABELS = "check that labels arrive completely"
+SOURCE = (
+    "check the source of the field for a lost, renamed or reformatted value; if it is correct, train again"
 )
-CHANGE = (
-    "find out what changed; if it lasts, run fraudwatch train, and shorten training.span if the alarm stays"
-)
-FRAUD = "check fraudwatch summary: it may be an attack, or labels that arrive differently"
+MODEL = "check the newest flags and which features drift; a training sets new thresholds"
+CHANGE = "find out what changed; if it lasts, train again, and shorten training.span if the alarm stays"
+FRAUD = "check what was caught and missed: it may be an attack, or labels that arrive differently"
 
 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Texts of detection quality: formatted values, the table of `fraudwatch quality`, the summary's paragraph, and alarms."""
+"""Texts of detection quality: formatted values, a table of metrics, the summary's paragraph, and alarms."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -205,7 +205,7 @@ def choice_changed(row: Row) -> Notification:
     body = (
         f"From {day(row['training_date'])} on: {row['strategy']}; before: {row['before']}.\n{safe(row['sentence'])}\n\n"
         f"Next change: {safe(row['next_change'] or '–')}\n"
-        f"fraudwatch choices --explain {row['choice_id']} prints it in full."
+        f"fraudwatch strategy show {row['choice_id']} prints it in full."
     )
     return Notification(key, "choice", f"{row['strategy']} instead of {row['before']}", body)
 

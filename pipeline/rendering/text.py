@@ -1,5 +1,7 @@
 """Values as text for people: instants, shares, money, thresholds."""
 
+from collections.abc import Mapping
+
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 from storage.queries.runs import GapRemedy
@@ -39,7 +41,7 @@ def money(value: float, currency: str) -> str:
     return f"{value:,.0f} {currency}"
 
 
-def thresholds_text(thresholds: dict[str, float | None]) -> str:
+def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
     """Thresholds by channel as text; None means infinity, which JSON does not have: the channel flags nothing."""
     texts = {
         name: "flags nothing" if value is None else f"{value:.6g}"

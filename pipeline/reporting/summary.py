@@ -122,4 +122,4 @@ def _next() -> Iterator[str]:
     yield from _heading("Next commands")
     yield "  fraudwatch flags list --status open --limit 10     flags that need a review"
     yield "  fraudwatch verdict TRANSACTION_ID fraud       record a verdict; it becomes a label"
-    yield "  fraudwatch choices                            all choices with their rules"
+    yield "  fraudwatch strategy list                      all choices with their rules"

@@ -1,165 +1,289 @@
-"""Check the configuration, the database and every step of the pipeline, and explain why nothing was flagged."""
+"""Check the configuration, the database and every step of the pipeline, and find why nothing was flagged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
-from pipeline.sanitize import for_terminal
 from pipeline.schedule.run_context import LIVE
-from storage.database.database import Store
-from storage.frames import DAY, SECOND
-from storage.ingest import history
+from pipeline.services.records import as_record
+from pipeline.services.session import Session
+from storage.database.column_types import as_datetime
 from storage.notifications import outbox
-from storage.queries import status
+from storage.queries.status import MonitorState, monitor_state, newest_training
 from storage.runs import scoring_queue
+
+CLOCK_TOLERANCE = timedelta(days=1)  # a payment dated this far ahead of the clock: one of the two is wrong
+
+
+@dataclass(frozen=True)
+class ConfigFacts:
+    """Where the settings come from."""
+
+    origin: str
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """The database that answered; its schema is up to date."""
+
+    address: str
+    monitor: str
+
+
+@dataclass(frozen=True)
+class ClockFacts:
+    """The clock, and the newest payment, which must not be far ahead of it."""
+
+    now: datetime
+    newest_transaction: datetime | None
+
+
+@dataclass(frozen=True)
+class TransactionFacts:
+    """What was ingested."""
+
+    stored: int
+    rejected: int
+    newest: datetime | None
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What is known about transactions."""
+
+    stored: int
+    frauds: int
+    newest: datetime | None
+    maturity: timedelta  # after which a transaction without a label counts as genuine
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Whether a model is in force, and if not, what became of its training."""
+
+    promotions: int
+    strategy: str | None
+    training_error: str | None
+    withdrawn: int  # promotions of runs that were undone
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How the newest training ended."""
+
+    date: datetime
+    error: str | None
+    retry_at: datetime | None
+    candidate: int | None  # the model that the promotion gate turned down
+    gate_sentence: str | None
+    overruled: bool  # a model has been promoted by hand since
+
+
+@dataclass(frozen=True)
+class ScheduleFacts:
+    """When the schedule starts; None until the first run sets it."""
+
+    starts_at: datetime | None
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """Windows that were scored or are due, and other steps that are due: trainings, drift, quality, pruning."""
+
+    windows_done: int
+    windows_open: int
+    others_open: int
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """Transactions that wait for the next run."""
+
+    waiting: int
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """What was scored and flagged."""
+
+    scored: int
+    flagged: int
+    open: int
+
+
+@dataclass(frozen=True)
+class MessageFacts:
+    """Receivers, and messages to them by status."""
+
+    receivers: int
+    sent: int
+    waiting: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class ChallengerFacts:
+    """The state of a challenger; its strategy is None until it has a model."""
+
+    policy: str
+    scored: int
+    waiting: int
+    steps_open: int
+    strategy: str | None
+
+
+Facts = (
+    ConfigFacts
+    | DatabaseFacts
+    | ClockFacts
+    | TransactionFacts
+    | LabelFacts
+    | ModelFacts
+    | TrainingFacts
+    | ScheduleFacts
+    | StepFacts
+    | QueueFacts
+    | ScoreFacts
+    | MessageFacts
+    | ChallengerFacts
+)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check."""
+    """
+    The result of one check.
+
+    Attributes
+    ----------
+    subject
+        What was checked: config, database, clock, transactions, labels, model, newest_training, schedule, steps, queue,
+        flags, scores (of a challenger, which raises no flags), messages, challenger.
+    code
+        A stable name of what was found, for programs and for the sentence that a door makes of it.
+    """
 
     subject: str
-    message: str
+    code: str
+    facts: Facts
     failed: bool = False
 
-    def line(self) -> str:
-        """The result as one line for the terminal."""
-        return f"{'✗' if self.failed else '✓'} {self.subject}: {for_terminal(self.message)}"
 
+def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
+    """
+    Check config, database, clock, data, labels, model and flags, each before what depends on it.
 
-def run_checks(store: Store, config: Config, policy: str, now: int) -> list[CheckResult]:
-    """Check config, database, clock, data, labels, model and flags, each before what depends on it."""
-    facts = status.facts(store, policy)
-    return [
-        CheckResult("config", config.origin),
-        CheckResult("database", f"{store.display_url}, monitor {config.monitor.name}, schema up to date"),
-        _clock(store, now),
-        _data(facts),
-        _labels(facts, config),
-        *_model_and_windows(store, policy, facts),
-        *_newest_training(store, policy),
-        _flags(facts) if policy == LIVE else _scores(facts),
-        _messages(store, config),
-        *(_challenger(store, name) for name in sorted(config.shadow)),
-    ]
-
-
-def _clock(store: Store, now: int) -> CheckResult:
-    span = history.span(store)
-    now_text = datetime.fromtimestamp(now / SECOND).astimezone().isoformat(timespec="seconds")
-    if span is not None and span[1] > now + DAY:
-        return CheckResult(
-            "clock",
-            f"{now_text}, but the newest transaction is more than a day later: set the clock",
-            failed=True,
-        )
-    return CheckResult("clock", now_text)
-
-
-def _data(facts: dict[str, Any]) -> CheckResult:
-    if not facts["transactions"]:
-        return CheckResult(
-            "transactions", "none stored: run fraudwatch ingest transactions FILE first", failed=True
-        )
-    rejected = f", {facts['rejected']:,} rejected rows (see rejected_rows)" if facts["rejected"] else ""
-    return CheckResult(
-        "transactions",
-        f"{facts['transactions']:,}, newest {facts['newest_transaction']:%Y-%m-%d %H:%M:%S}{rejected}",
+    Raises
+    ------
+    ConfigError
+        The challenger's settings are impossible.
+    """
+    config = session.config.for_policy(policy)
+    state = monitor_state(session.store, policy)
+    return (
+        CheckResult("config", "loaded", ConfigFacts(config.origin)),
+        CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        _clock(session, state),
+        _transactions(state),
+        _labels(state, config),
+        _model(state),
+        *_newest_training(session, policy),
+        _schedule(session, policy),
+        _steps(state),
+        CheckResult("queue", "counted", QueueFacts(state.queue)),
+        _flags(state) if policy == LIVE else CheckResult("scores", "counted", _scores(state)),
+        _messages(session, config),
+        *(_challenger(session, name) for name in sorted(config.shadow)),
     )
 
 
-def _labels(facts: dict[str, Any], config: Config) -> CheckResult:
-    if not facts["labels"]:
-        return CheckResult(
-            "labels", "none: outlier detection works without labels, classification needs them"
-        )
-    days = config.labels.maturity // DAY
-    return CheckResult(
-        "labels",
-        f"{facts['labels']:,} ({facts['frauds']:,} fraud), newest known {facts['newest_label']:%Y-%m-%d %H:%M:%S}; "
-        f"a transaction without a label counts as genuine after {days} days",
-    )
+def _clock(session: Session, state: MonitorState) -> CheckResult:
+    facts = ClockFacts(as_datetime(session.now), state.newest_transaction)
+    newest = facts.newest_transaction
+    behind = newest is not None and newest > facts.now + CLOCK_TOLERANCE
+    return CheckResult("clock", "behind_data" if behind else "plausible", facts, failed=behind)
 
 
-def _model_and_windows(store: Store, policy: str, facts: dict[str, Any]) -> Iterator[CheckResult]:
-    if facts["models"]:
-        yield CheckResult("model", f"{facts['models']:,} promoted, strategy {facts['strategy']}")
-    else:
-        reason = (
-            f"the last training failed: {facts['last_error']}"
-            if facts["last_error"]
-            else "no training has run yet"
-        )
-        yield CheckResult(
-            "model", f"none (cold start); {reason}: fraudwatch run or fraudwatch backfill", failed=True
-        )
-    starts = scoring_queue.starts_at(store, policy)
-    start = "not set yet (the first fraudwatch run sets it)" if starts is None else _instant_text(starts)
-    yield CheckResult("schedule starts", start)
-    gaps = f", {facts['gaps']:,} not done (see open_gaps)" if facts["gaps"] else ""
-    yield CheckResult(
-        "windows", f"{facts['windows']:,} done{gaps}", failed=bool(facts["gaps"] and not facts["windows"])
-    )
-    yield CheckResult("queue", f"{facts['queue']:,} transactions are waiting for the next run")
+def _transactions(state: MonitorState) -> CheckResult:
+    facts = TransactionFacts(state.transactions, state.rejected, state.newest_transaction)
+    stored = bool(facts.stored)
+    return CheckResult("transactions", "stored" if stored else "none_stored", facts, failed=not stored)
 
 
-def _newest_training(store: Store, policy: str) -> Iterator[CheckResult]:
+def _labels(state: MonitorState, config: Config) -> CheckResult:
+    maturity = timedelta(microseconds=config.labels.maturity)
+    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity)
+    return CheckResult("labels", "stored" if facts.stored else "none_stored", facts)
+
+
+def _model(state: MonitorState) -> CheckResult:
+    facts = ModelFacts(state.promotions, state.strategy, state.training_error, state.withdrawn_promotions)
+    code = "promoted"
+    if not facts.promotions:
+        cases = (("training_failed", facts.training_error), ("withdrawn", facts.withdrawn))
+        code = next((name for name, applies in cases if applies), "never_trained")
+    return CheckResult("model", code, facts, failed=not facts.promotions)
+
+
+def _newest_training(session: Session, policy: str) -> Iterator[CheckResult]:
     """Whether the newest training promoted its model, and if not, why."""
-    newest = status.newest_training(store, policy)
+    newest = newest_training(session.store, policy)
     if newest is None:
         return
-    day = f"{newest['window_end']:%Y-%m-%d}"
-    since = "; a model was promoted by hand since" if newest["overruled"] else ""
-    if newest["status"] == "failed":
-        remedy = "it will be retried" if newest["not_before"] else "fix the cause, then fraudwatch train"
-        message = f"{day}: no new model: {newest['error']}; the previous model keeps scoring; {remedy}"
-        yield CheckResult("newest training", message + since, failed=not newest["overruled"])
-    elif newest["verdict"] == "rejected":
-        message = f"{day}: candidate {newest['model_id']} was rejected. {newest['sentence']}"
-        yield CheckResult("newest training", message + since, failed=not newest["overruled"])
-    elif "nothing_new" in (newest["counts"] or {}):
-        yield CheckResult("newest training", f"{day}: no new transactions, so the previous model stays")
-    else:
-        yield CheckResult("newest training", f"{day}: its model was promoted")
+    cases = (
+        ("training_failed", newest.error is not None),
+        ("candidate_rejected", newest.candidate is not None),
+        ("nothing_new", newest.nothing_new),
+    )
+    code = next((name for name, applies in cases if applies), "promoted")
+    failed = code in ("training_failed", "candidate_rejected") and not newest.overruled
+    yield CheckResult("newest_training", code, as_record(TrainingFacts, vars(newest)), failed=failed)
 
 
-def _flags(facts: dict[str, Any]) -> CheckResult:
-    if not facts["scored"]:
-        return CheckResult(
-            "flags",
-            "none, because nothing has been scored: fraudwatch run or fraudwatch backfill",
-            failed=True,
-        )
-    if not facts["flagged"]:
-        return CheckResult("flags", f"{facts['scored']:,} transactions scored, all below the thresholds")
-    return CheckResult("flags", f"{facts['flagged']:,} of {facts['scored']:,} scored, {facts['open']:,} open")
+def _schedule(session: Session, policy: str) -> CheckResult:
+    starts_at = scoring_queue.starts_at(session.store, policy)
+    if starts_at is None:
+        return CheckResult("schedule", "not_started", ScheduleFacts(None))
+    return CheckResult("schedule", "started", ScheduleFacts(as_datetime(starts_at)))
 
 
-def _messages(store: Store, config: Config) -> CheckResult:
+def _steps(state: MonitorState) -> CheckResult:
+    facts = StepFacts(state.windows_done, state.windows_open, state.steps_open)
+    unfinished = bool(facts.windows_open or facts.others_open)
+    failed = bool(facts.windows_open and not facts.windows_done)
+    return CheckResult("steps", "unfinished" if unfinished else "done", facts, failed=failed)
+
+
+def _scores(state: MonitorState) -> ScoreFacts:
+    return ScoreFacts(state.scored, state.flagged, state.flags_open)
+
+
+def _flags(state: MonitorState) -> CheckResult:
+    facts = _scores(state)
+    if not facts.scored:
+        return CheckResult("flags", "nothing_scored", facts, failed=True)
+    return CheckResult("flags", "raised" if facts.flagged else "all_below_thresholds", facts)
+
+
+def _messages(session: Session, config: Config) -> CheckResult:
     if not config.notify.enabled:
-        return CheckResult("messages", "no receiver: notify.urls is empty")
-    counts = outbox.counts(store)
-    waiting, failed = counts.get("pending", 0) + counts.get("sending", 0), counts.get("failed", 0)
-    message = f"{len(config.notify.urls):,} URLs, {counts.get('sent', 0):,} sent, {waiting:,} waiting"
-    if failed:
-        remedy = f"{failed:,} failed: fraudwatch notify --pending shows why, --retry sends them again"
-        return CheckResult("messages", f"{message}, {remedy}", failed=True)
-    return CheckResult("messages", message)
+        return CheckResult("messages", "no_receiver", MessageFacts(0, 0, 0, 0))
+    counts = outbox.counts(session.store)
+    facts = MessageFacts(
+        receivers=len(config.notify.urls),
+        sent=counts.get("sent", 0),
+        waiting=counts.get("pending", 0) + counts.get("sending", 0),
+        failed=counts.get("failed", 0),
+    )
+    return CheckResult(
+        "messages", "undelivered" if facts.failed else "delivered", facts, failed=bool(facts.failed)
+    )
 
 
-def _scores(facts: dict[str, Any]) -> CheckResult:
-    """Scores of a challenger, which raises no flags."""
-    return CheckResult("scores", f"{facts['scored']:,} transactions scored; only live raises flags")
-
-
-def _challenger(store: Store, name: str) -> CheckResult:
-    facts = status.facts(store, name)
-    trained = f"strategy {facts['strategy']}" if facts["models"] else "no model yet"
-    message = f"{facts['scored']:,} scored, {facts['queue']:,} waiting, {facts['gaps']:,} not done, {trained}"
-    return CheckResult(f"challenger {name}", f"{message}: fraudwatch doctor --policy {name}")
-
-
-def _instant_text(instant: int) -> str:
-    return datetime.fromtimestamp(instant / SECOND).astimezone().isoformat(timespec="minutes")
+def _challenger(session: Session, name: str) -> CheckResult:
+    state = monitor_state(session.store, name)
+    strategy = state.strategy if state.promotions else None
+    steps = state.windows_open + state.steps_open
+    facts = ChallengerFacts(name, state.scored, state.queue, steps, strategy)
+    return CheckResult("challenger", "counted", facts)

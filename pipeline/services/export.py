@@ -3,23 +3,41 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.progress import Progress
+from pipeline.progress import NoProgress, Progress
 from pipeline.sanitize import for_csv
+from pipeline.services.session import Session
 from storage.database.column_types import Instant, Json
-from storage.database.database import Store
 from storage.queries import export as exporting
 
 FILE_SUFFIXES = (".parquet", ".csv")
 
 
-def export(store: Store, name: str, output: Path, progress: Progress) -> int:
+@dataclass(frozen=True)
+class ExportRequest:
+    """A table or view, and the .parquet or .csv file to write it to."""
+
+    table: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ExportedTable:
+    """A table or view that was written to a file."""
+
+    table: str
+    path: Path
+    rows: int
+
+
+def export_table(session: Session, request: ExportRequest, progress: Progress | None = None) -> ExportedTable:
     """
-    Write a table or view to a file, which appears only when it is complete; returns the number of rows.
+    Write a table or view to a file, which appears only when it is complete.
 
     Raises
     ------
@@ -28,21 +46,27 @@ def export(store: Store, name: str, output: Path, progress: Progress) -> int:
     Unknown
         There is no such table or view.
     """
-    if output.suffix not in FILE_SUFFIXES:
+    path, store = request.path, session.store
+    if path.suffix not in FILE_SUFFIXES:
         raise InputError(
-            f"--output {output} must end in {' or '.join(FILE_SUFFIXES)}, which says how to write it"
+            f"{path} does not say how to write it",
+            remedy=f"its name must end in {' or '.join(FILE_SUFFIXES)}",
+            code="file_type",
         )
-    columns = exporting.columns(store, name)
-    unfinished = output.with_name(f".{output.name}.part")
-    write = _parquet if output.suffix == ".parquet" else _csv
+    columns = exporting.columns(store, request.table)
+    unfinished = path.with_name(f".{path.name}.part")
+    write = _parquet if path.suffix == ".parquet" else _csv
+    parts = _counted(exporting.rows(store, request.table), progress or NoProgress())
     try:
-        written = write(columns, _counted(exporting.rows(store, name), progress), unfinished)
-        unfinished.replace(output)
+        written = write(columns, parts, unfinished)
+        unfinished.replace(path)
     except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}", code="not_writable"
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return written
+    return ExportedTable(request.table, path, written)
 
 
 def _counted(parts: Iterator[list[dict[str, Any]]], progress: Progress) -> Iterator[list[dict[str, Any]]]:

@@ -1,54 +1,124 @@
 """Models: lists and cards, and a person's decision for another one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from detectors.base import DetectorError
-from detectors.model.artifact import changed_libraries, libraries
+from detectors.model.artifact import libraries
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.rendering.text import thresholds_text
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
 from storage.database.database import Store
+from storage.errors import Damaged
 from storage.models import models
 from storage.queries.models import model_page, model_row
 from storage.queries.rows import Row
 
 
-def model_card(store: Store, config: Config, policy: str, model_id: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class CardPromotion:
+    """From when on a model scores payments, and who decided so."""
+
+    effective_from: datetime
+    by: str
+    promoted_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class CardCheck:
+    """What the promotion gate said about a model; its champion is None if there was none."""
+
+    training_date: datetime
+    champion_id: int | None
+    verdict: str
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ChangedLibrary:
+    """A library whose installed version is not that of the training; None if it had none."""
+
+    name: str
+    trained_with: str | None
+    installed: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
     """
-    The model card, line by line; the last line says whether the model loads.
+    Where a model comes from, what it reads, and whether it loads here.
+
+    Attributes
+    ----------
+    sentence
+        Of the choice of its strategy; None for a model without a choice.
+    span_start, span_end
+        Payments that it was trained on.
+    thresholds
+        By channel; None if the channel flags nothing.
+    versions
+        Of the libraries that it was trained with.
+    promotions, checks
+        Of the policy, oldest first.
+    loads
+        Whether it loads here, and its sample rows have the scores that they had in training.
+    load_error
+        Why it does not load.
+    changed_libraries
+        Libraries whose version has changed since, which a model that loads has survived.
+    """
+
+    model_id: int
+    strategy: str
+    trained_at: datetime
+    run_id: int | None
+    sentence: str | None
+    n_mature: int | None
+    n_fraud: int | None
+    span_start: datetime | None
+    span_end: datetime | None
+    thresholds: Mapping[str, float | None]
+    feature_names: tuple[str, ...]
+    versions: Mapping[str, str]
+    config_hash: str | None
+    bytes: int
+    sha256: str
+    promotions: tuple[CardPromotion, ...]
+    checks: tuple[CardCheck, ...]
+    loads: bool
+    load_error: str | None
+    changed_libraries: tuple[ChangedLibrary, ...]
+
+
+def model_card(session: Session, policy: str, model_id: int) -> ModelCard:
+    """
+    The card of a model, with its promotions and checks under a policy.
 
     Raises
     ------
     Unknown
         There is no such model.
     """
-    row = model_row(store, policy, model_id)
-    lines = (
-        ("model", f"{model_id}, {row['strategy']}, trained as of {row['trained_at']} by run {row['run_id']}"),
-        ("choice", row["sentence"]),
-        ("rows", f"{row['n_mature']:,} mature transactions, {row['n_fraud']:,} of them fraud"),
-        ("span", f"{row['span_start']} to {row['span_end']}"),
-        ("thresholds", thresholds_text(row["thresholds"])),
-        ("features", f"{len(row['feature_names'])}: {', '.join(row['feature_names'])}"),
-        ("libraries", ", ".join(f"{name} {number}" for name, number in (row["versions"] or {}).items())),
-        ("config", f"hash {str(row['config_hash'])[:16]}"),
-        ("artifact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"),
-        *(("gate", f"{check['verdict']}, {check['rule']}: {check['sentence']}") for check in row["checks"]),
-        *(("promoted", _promotion_text(promotion)) for promotion in row["promotions"]),
-        ("loads", _load_check(store, config, model_id, row["versions"] or {})),
+    row = model_row(session.store, policy, model_id)
+    load_error = _load_error(session, model_id)
+    return as_record(
+        ModelCard,
+        row | {"versions": row["versions"] or {}},
+        promotions=tuple(as_record(CardPromotion, each) for each in row["promotions"]),
+        checks=tuple(as_record(CardCheck, each) for each in row["checks"]),
+        loads=load_error is None,
+        load_error=load_error,
+        changed_libraries=_changed_libraries(row["versions"] or {}),
     )
-    for name, text in lines:
-        if text:
-            yield f"{name + ':':12}{text}"
 
 
 @dataclass(frozen=True)
@@ -191,18 +261,22 @@ def rollback(session: Session, policy: str, reason: str) -> PromotionResult:
     return promote(session, PromotionRequest(policy, previous[-1], reason))
 
 
-def _promotion_text(row: dict[str, Any]) -> str:
-    return f"from {row['effective_from']} on, by {row['by']} at {row['promoted_at']}: {row['reason']}"
-
-
 def _load(store: Store, config: Config, model_id: int) -> Model:
     return Model.from_bytes(models.load_artifact(store, model_id), config.model_key())
 
 
-def _load_check(store: Store, config: Config, model_id: int, trained_with: dict[str, str]) -> str:
+def _load_error(session: Session, model_id: int) -> str | None:
     try:
-        _load(store, config, model_id)
-    except DetectorError as error:
-        return f"NO: {error}"
-    changed = changed_libraries({"libraries": trained_with or libraries()})
-    return "yes, its sample rows have the same scores" + (f", under {', '.join(changed)}" if changed else "")
+        _load(session.store, session.config, model_id)
+    except (DetectorError, Damaged) as error:
+        return str(error)
+    return None
+
+
+def _changed_libraries(trained_with: Mapping[str, str]) -> tuple[ChangedLibrary, ...]:
+    """Nothing for a model that does not say what it was trained with."""
+    return tuple(
+        ChangedLibrary(name, trained_with.get(name), installed)
+        for name, installed in libraries().items()
+        if trained_with and trained_with.get(name) != installed
+    )

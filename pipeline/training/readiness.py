@@ -28,6 +28,7 @@ from pipeline.features.label_history import transaction_positions
 from storage.frames import DAY, Coded, Ints
 
 Level = Literal["error", "warning", "hint"]
+Figure = float | str | list[float] | Mapping[str, float]
 LEVELS: tuple[Level, ...] = ("error", "warning", "hint")
 
 WEEKS_MAX = 8  # pieces of the mature span whose fraud rates are compared
@@ -58,7 +59,7 @@ class ReadinessFinding:
     code: str
     message: str
     remedy: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, Figure] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The finding as it is stored and listed."""
@@ -169,7 +170,7 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     if not data.prevalence.mature:
         yield ReadinessFinding(
             "hint", "NO_MATURE_LABELS", "no transaction is mature: only outlier detection works without labels",
-            "ingest labels, or set --complete-through if all frauds up to then are reported", numbers,
+            "ingest labels, or say until when all frauds are reported", numbers,
         )  # fmt: skip
         return
     for name, bar in (
@@ -228,7 +229,7 @@ def _labels(data: TrainingData) -> Iterator[ReadinessFinding]:
     if len(data.history.labels) and behind > max(config.labels.maturity / DAY, 7):
         yield ReadinessFinding(
             "warning", "LABELS_STALE", f"labels are complete only until {behind:,.0f} days before the training date",
-            "ingest newer labels, even an empty file with --complete-through", {"days": behind},
+            "ingest newer labels, if only an empty file that says until when all frauds are reported", {"days": behind},
         )  # fmt: skip
     curve = reports_of(data.history, date).curve
     if curve.n < FRAUDS_MIN:
@@ -393,7 +394,7 @@ def _moved(data: TrainingData) -> Iterator[ReadinessFinding]:
         worst = sorted(moved, key=lambda name: -moved[name])[:NAMED]
         yield ReadinessFinding(
             "warning", "FEATURES_MOVED", f"{len(moved)} feature{'s differ' if len(moved) > 1 else ' differs'} between history and now: {', '.join(worst)}",
-            "look at fraudwatch drift; after a lasting change, shorten training.span",
+            "look at which features drift; after a lasting change, shorten training.span",
             {"psi": {name: round(float(moved[name]), 3) for name in worst}},
         )  # fmt: skip
 

@@ -13,14 +13,14 @@ from storage.errors import Unknown
 
 @dataclass(frozen=True)
 class TechniqueMetric:
-    """One metric of one technique; `rank` is the technique's, best first. NaN is stored as NULL."""
+    """One metric of one technique; `rank` is the technique's, best first. None where it is not defined."""
 
     technique: str
     rank: int
     metric: str
-    value: float
-    lower: float
-    upper: float
+    value: float | None
+    lower: float | None
+    upper: float | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class StoredComparison:
 
     comparison_id: int
     at: int
+    by: str
     settings: Mapping[str, Any]
     folds: Sequence[Mapping[str, Any]]
     notes: Mapping[str, str]
@@ -56,7 +57,7 @@ def save(
         inserted = connection.execute(insert(comparisons), row)
         assert inserted.inserted_primary_key is not None
         number = int(inserted.inserted_primary_key[0])
-        rows = [{"comparison_id": number, **_without_nan(result)} for result in results]
+        rows = [{"comparison_id": number, **vars(result)} for result in results]
         connection.execute(insert(comparison_results), rows)
     return number
 
@@ -77,30 +78,19 @@ def load(store: Store, comparison_id: int | None = None) -> StoredComparison:
         mine = select(comparisons).where(c.comparison_id == comparison_id)
         row = connection.execute(mine).mappings().one_or_none()
         if row is None:
-            raise Unknown("there is no such comparison: fraudwatch compare makes one")
+            raise Unknown("there is no such comparison", code="unknown_comparison")
         results = select(comparison_results).where(r.comparison_id == comparison_id)
         rows = connection.execute(results.order_by(r.rank, r.technique)).all()
     return StoredComparison(
         comparison_id=row["comparison_id"],
         at=row["at"],
+        by=row["by"],
         settings=row["settings"],
         folds=row["folds"],
         notes=row["notes"],
         sentence=row["sentence"],
         results=[
-            TechniqueMetric(
-                each.technique, each.rank, each.metric, _nan(each.value), _nan(each.lower), _nan(each.upper)
-            )
+            TechniqueMetric(each.technique, each.rank, each.metric, each.value, each.lower, each.upper)
             for each in rows
         ],
     )
-
-
-def _without_nan(result: TechniqueMetric) -> dict[str, Any]:
-    numbers = {name: getattr(result, name) for name in ("value", "lower", "upper")}
-    known = {name: None if number != number else number for name, number in numbers.items()}  # noqa: PLR0124
-    return {"technique": result.technique, "rank": result.rank, "metric": result.metric, **known}
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

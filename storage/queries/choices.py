@@ -17,19 +17,23 @@ def choice_page(
     return fetch_page(store, select(tables.choices).where(c.policy == policy), newest_first, limit, after)
 
 
-def choice_row(store: Store, policy: str, choice_id: int) -> Row:
+def choice_row(store: Store, policy: str, choice_id: int | None = None) -> Row:
     """
-    One choice with all its numbers.
+    One choice with all its numbers, the newest by default.
 
     Raises
     ------
     Unknown
-        The policy has no such choice.
+        The policy has no such choice, or none at all.
     """
-    c = tables.choices.c
-    rows = read_rows(store, select(tables.choices).where(c.policy == policy, c.choice_id == choice_id))
+    if choice_id is None:
+        rows = choice_page(store, policy, limit=1).rows
+    else:
+        c = tables.choices.c
+        rows = read_rows(store, select(tables.choices).where(c.policy == policy, c.choice_id == choice_id))
     if not rows:
-        raise Unknown(f"there is no choice {choice_id} of policy {policy}", code="unknown_choice")
+        which = "" if choice_id is None else f" {choice_id}"
+        raise Unknown(f"policy {policy} has no choice{which}", code="unknown_choice")
     return rows[0]
 
 

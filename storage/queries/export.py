@@ -29,7 +29,10 @@ def columns(store: Store, name: str) -> dict[str, Any]:
         There is no such table.
     """
     if name not in names(store):
-        raise Unknown(f"there is no table or view {name}: choose from {', '.join(names(store))}")
+        choices = ", ".join(names(store))
+        raise Unknown(
+            f"there is no table or view {name}", remedy=f"choose from {choices}", code="unknown_table"
+        )
     with store.read() as connection:
         present = [column["name"] for column in inspect(connection).get_columns(name)]
     known: dict[str, Any] = {}

@@ -7,17 +7,22 @@ rows that arrive in the meantime neither repeat nor hide others.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, literal, or_
+from sqlalchemy import BigInteger, ColumnElement, Integer, RowMapping, Select, and_, literal, or_
+from sqlalchemy.types import TypeEngine
 
-from storage.database.column_types import Instant, Money, as_datetime
+from storage.database.column_types import Instant, Money, as_datetime, as_micros
 from storage.database.database import Store
+from storage.errors import BadPosition
 
 Row = dict[str, Any]
 Position = tuple[Any, ...]  # the values of a row's sort keys, which JSON can hold
 ROWS_AT_ONCE = 5_000
+EARLIEST, LATEST = as_micros(datetime.min.replace(tzinfo=UTC)), as_micros(datetime.max.replace(tzinfo=UTC))
 MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals
 
 
@@ -67,10 +72,16 @@ def fetch_page(
         Rows of the page, at least 1; None for all that are left.
     after
         The `next_position` of the page before; None for the first page.
+
+    Raises
+    ------
+    BadPosition
+        `after` cannot be a position of this list.
     """
     ordered = query.add_columns(*(key.column.label(_key_name(place)) for place, key in enumerate(keys)))
     ordered = ordered.order_by(*(key.column.desc() if key.descending else key.column for key in keys))
     if after is not None:
+        _check_position(keys, after)
         ordered = ordered.where(_is_after(keys, after))
     convert = row_converter(query)
     with store.read() as connection:
@@ -84,6 +95,26 @@ def fetch_page(
 def read_rows(store: Store, query: "Select[Any]") -> list[Row]:
     """All rows of a query that has few of them."""
     return list(stream(store, query))
+
+
+def _check_position(keys: Sequence[SortKey], after: Position) -> None:
+    """A position comes back from outside, so it may be anything that JSON can hold."""
+    if len(after) != len(keys) or not all(map(_can_be, (key.column.type for key in keys), after)):
+        raise BadPosition(f"the list has no position {after}", remedy="begin again without one")
+
+
+def _can_be(kind: TypeEngine[Any], value: Any) -> bool:
+    """Whether a value can stand in a column of this type, on both engines."""
+    if isinstance(value, str):
+        storable = "\0" not in value and value.encode(errors="replace").decode() == value
+        return storable and kind.python_type is str and not isinstance(kind, Instant)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return isinstance(value, bool) and kind.python_type is bool
+    if isinstance(kind, Instant):
+        return isinstance(value, int) and EARLIEST <= value <= LATEST
+    if isinstance(kind, Integer):
+        return isinstance(value, int) and abs(value) < (2**63 if isinstance(kind, BigInteger) else 2**31)
+    return kind.python_type is float and isfinite(value)
 
 
 def _key_name(place: int) -> str:

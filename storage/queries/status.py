@@ -1,6 +1,7 @@
 """How far the data, the trainings and the feeds are."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Text, and_, column, func, literal, null, select, text, type_coerce, union_all
@@ -8,69 +9,114 @@ from sqlalchemy import Text, and_, column, func, literal, null, select, text, ty
 from storage.database import tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
 
-COUNTS: Mapping[str, str] = {
+WITHDRAWN = " withdrawn "  # what an undone run adds to the policy of its promotions, before a number
+
+
+@dataclass(frozen=True)
+class MonitorState:
+    """Counts of a policy, and the newest of its data."""
+
+    transactions: int
+    newest_transaction: datetime | None
+    rejected: int
+    labels: int
+    frauds: int
+    newest_label: datetime | None
+    promotions: int
+    withdrawn_promotions: int  # of runs that were undone
+    training_error: str | None  # of the newest training, if it failed
+    strategy: str | None  # of the newest choice
+    windows_done: int  # scored
+    windows_open: int  # due to be scored, and not done
+    steps_open: int  # other steps that are due and not done: trainings, drift, quality, pruning
+    queue: int
+    scored: int
+    flagged: int
+    flags_open: int
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """The newest training that ended."""
+
+    date: datetime
+    error: str | None  # None unless it failed
+    retry_at: datetime | None
+    nothing_new: bool  # no transaction had come since the training before, so the model stays
+    candidate: int | None  # the model that the promotion gate turned down, None if it was promoted
+    gate_sentence: str | None
+    overruled: bool  # a model has been promoted since
+
+
+def monitor_state(store: Store, policy: str) -> MonitorState:
+    """Count what a policy has."""
+    with store.read() as connection:
+        parameters = {"policy": policy, "mark": policy + WITHDRAWN}
+        values: dict[str, Any] = {
+            name: connection.scalar(text(sql), parameters) for name, sql in VALUES.items()
+        }
+        for name, sql in INSTANTS.items():
+            instant = connection.scalar(text(sql).columns(column("newest", Instant)))
+            values[name] = None if instant is None else as_datetime(instant)
+    return MonitorState(**values)
+
+
+VALUES = {
     "transactions": "SELECT COUNT(*) FROM visible_transactions",
     "rejected": "SELECT COUNT(*) FROM rejected_rows",
     "labels": "SELECT COUNT(*) FROM current_labels",
     "frauds": "SELECT COUNT(*) FROM current_labels WHERE is_fraud",
-    "models": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
-    "windows": "SELECT COUNT(*) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "promotions": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
+    "withdrawn_promotions": "SELECT COUNT(*) FROM promotions WHERE SUBSTR(policy, 1, LENGTH(:mark)) = :mark",
+    "training_error": """
+        SELECT error FROM (
+            SELECT status, error FROM ledger
+            WHERE policy = :policy AND kind = 'train' AND status IN ('done', 'failed')
+            ORDER BY window_end DESC LIMIT 1
+        ) newest WHERE status = 'failed'""",
+    "strategy": "SELECT strategy FROM choices WHERE policy = :policy ORDER BY training_date DESC LIMIT 1",
+    "windows_done": "SELECT COUNT(*) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
+    "windows_open": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy AND kind = 'score'",
+    "steps_open": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy AND kind <> 'score'",
     "queue": "SELECT COUNT(*) FROM scoring_queue WHERE policy = :policy",
-    "gaps": "SELECT COUNT(*) FROM open_gaps WHERE policy = :policy",
     "scored": "SELECT COUNT(*) FROM scores WHERE policy = :policy",
     "flagged": "SELECT COUNT(*) FROM flags WHERE policy = :policy",
-    "open": "SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = 'open'",
+    "flags_open": "SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = 'open'",
 }
-TEXTS: Mapping[str, str] = {
-    "last_error": "SELECT error FROM ledger WHERE policy = :policy AND status = 'failed' ORDER BY window_end DESC LIMIT 1",
-    "strategy": "SELECT strategy FROM choices WHERE policy = :policy ORDER BY training_date DESC LIMIT 1",
-}
-INSTANTS: Mapping[str, str] = {
+INSTANTS = {
     "newest_transaction": "SELECT MAX(event_time) FROM visible_transactions",
     "newest_label": "SELECT MAX(known_at) FROM current_labels",
-    "newest_window": "SELECT MAX(window_end) FROM ledger WHERE policy = :policy AND kind = 'score' AND status = 'done'",
 }
 
 
-def facts(store: Store, policy: str) -> Row:
-    """Counts, texts and newest instants that explain the state of a policy."""
-    with store.read() as connection:
-        plain = {
-            name: connection.scalar(text(sql), {"policy": policy})
-            for name, sql in {**COUNTS, **TEXTS}.items()
-        }
-        instants = {
-            name: connection.scalar(text(sql).columns(column("newest", Instant)), {"policy": policy})
-            for name, sql in INSTANTS.items()
-        }
-    return plain | {name: None if at is None else as_datetime(at) for name, at in instants.items()}
-
-
-def newest_training(store: Store, policy: str) -> Row | None:
-    """
-    The ledger entry of the newest training that ended, with its promotion check if there was one.
-
-    `overruled` is true if a model has been promoted since.
-    """
+def newest_training(store: Store, policy: str) -> TrainingOutcome | None:
+    """How the newest training that ended did; None if none has."""
     e, k, p = tables.ledger.c, tables.promotion_checks.c, tables.promotions.c
-    tried = (e.policy == policy) & (e.kind == "train") & e.status.in_(("done", "failed"))
-    of_check = (k.model_id, k.champion_id, k.verdict, k.sentence)
-    rows = (
-        select(e.window_end, e.status, e.not_before, e.error, e.counts, *of_check)
+    newest = (
+        select(e.window_end, e.status, e.not_before, e.error, e.counts, k.model_id, k.verdict, k.sentence)
         .outerjoin(tables.promotion_checks, and_(k.policy == e.policy, k.training_date == e.window_end))
-        .where(tried)
+        .where(e.policy == policy, e.kind == "train", e.status.in_(("done", "failed")))
         .order_by(e.window_end.desc(), k.model_id.desc())
         .limit(1)
     )
-    result = read_rows(store, rows)
-    if not result:
-        return None
     with store.read() as connection:
-        date = select(func.max(e.window_end)).where(tried).scalar_subquery()
-        since = connection.scalar(select(func.count()).where(p.policy == policy, p.effective_from >= date))
-    return result[0] | {"overruled": bool(since)}
+        row = connection.execute(newest).one_or_none()
+        if row is None:
+            return None
+        since = select(func.count()).where(p.policy == policy, p.effective_from >= row.window_end)
+        overruled = bool(connection.scalar(since))
+    rejected = row.verdict == "rejected"
+    return TrainingOutcome(
+        date=as_datetime(row.window_end),
+        error=row.error if row.status == "failed" else None,
+        retry_at=None if row.not_before is None else as_datetime(row.not_before),
+        nothing_new="nothing_new" in (row.counts or {}),
+        candidate=row.model_id if rejected else None,
+        gate_sentence=row.sentence if rejected else None,
+        overruled=overruled,
+    )
 
 
 def feed_page(store: Store, limit: int | None = None, after: Position | None = None) -> RowPage:

@@ -98,6 +98,6 @@ def _table(data: ReportData) -> Table:
         for row in reversed(newest)
     ]  # fmt: skip
     earlier = len(data.choices) - len(newest)
-    more = f"; {earlier:,} earlier ones: fraudwatch choices" if earlier else ""
+    more = f"; {earlier:,} earlier ones: fraudwatch strategy list" if earlier else ""
     columns = ("training", "strategy", "effective frauds", "mature", "reason")
     return Table(f"Choices, newest first{more}", columns, rows, frozenset(columns[2:4]), collapsed=True)

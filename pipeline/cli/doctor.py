@@ -1,0 +1,159 @@
+"""The command `doctor`: the check-up of the monitor, a sentence and a remedy for each check."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import CliContext, Command, policy_option
+
+if TYPE_CHECKING:
+    from pipeline.services import doctor as checks
+    from pipeline.services.doctor import CheckResult
+
+TRAIN = "fraudwatch run or fraudwatch backfill"
+TITLES = {"newest_training": "newest training", "schedule": "schedule starts", "steps": "windows"}
+
+
+@click.command(cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
+@policy_option
+@click.pass_obj
+def doctor(context: CliContext, policy: str) -> None:
+    """Check config, database and clock, and explain why nothing was flagged.
+
+    Exit code 1 if a check fails.
+    """
+    from pipeline.services.doctor import check
+
+    with context.session() as session:
+        results = check(session, policy)
+    for result in results:
+        click.echo(result_line(result))
+    if any(result.failed for result in results):
+        raise SystemExit(1)
+
+
+def result_line(result: "CheckResult") -> str:
+    """The result of a check as one line: a mark, the subject, what was found, and what to do about it."""
+    from pipeline.sanitize import for_terminal
+
+    text = SENTENCES[result.subject](result.code, result.facts)
+    return f"{'✗' if result.failed else '✓'} {_title(result)}: {for_terminal(text)}"
+
+
+def _title(result: "CheckResult") -> str:
+    from pipeline.services.doctor import ChallengerFacts
+
+    if isinstance(result.facts, ChallengerFacts):
+        return f"challenger {result.facts.policy}"
+    return TITLES.get(result.subject, result.subject)
+
+
+def _config(_code: str, facts: "checks.ConfigFacts") -> str:
+    return facts.origin
+
+
+def _database(_code: str, facts: "checks.DatabaseFacts") -> str:
+    return f"{facts.address}, monitor {facts.monitor}, schema up to date"
+
+
+def _clock(code: str, facts: "checks.ClockFacts") -> str:
+    time = facts.now.astimezone().isoformat(timespec="seconds")
+    if code == "behind_data":
+        return f"{time}, but the newest transaction is more than a day later: set the clock"
+    return time
+
+
+def _transactions(code: str, facts: "checks.TransactionFacts") -> str:
+    if code == "none_stored":
+        return "none stored: run fraudwatch ingest transactions FILE first"
+    rejected = f", {facts.rejected:,} rejected rows (see rejected_rows)" if facts.rejected else ""
+    return f"{facts.stored:,}, newest {_utc_text(facts.newest)}{rejected}"
+
+
+def _labels(code: str, facts: "checks.LabelFacts") -> str:
+    if code == "none_stored":
+        return "none: outlier detection works without labels, classification needs them"
+    return (
+        f"{facts.stored:,} ({facts.frauds:,} fraud), newest known {_utc_text(facts.newest)}; "
+        f"a transaction without a label counts as genuine after {facts.maturity.days} days"
+    )
+
+
+def _model(code: str, facts: "checks.ModelFacts") -> str:
+    if code == "promoted":
+        return f"{facts.promotions:,} promoted, strategy {facts.strategy}"
+    if code == "training_failed":
+        return f"none (cold start); the last training failed: {facts.training_error}: {TRAIN}"
+    if code == "withdrawn":
+        return f"none; {facts.withdrawn:,} promotions were withdrawn with their runs: {TRAIN}"
+    return f"none (cold start); no training has run yet: {TRAIN}"
+
+
+def _newest_training(code: str, facts: "checks.TrainingFacts") -> str:
+    remedy = "it will be retried" if facts.retry_at else "fix the cause, then fraudwatch train"
+    texts = {
+        "training_failed": f"no new model: {facts.error}; the previous model keeps scoring; {remedy}",
+        "candidate_rejected": f"candidate {facts.candidate} was rejected. {facts.gate_sentence}",
+        "nothing_new": "no new transactions, so the previous model stays",
+        "promoted": "its model was promoted",
+    }
+    by_hand = facts.overruled and code in ("training_failed", "candidate_rejected")
+    since = "; a model was promoted by hand since" if by_hand else ""
+    return f"{facts.date:%Y-%m-%d}: {texts[code]}{since}"
+
+
+def _schedule(_code: str, facts: "checks.ScheduleFacts") -> str:
+    if facts.starts_at is None:
+        return "not set yet (the first fraudwatch run sets it)"
+    return facts.starts_at.astimezone().isoformat(timespec="minutes")
+
+
+def _steps(_code: str, facts: "checks.StepFacts") -> str:
+    windows = f", {facts.windows_open:,} not done" if facts.windows_open else ""
+    others = f"; {facts.others_open:,} other steps not done" if facts.others_open else ""
+    listed = " (fraudwatch gaps)" if windows or others else ""
+    return f"{facts.windows_done:,} scored{windows}{others}{listed}"
+
+
+def _queue(_code: str, facts: "checks.QueueFacts") -> str:
+    return f"{facts.waiting:,} transactions are waiting for the next run"
+
+
+def _flags(code: str, facts: "checks.ScoreFacts") -> str:
+    if code == "nothing_scored":
+        return f"none, because nothing has been scored: {TRAIN}"
+    if code == "all_below_thresholds":
+        return f"{facts.scored:,} transactions scored, all below the thresholds"
+    return f"{facts.flagged:,} of {facts.scored:,} scored, {facts.open:,} open"
+
+
+def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
+    return f"{facts.scored:,} transactions scored; only live raises flags"
+
+
+def _messages(code: str, facts: "checks.MessageFacts") -> str:
+    if code == "no_receiver":
+        return "no receiver: notify.urls is empty"
+    counts = f"{facts.receivers:,} URLs, {facts.sent:,} sent, {facts.waiting:,} waiting"
+    if facts.failed:
+        remedy = "fraudwatch notify --pending shows why, --retry sends them again"
+        return f"{counts}, {facts.failed:,} failed: {remedy}"
+    return counts
+
+
+def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
+    trained = f"strategy {facts.strategy}" if facts.strategy else "no model yet"
+    return f"{facts.scored:,} scored, {facts.waiting:,} waiting, {facts.steps_open:,} not done, {trained}: fraudwatch doctor --policy {facts.policy}"
+
+
+SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
+    "config": _config, "database": _database, "clock": _clock, "transactions": _transactions, "labels": _labels,
+    "model": _model, "newest_training": _newest_training, "schedule": _schedule, "steps": _steps, "queue": _queue,
+    "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
+}  # fmt: skip
+
+
+def _utc_text(moment: datetime | None) -> str:
+    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"

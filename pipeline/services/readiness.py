@@ -1,0 +1,59 @@
+"""Whether the history is fit for training: errors, warnings and hints, each with its figures and a remedy."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.services.records import as_record
+from pipeline.services.session import Session
+from pipeline.training import train
+from pipeline.training.readiness import ReadinessFinding
+from pipeline.training.training_history import load_training_history, newest_training_date
+from storage.database.column_types import as_datetime, as_micros
+from storage.queries import choices
+
+
+@dataclass(frozen=True)
+class ReadinessReport:
+    """The findings at a training date, errors first; only errors prevent a promotion."""
+
+    training_date: datetime
+    findings: tuple[ReadinessFinding, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a training could promote its model."""
+        return all(finding.level != "error" for finding in self.findings)
+
+
+def check_readiness(session: Session, policy: str, as_of: datetime | None = None) -> ReadinessReport:
+    """
+    Run the checks of a training; nothing is stored.
+
+    Parameters
+    ----------
+    as_of
+        The training date; by default now, or the newest transaction if that is older.
+
+    Raises
+    ------
+    NotReady
+        Fewer than `training.min_rows` transactions were known then.
+    """
+    store, config = session.store, session.config.for_policy(policy)
+    date = newest_training_date(store, config, session.now) if as_of is None else as_micros(as_of)
+    findings = train.prepare(config, load_training_history(store, config, date), date).findings
+    return ReadinessReport(as_datetime(date), tuple(findings))
+
+
+def newest_readiness(session: Session, policy: str) -> ReadinessReport:
+    """
+    What the newest training of a policy found.
+
+    Raises
+    ------
+    Unknown
+        No training has chosen a strategy yet.
+    """
+    choice = choices.choice_row(session.store, policy)
+    rows = choices.newest_findings(session.store, policy)
+    return ReadinessReport(choice["training_date"], tuple(as_record(ReadinessFinding, row) for row in rows))
