@@ -97,9 +97,7 @@ def _outcome(store: Store, config: Config, scored: ScoredWindow, fraud: Bools, a
     transactions, scores = scored.history.transactions, scored.scores
     money = transactions.amount[scored.rows] / MONEY
     ids = transactions.transaction_id[scored.rows]
-    kinds = config.schema_.refund_kinds if config.schema_.kind else ()
-    first = int(transactions.event_time.min(initial=as_of))
-    losses = quality_metrics.losses(store, ids[fraud].tolist(), first, as_of, kinds)
+    losses = quality_metrics.losses(store, ids[fraud].tolist(), as_of)
     money[fraud] = [losses[name] for name in ids[fraud]]
     return Outcome(
         y=fraud.astype(np.float64),

@@ -80,7 +80,7 @@ def compare_policies(session: Session, request: PolicyDiffRequest) -> PolicyDiff
 
     def group(by_against: bool, by_policy: bool) -> FlaggedGroup:
         cell = diff.cell(by_against, by_policy)
-        return FlaggedGroup(cell.n, cell.frauds, as_amount(cell.fraud_money, currency))
+        return FlaggedGroup(cell.n, cell.frauds, as_amount(cell.fraud_loss, currency))
 
     return PolicyDiffSummary(
         policy=request.policy,

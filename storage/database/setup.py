@@ -44,6 +44,7 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         changes += _add_columns(connection, store, store.transactions)
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
+        _set_refund_kinds(connection, store.fields.refund_kinds)
         views.recreate(connection, store.fields)
     return [f"{store.display_url}: {line}" for line in changes or ["up to date, nothing to do"]]
 
@@ -55,7 +56,7 @@ def verify(store: Store, monitor: str) -> None:
     Raises
     ------
     SchemaOutOfDate
-        Tables or configured columns are missing; `upgrade` adds them.
+        Tables or configured columns are missing, or the refund kinds are others; `upgrade` puts that right.
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
@@ -72,6 +73,12 @@ def verify(store: Store, monitor: str) -> None:
             )
         _refuse_other_monitor(connection, current, monitor)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
+        refund_kinds = set(connection.scalars(select(tables.refund_kinds.c.kind)))
+    if refund_kinds != set(store.fields.refund_kinds):
+        raise SchemaOutOfDate(
+            f"the database counts {', '.join(sorted(refund_kinds)) or 'nothing'} as refunds, schema.refund_kinds is "
+            f"{', '.join(store.fields.refund_kinds) or 'empty'}: {REMEDY}"
+        )
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}: {REMEDY}")
 
@@ -137,3 +144,9 @@ def _rank_sources(connection: Connection, precedence: Sequence[str]) -> None:
     rows = [{"source": source, "rank": rank} for rank, source in enumerate(precedence)]
     if rows:
         connection.execute(insert(tables.label_precedence), rows)
+
+
+def _set_refund_kinds(connection: Connection, kinds: Sequence[str]) -> None:
+    connection.execute(tables.refund_kinds.delete())
+    if kinds:
+        connection.execute(insert(tables.refund_kinds), [{"kind": kind} for kind in kinds])

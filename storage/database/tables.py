@@ -151,6 +151,9 @@ label_precedence = Table(
     Column("rank", Integer, nullable=False),
 )
 
+# The values of `kind` that give money back.
+refund_kinds = Table("refund_kinds", metadata, Column("kind", Text, primary_key=True))
+
 policies = Table(
     "policies",
     metadata,
@@ -622,6 +625,12 @@ def transactions_table(fields: Fields) -> Table:
         Column("batch_id", Integer, nullable=False),
         *field_columns(fields),
         Index("transactions_by_time", "event_time"),
+        Index(
+            "transactions_by_original",
+            "original_id",
+            sqlite_where=text("original_id IS NOT NULL"),
+            postgresql_where=text("original_id IS NOT NULL"),
+        ),
         *[Index(index_name(name), name, "event_time") for name in fields.entities],
     )
 

@@ -24,6 +24,7 @@ from storage.database.tables import (
     withdrawals,
     withdrawn_rows,
 )
+from storage.database.views import LOSSES_AS_OF
 from storage.frames import Floats, Ints, Strings
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
@@ -109,44 +110,14 @@ def window_scores(store: Store, policy: str, start: int, end: int) -> WindowScor
     )
 
 
-NEWEST = """
-    SELECT t.transaction_id,
-           COALESCE((SELECT r.amount_base FROM revisions r JOIN batches b ON b.batch_id = r.batch_id
-                     WHERE r.transaction_id = t.transaction_id AND b.status = 'done'
-                       AND (b.history OR b.visible_at <= :as_of)
-                     ORDER BY r.revision DESC LIMIT 1), t.amount_base) AS amount
-    FROM {stage} w JOIN transactions t ON t.transaction_id = w.transaction_id"""
-REFUNDED = """
-    SELECT original_id, SUM(ABS(amount_base)) AS amount FROM visible_transactions
-    WHERE event_time >= :since AND event_time <= :as_of AND ingested_at <= :as_of AND kind IN :kinds
-      AND original_id IN (SELECT transaction_id FROM {stage})
-    GROUP BY original_id"""
-
-
-def losses(
-    store: Store, ids: Sequence[str], since: int, as_of: int, refunds: Sequence[str]
-) -> dict[str, float]:
-    """
-    Money lost by each transaction, as known at `as_of`: its newest amount less refunds from `since` on.
-
-    `refunds` are the values of `kind` that mark a refund; empty where there is no such column.
-    """
+def losses(store: Store, ids: Sequence[str], as_of: int) -> dict[str, float]:
+    """Money lost by each transaction if it is a fraud, as known at `as_of`."""
     if not len(ids):
         return {}
-    instants = [bindparam("as_of", type_=Instant), bindparam("since", type_=Instant)]
     with store.read() as connection, bulk.staged_ids(connection, list(ids)) as stage:
-        newest = text(NEWEST.format(stage=stage)).bindparams(instants[0])
-        amounts = {
-            row.transaction_id: float(row.amount) for row in connection.execute(newest, {"as_of": as_of})
-        }
-        if refunds:
-            refunded = text(REFUNDED.format(stage=stage)).bindparams(
-                *instants, bindparam("kinds", expanding=True)
-            )
-            parameters = {"as_of": as_of, "since": since, "kinds": list(refunds)}
-            for row in connection.execute(refunded, parameters):
-                amounts[row.original_id] -= float(row.amount)
-    return amounts
+        sql = f"SELECT l.transaction_id, l.loss FROM {stage} w JOIN ({LOSSES_AS_OF}) l ON l.transaction_id = w.transaction_id"
+        rows = connection.execute(text(sql).bindparams(bindparam("as_of", type_=Instant)), {"as_of": as_of})
+        return {row.transaction_id: float(row.loss) for row in rows}
 
 
 def relabelled_event_times(store: Store, since: int, until: int, before: int) -> Ints:

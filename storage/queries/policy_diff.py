@@ -8,37 +8,38 @@ from sqlalchemy import Boolean, Double, Text, bindparam, select, text
 from storage.database.column_types import IdText, Instant, Money
 from storage.database.database import Store
 from storage.errors import Unknown
+from storage.queries.report_counts import DETECTED
 from storage.queries.rows import Position, RowPage, SortKey, fetch_page
 from storage.runs.scoring_queue import FOREVER
 
+BY_A, BY_B = DETECTED.format("a"), DETECTED.format("b")
 PAIRS = """
     FROM scores a
     JOIN scores b ON b.transaction_id = a.transaction_id AND b.policy = :b
     JOIN transactions t ON t.transaction_id = a.transaction_id
+    JOIN transaction_losses l ON l.transaction_id = a.transaction_id
     LEFT JOIN current_labels c ON c.transaction_id = a.transaction_id
     WHERE a.policy = :a AND t.event_time >= :start AND t.event_time < :end"""
 HONEST = " AND COALESCE(a.in_sample, FALSE) = FALSE AND COALESCE(b.in_sample, FALSE) = FALSE"
 TOTALS = f"""
-    SELECT a.flagged AS by_a, b.flagged AS by_b, COUNT(*) AS n,
+    SELECT {BY_A} AS by_a, {BY_B} AS by_b, COUNT(*) AS n,
            SUM(CASE WHEN c.is_fraud THEN 1 ELSE 0 END) AS frauds,
-           SUM(CASE WHEN c.is_fraud THEN t.amount_base ELSE 0 END) AS fraud_money,
-           SUM(t.amount_base) AS money
-    {PAIRS}{HONEST} GROUP BY a.flagged, b.flagged"""
+           SUM(CASE WHEN c.is_fraud THEN l.loss ELSE 0 END) AS fraud_loss
+    {PAIRS}{HONEST} GROUP BY 1, 2"""
 DIFFERENT = f"""
     SELECT t.transaction_id, t.event_time, t.amount_base AS amount,
-           CASE WHEN a.flagged THEN :a ELSE :b END AS flagged_by,
+           CASE WHEN {BY_A} THEN :a ELSE :b END AS flagged_by,
            a.score AS score_a, b.score AS score_b, c.is_fraud
-    {PAIRS}{HONEST} AND a.flagged <> b.flagged"""
+    {PAIRS}{HONEST} AND {BY_A} <> {BY_B}"""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Counts and money of the transactions flagged by one policy, the other, both or neither."""
+    """Counts of the transactions flagged by one policy, the other, both or neither, with the loss by known fraud."""
 
     n: int = 0
     frauds: int = 0
-    fraud_money: float = 0.0
-    money: float = 0.0
+    fraud_loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ def compare_policies(
     parameters = _query_parameters(a, b, start, end)
     with store.read() as connection:
         cells = {
-            (bool(row.by_a), bool(row.by_b)): Cell(
-                row.n, row.frauds, float(row.fraud_money), float(row.money)
-            )
+            (bool(row.by_a), bool(row.by_b)): Cell(row.n, row.frauds, float(row.fraud_loss))
             for row in connection.execute(_typed(TOTALS), parameters)
         }
         total = connection.execute(_typed(f"SELECT COUNT(*) {PAIRS}"), parameters).scalar_one()

@@ -14,7 +14,7 @@ from sqlalchemy import Text, bindparam, case, cast, func, select, text
 from storage.database import tables
 from storage.database.column_types import Instant
 from storage.database.database import Store
-from storage.database.views import LABELS_AS_OF
+from storage.database.views import LABELS_AS_OF, LOSSES_AS_OF
 
 Row = dict[str, Any]
 
@@ -38,25 +38,20 @@ class Scope:
 
 # (from, width) of score bins: narrow at both ends, where rare fraud is decided, wide in between.
 BANDS = ((0.0, 1e-6), (0.001, 1e-4), (0.1, 1e-3), (0.9, 1e-4), (0.999, 1e-6))
+# What a detector or a rule flagged; the random audit sample is no detection.
+DETECTED = "({0}.flagged AND {0}.channel <> 'audit')"
 DAY_OF = "SUBSTR(CAST({} AS TEXT), 1, 10)"
 
 SCORED = """
-    WITH refunds AS (
-        SELECT original_id, SUM(ABS(amount_base)) AS refunded FROM visible_transactions
-        WHERE original_id IS NOT NULL AND kind IN :kinds GROUP BY original_id
-    ), known AS ({labels}), scored AS (
-        SELECT s.strategy, s.channel, s.flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
+    WITH known AS ({labels}), scored AS (
+        SELECT s.strategy, s.channel, {detected} AS flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
                k.is_fraud,
                (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR ({silence}))) AS mature,
-               CASE WHEN k.is_fraud THEN
-                   COALESCE((SELECT r.amount_base FROM revisions r WHERE r.transaction_id = t.transaction_id
-                             ORDER BY r.revision DESC LIMIT 1), t.amount_base)
-                   - COALESCE(g.refunded, 0)
-               ELSE 0 END AS loss{more}
+               CASE WHEN k.is_fraud THEN l.loss ELSE 0 END AS loss{more}
         FROM {source}
         JOIN transactions t ON t.transaction_id = s.transaction_id
         LEFT JOIN known k ON k.transaction_id = s.transaction_id
-        LEFT JOIN refunds g ON g.original_id = s.transaction_id
+        JOIN ({losses}) l ON l.transaction_id = s.transaction_id
         WHERE s.policy = :policy AND t.event_time >= :start AND t.event_time < :end
           AND COALESCE(s.in_sample, FALSE) = FALSE
     )"""
@@ -235,13 +230,14 @@ def _query_scored(
     silence = [f"COALESCE(t.{quote(name)}, '') NOT IN :{key}" for name, key in zip(never, bound, strict=True)]
     sql = SCORED.format(
         labels=LABELS_AS_OF,
+        losses=LOSSES_AS_OF,
+        detected=DETECTED.format("s"),
         day=DAY_OF.format("t.event_time"),
         silence=" AND ".join(silence) or "TRUE",
         more=more,
         source=source,
     )
-    lists: dict[str, list[Any]] = {"kinds": list(store.fields.refund_kinds)} | bound
-    return _read(store, sql + select_, scope, lists | dict(parameters or {}))
+    return _read(store, sql + select_, scope, bound | dict(parameters or {}))
 
 
 def _read(store: Store, sql: str, scope: Scope, parameters: Mapping[str, Any] | None = None) -> list[Row]:
