@@ -77,7 +77,8 @@ def verify(store: Store, monitor: str) -> None:
     if refund_kinds != set(store.fields.refund_kinds):
         raise SchemaOutOfDate(
             f"the database counts {', '.join(sorted(refund_kinds)) or 'nothing'} as refunds, schema.refund_kinds is "
-            f"{', '.join(store.fields.refund_kinds) or 'empty'}: {REMEDY}"
+            f"{', '.join(store.fields.refund_kinds) or 'empty'}",
+            remedy=REMEDY,
         )
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}: {REMEDY}")
