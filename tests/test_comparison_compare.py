@@ -203,7 +203,7 @@ def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
     found = compare(store, SMALL, ComparisonOptions(folds=1, names=("logistic", "HBOS")), NOW)
     file = tmp_path / f"curves.{ending}"
     check(file)
-    curves(found, file, "EUR")
+    curves(found, file, "shop", "EUR")
     content = file.read_bytes()
     assert len(content) > 5000
     if ending == "html":

@@ -129,6 +129,7 @@ def test_the_built_wheel_scores_transactions_in_a_fresh_environment(fresh: Path,
         (scored,) = database.execute("SELECT COUNT(*) FROM scores WHERE score IS NOT NULL").fetchone()
     assert scored > 0
     assert "database" in fraudwatch("doctor")
+    assert "Strategy choices" in fraudwatch("summary")
     assert "precision-recall" in fraudwatch("report", "--list")
     report = [command, "report", "-o", "report.html"]  # the extra is not installed here
     done = subprocess.run(report, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
@@ -137,6 +138,9 @@ def test_the_built_wheel_scores_transactions_in_a_fresh_environment(fresh: Path,
     read_data = (
         "from importlib.resources import files\n"
         "print(*(len(files('pipeline.rendering').joinpath(name).read_text('utf-8')) > 500 "
-        "for name in ('page.css', 'page.js', 'glossary.md')))"
+        "for name in ('page.html', 'elements.html', 'page.css', 'page.js', 'glossary.md')))"
     )
-    assert run(command.with_name("python"), "-c", read_data, cwd=tmp_path, env=env) == "True True True\n"
+    assert (
+        run(command.with_name("python"), "-c", read_data, cwd=tmp_path, env=env)
+        == "True True True True True\n"
+    )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ from pipeline.cli import report as cli_report  # noqa: F401  (joins its command 
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.rendering import charts
-from pipeline.rendering.elements import ReportSection
+from pipeline.rendering import charts, text_page
+from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
+from pipeline.rendering.text import amount, number
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
+from pipeline.reporting.summary import summary_lines
+from pipeline.services import reports
+from pipeline.services.session import Session
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
-from storage.queries import listings
 from tests.support.databases import (
     Copier,
     PostgresServer,
@@ -81,17 +86,6 @@ def test_both_engines_tell_the_same(
         with open_configured(with_url(SMALL, engine.url(name))) as opened:
             pages.append(report_page(opened))
     assert pages[0] == pages[1]
-
-
-def test_counts_and_money_are_those_of_the_summary(store: Store) -> None:
-    outcome = listings.outcome(store, "live", FROM, TO)
-    rows = ReportData.load(store, SMALL, *SPAN).daily
-    assert total(rows, "n") == outcome["scored"]
-    assert total(rows, "n", flagged=True) == outcome["flagged"]
-    assert total(rows, "n", flagged=True, is_fraud=True) == outcome["caught"] > 0
-    assert total(rows, "n", flagged=False, is_fraud=True) == outcome["missed"]
-    for flagged, name in ((True, "caught_money"), (False, "missed_money")):
-        assert total(rows, "loss", flagged=flagged, is_fraud=True) == pytest.approx(float(outcome[name]))
 
 
 def test_a_curve_through_the_bins_is_the_curve_of_all_scores(store: Store) -> None:
@@ -181,14 +175,14 @@ def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
         assert not section(store, name).charts, name
     assert "<figure" not in report_page(store)
     with pytest.raises(NotReady, match="chart cost has no data: No payment"):
-        report.render_chart(store, SMALL, *SPAN, name="cost", image_format="png")
+        report.render_chart(ReportData.load(store, SMALL, *SPAN), "cost", "png")
 
 
 def test_every_chart_makes_a_picture(one: Store) -> None:
     write_quality_metrics(one)
     for name in report.CHARTS:
         png, svg = (
-            report.render_chart(one, SMALL, *SPAN, name=name, image_format=form) for form in ("png", "svg")
+            report.render_chart(ReportData.load(one, SMALL, *SPAN), name, form) for form in ("png", "svg")
         )
         assert png.startswith(b"\x89PNG"), name
         assert len(png) > 5_000, name
@@ -200,11 +194,14 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
     write_quality_metrics(one)
     quality = section(one, "quality")
-    assert quality.sentences[0].startswith("Alarm: precision")
+    assert quality.sentences == [
+        "2025-01-20 to 2025-01-27, realised: precision 50 % (40 % to 60 %).",
+        "Alarms, where a realised value is outside the range that its estimate allowed: precision of 2025-01-20 50 %.",
+    ]
     assert quality.missing == ["recall of 2025-01-27, realised: no fraud is known"]
-    chart = quality.charts[0]
+    (chart,) = (make() for make in quality.charts)
     assert chart.options == ["precision"]
-    assert "estimated before: 0.45 (0.3 to 0.6)" in json.dumps(chart.spec)
+    assert "estimated before: 45 % (30 % to 60 %)" in json.dumps(chart.spec)
 
 
 def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
@@ -230,11 +227,8 @@ def test_what_waits_for_a_person_is_told_with_what_to_do(one: Store) -> None:
 
 def test_what_a_chart_shows_can_be_picked(one: Store) -> None:
     data = ReportData.load(one, SMALL, *SPAN)
-    options = next(c for c in report.SECTIONS["drift"](data).charts if c.name == "drift-detail").options
-    first, other = (
-        report.render_chart(one, SMALL, *SPAN, name="drift-detail", image_format="svg", option=option)
-        for option in options[:2]
-    )
+    options = report.SECTIONS["drift"](data).charts[1]().options
+    first, other = (report.render_chart(data, "drift-detail", "svg", option) for option in options[:2])
     assert options[1].encode() in other
     assert first != other
     for name, show, says in (
@@ -243,7 +237,7 @@ def test_what_a_chart_shows_can_be_picked(one: Store) -> None:
         ("pie", "", "there is no chart 'pie'"),
     ):
         with pytest.raises(InputError, match=says):
-            report.render_chart(one, SMALL, *SPAN, name=name, image_format="svg", option=show)
+            report.render_chart(data, name, "svg", show)
 
 
 def test_values_from_data_cannot_act_and_card_numbers_stay_home(one: Store) -> None:
@@ -273,9 +267,102 @@ def test_pictures_have_colours_in_place_of_the_pages_variables() -> None:
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(InputError, match=r"pip install 'fraudwatch\[reports\]'"):
         charts.require_chart_libraries()
+
+
+def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("altair", "vl_convert"):
+        monkeypatch.setitem(sys.modules, name, None)
+    data = ReportData.load(store, SMALL, *SPAN)
+    lines = list(summary_lines(data))
+    text = " ".join(" ".join(lines).split())
+    for name in ("outcome", "attention", "choices"):
+        found = report.SECTIONS[name](data)
+        assert found.title in lines
+        assert all(sentence in text for sentence in (*found.sentences, *found.points, *found.missing))
+    money = amount(total(data.daily, "loss", is_fraud=True, flagged=True, channel="blend"))
+    (blend,) = (line.split() for line in lines if line.startswith("blend  "))
+    assert blend[-1] == money != "0.00"
+    assert max(map(len, lines)) <= text_page.WIDTH
+    assert len(lines) < 90
+    assert text.count("UTC") == 1
+
+
+def test_a_share_of_flags_that_found_nothing_is_named(one: Store) -> None:
+    sentence = "channel novelty, has found no known fraud yet"
+    execute(one, "UPDATE scores SET channel = 'blend' WHERE channel = 'novelty'")
+    assert sentence not in " ".join(section(one, "outcome").sentences)
+    genuine = "SELECT transaction_id FROM current_labels WHERE is_fraud"
+    execute(one, f"UPDATE scores SET channel = 'novelty' WHERE flagged AND transaction_id NOT IN ({genuine})")
+    assert sentence in " ".join(section(one, "outcome").sentences)
+
+
+def test_a_table_too_wide_for_a_terminal_has_its_last_column_under_each_row() -> None:
+    words = "a long reason " * 8
+    table = Table(
+        "Flags",
+        ("payment", "amount, EUR", "reasons"),
+        [["t1", "1,234.50", words]],
+        frozenset({"amount, EUR"}),
+    )
+    page = ReportPage("", "shop", "flags", "", [ReportSection("flags", "Flags", tables=[table])])
+    assert list(text_page.render(page)) == [
+        "shop: flags", "", "Flags", "─────", "Flags",
+        "          amount,",
+        "payment       EUR",
+        "───────  ────────",
+        "t1       1,234.50",
+        "      a long reason a long reason a long reason a long reason a long reason a",
+        "      long reason a long reason a long reason",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (350.0, "350"),
+        (1234.5, "1,234"),
+        (6.17366, "6.17"),
+        (0.00001234, "0.0000123"),
+        (-2.5, "-2.5"),
+    ],
+)
+def test_numbers_have_no_exponent(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_no_axis_writes_an_exponent(one: Store) -> None:
+    """A metric of some hundreds: its axis said 3.5e+2."""
+    write_quality_metrics(one)
+    execute(
+        one,
+        "UPDATE quality_metrics SET metric = 'flags', value = 350, lower = 300, upper = 400 WHERE value IS NOT NULL",
+    )
+    svg = report.render_chart(ReportData.load(one, SMALL, *SPAN), "quality", "svg").decode()
+    assert ">400<" in svg
+    assert not re.search(r">[\d.]+e[+-]?\d+<", svg)
+
+
+def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None:
+    session = Session(one, SMALL, "ann", lambda: NOW)
+    (first, *_), (same, *_) = (
+        list(reports.summary_lines(session, request))[1:]
+        for request in (
+            reports.ReportRequest(),
+            reports.ReportRequest(as_datetime(TO - 56 * DAY), as_datetime(TO), as_datetime(NOW)),
+        )
+    )
+    assert first == same
+    with pytest.raises(NotReady, match="no window of policy other has been scored yet") as refused:
+        list(reports.summary_lines(session, reports.ReportRequest(policy="other")))
+    assert refused.value.code == "nothing_scored"
+    with pytest.raises(InputError, match="the span is empty"):
+        reports.render_page(session, reports.ReportRequest(as_datetime(TO), as_datetime(TO)))
 
 
 def asked(folder: Path, store_url: str, *arguments: str) -> tuple[int, str]:
@@ -303,7 +390,7 @@ def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, sqlit
     code, told = asked(tmp_path, sqlite_url, "-o", str(out))
     assert (code, f"written to {out}\n") == (0, told)
     assert "2024-12-15 00:00 to 2025-02-09 23:00 UTC" not in out.read_text()
-    assert "2025-02-10 00:00 UTC" in out.read_text()  # the newest window's end is where it ends
+    assert "2025-02-10 00:00, policy live" in out.read_text()  # the newest window's end is where it ends
     code, told = asked(
         tmp_path, sqlite_url, "--format", "png", "--chart", "cost", "-o", str(tmp_path / "c.png")
     )
@@ -320,7 +407,10 @@ def test_the_command_writes_pages_and_pictures(one: Store, tmp_path: Path, sqlit
         (["--chart", "cost", "-o", "x.png"], "--chart needs --format"),
         (["--show", "amount", "-o", "x.html"], "--show needs --chart"),
         (["-o", "/no/such/folder/x.html"], "does not exist; create it first"),
-        (["--from", "2025-02-01", "--to", "2025-02-01", "-o", "x.html"], "--from must be before --to"),
+        (
+            ["--from", "2025-02-01", "--to", "2025-02-01", "-o", "x.html"],
+            "the span is empty: its start must be before its end",
+        ),
         (["--policy", "other", "-o", "x.html"], "no window of policy other"),
     ],
 )

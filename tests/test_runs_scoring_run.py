@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import NotReady
+from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from pipeline.schedule.run_context import Step, pending
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
-from storage.queries import listings
 from storage.queries.choices import choice_page
 from storage.queries.flags import FlagFilter, flag_page
 from storage.queries.models import model_page
@@ -26,10 +26,11 @@ from tests.support.worlds import FROM, NOW, SMALL, TO, backfill_live, load, load
 
 
 def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(backfilled: Store) -> None:
-    found = listings.outcome(backfilled, "live", FROM, TO)
-    assert found["scored"] == query(backfilled, "SELECT COUNT(*) FROM scores")[0][0] > 1000
-    assert found["caught"] / (found["caught"] + found["missed"]) > 0.6
-    assert len(np.unique([row[1] for row in query(backfilled, SCORES)])) > 0.9 * found["scored"]
+    counted = ReportData.load(backfilled, SMALL, "live", FROM, TO, NOW).daily
+    scored, frauds = total(counted, "n"), total(counted, "n", is_fraud=True)
+    assert scored == query(backfilled, "SELECT COUNT(*) FROM scores")[0][0] > 1000
+    assert total(counted, "n", is_fraud=True, flagged=True) > 0.6 * frauds > 0
+    assert len(np.unique([row[1] for row in query(backfilled, SCORES)])) > 0.9 * scored
     strategies = [row["strategy"] for row in choice_page(backfilled, "live").rows]
     assert strategies[-1] == "outlier"
     assert strategies[0] in {"blend", "classification"}

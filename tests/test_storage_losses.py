@@ -1,12 +1,13 @@
 """What a transaction loses if it is a fraud: one definition for report, quality, policy differences and people's own queries; both engines."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from pipeline.config.config import Config
 from pipeline.monitoring.realised_quality import realise
 from pipeline.rendering.report_data import ReportData, total
+from pipeline.reporting.summary import summary_lines
 from storage.database.database import Store
 from storage.database.setup import upgrade, verify
 from storage.errors import SchemaOutOfDate
@@ -79,7 +80,14 @@ def caught_money(store: Store, as_of: int = LATER + DAY) -> dict[str, float]:
 
 
 def assert_all_tell(store: Store, expected: float) -> None:
-    assert caught_money(store) == pytest.approx(dict.fromkeys(("report", "quality", "diff", "view"), expected))
+    assert caught_money(store) == pytest.approx(
+        dict.fromkeys(("report", "quality", "diff", "view"), expected)
+    )
+    lines = list(summary_lines(ReportData.load(store, CONFIG, "live", START, END, LATER + DAY)))
+    channels = [
+        line.split() for line in lines if re.match(r"(outlier|blend|classification|novelty) +\d", line)
+    ]
+    assert sum(float(cells[-1].replace(",", "")) for cells in channels) == pytest.approx(expected)
 
 
 def test_all_tell_the_amounts_that_were_ingested(store: Store) -> None:
@@ -90,7 +98,9 @@ def test_all_tell_the_amounts_that_were_ingested(store: Store) -> None:
 def test_a_batch_that_is_still_loading_changes_nothing(store: Store, fraud: str, tmp_path: Path) -> None:
     add(store, tmp_path, row(fraud, 9_999), row("r1", 5, "refund", fraud))
     assert loss(store, fraud) == 9_994
-    execute(store, "UPDATE batches SET status = 'loading' WHERE batch_id = (SELECT MAX(batch_id) FROM batches)")
+    execute(
+        store, "UPDATE batches SET status = 'loading' WHERE batch_id = (SELECT MAX(batch_id) FROM batches)"
+    )
     amounts = f"SELECT SUM(amount_base) FROM transactions WHERE transaction_id IN ({CAUGHT})"
     assert_all_tell(store, float(query(store, amounts)[0][0]))
     batches.remove_interrupted(store)
@@ -125,16 +135,18 @@ def test_a_refund_that_is_revised_counts_as_it_is_now_and_a_refund_of_a_refund_i
 def test_a_report_of_an_earlier_time_knows_no_later_money(store: Store, fraud: str, tmp_path: Path) -> None:
     before = caught_money(store)["report"]
     add(store, tmp_path, row(fraud, 9_999), row("r1", 5, "refund", fraud))
-    early, now = (
-        caught_money(store, as_of) for as_of in (NOW + 8 * DAY, LATER + DAY)
-    )
+    early, now = (caught_money(store, as_of) for as_of in (NOW + 8 * DAY, LATER + DAY))
     assert early["report"] == early["quality"] == pytest.approx(before)
     assert now["report"] == now["quality"] > before + 9_000
 
 
 def test_the_audit_sample_is_no_detection(store: Store, fraud: str) -> None:
     before, lost = caught_money(store), loss(store, fraud)
-    execute(store, "UPDATE scores SET channel = 'audit' WHERE policy = 'live' AND transaction_id = :fraud", fraud=fraud)
+    execute(
+        store,
+        "UPDATE scores SET channel = 'audit' WHERE policy = 'live' AND transaction_id = :fraud",
+        fraud=fraud,
+    )
     after = caught_money(store)
     for name in ("report", "quality", "diff"):
         assert after[name] == pytest.approx(before[name] - lost)
@@ -146,7 +158,9 @@ def test_other_refund_kinds_take_an_upgrade(opener: Opener) -> None:
     other = CONFIG.schema_.model_copy(update={"refund_kinds": ("chargeback",)})
     changed = opener(CONFIG.model_copy(update={"schema_": other}, deep=True))
     verify(changed, CONFIG.monitor.name)
-    with pytest.raises(SchemaOutOfDate, match=r"counts chargeback as refunds.*refund, reversal.*fraudwatch init"):
+    with pytest.raises(
+        SchemaOutOfDate, match=r"counts chargeback as refunds.*refund, reversal.*fraudwatch init"
+    ):
         verify(store, CONFIG.monitor.name)
     upgrade(store, CONFIG.monitor.name, 1)
     verify(store, CONFIG.monitor.name)

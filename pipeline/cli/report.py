@@ -5,14 +5,42 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import LIVE, CliContext, Command, InstantParam, now, to_instant
+from pipeline.cli.options import LIVE, CliContext, Command, InstantParam, to_utc
 
 if TYPE_CHECKING:
-    from pipeline.config.config import Config
-    from storage.database.database import Store
+    from pipeline.services.reports import ReportRequest
+    from pipeline.services.session import Session
 
-DEFAULT_WEEKS = 8  # length of a report without --from
-MICROSECONDS_A_WEEK = 7 * 86_400 * 1_000_000
+NEXT_COMMANDS = """
+Next commands
+─────────────
+fraudwatch report -o report.html                 the whole report, with charts
+fraudwatch flags list --status open --limit 10   flags that need a review
+fraudwatch verdict TRANSACTION_ID fraud          records a verdict: a label
+fraudwatch strategy list                         all choices with their rules"""
+
+
+def span_options(command: Any) -> Any:
+    """--from, --to, --as-of and --policy, for what reports on a span."""
+    for option in (
+        click.option("--policy", default=LIVE, show_default=True, help="The policy to report on."),
+        click.option("--as-of", type=InstantParam(), help="Use the data known at this time (default: now)."),
+        click.option(
+            "--to", "end", type=InstantParam(),
+            help="The day after the last one (default: end of the newest window scored).",
+        ),
+        click.option("--from", "start", type=InstantParam(), help="First day (default: eight weeks before --to)."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _request(session: "Session", start: Any, end: Any, as_of: Any, policy: str) -> "ReportRequest":
+    from pipeline.services.reports import ReportRequest
+
+    zone = session.config.schedule.timezone
+    start, end, as_of = (to_utc(value, zone) if value else None for value in (start, end, as_of))
+    return ReportRequest(start, end, as_of, policy)
 
 
 @click.command(
@@ -24,15 +52,7 @@ MICROSECONDS_A_WEEK = 7 * 86_400 * 1_000_000
     fraudwatch report --list
     """,
 )
-@click.option("--from", "start", type=InstantParam(), help="First day (default: eight weeks before --to).")
-@click.option(
-    "--to",
-    "end",
-    type=InstantParam(),
-    help="The day after the last one (default: end of the newest window scored).",
-)
-@click.option("--as-of", type=InstantParam(), help="Use the data known at this time (default: now).")
-@click.option("--policy", default=LIVE, show_default=True, help="The policy to report on.")
+@span_options
 @click.option(
     "--format",
     "output_format",
@@ -64,28 +84,23 @@ def report(
 
     Needs the extra: pip install 'fraudwatch[reports]'.
     """
-    from pipeline.rendering import charts
-    from pipeline.reporting.report import CHARTS, render_chart, render_html
+    from pipeline.files import complete_file
+    from pipeline.services import reports
 
     if listed:
-        for name, (_, description) in CHARTS.items():
-            click.echo(f"{name:18}{description}")
+        for known in reports.list_charts():
+            click.echo(f"{known.name:18}{known.description}")
         return
     target = _check_output(output, output_format, chart, show)
-    charts.require_chart_libraries()
-    config = context.load_config()
-    with context.open_store(config) as store:
-        span = (
-            *_report_span(store, config, policy, start, end),
-            to_instant(as_of, config.schedule.timezone) if as_of else now(),
-        )
-        if output_format == "html":
-            content = render_html(store, config, policy, *span).encode()
+    with context.session() as session:
+        request = _request(session, start, end, as_of, policy)
+        if chart is None:
+            content = reports.render_page(session, request).encode()
         else:
-            content = render_chart(
-                store, config, policy, *span, name=str(chart), image_format=output_format, option=show
-            )
-    target.write_bytes(content)
+            image = reports.ChartRequest(chart, output_format, show, request)  # type: ignore[arg-type]  # html has no chart
+            content = reports.render_chart(session, image)
+    with complete_file(target) as file:
+        file.write_bytes(content)
     click.echo(f"written to {target}", err=True)
 
 
@@ -108,31 +123,20 @@ def _check_output(output: Path | None, output_format: str, chart: str | None, sh
     return output
 
 
-def _report_span(store: "Store", config: "Config", policy: str, start: Any, end: Any) -> tuple[int, int]:
-    from storage.runs import ledger
-
-    zone = config.schedule.timezone
-    until = to_instant(end, zone) if end else ledger.newest_done(store, policy, "score")
-    if until is None:
-        raise click.UsageError(
-            f"no window of policy {policy} has been scored yet: give --from and --to, or run fraudwatch run first"
-        )
-    since = to_instant(start, zone) if start else until - DEFAULT_WEEKS * MICROSECONDS_A_WEEK
-    if since >= until:
-        raise click.UsageError("--from must be before --to: the span is [from, to)")
-    return since, until
-
-
-@click.command(cls=Command, epilog="fraudwatch summary --from 2026-02-01 --to 2026-04-01")
-@click.option("--from", "start", type=InstantParam(), required=True, help="First day.")
-@click.option("--to", "end", type=InstantParam(), required=True, help="The day after the last one.")
+@click.command(
+    cls=Command,
+    epilog="""
+    fraudwatch summary
+    fraudwatch summary --from 2026-02-01 --to 2026-04-01
+    """,
+)
+@span_options
 @click.pass_obj
-def summary(context: CliContext, start: Any, end: Any) -> None:
-    """Print a one-page summary: strategy choices, flags, and fraud caught and missed."""
-    from pipeline.reporting.summary import summary_lines
+def summary(context: CliContext, start: Any, end: Any, as_of: Any, policy: str) -> None:
+    """Print a one-page summary of the report on a span of time."""
+    from pipeline.services.reports import summary_lines
 
-    config = context.load_config()
-    zone = config.schedule.timezone
-    with context.open_store(config) as store:
-        for line in summary_lines(store, config, LIVE, to_instant(start, zone), to_instant(end, zone)):
+    with context.session() as session:
+        for line in summary_lines(session, _request(session, start, end, as_of, policy)):
             click.echo(line)
+    click.echo(NEXT_COMMANDS)

@@ -1,17 +1,26 @@
 """Curves of a comparison, as an offline HTML page or as an image."""
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectors.imbalance.results import Comparison, Curve, TechniqueResult
 from pipeline.errors import InputError
-from pipeline.rendering import charts
+from pipeline.files import complete_file
+from pipeline.rendering import charts, html_page
+from pipeline.rendering.elements import Chart, ReportPage, ReportSection
+from pipeline.rendering.text import money, number, share
 
 FORMATS = (".html", ".svg", ".png")
 CURVES_MAX = 8  # that can be told apart; the others are in the table only
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # so that curves differ in black and white, too
-SIZE = {"width": 460, "height": 380}
+# So many that no two curves look the same; neighbours differ by colour, and curves of one colour by dash.
+STYLES = tuple(
+    itertools.product(
+        ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3]), (charts.PRIMARY, charts.ACCENT, charts.TERTIARY)
+    )
+)
 
 
 def check(path: Path) -> None:
@@ -38,83 +47,100 @@ def check(path: Path) -> None:
     charts.require_chart_libraries()
 
 
-def curves(comparison: Comparison, path: Path, currency: str) -> None:
+def curves(comparison: Comparison, path: Path, name: str, currency: str) -> None:
     """Write precision–recall and cost curves of the best techniques and of training without balancing."""
-    import vl_convert
-
-    spec = specification(comparison, currency)
+    results = _plotted(comparison)
+    makers = [partial(_precision_recall, results), partial(_costs, results, comparison.per_day, currency)]
     if path.suffix == ".html":
-        content = vl_convert.vegalite_to_html(spec, bundle=True).encode()
-    elif path.suffix == ".svg":
-        content = vl_convert.vegalite_to_svg(spec).encode()
+        title = "Comparison of techniques"
+        section = ReportSection("curves", "Curves of all test spans", [comparison.sentence], charts=makers)
+        spans = f"{len(comparison.folds)} test spans, each after its training"
+        content = html_page.render(ReportPage(f"{name}: {title}", name, title, spans, [section])).encode()
     else:
-        content = vl_convert.vegalite_to_png(spec, scale=2)
-    path.write_bytes(content)
+        content = charts.render_image([make() for make in makers], path.suffix[1:])
+    with complete_file(path) as file:
+        file.write_bytes(content)
 
 
-def specification(comparison: Comparison, currency: str) -> dict[str, Any]:
-    """The two charts side by side, as Vega-Lite."""
+def _plotted(comparison: Comparison) -> list[TechniqueResult]:
     with_curve = [
         result
         for result in comparison.results
         if result.curve is not None and "threshold 0" not in result.technique
     ]
-    plotted = [
+    return [
         result
         for place, result in enumerate(with_curve)
         if place < CURVES_MAX or "no balancing" in result.technique
     ]
-    charts = _line_styles([result.technique for result in plotted])
-    both = _precision_recall(plotted, charts) | _costs(plotted, charts, comparison.per_day, currency)
-    whole: dict[str, Any] = both.resolve_scale(color="shared", strokeDash="shared").to_dict()
-    return whole
 
 
-def _line_styles(names: list[str]) -> dict[str, Any]:
-    """Colour and dashes of each technique, shared by both charts."""
+def _precision_recall(results: list[TechniqueResult]) -> Chart:
     import altair
 
-    dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
-    return {
-        "color": altair.Color("technique:N", scale=altair.Scale(domain=names, scheme="tableau10")),
-        "strokeDash": altair.StrokeDash("technique:N", scale=altair.Scale(domain=names, range=dashes)),
-    }
-
-
-def _precision_recall(results: list[TechniqueResult], charts: dict[str, Any]) -> Any:
-    import altair
-
-    points = [row for result in results for row in _points(result, result.curve, ("recall", "precision"))]
-    share = altair.Scale(domain=[0, 1])
-    return _chart(points, "Precision and recall, all test spans").encode(
-        x=altair.X("recall:Q", scale=share),
-        y=altair.Y("precision:Q", scale=share),
-        tooltip=["technique:N", "recall:Q", "precision:Q"],
-        **charts,
+    axis = {"scale": altair.Scale(domain=[0, 1]), "axis": altair.Axis(format="%", tickCount=5)}
+    rows: list[dict[str, Any]] = [
+        {
+            "technique": result.technique, "x": recall, "y": precision,
+            "tooltip": f"{result.technique}: precision {share(precision, 1)}, recall {share(recall, 1)}",
+        }
+        for result in results
+        for recall, precision in _points(result.curve)
+    ]  # fmt: skip
+    lines = _lines(rows, results).encode(
+        x=altair.X("x:Q", title="recall", **axis), y=altair.Y("y:Q", title="precision", **axis)
+    )
+    return Chart(
+        "precision-recall",
+        "Precision and recall",
+        f"Precision over recall as the threshold falls, a line for each of {len(results)} techniques.",
+        charts.to_spec(lines),
     )
 
 
-def _costs(results: list[TechniqueResult], charts: dict[str, Any], per_day: int, currency: str) -> Any:
+def _costs(results: list[TechniqueResult], per_day: int, currency: str) -> Chart:
     import altair
 
-    points = [row for result in results for row in _points(result, result.costs, ("flags", "cost"))]
-    curves = _chart(points, "Cost of reviewing the highest scores of each day").encode(
-        x=altair.X("flags:Q", title="flags a day (grey: alerts.per_day)", scale=altair.Scale(type="log")),
-        y=altair.Y("cost:Q", title=f"cost a day, {currency}"),
-        tooltip=["technique:N", "flags:Q", "cost:Q"],
-        **charts,
+    rows: list[dict[str, Any]] = [
+        {
+            "technique": result.technique, "x": flags, "y": cost,
+            "tooltip": f"{result.technique}: {number(flags)} flags and {money(cost, currency)} per day",
+        }
+        for result in results
+        for flags, cost in _points(result.costs)
+    ]  # fmt: skip
+    ends = [row["x"] for row in rows]
+    powers = altair.Axis(values=charts.log_ticks(min(ends), max(ends)), format=",~r")
+    x = altair.X("x:Q", title="flags per day", scale=altair.Scale(type="log", nice=False), axis=powers)
+    y = altair.Y("y:Q", title=f"cost per day, {currency}", axis=altair.Axis(tickCount=5, format=",.0f"))
+    budget = altair.Chart(charts.inline_data([{"x": per_day}])).mark_rule(color=charts.MUTED)
+    return Chart(
+        "cost",
+        f"Cost of reviewing the highest scores of each day (the line: alerts.per_day, {per_day:,})",
+        f"Cost per day over flags per day, a line for each of {len(results)} techniques.",
+        charts.to_spec(_lines(rows, results).encode(x=x, y=y) + budget.encode(x=x)),
     )
-    budget = altair.Chart(altair.Data(values=[{"at": per_day}])).mark_rule(color="grey").encode(x="at:Q")
-    return curves + budget
 
 
-def _chart(points: list[dict[str, Any]], title: str) -> Any:
+def _lines(rows: list[dict[str, Any]], results: list[TechniqueResult]) -> Any:
+    """A line per technique, in a style of its own."""
     import altair
 
-    return altair.Chart(altair.Data(values=points), title=title, **SIZE).mark_line()
+    styles = dict(zip((result.technique for result in results), itertools.cycle(STYLES), strict=False))
+    legend = altair.Legend(columns=charts.responsive("1", "2"), labelLimit=360, symbolSize=300)
+    colours = {name: colour for name, (_, colour) in styles.items()}
+    dashes = {name: dash for name, (dash, _) in styles.items()}
+    return (
+        altair.Chart(charts.inline_data(rows))
+        .mark_line(strokeWidth=2)
+        .encode(
+            color=charts.styled_channel("Color", "technique:N", colours, legend=legend),
+            strokeDash=charts.styled_channel("StrokeDash", "technique:N", dashes, legend=legend),
+            tooltip="tooltip:N",
+        )
+    )
 
 
-def _points(result: TechniqueResult, curve: Curve | None, names: tuple[str, str]) -> Iterator[dict[str, Any]]:
+def _points(curve: Curve | None) -> Iterator[tuple[float, float]]:
     for first, second in zip(*(curve or ((), ())), strict=True):
-        values = (round(float(first), 4), round(float(second), 4))
-        yield {"technique": result.technique, **dict(zip(names, values, strict=True))}
+        yield round(float(first), 4), round(float(second), 4)

@@ -1,11 +1,10 @@
-"""Texts of detection quality: formatted values, a table of metrics, the summary's paragraph, and alarms."""
+"""Texts of detection quality: formatted values, a table of metrics, and alarms."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from detectors.model.auto_detector import NOVELTY
 from pipeline.config.config import Config
 from storage.monitoring.quality_metrics import QualityMetric
 
@@ -78,57 +77,3 @@ def _with_interval(row: Mapping[str, Any], currency: str) -> str:
         format_value(row["metric"], row[name], currency) for name in ("value", "lower", "upper")
     )
     return value if row["lower"] is None else f"{value} ({lower} to {upper})"
-
-
-def paragraph(
-    of_all: Sequence[Mapping[str, Any]], of_channels: Sequence[Mapping[str, Any]], currency: str
-) -> Iterator[str]:
-    """Detection quality of a span for the summary: of mature windows, by channel, and the newest estimate."""
-    total = _sums(row for row in of_all if row["kind"] == "realised")
-    windows = sorted(
-        row["window_end"] for row in of_all if row["kind"] == "realised" and row["metric"] == "frauds"
-    )
-    if windows:
-        yield (
-            f"mature to {windows[-1]:%Y-%m-%d}: precision {_share(total, 'caught', 'flags')}, recall {_share(total, 'caught', 'frauds')}, "
-            f"cost {format_value('cost', total.get('cost'), currency)}"
-        )
-    for channel in sorted({row["channel"] for row in of_channels}):
-        counts = _sums(row for row in of_channels if row["channel"] == channel)
-        yield _channel_sentence(channel, counts | {"frauds": total.get("frauds", 0.0)}, currency)
-    ahead = [row for row in of_all if row["kind"] == "estimated" and row["window_end"] not in windows]
-    for row in ahead:
-        if row["metric"] in ("precision", "recall", "cost") and row["window_end"] == ahead[0]["window_end"]:
-            value = (
-                _with_interval(row, currency)
-                if row["value"] is not None
-                else f"not estimated: {row['message']}"
-            )
-            yield f"not mature yet, {row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}: {row['metric']} {value}"
-
-
-def _channel_sentence(channel: str, n: Mapping[str, float], currency: str) -> str:
-    flags = n.get("flags", 0.0)
-    if not flags:
-        return f"  {channel}: flagged nothing"
-    if channel == NOVELTY and not n.get("caught"):
-        return (
-            f"  {channel}: the outlier detector's own share found nothing: none of its {flags:,.0f} flags is known fraud; "
-            f"reviewing them cost {format_value('cost', n.get('cost'), currency)}"
-        )
-    return (
-        f"  {channel}: {flags:,.0f} flags, precision {_share(n, 'caught', 'flags')}, recall {_share(n, 'caught', 'frauds')}; "
-        f"reviewing genuine ones cost {format_value('cost', n.get('cost'), currency)}, caught frauds would have cost "
-        f"{format_value('cost', n.get('avoided'), currency)}"
-    )
-
-
-def _sums(rows: Iterator[Mapping[str, Any]]) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for row in rows:
-        sums[row["metric"]] = sums.get(row["metric"], 0.0) + (row["value"] or 0.0)
-    return sums
-
-
-def _share(n: Mapping[str, float], part: str, whole: str) -> str:
-    return format_value("precision", n[part] / n[whole], "") if n.get(whole) else "not known"

@@ -62,7 +62,11 @@ def require_chart_libraries() -> None:
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError as error:
-        raise InputError(f"charts need {error.name}: pip install 'fraudwatch[reports]'") from None
+        raise InputError(
+            f"charts need {error.name}",
+            remedy="pip install 'fraudwatch[reports]'",
+            code="charts_not_installed",
+        ) from None
 
 
 def inline_data(rows: list[dict[str, Any]]) -> Any:
@@ -170,26 +174,30 @@ def compile_to_vega(spec: VegaSpec) -> VegaSpec:
     return vega
 
 
-def render_image(chart: Chart, image_format: str, option: str = "") -> bytes:
-    """A chart as PNG or SVG on white, with its title; `option` is one of the chart's options."""
+def render_image(charts: Sequence[Chart], image_format: str, option: str = "") -> bytes:
+    """Charts below each other as PNG or SVG on white, with their titles; `option` is one of those of a single chart."""
     import vl_convert
 
-    text = f"{chart.title}: {option or chart.options[0]}" if chart.options else chart.title
-    title = {"text": text, "anchor": "start", "color": LIGHT["ink"], "fontSize": 15, "offset": 12}
-    spec = with_colours(chart.spec) | {
-        "width": IMAGE_WIDTH,
-        "background": LIGHT["paper"],
-        "title": title,
-        "padding": 12,
-    }
-    if option:
-        spec["params"] = [
-            param | {"value": option} if param["name"] == "selected" else param for param in spec["params"]
-        ]
+    parts = [_titled(chart, option) for chart in charts]
+    below = {"vconcat": [{key: part[key] for key in part.keys() - {"autosize", "config"}} for part in parts]}
+    frame = {"config": CONFIG, "background": PAPER, "padding": 12}
+    spec = with_colours((parts[0] if len(parts) == 1 else below) | frame)
     if image_format == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
     return png
+
+
+def _titled(chart: Chart, option: str) -> VegaSpec:
+    """A chart of the width of an image, with its title and the option chosen."""
+    text = f"{chart.title}: {option or chart.options[0]}" if chart.options else chart.title
+    title = {"text": text, "anchor": "start", "color": INK, "fontSize": 15, "offset": 12}
+    spec = chart.spec | {"width": IMAGE_WIDTH, "title": title}
+    if option:
+        spec["params"] = [
+            param | {"value": option} if param["name"] == "selected" else param for param in spec["params"]
+        ]
+    return spec
 
 
 def vega_bundle() -> str:

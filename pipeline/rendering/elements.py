@@ -1,6 +1,6 @@
-"""The elements of a report; a section names missing data instead of showing an empty chart."""
+"""The elements of a page; a section names missing data instead of showing an empty chart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ class Chart:
         What the chart shows, as text for screen readers.
     spec
         Vega-Lite with colours as CSS variables of the page (`charts.with_colours` replaces them).
+    note
+        How to read the chart, as text beneath its title.
     options
         Values that the reader may choose from; the choice sets the chart's parameter `selected`.
     drives
@@ -30,6 +32,7 @@ class Chart:
     title: str
     alt: str
     spec: VegaSpec
+    note: str = ""
     options: Sequence[str] = ()
     drives: str = ""
 
@@ -56,13 +59,34 @@ class Tile:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A heading with its content; `missing` names data that are not there yet and what to do about it."""
+    """
+    A heading with its content.
+
+    Attributes
+    ----------
+    missing
+        Data that are not there yet, and what to do about it.
+    charts
+        Functions that make the charts, since a page of text needs none and no chart library.
+    """
 
     name: str
     title: str
     sentences: Sequence[str] = ()
     missing: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Callable[[], Chart]] = ()
     tables: Sequence[Table] = ()
     points: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """Sections under a heading; `title` is the window's, `name` the monitor's."""
+
+    title: str
+    name: str
+    heading: str
+    subtitle: str
+    sections: Sequence[ReportSection]
+    footer: str = ""

@@ -68,8 +68,14 @@ class ReportData:
 
     @property
     def span_text(self) -> str:
-        """The span as text."""
-        return f"{instant_text(self.scope.start)[:16]} to {instant_text(self.scope.end)[:16]} UTC"
+        """The span as text, in UTC."""
+        return f"{instant_text(self.scope.start)[:16]} to {instant_text(self.scope.end)[:16]}"
+
+    @property
+    def subtitle(self) -> str:
+        """Span, policy and time of knowledge, with the zone of every time on the page."""
+        as_of = instant_text(self.scope.as_of)[:16]
+        return f"{self.span_text}, policy {self.scope.policy}; data as of {as_of}. Times are UTC."
 
     @property
     def mature_until_text(self) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 from storage.queries.runs import GapRemedy
@@ -33,12 +35,24 @@ def share(part: float, whole: float) -> str:
     if not whole:
         return "–"
     percent = 100 * part / whole
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{number(percent, 2)} %"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, and all of those before the point; never with an exponent."""
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
 def money(value: float, currency: str) -> str:
     """An amount in whole units of the currency."""
     return f"{value:,.0f} {currency}"
+
+
+def amount(value: float) -> str:
+    """An amount to the cent, for a column whose name has the currency."""
+    return f"{value:,.2f}"
 
 
 def thresholds_text(thresholds: Mapping[str, float | None]) -> str:

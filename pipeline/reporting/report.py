@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from pipeline.config.config import Config
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts, html_page
-from pipeline.rendering.elements import ReportSection
+from pipeline.rendering.elements import ReportPage, ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting.sections import (
     attention,
@@ -20,7 +19,6 @@ from pipeline.reporting.sections import (
     scores,
     terms,
 )
-from storage.database.database import Store
 
 Sections = Mapping[str, Callable[[ReportData], ReportSection]]
 
@@ -35,7 +33,8 @@ SECTIONS: Sections = {
     "drift": drift.section,
     "ledger": operations.ledger,
     "queue": operations.queue,
-    "entities": entities.section,
+    "entities": entities.top_entities,
+    "payments": entities.highest_scores,
     "model": model_card.section,
     "terms": terms.section,
 }
@@ -53,25 +52,18 @@ CHARTS: Mapping[str, tuple[str, str]] = {
     "ledger": ("ledger", "windows and trainings by status"),
     "queue": ("queue", "flags by channel and verdict"),
 }
+FOOTER = "Made by fraudwatch. All figures are counted in the database; nothing is sampled."
 
 
-def render_html(store: Store, config: Config, policy: str, start: int, end: int, as_of: int) -> str:
+def render_html(data: ReportData) -> str:
     """Render the HTML page; the same stored rows, span and `as_of` give the same bytes."""
-    data = ReportData.load(store, config, policy, start, end, as_of)
-    return html_page.render(data, [section(data) for section in SECTIONS.values()])
+    name = data.config.monitor.name
+    sections = [section(data) for section in SECTIONS.values()]
+    title = f"{name}: {data.span_text} UTC"
+    return html_page.render(ReportPage(title, name, "Fraud report", data.subtitle, sections, FOOTER))
 
 
-def render_chart(
-    store: Store,
-    config: Config,
-    policy: str,
-    start: int,
-    end: int,
-    as_of: int,
-    name: str,
-    image_format: str,
-    option: str = "",
-) -> bytes:
+def render_chart(data: ReportData, name: str, image_format: str, option: str = "") -> bytes:
     """
     Render one chart as PNG or SVG.
 
@@ -83,13 +75,14 @@ def render_chart(
         There are no data for the chart; the message says which.
     """
     if name not in CHARTS:
-        raise InputError(f"there is no chart {name!r}: choose one of {', '.join(CHARTS)}")
-    data = ReportData.load(store, config, policy, start, end, as_of)
+        raise InputError(
+            f"there is no chart {name!r}", remedy=f"choose one of {', '.join(CHARTS)}", code="no_such_chart"
+        )
     section = SECTIONS[CHARTS[name][0]](data)
-    chart = next((chart for chart in section.charts if chart.name == name), None)
+    chart = next((chart for make in section.charts if (chart := make()).name == name), None)
     if chart is None:
-        raise NotReady(f"chart {name} has no data: {' '.join(section.missing)}")
+        raise NotReady(f"chart {name} has no data: {' '.join(section.missing)}", code="chart_without_data")
     if option and option not in chart.options:
         remedy = f"choose one of {', '.join(chart.options)}" if chart.options else "it has no options"
-        raise InputError(f"--show {option!r} is not an option of chart {name}: {remedy}")
-    return charts.render_image(chart, image_format, option)
+        raise InputError(f"{option!r} is not an option of chart {name}", remedy=remedy, code="no_such_option")
+    return charts.render_image([chart], image_format, option)

@@ -159,7 +159,7 @@ def compare_techniques(
         [fold_row(fold) for fold in result.folds], result.notes(), result.sentence, metric_rows(result),
     )  # fmt: skip
     if plot is not None:
-        plots.curves(result, plot, config.schema_.base_currency)
+        plots.curves(result, plot, config.monitor.name, config.schema_.base_currency)
     return show_comparison(session, number)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.files import complete_file
 from pipeline.progress import NoProgress, Progress
 from pipeline.sanitize import for_csv
 from pipeline.services.session import Session
@@ -54,18 +55,10 @@ def export_table(session: Session, request: ExportRequest, progress: Progress | 
             code="file_type",
         )
     columns = exporting.columns(store, request.table)
-    unfinished = path.with_name(f".{path.name}.part")
     write = _parquet if path.suffix == ".parquet" else _csv
     parts = _counted(exporting.rows(store, request.table), progress or NoProgress())
-    try:
+    with complete_file(path) as unfinished:
         written = write(columns, parts, unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}", code="not_writable"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return ExportedTable(request.table, path, written)
 
 

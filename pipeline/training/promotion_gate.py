@@ -96,7 +96,7 @@ class PromotionGate:
         champion_id = in_force[-1]
         window = self._window(history, prepared, champion_id, date)
         if window.effective < EFFECTIVE_MIN:
-            too_few = f"the newest mature window holds {window.effective:g} effective frauds, {EFFECTIVE_MIN} are needed"
+            too_few = f"the newest mature window holds {round(window.effective, 1):g} effective frauds, {EFFECTIVE_MIN} are needed"
             return _inconclusive(window, champion_id, too_few)
         try:
             champion = self.model_cache.model(champion_id)

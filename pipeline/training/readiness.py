@@ -179,7 +179,7 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     ):
         if effective < bar:
             yield ReadinessFinding(
-                "hint", "FEW_FRAUDS", f"{effective:g} effective mature frauds, {name} needs {bar:g}",
+                "hint", "FEW_FRAUDS", f"{round(effective, 1):g} effective mature frauds, {name} needs {bar:g}",
                 f"{bar - effective:.0f} more, by chargebacks, verdicts on flags, or a longer training.span", numbers,
             )  # fmt: skip
 

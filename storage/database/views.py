@@ -16,7 +16,13 @@ def recreate(connection: Connection, fields: Fields) -> None:
     """Drop and create every view, in an order that their dependencies allow."""
     for name in NAMES:
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
-    for sql in (_visible(connection, fields), TRANSACTION_LOSSES, CURRENT_LABELS, _flagged(connection, fields), *FIXED):
+    for sql in (
+        _visible(connection, fields),
+        TRANSACTION_LOSSES,
+        CURRENT_LABELS,
+        _flagged(connection, fields),
+        *FIXED,
+    ):
         connection.exec_driver_sql(sql)
 
 

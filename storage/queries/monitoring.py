@@ -8,7 +8,7 @@ from sqlalchemy import case, func, select
 from storage.database import tables
 from storage.database.database import Store
 from storage.errors import Unknown
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
+from storage.queries.rows import Position, RowPage, SortKey, fetch_page
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,6 @@ def drift_page(
         SortKey(d.window_start),
     )
     return fetch_page(store, rows, order, limit, after)
-
-
-def drift_alarms(store: Store, policy: str, since: int, until: int) -> list[Row]:
-    """The number of drift alarms per feature and metric in a span, highest first."""
-    d = tables.drift_metrics.c
-    rows = (
-        select(d.feature, d.metric, func.count().label("windows"), func.max(d.value).label("highest"))
-        .where(d.policy == policy, d.alarm, d.window_start >= since, d.window_start < until)
-        .group_by(d.feature, d.metric)
-        .order_by(func.count().desc(), d.feature, d.metric)
-    )
-    return read_rows(store, rows)
 
 
 def quality_page(

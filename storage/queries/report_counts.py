@@ -69,7 +69,7 @@ BINNED = """
 ENTITIES = """
     SELECT entity, SUM(CASE WHEN flagged THEN 1 ELSE 0 END) AS flags, SUM(CASE WHEN is_fraud THEN 1 ELSE 0 END) AS frauds,
            SUM(CASE WHEN flagged THEN loss ELSE 0 END) AS caught, SUM(CASE WHEN flagged THEN 0 ELSE loss END) AS missed
-    FROM scored WHERE entity IS NOT NULL
+    FROM scored WHERE entity IS NOT NULL AND (flagged OR is_fraud)
     GROUP BY entity ORDER BY SUM(loss) DESC, frauds DESC, flags DESC, entity LIMIT :some"""
 FLAGGED_OR_FRAUD = """(
             SELECT a.* FROM scores a JOIN (

@@ -3,6 +3,7 @@
 import json
 
 from pipeline.config.config import Config
+from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report
 from storage.database.database import Store
 from tests.support.sql import execute
@@ -14,7 +15,7 @@ CARD = "4111 1111 1111 1111"  # the test number that every card scheme's check d
 
 def report_page(store: Store, config: Config = SMALL, as_of: int = NOW) -> str:
     """The report of the live policy over the scored span, as HTML."""
-    return report.render_html(store, config, "live", FROM, TO, as_of)
+    return report.render_html(ReportData.load(store, config, "live", FROM, TO, as_of))
 
 
 def write_quality_metrics(store: Store) -> None:

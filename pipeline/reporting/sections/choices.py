@@ -1,11 +1,12 @@
 """Section "Strategy choices": the prevalence of fraud and the strategy chosen at each training."""
 
+from functools import partial
 from typing import Any
 
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import safe_text
+from pipeline.rendering.text import number, safe_text
 
 ROWS_MAX = 12  # newest choices listed
 PER_PAYMENTS = 10_000
@@ -28,7 +29,7 @@ def section(data: ReportData) -> ReportSection:
         if measured
         else ["No transaction was mature at any training, so prevalence could not be measured yet."]
     )
-    section_charts = [prevalence(data)] if measured else []
+    section_charts = [partial(prevalence, data)] if measured else []
     return ReportSection("choices", title, sentences, missing, charts=section_charts, tables=[_table(data)])
 
 
@@ -47,7 +48,7 @@ def prevalence(data: ReportData) -> Chart:
         "prevalence:Q",
         scale=scale,
         title="frauds in 10,000 payments",
-        axis=altair.Axis(values=charts.log_ticks(floor, top, (1, 2, 5)), format="~g"),
+        axis=altair.Axis(values=charts.log_ticks(floor, top, (1, 2, 5)), format=",~r"),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
         y=altair.Y("lower:Q", scale=scale), y2="upper:Q", color=colour["color"]
@@ -81,7 +82,7 @@ def _rows(data: ReportData) -> list[dict[str, Any]]:
             "strategy": row["strategy"],
             "change": row["strategy"] if row["strategy"] != before else "",
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
-            "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {value:.2g} in 10,000 ({lower:.2g} to {upper:.2g}), "
+            "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {number(value, 2)} in 10,000 ({number(lower, 2)} to {number(upper, 2)}), "
                     f"{row['effective_positives']:,.0f} effective frauds",
         })  # fmt: skip
         before = row["strategy"]
@@ -97,7 +98,11 @@ def _table(data: ReportData) -> Table:
         ]
         for row in reversed(newest)
     ]  # fmt: skip
-    earlier = len(data.choices) - len(newest)
-    more = f"; {earlier:,} earlier ones: fraudwatch strategy list" if earlier else ""
     columns = ("training", "strategy", "effective frauds", "mature", "reason")
-    return Table(f"Choices, newest first{more}", columns, rows, frozenset(columns[2:4]), collapsed=True)
+    return Table(
+        "Choices, newest first; fraudwatch strategy list has all",
+        columns,
+        rows,
+        frozenset(columns[2:4]),
+        collapsed=True,
+    )

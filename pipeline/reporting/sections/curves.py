@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,9 @@ def section(data: ReportData) -> ReportSection:
         f"{share(curve.true_positives, curve.flags)} at a recall of {share(curve.true_positives, curve.steps.positives)} and cost {money(curve.cost, data.currency)} per day."
         for curve in strategy_curves
     ]
-    sentences.append(
-        "Scores of different strategies are not on one scale, so each has its own curve. A mark is the operating point: it "
-        "combines the thresholds of several weeks and channels, so it may lie beside the curve."
+    return ReportSection(
+        "curves", title, sentences, charts=[partial(precision_recall, data), partial(cost, data)]
     )
-    return ReportSection("curves", title, sentences, charts=[precision_recall(data), cost(data)])
 
 
 def curves(data: ReportData) -> list[ThresholdCurve]:
@@ -72,6 +71,8 @@ def precision_recall(data: ReportData) -> Chart:
         "Precision and recall of mature payments",
         f"Precision over recall as the threshold falls, a line for each strategy; marks: {operating_points}.",
         _draw(rows, marks, ("recall", "precision"), share_axes=True),
+        note="Scores of different strategies are not on one scale, so each has its own curve. A mark is the operating point: it "
+        "combines the thresholds of several weeks and channels, so it may lie beside the curve.",
     )
 
 
@@ -177,7 +178,7 @@ def _draw(
     scale = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(type="log", nice=False)
     percent = altair.Axis(format="%", tickCount=5)
     ends = [row["x"] for row in rows]
-    powers = altair.Axis(values=charts.log_ticks(min(ends), max(ends)), format=",~g")
+    powers = altair.Axis(values=charts.log_ticks(min(ends), max(ends)), format=",~r")
     x = altair.X("x:Q", title=titles[0], scale=scale, axis=percent if share_axes else powers)
     high = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(zero=True)
     amount = altair.Axis(tickCount=5, format=",.0f")

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import instant_text, iso_instant, safe_text
+from pipeline.rendering.text import instant_text, iso_instant, number, safe_text
 from storage.frames import DAY
 from storage.queries import report_counts
 from storage.queries.report_counts import Row
@@ -20,8 +21,8 @@ SHAPES = (
 )  # fmt: skip
 # Tooltip of a mark in `detail`, computed in the browser: thousands of sentences would be most of the page.
 TOOLTIP = (
-    "utcFormat(toDate(datum.at), '%Y-%m-%d %H:%M') + ' ' + datum.metric + ' ' + format(datum.value, '.3g')"
-    " + (datum.threshold === null ? '' : ', alarm from ' + format(datum.threshold, '.3g')) + ', effect ' + format(datum.effect, '.3f')"
+    "utcFormat(toDate(datum.at), '%Y-%m-%d %H:%M') + ' ' + datum.metric + ' ' + format(datum.value, ',.3~r')"
+    " + (datum.threshold === null ? '' : ', alarm from ' + format(datum.threshold, ',.3~r')) + ', effect ' + format(datum.effect, '.3f')"
     " + ', ' + format(datum.n, ',') + ' payments' + (datum.alarm ? ', an alarm' : '')"
 )
 
@@ -39,9 +40,7 @@ def section(data: ReportData) -> ReportSection:
     sentences = [
         f"{len(alarmed)} of {len(features)} measured features and scores raised an alarm: {names}."
         if alarmed
-        else "No measured feature or score raised an alarm.",
-        f"A cell shows a window's largest effect on one scale for all metrics (for distributions the share of payments that would have to change "
-        f"to undo it), a dot an alarm; the {len(charted)} with the largest effects are shown.",
+        else "No measured feature or score raised an alarm."
     ]
     suppressed = sum(row["suppressed"] for row in features)
     if suppressed:
@@ -49,7 +48,9 @@ def section(data: ReportData) -> ReportSection:
             f"{suppressed} never raise an alarm, for a reason that fraudwatch drift shows: histories of fraud change while labels mature."
         )
     tables = [_alarms(alarmed, worst)] if alarmed else []
-    return ReportSection("drift", title, sentences, charts=[heat(data), detail(data)], tables=tables)
+    return ReportSection(
+        "drift", title, sentences, charts=[partial(heat, data), partial(detail, data)], tables=tables
+    )
 
 
 def heat(data: ReportData) -> Chart:
@@ -64,6 +65,8 @@ def heat(data: ReportData) -> Chart:
         f"Heat map of {len(order)} features over the windows of the span, lighter means farther from the training data; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['tooltip']}.",
         charts.to_spec(_heat_map(rows, order), height=22 * len(order)),
+        note="A cell shows a window's largest effect on one scale for all metrics (for distributions the share of payments that would have to change "
+        f"to undo it), a dot an alarm; the {len(order)} with the largest effects are shown.",
         drives="drift-detail",
     )
 
@@ -190,8 +193,8 @@ def _metric_points(rows: list[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _metric_text(row: Row) -> str:
-    value = "unknown" if row["value"] is None else f"{row['value']:.3g}"
-    limit = "" if row["threshold"] is None else f", alarm from {row['threshold']:.3g}"
+    value = "unknown" if row["value"] is None else number(row["value"])
+    limit = "" if row["threshold"] is None else f", alarm from {number(row['threshold'])}"
     return f"{safe_text(row['metric']).replace('_', ' ')} {value}{limit}, effect {row['effect']:.3f}{', an alarm' if row['alarm'] else ''}"
 
 

@@ -43,8 +43,8 @@ def section(data: ReportData) -> ReportSection:
 def _card_rows(row: Row) -> Iterator[list[str]]:
     libraries = sorted((row["versions"] or {}).items())
     yield ["model", f"{row['model_id']}, {row['strategy']}"]
-    yield ["trained as of", f"{_time(row['trained_at'])} UTC, by run {row['run_id']}"]
-    yield ["span", f"{_time(row['span_start'])} to {_time(row['span_end'])} UTC"]
+    yield ["trained as of", f"{_time(row['trained_at'])}, by run {row['run_id']}"]
+    yield ["span", f"{_time(row['span_start'])} to {_time(row['span_end'])}"]
     yield ["rows", f"{row['n_mature'] or 0:,} mature transactions, {row['n_fraud'] or 0:,} of them fraud"]
     yield ["thresholds", safe_text(thresholds_text(row["thresholds"]))]
     yield ["libraries", ", ".join(f"{safe_text(name)} {safe_text(number)}" for name, number in libraries)]
@@ -52,7 +52,7 @@ def _card_rows(row: Row) -> Iterator[list[str]]:
     for promotion in row["promotions"]:
         yield [
             "in force",
-            f"from {_time(promotion['effective_from'])} UTC on, by {safe_text(promotion['by'])}: {safe_text(promotion['reason'])}",
+            f"from {_time(promotion['effective_from'])} on, by {safe_text(promotion['by'])}: {safe_text(promotion['reason'])}",
         ]
 
 

@@ -1,5 +1,6 @@
 """Sections "Processing status" and "Flags and verdicts": unfinished steps, and how far reviews have come."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def ledger(data: ReportData) -> ReportSection:
     ]
     gaps = _gaps(data)
     return ReportSection(
-        "ledger", title, sentences, charts=[ledger_chart(data)], tables=[gaps] if gaps.rows else []
+        "ledger", title, sentences, charts=[partial(ledger_chart, data)], tables=[gaps] if gaps.rows else []
     )
 
 
@@ -116,7 +117,9 @@ def queue(data: ReportData) -> ReportSection:
         ]
     )
     tables = ([_ages(data, rows)] if waiting else []) + ([_reviewers(people)] if people else [])
-    return ReportSection("queue", title, sentences, missing, charts=[queue_chart(data)], tables=tables)
+    return ReportSection(
+        "queue", title, sentences, missing, charts=[partial(queue_chart, data)], tables=tables
+    )
 
 
 def queue_chart(data: ReportData) -> Chart:

@@ -1,13 +1,15 @@
 """Section "Outcome": payments flagged, fraud caught and fraud missed, with amounts."""
 
+from functools import partial
 from typing import Any
 
 from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.model.auto_detector import NOVELTY
+from detectors.model.model import AUDIT
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table, Tile
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.rendering.text import money, safe_text, share
+from pipeline.rendering.text import amount, money, safe_text, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"
@@ -24,7 +26,7 @@ def section(data: ReportData) -> ReportSection:
         sentences=_sentences(data),
         missing=[] if known else [f"No fraud of these payments is known by now: {_no_labels(data)}"],
         tiles=_tiles(data),
-        charts=[caught(data)] if known else [],
+        charts=[partial(caught, data)] if known else [],
         tables=[_channels(data)],
     )
 
@@ -81,6 +83,11 @@ def _sentences(data: ReportData) -> list[str]:
     sentences = [
         f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review."
     ]
+    audited = total(rows, "n", channel=AUDIT)
+    if audited:
+        sentences.append(
+            f"{audited:,.0f} others were drawn at random for a review, channel {AUDIT}: a fraud among them counts as missed."
+        )
     frauds, caught_frauds = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
         caught_amount, missed_amount = (
@@ -125,10 +132,12 @@ def _tiles(data: ReportData) -> list[Tile]:
         ),
         Tile("flags per day", f"{flagged / days:,.1f}", f"alerts.per_day is {data.config.alerts.per_day:,}"),
     ]
-    return [
-        *tiles,
-        Tile("flags that were fraud", share(frauds, mature_flags), _interval(frauds, mature_flags)),
-    ]
+    note = (
+        f"{_interval(frauds, mature_flags)}, {mature_flags:,.0f} mature flags"
+        if mature_flags
+        else "none is mature yet"
+    )
+    return [*tiles, Tile("flags that were fraud", share(frauds, mature_flags), note)]
 
 
 def _mature_flags(rows: list[Row]) -> tuple[float, float]:
@@ -140,11 +149,11 @@ def _mature_flags(rows: list[Row]) -> tuple[float, float]:
 
 
 def _interval(frauds: float, flags: float) -> str:
-    """Jeffreys' interval of the precision, as text."""
+    """Jeffreys' interval of the precision, as text; empty without flags."""
     if not flags:
-        return "none is mature yet"
+        return ""
     precision = estimate_prevalence(flags, frauds, frauds)
-    return f"{share(precision.display_lower, 1)} to {share(precision.display_upper, 1)}, {flags:,.0f} mature flags"
+    return f"{share(precision.display_lower, 1)} to {share(precision.display_upper, 1)}"
 
 
 def _channels(data: ReportData) -> Table:
@@ -154,8 +163,8 @@ def _channels(data: ReportData) -> Table:
         frauds, mature_flags = _mature_flags(flags)
         rows.append([
             safe_text(channel), f"{total(flags, 'n'):,.0f}", f"{total(flags, 'n', is_fraud=True):,.0f}",
-            f"{total(flags, 'n', is_fraud=False):,.0f}", share(frauds, mature_flags), _interval(frauds, mature_flags),
-            money(total(flags, "loss", is_fraud=True), data.currency),
+            f"{total(flags, 'n', is_fraud=False):,.0f}", share(frauds, mature_flags), _interval(frauds, mature_flags) or "–",
+            amount(total(flags, "loss", is_fraud=True)),
         ])  # fmt: skip
     columns = (
         "channel",
@@ -164,9 +173,9 @@ def _channels(data: ReportData) -> Table:
         "known genuine",
         "precision",
         "95 % interval",
-        "amount caught",
+        f"caught, {data.currency}",
     )
-    right_aligned = frozenset({"flags", "known fraud", "known genuine", "precision", "amount caught"})
+    right_aligned = frozenset(columns) - {"channel", "95 % interval"}
     return Table(
         "Flags by channel; precision is of mature flags, where no label counts as genuine",
         columns,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,12 @@ def section(data: ReportData) -> ReportSection:
             title,
             missing=["No payment of the span has a score: fraudwatch backfill scores the past."],
         )
-    sentences, missing, section_charts = [], [], [distribution(data)]
+    sentences, missing, section_charts = [], [], [partial(distribution, data)]
     if not sum(row["frauds"] for row in data.score_bins):
         missing.append("No fraud is known, so the chart shows only the scores of all payments.")
     points = list(_calibration_points(data))
     if points:
-        section_charts.append(calibration(data))
+        section_charts.append(partial(calibration, data))
         sentences.append(_calibration_sentence(points))
     else:
         missing.append(

@@ -1,0 +1,134 @@
+"""Reports on a span of time: the HTML page, one of its charts as an image, and the summary as text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pipeline.errors import InputError, NotReady
+from pipeline.rendering import charts
+from pipeline.rendering.report_data import ReportData
+from pipeline.reporting import report, summary
+from pipeline.services.session import Session
+from storage.database.column_types import as_micros
+from storage.runs import ledger
+
+DEFAULT_LENGTH = timedelta(weeks=8)
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """
+    What to report on: payments of [start, end), with what was known at `as_of`; aware datetimes.
+
+    Attributes
+    ----------
+    start
+        Eight weeks before the end if missing.
+    end
+        The end of the newest window that the policy has scored if missing.
+    as_of
+        Now if missing.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    as_of: datetime | None = None
+    policy: str = "live"
+
+
+@dataclass(frozen=True)
+class ChartRequest:
+    """One chart of a report as an image; `option` is the feature or metric of a chart that shows one of several."""
+
+    name: str
+    image_format: Literal["png", "svg"]
+    option: str = ""
+    report: ReportRequest = ReportRequest()
+
+
+@dataclass(frozen=True)
+class ChartDescription:
+    """The name of a chart, and what it shows."""
+
+    name: str
+    description: str
+
+
+def list_charts() -> list[ChartDescription]:
+    """The charts of a report, in its order."""
+    return [ChartDescription(name, description) for name, (_, description) in report.CHARTS.items()]
+
+
+def render_page(session: Session, request: ReportRequest) -> str:
+    """
+    The report as one HTML page that needs no network.
+
+    Raises
+    ------
+    InputError
+        The span is empty, or the chart libraries are not installed.
+    NotReady
+        The request names no end, and the policy has scored nothing yet.
+    """
+    charts.require_chart_libraries()
+    return report.render_html(_load(session, request))
+
+
+def render_chart(session: Session, request: ChartRequest) -> bytes:
+    """
+    One chart as PNG or SVG.
+
+    Raises
+    ------
+    InputError
+        As for a page; or there is no such chart or option.
+    NotReady
+        As for a page; or there are no data for the chart.
+    """
+    charts.require_chart_libraries()
+    return report.render_chart(
+        _load(session, request.report), request.name, request.image_format, request.option
+    )
+
+
+def summary_lines(session: Session, request: ReportRequest) -> Iterator[str]:
+    """
+    The summary, line by line.
+
+    Raises
+    ------
+    InputError, NotReady
+        As for a page, which alone needs chart libraries.
+    """
+    return summary.summary_lines(_load(session, request))
+
+
+def _load(session: Session, request: ReportRequest) -> ReportData:
+    start, end = _resolve_span(session, request)
+    as_of = session.now if request.as_of is None else as_micros(request.as_of)
+    return ReportData.load(session.store, session.config, request.policy, start, end, as_of)
+
+
+def _resolve_span(session: Session, request: ReportRequest) -> tuple[int, int]:
+    """The span in µs, with the defaults in place."""
+    newest = ledger.newest_done(session.store, request.policy, "score") if request.end is None else None
+    end = newest if request.end is None else as_micros(request.end)
+    if end is None:
+        raise NotReady(
+            f"no window of policy {request.policy} has been scored yet",
+            remedy="score some first, or name the span",
+            code="nothing_scored",
+        )
+    start = (
+        end - DEFAULT_LENGTH // timedelta(microseconds=1)
+        if request.start is None
+        else as_micros(request.start)
+    )
+    if start >= end:
+        raise InputError(
+            "the span is empty",
+            remedy="its start must be before its end, which is not part of it",
+            code="empty_span",
+        )
+    return start, end
