@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from detectors.strategy.choice import STRATEGIES, Choice
+from detectors.base import STRATEGIES
+from detectors.strategy.choice import Choice
 from pipeline.training.readiness import Cohort
 from storage.database.column_types import as_datetime
 

@@ -101,5 +101,5 @@ def _load_check(store: Store, config: Config, model_id: int, trained_with: dict[
         _load(store, config, model_id)
     except DetectorError as error:
         return f"NO: {error}"
-    changed = changed_libraries({"libraries": trained_with or libraries()})
+    changed = changed_libraries(trained_with or libraries())
     return "yes, its sample rows have the same scores" + (f", under {', '.join(changed)}" if changed else "")
