@@ -123,6 +123,8 @@ REFUSED = [
     ("[strategy]\nfew = 3", "strategy.few is no longer a key: it is strategy.min_positives_blend now"),
     ("[shadow.a.strategy]\nconfidence = 0.9", "shadow.a.strategy.confidence is no longer a key: remove it"),
     ("[strategy]\nevidence_rows = 0", "strategy.evidence_rows is no longer a key: remove it"),
+    ("[training]\nseed = 7", "training.seed is no longer a key: remove it: the seed is always 7"),
+    ("[shadow.a.training]\ntrees = 50", "shadow.a.training.trees is no longer a key: remove it: an isolation"),
     ("[labels]\ndefault_source = 'x'", "labels.default_source is no longer a key: remove it"),
     ("[quality]\nalarm_change = 0.2", "quality.alarm_change is no longer a key: remove it"),
     ("[watch.inbox]\nfolder = 'x'\nsettle = '10s'", "watch.inbox.settle is no longer a key: it is settle_time now"),
