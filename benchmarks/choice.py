@@ -36,14 +36,14 @@ from scipy import stats
 from benchmarks.machine import require
 from benchmarks.worlds import HANDBOOK_TEST, SIMULATED, World, handbook
 from detectors.algorithms.boosting import Boosting
+from detectors.base import MIN_FRAUDS_TO_FIT, STRATEGIES
 from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Layout, Sample
-from detectors.model.auto_detector import MIN_FRAUDS_TO_FIT
 from detectors.strategy.blend import blend_surprisal, learn_weight
-from detectors.strategy.choice import STRATEGIES, StrategySettings, choose
+from detectors.strategy.choice import StrategySettings, choose
 from detectors.strategy.components import Components, FitSettings, surprisal
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
@@ -193,7 +193,7 @@ def live(world: World, variant: str, k: int, seed: int) -> Cell:
     }
     single = float("nan")
     if mature.y.sum() == 1:
-        encoder = Encoder(layout.encoding).fit(mature.raw, mature.y, mature.weight)
+        encoder = Encoder.fit(layout.encoding, mature.raw, mature.y, mature.weight)
         alone = Boosting(seed=7 + seed).fit(encoder.transform(mature.raw), mature.y, mature.weight)
         score = alone.anomaly_score(encoder.transform(test.raw))
         single = judged(score, y_test, test.weight).ap

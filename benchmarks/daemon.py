@@ -51,7 +51,7 @@ SAME = 1.5  # time on the large database over time on the small one; noise of a 
 QUEUED = 500
 TURNS = 30
 PART = 50_000
-LIMITS = {"training": {"min_rows": 200, "trees": 20, "every": "7d"}, "labels": {"maturity": "5d"}}
+LIMITS = {"training": {"min_rows": 200, "every": "7d"}, "labels": {"maturity": "5d"}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of the bulk comparison")
     rows = parser.parse_args(arguments).rows
     X = np.random.default_rng(7).standard_t(3, (rows, 8))
-    theirs = _grow(X[:TRAINING], 200, 1024, 7)
-    ours = IsolationForest(200, 1024, TRAINING, seed=7).fit(X[:TRAINING])
+    theirs = _grow(X[:TRAINING], 200, 7)
+    ours = IsolationForest(200, TRAINING, seed=7).fit(X[:TRAINING])
     difference = float(np.abs(ours.anomaly_score(X) - theirs.decision_function(X)).max())  # compiles, too
     bulk = fastest(lambda: ours.anomaly_score(X), lambda: theirs.decision_function(X))
     single = fastest(

@@ -65,7 +65,7 @@ SETTINGS = {
     "schema": {"entities": ["customer_id", "terminal_id"], "categorical": [], "kind": "", "original_id": ""},
     "labels": {"maturity": "5d"},
     "features": {"windows": ["1d", "7d"]},
-    "training": {"min_rows": 200, "trees": 20, "holdout": "2d"},
+    "training": {"min_rows": 200, "holdout": "2d"},
     "strategy": {"min_positives_blend": 6, "min_positives_classifier": 40},
     "alerts": {"per_day": 5},
     "schedule": {"catch_up": 3, "backoff": "1s", "attempts": 20},

@@ -195,9 +195,9 @@ class Bench:
         raw = feature_history.raw_matrix(history, np.concatenate([usual, test]), plan, config)
         labels = np.full(len(usual), np.nan)
         labels[np.isin(usual, known.mature)] = 0.0  # usual rows are not known to be fraud
-        encoder = Encoder(plan.encoding).fit(raw[: len(usual)], labels)
+        encoder = Encoder.fit(plan.encoding, raw[: len(usual)], labels)
         X = encoder.transform(raw)[:, columns]
-        forest = IsolationForest(config.training.trees, seed=config.training.seed).fit(X[: len(usual)])
+        forest = IsolationForest().fit(X[: len(usual)])
         score = forest.anomaly_score(np.ascontiguousarray(X[len(usual) :]))
         ids = history.transactions.transaction_id[test]
         return judge(pd.DataFrame({"transaction_id": ids, "score": score}), truth, week)

@@ -24,6 +24,7 @@ import pandas as pd
 
 from benchmarks.machine import require
 from detectors.evaluation.metrics import average_precision
+from detectors.model.model import ModelSettings, fit_model
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
@@ -33,7 +34,6 @@ from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, Step,
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import strategy_choice, train
 from pipeline.training.promotion_gate import PromotionGate
-from pipeline.training.strategy_choice import StoredChoice
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, MONEY
@@ -155,8 +155,15 @@ def _usual(store: Store, config: Config, truth: dict[str, int]) -> None:
         for exclude in (False, True):
             made = train.prepare(_with(config, exclude_flagged=exclude), history, date)
             for seed in SEEDS:
-                chosen = StoredChoice(0, "outlier", config.strategy.outlier_share, "")
-                model = train.fit_alone(_with(config, seed=seed), made, chosen, date)
+                model = fit_model(
+                    ModelSettings("outlier", seed=seed),
+                    made.features.layout,
+                    mature=made.samples.mature,
+                    usual=made.samples.unlabelled,
+                    recent=made.samples.holdout,
+                    days=config.training.holdout / DAY,
+                    notes={},
+                )
                 scores = model.score(raw, history.transactions.amount[rows] / MONEY)
                 found[exclude].append(float(average_precision(y, scores.score)))
         means = {exclude: np.mean(values[-len(SEEDS) :]) for exclude, values in found.items()}

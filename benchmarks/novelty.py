@@ -191,7 +191,6 @@ class Case:
         own = {
             "FRAUDWATCH_LABELS__MATURITY": f"{DELAY}d",
             "FRAUDWATCH_ALERTS__PER_DAY": str(PER_DAY),
-            "FRAUDWATCH_TRAINING__SEED": str(self.seed + 7),
         }
         with tempfile.NamedTemporaryFile(suffix=".toml") as empty:  # not the one of the folder this runs in
             return load_config(Path(empty.name), COLUMNS | own)

@@ -29,14 +29,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.base import MIN_FRAUDS_TO_FIT, Floats, Strategy
 from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.strategy.choice import (
-    MIN_FRAUDS_FOR_CLASSIFIER,
     Choice,
     PreviousChoice,
-    Strategy,
     StrategySettings,
     choose,
 )
@@ -48,7 +46,6 @@ RESTLESS_MAX = {0.05: 0.03, 0.10: 0.06}  # share of paths, by noise
 STEP = 0.1  # of the random walk, in logarithms
 SWING = 0.5  # of the oscillation
 SETTINGS = StrategySettings()
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,7 @@ def strategies(path: Floats, bound: Bound, memory: bool = True) -> list[Strategy
     made: list[Choice] = []
     for frauds in path:
         # A cluster holds more frauds than it counts for: there is always something to fit a classifier on.
-        counted = max(float(frauds), MIN_FRAUDS_FOR_CLASSIFIER)
+        counted = max(float(frauds), MIN_FRAUDS_TO_FIT)
         rarity = estimate_prevalence(bound.mature, counted, max(float(frauds), 1.0))
         before = [
             PreviousChoice(one.strategy, one.proposed, one.numbers["gate_open"]) for one in reversed(made)

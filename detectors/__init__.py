@@ -40,27 +40,23 @@ __all__ = [
     "compare",
 ]
 
-_MODULES = {
-    "HBOS": "algorithms.hbos",
-    "INNE": "algorithms.inne",
-    "LODA": "algorithms.loda",
+_MODULES = {  # beside the detectors, which the registry has
     "AutoDetector": "model.auto_detector",
-    "Boosting": "algorithms.boosting",
     "Comparison": "imbalance.results",
     "DetectorError": "base",
-    "FocalBoosting": "algorithms.focal_boosting",
-    "IsolationForest": "algorithms.isolation_forest",
-    "Logistic": "algorithms.logistic",
     "NotFitted": "base",
-    "RandomForest": "algorithms.random_forest",
     "compare": "imbalance.compare",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    from detectors.registry import DETECTORS
+
+    locations = (known.location.split(":") for known in DETECTORS.values())
+    modules = _MODULES | {detector: f"algorithms.{module}" for module, detector in locations}
+    if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{modules[name]}"), name)
     globals()[name] = value  # the next time it is found without this function
     return value
 

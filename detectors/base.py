@@ -9,59 +9,72 @@ independently, so a row's score is the same to the last bit in any batch and any
     └── ArtifactError        a stored model that cannot be trusted
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+T = TypeVar("T")
 
+Strategy = Literal["outlier", "blend", "classification"]
+Method = Literal["auto", Strategy]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)  # from no labels to many
+
+SEED = 7  # of every draw of random numbers: the same rows and threads give the same model
+MIN_FRAUDS_TO_FIT = 2  # a classifier fitted on one fraud would memorise it
 POSITIVE_WEIGHT_MAX = 30.0
 
 
 class DetectorError(ValueError):
-    """A detector cannot fit or score."""
+    """
+    A detector cannot fit or score.
+
+    Attributes
+    ----------
+    code
+        Stable name of the kind of error.
+    message, remedy
+        What is wrong and, where there is one, what would do; the text of the error is "message: remedy".
+    """
+
+    code: ClassVar[str] = "detector"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
 
 class NotFitted(DetectorError):  # noqa: N818 - reads as the state it reports
     """A detector was asked for scores before `fit`."""
 
+    code = "not_fitted"
+
 
 class ArtifactError(DetectorError):
     """A stored model is damaged, was written by someone else, or scores differently than when it was stored."""
 
-
-@dataclass(frozen=True)
-class State:
-    """
-    The serialized state of a fitted detector, without pickle.
-
-    Attributes
-    ----------
-    meta
-        Values that JSON can hold.
-    arrays
-        Arrays of plain dtypes, never of objects.
-    """
-
-    meta: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]]
+    code = "artifact"
 
 
 class Detector(Protocol):
     """
     An algorithm that scores rows by how suspicious they are.
 
-    `X` is (n_samples, n_features), finite; it is never written to. `supervised` says whether `fit` needs `y`,
-    `additive` whether `base_score` plus a row's contributions is its score (to rounding).
+    `X` is (n_samples, n_features), finite; it is never written to. `detectors.registry` says whether `fit` needs `y`, and
+    whether `base_score` plus a row's contributions is its score (to rounding).
+
+    A detector is a dataclass, so that `detectors.codec` can store it: its fields are the parameters, and `fitted`, a frozen
+    dataclass of what was learned, None before `fit`. An outlier detector has the parameter `seed`.
     """
 
     name: ClassVar[str]
-    supervised: ClassVar[bool]
-    additive: ClassVar[bool]
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
@@ -90,13 +103,6 @@ class Detector(Protocol):
     def base_score(self) -> float:
         """The score to which the contributions of a row are added."""
 
-    def state(self) -> State:
-        """The fitted detector as plain arrays and JSON."""
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the detector from its `state`; it scores the same to the bit."""
-
 
 class Classifier(Detector, Protocol):
     """
@@ -109,6 +115,20 @@ class Classifier(Detector, Protocol):
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Uncalibrated probability of fraud of each row, (n_samples,)."""
+
+
+def require_fitted(fitted: T | None, name: str) -> T:
+    """
+    What a detector has learned.
+
+    Raises
+    ------
+    NotFitted
+        It has learned nothing yet.
+    """
+    if fitted is None:
+        raise NotFitted(f"{name} is not fitted", remedy="call fit first")
+    return fitted
 
 
 def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:
@@ -124,12 +144,15 @@ def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:
     if rows.ndim != 2:
         raise DetectorError(f"a feature matrix has shape (n_samples, n_features), got {rows.shape}")
     if n_features is not None and rows.shape[1] != n_features:
-        raise DetectorError(f"fitted on {n_features} features, got {rows.shape[1]}: pass the same columns")
+        raise DetectorError(
+            f"fitted on {n_features} features, got {rows.shape[1]}", remedy="pass the same columns"
+        )
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = (int(place) for place in np.argwhere(~finite)[0])
         raise DetectorError(
-            f"column {column} is {rows[row, column]} in row {row}: fill missing and infinite values first"
+            f"column {column} is {rows[row, column]} in row {row}",
+            remedy="fill missing and infinite values first",
         )
     return rows
 

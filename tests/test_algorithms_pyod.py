@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.algorithms.hbos import HBOS
-from detectors.algorithms.inne import INNE
+from detectors.algorithms.inne import INNE, _isolation_of
 from detectors.algorithms.loda import LODA
 from detectors.algorithms.scaling import SoftScale
 
@@ -47,18 +47,21 @@ def test_inne_scores_as_pyod_does():
 def test_innes_reasons_are_what_the_score_loses_without_each_column():
     ours = INNE(100, 8).fit(ROWS)
     explained = ours.explain(NEW)
-    scale = ours._scale
+    learned = ours.fitted
     for column in range(6):
-        without = scale.transform(NEW)
-        without[:, column] = ours._usual[column]
-        lost = ours.anomaly_score(NEW) - ours._score(np.ascontiguousarray(without))
+        without = learned.scale.transform(NEW)
+        without[:, column] = learned.usual[column]
+        score = _isolation_of(
+            np.ascontiguousarray(without), learned.centres, learned.radii, learned.isolation
+        )
+        lost = ours.anomaly_score(NEW) - score
         np.testing.assert_allclose(explained[:, column], lost, rtol=0, atol=1e-9)
 
 
 def test_loda_differs_from_pyod_only_by_the_bin_that_is_read():
     theirs = pyod("loda", "LODA", n_bins=20, n_random_cuts=100, random_state=7).fit(scaled(ROWS))
     ours = LODA(100, 20).fit(ROWS)
-    np.testing.assert_array_equal(ours._cuts, theirs.projections_)
+    np.testing.assert_array_equal(ours.fitted.cuts, theirs.projections_)
     along = scaled(ROWS) @ theirs.projections_.T
     own = np.clip(
         [

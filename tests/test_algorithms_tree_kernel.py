@@ -33,11 +33,11 @@ def rows(kind, n=3000, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "ties", "one column", "constant"])
-@pytest.mark.parametrize("max_samples", [2, 256, 1024, 10_000])
-def test_the_isolation_forest_scores_like_pyods(kind, max_samples):
+@pytest.mark.parametrize("max_rows", [2, 256, 1024, 10_000])
+def test_the_isolation_forest_scores_like_pyods(kind, max_rows):
     X = rows(kind)
-    ours = IsolationForest(n_trees=40, max_samples=max_samples, seed=5).fit(X)
-    theirs = _grow(X, 40, max_samples, 5)
+    ours = IsolationForest(n_trees=40, max_rows=max_rows, seed=5).fit(X)
+    theirs = _grow(X[systematic_sample(np.ones(len(X)), max_rows, 5)], 40, 5)
     probes = np.concatenate([X, rows(kind, seed=1) * 3, np.zeros((1, X.shape[1]))])
     np.testing.assert_allclose(
         ours.anomaly_score(probes), theirs.decision_function(probes), rtol=0, atol=1e-12
@@ -72,7 +72,7 @@ def test_a_threshold_in_float32_splits_as_in_float64(threshold):
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 13])
 def test_rows_beside_a_row_do_not_change_it(n):
     X = rows("normal", 2 * BLOCK + 13)
-    forest = IsolationForest(30).fit(X)._fitted()
+    forest = IsolationForest(30).fit(X).fitted.forest
     assert forest.sums(X[:n]).tobytes() == forest.sums(X)[:n].tobytes()
     assert forest.contributions(X[:n]).tobytes() == forest.contributions(X)[:n].tobytes()
 
@@ -80,14 +80,14 @@ def test_rows_beside_a_row_do_not_change_it(n):
 @pytest.mark.parametrize("detector", [IsolationForest(30), RandomForest(30)])
 def test_contributions_add_up_tree_by_tree(detector):
     X = rows("heavy tails")
-    forest = detector.fit(X, (X[:, 0] > 1e4).astype(float))._fitted()
+    forest = detector.fit(X, (X[:, 0] > 1e4).astype(float)).fitted.forest
     total = forest.root_sum + forest.contributions(X).sum(axis=1)
     np.testing.assert_allclose(total, forest.sums(X), rtol=1e-12)
 
 
 def test_a_roots_path_is_the_mean_of_its_training_rows():
     X = rows("normal", 400)
-    forest = IsolationForest(20, max_samples=400).fit(X)._fitted()  # every tree has seen every row
+    forest = IsolationForest(20).fit(X).fitted.forest  # every tree has seen every row
     assert forest.sums(X).mean() == pytest.approx(forest.root_sum, rel=1e-12)
 
 

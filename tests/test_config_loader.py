@@ -123,6 +123,8 @@ REFUSED = [
     ("[strategy]\nfew = 3", "strategy.few is no longer a key: it is strategy.min_positives_blend now"),
     ("[shadow.a.strategy]\nconfidence = 0.9", "shadow.a.strategy.confidence is no longer a key: remove it"),
     ("[strategy]\nevidence_rows = 0", "strategy.evidence_rows is no longer a key: remove it"),
+    ("[training]\nseed = 7", "training.seed is no longer a key: remove it: the seed is always 7"),
+    ("[shadow.a.training]\ntrees = 50", "shadow.a.training.trees is no longer a key: remove it: an isolation"),
     ("[labels]\ndefault_source = 'x'", "labels.default_source is no longer a key: remove it"),
     ("[quality]\nalarm_change = 0.2", "quality.alarm_change is no longer a key: remove it"),
     ("[watch.inbox]\nfolder = 'x'\nsettle = '10s'", "watch.inbox.settle is no longer a key: it is settle_time now"),
@@ -146,6 +148,9 @@ REFUSED = [
     # impossible values
     ("[alerts]\nper_day = 0", "alerts.per_day must be 1 or more, got 0 (config.toml, [alerts])"),
     ("[strategy]\nprevalence_gate_low = nan", "strategy.prevalence_gate_low must be"),
+    ("[outlier]\ndetector = 'lof'", "outlier.detector must name a detector that ranks payments ('lof' is no detector: choose one of isolation_forest, hbos,"),
+    ("[outlier]\ndetector = 'boosting'", "outlier.detector must name a detector that ranks payments ('boosting' needs labels: choose one of isolation_forest, hbos,"),
+    ("[outlier]\ndetector = 'inne'", "outlier.detector must name a detector that ranks payments ('inne' gives no contributions that add up to its score: choose"),
     ("[strategy]\nmethod = 'best'", "strategy.method must be one of 'auto', 'outlier', 'blend' or"),
     ("[strategy]\noutlier_share = 1.5", "strategy.outlier_share must be 1 or less, got 1.5"),
     ("[costs]\nreview = 0.0", "costs.review must be more than 0, got 0.0"),
@@ -197,7 +202,7 @@ REFUSED = [
     ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),
     ("[shadow.Bold]\nstrategy.min_positives_blend = 3", "shadow.Bold must be named differently"),
     ("[shadow.a.strategy]\nmethd = 3", "shadow.a.strategy.methd is not a key, did you mean shadow.a.strategy.method? (config"),
-    ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, strategy"),
+    ("[shadow.a.schedule]\ntick = '5m'", "shadow.a.schedule is not a key; keys are features, training, outlier, strategy"),
     ("[shadow.a.strategy]\nmin_positives_blend = 300", "shadow.a.strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 300"),
     ("[shadow.a.strategy]\nmin_positives_blend = 'x'", "shadow.a.strategy.min_positives_blend must be a whole number"),
     ("shadow.a = 3", "shadow.a must be a table, got 3"),
@@ -456,10 +461,10 @@ def test_a_source_without_its_url_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_shadow_differs_from_live_in_the_keys_it_gives_and_in_no_other(tmp_path: Path) -> None:
     toml = '[strategy]\nmin_positives_blend = 7\n[shadow.cautious]\nstrategy.method = "outlier"\nalerts.per_day = 20\n'
-    config = load(tmp_path, toml, FRAUDWATCH_SHADOW__CAUTIOUS__TRAINING__TREES="50")
+    config = load(tmp_path, toml, FRAUDWATCH_SHADOW__CAUTIOUS__TRAINING__THREADS="2")
     own = config.for_challenger("cautious")
     assert (own.strategy.method, own.strategy.min_positives_blend) == ("outlier", 7)
-    assert (own.alerts.per_day, own.training.trees, own.shadow) == (20, 50, {})
+    assert (own.alerts.per_day, own.training.threads, own.shadow) == (20, 2, {})
     assert config.for_policy("cautious") == own
     assert config.for_policy("live") == config
     assert own.hash("schema", "labels", "costs") == config.hash("schema", "labels", "costs")

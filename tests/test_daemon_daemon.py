@@ -225,7 +225,6 @@ maturity = "5d"
 windows = ["1d", "7d"]
 [training]
 min_rows = 200
-trees = 20
 [schedule]
 tick = "1h"
 """

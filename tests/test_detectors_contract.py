@@ -1,15 +1,17 @@
 """What every registered detector promises, one test a promise."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from detectors.base import DetectorError, NotFitted, row_sums
-from detectors.model.artifact import pack, unpack
-from detectors.registry import DETECTORS, detector_class
+from detectors import codec
+from detectors.base import ArtifactError, DetectorError, NotFitted, row_sums
+from detectors.registry import DETECTORS, check_outlier_detector, detector_class, outlier_detector
 
 ALL = tuple(DETECTORS)
-SUPERVISED = tuple(name for name in ALL if detector_class(name).supervised)
-SMALL = {"isolation_forest": {"n_trees": 50, "max_samples": 256}, "random_forest": {"n_trees": 50}}
+SUPERVISED = tuple(name for name in ALL if DETECTORS[name].supervised)
+SMALL = {"isolation_forest": {"n_trees": 50}, "random_forest": {"n_trees": 50}}
 
 every_detector = pytest.mark.parametrize("name", ALL)
 supervised_only = pytest.mark.parametrize("name", SUPERVISED)
@@ -41,8 +43,8 @@ def test_it_refuses_to_score_before_fit(name):
     for ask in (detector.anomaly_score, detector.explain):
         with pytest.raises(NotFitted, match="call fit first"):
             ask(np.zeros((1, 5)))
-    with pytest.raises(NotFitted):
-        detector.state()
+    with pytest.raises(NotFitted, match="call fit first"):
+        _ = detector.base_score
 
 
 @every_detector
@@ -176,23 +178,21 @@ def test_float32_and_float64_agree(name, fitted, world):
 @every_detector
 def test_a_stored_detector_scores_alike_to_the_bit(name, fitted, world):
     X = world[0]
-    parts, _ = unpack(pack({"detector": fitted[name].state()}, {}))
-    loaded = detector_class(name).from_state(parts["detector"])
+    stored = codec.pack(fitted[name])
+    loaded, _ = codec.unpack(detector_class(name), stored)
     assert loaded.anomaly_score(X).tobytes() == fitted[name].anomaly_score(X).tobytes()
     assert loaded.explain(X[:50]).tobytes() == fitted[name].explain(X[:50]).tobytes()
     assert loaded.base_score == fitted[name].base_score
-    again = pack({"detector": loaded.state()}, {})
-    assert again == pack({"detector": fitted[name].state()}, {})
+    assert codec.pack(loaded) == stored
+    assert repr(loaded) == repr(fitted[name])  # its parameters
 
 
 @every_detector
-def test_contributions_add_up_to_the_score(name, fitted, world):
+def test_contributions_add_up_to_the_score_where_the_registry_says_so(name, fitted, world):
     detector = fitted[name]
-    if not detector.additive:
-        pytest.skip(f"{name} does not declare additive contributions")
     X = np.concatenate([world[0], [[40.0, -40.0, 0.0, 1e6, 0.0]]])
     total = detector.base_score + detector.explain(X).sum(axis=1)
-    np.testing.assert_allclose(total, detector.anomaly_score(X), rtol=0, atol=1e-9)
+    assert np.allclose(total, detector.anomaly_score(X), rtol=0, atol=1e-9) is DETECTORS[name].additive
 
 
 @every_detector
@@ -296,3 +296,35 @@ def test_row_sums_are_equal_to_the_bit_for_any_number_of_rows():
 def test_an_unknown_detector_is_refused_with_the_known_ones():
     with pytest.raises(DetectorError, match="no detector is called 'lof': choose one of isolation_forest"):
         detector_class("lof")
+
+
+@every_detector
+def test_it_is_found_by_the_name_that_its_class_has(name):
+    assert detector_class(name).name == name
+
+
+@every_detector
+def test_it_ranks_payments_if_it_needs_no_labels_and_its_contributions_add_up(name):
+    if name in SUPERVISED:
+        with pytest.raises(
+            DetectorError, match=f"'{name}' needs labels: choose one of isolation_forest, hbos"
+        ):
+            check_outlier_detector(name)
+    elif not DETECTORS[name].additive:
+        with pytest.raises(
+            DetectorError, match=f"'{name}' gives no contributions that add up .*: choose one of"
+        ):
+            check_outlier_detector(name)
+    else:
+        assert check_outlier_detector(name) == name
+        assert outlier_detector(name, 11).seed == 11
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(DetectorError, "detector"), (NotFitted, "not_fitted"), (ArtifactError, "artifact")]
+)
+def test_an_error_keeps_its_code_and_remedy_across_processes(kind, code):
+    error = pickle.loads(pickle.dumps(kind("the model is cut", remedy="train a new model")))
+    assert (type(error), error.code, error.message) == (kind, code, "the model is cut")
+    assert (error.remedy, str(error)) == ("train a new model", "the model is cut: train a new model")
+    assert str(kind("the model is cut")) == "the model is cut"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detectors import codec
 from detectors.drift.alarm_calibration import (
     THRESHOLD_MIN,
     AlarmCalibration,
@@ -143,10 +144,10 @@ def test_smaller_samples_are_given_more_room_and_larger_ones_no_less():
 
 def test_a_stored_calibration_is_the_same():
     calibration = calibrate(tracks(5, 60), 60, 7.0, 0.05)
-    again = AlarmCalibration.from_state(calibration.state())
+    again, _ = codec.unpack(AlarmCalibration, codec.pack(calibration))
     assert again.nulls == dict(calibration.nulls)
     assert again.threshold(0.1) == calibration.threshold(0.1)
-    empty = AlarmCalibration.from_state(AlarmCalibration().state())
+    empty, _ = codec.unpack(AlarmCalibration, codec.pack(AlarmCalibration()))
     assert not empty.is_calibrated
 
 

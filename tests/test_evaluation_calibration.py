@@ -8,7 +8,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from detectors.base import ArtifactError, DetectorError, State
+from detectors import codec
+from detectors.base import DetectorError
 from detectors.evaluation.calibration import (
     Calibrator,
     fit_calibrator,
@@ -75,17 +76,22 @@ def test_a_row_is_calibrated_alike_alone_and_among_others(frauds):
 def test_a_stored_calibrator_is_the_same(frauds):
     z, y = fold(frauds)
     calibrator = fit_calibrator(z, y)
-    again = Calibrator.from_state(calibrator.state())
+    again, _ = codec.unpack(Calibrator, codec.pack(calibrator))
     assert (again.probability(z) == calibrator.probability(z)).all()
     assert again.kind == calibrator.kind
 
 
-def test_a_stored_calibrator_that_falls_is_refused():
-    knots = np.array([[0.0, 1.0], [1.0, 0.0]])
-    with pytest.raises(ArtifactError, match="not increasing"):
-        Calibrator.from_state(
-            State({"kind": "isotonic"}, {"form": np.array([1.0, 1.0, 0.0]), "knots": knots})
-        )
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"kind": "isotonic", "knots": np.array([[0.0, 1.0], [1.0, 0.0]])},
+        {"kind": "platt", "low": -1.0, "high": -1.0},
+        {"kind": "intercept", "shift": np.nan},
+    ],
+)
+def test_a_calibrator_that_falls_is_refused(form):
+    with pytest.raises(DetectorError, match="increasing"):
+        Calibrator(**form)
 
 
 @pytest.mark.parametrize("y", [[0, 0, 0], [1, 1, 1], []])

@@ -123,7 +123,7 @@ def test_every_amount_has_a_log_amount(amount, log):
     assert features(history)["log_amount"].tolist() == [log, log]
     assert log_units(history.amount).tolist() == [round(log * 10_000)] * 2
     raw = np.column_stack(list(features(history).values()))
-    assert np.isfinite(Encoder(PLAN.encoding).fit(raw, np.zeros(2)).transform(raw)).all()
+    assert np.isfinite(Encoder.fit(PLAN.encoding, raw, np.zeros(2)).transform(raw)).all()
 
 
 def test_amounts_that_do_not_add_up_in_int64_are_refused():

@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.base import DetectorError, NotFitted
+from detectors import codec
+from detectors.base import DetectorError
 from detectors.inputs.ranks import RankScale
-from detectors.model.artifact import pack, unpack
 
 
 def scale_of(n=20_000, seed=0):
-    return RankScale().fit(np.random.default_rng(seed).standard_normal(n))
+    return RankScale.fit(np.random.default_rng(seed).standard_normal(n))
 
 
 def test_a_rank_is_the_share_of_training_rows_below():
     scores = np.random.default_rng(1).lognormal(size=20_000)
-    ranks = RankScale().fit(scores).transform(scores)
+    ranks = RankScale.fit(scores).transform(scores)
     exact = (np.argsort(np.argsort(scores)) + 0.5) / len(scores)
     assert np.abs(ranks - exact).max() < 2e-3
     top = np.argsort(scores)[-200:]  # where flags are decided, ranks are exact
@@ -26,7 +26,7 @@ def test_a_rank_is_the_share_of_training_rows_below():
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50, unique=True))
 def test_a_higher_score_never_ranks_lower(scores):
     ordered = np.sort(np.array(scores))
-    assert (np.diff(RankScale().fit(ordered[::2]).transform(ordered)) >= 0).all()
+    assert (np.diff(RankScale.fit(ordered[::2]).transform(ordered)) >= 0).all()
 
 
 def test_distinct_scores_get_distinct_ranks():
@@ -48,15 +48,15 @@ def test_no_score_reaches_an_end_of_the_scale(score):
 
 
 def test_constant_scores_rank_in_the_middle():
-    scale = RankScale().fit(np.full(100, 3.0))
+    scale = RankScale.fit(np.full(100, 3.0))
     assert scale.transform([2.0, 3.0, 4.0]).tolist() == [0.25, 0.5, 0.75]
 
 
 def test_a_weight_counts_like_so_many_rows():
     scores, weight = np.array([1.0, 2.0, 5.0]), np.array([1, 3, 2])
     probes = np.linspace(0, 7, 40)
-    weighted = RankScale().fit(scores, weight).transform(probes)
-    repeated = RankScale().fit(np.repeat(scores, weight)).transform(probes)
+    weighted = RankScale.fit(scores, weight).transform(probes)
+    repeated = RankScale.fit(np.repeat(scores, weight)).transform(probes)
     assert np.argsort(weighted).tolist() == np.argsort(repeated).tolist()
     inside = (probes >= 1) & (probes <= 5)
     np.testing.assert_allclose(weighted[inside], repeated[inside], rtol=0, atol=1e-15)
@@ -67,16 +67,11 @@ def test_ranks_are_elementwise_and_survive_storage():
     scores = np.random.default_rng(4).standard_normal(1000) * 3
     ranks = scale.transform(scores)
     assert np.array([scale.transform([score])[0] for score in scores]).tobytes() == ranks.tobytes()
-    parts, _ = unpack(pack({"scale": scale.state()}, {}))
-    assert RankScale.from_state(parts["scale"]).transform(scores).tobytes() == ranks.tobytes()
+    again, _ = codec.unpack(RankScale, codec.pack(scale))
+    assert again.transform(scores).tobytes() == ranks.tobytes()
 
 
 @pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan], [np.inf]])
 def test_impossible_scores_are_refused(scores):
     with pytest.raises(DetectorError, match="finite scores in one dimension"):
-        RankScale().fit(scores)
-
-
-def test_ranks_need_a_fit():
-    with pytest.raises(NotFitted):
-        RankScale().transform([1.0])
+        RankScale.fit(scores)

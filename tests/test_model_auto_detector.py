@@ -8,11 +8,13 @@ import pytest
 from scipy.special import expit
 from sklearn.base import clone
 
-from detectors.base import ArtifactError, DetectorError, NotFitted, State
+from detectors import codec
+from detectors.algorithms.hbos import HBOS
+from detectors.base import DetectorError, NotFitted
 from detectors.evaluation.metrics import auc_roc, average_precision
 from detectors.inputs.sample import Layout, Sample
 from detectors.model import auto_detector
-from detectors.model.auto_detector import AutoDetector
+from detectors.model.auto_detector import AutoDetector, FittedStrategy
 from detectors.strategy.validation_folds import ValidationFold
 
 
@@ -29,7 +31,7 @@ def world(frauds, n=6000, young=1000, seed=1):
 
 
 def detector(**more):
-    return AutoDetector(trees=50, **more)
+    return AutoDetector(**more)
 
 
 @pytest.mark.parametrize(
@@ -124,22 +126,10 @@ def test_a_row_scores_alike_in_any_batch_and_after_storing():
     found = detector(strategy="blend").fit(X, told)
     whole = found.anomaly_score(X)
     assert found.anomaly_score(X[17:18]).tobytes() == whole[17:18].tobytes()
-    again = AutoDetector.from_states(found.states(), "blend", found.layout_, trees=50)
+    again = AutoDetector.restored(codec.unpack(FittedStrategy, codec.pack(found.fitted()))[0])
     assert again.anomaly_score(X).tobytes() == whole.tobytes()
     assert again.fraud_probability(X).tobytes() == found.fraud_probability(X).tobytes()
     assert again.explain(X[:3], "blend").tobytes() == found.explain(X[:3], "blend").tobytes()
-
-
-@pytest.mark.parametrize("blend", [None, {}, {"form": "mean"}])
-def test_a_blend_that_was_made_differently_is_refused(blend):
-    X, _, told = world(20)
-    found = detector(strategy="blend").fit(X, told)
-    states = found.states()
-    states.pop("blend")
-    if blend is not None:
-        states["blend"] = State({**vars(found.weight_), **blend}, {})
-    with pytest.raises(ArtifactError, match="train a new model"):
-        AutoDetector.from_states(states, "blend", found.layout_, trees=50)
 
 
 def test_reasons_of_a_blend_follow_the_side_that_a_score_is_owed_to():
@@ -197,6 +187,19 @@ def test_without_a_channel_the_score_of_the_strategy_is_explained(strategy):
     assert contributions.tobytes() == one.explain(X[y == 1], strategy).tobytes()
     assert contributions.shape == (60, 6)
     assert set(np.argsort(contributions.mean(axis=0))[-2:]) == {0, 2}  # the columns of fraud
+
+
+def test_the_outlier_detector_is_any_of_the_registry_that_ranks_and_explains():
+    X, y, told = world(40)
+    found = detector(strategy="outlier", outlier="hbos").fit(X, told)
+    alone = HBOS().fit(X[told != 1])
+    assert auc_roc(y, found.anomaly_score(X)) > 0.9
+    assert np.argsort(found.anomaly_score(X)).tolist() == np.argsort(alone.anomaly_score(X)).tolist()
+    assert found.explain(X[:9], "outlier").tobytes() == alone.explain(X[:9]).tobytes()
+    with pytest.raises(
+        DetectorError, match=r"'inne' gives no contributions .*: choose one of isolation_forest, hbos"
+    ):
+        detector(strategy="outlier", outlier="inne").fit(X, told)
 
 
 def test_it_is_an_estimator_of_scikit_learn():

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detectors.model.model import Model
+from detectors.registry import DETECTORS, detector_class
+from pipeline.config.sections import OutlierSection
 from pipeline.errors import NotReady
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
@@ -14,6 +17,7 @@ from pipeline.schedule.run_context import Step, pending
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
+from storage.models import models
 from storage.queries.choices import choice_page
 from storage.queries.flags import FlagFilter, flag_page
 from storage.queries.models import model_page
@@ -40,6 +44,27 @@ def test_planted_fraud_is_flagged_with_reasons_and_the_strategy_moves_on(backfil
     of_the_calendar = "SELECT COUNT(*), SUM(CASE WHEN alarm THEN 1 ELSE 0 END) FROM drift_metrics WHERE feature LIKE 'week%'"
     assert query(backfilled, of_the_calendar)[0][0] > 0
     assert query(backfilled, of_the_calendar)[0][1] == 0
+
+
+RANKING = [name for name, known in DETECTORS.items() if known.additive and not known.supervised]
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_every_outlier_detector_trains_scores_explains_and_is_stored(name: str, loaded: Store) -> None:
+    config = SMALL.model_copy(update={"outlier": OutlierSection(detector=name)})
+    backfill(loaded, config, start=FROM, end=FROM + 4 * DAY, as_of=NOW, policy="live", by="test")
+    scores = [row[0] for row in query(loaded, "SELECT outlier_score FROM scores")]
+    assert len(scores) > 200
+    assert len(set(scores)) > 50  # rows in the same bins tie
+    flags = flag_page(loaded, "live", FlagFilter()).rows
+    assert flags
+    assert all(reason["text"] and 0 <= reason["share"] <= 1 for flag in flags for reason in flag["reasons"])
+    artifact = models.load_artifact(loaded, 1)
+    model = Model.from_bytes(artifact, config.model_key())
+    assert model.to_bytes(config.model_key()) == artifact
+    (outlier,) = model.detector.fitted().parts.outliers
+    assert type(outlier.detector) is detector_class(name)
+    assert outlier.group.name == "outlier"
 
 
 def test_a_backfill_in_pieces_writes_what_one_piece_writes(backfilled: Store) -> None:

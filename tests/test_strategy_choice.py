@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.base import STRATEGIES
 from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.strategy.choice import (
     STAY_SHARE,
-    STRATEGIES,
     Evidence,
     PreviousChoice,
     StrategyComparison,

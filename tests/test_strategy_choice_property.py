@@ -32,7 +32,7 @@ CONFIG = Config.model_validate(
         "schema": {"entities": list(ENTITIES), "categorical": [], "kind": "", "original_id": ""},
         "labels": {"maturity": "5d"},
         "features": {"windows": ["1d", "7d"]},
-        "training": {"min_rows": 10, "trees": 10},
+        "training": {"min_rows": 10},
         "strategy": {"min_positives_blend": 1, "min_positives_classifier": 2},
     }
 )

@@ -23,7 +23,7 @@ OUTLIER = StoredChoice(1, "outlier", 0.1, "")
 
 
 def configured(*, exclude: bool) -> Config:
-    changed = SMALL.training.model_copy(update={"trees": 200, "holdout": 7 * DAY, "exclude_flagged": exclude})
+    changed = SMALL.training.model_copy(update={"holdout": 7 * DAY, "exclude_flagged": exclude})
     return SMALL.model_copy(
         update={"training": changed, "alerts": SMALL.alerts.model_copy(update={"per_day": 8})}
     )
@@ -137,13 +137,13 @@ CASES = [
 def test_small_and_degenerate_pasts(
     rows: np.ndarray, times: np.ndarray, per_day: float, flagged: int
 ) -> None:
-    found = suspicious_rows(rows, np.ones(len(rows)), times, per_day, 10, 7, day=10)
+    found = suspicious_rows(rows, np.ones(len(rows)), times, per_day, 10, "isolation_forest")
     assert found.sum() == flagged
     assert found.shape == (len(rows),)
 
 
 def test_a_budget_larger_than_the_volume_leaves_normal_rows_normal() -> None:
     rows, times = np.random.default_rng(1).normal(size=(1200, 3)), np.arange(1200)
-    found = suspicious_rows(rows, np.ones(1200), times, 1000.0, 20, 7, day=10)
+    found = suspicious_rows(rows, np.ones(1200), times, 1000.0, 10, "isolation_forest")
     assert 0 < found.sum() <= SHARE_MAX * 1200
     assert not found[:100].any()  # the first stretch is taken as it is

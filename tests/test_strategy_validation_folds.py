@@ -16,7 +16,7 @@ from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import fit_validation_folds, fold_spans, subsample_genuine
 
 DELAY = 300
-HOW = FitSettings(trees=20)
+HOW = FitSettings()
 REVIEW = ReviewBudget(Costs(100.0, 3.0, "constant"), 0.02)
 
 

@@ -1,21 +1,24 @@
 """Gradient-boosted trees (LightGBM) with weighted frauds and a size that suits the number of frauds."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.base import (
+    SEED,
     DetectorError,
     Floats,
-    NotFitted,
-    State,
     as_labels,
     as_positive_weight,
     as_rows,
     as_training_rows,
     as_weights,
     probability_of,
+    require_fitted,
 )
 
 WEIGHT_MAX = 2.0
@@ -25,6 +28,35 @@ WEIGHT_MAX = 2.0
 BINS = 1023
 
 
+@dataclass(frozen=True)
+class BoostedTrees:
+    """What boosting has learned; the model is parsed from its text, so that a stored one cannot differ from a new one."""
+
+    text: str
+    log_weight: float = 0.0  # of a fraud in training, undone in the score
+
+    @cached_property
+    def booster(self) -> Any:
+        """LightGBM's model."""
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.text)
+
+    def predict(self, X: ArrayLike, threads: int, **options: bool) -> Floats:
+        """LightGBM's prediction of each row, or with `pred_contrib` its contributions and the expected value."""
+        rows = as_rows(X, self.booster.num_feature())
+        if not len(rows):  # LightGBM rejects an empty matrix
+            return np.empty((0, rows.shape[1] + 1) if "pred_contrib" in options else 0)
+        return np.asarray(self.booster.predict(rows, num_threads=threads, **options), dtype=np.float64)
+
+    @cached_property
+    def expected(self) -> float:
+        """The expected value of the trees over their training rows."""
+        row = np.zeros((1, self.booster.num_feature()))
+        return float(self.predict(row, 1, pred_contrib=True)[0, -1])
+
+
+@dataclass(eq=False)
 class Boosting:
     """
     Boosted trees: a sum of small trees, each fitted to the errors of the trees before.
@@ -52,24 +84,11 @@ class Boosting:
     """
 
     name: ClassVar[str] = "boosting"
-    supervised: ClassVar[bool] = True
-    additive: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        positive_weight: float | None = None,
-        threads: int = 1,
-        seed: int = 7,
-        overrides: dict[str, Any] | None = None,
-    ) -> None:
-        self.positive_weight = positive_weight
-        self.threads = threads
-        self.seed = seed
-        self.overrides = dict(overrides or {})
-        self._booster: Any = None
-        self._expected: float | None = None
-        self._text = ""
-        self._log_weight = 0.0
+    positive_weight: float | None = None
+    threads: int = 1
+    seed: int = SEED
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    fitted: BoostedTrees | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
@@ -84,13 +103,14 @@ class Boosting:
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights, WEIGHT_MAX)
         weights = np.where(labels == 1, weight, 1.0) * weights / weights.mean()
-        parameters = self._fixed() | tree_parameters(int(labels.sum())) | self.overrides
-        self._load(train_to_text(rows, labels, weights, parameters), float(np.log(weight)))
+        text = train_to_text(rows, labels, weights, self._parameters(labels))
+        self.fitted = BoostedTrees(text, float(np.log(weight)))
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
-        return self._predict(X, raw_score=True) - self._log_weight
+        trees = require_fitted(self.fitted, self.name)
+        return trees.predict(X, self.threads, raw_score=True) - trees.log_weight
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
@@ -98,39 +118,17 @@ class Boosting:
 
     def explain(self, X: ArrayLike) -> Floats:
         """TreeSHAP values on the logit, (n_samples, n_features)."""
-        return np.ascontiguousarray(self._predict(X, pred_contrib=True)[:, :-1])
+        trees = require_fitted(self.fitted, self.name)
+        return np.ascontiguousarray(trees.predict(X, self.threads, pred_contrib=True)[:, :-1])
 
     @property
     def base_score(self) -> float:
         """The expected logit over the training rows with the training weight undone."""
-        booster = self._fitted()
-        if self._expected is None:
-            row = np.zeros((1, booster.num_feature()))
-            self._expected = float(self._predict(row, pred_contrib=True)[0, -1])
-        return self._expected - self._log_weight
+        trees = require_fitted(self.fitted, self.name)
+        return trees.expected - trees.log_weight
 
-    def state(self) -> State:
-        """LightGBM's text and the training weight to undo."""
-        self._fitted()
-        meta = {
-            "log_weight": self._log_weight,
-            "positive_weight": self.positive_weight,
-            "threads": self.threads,
-            "seed": self.seed,
-            "overrides": self.overrides,
-        }
-        return State(meta, {"text": np.frombuffer(self._text.encode(), dtype=np.uint8)})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the booster from its `state`; it scores the same to the bit."""
-        meta = state.meta
-        detector = cls(meta["positive_weight"], meta["threads"], meta["seed"], meta["overrides"])
-        detector._load(state.arrays["text"].tobytes().decode(), float(meta["log_weight"]))
-        return detector
-
-    def _fixed(self) -> dict[str, Any]:
-        return {
+    def _parameters(self, labels: Floats) -> dict[str, Any]:
+        fixed = {
             "objective": "binary",
             "deterministic": True,
             "force_row_wise": True,
@@ -138,27 +136,7 @@ class Boosting:
             "seed": self.seed,
             "verbosity": -1,
         }
-
-    def _load(self, text: str, log_weight: float) -> None:
-        """Use the model parsed from its text, so that a stored model cannot differ from a new one."""
-        import lightgbm
-
-        self._booster = lightgbm.Booster(model_str=text)
-        self._text = text
-        self._log_weight = log_weight
-        self._expected = None  # cache of the expected margin
-
-    def _fitted(self) -> Any:
-        if self._booster is None:
-            raise NotFitted("the booster has no trees yet: call fit first")
-        return self._booster
-
-    def _predict(self, X: ArrayLike, **options: bool) -> Floats:
-        booster = self._fitted()
-        rows = as_rows(X, booster.num_feature())
-        if not len(rows):  # LightGBM rejects an empty matrix
-            return np.empty((0, rows.shape[1] + 1) if "pred_contrib" in options else 0)
-        return np.asarray(booster.predict(rows, num_threads=self.threads, **options), dtype=np.float64)
+        return fixed | tree_parameters(int(labels.sum())) | dict(self.overrides)
 
 
 def tree_parameters(positives: int) -> dict[str, Any]:

@@ -5,27 +5,46 @@ Lin et al. 2017, Focal loss for dense object detection. With q = σ(z), and for 
 p = 1 − q, a = 1 − α, the loss is −a (1 − p)^γ ln p.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.algorithms.boosting import Boosting, train_to_text, tree_parameters
+from detectors.algorithms.boosting import BoostedTrees, Boosting, train_to_text
 from detectors.base import (
-    DetectorError,
     Floats,
-    State,
     as_labels,
     as_positive_weight,
     as_training_rows,
     as_weights,
+    require_fitted,
     row_sums,
 )
 
+GAMMA = 2.0  # how strongly easy rows are down-weighted; 0 is weighted log loss
 MARGIN_MAX = 500.0  # σ(±500) is 0 or 1 to the last bit; beyond 700 exp overflows
 HESSIAN_SHARE = 0.1  # of the Gauss–Newton term a u^γ p u, below which the Hessian is lifted
 
 
+@dataclass(frozen=True)
+class FocalTrees(BoostedTrees):
+    """What boosting under focal loss has learned."""
+
+    alpha: float = 0.5  # the loss's weight of a fraud
+    start: float = 0.0  # the margin that training began with, which LightGBM's model leaves out
+
+    def score(self, margin: Floats) -> Floats:
+        """Logit of the probability that corresponds to margins, (n_samples,)."""
+        return posterior_logit(margin, self.alpha, GAMMA)
+
+    @property
+    def base_margin(self) -> float:
+        """The expected margin over the training rows."""
+        return self.expected + self.start
+
+
+@dataclass(eq=False)
 class FocalBoosting(Boosting):
     """
     Boosted trees under focal loss.
@@ -34,8 +53,6 @@ class FocalBoosting(Boosting):
 
     Parameters
     ----------
-    gamma
-        How strongly easy rows are down-weighted; 0 is weighted log loss.
     positive_weight
         Weight w of a fraud, undone in the score; the paper's α is w / (1 + w). Default as in `as_positive_weight`.
     threads, seed, overrides
@@ -50,21 +67,7 @@ class FocalBoosting(Boosting):
     """
 
     name: ClassVar[str] = "focal"
-    supervised: ClassVar[bool] = True
-    additive: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        positive_weight: float | None = None,
-        threads: int = 1,
-        seed: int = 7,
-        overrides: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(positive_weight, threads, seed, overrides)
-        self.gamma = gamma
-        self._alpha = 0.5
-        self._start = 0.0
+    fitted: FocalTrees | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
@@ -73,18 +76,16 @@ class FocalBoosting(Boosting):
         Raises
         ------
         DetectorError
-            The rows have only one class, or gamma is below 0.
+            The rows have only one class.
         """
-        if not (np.isfinite(self.gamma) and self.gamma >= 0):
-            raise DetectorError(f"gamma must be a finite number of 0 or more, got {self.gamma}")
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
         alpha = weight / (1 + weight)
         share = float(weights @ labels / weights.sum())
-        start = best_constant(share, alpha, self.gamma)
+        start = best_constant(share, alpha, GAMMA)
         at_start = np.full(len(rows), start)
-        usual = float(np.average(hessian(at_start, labels, alpha, self.gamma), weights=weights))
+        usual = float(np.average(hessian(at_start, labels, alpha, GAMMA), weights=weights))
         scale = (
             weights / weights.mean() * share * (1 - share) / usual
         )  # gives penalties the scale of log loss
@@ -92,61 +93,39 @@ class FocalBoosting(Boosting):
         def objective(margin: NDArray[Any], _data: Any) -> tuple[Floats, Floats]:
             z = np.asarray(margin, dtype=np.float64)
             return (
-                scale * gradient(z, labels, alpha, self.gamma),
-                scale * hessian(z, labels, alpha, self.gamma),
+                scale * gradient(z, labels, alpha, GAMMA),
+                scale * hessian(z, labels, alpha, GAMMA),
             )
 
         training: dict[str, Any] = {"objective": objective}
         if (rows == rows[0]).all():  # with a custom objective LightGBM fails if all columns are constant
             training = {"objective": "binary", "boost_from_average": False, "learning_rate": 1e-300}
-        parameters = self._fixed() | tree_parameters(int(labels.sum())) | self.overrides | training
-        self._load(train_to_text(rows, labels, weights, parameters, init_score=at_start), 0.0)
-        self._start, self._alpha = start, alpha
+        text = train_to_text(rows, labels, weights, self._parameters(labels) | training, init_score=at_start)
+        self.fitted = FocalTrees(text, alpha=alpha, start=start)
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Logit of the recovered probability of fraud, (n_samples,)."""
-        return posterior_logit(self._margin(X), self._alpha, self.gamma)
+        trees = require_fitted(self.fitted, self.name)
+        return trees.score(trees.predict(X, self.threads, raw_score=True) + trees.start)
 
     def explain(self, X: ArrayLike) -> Floats:
         """TreeSHAP values of the margin, rescaled to add up to the score, (n_samples, n_features)."""
         of_margin = super().explain(X)
-        base = self._base_margin()
+        trees = require_fitted(self.fitted, self.name)
+        base = trees.base_margin
         reached = base + row_sums(of_margin)
         moved = reached - base
         stretch = np.ones(len(moved))
         nonzero = moved != 0
-        gained = posterior_logit(reached[nonzero], self._alpha, self.gamma) - self.base_score
-        stretch[nonzero] = gained / moved[nonzero]
+        stretch[nonzero] = (trees.score(reached[nonzero]) - self.base_score) / moved[nonzero]
         return np.ascontiguousarray(of_margin * stretch[:, None])
 
     @property
     def base_score(self) -> float:
         """The score of the expected margin."""
-        return float(posterior_logit(np.array([self._base_margin()]), self._alpha, self.gamma)[0])
-
-    def state(self) -> State:
-        """LightGBM's text, the starting margin and the parameters of the loss."""
-        state = super().state()
-        more = {"gamma": self.gamma, "alpha": self._alpha, "start": self._start}
-        return State({**state.meta, **more}, state.arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the booster from its `state`; it scores the same to the bit."""
-        meta = state.meta
-        detector = cls(
-            meta["gamma"], meta["positive_weight"], meta["threads"], meta["seed"], meta["overrides"]
-        )
-        detector._load(state.arrays["text"].tobytes().decode(), 0.0)
-        detector._start, detector._alpha = float(meta["start"]), float(meta["alpha"])
-        return detector
-
-    def _margin(self, X: ArrayLike) -> Floats:
-        return self._predict(X, raw_score=True) + self._start
-
-    def _base_margin(self) -> float:
-        return super().base_score + self._start
+        trees = require_fitted(self.fitted, self.name)
+        return float(trees.score(np.array([trees.base_margin]))[0])
 
 
 def loss(margin: Floats, y: Floats, alpha: float, gamma: float) -> Floats:

@@ -1,15 +1,28 @@
 """HBOS: the histogram-based outlier score of PyOD, evaluated column by column."""
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class
-from detectors.algorithms.scaled_outlier import ScaledOutlier
-from detectors.base import Floats, row_sums
+from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
+from detectors.algorithms.scaling import SoftScale
+from detectors.base import SEED, Floats, require_fitted, row_sums
 
 
+@dataclass(frozen=True)
+class ColumnSurprises(FittedOnScale):
+    """What HBOS has learned: the surprise of each bin of each column."""
+
+    edges: Floats  # (n_features, n_bins + 1)
+    surprise: Floats  # (n_features, n_bins + 2), outside bins first and last
+    reach: Floats  # (n_features, 2) outer limits of the first and last bin of each column
+    usual: Floats  # (n_features,) mean surprise of the training rows
+
+
+@dataclass(eq=False)
 class HBOS(ScaledOutlier):
     """
     Score a row by how rare each of its values is, as if columns were independent.
@@ -34,18 +47,10 @@ class HBOS(ScaledOutlier):
     """
 
     name: ClassVar[str] = "hbos"
-    additive: ClassVar[bool] = True
-    PARAMETERS = ("n_bins", "max_rows", "seed")
-    ARRAYS = ("edges", "surprise", "reach", "usual")
-
-    def __init__(self, n_bins: int = 20, max_rows: int = 50_000, seed: int = 7) -> None:
-        self.n_bins = n_bins
-        self.max_rows = max_rows
-        self.seed = seed
-        self._edges: Floats = np.empty((0, 0))  # (n_features, n_bins + 1)
-        self._surprise: Floats = np.empty((0, 0))  # (n_features, n_bins + 2), outside bins first and last
-        self._reach: Floats = np.empty((0, 2))  # outer limits of the first and last bin of each column
-        self._usual: Floats = np.empty(0)  # (n_features,) mean surprise of the training rows
+    n_bins: int = 20
+    max_rows: int = 50_000
+    seed: int = SEED
+    fitted: ColumnSurprises | None = field(default=None, init=False, repr=False)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """PyOD's decision_function of each scaled row, (n_samples,); higher = rarer."""
@@ -53,29 +58,31 @@ class HBOS(ScaledOutlier):
 
     def explain(self, X: ArrayLike) -> Floats:
         """Each column's surprise less that of a usual row, (n_samples, n_features)."""
-        return self._surprises(X) - self._usual
+        return self._surprises(X) - require_fitted(self.fitted, self.name).usual
 
-    def _learn(self, scaled: Floats) -> float:
+    def _learn(self, scale: SoftScale, scaled: Floats) -> ColumnSurprises:
         model = pyod_class("hbos", "HBOS")(n_bins=self.n_bins).fit(scaled)
         surprise = -np.log2(model.hist_.T + model.alpha)
         rarest = surprise.max(axis=1, keepdims=True)
-        self._surprise = np.ascontiguousarray(np.hstack([rarest, surprise, rarest]))
-        self._edges = np.ascontiguousarray(model.bin_edges_.T)
-        widths = np.diff(self._edges, axis=1)[:, [0, -1]] * model.tol
-        self._reach = np.stack([self._edges[:, 0] - widths[:, 0], self._edges[:, -1] + widths[:, 1]], axis=1)
-        self._usual = self._surprises_of(scaled).mean(axis=0)
-        return float(self._usual.sum())
+        surprise = np.ascontiguousarray(np.hstack([rarest, surprise, rarest]))
+        edges = np.ascontiguousarray(model.bin_edges_.T)
+        widths = np.diff(edges, axis=1)[:, [0, -1]] * model.tol
+        reach = np.stack([edges[:, 0] - widths[:, 0], edges[:, -1] + widths[:, 1]], axis=1)
+        usual = _surprises_of(scaled, edges, surprise, reach).mean(axis=0)
+        return ColumnSurprises(scale, float(usual.sum()), edges, surprise, reach, usual)
 
     def _surprises(self, X: ArrayLike) -> Floats:
-        return self._surprises_of(self._scaled(X))
+        scaled, bins = self._scaled(X), require_fitted(self.fitted, self.name)
+        return _surprises_of(scaled, bins.edges, bins.surprise, bins.reach)
 
-    def _surprises_of(self, scaled: Floats) -> Floats:
-        """−log₂(density + α) of each value, (n_samples, n_features)."""
-        surprises = np.empty_like(scaled)
-        for column, edges in enumerate(self._edges):
-            values = scaled[:, column]
-            place = np.clip(np.searchsorted(edges, values, side="left"), 1, self.n_bins)
-            place = np.where(values < self._reach[column, 0], 0, place)
-            place = np.where(values > self._reach[column, 1], self.n_bins + 1, place)
-            surprises[:, column] = self._surprise[column][place]
-        return surprises
+
+def _surprises_of(scaled: Floats, edges: Floats, surprise: Floats, reach: Floats) -> Floats:
+    """−log₂(density + α) of each value, (n_samples, n_features)."""
+    surprises = np.empty_like(scaled)
+    n_bins = edges.shape[1] - 1
+    for column, values in enumerate(scaled.T):
+        place = np.clip(np.searchsorted(edges[column], values, side="left"), 1, n_bins)
+        place = np.where(values < reach[column, 0], 0, place)
+        place = np.where(values > reach[column, 1], n_bins + 1, place)
+        surprises[:, column] = surprise[column][place]
+    return surprises

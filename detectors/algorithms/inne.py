@@ -1,16 +1,29 @@
 """INNE: PyOD samples the spheres, a compiled loop finds those that cover a row."""
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class
-from detectors.algorithms.scaled_outlier import ScaledOutlier
+from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
+from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import Floats
+from detectors.base import SEED, Floats, require_fitted
 
 
+@dataclass(frozen=True)
+class Spheres(FittedOnScale):
+    """What INNE has learned: spheres around sampled rows."""
+
+    centres: Floats  # (n_samples, n_spheres, n_features)
+    radii: Floats  # (n_samples, n_spheres) squared, ascending within a sample
+    isolation: Floats  # (n_samples, n_spheres)
+    usual: Floats  # (n_features,) medians of the scaled training rows
+
+
+@dataclass(eq=False)
 class INNE(ScaledOutlier):
     """
     Score a row by how isolated the neighbourhoods are that it falls into.
@@ -44,43 +57,33 @@ class INNE(ScaledOutlier):
     """
 
     name: ClassVar[str] = "inne"
-    additive: ClassVar[bool] = False
-    PARAMETERS = ("n_samples", "max_samples", "max_rows", "seed")
-    ARRAYS = ("centres", "radii", "isolation", "usual")
-
-    def __init__(
-        self, n_samples: int = 200, max_samples: int = 8, max_rows: int = 50_000, seed: int = 7
-    ) -> None:
-        self.n_samples = n_samples
-        self.max_samples = max_samples
-        self.max_rows = max_rows
-        self.seed = seed
-        self._centres: Floats = np.empty((0, 0, 0))  # (n_samples, n_spheres, n_features)
-        self._radii: Floats = np.empty((0, 0))  # squared, ascending within a sample
-        self._isolation: Floats = np.empty((0, 0))
-        self._usual: Floats = np.empty(0)  # (n_features,) medians of the scaled training rows
+    n_samples: int = 200
+    max_samples: int = 8
+    max_rows: int = 50_000
+    seed: int = SEED
+    fitted: Spheres | None = field(default=None, init=False, repr=False)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """PyOD's decision_function of each scaled row, (n_samples,); higher = rarer."""
-        return self._score(self._scaled(X))
+        scaled, at = self._scaled(X), require_fitted(self.fitted, self.name)
+        return _isolation_of(scaled, at.centres, at.radii, at.isolation)
 
     def explain(self, X: ArrayLike) -> Floats:
         """Decrease of the score if a column has its median value, (n_samples, n_features)."""
-        return _contributions(self._scaled(X), self._centres, self._radii, self._isolation, self._usual)
+        scaled, at = self._scaled(X), require_fitted(self.fitted, self.name)
+        return _contributions(scaled, at.centres, at.radii, at.isolation, at.usual)
 
-    def _learn(self, scaled: Floats) -> float:
+    def _learn(self, scale: SoftScale, scaled: Floats) -> Spheres:
         model = _sample_spheres(scaled, self.n_samples, min(self.max_samples, len(scaled)), self.seed)
         order = np.argsort(
             model._centroids_radius, axis=1, kind="stable"
         )  # the first sphere that covers a row is the smallest
-        self._radii = np.take_along_axis(model._centroids_radius, order, axis=1)
-        self._isolation = np.take_along_axis(model._ratio, order, axis=1)
-        self._centres = np.ascontiguousarray(np.take_along_axis(model._centroids, order[:, :, None], axis=1))
-        self._usual = np.median(scaled, axis=0)
-        return float(self._score(scaled[:: max(1, len(scaled) // 1000)]).mean())
-
-    def _score(self, scaled: Floats) -> Floats:
-        return _isolation_of(scaled, self._centres, self._radii, self._isolation)
+        radii = np.take_along_axis(model._centroids_radius, order, axis=1)
+        isolation = np.take_along_axis(model._ratio, order, axis=1)
+        centres = np.ascontiguousarray(np.take_along_axis(model._centroids, order[:, :, None], axis=1))
+        sampled = scaled[:: max(1, len(scaled) // 1000)]
+        base = float(_isolation_of(sampled, centres, radii, isolation).mean())
+        return Spheres(scale, base, centres, radii, isolation, np.median(scaled, axis=0))
 
 
 def _sample_spheres(rows: Floats, n_samples: int, max_samples: int, seed: int) -> Any:

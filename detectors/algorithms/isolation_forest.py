@@ -1,5 +1,6 @@
 """Isolation forest: PyOD grows the trees, a compiled kernel walks them."""
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -7,12 +8,43 @@ from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class, systematic_sample
 from detectors.algorithms.tree_kernel import Forest, flatten
-from detectors.base import Floats, Ints, NotFitted, State, as_rows, as_training_rows, as_weights, row_sums
+from detectors.base import SEED, Floats, Ints, as_rows, as_training_rows, as_weights, require_fitted, row_sums
 
 EULER = float(np.euler_gamma)
 LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
+# Rows per tree. A tree cannot distinguish values beyond the largest in its sample, and the rarest values matter most: 256, the
+# paper's value, is too few here (average precision 0.246, 1024 rows: 0.289), and with 1024 a tenth of the largest amounts is
+# not distinguished from merely large ones (`benchmarks/novelty.py`).
+MAX_SAMPLES = 4096
 
 
+@dataclass(frozen=True)
+class IsolationTrees:
+    """What an isolation forest has learned."""
+
+    forest: Forest
+    n_features: int
+    scale: float  # n_trees · c(rows per tree): a path sum of this scores 2^−1
+    offset: float
+
+    def score(self, path_sums: Floats) -> Floats:
+        """PyOD's decision_function of sums of path lengths over the trees, (n_samples,)."""
+        # One row a tree has c(1) = 0 and, like scikit-learn, the score of an average path.
+        mean = path_sums / self.scale if self.scale else np.ones_like(path_sums)
+        return np.exp2(-mean) + self.offset
+
+    @property
+    def base_score(self) -> float:
+        """The score of a path as long as the training rows' mean."""
+        return float(self.score(np.array([self.forest.root_sum]))[0])
+
+    def slope(self, saved: Floats) -> Floats:
+        """Score gained for each unit of path saved, between the base and the row."""
+        gained = self.score(self.forest.root_sum - saved) - self.base_score
+        return np.divide(gained, saved, out=np.zeros_like(saved), where=np.abs(saved) > 1e-9)
+
+
+@dataclass(eq=False)
 class IsolationForest:
     """
     Score a row by how few random cuts isolate it.
@@ -20,7 +52,7 @@ class IsolationForest:
     Finds rare combinations without labels. It does not detect fraud in dense regions, and correlated
     copies of a feature dominate the others.
 
-    The score is PyOD's `decision_function`, 2^(−mean path length / c(max_samples)) + offset, where PyOD sets
+    The score is PyOD's `decision_function`, 2^(−mean path length / c(rows per tree)) + offset, where PyOD sets
     the offset so that its `contamination` (0.1) of the training rows lie above 0. The offset moves all scores
     alike, and 0 is not used as a threshold.
 
@@ -28,10 +60,6 @@ class IsolationForest:
     ----------
     n_trees
         More trees, less noise: 10 trees vary by ±0.155 average precision, 300 by ±0.01.
-    max_samples
-        Rows per tree. A tree cannot distinguish values beyond the largest in its sample, and the rarest values matter most:
-        256, the paper's value, is too few here (average precision 0.246, 1024 rows: 0.289), and with 1024 a tenth of the
-        largest amounts is not distinguished from merely large ones (`benchmarks/novelty.py`).
     max_rows
         Rows that trees draw from and the offset is set on; of more rows a systematic sample is used.
     seed
@@ -51,20 +79,10 @@ class IsolationForest:
     """
 
     name: ClassVar[str] = "isolation_forest"
-    supervised: ClassVar[bool] = False
-    additive: ClassVar[bool] = True
-
-    def __init__(
-        self, n_trees: int = 200, max_samples: int = 4096, max_rows: int = 50_000, seed: int = 7
-    ) -> None:
-        self.n_trees = n_trees
-        self.max_samples = max_samples
-        self.max_rows = max_rows
-        self.seed = seed
-        self._forest: Forest | None = None
-        self._n_features = 0
-        self._scale = 0.0  # n_trees · c(max_samples): a path sum of this scores 2^−1
-        self._offset = 0.0
+    n_trees: int = 200
+    max_rows: int = 50_000
+    seed: int = SEED
+    fitted: IsolationTrees | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
         """
@@ -79,74 +97,37 @@ class IsolationForest:
         """
         rows = as_training_rows(X)
         kept = systematic_sample(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)
-        grown = _grow(np.clip(rows[kept], -LARGEST, LARGEST), self.n_trees, self.max_samples, self.seed)
+        grown = _grow(np.clip(rows[kept], -LARGEST, LARGEST), self.n_trees, self.seed)
         trees = [tree.tree_ for tree in grown.estimators_]
-        self._forest = flatten(trees, [_expected_path(tree) for tree in trees])
-        self._n_features = rows.shape[1]
-        self._scale = len(trees) * float(_average_path(np.array([grown.max_samples_]))[0])
-        self._offset = float(grown.offset_)
+        self.fitted = IsolationTrees(
+            flatten(trees, [_expected_path(tree) for tree in trees]),
+            rows.shape[1],
+            len(trees) * float(_average_path(np.array([grown.max_samples_]))[0]),
+            float(grown.offset_),
+        )
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """PyOD's decision_function of each row, (n_samples,); higher = rarer."""
-        forest = self._fitted()
-        return self._score(forest.sums(as_rows(X, self._n_features)))
+        trees = require_fitted(self.fitted, self.name)
+        return trees.score(trees.forest.sums(as_rows(X, trees.n_features)))
 
     def explain(self, X: ArrayLike) -> Floats:
         """Each column's share of score − base_score, (n_samples, n_features); positive = isolates faster."""
-        forest = self._fitted()
-        saved = -forest.contributions(as_rows(X, self._n_features))
-        return saved * self._slope(row_sums(saved))[:, np.newaxis]
+        trees = require_fitted(self.fitted, self.name)
+        saved = -trees.forest.contributions(as_rows(X, trees.n_features))
+        return saved * trees.slope(row_sums(saved))[:, np.newaxis]
 
     @property
     def base_score(self) -> float:
         """The score of a path as long as the training rows' mean."""
-        return float(self._score(np.array([self._fitted().root_sum]))[0])
-
-    def state(self) -> State:
-        """The flattened trees and three numbers."""
-        meta = {"n_features": self._n_features, "scale": self._scale, "offset": self._offset}
-        return State(meta | {"parameters": self._parameters()}, self._fitted().state().arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the forest from its `state`; it scores the same to the bit."""
-        detector = cls(**state.meta["parameters"])
-        detector._forest = Forest.from_state(state)
-        detector._n_features = int(state.meta["n_features"])
-        detector._scale = float(state.meta["scale"])
-        detector._offset = float(state.meta["offset"])
-        return detector
-
-    def _parameters(self) -> dict[str, int]:
-        return {
-            "n_trees": self.n_trees,
-            "max_samples": self.max_samples,
-            "max_rows": self.max_rows,
-            "seed": self.seed,
-        }
-
-    def _fitted(self) -> Forest:
-        if self._forest is None:
-            raise NotFitted("the isolation forest has no trees yet: call fit first")
-        return self._forest
-
-    def _score(self, path_sums: Floats) -> Floats:
-        # One row a tree has c(1) = 0 and, like scikit-learn, the score of an average path.
-        mean = path_sums / self._scale if self._scale else np.ones_like(path_sums)
-        return np.exp2(-mean) + self._offset
-
-    def _slope(self, saved: Floats) -> Floats:
-        """Score gained for each unit of path saved, between the base and the row."""
-        base = self._forest.root_sum if self._forest else 0.0
-        gained = self._score(base - saved) - self.base_score
-        return np.divide(gained, saved, out=np.zeros_like(saved), where=np.abs(saved) > 1e-9)
+        return require_fitted(self.fitted, self.name).base_score
 
 
-def _grow(rows: Floats, n_trees: int, max_samples: int, seed: int) -> Any:
+def _grow(rows: Floats, n_trees: int, seed: int) -> Any:
     """PyOD's fitted forest."""
     forest = pyod_class("iforest", "IForest")(
-        n_estimators=n_trees, max_samples=min(max_samples, len(rows)), n_jobs=1, random_state=seed
+        n_estimators=n_trees, max_samples=min(MAX_SAMPLES, len(rows)), n_jobs=1, random_state=seed
     )
     return forest.fit(rows)
 

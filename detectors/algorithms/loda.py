@@ -1,18 +1,31 @@
 """LODA: PyOD samples random projections and their histograms, a compiled loop evaluates them."""
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class
-from detectors.algorithms.scaled_outlier import ScaledOutlier
+from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
+from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import Floats
+from detectors.base import SEED, Floats, require_fitted
 
 EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 
 
+@dataclass(frozen=True)
+class Projections(FittedOnScale):
+    """What LODA has learned: directions and the surprise of each of their bins."""
+
+    cuts: Floats  # (n_cuts, n_features)
+    limits: Floats  # (n_cuts, n_bins + 1)
+    surprise: Floats  # (n_cuts, n_bins + 2), outside bins first and last
+    usual: Floats  # (n_cuts,) mean surprise of the training rows
+
+
+@dataclass(eq=False)
 class LODA(ScaledOutlier):
     """
     Score a row by how rare it is along many sparse random directions.
@@ -45,36 +58,30 @@ class LODA(ScaledOutlier):
     """
 
     name: ClassVar[str] = "loda"
-    additive: ClassVar[bool] = True
-    PARAMETERS = ("n_cuts", "n_bins", "max_rows", "seed")
-    ARRAYS = ("cuts", "limits", "surprise", "usual")
-
-    def __init__(self, n_cuts: int = 200, n_bins: int = 20, max_rows: int = 50_000, seed: int = 7) -> None:
-        self.n_cuts = n_cuts
-        self.n_bins = n_bins
-        self.max_rows = max_rows
-        self.seed = seed
-        self._cuts: Floats = np.empty((0, 0))  # (n_cuts, n_features)
-        self._limits: Floats = np.empty((0, 0))  # (n_cuts, n_bins + 1)
-        self._surprise: Floats = np.empty((0, 0))  # (n_cuts, n_bins + 2), outside bins first and last
-        self._usual: Floats = np.empty(0)  # (n_cuts,) mean surprise of the training rows
+    n_cuts: int = 200
+    n_bins: int = 20
+    max_rows: int = 50_000
+    seed: int = SEED
+    fitted: Projections | None = field(default=None, init=False, repr=False)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Mean surprise over the directions, (n_samples,); higher = rarer."""
-        return _mean_surprise(self._scaled(X), self._cuts, self._limits, self._surprise)
+        scaled, at = self._scaled(X), require_fitted(self.fitted, self.name)
+        return _mean_surprise(scaled, at.cuts, at.limits, at.surprise)
 
     def explain(self, X: ArrayLike) -> Floats:
         """Each column's share of score − base_score, (n_samples, n_features)."""
-        return _contributions(self._scaled(X), self._cuts, self._limits, self._surprise, self._usual)
+        scaled, at = self._scaled(X), require_fitted(self.fitted, self.name)
+        return _contributions(scaled, at.cuts, at.limits, at.surprise, at.usual)
 
-    def _learn(self, scaled: Floats) -> float:
+    def _learn(self, scale: SoftScale, scaled: Floats) -> Projections:
         settings = {"n_bins": self.n_bins, "n_random_cuts": self.n_cuts, "random_state": self.seed}
         model = pyod_class("loda", "LODA")(**settings).fit(scaled)
         shares = np.pad(model.histograms_, ((0, 0), (1, 1)))
-        self._surprise = np.ascontiguousarray(-np.log(np.maximum(shares, EMPTY_BIN_ROWS / len(scaled))))
-        self._cuts, self._limits = np.ascontiguousarray(model.projections_), _widened(model.limits_)
-        self._usual = (model.histograms_ * self._surprise[:, 1:-1]).sum(axis=1)
-        return float(self._usual.mean())
+        surprise = np.ascontiguousarray(-np.log(np.maximum(shares, EMPTY_BIN_ROWS / len(scaled))))
+        cuts, limits = np.ascontiguousarray(model.projections_), _widened(model.limits_)
+        usual = (model.histograms_ * surprise[:, 1:-1]).sum(axis=1)
+        return Projections(scale, float(usual.mean()), cuts, limits, surprise, usual)
 
 
 def _widened(limits: Floats) -> Floats:
@@ -87,7 +94,7 @@ def _widened(limits: Floats) -> Floats:
 
 
 @compiled
-def _bin(value: float, limits: NDArray[np.float64]) -> int:
+def _bin(value: float, limits: Floats) -> int:
     """Index of a bin: 0 below all bins, 1 … n inside, n + 1 above all."""
     if value < limits[0]:
         return 0

@@ -1,5 +1,6 @@
 """Logistic regression on softly standardised columns, frauds weighted."""
 
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -9,18 +10,29 @@ from detectors.algorithms.scaling import SoftScale
 from detectors.base import (
     DetectorError,
     Floats,
-    NotFitted,
-    State,
     as_labels,
     as_positive_weight,
     as_rows,
     as_training_rows,
     as_weights,
     probability_of,
+    require_fitted,
     row_sums,
 )
 
+STRENGTH = 0.1  # inverse of the L2 penalty, scikit-learn's C
 
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What a logistic regression has learned."""
+
+    scale: SoftScale
+    coefficients: Floats  # (n_features,)
+    intercept: float  # with the training weight undone
+
+
+@dataclass(eq=False)
 class Logistic:
     """
     A linear model of the logit.
@@ -32,8 +44,6 @@ class Logistic:
 
     Parameters
     ----------
-    strength
-        Inverse of the L2 penalty, scikit-learn's C.
     positive_weight
         Weight of a fraud in training, undone in the score. Default as in `as_positive_weight`.
 
@@ -44,15 +54,8 @@ class Logistic:
     """
 
     name: ClassVar[str] = "logistic"
-    supervised: ClassVar[bool] = True
-    additive: ClassVar[bool] = True
-
-    def __init__(self, strength: float = 0.1, positive_weight: float | None = None) -> None:
-        self.strength = strength
-        self.positive_weight = positive_weight
-        self._scale: SoftScale | None = None
-        self._coefficients: Floats = np.empty(0)
-        self._base = 0.0
+    positive_weight: float | None = None
+    fitted: Coefficients | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
@@ -67,14 +70,13 @@ class Logistic:
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
         scale = SoftScale.fit(rows)
-        self._coefficients, intercept = _fit(scale.transform(rows), labels, weights, weight, self.strength)
-        self._scale = scale
-        self._base = intercept - float(np.log(weight))
+        coefficients, intercept = _fit(scale.transform(rows), labels, weights, weight)
+        self.fitted = Coefficients(scale, coefficients, intercept - float(np.log(weight)))
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
-        return row_sums(self.explain(X), self._base)
+        return row_sums(self.explain(X), self.base_score)
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
@@ -82,38 +84,17 @@ class Logistic:
 
     def explain(self, X: ArrayLike) -> Floats:
         """Coefficient × standardised value, (n_samples, n_features)."""
-        scale = self._fitted()
-        return scale.transform(as_rows(X, len(scale.mean))) * self._coefficients
+        learned = require_fitted(self.fitted, self.name)
+        scale = learned.scale
+        return scale.transform(as_rows(X, len(scale.mean))) * learned.coefficients
 
     @property
     def base_score(self) -> float:
         """The intercept with the training weight undone."""
-        self._fitted()
-        return self._base
-
-    def state(self) -> State:
-        """Scales and coefficients."""
-        meta = {"base": self._base, "strength": self.strength, "positive_weight": self.positive_weight}
-        return State(meta, self._fitted().arrays() | {"coefficients": self._coefficients})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the regression from its `state`; it scores the same to the bit."""
-        detector = cls(state.meta["strength"], state.meta["positive_weight"])
-        detector._scale = SoftScale.from_arrays(state.arrays)
-        detector._coefficients = state.arrays["coefficients"]
-        detector._base = float(state.meta["base"])
-        return detector
-
-    def _fitted(self) -> SoftScale:
-        if self._scale is None:
-            raise NotFitted("the logistic regression has no coefficients yet: call fit first")
-        return self._scale
+        return require_fitted(self.fitted, self.name).intercept
 
 
-def _fit(
-    Z: Floats, labels: Floats, weights: Floats, positive_weight: float, strength: float
-) -> tuple[Floats, float]:
+def _fit(Z: Floats, labels: Floats, weights: Floats, positive_weight: float) -> tuple[Floats, float]:
     """Coefficients and intercept by Newton's method, whose result hardly depends on the stopping rule."""
     import warnings
 
@@ -122,7 +103,7 @@ def _fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     weight = np.where(labels == 1, positive_weight, 1.0) * weights / weights.mean()
-    model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=200)
+    model = LogisticRegression(C=STRENGTH, solver="newton-cholesky", max_iter=200)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("error", ConvergenceWarning)
         try:

@@ -1,5 +1,6 @@
 """Random forest: scikit-learn grows the trees, a compiled kernel walks them."""
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,20 +10,47 @@ from detectors.algorithms.isolation_forest import LARGEST
 from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.tree_kernel import Forest, flatten
 from detectors.base import (
+    SEED,
     Floats,
     Ints,
-    NotFitted,
-    State,
     as_labels,
     as_positive_weight,
     as_rows,
     as_training_rows,
     as_weights,
     probability_of,
+    require_fitted,
     row_sums,
 )
 
+MAX_DEPTH = 8  # of each tree
 
+
+@dataclass(frozen=True)
+class ProbabilityTrees:
+    """What a random forest has learned."""
+
+    forest: Forest
+    n_features: int
+    log_weight: float  # of a fraud in training, undone in the score
+
+    def score(self, sums: Floats) -> Floats:
+        """Logit of the mean of the trees' probabilities with the training weight undone, (n_samples,)."""
+        p = sums / len(self.forest.roots)
+        return np.log(p) - np.log1p(-p) - self.log_weight
+
+    @property
+    def base_score(self) -> float:
+        """The logit of the probability at the roots."""
+        return float(self.score(np.array([self.forest.root_sum]))[0])
+
+    def slope(self, gained: Floats) -> Floats:
+        """Logits for each unit of probability, between the roots and the row."""
+        difference = self.score(self.forest.root_sum + gained) - self.base_score
+        return np.divide(difference, gained, out=np.zeros_like(gained), where=np.abs(gained) > 1e-12)
+
+
+@dataclass(eq=False)
 class RandomForest:
     """
     The mean of many trees, each grown on a bootstrap sample of rows and a random subset of columns.
@@ -35,8 +63,8 @@ class RandomForest:
 
     Parameters
     ----------
-    n_trees, max_depth
-        Number of trees and maximum depth of each.
+    n_trees
+        Number of trees.
     min_leaf
         Minimum rows of a leaf. With 1, a single fraud can make a leaf: with 5 known frauds average precision on
         Handbook days before the test week is .20, with 3 rows a leaf .26; from 50 frauds on they are equal.
@@ -55,27 +83,12 @@ class RandomForest:
     """
 
     name: ClassVar[str] = "random_forest"
-    supervised: ClassVar[bool] = True
-    additive: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        n_trees: int = 100,
-        max_depth: int = 8,
-        min_leaf: int = 3,
-        max_genuine: int = 20_000,
-        positive_weight: float | None = None,
-        seed: int = 7,
-    ) -> None:
-        self.n_trees = n_trees
-        self.max_depth = max_depth
-        self.min_leaf = min_leaf
-        self.max_genuine = max_genuine
-        self.positive_weight = positive_weight
-        self.seed = seed
-        self._forest: Forest | None = None
-        self._n_features = 0
-        self._log_weight = 0.0
+    n_trees: int = 100
+    min_leaf: int = 3
+    max_genuine: int = 20_000
+    positive_weight: float | None = None
+    seed: int = SEED
+    fitted: ProbabilityTrees | None = field(default=None, init=False, repr=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """
@@ -93,15 +106,14 @@ class RandomForest:
         weights = np.where(labels[kept] == 1, weight, 1.0) * weights / weights.mean()
         trees = self._grow(np.clip(rows[kept], -LARGEST, LARGEST), labels[kept], weights)
         base_rate = float(weights @ labels[kept] / weights.sum())
-        self._forest = flatten(trees, [_smoothed(tree, base_rate) for tree in trees])
-        self._n_features = rows.shape[1]
-        self._log_weight = float(np.log(weight))
+        forest = flatten(trees, [_smoothed(tree, base_rate) for tree in trees])
+        self.fitted = ProbabilityTrees(forest, rows.shape[1], float(np.log(weight)))
         return self
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Logit of the probability of fraud with the training weight undone, (n_samples,)."""
-        forest = self._fitted()
-        return self._score(forest.sums(as_rows(X, self._n_features)))
+        trees = require_fitted(self.fitted, self.name)
+        return trees.score(trees.forest.sums(as_rows(X, trees.n_features)))
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Uncalibrated probability of fraud: the logistic of `anomaly_score`."""
@@ -109,37 +121,14 @@ class RandomForest:
 
     def explain(self, X: ArrayLike) -> Floats:
         """Each column's share of score − base_score, (n_samples, n_features)."""
-        forest = self._fitted()
-        gained = forest.contributions(as_rows(X, self._n_features))
-        return gained * self._slope(row_sums(gained))[:, np.newaxis]
+        trees = require_fitted(self.fitted, self.name)
+        gained = trees.forest.contributions(as_rows(X, trees.n_features))
+        return gained * trees.slope(row_sums(gained))[:, np.newaxis]
 
     @property
     def base_score(self) -> float:
         """The logit of the probability at the roots."""
-        return float(self._score(np.array([self._fitted().root_sum]))[0])
-
-    def state(self) -> State:
-        """The flattened trees and the training weight to undo."""
-        meta = {"n_features": self._n_features, "log_weight": self._log_weight}
-        return State(meta | {"parameters": self._parameters()}, self._fitted().state().arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the forest from its `state`; it scores the same to the bit."""
-        detector = cls(**state.meta["parameters"])
-        detector._forest = Forest.from_state(state)
-        detector._n_features = int(state.meta["n_features"])
-        detector._log_weight = float(state.meta["log_weight"])
-        return detector
-
-    def _parameters(self) -> dict[str, Any]:
-        names = ("n_trees", "max_depth", "min_leaf", "max_genuine", "positive_weight", "seed")
-        return {name: getattr(self, name) for name in names}
-
-    def _fitted(self) -> Forest:
-        if self._forest is None:
-            raise NotFitted("the random forest has no trees yet: call fit first")
-        return self._forest
+        return require_fitted(self.fitted, self.name).base_score
 
     def _subsample_genuine(self, labels: Floats, weights: Floats) -> tuple[Ints, Floats]:
         """All frauds and at most `max_genuine` genuine rows, weighted to represent all of them."""
@@ -158,24 +147,13 @@ class RandomForest:
 
         forest = RandomForestClassifier(
             n_estimators=self.n_trees,
-            max_depth=self.max_depth,
+            max_depth=MAX_DEPTH,
             min_samples_leaf=self.min_leaf,
             n_jobs=1,
             random_state=self.seed,
         )
         forest.fit(rows, labels, sample_weight=weights)
         return [tree.tree_ for tree in forest.estimators_]
-
-    def _score(self, sums: Floats) -> Floats:
-        """Logit of the mean probability with the training weight undone."""
-        p = sums / self.n_trees
-        return np.log(p) - np.log1p(-p) - self._log_weight
-
-    def _slope(self, gained: Floats) -> Floats:
-        """Logits for each unit of probability, between the roots and the row."""
-        root = self._fitted().root_sum
-        difference = self._score(root + gained) - self.base_score
-        return np.divide(difference, gained, out=np.zeros_like(gained), where=np.abs(gained) > 1e-12)
 
 
 def _smoothed(tree: Any, base_rate: float) -> Floats:

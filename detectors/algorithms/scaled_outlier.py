@@ -1,33 +1,35 @@
-"""Base class of the outlier detectors on scaled columns: sampling of training rows, scaling, serialization."""
+"""Base class of the outlier detectors on scaled columns: sampling and scaling of training rows."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.scaling import SoftScale
-from detectors.base import Floats, NotFitted, State, as_rows, as_training_rows, as_weights
+from detectors.base import Floats, as_rows, as_training_rows, as_weights, require_fitted
+
+
+@dataclass(frozen=True)
+class FittedOnScale:
+    """What an outlier detector has learned: its scale, the training rows' mean score, and what subclasses add."""
+
+    scale: SoftScale
+    base: float
 
 
 class ScaledOutlier:
     """
     Base class of a PyOD outlier detector on columns scaled by `SoftScale`.
 
-    A subclass lists its `PARAMETERS` and its fitted `ARRAYS`, each stored as an attribute with a leading underscore,
-    and implements `_learn`.
+    A subclass has the fields `max_rows`, `seed` and `fitted`, and implements `_learn`.
     """
 
     name: ClassVar[str]
-    supervised: ClassVar[bool] = False
-    PARAMETERS: ClassVar[tuple[str, ...]]
-    ARRAYS: ClassVar[tuple[str, ...]]
-
     max_rows: int
     seed: int
-    _scale: SoftScale | None = None
-    _base = 0.0
+    fitted: FittedOnScale | None
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
         """
@@ -43,42 +45,18 @@ class ScaledOutlier:
         rows = as_training_rows(X)
         rows = rows[systematic_sample(as_weights(sample_weight, len(rows)), self.max_rows, self.seed)]
         scale = SoftScale.fit(rows)
-        self._base = self._learn(np.ascontiguousarray(scale.transform(rows)))
-        self._scale = scale
+        self.fitted = self._learn(scale, np.ascontiguousarray(scale.transform(rows)))
         return self
 
     @property
     def base_score(self) -> float:
         """The training rows' mean score."""
-        self._fitted()
-        return self._base
+        return require_fitted(self.fitted, self.name).base
 
-    def state(self) -> State:
-        """The scale, the parameters and the fitted arrays."""
-        arrays = self._fitted().arrays() | {name: getattr(self, f"_{name}") for name in self.ARRAYS}
-        parameters = {name: getattr(self, name) for name in self.PARAMETERS}
-        return State({"parameters": parameters, "base": self._base}, arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the detector from its `state`; it scores the same to the bit."""
-        parameters: Mapping[str, Any] = state.meta["parameters"]
-        detector = cls(**parameters)
-        detector._scale = SoftScale.from_arrays(state.arrays)
-        detector._base = float(state.meta["base"])
-        for name in cls.ARRAYS:
-            setattr(detector, f"_{name}", np.ascontiguousarray(state.arrays[name]))
-        return detector
-
-    def _learn(self, scaled: Floats) -> float:
-        """Fit the arrays to scaled rows and return the base score."""
+    def _learn(self, scale: SoftScale, scaled: Floats) -> FittedOnScale:
+        """Fit to scaled rows."""
         raise NotImplementedError
 
-    def _fitted(self) -> SoftScale:
-        if self._scale is None:
-            raise NotFitted(f"{self.name} is not fitted: call fit first")
-        return self._scale
-
     def _scaled(self, X: ArrayLike) -> Floats:
-        scale = self._fitted()
+        scale = require_fitted(self.fitted, self.name).scale
         return np.ascontiguousarray(scale.transform(as_rows(X, len(scale.mean))))

@@ -1,6 +1,5 @@
 """Robust scaling of columns that compresses heavy tails without clipping, for detectors that measure distances."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from detectors.base import Floats
 
 FURTHEST = 1e12  # spreads from the centre; larger distances would overflow
-PARTS = ("centre", "spread", "mean", "deviation")
 
 
 @dataclass(frozen=True)
@@ -34,18 +32,9 @@ class SoftScale:
         soft = _soft(rows, centre, spread)
         return cls(centre, spread, soft.mean(axis=0), _or_one(soft.std(axis=0)))
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Floats]) -> "SoftScale":
-        """Restore the scale from its `arrays`."""
-        return cls(*(arrays[name] for name in PARTS))
-
     def transform(self, rows: Floats) -> Floats:
         """Scaled rows, (n_samples, n_features)."""
         return (_soft(rows, self.centre, self.spread) - self.mean) / self.deviation
-
-    def arrays(self) -> dict[str, Floats]:
-        """The fitted arrays by name."""
-        return {name: getattr(self, name) for name in PARTS}
 
 
 def _or_one(scale: Floats) -> Floats:

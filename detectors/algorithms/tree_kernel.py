@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, State
+from detectors.base import Floats
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,15 +84,6 @@ class Forest:
     def root_sum(self) -> float:
         """Sum of the roots' values: the value of `sums` before any split."""
         return float(self.value[self.roots].sum())
-
-    def state(self) -> State:
-        """The forest's arrays."""
-        return State({}, {name: getattr(self, name) for name in self.__dataclass_fields__})
-
-    @classmethod
-    def from_state(cls, state: State) -> "Forest":
-        """Restore the forest from its `state`."""
-        return cls(**{name: np.ascontiguousarray(state.arrays[name]) for name in cls.__dataclass_fields__})
 
 
 def flatten(trees: Sequence[Any], values: Sequence[Floats]) -> Forest:

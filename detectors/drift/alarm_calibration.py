@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from detectors.base import Floats, State
+from detectors.base import Floats
 from detectors.drift.metrics import SCALES
 
 WINDOWS_MIN = 8  # with fewer windows of the reference nothing is calibrated
@@ -110,30 +110,6 @@ class AlarmCalibration:
             return -np.inf, float(scale.back(middle + threshold * null.scale))
         room = threshold * null.scale * inflation
         return float(scale.back(middle - room)), float(scale.back(middle + room))
-
-    def state(self) -> State:
-        """The calibration as plain arrays and JSON."""
-        numbers = [[n.center, n.scale, n.n_reference, n.n_current] for n in self.nulls.values()]
-        return State(
-            {
-                "metrics": [list(name) for name in self.nulls],
-                "windows_per_week": self.windows_per_week,
-                "min_effect": self.min_effect,
-            },
-            {"nulls": np.array(numbers).reshape(-1, 4), "max_deviations": self.max_deviations},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> "AlarmCalibration":
-        """Restore the calibration from its `state`."""
-        metrics = [(str(feature), str(metric)) for feature, metric in state.meta["metrics"]]
-        nulls = [NullDistribution(*(float(value) for value in row)) for row in state.arrays["nulls"]]
-        return cls(
-            dict(zip(metrics, nulls, strict=True)),
-            state.arrays["max_deviations"],
-            state.meta["windows_per_week"],
-            state.meta["min_effect"],
-        )
 
 
 def calibrate(

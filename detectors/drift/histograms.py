@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from detectors.base import ArtifactError, DetectorError, Floats, Ints, State
+from detectors.base import DetectorError, Floats, Ints
 
 FINE_BINS = 200  # the KS statistic is then at most 1/200 below that of the rows themselves
 COARSE_BINS = 10  # deciles, for PSI and Jensen–Shannon: their conventional thresholds refer to deciles
@@ -159,6 +159,19 @@ class ReferenceHistograms:
         default_factory=dict
     )  # counts (total bins,) of subsets of the reference, such as seasons
 
+    def __post_init__(self) -> None:
+        sizes = [
+            len(part)
+            for histogram in self.histograms
+            for part in (histogram.binned.counts, histogram.binned.gaps, histogram.group)
+        ]
+        bins = [histogram.n_bins for histogram in self.histograms for _ in range(3)]
+        totals = {len(counts) for counts in self.variants.values()} - {sum(bins) // 3}
+        if len(self.names) != len(self.histograms) or sizes != bins or totals:
+            raise DetectorError(
+                f"the names, cuts and counts of a reference of {len(self.names)} features do not fit together"
+            )
+
     @classmethod
     def fit(cls, X: ArrayLike, names: Sequence[str], categorical: Sequence[str] = ()) -> Self:
         """
@@ -211,62 +224,6 @@ class ReferenceHistograms:
         return ReferenceHistograms(
             self.names, tuple(_with_counts(*pair) for pair in zip(self.histograms, counts, strict=True)), {}
         )
-
-    def state(self) -> State:
-        """The reference as plain arrays and JSON."""
-        whole = [histogram.binned for histogram in self.histograms]
-        arrays: dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int32]] = {
-            "cuts": np.concatenate([np.empty(0), *(histogram.cuts for histogram in self.histograms)]),
-            "counts": np.concatenate([np.empty(0, np.int64), *(sample.counts for sample in whole)]),
-            "gaps": np.concatenate([np.empty(0), *(sample.gaps for sample in whole)]),
-            "group": np.concatenate(
-                [np.empty(0, np.int64), *(histogram.group for histogram in self.histograms)]
-            ),
-            "bins": np.array([histogram.n_bins for histogram in self.histograms], dtype=np.int64),
-            "spread": np.array([histogram.spread for histogram in self.histograms]),
-            "categorical": np.array([histogram.categorical for histogram in self.histograms], dtype=np.int64),
-        }
-        if self.variants:
-            arrays["variants"] = np.stack(list(self.variants.values())).astype(np.int32)
-        return State({"names": list(self.names), "variants": list(self.variants)}, arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """
-        Restore the histograms from their `state`.
-
-        Raises
-        ------
-        ArtifactError
-            The arrays do not fit together, or were stored by an older version.
-        """
-        names, arrays = tuple(state.meta["names"]), state.arrays
-        if "gaps" not in arrays:
-            raise ArtifactError(
-                "the model's drift reference was stored by an older version: train a new model"
-            )
-        bins, cuts = arrays["bins"], arrays["cuts"]
-        total = int(bins.sum())
-        lengths = {len(arrays[part]) for part in ("counts", "gaps", "group")} | {len(cuts) + 2 * len(bins)}
-        if not (len(names) == len(bins) == len(arrays["spread"]) and lengths == {total}):
-            raise ArtifactError(
-                f"a drift reference of {len(names)} features has {len(arrays['counts'])} counts and {len(cuts)} cuts, "
-                "which do not fit: train a new model"
-            )
-        ends = np.cumsum(bins)[:-1]
-        parts = (np.split(arrays[part], ends) for part in ("counts", "gaps", "group"))
-        columns = (
-            zip(np.split(cuts, ends - 2 * np.arange(1, len(bins))), *parts, strict=True) if names else ()
-        )
-        histograms = tuple(
-            ColumnHistogram(cut, BinnedSample(counts, gaps), float(spread), group, bool(categorical))
-            for (cut, counts, gaps, group), spread, categorical in zip(
-                columns, arrays["spread"], arrays["categorical"], strict=True
-            )
-        )
-        subsets = state.meta.get("variants", [])
-        variants: list[Ints] = list(arrays["variants"].astype(np.int64)) if subsets else []
-        return cls(names, histograms, dict(zip(subsets, variants, strict=True)))
 
 
 def as_matrix(X: ArrayLike, n_columns: int) -> Floats:

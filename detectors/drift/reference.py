@@ -6,15 +6,13 @@ sample of rows for the domain classifier, levels such as the usual volume, and t
 `WindowHistogram` is what is stored of a window: it is small, windows can be added, and all drift metrics are computed from it.
 """
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import ArtifactError, Floats, Ints, State
+from detectors.base import Floats, Ints
 from detectors.drift.alarm_calibration import AlarmCalibration
 from detectors.drift.domain_classifier import ROWS_MIN, fit_domain_classifier, subsample
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
@@ -25,9 +23,6 @@ from detectors.evaluation.prevalence import jeffreys
 HOLIDAY = "holiday"  # the season of holidays, which are unlike other days
 FLAGS_MIN = 20  # reasons of fewer flags are not compared
 CONFIDENCE = 0.95  # of intervals around shares
-PARTS = (
-    "drift_reference", "drift_features", "drift_score", "drift_reasons", "drift_calibration",
-)  # fmt: skip
 
 SampleRows = NDArray[np.float32]
 
@@ -55,25 +50,6 @@ class WindowHistogram:
             self.flags + other.flags,
             np.concatenate((self.rows, other.rows)),
         )
-
-    def to_bytes(self) -> bytes:
-        """Serialize with compression and without pickle."""
-        content = io.BytesIO()
-        parts = {"features": self.features, "score": self.score, "reasons": self.reasons}
-        arrays = {f"{name}_counts": part.counts.astype(np.int32) for name, part in parts.items()}
-        gaps = {f"{name}_gaps": part.gaps for name, part in parts.items()}
-        np.savez_compressed(content, allow_pickle=False, flags=self.flags, rows=self.rows, **arrays, **gaps)
-        return content.getvalue()
-
-    @classmethod
-    def from_bytes(cls, stored: bytes) -> "WindowHistogram":
-        """Restore the histogram from `to_bytes`."""
-        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
-            parts = [
-                BinnedSample(arrays[f"{name}_counts"].astype(np.int64), arrays[f"{name}_gaps"])
-                for name in ("features", "score", "reasons")
-            ]
-            return cls(parts[0], parts[1], parts[2], arrays["flags"], arrays["rows"])
 
 
 @dataclass(frozen=True)
@@ -287,61 +263,6 @@ class DriftReference:
         lower, upper = _interval(drift.value, m) if scale is SHARE else (float("nan"),) * 2
         return DriftFinding(
             replace(drift, suppressed_because=suppressed_because), low if below else high, alarm, lower, upper
-        )
-
-    def states(self) -> dict[str, State]:
-        """The drift reference by parts, as plain arrays and JSON."""
-        meta = {
-            "reason_names": list(self.reason_names),
-            "channels": list(self.channels),
-            "never_alarming": dict(self.never_alarming),
-            "metrics": list(self.metrics),
-            "levels": [
-                [feature, metric, dict(usual.center), usual.n]
-                for (feature, metric), usual in self.levels.items()
-            ],
-        }
-        arrays: dict[str, NDArray[Any]] = {
-            "flags": self.flags,
-            "classifier_columns": np.array(self.classifier_columns, np.int64),
-            "rows": self.rows,
-        }
-        own = [State(meta, arrays), self.features.state(), self.score.state(), self.reasons.state()]
-        return dict(zip(PARTS, [*own, self.calibration.state()], strict=True))
-
-    @classmethod
-    def from_states(cls, states: Mapping[str, State]) -> "DriftReference":
-        """
-        Restore the drift reference from its `states`; empty for a model that was stored without one.
-
-        Raises
-        ------
-        ArtifactError
-            A part is missing.
-        """
-        if PARTS[0] not in states:
-            return cls.empty()
-        if any(part not in states for part in PARTS):
-            raise ArtifactError("the model's drift reference is incomplete: train a new model")
-        own = states[PARTS[0]]
-        levels = {
-            (str(feature), str(metric)): UsualLevel(center, int(n))
-            for feature, metric, center, n in own.meta["levels"]
-        }
-        features, score, reasons = (ReferenceHistograms.from_state(states[part]) for part in PARTS[1:4])
-        return cls(
-            features,
-            score,
-            reasons,
-            reason_names=tuple(own.meta["reason_names"]),
-            channels=tuple(own.meta["channels"]),
-            flags=own.arrays["flags"],
-            classifier_columns=tuple(int(column) for column in own.arrays["classifier_columns"]),
-            rows=own.arrays["rows"],
-            never_alarming=own.meta["never_alarming"],
-            metrics=tuple(own.meta["metrics"]),
-            levels=levels,
-            calibration=AlarmCalibration.from_state(states[PARTS[4]]),
         )
 
 

@@ -10,14 +10,14 @@ The module also computes reliability tables, with bins of equal size, since bins
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, isotonic_regression, minimize
 from scipy.special import expit, log_expit, logit
 
-from detectors.base import ArtifactError, DetectorError, Floats, State
+from detectors.base import DetectorError, Floats
 
 Kind = Literal["identity", "intercept", "platt", "beta", "isotonic"]
 
@@ -54,6 +54,11 @@ class Calibrator:
     shift: float = 0.0  # c
     knots: Floats | None = None  # (2, k) values of g and their corrected values, both strictly ascending
 
+    def __post_init__(self) -> None:
+        rises = self.knots is None or bool((np.diff(self.knots) > 0).all())
+        if not (min(self.low, self.high) > 0 and np.isfinite(self.shift) and rises):
+            raise DetectorError("a calibrator must be an increasing function")
+
     def logit(self, scores: ArrayLike) -> Floats:
         """Calibrated logits of a classifier's logits, (n,)."""
         smooth = self._smooth(np.clip(np.asarray(scores, dtype=np.float64), -LOGIT_MAX, LOGIT_MAX))
@@ -73,29 +78,6 @@ class Calibrator:
         if self.low == self.high:
             return self.shift + self.low * z
         return np.asarray(self.shift + self.low * log_expit(z) - self.high * log_expit(-z))
-
-    def state(self) -> State:
-        """The calibrator as plain arrays and JSON."""
-        knots = np.empty((2, 0)) if self.knots is None else self.knots
-        return State(
-            {"kind": self.kind}, {"form": np.array([self.low, self.high, self.shift]), "knots": knots}
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """
-        Restore the calibrator from its `state`.
-
-        Raises
-        ------
-        ArtifactError
-            The stored function is not increasing.
-        """
-        low, high, shift = (float(number) for number in state.arrays["form"])
-        knots = state.arrays["knots"]
-        if not (min(low, high) > 0 and np.isfinite(shift) and (np.diff(knots) > 0).all()):
-            raise ArtifactError("the stored calibrator is not increasing: train a new model")
-        return cls(state.meta["kind"], low, high, shift, knots if knots.size else None)
 
 
 def fit_calibrator(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> Calibrator:

@@ -99,7 +99,8 @@ def evaluate_technique(
     """
     if not any(rows.y.any() for rows in folds):
         raise DetectorError(
-            "techniques are compared on frauds, and there is none in the test spans: choose other spans"
+            "techniques are compared on frauds, and there is none in the test spans",
+            remedy="choose other spans",
         )
     evaluations = [_FoldEvaluation(rows, answer, review) for rows, answer in zip(folds, answers, strict=True)]
     entities = 1 + max(int(rows.entity.max(initial=0)) for rows in folds)
@@ -253,7 +254,7 @@ class RankingCurve:
 
     def __init__(self, y: Floats, scores: Floats) -> None:
         if np.isnan(scores).any():
-            raise DetectorError("a row without a score cannot be evaluated: leave rows with NaN out")
+            raise DetectorError("a row without a score cannot be evaluated", remedy="leave rows with NaN out")
         self._order = np.argsort(-scores, kind="stable")
         ranked, labels = scores[self._order], y[self._order]
         start = (

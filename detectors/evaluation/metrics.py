@@ -114,5 +114,5 @@ def _checked(y: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tupl
     if not np.isin(labels, (0.0, 1.0)).all():
         raise DetectorError("y must be 1 for fraud or 0 for genuine in every row")
     if np.isnan(values).any():
-        raise DetectorError("a row without a score cannot be evaluated: leave rows with NaN out")
+        raise DetectorError("a row without a score cannot be evaluated", remedy="leave rows with NaN out")
     return labels, values, weight

@@ -210,7 +210,8 @@ def jeffreys(x: float, n: float, alpha: float) -> tuple[float, float]:
 def _check(mature: float, positives: float, effective: float, *confidences: float) -> None:
     if not (0 <= positives <= mature < np.inf):
         raise DetectorError(
-            f"{positives} frauds among {mature} mature transactions are impossible: pass 0 <= positives <= mature"
+            f"{positives} frauds among {mature} mature transactions are impossible",
+            remedy="pass 0 <= positives <= mature",
         )
     if not (min(1.0, positives) <= effective <= positives):
         raise DetectorError(

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import DetectorError, Floats, NotFitted, as_rows, as_training_rows
+from detectors.base import SEED, DetectorError, Floats, NotFitted, as_rows, as_training_rows
 
 FRAUDS_MIN = 10  # fewer would be copied
 PAIRS = 8_000  # pairs of a noise row and a fraud on which velocities are learned
@@ -67,7 +67,7 @@ class FlowGenerator:
         Threads of LightGBM.
     """
 
-    def __init__(self, seed: int = 7, threads: int = 1) -> None:
+    def __init__(self, seed: int = SEED, threads: int = 1) -> None:
         self.seed = seed
         self.threads = threads
         self._columns: list[_FlowColumn] = []
@@ -91,7 +91,7 @@ class FlowGenerator:
         rows = as_rows(X)
         if len(rows) < FRAUDS_MIN:
             raise DetectorError(
-                f"a generator needs {FRAUDS_MIN} frauds or more, got {len(rows)}: use over or smote"
+                f"a generator needs {FRAUDS_MIN} frauds or more, got {len(rows)}", remedy="use over or smote"
             )
         self._columns = [_FlowColumn.of(values, place in categorical) for place, values in enumerate(rows.T)]
         ends = np.hstack(
@@ -109,7 +109,7 @@ class FlowGenerator:
     def sample(self, n: int) -> Floats:
         """Generate `n` rows, (n, n_features)."""
         if not self._columns:
-            raise NotFitted("the generator is not fitted: call fit first")
+            raise NotFitted("the generator is not fitted", remedy="call fit first")
         distinct = min(n, ROWS_MAX)
         if len(self._generated) < distinct:
             self._generated = self._generate(distinct)
@@ -140,7 +140,7 @@ class FlowGenerator:
         return np.asarray(booster.predict(rows, num_threads=self.threads), dtype=np.float64)
 
 
-def fidelity(real: ArrayLike, generated: ArrayLike, seed: int = 7) -> Fidelity:
+def fidelity(real: ArrayLike, generated: ArrayLike, seed: int = SEED) -> Fidelity:
     """
     Compare synthetic rows with the real ones, both (n, n_features) with two rows or more.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import DetectorError, Floats, as_labels, as_training_rows
+from detectors.base import SEED, DetectorError, Floats, as_labels, as_training_rows
 from detectors.imbalance.flow_generator import FlowGenerator
 
 Method = Literal["none", "under", "over", "smoothed", "smote", "smote_mixed", "under_smote", "generative"]
@@ -53,7 +53,7 @@ def resample(
     method: Method,
     *,
     share: float = 0.5,
-    seed: int = 7,
+    seed: int = SEED,
     categorical: Sequence[int] = (),
     generator: FlowGenerator | None = None,
 ) -> Resampled:
@@ -84,7 +84,9 @@ def resample(
     rows = as_training_rows(X)
     labels = as_labels(y, len(rows))
     if method not in METHODS:
-        raise DetectorError(f"no resampling method is called {method!r}: choose one of {', '.join(METHODS)}")
+        raise DetectorError(
+            f"no resampling method is called {method!r}", remedy=f"choose one of {', '.join(METHODS)}"
+        )
     if not 0 < share < 1:
         raise DetectorError(f"share must lie between 0 and 1, got {share}")
     prior = float(labels.mean())
@@ -92,7 +94,9 @@ def resample(
         return Resampled(rows, labels, 0, 0, prior, prior)
     frauds = int(labels.sum())
     if "smote" in method and frauds < 2:
-        raise DetectorError(f"SMOTE needs 2 frauds or more, got {frauds}: use over, or wait for more labels")
+        raise DetectorError(
+            f"SMOTE needs 2 frauds or more, got {frauds}", remedy="use over, or wait for more labels"
+        )
     if method == "generative":
         fitted = generator or FlowGenerator(seed).fit(rows[labels == 1], categorical)
         return _generated(rows, labels, share, fitted)
@@ -143,7 +147,7 @@ def _steps(method: Method, share: float, seed: int, frauds: int, categorical: Se
     if method == "smote_mixed":
         if not len(categorical):
             raise DetectorError(
-                "smote_mixed needs the indices of categorical columns: pass them, or use smote"
+                "smote_mixed needs the indices of categorical columns", remedy="pass them, or use smote"
             )
         return [SMOTENC(categorical_features=list(categorical), k_neighbors=neighbours, **common)]
     smote = SMOTE(k_neighbors=neighbours, **common)

@@ -17,7 +17,7 @@ from detectors.algorithms.boosting import Boosting, tree_parameters
 from detectors.algorithms.focal_boosting import FocalBoosting
 from detectors.algorithms.logistic import Logistic
 from detectors.algorithms.random_forest import RandomForest
-from detectors.base import Classifier, Detector, Floats, probability_of
+from detectors.base import SEED, Classifier, Floats, probability_of
 from detectors.evaluation.thresholds import Costs
 from detectors.imbalance.flow_generator import ROWS_MAX, FlowGenerator, fidelity
 from detectors.imbalance.resampling import Method, resample
@@ -25,7 +25,7 @@ from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.auto_detector import REVIEWED, AutoDetector
-from detectors.registry import detector_class
+from detectors.registry import DEFAULT_OUTLIER, DETECTORS, outlier_detector
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import fit_validation_folds
 
@@ -52,13 +52,13 @@ class Training:
     usual: Sample
     layout: Layout
     cost_ratio: float = 100.0
-    seed: int = 7
+    seed: int = SEED
     threads: int = 1
 
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, fitted on the labelled rows."""
-        return Encoder(self.layout.encoding).fit(self.mature.raw, self.mature.y, self.mature.weight)
+        return Encoder.fit(self.layout.encoding, self.mature.raw, self.mature.y, self.mature.weight)
 
     @cached_property
     def X(self) -> Floats:  # noqa: N802 - the field's name
@@ -186,8 +186,8 @@ def _resampled(method: Method, share: float) -> Callable[[Training], FittedTechn
 
 def _outlier(name: str) -> Callable[[Training], FittedTechnique]:
     def fit(training: Training) -> FittedTechnique:
-        model: Detector = detector_class(name)(seed=training.seed).fit(training.outlier_view)  # type: ignore[call-arg]
-        scale = RankScale().fit(model.anomaly_score(training.outlier_view))
+        model = outlier_detector(name, training.seed).fit(training.outlier_view)
+        scale = RankScale.fit(model.anomaly_score(training.outlier_view))
         return FittedTechnique(
             lambda rows: logit(scale.transform(model.anomaly_score(training.view(rows.X))))
         )
@@ -196,7 +196,7 @@ def _outlier(name: str) -> Callable[[Training], FittedTechnique]:
 
 
 def _with_outlier_score(training: Training) -> FittedTechnique:
-    outlier = detector_class("isolation_forest")(seed=training.seed).fit(training.outlier_view)  # type: ignore[call-arg]
+    outlier = outlier_detector(DEFAULT_OUTLIER, training.seed).fit(training.outlier_view)
 
     def wider(X: Floats) -> Floats:
         return np.column_stack([X, outlier.anomaly_score(training.view(X))])
@@ -253,10 +253,11 @@ TECHNIQUES: tuple[Technique, ...] = (
     Technique("focal loss", "loss", _focal),
     Technique("logistic regression, weighted", "classifier", _logistic),
     Technique("random forest, weighted", "classifier", _forest),
-    Technique("isolation forest", "outlier", _outlier("isolation_forest")),
-    Technique("HBOS", "outlier", _outlier("hbos")),
-    Technique("LODA", "outlier", _outlier("loda")),
-    Technique("INNE", "outlier", _outlier("inne")),
+    *(
+        Technique(known.title, "outlier", _outlier(name))
+        for name, known in DETECTORS.items()
+        if not known.supervised
+    ),
     Technique("blend of both", "hybrid", _auto("blend")),
     Technique("outlier score as a feature", "hybrid", _with_outlier_score),
     Technique("fraudwatch", "auto", _auto("auto")),

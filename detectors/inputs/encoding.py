@@ -6,14 +6,13 @@ short fraud histories are shrunk to, the frequency and fraud rate of each catego
 median that imputes a missing value. Rows are encoded independently of each other.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from detectors.base import DetectorError, Floats, NotFitted, State, as_weights
+from detectors.base import Bools, DetectorError, Floats, as_weights
 
 # Prior strength: every history is mixed with this many transactions at the base rate, so that an entity with one known
 # fraud in two payments does not look worse than one with twenty in fifty.
@@ -56,26 +55,9 @@ class EncodingPlan:
         singles = [column for _, column in (*self.passthrough, *self.categories)]
         return 1 + max([*singles, *(max(pair[1:]) for pair in self.rates)], default=-1)
 
-    def to_json(self) -> dict[str, Any]:
-        """The plan as JSON."""
-        return {
-            "passthrough": [list(entry) for entry in self.passthrough],
-            "rates": [list(entry) for entry in self.rates],
-            "categories": [list(entry) for entry in self.categories],
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "EncodingPlan":
-        """Restore the plan from `to_json`."""
-        return cls(
-            tuple((str(name), int(column)) for name, column in stored["passthrough"]),
-            tuple((str(name), int(frauds), int(total)) for name, frauds, total in stored["rates"]),
-            tuple((str(name), int(column)) for name, column in stored["categories"]),
-        )
-
 
 @dataclass(frozen=True)
-class _Category:
+class CategoryRates:
     """Frequency and fraud rate of each value of one categorical field in training."""
 
     values: Floats  # (n_values,) hashes, ascending
@@ -83,6 +65,7 @@ class _Category:
     rate: Floats  # (n_values,) smoothed share of fraud
 
 
+@dataclass(frozen=True)
 class Encoder:
     """
     Smooth fraud rates, target-encode categories, impute missing values.
@@ -95,39 +78,34 @@ class Encoder:
     The encoder learns only from training rows. The fraud rate of a category contains each training row's own label
     (target leakage), which `CATEGORY_STRENGTH` reduces but does not remove.
 
-    Parameters
+    Attributes
     ----------
-    history_strength, category_strength
-        k of entity histories and of categories, in transactions.
+    plan
+        Where each feature comes from.
+    base_rate
+        The share of fraud among the labelled training rows.
+    medians
+        (n_passthrough,) medians that impute missing numbers.
+    categories
+        What was learned of each categorical field.
 
     References
     ----------
     Micci-Barreca (2001), A preprocessing scheme for high-cardinality categorical attributes.
     """
 
-    def __init__(
-        self,
-        plan: EncodingPlan,
-        history_strength: float = HISTORY_STRENGTH,
-        category_strength: float = CATEGORY_STRENGTH,
-    ) -> None:
-        if not (history_strength > 0 and category_strength > 0):
-            raise DetectorError(
-                f"smoothing needs strengths above 0, got {history_strength} and {category_strength}"
-            )
-        self.plan = plan
-        self.history_strength = history_strength
-        self.category_strength = category_strength
-        self.base_rate = np.nan
-        self._medians: Floats | None = None  # (n_passthrough,)
-        self._categories: list[_Category] = []
+    plan: EncodingPlan
+    base_rate: float
+    medians: Floats
+    categories: tuple[CategoryRates, ...]
 
     @property
     def names(self) -> list[str]:
         """Names of the features, in the order of `transform`'s columns."""
         return self.plan.names
 
-    def fit(self, raw: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> "Encoder":
+    @classmethod
+    def fit(cls, plan: EncodingPlan, raw: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> Self:
         """
         Learn the base rate, categories and medians.
 
@@ -140,7 +118,7 @@ class Encoder:
         weight
             (n,) how many transactions each row stands for; 1 by default.
         """
-        rows, labels = self._rows(raw), np.asarray(y, dtype=np.float64)
+        rows, labels = _rows(plan, raw), np.asarray(y, dtype=np.float64)
         if not len(rows) or labels.shape != (len(rows),):
             raise DetectorError(
                 f"an encoder needs rows and a label for each, got {rows.shape} and {labels.shape}"
@@ -148,91 +126,65 @@ class Encoder:
         weights = as_weights(weight, len(rows))
         labelled = ~np.isnan(labels)
         frauds = np.where(labelled, labels, 0.0) * weights
-        self.base_rate = _share(float(frauds.sum()), float(weights[labelled].sum()))
-        self._medians = np.array([_median(rows[:, column]) for _, column in self.plan.passthrough])
-        self._categories = [
-            self._category(rows[:, column], frauds, weights, labelled) for _, column in self.plan.categories
-        ]
-        return self
+        base_rate = _share(float(frauds.sum()), float(weights[labelled].sum()))
+        return cls(
+            plan,
+            base_rate,
+            np.array([_median(rows[:, column]) for _, column in plan.passthrough], dtype=np.float64),
+            tuple(
+                _category_rates(rows[:, column], frauds, weights, labelled, base_rate)
+                for _, column in plan.categories
+            ),
+        )
 
     def transform(self, raw: ArrayLike) -> Floats:
         """Features of each row, (n, n_features), C-contiguous, all finite."""
-        rows = self._rows(raw)
-        if self._medians is None:
-            raise NotFitted("the encoder is not fitted: call fit first")
+        rows = _rows(self.plan, raw)
         features = np.empty((len(rows), len(self.names)))
         at = len(self.plan.passthrough)
         for place, (_, column) in enumerate(self.plan.passthrough):
             values = rows[:, column]
-            features[:, place] = np.where(np.isfinite(values), values, self._medians[place])
+            features[:, place] = np.where(np.isfinite(values), values, self.medians[place])
         for place, (_, frauds, total) in enumerate(self.plan.rates, start=at):
             features[:, place] = self._rate(rows[:, frauds], rows[:, total])
         at += len(self.plan.rates)
         for place, (_, column) in enumerate(self.plan.categories):
-            category = self._categories[place]
             features[:, at + 2 * place], features[:, at + 2 * place + 1] = self._encode(
-                rows[:, column], category
+                rows[:, column], self.categories[place]
             )
         return features
 
-    def state(self) -> State:
-        """The fitted encoder as plain arrays and JSON."""
-        if self._medians is None:
-            raise NotFitted("the encoder is not fitted: call fit first")
-        arrays = {"medians": self._medians}
-        for place, category in enumerate(self._categories):
-            arrays[f"values_{place}"] = category.values
-            arrays[f"frequency_{place}"] = category.frequency
-            arrays[f"rate_{place}"] = category.rate
-        meta = {
-            "plan": self.plan.to_json(),
-            "base_rate": self.base_rate,
-            "history_strength": self.history_strength,
-            "category_strength": self.category_strength,
-        }
-        return State(meta, arrays)
-
-    @classmethod
-    def from_state(cls, state: State) -> "Encoder":
-        """Restore the encoder from its `state`; it encodes the same to the bit."""
-        plan = EncodingPlan.from_json(state.meta["plan"])
-        encoder = cls(plan, state.meta["history_strength"], state.meta["category_strength"])
-        encoder.base_rate = float(state.meta["base_rate"])
-        encoder._medians = state.arrays["medians"]
-        encoder._categories = [
-            _Category(*(state.arrays[f"{part}_{place}"] for part in ("values", "frequency", "rate")))
-            for place in range(len(plan.categories))
-        ]
-        return encoder
-
-    def _rows(self, raw: ArrayLike) -> Floats:
-        rows = np.asarray(raw, dtype=np.float64)
-        needed = self.plan.n_columns
-        if rows.ndim != 2 or rows.shape[1] < needed:
-            raise DetectorError(f"the plan needs {needed} raw columns, got an array of shape {rows.shape}")
-        return rows
-
     def _rate(self, frauds: Floats, total: Floats) -> Floats:
-        k = self.history_strength
+        k = HISTORY_STRENGTH
         rates: Floats = (np.nan_to_num(frauds) + k * self.base_rate) / (np.nan_to_num(total) + k)
         return rates
 
-    def _category(
-        self, column: Floats, frauds: Floats, weights: Floats, labelled: NDArray[np.bool_]
-    ) -> _Category:
-        values, codes = np.unique(_hashes(column), return_inverse=True)
-        total = np.bincount(codes, weights, len(values))
-        n_labelled = np.bincount(codes, weights * labelled, len(values))
-        positive = np.bincount(codes, frauds, len(values))
-        k = self.category_strength
-        return _Category(values, total / total.sum(), (positive + k * self.base_rate) / (n_labelled + k))
-
-    def _encode(self, column: Floats, category: _Category) -> tuple[Floats, Floats]:
+    def _encode(self, column: Floats, category: CategoryRates) -> tuple[Floats, Floats]:
         hashes = _hashes(column)
         place = np.minimum(np.searchsorted(category.values, hashes), len(category.values) - 1)
         in_training = category.values[place] == hashes
         frequency = np.where(in_training, category.frequency[place], 0.0)
         return frequency, np.where(in_training, category.rate[place], self.base_rate)
+
+
+def _rows(plan: EncodingPlan, raw: ArrayLike) -> Floats:
+    rows = np.asarray(raw, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] < plan.n_columns:
+        raise DetectorError(
+            f"the plan needs {plan.n_columns} raw columns, got an array of shape {rows.shape}"
+        )
+    return rows
+
+
+def _category_rates(
+    column: Floats, frauds: Floats, weights: Floats, labelled: Bools, base_rate: float
+) -> CategoryRates:
+    values, codes = np.unique(_hashes(column), return_inverse=True)
+    total = np.bincount(codes, weights, len(values))
+    n_labelled = np.bincount(codes, weights * labelled, len(values))
+    positive = np.bincount(codes, frauds, len(values))
+    k = CATEGORY_STRENGTH
+    return CategoryRates(values, total / total.sum(), (positive + k * base_rate) / (n_labelled + k))
 
 
 def _hashes(column: Floats) -> Floats:

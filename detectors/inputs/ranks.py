@@ -5,17 +5,19 @@ Ranks refer to the scores of the training rows, stored as quantiles, not to the 
 rank in any batch.
 """
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.base import DetectorError, Floats, NotFitted, State, as_weights
+from detectors.base import DetectorError, Floats, as_weights
 
 KNOTS = 1024  # quantiles stored between the tails
 TAIL = 256  # distinct scores stored individually at either end, where thresholds lie
 
 
+@dataclass(frozen=True)
 class RankScale:
     """
     Map a score to the share of training rows below it: strictly increasing, strictly inside (0, 1).
@@ -28,12 +30,12 @@ class RankScale:
     The spread is the mean distance from the median. Constant scores map to 1/2, with the unit as spread.
     """
 
-    def __init__(self) -> None:
-        self._scores: Floats | None = None  # ascending
-        self._ranks: Floats = np.empty(0)
-        self._spread = 1.0
+    scores: Floats  # (k,) quantiles of the training scores, ascending
+    ranks: Floats  # (k,)
+    spread: float
 
-    def fit(self, scores: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    @classmethod
+    def fit(cls, scores: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """
         Store the quantiles of training scores.
 
@@ -60,42 +62,23 @@ class RankScale:
         mass = np.bincount(where, weights=weights)
         middle = (np.cumsum(mass) - mass / 2) / mass.sum()
         knots = _knot_places(middle)
-        self._scores, self._ranks = values[knots], middle[knots]
         spread = float(np.abs(sample - np.median(sample)).mean())
-        self._spread = spread if np.isfinite(spread) and spread > 0 else 1.0
-        return self
+        return cls(values[knots], middle[knots], spread if np.isfinite(spread) and spread > 0 else 1.0)
 
     def transform(self, scores: ArrayLike) -> Floats:
         """Rank of each score, elementwise, in (0, 1)."""
-        knots, ranks = self._fitted(), self._ranks
+        knots, ranks, spread = self.scores, self.ranks, self.spread
         values = np.asarray(scores, dtype=np.float64)
         above = np.clip(np.searchsorted(knots, values, side="right"), 1, max(len(knots) - 1, 1))
         inside = self._between(values, above) if len(knots) > 1 else np.full(values.shape, ranks[0])
         with np.errstate(over="ignore"):  # an infinite distance maps to the end of the scale
-            far_below = ranks[0] / (1.0 + np.maximum(knots[0] - values, 0.0) / self._spread)
-            far_above = 1.0 - (1.0 - ranks[-1]) / (1.0 + np.maximum(values - knots[-1], 0.0) / self._spread)
+            far_below = ranks[0] / (1.0 + np.maximum(knots[0] - values, 0.0) / spread)
+            far_above = 1.0 - (1.0 - ranks[-1]) / (1.0 + np.maximum(values - knots[-1], 0.0) / spread)
         rank = np.where(values < knots[0], far_below, np.where(values > knots[-1], far_above, inside))
         return np.clip(rank, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0))
 
-    def state(self) -> State:
-        """The quantiles and the spread."""
-        return State({"spread": self._spread}, {"scores": self._fitted(), "ranks": self._ranks})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the scale from its `state`; it maps the same to the bit."""
-        scale = cls()
-        scale._scores, scale._ranks = state.arrays["scores"], state.arrays["ranks"]
-        scale._spread = float(state.meta["spread"])
-        return scale
-
-    def _fitted(self) -> Floats:
-        if self._scores is None:
-            raise NotFitted("the rank scale has no quantiles yet: call fit first")
-        return self._scores
-
     def _between(self, values: Floats, above: NDArray[np.intp]) -> Floats:
-        knots, ranks = self._fitted(), self._ranks
+        knots, ranks = self.scores, self.ranks
         low, high = knots[above - 1], knots[above]
         share = (np.clip(values, low, high) - low) / (high - low)
         return ranks[above - 1] + share * (ranks[above] - ranks[above - 1])

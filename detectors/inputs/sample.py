@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from detectors.inputs.encoding import EncodingPlan
 
 
@@ -30,7 +29,7 @@ class Sample:
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, rows: slice | NDArray[np.bool_] | Ints) -> "Sample":
+    def take(self, rows: slice | Bools | Ints) -> "Sample":
         """A subset of the rows."""
         return Sample(
             np.ascontiguousarray(self.raw[rows]),
@@ -59,18 +58,35 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class FeatureGroup:
+    """Features that one outlier detector sees together."""
+
+    name: str
+    columns: tuple[int, ...]  # positions among the encoder's outputs
+
+    def view(self, X: Floats) -> Floats:
+        """The features of the group, (n, n_group_columns)."""
+        return np.ascontiguousarray(X[:, list(self.columns)])
+
+
+@dataclass(frozen=True)
 class Layout:
-    """How raw columns become features, and which features the outlier detector uses."""
+    """How raw columns become features, and the groups of features for which an outlier detector is fitted."""
 
     encoding: EncodingPlan
-    outlier_columns: tuple[int, ...]  # positions among the encoder's outputs
+    groups: tuple[FeatureGroup, ...]
 
     @classmethod
     def plain(cls, n_columns: int, outlier_columns: Sequence[int] | None = None) -> "Layout":
-        """Columns used as they are, missing values imputed with medians; the outlier detector uses all columns or `outlier_columns`."""
+        """Columns used as they are, missing values imputed with medians; one group of all columns or `outlier_columns`."""
         plan = EncodingPlan(passthrough=tuple((f"x{place}", place) for place in range(n_columns)))
-        return cls(plan, tuple(range(n_columns) if outlier_columns is None else outlier_columns))
+        return cls.of_columns(plan, range(n_columns) if outlier_columns is None else outlier_columns)
+
+    @classmethod
+    def of_columns(cls, encoding: EncodingPlan, outlier_columns: Sequence[int]) -> "Layout":
+        """One group of the features in `outlier_columns`."""
+        return cls(encoding, (FeatureGroup("outlier", tuple(outlier_columns)),))
 
     def outlier_view(self, X: Floats) -> Floats:
-        """The features that the outlier detector uses, (n, n_outlier_columns)."""
-        return np.ascontiguousarray(X[:, list(self.outlier_columns)])
+        """The features of all groups, (n, n_outlier_columns)."""
+        return np.concatenate([group.view(X) for group in self.groups], axis=1)

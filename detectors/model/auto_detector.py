@@ -15,32 +15,40 @@ The calibrator is fitted on the scores of detectors that were fitted on the rows
 are fitted on all labelled rows and use that calibrator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 
-from detectors.base import ArtifactError, DetectorError, Floats, NotFitted, State, as_weights
+from detectors.base import (
+    MIN_FRAUDS_TO_FIT,
+    SEED,
+    DetectorError,
+    Floats,
+    Ints,
+    Method,
+    Strategy,
+    as_weights,
+    require_fitted,
+)
 from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrator
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_features, as_partial_labels
 from detectors.inputs.sample import Layout, Sample
-from detectors.strategy.blend import BLEND_FORM, BlendWeight, blend_surprisal, classifier_share, learn_weight
+from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
+from detectors.strategy.blend import BlendWeight, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
 from detectors.strategy.components import Components, FitSettings, surprisal
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 
-Strategy = Literal["outlier", "blend", "classification"]
-
 NOVELTY = "novelty"  # channel of the flags that the outlier detector raises on its own
 FOLD = 0.25  # newest share of the labelled rows: the calibration fold of classification
-MIN_FRAUDS_TO_FIT = 2  # a classifier fitted on one fraud would memorize it
 SURPRISAL_MIN = 1e-300  # keeps the logit finite
 COSTS = Costs(missed_fraud=100.0, review=1.0, missed="constant")  # the article's
 REVIEWED = 0.005  # default share of rows that are reviewed: 50 of 10,000 a day
@@ -59,6 +67,16 @@ class Ranks:
         return self.outlier_score if self.suspicion is None else expit(self.suspicion)
 
 
+@dataclass(frozen=True)
+class FittedStrategy:
+    """What an `AutoDetector` has learned: the part of it that is stored."""
+
+    strategy: Strategy
+    parts: Components
+    calibrator: Calibrator | None  # None under outlier detection
+    weight: BlendWeight | None  # of a blend
+
+
 class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """
     Outlier detection, a blend or classification, depending on the prevalence and the number of known frauds.
@@ -72,11 +90,13 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         "auto", or a fixed strategy.
     min_positives_blend, min_positives_classifier, prevalence_gate_low, prevalence_gate_high
         The thresholds of the choice; see `detectors.strategy.choice`.
+    outlier
+        Name of the outlier detector in `detectors.registry`.
     outlier_columns
         Columns that the outlier detector uses; all by default. Columns derived from labels, or many copies of one feature,
         make it worse.
-    trees, seed, threads
-        Number of trees of the isolation forest; the same seed, rows and threads give the same scores.
+    seed, threads
+        The same seed, rows and threads give the same scores.
     layout
         How raw columns become features, if the columns are not features already.
 
@@ -90,15 +110,15 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def __init__(
         self,
-        strategy: Literal["auto", "outlier", "blend", "classification"] = "auto",
+        strategy: Method = "auto",
         *,
         min_positives_blend: float = 2,
         min_positives_classifier: float = 300,
         prevalence_gate_low: float = 1e-4,
         prevalence_gate_high: float = 1.2e-4,
+        outlier: str = DEFAULT_OUTLIER,
         outlier_columns: Sequence[int] | None = None,
-        trees: int = 200,
-        seed: int = 7,
+        seed: int = SEED,
         threads: int = 1,
         layout: Layout | None = None,
     ) -> None:
@@ -107,8 +127,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.min_positives_classifier = min_positives_classifier
         self.prevalence_gate_low = prevalence_gate_low
         self.prevalence_gate_high = prevalence_gate_high
+        self.outlier = outlier
         self.outlier_columns = outlier_columns
-        self.trees = trees
         self.seed = seed
         self.threads = threads
         self.layout = layout
@@ -137,7 +157,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         Raises
         ------
         DetectorError
-            The labels or lengths are invalid, or the strategy needs more frauds than there are.
+            The labels or lengths are invalid, the strategy needs more frauds than there are, or `outlier` names no detector that
+            ranks and explains without labels.
         """
         rows = as_features(X)
         labels = np.full(len(rows), np.nan) if y is None else as_partial_labels(y, len(rows))
@@ -171,12 +192,14 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         Raises
         ------
         DetectorError
-            The strategy has a classifier and there are fewer than two known frauds.
+            The strategy has a classifier and there are fewer than two known frauds, or `outlier` names no detector that
+            ranks and explains without labels.
         """
         frauds = int((mature.y == 1).sum())
         if strategy != "outlier" and frauds < MIN_FRAUDS_TO_FIT:
             raise DetectorError(
-                f"{strategy} needs {MIN_FRAUDS_TO_FIT} known frauds to learn from, there {_are(frauds)}: use outlier"
+                f"{strategy} needs {MIN_FRAUDS_TO_FIT} known frauds to learn from, there {_are(frauds)}",
+                remedy="use outlier",
             )
         self.layout_ = self._layout(usual.raw.shape[1])
         self.n_features_in_ = usual.raw.shape[1]
@@ -199,7 +222,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     @property
     def fit_settings(self) -> FitSettings:
         """The settings of every fit."""
-        return FitSettings(self.trees, self.seed, self.threads)
+        return FitSettings(check_outlier_detector(self.outlier), self.seed, self.threads)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
         """Score of each row in [0, 1], (n_samples,); higher = more suspicious."""
@@ -249,47 +272,26 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
         return (1.0 - share) * _normalised(parts.explain_outlier(X)) + share / 2 * sum(classifiers)
 
-    def states(self) -> dict[str, State]:
-        """The fitted components by name, as plain arrays and JSON."""
-        states = self._fitted().states()
-        if self.calibrator_ is not None:
-            states["calibrator"] = self.calibrator_.state()
-        if self.weight_ is not None:
-            states["blend"] = State({"form": BLEND_FORM, **vars(self.weight_)}, {})
-        return states
+    def fitted(self) -> FittedStrategy:
+        """What was learned, to be stored."""
+        return FittedStrategy(self.strategy_, self._fitted(), self.calibrator_, self.weight_)
 
     @classmethod
-    def from_states(
-        cls, states: Mapping[str, State], strategy: Strategy, layout: Layout, **parameters: Any
-    ) -> Self:
-        """
-        Restore the detector from its `states`; it scores the same to the bit.
-
-        Raises
-        ------
-        ArtifactError
-            A component that the strategy needs is missing.
-        """
-        detector = cls(strategy, layout=layout, **parameters)
-        detector.layout_, detector.strategy_, detector.choice_ = layout, strategy, None
+    def restored(cls, fitted: FittedStrategy, **parameters: Any) -> Self:
+        """The detector that had learned this; it scores the same to the bit."""
+        layout = fitted.parts.layout
+        detector = cls(fitted.strategy, layout=layout, **parameters)
+        detector.layout_, detector.strategy_, detector.choice_ = layout, fitted.strategy, None
         detector.n_features_in_ = layout.encoding.n_columns
-        detector.calibrator_ = Calibrator.from_state(states["calibrator"]) if "calibrator" in states else None
-        detector._parts = Components.from_states(states, layout, strategy)
-        detector.weight_ = None
-        if strategy == "blend":
-            blend = dict(states["blend"].meta) if "blend" in states else {}
-            if blend.pop("form", None) != BLEND_FORM:
-                raise ArtifactError(
-                    "the stored blend was made by an earlier version, whose formula differed: train a new model"
-                )
-            detector.weight_ = BlendWeight(**blend)
+        detector.calibrator_, detector.weight_ = fitted.calibrator, fitted.weight
+        detector._parts = fitted.parts
         return detector
 
     def choose(
         self,
         labels: Floats,
         weight: Floats,
-        entities: Sequence[NDArray[Any]] = (),
+        entities: Sequence[Ints] = (),
         evidence: Evidence | None = None,
     ) -> Choice:
         """The choice that `fit` would make from these labels and the evidence of held-out frauds; nothing is fitted."""
@@ -316,9 +318,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _fitted(self) -> Components:
         parts: Components | None = getattr(self, "_parts", None)
-        if parts is None:
-            raise NotFitted("the detector is not fitted: call fit first")
-        return parts
+        return require_fitted(parts, "the detector")
 
     def _rank(self, parts: Components, raw: Floats) -> Ranks:
         X = parts.encoder.transform(raw)
@@ -373,7 +373,7 @@ def _blend(weight: BlendWeight, outlier: Floats, boosting: Floats, forest: Float
     return s + np.log(-np.expm1(-s))
 
 
-def _first(entities: Sequence[ArrayLike]) -> NDArray[np.int64] | None:
+def _first(entities: Sequence[ArrayLike]) -> Ints | None:
     return np.asarray(entities[0], dtype=np.int64) if len(entities) else None
 
 

@@ -7,19 +7,19 @@ detector, so that a validation fold is never encoded with statistics of its own 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, State
+from detectors.base import SEED, Bools, Floats, Strategy
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.thresholds import Costs, capacity_threshold
-from detectors.inputs.encoding import EncodingPlan
 from detectors.inputs.sample import Layout, Sample
-from detectors.model.artifact import pack, unpack, verify_samples
-from detectors.model.auto_detector import NOVELTY, AutoDetector, Ranks, Strategy
+from detectors.model.artifact import seal, unseal, verify_scores
+from detectors.model.auto_detector import NOVELTY, AutoDetector, FittedStrategy, Ranks
+from detectors.registry import DEFAULT_OUTLIER
 from detectors.strategy.validation_folds import ValidationFold
 
 # Channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1).
@@ -33,9 +33,9 @@ class ModelSettings:
     """Settings of a training; all of them belong to the config hash."""
 
     strategy: Strategy
-    seed: int = 7
+    outlier: str = DEFAULT_OUTLIER  # the outlier detector
+    seed: int = SEED
     threads: int = 1
-    trees: int = 200
     missed_fraud: float = 100.0  # cost of a missed fraud, in reviews
     review: float = 1.0  # cost of one review, in the base currency
     missed: Literal["constant", "amount"] = "constant"
@@ -50,7 +50,7 @@ class ModelSettings:
 
     def detector_parameters(self) -> dict[str, Any]:
         """The parameters that are passed to `AutoDetector`."""
-        return {"seed": self.seed, "threads": self.threads, "trees": self.trees}
+        return {"outlier": self.outlier, "seed": self.seed, "threads": self.threads}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,20 @@ class Scores:
     decision_value: Floats
     threshold: Floats
     channel: NDArray[np.object_]
-    flagged: NDArray[np.bool_]
+    flagged: Bools
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """The content of an artifact."""
+
+    fitted: FittedStrategy
+    settings: ModelSettings
+    thresholds: Mapping[str, float]
+    notes: Mapping[str, Any]
+    samples: Floats  # (SAMPLE_ROWS, n_raw)
+    sample_scores: Floats  # (SAMPLE_ROWS,)
+    drift_reference: DriftReference
 
 
 @dataclass(frozen=True)
@@ -133,22 +146,17 @@ class Model:
 
     def to_bytes(self, key: bytes | None = None) -> bytes:
         """Serialize the model as an artifact without pickle, sealed with `key` if there is one."""
-        scores = self.score(self.samples, np.ones(len(self.samples)))
-        parts = self.detector.states() | self.drift_reference.states()
-        parts["samples"] = State({}, {"raw": self.samples, "score": scores.score})
-        layout = self.detector.layout_
-        return pack(
-            parts,
-            {
-                "features": self.detector.names,
-                "settings": asdict(self.settings),
-                "thresholds": dict(self.thresholds),
-                "outlier_columns": list(layout.outlier_columns),
-                "encoding": layout.encoding.to_json(),
-                "notes": dict(self.notes),
-            },
-            key,
+        scores = self.score(self.samples, np.ones(len(self.samples))).score
+        stored = StoredModel(
+            self.detector.fitted(),
+            self.settings,
+            self.thresholds,
+            self.notes,
+            self.samples,
+            scores,
+            self.drift_reference,
         )
+        return seal(stored, key)
 
     @classmethod
     def from_bytes(cls, artifact: bytes, key: bytes | None = None) -> "Model":
@@ -160,20 +168,17 @@ class Model:
         ArtifactError
             A byte changed, the key or the format differs, or the sample rows score differently.
         """
-        parts, manifest = unpack(artifact, key=key)
-        settings = ModelSettings(**manifest["settings"])
-        layout = Layout(EncodingPlan.from_json(manifest["encoding"]), tuple(manifest["outlier_columns"]))
+        stored, libraries = unseal(StoredModel, artifact, key)
         model = cls(
-            detector=AutoDetector.from_states(
-                parts, settings.strategy, layout, **settings.detector_parameters()
-            ),
-            settings=settings,
-            thresholds=manifest["thresholds"],
-            notes=manifest["notes"],
-            samples=parts["samples"].arrays["raw"],
-            drift_reference=DriftReference.from_states(parts),
+            AutoDetector.restored(stored.fitted, **stored.settings.detector_parameters()),
+            stored.settings,
+            stored.thresholds,
+            stored.notes,
+            stored.samples,
+            stored.drift_reference,
         )
-        verify_samples(parts, manifest, lambda raw: model.score(raw, np.ones(len(raw))).score)
+        scores = model.score(stored.samples, np.ones(len(stored.samples))).score
+        verify_scores(scores, stored.sample_scores, libraries)
         return model
 
 

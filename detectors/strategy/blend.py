@@ -21,8 +21,6 @@ from scipy.special import expit
 from detectors.base import Floats
 from detectors.strategy.validation_folds import ValidationFold
 
-# The formula, stored with a blend: under another one its scores would not match its calibration.
-BLEND_FORM = "mixture"
 PRIOR_WEIGHT = 0.4  # weight without held-out frauds: uninformed classifiers cost the outlier detector little
 WEIGHT_GRID = tuple(nth / 10 for nth in range(11))
 # A fraud that ranks above all but this share of genuine rows gets half of the detection credit.

@@ -21,16 +21,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from detectors.base import MIN_FRAUDS_TO_FIT, STRATEGIES, Method, Strategy
 from detectors.evaluation.comparison import MIN_AP_DIFFERENCE, MIN_COST_DIFFERENCE
 from detectors.evaluation.prevalence import PrevalenceEstimate, describe_frauds, describe_prevalence, percent
 
-Strategy = Literal["outlier", "blend", "classification"]
-
 Metric = Literal["cost", "average precision"]
 
-STRATEGIES: tuple[Strategy, ...] = ("outlier", "blend", "classification")
 STAY_SHARE = 0.8  # of a bound on frauds: one in five may vanish (the span moves on, verdicts change) before a step back
-MIN_FRAUDS_FOR_CLASSIFIER = 2  # fewer cannot be fitted, whatever strategy is in force
 # Effective frauds in validation folds; with fewer, confidence intervals of differences are too wide.
 MIN_VALIDATION_FRAUDS = 20
 STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
@@ -40,7 +37,7 @@ STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classific
 class StrategySettings:
     """The keys of `[strategy]`."""
 
-    method: Literal["auto", "outlier", "blend", "classification"] = "auto"
+    method: Method = "auto"
     min_positives_blend: float = 2
     min_positives_classifier: float = 300
     prevalence_gate_low: float = 1e-4
@@ -245,10 +242,7 @@ def _confirmed(
         return settings.method, "FIXED_BY_CONFIG"
     if not previous or proposed == previous[0].strategy:
         return proposed, reason
-    if (
-        _votes(proposed, previous) >= settings.confirmations
-        or prevalence.positives < MIN_FRAUDS_FOR_CLASSIFIER
-    ):
+    if _votes(proposed, previous) >= settings.confirmations or prevalence.positives < MIN_FRAUDS_TO_FIT:
         return proposed, reason
     return previous[0].strategy, "WAITING_FOR_CONFIRMATION"
 

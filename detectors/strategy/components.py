@@ -1,23 +1,23 @@
 """
-The fitted components of a strategy: an outlier detector and up to two classifiers.
+The fitted components of a strategy: outlier detectors and up to two classifiers.
 
 Every component has a rank scale of its own training scores, so that their scores are comparable: the share of training
 rows below a score, and its *surprisal*, −ln of the share above, which has the highest resolution at the top.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from detectors.algorithms.boosting import Boosting
-from detectors.algorithms.isolation_forest import IsolationForest
 from detectors.algorithms.random_forest import RandomForest
-from detectors.base import ArtifactError, Classifier, Floats, State
+from detectors.base import SEED, Classifier, Detector, Floats
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale
-from detectors.inputs.sample import Layout, Sample
+from detectors.inputs.sample import FeatureGroup, Layout, Sample
+from detectors.registry import DEFAULT_OUTLIER, outlier_detector
 
 FOREST_MAX_GENUINE = 10_000  # half the default: a fit takes half as long and ranks as well, within noise
 
@@ -26,9 +26,35 @@ FOREST_MAX_GENUINE = 10_000  # half the default: a fit takes half as long and ra
 class FitSettings:
     """Settings of every fit."""
 
-    trees: int = 200  # of the isolation forest
-    seed: int = 7
+    outlier: str = DEFAULT_OUTLIER  # the detector that is fitted to each group of features
+    seed: int = SEED
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class RankedOutlier:
+    """An outlier detector, the group of features that it sees, and the rank scale of its training scores."""
+
+    group: FeatureGroup
+    detector: Detector
+    scale: RankScale
+
+    @classmethod
+    def fit(cls, group: FeatureGroup, X: Floats, weight: Floats, settings: FitSettings) -> Self:
+        """Fit a detector and its rank scale to the rows of `X` (n, n_features) that are not known to be fraud."""
+        view = group.view(X)
+        detector = outlier_detector(settings.outlier, settings.seed).fit(view)
+        return cls(group, detector, RankScale.fit(detector.anomaly_score(view), weight))
+
+    def rank(self, X: Floats) -> Floats:
+        """Share of training rows below each row's score, (n,)."""
+        return self.scale.transform(self.detector.anomaly_score(self.group.view(X)))
+
+    def explain(self, X: Floats) -> Floats:
+        """Contribution of each feature to the detector's score, (n, n_features): 0 outside the group."""
+        contributions = np.zeros_like(X)
+        contributions[:, list(self.group.columns)] = self.detector.explain(self.group.view(X))
+        return contributions
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class RankedClassifier:
     def fit(cls, classifier: Classifier, X: Floats, sample: Sample) -> Self:
         """Fit the classifier and its rank scale."""
         classifier.fit(X, sample.y, sample.weight)
-        return cls(classifier, RankScale().fit(classifier.anomaly_score(X), sample.weight))
+        return cls(classifier, RankScale.fit(classifier.anomaly_score(X), sample.weight))
 
     def surprisal(self, X: Floats) -> Floats:
         """−ln of the share of training rows above each row's score, (n,)."""
@@ -51,85 +77,54 @@ class RankedClassifier:
 
 @dataclass(frozen=True)
 class Components:
-    """The outlier detector and, where the strategy needs them, the classifiers."""
+    """The outlier detector of each group of features and, where the strategy needs them, the classifiers."""
 
-    layout: Layout
     encoder: Encoder
-    outlier: IsolationForest
-    outlier_scale: RankScale
+    outliers: tuple[RankedOutlier, ...]
     boosting: RankedClassifier | None = None
     forest: RankedClassifier | None = None
 
     @classmethod
     def fit(cls, layout: Layout, mature: Sample, usual: Sample, settings: FitSettings, strategy: str) -> Self:
         """
-        Fit the components of a strategy: only the outlier detector, boosting as well, or boosting and a random forest.
+        Fit the components of a strategy: only the outlier detectors, boosting as well, or boosting and a random forest.
 
         Parameters
         ----------
         mature
             Labelled rows.
         usual
-            Rows not known to be fraud, for the outlier detector.
+            Rows not known to be fraud, for the outlier detectors.
         """
         sample = mature if len(mature) else usual
-        encoder = Encoder(layout.encoding).fit(sample.raw, sample.y, sample.weight)
-        view = layout.outlier_view(encoder.transform(usual.raw))
-        outlier = IsolationForest(n_trees=settings.trees, seed=settings.seed).fit(view)
-        scale = RankScale().fit(outlier.anomaly_score(view), usual.weight)
+        encoder = Encoder.fit(layout.encoding, sample.raw, sample.y, sample.weight)
+        of_usual = encoder.transform(usual.raw)
+        outliers = tuple(
+            RankedOutlier.fit(group, of_usual, usual.weight, settings) for group in layout.groups
+        )
         if strategy == "outlier":
-            return cls(layout, encoder, outlier, scale)
+            return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
         boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
         if strategy == "classification":
-            return cls(layout, encoder, outlier, scale, boosting)
+            return cls(encoder, outliers, boosting)
         forest = RankedClassifier.fit(
             RandomForest(seed=settings.seed, max_genuine=FOREST_MAX_GENUINE), X, mature
         )
-        return cls(layout, encoder, outlier, scale, boosting, forest)
+        return cls(encoder, outliers, boosting, forest)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout that the components were fitted in."""
+        return Layout(self.encoder.plan, tuple(outlier.group for outlier in self.outliers))
 
     def outlier_rank(self, X: Floats) -> Floats:
         """Outlier rank of each feature row in (0, 1), (n,)."""
-        return self.outlier_scale.transform(self.outlier.anomaly_score(self.layout.outlier_view(X)))
+        return _combined([outlier.rank(X) for outlier in self.outliers])
 
     def explain_outlier(self, X: Floats) -> Floats:
         """Contribution of each feature to the outlier detector's score, (n, n_features)."""
-        contributions = np.zeros_like(X)
-        of_view = self.outlier.explain(self.layout.outlier_view(X))
-        contributions[:, list(self.layout.outlier_columns)] = of_view
-        return contributions
-
-    def states(self) -> dict[str, State]:
-        """The fitted components by name, as plain arrays and JSON."""
-        states = {
-            "encoder": self.encoder.state(),
-            "outlier": self.outlier.state(),
-            "outlier_scale": self.outlier_scale.state(),
-        }
-        for name, ranked in (("classifier", self.boosting), ("forest", self.forest)):
-            if ranked is not None:
-                states[name] = ranked.classifier.state()
-                states[f"{name}_scale"] = ranked.scale.state()
-        return states
-
-    @classmethod
-    def from_states(cls, states: Mapping[str, State], layout: Layout, strategy: str) -> Self:
-        """
-        Restore the components from their `states`; they score the same to the bit.
-
-        Raises
-        ------
-        ArtifactError
-            A component that the strategy needs is missing.
-        """
-        return cls(
-            layout,
-            Encoder.from_state(states["encoder"]),
-            IsolationForest.from_state(states["outlier"]),
-            RankScale.from_state(states["outlier_scale"]),
-            None if strategy == "outlier" else _ranked(states, "classifier", Boosting),
-            _ranked(states, "forest", RandomForest) if strategy == "blend" else None,
-        )
+        return _combined([outlier.explain(X) for outlier in self.outliers])
 
 
 def surprisal(rank: Floats) -> Floats:
@@ -137,13 +132,7 @@ def surprisal(rank: Floats) -> Floats:
     return -np.log1p(-rank)
 
 
-def _ranked(
-    states: Mapping[str, State], name: str, kind: type[Boosting] | type[RandomForest]
-) -> RankedClassifier:
-    scale = f"{name}_scale"
-    if name not in states or scale not in states:
-        raise ArtifactError(
-            f"the stored model has no {name if name not in states else scale}: it was made by an earlier version, "
-            "train a new model"
-        )
-    return RankedClassifier(kind.from_state(states[name]), RankScale.from_state(states[scale]))
+def _combined(of_groups: Sequence[Floats]) -> Floats:
+    """The ranks or contributions of all groups of features in one array; there is one group."""
+    (only,) = of_groups
+    return only

@@ -13,17 +13,15 @@ from itertools import islice, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import SEED, STRATEGIES, Floats, Ints, Strategy
 from detectors.evaluation.comparison import CONFIDENCE, RankingCurve, bootstrap_weights
 from detectors.evaluation.metrics import percentile_interval, ratio
 from detectors.evaluation.thresholds import Costs
 from detectors.strategy.blend import blend_surprisal, learn_weight
 from detectors.strategy.choice import (
     MIN_VALIDATION_FRAUDS,
-    STRATEGIES,
     Evidence,
     Metric,
-    Strategy,
     StrategyComparison,
 )
 from detectors.strategy.validation_folds import ValidationFold
@@ -40,7 +38,9 @@ class ReviewBudget:
     share: float  # of transactions that reviewers can look at
 
 
-def gather_evidence(folds: Sequence[ValidationFold], review: ReviewBudget, seed: int = 7) -> Evidence | None:
+def gather_evidence(
+    folds: Sequence[ValidationFold], review: ReviewBudget, seed: int = SEED
+) -> Evidence | None:
     """
     Compare the strategies on held-out frauds; None without any.
 

@@ -3,24 +3,24 @@
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.algorithms.isolation_forest import IsolationForest
-from detectors.base import Floats, Ints
+from detectors.algorithms.pyod_support import systematic_sample
+from detectors.base import SEED, Bools, Floats, Ints
 from detectors.evaluation.thresholds import capacity_threshold
+from detectors.registry import outlier_detector
 
 STEPS = 12  # consecutive time periods; more of them take longer and flag nearly the same rows
-STEP_ROWS = 10_000  # rows that the forest of a step is fitted on, at most
+STEP_ROWS = 10_000  # rows that the detector of a step is fitted on, at most
 SHARE_MAX = 0.05  # share of a period that is flagged, at most; beyond that most flags are normal transactions
 
 
 def suspicious_rows(
-    rows: Floats, weight: Floats, times: Ints, per_day: float, trees: int, seed: int, day: int
-) -> NDArray[np.bool_]:
+    rows: Floats, weight: Floats, times: Ints, per_day: float, day: int, outlier: str
+) -> Bools:
     """
     Mask of rows that outlier detection would have flagged in a backtest, (n,).
 
-    Period by period, a forest is fitted on the earlier rows that were not flagged, and flags the rows of the next period.
+    Period by period, a detector is fitted on the earlier rows that were not flagged, and flags the rows of the next period.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ def suspicious_rows(
         (n,) ascending; a day is `day` of their units.
     per_day
         Number of flags a day.
+    outlier
+        Name of the outlier detector.
 
     Notes
     -----
@@ -50,8 +52,9 @@ def suspicious_rows(
         past = np.flatnonzero(~flagged[:begin])
         if len(past) < 2 or begin == end:
             continue
-        forest = IsolationForest(trees, max_rows=STEP_ROWS, seed=seed)
-        scores = forest.fit(rows[past], sample_weight=weight[past]).anomaly_score(rows[begin:end])
+        learned = past[systematic_sample(weight[past], STEP_ROWS, SEED)]
+        detector = outlier_detector(outlier, SEED).fit(rows[learned])
+        scores = detector.anomaly_score(rows[begin:end])
         new = weight[begin:end]
         most = min(per_day, SHARE_MAX * float(new.sum()) / days)
         flagged[begin:end] = scores >= capacity_threshold(scores, new, days, most)

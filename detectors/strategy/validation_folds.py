@@ -45,9 +45,7 @@ class ValidationFold:
         return replace(self, **arrays)
 
 
-def fit_validation_folds(
-    mature: Sample, layout: Layout, settings: FitSettings, folds: int = FOLDS
-) -> tuple[ValidationFold, ...]:
+def fit_validation_folds(mature: Sample, layout: Layout, settings: FitSettings) -> tuple[ValidationFold, ...]:
     """
     Fit all detectors and score the held-out rows, fold by fold; folds without training or held-out frauds are left out.
 
@@ -58,19 +56,19 @@ def fit_validation_folds(
     """
     if (mature.y == 1).sum() < 2:
         return ()
-    fitted = (_fold(mature, layout, settings, start, end) for start, end in fold_spans(mature, folds))
+    fitted = (_fold(mature, layout, settings, start, end) for start, end in fold_spans(mature))
     return tuple(fold for fold in fitted if fold is not None)
 
 
-def fold_spans(mature: Sample, folds: int = FOLDS) -> list[tuple[int, int]]:
+def fold_spans(mature: Sample) -> list[tuple[int, int]]:
     """
     [start, end) of each fold's rows, in time order.
 
-    With n frauds, the folds begin at fraud number n/(folds + 1), 2n/(folds + 1) …; equal dates are merged.
+    With n frauds and k folds, these begin at fraud number n/(k + 1), 2n/(k + 1) …; equal dates are merged.
     """
     times = mature.times[mature.y == 1]
     n = len(times)
-    n_folds = min(folds, n - 1)
+    n_folds = min(FOLDS, n - 1)
     places = [min(round(n * nth / (n_folds + 1)), n - 1) for nth in range(1, n_folds + 1)]
     starts = np.unique(times[places])
     ends = np.append(starts[1:], mature.times[-1] + 1)

@@ -25,6 +25,8 @@ GONE = {
     "strategy.confirm": "it is strategy.confirmations now",
     "strategy.confidence": "remove it: the interval of the prevalence is always at 95 %",
     "strategy.evidence_rows": "remove it: strategies are always tested on 40,000 transactions besides all frauds",
+    "training.seed": "remove it: the seed is always 7",
+    "training.trees": "remove it: an isolation forest always has 200 trees",
     "watch.*.settle": "it is settle_time now",
 }
 NAMED = ("source", "watch", "shadow")  # sections of which there may be any number, each with a name

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
+from detectors.base import DetectorError, Method
+from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
 
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
@@ -145,6 +147,13 @@ def _variable(name: str) -> str:
     return name
 
 
+def _outlier_detector(name: str) -> str:
+    try:
+        return check_outlier_detector(name)
+    except DetectorError as error:
+        raise ValueError(f"must name a detector that ranks payments ({error})") from error
+
+
 AS_DURATION = PlainSerializer(format_duration, return_type=str, when_used="json")
 Text = Annotated[str, AfterValidator(_printable)]
 Column = Annotated[str, AfterValidator(_column)]
@@ -260,17 +269,21 @@ class TrainingSection(ConfigSection):
     max_rows: Annotated[int, Field(ge=1000)] = 200_000
     min_rows: Annotated[int, Field(ge=10)] = 500
     holdout: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 7 * DAY
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     threads: Annotated[int, Field(ge=1, le=256)] = 1
-    trees: Annotated[int, Field(ge=10, le=10_000)] = 200
     exclude_flagged: bool = False
     gate: bool = True
+
+
+class OutlierSection(ConfigSection):
+    """The detector that ranks payments by how unusual they are."""
+
+    detector: Annotated[str, AfterValidator(_outlier_detector)] = DEFAULT_OUTLIER
 
 
 class StrategySection(ConfigSection):
     """How the strategy is chosen: outlier detection, blend or classification."""
 
-    method: Literal["auto", "outlier", "blend", "classification"] = "auto"
+    method: Method = "auto"
     min_positives_blend: Annotated[int, Field(ge=1)] = 2
     min_positives_classifier: Annotated[int, Field(ge=2)] = 300
     prevalence_gate_low: Annotated[float, Field(gt=0, lt=1)] = 1e-4
@@ -304,6 +317,7 @@ class ShadowSection(ConfigSection):
 
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
+    outlier: OutlierSection = OutlierSection()
     strategy: StrategySection = StrategySection()
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()
@@ -410,6 +424,7 @@ class Sections(ConfigSection):
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
+    outlier: OutlierSection = OutlierSection()
     strategy: StrategySection = StrategySection()
     costs: CostsSection = CostsSection()
     alerts: AlertsSection = AlertsSection()

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from detectors.base import STRATEGIES
 from pipeline.config.config import Config
 from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
@@ -44,7 +45,6 @@ COUNTERS = {
 STEP_KINDS = ("score", "train", "drift", "quality", "prune")
 UNFINISHED_STATUSES = ("pending", "running", "failed")
 UNSENT_STATUSES = ("pending", "sending", "failed")
-STRATEGIES = ("outlier", "blend", "classification")
 
 
 class Health(Collector):

@@ -87,8 +87,9 @@ class FeatureCatalogue:
 
     @property
     def layout(self) -> Layout:
-        """The encoding, and which features the outlier detector uses."""
-        return Layout(self.encoding, tuple(n for n, feature in enumerate(self.features) if feature.outlier))
+        """The encoding, and the features that the outlier detector sees."""
+        columns = [place for place, feature in enumerate(self.features) if feature.outlier]
+        return Layout.of_columns(self.encoding, columns)
 
 
 def build_catalogue(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from detectors import codec
 from detectors.drift.reference import AlarmTerms, DriftFinding, Level, WindowHistogram
 from pipeline.config.config import Config
 from pipeline.features.history import REVIEW
@@ -70,7 +71,7 @@ def window_drift(
     )
     if own.n >= run.config.drift.min_rows:
         return rows, None
-    return rows, StoredHistograms(*window, batch.model_id, own.n, own.to_bytes(), run.run_id)
+    return rows, StoredHistograms(*window, batch.model_id, own.n, codec.pack(own), run.run_id)
 
 
 def not_comparable(window: tuple[int, int], n: int, why: str) -> DriftMetric:
@@ -161,7 +162,7 @@ def _small_window(
     """The histogram of an earlier small window, stored or counted again; None if the window was compared alone."""
     stored = drift_metrics.load_histograms(run.store, run.policy, window)
     if stored is not None and stored.model_id == model_id:
-        return WindowHistogram.from_bytes(stored.histograms)
+        return codec.unpack(WindowHistogram, stored.histograms)[0]
     ids = drift_metrics.on_time_ids(run.store, *window, run.config.schedule.allowed_lateness)
     if len(ids) >= run.config.drift.min_rows:
         return None

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from detectors.base import STRATEGIES
 from pipeline.errors import InputError
 from pipeline.rendering.elements import Chart, VegaSpec
 
@@ -25,7 +26,6 @@ DARK = {
     "paper": "#14181d", "ink": "#e8ebee", "muted": "#a3adb8", "grid": "#2c343d",
     "primary": "#9cc3ff", "accent": "#ffc04d", "tertiary": "#4fd1c0",
 }  # fmt: skip
-STRATEGIES = ("outlier", "blend", "classification")
 COLOURS = dict(zip(STRATEGIES, (ACCENT, TERTIARY, PRIMARY), strict=True))
 SHAPES = dict(zip(STRATEGIES, ("circle", "square", "triangle-up"), strict=True))
 DASHES = dict(zip(STRATEGIES, ([2, 3], [7, 3], [1, 0]), strict=True))

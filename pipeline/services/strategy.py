@@ -6,8 +6,9 @@ from datetime import datetime
 from math import isnan
 from typing import Any
 
+from detectors.base import STRATEGIES
 from detectors.evaluation.prevalence import PrevalenceEstimate
-from detectors.strategy.choice import STRATEGIES, StrategyComparison
+from detectors.strategy.choice import StrategyComparison
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session

@@ -326,7 +326,7 @@ def _leaks(data: TrainingData) -> Iterator[ReadinessFinding]:
     step = _step(sample)
     sample = sample.take((sample.y == 1) | (np.arange(len(sample)) % step == 0))
     stands_for = np.where(sample.y == 1, 1.0, step)
-    X = Encoder(data.features.encoding).fit(sample.raw, sample.y, sample.weight).transform(sample.raw)
+    X = Encoder.fit(data.features.encoding, sample.raw, sample.y, sample.weight).transform(sample.raw)
     for name, column in zip(data.features.encoding.names, X.T, strict=True):
         up = auc_roc(sample.y, column)
         auc, score = (up, column) if up >= 0.5 else (1 - up, -column)
@@ -377,7 +377,7 @@ def _moved(data: TrainingData) -> Iterator[ReadinessFinding]:
     history = data.unlabelled.take(slice(len(data.unlabelled) // 2, len(data.unlabelled)))
     if min(len(history), len(data.holdout)) < data.config.drift.min_rows:
         return
-    encoder = Encoder(data.features.encoding).fit(history.raw, np.zeros(len(history)), history.weight)
+    encoder = Encoder.fit(data.features.encoding, history.raw, np.zeros(len(history)), history.weight)
     names = data.features.encoding.names
     then, now = (encoder.transform(part.raw[:: _step(part)]) for part in (history, data.holdout))
     quick = {

@@ -103,10 +103,8 @@ def _flagged_as_outliers(config: Config, features: FeatureCatalogue, unlabelled:
     """Which unlabelled rows outlier detection would have flagged."""
     if not len(unlabelled):
         return np.zeros(0, dtype=bool)
-    encoded = (
-        Encoder(features.encoding)
-        .fit(unlabelled.raw, unlabelled.y, unlabelled.weight)
-        .transform(unlabelled.raw)
+    encoder = Encoder.fit(features.encoding, unlabelled.raw, unlabelled.y, unlabelled.weight)
+    view = features.layout.outlier_view(encoder.transform(unlabelled.raw))
+    return suspicious_rows(
+        view, unlabelled.weight, unlabelled.times, config.alerts.per_day, DAY, config.outlier.detector
     )
-    view, trees, seed = features.layout.outlier_view(encoded), config.training.trees, config.training.seed
-    return suspicious_rows(view, unlabelled.weight, unlabelled.times, config.alerts.per_day, trees, seed, DAY)

@@ -10,12 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from detectors.base import MIN_FRAUDS_TO_FIT, Strategy
 from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.strategy.choice import (
-    MIN_FRAUDS_FOR_CLASSIFIER,
     Choice,
     PreviousChoice,
-    Strategy,
     StrategySettings,
     choose,
 )
@@ -97,10 +96,10 @@ def validation_folds_of(config: Config, history: History, training_set: Training
     Features use only labels that were known when the transaction happened, and a fold learns only from rows that were
     mature at its date.
     """
-    if training_set.y.sum() < MIN_FRAUDS_FOR_CLASSIFIER:
+    if training_set.y.sum() < MIN_FRAUDS_TO_FIT:
         return ()
     features = feature_catalogue(config)
-    fitting = FitSettings(config.training.trees, config.training.seed, config.training.threads)
+    fitting = FitSettings(config.outlier.detector, threads=config.training.threads)
     return fit_validation_folds(
         samples.for_evidence(config, history, training_set, features), features.layout, fitting
     )
@@ -131,7 +130,7 @@ def _decide(
         prevalence_of(config, history, training_set),
         validation_folds_of(config, history, training_set),
     )
-    held_out_evidence = gather_evidence(folds, _review(config, history, training_set), config.training.seed)
+    held_out_evidence = gather_evidence(folds, _review(config, history, training_set))
     return rarity, choose(rarity, _previous(store, policy, date), _settings(config), held_out_evidence), folds
 
 

@@ -27,6 +27,7 @@ MODEL_SECTIONS = (
     "labels",
     "features",
     "training",
+    "outlier",
     "strategy",
     "costs",
     "alerts",
@@ -163,9 +164,8 @@ def _watch(
 def _settings(config: Config, chosen: StoredChoice) -> ModelSettings:
     return ModelSettings(
         strategy=chosen.strategy,
-        seed=config.training.seed,
+        outlier=config.outlier.detector,
         threads=config.training.threads,
-        trees=config.training.trees,
         missed_fraud=config.costs.missed_fraud,
         review=config.costs.review,
         missed=config.costs.missed_fraud_basis,

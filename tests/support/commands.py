@@ -21,7 +21,6 @@ maturity = "5d"
 windows = ["1d", "7d"]
 [training]
 min_rows = 200
-trees = 20
 holdout = "2d"
 [alerts]
 per_day = 5

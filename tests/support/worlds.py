@@ -23,7 +23,7 @@ SMALL = Config.model_validate(
         },
         "labels": {"maturity": "5d"},
         "features": {"windows": ["1d", "7d"]},
-        "training": {"min_rows": 200, "trees": 20, "holdout": "2d", "every": "7d"},
+        "training": {"min_rows": 200, "holdout": "2d", "every": "7d"},
         "strategy": {"min_positives_blend": 6, "min_positives_classifier": 40},
         "alerts": {"per_day": 5},
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import STRATEGIES
 from detectors.evaluation.metrics import CumulativeCounts, average_precision, cumulative_counts
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
@@ -50,7 +51,7 @@ def section(data: ReportData) -> ReportSection:
 
 def curves(data: ReportData) -> list[ThresholdCurve]:
     """One curve per strategy that has both mature frauds and mature genuine payments."""
-    candidates = [_curve(data, name) for name in charts.STRATEGIES]
+    candidates = [_curve(data, name) for name in STRATEGIES]
     return [curve for curve in candidates if curve is not None]
 
 

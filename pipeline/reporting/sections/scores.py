@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.base import STRATEGIES
 from detectors.evaluation.prevalence import estimate_prevalence
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
@@ -58,9 +59,7 @@ def section(data: ReportData) -> ReportSection:
 
 def distribution(data: ReportData) -> Chart:
     """Distribution of the scores of known fraud and of all other payments, a ridge per strategy."""
-    strategies = [
-        name for name in charts.STRATEGIES if any(row["strategy"] == name for row in data.score_bins)
-    ]
+    strategies = [name for name in STRATEGIES if any(row["strategy"] == name for row in data.score_bins)]
     ridges = [
         row for place, name in enumerate(reversed(strategies)) for row in _ridge(data.score_bins, name, place)
     ]
@@ -150,7 +149,7 @@ def _ridge(bins: list[Row], strategy: str, place: int) -> Iterator[dict[str, Any
 
 
 def _calibration_points(data: ReportData) -> Iterator[dict[str, Any]]:
-    for strategy in charts.STRATEGIES:
+    for strategy in STRATEGIES:
         bins = [row for row in data.probability_bins if row["strategy"] == strategy and row["mature_n"]]
         if sum(row["mature_frauds"] for row in bins):
             yield from _groups(strategy, bins)
