@@ -223,9 +223,9 @@ def test_challengers_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "challenger cautious: " in filled
     assert filled.count("transactions scored in 3 windows") == 2
     assert "challenger cautious: " in said("run --as-of 2025-01-25T02:00")
-    assert "live" in said("diff live cautious")
+    assert "live" in said("policies diff live cautious")
     assert "outlier" in said("strategy list --policy cautious")
-    assert "outlier" in said("models --policy cautious")
+    assert "outlier" in said("models list --policy cautious")
     assert "only live raises flags" in said("doctor --policy cautious")
     said("train --shadow cautious --as-of 2025-01-24")
     assert "2025-01-24" in said("models list --policy cautious --limit 1 --format csv")

@@ -16,6 +16,7 @@ from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.services import doctor
 from pipeline.services import models as modelling
+from pipeline.services.models import PromotionRequest
 from pipeline.services.session import Session
 from pipeline.training import train as training
 from pipeline.training.promotion_gate import EFFECTIVE_MIN
@@ -134,7 +135,7 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
     assert check.rule.startswith("WORSE")
     assert newest_training(filled).failed
     assert newest_training(filled).code == "candidate_rejected"
-    modelling.promote(filled, CLASSIFIES, "live", 2, NOW, "we want it", "ann", NOW)
+    modelling.promote(session_of(filled), PromotionRequest("live", 2, "we want it"))
     assert not newest_training(filled).failed
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
 
