@@ -25,6 +25,7 @@ import pandas as pd
 from benchmarks.machine import require
 from detectors.evaluation.metrics import average_precision
 from detectors.model.model import ModelSettings, fit_model
+from pipeline.cli.data import ingest_lines
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
@@ -98,7 +99,7 @@ def _fill(store: Store, config: Config, source: Path, home: Path) -> dict[str, i
     for kind, work in (("transactions", ingest.ingest_transactions), ("labels", ingest.ingest_labels)):
         given = ingest.sources(config, kind, [str(home / f"{kind[0]}.parquet")], None, None)
         for report in work(store, config, given, clock=lambda: now, options=Options(history=True)):
-            print("\n".join(report.lines()), flush=True)
+            print("\n".join(ingest_lines(report)), flush=True)
     return dict(zip(rows["transaction_id"].astype(str), rows["is_fraud"], strict=True))
 
 

@@ -11,7 +11,7 @@ The exceptions of this package, their exit codes, and who can fix the cause.
     ├── StorageError                 storage.errors: the database is unreachable, busy, too old, another's
     └── DetectorError                detectors.base: data that cannot be fitted, or a damaged model
 
-A door (command line, daemon) renders the three roots in its own way, from what all of them have: `code`, which is stable and
+A door (command line, daemon) renders the three roots (`pipeline.expected_errors`) in its own way, from what all of them have: `code`, which is stable and
 made for programs, `message`, which names the thing and the value, and `remedy`, what to do, without the name of a command.
 Any other exception is a bug and keeps its traceback.
 """

@@ -74,7 +74,14 @@ WRONG = [
     (("backfill", "--from", "2025-02-01", "--to", "2025-01-01"), 2, "must be before"),
     (("run", "--as-of", "2999-01-01"), 2, "future"),
     (("flags", "list", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
-    (("verdict", "nobody", "fraud"), 1, "no flag"),
+    (("verdict", "nobody", "fraud"), 1, "no flag to answer (fraudwatch flags"),
+    (("undo", "run", "99", "--reason", "x"), 1, "there is no run 99 (fraudwatch runs)"),
+    (("mutes", "end", "9"), 1, "there is no mute 9 (fraudwatch mutes list)"),
+    (("mutes", "add", "--for", "7", "--channel", "rule", "--reason", "x"), 2, "must be a duration"),
+    (("mutes", "add", "--for", "7d", "--channel", "moon", "--reason", "x"), 2, "none of outlier"),
+    (("rules", "add", "amount > 1", "--until", "2020-01-01", "--reason", "x", "--yes"), 2, "in the past"),
+    (("rules", "add", "amount > 1", "--for", "1d", "--reason", "x"), 2, "add --yes"),
+    (("erase", "--entity", "customer_id=c1"), 2, "add --yes"),
     (("ingest", "transactions", "gone.csv"), 2, "gone.csv"),
     (("ingest", "transactions"), 2, "there is nothing to ingest: name a file"),
     (("flags", "list", "--format", "parquet"), 2, "--output"),
@@ -107,4 +114,4 @@ def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_database_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    assert "run fraudwatch init" in fraudwatch(tmp_path, "flags", "list", code=1)
+    assert "create or upgrade the tables (fraudwatch init)" in fraudwatch(tmp_path, "flags", "list", code=1)

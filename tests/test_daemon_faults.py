@@ -38,17 +38,17 @@ def undisturbed(store: Store) -> bool:
 
 def test_a_full_disk_loses_nothing_and_the_next_tick_goes_on(sqlite_copier: Copier, sqlite_url: str) -> None:
     daemon, clock, store = on_sqlite(sqlite_copier, sqlite_url)
-    assert daemon._store is not None
+    assert daemon._session is not None
     pages = query(store, "PRAGMA page_count")[0][0]
 
     def no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    event.listen(daemon._store.engine, "connect", no_more_pages)
+    event.listen(daemon._session.store.engine, "connect", no_more_pages)
     clock.now = FROM + 5 * DAY + HOUR
     assert daemon.tick() is None
     assert daemon.health.ready()[0] is False
-    assert "is full: free space" in daemon.health.ready()[1]
+    assert "is full, and nothing was half written: free space" in daemon.health.ready()[1]
     assert undisturbed(store)
     assert daemon.pause() > 0
 

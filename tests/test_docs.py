@@ -16,8 +16,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
+def members(group: click.Group) -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    found = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    return [(name, command) for name, command in found if command is not None]
+
+
 def commands(group: click.Group, path: str = "fraudwatch") -> Iterator[tuple[str, click.Command]]:
-    for name, command in sorted(group.commands.items()):
+    for name, command in members(group):
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:
@@ -25,9 +31,7 @@ def commands(group: click.Group, path: str = "fraudwatch") -> Iterator[tuple[str
 
 
 def groups(group: click.Group, path: str = "fraudwatch") -> list[tuple[str, click.Group]]:
-    inner = [
-        (f"{path} {name}", c) for name, c in sorted(group.commands.items()) if isinstance(c, click.Group)
-    ]
+    inner = [(f"{path} {name}", c) for name, c in members(group) if isinstance(c, click.Group)]
     return [(path, group), *inner]
 
 

@@ -1,18 +1,21 @@
 """Rules: what they may say, what they flag, and that nothing about the past changes with them."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.cli.rules import preview_lines
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError
 from pipeline.features.history import feature_fields
 from pipeline.rules.engine import stored_text, vocabulary
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
-from pipeline.rules.preview import preview
 from pipeline.runs.scoring_run import run
+from pipeline.services import rules
+from pipeline.services.session import Session
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, Coded, Floats
@@ -94,7 +97,7 @@ REFUSED = [
     ("", "expected a condition, found the end of the rule"),
     ("amount >", "the end of the rule is not a number, but 'amount' is numeric"),
     ("amont > 5", "'amont' (char 1) is neither a field of [schema] nor a feature, did you mean amount?"),
-    ("zzz > 5", "fraudwatch rule names lists them"),
+    ("zzz > 5", "'zzz' (char 1) is neither a field of [schema] nor a feature"),
     ('amount > "5"', "(char 10) is not a number, but 'amount' is numeric: write the number without quotes"),
     ("country = 5", "'5' (char 11) is not text, but 'country' is a text field: put the value in quotes"),
     ("country = FR", "'FR' (char 11) is not text"),
@@ -226,21 +229,24 @@ def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(loa
 
 
 def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(loaded: Store) -> None:
-    text, _ = stored_text("amount > 150", SMALL)
-    found = preview(loaded, SMALL, "live", text, 20, NOW)
+    session = Session(loaded, SMALL, "ana", lambda: NOW)
+    found = rules.preview(session, "amount > 150", 20)
     end = query(loaded, "SELECT MAX(event_time) FROM transactions")[0][0]
     large = query(loaded, "SELECT COUNT(*), SUM(amount_base) FROM transactions WHERE amount_base > 150")[0]
-    assert 0 < len(found.money) < large[0]  # type: ignore[operator]
-    said = "\n".join(found.lines("EUR"))
-    assert f"would have flagged {len(found.money)} transactions" in said
+    assert 0 < found.transactions < large[0]  # type: ignore[operator]
+    assert found.amount.currency == "EUR"
+    assert found.amount.value == found.amount.value.quantize(Decimal("0.01"))  # cents, to the last one
+    assert found.unflagged == found.transactions  # nothing is scored yet
+    said = "\n".join(preview_lines(found))
+    assert f"would have flagged {found.transactions} transactions" in said
     assert str(end)[:10] in said
     assert "known to be fraud by now" in said
     assert "old enough for all labels to be known" in said
-    assert found.fraud.sum() > (found.fraud & found.mature).sum() > 0.5 * found.mature.sum() > 0
-    young = preview(loaded, SMALL, "live", text, 3, NOW)
-    assert "none is old enough" in "\n".join(young.lines("EUR"))
-    nothing = preview(loaded, SMALL, "live", stored_text("amount > 1e9", SMALL)[0], 20, NOW)
-    assert "nothing matched" in "\n".join(nothing.lines("EUR"))
-    by_feature = preview(loaded, SMALL, "live", stored_text("customer_id_count_1d > 2", SMALL)[0], 5, NOW)
-    assert len(by_feature.money) > 0
+    assert found.fraud > found.mature_fraud > 0.5 * found.mature > 0
+    young = rules.preview(session, "amount > 150", 3)
+    assert "none is old enough" in "\n".join(preview_lines(young))
+    assert "labels.maturity = 5d" in "\n".join(preview_lines(young))
+    nothing = rules.preview(session, "amount > 1e9", 20)
+    assert "nothing matched" in "\n".join(preview_lines(nothing))
+    assert rules.preview(session, "customer_id_count_1d > 2", 5).transactions > 0
     assert TO  # the span the history covers

@@ -62,7 +62,7 @@ def test_a_span_that_was_loaded_as_arrived_says_so_and_names_the_remedy(
     rows, _ = payments(10)
     path = write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
     load(store, SMALL, "transactions", path, now=START + 300 * DAY, history=False)
-    with pytest.raises(NotReady, match="--history"):
+    with pytest.raises(NotReady, match="ingest it again as history"):
         score(store, start=START, end=START + 5 * DAY, as_of=START + 20 * DAY)
 
 

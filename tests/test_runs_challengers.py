@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from pipeline.cli.main import cli
+from pipeline.cli.runs import challenger_text
 from pipeline.config.config import Config
 from pipeline.daemon.daemon import Daemon
 from pipeline.errors import NotReady
@@ -19,7 +18,7 @@ from storage.database.database import Store
 from storage.frames import DAY, HOUR
 from storage.queries.choices import choice_page
 from storage.runs import ledger, scoring_queue
-from tests.support.commands import CONFIG
+from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import Opener, opened, with_url
 from tests.support.payments import (
     LABEL_HEADER,
@@ -139,7 +138,7 @@ def test_a_failing_challenger_ends_only_its_own_run(tmp_path: Path) -> None:
 
     failed, done = challengers.run_challengers(both, run_policy)
     assert (failed.name, failed.summary) == ("brave", None)
-    assert failed.sentence() == "challenger brave failed: nothing is stored"
+    assert challenger_text(failed) == "challenger brave failed: nothing is stored"
     assert (done.name, done.error) == ("cautious", None)
 
 
@@ -205,17 +204,14 @@ def test_a_challenger_that_is_removed_from_the_config_gets_no_more_work(tmp_path
 DAY_AFTER = "2025-01-25T12:00:00Z"
 
 
-def test_challengers_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_challengers_by_the_commands(tmp_path: Path) -> None:
     rows, labels = payments(24)
     (tmp_path / "config.toml").write_text(CONFIG + '[shadow.cautious]\nstrategy.method = "outlier"\n')
     write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
     write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)
 
     def said(line: str, code: int = 0) -> str:
-        done = CliRunner().invoke(cli, line.split())
-        assert done.exit_code == code, done.output
-        return done.output
+        return fraudwatch(tmp_path, *line.split(), code=code)
 
     for line in ("init", "ingest transactions p.csv", "ingest labels l.csv"):
         said(line)

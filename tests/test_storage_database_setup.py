@@ -12,7 +12,7 @@ from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon, serve
 from storage.database import tables
 from storage.database.database import Store
-from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, upgrade, verify
+from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, Upgrade, upgrade, verify
 from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import Opener, with_url
@@ -36,7 +36,7 @@ def with_schema(url: str, version: str) -> Store:
 def test_a_second_upgrade_finds_nothing_to_do(opener: Opener) -> None:
     store = opener(SMALL)
     verify(store, SMALL.monitor.name)
-    assert ["nothing to do" in line for line in upgrade(store, SMALL.monitor.name, 1)] == [True]
+    assert upgrade(store, SMALL.monitor.name, 1) == Upgrade(store.display_url, None, ())
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(opener: Opener) -> None:
@@ -61,9 +61,9 @@ def test_versions_grow_from_the_baseline_on() -> None:
 
 def test_a_database_without_tables_is_refused_until_init_creates_them(empty_url: str) -> None:
     with open_configured(with_url(SMALL, empty_url)) as store:
-        with pytest.raises(SchemaOutOfDate, match="run fraudwatch init"):
+        with pytest.raises(SchemaOutOfDate, match="create or upgrade the tables"):
             verify(store, SMALL.monitor.name)
-        assert any(tables.VERSION in line for line in upgrade(store, SMALL.monitor.name, 2))
+        assert upgrade(store, SMALL.monitor.name, 2).version == tables.VERSION
         verify(store, SMALL.monitor.name)
 
 
@@ -98,7 +98,10 @@ def test_every_command_ends_with_one_sentence_on_a_database_of_an_unreleased_ver
     for command in COMMANDS:
         message = fraudwatch(tmp_path, *command, code=1)
         assert message.count("cannot be upgraded") == 1, (command, message)
-        assert message.rstrip().endswith("run fraudwatch init, and ingest the data again"), (command, message)
+        assert message.rstrip().endswith("create its tables, and ingest the data again (fraudwatch init)"), (
+            command,
+            message,
+        )
 
 
 def test_the_daemon_does_not_wait_for_a_database_of_an_unreleased_version(empty_url: str) -> None:

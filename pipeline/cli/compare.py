@@ -60,13 +60,13 @@ def compare(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """Backtest every technique for imbalanced data on your labelled history and report significant differences.
+    """Backtest every technique on your labelled history.
 
-    Folds are in time order: train point in time at a date, test on the days that follow. Takes minutes.
+    Techniques for imbalanced data; significant differences are reported. Folds are in time order: train point in time at a date, test on the days that follow. Takes minutes.
     """
     from datetime import timedelta
 
-    from pipeline.cli.output import ProgressBar
+    from pipeline.cli.output import progress_bar
     from pipeline.durations import parse_duration
     from pipeline.services.comparisons import ComparisonRequest, compare_techniques
 
@@ -75,7 +75,7 @@ def compare(
     except ValueError as error:
         raise click.UsageError(f"--test {test!r} {error}") from None
     request = ComparisonRequest(folds, span, max_rows, only, by, seed)
-    with context.session() as session, ProgressBar() as bar:
+    with context.session() as session, progress_bar() as bar:
         comparison = compare_techniques(session, request, plot=plot, progress=bar)
     if plot is not None:
         click.echo(f"curves written to {plot}", err=True)

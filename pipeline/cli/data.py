@@ -1,7 +1,7 @@
 """Commands about data: create the database, ingest transactions and labels, read feeds, simulate data."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +10,22 @@ from pipeline.cli.options import (
     Command,
     Group,
     InstantParam,
+    SpanParam,
     now,
     output_options,
-    to_instant,
+    to_utc,
 )
+
+if TYPE_CHECKING:
+    from pipeline.ingest.ingest import IngestReport, Kind
+
+REASONS_MAX = 5  # of rejected rows
+HISTORY_TEXTS = {
+    "requested": " ({option})",
+    "nothing_scored": ", because no window has been scored yet",
+    "windows_scored": ", because windows have been scored yet",
+    "scored_during_load": ", because a window was scored during the load",
+}
 
 
 @click.command(
@@ -28,9 +40,9 @@ from pipeline.cli.options import (
 )
 @click.pass_obj
 def init(context: CliContext, sample: Path | None) -> None:
-    """Create or upgrade the database; this command is idempotent.
+    """Create or upgrade the database, or propose a configuration.
 
-    With --from, print a proposed config for the columns of a CSV, Parquet or JSON Lines file, with a reason for
+    It is safe to repeat. With --from, print a proposed config for the columns of a CSV, Parquet or JSON Lines file, with a reason for
     every guess; the database is not touched.
     """
     if sample is not None:
@@ -38,12 +50,16 @@ def init(context: CliContext, sample: Path | None) -> None:
 
         click.echo(propose(sample, now()).toml, nl=False)
         return
-    from storage.database.setup import upgrade
+    from pipeline.services.database import upgrade
 
-    config = context.load_config()
-    with context.open_store(config, verified=False) as store:
-        for line in upgrade(store, config.monitor.name, now(), config.labels.precedence):
-            click.echo(line)
+    with context.session(verified=False) as session:
+        done = upgrade(session)
+    if done.version is not None:
+        click.echo(f"{done.database}: schema version {done.version} is in place")
+    if done.columns:
+        click.echo(f"{done.database}: columns added to transactions: {', '.join(done.columns)}")
+    if done.version is None and not done.columns:
+        click.echo(f"{done.database}: up to date, nothing to do")
 
 
 @click.group(cls=Group)
@@ -68,6 +84,7 @@ def _ingest_options(command: Any) -> Any:
         ),
         click.option(
             "--known-after",
+            type=SpanParam(),
             metavar="SPAN",
             help="Labels became known this long after the event, for example 7d.",
         ),
@@ -88,7 +105,10 @@ def _ingest_options(command: Any) -> Any:
 @_ingest_options
 @click.pass_obj
 def ingest_transactions(context: CliContext, /, **options: Any) -> None:
-    """Read transactions from files, standard input (-) or a configured query."""
+    """Read transactions from files, standard input or a query.
+
+    Standard input is -; a query is one of [source.NAME].
+    """
     _ingest(context, "transactions", **options)
 
 
@@ -102,43 +122,61 @@ def ingest_transactions(context: CliContext, /, **options: Any) -> None:
 @_ingest_options
 @click.pass_obj
 def ingest_labels(context: CliContext, /, **options: Any) -> None:
-    """Read labels: transaction_id, is_fraud, known_at and optionally source."""
+    """Read labels from files, standard input or a query.
+
+    Their columns are transaction_id, is_fraud, known_at and optionally source.
+    """
     _ingest(context, "labels", **options)
 
 
 def _ingest(
     context: CliContext,
-    kind: str,
+    kind: "Kind",
     paths: tuple[str, ...],
     sql: str | None,
     file_format: str | None,
     history: bool | None,
-    known_after: str | None,
+    known_after: Any,
     complete_through: Any,
 ) -> None:
-    from pipeline.cli.output import ProgressBar
-    from pipeline.durations import parse_duration
-    from pipeline.ingest import ingest as ingest_module
+    from pipeline.cli.output import progress_bar
+    from pipeline.services.ingest import IngestRequest, ingest
 
-    config = context.load_config()
-    sources = ingest_module.sources(config, kind, paths, sql, file_format)
-    options = ingest_module.Options(
-        history,
-        parse_duration(known_after) if known_after else None,
-        to_instant(complete_through, config.schedule.timezone) if complete_through else None,
-    )
-    ingest_rows = ingest_module.ingest_transactions if kind == "transactions" else ingest_module.ingest_labels
-    with context.open_store(config) as store, ProgressBar() as bar:
-        for report in ingest_rows(
-            store,
-            config,
-            sources,
-            clock=now,
-            options=options,
-            progress=bar,
-        ):
+    with context.session() as session, progress_bar() as bar:
+        through = to_utc(complete_through, session.config.schedule.timezone) if complete_through else None
+        request = IngestRequest(kind, paths, sql, file_format, history, known_after, through)
+        for report in ingest(session, request, bar):
             bar.stop()
-            click.echo("\n".join(report.lines()))
+            click.echo("\n".join(ingest_lines(report)))
+
+
+def ingest_lines(report: "IngestReport") -> list[str]:
+    """The report on one source as lines of text."""
+    from pipeline.sanitize import for_terminal
+
+    source = for_terminal(report.source)  # file names are untrusted text
+    if report.same_as is not None:
+        return [f"{source}: batch {report.same_as} already holds these {report.kind}, nothing to do"]
+    counts = report.counts
+    lines = [
+        f"{source}: {counts.read:,} {report.kind} read = {counts.accepted:,} accepted + {counts.duplicate:,} duplicate "
+        f"+ {counts.revised:,} revised + {counts.rejected:,} rejected (batch {report.batch_id})",
+        f"  {_history_text(report)}",
+    ]
+    lines += [f"  {n:,} rejected: {reason}" for reason, n in list(report.reasons.items())[:REASONS_MAX]]
+    if counts.rejected:
+        lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
+    return lines
+
+
+def _history_text(report: "IngestReport") -> str:
+    option = "--history" if report.history else "--as-arrived"
+    mode = (
+        "as history: every row counts as known when it happened"
+        if report.history
+        else "as arrived: every row counts as known from now on"
+    )
+    return mode + HISTORY_TEXTS[report.history_because].format(option=option)
 
 
 @click.command(
@@ -150,7 +188,7 @@ def _ingest(
 )
 @click.option("--days", type=click.IntRange(min=2), default=90, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
 @click.option(
     "--format", "file_format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True
 )
@@ -162,7 +200,10 @@ def _ingest(
 def simulate(
     _context: CliContext, /, days: int, seed: int, output: Path, file_format: Any, **options: Any
 ) -> None:
-    """Generate transactions and delayed labels that match the shipped [schema]."""
+    """Generate transactions and delayed labels.
+
+    They match the shipped [schema].
+    """
     from pipeline.simulation.simulate import simulate as generate
 
     settings = {name: value for name, value in options.items() if value is not None}
@@ -181,25 +222,25 @@ def simulate(
 @output_options
 @click.pass_obj
 def feeds(context: CliContext, poll: bool, output_format: str, output: Path | None) -> None:
-    """List how far polled queries have been read and which files of watched folders have been ingested.
+    """List how far polled queries and watched folders were read.
 
     Exit code 1 if --poll could not read a feed.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.ingest.feeds import poll as poll_feeds
     from pipeline.services.feeds import list_feeds
+    from pipeline.services.ingest import poll_feeds
     from pipeline.services.pages import every
 
     failed = False
     with context.session() as session:
-        for feed in poll_feeds(session.store, session.config, now) if poll else []:
+        for feed in poll_feeds(session) if poll else []:
             failed |= feed.error is not None
-            lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else feed.report.lines()
+            lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else ingest_lines(feed.report)
             click.echo("\n".join(lines), err=feed.report is None)
         columns = ["feed", "read_through", "path", "at", "batch_id", "status", "error"]
         listed = every(lambda cursor, n: list_feeds(session, limit=n, cursor=cursor))
         write_rows(
-            map(vars, listed),
+            listed,
             columns,
             output_format,
             output,

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import (
-    LIVE,
     CliContext,
     Command,
     Group,
     InstantParam,
-    now,
     output_options,
     parse_entity,
     policy_option,
@@ -162,13 +160,15 @@ def _label_text(flag: "FlagRecord") -> str:
 @click.option("--note", default="", help="Stored in the audit trail.")
 @click.pass_obj
 def verdict(context: CliContext, transaction_id: str, answer: str, note: str) -> None:
-    """Record whether a flagged transaction is fraud; this closes the flag and becomes a label.
+    """Record whether a flagged transaction is fraud.
 
-    To change a verdict, record another one: both are kept, and the newest counts.
+    This closes the flag and becomes a label. To change a verdict, record another one: both are kept, and the newest counts.
     """
-    from storage.review import verdicts
+    from pipeline.services.verdicts import NewVerdict, record
 
-    config = context.load_config()
-    with context.open_store(config) as store:
-        outcome = verdicts.verdict(store, LIVE, transaction_id, answer == "fraud", note, context.actor, now())
-    click.echo(outcome.sentence())
+    with context.session() as session:
+        outcome = record(session, NewVerdict(transaction_id, answer == "fraud", note))
+    change = f"{outcome.before} → {outcome.after}"
+    if outcome.before == outcome.after:
+        change = f"{outcome.after}, as it was"
+    click.echo(f"{transaction_id}: {change}; the verdict is stored as a label")

@@ -1,39 +1,91 @@
 """
-The command `fraudwatch`: registers all commands and prints errors.
+The command `fraudwatch`: the tree of commands by section, and errors as one line each.
 
-Commands import heavy modules only when they run, so `fraudwatch --help` answers at once.
+A command's module is imported when the command is called or listed, and heavy modules only when a command runs, so
+`fraudwatch --help` answers at once.
 """
 
 import getpass
 import sys
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
 import click
 
-from pipeline.cli import (
-    admin,
-    compare,
-    data,
-    doctor,
-    drift,
-    flags,
-    models,
-    mutes,
-    notify,
-    policies,
-    quality,
-    readiness,
-    report,
-    rules,
-    runs,
-    strategy,
-)
 from pipeline.cli.options import CliContext, Group
+
+# Section → command → where it is defined: MODULE:FUNCTION in pipeline.cli.
+SECTIONS = {
+    "Data": {
+        "init": "data:init",
+        "ingest": "data:ingest",
+        "feeds": "data:feeds",
+        "simulate": "data:simulate",
+        "export": "admin:export",
+    },
+    "Runs": {
+        "train": "runs:train",
+        "run": "runs:run",
+        "backfill": "runs:backfill",
+        "daemon": "runs:daemon",
+        "runs": "runs:list_runs",
+        "gaps": "runs:list_gaps",
+    },
+    "Review": {
+        "flags": "flags:flags",
+        "verdict": "flags:verdict",
+        "rules": "rules:rules",
+        "mutes": "mutes:mutes",
+    },
+    "Models": {
+        "models": "models:models",
+        "strategy": "strategy:strategy",
+        "readiness": "readiness:readiness",
+        "compare": "compare:compare",
+        "comparisons": "compare:comparisons",
+        "policies": "policies:policies",
+    },
+    "Monitoring": {
+        "doctor": "doctor:doctor",
+        "summary": "report:summary",
+        "report": "report:report",
+        "drift": "drift:drift",
+        "quality": "quality:quality",
+        "notify": "notify:notify",
+    },
+    "Administration": {
+        "undo": "admin:undo",
+        "erase": "admin:erase",
+        "prune": "admin:prune",
+    },
+}
+COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
+
+
+class RootGroup(Group):
+    """The command `fraudwatch`: it imports a command when that is needed, and lists commands by section."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All commands, in the order of their sections."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"pipeline.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, each with the first sentence of its help."""
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                self.write_commands(ctx, formatter, names)
 
 
 @click.group(
-    cls=Group,
+    cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
     fraudwatch init --from payments.csv
@@ -44,7 +96,7 @@ from pipeline.cli.options import CliContext, Group
 )
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Config file to use.")
 @click.option("--as", "actor", help="Acting user, for the audit trail (default: the login name).")
-@click.version_option(version("fraudwatch"), prog_name="fraudwatch")
+@click.version_option(package_name="fraudwatch", prog_name="fraudwatch")
 @click.pass_context
 def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None:
     """Monitor payments for fraud: score them, flag the suspicious ones and explain why.
@@ -53,41 +105,6 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
     FRAUDWATCH_SECTION__KEY overrides any of them.
     """
     ctx.obj = CliContext(config_path, actor or getpass.getuser())
-
-
-for command in (
-    data.init,
-    data.ingest,
-    data.feeds,
-    data.simulate,
-    runs.train,
-    runs.run,
-    runs.backfill,
-    runs.daemon,
-    runs.list_runs,
-    runs.list_gaps,
-    flags.flags,
-    flags.verdict,
-    rules.rule,
-    mutes.mute,
-    strategy.strategy,
-    readiness.readiness,
-    compare.compare,
-    compare.comparisons,
-    models.models,
-    policies.policies,
-    drift.drift,
-    quality.quality,
-    doctor.doctor,
-    report.report,
-    report.summary,
-    notify.notify,
-    admin.undo,
-    admin.erase,
-    admin.prune,
-    admin.export,
-):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -100,18 +117,19 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except expected_errors() as error:
-        click.echo(f"fraudwatch: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 1))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the pipe has closed it, as `head` does
         sys.exit(0)
+    except Exception as error:
+        _exit_if_expected(error)
+        raise
 
 
-def expected_errors() -> tuple[type[Exception], ...]:
-    """The base classes of all expected errors; imported only when an error has occurred."""
-    from detectors.base import DetectorError
-    from pipeline.errors import FraudwatchError
-    from storage.errors import StorageError
+def _exit_if_expected(error: Exception) -> None:
+    """Print an expected error and exit by its code; numpy and the like are imported only now."""
+    from pipeline.cli.remedies import with_command
+    from pipeline.expected_errors import EXPECTED_ERRORS
 
-    return FraudwatchError, StorageError, DetectorError
+    if isinstance(error, EXPECTED_ERRORS):
+        click.echo(f"fraudwatch: {with_command(error)}", err=True)
+        sys.exit(getattr(error, "exit_code", 1))

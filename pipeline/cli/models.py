@@ -38,7 +38,10 @@ def models() -> None:
 def list_models(
     context: CliContext, policy: str, limit: int, output_format: str, output: Path | None
 ) -> None:
-    """List models with their promotions, rejected candidates included, newest first."""
+    """List models with their promotions, newest first.
+
+    Rejected candidates are included.
+    """
     from pipeline.cli.output import write_rows
     from pipeline.services.models import list_models as model_page
     from pipeline.services.pages import every
@@ -56,7 +59,10 @@ def list_models(
 @policy_option
 @click.pass_obj
 def show_model(context: CliContext, model_id: int, policy: str) -> None:
-    """Show the model card: training data, choice, and whether the model loads and scores as before."""
+    """Show the model card, and whether the model loads.
+
+    It names the training data and the choice, and says whether the model scores as before.
+    """
     from pipeline.cli.model_card_text import card_lines
     from pipeline.services.models import model_card
 
@@ -80,9 +86,9 @@ def show_model(context: CliContext, model_id: int, policy: str) -> None:
 @policy_option
 @click.pass_obj
 def promote_model(context: CliContext, model_id: int, start: Any, reason: str, policy: str) -> None:
-    """Promote a model from now on, or from a later time, until the next training promotes another.
+    """Promote a model from now on, or from a later time.
 
-    Stored scores do not change.
+    The next training may promote another. Stored scores do not change.
     """
     from pipeline.services.models import PromotionRequest, promote
 
@@ -97,7 +103,7 @@ def promote_model(context: CliContext, model_id: int, start: Any, reason: str, p
 @policy_option
 @click.pass_obj
 def rollback_model(context: CliContext, reason: str, policy: str) -> None:
-    """Promote the previous model again from now on; nothing is deleted."""
+    """Promote the previous model again; nothing is deleted."""
     from pipeline.services.models import rollback
 
     with context.session() as session:

@@ -56,7 +56,7 @@ def notify(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """List notification messages, newest first; test the URLs; send waiting messages.
+    """List, test and send notification messages.
 
     Exit code 1 if --test or --send could not deliver a message or use a template.
     """

@@ -1,7 +1,8 @@
 """Shared by all commands: the context, the clock, parameter types and common options."""
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pipeline.config.config import Config
     from pipeline.services.session import Session
     from storage.database.database import Store
 
 LIVE = "live"
+SENTENCE_MAX = 1_000  # characters; click cuts a longer one
 FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
 
@@ -34,11 +36,9 @@ class CliContext:
 
     def load_config(self) -> "Config":
         """Load the configuration."""
-        import os
+        from pipeline.services.session import read_config
 
-        from pipeline.config.loader import load_config
-
-        return load_config(self.config_path, os.environ)
+        return read_config(self.config_path)
 
     @contextmanager
     def session(self, *, verified: bool = True) -> Iterator["Session"]:
@@ -51,13 +51,10 @@ class CliContext:
     @contextmanager
     def open_store(self, config: "Config", *, verified: bool = True) -> Iterator["Store"]:
         """Open the database; if `verified`, it must belong to this monitor and have the current schema."""
-        from pipeline.config.database import open_configured
-        from storage.database.setup import verify
+        from pipeline.services.session import open_session
 
-        with open_configured(config) as store:
-            if verified:
-                verify(store, config.monitor.name)
-            yield store
+        with open_session(config, self.actor, clock=now, verified=verified) as session:
+            yield session.store
 
 
 class InstantParam(click.ParamType[Any]):
@@ -73,6 +70,22 @@ class InstantParam(click.ParamType[Any]):
                 f"{value!r} is not a date or time: write 2026-03-01 or 2026-03-01T06:00:00+00:00", param, ctx
             )
         return value
+
+
+class SpanParam(click.ParamType[Any]):
+    """A time span such as 90s, 15m, 1h, 7d or 2w, as a `timedelta`."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from datetime import timedelta
+
+        from pipeline.durations import parse_duration
+
+        try:
+            return timedelta(microseconds=parse_duration(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
 
 
 def to_instant(value: str, timezone: str) -> int:
@@ -100,13 +113,52 @@ def parse_entity(text: str, config: "Config") -> tuple[str, str]:
     return column, value
 
 
+def confirm(question: str) -> None:
+    """
+    Ask before something is done; a "no" aborts the command.
+
+    Raises
+    ------
+    click.UsageError
+        Nobody can answer: standard input is not a terminal, and ended without an answer.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{question} Nobody can answer here: add --yes") from None
+        raise
+
+
+def expiry_options(command: Any) -> Any:
+    """--until and --for, for what ends by itself; exactly one of them is required."""
+    command = click.option("--until", type=InstantParam(), help="End at this time.")(command)
+    return click.option(
+        "--for", "span", type=SpanParam(), metavar="SPAN", help="End after this time span, for example 7d."
+    )(command)
+
+
+def expiry(until: Any, span: "timedelta | None", timezone: str) -> "datetime | timedelta":
+    """The end that --until or --for gives."""
+    if (until is None) == (span is None):
+        raise click.UsageError("give either --for or --until, for example --for 7d or --until 2026-04-01")
+    return span if span is not None else to_utc(until, timezone)
+
+
+reason_option = click.option("--reason", required=True, help="Stored with it and in the audit trail.")
+
+
+def output_option(command: Any) -> Any:
+    """--output, for commands that write rows or a file."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+    )(command)
+
+
 def output_options(command: Any) -> Any:
     """--format and --output, for commands that list rows."""
-    command = click.option(
-        "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
-    )(command)
     return click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)(
-        command
+        output_option(command)
     )
 
 
@@ -114,14 +166,6 @@ def policy_option(command: Any) -> Any:
     """--policy, for commands that read one policy."""
     help_text = "live, a challenger, or the policy of a backfill --rescore."
     return click.option("--policy", default=LIVE, show_default=True, metavar="NAME", help=help_text)(command)
-
-
-class Group(click.Group):
-    """A command group that prints its examples (the epilog) line by line."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the examples without rewrapping them."""
-        write_examples(self.epilog, formatter)
 
 
 class Command(click.Command):
@@ -132,8 +176,34 @@ class Command(click.Command):
         write_examples(self.epilog, formatter)
 
 
-Group.command_class = Command
-Group.group_class = type
+class Group(click.Group):
+    """A command group that prints its examples (the epilog) line by line."""
+
+    command_class = Command
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, each with the first sentence of its help."""
+        with formatter.section("Commands"):
+            self.write_commands(ctx, formatter, self.list_commands(ctx))
+
+    def write_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter, names: Iterable[str]
+    ) -> None:
+        """Write some of the commands; a sentence is never cut."""
+        width = max(map(len, self.list_commands(ctx)))
+        commands = {name: self.get_command(ctx, name) for name in names}
+        formatter.write_dl(
+            [
+                (name.ljust(width), command.get_short_help_str(SENTENCE_MAX))
+                for name, command in commands.items()
+                if command
+            ]
+        )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the examples without rewrapping them."""
+        write_examples(self.epilog, formatter)
 
 
 def write_examples(text: str | None, formatter: click.HelpFormatter) -> None:

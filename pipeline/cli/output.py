@@ -2,19 +2,27 @@
 
 import csv
 import json
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 import click
 
 from pipeline.errors import InputError
 from pipeline.sanitize import for_csv, for_terminal
+from pipeline.services.records import Amount
 
-Row = Mapping[str, Any]
-WIDTH_MAX = 60  # characters of a cell in a table; other formats are not cut
+NO_VALUE = "–"
+DIGITS = 4  # significant digits of a number below 1 in a table, and decimals of a larger one
+DECIMALS_MAX = 10
+BAR_WIDTH = 12  # a bar with its numbers fits into 80 columns; a long description is cut
+PIPE_WIDTH = 1_000_000  # characters of a line that is not read on a terminal: it is never wrapped
 
 
 class ProgressBar:
@@ -24,40 +32,13 @@ class ProgressBar:
         self._progress: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def start(self, description: str, total: float | None, unit: str) -> None:
         """Show a bar of `total` units, or only a count if it is None."""
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
         self.stop()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            _rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._progress.start()
-        self._task = self._progress.add_task(for_terminal(description), total=total)
+        if sys.stderr.isatty():
+            self._progress = _rich_progress(unit)
+            self._progress.start()
+            self._task = self._progress.add_task(for_terminal(description), total=total)
 
     def advance(self, amount: float = 1) -> None:
         """Advance the bar by `amount` units."""
@@ -78,26 +59,64 @@ class ProgressBar:
             self._progress = None
 
 
-def _rate() -> Any:
-    """A column with units per second, or per minute if that is less than one."""
-    from rich.progress import ProgressColumn, Task
+@contextmanager
+def progress_bar() -> Iterator[ProgressBar]:
+    """A progress bar that ends with the block."""
+    bar = ProgressBar()
+    try:
+        yield bar
+    finally:
+        bar.stop()
+
+
+def _rich_progress(unit: str) -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(ProgressColumn):
+        """Units per second, or per minute if that is less than one."""
+
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
             if not speed:
                 return Text("")
             return Text(f"{speed:,.0f}/s" if speed >= 1 else f"{speed * 60:,.1f}/min")
 
-    return Rate()
+    cut = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=cut),
+        BarColumn(bar_width=BAR_WIDTH),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        expand=True,
+    )
 
 
 def write_rows(
-    rows: Iterable[Row], columns: Sequence[str], output_format: str, output: Path | None, empty_message: str
+    rows: Iterable[Any], columns: Sequence[str], output_format: str, output: Path | None, empty_message: str
 ) -> None:
     """
     Write rows as a table, CSV, a JSON array or Parquet, to a file or to standard output.
+
+    Parameters
+    ----------
+    rows
+        Mappings, or typed records (dataclasses).
+    columns
+        Names of keys or attributes; one that a row lacks is empty.
 
     Raises
     ------
@@ -107,82 +126,143 @@ def write_rows(
     if output_format == "parquet":
         _parquet(rows, columns, output)
     elif output is None:
-        _text(rows, columns, output_format, sys.stdout, empty_message)
+        _write_text(rows, columns, output_format, sys.stdout, empty_message)
     else:
         with output.open("w", encoding="utf-8", newline="") as file:
-            _text(rows, columns, output_format, file, empty_message)
+            _write_text(rows, columns, output_format, file, empty_message)
         click.echo(f"written to {output}", err=True)
 
 
-def _text(
-    rows: Iterable[Row], columns: Sequence[str], output_format: str, file: TextIO, empty_message: str
+def _write_text(
+    rows: Iterable[Any], columns: Sequence[str], output_format: str, file: TextIO, empty_message: str
 ) -> None:
     {"csv": _csv, "json": _json, "table": _table}[output_format](rows, columns, file, empty_message)
 
 
-def _csv(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
+def _values(row: Any, columns: Sequence[str]) -> list[Any]:
+    if isinstance(row, Mapping):
+        return [row.get(name) for name in columns]
+    return [getattr(row, name, None) for name in columns]
+
+
+def _csv(rows: Iterable[Any], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
     writer = csv.writer(file)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([for_csv(_plain(row.get(name))) for name in columns])
+        writer.writerow([for_csv(_plain_text(value)) for value in _values(row, columns)])
 
 
-def _json(rows: Iterable[Row], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
+def _json(rows: Iterable[Any], columns: Sequence[str], file: TextIO, _empty_message: str) -> None:
     separator = "["
     for row in rows:
-        file.write(separator + "\n" + json.dumps({name: row.get(name) for name in columns}, default=str))
+        item = dict(zip(columns, _values(row, columns), strict=True))
+        file.write(separator + "\n" + json.dumps(item, default=_json_value))
         separator = ","
     file.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _table(rows: Iterable[Row], columns: Sequence[str], file: TextIO, empty_message: str) -> None:
-    cell_rows = [[_cell(row.get(name)) for name in columns] for row in rows]
-    if not cell_rows:
-        click.echo(empty_message, err=True)
-        return
-    numeric = [all(_is_number(row[position]) for row in cell_rows) for position in range(len(columns))]
-    widths = [
-        max(len(name), *(len(row[position]) for row in cell_rows)) for position, name in enumerate(columns)
-    ]
-    for row in [list(columns), ["─" * width for width in widths], *cell_rows]:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        file.write("  ".join(cells).rstrip() + "\n")
-
-
-def _parquet(rows: Iterable[Row], columns: Sequence[str], output: Path | None) -> None:
+def _parquet(rows: Iterable[Any], columns: Sequence[str], output: Path | None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if output is None:
-        raise InputError("--format parquet needs an output file: add --output FILE.parquet")
-    flat_rows = [{name: _flat(row.get(name)) for name in columns} for row in rows]
+        raise InputError(
+            "the format parquet needs an output file", remedy="add --output FILE.parquet", code="no_output"
+        )
+    flat_rows = [dict(zip(columns, map(_flat, _values(row, columns)), strict=True)) for row in rows]
     pq.write_table(
         pa.Table.from_pylist(flat_rows) if flat_rows else pa.table({c: [] for c in columns}), output
     )
     click.echo(f"written to {output}", err=True)
 
 
-def _flat(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (list, dict)) else value
+def _table(rows: Iterable[Any], columns: Sequence[str], file: TextIO, empty_message: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+    listed = [_values(row, columns) for row in rows]
+    if not listed:
+        click.echo(empty_message, err=True)
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="", padding=(0, 1))
+    for position, name in enumerate(columns):
+        numeric = all(_is_number(values[position]) for values in listed)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for values in listed:
+        table.add_row(*(Text(_cell(value)) for value in values))
+    if file.isatty():
+        Console(file=file, highlight=False).print(table)
+        return
+    console = Console(file=file, width=PIPE_WIDTH, highlight=False, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    file.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
 def _cell(value: Any) -> str:
+    """A value in a table, readable on one line."""
     if value is None:
-        return "–"
+        return NO_VALUE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    text = for_terminal(_plain(value))
-    return text if len(text) <= WIDTH_MAX else text[: WIDTH_MAX - 1] + "…"
+        return _float_text(value)
+    if isinstance(value, Decimal):
+        return f"{value:,f}"
+    if isinstance(value, Amount):
+        return f"{value.value:,f} {value.currency}"
+    return for_terminal(_plain_text(value))
 
 
-def _is_number(cell: str) -> bool:
-    return cell == "–" or cell.replace(",", "").replace(".", "").replace("-", "").replace("e", "").isdigit()
+def _float_text(value: float) -> str:
+    """A number without an exponent: 4 significant digits below 1, up to 4 decimals above."""
+    if not math.isfinite(value):
+        return str(value)
+    decimals = DIGITS
+    if 0 < abs(value) < 1:
+        decimals = min(DIGITS - 1 - math.floor(math.log10(abs(value))), DECIMALS_MAX)
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _plain_text(value: Any) -> str:
+    """A value for a program that reads text: exact, with the zone of a time."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return _time_text(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Amount):
+        return f"{value.value:f}"
+    return json.dumps(value, default=_json_value) if _is_nested(value) else str(value)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _time_text(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def _flat(value: Any) -> Any:
+    """A value that a column of Parquet holds."""
+    if isinstance(value, Amount):
+        return value.value
+    return json.dumps(value, default=_json_value) if _is_nested(value) else value
+
+
+def _time_text(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(sep=" ").replace("+00:00", "Z")
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict)) or is_dataclass(value)
+
+
+def _is_number(value: Any) -> bool:
+    numbers = (int, float, Decimal, Amount)
+    return value is None or (isinstance(value, numbers) and not isinstance(value, bool))

@@ -80,7 +80,7 @@ def report(
     output: Path | None,
     listed: bool,
 ) -> None:
-    """Write a self-contained HTML report on a span of time, or one of its charts.
+    """Write a self-contained HTML report, or one chart.
 
     Needs the extra: pip install 'fraudwatch[reports]'.
     """

@@ -1,15 +1,25 @@
 """Commands about analysts' rules: watch-lists and hard limits in addition to the detectors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.mutes import display_row, expiry_options, parse_expiry, reason_option
-from pipeline.cli.options import LIVE, CliContext, Group, now, output_options
+from pipeline.cli.options import (
+    CliContext,
+    Group,
+    confirm,
+    expiry,
+    expiry_options,
+    output_options,
+    reason_option,
+)
 
-COLUMNS = ["rule_id", "rule", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
+if TYPE_CHECKING:
+    from pipeline.services.rules import RulePreview
+
+COLUMNS = ["rule_id", "text", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
 days_option = click.option(
     "--days",
     type=click.IntRange(1, 366),
@@ -20,16 +30,16 @@ days_option = click.option(
 
 
 @click.group(cls=Group)
-def rule() -> None:
-    """Rules that flag transactions on channel "rule", whatever their scores."""
+def rules() -> None:
+    """Flag transactions by conditions of your own."""
 
 
-@rule.command(
+@rules.command(
     "add",
     epilog="""
-    fraudwatch rule add 'amount > 5000 and country in ("XX", "YY")' --for 90d --reason "limit of the board"
-    fraudwatch rule add 'amount > 10 * customer_id_amount_mean_30d' --for 30d --reason "trial" --yes
-    fraudwatch rule add 'card_id in @stolen.txt' --until 2026-12-31 --reason "list of the police"
+    fraudwatch rules add 'amount > 5000 and country in ("XX", "YY")' --for 90d --reason "limit of the board"
+    fraudwatch rules add 'amount > 10 * customer_id_amount_mean_30d' --for 30d --reason "trial" --yes
+    fraudwatch rules add 'card_id in @stolen.txt' --until 2026-12-31 --reason "list of the police"
     """,
 )
 @click.argument("text")
@@ -38,92 +48,119 @@ def rule() -> None:
 @days_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
-def add(
-    context: CliContext, text: str, until: Any, span: str | None, reason: str, days: int, yes: bool
+def add_rule(
+    context: CliContext, text: str, until: Any, span: Any, reason: str, days: int, yes: bool
 ) -> None:
-    """Show what a rule would have flagged, ask for confirmation, and apply it to transactions from now on.
+    """Show what a rule would have flagged, ask, and add it.
 
-    A condition is NAME = != < <= > >= VALUE, NAME in ("a", "b"), NAME in @FILE or NAME is missing; conditions are
-    joined with and, or, not and brackets. A number may be compared with a multiple of another: amount > 5 * NAME.
+    It applies to transactions from now on. A condition is NAME = != < <= > >= VALUE, NAME in ("a", "b"), NAME in @FILE
+    or NAME is missing; conditions are joined with and, or, not and brackets. A number may be compared with a multiple
+    of another: amount > 5 * NAME.
     """
-    from pipeline.rules.engine import stored_text
-    from storage.review import rules_and_mutes
+    from pipeline.services.rules import NewRule, add, preview
 
-    config, moment = context.load_config(), now()
-    end = parse_expiry(until, span, config, moment)
-    rule_text, fields = stored_text(text, config)
-    _print_preview(context, rule_text, days)
-    if not yes:
-        click.confirm("Add this rule?", abort=True)
-    row: Mapping[str, Any] = {"text": rule_text, "fields": dict(fields)}
-    with context.open_store(config) as store:
-        number, _ = rules_and_mutes.add(store, rules_and_mutes.RULE, row, end, reason, context.actor, now())
-    click.echo(f"rule {number} applies to transactions from now on; fraudwatch rule end {number} ends it")
+    with context.session() as session:
+        end = expiry(until, span, session.config.schedule.timezone)
+        _print_preview(preview(session, text, days))
+        if not yes:
+            confirm("Add this rule?")
+        rule = add(session, NewRule(text, end, reason))
+    click.echo(
+        f"rule {rule.rule_id} applies to transactions from now on; fraudwatch rules end {rule.rule_id} ends it"
+    )
 
 
-@rule.command("preview", epilog="fraudwatch rule preview 'amount > 5000' --days 90")
+@rules.command("preview", epilog="fraudwatch rules preview 'amount > 5000' --days 90")
 @click.argument("text")
 @days_option
 @click.pass_obj
-def preview(context: CliContext, text: str, days: int) -> None:
+def preview_rule(context: CliContext, text: str, days: int) -> None:
     """Show what a rule would have flagged, without adding it."""
-    from pipeline.rules.engine import stored_text
+    from pipeline.services.rules import preview
 
-    _print_preview(context, stored_text(text, context.load_config())[0], days)
+    with context.session() as session:
+        _print_preview(preview(session, text, days))
 
 
-def _print_preview(context: CliContext, text: str, days: int) -> None:
-    from pipeline.rules.preview import preview as preview_rule
+def _print_preview(preview: "RulePreview") -> None:
     from pipeline.sanitize import for_terminal
 
-    config = context.load_config()
-    with context.open_store(config) as store:
-        for line in preview_rule(store, config, LIVE, text, days, now()).lines(config.schema_.base_currency):
-            click.echo(for_terminal(line))
+    for line in preview_lines(preview):
+        click.echo(for_terminal(line))
 
 
-@rule.command("list", epilog="fraudwatch rule list\nfraudwatch rule list --format json")
+def preview_lines(preview: "RulePreview") -> Iterator[str]:
+    """The preview of a rule as lines of text."""
+    total, days, currency = preview.transactions, preview.days, preview.amount.currency
+    busiest = f" ({preview.busiest_day:,} on the busiest)" if total else ""
+    yield f"rule: {preview.text}"
+    yield (
+        f"over the {days} days to {preview.until:%Y-%m-%d} it would have flagged {total:,} transactions, "
+        f"{total / days:,.1f} a day{busiest}, worth {preview.amount.value:,.0f} {currency}"
+    )
+    if not total:
+        yield "nothing matched: that is fine for a hard limit; otherwise check the values in the rule"
+        return
+    yield f"{preview.unflagged:,} of them, {preview.unflagged / days:,.1f} a day, have no flag yet"
+    yield (
+        f"{preview.fraud:,} of them are known to be fraud by now, worth {preview.fraud_amount.value:,.0f} {currency}; "
+        f"{preview.fraud_unflagged:,} of these have no flag"
+    )
+    yield _precision_text(preview)
+    if preview.unflagged / days > preview.alerts_per_day:
+        yield (
+            f"that is more than the detectors may flag (alerts.per_day = {preview.alerts_per_day}): consider a "
+            "narrower rule"
+        )
+
+
+def _precision_text(preview: "RulePreview") -> str:
+    from pipeline.durations import SECOND, format_duration
+
+    if not preview.mature:
+        maturity = format_duration(round(preview.maturity.total_seconds()) * SECOND)
+        return (
+            f"none is old enough to know the share of fraud among them (labels.maturity = {maturity}): use a "
+            "larger --days"
+        )
+    return (
+        f"of {preview.mature:,} that are old enough for all labels to be known, {preview.mature_fraud:,} were fraud "
+        f"({preview.mature_fraud / preview.mature:.0%})"
+    )
+
+
+@rules.command("list", epilog="fraudwatch rules list\nfraudwatch rules list --format json")
 @output_options
 @click.pass_obj
 def list_rules(context: CliContext, output_format: str, output: Path | None) -> None:
-    """List rules with their reason, author and end, and how many flags each has raised."""
+    """List rules with reason, author, end and number of flags."""
     from pipeline.cli.output import write_rows
-    from storage.review import rules_and_mutes
+    from pipeline.services.rules import every
 
-    moment = now()
-    with context.open_store(context.load_config()) as store:
-        flag_counts = rules_and_mutes.flagged_by_rule(store, LIVE)
-        rows = [
-            display_row(row, moment, flag_counts.get(row["rule_id"], 0)) | {"rule": row["text"]}
-            for row in reversed(rules_and_mutes.every(store, rules_and_mutes.RULE))
-        ]
-    write_rows(rows, COLUMNS, output_format, output, "there is no rule: see fraudwatch rule add --help")
+    with context.session() as session:
+        rows = every(session)
+    write_rows(rows, COLUMNS, output_format, output, "there is no rule: see fraudwatch rules add --help")
 
 
-@rule.command("names", epilog="fraudwatch rule names")
+@rules.command("names", epilog="fraudwatch rules names")
 @output_options
 @click.pass_obj
 def list_names(context: CliContext, output_format: str, output: Path | None) -> None:
     """List the fields and features that a rule may use."""
     from pipeline.cli.output import write_rows
-    from pipeline.rules.engine import rule_names
+    from pipeline.services.rules import names
 
-    write_rows(
-        rule_names(context.load_config()),
-        ["name", "type", "kind"],
-        output_format,
-        output,
-        "no field is configured",
-    )
+    rows = names(context.load_config())
+    write_rows(rows, ["name", "type", "kind"], output_format, output, "no field is configured")
 
 
-@rule.command("end", epilog="fraudwatch rule end 3")
+@rules.command("end", epilog="fraudwatch rules end 3")
 @click.argument("rule_id", type=click.IntRange(min=1))
 @click.pass_obj
 def end_rule(context: CliContext, rule_id: int) -> None:
     """End a rule early; flags that it has raised stay."""
-    from storage.review import rules_and_mutes
+    from pipeline.services.rules import end
 
-    with context.open_store(context.load_config()) as store:
-        rules_and_mutes.end(store, rules_and_mutes.RULE, rule_id, context.actor, now())
+    with context.session() as session:
+        end(session, rule_id)
     click.echo(f"rule {rule_id} no longer applies to transactions from now on")

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import (
-    LIVE,
     CliContext,
     Command,
     InstantParam,
     now,
     output_options,
     policy_option,
-    to_instant,
+    to_utc,
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pipeline.config.config import Config
-    from pipeline.schedule.run_context import RunSummary
+    from pipeline.services.tick import ChallengerRun, Delivery, RunSummary, TickEvent
 
 
 @click.command(
@@ -34,23 +35,16 @@ if TYPE_CHECKING:
 @click.option("--shadow", metavar="NAME", help="Train the challenger of [shadow.NAME] instead of live.")
 @click.pass_obj
 def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
-    """Estimate the prevalence of fraud, choose a strategy, fit a model and promote it, unless the gate rejects it."""
-    from pipeline.cli.output import ProgressBar
-    from pipeline.runs.scoring_run import train_once
+    """Choose a strategy, fit a model and promote it.
 
-    config = context.load_config()
-    if shadow is not None and shadow not in config.shadow:
-        configured = ", ".join(sorted(config.shadow)) or "none"
-        raise click.UsageError(
-            f"--shadow {shadow}: there is no [shadow.{shadow}] section; configured are {configured}"
-        )
-    date, policy = _parse_as_of(as_of, config), shadow or LIVE
-    own = config.for_policy(policy)
-    with context.open_store(config) as store, ProgressBar() as bar:
-        summary = train_once(
-            store, own, date=date, as_of=now(), policy=policy, by=context.actor, progress=bar
-        )
-        bar.stop()
+    The share of fraud decides about the strategy; a model that the gate rejects is stored, but not promoted.
+    """
+    from pipeline.cli.output import progress_bar
+    from pipeline.services.training import TrainRequest
+    from pipeline.services.training import train as run_training
+
+    with context.session() as session, progress_bar() as bar:
+        summary = run_training(session, TrainRequest(_as_of(as_of, session.config), shadow), bar)
     _print_summary(summary)
 
 
@@ -64,31 +58,37 @@ def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
 @click.option("--as-of", type=InstantParam(), help="Run as of this time (default: now).")
 @click.pass_obj
 def run(context: CliContext, as_of: Any) -> None:
-    """Process everything that is due: trainings, windows and late arrivals; send notifications; then run challengers."""
-    from pipeline.cli.output import ProgressBar
-    from pipeline.notifications import apprise_transport, deliver
-    from pipeline.runs import challengers
-    from pipeline.runs.scoring_run import run as run_cycle
+    """Do everything that is due.
 
-    config = context.load_config()
-    apprise_transport.require_apprise(config)
-    moment = _parse_as_of(as_of, config)
+    Trainings, windows and late arrivals; then notifications are sent, and challengers run.
+    """
+    from pipeline.cli.output import progress_bar
+    from pipeline.services.tick import TickRequest, run_tick
 
-    def run_policy(settings: "Config", policy: str) -> "RunSummary":
-        return run_cycle(store, settings, as_of=moment, policy=policy, by=context.actor, progress=bar)
+    bugs: list[Exception] = []
 
-    with context.open_store(config) as store, ProgressBar() as bar:
-        summary = run_policy(config, LIVE)
-        delivery = deliver.send_notifications(store, config, LIVE, clock=now, by=context.actor)
-        lines = [result.sentence() for result in challengers.run_challengers(config, run_policy)]
-        lines += [
-            f"challenger {name} is no longer configured and has been retired"
-            for name in challengers.retire(store, config)
-        ]
-    if delivery.sent or delivery.failed:
-        click.echo(delivery.sentence(), err=True)
-    click.echo("".join(f"{line}\n" for line in lines), nl=False)
+    def report(event: "TickEvent") -> None:
+        _print_event(event)
+        bugs.extend([bug] if (bug := getattr(event, "bug", None)) else [])
+
+    with context.session() as session, progress_bar() as bar:
+        request = TickRequest(as_of=_as_of(as_of, session.config))
+        summary = run_tick(session, request, report, progress=bar)
+    if bugs:
+        raise bugs[0]
     _print_summary(summary)
+
+
+def _print_event(event: "TickEvent") -> None:
+    """Print what happens beside the run itself, which is summarised at the end."""
+    from pipeline.services.tick import ChallengerRetired, ChallengerRun, Delivery
+
+    if isinstance(event, Delivery) and (event.sent or event.failed):
+        click.echo(delivery_text(event), err=True)
+    elif isinstance(event, ChallengerRun):
+        click.echo(challenger_text(event))
+    elif isinstance(event, ChallengerRetired):
+        click.echo(f"challenger {event.name} is no longer configured and has been retired")
 
 
 @click.command(
@@ -119,54 +119,25 @@ def backfill(
     policy: str | None,
     model_id: int | None,
 ) -> None:
-    """Score past windows as the schedule would have done, trainings included.
+    """Score past windows as the schedule would have done.
 
-    A backfill is idempotent and may be interrupted: transactions keep their scores. Challengers are backfilled after
-    live. --rescore backtests the current config under a policy of its own; compare it with fraudwatch policies diff.
+    Trainings are included. A backfill is idempotent and may be interrupted: transactions keep their scores. Challengers are
+    backfilled after live. --rescore backtests the current config under a policy of its own; compare it with fraudwatch
+    policies diff.
     """
-    from pipeline.cli.output import ProgressBar
-    from pipeline.runs import challengers
-    from pipeline.runs.backfill import backfill as run_backfill
-    from pipeline.runs.backfill import require_model
+    from pipeline.cli.output import progress_bar
+    from pipeline.services.backfill import BackfillRequest
+    from pipeline.services.backfill import backfill as run_backfill
 
-    config = context.load_config()
-    zone = config.schedule.timezone
-    span = to_instant(start, zone), to_instant(end, zone)
-    if span[0] >= span[1]:
-        raise click.UsageError(f"--from {start} must be before --to {end}: the span is [from, to)")
-    if rescore != (policy is not None and policy != LIVE):
-        raise click.UsageError(
-            f"--rescore and --policy go together, with a policy other than {LIVE}, for example --rescore --policy try"
-        )
-    if model_id is not None and not rescore:
-        raise click.UsageError("--model needs --rescore: live scores always come from promoted models")
-    if policy in config.shadow:
-        raise click.UsageError(
-            f"--policy {policy} is a challenger, which scores by its own section: choose another name for --rescore"
-        )
-    moment = now()
-
-    def backfill_policy(settings: "Config", name: str) -> "RunSummary":
-        return run_backfill(
-            store,
-            settings,
-            start=span[0],
-            end=span[1],
-            as_of=moment,
-            policy=name,
-            by=context.actor,
-            workers=workers,
-            model_id=model_id,
-            progress=bar,
-        )
-
-    with context.open_store(config) as store, ProgressBar() as bar:
-        if model_id is not None:
-            require_model(store, model_id)
-        summary = backfill_policy(config, policy or LIVE)
-        results = [] if rescore else list(challengers.run_challengers(config, backfill_policy))
-    click.echo("".join(f"{result.sentence()}\n" for result in results), nl=False)
-    _print_summary(summary)
+    if rescore != (policy is not None):
+        raise click.UsageError("--rescore and --policy go together, for example --rescore --policy try")
+    with context.session() as session, progress_bar() as bar:
+        zone = session.config.schedule.timezone
+        request = BackfillRequest(to_utc(start, zone), to_utc(end, zone), workers, policy, model_id)
+        result = run_backfill(session, request, bar)
+    for challenger in result.challengers:
+        click.echo(challenger_text(challenger))
+    _print_summary(result.summary)
 
 
 @click.command(
@@ -183,7 +154,9 @@ def backfill(
 )
 @click.pass_obj
 def daemon(context: CliContext, once: bool, log_format: Any) -> None:
-    """Run continuously: read feeds, train, score and flag whenever something is due.
+    """Do what is due, for months.
+
+    It reads feeds, trains, scores and flags whenever something is due.
 
     A second daemon on the same database stands by and takes over when the first one dies. SIGTERM finishes the
     current step and stops; SIGHUP reloads the config, and if the new one is invalid, the old one stays in force.
@@ -201,18 +174,52 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
         running.close()
 
 
-def _parse_as_of(value: Any, config: "Config") -> int:
-    moment = now()
-    as_of = to_instant(value, config.schedule.timezone) if value else moment
-    if as_of > moment:
-        raise click.UsageError(f"--as-of {value} is in the future: give a time that has passed")
-    return as_of
+def _as_of(value: Any, config: "Config") -> "datetime | None":
+    return to_utc(value, config.schedule.timezone) if value else None
 
 
 def _print_summary(summary: "RunSummary") -> None:
-    click.echo(summary.sentence())
+    click.echo(summary_text(summary))
     if summary.failures:
         sys.exit(1)
+
+
+def summary_text(summary: "RunSummary") -> str:
+    """What a run did, in one sentence."""
+    if not summary.run_id:
+        return "nothing was due; fraudwatch doctor shows what is stored and what is missing"
+    parts = [
+        f"{summary.scored:,} transactions scored in {summary.windows:,} windows, {summary.flagged:,} flagged"
+    ]
+    counts = (
+        (summary.late, "of them arrived late"),
+        (summary.already_scored, "had been scored by another run in the meantime"),
+        (summary.no_model, "are older than the first model and were left out"),
+        (summary.windows_left, "windows are left for the next run"),
+    )
+    parts += [f"{n:,} {text}" for n, text in counts if n]
+    if summary.stopped:
+        parts.append("stopped on request; the next run continues from here")
+    if not (any(n for n, _ in counts) or summary.scored or summary.trainings or summary.failures):
+        parts.append(f"run {summary.run_id} found no transaction without a score")
+    return "; ".join(parts + summary.failures)
+
+
+def challenger_text(run: "ChallengerRun") -> str:
+    """The result of a challenger's run in one sentence."""
+    if run.summary is None:
+        return f"challenger {run.name} failed: {run.error}"
+    return f"challenger {run.name}: {summary_text(run.summary)}"
+
+
+def delivery_text(delivery: "Delivery") -> str:
+    """What was sent to the receivers, in one sentence."""
+    parts = [f"{delivery.sent:,} message{'' if delivery.sent == 1 else 's'} sent"]
+    if delivery.deferred:
+        parts.append(f"{delivery.deferred:,} deferred")
+    if delivery.failed:
+        parts.append(f"{delivery.failed:,} could not be sent: {'; '.join(delivery.errors)}")
+    return ", ".join(parts)
 
 
 RUN_COLUMNS = ["run_id", "kind", "as_of", "status", "counts", "error"]

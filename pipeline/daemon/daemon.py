@@ -14,28 +14,34 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.daemon import logs
 from pipeline.daemon.health import Health, Outcome, serve_health
+from pipeline.durations import SECOND
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
-from pipeline.ingest import feeds
-from pipeline.ingest.feeds import FeedReport
-from pipeline.notifications import apprise_transport, deliver
-from pipeline.runs import challengers, scoring_run
-from pipeline.schedule.run_context import LIVE, RunSummary
+from pipeline.services.session import Session, open_session
+from pipeline.services.tick import (
+    LIVE,
+    ChallengerRetired,
+    ChallengerRun,
+    Delivery,
+    FeedReport,
+    RunFinished,
+    RunSummary,
+    TickEvent,
+    TickRequest,
+    check_config,
+    health_figures,
+    run_tick,
+)
 from storage.database import leases
-from storage.database.database import Store
 from storage.database.leases import Lease
-from storage.database.setup import verify
 from storage.errors import Busy, Locked, StorageError, UnsupportedSchema
-from storage.frames import SECOND
-from storage.monitoring import health
 
 LEASE = 30 * SECOND
 STANDBY_S = 10  # how often a daemon that stands by checks the lease
@@ -57,7 +63,7 @@ class Daemon:
         *,
         by: str,
         clock: Callable[[], int],
-        policy: str = "live",
+        policy: str = LIVE,
         stopping: threading.Event | None = None,
     ) -> None:
         self._load = load
@@ -66,13 +72,12 @@ class Daemon:
         self._policy = policy
         self._newest = 0
         self._failures = 0
-        self._store: Store | None = None
+        self._session: Session | None = None
         self._lease: Lease | None = None
         self._resources = ExitStack()
         self._lock = threading.Lock()
         self.config = load()
-        self.config.model_key()  # fails now rather than at the first training
-        apprise_transport.require_apprise(self.config)
+        check_config(self.config)
         self.health = Health(clock)
         self.stopping = stopping or threading.Event()
 
@@ -91,8 +96,8 @@ class Daemon:
             The schema is too old to be upgraded, or newer than this program.
         """
         try:
-            with open_configured(self.config) as store:
-                verify(store, self.config.monitor.name)
+            with open_session(self.config, self._by):
+                pass
         except UnsupportedSchema:
             raise
         except StorageError:
@@ -116,13 +121,13 @@ class Daemon:
         except StorageError as error:
             return None, self._handle_storage_error(error), str(error)
         except NotReady as error:
-            logs.event("not_ready", reason=str(error))
+            logs.event("not_ready", code=error.code, reason=str(error))
             return None, "not_ready", str(error)
         except FraudwatchError as error:
-            logs.event("tick_failed", WARNING, reason=str(error))
+            logs.event("tick_failed", WARNING, code=error.code, reason=str(error))
             return None, "failed", str(error)
-        except Exception:  # noqa: BLE001 (top level: a bug must not end a daemon that has other work)
-            logs.bug("tick_failed")
+        except Exception as error:  # noqa: BLE001 (top level: a bug must not end a daemon that has other work)
+            logs.bug("tick_failed", error)
             return None, "failed", "a bug: see the log"
         self._failures = 0
         return summary, "done", ""
@@ -143,12 +148,11 @@ class Daemon:
         """Read the configuration again; if it is invalid, the old one stays in force."""
         try:
             config = self._load()
-            config.model_key()
-            apprise_transport.require_apprise(config)
-            with open_configured(config) as store:
-                verify(store, config.monitor.name)
+            check_config(config)
+            with open_session(config, self._by):
+                pass
         except (ConfigError, StorageError) as error:
-            logs.event("config_refused", ERROR, reason=str(error), kept=self.config.origin)
+            logs.event("config_refused", ERROR, code=error.code, reason=str(error), kept=self.config.origin)
             return False
         with self._lock:
             self._release()
@@ -170,89 +174,13 @@ class Daemon:
 
     def _tick(self) -> RunSummary:
         self._now()
-        store = self._acquire()
-        started = time.monotonic()
-        for feed in feeds.poll(store, self.config, self._now):
-            _log_feed(feed)
-            self.health.feed_read(feed)
-        as_of = self._now()
-        with self._notify_after(store):
-            summary = self._run(store, self.config, self._policy, as_of)
-        if summary.run_id:
-            seconds = time.monotonic() - started
-            self._log_run(summary, seconds)
-            self.health.run_finished(summary, seconds)
-        self._run_challengers(store, as_of)
+        session = self._acquire()
+        log = _TickLog(self.health)
+        request = TickRequest(self._policy, scheduled=True)
+        summary = run_tick(session, request, log, stopping=self._should_stop)
         if self.config.health.port:
-            self.health.update_snapshot(health.read(store, self._policy), summary.windows_left)
+            self.health.update_snapshot(health_figures(session, self._policy), summary.windows_left)
         return summary
-
-    @contextmanager
-    def _notify_after(self, store: Store) -> Iterator[None]:
-        """Send notifications after the block, even if the run failed; not while the database is unreachable."""
-        try:
-            yield
-        except StorageError:
-            raise
-        except Exception:
-            self._notify(store)
-            raise
-        self._notify(store)
-
-    def _notify(self, store: Store) -> None:
-        delivery = deliver.send_notifications(
-            store, self.config, self._policy, clock=self._now, by=self._by, stopping=self._should_stop
-        )
-        if delivery.sent:
-            logs.event("notified", messages=delivery.sent, deferred=delivery.deferred)
-        for error in delivery.errors:
-            logs.event("notify_failed", WARNING, reason=error)
-
-    def _run_challengers(self, store: Store, as_of: int) -> None:
-        """Run challengers after live; a failure is logged and left to the next tick."""
-        if self._policy != LIVE:
-            return
-        for result in challengers.run_challengers(
-            self.config, lambda config, name: self._run_challenger(store, config, name, as_of)
-        ):
-            if result.error is not None:
-                logs.event("challenger_failed", WARNING, challenger=result.name, reason=str(result.error))
-        for name in challengers.retire(store, self.config):
-            logs.event("challenger_ended", challenger=name)
-
-    def _run_challenger(self, store: Store, config: Config, name: str, as_of: int) -> RunSummary:
-        started = time.monotonic()
-        try:
-            summary = self._run(store, config, name, as_of)
-        except challengers.EXPECTED_ERRORS:
-            raise
-        except Exception:  # noqa: BLE001 (a bug in a challenger must not end live's tick)
-            logs.bug("challenger_failed", challenger=name)
-            return RunSummary()
-        if summary.run_id:
-            self._log_run(summary, time.monotonic() - started, challenger=name)
-        return summary
-
-    def _run(self, store: Store, config: Config, policy: str, as_of: int) -> RunSummary:
-        return scoring_run.run(
-            store,
-            config,
-            as_of=as_of,
-            policy=policy,
-            by=self._by,
-            kind="schedule",
-            catch_up=config.schedule.catch_up,
-            stopping=self._should_stop,
-        )
-
-    def _log_run(self, summary: RunSummary, seconds: float, **labels: str) -> None:
-        for sentence in summary.trainings:
-            logs.event("trained", **labels, message=sentence)
-        for sentence in summary.failures:
-            logs.event("step_failed", WARNING, **labels, reason=sentence)
-        if summary.windows_left:
-            logs.event("catching_up", WARNING, **labels, windows_left=summary.windows_left)
-        logs.event("run", **labels, run_id=summary.run_id, **summary.counts(), seconds=round(seconds, 3))
 
     def _now(self) -> int:
         """The newest reading of the clock; a clock that steps back is logged and ignored."""
@@ -262,47 +190,103 @@ class Daemon:
         self._newest = max(self._newest, now)
         return self._newest
 
-    def _acquire(self) -> Store:
+    def _acquire(self) -> Session:
         """Open the database and take the lease, unless this daemon already holds it."""
-        if self._store is not None and self.active:
-            return self._store
+        if self._session is not None and self.active:
+            return self._session
         self._release()
-        store = self._resources.enter_context(open_configured(self.config))
-        verify(store, self.config.monitor.name)
+        session = self._resources.enter_context(open_session(self.config, self._by, clock=self._now))
         name = f"daemon:{self._policy}"
-        self._lease = self._resources.enter_context(leases.hold(store, name, self._by, LEASE))
-        self._store = store
-        logs.event("active", token=self._lease.token, database=store.display_url)
-        return store
+        self._lease = self._resources.enter_context(leases.hold(session.store, name, self._by, LEASE))
+        self._session = session
+        logs.event("active", token=self._lease.token, database=session.store.display_url)
+        return session
 
     def _release(self) -> None:
-        self._store = self._lease = None
+        self._session = self._lease = None
         self._resources.close()
         self._resources = ExitStack()
 
     def _handle_storage_error(self, error: StorageError) -> Outcome:
         if isinstance(error, Busy) and not isinstance(error, Locked):
             self._release()
-            logs.event("standby", WARNING, reason=str(error))
+            logs.event("standby", WARNING, code=error.code, reason=str(error))
             return "standby"
         self._database_away(error)
         return "away"
 
     def _database_away(self, error: StorageError) -> None:
         self._failures += 1
-        logs.event("database_away", ERROR, reason=str(error), failures=self._failures)
+        logs.event("database_away", ERROR, code=error.code, reason=str(error), failures=self._failures)
         self._release()
 
     def _should_stop(self) -> bool:
         return self.stopping.is_set() or (self._lease is not None and self._lease.lost)
 
 
-def _log_feed(feed: FeedReport) -> None:
-    if feed.error is not None:
-        logs.event("feed_failed", WARNING, feed=feed.feed, reason=feed.error)
-    elif feed.report is not None and not feed.report.nothing_new:
-        counts = feed.report.counts
-        logs.event("ingested", feed=feed.feed, batch_id=feed.report.batch_id, **asdict(counts))
+class _TickLog:
+    """Logs the results of one tick, and counts them for the health port."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._since = time.monotonic()
+
+    def __call__(self, event: TickEvent) -> None:
+        """Log one result."""
+        if isinstance(event, FeedReport):
+            self._feed(event)
+        elif isinstance(event, Delivery):
+            self._delivery(event)
+        elif isinstance(event, RunFinished):
+            self._run(event.summary)
+        elif isinstance(event, ChallengerRun):
+            self._challenger(event)
+        elif isinstance(event, ChallengerRetired):
+            logs.event("challenger_ended", challenger=event.name)
+
+    def _feed(self, feed: FeedReport) -> None:
+        self._health.feed_read(feed)
+        if feed.error is not None:
+            logs.event("feed_failed", WARNING, feed=feed.feed, reason=feed.error)
+        elif feed.report is not None and not feed.report.nothing_new:
+            counts = feed.report.counts
+            logs.event("ingested", feed=feed.feed, batch_id=feed.report.batch_id, **asdict(counts))
+
+    def _delivery(self, delivery: Delivery) -> None:
+        if delivery.sent:
+            logs.event("notified", messages=delivery.sent, deferred=delivery.deferred)
+        for error in delivery.errors:
+            logs.event("notify_failed", WARNING, reason=error)
+
+    def _run(self, summary: RunSummary) -> None:
+        seconds = self._seconds()
+        if summary.run_id:
+            _log_run(summary, seconds)
+            self._health.run_finished(summary, seconds)
+
+    def _challenger(self, run: ChallengerRun) -> None:
+        seconds = self._seconds()
+        if run.bug is not None:
+            logs.bug("challenger_failed", run.bug, challenger=run.name)
+        elif run.summary is None:
+            logs.event("challenger_failed", WARNING, challenger=run.name, reason=str(run.error))
+        elif run.summary.run_id:
+            _log_run(run.summary, seconds, challenger=run.name)
+
+    def _seconds(self) -> float:
+        """Seconds since the run before this one ended."""
+        since, self._since = self._since, time.monotonic()
+        return self._since - since
+
+
+def _log_run(summary: RunSummary, seconds: float, **labels: str) -> None:
+    for sentence in summary.trainings:
+        logs.event("trained", **labels, message=sentence)
+    for sentence in summary.failures:
+        logs.event("step_failed", WARNING, **labels, reason=sentence)
+    if summary.windows_left:
+        logs.event("catching_up", WARNING, **labels, windows_left=summary.windows_left)
+    logs.event("run", **labels, run_id=summary.run_id, **summary.counts(), seconds=round(seconds, 3))
 
 
 def serve(daemon: Daemon) -> int:

@@ -20,12 +20,9 @@ from prometheus_client.registry import Collector
 
 from detectors.base import STRATEGIES
 from pipeline.config.config import Config
-from pipeline.durations import MINUTE
+from pipeline.durations import MINUTE, SECOND
 from pipeline.errors import ConfigError
-from pipeline.ingest.feeds import FeedReport
-from pipeline.schedule.run_context import RunSummary
-from storage.frames import SECOND
-from storage.monitoring.health import HealthFigures, NewestChoice
+from pipeline.services.tick import FeedReport, HealthFigures, NewestChoice, RunSummary
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
 READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered

@@ -35,9 +35,9 @@ def event(action: str, level: int = logging.INFO, /, **fields: Any) -> None:
     LOG.log(level, action, extra={"fields": fields})
 
 
-def bug(action: str, /, **fields: Any) -> None:
-    """Log an unexpected exception with its traceback; call it in an `except` block."""
-    LOG.error(action, extra={"fields": fields}, exc_info=True)
+def bug(action: str, error: Exception, /, **fields: Any) -> None:
+    """Log an unexpected exception with its traceback."""
+    LOG.error(action, extra={"fields": fields}, exc_info=error)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

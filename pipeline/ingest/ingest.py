@@ -7,8 +7,8 @@ and of the settings that it is read with identifies a batch that was loaded befo
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,10 +22,15 @@ from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
 from pipeline.ingest.rejected_row_text import collect_rejected
-from pipeline.ingest.row_checks import DEFAULT_SOURCE, LabelCheck, TransactionCheck, assumed_known_at
+from pipeline.ingest.row_checks import (
+    DEFAULT_SOURCE,
+    KNOWN_AFTER,
+    LabelCheck,
+    TransactionCheck,
+    assumed_known_at,
+)
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress
-from pipeline.sanitize import for_terminal
 from storage.database.database import Store
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
@@ -38,9 +43,7 @@ Kind = Literal["transactions", "labels"]
 Chunk = TransactionChunk | LabelChunk
 CheckStep = Callable[[RowBatch], tuple[Chunk, list[RejectedRow]]]
 
-TOP_REASONS = 5
-AS_HISTORY = "as history: every row counts as known when it happened"
-AS_ARRIVED = "as arrived: every row counts as known from now on"
+HistoryReason = Literal["requested", "nothing_scored", "windows_scored", "scored_during_load"]
 
 
 @dataclass(frozen=True)
@@ -52,43 +55,36 @@ class Options:
     complete_through: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class IngestReport:
-    """The result of ingesting one source."""
+    """
+    The result of ingesting one source.
+
+    Attributes
+    ----------
+    history
+        Whether its rows count as known when they happened, or only from now on.
+    history_because
+        Why.
+    same_as
+        An earlier batch with the same content; nothing was loaded.
+    reasons
+        The reasons for rejecting rows with their counts, the most frequent first.
+    """
 
     source: str
     kind: Kind
     history: bool
-    history_reason: str  # a sentence: as history or as arrived, with the reason
-    counts: Counts = field(default_factory=Counts)
+    history_because: HistoryReason
+    counts: Counts = Counts()  # noqa: RUF009 (frozen)
     batch_id: int | None = None
-    same_as: int | None = None  # an earlier batch with the same content
-    reasons: Counter[str] = field(default_factory=Counter)
+    same_as: int | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nothing_new(self) -> bool:
         """Whether the same content was loaded before."""
         return self.same_as is not None
-
-    def top_reasons(self, number: int = TOP_REASONS) -> list[tuple[str, int]]:
-        """The most frequent reasons for rejecting rows, with their counts."""
-        return self.reasons.most_common(number)
-
-    def lines(self) -> list[str]:
-        """The report as lines of text for the command line."""
-        source = for_terminal(self.source)  # file names are untrusted text
-        if self.same_as is not None:
-            return [f"{source}: batch {self.same_as} already holds these {self.kind}, nothing to do"]
-        counts = self.counts
-        lines = [
-            f"{source}: {counts.read:,} {self.kind} read = {counts.accepted:,} accepted + {counts.duplicate:,} duplicate "
-            f"+ {counts.revised:,} revised + {counts.rejected:,} rejected (batch {self.batch_id})",
-            f"  {self.history_reason}",
-        ]
-        lines += [f"  {count:,} rejected: {reason}" for reason, count in self.top_reasons()]
-        if counts.rejected:
-            lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {self.batch_id}")
-        return lines
 
 
 def ingest_transactions(
@@ -116,8 +112,9 @@ def ingest_transactions(
     context = _IngestContext.create(store, config, options, clock, progress)
     if config.schema_.is_fraud and context.history and options.known_after is None:
         raise InputError(
-            f'column "{config.schema_.is_fraud}" (schema.is_fraud) says what is fraud, but not when that became known: '
-            "pass --known-after, such as --known-after 7d"
+            f'column "{config.schema_.is_fraud}" (schema.is_fraud) says what is fraud, but not when that became known',
+            remedy=KNOWN_AFTER,
+            code="no_known_at",
         )
     context.check_columns(inputs, check.expected_columns())
     for source in inputs:
@@ -227,14 +224,14 @@ class _IngestContext:
     clock: Clock
     progress: Progress
     history: bool
-    history_reason: str
+    history_because: HistoryReason
 
     @classmethod
     def create(
         cls, store: Store, config: Config, options: Options, clock: Clock, progress: Progress | None
     ) -> "_IngestContext":
-        history, reason = _choose_history(store, options.history)
-        return cls(store, config, options, clock, progress or NoProgress(), history, reason)
+        history, because = _choose_history(store, options.history)
+        return cls(store, config, options, clock, progress or NoProgress(), history, because)
 
     def check_columns(self, inputs: Sequence[Source], expected: ExpectedColumns) -> None:
         """Raise InputError if any file lacks a column, before the first one is loaded."""
@@ -258,17 +255,17 @@ class _IngestContext:
         settings: str,
     ) -> IngestReport:
         """Load a source as one batch, unless a batch with the same content exists."""
-        report = IngestReport(name, kind, self.history, self.history_reason)
+        report = IngestReport(name, kind, self.history, self.history_because)
         existing, digest_pending = self.find_existing(kind, reader, settings), reader.digest() is None
         if existing is None:
             holder = f"fraudwatch ingest {name}"
             with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
-                self._load_rows(loader, reader, expected, step, report)
+                reasons = self._load_rows(loader, reader, expected, step, name)
+                report = replace(report, counts=loader.counts, reasons=dict(reasons.most_common()))
                 existing = self.find_existing(kind, reader, settings) if digest_pending else None
                 if existing is None:
-                    self._finish(loader, reader, settings, report)
-        report.same_as = existing.batch_id if existing else None
-        return report
+                    return self._finish(loader, reader, settings, report)
+        return replace(report, same_as=existing.batch_id)
 
     def _load_rows(
         self,
@@ -276,23 +273,28 @@ class _IngestContext:
         reader: SourceReader,
         expected: ExpectedColumns,
         step: CheckStep,
-        report: IngestReport,
-    ) -> None:
-        self.progress.start(f"{loader.kind} of {report.source}", reader.total, reader.unit)
-        before = 0.0
+        name: str,
+    ) -> Counter[str]:
+        """Load all rows; returns the reasons of those rejected."""
+        self.progress.start(f"{loader.kind} of {name}", reader.total, reader.unit)
+        reasons, before = Counter[str](), 0.0
         try:
             for rows in reader.rows(expected):
                 chunk, rejected = step(rows)
-                report.counts += _add(loader, chunk) + loader.reject(rejected)
-                report.reasons.update(row.reason for row in rejected)
+                _add(loader, chunk)
+                loader.reject(rejected)
+                reasons.update(row.reason for row in rejected)
                 position = reader.position()
                 done = before + len(rows) + len(rows.unreadable) if position is None else position
                 self.progress.advance(done - before)
                 before = done
         finally:
             self.progress.stop()
+        return reasons
 
-    def _finish(self, loader: BatchLoader, reader: SourceReader, settings: str, report: IngestReport) -> None:
+    def _finish(
+        self, loader: BatchLoader, reader: SourceReader, settings: str, report: IngestReport
+    ) -> IngestReport:
         now, through = self.clock(), self.options.complete_through
         content = _content_hash(loader.kind, reader.digest() or "", settings)
         if loader.kind == "labels" and not report.counts.read:
@@ -300,18 +302,19 @@ class _IngestContext:
             content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
-        report.batch_id, report.counts = batch.batch_id, batch.counts
+        report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
         if report.history and not batch.history:
-            report.history = False
-            report.history_reason = f"{AS_ARRIVED}, because a window was scored during the load"
+            return replace(report, history=False, history_because="scored_during_load")
+        return report
 
 
-def _add(loader: BatchLoader, chunk: Chunk) -> Counts:
+def _add(loader: BatchLoader, chunk: Chunk) -> None:
     if not len(chunk):
-        return Counts()
+        return
     if isinstance(chunk, TransactionChunk):
-        return loader.add_transactions(chunk)
-    return loader.add_labels(chunk)
+        loader.add_transactions(chunk)
+    else:
+        loader.add_labels(chunk)
 
 
 def _content_hash(kind: Kind, digest: str, settings: str) -> str:
@@ -319,10 +322,8 @@ def _content_hash(kind: Kind, digest: str, settings: str) -> str:
     return hashlib.sha256(f"{kind} {digest} {settings}".encode()).hexdigest()
 
 
-def _choose_history(store: Store, choice: bool | None) -> tuple[bool, str]:
-    """Return whether rows are dated as history, and a sentence with the reason."""
-    history = batches.history_is_open(store) if choice is None else choice
-    mode = AS_HISTORY if history else AS_ARRIVED
+def _choose_history(store: Store, choice: bool | None) -> tuple[bool, HistoryReason]:
+    """Return whether rows are dated as history, and why."""
     if choice is not None:
-        return history, f"{mode} (--{'history' if choice else 'as-arrived'})"
-    return history, f"{mode}, because {'no window has' if history else 'windows have'} been scored yet"
+        return choice, "requested"
+    return (True, "nothing_scored") if batches.history_is_open(store) else (False, "windows_scored")

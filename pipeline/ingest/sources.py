@@ -92,7 +92,11 @@ def sources(
             raise InputError(f"files and the query {sql} are ingested one after the other, not both at once")
         return [_query(config, kind, sql)]
     if not paths:
-        raise InputError("there is nothing to ingest", remedy="name a file, - for standard input, or a query")
+        raise InputError(
+            "there is nothing to ingest",
+            remedy="name a file, - for standard input, or a query",
+            code="no_input",
+        )
     if list(paths).count("-") > 1:
         raise InputError("standard input (-) can be read only once", remedy="name it once")
     return [_source(name, file_format) for name in paths]

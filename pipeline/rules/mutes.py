@@ -88,6 +88,8 @@ def known_feature(name: str, config: Config) -> str:
     features = feature_catalogue(config).features
     known = sorted({feature.name for feature in features} | {feature.code for feature in features})
     if name not in known:
-        hint = did_you_mean(name, known) or "; the reasons of fraudwatch flags list --format json name them"
-        raise InputError(f"--feature {name!r} is neither a feature nor a code of a reason{hint}")
+        raise InputError(
+            f"{name!r} is neither a feature nor a code of a reason{did_you_mean(name, known)}",
+            code="unknown_feature",
+        )
     return name

@@ -181,7 +181,7 @@ class _RuleParser:
         if token.text not in self._vocabulary.kinds:
             near = did_you_mean(token.text, list(self._vocabulary.kinds))
             raise RuleError(
-                f"{token} is neither a field of [schema] nor a feature{near or '; fraudwatch rule names lists them'}"
+                f"{token} is neither a field of [schema] nor a feature{near}", code="unknown_name"
             )
         return token
 

@@ -1,22 +1,20 @@
 """Preview of a rule: the transactions of the newest days that it would have flagged."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.durations import format_duration
 from pipeline.errors import NotReady
 from pipeline.features import history as feature_history
 from pipeline.features.compute import status_at
-from pipeline.features.history import Floats, History
+from pipeline.features.history import History
 from pipeline.features.label_history import FRAUD
 from pipeline.rules.engine import Rule, RuleBatch, matches, vocabulary
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools
 from pipeline.rules.parser import parse
 from storage.database.database import Store
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, Ints
 from storage.ingest import history as stored_history
 from storage.review import rules_and_mutes
 
@@ -31,44 +29,10 @@ class Preview:
     end: int  # µs
     days: int
     day: Ints  # (n,) counted back from the newest
-    money: Floats  # (n,) in the base currency
+    amount: Ints  # (n,) in the base currency, in units of 1/MONEY
     flagged: Bools  # (n,) flagged already
     mature: Bools  # (n,) old enough that the share of fraud among them can be trusted
     fraud: Bools  # (n,) known to be fraud by now, mature or not
-    maturity: int  # µs
-    per_day: int  # alerts.per_day
-
-    def lines(self, currency: str) -> Iterator[str]:
-        """The preview as lines of text."""
-        yield f"rule: {self.text}"
-        total = len(self.money)
-        until = np.datetime64(self.end, "us").astype("datetime64[D]")
-        yield (
-            f"over the {self.days} days to {until} it would have flagged {total:,} transactions, "
-            f"{total / self.days:,.1f} a day{self._busiest()}, worth {self.money.sum():,.0f} {currency}"
-        )
-        if not total:
-            yield "nothing matched: that is fine for a hard limit; otherwise check the values in the rule"
-            return
-        fresh = ~self.flagged
-        yield f"{fresh.sum():,} of them, {fresh.sum() / self.days:,.1f} a day, have no flag yet"
-        yield (
-            f"{self.fraud.sum():,} of them are known to be fraud by now, worth {self.money[self.fraud].sum():,.0f} {currency}; "
-            f"{(self.fraud & fresh).sum():,} of these have no flag"
-        )
-        yield self._precision()
-        if fresh.sum() / self.days > self.per_day:
-            yield f"that is more than the detectors may flag (alerts.per_day = {self.per_day}): consider a narrower rule"
-
-    def _busiest(self) -> str:
-        return f" ({np.bincount(self.day).max():,} on the busiest)" if len(self.day) else ""
-
-    def _precision(self) -> str:
-        mature, fraud = int(self.mature.sum()), int((self.mature & self.fraud).sum())
-        if not mature:
-            span = format_duration(self.maturity)
-            return f"none is old enough to know the share of fraud among them (labels.maturity = {span}): use a larger --days"
-        return f"of {mature:,} that are old enough for all labels to be known, {fraud:,} were fraud ({fraud / mature:.0%})"
 
 
 def preview(store: Store, config: Config, policy: str, rule: str, days: int, now: int) -> Preview:
@@ -82,7 +46,11 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
     """
     span = stored_history.span(store)
     if span is None:
-        raise NotReady("no transactions are stored yet to try a rule on: fraudwatch ingest transactions FILE")
+        raise NotReady(
+            "no transactions are stored yet to try a rule on",
+            remedy="ingest transactions",
+            code="no_transactions",
+        )
     end = min(now, span[1] + 1)
     start = end - days * DAY
     fields = feature_history.feature_fields(config)
@@ -99,12 +67,10 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
         end=end,
         days=days,
         day=(end - 1 - times) // DAY,
-        money=history.transactions.amount[rows] / MONEY,
+        amount=history.transactions.amount[rows],
         flagged=np.array([str(transaction_id) in flagged_ids for transaction_id in ids], dtype=bool),
         mature=mature,
         fraud=fraud,
-        maturity=config.labels.maturity,
-        per_day=config.alerts.per_day,
     )
 
 

@@ -123,8 +123,10 @@ def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
         arrived = int(unscored.ingested_at.min())
         raise NotReady(
             f"all {len(unscored.transaction_id):,} transactions of the span count as known only from "
-            f"{planning.day(max(arrived, int(unscored.event_time.min()) + lateness))} on, because they were ingested with "
-            "--as-arrived: withdraw the batch with fraudwatch undo and ingest it again with --history"
+            f"{planning.day(max(arrived, int(unscored.event_time.min()) + lateness))} on, because they were ingested as "
+            "they arrived",
+            remedy="withdraw the batch and ingest it again as history",
+            code="span_not_known_yet",
         )
 
 

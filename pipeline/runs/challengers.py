@@ -8,15 +8,11 @@ Challengers run after live. A failure of one is reported and does not stop the o
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from detectors.base import DetectorError
 from pipeline.config.config import Config
-from pipeline.errors import FraudwatchError
+from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.schedule.run_context import LIVE, RunSummary
 from storage.database.database import Store
-from storage.errors import StorageError
 from storage.runs import scoring_queue
-
-EXPECTED_ERRORS = (FraudwatchError, StorageError, DetectorError)
 
 
 @dataclass(frozen=True)
@@ -27,21 +23,30 @@ class ChallengerRun:
     summary: RunSummary | None
     error: Exception | None = None
 
-    def sentence(self) -> str:
-        """The result as one line."""
-        if self.summary is None:
-            return f"challenger {self.name} failed: {self.error}"
-        return f"challenger {self.name}: {self.summary.sentence()}"
+    @property
+    def bug(self) -> Exception | None:
+        """The error, if it is one that nobody expects."""
+        return None if isinstance(self.error, EXPECTED_ERRORS) else self.error
 
 
 def run_challengers(
-    config: Config, run_policy: Callable[[Config, str], RunSummary]
+    config: Config,
+    run_policy: Callable[[Config, str], RunSummary],
+    *,
+    isolated: tuple[type[Exception], ...] = EXPECTED_ERRORS,
 ) -> Iterator[ChallengerRun]:
-    """Call `run_policy` for every challenger with its settings and its name; a failure ends only that challenger's run."""
+    """
+    Call `run_policy` for every challenger with its settings and its name.
+
+    Parameters
+    ----------
+    isolated
+        Errors that end only that challenger's run; others are raised.
+    """
     for name in sorted(config.shadow):
         try:
             yield ChallengerRun(name, run_policy(config.for_challenger(name), name))
-        except EXPECTED_ERRORS as error:
+        except isolated as error:
             yield ChallengerRun(name, None, error)
 
 

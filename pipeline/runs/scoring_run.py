@@ -266,7 +266,7 @@ def _fail(context: RunContext, claimed: Entry, error: Exception) -> str:
         retry_at = context.as_of + min(clock.backoff * 2 ** (claimed.attempts - 1), DAY)
     message = f"{type(error).__name__}: {error}" if not isinstance(error, RECORDED_ERRORS) else str(error)
     ledger.fail(context.store, claimed, message, context.as_of, retry_at)
-    remedy = "it will be retried" if retry_at else "no retries left (fraudwatch gaps)"
+    remedy = "it will be retried" if retry_at else "no retries left"
     sentence = f"{claimed.kind} of {planning.day(claimed.window_end)} failed: {message}; {remedy}"
     context.progress.note(sentence)
     return sentence

@@ -202,7 +202,7 @@ def _policy_start(store: Store, config: Config, policy: str) -> int:
         return stored
     span = history.span(store)
     if span is None:
-        raise NotReady("no transactions are stored yet: start with fraudwatch ingest transactions FILE")
+        raise NotReady("no transactions are stored yet", remedy="ingest transactions", code="no_transactions")
     schedule_config = config.schedule
     instant = window_grid.floor(schedule_config.window, schedule_config.timezone, span[1])
     scoring_queue.set_starts_at(store, policy, instant)

@@ -100,24 +100,6 @@ class RunSummary:
             self.failures + other.failures,
         )
 
-    def sentence(self) -> str:
-        """The summary as one sentence."""
-        parts = [f"{self.scored:,} transactions scored in {self.windows:,} windows, {self.flagged:,} flagged"]
-        if self.late:
-            parts.append(f"{self.late:,} of them arrived late")
-        if self.already_scored:
-            parts.append(f"{self.already_scored:,} had been scored by another run in the meantime")
-        if self.no_model:
-            parts.append(f"{self.no_model:,} are older than the first model and were left out")
-        if self.windows_left:
-            parts.append(f"{self.windows_left:,} windows are left for the next run")
-        if self.stopped:
-            parts.append("stopped on request; the next run continues from here")
-        parts += self.failures
-        if not (self.scored or self.no_model or self.trainings or self.failures or self.stopped):
-            parts.append("nothing was due; fraudwatch doctor shows what is stored and what is missing")
-        return "; ".join(parts)
-
     def counts(self) -> dict[str, int]:
         """The counts as they are stored with the run and in the ledger."""
         return {

@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.config.loader import load_config
+from pipeline.errors import InputError
+from storage.database.column_types import as_micros
 from storage.database.database import Store
 from storage.database.setup import verify
 
@@ -32,6 +35,24 @@ class Session:
     def now(self) -> int:
         """The current time in µs."""
         return self.clock()
+
+
+def past_instant(session: Session, moment: datetime | None) -> int:
+    """
+    A time that has passed in µs; None for now.
+
+    Raises
+    ------
+    InputError
+        The time is in the future.
+    """
+    now = session.now
+    instant = now if moment is None else as_micros(moment)
+    if instant > now:
+        raise InputError(
+            f"{moment} is in the future", remedy="give a time that has passed", code="future_time"
+        )
+    return instant
 
 
 @contextmanager

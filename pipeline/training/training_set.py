@@ -50,8 +50,9 @@ def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     positions = np.flatnonzero(in_span)
     if len(positions) < config.training.min_rows:
         raise NotReady(
-            f"a training needs {config.training.min_rows} transactions, {len(positions)} were known then: "
-            "wait for more, or lower training.min_rows"
+            f"a training needs {config.training.min_rows} transactions, {len(positions)} were known then",
+            remedy="wait for more, or lower training.min_rows",
+            code="too_few_transactions",
         )
     status = status_at(rows, history.events, date)
     first = int(rows.event_time[positions[0]])

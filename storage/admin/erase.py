@@ -32,11 +32,6 @@ class Erasure:
     pseudonym: str
     counts: Mapping[str, int]
 
-    def sentence(self) -> str:
-        """The result as a sentence, without the erased value."""
-        changed = ", ".join(f"{n:,} in {table}" for table, n in self.counts.items() if n)
-        return f"{self.column}: the value is {self.pseudonym} now ({changed})"
-
 
 def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasure:
     """
@@ -69,7 +64,7 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
                 n = _rewrite(connection, table, name, value, replace)
                 counts[table.name] = counts.get(table.name, 0) + n
         if not any(counts.values()):
-            raise Unknown(f"no stored row has that {column}: nothing was erased")
+            raise Unknown(f"no stored row has that {column}, so nothing was erased", code="unknown_entity")
         write_audit(connection, actor, "erase", f"{column} {person.pseudonym}", None, counts, now)
     if store.dialect == "sqlite":
         with store.engine.connect() as connection:

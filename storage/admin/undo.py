@@ -20,19 +20,19 @@ from storage.review.flag_status import close_flags
 from storage.review.verdicts import write_audit
 
 ROWS_A_WRITE = 5_000  # moved in one transaction: well under a second
+SET_ASIDE = (
+    tables.choices,
+    tables.promotions,
+    tables.promotion_checks,
+)  # of a run: kept under another policy
 
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What was withdrawn: the subject ("batch 12") and the number of moved rows by table."""
+    """What was withdrawn: the subject ("batch 12") and the number of rows taken back by table."""
 
     subject: str
     counts: Mapping[str, int]
-
-    def sentence(self) -> str:
-        """The result as a sentence."""
-        moved = ", ".join(f"{n:,} {table.replace('_', ' ')}" for table, n in self.counts.items() if n)
-        return f"{self.subject} withdrawn: {moved or 'it had no rows'}; kept in withdrawn_rows"
 
 
 def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> Withdrawal:
@@ -72,7 +72,7 @@ def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Wi
     Undo a run: withdraw its scores and flags, queue its transactions again, and set its steps to pending.
 
     Its choices and promotions move to the policy "NAME withdrawn N", which nothing reads; its models stay, since
-    other runs may have scored with them.
+    other runs may have scored with them. Repeating it takes back what is left, and returns the counts of all.
 
     Raises
     ------
@@ -80,12 +80,10 @@ def undo_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> Wi
         There is no such run.
     """
     named = f"run {run_id}"
-    withdrawal = _unfinished(store, named)
-    if withdrawal is None:
-        withdrawal = _reopen_run(store, run_id, reason, actor, now)
+    withdrawal, set_aside = _reopen_run(store, run_id, reason, actor, now)
     mover = _Mover(store, withdrawal)
     mover.move_scores(run_id)
-    return mover.finish(named)
+    return mover.finish(named, set_aside)
 
 
 def _unfinished(store: Store, named: str) -> int | None:
@@ -102,9 +100,11 @@ def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) 
     with store.write_exclusive() as connection:
         row = connection.execute(select(batch).where(batch.c.batch_id == batch_id)).one_or_none()
         if row is None or row.status != "done":
-            state = "there is none" if row is None else f"it is {row.status}"
+            if row is None:
+                raise Unknown(f"there is no batch {batch_id}", code="unknown_batch")
             raise Unknown(
-                f"batch {batch_id} cannot be withdrawn: {state}; fraudwatch export batches lists them"
+                f"batch {batch_id} cannot be withdrawn, because it is {row.status}",
+                code=f"batch_{row.status}",
             )
         connection.execute(
             update(batch).where(batch.c.batch_id == batch_id).values(status="withdrawn", content_hash=None)
@@ -113,14 +113,18 @@ def _hide_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) 
         return _add_withdrawal(connection, f"batch {batch_id}", reason, actor, before, now)
 
 
-def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> int:
-    runs, entry, models = tables.runs.c, tables.ledger.c, tables.models.c
+def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) -> tuple[int, str]:
+    """Return the withdrawal, an earlier one if there is one, and the policy that its choices and promotions move to."""
+    runs, entry, models, w = tables.runs.c, tables.ledger.c, tables.models.c, tables.withdrawals.c
+    named = f"run {run_id}"
     with store.write_exclusive() as connection:
         run = connection.execute(select(tables.runs).where(runs.run_id == run_id)).one_or_none()
         if run is None:
-            raise Unknown(f"there is no run {run_id}: see fraudwatch runs")
-        before = {"kind": run.kind, "status": run.status, "counts": run.counts}
-        withdrawal = _add_withdrawal(connection, f"run {run_id}", reason, actor, before, now)
+            raise Unknown(f"there is no run {run_id}", code="unknown_run")
+        withdrawal = connection.scalar(select(func.max(w.withdrawal_id)).where(w.subject == named))
+        if withdrawal is None:
+            before = {"kind": run.kind, "status": run.status, "counts": run.counts}
+            withdrawal = _add_withdrawal(connection, named, reason, actor, before, now)
         aside = f"{run.policy} withdrawn {withdrawal}"
         trained = select(models.model_id).where(models.run_id == run_id)
         for table, mine in (
@@ -134,7 +138,7 @@ def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) ->
             "run_id": None, "counts": None, "error": None,
         }  # fmt: skip
         connection.execute(update(tables.ledger).where(entry.run_id == run_id).values(fresh))
-        return withdrawal
+        return int(withdrawal), aside
 
 
 def _add_withdrawal(
@@ -192,8 +196,8 @@ class _Mover:
                 delete(tables.drift_histograms).where(tables.drift_histograms.c.run_id == run_id)
             )
 
-    def finish(self, named: str) -> Withdrawal:
-        """Count the moved rows, and store the counts: the withdrawal is complete."""
+    def finish(self, named: str, set_aside: str | None = None) -> Withdrawal:
+        """Count the moved rows and those set aside under a policy, and store the counts: the withdrawal is complete."""
         rows, w = tables.withdrawn_rows.c, tables.withdrawals.c
         counted = select(rows.table_name, func.count()).where(rows.withdrawal_id == self._withdrawal)
         with self._store.write() as connection:
@@ -201,6 +205,10 @@ class _Mover:
                 str(name): int(n)
                 for name, n in connection.execute(counted.group_by(rows.table_name).order_by(rows.table_name))
             }
+            for table in SET_ASIDE:
+                named_aside = select(func.count()).where(table.c.policy == set_aside)
+                if n := int(connection.scalar(named_aside) or 0):
+                    counts[table.name] = n
             connection.execute(
                 update(tables.withdrawals).where(w.withdrawal_id == self._withdrawal).values(counts=counts)
             )

@@ -138,13 +138,16 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise Unreachable(f"storage.url is for {parsed.get_backend_name()}: use sqlite or postgresql")
+            raise Unreachable(
+                f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+            )
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = create_engine(parsed, poolclass=NullPool if parsed.get_backend_name() == "sqlite" else None)
     except (ArgumentError, NoSuchModuleError) as error:
         raise Unreachable(
-            "storage.url is not a database URL: write sqlite:///file.db or postgresql://user@host/name"
+            "storage.url is not a database URL",
+            remedy="write sqlite:///file.db or postgresql://user@host/name",
         ) from error
     store = Store(engine, fields, schema)
     _listen(store)
@@ -174,7 +177,9 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
         )
     if "disk is full" in cause or "No space left" in cause:
         return Unreachable(
-            f"the disk of database {store.display_url} is full: free space; nothing was half written"
+            f"the disk of database {store.display_url} is full, and nothing was half written",
+            remedy="free space",
+            code="disk_full",
         )
     if "readonly database" in cause:
         return Unreachable(f"database {store.display_url} is read-only: give this user write access to it")

@@ -53,7 +53,8 @@ def acquire(store: Store, name: str, holder: str, duration: int) -> int:
         if not expired and not left_behind and not _died(current.process):
             wait = (current.expires_at - now) // SECOND + 1
             raise Busy(
-                f"{current.holder} ({current.process}) is at work on {name}: wait, {wait} s at most if it died"
+                f"{current.holder} ({current.process}) is at work on {name}",
+                remedy=f"wait, {wait} s at most if it died",
             )
         token = int(current.token) + 1
         connection.execute(update(leases).where(leases.c.name == name).values(token=token, **row))
@@ -73,7 +74,7 @@ def renew(connection: Connection, name: str, token: int, duration: int) -> None:
     mine = (leases.c.name == name) & (leases.c.token == token)
     until = database_now(connection) + duration
     if connection.execute(update(leases).where(mine).values(expires_at=until)).rowcount != 1:
-        raise Busy(f"the lease {name} was taken over by another process: nothing more is written here")
+        raise Busy(f"the lease {name} was taken over by another process, so nothing more is written here")
 
 
 def release(connection: Connection, name: str, token: int) -> None:
@@ -161,7 +162,7 @@ class Lease:
         if newest != self.token:
             self._lost.set()
             raise Busy(
-                f"the lease {self.name} was taken over by another process: nothing more is written here"
+                f"the lease {self.name} was taken over by another process, so nothing more is written here"
             )
 
     def start(self) -> None:

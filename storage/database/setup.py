@@ -1,6 +1,7 @@
 """Create or upgrade a database, and check that a database has this version and belongs to this monitor."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -15,12 +16,21 @@ from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_version"
 BASELINE = "0200"  # the first migration; the unreleased versions before it had 0001 to 0007
-REMEDY = "run fraudwatch init"
+REMEDY = "create or upgrade the tables"
 
 
-def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()) -> list[str]:
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade changed."""
+
+    database: str  # its address, without a password
+    version: str | None  # the schema version that was created or upgraded to; None if it was in place
+    columns: tuple[str, ...]  # added to transactions
+
+
+def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()) -> Upgrade:
     """
-    Create or upgrade the tables, add the configured columns and recreate the views; returns a sentence for each change.
+    Create or upgrade the tables, add the configured columns and recreate the views; returns what changed.
 
     It is idempotent, and two processes may run it at once: one waits for the other.
 
@@ -38,15 +48,14 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         _refuse_unsupported(store, before)
         _refuse_other_monitor(connection, before, monitor)
         command.upgrade(_alembic(connection), "head")
-        changes = [] if before == tables.VERSION else [f"schema version {tables.VERSION} is in place"]
         if connection.scalar(select(tables.monitor.c.name)) is None:
             connection.execute(insert(tables.monitor), {"name": monitor, "created_at": now})
-        changes += _add_columns(connection, store, store.transactions)
+        columns = _add_columns(connection, store, store.transactions)
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
         _set_refund_kinds(connection, store.fields.refund_kinds)
         views.recreate(connection, store.fields)
-    return [f"{store.display_url}: {line}" for line in changes or ["up to date, nothing to do"]]
+    return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
 
 def verify(store: Store, monitor: str) -> None:
@@ -65,11 +74,11 @@ def verify(store: Store, monitor: str) -> None:
     with store.read() as connection:
         current = schema_version(connection)
         if current is None:
-            raise SchemaOutOfDate(f"database {store.display_url} has no tables of fraudwatch: {REMEDY}")
+            raise SchemaOutOfDate(f"database {store.display_url} has no tables of fraudwatch", remedy=REMEDY)
         _refuse_unsupported(store, current)
         if current != tables.VERSION:
             raise SchemaOutOfDate(
-                f"database {store.display_url} has schema {current}, this is {tables.VERSION}: {REMEDY}"
+                f"database {store.display_url} has schema {current}, this is {tables.VERSION}", remedy=REMEDY
             )
         _refuse_other_monitor(connection, current, monitor)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
@@ -81,7 +90,7 @@ def verify(store: Store, monitor: str) -> None:
             remedy=REMEDY,
         )
     if missing:
-        raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}: {REMEDY}")
+        raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}", remedy=REMEDY)
 
 
 def schema_version(connection: Connection) -> str | None:
@@ -105,13 +114,14 @@ def _create_schema(store: Store) -> None:
 def _refuse_unsupported(store: Store, current: str | None) -> None:
     if current is not None and current < BASELINE:
         raise UnsupportedSchema(
-            f"database {store.display_url} has schema {current} of a version before 0.2.0, which cannot be upgraded: "
-            "set storage.url to a new database, run fraudwatch init, and ingest the data again"
+            f"database {store.display_url} has schema {current} of a version before 0.2.0, which cannot be upgraded",
+            remedy="set storage.url to a new database, create its tables, and ingest the data again",
+            code="schema_too_old",
         )
     if current is not None and current > tables.VERSION:
         raise UnsupportedSchema(
-            f"database {store.display_url} has schema {current}, which is newer than this program's {tables.VERSION}: "
-            "install the newer version of fraudwatch"
+            f"database {store.display_url} has schema {current}, which is newer than this program's {tables.VERSION}",
+            remedy="install the newer version of fraudwatch",
         )
 
 
@@ -119,8 +129,8 @@ def _refuse_other_monitor(connection: Connection, current: str | None, monitor: 
     owner = None if current is None else connection.scalar(select(tables.monitor.c.name))
     if owner is not None and owner != monitor:
         raise WrongMonitor(
-            f'the database belongs to monitor "{owner}", the config is for "{monitor}": '
-            "set storage.url or storage.schema to a database of its own, or monitor.name to its owner's"
+            f'the database belongs to monitor "{owner}", the config is for "{monitor}"',
+            remedy="set storage.url or storage.schema to a database of its own, or monitor.name to its owner's",
         )
 
 
@@ -137,7 +147,7 @@ def _add_columns(connection: Connection, store: Store, table: Table) -> list[str
         connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {quote(name)} {type_}"))
     for index in table.indexes:
         index.create(connection, checkfirst=True)
-    return [f"columns added to transactions: {', '.join(missing)}"] if missing else []
+    return missing
 
 
 def _rank_sources(connection: Connection, precedence: Sequence[str]) -> None:

@@ -214,7 +214,7 @@ def _refuse_half_withdrawn(store: Store, token: int) -> None:
         if batch is not None:
             leases.release(connection, LEASE, token)
     if batch is not None:
-        raise Busy(f"the undo of {batch} was interrupted: repeat fraudwatch undo {batch}")
+        raise Busy(f"the undo of {batch} was interrupted", remedy="repeat it", code="undo_interrupted")
 
 
 def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:

@@ -103,14 +103,16 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise Unreachable(f"{name} has no valid database URL: write postgresql://user@host/name") from None
+        raise Unreachable(
+            f"{name} has no valid database URL", remedy="write postgresql://user@host/name"
+        ) from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return create_engine("sqlite://", creator=lambda: _open_sqlite(parsed), poolclass=NullPool)
     if backend != "postgresql":
         raise Unreachable(
-            f"{name} is a {backend} database: only postgresql and sqlite are supported, since they have read-only "
-            "transactions; export to a file, or pipe it to fraudwatch ingest … -"
+            f"{name} is a {backend} database, and only postgresql and sqlite have the read-only transactions it needs",
+            remedy="export to a file, or pipe the rows to standard input",
         )
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_S,

@@ -80,9 +80,10 @@ def end(store: Store, kind: DecisionKind, number: int, by: str, now: int) -> int
         current = connection.execute(select(c.until, c.ended_at).where(matching)).one_or_none()
         at = _after_the_horizon(connection, now)
         if current is None or current.ended_at is not None or current.until <= at:
-            state = "there is none" if current is None else "it has ended"
+            if current is None:
+                raise Unknown(f"there is no {kind.noun} {number}", code=f"unknown_{kind.noun}")
             raise Unknown(
-                f"{kind.noun} {number} cannot be ended: {state}; fraudwatch {kind.noun} list shows them"
+                f"{kind.noun} {number} cannot be ended, because it has ended", code=f"{kind.noun}_ended"
             )
         connection.execute(update(kind.table).where(matching).values(ended_at=at, ended_by=by))
         ended = {"until": current.until}, {"ended_at": at}

@@ -21,12 +21,6 @@ class VerdictOutcome:
     before: str  # status of the flag
     after: str
 
-    def sentence(self) -> str:
-        """What the verdict changed, for the reviewer."""
-        if self.before == self.after:
-            return f"{self.transaction_id}: {self.after}, as it was; the verdict is stored as a label"
-        return f"{self.transaction_id}: {self.before} → {self.after}; the verdict is stored as a label"
-
 
 def verdict(
     store: Store,
@@ -51,7 +45,7 @@ def verdict(
     with store.write_exclusive() as connection:
         flag = connection.execute(select(flags.c.status, flags.c.channel).where(matching)).one_or_none()
         if flag is None:
-            raise Unknown(f"transaction {transaction_id} has no flag to answer: see fraudwatch flags list")
+            raise Unknown(f"transaction {transaction_id} has no flag to answer", code="unknown_flag")
         before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
         label = {
             "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,

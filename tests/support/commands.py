@@ -38,7 +38,7 @@ class Outcome:
 
 def fraudwatch(home: Path, *arguments: str, code: int = 0, **environ: str) -> str:
     """
-    Run a command in this process, which spares it the start of Python and its libraries.
+    Run a command in this process, which spares it the start of Python and its libraries; its standard input is empty.
 
     Returns what it prints to standard output, or to standard error where it is expected to fail.
     """
@@ -66,6 +66,7 @@ def invoke(home: Path, *arguments: str, **environ: str) -> Outcome:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(home)
         patch.setattr(sys, "argv", ["fraudwatch", *arguments])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))  # nobody answers
         for name in [name for name in os.environ if name.startswith("FRAUDWATCH_")]:
             patch.delenv(name)
         for name, value in ({"HOME": str(home), "COLUMNS": "200"} | environ).items():

@@ -1,0 +1,108 @@
+"""Backfills: past windows as the schedule would have scored them, or rescored under a policy of their own."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.config.config import Config
+from pipeline.errors import InputError
+from pipeline.progress import Progress
+from pipeline.runs import backfill as backfilling
+from pipeline.runs.challengers import ChallengerRun, run_challengers
+from pipeline.schedule.run_context import LIVE, RunSummary
+from pipeline.services.session import Session
+from storage.database.column_types import as_micros
+
+
+@dataclass(frozen=True)
+class BackfillRequest:
+    """
+    The span [start, end) to score.
+
+    Attributes
+    ----------
+    workers
+        Number of processes.
+    rescore_as
+        The policy under which the current configuration is backtested; live's scores and flags do not change. None to
+        score what live has not scored.
+    model_id
+        When rescoring: score by this model, without trainings.
+    """
+
+    start: datetime
+    end: datetime
+    workers: int = 1
+    rescore_as: str | None = None
+    model_id: int | None = None
+
+
+@dataclass(frozen=True)
+class BackfillResult:
+    """What the backfill did for its policy, and for each challenger after live."""
+
+    summary: RunSummary
+    challengers: tuple[ChallengerRun, ...]
+
+
+def backfill(session: Session, request: BackfillRequest, progress: Progress | None = None) -> BackfillResult:
+    """
+    Score a span as the schedule would have done, trainings included; challengers after live.
+
+    It is idempotent and may be interrupted: finished windows are skipped, and a transaction keeps its score.
+
+    Raises
+    ------
+    InputError
+        The span is empty, or the policy or model cannot be used for rescoring.
+    Unknown
+        There is no such model.
+    NotReady
+        Every transaction of the span is recorded as arriving later.
+    """
+    _check(request, session.config)
+    if request.model_id is not None:
+        backfilling.require_model(session.store, request.model_id)
+    as_of = session.now
+
+    def run_policy(config: Config, policy: str) -> RunSummary:
+        return backfilling.backfill(
+            session.store,
+            config,
+            start=as_micros(request.start),
+            end=as_micros(request.end),
+            as_of=as_of,
+            policy=policy,
+            by=session.actor,
+            workers=request.workers,
+            model_id=request.model_id,
+            progress=progress,
+        )
+
+    summary = run_policy(session.config, request.rescore_as or LIVE)
+    challengers = () if request.rescore_as else tuple(run_challengers(session.config, run_policy))
+    return BackfillResult(summary, challengers)
+
+
+def _check(request: BackfillRequest, config: Config) -> None:
+    if request.start >= request.end:
+        raise InputError(
+            f"the start {request.start} must be before the end {request.end}: the span is [start, end)",
+            code="empty_span",
+        )
+    if request.rescore_as == LIVE:
+        raise InputError(
+            f"policy {LIVE} cannot be rescored, because its scores do not change",
+            remedy="choose another name",
+            code="policy_is_live",
+        )
+    if request.rescore_as in config.shadow:
+        raise InputError(
+            f"policy {request.rescore_as} is a challenger, which scores by its own section",
+            remedy="choose another name",
+            code="policy_is_challenger",
+        )
+    if request.model_id is not None and request.rescore_as is None:
+        raise InputError(
+            "a model can be chosen only for rescoring, since live scores always come from promoted models",
+            code="model_without_rescore",
+        )

@@ -1,0 +1,20 @@
+"""The database of a monitor: create or upgrade it."""
+
+from pipeline.services.session import Session
+from storage.database import setup
+from storage.database.setup import Upgrade
+
+
+def upgrade(session: Session) -> Upgrade:
+    """
+    Create or upgrade the tables and add the configured columns; it is idempotent. The session is not verified.
+
+    Raises
+    ------
+    UnsupportedSchema
+        The schema is older than the first migration, or newer than this program.
+    WrongMonitor
+        The database belongs to another monitor.
+    """
+    config = session.config
+    return setup.upgrade(session.store, config.monitor.name, session.now, config.labels.precedence)

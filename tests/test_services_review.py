@@ -1,0 +1,96 @@
+"""Rules, mutes and verdicts as every door sees them: typed, and refused with a code."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.services import mutes, rules, verdicts
+from pipeline.services.mutes import ChannelTarget, EntityTarget, FeatureTarget, NewMute
+from pipeline.services.rules import NewRule
+from pipeline.services.session import Session
+from pipeline.services.verdicts import NewVerdict
+from storage.database.column_types import as_datetime
+from storage.database.database import Store
+from storage.errors import Unknown
+from tests.support.sql import query
+from tests.support.worlds import NOW, SMALL
+
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def session(first_week: Store) -> Session:
+    return Session(first_week, SMALL, "ana", lambda: NOW)
+
+
+def test_a_rule_is_added_listed_and_ended(session: Session) -> None:
+    rule = rules.add(session, NewRule("amount > 150", WEEK, "limit"))
+    assert (rule.text, rule.by, rule.state, rule.flags, rule.ended_at) == (
+        "amount > 150",
+        "ana",
+        "planned",
+        0,
+        None,
+    )
+    assert rule.until == as_datetime(NOW) + WEEK
+    assert rule.effective_from.tzinfo == UTC
+    assert rules.every(session) == [rule]
+    ended = rules.end(session, rule.rule_id)
+    assert rules.every(session)[0].ended_at == ended
+    with pytest.raises(Unknown) as caught:
+        rules.end(session, rule.rule_id)
+    assert caught.value.code == "rule_ended"
+    with pytest.raises(Unknown) as caught:
+        rules.end(session, 99)
+    assert (caught.value.code, "fraudwatch" in str(caught.value)) == ("unknown_rule", False)
+
+
+def test_what_ends_must_end_later(session: Session) -> None:
+    with pytest.raises(InputError) as caught:
+        rules.add(session, NewRule("amount > 1", datetime(2020, 1, 1, tzinfo=UTC), "late"))
+    assert caught.value.code == "past_expiry"
+    with pytest.raises(InputError):
+        mutes.add(session, NewMute(ChannelTarget("rule"), timedelta(0), "no time"))
+
+
+TARGETS = [
+    (EntityTarget("customer_id", "c1"), ("entity", "customer_id", "c1")),
+    (FeatureTarget("VELOCITY"), ("feature", "VELOCITY", None)),
+    (ChannelTarget("audit"), ("channel", "audit", None)),
+]
+
+
+@pytest.mark.parametrize(("target", "expected"), TARGETS)
+def test_a_mute_names_one_thing(session: Session, target: mutes.MuteTarget, expected: object) -> None:
+    mute = mutes.add(session, NewMute(target, WEEK, "travels"))
+    assert (mute.kind, mute.name, mute.value) == expected
+    assert mutes.every(session) == [mute]
+    assert mutes.end(session, mute.mute_id) <= mute.until
+
+
+REFUSED = [
+    (EntityTarget("planet", "mars"), "unknown_entity_column"),
+    (FeatureTarget("amuont"), "unknown_feature"),
+    (ChannelTarget("moon"), "unknown_channel"),
+]
+
+
+@pytest.mark.parametrize(("target", "code"), REFUSED)
+def test_a_mute_of_what_is_not_there_is_refused(
+    session: Session, target: mutes.MuteTarget, code: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        mutes.add(session, NewMute(target, WEEK, "typo"))
+    assert caught.value.code == code
+
+
+def test_a_verdict_closes_a_flag_and_the_newest_counts(session: Session) -> None:
+    flag = str(query(session.store, "SELECT transaction_id FROM flags WHERE status = 'open'")[0][0])
+    changes = [verdicts.record(session, NewVerdict(flag, fraud)) for fraud in (True, True, False)]
+    assert [(one.before, one.after) for one in changes] == [
+        ("open", "fraud"), ("fraud", "fraud"), ("fraud", "genuine"),
+    ]  # fmt: skip
+    with pytest.raises(Unknown) as caught:
+        verdicts.record(session, NewVerdict("nobody", is_fraud=True))
+    assert caught.value.code == "unknown_flag"
