@@ -84,7 +84,7 @@ def compare(
 
 @click.group(cls=Group)
 def comparisons() -> None:
-    """Comparisons of techniques that `fraudwatch compare` has stored."""
+    """List and show stored comparisons of techniques."""
 
 
 @comparisons.command(

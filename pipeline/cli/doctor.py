@@ -20,7 +20,7 @@ TITLES = {"newest_training": "newest training", "schedule": "schedule starts", "
 @policy_option
 @click.pass_obj
 def doctor(context: CliContext, policy: str) -> None:
-    """Check config, database and clock, and explain why nothing was flagged.
+    """Check everything, and say why nothing was flagged.
 
     Exit code 1 if a check fails.
     """

@@ -48,7 +48,7 @@ def drift(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """Show how far data, scores and labels have drifted from the model's reference, newest window first.
+    """Show how far data, scores and labels have drifted.
 
     The newest window is explained first: its alarms, their thresholds and what to do. A table of all metrics
     follows: alarms, then metrics with a threshold, then the others, the largest effects first.

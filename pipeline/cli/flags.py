@@ -121,7 +121,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
 @policy_option
 @click.pass_obj
 def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
-    """Show the flag on a transaction: its fields, scores, all reasons and its label."""
+    """Show a flag with its fields, scores, reasons and label."""
     from pipeline.sanitize import for_terminal
     from pipeline.services.flags import show_flag as flag_of
 

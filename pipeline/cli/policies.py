@@ -16,7 +16,7 @@ COLUMNS = ["transaction_id", "event_time", "amount", "flagged_by", "score_a", "s
 
 @click.group(cls=Group)
 def policies() -> None:
-    """Compare policies: live, challengers, and those of a backfill --rescore."""
+    """Compare live, challengers and rescored policies."""
 
 
 @policies.command(
@@ -49,9 +49,9 @@ def diff_policies(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """Compare the flags of two policies, with amounts, on the transactions that both have scored.
+    """Compare the flags of two policies, with amounts.
 
-    Rows that a model was trained on are excluded; their number is printed.
+    On the transactions that both have scored. Rows that a model was trained on are excluded; their number is printed.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every

@@ -66,7 +66,7 @@ def quality(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """List precision, recall, cost and more by window, estimated and realised, newest first.
+    """List precision, recall, cost and more by window.
 
     A window is estimated when it ends and measured once labels.maturity has passed; docs/quality.md lists all metrics.
     """

@@ -31,9 +31,9 @@ LEVEL_MARKS = {"error": "✗", "warning": "!", "hint": "·"}
 def readiness(
     context: CliContext, as_of: Any, last: bool, policy: str, output_format: str, output: Path | None
 ) -> None:
-    """Check whether the history is fit for training: errors, warnings and hints with numbers and remedies.
+    """Check whether the history is fit for training.
 
-    Every training runs the same checks and stores them in `readiness`; errors prevent a promotion. Exit code 1 on errors.
+    Errors, warnings and hints have numbers and remedies. Every training runs the same checks and stores them in `readiness`; errors prevent a promotion. Exit code 1 on errors.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.readiness import check_readiness, newest_readiness

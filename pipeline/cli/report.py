@@ -133,7 +133,7 @@ def _check_output(output: Path | None, output_format: str, chart: str | None, sh
 @span_options
 @click.pass_obj
 def summary(context: CliContext, start: Any, end: Any, as_of: Any, policy: str) -> None:
-    """Print a one-page summary of the report on a span of time."""
+    """Print a summary of the report on a span of time."""
     from pipeline.services.reports import summary_lines
 
     with context.session() as session:

@@ -249,7 +249,7 @@ def list_runs(context: CliContext, limit: int, policy: str, output_format: str, 
 @output_options
 @click.pass_obj
 def list_gaps(context: CliContext, limit: int, policy: str, output_format: str, output: Path | None) -> None:
-    """List due steps that are not done, oldest first, with their remedies."""
+    """List due steps that are not done, with remedies."""
     from pipeline.cli.output import write_rows
     from pipeline.rendering.text import GAP_REMEDIES
     from pipeline.services.pages import every

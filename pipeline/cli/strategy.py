@@ -15,7 +15,7 @@ NO_CHOICE = "no training has chosen a strategy yet: fraudwatch train, or fraudwa
 
 @click.group(cls=Group)
 def strategy() -> None:
-    """Why payments are ranked by outlier detection, by a blend, or by classification."""
+    """List, explain and preview choices of a strategy."""
 
 
 @strategy.command(
@@ -29,7 +29,7 @@ def strategy() -> None:
 def list_strategies(
     context: CliContext, policy: str, limit: int, output_format: str, output: Path | None
 ) -> None:
-    """List what trainings chose, with their numbers, rule and sentence, newest first."""
+    """List what trainings chose and why, newest first."""
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
     from pipeline.services.strategy import list_choices
@@ -64,7 +64,10 @@ def show_strategy(context: CliContext, choice_id: int | None, policy: str) -> No
 @policy_option
 @click.pass_obj
 def preview_strategy(context: CliContext, as_of: Any, policy: str) -> None:
-    """Show which strategy a training would choose and why; nothing is stored or promoted."""
+    """Show which strategy a training would choose and why.
+
+    Nothing is stored or promoted.
+    """
     from pipeline.cli.strategy_text import preview_lines
     from pipeline.services.strategy import preview_choice
 

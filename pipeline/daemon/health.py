@@ -18,11 +18,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from detectors.base import STRATEGIES
 from pipeline.config.config import Config
 from pipeline.durations import MINUTE, SECOND
 from pipeline.errors import ConfigError
-from pipeline.services.tick import FeedReport, HealthFigures, NewestChoice, RunSummary
+from pipeline.services.tick import STRATEGIES, FeedReport, HealthFigures, NewestChoice, RunSummary
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
 READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered

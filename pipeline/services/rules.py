@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.rules import engine
 from pipeline.rules import preview as preview_module
 from pipeline.schedule.run_context import LIVE
-from pipeline.services.records import Amount, as_record
+from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.rules_and_mutes import State, expiry, state_values
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
@@ -89,7 +89,7 @@ def preview(session: Session, text: str, days: int) -> RulePreview:
     matches = preview_module.preview(session.store, config, LIVE, stored, days, session.now)
 
     def total(amounts: Ints) -> Amount:
-        return Amount(Decimal(int(amounts.sum())) / MONEY, config.schema_.base_currency)
+        return as_amount(Decimal(int(amounts.sum())) / MONEY, config.schema_.base_currency)
 
     return RulePreview(
         text=matches.text,

@@ -1,9 +1,10 @@
-"""One tick, as the daemon runs it by its schedule and `fraudwatch run` by hand."""
+"""One tick, as the daemon runs it by its schedule and a person by hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from detectors.base import STRATEGIES
 from pipeline.config.config import Config
 from pipeline.ingest.feeds import FeedReport
 from pipeline.notifications.apprise_transport import require_apprise
@@ -17,7 +18,7 @@ from storage.monitoring import health
 from storage.monitoring.health import HealthFigures, NewestChoice
 
 __all__ = [
-    "LIVE", "ChallengerRetired", "ChallengerRun", "Delivery", "FeedReport", "HealthFigures", "NewestChoice",
+    "LIVE", "STRATEGIES", "ChallengerRetired", "ChallengerRun", "Delivery", "FeedReport", "HealthFigures", "NewestChoice",
     "RunFinished", "RunSummary", "TickEvent", "TickRequest", "check_config", "health_figures", "run_tick",
 ]  # fmt: skip
 
