@@ -56,6 +56,8 @@ TEXT_FIELDS = frozenset({
     "address", "origin", "config_hash", "sha256",
     # what people wrote
     "reason", "note",
+    # what a chart of the report shows
+    "description",
     # values of the configured columns of a payment
     "fields",
     # stored sentences, and messages of errors
