@@ -288,7 +288,7 @@ def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
     (blend,) = (line.split() for line in lines if line.startswith("blend  "))
     assert blend[-1] == money != "0.00"
     assert max(map(len, lines)) <= text_page.WIDTH
-    assert len(lines) < 90
+    assert len(lines) < 100
     assert text.count("UTC") == 1
 
 
@@ -350,8 +350,8 @@ def test_no_axis_writes_an_exponent(one: Store) -> None:
 
 def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None:
     session = Session(one, SMALL, "ann", lambda: NOW)
-    (first, *_), (same, *_) = (
-        list(reports.summary_lines(session, request))[1:]
+    first, same = (
+        reports.render_summary(session, request)
         for request in (
             reports.ReportRequest(),
             reports.ReportRequest(as_datetime(TO - 56 * DAY), as_datetime(TO), as_datetime(NOW)),
@@ -359,7 +359,7 @@ def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None
     )
     assert first == same
     with pytest.raises(NotReady, match="no window of policy other has been scored yet") as refused:
-        list(reports.summary_lines(session, reports.ReportRequest(policy="other")))
+        reports.render_summary(session, reports.ReportRequest(policy="other"))
     assert refused.value.code == "nothing_scored"
     with pytest.raises(InputError, match="the span is empty"):
         reports.render_page(session, reports.ReportRequest(as_datetime(TO), as_datetime(TO)))

@@ -95,7 +95,7 @@ def report(
     with context.session() as session:
         request = _request(session, start, end, as_of, policy)
         if chart is None:
-            content = reports.render_page(session, request).encode()
+            content = reports.render_page(session, request)
         else:
             image = reports.ChartRequest(chart, output_format, show, request)  # type: ignore[arg-type]  # html has no chart
             content = reports.render_chart(session, image)
@@ -134,9 +134,8 @@ def _check_output(output: Path | None, output_format: str, chart: str | None, sh
 @click.pass_obj
 def summary(context: CliContext, start: Any, end: Any, as_of: Any, policy: str) -> None:
     """Print a summary of the report on a span of time."""
-    from pipeline.services.reports import summary_lines
+    from pipeline.services.reports import render_summary
 
     with context.session() as session:
-        for line in summary_lines(session, _request(session, start, end, as_of, policy)):
-            click.echo(line)
+        click.echo(render_summary(session, _request(session, start, end, as_of, policy)).decode())
     click.echo(NEXT_COMMANDS)

@@ -1,6 +1,5 @@
-"""Reports on a span of time: the HTML page, one of its charts as an image, and the summary as text."""
+"""Reports on a span of time, as documents: the HTML page, one of its charts as an image, and the summary as text."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -60,9 +59,9 @@ def list_charts() -> list[ChartDescription]:
     return [ChartDescription(name, description) for name, (_, description) in report.CHARTS.items()]
 
 
-def render_page(session: Session, request: ReportRequest) -> str:
+def render_page(session: Session, request: ReportRequest) -> bytes:
     """
-    The report as one HTML page that needs no network.
+    The report as one HTML page (UTF-8) that needs no network.
 
     Raises
     ------
@@ -72,7 +71,7 @@ def render_page(session: Session, request: ReportRequest) -> str:
         The request names no end, and the policy has scored nothing yet.
     """
     charts.require_chart_libraries()
-    return report.render_html(_load(session, request))
+    return report.render_html(_load(session, request)).encode()
 
 
 def render_chart(session: Session, request: ChartRequest) -> bytes:
@@ -92,16 +91,16 @@ def render_chart(session: Session, request: ChartRequest) -> bytes:
     )
 
 
-def summary_lines(session: Session, request: ReportRequest) -> Iterator[str]:
+def render_summary(session: Session, request: ReportRequest) -> bytes:
     """
-    The summary, line by line.
+    The summary as one page of text (UTF-8), 80 columns wide.
 
     Raises
     ------
     InputError, NotReady
         As for a page, which alone needs chart libraries.
     """
-    return summary.summary_lines(_load(session, request))
+    return "\n".join(summary.summary_lines(_load(session, request))).encode()
 
 
 def _load(session: Session, request: ReportRequest) -> ReportData:
