@@ -65,6 +65,7 @@ def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
 @click.pass_obj
 def run(context: CliContext, as_of: Any) -> None:
     """Process everything that is due: trainings, windows and late arrivals; send notifications; then run challengers."""
+    from pipeline.cli.notify import delivery_text
     from pipeline.cli.output import ProgressBar
     from pipeline.notifications import apprise_transport, deliver
     from pipeline.runs import challengers
@@ -79,14 +80,14 @@ def run(context: CliContext, as_of: Any) -> None:
 
     with context.open_store(config) as store, ProgressBar() as bar:
         summary = run_policy(config, LIVE)
-        delivery = deliver.send_notifications(store, config, LIVE, clock=now, by=context.actor)
+        delivery = deliver.send_notifications(store, config, clock=now, by=context.actor)
         lines = [result.sentence() for result in challengers.run_challengers(config, run_policy)]
         lines += [
             f"challenger {name} is no longer configured and has been retired"
             for name in challengers.retire(store, config)
         ]
-    if delivery.sent or delivery.failed:
-        click.echo(delivery.sentence(), err=True)
+    if delivery.sent or delivery.errors:
+        click.echo(delivery_text(delivery), err=True)
     click.echo("".join(f"{line}\n" for line in lines), nl=False)
     _print_summary(summary)
 

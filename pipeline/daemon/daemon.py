@@ -201,7 +201,7 @@ class Daemon:
 
     def _notify(self, store: Store) -> None:
         delivery = deliver.send_notifications(
-            store, self.config, self._policy, clock=self._now, by=self._by, stopping=self._should_stop
+            store, self.config, clock=self._now, by=self._by, stopping=self._should_stop
         )
         if delivery.sent:
             logs.event("notified", messages=delivery.sent, deferred=delivery.deferred)

@@ -67,7 +67,7 @@ class Column(Generic[Rows]):
 
 
 @dataclass(frozen=True)
-class Rate:
+class RateColumn:
     """A feature that the encoder makes of two columns of an entity and window: one count over another."""
 
     name: str
@@ -176,7 +176,7 @@ WINDOW_COLUMNS: tuple[Column[WindowRows], ...] = (
     Column("matured_known", lambda rows: rows.matured_known, label_free=False),
     Column("known_frauds", lambda rows: rows.known_frauds, "KNOWN_FRAUD", label_free=False),
 )
-WINDOW_RATES = (Rate("fraud_rate", "matured_frauds", "matured_known", "FRAUD_HISTORY"),)
+WINDOW_RATES = (RateColumn("fraud_rate", "matured_frauds", "matured_known", "FRAUD_HISTORY"),)
 
 
 # ── of an entity, or of a pair of them, without a window ──
