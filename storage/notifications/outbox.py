@@ -19,7 +19,7 @@ from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, monitor, outbox
 from storage.errors import Unknown
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, stream
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
 
 MAY_HAVE_ARRIVED = (
     "the process that was sending it ended before it recorded the result: it may have arrived already"
@@ -218,7 +218,7 @@ def message(store: Store, message_id: int) -> Row:
     Unknown
         There is no message of that number.
     """
-    rows = list(stream(store, select(outbox).where(outbox.c.message_id == message_id)))
+    rows = read_rows(store, select(outbox).where(outbox.c.message_id == message_id))
     if not rows:
         raise Unknown(f"there is no message {message_id}", code="unknown_message")
     return rows[0]
