@@ -2,11 +2,7 @@
 
 import re
 
-SECOND = 1_000_000  # µs
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-WEEK = 7 * DAY
+from storage.frames import DAY, HOUR, MINUTE, SECOND, WEEK
 
 _UNITS = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
 _WRITTEN = re.compile(r"(\d{1,6})\s*([wdhms])")

@@ -7,8 +7,9 @@ from pipeline.config.config import Config
 from pipeline.config.environment import variable_of
 from pipeline.config.key_names import GONE, known_keys
 from pipeline.config.loader import find_config, load_config
-from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from pipeline.durations import format_duration, parse_duration
 from pipeline.errors import ConfigError
+from storage.frames import DAY, HOUR, MINUTE, SECOND
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "s3cret-pa55"

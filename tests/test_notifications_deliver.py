@@ -22,7 +22,6 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.config.loader import load_config
 from pipeline.daemon.daemon import Daemon
-from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.notifications import apprise_transport
 from pipeline.notifications import deliver as notify
@@ -36,7 +35,7 @@ from pipeline.services.session import Session
 from storage.database import tables
 from storage.database.database import Store
 from storage.errors import Unknown
-from storage.frames import DAY, HOUR, SECOND
+from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.notifications import events, outbox
 from storage.notifications.events import EVENTS
 from storage.runs import ledger, runs, scoring_queue

@@ -8,7 +8,8 @@ sentence that begins with the key: "must be less than …".
 from collections.abc import Iterator
 
 from pipeline.config.sections import SECTION_NAME, Sections
-from pipeline.durations import DAY, format_duration
+from pipeline.durations import format_duration
+from storage.frames import DAY
 
 Violation = tuple[str, object, str]  # key, value, requirement
 

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from detectors.base import DetectorError, Method
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
-from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from pipeline.durations import format_duration, parse_duration
+from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.notifications.events import EVENTS, Event
 
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name

@@ -20,11 +20,10 @@ from prometheus_client.registry import Collector
 
 from detectors.base import STRATEGIES
 from pipeline.config.config import Config
-from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.ingest.feeds import FeedReport
 from pipeline.schedule.run_context import RunSummary
-from storage.frames import SECOND
+from storage.frames import MINUTE, SECOND
 from storage.monitoring.health import HealthFigures, NewestChoice
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]

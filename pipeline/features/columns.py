@@ -22,12 +22,11 @@ from pipeline.features.amount_windows import LOG_UNITS, AmountWindow
 from pipeline.features.entity_windows import EntityIndex, QueryRows
 from pipeline.features.holidays import is_holiday
 from pipeline.features.late_arrivals import LateArrivals
-from storage.frames import DAY, HOUR, MONEY, SECOND, Ints
+from storage.frames import DAY, HOUR, MONEY, SECOND, WEEK, Ints
 
 Floats = NDArray[np.float64]
 Rows = TypeVar("Rows")
 
-WEEK = 7 * DAY
 EPOCH_WEEKDAY, SATURDAY = 3, 5  # 1970-01-01 was a Thursday; weeks begin on Monday
 
 

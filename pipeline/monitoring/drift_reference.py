@@ -25,7 +25,7 @@ from pipeline.features.seasons import on_holiday, season_of
 from pipeline.monitoring.drift_levels import level_histories
 from pipeline.schedule import grid as window_grid
 from storage.database.database import Store
-from storage.frames import DAY, HOUR, MONEY, SECOND, Ints
+from storage.frames import DAY, HOUR, MONEY, SECOND, WEEK, Ints
 
 MODEL = "model"
 REFERENCE_ROWS = 60_000  # enough for dozens of rows in each decile of a small window
@@ -33,7 +33,6 @@ EXPLAINED = 1_000  # newest flags of the reference whose reasons are computed
 GAP = 7  # days on either side of a window that it is not compared with, …
 GAP_SHARE = 4  # … at most one part in GAP_SHARE of the reference
 FULL_DAYS = 14  # days that must remain when days with half-filled windows are left out
-WEEK = 7 * DAY
 
 MATURES = "labels arrive for months: measured, never an alarm"
 CALENDAR = "it follows the calendar, not the payments: measured, never an alarm"
