@@ -46,7 +46,7 @@ class Delivery:
     deferred: int = 0  # by quiet hours or the hourly limit
     errors: tuple[
         str, ...
-    ] = ()  # one for each message that could not be sent: retried later, unless no attempts are left
+    ] = ()  # one a message that did not arrive: retried later, unless no attempts are left
 
 
 def send_notifications(

@@ -26,9 +26,8 @@ from storage.database.tables import (
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 
-Event = Literal[
-    "flags", "drift", "quality", "failure", "choice", "model"
-]  # as people choose what they receive
+# What people choose by; a new event is a name here.
+Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
