@@ -41,7 +41,6 @@ NOT_MOVED: frozenset[str] = frozenset(
         "storage/database/setup.py",
         "storage/ingest/batches.py",
         "storage/ingest/external_query.py",
-        "storage/notifications/outbox.py",
         "storage/review/verdicts.py",
     }
 )
@@ -61,7 +60,7 @@ TEXT_FIELDS = frozenset({
     # stored sentences, and messages of errors
     "text",
     "sentence", "next_change", "message", "remedy", "alarms", "notes", "gate_sentence", "suppressed_because",
-    "load_error", "training_error", "error",
+    "load_error", "training_error", "error", "errors", "key", "body",
     # figures of a finding, which name features
     "numbers",
 })  # fmt: skip
@@ -297,6 +296,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "models.promote": ({"request": PromotionRequest("live", 99, "why not")}, "unknown_model"),
     "models.model_card": ({"policy": "live", "model_id": 99}, "unknown_model"),
+    "notifications.show_message": ({"message_id": 99}, "unknown_message"),
     "strategy.show_choice": ({"policy": "live", "choice_id": 99}, "unknown_choice"),
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
