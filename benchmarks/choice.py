@@ -47,7 +47,9 @@ from detectors.strategy.choice import StrategySettings, choose
 from detectors.strategy.components import Components, FitSettings, surprisal
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
-from pipeline.features.compute import FeatureCatalogue, build_catalogue, label_events, raw_features
+from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
+from pipeline.features.compute import raw_features
+from pipeline.features.label_history import label_events
 from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels
 
 KS = (0, 1, 2, 5, 10, 20, 50, 100, 300, 1000)

@@ -28,9 +28,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.machine import require
-from pipeline.features.amount_windows import LOG_UNITS, AmountSums, amount_columns, log_units
-from pipeline.features.compute import build_catalogue, label_events, raw_features
+from pipeline.features.amount_windows import LOG_UNITS, AmountSums, log_units
+from pipeline.features.catalogue import build_catalogue
+from pipeline.features.columns import WINDOW_COLUMNS, WindowRows
+from pipeline.features.compute import raw_features
 from pipeline.features.entity_windows import EntityIndex, EventTimeline
+from pipeline.features.label_history import label_events
 from storage.frames import DAY, HOUR, MONEY, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY, 30 * DAY)
@@ -150,9 +153,9 @@ def by_fraudwatch(rows: Transactions, out: Floats) -> Floats:
             block = np.empty((len(asked.place), width))
             for window, start in enumerate(first):
                 over = sums.over(asked, order.count_before(asked, start[asked.query_index]))
-                columns = amount_columns(over, rows.amount[asked.position], logs[asked.position])
-                for place in range(COLUMNS):
-                    block[:, window * COLUMNS + place] = next(columns)
+                with_sums = WindowRows(over, *[over.count] * 3)
+                for place, column in enumerate(WINDOW_COLUMNS[:COLUMNS]):
+                    block[:, window * COLUMNS + place] = column.values(with_sums)
             out[asked.query_index, at * width : (at + 1) * width] = block
     return out
 

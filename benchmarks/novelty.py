@@ -45,8 +45,9 @@ from detectors.model.model import Model, with_new_thresholds
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.features import history as feature_history
-from pipeline.features.compute import FeatureCatalogue, label_events
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
+from pipeline.features.label_history import label_events
 from pipeline.training import strategy_choice, train
 from storage.frames import DAY, MONEY, Coded, Completeness, Ints, Labels, Transactions
 

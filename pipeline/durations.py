@@ -2,11 +2,9 @@
 
 import re
 
-SECOND = 1_000_000  # µs
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-WEEK = 7 * DAY
+from storage.frames import DAY, HOUR, MINUTE, SECOND, WEEK
+
+__all__ = ["DAY", "HOUR", "MINUTE", "SECOND", "WEEK", "format_duration", "parse_duration"]
 
 _UNITS = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
 _WRITTEN = re.compile(r"(\d{1,6})\s*([wdhms])")

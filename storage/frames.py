@@ -17,8 +17,10 @@ Floats = NDArray[np.float64]
 Strings = NDArray[np.object_]
 
 SECOND = 1_000_000  # µs
-HOUR = 3600 * SECOND
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+WEEK = 7 * DAY
 MONEY = 10_000  # units of `amount` in one of the base currency
 
 

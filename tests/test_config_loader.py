@@ -7,8 +7,9 @@ from pipeline.config.config import Config
 from pipeline.config.environment import variable_of
 from pipeline.config.key_names import GONE, known_keys
 from pipeline.config.loader import find_config, load_config
-from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from pipeline.durations import format_duration, parse_duration
 from pipeline.errors import ConfigError
+from storage.frames import DAY, HOUR, MINUTE, SECOND
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "s3cret-pa55"
@@ -115,7 +116,7 @@ REFUSED = [
     # unknown names
     ("[alerts]\nperday = 5", "alerts.perday is not a key, did you mean alerts.per_day? (config.toml"),
     ("[alrts]\nper_day = 5", "alrts is not a key, did you mean alerts?"),
-    ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, events"),
+    ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, urgent"),
     # keys and sections of earlier versions
     ("[web]\nport = 1", "web is no longer a key: it had no keys: remove it (config.toml"),
     ("[choose]\nstrategy = 'auto'", "choose is no longer a key: [choose] is [strategy] now"),
@@ -127,15 +128,15 @@ REFUSED = [
     ("[shadow.a.training]\ntrees = 50", "shadow.a.training.trees is no longer a key: remove it: an isolation"),
     ("[labels]\ndefault_source = 'x'", "labels.default_source is no longer a key: remove it"),
     ("[quality]\nalarm_change = 0.2", "quality.alarm_change is no longer a key: remove it"),
+    ("[notify]\nevents = ['drift']", "notify.events is no longer a key: write the events in front of each URL"),
     ("[watch.inbox]\nfolder = 'x'\nsettle = '10s'", "watch.inbox.settle is no longer a key: it is settle_time now"),
     # URLs to tell people at are secrets, whatever is wrong with them
     ("[notify]\nurls = ['slack s3cret']", "notify.urls must be Apprise URLs such as"),
     ("[notify]\nurls = ['flgs=json://s3cret']", "events are flags, drift, quality"),
     ("[notify]\nurls = 'json://s3cret'", "notify.urls must be a list in square brackets, got a value not shown"),
-    ("[notify]\nevents = ['flag']", "notify.events must be one of"),
+    ("[notify]\nurgent = ['flag']", "notify.urgent must be one of"),
     ("[notify]\nquiet_hours = ['22:00']", "notify.quiet_hours must be two different times of day"),
     ("[notify]\nquiet_hours = ['22:00', '24:00']", "notify.quiet_hours must be two different times of day"),
-    ("[notify]\nfields = ['color']", "notify.fields must name fields of schema.entities"),
     # wrong types
     ("alerts = 3", "alerts must be a table, got 3"),
     ("[alerts]\nper_day = '5'", 'alerts.per_day must be a whole number, got "5"'),

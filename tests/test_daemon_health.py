@@ -14,9 +14,8 @@ from pipeline.config.loader import load_config
 from pipeline.config.sections import HealthSection
 from pipeline.daemon.daemon import Daemon
 from pipeline.daemon.health import TICK_GRACE, TICK_MAX, Health, serve_health
-from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
-from storage.frames import DAY, HOUR
+from storage.frames import DAY, HOUR, MINUTE
 from tests.support.daemon import Clock
 from tests.support.databases import Copier, with_url
 from tests.support.worlds import FOUR_WEEKS, FROM, SMALL

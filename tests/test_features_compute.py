@@ -9,8 +9,10 @@ import pytest
 
 from detectors.inputs.encoding import Encoder
 from pipeline.features.amount_windows import log_units
-from pipeline.features.compute import build_catalogue, label_events, raw_features, status_at
+from pipeline.features.catalogue import build_catalogue
+from pipeline.features.compute import raw_features
 from pipeline.features.entity_windows import CHUNK
+from pipeline.features.label_history import label_events, status_at
 from pipeline.scoring.reason_text import TEXTS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 

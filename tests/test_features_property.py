@@ -13,7 +13,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.compute import build_catalogue, label_events, raw_features, status_at
+from pipeline.features.catalogue import build_catalogue
+from pipeline.features.compute import raw_features
+from pipeline.features.label_history import label_events, status_at
 from storage.frames import HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
@@ -21,6 +23,7 @@ PRECEDENCE = ("audit", "review", "chargeback")
 SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
 PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
+PAST = {name for name in PLAN.raw_names if name.startswith(tuple(ENTITIES))}
 QUARTER = HOUR // 4
 SPAN = 30  # hours
 EXAMPLES = settings(max_examples=150, deadline=None)
@@ -206,6 +209,7 @@ def test_every_column_is_what_the_rule_says(world):
     raw = computed(world)
     for t in range(len(raw)):
         expected = reference(world, t)
+        assert set(expected) == PAST
         got = {name: raw[t, PLAN.raw_names.index(name)] for name in expected}
         for name, value in expected.items():
             np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-9, err_msg=f"{name} of row {t}")

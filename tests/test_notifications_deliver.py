@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,25 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.config.config import Config
+from pipeline.config.database import open_configured
+from pipeline.config.loader import load_config
 from pipeline.daemon.daemon import Daemon
-from pipeline.durations import MINUTE
 from pipeline.errors import ConfigError
 from pipeline.notifications import apprise_transport
 from pipeline.notifications import deliver as notify
 from pipeline.notifications.deliver import deliver, is_quiet, queue_messages, send_notifications
-from pipeline.notifications.messages import Notification, render, template_errors
+from pipeline.notifications.messages import notification_kinds
 from pipeline.notifications.receivers import receivers
 from pipeline.runs.scoring_run import run
+from pipeline.services import notifications
+from pipeline.services.notifications import ReceiverTest
+from pipeline.services.session import Session
 from storage.database import tables
 from storage.database.database import Store
-from storage.frames import DAY, HOUR, SECOND
+from storage.errors import Unknown
+from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.notifications import events, outbox
+from storage.notifications.events import EVENTS
 from storage.runs import ledger, runs, scoring_queue
 from storage.runs.ledger import Entry
 from tests.support.commands import CONFIG, invoke
@@ -130,12 +137,12 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
 ) -> None:
     store, config = first_week, with_receivers(inbox.url)
     assert (
-        send_notifications(store, config, "live", clock=at(NOW), by="test").sent == 0
+        send_notifications(store, config, clock=at(NOW), by="test").sent == 0
     )  # nobody is told of a backfill
     scoring_queue.set_starts_at(store, "live", FROM + 7 * DAY)
     here = with_url(config, url)
     tally = run(store, here, as_of=NOW, policy="live", by="test", kind="schedule")
-    assert send_notifications(store, config, "live", clock=at(NOW), by="test").sent == len(inbox.got)
+    assert send_notifications(store, config, clock=at(NOW), by="test").sent == len(inbox.got)
     digest = next(one for one in inbox.got if "to review" in one["title"])
     waiting_flags = query(
         store, f"SELECT COUNT(*) FROM flags WHERE run_id = {tally.run_id} AND status = 'open'"
@@ -147,7 +154,7 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
     assert any("model" in title for title in inbox.titles)
     assert query(store, "SELECT COUNT(*) FROM flag_notifications_pending") == [(0,)]
     before = len(inbox.got)
-    assert send_notifications(store, config, "live", clock=at(NOW + DAY), by="test") == notify.Delivery()
+    assert send_notifications(store, config, clock=at(NOW + DAY), by="test") == notify.Delivery()
     assert len(inbox.got) == before
     assert {row[1] for row in states(store)} == {"sent"}
 
@@ -155,7 +162,7 @@ def test_what_a_scheduled_run_flags_arrives_once_without_card_data(
 def test_without_receivers_nothing_is_kept(opener: Opener, tmp_path: Path) -> None:
     store = opener(SMALL)
     fail_step(store, run_of(store))
-    assert send_notifications(store, SMALL, "live", clock=at(AT), by="test") == notify.Delivery()
+    assert send_notifications(store, SMALL, clock=at(AT), by="test") == notify.Delivery()
     assert states(store) == []
     assert query(store, "SELECT notify_since FROM monitor") == [(None,)]
 
@@ -169,8 +176,8 @@ def test_an_event_is_sent_once_and_only_for_runs_that_notify(opener: Opener, inb
     fail_step(store, run_of(store), kind="train", error="a training needs 200 transactions")
     broken = runs.begin_run(store, "live", "schedule", AT, "", 0)
     runs.end_run(store, broken, AT, "failed", {}, "ValueError: a bug\n[parameters: 4111]")
-    assert queue_messages(store, config, "live", AT) == 3
-    assert queue_messages(store, config, "live", AT + HOUR) == 0
+    assert queue_messages(store, config, AT) == 3
+    assert queue_messages(store, config, AT + HOUR) == 0
     assert deliver(store, config, clock=at(AT), by="test").sent == 3
     assert sorted(inbox.titles) == [
         "[fraudwatch] a schedule run failed",
@@ -180,7 +187,7 @@ def test_an_event_is_sent_once_and_only_for_runs_that_notify(opener: Opener, inb
     assert "4111" not in str(inbox.got)
     body = next(message["message"] for message in inbox.got if "no retries left" in message["title"])
     assert "‹!channel› see http[:]//evil[.]com" in body
-    assert queue_messages(store, config, "live", AT + 30 * DAY) == 0
+    assert queue_messages(store, config, AT + 30 * DAY) == 0
 
 
 def measure_drift(store: Store, day: int, *alarming: str) -> None:
@@ -201,7 +208,7 @@ def test_a_drift_message_is_sent_when_a_new_feature_alarms(opener: Opener, inbox
     store, config = opener(SMALL), with_receivers(inbox.url)
     for day, features in enumerate([("amount",), ("amount",), ("amount", "night"), (), ("amount",)]):
         measure_drift(store, day, *features)
-        send_notifications(store, config, "live", clock=at(AT + day * DAY), by="test")
+        send_notifications(store, config, clock=at(AT + day * DAY), by="test")
     assert inbox.titles == [
         "[fraudwatch] drift: amount",
         "[fraudwatch] drift: night",
@@ -244,7 +251,7 @@ def test_rejected_candidates_changed_choices_and_quality_alarms_are_sent(
         }  # fmt: skip
         connection.execute(insert(tables.promotion_checks), check)
         connection.execute(insert(tables.quality_metrics), measured)
-    assert send_notifications(store, config, "live", clock=at(AT), by="test").sent == 3
+    assert send_notifications(store, config, clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
         "[fraudwatch] candidate 7 of 2025-01-20 was rejected",
         "[fraudwatch] blend instead of outlier",
@@ -261,7 +268,7 @@ def test_a_receiver_that_fails_is_retried_until_no_attempts_are_left(opener: Ope
     now = AT
     for attempt, pause in enumerate([MINUTE, 2 * MINUTE, 4 * MINUTE], start=1):
         done = deliver(store, config, clock=at(now), by="test")
-        assert (done.sent, done.failed) == (0, 1)
+        assert (done.sent, len(done.errors)) == (0, 1)
         assert SECRET not in done.errors[0]
         assert "500" in done.errors[0]
         assert states(store)[0] == ("drift:0", "failed" if attempt == 3 else "pending", attempt)
@@ -341,18 +348,16 @@ def test_each_receiver_gets_its_events_and_one_that_fails_delays_no_other(
 ) -> None:
     store = opener(SMALL)
     with serving() as second:
-        config = with_receivers(inbox.url, f"failure,choice={second.url}", events=["failure", "drift"])
-        assert [one.events for one in receivers(config)] == [("failure", "drift"), ["failure"]] or [
-            list(one.events) for one in receivers(config)
-        ] == [["failure", "drift"], ["failure"]]
+        config = with_receivers(inbox.url, f"failure,choice={second.url}")
+        assert [one.events for one in receivers(config)] == [EVENTS, ("failure", "choice")]
         measure_drift(store, 0, "amount")
         fail_step(store, run_of(store))
         inbox.status = 503
-        done = send_notifications(store, config, "live", clock=at(AT), by="test")
-        assert (done.sent, done.failed) == (1, 1)
+        done = send_notifications(store, config, clock=at(AT), by="test")
+        assert (done.sent, len(done.errors)) == (1, 1)
         assert second.titles == ["[fraudwatch] score of 2025-01-20 failed, no retries left"]
         inbox.status = 200
-        assert send_notifications(store, config, "live", clock=at(AT + HOUR), by="test").sent == 2
+        assert send_notifications(store, config, clock=at(AT + HOUR), by="test").sent == 2
         assert len(second.got) == 1
     only = with_receivers(inbox.url)
     outbox.add_messages(store, [outbox.Message("gone", 2, "drift", "for the second", "body")], AT)
@@ -459,41 +464,22 @@ def test_two_senders_do_not_send_twice(opener: Opener, url: str, tmp_path: Path,
     assert inbox.titles == ["drift 0", "drift 1", "drift 2"]
 
 
-TEMPLATES = [
-    # the file's text, subject, a part of the body
-    ("$monitor: $subject\nDear team,\n$body\n($key)\n", "fraudwatch: it moved", "Dear team,\nfar\n(k)"),
-    ("$money\n", "[fraudwatch] it moved", "uses $money, which does not exist: use monitor, event"),
-    ("$\n", "[fraudwatch] it moved", "cannot be filled in: Invalid placeholder"),
-    ("", "[fraudwatch] it moved", ""),
-]
+def test_every_kind_has_an_event_and_every_event_a_kind() -> None:
+    kinds = [kind.event for kind in notification_kinds(SMALL)]
+    assert {*kinds, "flags"} == set(EVENTS)
 
 
-@pytest.mark.parametrize(("template", "subject", "body"), TEMPLATES)
-def test_a_users_template_is_used_if_it_can_be_filled_in(
-    tmp_path: Path, template: str, subject: str, body: str
-) -> None:
-    (tmp_path / "drift.txt").write_text(template)
-    config = with_receivers(templates=str(tmp_path))
-    notification = render(Notification("k", "drift", "it moved", "far"), config)
-    assert notification.subject == subject
-    assert body in notification.body
-    errors = list(template_errors(config))
-    assert len(errors) == (subject.startswith("[") and bool(template))
-    assert all(error in notification.body for error in errors)
-    built_in = render(Notification("k", "flags", "many", "rows"), config)
-    assert (built_in.subject, built_in.body) == ("[fraudwatch] many", "rows\n\nkey k")
-
-
-def test_a_url_never_shows(tmp_path: Path, inbox: Inbox, opener: Opener) -> None:
+def test_a_url_never_shows(inbox: Inbox, opener: Opener) -> None:
     config = with_receivers(inbox.url, f"nosuchservice://{SECRET}", f"json://127.0.0.1:9/{SECRET}")
     assert SECRET not in repr(config) + config.public_text() + config.hash("notify")
     assert "urls" not in config.public_text("notify")
     assert config.hash() == with_receivers().hash()
     assert SECRET not in repr(receivers(config))
-    results = list(notify.send_test_messages(config))
-    assert results[0] == ("URL 1 (json)", None)
-    assert "is not understood by Apprise" in str(results[1][1])
-    assert results[2][1] is not None
+    session = Session(opener(SMALL), config, "test", at(AT))
+    results = list(notifications.test_receivers(session))
+    assert results[0] == ReceiverTest(1, "URL 1 (json)", None)
+    assert "is not understood by Apprise" in str(results[1].error)
+    assert results[2].error is not None
     assert SECRET not in str(results)
     assert inbox.titles == ["[fraudwatch] a test"]
 
@@ -543,14 +529,43 @@ def test_the_command_tests_lists_shows_and_sends(tmp_path: Path, inbox: Inbox) -
 
     here = {"FRAUDWATCH_NOTIFY__URLS_FILE": str(urls)}
     fraudwatch("init")
-    assert "notify.urls is empty" in fraudwatch("notify", "--test", code=2)
-    assert "URL 1 (json): sent" in fraudwatch("notify", "--test", **here)
-    assert "there are no messages" in fraudwatch("notify", **here)
+    assert "notify.urls is empty" in fraudwatch("notify", "test", code=2)
+    assert "URL 1 (json): sent" in fraudwatch("notify", "test", **here)
+    assert "there are no messages" in fraudwatch("notify", "list", **here)
+    assert "no message is waiting" in fraudwatch("notify", "list", "--waiting", **here)
     inbox.status = 500
     assert "failed: URL 1 (json): " in fraudwatch(
-        "notify", "--test", code=1, FRAUDWATCH_NOTIFY__URLS=json.dumps([inbox.url])
+        "notify", "test", code=1, FRAUDWATCH_NOTIFY__URLS=json.dumps([inbox.url])
     )
     both = here | {"FRAUDWATCH_NOTIFY__URLS": json.dumps([inbox.url])}
-    assert "must not be set together with notify.urls" in fraudwatch("notify", code=2, **both)
-    assert "0 messages sent" in fraudwatch("notify", "--send", **here)
-    assert "there is no message 7" in fraudwatch("notify", "--show", "7", code=1)
+    assert "must not be set together with notify.urls" in fraudwatch("notify", "list", code=2, **both)
+    assert "0 messages sent" in fraudwatch("notify", "send", **here)
+    assert "there is no message 7" in fraudwatch("notify", "show", "7", code=1)
+    config = with_url(load_config(tmp_path / "config.toml", {}), f"sqlite:///{tmp_path / 'fraudwatch.db'}")
+    with open_configured(config) as store:
+        add_waiting_messages(store, 1)
+        outbox.failed(store, outbox.due(store, 1, AT)[0], "no answer", None)
+    assert "no answer" in fraudwatch("notify", "list", "--waiting", **here)
+    assert "1 could not be sent: URL 1 (json): " in fraudwatch("notify", "retry", code=1, **here)
+    inbox.status = 200
+    assert fraudwatch("notify", "retry", **here) == "0 messages sent\n"  # its pause is not over
+    assert "subject: drift 0\n\nbody\n" in fraudwatch("notify", "show", "1", **here)
+
+
+def test_messages_are_listed_in_pages_with_aware_times(opener: Opener) -> None:
+    store = opener(SMALL)
+    session = Session(store, SMALL, "test", at(AT))
+    add_waiting_messages(store, 3)
+    outbox.sent(store, outbox.due(store, 1, AT)[0], AT + SECOND)
+    first = notifications.list_messages(session, limit=2)
+    second = notifications.list_messages(session, limit=2, cursor=first.next_cursor)
+    assert [one.subject for one in (*first.items, *second.items)] == ["drift 2", "drift 1", "drift 0"]
+    assert second.next_cursor is None
+    assert second.items[0].sent_at == datetime(2025, 1, 20, 10, 0, 1, tzinfo=UTC)
+    waiting = notifications.list_messages(session, waiting=True)
+    assert [one.subject for one in waiting.items] == ["drift 2", "drift 1"]
+    shown = notifications.show_message(session, second.items[0].message_id)
+    assert (shown.status, shown.key, shown.body) == ("sent", "drift:0", "body")
+    with pytest.raises(Unknown) as error:
+        notifications.show_message(session, 9)
+    assert error.value.code == "unknown_message"

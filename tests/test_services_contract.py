@@ -43,11 +43,7 @@ SUPPORT = {
 BENEATH = ("pipeline/services", "storage", "detectors")  # what names no command and knows no door
 
 # What has not been moved yet: services by MODULE.FUNCTION, modules by their path.
-NOT_MOVED: frozenset[str] = frozenset(
-    {
-        "storage/notifications/outbox.py",
-    }
-)
+NOT_MOVED: frozenset[str] = frozenset({})
 
 # Texts that are data: names and ids, and sentences that are stored or come from a library.
 TEXT_FIELDS = frozenset({
@@ -62,7 +58,7 @@ TEXT_FIELDS = frozenset({
     "reason", "note", "text", "fields",
     # stored sentences, and messages of errors
     "sentence", "next_change", "message", "remedy", "alarms", "notes", "gate_sentence", "suppressed_because",
-    "load_error", "training_error", "error", "trainings", "failures",
+    "load_error", "training_error", "error", "errors", "trainings", "failures", "key", "body",
     # figures of a finding, which name features
     "numbers",
 })  # fmt: skip
@@ -311,6 +307,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "models.promote": ({"request": PromotionRequest("live", 99, "?")}, "unknown_model"),
     "mutes.end": ({"mute_id": 99}, "unknown_mute"),
     "rules.end": ({"rule_id": 99}, "unknown_rule"),
+    "notifications.show_message": ({"message_id": 99}, "unknown_message"),
     "strategy.show_choice": ({"policy": "live", "choice_id": 99}, "unknown_choice"),
     "verdicts.record": ({"verdict": NewVerdict("nobody", is_fraud=True)}, "unknown_flag"),
 }

@@ -236,12 +236,6 @@ def test_a_few_days_of_a_few_payments_work(tmp_path: Path, days: int) -> None:
     assert simulate(days, 1, tmp_path, per_day=10, customers=50).counts["transactions"] > 0
 
 
-def test_progress_hears_of_each_step(tmp_path: Path) -> None:
-    steps: list[str] = []
-    small(tmp_path, progress=steps.append)
-    assert steps == ["payments", "refunds and labels", "files"]
-
-
 def test_the_sentence_counts_and_names_the_files(tmp_path: Path) -> None:
     made = small(tmp_path)
     assert f"{made.counts['transactions']:,} transactions" in made.sentence()

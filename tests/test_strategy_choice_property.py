@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
-from pipeline.features.compute import label_events
 from pipeline.features.history import REVIEW, History
+from pipeline.features.label_history import label_events
 from pipeline.training import strategy_choice, training_set
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions

@@ -138,7 +138,7 @@ def _messages(code: str, facts: "checks.MessageFacts") -> str:
         return "no receiver: notify.urls is empty"
     counts = f"{facts.receivers:,} URLs, {facts.sent:,} sent, {facts.waiting:,} waiting"
     if facts.failed:
-        remedy = "fraudwatch notify --pending shows why, --retry sends them again"
+        remedy = "fraudwatch notify list --waiting shows why, fraudwatch notify retry sends them again"
         return f"{counts}, {facts.failed:,} failed: {remedy}"
     return counts
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipeline.config.config import Config
-    from pipeline.services.tick import ChallengerRun, Delivery, RunSummary, TickEvent
+    from pipeline.services.tick import ChallengerRun, RunSummary, TickEvent
 
 
 @click.command(
@@ -81,9 +81,10 @@ def run(context: CliContext, as_of: Any) -> None:
 
 def _print_event(event: "TickEvent") -> None:
     """Print what happens beside the run itself, which is summarised at the end."""
+    from pipeline.cli.notify import delivery_text
     from pipeline.services.tick import ChallengerRetired, ChallengerRun, Delivery
 
-    if isinstance(event, Delivery) and (event.sent or event.failed):
+    if isinstance(event, Delivery) and (event.sent or event.errors):
         click.echo(delivery_text(event), err=True)
     elif isinstance(event, ChallengerRun):
         click.echo(challenger_text(event))
@@ -210,16 +211,6 @@ def challenger_text(run: "ChallengerRun") -> str:
     if run.summary is None:
         return f"challenger {run.name} failed: {run.error}"
     return f"challenger {run.name}: {summary_text(run.summary)}"
-
-
-def delivery_text(delivery: "Delivery") -> str:
-    """What was sent to the receivers, in one sentence."""
-    parts = [f"{delivery.sent:,} message{'' if delivery.sent == 1 else 's'} sent"]
-    if delivery.deferred:
-        parts.append(f"{delivery.deferred:,} deferred")
-    if delivery.failed:
-        parts.append(f"{delivery.failed:,} could not be sent: {'; '.join(delivery.errors)}")
-    return ", ".join(parts)
 
 
 RUN_COLUMNS = ["run_id", "kind", "as_of", "status", "counts", "error"]

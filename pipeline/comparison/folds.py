@@ -16,8 +16,8 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import InputError, NotReady
 from pipeline.features import history as feature_history
-from pipeline.features.compute import status_at
 from pipeline.features.history import History
+from pipeline.features.label_history import status_at
 from pipeline.training.samples import UNLABELLED_ROWS, SampleMatrix
 from pipeline.training.training_set import training_set_at
 from storage.database.column_types import as_datetime

@@ -8,7 +8,8 @@ sentence that begins with the key: "must be less than …".
 from collections.abc import Iterator
 
 from pipeline.config.sections import SECTION_NAME, Sections
-from pipeline.durations import DAY, format_duration
+from pipeline.durations import format_duration
+from storage.frames import DAY
 
 Violation = tuple[str, object, str]  # key, value, requirement
 
@@ -51,7 +52,6 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _health_without_token(config)
     yield from _retention_too_short(config)
     yield from _shadows(config)
-    yield from _notify_of_unknown_fields(config)
 
 
 def _columns_used_twice(config: Sections) -> Iterator[Violation]:
@@ -191,17 +191,6 @@ def _health_without_token(config: Sections) -> Iterator[Violation]:
             f"must name an environment variable with a token when health.host is {health.host!r}, "
             "which other machines can reach",
         )
-
-
-def _notify_of_unknown_fields(config: Sections) -> Iterator[Violation]:
-    schema = config.schema_
-    for name in config.notify.fields:
-        if name not in (*schema.entities, *schema.categorical, *schema.numeric):
-            yield (
-                "notify.fields",
-                name,
-                "must name fields of schema.entities, schema.categorical or schema.numeric",
-            )
 
 
 def _retention_too_short(config: Sections) -> Iterator[Violation]:

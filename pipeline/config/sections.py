@@ -15,14 +15,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from detectors.base import DetectorError, Method
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
-from pipeline.durations import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from pipeline.durations import format_duration, parse_duration
+from storage.frames import DAY, HOUR, MINUTE, SECOND
+from storage.notifications.events import EVENTS, Event
 
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
 SECTION_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can name it
 
 RECEIVER_URL = re.compile(r"(?:([a-z]+(?:,[a-z]+)*)=)?([A-Za-z][A-Za-z0-9+.-]*)://\S+")
-Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
-EVENTS: tuple[Event, ...] = ("flags", "drift", "quality", "failure", "choice", "model")
 
 
 def _duration(at_least: int, at_most: int = 3660 * DAY) -> Callable[[object], int]:
@@ -396,15 +396,11 @@ class NotifySection(ConfigSection):
 
     urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_receiver_url)], ...], Field(strict=False)] = ()
     urls_file: str = ""
-    events: Events = EVENTS
     urgent: Events = ("failure",)
     quiet_hours: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_quiet_hours)] = ()
     per_hour: Annotated[int, Field(ge=2)] = 20
     attempts: Annotated[int, Field(ge=1, le=100)] = 12
     backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = MINUTE
-    top: Annotated[int, Field(ge=1, le=100)] = 10
-    fields: Columns = ()
-    templates: str = ""
 
     @property
     def enabled(self) -> bool:

@@ -1,12 +1,12 @@
 """
-Amount features: exact sums of amounts over an entity's window, and the columns computed from them.
+Exact sums of amounts over an entity's window, and the statistics computed from them.
 
 Everything is summed in int64. Deviations are taken on log-amounts, which are rounded to whole units before they
 are summed, so that a window's sums do not depend on where history starts.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,67 @@ LOG_ROWS_MAX = INT64_LIMIT // 344_600**2
 
 
 @dataclass(frozen=True)
-class WindowSums:
-    """Exact sums over a window, one value of each for every query row."""
+class AmountWindow:
+    """Query rows with the exact sums of a window before each, (k,); statistics are floats, by elementwise operations."""
 
+    row_amount: Ints  # of the query row, 1/10,000 of the base currency
+    row_logs: Ints  # of the query row, integer log-amount
     count: Ints
-    amount: Ints  # 1/10,000 of the base currency
-    logs: Ints  # integer log-amounts
+    amount: Ints
+    logs: Ints
     squares: Ints  # of integer log-amounts
+
+    @cached_property
+    def mean(self) -> Floats:
+        """Mean amount; NaN over an empty window."""
+        return np.where(self.count > 0, self.amount / self._rows / MONEY, np.nan)
+
+    @property
+    def spread(self) -> Floats:
+        """Standard deviation of log-amounts; NaN over fewer than two rows."""
+        spread = np.sqrt(self._scatter / np.maximum(self.count - 1, 1)) / LOG_UNITS
+        return np.where(self.count > 1, spread, np.nan)
+
+    @property
+    def deviation(self) -> Floats:
+        """
+        How far the row's log-amount is from the mean, in standard deviations of the next one; 0 over an empty window.
+
+        The variance of the past is mixed with the prior's, as under a scaled inverse chi-square prior, and grows
+        by 1/rows because the mean itself is uncertain (Gelman et al., *Bayesian Data Analysis*, 3.3).
+        """
+        prior = SPREAD_ROWS * (SPREAD_USUAL * LOG_UNITS) ** 2
+        variance = (self._scatter + prior) / (self._rows - 1 + SPREAD_ROWS)
+        spread = np.sqrt(np.maximum(variance, (SPREAD_MIN * LOG_UNITS) ** 2) * (1 + 1 / self._rows))
+        return np.where(self.count > 0, (self.row_logs - self._log_mean) / spread, 0.0)
+
+    @property
+    def ratio(self) -> Floats:
+        """The row's amount over the mean; 1 over an empty window."""
+        ratio = (self.row_amount / MONEY + RATIO_PRIOR) / (np.maximum(self.mean, 0.0) + RATIO_PRIOR)
+        return np.where(self.count > 0, ratio, 1.0)
+
+    @cached_property
+    def _rows(self) -> Ints:
+        return np.maximum(self.count, 1)
+
+    @cached_property
+    def _log_mean(self) -> Floats:
+        return self.logs / self._rows
+
+    @cached_property
+    def _scatter(self) -> Floats:
+        """
+        Sum of squared differences from the mean, in squared integer log units.
+
+        The sums are first centred, in integers, on the whole number next to the mean: the floats that are then
+        subtracted are small, so equal amounts vary by exactly 0.
+        """
+        middle = np.rint(self._log_mean).astype(np.int64)
+        offset = self.logs - self._rows * middle
+        about_middle = self.squares - 2 * middle * self.logs + self._rows * middle * middle
+        scatter: Floats = np.maximum(about_middle - offset * (offset / self._rows), 0.0)
+        return scatter
 
 
 class AmountSums:
@@ -57,7 +111,7 @@ class AmountSums:
             raise OverflowError(
                 f"{len(index)} rows at once; at most {LOG_ROWS_MAX} sums of squares fit int64"
             )
-        self._index = index
+        self.index, self._amount, self._logs = index, amount, logs
         values = [amount, logs, logs * logs]
         self._may_overflow = _largest(amount) * len(index) >= INT64_LIMIT
         if self._may_overflow:
@@ -65,19 +119,20 @@ class AmountSums:
         self._sums = [index.cumulative_sums(value) for value in values]
         self.late = index.late_arrivals(*values)
 
-    def over(self, queries: QueryRows, first: Ints) -> WindowSums:
+    def over(self, queries: QueryRows, first: Ints) -> AmountWindow:
         """Sums from the place `first` up to each query row, without the rows that arrived too late for it."""
         end = queries.place
         count = end - first
         totals = [sums[end] - sums[first] for sums in self._sums]
         if self.late is not None:
-            places = self._index.count_late_before(first), self._index.count_late_before(end)
+            places = self.index.count_late_before(first), self.index.count_late_before(end)
             excluded = self.late.sums(*places, queries.as_of)
             count = count - excluded[:, 0]
             totals = [total - excluded[:, 1 + place] for place, total in enumerate(totals)]
         if self._may_overflow:
             _refuse_overflow(*totals[3:])
-        return WindowSums(count, *totals[:3])
+        at = queries.position
+        return AmountWindow(self._amount[at], self._logs[at], count, *totals[:3])
 
 
 def log_units(amount: Ints) -> Ints:
@@ -89,47 +144,6 @@ def log_units(amount: Ints) -> Ints:
     size = np.log1p(np.abs(amount / MONEY))
     logs: Ints = np.sign(amount) * np.rint(size * LOG_UNITS).astype(np.int64)
     return logs
-
-
-def amount_columns(sums: WindowSums, amount: Ints, logs: Ints) -> Iterator[Floats]:
-    """The columns `count` to `amount_ratio` of `catalogue.WINDOW_COLUMNS` for rows of these amounts and log-amounts."""
-    count = sums.count
-    rows = np.maximum(count, 1)
-    mean = sums.amount / rows / MONEY
-    log_mean = sums.logs / rows
-    scatter = _scatter(sums, rows, log_mean)
-    yield count.astype(np.float64)
-    yield np.where(count > 0, mean, np.nan)
-    yield np.where(count > 1, np.sqrt(scatter / np.maximum(count - 1, 1)) / LOG_UNITS, np.nan)
-    yield np.where(count > 0, (logs - log_mean) / _deviation(scatter, rows), 0.0)
-    yield np.where(count > 0, (amount / MONEY + RATIO_PRIOR) / (np.maximum(mean, 0.0) + RATIO_PRIOR), 1.0)
-
-
-def _scatter(sums: WindowSums, rows: Ints, log_mean: Floats) -> Floats:
-    """
-    Sum of squared differences from the mean, in squared integer log units.
-
-    The sums are first centred, in integers, on the whole number next to the mean: the floats that are then
-    subtracted are small, so equal amounts vary by exactly 0.
-    """
-    middle = np.rint(log_mean).astype(np.int64)
-    offset = sums.logs - rows * middle
-    about_middle = sums.squares - 2 * middle * sums.logs + rows * middle * middle
-    scatter: Floats = np.maximum(about_middle - offset * (offset / rows), 0.0)
-    return scatter
-
-
-def _deviation(scatter: Floats, rows: Ints) -> Floats:
-    """
-    Standard deviation, in integer log units, of the next log-amount around the mean of `rows` earlier ones.
-
-    The variance of the past is mixed with the prior's, as under a scaled inverse chi-square prior, and grows
-    by 1/rows because the mean itself is uncertain (Gelman et al., *Bayesian Data Analysis*, 3.3).
-    """
-    prior = SPREAD_ROWS * (SPREAD_USUAL * LOG_UNITS) ** 2
-    variance = (scatter + prior) / (rows - 1 + SPREAD_ROWS)
-    spread: Floats = np.sqrt(np.maximum(variance, (SPREAD_MIN * LOG_UNITS) ** 2) * (1 + 1 / rows))
-    return spread
 
 
 def _largest(values: Ints) -> int:

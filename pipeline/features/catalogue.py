@@ -3,51 +3,43 @@ The feature catalogue: which features the configured fields and windows give.
 
 A *raw* column is a pure function of a transaction and the stored rows. A *feature* is a column that detectors
 see, after the model's encoder has turned pairs of counts into rates and hashes into frequencies. The catalogue
-lists both.
+lists both, from the tables of `pipeline.features.columns`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, product
+from typing import Any
 
 from detectors.inputs.encoding import EncodingPlan
 from detectors.inputs.sample import Layout
 from pipeline.durations import format_duration
+from pipeline.features.columns import (
+    ENTITY_COLUMNS,
+    HOLIDAY_COLUMNS,
+    PAIR_COLUMNS,
+    PAYMENT_COLUMNS,
+    WINDOW_COLUMNS,
+    WINDOW_RATES,
+    Column,
+    PaymentRows,
+)
 
 # Pairs grow with the square of the entities: the first four give six pairs.
 PAIRED_ENTITIES_MAX = 4
-
-AMOUNTS = ("amount", "log_amount")
-HOLIDAY = "is_holiday"
-CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend", "night")
-# The columns of an entity over a window, in the order of their raw columns.
-WINDOW_COLUMNS = (
-    "count",
-    "amount_mean",
-    "amount_spread",
-    "amount_deviation",
-    "amount_ratio",
-    "matured_frauds",
-    "matured_known",
-    "known_frauds",
-)
 
 
 @dataclass(frozen=True)
 class Feature:
     """
-    A column that detectors see.
+    A column that detectors see; `pipeline.features.columns` explains what both have in common.
 
     Attributes
     ----------
-    code
-        The kind of fact, as reasons name it; stable.
     entity
         The entity column it describes, "a+b" for a pair, None for the transaction itself.
     window
         How far it looks back, in µs.
-    label_free
-        True if it is computed without labels.
     usual
         The raw column that holds the entity's usual value.
     outlier
@@ -58,9 +50,8 @@ class Feature:
     code: str
     entity: str | None = None
     window: int | None = None  # µs
-    family: str = "field"
-    unit: str = ""
     label_free: bool = True
+    period: int | None = None  # µs
     usual: str | None = None
     outlier: bool = False
 
@@ -91,6 +82,11 @@ class FeatureCatalogue:
         columns = [place for place, feature in enumerate(self.features) if feature.outlier]
         return Layout.of_columns(self.encoding, columns)
 
+    @property
+    def payment_columns(self) -> tuple[Column[PaymentRows], ...]:
+        """The columns of the payment itself."""
+        return (*PAYMENT_COLUMNS, *HOLIDAY_COLUMNS) if self.holidays else PAYMENT_COLUMNS
+
 
 def build_catalogue(
     entities: Sequence[str],
@@ -113,32 +109,29 @@ def build_catalogue(
     """
     if not windows or windows[0] <= 0 or sorted(set(windows)) != list(windows):
         raise ValueError(f"features.windows must be positive and ascending, got {list(windows)} µs")
-    pairs = tuple(combinations(entities[:PAIRED_ENTITIES_MAX], 2))
     base = FeatureCatalogue(
-        tuple(entities),
-        pairs,
-        tuple(numeric),
-        tuple(categorical),
-        tuple(windows),
-        (night[0], night[1]),
-        tuple(holidays),
-        timezone,
+        entities=tuple(entities),
+        pairs=tuple(combinations(entities[:PAIRED_ENTITIES_MAX], 2)),
+        numeric=tuple(numeric),
+        categorical=tuple(categorical),
+        windows=tuple(windows),
+        night=(night[0], night[1]),
+        holidays=tuple(holidays),
+        timezone=timezone,
     )
-    numbers, rates, categories = (
-        list(_passthrough_features(base)),
-        list(_rate_features(base)),
-        list(_category_features(base)),
-    )
+    columns, rates, categories = list(_columns(base)), list(_rates(base)), list(_categories(base))
     hashes = [f"{name}_hash" for name in base.categorical]
-    reserved = [*_base_columns(base), *hashes, *(feature.name for feature in rates + categories)]
-    fields = [Feature(name, "FIELD_VALUE") for name in _without_collisions(base.numeric, reserved)]
-    raw_names = (*_base_columns(base), *(feature.name for feature in fields), *hashes)
-    return replace(
-        base,
-        raw_names=raw_names,
-        features=(*numbers, *fields, *rates, *categories),
-        encoding=_encoding(base, raw_names, numbers + fields, rates),
+    learned = [*(rate for rate, _, _ in rates), *categories]
+    reserved = [*hashes, *(feature.name for feature in (*columns, *learned))]
+    columns += [Feature(name, "FIELD_VALUE") for name in _without_collisions(base.numeric, reserved)]
+    at = {name: place for place, name in enumerate([*(column.name for column in columns), *hashes])}
+    numbers = [column for column in columns if column.code]
+    encoding = EncodingPlan(
+        passthrough=tuple((feature.name, at[feature.name]) for feature in numbers),
+        rates=tuple((rate.name, at[positives], at[total]) for rate, positives, total in rates),
+        categories=tuple((name, at[hashed]) for name, hashed in zip(base.categorical, hashes, strict=True)),
     )
+    return replace(base, raw_names=tuple(at), features=(*numbers, *learned), encoding=encoding)
 
 
 def column_name(entity: str, statistic: str, window: int) -> str:
@@ -146,20 +139,47 @@ def column_name(entity: str, statistic: str, window: int) -> str:
     return f"{entity}_{statistic}_{format_duration(window)}"
 
 
-def _base_columns(base: FeatureCatalogue) -> Iterator[str]:
-    """Raw columns that come before the user's fields."""
-    yield from AMOUNTS
-    yield from _clock_columns(base)
+def _columns(base: FeatureCatalogue) -> Iterator[Feature]:
+    """The raw columns that come before the user's fields, in their order; those without a code are no features."""
+    for payment in base.payment_columns:
+        yield _feature(payment.name, payment, outlier=payment.outlier)
     for entity in base.entities:
         for window in base.windows:
-            yield from (column_name(entity, statistic, window) for statistic in WINDOW_COLUMNS)
-        yield f"{entity}_seconds_since_last"
-    yield from (f"{first}_with_{second}_first_seen" for first, second in base.pairs)
+            for over in WINDOW_COLUMNS:
+                outlier = over.outlier and entity == base.entities[0] and window == base.windows[-1]
+                usual = column_name(entity, over.usual, window) if over.usual else None
+                name = column_name(entity, over.name, window)
+                yield _feature(name, over, entity, window, usual=usual, outlier=outlier)
+        for column in ENTITY_COLUMNS:
+            yield _feature(f"{entity}_{column.name}", column, entity)
+    for first, second in base.pairs:
+        for column in PAIR_COLUMNS:
+            yield _feature(f"{first}_with_{second}_{column.name}", column, f"{first}+{second}")
 
 
-def _clock_columns(base: FeatureCatalogue) -> tuple[str, ...]:
-    """Time columns; the holiday column exists only with holidays, so that older models still get the columns they know."""
-    return (*CLOCK, HOLIDAY) if base.holidays else CLOCK
+def _feature(
+    name: str,
+    column: Column[Any],
+    entity: str | None = None,
+    window: int | None = None,
+    *,
+    usual: str | None = None,
+    outlier: bool = False,
+) -> Feature:
+    return Feature(name, column.code, entity, window, column.label_free, column.period, usual, outlier)
+
+
+def _rates(base: FeatureCatalogue) -> Iterator[tuple[Feature, str, str]]:
+    """Each rate, with the names of the columns of its positives and of its total."""
+    for entity, window, rate in product(base.entities, base.windows, WINDOW_RATES):
+        feature = Feature(column_name(entity, rate.name, window), rate.code, entity, window, label_free=False)
+        yield feature, column_name(entity, rate.positives, window), column_name(entity, rate.total, window)
+
+
+def _categories(base: FeatureCatalogue) -> Iterator[Feature]:
+    for name in base.categorical:
+        yield Feature(f"{name}_frequency", "CATEGORY")
+        yield Feature(f"{name}_fraud_rate", "CATEGORY", label_free=False)
 
 
 def _without_collisions(names: Sequence[str], taken: Sequence[str]) -> list[str]:
@@ -172,78 +192,3 @@ def _without_collisions(names: Sequence[str], taken: Sequence[str]) -> list[str]
         used.add(name)
         free.append(name)
     return free
-
-
-def _passthrough_features(base: FeatureCatalogue) -> Iterator[Feature]:
-    """Features that equal a raw column, in the order of the raw columns, without the numeric fields."""
-    # The outlier detector uses amount and ratio without logarithms: the isolation forest's average precision on two
-    # weeks of the Handbook data is .33 with them and .22 with logarithms, because it then isolates small values, too.
-    yield Feature("amount", "AMOUNT", family="amount", unit="currency", outlier=True)
-    yield Feature("log_amount", "AMOUNT", family="amount", unit="log")
-    yield from (Feature(name, "TIME_OF_DAY", family="time") for name in _clock_columns(base))
-    for entity in base.entities:
-        for window in base.windows:
-            yield from _window_features(base, entity, window)
-        yield Feature(
-            f"{entity}_seconds_since_last", "RECENT_ACTIVITY", entity, family="recency", unit="seconds"
-        )
-    for first, second in base.pairs:
-        yield Feature(
-            f"{first}_with_{second}_first_seen", "NEW_PAIR", f"{first}+{second}", family="pair", unit="flag"
-        )
-
-
-def _window_features(base: FeatureCatalogue, entity: str, window: int) -> Iterator[Feature]:
-    mean = column_name(entity, "amount_mean", window)
-    # The first entity is the payer. The outlier detector uses one ratio to the payer's mean only: correlated copies over
-    # other windows or entities drown the amount (docs/novelty.md has the comparison).
-    is_payer_baseline = entity == base.entities[0] and window == base.windows[-1]
-
-    def feature(statistic: str, code: str, family: str, **more: object) -> Feature:
-        described = Feature(column_name(entity, statistic, window), code, entity, window, family)
-        return replace(described, **more)  # type: ignore[arg-type]
-
-    yield feature("count", "VELOCITY", "velocity", unit="payments")
-    yield feature("amount_mean", "USUAL_AMOUNT", "usual", unit="currency")
-    yield feature("amount_spread", "AMOUNT_SPREAD", "usual", unit="log")
-    yield feature("amount_deviation", "AMOUNT_ABOVE_USUAL", "deviation", unit="deviations", usual=mean)
-    yield feature(
-        "amount_ratio",
-        "AMOUNT_AGAINST_MEAN",
-        "deviation",
-        unit="ratio",
-        usual=mean,
-        outlier=is_payer_baseline,
-    )
-    yield feature("known_frauds", "KNOWN_FRAUD", "label", unit="frauds", label_free=False)
-
-
-def _rate_features(base: FeatureCatalogue) -> Iterator[Feature]:
-    for entity in base.entities:
-        for window in base.windows:
-            name = column_name(entity, "fraud_rate", window)
-            yield Feature(name, "FRAUD_HISTORY", entity, window, "label", unit="share", label_free=False)
-
-
-def _category_features(base: FeatureCatalogue) -> Iterator[Feature]:
-    for name in base.categorical:
-        yield Feature(f"{name}_frequency", "CATEGORY", family="category", unit="share")
-        yield Feature(f"{name}_fraud_rate", "CATEGORY", family="category", unit="share", label_free=False)
-
-
-def _encoding(
-    base: FeatureCatalogue, raw_names: tuple[str, ...], passthrough: list[Feature], rates: list[Feature]
-) -> EncodingPlan:
-    at = {name: place for place, name in enumerate(raw_names)}
-    pairs = []
-    for rate in rates:
-        assert rate.entity is not None
-        assert rate.window is not None
-        frauds = at[column_name(rate.entity, "matured_frauds", rate.window)]
-        pairs.append((rate.name, frauds, at[column_name(rate.entity, "matured_known", rate.window)]))
-    first = len(raw_names) - len(base.categorical)
-    return EncodingPlan(
-        passthrough=tuple((feature.name, at[feature.name]) for feature in passthrough),
-        rates=tuple(pairs),
-        categories=tuple((name, first + place) for place, name in enumerate(base.categorical)),
-    )

@@ -10,16 +10,25 @@ are integer sums, and floats are derived from them by elementwise operations.
 A missing entity has no past, like a new one; it is never "first seen".
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.amount_windows import LOG_UNITS, AmountSums, amount_columns, log_units
-from pipeline.features.catalogue import WINDOW_COLUMNS, Feature, FeatureCatalogue, build_catalogue
+from pipeline.features.amount_windows import AmountSums, log_units
+from pipeline.features.catalogue import FeatureCatalogue
+from pipeline.features.columns import (
+    ENTITY_COLUMNS,
+    PAIR_COLUMNS,
+    WINDOW_COLUMNS,
+    Column,
+    EntityRows,
+    PaymentRows,
+    WindowRows,
+)
 from pipeline.features.entity_windows import (
     CHUNK,
     KEY_BITS,
@@ -29,19 +38,8 @@ from pipeline.features.entity_windows import (
     combined,
     dense,
 )
-from pipeline.features.holidays import is_holiday
-from pipeline.features.label_history import LabelCounts, LabelEvents, LabelState, label_events, status_at
-from storage.frames import HOUR, MONEY, SECOND, Coded, Completeness, Ints, Transactions
-
-__all__ = [
-    "Feature",
-    "FeatureCatalogue",
-    "LabelEvents",
-    "build_catalogue",
-    "label_events",
-    "raw_features",
-    "status_at",
-]
+from pipeline.features.label_history import LabelCounts, LabelEvents, LabelState
+from storage.frames import SECOND, Coded, Completeness, Ints, Transactions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -140,20 +138,22 @@ def _slice(history: Transactions, first: int, end: int) -> Transactions:
 
 
 def _assemble(view: _HistoryView) -> Floats:
-    raw = np.empty((len(view.timeline.rows), len(view.catalogue.raw_names)))
-    at = _fill(raw, 0, _transaction_columns(view))
-    for entity in view.catalogue.entities:
-        width = len(WINDOW_COLUMNS) * len(view.catalogue.windows) + 1
-        _fill_entity(view, view.history.columns[entity], raw[:, at : at + width])
+    catalogue, columns = view.catalogue, view.history.columns
+    raw = np.empty((len(view.timeline.rows), len(catalogue.raw_names)))
+    payments = _payment_rows(view)
+    at = _fill(raw, 0, (column.values(payments) for column in catalogue.payment_columns))
+    width = len(WINDOW_COLUMNS) * len(catalogue.windows) + len(ENTITY_COLUMNS)
+    for entity in catalogue.entities:
+        _fill_entity(view, columns[entity], raw[:, at : at + width])
         at += width
-    for first, second in view.catalogue.pairs:
-        raw[:, at] = _new_pair(view, view.history.columns[first], view.history.columns[second])
-        at += 1
+    for first, second in catalogue.pairs:
+        _fill_pair(view, columns[first], columns[second], raw[:, at : at + len(PAIR_COLUMNS)])
+        at += len(PAIR_COLUMNS)
     _fill(raw, at, _field_columns(view))
     return raw
 
 
-def _fill(raw: Floats, at: int, columns: Iterator[Floats]) -> int:
+def _fill(raw: Floats, at: int, columns: Iterator[NDArray[Any]]) -> int:
     """Write columns side by side from column `at` on, a chunk of rows at a time; return the next free column."""
     block = list(columns)
     for start in range(0, len(raw), CHUNK):
@@ -163,21 +163,16 @@ def _fill(raw: Floats, at: int, columns: Iterator[Floats]) -> int:
     return at + len(block)
 
 
-def _transaction_columns(view: _HistoryView) -> Iterator[Floats]:
-    """Columns of the transaction's amount and time; sines come from a table, so that all machines agree."""
-    rows = view.timeline.rows
-    yield view.history.amount[rows] / MONEY
-    yield view.logs[rows] / LOG_UNITS
-    hours = view.timeline.event_time[rows] // HOUR
-    hour, weekday = hours % 24, (hours // 24 + EPOCH_WEEKDAY) % 7
-    yield from (HOUR_SIN[hour], HOUR_COS[hour], WEEKDAY_SIN[weekday], WEEKDAY_COS[weekday])
-    yield (weekday >= SATURDAY).astype(np.float64)
-    first, last = view.catalogue.night
-    yield ((hour >= first) & (hour <= last)).astype(np.float64)
-    if view.catalogue.holidays:
-        yield is_holiday(
-            view.timeline.event_time[rows], view.catalogue.holidays, view.catalogue.timezone
-        ).astype(np.float64)
+def _payment_rows(view: _HistoryView) -> PaymentRows:
+    rows, catalogue = view.timeline.rows, view.catalogue
+    return PaymentRows(
+        view.history.amount[rows],
+        view.logs[rows],
+        view.timeline.event_time[rows],
+        catalogue.night,
+        catalogue.holidays,
+        catalogue.timezone,
+    )
 
 
 def _field_columns(view: _HistoryView) -> Iterator[Floats]:
@@ -190,52 +185,55 @@ def _field_columns(view: _HistoryView) -> Iterator[Floats]:
 
 def _fill_entity(view: _HistoryView, column: Coded, out: Floats) -> None:
     """Write an entity's columns over all windows; rows without the entity get the columns of an empty past."""
-    windows = view.catalogue.windows
-    out[column.codes[view.timeline.rows] < 0] = [*NO_PAST * len(windows), view.lookback / SECOND]
+    windows = range(len(view.catalogue.windows))
+    empty = _missing((*WINDOW_COLUMNS * len(windows), *ENTITY_COLUMNS), view.lookback)
+    out[column.codes[view.timeline.rows] < 0] = empty
     index = EntityIndex(view.timeline, column.codes, len(column.values))
     amounts = AmountSums(index, view.history.amount, view.logs)
-    label_counts = LabelCounts(index, view.label_state, windows)
+    labels = LabelCounts(index, view.label_state, view.catalogue.windows)
     for queries in index.chunks():
-        block = np.empty((len(queries.place), out.shape[1]))
-        amount = view.history.amount[queries.position]
         silent_end = index.count_before(queries, view.label_state.silent_through[queries.query_index])
-        for window in range(len(windows)):
-            start = index.count_before(queries, view.window_start[window][queries.query_index])
-            matured_start = index.count_before(
-                queries, view.matured_window_start[window][queries.query_index]
-            )
-            at = window * len(WINDOW_COLUMNS)
-            sums = amounts.over(queries, start)
-            for values in amount_columns(sums, amount, view.logs[queries.position]):
-                block[:, at] = values
-                at += 1
-            block[:, at] = label_counts.matured_frauds[window][queries.span]
-            block[:, at + 1] = label_counts.with_known_status(queries, matured_start, silent_end, window)
-            block[:, at + 2] = label_counts.known_frauds[window][queries.span]
-        last = index.last_visible(queries, amounts.late)
-        block[:, -1] = _elapsed(view, index, queries, last) / SECOND
-        out[queries.query_index] = block
+        by_window = [_window_rows(view, queries, amounts, labels, silent_end, window) for window in windows]
+        values = [one.values(rows) for rows in by_window for one in WINDOW_COLUMNS]
+        rows = EntityRows(index, queries, amounts.late, view.lookback)
+        out[queries.query_index] = np.column_stack([*values, *(one.values(rows) for one in ENTITY_COLUMNS)])
 
 
-def _elapsed(view: _HistoryView, index: EntityIndex, queries: QueryRows, last: Ints) -> Ints:
-    """µs since each query row's last visible row, at most the lookback."""
-    event_time = view.timeline.event_time
-    since = event_time[queries.position] - event_time[index.position[last]]
-    return np.where(last >= 0, np.minimum(since, view.lookback), view.lookback)
+def _window_rows(
+    view: _HistoryView,
+    queries: QueryRows,
+    amounts: AmountSums,
+    labels: LabelCounts,
+    silent_end: Ints,
+    window: int,
+) -> WindowRows:
+    """What is known of an entity over one window."""
+    start = amounts.index.count_before(queries, view.window_start[window][queries.query_index])
+    matured = amounts.index.count_before(queries, view.matured_window_start[window][queries.query_index])
+    return WindowRows(
+        amounts.over(queries, start),
+        labels.matured_frauds[window][queries.span],
+        labels.with_known_status(queries, matured, silent_end, window),
+        labels.known_frauds[window][queries.span],
+    )
 
 
-def _new_pair(view: _HistoryView, first: Coded, second: Coded) -> Floats:
-    """1 where both entities are present and have no visible row together within the lookback."""
+def _missing(columns: Iterable[Column[Any]], lookback: int) -> list[float]:
+    """The values of a row that lacks the entity."""
+    return [lookback / SECOND if column.missing is None else column.missing for column in columns]
+
+
+def _fill_pair(view: _HistoryView, first: Coded, second: Coded, out: Floats) -> None:
+    """Write the columns of a pair of entities."""
     codes, n_codes = combined(first, second)
     if n_codes.bit_length() + len(view.timeline).bit_length() > KEY_BITS:
         codes, n_codes = dense(codes)
     index = EntityIndex(view.timeline, codes, n_codes)
     late = index.late_arrivals()
-    is_new = np.zeros(len(view.timeline.rows))
+    out[:] = _missing(PAIR_COLUMNS, view.lookback)
     for queries in index.chunks():
-        last = index.last_visible(queries, late)
-        is_new[queries.query_index] = _elapsed(view, index, queries, last) >= view.lookback
-    return is_new
+        rows = EntityRows(index, queries, late, view.lookback)
+        out[queries.query_index] = np.column_stack([column.values(rows) for column in PAIR_COLUMNS])
 
 
 def _text_hashes(column: Coded) -> Floats:
@@ -247,19 +245,3 @@ def _text_hashes(column: Coded) -> Floats:
             digest = blake2b(str(column.values[code]).encode(), digest_size=HASH_BYTES).digest()
             hashes[place] = int.from_bytes(digest, "big")
     return hashes[np.searchsorted(used, column.codes)]
-
-
-def _cycle(length: int) -> tuple[Floats, Floats]:
-    """Sine and cosine around a cycle, to 12 digits: the same on every machine."""
-    turns = [math.tau * step / length for step in range(length)]
-    return _rounded(math.sin, turns), _rounded(math.cos, turns)
-
-
-def _rounded(wave: Callable[[float], float], turns: Sequence[float]) -> Floats:
-    return np.array([round(wave(turn), 12) + 0.0 for turn in turns])
-
-
-NO_PAST = [0.0, np.nan, np.nan, 0.0, 1.0, 0.0, 0.0, 0.0]  # WINDOW_COLUMNS of an entity without a past
-EPOCH_WEEKDAY, SATURDAY = 3, 5  # 1970-01-01 was a Thursday; weeks begin on Monday
-HOUR_SIN, HOUR_COS = _cycle(24)
-WEEKDAY_SIN, WEEKDAY_COS = _cycle(7)

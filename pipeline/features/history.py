@@ -14,13 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.config import Config
-from pipeline.features.compute import (
-    FeatureCatalogue,
-    LabelEvents,
-    build_catalogue,
-    label_events,
-    raw_features,
-)
+from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
+from pipeline.features.compute import raw_features
+from pipeline.features.label_history import LabelEvents, label_events
 from storage.database.database import Store
 from storage.frames import Coded, Completeness, Ints, Labels, Transactions
 from storage.ingest import history as stored_history
@@ -105,15 +101,7 @@ def load(
 
 def feature_catalogue(config: Config) -> FeatureCatalogue:
     """The feature catalogue of the configured fields and windows."""
-    return build_catalogue(
-        entities=config.schema_.entities,
-        numeric=config.schema_.numeric,
-        categorical=config.schema_.categorical,
-        windows=config.features.windows,
-        night=config.features.night,
-        holidays=config.calendar.holidays,
-        timezone=config.schedule.timezone,
-    )
+    return catalogue_of(feature_fields(config))
 
 
 def feature_fields(config: Config) -> Mapping[str, Any]:

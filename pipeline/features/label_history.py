@@ -167,7 +167,6 @@ class LabelCounts:
     def __init__(self, index: EntityIndex, state: LabelState, windows: Sequence[int]) -> None:
         timeline, shift = state.timeline, state.maturity
         self._index = index
-        self._state = state
         frauds, labelled = state.frauds, state.labelled
         self.known_frauds = [frauds.counting_ranges(timeline, 0, window).counts(index) for window in windows]
         self.matured_frauds = [

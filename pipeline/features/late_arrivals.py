@@ -8,7 +8,7 @@ query row, that is, rows that arrived out of order; on-time data costs nothing e
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.frames import Ints
+from storage.frames import FOREVER, Ints
 
 
 class LateArrivals:
@@ -76,7 +76,7 @@ class LateArrivals:
         """Table s holds, for each row, the earliest instant among it and the 2**s − 1 rows after it."""
         while 1 << len(self._minima) <= longest:
             below, half = self._minima[-1], 1 << (len(self._minima) - 1)
-            shifted = np.concatenate((below[half:], np.full(half, _LATEST)))[: len(below)]
+            shifted = np.concatenate((below[half:], np.full(half, FOREVER)))[: len(below)]
             self._minima.append(np.minimum(below, shifted))
         return self._minima
 
@@ -90,7 +90,7 @@ def out_of_order(ingested_at: Ints, rows: Ints, as_of: Ints) -> NDArray[np.bool_
     rows
         (q,) positions of the query rows, ascending; `as_of` is theirs.
     """
-    earliest = np.full(len(ingested_at), _LATEST)
+    earliest = np.full(len(ingested_at), FOREVER)
     earliest[rows] = as_of
     earliest = np.minimum.accumulate(earliest[::-1])[::-1]
     late: NDArray[np.bool_] = ingested_at > earliest
@@ -102,6 +102,3 @@ def _prefix(values: Ints) -> Ints:
     sums = np.zeros((len(values) + 1, *values.shape[1:]), dtype=np.int64)
     np.cumsum(values, axis=0, out=sums[1:])
     return sums
-
-
-_LATEST = np.int64(2**62)

@@ -19,13 +19,13 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import AUDIT, Model, Scores
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History, load, raw_matrix
 from pipeline.features.seasons import on_holiday, season_of
 from pipeline.monitoring.drift_levels import level_histories
 from pipeline.schedule import grid as window_grid
 from storage.database.database import Store
-from storage.frames import DAY, HOUR, MONEY, SECOND, Ints
+from storage.frames import DAY, HOUR, MONEY, SECOND, WEEK, Ints
 
 MODEL = "model"
 REFERENCE_ROWS = 60_000  # enough for dozens of rows in each decile of a small window
@@ -33,7 +33,6 @@ EXPLAINED = 1_000  # newest flags of the reference whose reasons are computed
 GAP = 7  # days on either side of a window that it is not compared with, …
 GAP_SHARE = 4  # … at most one part in GAP_SHARE of the reference
 FULL_DAYS = 14  # days that must remain when days with half-filled windows are left out
-WEEK = 7 * DAY
 
 MATURES = "labels arrive for months: measured, never an alarm"
 CALENDAR = "it follows the calendar, not the payments: measured, never an alarm"
@@ -174,18 +173,17 @@ def cell_length(config: Config) -> int:
 
 def never_alarming(features: FeatureCatalogue, config: Config) -> dict[str, str]:
     """Columns that never alarm, because they follow labels or the calendar, and why."""
-    weekly = ("weekday_sin", "weekday_cos", "weekend", "is_holiday")
-    hourly = ("hour_sin", "hour_cos", "night")
-    clock = (*weekly, *hourly) if config.schedule.window < DAY else weekly
-    by_calendar = {} if config.schedule.window >= WEEK else dict.fromkeys(clock, CALENDAR)
-    return by_calendar | {feature.name: MATURES for feature in features.features if not feature.label_free}
+    window = config.schedule.window
+    return {
+        feature.name: CALENDAR if feature.label_free else MATURES
+        for feature in features.features
+        if not feature.label_free or (feature.period is not None and window < feature.period)
+    }
 
 
 def classifier_columns(model: Model, features: FeatureCatalogue) -> list[int]:
     """Columns that the domain classifier may use: neither labels nor the calendar."""
-    allowed = {
-        feature.name for feature in features.features if feature.label_free and feature.family != "time"
-    }
+    allowed = {feature.name for feature in features.features if feature.label_free and feature.period is None}
     allowed |= set(features.categorical)
     return [place for place, name in enumerate(model.drift_features) if name in allowed]
 

@@ -14,8 +14,8 @@ from detectors.model.model import AUDIT
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
-from pipeline.features.compute import status_at
 from pipeline.features.history import History
+from pipeline.features.label_history import status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
 from storage.frames import DAY, MONEY, Ints

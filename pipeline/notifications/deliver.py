@@ -9,24 +9,24 @@ key once. A message arrives twice only if the process dies after sending it and 
 says so. Recording first could lose a message instead.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from pipeline.config.config import Config
 from pipeline.notifications import apprise_transport, messages
 from pipeline.notifications.messages import Notification
 from pipeline.notifications.receivers import Receiver, receivers
-from pipeline.schedule.run_context import NOTIFYING_KINDS, never_stop
+from pipeline.schedule.run_context import LIVE, NOTIFYING_KINDS, never_stop
 from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
 from storage.notifications import events as event_queries
 from storage.notifications import outbox
-from storage.notifications.events import EventWindow
+from storage.notifications.events import Event, EventWindow
 from storage.notifications.outbox import DueMessage, Message
 
 FIRST_LOOKBACK = DAY  # how far back the first run looks for events
@@ -43,33 +43,15 @@ class Delivery:
     """The result for the messages that were due."""
 
     sent: int = 0
-    failed: int = 0  # retried later, unless no attempts are left
     deferred: int = 0  # by quiet hours or the hourly limit
-    errors: tuple[str, ...] = ()
-
-    def plus(self, other: "Delivery") -> "Delivery":
-        """The sum of both."""
-        return Delivery(
-            self.sent + other.sent,
-            self.failed + other.failed,
-            self.deferred + other.deferred,
-            self.errors + other.errors,
-        )
-
-    def sentence(self) -> str:
-        """The result as one sentence."""
-        parts = [f"{self.sent:,} message{'' if self.sent == 1 else 's'} sent"]
-        if self.deferred:
-            parts.append(f"{self.deferred:,} deferred")
-        if self.failed:
-            parts.append(f"{self.failed:,} could not be sent: {'; '.join(self.errors)}")
-        return ", ".join(parts)
+    errors: tuple[
+        str, ...
+    ] = ()  # one a message that did not arrive: retried later, unless no attempts are left
 
 
 def send_notifications(
     store: Store,
     config: Config,
-    policy: str,
     *,
     clock: Callable[[], int],
     by: str,
@@ -86,76 +68,49 @@ def send_notifications(
     if not config.notify.enabled:
         return Delivery()
     apprise_transport.require_apprise(config)
-    queue_messages(store, config, policy, clock())
+    queue_messages(store, config, clock())
     return deliver(store, config, clock=clock, by=by, stopping=stopping)
 
 
-def queue_messages(store: Store, config: Config, policy: str, now: int) -> int:
-    """Write a message per new event and receiver to the outbox; returns how many."""
+def queue_messages(store: Store, config: Config, now: int) -> int:
+    """Write a message per new event and receiver to the outbox, which drops those queued before; returns how many."""
     since = max(outbox.notify_since(store, now - FIRST_LOOKBACK), now - EVENT_AGE_MAX)
-    window = EventWindow(policy, NOTIFYING_KINDS, since)
+    window = EventWindow(LIVE, NOTIFYING_KINDS, since)
     queued = [
         message
-        for notification in _notifications(store, config, window)
-        for message in _messages_for_receivers(notification, config)
+        for kind in messages.notification_kinds(config)
+        for found in kind.query(store, window)
+        for message in _messages_for_receivers(kind.event, kind.text(found), config)
     ]
-    return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, policy, now)
+    return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, now)
 
 
-def _notifications(store: Store, config: Config, window: EventWindow) -> Iterator[Notification]:
-    """Notifications of all events but flags; the outbox drops those that were queued before."""
-    for row in event_queries.new_promotions(store, window):
-        yield messages.model_promoted(window.policy, row)
-    if not event_queries.any_run(store, window):
-        return
-    for row in event_queries.failed_steps(store, window):
-        yield messages.step_failed(row)
-    for row in event_queries.failed_runs(store, window):
-        yield messages.run_failed(window.policy, row)
-    for row in event_queries.rejected_candidates(store, window):
-        yield messages.candidate_rejected(row)
-    for row in event_queries.new_choices(store, window):
-        if row["before"] not in (None, row["strategy"]):
-            yield messages.choice_changed(row)
-    yield from _alarms(store, config, window)
-
-
-def _alarms(store: Store, config: Config, events: EventWindow) -> Iterator[Notification]:
-    def window(row: event_queries.Row) -> tuple[int, int]:
-        return row["window_start"], row["window_end"]
-
-    for (start, _), rows in groupby(sorted(event_queries.drift(store, events), key=window), window):
-        notification = messages.drift_alarm(
-            list(rows), event_queries.drift_before(store, events.policy, start)
-        )
-        if notification is not None:
-            yield notification
-    for _, rows in groupby(sorted(event_queries.quality(store, events), key=window), window):
-        yield messages.quality_alarm(list(rows), config.schema_.base_currency)
-
-
-def _queue_flag_messages(store: Store, config: Config, policy: str, now: int) -> int:
+def _queue_flag_messages(store: Store, config: Config, now: int) -> int:
     """Queue digests of flags until none is pending: one digest, unless a first run flagged thousands."""
     written = 0
-    while ids := event_queries.pending_flags(store, policy):
-        rows = event_queries.flags(store, policy, ids)
-        digests = (
-            _messages_for_receivers(messages.flags_digest(policy, ids, rows, config), config) if rows else []
-        )
-        added = outbox.add_digest(store, policy, ids, digests, now)
+    while ids := event_queries.pending_flags(store, LIVE):
+        rows = event_queries.flags(store, LIVE, ids)
+        digest = messages.flags_digest(LIVE, ids, rows, config) if rows else None
+        digests = _messages_for_receivers("flags", digest, config) if digest else []
+        added = outbox.add_digest(store, LIVE, ids, digests, now)
         written += added
         if added < len(digests):
             break  # another process is queueing them, too
     return written
 
 
-def _messages_for_receivers(notification: Notification, config: Config) -> list[Message]:
-    rendered = messages.render(notification, config)
+def _messages_for_receivers(event: Event, notification: Notification, config: Config) -> list[Message]:
+    key, body = notification.key, f"{notification.body}\n\nkey {notification.key}"
+    subject = _subject(notification.subject, config)
     return [
-        Message(rendered.key, receiver.position, rendered.event, rendered.subject, rendered.body)
+        Message(key, receiver.position, event, subject, body)
         for receiver in receivers(config)
-        if rendered.event in receiver.events
+        if event in receiver.events
     ]
+
+
+def _subject(text: str, config: Config) -> str:
+    return f"[{config.monitor.name}] {text}"
 
 
 def deliver(
@@ -169,16 +124,16 @@ def deliver(
     """Send the messages that are due, unless another process is sending them."""
     if not outbox.anything_due(store, clock()):
         return Delivery()
-    delivery = Delivery()
-    try:
-        with leases.hold(store, "notify", by, LEASE):
-            outbox.recover(store)
-            outbox.drop_others(store, [receiver.position for receiver in receivers(config)])
-            for receiver in receivers(config):
-                delivery = delivery.plus(_deliver_to(receiver, store, config, clock, stopping))
-    except Busy:
-        return delivery  # the other process sends everything that is in the outbox
-    return delivery
+    parts: list[Delivery] = []
+    with suppress(Busy), leases.hold(store, "notify", by, LEASE):  # busy: another process sends everything
+        outbox.recover(store)
+        outbox.drop_others(store, [receiver.position for receiver in receivers(config)])
+        parts.extend(_deliver_to(receiver, store, config, clock, stopping) for receiver in receivers(config))
+    return Delivery(
+        sum(part.sent for part in parts),
+        sum(part.deferred for part in parts),
+        tuple(error for part in parts for error in part.errors),
+    )
 
 
 def _deliver_to(
@@ -187,16 +142,15 @@ def _deliver_to(
     """Send the messages of one receiver; after a failure its remaining messages wait for the next delivery."""
     waiting = outbox.due(store, receiver.position, clock())
     sendable = _sendable(store, config, receiver, waiting, clock())
-    delivery = Delivery(deferred=len(waiting) - sum(len(members) for members in sendable))
+    deferred = len(waiting) - sum(len(members) for members in sendable)
+    sent, error = 0, None
     for members in sendable:
-        if stopping():
+        if stopping() or error:
             break
         message = members[0] if len(members) == 1 else _merge(store, config, receiver, members, clock())
         error = _send(store, config, receiver, message, clock)
-        if error is not None:
-            return delivery.plus(Delivery(failed=1, errors=(error,)))
-        delivery = delivery.plus(Delivery(sent=1))
-    return delivery
+        sent += error is None
+    return Delivery(sent, deferred, (error,) if error else ())
 
 
 def _sendable(
@@ -227,13 +181,12 @@ def is_quiet(config: Config, now: int) -> bool:
 def _merge(
     store: Store, config: Config, receiver: Receiver, members: Sequence[DueMessage], now: int
 ) -> DueMessage:
-    merged = messages.merged(
-        [(message.key, message.subject, message.body) for message in members], members[0].event
+    merged = messages.merged([(message.key, message.subject, message.body) for message in members])
+    body = (
+        f"{merged.body}\n\nMore than {config.notify.per_hour} messages an hour (notify.per_hour): "
+        "fraudwatch notify show ID prints each in full."
     )
-    body = f"{merged.body}\n\nMore than {config.notify.per_hour} messages an hour (notify.per_hour): fraudwatch notify --show ID prints each in full."
-    message = Message(
-        merged.key, receiver.position, merged.event, f"[{config.monitor.name}] {merged.subject}", body
-    )
+    message = Message(merged.key, receiver.position, members[0].event, _subject(merged.subject, config), body)
     return outbox.merge(store, message, members, now)
 
 
@@ -257,9 +210,9 @@ def _send(
     return error
 
 
-def send_test_messages(config: Config) -> Iterator[tuple[str, str | None]]:
+def send_test_message(receiver: Receiver, config: Config) -> str | None:
     """
-    Send a test message to each receiver; yields the receiver and, if the message did not arrive, the reason.
+    Send a test message; returns None if it arrived, otherwise the reason.
 
     Raises
     ------
@@ -267,8 +220,5 @@ def send_test_messages(config: Config) -> Iterator[tuple[str, str | None]]:
         Apprise is not installed.
     """
     apprise_transport.require_apprise(config)
-    for receiver in receivers(config):
-        events = ", ".join(receiver.events) or "none, because notify.events has none of its events"
-        body = f"Messages of {config.monitor.name} arrive here. Events: {events}."
-        test = messages.render(Notification(f"test:{receiver.position}", "test", "a test", body), config)
-        yield receiver.display_name, apprise_transport.send(receiver, test.subject, test.body)
+    body = f"Messages of {config.monitor.name} arrive here. Events: {', '.join(receiver.events)}."
+    return apprise_transport.send(receiver, _subject("a test", config), body)

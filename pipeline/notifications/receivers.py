@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from pipeline.config.config import Config
 from pipeline.config.sections import RECEIVER_URL
+from storage.notifications.events import EVENTS
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,12 @@ class Receiver:
 
 def receivers(config: Config) -> list[Receiver]:
     """The configured receivers, in the order of notify.urls."""
-    return [_receiver(position, url, config) for position, url in enumerate(config.notify.urls, start=1)]
+    return [_receiver(position, url) for position, url in enumerate(config.notify.urls, start=1)]
 
 
-def _receiver(position: int, url: SecretStr, config: Config) -> Receiver:
+def _receiver(position: int, url: SecretStr) -> Receiver:
     match = RECEIVER_URL.fullmatch(url.get_secret_value())
     assert match is not None  # the configuration rejects any other value
-    events = match[1].split(",") if match[1] else config.notify.events
+    events = tuple(match[1].split(",")) if match[1] else EVENTS
     bare = url.get_secret_value().removeprefix(f"{match[1]}=" if match[1] else "")
-    return Receiver(
-        position,
-        match[2].lower(),
-        [event for event in events if event in config.notify.events],
-        SecretStr(bare),
-    )
+    return Receiver(position, match[2].lower(), events, SecretStr(bare))

@@ -15,7 +15,7 @@ import numpy as np
 
 from detectors.model.model import RULE, Scores
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History, catalogue_of, feature_fields, raw_matrix
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools, Condition
 from pipeline.rules.parser import Kind, Vocabulary, parse

@@ -7,9 +7,8 @@ import numpy as np
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import history as feature_history
-from pipeline.features.compute import status_at
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD
+from pipeline.features.label_history import FRAUD, status_at
 from pipeline.rules.engine import Rule, RuleBatch, matches, vocabulary
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools
 from pipeline.rules.parser import parse

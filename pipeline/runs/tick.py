@@ -105,7 +105,7 @@ class Tick:
     def _notify(self) -> None:
         self.report(
             deliver.send_notifications(
-                self.store, self.config, self.policy, clock=self.clock, by=self.by, stopping=self.stopping
+                self.store, self.config, clock=self.clock, by=self.by, stopping=self.stopping
             )
         )
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from pipeline.config.consistency import SYSTEM_COLUMNS
 from pipeline.config.sections import COLUMN
-from pipeline.durations import DAY
 from pipeline.ingest.formats import columns, validators
 from pipeline.schema_inference.column_profile import ENOUGH, PERSONAL_DATA_TESTS, ColumnProfile
+from storage.frames import DAY
 
 FEW_VALUES = 50  # a text column with at most so many different values is categorical
 FEW_NUMBERS = 10  # the same for a column of whole numbers

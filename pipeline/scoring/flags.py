@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detectors.model.model import AUDIT, RULE, Model, Scores
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.scoring.reasons import AUDIT_REASON, FlaggedRows, contributions_of, strongest_reasons
 from storage.frames import Transactions
 from storage.runs.scores import Flag

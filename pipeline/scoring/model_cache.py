@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.model.model import Model
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import catalogue_of
 from storage.database.database import Store
 from storage.frames import Ints

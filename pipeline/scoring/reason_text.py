@@ -1,5 +1,5 @@
 """
-Texts of reasons: one sentence for each feature that raised a score.
+Texts of reasons: one sentence for each code of `pipeline.features.columns`.
 
 Codes are stable, because reports, dashboards and mutes rely on them. Sentences may be reworded.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.features.compute import Feature
+from pipeline.features.catalogue import Feature
 from storage.frames import DAY, HOUR
 
 
@@ -37,7 +37,7 @@ class ReasonFacts:
 
 def reason_text(facts: ReasonFacts) -> str:
     """One sentence that a reviewer understands without knowing the model."""
-    return TEXTS.get(facts.feature.code, _plain)(facts)
+    return TEXTS[facts.feature.code](facts)
 
 
 def _is_known(value: float | None) -> bool:
@@ -61,26 +61,6 @@ def _ratio(facts: ReasonFacts) -> str:
     return f"amount {facts.amount:,.2f} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
 
 
-def _amount(facts: ReasonFacts) -> str:
-    return f"amount is {facts.amount:,.2f} {facts.currency}"
-
-
-def _velocity(facts: ReasonFacts) -> str:
-    return f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
-
-
-def _spend(facts: ReasonFacts) -> str:
-    return f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
-
-
-def _spread(facts: ReasonFacts) -> str:
-    return f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
-
-
-def _recency(facts: ReasonFacts) -> str:
-    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
-
-
 def _ago(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
@@ -96,18 +76,6 @@ def _new_pair(facts: ReasonFacts) -> str:
     return f"this {names[0]} has paid with this {names[1]} before"
 
 
-def _fraud_rate(facts: ReasonFacts) -> str:
-    return f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud ({facts.span} window before maturity)"
-
-
-def _known_fraud(facts: ReasonFacts) -> str:
-    return f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
-
-
-def _hour(_case: ReasonFacts) -> str:
-    return "time of day or week"
-
-
 def _category(facts: ReasonFacts) -> str:
     name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
     if facts.feature.name.endswith("_fraud_rate"):
@@ -115,26 +83,29 @@ def _category(facts: ReasonFacts) -> str:
     return f"{facts.value:.2%} of payments have this {name}"
 
 
-def _field(facts: ReasonFacts) -> str:
-    return f"{facts.feature.name} is {facts.value:,.4g}"
-
-
-def _plain(facts: ReasonFacts) -> str:
-    return f"{facts.feature.name} is {facts.value:,.4g}"
-
-
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
+    "AMOUNT": lambda facts: f"amount is {facts.amount:,.2f} {facts.currency}",
     "AMOUNT_ABOVE_USUAL": _deviation,
     "AMOUNT_AGAINST_MEAN": _ratio,
-    "AMOUNT": _amount,
-    "VELOCITY": _velocity,
-    "USUAL_AMOUNT": _spend,
-    "AMOUNT_SPREAD": _spread,
-    "RECENT_ACTIVITY": _recency,
-    "NEW_PAIR": _new_pair,
-    "FRAUD_HISTORY": _fraud_rate,
-    "KNOWN_FRAUD": _known_fraud,
-    "TIME_OF_DAY": _hour,
+    "AMOUNT_SPREAD": lambda facts: (
+        f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
+    ),
     "CATEGORY": _category,
-    "FIELD_VALUE": _field,
+    "FIELD_VALUE": lambda facts: f"{facts.feature.name} is {facts.value:,.4g}",
+    "FRAUD_HISTORY": lambda facts: (
+        f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud "
+        f"({facts.span} window before maturity)"
+    ),
+    "KNOWN_FRAUD": lambda facts: (
+        f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
+    ),
+    "NEW_PAIR": _new_pair,
+    "RECENT_ACTIVITY": lambda facts: f"{_ago(facts.value)} after this {facts.entity_name}'s last payment",
+    "TIME_OF_DAY": lambda _facts: "time of day or week",
+    "USUAL_AMOUNT": lambda facts: (
+        f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
+    ),
+    "VELOCITY": lambda facts: (
+        f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
+    ),
 }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detectors.model.model import Model
 from pipeline.config.config import Config
-from pipeline.features.compute import Feature, FeatureCatalogue
+from pipeline.features.catalogue import Feature, FeatureCatalogue
 from pipeline.scoring.reason_text import ReasonFacts, reason_text
 from storage.frames import Transactions
 

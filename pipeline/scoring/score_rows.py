@@ -7,7 +7,7 @@ import numpy as np
 from detectors.model.model import Model, Scores
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History
 from pipeline.scoring.model_cache import ModelCache
 from storage.frames import MONEY, Ints, Transactions

@@ -5,7 +5,6 @@ The labels are those of an export at the end of the simulated days: chargebacks 
 them later reversed. The ground truth, which real data does not have, is written only on request.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Format = Literal["parquet", "csv"]
-StepCallback = Callable[[str], None]
 
 START = date(2025, 1, 1)  # a Wednesday
 FRAUD_RATE = 0.004
@@ -71,7 +69,6 @@ def simulate(
     customers: int = 2000,
     drift: bool = False,
     truth: bool = False,
-    progress: StepCallback | None = None,
 ) -> SimulationResult:
     """
     Write `transactions.*` and `labels.*` to a directory; equal arguments give equal bytes.
@@ -88,8 +85,6 @@ def simulate(
         Whether amounts and channels change in the last third of the days.
     truth
         Whether to write the ground truth to `truth.*`, too: transaction_id, is_fraud, pattern.
-    progress
-        Called with the name of each step when it begins.
 
     Raises
     ------
@@ -97,16 +92,12 @@ def simulate(
         If an argument is out of range or the directory cannot be created.
     """
     _check(days, fraud_rate, per_day, customers, format)
-    begin_step = progress or _ignore_step
     rng = np.random.default_rng(seed)
-    begin_step("payments")
     first = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * SECOND
     world = build_world(rng, first, days, customers)
     payments = _payments(rng, world, per_day * days, fraud_rate, drift)
-    begin_step("refunds and labels")
     rows = _with_refunds(rng, payments, first + days * DAY)
     labels = _labels(rng, payments, rows, first + days * DAY)
-    begin_step("files")
     tables = {"transactions": _transaction_table(rows), "labels": _label_table(labels)}
     if truth:
         tables["truth"] = _truth_table(rows)
@@ -128,10 +119,6 @@ class _SimulatedLabels:
     is_fraud: Bools
     known_at: Ints  # µs
     by_customer: Bools
-
-
-def _ignore_step(_step: str) -> None:
-    """Default for `progress`: do nothing."""
 
 
 def _check(days: int, fraud_rate: float, per_day: int, customers: int, format_: str) -> None:

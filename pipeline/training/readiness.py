@@ -22,7 +22,7 @@ from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
 from pipeline.features.label_history import transaction_positions
 from storage.frames import DAY, Coded, Ints
@@ -383,7 +383,7 @@ def _moved(data: TrainingData) -> Iterator[ReadinessFinding]:
     quick = {
         one.name
         for one in data.features.features
-        if one.label_free and one.family != "time" and (one.window or 0) <= DAY
+        if one.label_free and one.period is None and (one.window or 0) <= DAY
     }
     moved = {
         one.feature: one.value

@@ -10,7 +10,7 @@ from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import suspicious_rows
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
 from pipeline.features.label_history import FRAUD
 from pipeline.training.training_set import TrainingSet, payers

@@ -12,7 +12,7 @@ from detectors.model.artifact import libraries
 from detectors.model.model import Model, ModelSettings, fit_model
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
-from pipeline.features.compute import FeatureCatalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, feature_catalogue, feature_fields
 from pipeline.monitoring import drift_reference
 from pipeline.training import readiness, samples

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from detectors.evaluation.prevalence import PrevalenceEstimate, effective_among, estimate_prevalence
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
-from pipeline.features.compute import status_at
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD, GENUINE, known_since
+from pipeline.features.label_history import FRAUD, GENUINE, known_since, status_at
 from storage.frames import Ints
 
 

@@ -21,10 +21,10 @@ from sqlalchemy.pool import NullPool
 
 from storage.database.column_types import as_datetime
 from storage.errors import Unreachable
+from storage.frames import SECOND
 
 Part = tuple[list[str], list[tuple[Any, ...]]]  # names of the columns, some rows
 
-SECOND = 1_000_000  # µs
 CONNECT_TIMEOUT_S = 10
 STEPS = 10_000  # of SQLite's machine between two looks at the clock, some 0.1 ms
 # Quoted text, quoted names, dollar quotes and comments: a semicolon in them separates nothing.

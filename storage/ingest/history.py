@@ -15,6 +15,7 @@ from storage.database.tables import batches, labels, monitor
 from storage.frames import MONEY, NEVER, Coded, Codes, Completeness, Floats, Ints, Labels, Transactions
 
 ROWS_AT_ONCE = 50_000  # rows held as Python objects while they become arrays
+VALUES_MAX = 500  # values that one query looks up
 ALWAYS = ("kind", "currency", "original_id")
 
 
@@ -83,8 +84,8 @@ def entities_of(store: Store, ids: Iterable[str], columns: Sequence[str]) -> dic
     return values_by_column
 
 
-def _slices(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
+def _slices(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (values[start : start + VALUES_MAX] for start in range(0, len(values), VALUES_MAX))
 
 
 def _columns(store: Store) -> "Select[Any]":

@@ -13,6 +13,8 @@ from storage.errors import Damaged, Unknown
 from storage.review.verdicts import write_audit
 from storage.runs.ledger import Entry, done, write
 
+CHOICES_MAX = 10  # earlier choices that the next one may depend on
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -229,11 +231,11 @@ def promoted(store: Store, policy: str) -> list[Promotion]:
         return [Promotion(*row) for row in connection.execute(rows)]
 
 
-def last_choices(store: Store, policy: str, before: int, limit: int = 10) -> list[dict[str, Any]]:
+def last_choices(store: Store, policy: str, before: int) -> list[dict[str, Any]]:
     """Choices of trainings before an instant, newest training date first; the newest choice of each date."""
     earlier = (choices.c.policy == policy) & (choices.c.training_date < before)
     rows = select(choices).where(earlier).order_by(choices.c.training_date.desc(), choices.c.choice_id.desc())
     with store.read() as connection:
-        result = [dict(row) for row in connection.execute(rows.limit(limit * 3)).mappings()]
+        result = [dict(row) for row in connection.execute(rows.limit(3 * CHOICES_MAX)).mappings()]
     once = {row["training_date"]: row for row in reversed(result)}
-    return [once[date] for date in sorted(once, reverse=True)][:limit]
+    return [once[date] for date in sorted(once, reverse=True)][:CHOICES_MAX]

@@ -1,12 +1,13 @@
 """
-Queries for notification events. They only read.
+What people can be notified of: the events, and a query for what is new of each. Queries only read.
 
 Events come from scheduled and manual runs. A backfill scores the past again, so it sends no notifications.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Select, select
 
@@ -24,6 +25,10 @@ from storage.database.tables import (
 )
 from storage.frames import DAY
 from storage.queries.flags import flags_on
+
+# What people choose by; a new event is a name here.
+Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
+EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
 WINDOW_MAX = 31 * DAY  # schedule.window
@@ -46,12 +51,6 @@ class EventWindow:
         return select(r.run_id).where(mine)
 
 
-def any_run(store: Store, window: EventWindow) -> bool:
-    """Whether the window has any run."""
-    with store.read() as connection:
-        return connection.scalar(window.run_ids().limit(1)) is not None
-
-
 def pending_flags(store: Store, policy: str) -> list[str]:
     """Transactions with flags that no digest has contained yet, ordered by id."""
     u = flag_notifications_pending.c
@@ -68,10 +67,19 @@ def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:
-    """Steps of the ledger that failed and have no retries left."""
+    """Steps of the ledger, trainings aside, that failed and have no retries left."""
+    return _failed(store, window, ledger.c.kind != "train")
+
+
+def failed_trainings(store: Store, window: EventWindow) -> list[Row]:
+    """Trainings that failed and have no retries left: there is no new model."""
+    return _failed(store, window, ledger.c.kind == "train")
+
+
+def _failed(store: Store, window: EventWindow, of_kind: Any) -> list[Row]:
     entry = ledger.c
     mine = (entry.policy == window.policy) & (entry.status == "failed") & entry.not_before.is_(None)
-    rows = select(ledger).where(mine, entry.run_id.in_(window.run_ids()))
+    rows = select(ledger).where(mine, of_kind, entry.run_id.in_(window.run_ids()))
     return _rows(store, rows.order_by(entry.window_end, entry.kind))
 
 
@@ -79,18 +87,29 @@ def failed_runs(store: Store, window: EventWindow) -> list[Row]:
     """Runs that failed outside their steps, so that no step of the ledger has their error."""
     r = runs.c
     failed = (r.status == "failed") & r.run_id.in_(window.run_ids())
-    result = _rows(
-        store, select(r.run_id, r.kind, r.started_at, r.error, r.counts).where(failed).order_by(r.run_id)
-    )
-    return [row for row in result if not (row["counts"] or {}).get("failures")]
+    rows = select(r.run_id, r.policy, r.kind, r.started_at, r.error, r.counts).where(failed)
+    return [row for row in _rows(store, rows.order_by(r.run_id)) if not (row["counts"] or {}).get("failures")]
 
 
-def drift(store: Store, window: EventWindow) -> list[Row]:
-    """Drift alarms, by window."""
-    return _alarms(store, drift_metrics, drift_metrics.c.window_end, window, WINDOW_MAX)
+@dataclass(frozen=True)
+class DriftAlarms:
+    """The drift alarms of a window: those that the window before did not have, and the others."""
+
+    new: list[Row]
+    repeated: list[Row]
 
 
-def drift_before(store: Store, policy: str, window_start: int) -> set[tuple[str, str]]:
+def drift_alarms(store: Store, window: EventWindow) -> list[DriftAlarms]:
+    """Windows in which something began to drift, oldest first."""
+    found = []
+    for rows in _by_window(_alarms(store, drift_metrics, drift_metrics.c.window_end, window, WINDOW_MAX)):
+        before = _drift_before(store, window.policy, rows[0]["window_start"])
+        new = [row for row in rows if (row["feature"], row["metric"]) not in before]
+        found.append(DriftAlarms(new, [row for row in rows if row not in new]))
+    return [alarms for alarms in found if alarms.new]
+
+
+def _drift_before(store: Store, policy: str, window_start: int) -> set[tuple[str, str]]:
     """Alarms of the newest window that ended at `window_start` or before, as (feature, metric)."""
     d = drift_metrics.c
     mine = (d.policy == policy) & (d.window_end <= window_start)
@@ -100,9 +119,16 @@ def drift_before(store: Store, policy: str, window_start: int) -> set[tuple[str,
         return {(row.feature, row.metric) for row in connection.execute(rows)}
 
 
-def quality(store: Store, window: EventWindow) -> list[Row]:
-    """Quality alarms, by window."""
-    return _alarms(store, quality_metrics, quality_metrics.c.as_of, window, MATURES_MAX)
+def quality_alarms(store: Store, window: EventWindow) -> list[list[Row]]:
+    """Quality alarms, a list for each window that has any."""
+    return list(_by_window(_alarms(store, quality_metrics, quality_metrics.c.as_of, window, MATURES_MAX)))
+
+
+def _by_window(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    def span(row: Row) -> tuple[int, int]:
+        return row["window_start"], row["window_end"]
+
+    return (list(group) for _, group in groupby(sorted(rows, key=span), span))
 
 
 def _alarms(store: Store, table: Any, instant: Any, window: EventWindow, longest: int) -> list[Row]:
@@ -113,12 +139,13 @@ def _alarms(store: Store, table: Any, instant: Any, window: EventWindow, longest
     return _rows(store, rows.order_by(*table.primary_key))
 
 
-def new_choices(store: Store, window: EventWindow) -> list[Row]:
-    """New choices, oldest training date first, each with the strategy before it."""
+def changed_choices(store: Store, window: EventWindow) -> list[Row]:
+    """New choices of another strategy, oldest training date first, each with the strategy before it."""
     c = choices.c
     mine = (c.policy == window.policy) & c.run_id.in_(window.run_ids())
     result = _rows(store, select(choices).where(mine).order_by(c.training_date, c.choice_id))
-    return [row | {"before": _strategy_before(store, row)} for row in result]
+    with_before = (row | {"before": _strategy_before(store, row)} for row in result)
+    return [row for row in with_before if row["before"] not in (None, row["strategy"])]
 
 
 def _strategy_before(store: Store, row: Row) -> str | None:
@@ -136,7 +163,9 @@ def new_promotions(store: Store, window: EventWindow) -> list[Row]:
     by_training = (p.effective_from == m.trained_at) & m.run_id.in_(window.run_ids())
     by_hand = (p.effective_from != m.trained_at) & (p.promoted_at >= window.since)
     rows = (
-        select(p.seq, p.model_id, p.effective_from, p.reason, p.by, m.strategy, m.n_mature, m.n_fraud)
+        select(
+            p.seq, p.policy, p.model_id, p.effective_from, p.reason, p.by, m.strategy, m.n_mature, m.n_fraud
+        )
         .join(models, m.model_id == p.model_id)
         .where(p.policy == window.policy, by_training | by_hand)
     )

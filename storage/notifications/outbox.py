@@ -7,7 +7,7 @@ A message is written once per receiver, since its key is unique there; looking f
 receiver that is no longer configured.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, monitor, outbox
 from storage.errors import Unknown
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
 
 MAY_HAVE_ARRIVED = (
     "the process that was sending it ended before it recorded the result: it may have arrived already"
@@ -200,18 +201,15 @@ def counts(store: Store) -> Mapping[str, int]:
         return {str(row[0]): int(row[1]) for row in connection.execute(rows)}
 
 
-def listing(store: Store, limit: int, *, only_open: bool = False) -> Iterator[dict[str, Any]]:
-    """Messages without their bodies, newest first; with `only_open` only those that are waiting or failed."""
-    columns = [column for column in outbox.c if column.name != "body"]
-    rows = select(*columns).order_by(outbox.c.message_id.desc()).limit(limit)
-    if only_open:
+def page(store: Store, limit: int, after: Position | None = None, *, waiting: bool = False) -> RowPage:
+    """Messages without their bodies, newest first; with `waiting` only those that are waiting or failed."""
+    rows = select(*(column for column in outbox.c if column.name != "body"))
+    if waiting:
         rows = rows.where(outbox.c.status.in_(("pending", "sending", "failed")))
-    with store.read() as connection:
-        result = connection.execute(rows).mappings().all()
-    return (dict(row) for row in result)
+    return fetch_page(store, rows, [SortKey(outbox.c.message_id, descending=True)], limit, after)
 
 
-def message(store: Store, message_id: int) -> dict[str, Any]:
+def message(store: Store, message_id: int) -> Row:
     """
     One message with its body.
 
@@ -220,12 +218,7 @@ def message(store: Store, message_id: int) -> dict[str, Any]:
     Unknown
         There is no message of that number.
     """
-    with store.read() as connection:
-        row = (
-            connection.execute(select(outbox).where(outbox.c.message_id == message_id))
-            .mappings()
-            .one_or_none()
-        )
-    if row is None:
-        raise Unknown(f"there is no message {message_id}: fraudwatch notify lists them")
-    return dict(row)
+    rows = read_rows(store, select(outbox).where(outbox.c.message_id == message_id))
+    if not rows:
+        raise Unknown(f"there is no message {message_id}", code="unknown_message")
+    return rows[0]

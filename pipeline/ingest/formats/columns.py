@@ -15,10 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.durations import SECOND
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_ints
 from pipeline.ingest.formats.instants import Instants, parse_instants, resolve
-from storage.frames import Floats, Ints
+from storage.frames import SECOND, Floats, Ints
 
 FAR = 2**62  # µs; instants are clipped to ± this, 146,000 years
 WHOLE_MAX = 2.0**53  # floats are exact integers up to here

@@ -24,9 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.durations import HOUR, MINUTE, SECOND
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_ints
-from storage.frames import Floats, Ints
+from storage.frames import HOUR, MINUTE, SECOND, Floats, Ints
 
 # RE2: \d is 0 to 9. Arrow's own parser accepts a part of this and reads it alike (tests/test_formats_instants.py).
 GRAMMAR = (
