@@ -42,9 +42,6 @@ SUPPORT = {
 }  # what services and doors are written with
 BENEATH = ("pipeline/services", "storage", "detectors")  # what names no command and knows no door
 
-# What has not been moved yet: services by MODULE.FUNCTION, modules by their path.
-NOT_MOVED: frozenset[str] = frozenset({})
-
 # Texts that are data: names and ids, and sentences that are stored or come from a library.
 TEXT_FIELDS = frozenset({
     # names of things
@@ -87,10 +84,6 @@ def services() -> dict[str, Function]:
     }
 
 
-def moved() -> dict[str, Function]:
-    return {name: function for name, function in services().items() if name not in NOT_MOVED}
-
-
 def result_of(function: Function) -> Any:
     return typing.get_type_hints(function)["return"]
 
@@ -125,7 +118,7 @@ def services_used(tree: ast.Module) -> set[str]:
 
 def test_a_door_uses_every_service() -> None:
     used = set[str]().union(*(services_used(ast.parse(path.read_text("utf-8"))) for path in sources(DOORS)))
-    assert set(moved()) - used == set()
+    assert set(services()) - used == set()
 
 
 # Results are typed values, not texts.
@@ -181,7 +174,7 @@ def holds(kind: Any, wanted: type) -> bool:
 def test_results_are_typed_values_and_hold_no_text_for_people() -> None:
     wrong = [
         fault
-        for name, function in moved().items()
+        for name, function in services().items()
         if name not in DOCUMENTS
         for fault in faults(result_of(function), name)
     ]
@@ -249,7 +242,9 @@ def required_arguments_of_request(kind: Any) -> Any:
 
 def lists() -> dict[str, Function]:
     return {
-        name: function for name, function in moved().items() if typing.get_origin(result_of(function)) is Page
+        name: function
+        for name, function in services().items()
+        if typing.get_origin(result_of(function)) is Page
     }
 
 
@@ -328,7 +323,7 @@ def takes_an_id(function: Function) -> bool:
 
 
 def test_every_service_that_takes_an_id_is_tried_with_an_unknown_one() -> None:
-    assert {name for name, function in moved().items() if takes_an_id(function)} == set(UNKNOWN)
+    assert {name for name, function in services().items() if takes_an_id(function)} == set(UNKNOWN)
 
 
 def test_what_is_unknown_is_refused_with_a_stable_code(session: Session) -> None:
@@ -350,9 +345,6 @@ def test_nothing_beneath_the_doors_names_a_command_or_imports_click() -> None:
     wrong = []
     for path in sources(BENEATH):
         place, text = str(path.relative_to(ROOT)), path.read_text("utf-8")
-        if place not in NOT_MOVED:
-            wrong += [f"{place}: {found[0]}" for found in named.finditer(text)]
-            wrong += [
-                f"{place}: click" for _ in re.finditer(r"^\s*(import|from) click\b", text, re.MULTILINE)
-            ]
+        wrong += [f"{place}: {found[0]}" for found in named.finditer(text)]
+        wrong += [f"{place}: click" for _ in re.finditer(r"^\s*(import|from) click\b", text, re.MULTILINE)]
     assert not wrong, "\n".join(wrong)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from pipeline.config.config import Config
     from pipeline.services.session import Session
-    from storage.database.database import Store
 
 LIVE = "live"
 SENTENCE_MAX = 1_000  # characters; click cuts a longer one
@@ -47,14 +46,6 @@ class CliContext:
 
         with open_session(self.load_config(), self.actor, clock=now, verified=verified) as session:
             yield session
-
-    @contextmanager
-    def open_store(self, config: "Config", *, verified: bool = True) -> Iterator["Store"]:
-        """Open the database; if `verified`, it must belong to this monitor and have the current schema."""
-        from pipeline.services.session import open_session
-
-        with open_session(config, self.actor, clock=now, verified=verified) as session:
-            yield session.store
 
 
 class InstantParam(click.ParamType[Any]):

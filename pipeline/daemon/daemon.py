@@ -52,10 +52,11 @@ RETRY_S_MIN, RETRY_S_MAX = (
 )  # pauses while the database is unreachable double from the first to the second
 WARNING, ERROR = 30, 40
 TICK_JOB = "tick"
+LEASE_NAME = "daemon:live"
 
 
 class Daemon:
-    """Runs ticks for one policy of one database."""
+    """Runs the ticks of one database."""
 
     def __init__(
         self,
@@ -63,13 +64,11 @@ class Daemon:
         *,
         by: str,
         clock: Callable[[], int],
-        policy: str = LIVE,
         stopping: threading.Event | None = None,
     ) -> None:
         self._load = load
         self._by = by
         self._clock = clock
-        self._policy = policy
         self._newest = 0
         self._failures = 0
         self._session: Session | None = None
@@ -176,10 +175,10 @@ class Daemon:
         self._now()
         session = self._acquire()
         log = _TickLog(self.health)
-        request = TickRequest(self._policy, scheduled=True)
+        request = TickRequest(scheduled=True)
         summary = run_tick(session, request, log, stopping=self._should_stop)
         if self.config.health.port:
-            self.health.update_snapshot(health_figures(session, self._policy), summary.windows_left)
+            self.health.update_snapshot(health_figures(session, LIVE), summary.windows_left)
         return summary
 
     def _now(self) -> int:
@@ -196,8 +195,7 @@ class Daemon:
             return self._session
         self._release()
         session = self._resources.enter_context(open_session(self.config, self._by, clock=self._now))
-        name = f"daemon:{self._policy}"
-        self._lease = self._resources.enter_context(leases.hold(session.store, name, self._by, LEASE))
+        self._lease = self._resources.enter_context(leases.hold(session.store, LEASE_NAME, self._by, LEASE))
         self._session = session
         logs.event("active", token=self._lease.token, database=session.store.display_url)
         return session

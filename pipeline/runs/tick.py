@@ -27,7 +27,7 @@ from storage.errors import StorageError
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run of the tick's policy has finished."""
+    """Live's run has finished."""
 
     summary: RunSummary
 
@@ -61,7 +61,6 @@ class Tick:
 
     store: Store
     config: Config
-    policy: str
     by: str
     clock: Callable[[], int]
     as_of: int | None
@@ -72,7 +71,7 @@ class Tick:
 
     def run(self) -> RunSummary:
         """
-        Run the tick; returns what the run of its policy did.
+        Run the tick; returns what live's run did.
 
         Raises
         ------
@@ -84,10 +83,9 @@ class Tick:
                 self.report(feed)
         as_of = self.clock() if self.as_of is None else self.as_of
         with self._notify_after():
-            summary = self._run_policy(self.config, self.policy, as_of)
+            summary = self._run_policy(self.config, LIVE, as_of)
         self.report(RunFinished(summary))
-        if self.policy == LIVE:
-            self._run_challengers(as_of)
+        self._run_challengers(as_of)
         return summary
 
     @contextmanager

@@ -36,7 +36,6 @@ class TickRequest:
         Whether a schedule asks for it: it reads the feeds, and catches up a few windows at a time.
     """
 
-    policy: str = LIVE
     as_of: datetime | None = None
     scheduled: bool = False
 
@@ -71,7 +70,6 @@ def run_tick(
     return Tick(
         session.store,
         session.config,
-        request.policy,
         session.actor,
         session.clock,
         as_of,
