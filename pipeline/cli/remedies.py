@@ -24,6 +24,7 @@ COMMANDS = {
     "unknown_comparison": "fraudwatch comparisons list",
     "unknown_feature": "fraudwatch flags list --format json",
     "unknown_flag": "fraudwatch flags list",
+    "unknown_message": "fraudwatch notify list",
     "unknown_model": "fraudwatch models list",
     "unknown_mute": "fraudwatch mutes list",
     "unknown_name": "fraudwatch rules names",
