@@ -82,7 +82,10 @@ def show_message(context: CliContext, message_id: int) -> None:
 @notify.command("test", epilog="fraudwatch notify test")
 @click.pass_obj
 def test_receivers(context: CliContext) -> None:
-    """Send a test message to each URL of [notify]; exit code 1 if one did not arrive."""
+    """Send a test message to each URL of [notify].
+
+    Exit code 1 if one did not arrive.
+    """
     from pipeline.services import notifications
 
     failed = False
@@ -97,14 +100,20 @@ def test_receivers(context: CliContext) -> None:
 @notify.command("send", epilog="fraudwatch notify send")
 @click.pass_obj
 def send_messages(context: CliContext) -> None:
-    """Queue messages for new events and send those that are due, as a run does; exit code 1 if one did not arrive."""
+    """Queue messages for new events and send those due.
+
+    A run does the same at its end. Exit code 1 if one did not arrive.
+    """
     _send(context, retry=False)
 
 
 @notify.command("retry", epilog="fraudwatch notify retry")
 @click.pass_obj
 def retry_messages(context: CliContext) -> None:
-    """Send again messages that have no attempts left, too; exit code 1 if one did not arrive."""
+    """Send messages again that have no attempts left.
+
+    Those that are due are sent, too. Exit code 1 if one did not arrive.
+    """
     _send(context, retry=True)
 
 
