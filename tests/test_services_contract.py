@@ -40,7 +40,11 @@ SUPPORT = {
     "rules_and_mutes",
     "session",
 }  # what services and doors are written with
-BENEATH = ("pipeline/services", "storage", "detectors")  # what names no command and knows no door
+# What names no command and knows no door; report and messages are doors in this respect: people read them.
+BENEATH = (
+    "pipeline/services", "pipeline/runs", "pipeline/comparison", "pipeline/training", "pipeline/monitoring", "pipeline/schedule",
+    "pipeline/scoring", "pipeline/rules", "pipeline/ingest", "pipeline/features", "pipeline/config", "storage", "detectors",
+)  # fmt: skip
 
 # Texts that are data: names and ids, and sentences that are stored or come from a library.
 TEXT_FIELDS = frozenset({

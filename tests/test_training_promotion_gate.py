@@ -111,7 +111,7 @@ def newest_training(store: Store) -> doctor.CheckResult:
 def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
     said = train(filled, BLIND, SECOND_DATE)
     assert "candidate 2 was rejected" in said
-    assert "Model 1 stays in force; fraudwatch models promote 2 overrules this" in said
+    assert "Model 1 stays in force; a promotion by hand overrules this" in said
     first, second = checked(filled)
     assert (first["verdict"], first["rule"], first["champion_id"]) == ("promoted", "FIRST", None)
     assert (second["verdict"], second["champion_id"]) == ("rejected", 1)

@@ -214,7 +214,7 @@ class SchemaSection(ConfigSection):
 
 
 class SourceSection(ConfigSection):
-    """A query of another database, for `fraudwatch ingest --from-sql NAME`."""
+    """A query of another database, which an ingest names."""
 
     url: SecretStr = SecretStr("")
     url_env: Annotated[str, AfterValidator(_variable)] = ""

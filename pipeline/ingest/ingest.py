@@ -258,7 +258,7 @@ class _IngestContext:
         report = IngestReport(name, kind, self.history, self.history_because)
         existing, digest_pending = self.find_existing(kind, reader, settings), reader.digest() is None
         if existing is None:
-            holder = f"fraudwatch ingest {name}"
+            holder = f"the ingest of {name}"
             with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
                 reasons = self._load_rows(loader, reader, expected, step, name)
                 report = replace(report, counts=loader.counts, reasons=dict(reasons.most_common()))

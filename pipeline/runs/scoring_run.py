@@ -329,7 +329,7 @@ def _fit_and_promote(
     )
     scoring_queue.drop_before_first_model(store, context.policy)
     if check is not None and check.verdict == "rejected":
-        return f"{planning.day(date)}: candidate {model_id} was rejected. {check.sentence.format(model_id=model_id)}"
+        return f"{planning.day(date)}: candidate {model_id} was rejected. {check.sentence}"
     return f"{planning.day(date)}: {choice.strategy}. {choice.sentence}"
 
 

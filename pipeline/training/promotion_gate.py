@@ -244,7 +244,7 @@ def _sentence(window: EvaluationWindow, champion_id: int, rule: str, m: Mapping[
     message = f"The candidate is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
     if rule not in REJECTING:
         return message
-    return f"{message} Model {champion_id} stays in force; fraudwatch models promote {{model_id}} overrules this."
+    return f"{message} Model {champion_id} stays in force; a promotion by hand overrules this."
 
 
 # (direction of average precision, direction of the gain in cost) → rule.

@@ -47,11 +47,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class PromotionCheck:
-    """
-    The comparison of a candidate with the champion, and the verdict; instants in µs.
-
-    `sentence` may contain `{model_id}` for the candidate's id, which is filled in when the model is stored.
-    """
+    """The comparison of a candidate with the champion, and the verdict; instants in µs."""
 
     verdict: Literal["promoted", "rejected"]
     rule: str
@@ -125,8 +121,7 @@ def install(
         model_id = int(inserted.inserted_primary_key[0])
         if check is not None:
             of_model = {"policy": entry.policy, "model_id": model_id, "training_date": entry.window_end}
-            of_run = {"sentence": check.sentence.format(model_id=model_id), "run_id": record.run_id}
-            connection.execute(insert(promotion_checks), asdict(check) | of_model | of_run)
+            connection.execute(insert(promotion_checks), asdict(check) | of_model | {"run_id": record.run_id})
         if not rejected:
             _promote(connection, entry.policy, entry.window_end, model_id, reason, by, now)
         counts = {"model_id": model_id, "choice_id": record.choice_id} | ({"rejected": 1} if rejected else {})
