@@ -116,7 +116,11 @@ REFUSED = [
     ("f.csv", b"\n\n", "is empty"),
     ("f.csv", b"id,other\n1,2\n", 'has no column "note"'),
     ("f.csv", b"id,other\n1,2\n", "it has id, other"),
-    ("f.csv", b"id,other\n1,2\n", "set categorical in [schema] to the right column"),
+    (
+        "f.csv",
+        b"id,other\n1,2\n",
+        "set categorical in [schema] to the right column, or take it out of that list if there is none",
+    ),
     ("f.csv", b"id,Note\n", "did you mean Note"),
     ("f.csv", b"id;note\n1;2\n", "must be separated by commas"),
     ("f.csv", b"id,note,note\n1,2,3\n", 'has the column "note" twice'),

@@ -139,6 +139,7 @@ CASES = [
     ({"time": np.zeros(3000, dtype=bool)}, "time must be datetimes, or numbers of seconds, got bool"),
     ({"label_time": np.zeros(7)}, r"label_time has shape \(7,\)"),
     ({"entities": np.zeros(7)}, r"entities has shape \(7,\)"),
+    ({"techniques": "magic"}, "no technique is called 'magic'"),
     ({"techniques": ["magic"]}, "no technique is called 'magic': choose among no balancing"),
     ({"folds": 0}, "folds, max_rows and per_day must be 1 or more, got 0, 60000 and None"),
     ({"cost_ratio": -1.0}, "costs must be finite and not negative"),

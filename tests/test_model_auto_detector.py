@@ -61,7 +61,27 @@ def test_frauds_of_one_entity_count_once():
     card = np.arange(len(X)) % 500
     card[told == 1] = 7
     assert detector(min_positives_blend=10).fit(X, told).strategy_ == "blend"
-    assert detector(min_positives_blend=10).fit(X, told, entities=[card]).strategy_ == "outlier"
+    text = pd.Series(card).map("card {}".format)
+    for entities in ([card], card, text, [text, card], pd.DataFrame({"card": text})):
+        assert detector(min_positives_blend=10).fit(X, told, entities=entities).strategy_ == "outlier"
+    with pytest.raises(DetectorError, match=r"entities has shape \(7,\)"):
+        detector().fit(X, told, entities=card[:7])
+
+
+def test_a_data_frame_is_read_by_its_columns() -> None:
+    X, _, told = world(0)
+    frame = pd.DataFrame(X, columns=[f"column {place}" for place in range(X.shape[1])])
+    found = detector().fit(frame, told)
+    np.testing.assert_array_equal(found.anomaly_score(frame), found.anomaly_score(X))
+    for other in (frame[frame.columns[::-1]], frame.add_prefix("new ")):
+        with pytest.raises(DetectorError, match="fitted on the columns column 0, .* pass the same columns"):
+            found.anomaly_score(other)
+    whole = frame.round().astype("Int64")
+    whole.iloc[3, 0] = pd.NA
+    numbers = whole.to_numpy(dtype=np.float64, na_value=np.nan)
+    np.testing.assert_array_equal(
+        detector().fit(whole, told).anomaly_score(whole), detector().fit(numbers, told).anomaly_score(numbers)
+    )
 
 
 def test_rows_may_stand_for_many():

@@ -150,6 +150,8 @@ def test_what_changed_is_named_with_its_size_and_a_remedy(
     told = "\n".join(drift_text.sentences(of_window))
     assert re.search(r": (1 alarm|\d+ alarms) on (1 feature|\d+ features) among ", told.splitlines()[0])
     assert f"  {feature}: " in told
+    (payments,) = (row["n_current"] for row in of_window if row["feature"] == "volume")
+    assert f"measurements, {payments:,} row" in told.splitlines()[0]
 
 
 def test_a_window_without_payments_is_told_and_alarms_by_its_volume(

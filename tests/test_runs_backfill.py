@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.runs.backfill import backfill
-from pipeline.runs.scoring_run import run
+from pipeline.runs.scoring_run import run, train_once
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY
@@ -16,7 +16,7 @@ from storage.queries.models import model_page
 from storage.runs import scoring_queue
 from tests.support.databases import Opener, with_url
 from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
-from tests.support.sql import FLAGS, SCORES, query
+from tests.support.sql import FLAGS, SCORES, count, query
 from tests.support.worlds import FROM, NOW, SMALL, TO, load
 
 
@@ -88,3 +88,15 @@ def test_what_arrives_while_a_backfill_begins_is_left_to_the_next_run(
     assert query(store, "SELECT COUNT(*) FROM scoring_queue") == [(0,)]
     of_the_late = "SELECT COUNT(*) FROM scores WHERE transaction_id >= 't002340'"
     assert query(store, of_the_late) == [(len(late),)]
+
+
+def test_nothing_is_written_for_a_database_without_transactions(opener: Opener) -> None:
+    store = opener(SMALL)
+    for work in (
+        lambda: backfill(store, SMALL, start=FROM, end=TO, as_of=NOW, policy="live", by="test"),
+        lambda: train_once(store, SMALL, date=TO, as_of=NOW, policy="live", by="test"),
+    ):
+        with pytest.raises(NotReady, match="no transactions are stored yet") as refused:
+            work()
+        assert refused.value.code == "no_transactions"
+    assert count(store, "runs") == count(store, "ledger") == 0

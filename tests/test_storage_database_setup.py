@@ -67,6 +67,21 @@ def test_a_database_without_tables_is_refused_until_init_creates_them(empty_url:
         verify(store, SMALL.monitor.name)
 
 
+@pytest.mark.parametrize("table", ["transactions", "users"])
+def test_the_database_of_another_program_is_refused_and_stays_as_it_is(empty_url: str, table: str) -> None:
+    with open_configured(with_url(SMALL, empty_url)) as store:
+        with store.write() as connection:
+            if store.dialect == "postgresql":
+                connection.execute(text(f'CREATE SCHEMA "{store.schema}"'))
+            connection.execute(text(f"CREATE TABLE {table} (a INTEGER)"))
+        with pytest.raises(WrongMonitor, match=rf"holds tables of another program \({table}\)") as refused:
+            upgrade(store, SMALL.monitor.name, 2)
+        assert refused.value.code == "other_program"
+        with store.read() as connection:
+            schema = store.schema if store.dialect == "postgresql" else None
+            assert inspect(connection).get_table_names(schema) == [table]
+
+
 @pytest.mark.parametrize("version", ["0001", "0007"])
 def test_a_database_of_an_unreleased_version_is_refused_and_stays_as_it_is(
     empty_url: str, version: str

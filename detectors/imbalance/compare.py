@@ -39,7 +39,7 @@ def compare(
     *,
     entities: ArrayLike | None = None,
     label_time: ArrayLike | None = None,
-    techniques: Sequence[str] = (),
+    techniques: str | Sequence[str] = (),
     folds: int = 3,
     cost_ratio: float = 100.0,
     per_day: int | None = None,
@@ -69,7 +69,8 @@ def compare(
     label_time
         (n_samples,) when each label became known; by default at once. A label is used in training from then on.
     techniques
-        Words: only techniques whose name or family contains one of them are tried. By default all, which takes minutes.
+        A word or several: only techniques whose name or family contains one of them are tried. By default all, which takes
+        minutes.
     folds
         Number of test spans, each with a training of its own.
     cost_ratio
@@ -89,7 +90,7 @@ def compare(
         An argument has another length or holds something that it must not, no technique has such a name, or no test span has
         frauds both in it and before it.
     """
-    candidates = select_techniques(techniques)
+    candidates = select_techniques([techniques] if isinstance(techniques, str) else techniques)
     if min(folds, max_rows, 1 if per_day is None else per_day) < 1:
         raise DetectorError(
             f"folds, max_rows and per_day must be 1 or more, got {folds}, {max_rows} and {per_day}"

@@ -20,7 +20,11 @@ def as_features(X: ArrayLike, n_features: int | None = None) -> Floats:
         It holds something that is not a number, is not 2-D, or has another number of columns than at `fit`.
     """
     try:
-        rows: Floats = np.require(X, dtype=np.float64, requirements="C")
+        frame = hasattr(X, "columns") and hasattr(
+            X, "to_numpy"
+        )  # only so are pandas' own types of missing values read
+        numbers = X.to_numpy(dtype=np.float64, na_value=np.nan) if frame else X  # type: ignore[union-attr]
+        rows: Floats = np.require(numbers, dtype=np.float64, requirements="C")
     except (TypeError, ValueError) as error:
         raise DetectorError(
             f"X must hold numbers only{_columns_of_other_types(X)}: turn text, categories and dates into numbers first"
@@ -91,6 +95,28 @@ def as_codes(entities: ArrayLike, n_rows: int) -> Ints:
     _check_length("entities", values.shape, n_rows)
     codes = pd.factorize(values)[0].astype(np.int64)
     return np.where(codes < 0, codes.max(initial=0) + 1 + np.arange(n_rows), codes)
+
+
+def as_code_columns(entities: Any, n_rows: int) -> list[Ints]:
+    """
+    Codes of one or several kinds of entity: one column (n_rows,), or a sequence or data frame of them.
+
+    Raises
+    ------
+    DetectorError
+        A column has another number of entities than there are rows.
+    """
+    if hasattr(entities, "columns"):
+        return [as_codes(entities[name], n_rows) for name in entities.columns]
+    columns = list(entities)
+    one = bool(columns) and all(np.ndim(each) == 0 for each in columns)
+    return [as_codes(each, n_rows) for each in ([entities] if one else columns)]
+
+
+def column_names(X: ArrayLike) -> tuple[str, ...] | None:
+    """The names of a data frame's columns, None for anything without names."""
+    names = getattr(X, "columns", None)
+    return None if names is None else tuple(str(name) for name in names)
 
 
 _LABELS = "1 for fraud, 0 for genuine or NaN for unlabelled in every row"

@@ -38,7 +38,7 @@ from detectors.base import (
 from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrator
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
-from detectors.inputs.arrays import as_features, as_partial_labels
+from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_surprisal, classifier_share, learn_weight
@@ -138,7 +138,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         X: ArrayLike,
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-        entities: Sequence[ArrayLike] = (),
+        entities: ArrayLike | Sequence[ArrayLike] = (),
     ) -> Self:
         """
         Choose a strategy and fit it.
@@ -152,7 +152,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         sample_weight
             (n_samples,) how many transactions each row stands for; 1 by default.
         entities
-            Columns (n_samples,) of entity codes from 0: frauds on one entity then count once in the choice.
+            Who paid, (n_samples,), as numbers or text, or several such columns: frauds on one entity count once in the choice.
 
         Raises
         ------
@@ -164,14 +164,16 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         labels = np.full(len(rows), np.nan) if y is None else as_partial_labels(y, len(rows))
         weight = as_weights(sample_weight, len(rows))
         labelled = ~np.isnan(labels)
-        everything = Sample(rows, labels, weight, np.ones(len(rows)), entity=_first(entities))
+        codes = as_code_columns(entities, len(rows))
+        everything = Sample(rows, labels, weight, np.ones(len(rows)), entity=codes[0] if codes else None)
         mature = everything.take(labelled)
         self.layout_ = self._layout(rows.shape[1])
         folds = fit_validation_folds(mature, self.layout_, self.fit_settings)
         evidence = gather_evidence(folds, ReviewBudget(COSTS, REVIEWED), self.seed)
-        choice = self.choose(labels, weight, [np.asarray(codes) for codes in entities], evidence)
+        choice = self.choose(labels, weight, codes, evidence)
         self.fit_samples(mature, everything.take(labels != 1), choice.strategy, folds)
         self.choice_: Choice | None = choice
+        self.feature_names_in_ = column_names(X)
         return self
 
     def fit_samples(
@@ -314,6 +316,12 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _features(self, X: ArrayLike) -> Floats:
         self._fitted()
+        names, fitted_names = column_names(X), getattr(self, "feature_names_in_", None)
+        if names is not None and fitted_names is not None and names != fitted_names:
+            raise DetectorError(
+                f"fitted on the columns {', '.join(fitted_names)}, got {', '.join(names)}",
+                remedy="pass the same columns in the same order",
+            )
         return as_features(X, self.n_features_in_)
 
     def _fitted(self) -> Components:
@@ -371,10 +379,6 @@ def _blend(weight: BlendWeight, outlier: Floats, boosting: Floats, forest: Float
     """Logit of the blend from its surprisal s, as from the rank of a single detector: ln(e^s − 1)."""
     s = np.maximum(blend_surprisal(weight.value, outlier, boosting, forest), SURPRISAL_MIN)
     return s + np.log(-np.expm1(-s))
-
-
-def _first(entities: Sequence[ArrayLike]) -> Ints | None:
-    return np.asarray(entities[0], dtype=np.int64) if len(entities) else None
 
 
 def _are(frauds: int) -> str:

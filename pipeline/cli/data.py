@@ -23,7 +23,7 @@ REASONS_MAX = 5  # of rejected rows
 HISTORY_TEXTS = {
     "requested": " ({option})",
     "nothing_scored": ", because no window has been scored yet",
-    "windows_scored": ", because windows have been scored yet",
+    "windows_scored": ", because windows have been scored already",
     "scored_during_load": ", because a window was scored during the load",
 }
 

@@ -27,7 +27,7 @@ COLUMNS = ["mute_id", "target", "reason", "by", "effective_from", "until", "ende
 def mutes() -> None:
     """Hide flags from messages and lists for a while.
 
-    Muted flags are stored all the same: fraudwatch flags --muted shows them. A mute applies to transactions from now on.
+    Muted flags are stored all the same: fraudwatch flags list --muted shows them. A mute applies to transactions from now on.
     """
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.monitoring.drift_levels import VOLUME
+
 Row = Mapping[str, Any]
 
 METRIC_TEXTS = {
@@ -77,16 +79,16 @@ def remedy(row: Row) -> str:
 
 def _head(newest: Sequence[Row], alarms: Sequence[Row]) -> str:
     window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M}"
-    n = max(row["n_current"] for row in newest)
+    n = max((row["n_current"] for row in newest if row["feature"] == VOLUME), default=0)
     features = len({row["feature"] for row in alarms})
     alarm_text = f"{_count(len(alarms), 'alarm')} on {_count(features, 'feature')}" if alarms else "no alarm"
     pooled = max(row["pooled"] for row in newest)
     more = f", {pooled} windows pooled" if pooled > 1 else ""
-    return f"{window}: {alarm_text} among {len(newest)} measurements, {n:,} rows{more}"
+    return f"{window}: {alarm_text} among {len(newest)} measurements, {_count(n, 'row')}{more}"
 
 
 def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _not_compared(newest: Sequence[Row]) -> list[str]:

@@ -63,8 +63,9 @@ def backfill(
     Raises
     ------
     NotReady
-        Every transaction of the span is recorded as arriving later than `as_of`.
+        No transaction is stored, or every one of the span is recorded as arriving later than `as_of`.
     """
+    planning.stored_span(store)
     with start_run(store, config, as_of, policy, "backfill", by, progress) as run:
         scoring_queue.add_backfilled_span(store, policy, start, end, run.as_of)
         _check_span_is_known(run, start, end)

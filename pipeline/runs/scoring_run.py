@@ -109,7 +109,15 @@ def train_once(
     by: str,
     progress: Progress | None = None,
 ) -> RunSummary:
-    """Train for one date now, independent of the schedule; the model takes effect from that date on."""
+    """
+    Train for one date now, independent of the schedule; the model takes effect from that date on.
+
+    Raises
+    ------
+    NotReady
+        No transaction is stored.
+    """
+    planning.stored_span(store)
     with start_run(store, config, as_of, policy, "train", by, progress) as context:
         entry = pending(policy, Step("train", date, date), config.schedule.allowed_lateness)
         ledger.ensure(store, [entry])

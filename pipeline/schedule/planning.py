@@ -196,15 +196,28 @@ def _quality_steps(config: Config, start: int, end: int) -> list[Step]:
     return [Step("quality", begin, until) for begin, until in pairwise(edges) if start < until <= end]
 
 
+def stored_span(store: Store) -> tuple[int, int]:
+    """
+    The event times of the oldest and the newest transaction.
+
+    Raises
+    ------
+    NotReady
+        No transaction is stored.
+    """
+    span = history.span(store)
+    if span is None:
+        raise NotReady("no transactions are stored yet", remedy="ingest transactions", code="no_transactions")
+    return span
+
+
 def _policy_start(store: Store, config: Config, policy: str) -> int:
     stored = scoring_queue.starts_at(store, policy)
     if stored is not None:
         return stored
-    span = history.span(store)
-    if span is None:
-        raise NotReady("no transactions are stored yet", remedy="ingest transactions", code="no_transactions")
+    _, newest = stored_span(store)
     schedule_config = config.schedule
-    instant = window_grid.floor(schedule_config.window, schedule_config.timezone, span[1])
+    instant = window_grid.floor(schedule_config.window, schedule_config.timezone, newest)
     scoring_queue.set_starts_at(store, policy, instant)
     return instant
 

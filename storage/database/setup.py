@@ -39,12 +39,14 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
-        The database belongs to another monitor.
+        The database belongs to another monitor, or to another program.
     """
     if store.dialect == "postgresql":
         _create_schema(store)
     with store.write_exclusive() as connection:
         before = schema_version(connection)
+        if before is None:
+            _refuse_other_program(connection, store)
         _refuse_unsupported(store, before)
         _refuse_other_monitor(connection, before, monitor)
         command.upgrade(_alembic(connection), "head")
@@ -109,6 +111,18 @@ def _alembic(connection: Connection) -> Alembic:
 def _create_schema(store: Store) -> None:
     with store.write() as connection:
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{store.schema}"'))
+
+
+def _refuse_other_program(connection: Connection, store: Store) -> None:
+    """Refuse a database that holds tables, but none of a monitor."""
+    schema = store.schema if store.dialect == "postgresql" else None
+    others = sorted(set(inspect(connection).get_table_names(schema)) - {VERSION_TABLE})
+    if others:
+        raise WrongMonitor(
+            f"database {store.display_url} holds tables of another program ({', '.join(others[:3])})",
+            remedy="set storage.url to a new database, or on Postgres storage.schema to a schema of its own",
+            code="other_program",
+        )
 
 
 def _refuse_unsupported(store: Store, current: str | None) -> None:

@@ -101,6 +101,8 @@ class ExpectedColumns:
 
 
 EVERY_COLUMN = ExpectedColumns(every=True)
+COLUMN_LISTS = ("entities", "numeric", "categorical")  # keys of [schema] that name several columns
+OPTIONAL_COLUMNS = ("kind", "original_id", "currency", "is_fraud")  # keys that may be empty
 
 
 def _check_separator(available: Sequence[str], source_name: str) -> None:
@@ -114,6 +116,13 @@ def _missing_column(name: str, key: str, available: Sequence[str], source_name: 
     listed = ", ".join(available[:50]) or "none"
     return InputError(
         f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}',
-        remedy=f"set {item} in [{section}] to the right column, or remove it there if there is none",
+        remedy=f"set {item} in [{section}] to the right column{_without(item)}",
         code="missing_column",
     )
+
+
+def _without(item: str) -> str:
+    """How the configuration says that there is no such column: nothing if there must be one."""
+    if item in COLUMN_LISTS:
+        return ", or take it out of that list if there is none"
+    return f', or write {item} = "" if there is none' if item in OPTIONAL_COLUMNS else ""
