@@ -117,7 +117,8 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": timeout // 1000,  # ms; a server that vanishes answers nothing, not even an error
-        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={timeout // 1000}",
+        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres "
+        f"-c statement_timeout={timeout // 1000}",
     }
     postgres = parsed.set(drivername="postgresql+psycopg")
     return create_engine(postgres, connect_args=arguments, poolclass=NullPool)

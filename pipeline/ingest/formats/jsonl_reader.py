@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.ingest.formats.columns import json_number_text
 from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
 
 LINE_MAX = 1 << 24  # bytes; a file with a longer line is one JSON document
@@ -67,10 +68,14 @@ def _object(line: bytes) -> dict[str, Any] | str:
     except UnicodeDecodeError:
         return NOT_UTF8
     try:
-        value = json.loads(text, parse_float=str, parse_int=str)
+        value = json.loads(text, parse_float=json_number_text, parse_int=_whole_number_text)
     except (ValueError, RecursionError):
         return NOT_JSON
     return value if isinstance(value, dict) else NOT_AN_OBJECT
+
+
+def _whole_number_text(digits: str) -> str:
+    return "0" if digits == "-0" else digits
 
 
 def _json_text(value: Any) -> str | None:
