@@ -71,9 +71,7 @@ def _fields_with_system_names(config: Sections) -> Iterator[Violation]:
     for kind in FIELDS:
         for name in getattr(config.schema_, kind):
             if name.lower() in SYSTEM_COLUMNS:
-                requirement = (
-                    "must not have the name of a column of fraudwatch or of the database; rename it in the file or the query"
-                )
+                requirement = "must not have the name of a column of fraudwatch or of the database; rename it in the file or the query"
                 yield f"schema.{kind}", name, requirement
 
 

@@ -36,7 +36,15 @@ from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 
-__all__ = ["IngestReport", "Options", "Source", "ingest_labels", "ingest_transactions", "sources"]
+__all__ = [
+    "IngestReport",
+    "Options",
+    "Source",
+    "ingest_labels",
+    "ingest_transactions",
+    "nothing_accepted",
+    "sources",
+]
 
 Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
 Kind = Literal["transactions", "labels"]
@@ -53,6 +61,7 @@ class Options:
     history: bool | None = None
     known_after: int | None = None
     complete_through: int | None = None
+    repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,11 @@ class IngestReport:
     def nothing_new(self) -> bool:
         """Whether the same content was loaded before."""
         return self.same_as is not None
+
+    @property
+    def nothing_usable(self) -> bool:
+        """Whether rows were read and every one was rejected."""
+        return self.counts.nothing_usable
 
 
 def ingest_transactions(
@@ -301,11 +315,24 @@ class _IngestContext:
             # Without rows a label file means: no new labels up to now. Each such file is a new batch.
             content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
+        if report.nothing_usable:
+            through = None
+            if self.options.repeat_rejected:  # what it lacked may have arrived by then
+                content = _content_hash(loader.kind, content, str(now))
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
         report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
         if report.history and not batch.history:
             return replace(report, history=False, history_because="scored_during_load")
         return report
+
+
+def nothing_accepted(sources: Sequence[str]) -> InputError:
+    """The error that says that every row of these sources was rejected."""
+    return InputError(
+        f"nothing was accepted of {', '.join(sources)}: every row was rejected",
+        remedy="correct the file or [schema] by the reasons given, and ingest it again",
+        code="nothing_accepted",
+    )
 
 
 def _add(loader: BatchLoader, chunk: Chunk) -> None:

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from pipeline.ingest import feeds
 from pipeline.ingest import ingest as ingesting
 from pipeline.ingest.feeds import FeedReport
-from pipeline.ingest.ingest import IngestReport, Kind, Options
+from pipeline.ingest.ingest import IngestReport, Kind, Options, nothing_accepted
 from pipeline.progress import Progress
 from pipeline.services.session import Session
 from storage.database.column_types import MICROSECOND, as_micros
+
+__all__ = ["IngestRequest", "ingest", "nothing_accepted", "poll_feeds"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from storage.database.database import Store
 from storage.frames import MONEY
 from storage.ingest.chunks import TransactionChunk
 
-AMOUNT_DECIMALS = 8  # that two sources write alike; a satoshi
 OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
 
 
@@ -69,6 +68,7 @@ def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[
 
 
 def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
-    money = (round(row["amount"], AMOUNT_DECIMALS), round(row["amount_base"] * MONEY))
+    # 15 digits are what a float holds of every number, whatever source it comes from.
+    money = (f"{row['amount']:.15g}", round(row["amount_base"] * MONEY))
     others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
     return (row["event_time"], *money, *others)

@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from storage.frames import Ints
 
 BATCH_ROWS = 50_000  # per batch: large enough for a bulk load, small enough for memory
+BATCH_BYTES = 1 << 24  # of the text in a batch: a few long values are as much as many short ones
 UUID_BYTES = 16
 NOT_UTF8 = "the row is not UTF-8: save the file in this encoding"
 
