@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from decimal import Decimal
@@ -13,12 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ingest.formats import reader
+from pipeline.config.error_text import InvalidSetting
+from pipeline.errors import InputError
+from pipeline.ingest.formats import jsonl_reader, reader
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.reader import SourceReader
+from pipeline.ingest.ingest import ingest_labels
 from pipeline.ingest.row_checks import TransactionCheck
+from storage.ingest import external_query
 from storage.ingest.external_query import read_query
-from tests.support.ingest import NOW, configured
+from tests.support.ingest import NOW, configured, file, run
+from tests.support.sql import query
 
 CONFIG = configured(entities=("card",))
 HEADER = "transaction_id,event_time,amount,card"
@@ -149,3 +155,130 @@ def test_no_two_rows_are_one_because_their_id_is_a_word_for_nothing(tmp_path, wo
     reason = "transaction_id " + ("has lost digits, like 4.11E+15: export it as text" if "E" in word
               and "+" in word else "is missing: every row needs an id")  # fmt: skip
     assert from_file(tmp_path / "t.csv", f"{HEADER}\n{word},{AT},1,a\n{word},{AT},2,b\n") == [reason] * 2
+
+
+# ── files
+
+
+UNCLOSED = "a quoted value is not closed: close it, or write a quote twice inside a quoted value"
+CSV = [
+    # the rows of a CSV file after its header, and the cards that are meant
+    (rf't,{AT},1,"say \"hi\""', ['say "hi"']),
+    (rf't,{AT},1,"say \"hi, you\" now"', ['say "hi, you" now']),
+    (rf't,{AT},1,"a \\ b \"c\""', [r'a \ b "c"']),
+    (f't,{AT},1,"say \\"hi\nyou\\" now"\nu,{AT},1,k', ['say "hi\nyou" now', "k"]),
+    (rf't,{AT},1,"C:\"', ["C:\\"]),  # whole by RFC 4180, so a backslash is a backslash
+    (rf't,{AT},1,"C:\new\\x"', [r"C:\new\\x"]),
+    (f't,{AT},1,"x\nu,{AT},1,k', [UNCLOSED, "k"]),
+    (f't,{AT},1,"x\nu,{AT},1,"y\nv,{AT},1,k', [UNCLOSED, UNCLOSED, "k"]),
+    (f't,{AT},1,"x\ny ""z""\n"\nv,{AT},1,k', ['x\ny "z"', "k"]),
+]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("rows", "cards"), CSV, ids=range(len(CSV)))
+def test_csv_is_read_whatever_its_line_ends_and_escapes(tmp_path, rows, cards, line_end) -> None:
+    found = from_file(tmp_path / "t.csv", f"{HEADER}\n{rows}\n".replace("\n", line_end).encode())
+    assert [card.replace("\r\n", "\n") for card in found] == cards
+
+
+def test_a_file_of_unclosed_quotes_is_read_line_by_line_in_little_time(tmp_path) -> None:
+    """Each line was compared with each of the next hundred: 33 s for 100,000 of them."""
+    rows = "".join(f't{number},{AT},1,"x\n' for number in range(20_000))
+    before = time.process_time()
+    assert set(from_file(tmp_path / "t.csv", f"{HEADER}\n{rows}")) == {UNCLOSED}
+    assert time.process_time() - before < 3
+
+
+def test_a_key_may_come_late_but_not_twice_and_not_never(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(jsonl_reader, "BATCH_ROWS", 2)
+    row = f'{{"transaction_id": "t", "event_time": "{AT}", "amount": 1}}'
+    late, twice = row.replace("}", ', "card": "k"}'), row.replace("}", ', "card": "k", "card": "l"}')
+    lines = [row] * 5 + [late, twice]
+    assert from_file(tmp_path / "t.jsonl", "\n".join(lines)) == [
+        *[None] * 5, "k", "the line has a key twice: keep one",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match='has no column "card"'):
+        from_file(tmp_path / "t.jsonl", "\n".join([row] * 5))
+
+
+# ── memory
+
+
+def test_a_batch_of_long_values_is_cut_by_bytes(tmp_path, monkeypatch) -> None:
+    """A Parquet file of 13 kB that repeats one long value asked for 10 GB, 6 MB of gzipped JSON Lines for 6 GB."""
+    for module in (reader, jsonl_reader):
+        monkeypatch.setattr(module, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(external_query, "PART_BYTES", 10_000)
+    monkeypatch.setattr(external_query, "ROWS_AT_ONCE", 2)
+    cards = ["x" * 2_000] * 100
+    ids = list(map(str, range(100)))
+    pq.write_table(
+        pa.table({"transaction_id": ids, "event_time": [AT] * 100, "amount": [1.0] * 100, "card": cards}),
+        tmp_path / "t.parquet",
+    )
+    assert (tmp_path / "t.parquet").stat().st_size < 10_000
+    rows = [
+        json.dumps({"transaction_id": i, "event_time": AT, "amount": 1, "card": c})
+        for i, c in zip(ids, cards, strict=True)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    expected = TransactionCheck(CONFIG).expected_columns()
+    for name in ("t.parquet", "t.jsonl"):
+        with closing(reader.open_path(tmp_path / name, None, name)) as source:
+            numbers = [batch.row_number.tolist() for batch in source.rows(expected)]
+        assert max(map(len, numbers)) <= 5
+        assert [number for part in numbers for number in part] == list(range(1, 101))
+    assert from_sqlite(tmp_path, cards) == ["card is longer than 500 characters: shorten it"] * 100
+
+
+# ── storage
+
+
+def test_money_is_rounded_after_conversion(opener, tmp_path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-01-01,BTC,90000\n2026-01-01,VND,0.00004\n")
+    config = configured(currency="currency", rates=str(tmp_path / "rates.csv"))
+    rows = [
+        f"a,{AT},0.00003,BTC", f"b,{AT},150000000000,VND", f"c,{AT},103.59,EUR", f"d,{AT},150000000000,EUR",
+        f"e,{AT},123456789.12346,EUR",
+    ]  # fmt: skip
+    store = opener(config)
+    given = file(tmp_path, rows, "transaction_id,event_time,amount,currency")
+    run(store, config, given)
+    stored = "SELECT transaction_id, amount, amount_base FROM transactions ORDER BY transaction_id"
+    assert [(name, float(amount), float(base)) for name, amount, base in query(store, stored)] == [
+        ("a", 0.00003, 2.7), ("b", 1.5e11, 6e6), ("c", 103.59, 103.59), ("d", 1.5e11, 1.5e11),
+        ("e", 123456789.12346, 123456789.1235),
+    ]  # fmt: skip
+    again = file(tmp_path, [*rows, f"f,{AT},1,EUR"], "transaction_id,event_time,amount,currency", "u.csv")
+    (report,) = run(store, config, again)
+    assert (report.counts.duplicate, report.counts.revised, report.counts.accepted) == (5, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["xmin", "xmax", "cmin", "cmax", "ctid", "tableoid", "CTID", "rowid"])
+def test_a_field_cannot_have_the_name_of_a_column_of_the_database(name) -> None:
+    with pytest.raises(
+        InvalidSetting, match="must not have the name of a column of fraudwatch or of the database"
+    ):
+        configured(entities=(name,))
+
+
+def test_key_words_of_sql_are_names_like_others(opener, tmp_path) -> None:
+    config = configured(entities=("user", "order"), categorical=("oid", "select"), numeric=("group",))
+    store = opener(config)
+    given = file(tmp_path, [f"a,{AT},1,u,o,i,s,2"], "transaction_id,event_time,amount,user,order,oid,select,group")  # fmt: skip
+    run(store, config, given)
+    columns = '"user", "order", "oid", "select", "group"'
+    assert query(store, f"SELECT {columns} FROM transactions") == [("u", "o", "i", "s", 2.0)]
+
+
+def test_a_source_of_which_nothing_is_accepted_is_told_and_read_again(opener, tmp_path) -> None:
+    store, given = opener(CONFIG), file(tmp_path, [f",{AT},1,k", f"NULL,{AT},1,k"])
+    for moment in (NOW, NOW + 1):
+        (report,) = run(store, CONFIG, given, now=moment)
+        assert report.nothing_usable
+        assert report.batch_id is not None
+    labels = file(tmp_path, [f"a,maybe,{AT}"], "transaction_id,is_fraud,known_at", "labels.csv")
+    (report,) = run(store, CONFIG, labels, ingest_labels)
+    assert report.nothing_usable
+    assert query(store, "SELECT complete_through FROM batches WHERE kind = 'labels'") == [(None,)]

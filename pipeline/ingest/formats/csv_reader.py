@@ -122,13 +122,15 @@ def _cut(lines: list[bytes], final: bool) -> tuple[list[Record], list[bytes]]:
     place = 0
     while place < len(lines):
         line = lines[place]
-        size, record = _row(lines, place) if b'"' in line else (1, line)
+        if line.count(b'"') % 2 == 0 and b'\\"' not in line:
+            if line not in _BLANK:
+                records.append(line)
+            place += 1
+            continue
+        size, record = _row(lines, place)
         if not size and not final and len(lines) - place < VALUE_LINES_MAX:
             return records, lines[place:]
-        if record is None:
-            records.append(UnreadableRow(0, _text(line), NOT_CLOSED))
-        elif line not in _BLANK:
-            records.append(record)
+        records.append(UnreadableRow(0, _text(line), NOT_CLOSED) if record is None else record)
         place += max(size, 1)
     return records, []
 
