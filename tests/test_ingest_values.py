@@ -23,7 +23,8 @@ from pipeline.ingest.ingest import ingest_labels
 from pipeline.ingest.row_checks import TransactionCheck
 from storage.ingest import external_query
 from storage.ingest.external_query import read_query
-from tests.support.ingest import NOW, configured, file, run
+from storage.ingest.history import load_transactions
+from tests.support.ingest import NOW, configured, file, micros, run
 from tests.support.sql import query
 
 CONFIG = configured(entities=("card",))
@@ -282,3 +283,23 @@ def test_a_source_of_which_nothing_is_accepted_is_told_and_read_again(opener, tm
     (report,) = run(store, CONFIG, labels, ingest_labels)
     assert report.nothing_usable
     assert query(store, "SELECT complete_through FROM batches WHERE kind = 'labels'") == [(None,)]
+
+
+def test_a_server_may_write_dates_as_it_likes(opener, tmp_path) -> None:
+    store = opener(CONFIG)
+    if store.dialect == "sqlite":
+        pytest.skip("SQLite has no DateStyle")
+    with store.write() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET datestyle TO 'German, DMY'")
+    store.engine.dispose()
+    run(store, CONFIG, file(tmp_path, ["a,2026-03-02T06:00:00Z,1,k"]))
+    assert load_transactions(store, 0, NOW).event_time.tolist() == [micros("2026-03-02T06:00:00Z")]
+    url = store.engine.url.render_as_string(hide_password=False)
+    sql = f"SELECT transaction_id, event_time, amount, card FROM {store.schema}.transactions"
+    chunks = open_query(read_query(url, sql, 10**7, 10, "q"), "q").rows(
+        TransactionCheck(CONFIG).expected_columns()
+    )
+    assert [as_text for rows in chunks for as_text in rows.columns["event_time"].to_pylist()] == [
+        "2026-03-02T06:00:00+00:00"
+    ]
