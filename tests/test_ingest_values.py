@@ -24,6 +24,7 @@ from pipeline.ingest.row_checks import TransactionCheck
 from storage.ingest import external_query
 from storage.ingest.external_query import read_query
 from storage.ingest.history import load_transactions
+from tests.support.commands import fraudwatch
 from tests.support.ingest import NOW, configured, file, micros, run
 from tests.support.sql import query
 
@@ -303,3 +304,13 @@ def test_a_server_may_write_dates_as_it_likes(opener, tmp_path) -> None:
     assert [as_text for rows in chunks for as_text in rows.columns["event_time"].to_pylist()] == [
         "2026-03-02T06:00:00+00:00"
     ]
+
+
+def test_a_command_that_accepts_nothing_fails(tmp_path) -> None:
+    schema = 'entities = ["card"]\ncategorical = []\nkind = ""\noriginal_id = ""\n'
+    (tmp_path / "config.toml").write_text(f"[schema]\n{schema}[labels]\nnever_by_silence = {{}}\n")
+    (tmp_path / "t.csv").write_text(f"{HEADER}\n,{AT},1,k\n")
+    fraudwatch(tmp_path, "init")
+    for _ in range(2):
+        error = fraudwatch(tmp_path, "ingest", "transactions", "t.csv", code=2)
+        assert "nothing was accepted of t.csv: every row was rejected" in error

@@ -140,18 +140,14 @@ def _ingest(
     complete_through: Any,
 ) -> None:
     from pipeline.cli.output import progress_bar
-    from pipeline.services.ingest import IngestRequest, ingest, nothing_accepted
+    from pipeline.services.ingest import IngestRequest, ingest
 
     with context.session() as session, progress_bar() as bar:
         through = to_utc(complete_through, session.config.schedule.timezone) if complete_through else None
         request = IngestRequest(kind, paths, sql, file_format, history, known_after, through)
-        rejected: list[str] = []
         for report in ingest(session, request, bar):
             bar.stop()
             click.echo("\n".join(ingest_lines(report)))
-            rejected += [report.source] if report.nothing_usable else []
-    if rejected:
-        raise nothing_accepted(rejected)
 
 
 def ingest_lines(report: "IngestReport") -> list[str]:

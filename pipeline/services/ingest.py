@@ -12,8 +12,6 @@ from pipeline.progress import Progress
 from pipeline.services.session import Session
 from storage.database.column_types import MICROSECOND, as_micros
 
-__all__ = ["IngestRequest", "ingest", "nothing_accepted", "poll_feeds"]
-
 
 @dataclass(frozen=True)
 class IngestRequest:
@@ -54,7 +52,8 @@ def ingest(
     Raises
     ------
     InputError
-        A source cannot be read or lacks a column; neither it nor any later source becomes visible.
+        A source cannot be read or lacks a column; neither it nor any later source becomes visible. Or, after the last
+        report, every row of a source was rejected.
     Busy
         Another ingest is running.
     """
@@ -68,9 +67,14 @@ def ingest(
         session.config, request.kind, request.paths, request.query, request.file_format
     )
     load = ingesting.ingest_transactions if request.kind == "transactions" else ingesting.ingest_labels
-    yield from load(
+    rejected: list[str] = []
+    for report in load(
         session.store, session.config, sources, clock=session.clock, options=options, progress=progress
-    )
+    ):
+        yield report
+        rejected += [report.source] if report.nothing_usable else []
+    if rejected:
+        raise nothing_accepted(rejected)
 
 
 def poll_feeds(session: Session) -> list[FeedReport]:

@@ -70,7 +70,7 @@ class Money(TypeDecorator[float]):
         return dialect.type_descriptor(Float())
 
 
-class Amount(TypeDecorator[float]):
+class CurrencyAmount(TypeDecorator[float]):
     """An amount in a currency of its own, unrounded: 0.00003 BTC is money, too. NUMERIC, or REAL on SQLite."""
 
     impl = Float

@@ -57,9 +57,9 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
         expected.select(list(keys), source_name)
 
 
-def _collect(keys: dict[str, None], found: dict[str, Any], expected: ExpectedColumns) -> None:
+def _collect(keys: dict[str, None], json_object: dict[str, Any], expected: ExpectedColumns) -> None:
     """Add the keys of an object; of those that nobody asked for only so many, for messages."""
-    for key in found:
+    for key in json_object:
         if len(keys) < KEYS_MAX or key in expected.names:
             keys[key] = None
 
