@@ -122,7 +122,7 @@ def _ingest_file(
                 batch_id = report.batch_id or report.same_as or batch_id
                 yield FeedReport(feed, report)
                 if report.nothing_usable:
-                    raise ingest.nothing_accepted([report.source])
+                    raise ingest.NothingAcceptedError([report.source])
     except InputError as error:
         error_text = str(error)
         yield FeedReport(feed, error=error_text)

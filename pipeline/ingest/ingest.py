@@ -42,7 +42,6 @@ __all__ = [
     "Source",
     "ingest_labels",
     "ingest_transactions",
-    "nothing_accepted",
     "sources",
 ]
 
@@ -62,6 +61,18 @@ class Options:
     known_after: int | None = None
     complete_through: int | None = None
     repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
+
+
+class NothingAcceptedError(InputError):
+    """Every row of these sources was rejected; the rows are stored with their reasons."""
+
+    code = "nothing_accepted"
+
+    def __init__(self, source_names: Sequence[str]) -> None:
+        super().__init__(
+            f"nothing was accepted of {', '.join(source_names)}: every row was rejected",
+            remedy="correct the file or [schema] by the reasons given, and ingest it again",
+        )
 
 
 @dataclass(frozen=True)
@@ -324,15 +335,6 @@ class _IngestContext:
         if report.history and not batch.history:
             return replace(report, history=False, history_because="scored_during_load")
         return report
-
-
-def nothing_accepted(sources: Sequence[str]) -> InputError:
-    """The error that says that every row of these sources was rejected."""
-    return InputError(
-        f"nothing was accepted of {', '.join(sources)}: every row was rejected",
-        remedy="correct the file or [schema] by the reasons given, and ingest it again",
-        code="nothing_accepted",
-    )
 
 
 def _add(loader: BatchLoader, chunk: Chunk) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pipeline.ingest import feeds
 from pipeline.ingest import ingest as ingesting
 from pipeline.ingest.feeds import FeedReport
-from pipeline.ingest.ingest import IngestReport, Kind, Options, nothing_accepted
+from pipeline.ingest.ingest import IngestReport, Kind, NothingAcceptedError, Options
 from pipeline.progress import Progress
 from pipeline.services.session import Session
 from storage.database.column_types import MICROSECOND, as_micros
@@ -74,7 +74,7 @@ def ingest(
         yield report
         rejected += [report.source] if report.nothing_usable else []
     if rejected:
-        raise nothing_accepted(rejected)
+        raise NothingAcceptedError(rejected)
 
 
 def poll_feeds(session: Session) -> list[FeedReport]:
