@@ -145,7 +145,7 @@ DRIVER_VALUES = [
     # a value of a database driver, and the text that it is read as, whatever its column holds
     (None, None), ("a", "a"), (" a ", "a"), ("", None), (b"a", "a"), (memoryview(b"a"), "a"),
     (1, "1"), (2**70, str(2**70)), (1.0, "1"), (1.5, "1.5"), (float("nan"), None), (1e20, "1e+20"),
-    (Decimal("1.50"), "1.50"), (Decimal("1E+3"), "1000"), (Decimal("NaN"), None), (True, "true"), (False, "false"),
+    (Decimal("1.50"), "1.5"), (Decimal("1E+3"), "1000"), (Decimal("NaN"), None), (True, "true"), (False, "false"),
     (MOMENT, "2026-03-01T06:00:00"), (MOMENT.replace(tzinfo=UTC), "2026-03-01T06:00:00+00:00"),
     (MOMENT.replace(tzinfo=timezone(timedelta(hours=1))), "2026-03-01T05:00:00+00:00"), (date(2026, 3, 1), "2026-03-01"),
     (uuid.UUID(int=7), str(uuid.UUID(int=7))), ({"a": [1]}, '{"a": [1]}'), ([1, None], "[1, null]"),

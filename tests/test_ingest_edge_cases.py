@@ -184,7 +184,7 @@ def test_text_is_stripped_and_instants_and_amounts_are_exact(opener, tmp_path):
     ]
     run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount,card,score,kind,first"))
     chunk = batches_of(store)
-    assert chunk["a"] == (micros("2026-03-29T01:30:00.123456+00:00"), 0.0002, "k 1", None, "payment", None)
+    assert chunk["a"] == (micros("2026-03-29T01:30:00.123456+00:00"), 0.00016, "k 1", None, "payment", None)
     assert chunk["b"] == (
         micros("2025-06-30T18:30:00.5+00:00"),
         -99999999999.9999,

@@ -13,7 +13,7 @@ from storage.frames import DAY
 
 Violation = tuple[str, object, str]  # key, value, requirement
 
-# Columns of the table `transactions` that fraudwatch defines; a user's field must have another name.
+# Columns of the table `transactions` that fraudwatch or the database defines; a user's field must have another name.
 SYSTEM_COLUMNS = frozenset(
     (
         "transaction_id",
@@ -30,6 +30,8 @@ SYSTEM_COLUMNS = frozenset(
         "content",
         "content_hash",
         "is_fraud",
+        *("xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"),  # of every table of Postgres
+        "rowid",  # of every table of SQLite
     )
 )
 ROLES = ("transaction_id", "event_time", "amount", "currency", "kind", "original_id", "is_fraud")
@@ -69,9 +71,7 @@ def _fields_with_system_names(config: Sections) -> Iterator[Violation]:
     for kind in FIELDS:
         for name in getattr(config.schema_, kind):
             if name.lower() in SYSTEM_COLUMNS:
-                requirement = (
-                    "must not have the name of a fraudwatch column; rename it in the file or the query"
-                )
+                requirement = "must not have the name of a column of fraudwatch or of the database; rename it in the file or the query"
                 yield f"schema.{kind}", name, requirement
 
 

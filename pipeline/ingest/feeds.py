@@ -121,6 +121,8 @@ def _ingest_file(
             for report in _read(store, config, section.kind, source, clock):
                 batch_id = report.batch_id or report.same_as or batch_id
                 yield FeedReport(feed, report)
+                if report.nothing_usable:
+                    raise ingest.NothingAcceptedError([report.source])
     except InputError as error:
         error_text = str(error)
         yield FeedReport(feed, error=error_text)
@@ -131,7 +133,7 @@ def _ingest_file(
 
 def _read(store: Store, config: Config, kind: str, source: Source, clock: Clock) -> Iterator[IngestReport]:
     ingest_source = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
-    return ingest_source(store, config, [source], clock=clock, options=Options())
+    return ingest_source(store, config, [source], clock=clock, options=Options(repeat_rejected=False))
 
 
 def _record_completeness(store: Store, feed: str, now: int) -> None:

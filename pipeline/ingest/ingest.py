@@ -36,7 +36,14 @@ from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 
-__all__ = ["IngestReport", "Options", "Source", "ingest_labels", "ingest_transactions", "sources"]
+__all__ = [
+    "IngestReport",
+    "Options",
+    "Source",
+    "ingest_labels",
+    "ingest_transactions",
+    "sources",
+]
 
 Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
 Kind = Literal["transactions", "labels"]
@@ -53,6 +60,19 @@ class Options:
     history: bool | None = None
     known_after: int | None = None
     complete_through: int | None = None
+    repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
+
+
+class NothingAcceptedError(InputError):
+    """Every row of these sources was rejected; the rows are stored with their reasons."""
+
+    code = "nothing_accepted"
+
+    def __init__(self, source_names: Sequence[str]) -> None:
+        super().__init__(
+            f"nothing was accepted of {', '.join(source_names)}: every row was rejected",
+            remedy="correct the file or [schema] by the reasons given, and ingest it again",
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,11 @@ class IngestReport:
     def nothing_new(self) -> bool:
         """Whether the same content was loaded before."""
         return self.same_as is not None
+
+    @property
+    def nothing_usable(self) -> bool:
+        """Whether rows were read and every one was rejected."""
+        return self.counts.nothing_usable
 
 
 def ingest_transactions(
@@ -301,6 +326,10 @@ class _IngestContext:
             # Without rows a label file means: no new labels up to now. Each such file is a new batch.
             content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
+        if report.nothing_usable:
+            through = None
+            if self.options.repeat_rejected:  # what it lacked may have arrived by then
+                content = _content_hash(loader.kind, content, str(now))
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
         report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
         if report.history and not batch.history:

@@ -74,8 +74,8 @@ class TransactionCheck:
         amounts = validators.amounts(columns[schema.amount], schema.amount, reasons)
         currency, base = self._in_base(columns, amounts, times, reasons)
         others = [
-            as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX)) if name else None
-            for name in (schema.kind, schema.original_id)
+            as_objects(check(columns[name], name, reasons, validators.ID_MAX)) if name else None
+            for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
         ]
         text = {name: self._text(columns[name], name, reasons) for name in self.text}
         numeric = {name: validators.numbers(columns[name], name, reasons) for name in schema.numeric}
@@ -106,7 +106,8 @@ class TransactionCheck:
         return currency, validators.in_base(amounts, rate, amount, reasons)
 
     def _text(self, column: Any, name: str, reasons: Reasons) -> Strings:
-        text = validators.texts(column, name, reasons)
+        check = validators.identifiers if name in self.schema.entities else validators.texts
+        text = check(column, name, reasons)
         if self.hasher is not None and name in self.schema.hash:
             text = self.hasher.column(text)
         return as_objects(text)

@@ -265,7 +265,7 @@ def leave_out_unusable(draft: SchemaDraft) -> None:
         elif len(column.instants):
             draft.leave_out(column, "a further time; data known only after event_time must not be used")
         elif COLUMN.fullmatch(name) is None or name.lower() in SYSTEM_COLUMNS or earlier != name:
-            reason = "not a valid name for a field; rename it (letters, digits, underscores, not the name of a fraudwatch column)"
+            reason = "not a valid name for a field; rename it (letters, digits, underscores, not the name of a column of fraudwatch or of the database)"
             draft.leave_out(column, reason)
 
 

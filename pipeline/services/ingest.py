@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pipeline.ingest import feeds
 from pipeline.ingest import ingest as ingesting
 from pipeline.ingest.feeds import FeedReport
-from pipeline.ingest.ingest import IngestReport, Kind, Options
+from pipeline.ingest.ingest import IngestReport, Kind, NothingAcceptedError, Options
 from pipeline.progress import Progress
 from pipeline.services.session import Session
 from storage.database.column_types import MICROSECOND, as_micros
@@ -52,7 +52,8 @@ def ingest(
     Raises
     ------
     InputError
-        A source cannot be read or lacks a column; neither it nor any later source becomes visible.
+        A source cannot be read or lacks a column; neither it nor any later source becomes visible. Or, after the last
+        report, every row of a source was rejected.
     Busy
         Another ingest is running.
     """
@@ -66,9 +67,14 @@ def ingest(
         session.config, request.kind, request.paths, request.query, request.file_format
     )
     load = ingesting.ingest_transactions if request.kind == "transactions" else ingesting.ingest_labels
-    yield from load(
+    rejected: list[str] = []
+    for report in load(
         session.store, session.config, sources, clock=session.clock, options=options, progress=progress
-    )
+    ):
+        yield report
+        rejected += [report.source] if report.nothing_usable else []
+    if rejected:
+        raise NothingAcceptedError(rejected)
 
 
 def poll_feeds(session: Session) -> list[FeedReport]:

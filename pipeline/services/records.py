@@ -20,8 +20,8 @@ class Amount:
 
 
 def as_amount(value: float | Decimal, currency: str) -> Amount:
-    """An exact amount with two decimals, or with as many of the four that the database keeps as it needs."""
-    exact = (value if isinstance(value, Decimal) else Decimal(repr(value))).quantize(MONEY_STEP)
+    """An exact amount with two decimals, or with as many as it needs; of a float at most four."""
+    exact = value if isinstance(value, Decimal) else Decimal(repr(value)).quantize(MONEY_STEP)
     cents = exact.quantize(CENT)
     return Amount(cents if cents == exact else exact.normalize(), currency)
 

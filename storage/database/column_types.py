@@ -70,6 +70,19 @@ class Money(TypeDecorator[float]):
         return dialect.type_descriptor(Float())
 
 
+class CurrencyAmount(TypeDecorator[float]):
+    """An amount in a currency of its own, unrounded: 0.00003 BTC is money, too. NUMERIC, or REAL on SQLite."""
+
+    impl = Float
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """NUMERIC of any scale on Postgres; REAL on SQLite."""
+        if dialect.name == POSTGRES:
+            return dialect.type_descriptor(Numeric(asdecimal=False))
+        return dialect.type_descriptor(Float())
+
+
 class Json(TypeDecorator[Any]):
     """Objects and lists: JSONB on Postgres, text on SQLite. NaN, which JSON does not have, becomes null."""
 

@@ -221,6 +221,7 @@ def _prepare_postgres(schema: str) -> Any:
         with connection.cursor() as cursor:
             cursor.execute(f'SET search_path TO "{schema}"')
             cursor.execute("SET timezone TO 'UTC'")
+            cursor.execute("SET datestyle TO 'ISO'")  # the only one that the driver reads
         connection.commit()
 
     return prepare

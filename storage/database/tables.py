@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import TypeEngine
 
-from storage.database.column_types import IdText, Instant, Json, Money
+from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
 VERSION = "0200"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 NAME_MAX = 63  # bytes of a name on Postgres
@@ -607,7 +607,7 @@ def content_columns() -> list[Column[str] | Column[int] | Column[float]]:
     """The columns besides the configured ones that `transactions` and `revisions` share."""
     return [
         Column("event_time", Instant, nullable=False),
-        Column("amount", Money, nullable=False),  # in `currency`
+        Column("amount", CurrencyAmount, nullable=False),  # in `currency`
         Column("amount_base", Money, nullable=False),  # in the base currency
         Column("currency", Text),
         Column("kind", Text),

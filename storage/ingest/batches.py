@@ -51,6 +51,11 @@ class Counts:
     revised: int = 0
     rejected: int = 0
 
+    @property
+    def nothing_usable(self) -> bool:
+        """Whether rows were read and every one was rejected."""
+        return 0 < self.read == self.rejected
+
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
@@ -173,8 +178,12 @@ class BatchLoader:
         scoring_queue.enqueue(connection, self._coverage, ids, times)
 
     def _through(self, connection: Connection, visible_at: int) -> int | None:
-        """Labels of history are complete up to the newest one; other labels up to the instant they became visible."""
-        if self.kind != "labels":
+        """
+        Labels of history are complete up to the newest one; other labels up to the instant they became visible.
+
+        Labels that were all rejected say nothing of completeness.
+        """
+        if self.kind != "labels" or self.counts.nothing_usable:
             return None
         if not self._history:
             return visible_at

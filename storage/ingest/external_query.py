@@ -25,6 +25,8 @@ from storage.frames import SECOND
 
 Part = tuple[list[str], list[tuple[Any, ...]]]  # names of the columns, some rows
 
+ROWS_AT_ONCE = 1_000  # that are fetched, before their size is known
+PART_BYTES = 1 << 24  # of the text in a part
 CONNECT_TIMEOUT_S = 10
 STEPS = 10_000  # of SQLite's machine between two looks at the clock, some 0.1 ms
 # Quoted text, quoted names, dollar quotes and comments: a semicolon in them separates nothing.
@@ -59,20 +61,31 @@ def read_query(
     try:
         with engine.connect() as connection, _limited(connection, timeout) as restart:
             streamed = connection.execution_options(
-                stream_results=True, no_parameters=True, max_row_buffer=size
+                stream_results=True, no_parameters=True, max_row_buffer=min(size, ROWS_AT_ONCE)
             )
             with streamed.exec_driver_sql(
                 _query_since(engine, query, since)
             ) as result:  # closed also when the caller stops early
                 names = list(result.keys())
-                while rows := result.fetchmany(size):
-                    yield names, [tuple(row) for row in rows]
+                rows, held = list[tuple[Any, ...]](), 0
+                while some := result.fetchmany(min(size - len(rows), ROWS_AT_ONCE)):
+                    rows += [tuple(row) for row in some]
+                    held += sum(map(_text_bytes, some))
+                    if len(rows) >= size or held >= PART_BYTES:
+                        yield names, rows
+                        rows, held = [], 0
                     restart()
-                yield names, []
+                yield names, rows
+                if rows:
+                    yield names, []
     except DBAPIError as error:
         raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
     finally:
         engine.dispose()
+
+
+def _text_bytes(row: Any) -> int:
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
 
 
 def _query_since(engine: Engine, query: str, since: tuple[str, int] | None) -> str:
@@ -117,7 +130,8 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": timeout // 1000,  # ms; a server that vanishes answers nothing, not even an error
-        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c statement_timeout={timeout // 1000}",
+        "options": f"-c default_transaction_read_only=on -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres "
+        f"-c statement_timeout={timeout // 1000}",
     }
     postgres = parsed.set(drivername="postgresql+psycopg")
     return create_engine(postgres, connect_args=arguments, poolclass=NullPool)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Table, insert, select, text
 from storage.database import bulk
 from storage.database.column_types import from_texts
 from storage.database.database import Store
+from storage.frames import MONEY
 from storage.ingest.chunks import TransactionChunk
 
 OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
@@ -67,6 +68,7 @@ def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[
 
 
 def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
-    money = (round(row["amount"] * 10_000), round(row["amount_base"] * 10_000))
+    # 15 digits are what a float holds of every number, whatever source it comes from.
+    money = (f"{row['amount']:.15g}", round(row["amount_base"] * MONEY))
     others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
     return (row["event_time"], *money, *others)

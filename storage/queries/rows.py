@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Integer, RowMapping, Select, and_, literal, or_
 from sqlalchemy.types import TypeEngine
 
-from storage.database.column_types import Instant, Money, as_datetime, as_micros
+from storage.database.column_types import CurrencyAmount, Instant, Money, as_datetime, as_micros
 from storage.database.database import Store
 from storage.errors import BadPosition
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 Position = tuple[Any, ...]  # the values of a row's sort keys, which JSON can hold
 ROWS_AT_ONCE = 5_000
 EARLIEST, LATEST = as_micros(datetime.min.replace(tzinfo=UTC)), as_micros(datetime.max.replace(tzinfo=UTC))
-MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals
+MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals in the base currency
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,25 @@ def _is_after(keys: Sequence[SortKey], after: Position) -> ColumnElement[bool]:
     return or_(*cases)
 
 
+def exact_amount(value: float) -> Decimal:
+    """Return an amount with four decimals, or with all of them if it has more, as 0.00003 BTC."""
+    exact = Decimal(repr(value))
+    rounded = exact.quantize(MONEY_STEP)
+    return rounded if rounded == exact else exact
+
+
 def row_converter(query: "Select[Any]") -> Callable[[RowMapping], Row]:
     """A function from a database row to a `Row`, by the types of the query's columns."""
     kinds = {str(column.key): column.type for column in query.selected_columns}
     instants = {name for name, kind in kinds.items() if isinstance(kind, Instant)}
-    amounts = {name for name, kind in kinds.items() if isinstance(kind, Money)}
+    amounts = {name for name, kind in kinds.items() if isinstance(kind, Money | CurrencyAmount)}
 
     def convert(row: RowMapping) -> Row:
         values = {name: row[name] for name in kinds}
         for name in instants:
             values[name] = None if values[name] is None else as_datetime(values[name])
         for name in amounts:
-            values[name] = None if values[name] is None else Decimal(repr(values[name])).quantize(MONEY_STEP)
+            values[name] = None if values[name] is None else exact_amount(values[name])
         return values
 
     return convert

@@ -6,9 +6,10 @@ reasons; what a value means never depends on the other values of its column. Tex
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,20 @@ from pipeline.ingest.formats.instants import Instants, parse_instants, resolve
 from storage.frames import SECOND, Floats, Ints
 
 FAR = 2**62  # µs; instants are clipped to ± this, 146,000 years
-WHOLE_MAX = 2.0**53  # floats are exact integers up to here
+WHOLE_MAX = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}  # bits of a float → it is an exact integer below this
+PLAIN_MAX = 100  # digits of a number that is written without an exponent
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"  # Arrow's grammar, but for nan(…)
 
 
 def texts(column: Arrow) -> Arrow:
-    """Return any column as text; whole numbers are written without a point, whatever their type."""
+    """Return any column as text, numbers as `decimal_text` and `float_text` write them, whatever their type."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return texts(column.dictionary).take(column.indices)
     if pa.types.is_floating(kind):
         column = _float_texts(column)
     elif pa.types.is_decimal(kind):
-        column = pa.array(
-            [None if value is None else decimal_text(value) for value in column.to_pylist()], pa.string()
-        )
+        column = _per_value(column, decimal_text)
     elif pa.types.is_timestamp(kind):
         moments = column.cast(pa.timestamp("us", kind.tz), safe=False).to_pylist()
         column = pa.array([value and moment_text(value) for value in moments], pa.string())
@@ -93,15 +93,38 @@ def is_text(kind: Any) -> bool:
 
 
 def float_text(value: float) -> str | None:
-    """Write a float, a whole one as an integer, NaN as missing: pandas writes ids as floats if one is missing."""
-    if math.isnan(value):
-        return None
-    return str(int(value)) if value.is_integer() and abs(value) < WHOLE_MAX else repr(value)
+    """
+    Write a float as `decimal_text` does; pandas writes ids as floats if one is missing.
+
+    A whole number that a float cannot tell from its neighbours keeps its exponent (`4.11e+16`): digits may be lost.
+    """
+    if not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if abs(value) >= WHOLE_MAX[64]:
+        return np.format_float_scientific(value, trim="-")
+    return str(int(value)) if value.is_integer() else decimal_text(Decimal(repr(value)))
 
 
 def decimal_text(value: Decimal) -> str | None:
-    """Write a decimal without an exponent, NaN as missing."""
-    return None if value.is_nan() else format(value, "f")
+    """Write a decimal without trailing zeros, and without an exponent unless it is immense; NaN as missing."""
+    if not value.is_finite():
+        return None if value.is_nan() else str(value)
+    if abs(value.adjusted()) > PLAIN_MAX:
+        return str(value)
+    digits = format(value, "f")
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return "0" if digits == "-0" else digits
+
+
+def json_number_text(digits: str) -> str | None:
+    """Write a JSON number that has a point or an exponent; from 2^53 on it is a float that may have lost digits."""
+    try:
+        value = Decimal(digits)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return digits
+    if value.copy_abs() < WHOLE_MAX[64]:
+        return decimal_text(value)
+    return float_text(float(value)) if math.isfinite(float(value)) else str(value)
 
 
 def moment_text(value: datetime) -> str:
@@ -121,16 +144,28 @@ def _clock_readings(column: Arrow) -> Ints:
 
 
 def _floats(column: Arrow) -> Floats:
+    if pa.types.is_floating(column.type) and column.type != pa.float64():
+        column = column.cast(pa.float32()).cast(pa.string())  # 0.1 of 32 bits is 0.1, not 0.10000000149
     numeric = column.cast(pa.float64(), safe=False) if not is_text(column.type) else column.cast(pa.float64())
     return np.array(pc.fill_null(numeric, np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _float_texts(column: Arrow) -> Arrow:
-    """Write floats like `float_text`."""
-    values = _floats(column)
+    """Write floats like `float_text`; those of fewer bits lose digits earlier."""
+    values, largest = _floats(column), WHOLE_MAX[column.type.bit_width]
     missing = np.isnan(values)
-    whole = (np.abs(values) < WHOLE_MAX) & (values == np.rint(values))
+    whole = (np.abs(values) < largest) & (values == np.rint(values))
     integers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=missing).cast(pa.string())
     if (whole | missing).all():
         return integers
-    return pc.if_else(pa.array(whole), integers, pa.array(values, mask=missing).cast(pa.string()))
+    others = np.flatnonzero(~whole & ~missing)
+    written = [
+        float_text(value) if abs(value) < largest else np.format_float_scientific(value, trim="-")
+        for value in values[others].tolist()
+    ]
+    return pc.replace_with_mask(integers, pa.array(~whole & ~missing), pa.array(written, pa.string()))
+
+
+def _per_value(column: Arrow, write: Callable[[Any], str | None]) -> Arrow:
+    texts = [None if value is None else write(value) for value in column.to_pylist()]
+    return pa.array(texts, pa.string())

@@ -3,8 +3,9 @@ Reads CSV block by block into Arrow columns of text, without losing a row.
 
 Arrow parses a block of valid rows in a few milliseconds. This module splits the file into rows first, so that a row
 that is not UTF-8, has an unclosed quote or the wrong number of values is rejected alone. Where Arrow and the csv module
-could differ, rows are split by the csv module. Blank lines are skipped. As in
-RFC 4180, a quoted value may hold commas, doubled quotes and line breaks.
+could differ, rows are split by the csv module. Blank lines are skipped. As in RFC 4180, a quoted value may hold commas,
+doubled quotes and line breaks. A row that breaks these rules, but is whole if `\\"` stands for a quote, is read like that.
+A file whose header ends with a carriage return alone has such line ends throughout.
 """
 
 import codecs
@@ -34,6 +35,12 @@ _QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
 _OPEN = re.compile(rb'(?:(?:%b[^,]*+|[^",][^,]*+|),)*+"[^"]*+(?:""[^"]*+)*+' % _QUOTED)
 _COMPLETE = re.compile(rb'(?:%b|[^",]*+)(?:,(?:%b|[^",]*+))*+\r?' % (_QUOTED, _QUOTED))
 _BLANK = (b"", b"\r")
+_INSIDE = rb'[^"]*+(?:""[^"]*+)*+'  # of a quoted value
+# What follows a line with an open quote: a line that stays inside the value, or closes it and ends the row, or opens another.
+_STAYS = re.compile(_INSIDE)
+_CLOSES = re.compile(rb'%b"(?:,(?:%b|[^",]*+))*+\r?' % (_INSIDE, _QUOTED))
+_REOPENS = re.compile(rb'%b",(?:(?:%b|[^",]*+),)*+"%b' % (_INSIDE, _QUOTED, _INSIDE))
+_ESCAPED = re.compile(rb'\\(["\\])')
 
 csv.field_size_limit(LINE_MAX)  # of this process; as Arrow, which has none
 
@@ -84,13 +91,15 @@ def _header(record: Record, source_name: str) -> list[str]:
 def _records(stream: BinaryIO, source_name: str) -> Iterator[list[Record]]:
     """Yield rows as bytes; rows with an unclosed quote as unreadable rows."""
     data = stream.read(BLOCK)
+    line_end = b"\r" if _ends_with_returns(data) else b"\n"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{source_name} is UTF-16", remedy="save it as CSV UTF-8", code="bad_file")
     rest = data.removeprefix(codecs.BOM_UTF8)
     while data:
         data = stream.read(BLOCK)
-        *lines, rest = rest.split(b"\n") if data else (*rest.split(b"\n"), b"")
-        records, rest = _cut(lines, rest, final=not data)
+        *lines, rest = rest.split(line_end) if data else (*rest.split(line_end), b"")
+        records, pending = _cut(lines, final=not data)
+        rest = line_end.join([*pending, rest])
         if len(rest) > LINE_MAX:
             message = f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not CSV"
             raise InputError(message, remedy="check its format", code="bad_file")
@@ -99,32 +108,66 @@ def _records(stream: BinaryIO, source_name: str) -> Iterator[list[Record]]:
         rest += data
 
 
-def _cut(lines: list[bytes], rest: bytes, final: bool) -> tuple[list[Record], bytes]:
-    """Join lines to rows; return the rows, and the bytes that may continue in the next block."""
+def _ends_with_returns(start: bytes) -> bool:
+    """Whether the first line ends with a carriage return and no line feed, as in files of old Macs."""
+    header = start.lstrip(b"\r\n").split(b"\n", 1)[0].rstrip(b"\r")
+    return b"\r" in header and b'"' not in header.split(b"\r", 1)[0]
+
+
+def _cut(lines: list[bytes], final: bool) -> tuple[list[Record], list[bytes]]:
+    """Join lines to rows; return the rows, and the lines that may continue in the next block."""
     if not any(b'"' in line for line in lines):
-        return [line for line in lines if line not in _BLANK], rest
+        return [line for line in lines if line not in _BLANK], []
     records: list[Record] = []
     place = 0
     while place < len(lines):
-        line, end = lines[place], place
-        if line.count(b'"') % 2 and _OPEN.fullmatch(line):
-            end = _closing(lines, place)
-        if end < 0 and not final and len(lines) - place < VALUE_LINES_MAX:
-            return records, b"\n".join([*lines[place:], rest])
-        if end < 0:
-            records.append(UnreadableRow(0, _text(line), NOT_CLOSED))
-        elif line not in _BLANK:
-            records.append(b"\n".join(lines[place : end + 1]))
-        place = max(place, end) + 1
-    return records, rest
+        line = lines[place]
+        if line.count(b'"') % 2 == 0 and b'\\"' not in line:
+            if line not in _BLANK:
+                records.append(line)
+            place += 1
+            continue
+        size, record = _row(lines, place)
+        if not size and not final and len(lines) - place < VALUE_LINES_MAX:
+            return records, lines[place:]
+        records.append(UnreadableRow(0, _text(line), NOT_CLOSED) if record is None else record)
+        place += max(size, 1)
+    return records, []
 
 
-def _closing(lines: list[bytes], place: int) -> int:
-    """The index of the line that ends the row starting at `place`, −1 if there is none."""
+def _row(lines: list[bytes], place: int) -> tuple[int, bytes | None]:
+    """The number of lines of the row at `place` and the row: 0 and None if it is still open where the lines end."""
+    line = lines[place]
+    is_open = line.count(b'"') % 2 == 1 and _OPEN.fullmatch(line)
+    size = _lines_until_closed(lines, place) if is_open else 1
+    if size > 0 and (is_open or b'\\"' not in line or _COMPLETE.fullmatch(line)):
+        return size, b"\n".join(lines[place : place + size])
+    if size and b'\\"' in line:
+        unescaped = _unescaped(line)
+        escaped = 1 if _COMPLETE.fullmatch(unescaped) else 0
+        if not escaped and _OPEN.fullmatch(unescaped):
+            escaped = _lines_until_closed(lines, place, unescape=True)
+        if escaped > 0:
+            return escaped, b"\n".join(map(_unescaped, lines[place : place + escaped]))
+    return (1, None if is_open else line) if size else (0, None)
+
+
+def _lines_until_closed(lines: list[bytes], place: int, unescape: bool = False) -> int:
+    """How many lines the row has whose first one leaves a quote open; 0 if they end before it, −1 if it never closes."""
     for end in range(place + 1, min(place + VALUE_LINES_MAX, len(lines))):
-        if b'"' in lines[end] and _COMPLETE.fullmatch(b"\n".join(lines[place : end + 1])):
-            return end
-    return -1
+        line = _unescaped(lines[end]) if unescape else lines[end]
+        if b'"' not in line or _STAYS.fullmatch(line):
+            continue
+        if _CLOSES.fullmatch(line):
+            return end - place + 1
+        if not _REOPENS.fullmatch(line):
+            return -1
+    return 0
+
+
+def _unescaped(line: bytes) -> bytes:
+    """Write `\\"` as a doubled quote, and two backslashes as one."""
+    return _ESCAPED.sub(lambda match: b'""' if match[1] == b'"' else b"\\", line)
 
 
 class _CsvParser:

@@ -8,10 +8,20 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.ingest.formats.row_batch import BATCH_ROWS, NOT_UTF8, ExpectedColumns, RowBatch, UnreadableRow
+from pipeline.ingest.formats.columns import json_number_text
+from pipeline.ingest.formats.row_batch import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    NOT_UTF8,
+    ExpectedColumns,
+    RowBatch,
+    UnreadableRow,
+)
 
 LINE_MAX = 1 << 24  # bytes; a file with a longer line is one JSON document
+KEYS_MAX = 1_000  # different keys of a file; it may have values as keys
 NOT_JSON = "the line is not JSON: each line must be one object"
+REPEATED_KEY = "the line has a key twice: keep one"
 NOT_AN_OBJECT = "the line is not a JSON object: each line must be one, with the columns as its keys"
 
 
@@ -22,18 +32,19 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
     Raises
     ------
     InputError
-        If a required column is in none of the first rows, or the file is one document instead of lines.
+        If no object of the whole file has a required column, or the file is one document instead of lines.
     """
-    start, names = 1, list[str]()
+    start, keys = 1, dict[str, None]()
     for lines in _line_chunks(stream, source_name):
         objects = [_object(line) for line in lines]
         sound = [place for place, parsed in enumerate(objects) if isinstance(parsed, dict)]
-        if not names and sound:
-            keys = dict.fromkeys(key for place in sound for key in cast(Any, objects[place]))
-            names = list(dict.fromkeys([*expected.select(list(keys), source_name), *expected.names]))
+        for place in sound:
+            if not keys.keys() >= cast(Any, objects[place]).keys():
+                _collect(keys, cast(Any, objects[place]), expected)
+        names = list(dict.fromkeys([*keys, *expected.names])) if expected.every else expected.names
         columns = {
             name: pa.array([_json_text(cast(Any, objects[place]).get(name)) for place in sound], pa.string())
-            for name in names or expected.names
+            for name in names
         }
         unreadable = [
             UnreadableRow(start + place, line.decode("utf-8", "backslashreplace"), parsed)
@@ -42,10 +53,19 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
         ]
         yield RowBatch(np.array(sound, dtype=np.int64) + start, columns, unreadable)
         start += len(lines)
+    if keys:
+        expected.select(list(keys), source_name)
+
+
+def _collect(keys: dict[str, None], json_object: dict[str, Any], expected: ExpectedColumns) -> None:
+    """Add the keys of an object; of those that nobody asked for only so many, for messages."""
+    for key in json_object:
+        if len(keys) < KEYS_MAX or key in expected.names:
+            keys[key] = None
 
 
 def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
+    chunk, size = list[bytes](), 0
     mark = b"\xef\xbb\xbf"
     while line := stream.readline(LINE_MAX):
         if len(line) == LINE_MAX:
@@ -54,9 +74,10 @@ def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
         line, mark = line.removeprefix(mark).strip(), b""
         if line:
             chunk.append(line)
-        if len(chunk) == BATCH_ROWS:
+            size += len(line)
+        if len(chunk) == BATCH_ROWS or size >= BATCH_BYTES:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     yield chunk
 
 
@@ -67,10 +88,29 @@ def _object(line: bytes) -> dict[str, Any] | str:
     except UnicodeDecodeError:
         return NOT_UTF8
     try:
-        value = json.loads(text, parse_float=str, parse_int=str)
+        value = json.loads(
+            text, parse_float=json_number_text, parse_int=_whole_number_text, object_pairs_hook=_unique
+        )
+    except _RepeatedKeyError:
+        return REPEATED_KEY
     except (ValueError, RecursionError):
         return NOT_JSON
     return value if isinstance(value, dict) else NOT_AN_OBJECT
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice, so nobody can say which value counts."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise _RepeatedKeyError
+    return value
+
+
+def _whole_number_text(digits: str) -> str:
+    return "0" if digits == "-0" else digits
 
 
 def _json_text(value: Any) -> str | None:

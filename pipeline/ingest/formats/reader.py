@@ -19,12 +19,14 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.ingest.formats.arrow_arrays import as_ints
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
-from pipeline.ingest.formats.row_batch import BATCH_ROWS, ExpectedColumns, RowBatch, decoded
+from pipeline.ingest.formats.row_batch import BATCH_BYTES, BATCH_ROWS, ExpectedColumns, RowBatch, decoded
 
 MIB = 1 << 20
 ENDINGS = {
@@ -38,6 +40,7 @@ ENDINGS = {
 SNIFFED = 1 << 12  # bytes from which the format of a stream is detected
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
+DICTIONARY_ENCODINGS = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
 
 
 class SourceReader(Protocol):
@@ -177,7 +180,7 @@ class _ParquetReader:
 
     def __init__(self, file: BinaryIO, digest: Callable[[], str | None], source_name: str) -> None:
         self._source_name, self._digest, self._file = source_name, digest, file
-        self._parquet = pq.ParquetFile(file)
+        self._parquet = pq.ParquetFile(file, read_dictionary=_dictionary_columns(pq.read_metadata(file)))
         self.total, self.unit = self._parquet.metadata.num_rows, "rows"
 
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
@@ -185,9 +188,10 @@ class _ParquetReader:
             names = expected.select(self._parquet.schema_arrow.names, self._source_name)
             first = 1
             for batch in self._parquet.iter_batches(BATCH_ROWS, columns=names):
-                columns = {name: batch.column(name) for name in names}
-                yield decoded(np.arange(first, first + batch.num_rows), columns)
-                first += batch.num_rows
+                for part in _bounded(batch):
+                    columns = {name: _plain_text(part.column(name)) for name in names}
+                    yield decoded(np.arange(first, first + part.num_rows), columns)
+                    first += part.num_rows
             if first == 1:
                 yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
 
@@ -200,6 +204,43 @@ class _ParquetReader:
     def close(self) -> None:
         self._parquet.close()
         self._file.close()
+
+
+def _dictionary_columns(metadata: Any) -> list[str]:
+    """
+    The columns of text that are stored as dictionaries.
+
+    They are read as such, because a few kB of a file may repeat one long value thousands of times.
+    """
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    chunks = [[group.column(place) for group in groups] for place in range(metadata.num_columns)]
+    return [
+        column[0].path_in_schema
+        for column in chunks
+        if column
+        and column[0].physical_type == "BYTE_ARRAY"
+        and all(DICTIONARY_ENCODINGS & set(chunk.encodings) for chunk in column)
+    ]
+
+
+def _bounded(batch: Any) -> Iterator[Any]:
+    """Cut a batch so that the text of each part is at most `BATCH_BYTES`, or one row."""
+    sizes = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary)
+            sizes += as_ints(lengths.take(column.indices))
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < batch.num_rows or not start:
+        before = int(ends[start - 1]) if start else 0
+        end = max(int(np.searchsorted(ends, before + BATCH_BYTES, side="right")), start + 1)
+        yield batch.slice(start, end - start)
+        start = end
+
+
+def _plain_text(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 class _HashingStream(io.RawIOBase):

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from pipeline.errors import InputError
 from storage.frames import Ints
 
 BATCH_ROWS = 50_000  # per batch: large enough for a bulk load, small enough for memory
+BATCH_BYTES = 1 << 24  # of the text in a batch: a few long values are as much as many short ones
+UUID_BYTES = 16
 NOT_UTF8 = "the row is not UTF-8: save the file in this encoding"
 
 
@@ -37,12 +40,17 @@ class RowBatch:
 
 
 def decoded(numbers: Ints, columns: dict[str, Any]) -> RowBatch:
-    """Decode columns of bytes, and lists of text and bytes, as UTF-8; rows that are not UTF-8 become unreadable."""
+    """
+    Decode columns of bytes, and lists of text and bytes; rows with bytes that are no text become unreadable.
+
+    Bytes are UTF-8 or a UUID: sixteen bytes that are not printable text, or any of a column of UUIDs.
+    """
     bad: dict[int, str] = {}
     for name, column in columns.items():
         if isinstance(column, list) or _is_binary(column.type):
-            values = column if isinstance(column, list) else column.to_pylist()
-            texts = [_decoded_value(value, place, bad) for place, value in enumerate(values)]
+            values = column if isinstance(column, list) else _storage(column).to_pylist()
+            decode = _uuid_text if getattr(column, "type", None) == pa.uuid() else _decoded_value
+            texts = [decode(value, place, bad) for place, value in enumerate(values)]
             columns[name] = pa.array(texts, pa.string())
     if not bad:
         return RowBatch(numbers, columns)
@@ -53,15 +61,33 @@ def decoded(numbers: Ints, columns: dict[str, Any]) -> RowBatch:
 
 def _is_binary(kind: Any) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    tests = (
+        pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
+
+
+def _storage(column: Any) -> Any:
+    return column.storage if isinstance(column.type, pa.BaseExtensionType) else column
+
+
+def _uuid_text(value: bytes | None, _place: int, _bad: dict[int, str]) -> str | None:
+    return None if value is None else str(UUID(bytes=value))
 
 
 def _decoded_value(value: str | bytes | None, place: int, bad: dict[int, str]) -> str | None:
+    if not isinstance(value, bytes):
+        return value
     try:
-        return value.decode() if isinstance(value, bytes) else value
+        text = value.decode()
     except UnicodeDecodeError:
-        bad[place] = cast(bytes, value).decode("utf-8", "backslashreplace")
-        return None
+        text = None
+    if len(value) == UUID_BYTES and (text is None or not text.isprintable()):
+        return str(UUID(bytes=value))
+    if text is None:
+        bad[place] = value.decode("utf-8", "backslashreplace")
+    return text
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,13 @@ from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
 
 ID_MAX = 200  # characters, as in the database
 TEXT_MAX = 500  # characters: entities are indexed, and Postgres indexes at most 2,704 bytes
-AMOUNT_MAX = 1e11  # in any currency: still exact in 1/10,000 as a float, and sums of thousands fit int64
+AMOUNT_MAX = 1e15  # in its own currency: a float still tells two whole numbers apart
+BASE_MAX = 9e11  # in the base currency: still exact in 1/10,000 as a float, and sums of a thousand fit int64
+MISSING_WORDS = (
+    "\\N", "NULL", "Null", "null", "NONE", "None", "none", "NAN", "NaN", "Nan", "nan", "<NA>", "#N/A",
+)  # fmt: skip  # of ids; NA is Namibia
+# A number as spreadsheets and programs write one that is too long for them: 4.11E+15, 1e+20, 4.1E7.
+EXPONENT = r"^[+-]?(\d(\.\d+)?[eE]\+\d+|\d\.\d+[eE]([7-9]|\d\d+))$"
 FUTURE_MAX = HOUR  # clocks differ; an event further ahead has a wrong date
 TIME_MAX = 8_000 * 366 * DAY  # µs; Python and Postgres have no dates beyond it
 FRAUD_WORDS = ("1", "true", "fraud", "yes", "t", "y")
@@ -50,9 +56,23 @@ class Reasons:
 
 
 def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
-    """Return ids as stripped text."""
-    text = texts(column, name, reasons, ID_MAX)
+    """Return ids of rows as stripped text."""
+    text = identifiers(column, name, reasons, ID_MAX)
     reasons.add(as_bools(text.is_null()), f"{name} is missing: every row needs an id")
+    return text
+
+
+def identifiers(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX) -> Arrow:
+    """Return the ids of things that rows share; values may be missing, also as one of `MISSING_WORDS`."""
+    text = texts(column, name, reasons, length_max)
+    word = pc.is_in(text, pa.array(MISSING_WORDS))
+    if pc.any(word).as_py():
+        text = pc.if_else(word, None, text)
+    data = text.buffers()[2]
+    characters = data.to_pybytes() if data else b""
+    if b"+" in characters or b"." in characters:  # rare in ids, and found much faster than the expression
+        lost = as_bools(pc.match_substring_regex(text, EXPONENT))
+        reasons.add(lost, f"{name} has lost digits, like 4.11E+15: export it as text")
     return text
 
 
@@ -76,22 +96,21 @@ def numbers(column: Arrow, name: str, reasons: Reasons) -> Floats:
 
 
 def amounts(column: Arrow, name: str, reasons: Reasons) -> Floats:
-    """Return amounts of money, rounded to four decimals; 0 for rejected rows."""
+    """Return amounts of money as they are, unrounded; 0 for rejected rows."""
     parsed = _numbers(column, name)
     reasons.add(parsed.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
     reasons.add(parsed.wrong, f"{name} is not a number: write 1234.56, without separators or currency")
     reasons.add(~np.isfinite(parsed.values), f"{name} is not finite: write 1234.56")
     finite = np.where(np.isfinite(parsed.values), parsed.values, 0.0)
-    reasons.add(np.abs(finite) >= AMOUNT_MAX, f"{name} is 100,000,000,000 or more: check its unit")
-    bounded: Floats = np.where(np.abs(finite) < AMOUNT_MAX, finite, 0.0)
-    return np.asarray(np.rint(bounded * MONEY) / MONEY)
+    reasons.add(np.abs(finite) >= AMOUNT_MAX, f"{name} is 1,000,000,000,000,000 or more: check its unit")
+    return np.where(np.abs(finite) < AMOUNT_MAX, finite, 0.0)
 
 
 def in_base(amount: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
     """Return amounts × rates in 1/10,000 of the base currency."""
     base = amount * np.nan_to_num(rate)
-    too_large = np.abs(base) >= AMOUNT_MAX
-    reasons.add(too_large, f"{name} is 100,000,000,000 or more in the base currency: check its unit and rate")
+    too_large = np.abs(base) >= BASE_MAX
+    reasons.add(too_large, f"{name} is 900,000,000,000 or more in the base currency: check its unit and rate")
     return np.asarray(np.rint(np.where(too_large, 0.0, base) * MONEY), dtype=np.int64)
 
 
