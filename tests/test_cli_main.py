@@ -57,6 +57,17 @@ def test_every_query_answers(home: Path) -> None:
     assert "✓ database" in fraudwatch(home, "doctor")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "utf-16"])
+def test_a_terminal_of_any_encoding_gets_every_text(home: Path, encoding: str) -> None:
+    commands = (
+        "doctor", "flags list", "flags list --format csv", "readiness", "summary", "strategy show", "models show 1",
+        "drift", "quality", "runs", "verdict --help",
+    )  # fmt: skip
+    for command in commands:
+        assert fraudwatch(home, *command.split(), encoding=encoding), command
+    assert "database" in fraudwatch(home, "doctor", encoding=encoding)
+
+
 def test_a_verdict_closes_a_flag(home: Path) -> None:
     (row,) = json.loads(
         fraudwatch(home, "flags", "list", "--status", "open", "--limit", "1", "--format", "json")
@@ -115,3 +126,13 @@ def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_database_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert "create or upgrade the tables (fraudwatch init)" in fraudwatch(tmp_path, "flags", "list", code=1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("cp1252", "-> \\u015f…"), ("latin-1", "-> \\u015f..."), ("utf-8", "→ ş…"), ("cp437", "-> \\u015f...")],
+)
+def test_a_character_that_the_output_lacks_is_written_in_a_simpler_form(
+    home: Path, encoding: str, shown: str
+) -> None:
+    assert f"'{shown}'" in fraudwatch(home, "flags", "show", "→ ş…", code=1, encoding=encoding)

@@ -156,4 +156,4 @@ SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
 
 
 def _utc_text(moment: datetime | None) -> str:
-    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import CliContext, Group
+from pipeline.cli.output_encoding import degrade_characters
 
 # Section → command → where it is defined: MODULE:FUNCTION in pipeline.cli.
 SECTIONS = {
@@ -109,6 +110,7 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
 
 def main() -> None:
     """Run the command; an expected error is printed as one line without a traceback."""
+    degrade_characters()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -25,6 +25,7 @@ from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
 from pipeline.features.label_history import transaction_positions
+from pipeline.number_text import exact
 from storage.frames import DAY, Coded, Ints
 
 Level = Literal["error", "warning", "hint"]
@@ -179,7 +180,7 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     ):
         if effective < bar:
             yield ReadinessFinding(
-                "hint", "FEW_FRAUDS", f"{round(effective, 1):g} effective mature frauds, {name} needs {bar:g}",
+                "hint", "FEW_FRAUDS", f"{exact(round(effective, 1))} effective mature frauds, {name} needs {exact(bar)}",
                 f"{bar - effective:.0f} more, by chargebacks, verdicts on flags, or a longer training.span", numbers,
             )  # fmt: skip
 
