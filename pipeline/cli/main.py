@@ -89,7 +89,7 @@ class RootGroup(Group):
     cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
-    fraudwatch init --from payments.csv
+    fraudwatch init --from payments.csv --output config.toml
     fraudwatch ingest transactions payments.csv
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
     fraudwatch flags list --status open
