@@ -146,9 +146,12 @@ def test_what_says_that_nothing_was_scored_names_the_command_that_scores(tmp_pat
     write_csv(tmp_path / "labels.csv", LABEL_HEADER, labels)
     fraudwatch(tmp_path, "init")
     fraudwatch(tmp_path, "ingest", "transactions", "payments.csv")
-    run = invoke(tmp_path, "run")
+    until = ("--as-of", "2025-01-25")
+    run = invoke(tmp_path, "run", *until)
     assert "transactions from 2025-01-01 on are older than the schedule and have no score" in run.err
-    assert "older than the schedule" in invoke(tmp_path, "run").err  # nothing is due, and nothing has changed
+    assert (
+        "older than the schedule" in invoke(tmp_path, "run", *until).err
+    )  # nothing is due, and nothing has changed
     assert "2025-01-21 00:00, policy live" in fraudwatch(tmp_path, "summary")  # not the empty windows since
     for start, end in (("2020-01-01", "2020-01-03"), ("2025-01-01", "2025-01-02")):
         outcome = invoke(tmp_path, "backfill", "--from", start, "--to", end)
@@ -156,9 +159,9 @@ def test_what_says_that_nothing_was_scored_names_the_command_that_scores(tmp_pat
     advice = re.search(r"fraudwatch (backfill [^;]*) scores", outcome.err)
     assert advice is not None
     assert re.match(r"[1-9][\d,]* transactions scored", fraudwatch(tmp_path, *advice[1].split()))
-    assert "older than the schedule" not in invoke(tmp_path, "run").err
+    assert "older than the schedule" not in invoke(tmp_path, "run", *until).err
     finding = fraudwatch(tmp_path, "readiness", "--as-of", "2025-01-20")
     assert "labels.maturity (5 days)" in finding
-    assert "fraudwatch ingest labels FILE --complete-through DATE" in finding
+    assert "say until when they are complete (--complete-through)" in finding
     fraudwatch(tmp_path, "ingest", "labels", "labels.csv", "--complete-through", "2025-02-01", "--history")
     assert "no transaction is mature" not in fraudwatch(tmp_path, "readiness", "--as-of", "2025-01-20")

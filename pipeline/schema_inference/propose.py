@@ -75,14 +75,14 @@ def propose(path: Path, now: int, config_path: Path = CONFIG_PATH) -> Proposal:
     )
     heading = [
         f"Proposed by fraudwatch from the first {draft.rows:,} rows of {column_roles.quoted(path.name)}.",
-        *_found(draft, times),
-        *_to_look_at(draft),
+        *_roles_text(draft, times),
+        *_guesses_text(draft),
         *_next_commands(path, config_path, times),
     ]
     return Proposal(_render(draft, heading), heading, _explanations(draft))
 
 
-def _found(draft: SchemaDraft, times: Ints) -> Iterator[str]:
+def _roles_text(draft: SchemaDraft, times: Ints) -> Iterator[str]:
     """What the columns are, in one line each."""
     roles = ("transaction_id", "event_time", "amount", "currency", "kind", "is_fraud")
     named = [f"{role} {column_roles.quoted(str(draft.keys[role]))}" for role in roles if draft.keys.get(role)]
@@ -93,7 +93,7 @@ def _found(draft: SchemaDraft, times: Ints) -> Iterator[str]:
         yield f"Times: {as_datetime(int(times.min())):%Y-%m-%d} to {as_datetime(int(times.max())):%Y-%m-%d}"
 
 
-def _to_look_at(draft: SchemaDraft) -> Iterator[str]:
+def _guesses_text(draft: SchemaDraft) -> Iterator[str]:
     """The keys whose reasons are guesses."""
     keys = [key for key, reasons in draft.reasons.items() if any(CHECK in reason for reason in reasons)]
     marked = f"the lines marked CHECK ({', '.join(keys)}), then " if keys else ""

@@ -187,11 +187,11 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
 def _nothing_mature(data: TrainingData, numbers: Mapping[str, Figure]) -> ReadinessFinding:
     maturity = f"labels.maturity ({exact(data.config.labels.maturity / DAY)} days)"
     if len(data.history.labels):
-        remedy = f"ingest newer labels with --complete-through DATE, wait until payments are older than {maturity}, or lower it"
+        remedy = f"ingest newer labels and say until when they are complete, wait until payments are older than {maturity}, or lower it"
     else:
         remedy = (
-            "fraudwatch ingest labels FILE --complete-through DATE: frauds alone are enough, and a file without rows says that there "
-            "were none"
+            "ingest labels and say until when they are complete (--complete-through): frauds alone are enough, and a file without rows "
+            "says that there were none"
         )
     message = (
         f"no transaction is mature: none is {maturity} older than the date until which labels are complete; "
