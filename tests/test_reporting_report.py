@@ -15,10 +15,10 @@ from pipeline.cli import report as cli_report  # noqa: F401  (joins its command 
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
+from pipeline.number_text import amount, number
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.rendering.text import amount, number
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
 from pipeline.reporting.summary import summary_lines
