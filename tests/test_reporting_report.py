@@ -289,7 +289,8 @@ def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
     assert blend[-1] == money != "0.00"
     assert max(map(len, lines)) <= text_page.WIDTH
     assert len(lines) < 100
-    assert text.count("UTC") == 1
+    assert text.count("Times are UTC.") == 1
+    assert "time, UTC" in text
 
 
 def test_a_share_of_flags_that_found_nothing_is_named(one: Store) -> None:
