@@ -1,11 +1,12 @@
 """The command line: output, exit codes, and one-line messages for expected errors."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import CONFIG, fraudwatch, fraudwatch_process
+from tests.support.commands import CONFIG, fraudwatch, fraudwatch_process, invoke
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, payments, write_csv
 
 
@@ -55,6 +56,17 @@ def test_every_query_answers(home: Path) -> None:
     assert "yes, its sample rows have the same scores" in fraudwatch(home, "models", "show", "1")
     assert "caught" in fraudwatch(home, "summary", "--from", "2025-01-20", "--to", "2025-01-30")
     assert "✓ database" in fraudwatch(home, "doctor")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "utf-16"])
+def test_a_terminal_of_any_encoding_gets_every_text(home: Path, encoding: str) -> None:
+    commands = (
+        "doctor", "flags list", "flags list --format csv", "readiness", "summary", "strategy show", "models show 1",
+        "drift", "quality", "runs", "verdict --help",
+    )  # fmt: skip
+    for command in commands:
+        assert fraudwatch(home, *command.split(), encoding=encoding), command
+    assert "database" in fraudwatch(home, "doctor", encoding=encoding)
 
 
 def test_a_verdict_closes_a_flag(home: Path) -> None:
@@ -115,3 +127,41 @@ def test_doctor_on_an_empty_database_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_database_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert "create or upgrade the tables (fraudwatch init)" in fraudwatch(tmp_path, "flags", "list", code=1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("cp1252", "-> \\u015f…"), ("latin-1", "-> \\u015f..."), ("utf-8", "→ ş…"), ("cp437", "-> \\u015f...")],
+)
+def test_a_character_that_the_output_lacks_is_written_in_a_simpler_form(
+    home: Path, encoding: str, shown: str
+) -> None:
+    assert f"'{shown}'" in fraudwatch(home, "flags", "show", "→ ş…", code=1, encoding=encoding)
+
+
+def test_what_says_that_nothing_was_scored_names_the_command_that_scores(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    rows, labels = payments(20)
+    write_csv(tmp_path / "payments.csv", PAYMENT_HEADER, rows)
+    write_csv(tmp_path / "labels.csv", LABEL_HEADER, labels)
+    fraudwatch(tmp_path, "init")
+    fraudwatch(tmp_path, "ingest", "transactions", "payments.csv")
+    until = ("--as-of", "2025-01-25")
+    run = invoke(tmp_path, "run", *until)
+    assert "transactions from 2025-01-01 on are older than the schedule and have no score" in run.err
+    assert (
+        "older than the schedule" in invoke(tmp_path, "run", *until).err
+    )  # nothing is due, and nothing has changed
+    assert "2025-01-21 00:00, policy live" in fraudwatch(tmp_path, "summary")  # not the empty windows since
+    for start, end in (("2020-01-01", "2020-01-03"), ("2025-01-01", "2025-01-02")):
+        outcome = invoke(tmp_path, "backfill", "--from", start, "--to", end)
+        assert outcome.out.startswith("0 transactions scored")
+    advice = re.search(r"fraudwatch (backfill [^;]*) scores", outcome.err)
+    assert advice is not None
+    assert re.match(r"[1-9][\d,]* transactions scored", fraudwatch(tmp_path, *advice[1].split()))
+    assert "older than the schedule" not in invoke(tmp_path, "run", *until).err
+    finding = fraudwatch(tmp_path, "readiness", "--as-of", "2025-01-20")
+    assert "labels.maturity (5 days)" in finding
+    assert "say until when they are complete (--complete-through)" in finding
+    fraudwatch(tmp_path, "ingest", "labels", "labels.csv", "--complete-through", "2025-02-01", "--history")
+    assert "no transaction is mature" not in fraudwatch(tmp_path, "readiness", "--as-of", "2025-01-20")

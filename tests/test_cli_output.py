@@ -96,7 +96,7 @@ def test_a_table_wraps_on_a_terminal_and_loses_nothing(monkeypatch: pytest.Monke
 
 def test_csv_and_json_are_exact_and_name_the_zone(capsys: pytest.CaptureFixture[str]) -> None:
     assert written("csv", capsys).splitlines()[1:] == [
-        'a,7,1.234e-05,103.59,2026-03-01 06:00:00Z,True,"[""x""]",',
+        'a,7,0.00001234,103.59,2026-03-01 06:00:00Z,True,"[""x""]",',
         f"{'b' * 90},1234567,103.59,4294.30,2026-03-02 00:00:00Z,False,[],",
     ]
     row = json.loads(written("json", capsys))[0]

@@ -74,7 +74,7 @@ def test_a_data_frame_is_read_by_its_columns() -> None:
     found = detector().fit(frame, told)
     np.testing.assert_array_equal(found.anomaly_score(frame), found.anomaly_score(X))
     for other in (frame[frame.columns[::-1]], frame.add_prefix("new ")):
-        with pytest.raises(DetectorError, match="fitted on the columns column 0, .* pass the same columns"):
+        with pytest.raises(DetectorError, match=r"fitted on the columns column 0, .* pass the same columns"):
             found.anomaly_score(other)
     whole = frame.round().astype("Int64")
     whole.iloc[3, 0] = pd.NA

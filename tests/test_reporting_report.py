@@ -15,10 +15,10 @@ from pipeline.cli import report as cli_report  # noqa: F401  (joins its command 
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
+from pipeline.number_text import amount, number
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.rendering.text import amount, number
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
 from pipeline.reporting.summary import summary_lines
@@ -289,7 +289,8 @@ def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
     assert blend[-1] == money != "0.00"
     assert max(map(len, lines)) <= text_page.WIDTH
     assert len(lines) < 100
-    assert text.count("UTC") == 1
+    assert text.count("Times are UTC.") == 1
+    assert "time, UTC" in text
 
 
 def test_a_share_of_flags_that_found_nothing_is_named(one: Store) -> None:

@@ -1,7 +1,10 @@
 import gzip
 import json
 import random
+import re
+import shlex
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,14 @@ from pipeline.errors import InputError
 from pipeline.schema_inference.column_roles import snake_case
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.simulation.simulate import simulate
+from storage.database.column_types import as_datetime, as_micros
+from storage.frames import DAY
+from tests.support.commands import fraudwatch
 from tests.support.ingest import NOW
+from tests.support.payments import write_csv
 
 ROWS = 2000
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def rows(**columns: Any) -> list[dict[str, Any]]:
@@ -318,3 +326,32 @@ def test_a_file_that_cannot_be_used_is_refused(
 )
 def test_names_are_compared_in_one_spelling(name: str, expected: str) -> None:
     assert snake_case(name) == expected
+
+
+def test_a_proposal_is_written_whole_or_not_at_all_and_replaces_a_file_only_by_force(tmp_path: Path) -> None:
+    missing = fraudwatch(tmp_path, "init", "--from", "absent.csv", "-o", "my.toml", code=2)
+    assert "absent.csv" in missing
+    assert list(tmp_path.iterdir()) == []
+    proposed(tmp_path, rows(customer_id=[f"c{n}" for n in range(40)]))
+    shown = fraudwatch(tmp_path, "init", "--from", "sample.csv", "-o", "my.toml")
+    written = (tmp_path / "my.toml").read_text()
+    assert written.startswith("".join(f"# {line}\n" for line in shown.splitlines()))
+    assert 'Entities: ["customer_id"]' in shown
+    assert "my.toml exists" in fraudwatch(tmp_path, "init", "--from", "sample.csv", "-o", "my.toml", code=2)
+    fraudwatch(tmp_path, "init", "--from", "sample.csv", "-o", "my.toml", "--force")
+    assert "go with --from" in fraudwatch(tmp_path, "init", "-o", "my.toml", code=2)
+
+
+def test_the_commands_that_a_proposal_begins_with_lead_to_scores(tmp_path: Path) -> None:
+    made = [
+        f"t{n},{as_datetime(as_micros(FIRST) + n * DAY // 100):%Y-%m-%dT%H:%M:%SZ},c{n % 97},{5 + n % 89}.59"
+        for n in range(4_000)
+    ]
+    write_csv(tmp_path / "my payments.csv", "transaction_id,event_time,customer_id,amount", made)
+    shown = fraudwatch(tmp_path, "init", "--from", "my payments.csv", "-o", "my config.toml")
+    commands = [shlex.split(line)[1:] for line in shown.splitlines() if line.startswith("  fraudwatch")]
+    assert [command[2] for command in commands] == ["init", "ingest", "backfill"]
+    outputs = [fraudwatch(tmp_path, *command) for command in commands]
+    assert "0 rejected" in outputs[1]
+    assert re.search(r"[1-9][\d,]* transactions scored", outputs[2])
+    assert "older than the first model" not in outputs[2]

@@ -1,18 +1,24 @@
 """The check-up: what it finds in databases at every stage, and the line that the command line makes of it."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from pipeline.cli.data import ingest_lines
 from pipeline.cli.doctor import result_line
-from pipeline.services.doctor import CheckResult, ModelFacts, StepFacts, check
+from pipeline.config.config import MODEL_KEY
+from pipeline.services.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check
+from pipeline.services.ingest import IngestRequest, ingest
 from pipeline.services.session import Session
 from storage.admin.undo import undo_run
 from storage.database.database import Store
 from storage.frames import DAY
-from tests.support.databases import Opener
+from storage.queries.status import labels_without_transaction
+from tests.support.databases import Opener, with_url
+from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, write_csv
 from tests.support.sql import execute, query
-from tests.support.worlds import NOW, SMALL, TO
+from tests.support.worlds import NOW, SMALL, TO, load
 
 
 def session_of(store: Store, now: int = NOW) -> Session:
@@ -84,3 +90,44 @@ def test_a_clock_that_is_behind_the_data_fails(loaded: Store) -> None:
     assert results["clock"].facts.now == datetime(2025, 2, 7, tzinfo=UTC)
     assert "set the clock" in result_line(results["clock"])
     assert not checked(loaded)["clock"].failed
+
+
+def test_labels_of_unknown_ids_and_a_value_that_holds_much_of_an_entity_are_named(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = opener(SMALL)
+    customers = ["NULL"] * 3 + ["c1", "c2", "", "c3", "c4"]
+    rows = [f"p{n},2025-01-0{1 + n}T00:00:00Z,{name},m{n},5" for n, name in enumerate(customers)]
+    load(store, SMALL, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows))
+    labels = [f"{name},1,2025-01-20T00:00:00Z,chargeback" for name in ("p1", "P2", "p0003")]
+    request = IngestRequest(
+        "labels", (str(write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)),), history=True
+    )
+    (report,) = ingest(session_of(store), request)
+    assert report.without_transaction == 2
+    assert "  2 of them are for ids that no transaction has" in "\n".join(ingest_lines(report))
+    assert labels_without_transaction(store) == 2
+    results = checked(store)
+    assert "2 are for ids that no transaction has" in result_line(results["labels"])
+    assert not results["labels"].failed
+    assert results["entities"].facts == EntityFacts("customer_id", "NULL", 3 / 7)
+    assert "'NULL' is the customer_id of 43% of the newest transactions" in result_line(results["entities"])
+
+
+def test_labels_of_which_none_has_a_transaction_fail(opener: Opener, tmp_path: Path) -> None:
+    store = opener(SMALL)
+    payment = write_csv(tmp_path / "p.csv", PAYMENT_HEADER, ["p1,2025-01-01T00:00:00Z,c1,m1,5"])
+    label = write_csv(tmp_path / "l.csv", LABEL_HEADER, ["P1,1,2025-01-20T00:00:00Z,chargeback"])
+    load(store, SMALL, "transactions", payment)
+    load(store, SMALL, "labels", label)
+    assert checked(store)["labels"].failed
+
+
+def test_a_shared_database_without_the_key_of_its_models_fails(loaded: Store) -> None:
+    config = with_url(SMALL, "postgresql://ann@db/fraud")
+    assert "model_key" not in {each.subject for each in check(Session(loaded, config, "ann"), "live")}
+    config._secrets.pop(MODEL_KEY)
+    session = Session(loaded, config, "ann", clock=lambda: NOW)
+    (failed,) = [each for each in check(session, "live") if each.subject == "model_key"]
+    assert failed.failed
+    assert "set FRAUDWATCH_MODEL_KEY" in result_line(failed)

@@ -28,6 +28,7 @@ from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.ingest import feed_state
 from storage.ingest.feed_state import WatchedFile
+from storage.queries.flags import FlagOrder
 from tests.support.databases import Opener
 from tests.support.payments import PAYMENT_HEADER, write_csv
 from tests.support.worlds import FROM, NOW, SMALL, load
@@ -72,6 +73,25 @@ def test_flags_are_filtered_and_counted_alike(session: Session) -> None:
     assert list(every(lambda cursor, n: list_flags(session, LIVE, limit=min(n, 2), cursor=cursor))) == list(
         flags
     )
+
+
+@pytest.mark.parametrize("order", ["time", "score", "amount"])
+def test_flags_are_listed_in_each_order_page_by_page_where_many_are_equal(
+    session: Session, order: FlagOrder
+) -> None:
+    t = session.store.transactions
+    with session.store.write() as connection:
+        connection.execute(update(t).values(amount=103.59, amount_base=103.5912))
+        connection.execute(update(tables.scores).values(score=0.9))
+    request = replace(LIVE, order=order)
+    whole = list_flags(session, request).items
+    keys = {"time": lambda flag: -flag.event_time.timestamp(), "score": lambda _: 0, "amount": lambda _: 0}
+    assert list(whole) == sorted(whole, key=lambda flag: (keys[order](flag), flag.transaction_id))
+    assert tuple(every(lambda cursor, _: list_flags(session, request, limit=2, cursor=cursor))) == whole
+    cursor = list_flags(session, request, limit=2).next_cursor
+    for other in {"time", "score", "amount"} - {order}:
+        with pytest.raises(InputError, match="no cursor of this list"):
+            list_flags(session, replace(LIVE, order=other), cursor=cursor)  # type: ignore[arg-type]  # a str to mypy
 
 
 def test_muted_flags_can_be_left_out_or_listed_alone(session: Session) -> None:

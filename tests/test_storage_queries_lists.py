@@ -30,6 +30,8 @@ LISTS: dict[str, ReadPage] = {
     "open flags": lambda store, *page: flag_page(
         store, "live", FlagFilter(status="open", muted=False), *page
     ),
+    "flags by score": lambda store, *page: flag_page(store, "live", FlagFilter(), *page, order="score"),
+    "flags by amount": lambda store, *page: flag_page(store, "live", FlagFilter(), *page, order="amount"),
     "choices": lambda store, *page: choice_page(store, "live", *page),
     "models": lambda store, *page: model_page(store, "live", *page),
     "checks": lambda store, *page: check_page(store, "live", *page),
@@ -96,6 +98,9 @@ def pages(store: Store, read: ReadPage, size: int) -> list[Row]:
 def test_every_list_has_its_order(store: Store) -> None:
     flags = flag_page(store, "live", FlagFilter()).rows
     assert flags == sorted(flags, key=lambda row: (-row["event_time"].timestamp(), row["transaction_id"]))
+    for order, key in (("score", "score"), ("amount", "amount_base")):
+        ranked = flag_page(store, "live", FlagFilter(), order=order).rows  # type: ignore[arg-type]  # a str to mypy
+        assert ranked == sorted(flags, key=lambda row: (-row[key], row["transaction_id"]))
     drift = [(row["window_end"], row["alarm"]) for row in drift_page(store, "live", DriftFilter()).rows]
     assert drift == sorted(drift, reverse=True)
     listed = [(row["model_id"], row["verdict"], row["seq"]) for row in model_page(store, "live").rows]

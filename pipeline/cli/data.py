@@ -12,6 +12,7 @@ from pipeline.cli.options import (
     InstantParam,
     SpanParam,
     now,
+    output_option,
     output_options,
     to_utc,
 )
@@ -32,24 +33,26 @@ HISTORY_TEXTS = {
     cls=Command,
     epilog="""
     fraudwatch init
-    fraudwatch init --from payments.csv > config.toml
+    fraudwatch init --from payments.csv --output config.toml
     """,
 )
 @click.option(
     "--from", "sample", type=click.Path(path_type=Path), help="Propose a [schema] from this file instead."
 )
+@output_option
+@click.option("--force", is_flag=True, help="With --output, replace a file that exists.")
 @click.pass_obj
-def init(context: CliContext, sample: Path | None) -> None:
+def init(context: CliContext, sample: Path | None, output: Path | None, force: bool) -> None:
     """Create or upgrade the database, or propose a configuration.
 
     It is safe to repeat. With --from, print a proposed config for the columns of a CSV, Parquet or JSON Lines file, with a reason for
-    every guess; the database is not touched.
+    every guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
-        from pipeline.schema_inference.propose import propose
-
-        click.echo(propose(sample, now()).toml, nl=False)
+        _propose(sample, output, force)
         return
+    if output is not None or force:
+        raise click.UsageError("--output and --force go with --from FILE: they are for the proposed config")
     from pipeline.services.database import upgrade
 
     with context.session(verified=False) as session:
@@ -60,6 +63,23 @@ def init(context: CliContext, sample: Path | None) -> None:
         click.echo(f"{done.database}: columns added to transactions: {', '.join(done.columns)}")
     if done.version is None and not done.columns:
         click.echo(f"{done.database}: up to date, nothing to do")
+
+
+def _propose(sample: Path, output: Path | None, force: bool) -> None:
+    """Print a proposed config, or write it to a file and print what it begins with."""
+    from pipeline.files import complete_file
+    from pipeline.schema_inference.propose import propose
+
+    if output is None:
+        click.echo(propose(sample, now()).toml, nl=False)
+        return
+    if output.exists() and not force:
+        raise click.UsageError(f"{output} exists: add --force to replace it, or choose another name")
+    proposal = propose(sample, now(), output)
+    with complete_file(output) as file:
+        file.write_text(proposal.toml, encoding="utf-8")
+    click.echo("\n".join(proposal.heading))
+    click.echo(f"written to {output}", err=True)
 
 
 @click.group(cls=Group)
@@ -163,6 +183,11 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         f"+ {counts.revised:,} revised + {counts.rejected:,} rejected (batch {report.batch_id})",
         f"  {_history_text(report)}",
     ]
+    if report.without_transaction:
+        lines.append(
+            f"  {report.without_transaction:,} of them are for ids that no transaction has: they count once it is ingested; "
+            "if it has been, compare the ids in both files"
+        )
     lines += [f"  {n:,} rejected: {reason}" for reason, n in list(report.reasons.items())[:REASONS_MAX]]
     if counts.rejected:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")

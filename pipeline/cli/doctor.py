@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from pipeline.services.doctor import CheckResult
 
 TRAIN = "fraudwatch run or fraudwatch backfill"
-TITLES = {"newest_training": "newest training", "schedule": "schedule starts", "steps": "windows"}
+TITLES = {
+    "newest_training": "newest training",
+    "schedule": "schedule starts",
+    "steps": "windows",
+    "model_key": "model key",
+}
 
 
 @click.command(cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
@@ -75,9 +80,23 @@ def _transactions(code: str, facts: "checks.TransactionFacts") -> str:
 def _labels(code: str, facts: "checks.LabelFacts") -> str:
     if code == "none_stored":
         return "none: outlier detection works without labels, classification needs them"
+    unknown = ""
+    if facts.without_transaction:
+        unknown = f"; {facts.without_transaction:,} are for ids that no transaction has: compare the ids in both files"
     return (
         f"{facts.stored:,} ({facts.frauds:,} fraud), newest known {_utc_text(facts.newest)}; "
-        f"a transaction without a label counts as genuine after {facts.maturity.days} days"
+        f"a transaction without a label counts as genuine after {facts.maturity.days} days{unknown}"
+    )
+
+
+def _model_key(_code: str, facts: "checks.ModelKeyFacts") -> str:
+    return facts.error
+
+
+def _entity(_code: str, facts: "checks.EntityFacts") -> str:
+    return (
+        f"{facts.value!r} is the {facts.column} of {facts.share:.0%} of the newest transactions: if it stands for a missing value, "
+        "make it empty in the data, or it counts as one customer"
     )
 
 
@@ -149,11 +168,12 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 
 
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
-    "config": _config, "database": _database, "clock": _clock, "transactions": _transactions, "labels": _labels,
+    "config": _config, "database": _database, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
+    "entities": _entity, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "steps": _steps, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip
 
 
 def _utc_text(moment: datetime | None) -> str:
-    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

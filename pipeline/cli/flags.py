@@ -45,6 +45,7 @@ def flags() -> None:
     fraudwatch flags list --status open --limit 20
     fraudwatch flags list --since 2026-03-01 --channel novelty --format csv --output novelty.csv
     fraudwatch flags list --entity customer_id=C001234
+    fraudwatch flags list --sort amount --limit 10
     """,
 )
 @click.option("--since", type=InstantParam(), help="Event time from this time on.")
@@ -54,6 +55,14 @@ def flags() -> None:
 @click.option("--min-score", type=click.FloatRange(0, 1))
 @click.option("--entity", metavar="COLUMN=VALUE", help="Only this customer, card, merchant …")
 @click.option("--muted", is_flag=True, help="Include muted flags, with the number of their mute.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(["time", "score", "amount"]),
+    default="time",
+    show_default=True,
+    help="Newest first, highest score first, or largest amount in the base currency first.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of rows.")
 @policy_option
 @output_options
@@ -72,7 +81,7 @@ def list_flags(
 ) -> None:
     """List flagged transactions with their reasons, newest first.
 
-    Muted flags are hidden unless --muted is given.
+    --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.flags import FlagRequest, count_flags
@@ -130,7 +139,7 @@ def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
     lines = {
         "transaction": f"{flag.transaction_id}, {flag.event_time:%Y-%m-%d %H:%M:%S} UTC",
         "amount": f"{flag.amount.value:,f} {flag.amount.currency}",
-        **{name: value for name, value in flag.fields.items() if value is not None},
+        **{name: _field_text(value) for name, value in flag.fields.items() if value is not None},
         "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {flag.score:.4f}",
         "status": flag.status + (f", by {flag.reviewer}" if flag.reviewer else ""),
         "label": _label_text(flag),
@@ -140,6 +149,12 @@ def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
         click.echo(for_terminal(f"{name + ':':16}{value}"))
     for reason in flag.reasons:
         click.echo(for_terminal(f"{'reason:':16}{reason.text}"))
+
+
+def _field_text(value: str | float) -> str:
+    from pipeline.number_text import exact
+
+    return value if isinstance(value, str) else exact(value)
 
 
 def _label_text(flag: "FlagRecord") -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import CliContext, Group
+from pipeline.cli.output_encoding import degrade_characters
 
 # Section → command → where it is defined: MODULE:FUNCTION in pipeline.cli.
 SECTIONS = {
@@ -88,7 +89,7 @@ class RootGroup(Group):
     cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
-    fraudwatch init --from payments.csv
+    fraudwatch init --from payments.csv --output config.toml
     fraudwatch ingest transactions payments.csv
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
     fraudwatch flags list --status open
@@ -109,6 +110,7 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
 
 def main() -> None:
     """Run the command; an expected error is printed as one line without a traceback."""
+    degrade_characters()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

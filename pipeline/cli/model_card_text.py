@@ -8,7 +8,7 @@ from pipeline.rendering.text import thresholds_text
 if TYPE_CHECKING:
     from pipeline.services.models import ModelCard
 
-TIME = "%Y-%m-%d %H:%M:%S"
+TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def card_lines(card: "ModelCard") -> Iterator[str]:

@@ -233,11 +233,18 @@ def _plain_text(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return _time_text(value)
+    if isinstance(value, float):
+        return _float_literal(value)
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, Amount):
         return f"{value.value:f}"
     return json.dumps(value, default=_json_value) if _is_nested(value) else str(value)
+
+
+def _float_literal(value: float) -> str:
+    """All digits of a number, without an exponent."""
+    return f"{Decimal(repr(value)):f}" if math.isfinite(value) else str(value)
 
 
 def _json_value(value: Any) -> Any:

@@ -68,7 +68,8 @@ def quality(
 ) -> None:
     """List precision, recall, cost and more by window.
 
-    A window is estimated when it ends and measured once labels.maturity has passed; docs/quality.md lists all metrics.
+    A window is estimated when it ends and measured once labels.maturity has passed: fraudwatch run and the daemon do both at the end of
+    each [quality] window. --refresh measures what has matured now, and stores it; docs/quality.md lists all metrics.
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side

@@ -96,14 +96,14 @@ def preview_lines(preview: "RulePreview") -> Iterator[str]:
     yield f"rule: {preview.text}"
     yield (
         f"over the {days} days to {preview.until:%Y-%m-%d} it would have flagged {total:,} transactions, "
-        f"{total / days:,.1f} a day{busiest}, worth {preview.amount.value:,.0f} {currency}"
+        f"{total / days:,.1f} a day{busiest}, worth {preview.amount.value:,f} {currency}"
     )
     if not total:
         yield "nothing matched: that is fine for a hard limit; otherwise check the values in the rule"
         return
     yield f"{preview.unflagged:,} of them, {preview.unflagged / days:,.1f} a day, have no flag yet"
     yield (
-        f"{preview.fraud:,} of them are known to be fraud by now, worth {preview.fraud_amount.value:,.0f} {currency}; "
+        f"{preview.fraud:,} of them are known to be fraud by now, worth {preview.fraud_amount.value:,f} {currency}; "
         f"{preview.fraud_unflagged:,} of these have no flag"
     )
     yield _precision_text(preview)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipeline.config.config import Config
+    from pipeline.services.backfill import BackfillRequest, StoredSpan
     from pipeline.services.tick import ChallengerRun, RunSummary, TickEvent
 
 
@@ -63,6 +64,7 @@ def run(context: CliContext, as_of: Any) -> None:
     Trainings, windows and late arrivals; then notifications are sent, and challengers run.
     """
     from pipeline.cli.output import progress_bar
+    from pipeline.services.backfill import unscored_history
     from pipeline.services.tick import TickRequest, run_tick
 
     bugs: list[Exception] = []
@@ -74,8 +76,12 @@ def run(context: CliContext, as_of: Any) -> None:
     with context.session() as session, progress_bar() as bar:
         request = TickRequest(as_of=_as_of(as_of, session.config))
         summary = run_tick(session, request, report, progress=bar)
+        older = unscored_history(session)
     if bugs:
         raise bugs[0]
+    if older is not None:
+        text = f"transactions from {older.start:%Y-%m-%d} on are older than the schedule and have no score"
+        click.echo(f"{text}: {_backfill_command(older)} scores them", err=True)
     _print_summary(summary)
 
 
@@ -127,7 +133,7 @@ def backfill(
     policies diff.
     """
     from pipeline.cli.output import progress_bar
-    from pipeline.services.backfill import BackfillRequest
+    from pipeline.services.backfill import BackfillRequest, stored_span
     from pipeline.services.backfill import backfill as run_backfill
 
     if rescore != (policy is not None):
@@ -136,6 +142,9 @@ def backfill(
         zone = session.config.schedule.timezone
         request = BackfillRequest(to_utc(start, zone), to_utc(end, zone), workers, policy, model_id)
         result = run_backfill(session, request, bar)
+        stored = stored_span(session)
+    if (hint := _remedy_text(request, result.summary, stored)) is not None:
+        click.echo(hint, err=True)
     for challenger in result.challengers:
         click.echo(challenger_text(challenger))
     _print_summary(result.summary)
@@ -173,6 +182,27 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
         _print_summary(running.once())
     finally:
         running.close()
+
+
+def _remedy_text(
+    request: "BackfillRequest", summary: "RunSummary", stored: "StoredSpan | None"
+) -> str | None:
+    """What to type if a backfill scored nothing because of its span; None if it did its work."""
+    if stored is None or summary.scored:
+        return None
+    if request.end <= stored.start or request.start >= stored.end:
+        cause = "the span has no transactions"
+    elif summary.no_model:
+        cause = "no model could be trained before the span"
+    else:
+        return None
+    days = f"{stored.start:%Y-%m-%d} to {stored.end:%Y-%m-%d}"
+    return f"{cause}; stored are {days}: {_backfill_command(stored)} scores what comes after a first training"
+
+
+def _backfill_command(span: "StoredSpan") -> str:
+    utc = "T00:00:00Z"  # whatever schedule.timezone is
+    return f"fraudwatch backfill --from {span.start:%Y-%m-%d}{utc} --to {span.end:%Y-%m-%d}{utc}"
 
 
 def _as_of(value: Any, config: "Config") -> "datetime | None":

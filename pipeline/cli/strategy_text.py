@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.number_text import exact, number
+
 if TYPE_CHECKING:
     from pipeline.services.strategy import (
         ChoiceExplanation,
@@ -30,7 +32,7 @@ RULE_TEXTS = {
 def choice_lines(explained: "ExplainedChoice") -> Iterator[str]:
     """A stored choice with everything that it rests on."""
     choice = explained.choice
-    yield f"choice {choice.choice_id} of {choice.training_date:%Y-%m-%d %H:%M:%S}, policy {choice.policy}, run {choice.run_id}"
+    yield f"choice {choice.choice_id} of {choice.training_date:%Y-%m-%d %H:%M:%S} UTC, policy {choice.policy}, run {choice.run_id}"
     yield from _explanation_lines(explained.explanation)
 
 
@@ -53,7 +55,7 @@ def _explanation_lines(explanation: "ChoiceExplanation") -> Iterator[str]:
         "mature": f"{prevalence.mature:,.0f} transactions, {prevalence.positives:,.0f} of them fraud",
         "effective": f"{prevalence.effective:,.1f} frauds; a cluster on one entity counts once",
         "prevalence": _prevalence_text(explanation),
-        "thresholds": f"a blend from {explanation.frauds_for_blend:g}, classification from {explanation.frauds_for_classification:g} effective frauds",
+        "thresholds": f"a blend from {exact(explanation.frauds_for_blend)}, classification from {exact(explanation.frauds_for_classification)} effective frauds",
         "gate": _gate_text(explanation.gate),
         "in force": explanation.in_force or "none before",
         "evidence": "; ".join(_evidence_texts(explanation.evidence)),
@@ -70,7 +72,7 @@ def _prevalence_text(explanation: "ChoiceExplanation") -> str:
     if estimate.prevalence is None:
         return "unknown: nothing is mature"
     value, shown_lower, shown_upper, lower, upper = (
-        f"{100 * share:.3g}"
+        number(100 * share)
         for share in (
             estimate.prevalence, estimate.display_lower, estimate.display_upper, estimate.lower, estimate.upper
         )
@@ -80,7 +82,7 @@ def _prevalence_text(explanation: "ChoiceExplanation") -> str:
 
 def _gate_text(gate: "PrevalenceGate") -> str:
     state = "open" if gate.is_open else "closed: outlier detection leads until a classifier wins"
-    bounds = f"{100 * gate.closes_below:g} and {100 * gate.opens_from:g} %"
+    bounds = f"{exact(round(100 * gate.closes_below, 9))} and {exact(round(100 * gate.opens_from, 9))} %"
     return f"extreme-rarity gate {state} (closes and opens at an upper bound of {bounds})"
 
 
@@ -88,7 +90,7 @@ def _evidence_texts(evidence: "EvidenceSummary | None") -> Iterator[str]:
     if evidence is None:
         yield "none: no fraud could be held out"
         return
-    yield f"{evidence.positives:g} held-out frauds"
+    yield f"{exact(round(evidence.positives, 9))} held-out frauds"
     yield f"a blend gives classifiers {evidence.classifier_weight:.0%} of the weight and finds {evidence.gain:+.2f} more of each fraud"
     ranked = [each for each in evidence.metrics if each.average_precision is not None]
     if ranked:

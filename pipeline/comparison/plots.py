@@ -9,9 +9,10 @@ from typing import Any
 from detectors.imbalance.results import Comparison, Curve, TechniqueResult
 from pipeline.errors import InputError
 from pipeline.files import complete_file
+from pipeline.number_text import mean_money, number
 from pipeline.rendering import charts, html_page
 from pipeline.rendering.elements import Chart, ReportPage, ReportSection
-from pipeline.rendering.text import money, number, share
+from pipeline.rendering.text import share
 
 FORMATS = (".html", ".svg", ".png")
 CURVES_MAX = 8  # that can be told apart; the others are in the table only
@@ -104,7 +105,7 @@ def _costs(results: list[TechniqueResult], per_day: int, currency: str) -> Chart
     rows: list[dict[str, Any]] = [
         {
             "technique": result.technique, "x": flags, "y": cost,
-            "tooltip": f"{result.technique}: {number(flags)} flags and {money(cost, currency)} per day",
+            "tooltip": f"{result.technique}: {number(flags)} flags and {mean_money(cost, currency)} per day",
         }
         for result in results
         for flags, cost in _points(result.costs)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from pipeline.config.sections import SECTION_NAME, Sections
 from pipeline.durations import format_duration
+from pipeline.number_text import exact
 from storage.frames import DAY
 
 Violation = tuple[str, object, str]  # key, value, requirement
@@ -141,7 +142,7 @@ def _bounds_out_of_order(config: Sections) -> Iterator[Violation]:
         yield (
             "strategy.prevalence_gate_low",
             strategy.prevalence_gate_low,
-            f"must be less than strategy.prevalence_gate_high ({strategy.prevalence_gate_high:g})",
+            f"must be less than strategy.prevalence_gate_high ({exact(strategy.prevalence_gate_high)})",
         )
     if config.training.min_rows > config.training.max_rows:
         requirement = f"must not be more than training.max_rows ({config.training.max_rows})"

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pipeline.config.key_names import NAMED, did_you_mean, known_keys, overridden_key, what_became_of
 from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
+from pipeline.number_text import exact
 
 VALUE_MAX = 80  # characters of a value repeated in a message
 SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
@@ -90,7 +91,7 @@ def format_value(key: str, value: object) -> str:
 
 
 def _plain_number(value: object) -> object:
-    return f"{value:g}" if isinstance(value, float) else value
+    return exact(value) if isinstance(value, float) else value
 
 
 def _depth(path: list[str]) -> int:

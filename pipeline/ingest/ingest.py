@@ -35,6 +35,7 @@ from storage.database.database import Store
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk
+from storage.queries.status import labels_without_transaction
 
 __all__ = [
     "IngestReport",
@@ -90,6 +91,8 @@ class IngestReport:
         An earlier batch with the same content; nothing was loaded.
     reasons
         The reasons for rejecting rows with their counts, the most frequent first.
+    without_transaction
+        How many of the accepted labels are for ids that no transaction has.
     """
 
     source: str
@@ -100,6 +103,7 @@ class IngestReport:
     batch_id: int | None = None
     same_as: int | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
+    without_transaction: int = 0
 
     @property
     def nothing_new(self) -> bool:
@@ -332,6 +336,9 @@ class _IngestContext:
                 content = _content_hash(loader.kind, content, str(now))
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
         report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
+        if loader.kind == "labels":
+            unknown = labels_without_transaction(self.store, batch.batch_id)
+            report = replace(report, without_transaction=unknown)
         if report.history and not batch.history:
             return replace(report, history=False, history_because="scored_during_load")
         return report

@@ -78,7 +78,7 @@ def remedy(row: Row) -> str:
 
 
 def _head(newest: Sequence[Row], alarms: Sequence[Row]) -> str:
-    window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M}"
+    window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M} UTC"
     n = max((row["n_current"] for row in newest if row["feature"] == VOLUME), default=0)
     features = len({row["feature"] for row in alarms})
     alarm_text = f"{_count(len(alarms), 'alarm')} on {_count(features, 'feature')}" if alarms else "no alarm"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
+from pipeline.number_text import mean_money, number
 from storage.monitoring.quality_metrics import QualityMetric
 
 SHARES = frozenset({
@@ -27,10 +28,10 @@ def format_value(metric: str, value: float | None, currency: str) -> str:
     if metric in SHARES:
         return f"{value:.0%}" if abs(value) >= 0.1 or value == 0 else f"{value:.1%}"
     if metric in MONEY:
-        return f"{value:,.0f} {currency}"
+        return mean_money(value, currency)
     if metric in DAYS:
         return f"{value:,.1f} days"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+    return f"{value:,.0f}" if float(value).is_integer() else number(value)
 
 
 def day(instant: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
+from pipeline.number_text import money
 from pipeline.sanitize import for_message as safe
 from pipeline.sanitize import id_for_message
 from pipeline.schedule.planning import day
@@ -60,14 +61,14 @@ def flags_digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: C
     """A digest of flags to review, the largest amounts first."""
     currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
     n = f"{len(rows):,} transaction{'s' if len(rows) > 1 else ''}"
-    lines = [f"{n} to review, worth {total:,.2f} {currency}: {_by_channel(rows)}.", ""]
+    lines = [f"{n} to review, worth {money(total, currency)}: {_by_channel(rows)}.", ""]
     for row in rows[:FLAGS_MAX]:
         lines += _flag_lines(row, currency)
     more = len(rows) - FLAGS_MAX
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
     lines.append("fraudwatch flags list --status open lists them; fraudwatch verdict records a verdict.")
     key = f"flags:{policy}:{_short_hash(*ids)}"
-    return Notification(key, f"{n} to review, worth {total:,.0f} {currency}", "\n".join(lines))
+    return Notification(key, f"{n} to review, worth {money(total, currency)}", "\n".join(lines))
 
 
 def _by_channel(rows: Sequence[Row]) -> str:
@@ -76,7 +77,7 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
-    amount = f"{row['amount_base']:,.2f} {currency}"
+    amount = money(row["amount_base"], currency)
     yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"

@@ -1,9 +1,8 @@
-"""Values as text for people: instants, shares, money, thresholds."""
+"""Values as text for people: instants, shares, thresholds."""
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from pipeline.number_text import number
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 from storage.queries.runs import GapRemedy
@@ -38,27 +37,10 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{number(percent, 2)} %"
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, and all of those before the point; never with an exponent."""
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
-
-
-def money(value: float, currency: str) -> str:
-    """An amount in whole units of the currency."""
-    return f"{value:,.0f} {currency}"
-
-
-def amount(value: float) -> str:
-    """An amount to the cent, for a column whose name has the currency."""
-    return f"{value:,.2f}"
-
-
 def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
     """Thresholds by channel as text; None means infinity, which JSON does not have: the channel flags nothing."""
     texts = {
-        name: "flags nothing" if value is None else f"{value:.6g}"
+        name: "flags nothing" if value is None else number(value, 6)
         for name, value in sorted(thresholds.items())
     }
     return ", ".join(f"{name} {value}" for name, value in texts.items())

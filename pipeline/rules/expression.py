@@ -8,6 +8,7 @@ As in SQL, a comparison with a missing value is unknown, and a rule flags only r
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
@@ -88,7 +89,7 @@ class NumberComparison:
 
     def to_text(self, max_values: int = NO_LIMIT) -> str:  # noqa: ARG002 (it has no list)
         """The text that parses to this condition."""
-        factor = "" if self.other is not None and self.value == 1 else f"{self.value!r}".removesuffix(".0")
+        factor = "" if self.other is not None and self.value == 1 else _literal(self.value)
         sides = [part for part in (factor, self.other) if part]
         return f"{self.column} {self.op} {' * '.join(sides)}"
 
@@ -232,6 +233,6 @@ def _bracketed(condition: Condition, max_values: int) -> str:
 
 
 def _literal(value: str | float) -> str:
-    return (
-        json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value!r}".removesuffix(".0")
-    )
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")

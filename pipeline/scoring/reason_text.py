@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.features.catalogue import Feature
+from pipeline.number_text import amount, exact
 from storage.frames import DAY, HOUR
 
 
@@ -48,17 +49,15 @@ def _deviation(facts: ReasonFacts) -> str:
     side = "above" if facts.value >= 0 else "below"
     usual = f" of {facts.usual:,.2f}" if _is_known(facts.usual) else ""
     return (
-        f"amount {facts.amount:,.2f} is {abs(facts.value):.1f} standard deviations {side} "
+        f"amount {amount(facts.amount)} is {abs(facts.value):.1f} standard deviations {side} "
         f"this {facts.entity_name}'s {facts.span} mean{usual}"
     )
 
 
 def _ratio(facts: ReasonFacts) -> str:
     if not _is_known(facts.usual):
-        return (
-            f"amount {facts.amount:,.2f} has no earlier payment of this {facts.entity_name} to compare with"
-        )
-    return f"amount {facts.amount:,.2f} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
+        return f"amount {amount(facts.amount)} has no earlier payment of this {facts.entity_name} to compare with"
+    return f"amount {amount(facts.amount)} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
 
 
 def _ago(seconds: float) -> str:
@@ -84,14 +83,14 @@ def _category(facts: ReasonFacts) -> str:
 
 
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
-    "AMOUNT": lambda facts: f"amount is {facts.amount:,.2f} {facts.currency}",
+    "AMOUNT": lambda facts: f"amount is {amount(facts.amount)} {facts.currency}",
     "AMOUNT_ABOVE_USUAL": _deviation,
     "AMOUNT_AGAINST_MEAN": _ratio,
     "AMOUNT_SPREAD": lambda facts: (
         f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
     ),
     "CATEGORY": _category,
-    "FIELD_VALUE": lambda facts: f"{facts.feature.name} is {facts.value:,.4g}",
+    "FIELD_VALUE": lambda facts: f"{facts.feature.name} is {exact(facts.value)}",
     "FRAUD_HISTORY": lambda facts: (
         f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud "
         f"({facts.span} window before maturity)"

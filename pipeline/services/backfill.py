@@ -10,7 +10,10 @@ from pipeline.runs import backfill as backfilling
 from pipeline.runs.challengers import ChallengerRun, run_challengers
 from pipeline.schedule.run_context import LIVE, RunSummary
 from pipeline.services.session import Session
-from storage.database.column_types import as_micros
+from storage.database.column_types import as_datetime, as_micros
+from storage.frames import DAY
+from storage.ingest import history
+from storage.runs import ledger, scoring_queue
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,34 @@ def backfill(session: Session, request: BackfillRequest, progress: Progress | No
     summary = run_policy(session.config, request.rescore_as or LIVE)
     challengers = () if request.rescore_as else tuple(run_challengers(session.config, run_policy))
     return BackfillResult(summary, challengers)
+
+
+@dataclass(frozen=True)
+class StoredSpan:
+    """The span [start, end) of whole days (UTC) that a backfill can score."""
+
+    start: datetime
+    end: datetime
+
+
+def stored_span(session: Session) -> StoredSpan | None:
+    """The days of all stored transactions; None if there are none."""
+    span = history.span(session.store)
+    return None if span is None else _whole_days(*span)
+
+
+def unscored_history(session: Session) -> StoredSpan | None:
+    """The days of transactions that are older than live's schedule, if no backfill has scored any of them."""
+    span, starts_at = history.span(session.store), scoring_queue.starts_at(session.store, LIVE)
+    if span is None or starts_at is None or span[0] >= starts_at:
+        return None
+    if ledger.newest_done(session.store, LIVE, "score", before=starts_at + 1) is not None:
+        return None
+    return _whole_days(span[0], starts_at - 1)
+
+
+def _whole_days(first: int, last: int) -> StoredSpan:
+    return StoredSpan(as_datetime(first // DAY * DAY), as_datetime((last // DAY + 1) * DAY))
 
 
 def _check(request: BackfillRequest, config: Config) -> None:

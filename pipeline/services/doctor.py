@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
+from pipeline.errors import ConfigError
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
+from pipeline.training.readiness import DOMINANT
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
-from storage.queries.status import MonitorState, monitor_state, newest_training
+from storage.queries.status import MonitorState, commonest_values, monitor_state, newest_training
 from storage.runs import scoring_queue
 
 CLOCK_TOLERANCE = timedelta(days=1)  # a payment dated this far ahead of the clock: one of the two is wrong
@@ -56,6 +58,23 @@ class LabelFacts:
     frauds: int
     newest: datetime | None
     maturity: timedelta  # after which a transaction without a label counts as genuine
+    without_transaction: int  # labels of ids that no transaction has
+
+
+@dataclass(frozen=True)
+class EntityFacts:
+    """A value that holds a large part of an entity's newest rows, hashed where the column is."""
+
+    column: str
+    value: str
+    share: float
+
+
+@dataclass(frozen=True)
+class ModelKeyFacts:
+    """Why models cannot be sealed, and what to do."""
+
+    error: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,8 @@ Facts = (
     | ClockFacts
     | TransactionFacts
     | LabelFacts
+    | EntityFacts
+    | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
     | ScheduleFacts
@@ -158,7 +179,8 @@ class CheckResult:
     Attributes
     ----------
     subject
-        What was checked: config, database, clock, transactions, labels, model, newest_training, schedule, steps, queue,
+        What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
+        value dominates), labels, model, newest_training, schedule, steps, queue,
         flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
@@ -184,8 +206,10 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
         CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        *_model_key(config),
         _clock(session, state),
         _transactions(state),
+        *_entities(session, config),
         _labels(state, config),
         _model(state),
         *_newest_training(session, policy),
@@ -213,8 +237,25 @@ def _transactions(state: MonitorState) -> CheckResult:
 
 def _labels(state: MonitorState, config: Config) -> CheckResult:
     maturity = timedelta(microseconds=config.labels.maturity)
-    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity)
-    return CheckResult("labels", "stored" if facts.stored else "none_stored", facts)
+    unknown = state.labels_without_transaction
+    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity, unknown)
+    failed = bool(state.transactions and unknown == state.labels > 0)  # the two files have different ids
+    return CheckResult("labels", "stored" if facts.stored else "none_stored", facts, failed=failed)
+
+
+def _model_key(config: Config) -> Iterator[CheckResult]:
+    """Whether the key that seals models is missing; SQLite may go without one."""
+    try:
+        config.model_key()
+    except ConfigError as error:
+        yield CheckResult("model_key", "missing", ModelKeyFacts(str(error)), failed=True)
+
+
+def _entities(session: Session, config: Config) -> Iterator[CheckResult]:
+    """Entity columns of which one value holds a large part: often a text that stands for a missing value."""
+    for commonest in commonest_values(session.store, config.schema_.entities):
+        if commonest.share > DOMINANT:
+            yield CheckResult("entities", "dominated", as_record(EntityFacts, vars(commonest)))
 
 
 def _model(state: MonitorState) -> CheckResult:

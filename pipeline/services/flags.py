@@ -12,7 +12,7 @@ from pipeline.services.session import Session
 from storage.database.column_types import as_micros
 from storage.database.views import field_name
 from storage.queries import flags
-from storage.queries.flags import FlagFilter
+from storage.queries.flags import FlagFilter, FlagOrder
 from storage.queries.rows import Row
 
 FlagStatus = Literal["open", "fraud", "genuine", "expired"]
@@ -31,6 +31,8 @@ class FlagRequest:
         Column and value, as a person typed it.
     muted
         True for muted flags only, False for all others.
+    order
+        By event time, by score or by amount in the base currency: the newest, highest or largest first.
     """
 
     policy: str
@@ -41,6 +43,7 @@ class FlagRequest:
     min_score: float | None = None
     entity: tuple[str, str] | None = None
     muted: bool | None = None
+    order: FlagOrder = "time"
 
 
 @dataclass(frozen=True)
@@ -111,16 +114,17 @@ def list_flags(
     session: Session, request: FlagRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None
 ) -> Page[FlagRecord]:
     """
-    Flags, the newest transactions first.
+    Flags, in the order of the request; ties are ordered by transaction_id.
 
     Raises
     ------
     InputError
         There is no such entity column, or the cursor is not one of this list.
     """
-    filters, after = _filters(session, request), decode_cursor(cursor, keys=2)
-    page = flags.flag_page(session.store, request.policy, filters, limit, after)
-    return Page(tuple(_record(session, row) for row in page.rows), encode_cursor(page.next_position))
+    filters, after = _filters(session, request), decode_cursor(cursor, keys=2, order=request.order)
+    page = flags.flag_page(session.store, request.policy, filters, limit, after, order=request.order)
+    items = tuple(_record(session, row) for row in page.rows)
+    return Page(items, encode_cursor(page.next_position, order=request.order))
 
 
 def count_flags(session: Session, request: FlagRequest) -> int:

@@ -20,14 +20,15 @@ class Page(Generic[Item]):
     next_cursor: str | None
 
 
-def encode_cursor(position: tuple[Any, ...] | None) -> str | None:
-    """A position of storage as opaque text."""
+def encode_cursor(position: tuple[Any, ...] | None, order: str | None = None) -> str | None:
+    """A position of storage as opaque text, with the order of a list that has several."""
     if position is None:
         return None
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+    values = position if order is None else (*position, order)
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, keys: int) -> tuple[Any, ...] | None:
+def decode_cursor(cursor: str | None, keys: int, order: str | None = None) -> tuple[Any, ...] | None:
     """
     The position of a cursor.
 
@@ -35,11 +36,13 @@ def decode_cursor(cursor: str | None, keys: int) -> tuple[Any, ...] | None:
     ----------
     keys
         How many sort keys the list has.
+    order
+        The order that is asked for, of a list that has several.
 
     Raises
     ------
     InputError
-        The cursor was not made by `encode_cursor` for this list.
+        The cursor was not made by `encode_cursor` for this list in this order.
     """
     if cursor is None:
         return None
@@ -47,11 +50,12 @@ def decode_cursor(cursor: str | None, keys: int) -> tuple[Any, ...] | None:
         position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         position = None
-    if not isinstance(position, list) or len(position) != keys:
+    suffix = [] if order is None else [order]
+    if not isinstance(position, list) or len(position) != keys + len(suffix) or position[keys:] != suffix:
         raise InputError(
             f"{cursor!r} is no cursor of this list", remedy="begin again without one", code="bad_cursor"
         )
-    return tuple(position)
+    return tuple(position[:keys])
 
 
 def every(read: Callable[[str | None, int], Page[Item]], limit: int | None = None) -> Iterator[Item]:

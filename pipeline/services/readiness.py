@@ -1,15 +1,17 @@
 """Whether the history is fit for training: errors, warnings and hints, each with its figures and a remedy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training import train
-from pipeline.training.readiness import ReadinessFinding
+from pipeline.training.readiness import LEVELS, ReadinessFinding
 from pipeline.training.training_history import load_training_history, newest_training_date
 from storage.database.column_types import as_datetime, as_micros
 from storage.queries import choices
+from storage.queries.status import labels_without_transaction
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ReadinessReport:
 
 def check_readiness(session: Session, policy: str, as_of: datetime | None = None) -> ReadinessReport:
     """
-    Run the checks of a training; nothing is stored.
+    Run the checks of a training, and count labels that no transaction has; nothing is stored.
 
     Parameters
     ----------
@@ -42,7 +44,21 @@ def check_readiness(session: Session, policy: str, as_of: datetime | None = None
     store, config = session.store, session.config.for_policy(policy)
     date = newest_training_date(store, config, session.now) if as_of is None else as_micros(as_of)
     findings = train.prepare(config, load_training_history(store, config, date), date).findings
-    return ReadinessReport(as_datetime(date), tuple(findings))
+    found = [*findings, *_unknown_ids(session)]
+    return ReadinessReport(as_datetime(date), tuple(sorted(found, key=lambda each: LEVELS.index(each.level))))
+
+
+def _unknown_ids(session: Session) -> Iterator[ReadinessFinding]:
+    """A warning if labels are for ids that no transaction has, by what is stored now."""
+    unknown = labels_without_transaction(session.store)
+    if unknown:
+        yield ReadinessFinding(
+            "warning",
+            "LABELS_WITHOUT_TRANSACTION",
+            f"{unknown:,} labels are for ids that no transaction has",
+            "compare the ids in both files; labels of transactions that are not ingested yet count once they are",
+            {"labels": float(unknown)},
+        )
 
 
 def newest_readiness(session: Session, policy: str) -> ReadinessReport:

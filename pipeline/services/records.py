@@ -5,10 +5,9 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from storage.queries.rows import MONEY_STEP
+from storage.database.column_types import exact_money
 
 Record = TypeVar("Record")
-CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,8 @@ class Amount:
 
 
 def as_amount(value: float | Decimal, currency: str) -> Amount:
-    """An exact amount with two decimals, or with as many as it needs; of a float at most four."""
-    exact = value if isinstance(value, Decimal) else Decimal(repr(value)).quantize(MONEY_STEP)
-    cents = exact.quantize(CENT)
-    return Amount(cents if cents == exact else exact.normalize(), currency)
+    """An exact amount with two decimals, or with as many as it needs."""
+    return Amount(exact_money(value), currency)
 
 
 def as_record(kind: type[Record], row: Mapping[str, Any], **others: Any) -> Record:

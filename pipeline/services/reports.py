@@ -8,8 +8,10 @@ from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
+from pipeline.schedule import grid
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
+from storage.ingest import history
 from storage.runs import ledger
 
 DEFAULT_LENGTH = timedelta(weeks=8)
@@ -25,7 +27,7 @@ class ReportRequest:
     start
         Eight weeks before the end if missing.
     end
-        The end of the newest window that the policy has scored if missing.
+        The end of the newest window with transactions that the policy has scored if missing.
     as_of
         Now if missing.
     """
@@ -109,10 +111,19 @@ def _load(session: Session, request: ReportRequest) -> ReportData:
     return ReportData.load(session.store, session.config, request.policy, start, end, as_of)
 
 
+def _newest_scored(session: Session, policy: str) -> int | None:
+    """The end of the newest window scored; windows after the last transaction, which are empty, do not count."""
+    done, span = ledger.newest_done(session.store, policy, "score"), history.span(session.store)
+    if done is None or span is None:
+        return None
+    schedule = session.config.schedule
+    newest = grid.floor(schedule.window, schedule.timezone, span[1])
+    return min(done, grid.following(schedule.window, schedule.timezone, newest))
+
+
 def _resolve_span(session: Session, request: ReportRequest) -> tuple[int, int]:
     """The span in µs, with the defaults in place."""
-    newest = ledger.newest_done(session.store, request.policy, "score") if request.end is None else None
-    end = newest if request.end is None else as_micros(request.end)
+    end = _newest_scored(session, request.policy) if request.end is None else as_micros(request.end)
     if end is None:
         raise NotReady(
             f"no window of policy {request.policy} has been scored yet",

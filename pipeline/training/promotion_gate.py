@@ -36,6 +36,7 @@ from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import FRAUD
+from pipeline.number_text import exact
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
@@ -96,7 +97,7 @@ class PromotionGate:
         champion_id = in_force[-1]
         window = self._window(history, prepared, champion_id, date)
         if window.effective < EFFECTIVE_MIN:
-            too_few = f"the newest mature window holds {round(window.effective, 1):g} effective frauds, {EFFECTIVE_MIN} are needed"
+            too_few = f"the newest mature window holds {exact(round(window.effective, 1))} effective frauds, {EFFECTIVE_MIN} are needed"
             return _inconclusive(window, champion_id, too_few)
         try:
             champion = self.model_cache.model(champion_id)

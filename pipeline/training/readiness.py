@@ -25,6 +25,7 @@ from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
 from pipeline.features.label_history import transaction_positions
+from pipeline.number_text import exact
 from storage.frames import DAY, Coded, Ints
 
 Level = Literal["error", "warning", "hint"]
@@ -43,6 +44,7 @@ CONSTANT, MISSING, IDENTIFIER = (
     0.95,
     0.9,
 )  # shares of the commonest value, of missing values, and of distinct values
+DOMINANT = 0.2  # share of one value among the rows of an entity column
 LEAK_AUC, LEAK_AP = 0.995, 0.9  # of a single feature
 REPEATED = 0.01  # share of transactions that equal another in all but the id
 MOVED_PSI = 0.25  # the conventional alarm level
@@ -102,6 +104,7 @@ def examine(data: TrainingData) -> list[ReadinessFinding]:
         _labels,
         _time,
         _fields,
+        _entities,
         _leaks,
         _repeated,
         _amounts,
@@ -168,10 +171,7 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     strategy, effective = data.config.strategy, data.prevalence.effective
     numbers = {"frauds": data.prevalence.positives, "effective": effective, "mature": data.prevalence.mature}
     if not data.prevalence.mature:
-        yield ReadinessFinding(
-            "hint", "NO_MATURE_LABELS", "no transaction is mature: only outlier detection works without labels",
-            "ingest labels, or say until when all frauds are reported", numbers,
-        )  # fmt: skip
+        yield _nothing_mature(data, numbers)
         return
     for name, bar in (
         ("a blend", strategy.min_positives_blend),
@@ -179,9 +179,25 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     ):
         if effective < bar:
             yield ReadinessFinding(
-                "hint", "FEW_FRAUDS", f"{round(effective, 1):g} effective mature frauds, {name} needs {bar:g}",
+                "hint", "FEW_FRAUDS", f"{exact(round(effective, 1))} effective mature frauds, {name} needs {exact(bar)}",
                 f"{bar - effective:.0f} more, by chargebacks, verdicts on flags, or a longer training.span", numbers,
             )  # fmt: skip
+
+
+def _nothing_mature(data: TrainingData, numbers: Mapping[str, Figure]) -> ReadinessFinding:
+    maturity = f"labels.maturity ({exact(data.config.labels.maturity / DAY)} days)"
+    if len(data.history.labels):
+        remedy = f"ingest newer labels and say until when they are complete, wait until payments are older than {maturity}, or lower it"
+    else:
+        remedy = (
+            "ingest labels and say until when they are complete (--complete-through): frauds alone are enough, and a file without rows "
+            "says that there were none"
+        )
+    message = (
+        f"no transaction is mature: none is {maturity} older than the date until which labels are complete; "
+        "only outlier detection works without labels"
+    )
+    return ReadinessFinding("hint", "NO_MATURE_LABELS", message, remedy, numbers)
 
 
 def _inverted(data: TrainingData) -> Iterator[ReadinessFinding]:
@@ -301,6 +317,22 @@ def _field(
             "an identifier is not a category: leave it out, or make it one of schema.entities",
             {"field": name, "share": distinct},
         )  # fmt: skip
+
+
+def _entities(data: TrainingData) -> Iterator[ReadinessFinding]:
+    """Check that no value holds a large part of an entity column, as a text for a missing value does."""
+    for name in data.config.schema_.entities:
+        column = data.history.transactions.columns[name]
+        counts = np.bincount(column.codes[data.visible_rows] + 1, minlength=2)[1:]
+        place = int(counts.argmax())
+        share = float(counts[place]) / max(int(counts.sum()), 1)
+        if share > DOMINANT:
+            value = str(column.values[place])
+            yield ReadinessFinding(
+                "warning", "ENTITY_DOMINATED", f"{value!r} is the {name} of {share:.0%} of the transactions",
+                "if it stands for a missing value, make it empty in the data: it counts as one customer with a very long history",
+                {"field": name, "value": value, "share": share},
+            )  # fmt: skip
 
 
 def _shares_of_codes(column: Coded, rows: Ints) -> tuple[float, float, float]:

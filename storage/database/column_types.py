@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 INSTANT_WIDTH = 26  # characters of 2026-03-01 06:00:00.000000
 POSTGRES = "postgresql"
+MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals in the base currency
+CENT = Decimal("0.01")
 
 # Ids are compared by code point on both engines, so that ORDER BY gives the same order everywhere.
 IdText = Text().with_variant(postgresql.TEXT(collation="C"), POSTGRES)
@@ -116,6 +119,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def exact_money(value: float | Decimal) -> Decimal:
+    """An amount with two decimals, or with as many as it needs; of a float at most the four that the database keeps."""
+    exact = value if isinstance(value, Decimal) else Decimal(repr(float(value))).quantize(MONEY_STEP)
+    cents = exact.quantize(CENT)
+    return cents if cents == exact else exact.normalize()
 
 
 def as_datetime(instant: int) -> datetime:

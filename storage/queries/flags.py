@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Select, Text, column, func, select, table, text
 
@@ -12,6 +12,12 @@ from storage.database.views import field_name
 from storage.errors import Unknown
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows, row_converter
 
+FlagOrder = Literal["time", "score", "amount"]  # each from the newest, highest or largest on
+SORTED_BY: dict[FlagOrder, str] = {
+    "time": "event_time",
+    "score": "score",
+    "amount": "amount_base",
+}  # none is ever NULL
 OF_TRANSACTION = ("event_time", "amount", "currency", "amount_base")
 OF_FLAG = (
     "policy", "transaction_id", "channel", "reasons", "status", "reviewed_at", "reviewer", "muted_by", "model_id",
@@ -35,12 +41,18 @@ class FlagFilter:
 
 
 def flag_page(
-    store: Store, policy: str, filters: FlagFilter, limit: int | None = None, after: Position | None = None
+    store: Store,
+    policy: str,
+    filters: FlagFilter,
+    limit: int | None = None,
+    after: Position | None = None,
+    *,
+    order: FlagOrder = "time",
 ) -> RowPage:
-    """Flagged transactions, newest first; ties are ordered by transaction_id."""
+    """Flagged transactions in an order; ties are ordered by transaction_id."""
     view = flagged_view(store)
-    newest_first = (SortKey(view.c.event_time, descending=True), SortKey(view.c.transaction_id))
-    return fetch_page(store, _matching(select(view), view, policy, filters), newest_first, limit, after)
+    keys = (SortKey(view.c[SORTED_BY[order]], descending=True), SortKey(view.c.transaction_id))
+    return fetch_page(store, _matching(select(view), view, policy, filters), keys, limit, after)
 
 
 def count_flags(store: Store, policy: str, filters: FlagFilter) -> int:

@@ -15,15 +15,15 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Integer, RowMapping, Select, and_, literal, or_
 from sqlalchemy.types import TypeEngine
 
-from storage.database.column_types import CurrencyAmount, Instant, Money, as_datetime, as_micros
+from storage.database.column_types import MONEY_STEP, CurrencyAmount, Instant, Money, as_datetime, as_micros
 from storage.database.database import Store
 from storage.errors import BadPosition
 
 Row = dict[str, Any]
 Position = tuple[Any, ...]  # the values of a row's sort keys, which JSON can hold
 ROWS_AT_ONCE = 5_000
+MONEY_MAX = 10**15  # well within NUMERIC(20, 4)
 EARLIEST, LATEST = as_micros(datetime.min.replace(tzinfo=UTC)), as_micros(datetime.max.replace(tzinfo=UTC))
-MONEY_STEP = Decimal("0.0001")  # the database keeps four decimals in the base currency
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def _can_be(kind: TypeEngine[Any], value: Any) -> bool:
         return isinstance(value, int) and EARLIEST <= value <= LATEST
     if isinstance(kind, Integer):
         return isinstance(value, int) and abs(value) < (2**63 if isinstance(kind, BigInteger) else 2**31)
-    return kind.python_type is float and isfinite(value)
+    if isinstance(kind, Money):
+        return isinstance(value, float) and abs(value) <= MONEY_MAX
+    return kind.python_type is float and isinstance(value, float) and isfinite(value)
 
 
 def _key_name(place: int) -> str:

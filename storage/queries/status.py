@@ -1,16 +1,18 @@
 """How far the data, the trainings and the feeds are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, column, func, literal, null, select, text, type_coerce, union_all
+from sqlalchemy import Text, and_, column, func, literal, null, select, table, text, type_coerce, union_all
 
 from storage.database import tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
 
+NEWEST_ROWS = 100_000  # transactions that are looked through for the commonest value of an entity
 WITHDRAWN = " withdrawn "  # what an undone run adds to the policy of its promotions, before a number
 
 
@@ -24,6 +26,7 @@ class MonitorState:
     labels: int
     frauds: int
     newest_label: datetime | None
+    labels_without_transaction: int  # labels of ids that no transaction has
     promotions: int
     withdrawn_promotions: int  # of runs that were undone
     training_error: str | None  # of the newest training, if it failed
@@ -63,11 +66,15 @@ def monitor_state(store: Store, policy: str) -> MonitorState:
     return MonitorState(**values)
 
 
+WITHOUT_TRANSACTION = """
+    SELECT COUNT(*) FROM {labels} c
+    WHERE NOT EXISTS (SELECT 1 FROM visible_transactions t WHERE t.transaction_id = c.transaction_id)"""
 VALUES = {
     "transactions": "SELECT COUNT(*) FROM visible_transactions",
     "rejected": "SELECT COUNT(*) FROM rejected_rows",
     "labels": "SELECT COUNT(*) FROM current_labels",
     "frauds": "SELECT COUNT(*) FROM current_labels WHERE is_fraud",
+    "labels_without_transaction": WITHOUT_TRANSACTION.format(labels="current_labels"),
     "promotions": "SELECT COUNT(*) FROM promotions WHERE policy = :policy",
     "withdrawn_promotions": "SELECT COUNT(*) FROM promotions WHERE SUBSTR(policy, 1, LENGTH(:mark)) = :mark",
     "training_error": """
@@ -89,6 +96,40 @@ INSTANTS = {
     "newest_transaction": "SELECT MAX(event_time) FROM visible_transactions",
     "newest_label": "SELECT MAX(known_at) FROM current_labels",
 }
+
+
+def labels_without_transaction(store: Store, batch_id: int | None = None) -> int:
+    """How many current labels, or labels of a batch, are for ids that no transaction has."""
+    batch = "SELECT transaction_id FROM labels WHERE batch_id = :batch"
+    counted = text(WITHOUT_TRANSACTION.format(labels="current_labels" if batch_id is None else f"({batch})"))
+    with store.read() as connection:
+        return int(connection.scalar(counted, {} if batch_id is None else {"batch": batch_id}) or 0)
+
+
+@dataclass(frozen=True)
+class CommonestValue:
+    """The value of an entity column that most of its newest rows have; `share` is among those with a value."""
+
+    column: str
+    value: str
+    share: float
+
+
+def commonest_values(store: Store, columns: Sequence[str]) -> list[CommonestValue]:
+    """The commonest value of each entity column among the newest transactions; a column without values has none."""
+    visible = table("visible_transactions", column("event_time"), *(column(name, Text) for name in columns))
+    newest = select(visible).order_by(visible.c.event_time.desc()).limit(NEWEST_ROWS).subquery()
+    found = []
+    with store.read() as connection:
+        for name in columns:
+            value = newest.c[name]
+            n = func.count().label("n")
+            counts = select(value, n).where(value.is_not(None)).group_by(value)
+            row = connection.execute(counts.order_by(n.desc(), value).limit(1)).one_or_none()
+            present = connection.scalar(select(func.count(value)))
+            if row is not None and present:
+                found.append(CommonestValue(name, str(row[0]), row.n / present))
+    return found
 
 
 def newest_training(store: Store, policy: str) -> TrainingOutcome | None:

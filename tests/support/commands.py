@@ -36,13 +36,13 @@ class Outcome:
     err: str
 
 
-def fraudwatch(home: Path, *arguments: str, code: int = 0, **environ: str) -> str:
+def fraudwatch(home: Path, *arguments: str, code: int = 0, encoding: str = "utf-8", **environ: str) -> str:
     """
     Run a command in this process, which spares it the start of Python and its libraries; its standard input is empty.
 
-    Returns what it prints to standard output, or to standard error where it is expected to fail.
+    Returns what it prints to standard output, or to standard error where it is expected to fail; both have an encoding.
     """
-    outcome = invoke(home, *arguments, **environ)
+    outcome = invoke(home, *arguments, encoding=encoding, **environ)
     assert outcome.code == code, outcome.out + outcome.err
     return outcome.out if code == 0 else outcome.err
 
@@ -57,11 +57,11 @@ def fraudwatch_process(home: Path, *arguments: str, code: int = 0, **environ: st
     return done.stdout if code == 0 else done.stderr
 
 
-def invoke(home: Path, *arguments: str, **environ: str) -> Outcome:
+def invoke(home: Path, *arguments: str, encoding: str = "utf-8", **environ: str) -> Outcome:
     """Run a command in this process and a folder; an exception that is no one-line error goes through."""
     from pipeline.cli.main import main
 
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
     code = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(home)
@@ -82,4 +82,4 @@ def _text(stream: io.TextIOWrapper) -> str:
     stream.flush()
     binary = stream.buffer
     assert isinstance(binary, io.BytesIO)
-    return binary.getvalue().decode()
+    return binary.getvalue().decode(stream.encoding)

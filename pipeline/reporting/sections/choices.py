@@ -3,10 +3,11 @@
 from functools import partial
 from typing import Any
 
+from pipeline.number_text import number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import number, safe_text
+from pipeline.rendering.text import safe_text
 
 ROWS_MAX = 12  # newest choices listed
 PER_PAYMENTS = 10_000

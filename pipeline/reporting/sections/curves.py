@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from detectors.base import STRATEGIES
 from detectors.evaluation.metrics import CumulativeCounts, average_precision, cumulative_counts
+from pipeline.number_text import mean_money, money, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.rendering.text import money, share
+from pipeline.rendering.text import share
 from storage.queries.report_counts import Row
 
 POINTS_MAX = 160  # of a curve; more are not visible
@@ -41,7 +42,7 @@ def section(data: ReportData) -> ReportSection:
         return ReportSection("curves", title, missing=[_missing(data)])
     sentences = [
         f"{curve.strategy}: average precision {curve.ap:.2f} over {curve.steps.positives:,.0f} mature frauds; its flags had a precision of "
-        f"{share(curve.true_positives, curve.flags)} at a recall of {share(curve.true_positives, curve.steps.positives)} and cost {money(curve.cost, data.currency)} per day."
+        f"{share(curve.true_positives, curve.flags)} at a recall of {share(curve.true_positives, curve.steps.positives)} and cost {mean_money(curve.cost, data.currency)} per day."
         for curve in strategy_curves
     ]
     return ReportSection(
@@ -84,7 +85,7 @@ def cost(data: ReportData) -> Chart:
     marks: list[dict[str, Any]] = [
         {
             "strategy": curve.strategy, "x": max(curve.flags / curve.days, 0.1), "y": curve.cost,
-            "tooltip": f"{curve.strategy}, as flagged: {curve.flags / curve.days:,.1f} flags and {money(curve.cost, data.currency)} per day",
+            "tooltip": f"{curve.strategy}, as flagged: {curve.flags / curve.days:,.1f} flags and {mean_money(curve.cost, data.currency)} per day",
         }
         for curve in strategy_curves
     ]  # fmt: skip
@@ -147,7 +148,7 @@ def _precision_points(curve: ThresholdCurve) -> Iterator[dict[str, Any]]:
         recall, precision = steps.tp[k] / steps.positives, steps.tp[k] / (steps.tp[k] + steps.fp[k])
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(recall), 5), "y": round(float(precision), 5),
-            "tooltip": f"{curve.strategy}, score from {steps.threshold[k]:.4g}: precision {share(precision, 1)}, recall {share(recall, 1)}",
+            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: precision {share(precision, 1)}, recall {share(recall, 1)}",
         }  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def _cost_points(curve: ThresholdCurve, data: ReportData) -> Iterator[dict[str, 
         daily_cost = (curve.missed_cost[k] + steps.fp[k] * review) / curve.days
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(flags[k]), 4), "y": round(float(daily_cost), 2),
-            "tooltip": f"{curve.strategy}, score from {steps.threshold[k]:.4g}: {flags[k]:,.1f} flags and {money(daily_cost, data.currency)} per day",
+            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: {flags[k]:,.1f} flags and {mean_money(daily_cost, data.currency)} per day",
         }  # fmt: skip
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from pipeline.number_text import number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import instant_text, iso_instant, number, safe_text
+from pipeline.rendering.text import instant_text, iso_instant, safe_text
 from storage.frames import DAY
 from storage.queries import report_counts
 from storage.queries.report_counts import Row

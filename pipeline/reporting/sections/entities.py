@@ -1,8 +1,9 @@
 """Sections "Entities with most fraud" and "Highest scores"."""
 
+from pipeline.number_text import amount
 from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import amount, safe_text
+from pipeline.rendering.text import safe_text
 from pipeline.sanitize import for_terminal
 from storage.queries import report_counts
 from storage.queries.flags import top_flags
@@ -61,5 +62,5 @@ def _payments(data: ReportData) -> Table:
         ]
         for row in top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
     ]  # fmt: skip
-    columns = ("payment", "time", f"amount, {data.currency}", "channel", "score", "status", "reasons")
+    columns = ("payment", "time, UTC", f"amount, {data.currency}", "channel", "score", "status", "reasons")
     return Table("The highest score first, with reasons", columns, rows, frozenset({columns[2], "score"}))

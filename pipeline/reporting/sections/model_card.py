@@ -70,4 +70,4 @@ def _checks(data: ReportData) -> Table:
 
 
 def _time(moment: datetime | None) -> str:
-    return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

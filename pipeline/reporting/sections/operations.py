@@ -220,4 +220,4 @@ def _gaps(data: ReportData) -> Table:
         for row in rows[:GAPS_MAX]
     ]
     more = f", {len(rows) - GAPS_MAX:,} more: fraudwatch gaps" if len(rows) > GAPS_MAX else ""
-    return Table(f"Unfinished steps{more}", ("kind", "window", "status", "error", "remedy"), gap_rows)
+    return Table(f"Unfinished steps{more}", ("kind", "window, UTC", "status", "error", "remedy"), gap_rows)

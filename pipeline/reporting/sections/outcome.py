@@ -6,10 +6,11 @@ from typing import Any
 from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.model.auto_detector import NOVELTY
 from detectors.model.model import AUDIT
+from pipeline.number_text import amount, money
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table, Tile
 from pipeline.rendering.report_data import ReportData, total
-from pipeline.rendering.text import amount, money, safe_text, share
+from pipeline.rendering.text import safe_text, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"

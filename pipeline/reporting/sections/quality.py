@@ -5,10 +5,11 @@ from functools import partial
 from typing import Any
 
 from pipeline.monitoring.quality_text import MONEY, SHARES
+from pipeline.number_text import mean_money, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.text import instant_text, iso_instant, money, number, safe_text, share
+from pipeline.rendering.text import instant_text, iso_instant, safe_text, share
 from storage.queries import report_counts
 from storage.queries.report_counts import Row
 
@@ -147,7 +148,7 @@ def _label(metric: str) -> str:
 def _value(metric: str, value: float, currency: str) -> str:
     if metric in SHARES:
         return share(value, 1)
-    return money(value, currency) if metric in MONEY else number(value)
+    return mean_money(value, currency) if metric in MONEY else number(value)
 
 
 def _interval(row: Row, currency: str) -> str:

@@ -1,0 +1,37 @@
+"""Numbers and money as text: never with an exponent, and an amount exactly as it is stored."""
+
+import math
+from decimal import Decimal
+
+import numpy as np
+
+from storage.database.column_types import exact_money
+
+
+def exact(value: float) -> str:
+    """A value of the data with all of its digits: 557,200 or 103.59 or 0.000009699."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{Decimal(repr(float(value))):,f}".removesuffix(".0")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A measured number with so many significant digits, and all of those before the point."""
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
+
+
+def amount(value: float | Decimal) -> str:
+    """A stored amount, or a sum of them: 4,294.30, or 0.1234 where cents are not enough."""
+    return f"{exact_money(value):,f}"
+
+
+def money(value: float | Decimal, currency: str) -> str:
+    """A stored amount, or a sum of them, with its currency."""
+    return f"{amount(value)} {currency}"
+
+
+def mean_money(value: float, currency: str) -> str:
+    """An amount that is estimated or a mean, to the cent, with its currency."""
+    return f"{value:,.2f} {currency}"
