@@ -20,6 +20,7 @@ from pipeline.cli.main import cli
 from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.services.backfill import BackfillRequest
 from pipeline.services.export import ExportRequest
+from pipeline.services.flags import FlagRequest
 from pipeline.services.models import PromotionRequest
 from pipeline.services.pages import Page, encode_cursor
 from pipeline.services.records import Amount
@@ -312,6 +313,11 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "export.export_table": ({"request": ExportRequest("nothing", Path("x.csv"))}, "unknown_table"),
+    "flags.list_flags": ({"request": FlagRequest("live", channel="nothing")}, "unknown_channel"),
+    "flags.count_flags": (
+        {"request": FlagRequest("live", since=as_datetime(TO), until=as_datetime(TO))},
+        "empty_span",
+    ),
     "readiness.newest_readiness": ({"policy": "nobody"}, "unknown_choice"),
     "strategy.show_choice": ({"policy": "nobody"}, "unknown_choice"),
     "comparisons.show_comparison": ({}, "unknown_comparison"),

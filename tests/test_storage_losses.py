@@ -159,7 +159,7 @@ def test_other_refund_kinds_take_an_upgrade(opener: Opener) -> None:
     changed = opener(CONFIG.model_copy(update={"schema_": other}, deep=True))
     verify(changed, CONFIG.monitor.name)
     with pytest.raises(
-        SchemaOutOfDate, match=r"counts chargeback as refunds.*refund, reversal.*fraudwatch init"
+        SchemaOutOfDate, match=r"counts chargeback as refunds.*refund, reversal: create or upgrade the tables"
     ):
         verify(store, CONFIG.monitor.name)
     upgrade(store, CONFIG.monitor.name, 1)

@@ -25,6 +25,20 @@ from storage.runs.scores import Flag
 CHANNELS = ("outlier", "blend", "classification", "novelty", AUDIT, RULE)
 
 
+def known_channel(name: str) -> str:
+    """
+    The name of a channel, as it was given.
+
+    Raises
+    ------
+    InputError
+        There is no such channel.
+    """
+    if name not in CHANNELS:
+        raise InputError(f"channel {name!r} is none of {', '.join(CHANNELS)}", code="unknown_channel")
+    return name
+
+
 @dataclass(frozen=True)
 class Mute:
     """What is muted, and the time [start, end) in which the mute is in force, µs."""

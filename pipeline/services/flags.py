@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pipeline.errors import InputError
 from pipeline.services.entities import entity_filter
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
@@ -153,15 +154,27 @@ def show_flag(session: Session, policy: str, transaction_id: str) -> FlagRecord:
 
 def _filters(session: Session, request: FlagRequest) -> FlagFilter:
     entity = request.entity
+    if request.since is not None and request.until is not None and request.since >= request.until:
+        raise InputError(
+            "the span is empty",
+            remedy="its start must be before its end, which is not part of it",
+            code="empty_span",
+        )
     return FlagFilter(
         since=None if request.since is None else as_micros(request.since),
         until=None if request.until is None else as_micros(request.until),
         status=request.status,
-        channel=request.channel,
+        channel=None if request.channel is None else _known_channel(request.channel),
         min_score=request.min_score,
         entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
         muted=request.muted,
     )
+
+
+def _known_channel(name: str) -> str:
+    from pipeline.rules.mutes import known_channel  # needs detectors, which load slowly
+
+    return known_channel(name)
 
 
 def _record(session: Session, row: Row) -> FlagRecord:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.rules.mutes import CHANNELS, known_feature
+from pipeline.rules.mutes import known_channel, known_feature
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.entities import entity_filter
 from pipeline.services.records import as_record
@@ -109,8 +108,4 @@ def _columns(session: Session, target: MuteTarget) -> dict[str, Any]:
         return {"kind": "entity", "name": target.column, "value": value}
     if isinstance(target, FeatureTarget):
         return {"kind": "feature", "name": known_feature(target.feature, session.config), "value": None}
-    if target.channel not in CHANNELS:
-        raise InputError(
-            f"channel {target.channel!r} is none of {', '.join(CHANNELS)}", code="unknown_channel"
-        )
-    return {"kind": "channel", "name": target.channel, "value": None}
+    return {"kind": "channel", "name": known_channel(target.channel), "value": None}
