@@ -94,6 +94,25 @@ def test_a_table_wraps_on_a_terminal_and_loses_nothing(monkeypatch: pytest.Monke
     assert text.count("b") == 90
 
 
+def test_on_a_narrow_terminal_what_has_no_place_goes_beneath_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    reasons = "first payment with this merchant; amount is 4,294.30"
+    rows = [{"id": f"T{n}", "amount": n, "why": reasons, "status": "open", "by": None} for n in (7, 12345)]
+    write_rows(rows, ["id", "amount", "why", "status", "by"], "table", None, "nothing")
+    assert [line.rstrip() for line in screen.getvalue().splitlines()] == [
+        "id      amount  status  by",
+        "──────────────────────────",
+        "T7           7  open     –",
+        "    why: first payment with this",
+        "    merchant; amount is 4,294.30",
+        "T12345   12345  open     –",
+        "    why: first payment with this",
+        "    merchant; amount is 4,294.30",
+    ]
+
+
 def test_csv_and_json_are_exact_and_name_the_zone(capsys: pytest.CaptureFixture[str]) -> None:
     assert written("csv", capsys).splitlines()[1:] == [
         'a,7,0.00001234,103.59,2026-03-01 06:00:00Z,True,"[""x""]",',

@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -22,7 +24,9 @@ NO_VALUE = "–"
 DIGITS = 4  # significant digits of a number below 1 in a table, and decimals of a larger one
 DECIMALS_MAX = 10
 BAR_WIDTH = 12  # a bar with its numbers fits into 80 columns; a long description is cut
-PIPE_WIDTH = 1_000_000  # characters of a line that is not read on a terminal: it is never wrapped
+TABLE_WIDTH = 1_000_000  # characters of a line: a table is never wrapped or cut
+GAP = 2  # characters between columns
+LONG_CELL = 24  # characters; on a narrow terminal columns of longer text go beneath their row
 
 
 class ProgressBar:
@@ -177,28 +181,65 @@ def _parquet(rows: Iterable[Any], columns: Sequence[str], output: Path | None) -
 
 
 def _table(rows: Iterable[Any], columns: Sequence[str], file: TextIO, empty_message: str) -> None:
+    listed = [_values(row, columns) for row in rows]
+    if not listed:
+        click.echo(empty_message, err=True)
+        return
+    numeric = [all(_is_number(values[place]) for values in listed) for place in range(len(columns))]
+    cells = [[_cell(value) for value in values] for values in listed]
+    lines = _table_lines(columns, cells, numeric)
+    if file.isatty():
+        width = shutil.get_terminal_size().columns
+        if max(map(len, lines)) > width:
+            lines = _narrow_lines(columns, cells, numeric, width)
+    file.write("".join(f"{line}\n" for line in lines))
+
+
+def _table_lines(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> list[str]:
+    """Two lines of header and one for each row, as wide as they need."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    listed = [_values(row, columns) for row in rows]
-    if not listed:
-        click.echo(empty_message, err=True)
-        return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="", padding=(0, 1))
-    for position, name in enumerate(columns):
-        numeric = all(_is_number(values[position]) for values in listed)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for values in listed:
-        table.add_row(*(Text(_cell(value)) for value in values))
-    if file.isatty():
-        Console(file=file, highlight=False).print(table)
-        return
-    console = Console(file=file, width=PIPE_WIDTH, highlight=False, color_system=None, force_terminal=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="", padding=(0, 1, 0, 0))
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console = Console(width=TABLE_WIDTH, highlight=False, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(table)
-    file.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _narrow_lines(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> list[str]:
+    """A table too wide for the terminal: what has no place beside the first columns goes beneath its row."""
+    widths = [max(len(name), *(len(row[place]) for row in cells)) for place, name in enumerate(columns)]
+    beside, left = [0], width - widths[0]
+    for place in range(1, len(columns)):
+        if widths[place] <= LONG_CELL and widths[place] + GAP <= left:
+            beside.append(place)
+            left -= widths[place] + GAP
+    header, rule, *rows = _table_lines(
+        [columns[place] for place in beside],
+        [[row[place] for place in beside] for row in cells],
+        [numeric[place] for place in beside],
+    )
+    lines = [header[:width], rule[:width]]
+    for line, row in zip(rows, cells, strict=True):
+        named = [
+            f"{columns[place]}: {row[place]}"
+            for place in range(len(columns))
+            if place not in beside and row[place] != NO_VALUE
+        ]
+        lines += [line] if len(line) <= width else textwrap.wrap(line, width)
+        lines += textwrap.wrap("; ".join(named), width, initial_indent="    ", subsequent_indent="    ")
+    return lines
 
 
 def _cell(value: Any) -> str:
