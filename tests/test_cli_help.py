@@ -81,3 +81,15 @@ def test_the_command_that_an_error_recommends_exists(help_: str) -> None:
                 command = command.get_command(click.Context(command), name)
         assert command is not None, help_
         assert not isinstance(command, click.Group) or command.invoke_without_command, help_
+
+
+def test_scores_do_not_depend_on_the_cores_of_the_machine() -> None:
+    script = (
+        "import os, sys; [os.environ.pop(name, None) for name in list(os.environ) if name.endswith('_NUM_THREADS')]; "
+        "from pipeline.cli import main; assert 'numpy' not in sys.modules; sys.argv[1:] = ['--version']; "
+        "\ntry: main.main()\nexcept SystemExit: pass"
+        "\nimport numpy, scipy.linalg, threadpoolctl"
+        "\nprint({pool['num_threads'] for pool in threadpoolctl.threadpool_info()})"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "{1}"

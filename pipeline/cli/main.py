@@ -6,6 +6,7 @@ A command's module is imported when the command is called or listed, and heavy m
 """
 
 import getpass
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -60,6 +61,9 @@ SECTIONS = {
         "prune": "admin:prune",
     },
 }
+# The last bits of sums in BLAS depend on its number of threads: with one, a score does not depend on the machine's cores.
+# Boosted trees, which profit from more, are told theirs by training.threads.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
 
 
@@ -110,6 +114,8 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
 
 def main() -> None:
     """Run the command; an expected error is printed as one line without a traceback."""
+    for variable in ONE_THREAD:
+        os.environ.setdefault(variable, "1")  # read when numpy is imported, which nothing has done yet
     degrade_characters()
     try:
         cli(standalone_mode=False)
