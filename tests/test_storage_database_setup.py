@@ -140,3 +140,13 @@ def test_words_that_are_none_are_refused_by_the_tables(opener: Opener) -> None:
     nap = "INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) VALUES ('live', 'nap', :t, :t, :t, 'pending', 0)"
     with pytest.raises(Exception, match=r"(?i)check"), store.write() as connection:
         connection.execute(text(nap), {"t": "2026-01-01 00:00:00+00"})
+
+
+def test_a_command_that_reads_creates_no_database(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'{CONFIG}[storage]\nurl = "sqlite:///{tmp_path}/typo.db"\n')
+    for command in (("runs",), ("doctor",), ("backfill", "--from", "2026-01-01", "--to", "2026-01-02")):
+        message = fraudwatch(tmp_path, *command, code=1)
+        assert (
+            "typo.db has no tables of fraudwatch: create or upgrade the tables (fraudwatch init)" in message
+        )
+    assert not (tmp_path / "typo.db").exists()

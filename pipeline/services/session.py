@@ -14,7 +14,7 @@ from pipeline.config.loader import load_config
 from pipeline.errors import InputError
 from storage.database.column_types import as_micros
 from storage.database.database import Store
-from storage.database.setup import verify
+from storage.database.setup import require_file, verify
 
 
 def current_time() -> int:
@@ -72,6 +72,8 @@ def open_session(
     Unreachable, SchemaOutOfDate, WrongMonitor
         The database cannot be used.
     """
+    if verified:
+        require_file(config.storage_url)
     with open_configured(config) as store:
         if verified:
             verify(store, config.monitor.name)

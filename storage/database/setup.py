@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text
 
 from storage.database import tables, views
-from storage.database.database import Store
+from storage.database.database import Store, sqlite_file
 from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -93,6 +93,20 @@ def verify(store: Store, monitor: str) -> None:
         )
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}", remedy=REMEDY)
+
+
+def require_file(url: str) -> None:
+    """
+    Check that the file of an SQLite database exists, since opening it would create it; other URLs pass.
+
+    Raises
+    ------
+    SchemaOutOfDate
+        There is no such file.
+    """
+    path = sqlite_file(url)
+    if path is not None and not path.exists():
+        raise SchemaOutOfDate(f"database sqlite:///{path} has no tables of fraudwatch", remedy=REMEDY)
 
 
 def schema_version(connection: Connection) -> str | None:
