@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.config import Config
@@ -181,6 +181,9 @@ pieces = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(pieces, min_size=1, max_size=4))
+@example(["", 'a\r"'])
+@example(["", ',\r"'])
+@example(["a,b\r", "c,d\re,f\r"])
 def test_arrow_and_the_csv_module_split_records_alike(lines: list[str]) -> None:
     import io
 

@@ -195,7 +195,10 @@ def test_lists_and_data_frames_are_as_good_as_arrays():
         assert same.anomaly_score(rows).tobytes() == expected.tobytes()
         assert same.explain(rows).tobytes() == one.explain(X[:20]).tobytes()
         assert same.fraud_probability(rows).tobytes() == one.fraud_probability(X[:20]).tobytes()
-    with pytest.raises(DetectorError, match="fitted on 6 features, got 5: pass the same columns"):
+    with pytest.raises(
+        DetectorError,
+        match="fitted on the columns a, b, c, d, e, f, got a, b, c, d, e: pass the same columns",
+    ):
         same.anomaly_score(frame[list("abcde")])
 
 

@@ -294,7 +294,7 @@ def test_the_command_tells_the_newest_window_in_words(
     shown = CliRunner().invoke(cli, ["--config", str(path), "drift", "--limit", "3"], catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
     head, *rest = shown.stdout.splitlines()
-    assert head.startswith("2025-01-26 00:00 to 2025-01-27 00:00: ")
+    assert head.startswith("2025-01-26 00:00 to 2025-01-27 00:00 UTC: ")
     assert any(line.startswith("  amount: ") for line in rest)
     quiet = CliRunner().invoke(
         cli,

@@ -203,7 +203,7 @@ def test_a_cold_start_is_recorded_and_leaves_the_windows_without_a_model(
 
 
 def test_a_run_without_data_says_what_to_do(opener: Opener) -> None:
-    with pytest.raises(NotReady, match="fraudwatch ingest transactions"):
+    with pytest.raises(NotReady, match="no transactions are stored yet: ingest transactions"):
         run(opener(SMALL), SMALL, as_of=NOW, policy="live", by="test")
 
 

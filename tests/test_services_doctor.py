@@ -96,7 +96,7 @@ def test_labels_of_unknown_ids_and_a_value_that_holds_much_of_an_entity_are_name
     opener: Opener, tmp_path: Path
 ) -> None:
     store = opener(SMALL)
-    customers = ["NULL"] * 3 + ["c1", "c2", "", "c3", "c4"]
+    customers = ["nobody"] * 3 + ["c1", "c2", "", "c3", "c4"]
     rows = [f"p{n},2025-01-0{1 + n}T00:00:00Z,{name},m{n},5" for n, name in enumerate(customers)]
     load(store, SMALL, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows))
     labels = [f"{name},1,2025-01-20T00:00:00Z,chargeback" for name in ("p1", "P2", "p0003")]
@@ -110,8 +110,8 @@ def test_labels_of_unknown_ids_and_a_value_that_holds_much_of_an_entity_are_name
     results = checked(store)
     assert "2 are for ids that no transaction has" in result_line(results["labels"])
     assert not results["labels"].failed
-    assert results["entities"].facts == EntityFacts("customer_id", "NULL", 3 / 7)
-    assert "'NULL' is the customer_id of 43% of the newest transactions" in result_line(results["entities"])
+    assert results["entities"].facts == EntityFacts("customer_id", "nobody", 3 / 7)
+    assert "'nobody' is the customer_id of 43% of the newest transactions" in result_line(results["entities"])
 
 
 def test_labels_of_which_none_has_a_transaction_fail(opener: Opener, tmp_path: Path) -> None:
