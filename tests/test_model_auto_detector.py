@@ -12,6 +12,7 @@ from detectors import codec
 from detectors.algorithms.hbos import HBOS
 from detectors.base import DetectorError, NotFitted
 from detectors.evaluation.metrics import auc_roc, average_precision
+from detectors.inputs.arrays import as_code_columns
 from detectors.inputs.sample import Layout, Sample
 from detectors.model import auto_detector
 from detectors.model.auto_detector import AutoDetector, FittedStrategy
@@ -62,8 +63,17 @@ def test_frauds_of_one_entity_count_once():
     card[told == 1] = 7
     assert detector(min_positives_blend=10).fit(X, told).strategy_ == "blend"
     text = pd.Series(card).map("card {}".format)
-    for entities in ([card], card, text, [text, card], pd.DataFrame({"card": text})):
-        assert detector(min_positives_blend=10).fit(X, told, entities=entities).strategy_ == "outlier"
+    assert detector(min_positives_blend=10).fit(X, told, entities=text).strategy_ == "outlier"
+    for entities, columns in (
+        (card, 1),
+        ([card], 1),
+        ([text, card], 2),
+        (pd.DataFrame({"card": text}), 1),
+        ((), 0),
+    ):
+        codes = as_code_columns(entities, len(X))
+        assert len(codes) == columns
+        assert all(len(np.unique(each)) == len(np.unique(card)) for each in codes)
     with pytest.raises(DetectorError, match=r"entities has shape \(7,\)"):
         detector().fit(X, told, entities=card[:7])
 
