@@ -230,7 +230,7 @@ def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(loa
 
 def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(loaded: Store) -> None:
     session = Session(loaded, SMALL, "ana", lambda: NOW)
-    found = rules.preview(session, "amount > 150", 20)
+    found = rules.preview_rule(session, "amount > 150", 20)
     end = query(loaded, "SELECT MAX(event_time) FROM transactions")[0][0]
     large = query(loaded, "SELECT COUNT(*), SUM(amount_base) FROM transactions WHERE amount_base > 150")[0]
     assert 0 < found.transactions < large[0]  # type: ignore[operator]
@@ -243,10 +243,10 @@ def test_a_preview_counts_what_a_rule_would_have_flagged_and_what_that_was(loade
     assert "known to be fraud by now" in said
     assert "old enough for all labels to be known" in said
     assert found.fraud > found.mature_fraud > 0.5 * found.mature > 0
-    young = rules.preview(session, "amount > 150", 3)
+    young = rules.preview_rule(session, "amount > 150", 3)
     assert "none is old enough" in "\n".join(preview_lines(young))
     assert "labels.maturity = 5d" in "\n".join(preview_lines(young))
-    nothing = rules.preview(session, "amount > 1e9", 20)
+    nothing = rules.preview_rule(session, "amount > 1e9", 20)
     assert "nothing matched" in "\n".join(preview_lines(nothing))
-    assert rules.preview(session, "customer_id_count_1d > 2", 5).transactions > 0
+    assert rules.preview_rule(session, "customer_id_count_1d > 2", 5).transactions > 0
     assert TO  # the span the history covers

@@ -14,8 +14,8 @@ from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import train_once
 from pipeline.services.entities import entity_filter
 from pipeline.services.feeds import list_feeds
-from pipeline.services.flags import FlagRequest, count_flags, list_flags, show_flag
-from pipeline.services.pages import every
+from pipeline.services.flags import FlagRecord, FlagRequest, count_flags, list_flags, show_flag
+from pipeline.services.pages import Page, every
 from pipeline.services.policies import PolicyDiffRequest, compare_policies, list_differences
 from pipeline.services.records import Amount, as_amount
 from pipeline.services.runs import list_gaps, list_runs
@@ -70,9 +70,13 @@ def test_flags_are_filtered_and_counted_alike(session: Session) -> None:
         request = replace(LIVE, **{name: values[name]})  # type: ignore[arg-type]
         assert list(list_flags(session, request).items) == expected, name
         assert count_flags(session, request) == len(expected), name
-    assert list(every(lambda cursor, n: list_flags(session, LIVE, limit=min(n, 2), cursor=cursor))) == list(
-        flags
-    )
+    assert list(every(pairs_of_flags, session, LIVE)) == list(flags)
+
+
+def pairs_of_flags(
+    session: Session, request: FlagRequest, *, limit: int, cursor: str | None
+) -> Page[FlagRecord]:
+    return list_flags(session, request, limit=min(limit, 2), cursor=cursor)
 
 
 @pytest.mark.parametrize("order", ["time", "score", "amount"])
@@ -87,7 +91,7 @@ def test_flags_are_listed_in_each_order_page_by_page_where_many_are_equal(
     whole = list_flags(session, request).items
     keys = {"time": lambda flag: -flag.event_time.timestamp(), "score": lambda _: 0, "amount": lambda _: 0}
     assert list(whole) == sorted(whole, key=lambda flag: (keys[order](flag), flag.transaction_id))
-    assert tuple(every(lambda cursor, _: list_flags(session, request, limit=2, cursor=cursor))) == whole
+    assert tuple(every(pairs_of_flags, session, request)) == whole
     cursor = list_flags(session, request, limit=2).next_cursor
     for other in {"time", "score", "amount"} - {order}:
         with pytest.raises(InputError, match="no cursor of this list"):

@@ -25,7 +25,7 @@ def session(first_week: Store) -> Session:
 
 
 def test_a_rule_is_added_listed_and_ended(session: Session) -> None:
-    rule = rules.add(session, NewRule("amount > 150", WEEK, "limit"))
+    rule = rules.add_rule(session, NewRule(WEEK, "limit", "amount > 150"))
     assert (rule.text, rule.by, rule.state, rule.flags, rule.ended_at) == (
         "amount > 150",
         "ana",
@@ -35,23 +35,23 @@ def test_a_rule_is_added_listed_and_ended(session: Session) -> None:
     )
     assert rule.until == as_datetime(NOW) + WEEK
     assert rule.effective_from.tzinfo == UTC
-    assert rules.every(session) == [rule]
-    ended = rules.end(session, rule.rule_id)
-    assert rules.every(session)[0].ended_at == ended
+    assert rules.list_rules(session).items == (rule,)
+    ended = rules.end_rule(session, rule.rule_id)
+    assert rules.list_rules(session).items[0].ended_at == ended
     with pytest.raises(Unknown) as caught:
-        rules.end(session, rule.rule_id)
+        rules.end_rule(session, rule.rule_id)
     assert caught.value.code == "rule_ended"
     with pytest.raises(Unknown) as caught:
-        rules.end(session, 99)
+        rules.end_rule(session, 99)
     assert (caught.value.code, "fraudwatch" in str(caught.value)) == ("unknown_rule", False)
 
 
 def test_what_ends_must_end_later(session: Session) -> None:
     with pytest.raises(InputError) as caught:
-        rules.add(session, NewRule("amount > 1", datetime(2020, 1, 1, tzinfo=UTC), "late"))
+        rules.add_rule(session, NewRule(datetime(2020, 1, 1, tzinfo=UTC), "late", "amount > 1"))
     assert caught.value.code == "past_expiry"
     with pytest.raises(InputError):
-        mutes.add(session, NewMute(ChannelTarget("rule"), timedelta(0), "no time"))
+        mutes.add_mute(session, NewMute(timedelta(0), "no time", ChannelTarget("rule")))
 
 
 TARGETS = [
@@ -63,10 +63,10 @@ TARGETS = [
 
 @pytest.mark.parametrize(("target", "expected"), TARGETS)
 def test_a_mute_names_one_thing(session: Session, target: mutes.MuteTarget, expected: object) -> None:
-    mute = mutes.add(session, NewMute(target, WEEK, "travels"))
+    mute = mutes.add_mute(session, NewMute(WEEK, "travels", target))
     assert (mute.kind, mute.name, mute.value) == expected
-    assert mutes.every(session) == [mute]
-    assert mutes.end(session, mute.mute_id) <= mute.until
+    assert mutes.list_mutes(session).items == (mute,)
+    assert mutes.end_mute(session, mute.mute_id) <= mute.until
 
 
 REFUSED = [
@@ -81,7 +81,7 @@ def test_a_mute_of_what_is_not_there_is_refused(
     session: Session, target: mutes.MuteTarget, code: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        mutes.add(session, NewMute(target, WEEK, "typo"))
+        mutes.add_mute(session, NewMute(WEEK, "typo", target))
     assert caught.value.code == code
 
 

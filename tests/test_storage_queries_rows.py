@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -31,19 +32,19 @@ def store(opener: Opener) -> Store:
     return opened
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8])
-def test_pages_of_any_size_hold_each_row_once_in_order(store: Store, limit: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8])
+def test_pages_of_any_size_hold_each_row_once_in_order(store: Store, size: int) -> None:
     query = select(A.audit_id, A.at)
 
-    def page(cursor: str | None, rows: int) -> Page[Row]:
-        found = fetch_page(store, query, NEWEST_FIRST, min(rows, limit), decode_cursor(cursor, 2))
-        assert len(found.rows) <= limit
+    def page(query: Any, *, limit: int, cursor: str | None) -> Page[Row]:
+        found = fetch_page(store, query, NEWEST_FIRST, min(limit, size), decode_cursor(cursor, 2))
+        assert len(found.rows) <= size
         return Page(tuple(found.rows), encode_cursor(found.next_position))
 
     everything = list(stream(store, query.order_by(A.at.desc(), A.audit_id)))
     assert len(everything) == 7
-    assert list(every(page)) == everything
-    assert list(every(page, 5)) == everything[:5]
+    assert list(every(page, query)) == everything
+    assert list(every(page, query, limit=5)) == everything[:5]
 
 
 def test_rows_that_arrive_in_the_meantime_neither_repeat_nor_hide_others(store: Store) -> None:

@@ -100,7 +100,7 @@ def list_stored_comparisons(context: CliContext, limit: int, output_format: str,
     from pipeline.services.pages import every
 
     with context.session() as session:
-        found = every(lambda cursor, n: list_comparisons(session, limit=n, cursor=cursor), limit)
+        found = every(list_comparisons, session, limit=limit)
         columns = ["comparison_id", "at", "by", "sentence"]
         write_rows(map(vars, found), columns, output_format, output, NO_COMPARISON)
 

@@ -263,7 +263,7 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
             lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else ingest_lines(feed.report)
             click.echo("\n".join(lines), err=feed.report is None)
         columns = ["feed", "read_through", "path", "at", "batch_id", "status", "error"]
-        listed = every(lambda cursor, n: list_feeds(session, limit=n, cursor=cursor))
+        listed = every(list_feeds, session)
         write_rows(
             listed,
             columns,

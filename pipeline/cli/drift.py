@@ -64,7 +64,7 @@ def drift(
         if output_format == "table" and output is None:
             for line in sentences([vars(metric) for metric in newest_drift(session, policy, start)]):
                 click.echo(line)
-        metrics = every(lambda cursor, n: list_drift(session, request, limit=n, cursor=cursor), limit)
+        metrics = every(list_drift, session, request, limit=limit)
         columns = COLUMNS if output_format == "table" else ALL_COLUMNS
         write_rows(map(vars, metrics), columns, output_format, output, _no_drift_message(session, request))
 

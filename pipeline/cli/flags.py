@@ -98,7 +98,7 @@ def list_flags(
             muted=None if muted else False,
             **filters,
         )
-        listed = every(lambda cursor, n: flag_page(session, request, limit=n, cursor=cursor), limit)
+        listed = every(flag_page, session, request, limit=limit)
         is_table = output_format == "table"
         columns = [*(TABLE_COLUMNS if is_table else _all_columns(config.schema_.entities))]
         columns += ["muted_by"] if muted else []

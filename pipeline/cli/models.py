@@ -47,7 +47,7 @@ def list_models(
     from pipeline.services.pages import every
 
     with context.session() as session:
-        listed = every(lambda cursor, n: model_page(session, policy, limit=n, cursor=cursor), limit)
+        listed = every(model_page, session, policy, limit=limit)
         rows = map(vars, listed)
         write_rows(
             rows, COLUMNS, output_format, output, "no model yet: fraudwatch train, or fraudwatch backfill"

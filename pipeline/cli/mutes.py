@@ -55,12 +55,13 @@ def add_mute(
     reason: str,
 ) -> None:
     """Mute the flags of one entity, feature or channel for a while."""
-    from pipeline.services.mutes import NewMute, add
+    from pipeline.services.mutes import NewMute
+    from pipeline.services.mutes import add_mute as add
 
     with context.session() as session:
         target = _target(session.config, entity, feature, channel)
         end = expiry(until, span, session.config.schedule.timezone)
-        mute = add(session, NewMute(target, end, reason))
+        mute = add(session, NewMute(end, reason, target))
     click.echo(
         f"mute {mute.mute_id}: {_target_text(mute)} from {mute.effective_from:%Y-%m-%d %H:%M:%S} to "
         f"{mute.until:%Y-%m-%d %H:%M:%S} UTC; fraudwatch mutes end {mute.mute_id} ends it"
@@ -87,11 +88,12 @@ def _target_text(mute: "StoredMute") -> str:
 def list_mutes(context: CliContext, output_format: str, output: Path | None) -> None:
     """List mutes with reason, author, end and number of flags."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.mutes import every
+    from pipeline.services.mutes import list_mutes as mute_page
+    from pipeline.services.pages import every
 
     with context.session() as session:
-        rows = [asdict(mute) | {"target": _target_text(mute)} for mute in every(session)]
-    write_rows(rows, COLUMNS, output_format, output, "nothing is muted: see fraudwatch mutes add --help")
+        rows = (asdict(mute) | {"target": _target_text(mute)} for mute in every(mute_page, session))
+        write_rows(rows, COLUMNS, output_format, output, "nothing is muted: see fraudwatch mutes add --help")
 
 
 @mutes.command("end", epilog="fraudwatch mutes end 3")
@@ -99,7 +101,7 @@ def list_mutes(context: CliContext, output_format: str, output: Path | None) -> 
 @click.pass_obj
 def end_mute(context: CliContext, mute_id: int) -> None:
     """End a mute early; flags that it has muted stay muted."""
-    from pipeline.services.mutes import end
+    from pipeline.services.mutes import end_mute as end
 
     with context.session() as session:
         at = end(session, mute_id)

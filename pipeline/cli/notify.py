@@ -51,12 +51,7 @@ def list_messages(
     from pipeline.services.pages import every
 
     with context.session() as session:
-        found = every(
-            lambda cursor, rows: notifications.list_messages(
-                session, waiting=waiting, cursor=cursor, limit=rows
-            ),
-            limit,
-        )
+        found = every(notifications.list_messages, session, waiting, limit=limit)
         empty = "no message is waiting" if waiting else "there are no messages"
         write_rows((asdict(message) for message in found), COLUMNS, output_format, output, empty)
 

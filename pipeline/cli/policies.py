@@ -68,9 +68,7 @@ def diff_policies(
         for line in summary_lines(compare_policies(session, request)):
             click.echo(line, err=output_format != "table")
         if limit:
-            listed = every(
-                lambda cursor, n: list_differences(session, request, limit=n, cursor=cursor), limit
-            )
+            listed = every(list_differences, session, request, limit=limit)
             write_rows(
                 map(_row, listed), COLUMNS, output_format, output, "both policies flag the same transactions"
             )

@@ -90,7 +90,7 @@ def quality(
             metrics=metrics,
             alarms=alarms,
         )
-        found = every(lambda cursor, n: list_quality(session, request, limit=n, cursor=cursor))
+        found = every(list_quality, session, request)
         if output_format != "table":
             write_rows(map(vars, found), COLUMNS, output_format, output, NO_METRICS)
             return

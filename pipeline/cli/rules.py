@@ -57,14 +57,16 @@ def add_rule(
     or NAME is missing; conditions are joined with and, or, not and brackets. A number may be compared with a multiple
     of another: amount > 5 * NAME.
     """
-    from pipeline.services.rules import NewRule, add, preview
+    from pipeline.services.rules import NewRule
+    from pipeline.services.rules import add_rule as add
+    from pipeline.services.rules import preview_rule as preview
 
     with context.session() as session:
         end = expiry(until, span, session.config.schedule.timezone)
         _print_preview(preview(session, text, days))
         if not yes:
             confirm("Add this rule?")
-        rule = add(session, NewRule(text, end, reason))
+        rule = add(session, NewRule(end, reason, text))
     click.echo(
         f"rule {rule.rule_id} applies to transactions from now on; fraudwatch rules end {rule.rule_id} ends it"
     )
@@ -76,7 +78,7 @@ def add_rule(
 @click.pass_obj
 def preview_rule(context: CliContext, text: str, days: int) -> None:
     """Show what a rule would have flagged, without adding it."""
-    from pipeline.services.rules import preview
+    from pipeline.services.rules import preview_rule as preview
 
     with context.session() as session:
         _print_preview(preview(session, text, days))
@@ -135,11 +137,12 @@ def _precision_text(preview: "RulePreview") -> str:
 def list_rules(context: CliContext, output_format: str, output: Path | None) -> None:
     """List rules with reason, author, end and number of flags."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.rules import every
+    from pipeline.services.pages import every
+    from pipeline.services.rules import list_rules as rule_page
 
     with context.session() as session:
-        rows = every(session)
-    write_rows(rows, COLUMNS, output_format, output, "there is no rule: see fraudwatch rules add --help")
+        rows = every(rule_page, session)
+        write_rows(rows, COLUMNS, output_format, output, "there is no rule: see fraudwatch rules add --help")
 
 
 @rules.command("names", epilog="fraudwatch rules names")
@@ -148,9 +151,9 @@ def list_rules(context: CliContext, output_format: str, output: Path | None) -> 
 def list_names(context: CliContext, output_format: str, output: Path | None) -> None:
     """List the fields and features that a rule may use."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.rules import names
+    from pipeline.services.rules import rule_names
 
-    rows = names(context.load_config())
+    rows = rule_names(context.load_config())
     write_rows(rows, ["name", "type", "kind"], output_format, output, "no field is configured")
 
 
@@ -159,7 +162,7 @@ def list_names(context: CliContext, output_format: str, output: Path | None) -> 
 @click.pass_obj
 def end_rule(context: CliContext, rule_id: int) -> None:
     """End a rule early; flags that it has raised stay."""
-    from pipeline.services.rules import end
+    from pipeline.services.rules import end_rule as end
 
     with context.session() as session:
         end(session, rule_id)

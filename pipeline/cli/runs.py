@@ -259,7 +259,7 @@ def list_runs(context: CliContext, limit: int, policy: str, output_format: str, 
     from pipeline.services.runs import list_runs as run_page
 
     with context.session() as session:
-        listed = every(lambda cursor, n: run_page(session, policy, limit=n, cursor=cursor), limit)
+        listed = every(run_page, session, policy, limit=limit)
         message = "nothing has run yet: fraudwatch run, or fraudwatch backfill"
         write_rows(map(vars, listed), RUN_COLUMNS, output_format, output, message)
 
@@ -277,6 +277,6 @@ def list_gaps(context: CliContext, limit: int, policy: str, output_format: str, 
     from pipeline.services.runs import list_gaps as gap_page
 
     with context.session() as session:
-        listed = every(lambda cursor, n: gap_page(session, policy, limit=n, cursor=cursor), limit)
+        listed = every(gap_page, session, policy, limit=limit)
         rows = (vars(gap) | {"remedy": GAP_REMEDIES[gap.remedy]} for gap in listed)
         write_rows(rows, GAP_COLUMNS, output_format, output, "no gaps: every due step is done")

@@ -35,7 +35,7 @@ def list_strategies(
     from pipeline.services.strategy import list_choices
 
     with context.session() as session:
-        choices = every(lambda cursor, n: list_choices(session, policy, limit=n, cursor=cursor), limit)
+        choices = every(list_choices, session, policy, limit=limit)
         write_rows(map(vars, choices), COLUMNS, output_format, output, NO_CHOICE)
 
 

@@ -75,7 +75,7 @@ def load_rules(store: Store) -> list[Rule]:
             row["effective_from"],
             row["end"],
         )
-        for row in rules_and_mutes.every(store, rules_and_mutes.RULE)
+        for row in rules_and_mutes.stored_decisions(store, rules_and_mutes.RULE)
     ]
 
 
@@ -107,7 +107,7 @@ def stored_text(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
 
 def rule_fields(store: Store) -> list[Mapping[str, Any]]:
     """The distinct sets of configured columns and windows that rules were written for."""
-    stored = [row["fields"] for row in rules_and_mutes.every(store, rules_and_mutes.RULE)]
+    stored = [row["fields"] for row in rules_and_mutes.stored_decisions(store, rules_and_mutes.RULE)]
     return list({str(fields): fields for fields in stored}.values())
 
 

@@ -73,7 +73,7 @@ def load_mutes(store: Store) -> list[Mute]:
     """All mutes, ended ones too, ordered by id."""
     return [
         Mute(row["mute_id"], row["kind"], row["name"], row["value"], row["effective_from"], row["end"])
-        for row in rules_and_mutes.every(store, MUTE)
+        for row in rules_and_mutes.stored_decisions(store, MUTE)
     ]
 
 

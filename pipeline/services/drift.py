@@ -85,7 +85,7 @@ def newest_drift(session: Session, policy: str, since: datetime | None = None) -
     """All metrics of the newest window that starts at `since` or later; empty if there is none."""
     request = DriftRequest(policy, since)
     newest = list_drift(session, request, limit=1).items
-    metrics = every(lambda cursor, n: list_drift(session, request, limit=n, cursor=cursor))
+    metrics = every(list_drift, session, request)
     return (
         tuple(takewhile(lambda metric: metric.window_end == newest[0].window_end, metrics)) if newest else ()
     )

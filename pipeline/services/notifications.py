@@ -52,7 +52,7 @@ class ReceiverTest:
 
 
 def list_messages(
-    session: Session, *, waiting: bool = False, cursor: str | None = None, limit: int = PAGE_ROWS
+    session: Session, waiting: bool = False, *, limit: int = PAGE_ROWS, cursor: str | None = None
 ) -> Page[QueuedMessage]:
     """Messages, newest first; with `waiting` only those that are waiting or failed."""
     page = outbox.page(session.store, limit, decode_cursor(cursor, 1), waiting=waiting)

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from pipeline.errors import InputError
 
 Item = TypeVar("Item")
-PAGE_ROWS = 1_000  # the largest page: a program that wants more asks again
+PAGE_ROWS = 1_000  # of a page, unless the caller says otherwise
+ROWS_AT_ONCE = 10_000  # of a page when all are wanted: each page sorts the whole list again
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,20 @@ def decode_cursor(cursor: str | None, keys: int, order: str | None = None) -> tu
     return tuple(position[:keys])
 
 
-def every(read: Callable[[str | None, int], Page[Item]], limit: int | None = None) -> Iterator[Item]:
+def every(read: Callable[..., Page[Item]], *arguments: Any, limit: int | None = None) -> Iterator[Item]:
     """
-    The items of all pages, or the first `limit` of them.
+    The items of all pages of a list, or the first `limit` of them.
 
     Parameters
     ----------
     read
-        A page by its cursor (None for the first one) and its largest number of items.
+        The service that lists; it is called with `arguments`, and with `limit` and `cursor` by name.
     """
     cursor, left = None, limit
     while left is None or left > 0:
-        page = read(cursor, PAGE_ROWS if left is None else min(left, PAGE_ROWS))
+        page = read(
+            *arguments, limit=ROWS_AT_ONCE if left is None else min(left, ROWS_AT_ONCE), cursor=cursor
+        )
         yield from page.items
         cursor = page.next_cursor
         if cursor is None:

@@ -8,8 +8,8 @@ from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training import train
 from pipeline.training.readiness import LEVELS, ReadinessFinding
-from pipeline.training.training_history import load_training_history, newest_training_date
-from storage.database.column_types import as_datetime, as_micros
+from pipeline.training.training_history import load_training_history, training_date
+from storage.database.column_types import as_datetime
 from storage.queries import choices
 from storage.queries.status import labels_without_transaction
 
@@ -42,7 +42,7 @@ def check_readiness(session: Session, policy: str, as_of: datetime | None = None
         Fewer than `training.min_rows` transactions were known then.
     """
     store, config = session.store, session.config.for_policy(policy)
-    date = newest_training_date(store, config, session.now) if as_of is None else as_micros(as_of)
+    date = training_date(store, config, session.now, as_of)
     findings = train.prepare(config, load_training_history(store, config, date), date).findings
     found = [*findings, *_unknown_ids(session)]
     return ReadinessReport(as_datetime(date), tuple(sorted(found, key=lambda each: LEVELS.index(each.level))))

@@ -8,40 +8,36 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.rules import engine
-from pipeline.rules import preview as preview_module
+from pipeline.rules.preview import preview
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.pages import PAGE_ROWS, Page
 from pipeline.services.records import Amount, as_amount, as_record
-from pipeline.services.rules_and_mutes import State, expiry, state_values
+from pipeline.services.rules_and_mutes import (
+    Decision,
+    NewDecision,
+    add_decision,
+    end_decision,
+    list_decisions,
+)
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
 from storage.frames import MONEY, Ints
-from storage.review import rules_and_mutes
-from storage.review.rules_and_mutes import RULE
+from storage.review.rules_and_mutes import RULE, flagged_by_rule
 
 
 @dataclass(frozen=True)
-class NewRule:
+class NewRule(NewDecision):
     """A rule to be added."""
 
     text: str
-    until: datetime | timedelta  # an instant, or a span from now on
-    reason: str
 
 
 @dataclass(frozen=True)
-class StoredRule:
-    """A rule, the span in which it is in force, and the number of flags that it has raised."""
+class StoredRule(Decision):
+    """A rule."""
 
     rule_id: int
     text: str
-    reason: str
-    by: str
-    created_at: datetime
-    effective_from: datetime
-    until: datetime
-    ended_at: datetime | None
-    state: State
-    flags: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class RuleName:
     kind: str  # field, feature
 
 
-def preview(session: Session, text: str, days: int) -> RulePreview:
+def preview_rule(session: Session, text: str, days: int) -> RulePreview:
     """
     Try a rule on the newest days of the stored history.
 
@@ -86,7 +82,7 @@ def preview(session: Session, text: str, days: int) -> RulePreview:
     """
     config = session.config
     stored, _ = engine.stored_text(text, config)
-    matches = preview_module.preview(session.store, config, LIVE, stored, days, session.now)
+    matches = preview(session.store, config, LIVE, stored, days, session.now)
 
     def total(amounts: Ints) -> Amount:
         return as_amount(Decimal(int(amounts.sum())) / MONEY, config.schema_.base_currency)
@@ -109,7 +105,7 @@ def preview(session: Session, text: str, days: int) -> RulePreview:
     )
 
 
-def add(session: Session, rule: NewRule) -> StoredRule:
+def add_rule(session: Session, rule: NewRule) -> StoredRule:
     """
     Add a rule; it applies to transactions from now on.
 
@@ -121,27 +117,27 @@ def add(session: Session, rule: NewRule) -> StoredRule:
         Its end is not in the future.
     """
     text, fields = engine.stored_text(rule.text, session.config)
-    columns = {"text": text, "fields": dict(fields)}
-    until = expiry(session, rule.until)
-    rule_id, _ = rules_and_mutes.add(
-        session.store, RULE, columns, until, rule.reason, session.actor, session.now
-    )
-    return next(stored for stored in every(session) if stored.rule_id == rule_id)
+    return add_decision(session, RULE, StoredRule, rule, {"text": text, "fields": dict(fields)})
 
 
-def every(session: Session) -> list[StoredRule]:
-    """All rules, ended ones too, newest first."""
-    flags, now = rules_and_mutes.flagged_by_rule(session.store, LIVE), session.now
-    rows = rules_and_mutes.every(session.store, RULE)
-    return [as_record(StoredRule, row, **state_values(row, now, flags, "rule_id")) for row in reversed(rows)]
+def list_rules(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[StoredRule]:
+    """
+    Rules with the number of flags that each has raised, ended ones too, the newest first.
+
+    Raises
+    ------
+    InputError
+        The cursor is not one of this list.
+    """
+    return list_decisions(session, RULE, StoredRule, flagged_by_rule(session.store, LIVE), limit, cursor)
 
 
-def names(config: Config) -> list[RuleName]:
+def rule_names(config: Config) -> list[RuleName]:
     """The fields and features that a rule may use, fields first."""
     return [as_record(RuleName, row) for row in engine.rule_names(config)]
 
 
-def end(session: Session, rule_id: int) -> datetime:
+def end_rule(session: Session, rule_id: int) -> datetime:
     """
     End a rule early; its flags stay. Returns the first instant at which it is no longer in force.
 
@@ -150,4 +146,4 @@ def end(session: Session, rule_id: int) -> datetime:
     Unknown
         There is no such rule, or it has ended.
     """
-    return as_datetime(rules_and_mutes.end(session.store, RULE, rule_id, session.actor, session.now))
+    return end_decision(session, RULE, rule_id)

@@ -1,41 +1,121 @@
-"""What rules and mutes have in common: when one ends, and the state it is in."""
+"""What rules and mutes have in common: they are added, listed and ended alike, and are in force for a span of time."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.errors import InputError
+from pipeline.services.pages import Page, decode_cursor, encode_cursor
+from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
+from storage.queries.decisions import decision_page, decision_row
+from storage.queries.rows import Row
+from storage.review import rules_and_mutes
+from storage.review.rules_and_mutes import DecisionKind
 
 State = Literal["planned", "in force", "ended"]
 
 
-def expiry(session: Session, end: datetime | timedelta) -> int:
+@dataclass(frozen=True)
+class NewDecision:
+    """Why a rule or mute is added, and when it ends."""
+
+    until: datetime | timedelta  # an instant, or a span from now on
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The span in which a rule or mute is in force, and the number of flags that it has raised or muted."""
+
+    reason: str
+    by: str
+    created_at: datetime
+    effective_from: datetime
+    until: datetime
+    ended_at: datetime | None
+    state: State
+    flags: int
+
+
+StoredDecision = TypeVar("StoredDecision", bound=Decision)
+
+
+def add_decision(
+    session: Session,
+    kind: DecisionKind,
+    record: type[StoredDecision],
+    new: NewDecision,
+    columns: Mapping[str, Any],
+) -> StoredDecision:
     """
-    The end in µs, of an instant or of a span from now on.
+    Add a rule or mute; it applies to transactions from now on.
+
+    Parameters
+    ----------
+    columns
+        The columns that only this kind has.
 
     Raises
     ------
     InputError
-        The end is not in the future.
+        Its end is not in the future.
     """
     now = session.now
-    until = as_micros(end if isinstance(end, datetime) else as_datetime(now) + end)
+    until = as_micros(new.until if isinstance(new.until, datetime) else as_datetime(now) + new.until)
     if until <= now:
         raise InputError(
             f"{as_datetime(until):%Y-%m-%d %H:%M} UTC is in the past",
             remedy="give a later end",
             code="past_expiry",
         )
-    return until
+    number, _ = rules_and_mutes.add(session.store, kind, columns, until, new.reason, session.actor, now)
+    return _decision(record, decision_row(session.store, kind, number), as_datetime(now), 0)
 
 
-def state_values(row: Mapping[str, Any], now: int, flags: Mapping[int, int], key: str) -> dict[str, Any]:
-    """The values of a stored row that a typed result has otherwise: times, state and number of flags."""
-    times = {
-        name: None if row[name] is None else as_datetime(row[name])
-        for name in ("created_at", "effective_from", "until", "ended_at")
-    }
-    state: State = "in force" if row["effective_from"] <= now else "planned"
-    return times | {"state": "ended" if row["end"] <= now else state, "flags": flags.get(row[key], 0)}
+def list_decisions(
+    session: Session,
+    kind: DecisionKind,
+    record: type[StoredDecision],
+    flags: Mapping[int, int],
+    limit: int,
+    cursor: str | None,
+) -> Page[StoredDecision]:
+    """
+    Rules or mutes, ended ones too, the newest first.
+
+    Parameters
+    ----------
+    flags
+        Number of flags of each, by its number.
+
+    Raises
+    ------
+    InputError
+        The cursor is not one of this list.
+    """
+    page, now = (
+        decision_page(session.store, kind, limit, decode_cursor(cursor, keys=1)),
+        as_datetime(session.now),
+    )
+    records = tuple(_decision(record, row, now, flags.get(row[kind.key], 0)) for row in page.rows)
+    return Page(records, encode_cursor(page.next_position))
+
+
+def end_decision(session: Session, kind: DecisionKind, number: int) -> datetime:
+    """
+    End a rule or mute early; returns the first instant at which it is no longer in force.
+
+    Raises
+    ------
+    Unknown
+        There is no such rule or mute, or it has ended.
+    """
+    return as_datetime(rules_and_mutes.end(session.store, kind, number, session.actor, session.now))
+
+
+def _decision(record: type[StoredDecision], row: Row, now: datetime, flags: int) -> StoredDecision:
+    begun: State = "in force" if row["effective_from"] <= now else "planned"
+    return as_record(record, row, state="ended" if row["end"] <= now else begun, flags=flags)

@@ -14,8 +14,8 @@ from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
 from pipeline.training import strategy_choice
 from pipeline.training.readiness import young_cohorts
-from pipeline.training.training_history import load_training_history, newest_training_date
-from storage.database.column_types import as_datetime, as_micros
+from pipeline.training.training_history import load_training_history, training_date
+from storage.database.column_types import as_datetime
 from storage.queries import choices
 
 
@@ -172,7 +172,7 @@ def preview_choice(session: Session, policy: str, as_of: datetime | None = None)
         Fewer than `training.min_rows` transactions were known then.
     """
     store, config = session.store, session.config.for_policy(policy)
-    date = newest_training_date(store, config, session.now) if as_of is None else as_micros(as_of)
+    date = training_date(store, config, session.now, as_of)
     history = load_training_history(store, config, date)
     choice = strategy_choice.preview(store, config, history, policy, date)
     cohorts = (

@@ -91,7 +91,7 @@ def end(store: Store, kind: DecisionKind, number: int, by: str, now: int) -> int
     return at
 
 
-def every(store: Store, kind: DecisionKind) -> list[dict[str, Any]]:
+def stored_decisions(store: Store, kind: DecisionKind) -> list[dict[str, Any]]:
     """All rules or mutes ever added, by number; `end` is the first instant at which one is no longer in force."""
     c = kind.table.c
     with store.read() as connection:
