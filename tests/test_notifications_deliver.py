@@ -29,8 +29,8 @@ from pipeline.notifications.deliver import deliver, is_quiet, queue_messages, se
 from pipeline.notifications.messages import notification_kinds
 from pipeline.notifications.receivers import receivers
 from pipeline.runs.scoring_run import run
-from pipeline.services import notifications
-from pipeline.services.notifications import ReceiverTest
+from pipeline.services.monitoring import notifications
+from pipeline.services.monitoring.notifications import ReceiverTest
 from pipeline.services.session import Session
 from storage.database import tables
 from storage.database.database import Store

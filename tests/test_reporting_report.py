@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from detectors.evaluation.metrics import average_precision
-from pipeline.cli import report as cli_report  # noqa: F401  (joins its command to the group)
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
@@ -22,7 +21,7 @@ from pipeline.rendering.report_data import ReportData, total
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
 from pipeline.reporting.summary import summary_lines
-from pipeline.services import reports
+from pipeline.services.monitoring import reports
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
 from storage.database.database import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cli.rules import preview_lines
+from pipeline.cli.review.rules import preview_lines
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError
@@ -14,7 +14,7 @@ from pipeline.features.history import feature_fields
 from pipeline.rules.engine import stored_text, vocabulary
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
 from pipeline.runs.scoring_run import run
-from pipeline.services import rules
+from pipeline.services.review import rules
 from pipeline.services.session import Session
 from storage.database.database import Store
 from storage.errors import Unknown

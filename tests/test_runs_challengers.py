@@ -12,7 +12,7 @@ from pipeline.errors import NotReady
 from pipeline.runs import challengers, scoring_run
 from pipeline.runs.backfill import backfill
 from pipeline.schedule.run_context import RunSummary
-from pipeline.services.doctor import ChallengerFacts, check
+from pipeline.services.monitoring.doctor import ChallengerFacts, check
 from pipeline.services.session import Session
 from storage.database.database import Store
 from storage.frames import DAY, HOUR

@@ -18,14 +18,14 @@ import pytest
 
 from pipeline.cli.main import cli
 from pipeline.expected_errors import EXPECTED_ERRORS
-from pipeline.services.backfill import BackfillRequest
-from pipeline.services.export import ExportRequest
-from pipeline.services.flags import FlagRequest
-from pipeline.services.models import PromotionRequest
+from pipeline.services.data.export import ExportRequest
+from pipeline.services.models.models import PromotionRequest
 from pipeline.services.pages import Page, encode_cursor
 from pipeline.services.records import Amount
+from pipeline.services.review.flags import FlagRequest
+from pipeline.services.review.verdicts import NewVerdict
+from pipeline.services.runs.backfill import BackfillRequest
 from pipeline.services.session import Session
-from pipeline.services.verdicts import NewVerdict
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from tests.support.databases import with_url
@@ -67,16 +67,23 @@ TEXT_FIELDS = frozenset({
 INSTANT = re.compile(r"(^|_)(at|since|until|date|start|end|newest|now|as_of|effective_from)$")
 MONEY = re.compile(r"(^|_)(amount|cost|money|loss)(_|$)")
 PLAIN = (int, float, bool, bytes, datetime, timedelta, date, Path, Amount, Exception, type(None))
-# Services whose result is a document.
-DOCUMENTS = frozenset({"reports.render_page", "reports.summary_lines"})
+
+SERVICE_FOLDERS = {
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for path in (ROOT / "pipeline/services").rglob("__init__.py")
+}
 
 Function = Callable[..., Any]
 
 
 def service_modules() -> Iterator[types.ModuleType]:
-    for path in sorted((ROOT / "pipeline/services").glob("*.py")):
+    for path in sources(["pipeline/services"]):
         if path.stem not in SUPPORT:
-            yield import_module(f"pipeline.services.{path.stem}")
+            yield import_module(module_name(path))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def services() -> dict[str, Function]:
@@ -105,7 +112,7 @@ def services_used(tree: ast.Module) -> set[str]:
     """MODULE.FUNCTION of every service that a module imports and uses."""
     modules, functions = {}, {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "pipeline.services":
+        if isinstance(node, ast.ImportFrom) and node.module in SERVICE_FOLDERS:
             modules |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline.services."):
             module = (node.module or "").rpartition(".")[2]
@@ -177,12 +184,7 @@ def holds(kind: Any, wanted: type) -> bool:
 
 
 def test_results_are_typed_values_and_hold_no_text_for_people() -> None:
-    wrong = [
-        fault
-        for name, function in services().items()
-        if name not in DOCUMENTS
-        for fault in faults(result_of(function), name)
-    ]
+    wrong = [fault for name, function in services().items() for fault in faults(result_of(function), name)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -217,8 +219,8 @@ def raised_names(tree: ast.AST) -> Iterator[str]:
 
 
 def test_services_raise_only_errors_with_a_code() -> None:
-    for path in sorted((ROOT / "pipeline/services").glob("*.py")):
-        module = import_module(f"pipeline.services.{path.stem}")
+    for path in sources(["pipeline/services"]):
+        module = import_module(module_name(path))
         for name in raised_names(ast.parse(path.read_text("utf-8"))):
             assert isinstance(getattr(getattr(module, name), "code", None), str), f"{path.name}: {name}"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.data import ingest_lines
-from pipeline.cli.doctor import result_line
+from pipeline.cli.monitoring.doctor import result_line
 from pipeline.config.config import MODEL_KEY
-from pipeline.services.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check
-from pipeline.services.ingest import IngestRequest, ingest
+from pipeline.services.data.ingest import IngestRequest, ingest
+from pipeline.services.monitoring.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check
 from pipeline.services.session import Session
 from storage.admin.undo import undo_run
 from storage.database.database import Store

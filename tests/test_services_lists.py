@@ -12,13 +12,13 @@ from pipeline.errors import InputError
 from pipeline.rules.engine import stored_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import train_once
+from pipeline.services.data.feeds import list_feeds
 from pipeline.services.entities import entity_filter
-from pipeline.services.feeds import list_feeds
-from pipeline.services.flags import FlagRecord, FlagRequest, count_flags, list_flags, show_flag
+from pipeline.services.models.policies import PolicyDiffRequest, compare_policies, list_differences
 from pipeline.services.pages import Page, every
-from pipeline.services.policies import PolicyDiffRequest, compare_policies, list_differences
 from pipeline.services.records import Amount, as_amount
-from pipeline.services.runs import list_gaps, list_runs
+from pipeline.services.review.flags import FlagRecord, FlagRequest, count_flags, list_flags, show_flag
+from pipeline.services.runs.runs import list_gaps, list_runs
 from pipeline.services.session import Session
 from storage.admin.erase import erase
 from storage.database import tables

@@ -12,8 +12,8 @@ from pipeline.config.config import MODEL_KEY
 from pipeline.errors import ConfigError, InputError
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import ModelCache
-from pipeline.services import models as modelling
-from pipeline.services.models import PromotionRequest, PromotionResult
+from pipeline.services.models import models as modelling
+from pipeline.services.models.models import PromotionRequest, PromotionResult
 from pipeline.services.session import Session
 from storage.database import tables
 from storage.database.column_types import as_datetime

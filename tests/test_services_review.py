@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.services import mutes, rules, verdicts
-from pipeline.services.mutes import ChannelTarget, EntityTarget, FeatureTarget, NewMute
-from pipeline.services.rules import NewRule
+from pipeline.services.review import mutes, rules, verdicts
+from pipeline.services.review.mutes import ChannelTarget, EntityTarget, FeatureTarget, NewMute
+from pipeline.services.review.rules import NewRule
+from pipeline.services.review.verdicts import NewVerdict
 from pipeline.services.session import Session
-from pipeline.services.verdicts import NewVerdict
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown

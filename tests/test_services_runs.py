@@ -11,10 +11,10 @@ from pipeline.errors import InputError
 from pipeline.runs import scoring_run
 from pipeline.schedule.run_context import RunSummary
 from pipeline.services import admin
-from pipeline.services.backfill import BackfillRequest, backfill
+from pipeline.services.runs.backfill import BackfillRequest, backfill
+from pipeline.services.runs.tick import ChallengerRun, RunFinished, TickEvent, TickRequest, run_tick
+from pipeline.services.runs.training import TrainRequest, train
 from pipeline.services.session import Session
-from pipeline.services.tick import ChallengerRun, RunFinished, TickEvent, TickRequest, run_tick
-from pipeline.services.training import TrainRequest, train
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY, HOUR

@@ -12,7 +12,7 @@ from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
 from pipeline.rules.engine import stored_text
 from pipeline.runs.scoring_run import run
-from pipeline.services.export import ExportedTable, ExportRequest, export_table
+from pipeline.services.data.export import ExportedTable, ExportRequest, export_table
 from pipeline.services.session import Session
 from storage.admin import erase, prune, undo
 from storage.database.database import Store

@@ -14,9 +14,9 @@ from pipeline.features import history as feature_history
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import ModelCache
-from pipeline.services import doctor
-from pipeline.services import models as modelling
-from pipeline.services.models import PromotionRequest
+from pipeline.services.models import models as modelling
+from pipeline.services.models.models import PromotionRequest
+from pipeline.services.monitoring import doctor
 from pipeline.services.session import Session
 from pipeline.training import train as training
 from pipeline.training.promotion_gate import EFFECTIVE_MIN

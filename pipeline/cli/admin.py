@@ -121,7 +121,7 @@ def export(context: CliContext, table: str, output: Path) -> None:
     The file appears only when it is complete.
     """
     from pipeline.cli.output import progress_bar
-    from pipeline.services.export import ExportRequest, export_table
+    from pipeline.services.data.export import ExportRequest, export_table
 
     with context.session() as session, progress_bar() as bar:
         bar.start(table, None, "rows")

@@ -53,7 +53,7 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
         return
     if output is not None or force:
         raise click.UsageError("--output and --force go with --from FILE: they are for the proposed config")
-    from pipeline.services.database import upgrade
+    from pipeline.services.data.database import upgrade
 
     with context.session(verified=False) as session:
         done = upgrade(session)
@@ -160,7 +160,7 @@ def _ingest(
     complete_through: Any,
 ) -> None:
     from pipeline.cli.output import progress_bar
-    from pipeline.services.ingest import IngestRequest, ingest
+    from pipeline.services.data.ingest import IngestRequest, ingest
 
     with context.session() as session, progress_bar() as bar:
         through = to_utc(complete_through, session.config.schedule.timezone) if complete_through else None
@@ -252,8 +252,8 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
     Exit code 1 if --poll could not read a feed.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.feeds import list_feeds
-    from pipeline.services.ingest import poll_feeds
+    from pipeline.services.data.feeds import list_feeds
+    from pipeline.services.data.ingest import poll_feeds
     from pipeline.services.pages import every
 
     failed = False

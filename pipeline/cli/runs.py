@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipeline.config.config import Config
-    from pipeline.services.backfill import BackfillRequest, StoredSpan
-    from pipeline.services.tick import ChallengerRun, RunSummary, TickEvent
+    from pipeline.services.runs.backfill import BackfillRequest, StoredSpan
+    from pipeline.services.runs.tick import ChallengerRun, RunSummary, TickEvent
 
 
 @click.command(
@@ -41,8 +41,8 @@ def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
     The share of fraud decides about the strategy; a model that the gate rejects is stored, but not promoted.
     """
     from pipeline.cli.output import progress_bar
-    from pipeline.services.training import TrainRequest
-    from pipeline.services.training import train as run_training
+    from pipeline.services.runs.training import TrainRequest
+    from pipeline.services.runs.training import train as run_training
 
     with context.session() as session, progress_bar() as bar:
         summary = run_training(session, TrainRequest(_as_of(as_of, session.config), shadow), bar)
@@ -64,8 +64,8 @@ def run(context: CliContext, as_of: Any) -> None:
     Trainings, windows and late arrivals; then notifications are sent, and challengers run.
     """
     from pipeline.cli.output import progress_bar
-    from pipeline.services.backfill import unscored_history
-    from pipeline.services.tick import TickRequest, run_tick
+    from pipeline.services.runs.backfill import unscored_history
+    from pipeline.services.runs.tick import TickRequest, run_tick
 
     bugs: list[Exception] = []
 
@@ -87,8 +87,8 @@ def run(context: CliContext, as_of: Any) -> None:
 
 def _print_event(event: "TickEvent") -> None:
     """Print what happens beside the run itself, which is summarised at the end."""
-    from pipeline.cli.notify import delivery_text
-    from pipeline.services.tick import ChallengerRetired, ChallengerRun, Delivery
+    from pipeline.cli.monitoring.notify import delivery_text
+    from pipeline.services.runs.tick import ChallengerRetired, ChallengerRun, Delivery
 
     if isinstance(event, Delivery) and (event.sent or event.errors):
         click.echo(delivery_text(event), err=True)
@@ -133,8 +133,8 @@ def backfill(
     policies diff.
     """
     from pipeline.cli.output import progress_bar
-    from pipeline.services.backfill import BackfillRequest, stored_span
-    from pipeline.services.backfill import backfill as run_backfill
+    from pipeline.services.runs.backfill import BackfillRequest, stored_span
+    from pipeline.services.runs.backfill import backfill as run_backfill
 
     if rescore != (policy is not None):
         raise click.UsageError("--rescore and --policy go together, for example --rescore --policy try")
@@ -256,7 +256,7 @@ def list_runs(context: CliContext, limit: int, policy: str, output_format: str, 
     """List runs, newest first."""
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
-    from pipeline.services.runs import list_runs as run_page
+    from pipeline.services.runs.runs import list_runs as run_page
 
     with context.session() as session:
         listed = every(run_page, session, policy, limit=limit)
@@ -274,7 +274,7 @@ def list_gaps(context: CliContext, limit: int, policy: str, output_format: str, 
     from pipeline.cli.output import write_rows
     from pipeline.rendering.text import GAP_REMEDIES
     from pipeline.services.pages import every
-    from pipeline.services.runs import list_gaps as gap_page
+    from pipeline.services.runs.runs import list_gaps as gap_page
 
     with context.session() as session:
         listed = every(gap_page, session, policy, limit=limit)

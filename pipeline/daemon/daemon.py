@@ -24,8 +24,7 @@ from pipeline.daemon import logs
 from pipeline.daemon.health import Health, Outcome, serve_health
 from pipeline.durations import SECOND
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
-from pipeline.services.session import Session, open_session
-from pipeline.services.tick import (
+from pipeline.services.runs.tick import (
     LIVE,
     ChallengerRetired,
     ChallengerRun,
@@ -39,6 +38,7 @@ from pipeline.services.tick import (
     health_figures,
     run_tick,
 )
+from pipeline.services.session import Session, open_session
 from storage.database import leases
 from storage.database.leases import Lease
 from storage.errors import Busy, Locked, StorageError, UnsupportedSchema

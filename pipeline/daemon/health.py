@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from pipeline.config.config import Config
 from pipeline.durations import MINUTE, SECOND
 from pipeline.errors import ConfigError
-from pipeline.services.tick import STRATEGIES, FeedReport, HealthFigures, NewestChoice, RunSummary
+from pipeline.services.runs.tick import STRATEGIES, FeedReport, HealthFigures, NewestChoice, RunSummary
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
 READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered

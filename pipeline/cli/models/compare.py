@@ -9,7 +9,7 @@ import click
 from pipeline.cli.options import CliContext, Command, Group, output_options
 
 if TYPE_CHECKING:
-    from pipeline.services.comparisons import TechniqueComparison
+    from pipeline.services.models.comparisons import TechniqueComparison
 
 NO_COMPARISON = "nothing has been compared yet: fraudwatch compare"
 
@@ -68,7 +68,7 @@ def compare(
 
     from pipeline.cli.output import progress_bar
     from pipeline.durations import parse_duration
-    from pipeline.services.comparisons import ComparisonRequest, compare_techniques
+    from pipeline.services.models.comparisons import ComparisonRequest, compare_techniques
 
     try:
         span = timedelta(microseconds=parse_duration(test))
@@ -96,7 +96,7 @@ def comparisons() -> None:
 def list_stored_comparisons(context: CliContext, limit: int, output_format: str, output: Path | None) -> None:
     """List stored comparisons with their summaries, newest first."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.comparisons import list_comparisons
+    from pipeline.services.models.comparisons import list_comparisons
     from pipeline.services.pages import every
 
     with context.session() as session:
@@ -113,7 +113,7 @@ def show_stored_comparison(
     context: CliContext, comparison_id: int | None, output_format: str, output: Path | None
 ) -> None:
     """Show a stored comparison as it was printed, by default the newest one."""
-    from pipeline.services.comparisons import show_comparison
+    from pipeline.services.models.comparisons import show_comparison
 
     with context.session() as session:
         comparison = show_comparison(session, comparison_id)

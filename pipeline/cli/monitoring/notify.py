@@ -47,7 +47,7 @@ def list_messages(
 ) -> None:
     """List messages, newest first."""
     from pipeline.cli.output import write_rows
-    from pipeline.services import notifications
+    from pipeline.services.monitoring import notifications
     from pipeline.services.pages import every
 
     with context.session() as session:
@@ -62,7 +62,7 @@ def list_messages(
 def show_message(context: CliContext, message_id: int) -> None:
     """Print a message in full."""
     from pipeline.sanitize import for_terminal
-    from pipeline.services import notifications
+    from pipeline.services.monitoring import notifications
 
     with context.session() as session:
         message = asdict(notifications.show_message(session, message_id))
@@ -81,7 +81,7 @@ def test_receivers(context: CliContext) -> None:
 
     Exit code 1 if one did not arrive.
     """
-    from pipeline.services import notifications
+    from pipeline.services.monitoring import notifications
 
     failed = False
     with context.session() as session:
@@ -113,7 +113,7 @@ def retry_messages(context: CliContext) -> None:
 
 
 def _send(context: CliContext, *, retry: bool) -> None:
-    from pipeline.services import notifications
+    from pipeline.services.monitoring import notifications
 
     with context.session() as session:
         delivery = notifications.send_messages(session, retry=retry)

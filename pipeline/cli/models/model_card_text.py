@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline.rendering.text import thresholds_text
 
 if TYPE_CHECKING:
-    from pipeline.services.models import ModelCard
+    from pipeline.services.models.models import ModelCard
 
 TIME = "%Y-%m-%d %H:%M:%S UTC"
 

@@ -8,7 +8,7 @@ from pipeline.rules.mutes import known_channel, known_feature
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.entities import entity_filter
 from pipeline.services.pages import PAGE_ROWS, Page
-from pipeline.services.rules_and_mutes import (
+from pipeline.services.review.rules_and_mutes import (
     Decision,
     NewDecision,
     add_decision,

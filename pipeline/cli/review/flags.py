@@ -18,7 +18,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.services.flags import FlagRecord
+    from pipeline.services.review.flags import FlagRecord
 
 TABLE_COLUMNS = (
     "transaction_id",
@@ -84,9 +84,9 @@ def list_flags(
     --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.flags import FlagRequest, count_flags
-    from pipeline.services.flags import list_flags as flag_page
     from pipeline.services.pages import every
+    from pipeline.services.review.flags import FlagRequest, count_flags
+    from pipeline.services.review.flags import list_flags as flag_page
 
     with context.session() as session:
         config = session.config
@@ -132,7 +132,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
 def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
     """Show a flag with its fields, scores, reasons and label."""
     from pipeline.sanitize import for_terminal
-    from pipeline.services.flags import show_flag as flag_of
+    from pipeline.services.review.flags import show_flag as flag_of
 
     with context.session() as session:
         flag = flag_of(session, policy, transaction_id)
@@ -179,7 +179,7 @@ def verdict(context: CliContext, transaction_id: str, answer: str, note: str) ->
 
     This closes the flag and becomes a label. To change a verdict, record another one: both are kept, and the newest counts.
     """
-    from pipeline.services.verdicts import NewVerdict, record
+    from pipeline.services.review.verdicts import NewVerdict, record
 
     with context.session() as session:
         outcome = record(session, NewVerdict(transaction_id, answer == "fraud", note))

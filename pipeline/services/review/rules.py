@@ -12,7 +12,7 @@ from pipeline.rules.preview import preview
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.pages import PAGE_ROWS, Page
 from pipeline.services.records import Amount, as_amount, as_record
-from pipeline.services.rules_and_mutes import (
+from pipeline.services.review.rules_and_mutes import (
     Decision,
     NewDecision,
     add_decision,

@@ -9,7 +9,7 @@ import click
 from pipeline.cli.options import CliContext, Group, InstantParam, output_options, to_utc
 
 if TYPE_CHECKING:
-    from pipeline.services.policies import PolicyDifference, PolicyDiffSummary
+    from pipeline.services.models.policies import PolicyDifference, PolicyDiffSummary
 
 COLUMNS = ["transaction_id", "event_time", "amount", "flagged_by", "score_a", "score_b", "is_fraud"]
 
@@ -54,8 +54,8 @@ def diff_policies(
     On the transactions that both have scored. Rows that a model was trained on are excluded; their number is printed.
     """
     from pipeline.cli.output import write_rows
+    from pipeline.services.models.policies import PolicyDiffRequest, compare_policies, list_differences
     from pipeline.services.pages import every
-    from pipeline.services.policies import PolicyDiffRequest, compare_policies, list_differences
 
     with context.session() as session:
         zone = session.config.schedule.timezone

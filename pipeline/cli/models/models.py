@@ -15,7 +15,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.services.models import PromotionResult
+    from pipeline.services.models.models import PromotionResult
 
 COLUMNS = [
     "model_id", "strategy", "effective_from", "n_mature", "n_fraud", "verdict", "average_precision",
@@ -43,7 +43,7 @@ def list_models(
     Rejected candidates are included.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.models import list_models as model_page
+    from pipeline.services.models.models import list_models as model_page
     from pipeline.services.pages import every
 
     with context.session() as session:
@@ -63,8 +63,8 @@ def show_model(context: CliContext, model_id: int, policy: str) -> None:
 
     It names the training data and the choice, and says whether the model scores as before.
     """
-    from pipeline.cli.model_card_text import card_lines
-    from pipeline.services.models import model_card
+    from pipeline.cli.models.model_card_text import card_lines
+    from pipeline.services.models.models import model_card
 
     with context.session() as session:
         card = model_card(session, policy, model_id)
@@ -90,7 +90,7 @@ def promote_model(context: CliContext, model_id: int, start: Any, reason: str, p
 
     The next training may promote another. Stored scores do not change.
     """
-    from pipeline.services.models import PromotionRequest, promote
+    from pipeline.services.models.models import PromotionRequest, promote
 
     with context.session() as session:
         begin = to_utc(start, session.config.schedule.timezone) if start else None
@@ -104,7 +104,7 @@ def promote_model(context: CliContext, model_id: int, start: Any, reason: str, p
 @click.pass_obj
 def rollback_model(context: CliContext, reason: str, policy: str) -> None:
     """Promote the previous model again; nothing is deleted."""
-    from pipeline.services.models import rollback
+    from pipeline.services.models.models import rollback
 
     with context.session() as session:
         result = rollback(session, policy, reason)

@@ -31,8 +31,8 @@ def list_strategies(
 ) -> None:
     """List what trainings chose and why, newest first."""
     from pipeline.cli.output import write_rows
+    from pipeline.services.models.strategy import list_choices
     from pipeline.services.pages import every
-    from pipeline.services.strategy import list_choices
 
     with context.session() as session:
         choices = every(list_choices, session, policy, limit=limit)
@@ -45,8 +45,8 @@ def list_strategies(
 @click.pass_obj
 def show_strategy(context: CliContext, choice_id: int | None, policy: str) -> None:
     """Explain a choice with all its evidence, by default the newest one."""
-    from pipeline.cli.strategy_text import choice_lines
-    from pipeline.services.strategy import show_choice
+    from pipeline.cli.models.strategy_text import choice_lines
+    from pipeline.services.models.strategy import show_choice
 
     with context.session() as session:
         explained = show_choice(session, policy, choice_id)
@@ -68,8 +68,8 @@ def preview_strategy(context: CliContext, as_of: Any, policy: str) -> None:
 
     Nothing is stored or promoted.
     """
-    from pipeline.cli.strategy_text import preview_lines
-    from pipeline.services.strategy import preview_choice
+    from pipeline.cli.models.strategy_text import preview_lines
+    from pipeline.services.models.strategy import preview_choice
 
     with context.session() as session:
         date = to_utc(as_of, session.config.schedule.timezone) if as_of else None

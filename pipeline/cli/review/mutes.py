@@ -18,7 +18,7 @@ from pipeline.cli.options import (
 
 if TYPE_CHECKING:
     from pipeline.config.config import Config
-    from pipeline.services.mutes import MuteTarget, StoredMute
+    from pipeline.services.review.mutes import MuteTarget, StoredMute
 
 COLUMNS = ["mute_id", "target", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
 
@@ -55,8 +55,8 @@ def add_mute(
     reason: str,
 ) -> None:
     """Mute the flags of one entity, feature or channel for a while."""
-    from pipeline.services.mutes import NewMute
-    from pipeline.services.mutes import add_mute as add
+    from pipeline.services.review.mutes import NewMute
+    from pipeline.services.review.mutes import add_mute as add
 
     with context.session() as session:
         target = _target(session.config, entity, feature, channel)
@@ -69,7 +69,7 @@ def add_mute(
 
 
 def _target(config: "Config", entity: str | None, feature: str | None, channel: str | None) -> "MuteTarget":
-    from pipeline.services.mutes import ChannelTarget, EntityTarget, FeatureTarget
+    from pipeline.services.review.mutes import ChannelTarget, EntityTarget, FeatureTarget
 
     if [entity, feature, channel].count(None) != 2:
         raise click.UsageError("mute one thing: --entity COLUMN=VALUE, --feature NAME or --channel NAME")
@@ -88,8 +88,8 @@ def _target_text(mute: "StoredMute") -> str:
 def list_mutes(context: CliContext, output_format: str, output: Path | None) -> None:
     """List mutes with reason, author, end and number of flags."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.mutes import list_mutes as mute_page
     from pipeline.services.pages import every
+    from pipeline.services.review.mutes import list_mutes as mute_page
 
     with context.session() as session:
         rows = (asdict(mute) | {"target": _target_text(mute)} for mute in every(mute_page, session))
@@ -101,7 +101,7 @@ def list_mutes(context: CliContext, output_format: str, output: Path | None) -> 
 @click.pass_obj
 def end_mute(context: CliContext, mute_id: int) -> None:
     """End a mute early; flags that it has muted stay muted."""
-    from pipeline.services.mutes import end_mute as end
+    from pipeline.services.review.mutes import end_mute as end
 
     with context.session() as session:
         at = end(session, mute_id)

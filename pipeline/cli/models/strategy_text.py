@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline.number_text import exact, number
 
 if TYPE_CHECKING:
-    from pipeline.services.strategy import (
+    from pipeline.services.models.strategy import (
         ChoiceExplanation,
         ChoicePreview,
         EvidenceSummary,

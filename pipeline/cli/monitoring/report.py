@@ -8,7 +8,7 @@ import click
 from pipeline.cli.options import LIVE, CliContext, Command, InstantParam, to_utc
 
 if TYPE_CHECKING:
-    from pipeline.services.reports import ReportRequest
+    from pipeline.services.monitoring.reports import ReportRequest
     from pipeline.services.session import Session
 
 NEXT_COMMANDS = """
@@ -36,7 +36,7 @@ def span_options(command: Any) -> Any:
 
 
 def _request(session: "Session", start: Any, end: Any, as_of: Any, policy: str) -> "ReportRequest":
-    from pipeline.services.reports import ReportRequest
+    from pipeline.services.monitoring.reports import ReportRequest
 
     zone = session.config.schedule.timezone
     start, end, as_of = (to_utc(value, zone) if value else None for value in (start, end, as_of))
@@ -85,7 +85,7 @@ def report(
     Needs the extra: pip install 'fraudwatch[reports]'.
     """
     from pipeline.files import complete_file
-    from pipeline.services import reports
+    from pipeline.services.monitoring import reports
 
     if listed:
         for known in reports.list_charts():
@@ -134,7 +134,7 @@ def _check_output(output: Path | None, output_format: str, chart: str | None, sh
 @click.pass_obj
 def summary(context: CliContext, start: Any, end: Any, as_of: Any, policy: str) -> None:
     """Print a summary of the report on a span of time."""
-    from pipeline.services.reports import render_summary
+    from pipeline.services.monitoring.reports import render_summary
 
     with context.session() as session:
         click.echo(render_summary(session, _request(session, start, end, as_of, policy)).decode())

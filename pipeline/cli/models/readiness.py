@@ -36,7 +36,7 @@ def readiness(
     Errors, warnings and hints have numbers and remedies. Every training runs the same checks and stores them in `readiness`; errors prevent a promotion. Exit code 1 on errors.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.readiness import check_readiness, newest_readiness
+    from pipeline.services.models.readiness import check_readiness, newest_readiness
 
     if last and as_of:
         raise click.UsageError("--last shows what a training found, --as-of checks anew: omit one of them")

@@ -55,7 +55,7 @@ def drift(
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.drift_text import sentences
-    from pipeline.services.drift import DriftRequest, list_drift, newest_drift
+    from pipeline.services.monitoring.drift import DriftRequest, list_drift, newest_drift
     from pipeline.services.pages import every
 
     with context.session() as session:
@@ -70,7 +70,7 @@ def drift(
 
 
 def _no_drift_message(session: "Session", request: Any) -> str:
-    from pipeline.services.drift import DriftRequest, list_drift
+    from pipeline.services.monitoring.drift import DriftRequest, list_drift
 
     if not list_drift(session, DriftRequest(request.policy), limit=1).items:
         return "no window has been scored yet: fraudwatch run, or fraudwatch backfill"

@@ -17,7 +17,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.services.rules import RulePreview
+    from pipeline.services.review.rules import RulePreview
 
 COLUMNS = ["rule_id", "text", "reason", "by", "effective_from", "until", "ended_at", "state", "flags"]
 days_option = click.option(
@@ -57,9 +57,9 @@ def add_rule(
     or NAME is missing; conditions are joined with and, or, not and brackets. A number may be compared with a multiple
     of another: amount > 5 * NAME.
     """
-    from pipeline.services.rules import NewRule
-    from pipeline.services.rules import add_rule as add
-    from pipeline.services.rules import preview_rule as preview
+    from pipeline.services.review.rules import NewRule
+    from pipeline.services.review.rules import add_rule as add
+    from pipeline.services.review.rules import preview_rule as preview
 
     with context.session() as session:
         end = expiry(until, span, session.config.schedule.timezone)
@@ -78,7 +78,7 @@ def add_rule(
 @click.pass_obj
 def preview_rule(context: CliContext, text: str, days: int) -> None:
     """Show what a rule would have flagged, without adding it."""
-    from pipeline.services.rules import preview_rule as preview
+    from pipeline.services.review.rules import preview_rule as preview
 
     with context.session() as session:
         _print_preview(preview(session, text, days))
@@ -138,7 +138,7 @@ def list_rules(context: CliContext, output_format: str, output: Path | None) -> 
     """List rules with reason, author, end and number of flags."""
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
-    from pipeline.services.rules import list_rules as rule_page
+    from pipeline.services.review.rules import list_rules as rule_page
 
     with context.session() as session:
         rows = every(rule_page, session)
@@ -151,7 +151,7 @@ def list_rules(context: CliContext, output_format: str, output: Path | None) -> 
 def list_names(context: CliContext, output_format: str, output: Path | None) -> None:
     """List the fields and features that a rule may use."""
     from pipeline.cli.output import write_rows
-    from pipeline.services.rules import rule_names
+    from pipeline.services.review.rules import rule_names
 
     rows = rule_names(context.load_config())
     write_rows(rows, ["name", "type", "kind"], output_format, output, "no field is configured")
@@ -162,7 +162,7 @@ def list_names(context: CliContext, output_format: str, output: Path | None) -> 
 @click.pass_obj
 def end_rule(context: CliContext, rule_id: int) -> None:
     """End a rule early; flags that it has raised stay."""
-    from pipeline.services.rules import end_rule as end
+    from pipeline.services.review.rules import end_rule as end
 
     with context.session() as session:
         end(session, rule_id)

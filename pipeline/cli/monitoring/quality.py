@@ -73,8 +73,8 @@ def quality(
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side
+    from pipeline.services.monitoring.quality import QualityRequest, list_quality, refresh_quality
     from pipeline.services.pages import every
-    from pipeline.services.quality import QualityRequest, list_quality, refresh_quality
 
     with context.session() as session:
         if refresh:

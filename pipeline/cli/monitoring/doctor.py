@@ -9,8 +9,8 @@ import click
 from pipeline.cli.options import CliContext, Command, policy_option
 
 if TYPE_CHECKING:
-    from pipeline.services import doctor as checks
-    from pipeline.services.doctor import CheckResult
+    from pipeline.services.monitoring import doctor as checks
+    from pipeline.services.monitoring.doctor import CheckResult
 
 TRAIN = "fraudwatch run or fraudwatch backfill"
 TITLES = {
@@ -29,7 +29,7 @@ def doctor(context: CliContext, policy: str) -> None:
 
     Exit code 1 if a check fails.
     """
-    from pipeline.services.doctor import check
+    from pipeline.services.monitoring.doctor import check
 
     with context.session() as session:
         results = check(session, policy)
@@ -48,7 +48,7 @@ def result_line(result: "CheckResult") -> str:
 
 
 def _title(result: "CheckResult") -> str:
-    from pipeline.services.doctor import ChallengerFacts
+    from pipeline.services.monitoring.doctor import ChallengerFacts
 
     if isinstance(result.facts, ChallengerFacts):
         return f"challenger {result.facts.policy}"

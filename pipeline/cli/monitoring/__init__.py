@@ -1,0 +1,1 @@
+"""Commands about checks, reports, drift, detection quality and messages."""

@@ -1,0 +1,1 @@
+"""Commands about flags, verdicts, rules and mutes."""

@@ -1,0 +1,1 @@
+"""Services about the database, ingest, feeds and export."""

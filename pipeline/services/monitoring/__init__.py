@@ -1,0 +1,1 @@
+"""Services about checks, reports, drift, detection quality and messages."""

@@ -1,0 +1,1 @@
+"""Services about flags, verdicts, rules and mutes."""

@@ -1,0 +1,1 @@
+"""Services about trainings, ticks, backfills, and what has run."""
