@@ -43,8 +43,8 @@ def for_csv(text: str) -> str:
     """
     if _NUMBER.fullmatch(text):
         return text
-    shown = for_terminal(text)
-    return f"'{shown}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else shown
+    safe = for_terminal(text)
+    return f"'{safe}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else safe
 
 
 def for_page(text: str) -> str:
@@ -53,8 +53,8 @@ def for_page(text: str) -> str:
 
     HTML is escaped where the page is written.
     """
-    shown = _CARD.sub(lambda found: _last_four(found[0]), for_terminal(text))
-    return shown if len(shown) <= PAGE_MAX else f"{shown[:PAGE_MAX]}… ({len(text):,} characters)"
+    safe = _CARD.sub(lambda digits: _last_four(digits[0]), for_terminal(text))
+    return safe if len(safe) <= PAGE_MAX else f"{safe[:PAGE_MAX]}… ({len(text):,} characters)"
 
 
 def _last_four(number: str) -> str:

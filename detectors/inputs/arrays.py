@@ -109,8 +109,8 @@ def as_code_columns(entities: Any, n_rows: int) -> list[Ints]:
     if hasattr(entities, "columns"):
         return [as_codes(entities[name], n_rows) for name in entities.columns]
     columns = list(entities)
-    one = bool(columns) and all(np.ndim(each) == 0 for each in columns)
-    return [as_codes(each, n_rows) for each in ([entities] if one else columns)]
+    is_one = bool(columns) and all(np.ndim(each) == 0 for each in columns)
+    return [as_codes(each, n_rows) for each in ([entities] if is_one else columns)]
 
 
 def column_names(X: ArrayLike) -> tuple[str, ...] | None:

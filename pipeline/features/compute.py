@@ -194,9 +194,11 @@ def _fill_entity(view: _HistoryView, column: Coded, out: Floats) -> None:
     for queries in index.chunks():
         silent_end = index.count_before(queries, view.label_state.silent_through[queries.query_index])
         by_window = [_window_rows(view, queries, amounts, labels, silent_end, window) for window in windows]
-        values = [one.values(rows) for rows in by_window for one in WINDOW_COLUMNS]
+        values = [feature.values(rows) for rows in by_window for feature in WINDOW_COLUMNS]
         rows = EntityRows(index, queries, amounts.late, view.lookback)
-        out[queries.query_index] = np.column_stack([*values, *(one.values(rows) for one in ENTITY_COLUMNS)])
+        out[queries.query_index] = np.column_stack(
+            [*values, *(feature.values(rows) for feature in ENTITY_COLUMNS)]
+        )
 
 
 def _window_rows(

@@ -79,8 +79,8 @@ def queue_messages(store: Store, config: Config, now: int) -> int:
     queued = [
         message
         for kind in messages.notification_kinds(config)
-        for found in kind.query(store, window)
-        for message in _messages_for_receivers(kind.event, kind.text(found), config)
+        for event in kind.query(store, window)
+        for message in _messages_for_receivers(kind.event, kind.text(event), config)
     ]
     return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, now)
 

@@ -42,14 +42,14 @@ def _table(table: Table) -> Iterator[str]:
     widths = [_width(table, place) for place in range(len(table.columns))]
     too_wide = sum(widths) + len(GAP) * (len(widths) - 1) > WIDTH
     below = too_wide and table.columns[-1] not in table.right_aligned
-    shown = len(widths) - below
-    names = [textwrap.wrap(name, width) for name, width in zip(table.columns[:shown], widths, strict=False)]
+    in_line = len(widths) - below
+    names = [textwrap.wrap(name, width) for name, width in zip(table.columns[:in_line], widths, strict=False)]
     height = max(len(name) for name in names)
     for at in range(height):
         yield _line(table, widths, [([""] * (height - len(name)) + name)[at] for name in names])
-    yield GAP.join("─" * width for width in widths[:shown])
+    yield GAP.join("─" * width for width in widths[:in_line])
     for row in table.rows:
-        yield _line(table, widths, row[:shown])
+        yield _line(table, widths, row[:in_line])
         if below:
             yield from _wrapped(row[-1], INDENT, INDENT)
 

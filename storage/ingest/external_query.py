@@ -67,13 +67,13 @@ def read_query(
                 _query_since(engine, query, since)
             ) as result:  # closed also when the caller stops early
                 names = list(result.keys())
-                rows, held = list[tuple[Any, ...]](), 0
+                rows, bytes_read = list[tuple[Any, ...]](), 0
                 while some := result.fetchmany(min(size - len(rows), ROWS_AT_ONCE)):
                     rows += [tuple(row) for row in some]
-                    held += sum(map(_text_bytes, some))
-                    if len(rows) >= size or held >= PART_BYTES:
+                    bytes_read += sum(map(_text_bytes, some))
+                    if len(rows) >= size or bytes_read >= PART_BYTES:
                         yield names, rows
-                        rows, held = [], 0
+                        rows, bytes_read = [], 0
                     restart()
                 yield names, rows
                 if rows:

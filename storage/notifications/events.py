@@ -101,12 +101,12 @@ class DriftAlarms:
 
 def drift_alarms(store: Store, window: EventWindow) -> list[DriftAlarms]:
     """Windows in which something began to drift, oldest first."""
-    found = []
+    windows = []
     for rows in _by_window(_alarms(store, drift_metrics, drift_metrics.c.window_end, window, WINDOW_MAX)):
         before = _drift_before(store, window.policy, rows[0]["window_start"])
         new = [row for row in rows if (row["feature"], row["metric"]) not in before]
-        found.append(DriftAlarms(new, [row for row in rows if row not in new]))
-    return [alarms for alarms in found if alarms.new]
+        windows.append(DriftAlarms(new, [row for row in rows if row not in new]))
+    return [alarms for alarms in windows if alarms.new]
 
 
 def _drift_before(store: Store, policy: str, window_start: int) -> set[tuple[str, str]]:

@@ -85,11 +85,11 @@ def fetch_page(
         ordered = ordered.where(_is_after(keys, after))
     convert = row_converter(query)
     with store.read() as connection:
-        found = connection.execute(ordered.limit(None if limit is None else limit + 1)).mappings().all()
-    if limit is None or len(found) <= limit:
-        return RowPage([convert(row) for row in found], None)
-    position = tuple(found[limit - 1][_key_name(place)] for place in range(len(keys)))
-    return RowPage([convert(row) for row in found[:limit]], position)
+        rows = connection.execute(ordered.limit(None if limit is None else limit + 1)).mappings().all()
+    if limit is None or len(rows) <= limit:
+        return RowPage([convert(row) for row in rows], None)
+    position = tuple(rows[limit - 1][_key_name(place)] for place in range(len(keys)))
+    return RowPage([convert(row) for row in rows[:limit]], position)
 
 
 def read_rows(store: Store, query: "Select[Any]") -> list[Row]:

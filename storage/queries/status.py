@@ -119,7 +119,7 @@ def commonest_values(store: Store, columns: Sequence[str]) -> list[CommonestValu
     """The commonest value of each entity column among the newest transactions; a column without values has none."""
     visible = table("visible_transactions", column("event_time"), *(column(name, Text) for name in columns))
     newest = select(visible).order_by(visible.c.event_time.desc()).limit(NEWEST_ROWS).subquery()
-    found = []
+    commonest = []
     with store.read() as connection:
         for name in columns:
             value = newest.c[name]
@@ -128,8 +128,8 @@ def commonest_values(store: Store, columns: Sequence[str]) -> list[CommonestValu
             row = connection.execute(counts.order_by(n.desc(), value).limit(1)).one_or_none()
             present = connection.scalar(select(func.count(value)))
             if row is not None and present:
-                found.append(CommonestValue(name, str(row[0]), row.n / present))
-    return found
+                commonest.append(CommonestValue(name, str(row[0]), row.n / present))
+    return commonest
 
 
 def newest_training(store: Store, policy: str) -> TrainingOutcome | None:

@@ -100,9 +100,9 @@ def list_stored_comparisons(context: CliContext, limit: int, output_format: str,
     from pipeline.services.pages import every
 
     with context.session() as session:
-        found = every(list_comparisons, session, limit=limit)
+        listed = every(list_comparisons, session, limit=limit)
         columns = ["comparison_id", "at", "by", "sentence"]
-        write_rows(map(vars, found), columns, output_format, output, NO_COMPARISON)
+        write_rows(map(vars, listed), columns, output_format, output, NO_COMPARISON)
 
 
 @comparisons.command("show", epilog="fraudwatch comparisons show\nfraudwatch comparisons show 2 --format csv")

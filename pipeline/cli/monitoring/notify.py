@@ -51,9 +51,9 @@ def list_messages(
     from pipeline.services.pages import every
 
     with context.session() as session:
-        found = every(notifications.list_messages, session, waiting, limit=limit)
+        listed = every(notifications.list_messages, session, waiting, limit=limit)
         empty = "no message is waiting" if waiting else "there are no messages"
-        write_rows((asdict(message) for message in found), COLUMNS, output_format, output, empty)
+        write_rows((asdict(message) for message in listed), COLUMNS, output_format, output, empty)
 
 
 @notify.command("show", epilog="fraudwatch notify show 12")

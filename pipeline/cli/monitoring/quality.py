@@ -90,11 +90,11 @@ def quality(
             metrics=metrics,
             alarms=alarms,
         )
-        found = every(list_quality, session, request)
+        listed = every(list_quality, session, request)
         if output_format != "table":
-            write_rows(map(vars, found), COLUMNS, output_format, output, NO_METRICS)
+            write_rows(map(vars, listed), COLUMNS, output_format, output, NO_METRICS)
             return
-        chosen = found if metrics or alarms else (each for each in found if each.metric in MAIN[by])
+        chosen = listed if metrics or alarms else (each for each in listed if each.metric in MAIN[by])
         rows = side_by_side([vars(each) for each in chosen], by, session.config.schema_.base_currency)
     columns = ["from", "to", *([by] if by != "all" else []), "metric", "estimated", "realised", "message"]
     write_rows(rows, columns, output_format, output, "no alarms" if alarms else NO_METRICS)

@@ -43,9 +43,11 @@ def check_readiness(session: Session, policy: str, as_of: datetime | None = None
     """
     store, config = session.store, session.config.for_policy(policy)
     date = training_date(store, config, session.now, as_of)
-    findings = train.prepare(config, load_training_history(store, config, date), date).findings
-    found = [*findings, *_unknown_ids(session)]
-    return ReadinessReport(as_datetime(date), tuple(sorted(found, key=lambda each: LEVELS.index(each.level))))
+    of_training = train.prepare(config, load_training_history(store, config, date), date).findings
+    findings = [*of_training, *_unknown_ids(session)]
+    return ReadinessReport(
+        as_datetime(date), tuple(sorted(findings, key=lambda each: LEVELS.index(each.level)))
+    )
 
 
 def _unknown_ids(session: Session) -> Iterator[ReadinessFinding]:
