@@ -4,12 +4,15 @@ import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from pipeline.cli.main import SECTIONS, cli
 from pipeline.cli.remedies import COMMANDS
+
+ROOT = Path(__file__).parents[1]
 
 
 def help_of(command: click.Command, path: str) -> list[str]:
@@ -93,3 +96,18 @@ def test_scores_do_not_depend_on_the_cores_of_the_machine() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "{1}"
+
+
+COMPOSED = {"{kind.noun}": ("rule", "mute"), "{row.status}": ("loading", "withdrawn")}
+
+
+def test_every_code_with_a_command_is_one_of_an_error() -> None:
+    given = set()
+    sources = (
+        path for package in ("pipeline", "detectors", "storage") for path in (ROOT / package).rglob("*.py")
+    )
+    for path in sources:
+        for text in re.findall(r'\bcode ?= ?f?"([a-z_{}.]+)"', path.read_text("utf-8")):
+            part = next((part for part in COMPOSED if part in text), None)
+            given |= {text} if part is None else {text.replace(part, word) for word in COMPOSED[part]}
+    assert [code for code in COMMANDS if code not in given] == []

@@ -99,7 +99,7 @@ WRONG = [
     (("flags", "list", "--format", "parquet"), 2, "--output"),
     (("models", "show", "99"), 1, "no model 99"),
     (("flags", "show", "none"), 1, "no flag on transaction 'none'"),
-    (("policies", "diff", "live", "none"), 1, "has no scores: there are live"),
+    (("policies", "diff", "live", "none"), 1, "has no scores: choose among live"),
     (("models", "promote", "1", "--from", "2025-01-01", "--reason", "x"), 2, "takes effect now or later"),
     (("--config", "gone.toml", "flags", "list"), 2, "gone.toml"),
 ]

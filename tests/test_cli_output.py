@@ -158,3 +158,20 @@ def test_a_progress_bar_fits_into_80_columns_of_a_terminal_and_is_nowhere_else(
             assert max(map(len, re.split(r"[\r\n]", text))) <= 80
         else:
             assert text == ""
+
+
+def test_nothing_goes_beneath_a_row_for_an_empty_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [
+        {"id": "T7", "why": "first payment with this merchant; amount is 4,294.30"},
+        {"id": "T8", "why": None},
+    ]
+    write_rows(rows, ["id", "why"], "table", None, "nothing")
+    assert [line.rstrip() for line in screen.getvalue().splitlines()][2:] == [
+        "T7",
+        "    why: first payment with this",
+        "    merchant; amount is 4,294.30",
+        "T8",
+    ]

@@ -306,3 +306,27 @@ def test_a_value_that_refuses_itself_is_an_artifact_error() -> None:
     crafted = members | {"manifest.json": members["manifest.json"].replace(b"1.0", b"-1.0")}
     with pytest.raises(ArtifactError, match="value is impossible: a value must be above 0"):
         codec.unpack(Positive, zipped(crafted))
+
+
+def test_a_key_that_is_no_field_is_refused() -> None:
+    manifest = json.loads(MEMBERS["manifest.json"])
+    manifest["value"]["more"] = 1
+    with pytest.raises(ArtifactError, match=r"value is .*, not of kind Outer"):
+        codec.unpack(Outer, zipped(MEMBERS | {"manifest.json": json.dumps(manifest).encode()}))
+
+
+def test_a_truth_value_is_no_whole_number() -> None:
+    with pytest.raises(ArtifactError, match="value/pair/1 is True, not of kind int"):
+        codec.pack(Outer(**vars(example()) | {"pair": ("p", True)}))
+
+
+def test_the_archive_tells_neither_time_nor_machine() -> None:
+    with zipfile.ZipFile(io.BytesIO(codec.pack(example()))) as archive:
+        assert {(entry.date_time, entry.create_system) for entry in archive.infolist()} == {(codec.EPOCH, 3)}
+
+
+def test_a_number_that_no_float_can_hold_is_refused() -> None:
+    immense = MEMBERS["manifest.json"].replace(b'"number": 0.5', b'"number": 1' + b"0" * 400)
+    assert immense != MEMBERS["manifest.json"]
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        codec.unpack(Outer, zipped(MEMBERS | {"manifest.json": immense}))

@@ -160,3 +160,26 @@ def test_labels_that_come_too_late_for_a_training_are_missed_in_its_error() -> N
         DetectorError, match=r"have \d+, with 0 known before them: pass more rows, or fewer folds"
     ):
         compare(X, y, time, label_time=time + np.timedelta64(30, "D"), folds=1)
+
+
+def test_trainings_hold_the_newest_known_rows_and_no_later_or_known_fraud(monkeypatch) -> None:
+    fits = []
+
+    def fit(training):
+        fits.append(training)
+        return FittedTechnique(lambda rows: rows.X[:, 0] - 4.0)
+
+    monkeypatch.setattr(backtest, "TECHNIQUES", (Technique("first column", "test", fit),))
+    X, y, time, _ = payments()
+    told = time + np.timedelta64(5, "D")
+    told[::50] = time[0]  # a label may be known before its row, as of a card that is on a list
+    found = compare(X, y, time, label_time=told, folds=2, max_rows=900)
+    at = time.astype(np.int64)
+    for fold, training, past in zip(found.folds, fits[::2], fits[1::2], strict=True):
+        before = at < fold.start
+        known = before & (told.astype(np.int64) <= fold.start)
+        assert training.mature.time.tolist() == at[known][-900:].tolist()
+        assert training.usual.time.tolist() == at[before & ~(known & (y == 1))].tolist()
+        assert np.isnan(training.usual.y).all()
+        assert past.mature.time.tolist() == at[known][-900:][:675].tolist()
+        assert past.usual.time.max() < training.usual.time.max()

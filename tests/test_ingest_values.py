@@ -314,3 +314,20 @@ def test_a_command_that_accepts_nothing_fails(tmp_path) -> None:
     for _ in range(2):
         error = fraudwatch(tmp_path, "ingest", "transactions", "t.csv", code=2)
         assert "nothing was accepted of t.csv: every row was rejected" in error
+
+
+@pytest.mark.parametrize("text", ["4.1E7", "1E+15", "-4.11E15"])
+def test_an_id_that_lost_digits_is_seen_alone(tmp_path, text) -> None:
+    assert from_csv(tmp_path, [text]) == [LOST]
+
+
+def test_a_part_of_a_query_is_cut_by_bytes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(external_query, "PART_BYTES", 10_000)
+    monkeypatch.setattr(external_query, "ROWS_AT_ONCE", 2)
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs, theirs:
+        theirs.execute("CREATE TABLE t (value)")
+        theirs.executemany("INSERT INTO t VALUES (?)", [("x" * 2_000,)] * 100)
+    parts = read_query(f"sqlite:///{tmp_path}/theirs.db", "SELECT value FROM t", 10**7, 100, "q")
+    sizes = [len(rows) for _, rows in parts]
+    assert sum(sizes) == 100
+    assert max(sizes) <= 6

@@ -213,7 +213,7 @@ def test_what_nobody_measured_is_refused_with_what_there_is(loaded: Store) -> No
     live(loaded, FROM, FROM + WEEK)
     with pytest.raises(Unknown, match=r'"precison": there are .*precision'):
         validate_metrics(loaded, "live", ["precison"])
-    with pytest.raises(Unknown, match='"other" has no scores: there are live'):
+    with pytest.raises(Unknown, match='"other" has no scores: choose among live'):
         validate_metrics(loaded, "other")
 
 

@@ -1,6 +1,7 @@
 """The services that list: typed records in pages, the same for every door, with exact money and true times."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -281,3 +282,39 @@ def test_two_policies_differ_where_one_flags_and_the_other_does_not(first_week: 
         with pytest.raises(Unknown) as caught:
             read(session, PolicyDiffRequest("nobody"))
         assert caught.value.code == "unknown_policy"
+
+
+def test_an_amount_is_in_the_currency_of_its_payment(session: Session) -> None:
+    name = list_flags(session, LIVE, limit=1).items[0].transaction_id
+    t = session.store.transactions
+    with session.store.write() as connection:
+        amounts = {"amount": 103.59, "currency": "USD", "amount_base": 95.3028}
+        connection.execute(update(t).where(t.c.transaction_id == name).values(amounts))
+    flag = show_flag(session, "live", name)
+    assert (flag.amount, flag.amount_base) == (
+        Amount(Decimal("103.59"), "USD"),
+        Amount(Decimal("95.3028"), "EUR"),
+    )
+
+
+def test_differences_have_each_score_their_span_and_no_row_of_a_training(first_week: Store) -> None:
+    backfill(first_week, SMALL, start=FROM, end=FROM + 7 * DAY, as_of=NOW, policy="other", by="test")
+    s = tables.scores.c
+    flagged = list_flags(session_of(first_week), LIVE).items
+    name = flagged[0].transaction_id
+    mine = (s.policy == "other") & (s.transaction_id == name)
+    with first_week.write() as connection:
+        connection.execute(update(tables.scores).values(in_sample=False))
+        connection.execute(update(tables.scores).where(mine).values(flagged=False, score=0.125))
+    session, request = session_of(first_week), PolicyDiffRequest("other")
+    summary = compare_policies(session, request)
+    (difference,) = list_differences(session, request).items
+    assert (difference.score, difference.score_against) == (0.125, flagged[0].score)
+    moment, step = flagged[0].event_time, timedelta(microseconds=1)
+    for since, until, n in ((moment, moment + step, 1), (moment + step, None, 0), (None, moment, 0)):
+        assert len(list_differences(session, replace(request, since=since, until=until)).items) == n
+    with first_week.write() as connection:
+        connection.execute(update(tables.scores).where(mine).values(in_sample=True))
+    honest = compare_policies(session, request)
+    assert (honest.transactions, honest.in_sample) == (summary.transactions - 1, 1)
+    assert (honest.only_against.flags, list_differences(session, request).items) == (0, ())

@@ -17,6 +17,7 @@ from pipeline.services.runs.training import TrainRequest, train
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
+from storage.errors import Unreachable
 from storage.frames import DAY, HOUR
 from storage.runs import scoring_queue
 from tests.support.databases import with_url
@@ -113,3 +114,17 @@ def test_a_tick_reports_each_part_and_isolates_challengers(
     assert isinstance(events[2].bug, ZeroDivisionError)
     with pytest.raises(InputError, match="future"):
         run_tick(session, TickRequest(as_of=as_datetime(NOW) + timedelta(days=1)), events.append)
+
+
+@pytest.mark.parametrize(("error", "told"), [(ZeroDivisionError(), ["Delivery"]), (Unreachable("gone"), [])])
+def test_a_run_that_fails_is_notified_unless_the_database_is_gone(
+    session: Session, monkeypatch: pytest.MonkeyPatch, error: Exception, told: list[str]
+) -> None:
+    def broken(*_given: Any, **_named: Any) -> RunSummary:
+        raise error
+
+    monkeypatch.setattr(scoring_run, "run", broken)
+    events: list[TickEvent] = []
+    with pytest.raises(type(error)):
+        run_tick(session, TickRequest(as_of=as_datetime(TO + HOUR)), events.append)
+    assert [type(event).__name__ for event in events] == told

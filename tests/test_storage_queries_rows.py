@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -34,16 +35,18 @@ def store(opener: Opener) -> Store:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8])
 def test_pages_of_any_size_hold_each_row_once_in_order(store: Store, size: int) -> None:
-    query = select(A.audit_id, A.at)
+    query, read = select(A.audit_id, A.at), []
 
     def page(query: Any, *, limit: int, cursor: str | None) -> Page[Row]:
         found = fetch_page(store, query, NEWEST_FIRST, min(limit, size), decode_cursor(cursor, 2))
         assert len(found.rows) <= size
+        read.append(len(found.rows))
         return Page(tuple(found.rows), encode_cursor(found.next_position))
 
     everything = list(stream(store, query.order_by(A.at.desc(), A.audit_id)))
     assert len(everything) == 7
-    assert list(every(page, query)) == everything
+    assert list(islice(every(page, query), 8)) == everything  # a cursor that goes round would go on for ever
+    assert len(read) == -(-7 // size)  # no empty page after the last row
     assert list(every(page, query, limit=5)) == everything[:5]
 
 

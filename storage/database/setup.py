@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, insert, inspect, select, text
 
 from storage.database import tables, views
 from storage.database.database import Store, sqlite_file
-from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
+from storage.errors import SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_version"
@@ -103,10 +103,15 @@ def require_file(url: str) -> None:
     ------
     SchemaOutOfDate
         There is no such file.
+    Unreachable
+        Nor is its folder there: a disk is not mounted, or the path is mistyped.
     """
     path = sqlite_file(url)
-    if path is not None and not path.exists():
-        raise SchemaOutOfDate(f"database sqlite:///{path} has no tables of fraudwatch", remedy=REMEDY)
+    if path is None or path.exists():
+        return
+    if not path.parent.is_dir():
+        raise Unreachable(f"database sqlite:///{path} does not answer: folder {path.parent} does not exist")
+    raise SchemaOutOfDate(f"database sqlite:///{path} has no tables of fraudwatch", remedy=REMEDY)
 
 
 def schema_version(connection: Connection) -> str | None:

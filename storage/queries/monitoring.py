@@ -99,7 +99,7 @@ def validate_metrics(store: Store, policy: str, metrics: Sequence[str] = ()) -> 
     if scored is None and policy not in policies and policies:
         raise Unknown(
             f'policy "{policy}" has no scores',
-            remedy=f"there are {', '.join(policies)}",
+            remedy=f"choose among {', '.join(policies)}",
             code="unknown_policy",
         )
     for name in metrics:

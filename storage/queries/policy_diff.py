@@ -110,10 +110,12 @@ def _require_scores(store: Store, *policies: str) -> None:
         for policy in policies:
             any_score = text("SELECT 1 FROM scores WHERE policy = :p LIMIT 1")
             if connection.execute(any_score, {"p": policy}).scalar() is None:
-                known = connection.execute(text("SELECT DISTINCT policy FROM ledger ORDER BY 1")).scalars()
+                known = (
+                    connection.execute(text("SELECT DISTINCT policy FROM ledger ORDER BY 1")).scalars().all()
+                )
                 raise Unknown(
                     f'policy "{policy}" has no scores',
-                    remedy=f"there are {', '.join(known) or 'none'}",
+                    remedy=f"choose among {', '.join(known)}" if known else "nothing was scored yet",
                     code="unknown_policy",
                 )
 
