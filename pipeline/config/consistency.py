@@ -35,7 +35,17 @@ SYSTEM_COLUMNS = frozenset(
         "rowid",  # of every table of SQLite
     )
 )
-ROLES = ("transaction_id", "event_time", "amount", "currency", "kind", "original_id", "is_fraud")
+ROLES = (
+    "transaction_id",
+    "event_time",
+    "time_of_day",
+    "amount",
+    "currency",
+    "kind",
+    "original_id",
+    "is_fraud",
+    "known_at",
+)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
 
@@ -43,6 +53,8 @@ FIELDS = ("entities", "numeric", "categorical")
 def find_violations(config: Sections) -> Iterator[Violation]:
     """Yield every violation, the most informative first."""
     yield from _columns_used_twice(config)
+    yield from _columns_renamed_twice(config)
+    yield from _formats_without_start(config)
     yield from _fields_with_system_names(config)
     yield from _hashed_fields_unknown(config)
     yield from _currency_without_rates(config)
@@ -66,6 +78,22 @@ def _columns_used_twice(config: Sections) -> Iterator[Violation]:
         if name and lower in used:
             yield f"schema.{role}", name, f"must not use a column that schema.{used[lower]} already uses"
         used[lower] = role
+
+
+def _columns_renamed_twice(config: Sections) -> Iterator[Violation]:
+    sources = dict[str, str]()
+    for source, name in config.schema_.columns.items():
+        earlier = sources.setdefault(name.lower(), source)
+        if earlier != source:
+            yield f'schema.columns."{source}"', name, f'must not be the name that "{earlier}" already has'
+
+
+def _formats_without_start(config: Sections) -> Iterator[Violation]:
+    form = config.format
+    if form.time.startswith("elapsed") != bool(form.time_start):
+        yield "format.time_start", form.time_start, "must be set for format.time elapsed_…, and only then"
+    if form.thousands == form.decimal:
+        yield "format.thousands", form.thousands, "must differ from format.decimal"
 
 
 def _fields_with_system_names(config: Sections) -> Iterator[Violation]:

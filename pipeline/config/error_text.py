@@ -10,6 +10,7 @@ from pipeline.config.sections import ShadowSection
 from pipeline.errors import ConfigError
 from pipeline.number_text import exact
 
+UNANSWERED = "CHECK"  # a value that `init --from` leaves to somebody who knows the data
 VALUE_MAX = 80  # characters of a value repeated in a message
 SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
 
@@ -65,6 +66,8 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
         )
     if first["type"] == "missing":
         return f"{key} is missing; set it ({where})"
+    if first["input"] == UNANSWERED:
+        return f"{key} is not answered yet: write one of the values that the lines above it name ({where})"
     context = first.get("ctx", {})
     template = "{error}" if "error" in context else _REQUIREMENTS.get(first["type"], first["msg"])
     requirement = template.format_map({name: _plain_number(value) for name, value in context.items()})

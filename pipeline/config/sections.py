@@ -5,10 +5,11 @@ Types are strict: a number in quotes is not a number. Durations are written "30d
 validates each key alone; `pipeline.config.consistency` validates keys together.
 """
 
+import codecs
 import re
 import zoneinfo
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
@@ -55,6 +56,23 @@ def _zone(name: str) -> str:
 
 def _zone_or_none(name: str) -> str:
     return _zone(name) if name else name
+
+
+def _encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except (LookupError, ValueError) as error:
+        raise ValueError('must be a text encoding such as "utf-8", "cp1252" or "utf-16"') from error
+    return name
+
+
+def _instant_or_none(text: str) -> str:
+    try:
+        if text:
+            datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError('must be a time such as "2026-01-01T00:00:00+00:00", or empty') from error
+    return text
 
 
 def _printable(text: str) -> str:
@@ -195,8 +213,11 @@ class StorageSection(ConfigSection):
 class SchemaSection(ConfigSection):
     """Which column of the user's transactions has which role."""
 
-    transaction_id: Text = "transaction_id"
+    columns: dict[Text, Column] = {}
+    transaction_id: str = "transaction_id"
+    line_items: bool = False
     event_time: Text = "event_time"
+    time_of_day: str = ""
     amount: Text = "amount"
     currency: str = ""
     base_currency: Annotated[str, AfterValidator(_currency)] = "EUR"
@@ -205,12 +226,38 @@ class SchemaSection(ConfigSection):
     refund_kinds: Texts = ("refund", "reversal")
     original_id: str = "original_id"
     is_fraud: str = ""
+    known_at: str = ""
     entities: Columns = ("customer_id", "card_id", "merchant_id", "device_id")
     numeric: Columns = ()
     categorical: Columns = ("channel", "country", "status")
     hash: Columns = ()
     hash_key_file: str = ""
+    plain_card_numbers: Columns = ()
+    trusted: Columns = ()
     timezone: Annotated[str, AfterValidator(_zone_or_none)] = ""
+
+
+class FormatSection(ConfigSection):
+    """How the user's files and queries write their values."""
+
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
+    quote: Literal["double", "single"] = "double"
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = ""
+    amount_unit: Literal["major", "minor"] = "major"
+    time: Literal[
+        "iso",
+        "year_first",
+        "day_first",
+        "month_first",
+        "epoch_seconds",
+        "epoch_milliseconds",
+        "elapsed_seconds",
+        "elapsed_minutes",
+        "elapsed_hours",
+        "elapsed_days",
+    ] = "iso"
+    time_start: Annotated[str, AfterValidator(_instant_or_none)] = ""
 
 
 class SourceSection(ConfigSection):
@@ -243,6 +290,9 @@ class LabelsSection(ConfigSection):
     is_fraud: Text = "is_fraud"
     known_at: Text = "known_at"
     source: str = "source"
+    fraud_words: Texts = ("1", "true", "fraud", "yes", "t", "y")
+    genuine_words: Texts = ("0", "false", "genuine", "no", "f", "n")
+    unlabelled_words: Texts = ()
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     precedence: Texts = ("audit", "review", "chargeback", "customer")
     never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
@@ -414,6 +464,7 @@ class Sections(ConfigSection):
     monitor: MonitorSection = MonitorSection()
     storage: StorageSection = StorageSection()
     schema_: SchemaSection = Field(default=SchemaSection(), alias="schema")
+    format: FormatSection = FormatSection()
     source: dict[str, SourceSection] = Field(default_factory=dict)
     watch: dict[str, WatchSection] = Field(default_factory=dict)
     shadow: dict[str, ShadowSection] = Field(default_factory=dict)
