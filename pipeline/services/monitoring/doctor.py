@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError
+from pipeline.ingest.currency_rates import StaleRate, stale_rates
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
@@ -159,6 +161,8 @@ Facts = (
     | TransactionFacts
     | LabelFacts
     | EntityFacts
+    | WaitingRecord
+    | StaleRate
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
@@ -180,7 +184,7 @@ class CheckResult:
     ----------
     subject
         What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
-        value dominates), labels, model, newest_training, schedule, steps, queue,
+        value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
         flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
@@ -210,6 +214,8 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _clock(session, state),
         _transactions(state),
         *_entities(session, config),
+        *(CheckResult("waiting_rows", "waiting", each, failed=True) for each in waiting_payments(session)),
+        *(CheckResult("currency_rates", "stale", each) for each in stale_rates(session.store, config)),
         _labels(state, config),
         _model(state),
         *_newest_training(session, policy),
