@@ -191,7 +191,7 @@ def ingest_rates(
 def _rates_line(report: "RatesReport") -> str:
     from pipeline.sanitize import for_terminal
 
-    newest = f", newest {report.newest}" if report.newest else ""
+    newest = f", newest {report.newest_day}" if report.newest_day else ""
     return (
         f"{for_terminal(report.source)}: {report.added:,} rates added, {report.corrected:,} corrected, "
         f"{report.unchanged:,} unchanged{newest}"
@@ -261,7 +261,10 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             "if it has been, compare the ids in both files"
         )
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
-    lines += [f"  {n:,} wait for a rate of {currency}" for currency, n in report.waiting.items()]
+    lines += [
+        f"  {n:,} of the rejected only wait for a rate of {currency}"
+        for currency, n in report.waiting.items()
+    ]
     lines += [f"  {n:,} rejected: {reason}" for reason, n in list(report.reasons.items())[:REASONS_MAX]]
     if report.reasons:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")

@@ -1,4 +1,8 @@
-"""The codes of currencies: those of ISO 4217 that are money, without metals, test codes and units of accounting."""
+"""
+The codes of currencies of ISO 4217: those that are money, without metals, test codes and units of accounting.
+
+The last line has those that were withdrawn since 2009: payments of that time are in them.
+"""
 
 _TEXT = """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF
@@ -7,5 +11,6 @@ _TEXT = """
     MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON
     RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX
     USD USN UYI UYU UYW UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
+    ANG BYR CUC EEK HRK LTL LVL MRO SKK SLL STD VEF ZMK ZWL
     """
 ISO_4217 = frozenset(_TEXT.split())

@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.currency_codes import ISO_4217
 from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.columns import NUMBER, texts
-from pipeline.ingest.formats.row_batch import ExpectedColumns
+from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
 from pipeline.ingest.sources import Source, open_source
 from storage.database.database import Store
 from storage.frames import DAY, Floats, Ints, Strings
@@ -72,7 +72,7 @@ class RatesReport:
     added: int
     corrected: int  # of a day that had another rate
     unchanged: int
-    newest: date | None  # the newest day of the source
+    newest_day: date | None  # that the source has a rate of
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RateLookup:
 
     rate: Floats  # NaN where there is none at or before that day
     rate_day: Ints  # of the rate, days since 1970-01-01; the payment's own day for the base currency
-    known: Bools  # whether the currency has rates, or is one of ISO 4217
+    is_known: Bools  # whether the currency has rates, or is one of ISO 4217
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,15 @@ class Rates:
             µs, of the same length.
         """
         is_base = np.asarray(currency == self.base, dtype=bool)
-        rate, rate_day, known = np.where(is_base, 1.0, np.nan), event_time // DAY, is_base.copy()
+        rate, rate_day, is_known = np.where(is_base, 1.0, np.nan), event_time // DAY, is_base.copy()
         for code in set(currency.tolist()) - {self.base, None}:
             if code in self.series:
                 rows = np.asarray(currency == code, dtype=bool)
                 rate[rows], rate_day[rows] = self.series[code].at(rate_day[rows])
-                known |= rows
+                is_known |= rows
             elif code in ISO_4217:
-                known |= np.asarray(currency == code, dtype=bool)
-        return RateLookup(rate, rate_day, known)
+                is_known |= np.asarray(currency == code, dtype=bool)
+        return RateLookup(rate, rate_day, is_known)
 
 
 class RateUse:
@@ -174,7 +174,7 @@ def unknown_currencies(
     currency: Strings, lookup: RateLookup, name: str, places: Sequence[str]
 ) -> Iterator[tuple[Bools, str]]:
     """Yield masks of rows whose currency is unknown, with the reason; the most frequent codes are named."""
-    unknown = ~lookup.known & (currency != None)  # noqa: E711 (elementwise)
+    unknown = ~lookup.is_known & (currency != None)  # noqa: E711 (elementwise)
     remedy = f"correct it, or add its rates to {' or '.join(places)}"
     if not unknown.any():
         return
@@ -192,7 +192,7 @@ def rate_places(config: Config) -> tuple[str, ...]:
     named = [
         f"{kind}.{name}" for kind, each in sections for name in sorted(each) if each[name].kind == "rates"
     ]
-    return (*file, *named)
+    return (*file, *named) or ("schema.rates",)
 
 
 def current_rates(store: Store, config: Config) -> Rates:
@@ -258,17 +258,26 @@ def ingest_rates(
 def _source_lines(config: Config, source: Source, base: str) -> Iterator[tuple[str, _Line]]:
     """Yield the rates of a source, each with its place for people."""
     order = list(range(len(HEADER)))
-    expected = ExpectedColumns({name: name for name in HEADER})
     with open_source(config, source) as reader:
-        for rows in reader.rows(expected):
+        for rows in reader.rows(EVERY_COLUMN):
+            columns = _rate_columns(rows, source.name)
             if rows.unreadable:
                 bad = rows.unreadable[0]
                 message = f"{source.name} row {bad.row_number} cannot be read: {bad.reason}"
                 raise InputError(message, code="bad_rates")
-            columns = [texts(rows.columns[name]).to_pylist() for name in HEADER]
             for number, *cells in zip(rows.row_number.tolist(), *columns, strict=True):
                 where = f"{source.name} row {number}"
                 yield where, _line([cell or "" for cell in cells], order, base, where)
+
+
+def _rate_columns(rows: RowBatch, source_name: str) -> list[list[str | None]]:
+    columns = {name.strip().lower(): column for name, column in rows.columns.items()}
+    if not columns.keys() >= set(HEADER):
+        message = (
+            f"{source_name} must have the columns date, currency, rate; it has {', '.join(rows.columns)}"
+        )
+        raise InputError(message, code="bad_rates")
+    return [texts(columns[name]).to_pylist() for name in HEADER]
 
 
 def load_rates(path: str, base: str) -> Rates:

@@ -88,7 +88,13 @@ def _convert(
         old = rows.event_time < now - retention
         reasons.add(old, f"{schema.event_time} is older than retention.transactions allows")
     rate_use.add(rows, reasons.good, lookup)
-    return replace(rows, amount_base=base).take(np.flatnonzero(reasons.good)), reasons
+    converted = replace(
+        rows,
+        amount_base=base,
+        kind=rows.kind if schema.kind else None,
+        original_id=rows.original_id if schema.original_id else None,
+    )
+    return converted.take(np.flatnonzero(reasons.good)), reasons
 
 
 def _rejected(rows: TransactionChunk, reasons: Reasons) -> Iterator[RejectedRow]:

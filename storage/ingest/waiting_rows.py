@@ -70,7 +70,7 @@ def ready_modes(store: Store, first_rates: Mapping[str, int]) -> list[bool]:
     modes = set[bool]()
     with store.read() as connection:
         for currency, first in first_rates.items():
-            mine = select(distinct(b.history)).join(waiting_rows, w.batch_id == b.batch_id)
+            mine = select(b.history).distinct().join(waiting_rows, w.batch_id == b.batch_id)
             modes |= set(connection.scalars(mine.where(_is_ready(currency, first))))
     return sorted(modes)
 

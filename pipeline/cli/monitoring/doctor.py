@@ -109,8 +109,10 @@ def _waiting(_code: str, facts: "WaitingRecord") -> str:
     return waiting_text(facts)
 
 
-def _stale_rate(_code: str, facts: "StaleRate") -> str:
-    return stale_rate_text(facts)
+def _currency_rates(_code: str, facts: "StaleRate | checks.RatesFileFacts") -> str:
+    from pipeline.services.monitoring.doctor import RatesFileFacts
+
+    return facts.error if isinstance(facts, RatesFileFacts) else stale_rate_text(facts)
 
 
 def _model(code: str, facts: "checks.ModelFacts") -> str:
@@ -182,7 +184,7 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
     "config": _config, "database": _database, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
-    "entities": _entity, "waiting_rows": _waiting, "currency_rates": _stale_rate, "labels": _labels,
+    "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "steps": _steps, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.currency_rates import StaleRate, stale_rates
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.ingest import WaitingRecord, waiting_payments
@@ -70,6 +70,13 @@ class EntityFacts:
     column: str
     value: str
     share: float
+
+
+@dataclass(frozen=True)
+class RatesFileFacts:
+    """Why the file schema.rates cannot be used."""
+
+    error: str
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ Facts = (
     | EntityFacts
     | WaitingRecord
     | StaleRate
+    | RatesFileFacts
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
@@ -215,7 +223,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _transactions(state),
         *_entities(session, config),
         *(CheckResult("waiting_rows", "waiting", each, failed=True) for each in waiting_payments(session)),
-        *(CheckResult("currency_rates", "stale", each) for each in stale_rates(session.store, config)),
+        *_currency_rates(session, config),
         _labels(state, config),
         _model(state),
         *_newest_training(session, policy),
@@ -262,6 +270,15 @@ def _entities(session: Session, config: Config) -> Iterator[CheckResult]:
     for commonest in commonest_values(session.store, config.schema_.entities):
         if commonest.share > DOMINANT:
             yield CheckResult("entities", "dominated", as_record(EntityFacts, vars(commonest)))
+
+
+def _currency_rates(session: Session, config: Config) -> Iterator[CheckResult]:
+    """Currencies whose newest payments have an old rate, and a file of rates that cannot be used."""
+    try:
+        for rate in stale_rates(session.store, config):
+            yield CheckResult("currency_rates", "stale", rate)
+    except InputError as error:
+        yield CheckResult("currency_rates", "unusable", RatesFileFacts(str(error)), failed=True)
 
 
 def _model(state: MonitorState) -> CheckResult:
