@@ -45,20 +45,21 @@ def test_the_same_file_read_by_other_settings_is_read_again(opener, tmp_path, se
     assert report.counts == Counts(3, duplicate=3) if "timezone" in setting else report.counts.revised == 2
 
 
-def test_a_corrected_rate_is_no_reason_to_call_a_file_the_same(opener, tmp_path):
+def test_a_payment_keeps_the_rate_it_was_converted_by(opener, tmp_path):
     (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-01-01,USD,0.9\n")
     config = configured(currency="currency", rates=str(tmp_path / "rates.csv"))
     store = opener(config)
     rows = ["a,2026-03-01T06:00:00Z,10,usd", "b,2026-03-01T06:00:00Z,10,EUR"]
     given = file(tmp_path, rows, "transaction_id,event_time,amount,currency")
     run(store, config, given)
-    assert query(store, "SELECT currency, amount_base FROM transactions ORDER BY transaction_id") == [
-        ("USD", 9.0),
-        ("EUR", 10.0),
-    ]
+    stored = "SELECT currency, amount_base FROM transactions ORDER BY transaction_id"
+    assert query(store, stored) == [("USD", 9.0), ("EUR", 10.0)]
     (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-01-01,USD,0.8\n")
     (report,) = run(store, config, given)
-    assert not report.nothing_new
+    assert report.nothing_new
+    (other,) = run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount,currency", "u.csv"))
+    assert other.nothing_new
+    assert query(store, stored) == [("USD", 9.0), ("EUR", 10.0)]
 
 
 # ── sources

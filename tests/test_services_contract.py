@@ -55,7 +55,7 @@ TEXT_FIELDS = frozenset({
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
     "column", "columns", "pseudonym", "value", "type", "source", "description", "before", "after",
     # addresses, versions and hashes
-    "address", "origin", "config_hash", "sha256", "database", "version", "path",
+    "address", "origin", "places", "config_hash", "sha256", "database", "version", "path",
     # what people wrote, and what came with a transaction
     "reason", "note", "text", "fields",
     # stored sentences, and messages of errors

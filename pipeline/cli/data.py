@@ -18,7 +18,10 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.ingest.currency_rates import RatesReport, StaleRate
+    from pipeline.ingest.feeds import FeedReport
     from pipeline.ingest.ingest import IngestReport, Kind
+    from pipeline.services.data.ingest import WaitingRecord
 
 REASONS_MAX = 5  # of rejected rows
 HISTORY_TEXTS = {
@@ -26,6 +29,7 @@ HISTORY_TEXTS = {
     "nothing_scored": ", because no window has been scored yet",
     "windows_scored": ", because windows have been scored already",
     "scored_during_load": ", because a window was scored during the load",
+    "taken_up": ", because they were not visible before",
 }
 
 
@@ -84,11 +88,11 @@ def _propose(sample: Path, output: Path | None, force: bool) -> None:
 
 @click.group(cls=Group)
 def ingest() -> None:
-    """Read transactions or labels into the database."""
+    """Read transactions, labels or currency rates into the database."""
 
 
-def _ingest_options(command: Any) -> Any:
-    """Options that both kinds of ingest share."""
+def _source_options(command: Any) -> Any:
+    """What to read: options that all kinds of ingest share."""
     for option in (
         click.option("--from-sql", "sql", metavar="NAME", help="Read the query of [source.NAME]."),
         click.option(
@@ -97,6 +101,14 @@ def _ingest_options(command: Any) -> Any:
             type=click.Choice(["csv", "parquet", "jsonl"]),
             help="Format of the input.",
         ),
+    ):
+        command = option(command)
+    return click.argument("paths", nargs=-1)(command)
+
+
+def _ingest_options(command: Any) -> Any:
+    """Options that transactions and labels share."""
+    for option in (
         click.option(
             "--history/--as-arrived",
             default=None,
@@ -111,7 +123,7 @@ def _ingest_options(command: Any) -> Any:
         click.option("--complete-through", type=InstantParam(), help="Labels are complete up to this date."),
     ):
         command = option(command)
-    return click.argument("paths", nargs=-1)(command)
+    return _source_options(command)
 
 
 @ingest.command(
@@ -149,6 +161,64 @@ def ingest_labels(context: CliContext, /, **options: Any) -> None:
     _ingest(context, "labels", **options)
 
 
+@ingest.command(
+    "rates",
+    epilog="""
+    fraudwatch ingest rates rates.csv
+    fraudwatch ingest rates --from-sql exchange
+    """,
+)
+@_source_options
+@click.pass_obj
+def ingest_rates(
+    context: CliContext, paths: tuple[str, ...], sql: str | None, file_format: str | None
+) -> None:
+    """Read currency rates from files, standard input or a query.
+
+    Their columns are date, currency and rate: how much of the base currency one unit is worth. Then the transactions that waited for
+    a rate are taken up.
+    """
+    from pipeline.ingest.currency_rates import RatesReport
+    from pipeline.services.data.ingest import RatesRequest, load_rates, waiting_payments
+
+    with context.session() as session:
+        for report in load_rates(session, RatesRequest(paths, sql, file_format)):
+            lines = [_rates_line(report)] if isinstance(report, RatesReport) else ingest_lines(report)
+            click.echo("\n".join(lines))
+        _echo_waiting(waiting_payments(session))
+
+
+def _rates_line(report: "RatesReport") -> str:
+    from pipeline.sanitize import for_terminal
+
+    newest = f", newest {report.newest_day}" if report.newest_day else ""
+    return (
+        f"{for_terminal(report.source)}: {report.added:,} rates added, {report.corrected:,} corrected, "
+        f"{report.unchanged:,} unchanged{newest}"
+    )
+
+
+def _echo_waiting(waiting: "tuple[WaitingRecord, ...]") -> None:
+    for payments in waiting:
+        click.echo(f"waiting: {waiting_text(payments)}")
+
+
+def waiting_text(waiting: "WaitingRecord") -> str:
+    """The payments that wait for a rate as a sentence with its remedy."""
+    return (
+        f"{waiting.payments:,} payments in {waiting.currency} wait for a rate since {waiting.since:%Y-%m-%d %H:%M} UTC: add one of "
+        f"{waiting.first_day} or earlier to {' or '.join(waiting.places)}, and the next ingest takes them up"
+    )
+
+
+def stale_rate_text(rate: "StaleRate") -> str:
+    """The payments that were converted by an old rate as a sentence with its remedy."""
+    return (
+        f"{rate.payments:,} payments in {rate.currency} use a rate of {rate.day}, {rate.age_days:,} days old: "
+        f"add newer rates to {' or '.join(rate.places)}"
+    )
+
+
 def _ingest(
     context: CliContext,
     kind: "Kind",
@@ -160,7 +230,7 @@ def _ingest(
     complete_through: Any,
 ) -> None:
     from pipeline.cli.output import progress_bar
-    from pipeline.services.data.ingest import IngestRequest, ingest
+    from pipeline.services.data.ingest import IngestRequest, ingest, waiting_payments
 
     with context.session() as session, progress_bar() as bar:
         through = to_utc(complete_through, session.config.schedule.timezone) if complete_through else None
@@ -168,6 +238,8 @@ def _ingest(
         for report in ingest(session, request, bar):
             bar.stop()
             click.echo("\n".join(ingest_lines(report)))
+        if kind == "transactions":
+            _echo_waiting(waiting_payments(session))
 
 
 def ingest_lines(report: "IngestReport") -> list[str]:
@@ -188,8 +260,13 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             f"  {report.without_transaction:,} of them are for ids that no transaction has: they count once it is ingested; "
             "if it has been, compare the ids in both files"
         )
+    lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
+    lines += [
+        f"  {n:,} of the rejected only wait for a rate of {currency}"
+        for currency, n in report.waiting.items()
+    ]
     lines += [f"  {n:,} rejected: {reason}" for reason, n in list(report.reasons.items())[:REASONS_MAX]]
-    if counts.rejected:
+    if report.reasons:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
     return lines
 
@@ -202,6 +279,12 @@ def _history_text(report: "IngestReport") -> str:
         else "as arrived: every row counts as known from now on"
     )
     return mode + HISTORY_TEXTS[report.history_because].format(option=option)
+
+
+def _feed_lines(feed: "FeedReport") -> list[str]:
+    if feed.report is not None:
+        return ingest_lines(feed.report)
+    return [f"{feed.feed}: {feed.error}" if feed.rates is None else _rates_line(feed.rates)]
 
 
 @click.command(
@@ -260,8 +343,7 @@ def feeds(context: CliContext, poll: bool, output_format: str, output: Path | No
     with context.session() as session:
         for feed in poll_feeds(session) if poll else []:
             failed |= feed.error is not None
-            lines = [f"{feed.feed}: {feed.error}"] if feed.report is None else ingest_lines(feed.report)
-            click.echo("\n".join(lines), err=feed.report is None)
+            click.echo("\n".join(_feed_lines(feed)), err=feed.error is not None)
         columns = ["feed", "read_through", "path", "at", "batch_id", "status", "error"]
         listed = every(list_feeds, session)
         write_rows(

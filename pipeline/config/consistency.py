@@ -113,9 +113,17 @@ def _hashed_fields_unknown(config: Sections) -> Iterator[Violation]:
 
 def _currency_without_rates(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
-    if schema.currency and not schema.rates:
-        requirement = "must name a CSV file with the columns date, currency, rate when schema.currency is set"
-        yield "schema.rates", schema.rates, requirement
+    kinds = {
+        *(source.kind for source in config.source.values()),
+        *(watch.kind for watch in config.watch.values()),
+    }
+    if schema.currency and not schema.rates and "rates" not in kinds:
+        yield (
+            "schema.rates",
+            schema.rates,
+            "must name a CSV file with the columns date, currency, rate when schema.currency is set, unless a [source.NAME] or "
+            '[watch.NAME] has kind = "rates"',
+        )
     if schema.rates and not schema.currency:
         yield "schema.currency", schema.currency, "must name the currency column when schema.rates is set"
 

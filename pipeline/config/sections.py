@@ -267,7 +267,7 @@ class SourceSection(ConfigSection):
     url_env: Annotated[str, AfterValidator(_variable)] = ""
     url_file: str = ""
     query: Annotated[str, Field(min_length=1)]
-    kind: Literal["transactions", "labels"] = "transactions"
+    kind: Literal["transactions", "labels", "rates"] = "transactions"
     timeout: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
     poll: bool = False
     cursor: str = ""
@@ -278,7 +278,7 @@ class WatchSection(ConfigSection):
     """A folder whose files the daemon ingests."""
 
     folder: Annotated[str, Field(min_length=1)]
-    kind: Literal["transactions", "labels"] = "transactions"
+    kind: Literal["transactions", "labels", "rates"] = "transactions"
     pattern: Annotated[str, Field(min_length=1)] = "*"
     settle_time: Annotated[int, BeforeValidator(_duration(0, DAY)), AS_DURATION] = 10 * SECOND
 

@@ -249,6 +249,21 @@ class _TickLog:
         elif feed.report is not None and not feed.report.nothing_new:
             counts = feed.report.counts
             logs.event("ingested", feed=feed.feed, batch_id=feed.report.batch_id, **asdict(counts))
+            for currency, payments in feed.report.waiting.items():
+                logs.event("waiting_for_rate", WARNING, feed=feed.feed, currency=currency, payments=payments)
+            for stale in feed.report.stale_rates:
+                logs.event(
+                    "old_rate",
+                    WARNING,
+                    feed=feed.feed,
+                    currency=stale.currency,
+                    payments=stale.payments,
+                    rate_of=str(stale.day),
+                    age_days=stale.age_days,
+                )
+        elif feed.rates is not None and (feed.rates.added or feed.rates.corrected):
+            rates = feed.rates
+            logs.event("rates_ingested", feed=feed.feed, added=rates.added, corrected=rates.corrected)
 
     def _delivery(self, delivery: Delivery) -> None:
         if delivery.sent:

@@ -1,25 +1,87 @@
-"""Currency rates by date: the value of one unit of a currency in the base currency."""
+"""
+Currency rates by date: the value of one unit of a currency in the base currency.
+
+They come from the file `schema.rates`, and from files and queries of kind "rates", which the database keeps. The newest
+day at or before that of the payment counts; of the same day, the file's rate does.
+"""
 
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.formats.columns import NUMBER
+from pipeline.ingest.currency_codes import ISO_4217
+from pipeline.ingest.formats.arrow_arrays import Bools
+from pipeline.ingest.formats.columns import NUMBER, texts
+from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
+from pipeline.ingest.sources import Source, open_source
+from storage.database.database import Store
 from storage.frames import DAY, Floats, Ints, Strings
+from storage.ingest import currency_rates
+from storage.ingest.chunks import TransactionChunk, WaitingChunk
+from storage.queries.status import newest_payments, payments_since
 
 HEADER = ["date", "currency", "rate"]
-DAY_TEXT = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")  # the date of `pipeline.ingest.formats.instants`
+DAY_TEXT = re.compile(
+    "([0-9]{4}-[0-9]{2}-[0-9]{2})([T ]00:00(:00([.]0+)?)?(Z|[+]00(:?00)?)?)?"
+)  # or its midnight
 NUMBER_TEXT = re.compile(NUMBER, re.ASCII)
 EPOCH = date(1970, 1, 1).toordinal()
+STALE_DAYS = 7  # weekends and holidays make a rate four days old
+NAMED_MAX = 5  # unknown codes that have a reason of their own; the others share one
+CODE = re.compile("[A-Z0-9]{1,10}")
+Clock = Callable[[], int]
 _Line = tuple[int, str, float]  # days since 1970-01-01, currency, rate
+
+
+@dataclass(frozen=True)
+class StaleRate:
+    """
+    Payments in one currency that were converted by a rate more than `STALE_DAYS` days old.
+
+    Attributes
+    ----------
+    day
+        Of the oldest rate, compared with its payment.
+    age_days
+        How many days before its payment that is.
+    places
+        Where rates come from: the file of schema.rates, and names of sources and watched folders.
+    """
+
+    currency: str
+    payments: int
+    day: date
+    age_days: int
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RatesReport:
+    """The result of ingesting one source of rates."""
+
+    source: str
+    added: int
+    corrected: int  # of a day that had another rate
+    unchanged: int
+    newest_day: date | None  # that the source has a rate of
+
+
+@dataclass(frozen=True)
+class RateLookup:
+    """The rate of each payment; arrays (n,)."""
+
+    rate: Floats  # NaN where there is none at or before that day
+    rate_day: Ints  # of the rate, days since 1970-01-01; the payment's own day for the base currency
+    is_known: Bools  # whether the currency has rates, or is one of ISO 4217
 
 
 @dataclass(frozen=True)
@@ -29,9 +91,10 @@ class RateSeries:
     days: Ints  # since 1970-01-01, ascending
     rates: Floats
 
-    def at(self, days: Ints) -> Floats:
-        """Return the newest rate at or before each day, NaN before the first."""
-        return np.concatenate(([np.nan], self.rates))[np.searchsorted(self.days, days, side="right")]
+    def at(self, days: Ints) -> tuple[Floats, Ints]:
+        """Return the newest rate at or before each day, NaN before the first, and the day of that rate."""
+        places = np.searchsorted(self.days, days, side="right")
+        return np.append(np.nan, self.rates)[places], np.append(0, self.days)[places]
 
 
 @dataclass(frozen=True)
@@ -40,8 +103,19 @@ class Rates:
 
     base: str
     series: Mapping[str, RateSeries] = field(default_factory=dict)
+    places: tuple[str, ...] = ()  # where rates come from, for people
 
-    def look_up(self, currency: Strings, event_time: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+    @property
+    def unlisted_codes(self) -> list[str]:
+        """The currencies with rates that ISO 4217 does not list: payments in them are rejected without rates."""
+        return sorted(set(self.series) - ISO_4217)
+
+    def first_rates(self, currencies: Sequence[str]) -> dict[str, int]:
+        """Return the instant from which on each currency has a rate, µs; those without any are left out."""
+        first = {code: int(self.series[code].days[0]) * DAY for code in currencies if code in self.series}
+        return first | dict.fromkeys({self.base} & set(currencies), 0)
+
+    def look_up(self, currency: Strings, event_time: Ints) -> RateLookup:
         """
         Return the rate of each row on its day in UTC.
 
@@ -51,21 +125,159 @@ class Rates:
             Codes in capitals, None for missing.
         event_time
             µs, of the same length.
-
-        Returns
-        -------
-        rate
-            NaN where the currency is unknown or has no rate yet on that day.
-        known
-            Whether the currency is known at all.
         """
-        rate = np.where(currency == self.base, 1.0, np.nan)
-        known: NDArray[np.bool_] = np.asarray(currency == self.base, dtype=bool)
-        for code in {code for code in currency.tolist() if code in self.series}:
-            rows = np.asarray(currency == code, dtype=bool)
-            rate[rows] = self.series[code].at(event_time[rows] // DAY)
-            known |= rows
-        return rate, known
+        is_base = np.asarray(currency == self.base, dtype=bool)
+        rate, rate_day, is_known = np.where(is_base, 1.0, np.nan), event_time // DAY, is_base.copy()
+        for code in set(currency.tolist()) - {self.base, None}:
+            if code in self.series:
+                rows = np.asarray(currency == code, dtype=bool)
+                rate[rows], rate_day[rows] = self.series[code].at(rate_day[rows])
+                is_known |= rows
+            elif code in ISO_4217:
+                is_known |= np.asarray(currency == code, dtype=bool)
+        return RateLookup(rate, rate_day, is_known)
+
+
+class RateUse:
+    """What the rates did to the rows of one source: which wait for a rate, and which were converted by an old one."""
+
+    def __init__(self, places: tuple[str, ...]) -> None:
+        self._places = places
+        self._stale = dict[str, StaleRate]()
+        self.waiting: WaitingChunk | None = None  # of the rows that were added last
+
+    def add(self, rows: TransactionChunk, good: Bools, lookup: RateLookup) -> Bools:
+        """Add valid rows (`good` is a mask of them); returns a mask of those that wait for a rate."""
+        waits = good & np.isnan(lookup.rate)
+        self.waiting = WaitingChunk(rows.take(np.flatnonzero(waits))) if waits.any() else None
+        age = rows.event_time // DAY - lookup.rate_day
+        self._add_stale(rows, np.flatnonzero(good & ~waits & (age > STALE_DAYS)), age, lookup.rate_day)
+        return waits
+
+    def _add_stale(self, rows: TransactionChunk, stale: Ints, age: Ints, rate_day: Ints) -> None:
+        for code in set(() if rows.currency is None else rows.currency[stale].tolist()):
+            mine = stale[rows.currency[stale] == code]  # type: ignore[index]
+            oldest = mine[np.argmax(age[mine])]
+            day = date.fromordinal(int(rate_day[oldest]) + EPOCH)
+            current = StaleRate(code, len(mine), day, int(age[oldest]), self._places)
+            before = self._stale.get(code, replace(current, payments=0))
+            older = max(before, current, key=lambda rate: rate.age_days)
+            self._stale[code] = replace(older, payments=before.payments + current.payments)
+
+    @property
+    def stale(self) -> tuple[StaleRate, ...]:
+        """The old rates, most payments first."""
+        return tuple(sorted(self._stale.values(), key=lambda rate: (-rate.payments, rate.currency)))
+
+
+def unknown_currencies(
+    currency: Strings, lookup: RateLookup, name: str, places: Sequence[str]
+) -> Iterator[tuple[Bools, str]]:
+    """Yield masks of rows whose currency is unknown, with the reason; the most frequent codes are named."""
+    unknown = ~lookup.is_known & (currency != None)  # noqa: E711 (elementwise)
+    remedy = f"correct it, or add its rates to {' or '.join(places)}"
+    if not unknown.any():
+        return
+    for code, _ in Counter(currency[unknown].tolist()).most_common(NAMED_MAX):
+        if CODE.fullmatch(code):
+            reason = f"{name} {code} is no code of ISO 4217 and has no rate: {remedy}"
+            yield np.asarray(currency == code, dtype=bool), reason
+    yield unknown, f"{name} is no code of ISO 4217 and has no rate: {remedy}"
+
+
+def rate_places(config: Config) -> tuple[str, ...]:
+    """Where rates come from, for people: the file, and names of sources and watched folders."""
+    file = (f"{config.schema_.rates} (schema.rates)",) if config.schema_.rates else ()
+    sections = (("source", config.source), ("watch", config.watch))
+    named = [
+        f"{kind}.{name}" for kind, each in sections for name in sorted(each) if each[name].kind == "rates"
+    ]
+    return (*file, *named) or ("schema.rates",)
+
+
+def current_rates(store: Store, config: Config) -> Rates:
+    """
+    Return all rates: of the database, and of the file schema.rates, which counts where both have the same day.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used.
+    """
+    schema = config.schema_
+    if not schema.currency:
+        return Rates(schema.base_currency)
+    collected = {
+        currency: {day.toordinal() - EPOCH: rate for day, rate in days.items()}
+        for currency, days in currency_rates.load_all(store).items()
+    }
+    for currency, days in _file_rates(schema.rates, schema.base_currency).items():
+        collected[currency] = collected.get(currency, {}) | days
+    return _rates(collected, schema.base_currency, rate_places(config))
+
+
+def stale_rates(store: Store, config: Config) -> Iterator[StaleRate]:
+    """Yield the currencies whose newest payment has an old rate, with the payments since that rate became too old."""
+    newest = newest_payments(store) if config.schema_.currency else {}
+    rates = current_rates(store, config) if newest else Rates(config.schema_.base_currency)
+    for currency, event_time in newest.items():
+        lookup = rates.look_up(np.array([currency], dtype=object), np.array([event_time]))
+        age = event_time // DAY - int(lookup.rate_day[0])
+        if age > STALE_DAYS and not np.isnan(lookup.rate[0]):
+            rate_day = int(lookup.rate_day[0])
+            payments = payments_since(store, currency, (rate_day + STALE_DAYS + 1) * DAY)
+            yield StaleRate(currency, payments, date.fromordinal(rate_day + EPOCH), age, rates.places)
+
+
+def ingest_rates(
+    store: Store, config: Config, inputs: Sequence[Source], *, clock: Clock
+) -> Iterator[RatesReport]:
+    """
+    Store the rates of files and queries; yield a report for each. A later rate replaces an earlier one of the same day.
+
+    A generator: each source is stored when its report is requested, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read, lacks a column, or holds a row that is not a date, a currency and a positive number.
+    """
+    base = config.schema_.base_currency
+    for source in inputs:
+        rates = _collect(_source_lines(config, source, base), source.name)
+        by_day = {
+            currency: {date.fromordinal(day + EPOCH): rate for day, rate in days.items()}
+            for currency, days in rates.items()
+            if currency != base
+        }
+        counts = currency_rates.save_rates(store, by_day, source.name, clock())
+        newest = max((day for days in by_day.values() for day in days), default=None)
+        yield RatesReport(source.name, counts.added, counts.corrected, counts.unchanged, newest)
+
+
+def _source_lines(config: Config, source: Source, base: str) -> Iterator[tuple[str, _Line]]:
+    """Yield the rates of a source, each with its place for people."""
+    order = list(range(len(HEADER)))
+    with open_source(config, source) as reader:
+        for rows in reader.rows(EVERY_COLUMN):
+            columns = _rate_columns(rows, source.name)
+            if rows.unreadable:
+                bad = rows.unreadable[0]
+                message = f"{source.name} row {bad.row_number} cannot be read: {bad.reason}"
+                raise InputError(message, code="bad_rates")
+            for number, *cells in zip(rows.row_number.tolist(), *columns, strict=True):
+                where = f"{source.name} row {number}"
+                yield where, _line([cell or "" for cell in cells], order, base, where)
+
+
+def _rate_columns(rows: RowBatch, source_name: str) -> list[list[str | None]]:
+    columns = {name.strip().lower(): column for name, column in rows.columns.items()}
+    if not columns.keys() >= set(HEADER):
+        message = (
+            f"{source_name} must have the columns date, currency, rate; it has {', '.join(rows.columns)}"
+        )
+        raise InputError(message, code="bad_rates")
+    return [texts(columns[name]).to_pylist() for name in HEADER]
 
 
 def load_rates(path: str, base: str) -> Rates:
@@ -77,19 +289,30 @@ def load_rates(path: str, base: str) -> Rates:
     InputError
         If it cannot be read, a line is not a date, a currency and a positive number, or two lines give one day different rates.
     """
+    return _rates(_file_rates(path, base), base, (f"{path} (schema.rates)",) if path else ())
+
+
+def _file_rates(path: str, base: str) -> dict[str, dict[int, float]]:
+    return _collect(_lines(path, base), path) if path else {}
+
+
+def _collect(lines: Iterator[tuple[str, _Line]], source_name: str) -> dict[str, dict[int, float]]:
     collected: dict[str, dict[int, float]] = {}
-    for number, (day, currency, rate) in _lines(path, base) if path else ():
+    for where, (day, currency, rate) in lines:
         earlier = collected.setdefault(currency, {}).setdefault(day, rate)
         if earlier != rate:
             when = date.fromordinal(day + EPOCH).isoformat()
             raise InputError(
-                f"{path} line {number} gives {currency} on {when} the rate {rate:g}, an earlier line {earlier:g}",
-                remedy="keep one",
+                f"{where} gives {currency} on {when} the rate {rate:g}, an earlier one is {earlier:g}",
+                remedy=f"keep one of them in {source_name}",
                 code="bad_rates",
             )
-    return Rates(
-        base, {currency: _series(rates) for currency, rates in collected.items() if currency != base}
-    )
+    return collected
+
+
+def _rates(collected: Mapping[str, Mapping[int, float]], base: str, places: tuple[str, ...]) -> Rates:
+    series = {currency: _series(rates) for currency, rates in collected.items() if currency != base}
+    return Rates(base, series, places)
 
 
 def _series(rates: Mapping[int, float]) -> RateSeries:
@@ -97,7 +320,7 @@ def _series(rates: Mapping[int, float]) -> RateSeries:
     return RateSeries(np.array(days, dtype=np.int64), np.array([rates[day] for day in days]))
 
 
-def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
+def _lines(path: str, base: str) -> Iterator[tuple[str, _Line]]:
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -111,7 +334,8 @@ def _lines(path: str, base: str) -> Iterator[tuple[int, _Line]]:
             order = [header.index(name) for name in HEADER]
             for cells in reader:
                 if cells:
-                    yield reader.line_num, _line(cells, order, base, f"{path} line {reader.line_num}")
+                    where = f"{path} line {reader.line_num}"
+                    yield where, _line(cells, order, base, where)
     except FileNotFoundError:
         message = f"{path} (schema.rates) does not exist"
         raise InputError(message, remedy="check the path in [schema]", code="no_file") from None
@@ -125,9 +349,10 @@ def _line(cells: list[str], order: list[int], base: str, where: str) -> _Line:
         raise InputError(f"{where} must hold date, currency and rate, it has {len(cells)} values")
     day, currency, rate = (cells[place].strip() for place in order)
     try:
-        if not DAY_TEXT.fullmatch(day) or not NUMBER_TEXT.fullmatch(rate):
+        written = DAY_TEXT.fullmatch(day)
+        if written is None or not NUMBER_TEXT.fullmatch(rate):
             raise ValueError  # noqa: TRY301 (Python reads more forms than ingest does)
-        parsed = date.fromisoformat(day).toordinal() - EPOCH, currency.upper(), float(rate)
+        parsed = date.fromisoformat(written[1]).toordinal() - EPOCH, currency.upper(), float(rate)
     except ValueError:
         message = f'{where} must be like 2026-03-01,USD,0.92, got "{day},{currency},{rate}"'
         raise InputError(message, code="bad_rates") from None

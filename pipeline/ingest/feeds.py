@@ -14,7 +14,8 @@ from pathlib import Path
 from pipeline.config.config import Config
 from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.errors import InputError
-from pipeline.ingest import ingest
+from pipeline.ingest import ingest, waiting_rows
+from pipeline.ingest.currency_rates import RatesReport, ingest_rates
 from pipeline.ingest.ingest import IngestReport, Options
 from pipeline.ingest.sources import Cursor, Source
 from storage.database.database import Store
@@ -36,22 +37,39 @@ COMPLETENESS_INTERVAL = HOUR  # between empty label batches of a feed, to keep t
 
 @dataclass(frozen=True)
 class FeedReport:
-    """The result of polling one feed: an ingest report, or the error as a sentence."""
+    """
+    The result of polling one feed: an ingest report, one of rates, or the error as a sentence.
+
+    Rows that waited for a rate and have one now are the feed "waiting rows".
+    """
 
     feed: str
     report: IngestReport | None = None
     error: str | None = None
+    rates: RatesReport | None = None
 
 
 def poll(store: Store, config: Config, clock: Clock) -> list[FeedReport]:
-    """Ingest every polled query and watched folder; a feed that fails does not stop the others."""
-    reports: list[FeedReport] = []
+    """
+    Ingest every polled query and watched folder; a feed that fails does not stop the others.
+
+    Rates are read first, then rows that waited for one are taken up.
+    """
+    polls: list[tuple[str, str, Iterator[FeedReport]]] = []
     for name, source in sorted(config.source.items()):
         if source.poll:
-            reports += _report_failures(f"source.{name}", _poll_query(store, config, name, source, clock))
+            polls.append((source.kind, f"source.{name}", _poll_query(store, config, name, source, clock)))
     for name, folder in sorted(config.watch.items()):
-        reports += _report_failures(f"watch.{name}", _poll_folder(store, config, name, folder, clock))
-    return reports
+        polls.append((folder.kind, f"watch.{name}", _poll_folder(store, config, name, folder, clock)))
+    rates = [poll for poll in polls if poll[0] == "rates"]
+    waiting = ("transactions", waiting_rows.SOURCE, _take_up(store, config, clock))
+    others = [poll for poll in polls if poll[0] != "rates"]
+    return [report for _, feed, poll in (*rates, waiting, *others) for report in _report_failures(feed, poll)]
+
+
+def _take_up(store: Store, config: Config, clock: Clock) -> Iterator[FeedReport]:
+    for report in waiting_rows.take_up(store, config, clock):
+        yield FeedReport(waiting_rows.SOURCE, report)
 
 
 def _report_failures(feed: str, reports: Iterator[FeedReport]) -> Iterator[FeedReport]:
@@ -71,10 +89,12 @@ def _poll_query(
         cursor = Cursor(section.cursor, None if newest is None else newest - section.overlap)
     source = Source(feed, sql=name, cursor=cursor)
     batch_id = None
-    for report in _read(store, config, section.kind, source, clock):
-        batch_id = report.batch_id or batch_id
-        yield FeedReport(feed, report)
-        if section.kind == "labels" and report.nothing_new:
+    for poll in _read(store, config, section.kind, feed, source, clock):
+        yield poll
+        if poll.report is None:
+            continue
+        batch_id = poll.report.batch_id or batch_id
+        if section.kind == "labels" and poll.report.nothing_new:
             _record_completeness(store, feed, clock())
     if cursor is not None and cursor.newest is not None:
         feed_state.save_cursor(store, feed, cursor.newest, clock(), batch_id)
@@ -118,11 +138,13 @@ def _ingest_file(
     batch_id, error_text = None, None
     try:
         for source in ingest.sources(config, section.kind, [str(path)], None, None):
-            for report in _read(store, config, section.kind, source, clock):
-                batch_id = report.batch_id or report.same_as or batch_id
-                yield FeedReport(feed, report)
-                if report.nothing_usable:
-                    raise ingest.NothingAcceptedError([report.source])
+            for poll in _read(store, config, section.kind, feed, source, clock):
+                yield poll
+                if poll.report is None:
+                    continue
+                batch_id = poll.report.batch_id or poll.report.same_as or batch_id
+                if poll.report.nothing_usable:
+                    raise ingest.NothingAcceptedError([poll.report.source])
     except InputError as error:
         error_text = str(error)
         yield FeedReport(feed, error=error_text)
@@ -131,9 +153,16 @@ def _ingest_file(
     feed_state.save_file(store, feed, current)
 
 
-def _read(store: Store, config: Config, kind: str, source: Source, clock: Clock) -> Iterator[IngestReport]:
+def _read(
+    store: Store, config: Config, kind: str, feed: str, source: Source, clock: Clock
+) -> Iterator[FeedReport]:
+    if kind == "rates":
+        for rates in ingest_rates(store, config, [source], clock=clock):
+            yield FeedReport(feed, rates=rates)
+        return
     ingest_source = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
-    return ingest_source(store, config, [source], clock=clock, options=Options(repeat_rejected=False))
+    for report in ingest_source(store, config, [source], clock=clock, options=Options(repeat_rejected=False)):
+        yield FeedReport(feed, report)
 
 
 def _record_completeness(store: Store, feed: str, now: int) -> None:

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
+from pipeline.ingest.currency_rates import RateUse, StaleRate, current_rates
 from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
@@ -34,7 +34,7 @@ from pipeline.progress import NoProgress, Progress
 from storage.database.database import Store
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
-from storage.ingest.chunks import LabelChunk, TransactionChunk
+from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
 from storage.queries.status import labels_without_transaction
 
 __all__ = [
@@ -48,10 +48,10 @@ __all__ = [
 
 Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
 Kind = Literal["transactions", "labels"]
-Chunk = TransactionChunk | LabelChunk
-CheckStep = Callable[[RowBatch], tuple[Chunk, list[RejectedRow]]]
+Chunk = TransactionChunk | WaitingChunk | LabelChunk
+CheckStep = Callable[[RowBatch], tuple[list[Chunk], list[RejectedRow]]]
 
-HistoryReason = Literal["requested", "nothing_scored", "windows_scored", "scored_during_load"]
+HistoryReason = Literal["requested", "nothing_scored", "windows_scored", "scored_during_load", "taken_up"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ class IngestReport:
         The reasons for rejecting rows with their counts, the most frequent first.
     without_transaction
         How many of the accepted labels are for ids that no transaction has.
+    waiting
+        How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
+    stale_rates
+        Old rates by which rows were converted.
     """
 
     source: str
@@ -104,6 +108,8 @@ class IngestReport:
     same_as: int | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     without_transaction: int = 0
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    stale_rates: tuple[StaleRate, ...] = ()
 
     @property
     def nothing_new(self) -> bool:
@@ -112,8 +118,8 @@ class IngestReport:
 
     @property
     def nothing_usable(self) -> bool:
-        """Whether rows were read and every one was rejected."""
-        return self.counts.nothing_usable
+        """Whether rows were read and every one was rejected, and none waits for a rate."""
+        return self.counts.nothing_usable and not self.waiting
 
 
 def ingest_transactions(
@@ -137,7 +143,7 @@ def ingest_transactions(
     Busy
         If another ingest is running.
     """
-    check = TransactionCheck(config)
+    check = TransactionCheck(config, current_rates(store, config))
     context = _IngestContext.create(store, config, options, clock, progress)
     if config.schema_.is_fraud and context.history and options.known_after is None:
         raise InputError(
@@ -181,9 +187,11 @@ def ingest_labels(
             )
 
 
-def _label_step(check: LabelCheck, now: int, name: str, rows: RowBatch) -> tuple[Chunk, list[RejectedRow]]:
+def _label_step(
+    check: LabelCheck, now: int, name: str, rows: RowBatch
+) -> tuple[list[Chunk], list[RejectedRow]]:
     chunk, reasons = check.check(rows, now, name)
-    return chunk, list(collect_rejected(rows, reasons, (), check.hasher))
+    return [chunk], list(collect_rejected(rows, reasons, (), check.hasher))
 
 
 def _load_transactions(
@@ -192,9 +200,10 @@ def _load_transactions(
     """Load one source of transactions, then its inline labels, which are spooled to disk meanwhile."""
     now, settings = context.clock(), _transaction_settings(context.config, check)
     with InlineLabelSpool() as spool:
-        step = partial(_transaction_step, check, now, spool)
+        rate_use = RateUse(check.rates.places)
+        step = partial(_transaction_step, check, now, spool, rate_use)
         report = context.load(source.name, "transactions", reader, check.expected_columns(), step, settings)
-        yield report
+        yield replace(report, stale_rates=() if report.nothing_new else rate_use.stale)
         if check.schema.is_fraud:
             labels, settings = InlineLabelReader(spool, reader), f"{settings} {_label_settings(context)}"
             if (
@@ -210,30 +219,39 @@ def _load_transactions(
 
 
 def _transaction_step(
-    check: TransactionCheck, now: int, spool: InlineLabelSpool, rows: RowBatch
-) -> tuple[Chunk, list[RejectedRow]]:
-    chunk, labels, reasons = check.check(rows, now)
+    check: TransactionCheck, now: int, spool: InlineLabelSpool, rate_use: RateUse, rows: RowBatch
+) -> tuple[list[Chunk], list[RejectedRow]]:
+    chunk, labels, reasons = check.check(rows, now, rate_use)
     if labels is not None:
         spool.add(labels)
-    return chunk, list(collect_rejected(rows, reasons, check.schema.hash, check.hasher))
+    rejected = list(collect_rejected(rows, reasons, check.schema.hash, check.hasher))
+    if rate_use.waiting is None:
+        return [chunk], rejected
+    waiting = set(rate_use.waiting.transactions.row_number.tolist())
+    return [chunk, rate_use.waiting], [row for row in rejected if row.row_number not in waiting]
 
 
 def _inline_label_step(
     context: "_IngestContext", now: int, rows: RowBatch
-) -> tuple[Chunk, list[RejectedRow]]:
+) -> tuple[list[Chunk], list[RejectedRow]]:
     size, after = len(rows), context.options.known_after
     times = np.asarray(rows.columns["event_time"])
     known_at = np.full(size, now) if after is None else assumed_known_at(times, after, now)
     source = np.full(size, DEFAULT_SOURCE, dtype=object)
     ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
-    return LabelChunk(rows.row_number, ids, is_fraud, source, known_at), []
+    return [LabelChunk(rows.row_number, ids, is_fraud, source, known_at)], []
 
 
 def _transaction_settings(config: Config, check: TransactionCheck) -> str:
-    """Everything that transactions are read with: settings, rates, and the key (as its hash of an empty text)."""
-    rates = Path(check.schema.rates).read_bytes() if check.schema.rates else b""
+    """
+    Everything that transactions are read with: settings, and the key (as its hash of an empty text).
+
+    Of the rates only which currencies they make known: payments keep the amounts that they were converted to, and those
+    that lacked a rate are taken up by themselves.
+    """
+    codes = ",".join(check.rates.unlisted_codes).encode()
     key = check.hasher.hash("") if check.hasher is not None else ""
-    return f"{config.hash('schema')} {hashlib.sha256(rates).hexdigest()} {key}"
+    return f"{config.hash('schema')} {hashlib.sha256(codes).hexdigest()} {key}"
 
 
 def _label_settings(context: "_IngestContext") -> str:
@@ -290,7 +308,12 @@ class _IngestContext:
             holder = f"the ingest of {name}"
             with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
                 reasons = self._load_rows(loader, reader, expected, step, name)
-                report = replace(report, counts=loader.counts, reasons=dict(reasons.most_common()))
+                report = replace(
+                    report,
+                    counts=loader.counts,
+                    reasons=dict(reasons.most_common()),
+                    waiting=dict(loader.waiting),
+                )
                 existing = self.find_existing(kind, reader, settings) if digest_pending else None
                 if existing is None:
                     return self._finish(loader, reader, settings, report)
@@ -309,8 +332,9 @@ class _IngestContext:
         reasons, before = Counter[str](), 0.0
         try:
             for rows in reader.rows(expected):
-                chunk, rejected = step(rows)
-                _add(loader, chunk)
+                chunks, rejected = step(rows)
+                for chunk in chunks:
+                    _add(loader, chunk)
                 loader.reject(rejected)
                 reasons.update(row.reason for row in rejected)
                 position = reader.position()
@@ -349,6 +373,8 @@ def _add(loader: BatchLoader, chunk: Chunk) -> None:
         return
     if isinstance(chunk, TransactionChunk):
         loader.add_transactions(chunk)
+    elif isinstance(chunk, WaitingChunk):
+        loader.add_waiting(chunk)
     else:
         loader.add_labels(chunk)
 

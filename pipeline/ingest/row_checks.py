@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.hashing import Hasher
-from pipeline.ingest.currency_rates import Rates, load_rates
+from pipeline.ingest.currency_rates import RateLookup, Rates, RateUse, load_rates, unknown_currencies
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.arrow_arrays import Bools, as_objects
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
@@ -43,10 +43,10 @@ def stored_values(config: Config) -> Callable[[str, str], str]:
 class TransactionCheck:
     """Validates transactions by one configuration."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, rates: Rates | None = None) -> None:
         self.schema = schema = config.schema_
         self.hasher = hasher_of(config)
-        self.rates: Rates = load_rates(schema.rates, schema.base_currency)
+        self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
         self.text = (*schema.entities, *schema.categorical)
         self.retention = config.retention.transactions
 
@@ -60,8 +60,14 @@ class TransactionCheck:
             required |= {name: f"schema.{key}" for name in getattr(self.schema, key) if name not in required}
         return ExpectedColumns(required)
 
-    def check(self, rows: RowBatch, now: int) -> tuple[TransactionChunk, InlineLabels | None, Reasons]:
-        """Validate rows; the chunk and the labels hold the good ones."""
+    def check(
+        self, rows: RowBatch, now: int, rate_use: RateUse | None = None
+    ) -> tuple[TransactionChunk, InlineLabels | None, Reasons]:
+        """
+        Validate rows; the chunk and the labels hold the good ones.
+
+        A row that lacks nothing but a rate has a reason, is in `rate_use.waiting`, and its label is among the others.
+        """
         schema, columns, reasons = self.schema, rows.columns, Reasons(len(rows))
         ids = validators.ids(columns[schema.transaction_id], schema.transaction_id, reasons)
         times, missing = validators.instants(
@@ -72,7 +78,7 @@ class TransactionCheck:
             old = ~missing & (times < now - self.retention)
             reasons.add(old, f"{schema.event_time} is older than retention.transactions allows")
         amounts = validators.amounts(columns[schema.amount], schema.amount, reasons)
-        currency, base = self._in_base(columns, amounts, times, reasons)
+        currency, base, lookup = self._in_base(columns, amounts, times, reasons)
         others = [
             as_objects(check(columns[name], name, reasons, validators.ID_MAX)) if name else None
             for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
@@ -84,26 +90,26 @@ class TransactionCheck:
         chunk = TransactionChunk(
             rows.row_number, names, times, amounts, base, currency, others[0], others[1], text, numeric
         )
+        labels = fraud_labels and _inline_labels(chunk, *fraud_labels, reasons.good)
+        if lookup is not None:
+            waits = (rate_use or RateUse(self.rates.places)).add(chunk, reasons.good, lookup)
+            remedy = f"add one to {' or '.join(self.rates.places)}"
+            reasons.add(waits, f"{schema.currency} has no rate at or before that day: {remedy}")
         good = np.flatnonzero(reasons.good)
-        chunk = chunk if len(good) == len(rows) else chunk.take(good)
-        return (
-            chunk,
-            fraud_labels and _inline_labels(chunk, fraud_labels[0][good], fraud_labels[1][good]),
-            reasons,
-        )
+        return chunk if len(good) == len(rows) else chunk.take(good), labels, reasons
 
-    def _in_base(self, columns: Any, amounts: Any, times: Ints, reasons: Reasons) -> tuple[Any, Ints]:
-        """Return the currency column, if there is one, and the amounts in the base currency."""
+    def _in_base(
+        self, columns: Any, amounts: Any, times: Ints, reasons: Reasons
+    ) -> tuple[Any, Ints, RateLookup | None]:
+        """Return the currency column, if there is one, the amounts in the base currency, and the rates."""
         name, amount = self.schema.currency, self.schema.amount
         if not name:
-            return None, validators.in_base(amounts, np.ones(len(amounts)), amount, reasons)
+            return None, validators.in_base(amounts, np.ones(len(amounts)), amount, reasons), None
         currency = validators.currencies(columns[name], name, reasons)
-        rate, known = self.rates.look_up(currency, times)
-        reasons.add(~known, f"{name} is unknown: add it to {self.schema.rates} (schema.rates)")
-        reasons.add(
-            np.isnan(rate), f"{name} has no rate at or before that day: add one to {self.schema.rates}"
-        )
-        return currency, validators.in_base(amounts, rate, amount, reasons)
+        lookup = self.rates.look_up(currency, times)
+        for unknown, reason in unknown_currencies(currency, lookup, name, self.rates.places):
+            reasons.add(unknown, reason)
+        return currency, validators.in_base(amounts, lookup.rate, amount, reasons), lookup
 
     def _text(self, column: Any, name: str, reasons: Reasons) -> Strings:
         check = validators.identifiers if name in self.schema.entities else validators.texts
@@ -117,8 +123,8 @@ class TransactionCheck:
         return validators.fraud_labels(columns[name], name, reasons) if name else None
 
 
-def _inline_labels(chunk: TransactionChunk, is_fraud: Bools, missing: Bools) -> InlineLabels:
-    labelled = ~missing
+def _inline_labels(chunk: TransactionChunk, is_fraud: Bools, missing: Bools, usable: Bools) -> InlineLabels:
+    labelled = usable & ~missing
     return InlineLabels(
         chunk.row_number[labelled],
         chunk.transaction_id[labelled],

@@ -15,7 +15,7 @@ from storage.review.verdicts import write_audit
 
 PREFIX = "erased-"
 DIGITS_MIN = 6  # a number with fewer digits is too often something else to be replaced inside a sentence
-ROWS = ((tables.rejected_rows, "row"), (tables.withdrawn_rows, "row"))
+ROWS = ((tables.rejected_rows, "row"), (tables.waiting_rows, "row"), (tables.withdrawn_rows, "row"))
 TEXTS = (
     (tables.rejected_rows, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
     (tables.withdrawals, "reason"), (tables.watched_files, "error"),

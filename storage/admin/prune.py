@@ -64,10 +64,12 @@ def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
     batch, runs, entry, message = tables.batches.c, tables.runs.c, tables.ledger.c, tables.outbox.c
-    withdrawn, rejected = tables.withdrawn_rows, tables.rejected_rows
+    withdrawn, rejected, waiting = tables.withdrawn_rows, tables.rejected_rows, tables.waiting_rows
+    before = select(batch.batch_id).where(batch.started_at < instant)
     old: dict[str, list[tuple[Table, ColumnElement[bool]]]] = {
         "rejected": [
-            (rejected, rejected.c.batch_id.in_(select(batch.batch_id).where(batch.started_at < instant)))
+            (rejected, rejected.c.batch_id.in_(before)),
+            (waiting, waiting.c.taken_up_by.in_(before)),  # those that still wait stay
         ],
         "drift": [
             (tables.drift_metrics, tables.drift_metrics.c.window_end < instant),

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, text, update
 
 from storage.database import bulk, leases, tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
+from storage.ingest import waiting_rows
 from storage.ingest.batches import LEASE, LEASE_LASTS
 from storage.review.flag_status import close_flags
 from storage.review.verdicts import write_audit
@@ -38,6 +39,9 @@ class Withdrawal:
 def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -> Withdrawal:
     """
     Undo a batch: withdraw its transactions with their scores and flags, or its labels.
+
+    Its rows that wait for a rate are withdrawn, too, and those that a later batch took up. Rows that the batch itself
+    took up wait again.
 
     Other ingests are refused meanwhile, so none sees a half withdrawn batch. Flags that the labels had closed are
     open again, or get the status of the label that is now current. Labels of other batches stay, and apply again when
@@ -64,6 +68,7 @@ def undo_batch(store: Store, batch_id: int, reason: str, actor: str, now: int) -
             mover.move_labels(batch_id)
         else:
             mover.move_transactions(batch_id)
+            mover.move_waiting(batch_id)
         return mover.finish(named)
 
 
@@ -161,13 +166,35 @@ class _Mover:
 
     def move_transactions(self, batch_id: int) -> None:
         """Move a batch's transactions with their scores and flags, and its revisions."""
+        self._move_loaded(
+            *(table.c.batch_id == batch_id for table in (self._store.transactions, self._store.revisions))
+        )
+
+    def _move_loaded(self, transactions: "ColumnElement[bool]", revisions: "ColumnElement[bool]") -> None:
         t, r = self._store.transactions, self._store.revisions
-        for connection, stage in self._chunks(select(t.c.transaction_id).where(t.c.batch_id == batch_id)):
+        for connection, stage in self._chunks(select(t.c.transaction_id).where(transactions)):
             for table in (tables.scores, tables.flags, t):
                 self._move(connection, table, _staged(table, stage))
             connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
-        for connection, stage in self._chunks(select(r.c.transaction_id).where(r.c.batch_id == batch_id)):
-            self._move(connection, r, _staged(r, stage) & (r.c.batch_id == batch_id))
+        for connection, stage in self._chunks(select(r.c.transaction_id).where(revisions)):
+            self._move(connection, r, _staged(r, stage) & revisions)
+
+    def move_waiting(self, batch_id: int) -> None:
+        """Move a batch's waiting rows, and what became of those that were taken up; rows it took up wait again."""
+        w = tables.waiting_rows
+        mine = w.c.batch_id == batch_id
+        self._move_loaded(
+            *(
+                exists().where(
+                    mine, w.c.transaction_id == table.c.transaction_id, w.c.taken_up_by == table.c.batch_id
+                )
+                for table in (self._store.transactions, self._store.revisions)
+            )
+        )
+        for connection, stage in self._chunks(select(w.c.transaction_id).where(mine)):
+            self._move(connection, w, _staged(w, stage) & mine)
+        with self._store.write() as connection:
+            waiting_rows.release(connection, batch_id)
 
     def move_labels(self, batch_id: int) -> None:
         """Move a batch's labels; flags that they had closed are open again."""

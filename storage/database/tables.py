@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     Double,
     ForeignKey,
     Index,
@@ -29,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0200"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0202"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -122,6 +123,35 @@ rejected_rows = Table(
     Column("row_number", Integer, primary_key=True),
     Column("row", Text, nullable=False),
     Column("reason", Text, nullable=False),
+)
+
+# Rows that lack nothing but a rate of their currency; an ingest takes them up once there is one.
+waiting_rows = Table(
+    "waiting_rows",
+    metadata,
+    Column("batch_id", ForeignKey("batches.batch_id"), primary_key=True),
+    Column("row_number", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column("event_time", Instant, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("row", Text, nullable=False),  # the other columns of `transactions` as JSON, hashed fields hashed
+    Column(
+        "taken_up_by", Integer
+    ),  # batch_id of the batch that took it up; while that is loading, the row still waits
+    Index("waiting_rows_by_currency", "currency", "event_time"),
+    Index("waiting_rows_by_transaction", "transaction_id"),
+    Index("waiting_rows_by_take_up", "taken_up_by"),
+)
+
+# Rates of sources and watched folders of kind "rates", and of files that were ingested: the newest value of each day.
+currency_rates = Table(
+    "currency_rates",
+    metadata,
+    Column("currency", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("rate", Double, nullable=False),  # how much of the base currency one unit is worth
+    Column("ingested_at", Instant, nullable=False),
+    Column("source", Text, nullable=False),
 )
 
 labels = Table(

@@ -2,7 +2,8 @@
 Loading a batch: chunks are committed as `loading`, which no reader sees; one short transaction then makes them visible.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from types import TracebackType
@@ -17,7 +18,8 @@ from storage.database.database import Store
 from storage.database.tables import batches, labels, ledger, monitor, queue, rejected_rows, withdrawals
 from storage.errors import Busy
 from storage.frames import NEVER, SECOND, Ints, Strings
-from storage.ingest.chunks import LabelChunk, TransactionChunk
+from storage.ingest import waiting_rows
+from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
 from storage.ingest.revisions import known_ids, revise
 from storage.review.flag_status import close_flags_of_batch
 from storage.runs import scoring_queue
@@ -43,7 +45,7 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of rows: read = accepted + duplicate + revised + rejected."""
+    """Counts of rows: read = accepted + duplicate + revised + rejected, which counts those that wait for a rate, too."""
 
     read: int = 0
     accepted: int = 0
@@ -88,6 +90,7 @@ class BatchLoader:
         self.batch_id = batch_id
         self.kind = kind
         self.counts = Counts()
+        self.waiting = Counter[str]()  # rows that were set aside to wait for a rate, by currency
 
     def add_transactions(self, chunk: TransactionChunk) -> Counts:
         """Load a chunk; rows with a known id and other content become revisions."""
@@ -128,6 +131,29 @@ class BatchLoader:
         counts = Counts(len(rows), rejected=len(rows))
         self.counts += counts
         return counts
+
+    def add_waiting(self, chunk: WaitingChunk) -> Counts:
+        """Set rows aside until there is a rate; those that wait already are duplicates."""
+        rows = chunk.transactions
+        with self._write() as connection:
+            fresh = waiting_rows.add(connection, self.batch_id, rows)
+        counts = Counts(len(rows), duplicate=len(rows) - fresh, rejected=fresh)
+        assert rows.currency is not None
+        self.waiting.update(rows.currency.tolist())
+        self.counts += counts
+        return counts
+
+    def claim_waiting(
+        self, first_rates: Mapping[str, int], modes: Sequence[bool]
+    ) -> Iterator[TransactionChunk]:
+        """
+        Claim the waiting rows that have a rate by now, and yield them; they are taken up when the batch is visible.
+
+        Parameters are those of `storage.ingest.waiting_rows.claim`.
+        """
+        with self._write() as connection:
+            waiting_rows.claim(connection, self.batch_id, first_rates, modes)
+        yield from waiting_rows.claimed(self._store, self.batch_id)
 
     def finish(self, now: int, content_hash: str, complete_through: int | None = None) -> Batch:
         """Make the batch visible, in one short transaction under the lock that `history.horizon` also takes."""
@@ -265,7 +291,8 @@ def remove(store: Store, batch_id: int) -> None:
     queued = f"transaction_id IN (SELECT transaction_id FROM transactions WHERE batch_id = {batch_id:d})"
     with store.write() as connection:
         connection.execute(delete(queue).where(text(queued)))
-    for table in ("transactions", "revisions", "labels", "rejected_rows"):
+        waiting_rows.release(connection, batch_id)
+    for table in ("transactions", "revisions", "labels", "rejected_rows", "waiting_rows"):
         while _remove_some(store, table, batch_id):
             pass
     with store.write() as connection:

@@ -64,6 +64,16 @@ class TransactionChunk:
 
 
 @dataclass(frozen=True)
+class WaitingChunk:
+    """Transactions that wait for a rate of their currency; their amounts in the base currency mean nothing."""
+
+    transactions: TransactionChunk
+
+    def __len__(self) -> int:
+        return len(self.transactions)
+
+
+@dataclass(frozen=True)
 class LabelChunk:
     """Validated labels in the order of their source."""
 

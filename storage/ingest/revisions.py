@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Table, insert, select, text
 from storage.database import bulk
 from storage.database.column_types import from_texts
 from storage.database.database import Store
-from storage.frames import MONEY
 from storage.ingest.chunks import TransactionChunk
 
 OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
@@ -68,7 +67,7 @@ def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[
 
 
 def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
-    # 15 digits are what a float holds of every number, whatever source it comes from.
-    money = (f"{row['amount']:.15g}", round(row["amount_base"] * MONEY))
+    """The columns by which versions differ: not `amount_base`, since a payment keeps the rate it was converted by."""
+    amount = f"{row['amount']:.15g}"  # the digits that a float holds of every number, whatever source it comes from
     others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
-    return (row["event_time"], *money, *others)
+    return (row["event_time"], amount, *others)

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, column, func, literal, null, select, table, text, type_coerce, union_all
+from sqlalchemy import (
+    Text,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal,
+    null,
+    select,
+    table,
+    text,
+    type_coerce,
+    union_all,
+)
 
 from storage.database import tables
 from storage.database.column_types import Instant, as_datetime
@@ -130,6 +143,24 @@ def commonest_values(store: Store, columns: Sequence[str]) -> list[CommonestValu
             if row is not None and present:
                 commonest.append(CommonestValue(name, str(row[0]), row.n / present))
     return commonest
+
+
+def newest_payments(store: Store) -> dict[str, int]:
+    """The newest event time of each currency, µs."""
+    sql = "SELECT currency, MAX(event_time) AS newest FROM visible_transactions WHERE currency IS NOT NULL GROUP BY currency"
+    with store.read() as connection:
+        rows = connection.execute(text(sql).columns(column("currency", Text), column("newest", Instant)))
+        return {row.currency: row.newest for row in rows}
+
+
+def payments_since(store: Store, currency: str, since: int) -> int:
+    """How many transactions of a currency happened at or after an instant."""
+    sql = text(
+        "SELECT COUNT(*) FROM visible_transactions WHERE currency = :currency AND event_time >= :since"
+    )
+    typed = sql.bindparams(bindparam("since", since, Instant), bindparam("currency", currency))
+    with store.read() as connection:
+        return int(connection.scalar(typed) or 0)
 
 
 def newest_training(store: Store, policy: str) -> TrainingOutcome | None:

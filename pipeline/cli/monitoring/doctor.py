@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.data import stale_rate_text, waiting_text
 from pipeline.cli.options import CliContext, Command, policy_option
 
 if TYPE_CHECKING:
+    from pipeline.ingest.currency_rates import StaleRate
+    from pipeline.services.data.ingest import WaitingRecord
     from pipeline.services.monitoring import doctor as checks
     from pipeline.services.monitoring.doctor import CheckResult
 
@@ -18,6 +21,8 @@ TITLES = {
     "schedule": "schedule starts",
     "steps": "windows",
     "model_key": "model key",
+    "waiting_rows": "waiting rows",
+    "currency_rates": "currency rates",
 }
 
 
@@ -100,6 +105,16 @@ def _entity(_code: str, facts: "checks.EntityFacts") -> str:
     )
 
 
+def _waiting(_code: str, facts: "WaitingRecord") -> str:
+    return waiting_text(facts)
+
+
+def _currency_rates(_code: str, facts: "StaleRate | checks.RatesFileFacts") -> str:
+    from pipeline.services.monitoring.doctor import RatesFileFacts
+
+    return facts.error if isinstance(facts, RatesFileFacts) else stale_rate_text(facts)
+
+
 def _model(code: str, facts: "checks.ModelFacts") -> str:
     if code == "promoted":
         return f"{facts.promotions:,} promoted, strategy {facts.strategy}"
@@ -169,7 +184,7 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
     "config": _config, "database": _database, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
-    "entities": _entity, "labels": _labels,
+    "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "steps": _steps, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip

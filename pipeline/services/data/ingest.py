@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
-from pipeline.ingest import feeds
+from pipeline.ingest import feeds, waiting_rows
 from pipeline.ingest import ingest as ingesting
+from pipeline.ingest.currency_rates import RatesReport, ingest_rates, rate_places
 from pipeline.ingest.feeds import FeedReport
 from pipeline.ingest.ingest import IngestReport, Kind, NothingAcceptedError, Options
 from pipeline.progress import Progress
 from pipeline.services.session import Session
-from storage.database.column_types import MICROSECOND, as_micros
+from storage.database.column_types import MICROSECOND, as_datetime, as_micros
+from storage.ingest.waiting_rows import list_waiting
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def ingest(
     """
     Load each source as one batch and yield its report; a source is loaded when its report is requested.
 
+    Before transactions, those that waited for a rate and have one by now are taken up.
+
     Raises
     ------
     InputError
@@ -68,6 +72,8 @@ def ingest(
     )
     load = ingesting.ingest_transactions if request.kind == "transactions" else ingesting.ingest_labels
     rejected: list[str] = []
+    if request.kind == "transactions":
+        yield from waiting_rows.take_up(session.store, session.config, session.clock)
     for report in load(
         session.store, session.config, sources, clock=session.clock, options=options, progress=progress
     ):
@@ -75,6 +81,79 @@ def ingest(
         rejected += [report.source] if report.nothing_usable else []
     if rejected:
         raise NothingAcceptedError(rejected)
+
+
+@dataclass(frozen=True)
+class RatesRequest:
+    """
+    Which rates to read.
+
+    Attributes
+    ----------
+    paths
+        Files, or "-" for standard input, with the columns date, currency and rate.
+    query
+        NAME of the query [source.NAME] of kind "rates", instead of files.
+    file_format
+        csv, parquet or jsonl; None to go by the name or content.
+    """
+
+    paths: tuple[str, ...] = ()
+    query: str | None = None
+    file_format: str | None = None
+
+
+def load_rates(session: Session, request: RatesRequest) -> Iterator[RatesReport | IngestReport]:
+    """
+    Store the rates of each source and yield a report; then take up the transactions that waited for them.
+
+    Raises
+    ------
+    InputError
+        A source cannot be read, lacks a column or holds a row that is no rate; nothing of it is stored.
+    Busy
+        Another ingest is running.
+    """
+    sources = ingesting.sources(session.config, "rates", request.paths, request.query, request.file_format)
+    yield from ingest_rates(session.store, session.config, sources, clock=session.clock)
+    yield from waiting_rows.take_up(session.store, session.config, session.clock)
+
+
+@dataclass(frozen=True)
+class WaitingRecord:
+    """
+    Payments that wait for a rate of their currency.
+
+    Attributes
+    ----------
+    since
+        When the first of them arrived.
+    first_day
+        The day of the earliest payment: a rate of this day or an earlier one is enough for all.
+    places
+        Where rates come from: the file of schema.rates, and names of sources and watched folders.
+    """
+
+    currency: str
+    payments: int
+    since: datetime
+    first_day: date
+    places: tuple[str, ...]
+
+
+def waiting_payments(session: Session) -> tuple[WaitingRecord, ...]:
+    """Return the payments that wait for a rate, by currency."""
+    places = rate_places(session.config)
+    return tuple(
+        WaitingRecord(
+            waiting.currency,
+            waiting.payments,
+            as_datetime(waiting.since),
+            as_datetime(waiting.first_event).date(),
+            places,
+        )
+        for waiting in list_waiting(session.store)
+    )
 
 
 def poll_feeds(session: Session) -> list[FeedReport]:

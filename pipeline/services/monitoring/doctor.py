@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
+from pipeline.ingest.currency_rates import StaleRate, stale_rates
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
@@ -68,6 +70,13 @@ class EntityFacts:
     column: str
     value: str
     share: float
+
+
+@dataclass(frozen=True)
+class RatesFileFacts:
+    """Why the file schema.rates cannot be used."""
+
+    error: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,9 @@ Facts = (
     | TransactionFacts
     | LabelFacts
     | EntityFacts
+    | WaitingRecord
+    | StaleRate
+    | RatesFileFacts
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
@@ -180,7 +192,7 @@ class CheckResult:
     ----------
     subject
         What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
-        value dominates), labels, model, newest_training, schedule, steps, queue,
+        value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
         flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
@@ -210,6 +222,8 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _clock(session, state),
         _transactions(state),
         *_entities(session, config),
+        *(CheckResult("waiting_rows", "waiting", each, failed=True) for each in waiting_payments(session)),
+        *_currency_rates(session, config),
         _labels(state, config),
         _model(state),
         *_newest_training(session, policy),
@@ -256,6 +270,15 @@ def _entities(session: Session, config: Config) -> Iterator[CheckResult]:
     for commonest in commonest_values(session.store, config.schema_.entities):
         if commonest.share > DOMINANT:
             yield CheckResult("entities", "dominated", as_record(EntityFacts, vars(commonest)))
+
+
+def _currency_rates(session: Session, config: Config) -> Iterator[CheckResult]:
+    """Currencies whose newest payments have an old rate, and a file of rates that cannot be used."""
+    try:
+        for rate in stale_rates(session.store, config):
+            yield CheckResult("currency_rates", "stale", rate)
+    except InputError as error:
+        yield CheckResult("currency_rates", "unusable", RatesFileFacts(str(error)), failed=True)
 
 
 def _model(state: MonitorState) -> CheckResult:
