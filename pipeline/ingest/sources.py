@@ -111,9 +111,9 @@ def open_source(config: Config, source: Source) -> Iterator[reader.SourceReader]
 
 def _open(config: Config, source: Source) -> reader.SourceReader:
     if source.path is not None:
-        return reader.open_path(source.path, source.file_format, source.name)
+        return reader.open_path(source.path, source.file_format, source.name, config.format)
     if source.stream is not None:
-        return reader.open_stream(source.stream, source.file_format, source.name)
+        return reader.open_stream(source.stream, source.file_format, source.name, config.format)
     section = config.source[source.sql]
     cursor = source.cursor
     since = None if cursor is None or cursor.since is None else (cursor.column, cursor.since)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.ingest.decoding.encodings import UTF8, not_decodable, readable
 from pipeline.ingest.formats.columns import json_number_text
 from pipeline.ingest.formats.row_batch import (
     BATCH_BYTES,
     BATCH_ROWS,
-    NOT_UTF8,
     ExpectedColumns,
     RowBatch,
     UnreadableRow,
@@ -25,9 +25,16 @@ REPEATED_KEY = "the line has a key twice: keep one"
 NOT_AN_OBJECT = "the line is not a JSON object: each line must be one, with the columns as its keys"
 
 
-def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) -> Iterator[RowBatch]:
+def read_jsonl(
+    stream: BinaryIO, expected: ExpectedColumns, source_name: str, encoding: str = UTF8
+) -> Iterator[RowBatch]:
     """
-    Read JSON Lines; an object may omit a key whose value is missing, so all expected columns are given.
+    Read JSON Lines in UTF-8; an object may omit a key whose value is missing, so all expected columns are given.
+
+    Parameters
+    ----------
+    encoding
+        Of the file before it was converted, for messages.
 
     Raises
     ------
@@ -36,7 +43,7 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
     """
     start, keys = 1, dict[str, None]()
     for lines in _line_chunks(stream, source_name):
-        objects = [_object(line) for line in lines]
+        objects = [_object(line, encoding) for line in lines]
         sound = [place for place, parsed in enumerate(objects) if isinstance(parsed, dict)]
         for place in sound:
             if not keys.keys() >= cast(Any, objects[place]).keys():
@@ -47,7 +54,7 @@ def read_jsonl(stream: BinaryIO, expected: ExpectedColumns, source_name: str) ->
             for name in names
         }
         unreadable = [
-            UnreadableRow(start + place, line.decode("utf-8", "backslashreplace"), parsed)
+            UnreadableRow(start + place, readable(line), parsed)
             for place, (line, parsed) in enumerate(zip(lines, objects, strict=True))
             if isinstance(parsed, str)
         ]
@@ -66,12 +73,11 @@ def _collect(keys: dict[str, None], json_object: dict[str, Any], expected: Expec
 
 def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
     chunk, size = list[bytes](), 0
-    mark = b"\xef\xbb\xbf"
     while line := stream.readline(LINE_MAX):
         if len(line) == LINE_MAX:
             message = f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not JSON Lines"
             raise InputError(message, remedy="check its format", code="bad_file")
-        line, mark = line.removeprefix(mark).strip(), b""
+        line = line.strip()
         if line:
             chunk.append(line)
             size += len(line)
@@ -81,12 +87,12 @@ def _line_chunks(stream: BinaryIO, source_name: str) -> Iterator[list[bytes]]:
     yield chunk
 
 
-def _object(line: bytes) -> dict[str, Any] | str:
+def _object(line: bytes, encoding: str) -> dict[str, Any] | str:
     """Return the object of a line with numbers as text, or the reason why there is none."""
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        return NOT_UTF8
+        return not_decodable(encoding)
     try:
         value = json.loads(
             text, parse_float=json_number_text, parse_int=_whole_number_text, object_pairs_hook=_unique

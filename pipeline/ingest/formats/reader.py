@@ -13,7 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.ingest.decoding.encodings import UTF8, as_utf8, detected
 from pipeline.ingest.formats.arrow_arrays import as_ints
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
@@ -38,8 +40,11 @@ ENDINGS = {
     ".json": "jsonl",
 }
 SNIFFED = 1 << 12  # bytes from which the format of a stream is detected
+DETECTED = 1 << 22  # bytes from which the encoding of a file is detected
+TEXT_FORMATS = ("csv", "jsonl")
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
+PLAIN = FormatSection()  # how values are written if nobody says so
 DICTIONARY_ENCODINGS = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
 
 
@@ -95,9 +100,27 @@ def check_path(path: Path, source_name: str) -> None:
         raise InputError(f"{source_name} does not exist", remedy="check the path", code="no_file")
 
 
-def open_path(path: Path, file_format: str | None, source_name: str) -> SourceReader:
+def detect_encoding(path: Path) -> str:
     """
-    Open a file.
+    Return the encoding of a file by its first megabytes, for `format.encoding`: "utf-8", "utf-16", "cp1252" …
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or its name has no known ending.
+    """
+    if format_of(path) not in TEXT_FORMATS:
+        return UTF8
+    with _input_errors(str(path)), path.open("rb") as file:
+        start = _decompressed(file).read(DETECTED)
+        return detected(start if len(start) < DETECTED else start[: start.rfind(b"\n") + 1])
+
+
+def open_path(
+    path: Path, file_format: str | None, source_name: str, written: FormatSection = PLAIN
+) -> SourceReader:
+    """
+    Open a file; `written` says how text files are written.
 
     Raises
     ------
@@ -119,13 +142,15 @@ def open_path(path: Path, file_format: str | None, source_name: str) -> SourceRe
         reader = (
             _ParquetReader(file, digest, source_name)
             if file_format == "parquet"
-            else _TextReader(file, file_format, source_name, digest, size / MIB)
+            else _TextReader(file, file_format, source_name, written, digest, size / MIB)
         )
         opened.pop_all()  # the reader closes the file from here on
         return reader
 
 
-def open_stream(stream: BinaryIO, file_format: str | None, source_name: str) -> SourceReader:
+def open_stream(
+    stream: BinaryIO, file_format: str | None, source_name: str, written: FormatSection = PLAIN
+) -> SourceReader:
     """
     Open a stream such as standard input; without `file_format` its first bytes decide.
 
@@ -133,9 +158,9 @@ def open_stream(stream: BinaryIO, file_format: str | None, source_name: str) -> 
     """
     hashed = _HashingStream(stream)
     buffered = io.BufferedReader(cast(io.RawIOBase, hashed), MIB)
-    file_format = file_format or _sniff(buffered.peek(SNIFFED))
+    file_format = file_format or _sniff(buffered.peek(SNIFFED), written.encoding)
     if file_format != "parquet":
-        return _TextReader(cast(BinaryIO, buffered), file_format, source_name, hashed.digest, None)
+        return _TextReader(cast(BinaryIO, buffered), file_format, source_name, written, hashed.digest, None)
     with _input_errors(source_name), ExitStack() as opened:
         file = cast(BinaryIO, opened.enter_context(tempfile.TemporaryFile()))
         shutil.copyfileobj(buffered, file, MIB)
@@ -152,16 +177,19 @@ class _TextReader:
         file: BinaryIO,
         file_format: str,
         source_name: str,
+        written: FormatSection,
         digest: Callable[[], str | None],
         total: float | None,
     ) -> None:
         self._file, self._source_name, self._digest = file, source_name, digest
-        self._read = read_csv if file_format == "csv" else read_jsonl
+        self._written = written
+        self._read = partial(read_csv, quote=written.quote) if file_format == "csv" else read_jsonl
         self.total, self.unit = total, "rows" if total is None else "MiB"
 
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         with _input_errors(self._source_name):
-            yield from self._read(_decompressed(self._file), expected, self._source_name)
+            stream, encoding = as_utf8(_decompressed(self._file), self._written.encoding)
+            yield from self._read(stream, expected, self._source_name, encoding)
             while self._file.read(MIB):  # bytes after a gzip stream belong to the digest, too
                 pass
 
@@ -273,13 +301,14 @@ def _decompressed(file: BinaryIO) -> BinaryIO:
     )
 
 
-def _sniff(start: bytes) -> str:
+def _sniff(start: bytes, encoding: str) -> str:
     """Detect Parquet, JSON Lines or CSV by the first bytes."""
     if start.startswith(PARQUET):
         return "parquet"
     if start.startswith(GZIP):
         start = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(start)
-    return "jsonl" if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "csv"
+    text, _ = as_utf8(io.BufferedReader(cast(Any, io.BytesIO(start))), encoding)
+    return "jsonl" if text.read().lstrip().startswith(b"{") else "csv"
 
 
 @contextmanager
