@@ -138,7 +138,11 @@ REFUSED = [
     ("f.parquet", b"", "is not valid Parquet"),
     ("f.jsonl", b'{"id": 1}\n', 'has no column "note"'),
     ("f.jsonl", b'{"id": "' + b"x" * (1 << 12) + b'"}\n', "so it is not JSON Lines"),
-    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet: otherwise name its format"),
+    (
+        "f.xls",
+        b"PK",
+        "must end in .csv, .tsv, .txt or .jsonl (also with .gz or .zip), in .parquet or .xlsx: otherwise name its format",
+    ),
     ("f", b"id,note\n", "otherwise name its format"),
 ]
 

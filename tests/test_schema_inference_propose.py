@@ -292,7 +292,7 @@ def test_the_same_rows_in_another_format_give_the_same_proposal(simulated: Path,
     ("name", "content", "sentence"),
     [
         ("none.csv", None, "does not exist"),
-        ("a.xlsx", b"", "must end in .csv or .jsonl"),
+        ("a.xls", b"", "must end in .csv, .tsv, .txt or .jsonl"),
         ("a.csv", b"", "is empty: a CSV file begins with a header"),
         ("a.csv", b"a,b\n1\n", "holds no row that can be read .the row has fewer values"),
         ("a.csv", b"a,b\n", "holds no rows"),

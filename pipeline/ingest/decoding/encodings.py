@@ -89,11 +89,11 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def not_decodable(encoding: str, what: str = "the row") -> str:
+def not_decodable(encoding: str, subject: str = "the row") -> str:
     """Return the reason for which a row is rejected that is no text in this encoding."""
     if _is_utf8(encoding):
-        return f'{what} is not UTF-8: set format.encoding, such as "cp1252", or save the file in UTF-8'
-    return f"{what} is not {encoding}: set format.encoding to the encoding of the file"
+        return f'{subject} is not UTF-8: set format.encoding, such as "cp1252", or save the file in UTF-8'
+    return f"{subject} is not {encoding}: set format.encoding to the encoding of the file"
 
 
 def readable(data: bytes) -> str:
