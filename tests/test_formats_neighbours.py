@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pipeline.config.config import Config
 from pipeline.ingest.formats import csv_reader, jsonl_reader, reader
 from pipeline.ingest.formats.columns import texts
+from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, Dialect
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.row_checks import LabelCheck, TransactionCheck
 from tests.support.ingest import NOW, configured
@@ -179,19 +180,26 @@ pieces = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(pieces, min_size=1, max_size=4))
-@example(["", 'a\r"'])
-@example(["", ',\r"'])
-@example(["a,b\r", "c,d\re,f\r"])
-def test_arrow_and_the_csv_module_split_records_alike(lines: list[str]) -> None:
-    import io
+DIALECTS = [Dialect(separator, quote) for separator in SEPARATORS for quote in QUOTES.values()]
 
+
+def written_in(dialect: Dialect, text: str) -> bytes:
+    """Text of the usual dialect with the separator and quote of this one, and theirs instead."""
+    there = {",": dialect.separator, dialect.separator: ",", '"': dialect.quote, dialect.quote: '"'}
+    return text.translate(str.maketrans(there)).encode()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(pieces, min_size=1, max_size=4), st.sampled_from(DIALECTS))
+@example(["", 'a\r"'], DIALECTS[0])
+@example(["", ',\r"'], DIALECTS[0])
+@example(["a,b\r", "c,d\re,f\r"], DIALECTS[0])
+@example(["a\tb", "c,d", '"e,\t"'], DIALECTS[5])
+def test_arrow_and_the_csv_module_split_records_alike(lines: list[str], dialect: Dialect) -> None:
     header = ["a", "b"]
-    parser = csv_reader._CsvParser(header, header)
-    records = [
-        row for part in csv_reader._records(io.BytesIO("\n".join(lines).encode()), "f") for row in part
-    ]
+    parser = csv_reader._CsvParser(header, header, dialect)
+    content = iter([written_in(dialect, "\n".join(lines))])
+    records = [row for part in csv_reader._records(content, dialect, "f") for row in part]
     sound = [record for record in records if isinstance(record, bytes)]
     numbers = np.arange(len(sound))
     found, slow = [], []

@@ -122,10 +122,14 @@ REFUSED = [
         "set categorical in [schema] to the right column, or take it out of that list if there is none",
     ),
     ("f.csv", b"id,Note\n", "did you mean Note"),
-    ("f.csv", b"id;note\n1;2\n", "must be separated by commas"),
+    ("f.csv", b"id;other\n1;2\n", "it has id, other"),
     ("f.csv", b"id,note,note\n1,2,3\n", 'has the column "note" twice'),
-    ("f.csv", b"id,n\xf6te\n1,2\n", "no header that can be read as CSV in UTF-8"),
-    ("f.csv", "id,note\n1,2\n".encode("utf-16"), "is UTF-16"),
+    (
+        "f.csv",
+        b"id,n\xf6te\n1,2\n",
+        'the header of f.csv is not UTF-8: set format.encoding, such as "cp1252", or',
+    ),
+    ("f.csv", b'id,"note\n1,2\n', "no header that can be read as CSV (a quoted value is not closed"),
     ("f.csv", b"id,note\n" + b"x" * (1 << 12), "more than 0 MiB, so it is not CSV"),
     ("f.csv.gz", gzip.compress(b"id,note\na,x\n" * 9, mtime=0)[:-12], "is damaged or truncated"),
     ("f.csv.gz", b"\x1f\x8b" + b"nonsense" * 9, "is damaged or truncated"),
@@ -134,7 +138,11 @@ REFUSED = [
     ("f.parquet", b"", "is not valid Parquet"),
     ("f.jsonl", b'{"id": 1}\n', 'has no column "note"'),
     ("f.jsonl", b'{"id": "' + b"x" * (1 << 12) + b'"}\n', "so it is not JSON Lines"),
-    ("f.xlsx", b"PK", "must end in .csv or .jsonl (also .gz) or in .parquet: otherwise name its format"),
+    (
+        "f.xls",
+        b"PK",
+        "must end in .csv, .tsv, .txt or .jsonl (also with .gz or .zip), in .parquet or .xlsx: otherwise name its format",
+    ),
     ("f", b"id,note\n", "otherwise name its format"),
 ]
 

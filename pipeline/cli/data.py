@@ -49,7 +49,7 @@ HISTORY_TEXTS = {
 def init(context: CliContext, sample: Path | None, output: Path | None, force: bool) -> None:
     """Create or upgrade the database, or propose a configuration.
 
-    It is safe to repeat. With --from, print a proposed config for the columns of a CSV, Parquet or JSON Lines file, with a reason for
+    It is safe to repeat. With --from, print a proposed config for the columns of a CSV, Parquet, JSON Lines or Excel file, with a reason for
     every guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
@@ -98,7 +98,7 @@ def _source_options(command: Any) -> Any:
         click.option(
             "--format",
             "file_format",
-            type=click.Choice(["csv", "parquet", "jsonl"]),
+            type=click.Choice(["csv", "parquet", "jsonl", "excel"]),
             help="Format of the input.",
         ),
     ):
@@ -130,6 +130,7 @@ def _ingest_options(command: Any) -> Any:
     "transactions",
     epilog="""
     fraudwatch ingest transactions payments.csv more.parquet
+    fraudwatch ingest transactions 'exports/*.csv'
     zcat payments.jsonl.gz | fraudwatch ingest transactions - --format jsonl
     fraudwatch ingest transactions --from-sql warehouse
     """,
@@ -139,7 +140,8 @@ def _ingest_options(command: Any) -> Any:
 def ingest_transactions(context: CliContext, /, **options: Any) -> None:
     """Read transactions from files, standard input or a query.
 
-    Standard input is -; a query is one of [source.NAME].
+    Files are CSV, JSON Lines, Parquet or Excel, also packed; a pattern such as 'exports/*.csv' names several. Standard input is -; a
+    query is one of [source.NAME].
     """
     _ingest(context, "transactions", **options)
 

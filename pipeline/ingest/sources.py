@@ -1,5 +1,6 @@
 """Opens the sources of rows: files, standard input, or a query of another database."""
 
+import glob
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -85,7 +86,7 @@ def sources(
     ------
     InputError
         If there is no source, or one is not usable: a folder, a missing file, a file without a known format,
-        standard input twice, a query of the other kind.
+        standard input twice, a pattern that matches nothing, a query of the other kind.
     """
     if sql is not None:
         if paths:
@@ -99,7 +100,28 @@ def sources(
         )
     if list(paths).count("-") > 1:
         raise InputError("standard input (-) can be read only once", remedy="name it once")
-    return [_source(name, file_format) for name in paths]
+    return [source for name in paths for source in _sources(name, file_format)]
+
+
+def matching_paths(argument: str) -> list[Path]:
+    """
+    Return the files that an argument names, in the order of their names: one, or those that match a pattern.
+
+    `*`, `?`, `[…]` and `**` (any folders) make a pattern, unless a file has that very name.
+
+    Raises
+    ------
+    InputError
+        If no file matches the pattern.
+    """
+    path = Path(argument)
+    if path.exists() or not glob.has_magic(argument):
+        return [path]
+    matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    paths = sorted(path for path in map(Path, matches) if path.is_file())
+    if not paths:
+        raise InputError(f"no file matches {argument}", remedy="check the pattern", code="no_file")
+    return paths
 
 
 @contextmanager
@@ -111,9 +133,9 @@ def open_source(config: Config, source: Source) -> Iterator[reader.SourceReader]
 
 def _open(config: Config, source: Source) -> reader.SourceReader:
     if source.path is not None:
-        return reader.open_path(source.path, source.file_format, source.name)
+        return reader.open_path(source.path, source.file_format, source.name, config.format)
     if source.stream is not None:
-        return reader.open_stream(source.stream, source.file_format, source.name)
+        return reader.open_stream(source.stream, source.file_format, source.name, config.format)
     section = config.source[source.sql]
     cursor = source.cursor
     since = None if cursor is None or cursor.since is None else (cursor.column, cursor.since)
@@ -137,9 +159,10 @@ def _query(config: Config, kind: str, name: str) -> Source:
     return Source(f"source.{name}", sql=name)
 
 
-def _source(name: str, file_format: str | None) -> Source:
+def _sources(name: str, file_format: str | None) -> list[Source]:
     if name == "-":
-        return Source("standard input", file_format=file_format, stream=sys.stdin.buffer)
-    path = Path(name)
-    reader.check_path(path, name)
-    return Source(name, path, file_format or reader.format_of(path))
+        return [Source("standard input", file_format=file_format, stream=sys.stdin.buffer)]
+    paths = matching_paths(name)
+    for path in paths:
+        reader.check_path(path, str(path))
+    return [Source(str(path), path, file_format or reader.format_of(path)) for path in paths]

@@ -8,12 +8,14 @@ read, a stream or query only after the last row. Memory does not grow with the s
 import gzip
 import hashlib
 import io
+import lzma
 import shutil
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -22,24 +24,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.ingest.decoding.compression import first_bytes, is_zip, named_format, unpacked, zipped_format
+from pipeline.ingest.decoding.encodings import UTF8, as_utf8, detected
 from pipeline.ingest.formats.arrow_arrays import as_ints
 from pipeline.ingest.formats.csv_reader import read_csv
+from pipeline.ingest.formats.excel_reader import ExcelReader
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
 from pipeline.ingest.formats.row_batch import BATCH_BYTES, BATCH_ROWS, ExpectedColumns, RowBatch, decoded
 
 MIB = 1 << 20
-ENDINGS = {
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
 SNIFFED = 1 << 12  # bytes from which the format of a stream is detected
-GZIP = b"\x1f\x8b"
+DETECTED = 1 << 22  # bytes from which the encoding of a file is detected
+TEXT_FORMATS = ("csv", "jsonl")
 PARQUET = b"PAR1"
+PLAIN = FormatSection()  # how values are written if nobody says so
 DICTIONARY_ENCODINGS = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
 
 
@@ -69,19 +69,18 @@ class SourceReader(Protocol):
 
 def format_of(path: Path) -> str:
     """
-    Return a file's format by the ending of its name.
+    Return a file's format by the ending of its name, or of the name of the file in it if it is a zip file.
 
     Raises
     ------
     InputError
-        If the ending is unknown.
+        If the ending is unknown, or it is no zip file that can be read.
     """
-    name = path.name.lower().removesuffix(".gz")
-    form = next((form for ending, form in ENDINGS.items() if name.endswith(ending)), None)
-    if form is None:
-        message = f"{path} must end in .csv or .jsonl (also .gz) or in .parquet"
-        raise InputError(message, remedy="otherwise name its format", code="unknown_format")
-    return form
+    if path.suffix.lower() != ".zip":
+        return named_format(path.name, str(path))
+    check_path(path, str(path))
+    with _input_errors(str(path)), path.open("rb") as file:
+        return zipped_format(file, str(path))
 
 
 def check_path(path: Path, source_name: str) -> None:
@@ -95,9 +94,27 @@ def check_path(path: Path, source_name: str) -> None:
         raise InputError(f"{source_name} does not exist", remedy="check the path", code="no_file")
 
 
-def open_path(path: Path, file_format: str | None, source_name: str) -> SourceReader:
+def detect_encoding(path: Path) -> str:
     """
-    Open a file.
+    Return the encoding of a file by its first megabytes, for `format.encoding`: "utf-8", "utf-16", "cp1252" …
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or its name has no known ending.
+    """
+    if format_of(path) not in TEXT_FORMATS:
+        return UTF8
+    with _input_errors(str(path)), path.open("rb") as file:
+        start = unpacked(file, str(path)).read(DETECTED)
+        return detected(start if len(start) < DETECTED else start[: start.rfind(b"\n") + 1])
+
+
+def open_path(
+    path: Path, file_format: str | None, source_name: str, written: FormatSection = PLAIN
+) -> SourceReader:
+    """
+    Open a file; `written` says how text files are written.
 
     Raises
     ------
@@ -116,54 +133,99 @@ def open_path(path: Path, file_format: str | None, source_name: str) -> SourceRe
             with _input_errors(source_name), path.open("rb") as again:
                 return hashlib.file_digest(again, "sha256").hexdigest()
 
-        reader = (
-            _ParquetReader(file, digest, source_name)
-            if file_format == "parquet"
-            else _TextReader(file, file_format, source_name, digest, size / MIB)
-        )
+        reader = _reader(file, file_format, source_name, written, digest, size / MIB)
         opened.pop_all()  # the reader closes the file from here on
         return reader
 
 
-def open_stream(stream: BinaryIO, file_format: str | None, source_name: str) -> SourceReader:
+def open_stream(
+    stream: BinaryIO, file_format: str | None, source_name: str, written: FormatSection = PLAIN
+) -> SourceReader:
     """
     Open a stream such as standard input; without `file_format` its first bytes decide.
 
-    Parquet is read from its end, so a Parquet stream is copied to a temporary file first.
+    Parquet, Excel and zip are read from their end, so such a stream is copied to a temporary file first.
     """
     hashed = _HashingStream(stream)
-    buffered = io.BufferedReader(cast(io.RawIOBase, hashed), MIB)
-    file_format = file_format or _sniff(buffered.peek(SNIFFED))
-    if file_format != "parquet":
-        return _TextReader(cast(BinaryIO, buffered), file_format, source_name, hashed.digest, None)
+    buffered = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, hashed), MIB))
     with _input_errors(source_name), ExitStack() as opened:
-        file = cast(BinaryIO, opened.enter_context(tempfile.TemporaryFile()))
-        shutil.copyfileobj(buffered, file, MIB)
-        reader = _ParquetReader(file, hashed.digest, source_name)
+        start = cast(Any, buffered).peek(SNIFFED)
+        if is_zip(start):
+            buffered = opened.enter_context(_copied(buffered))
+            file_format = file_format or zipped_format(buffered, source_name)
+            buffered.seek(0)
+        reader = _reader(
+            buffered,
+            file_format or _sniff(start, written.encoding),
+            source_name,
+            written,
+            hashed.digest,
+            None,
+        )
         opened.pop_all()
         return reader
 
 
+def _reader(
+    file: BinaryIO,
+    file_format: str,
+    source_name: str,
+    written: FormatSection,
+    digest: Callable[[], str | None],
+    total: float | None,
+) -> SourceReader:
+    """Return the reader of a format; all but text must be seekable, so they are unpacked to a temporary file."""
+    if file_format in TEXT_FORMATS:
+        return _TextReader(file, file_format, source_name, written, digest, total)
+    content = unpacked(file, source_name)
+    with ExitStack() as opened:
+        if content is not file or not file.seekable():
+            content = opened.enter_context(_copied(content))
+            _read_on(file)
+            file.close()
+        reader = (ExcelReader if file_format == "excel" else _ParquetReader)(content, digest, source_name)
+        opened.pop_all()
+        return reader
+
+
+def _read_on(file: BinaryIO) -> None:
+    """Read the bytes after packed ones: they belong to the digest, too."""
+    while file.read(MIB):
+        pass
+
+
+def _copied(stream: BinaryIO) -> BinaryIO:
+    """Copy a stream to a temporary file."""
+    with ExitStack() as opened:
+        file = cast(BinaryIO, opened.enter_context(tempfile.TemporaryFile()))
+        shutil.copyfileobj(stream, file, MIB)
+        file.seek(0)
+        opened.pop_all()
+        return file
+
+
 class _TextReader:
-    """CSV or JSON Lines, gzipped or not."""
+    """CSV or JSON Lines, packed or not."""
 
     def __init__(
         self,
         file: BinaryIO,
         file_format: str,
         source_name: str,
+        written: FormatSection,
         digest: Callable[[], str | None],
         total: float | None,
     ) -> None:
         self._file, self._source_name, self._digest = file, source_name, digest
-        self._read = read_csv if file_format == "csv" else read_jsonl
+        self._written = written
+        self._read = partial(read_csv, quote=written.quote) if file_format == "csv" else read_jsonl
         self.total, self.unit = total, "rows" if total is None else "MiB"
 
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         with _input_errors(self._source_name):
-            yield from self._read(_decompressed(self._file), expected, self._source_name)
-            while self._file.read(MIB):  # bytes after a gzip stream belong to the digest, too
-                pass
+            stream, encoding = as_utf8(unpacked(self._file, self._source_name), self._written.encoding)
+            yield from self._read(stream, expected, self._source_name, encoding)
+            _read_on(self._file)
 
     def digest(self) -> str | None:
         return self._digest()
@@ -263,23 +325,13 @@ class _HashingStream(io.RawIOBase):
         return self._sha256.hexdigest() if self._done else None
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
-    """Return the file, decompressed if its first bytes are those of gzip."""
-    peeked = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(Any, file))
-    return (
-        cast(BinaryIO, gzip.GzipFile(fileobj=peeked))
-        if peeked.peek(2)[:2] == GZIP
-        else cast(BinaryIO, peeked)
-    )
-
-
-def _sniff(start: bytes) -> str:
+def _sniff(start: bytes, encoding: str) -> str:
     """Detect Parquet, JSON Lines or CSV by the first bytes."""
+    start = first_bytes(start)
     if start.startswith(PARQUET):
         return "parquet"
-    if start.startswith(GZIP):
-        start = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(start)
-    return "jsonl" if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "csv"
+    text, _ = as_utf8(cast(BinaryIO, io.BufferedReader(cast(Any, io.BytesIO(start)))), encoding)
+    return "jsonl" if text.read().lstrip().startswith(b"{") else "csv"
 
 
 @contextmanager
@@ -287,7 +339,7 @@ def _input_errors(source_name: str) -> Iterator[None]:
     """Turn errors of reading a source into InputError with one sentence."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         message = f"{source_name} is damaged or truncated ({error})"
         raise InputError(message, remedy="fetch it again", code="bad_file") from error
     except pa.ArrowException as error:

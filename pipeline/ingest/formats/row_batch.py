@@ -1,5 +1,7 @@
 """Batches of source rows: columns of the file's own types, and rows that cannot be split into columns."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,10 @@ BATCH_ROWS = 50_000  # per batch: large enough for a bulk load, small enough for
 BATCH_BYTES = 1 << 24  # of the text in a batch: a few long values are as much as many short ones
 UUID_BYTES = 16
 NOT_UTF8 = "the row is not UTF-8: save the file in this encoding"
+HEADER_ROWS = 50  # the header is one of these
+SAMPLE_ROWS = 200  # that say how wide the rows of a file are
+HEADER_FILLED = 0.8  # of the values of a full row; a column may lack a name, a title fills a cell or two
+_NO_NAME = re.compile(r"[\W_]*+\d[\W\d_]*+")  # a value with digits but no letter: a number, a date
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,20 @@ class ExpectedColumns:
         """All of them, each once."""
         return list(dict.fromkeys([*self.required, *self.optional]))
 
+    def header_place(self, rows: Sequence[Sequence[str]]) -> tuple[int, bool]:
+        """
+        Return which of the first rows is the header, and whether it is one.
+
+        It is the first that holds all required columns. If none does, or every column is wanted, it is the first row that
+        is as wide as most rows are, has as many values, and none that is a number; else it is no header, but the first row.
+        """
+        wanted = self.required.keys()
+        for place, row in enumerate([] if self.every else rows[:HEADER_ROWS]):
+            if wanted <= set(row):
+                return place, True
+        likely = _likely_header(rows[:SAMPLE_ROWS])
+        return likely or 0, self.every and likely is not None
+
     def select(self, available: Sequence[str], source_name: str) -> list[str]:
         """
         Return the expected columns that are available.
@@ -112,13 +132,11 @@ class ExpectedColumns:
         InputError
             If a required column is missing, or any column occurs twice.
         """
-        if self.every:
-            _check_separator(available, source_name)
         for name, key in self.required.items():
             if name not in available:
-                _check_separator(available, source_name)
                 raise _missing_column(name, key, available, source_name)
-        present = list(available) if self.every else [name for name in self.names if name in available]
+        every = [name for name in available if name]  # one without a name cannot be configured
+        present = every if self.every else [name for name in self.names if name in available]
         for name in present:
             if list(available).count(name) > 1:
                 message = f'{source_name} has the column "{name}" twice'
@@ -131,10 +149,15 @@ COLUMN_LISTS = ("entities", "numeric", "categorical")  # keys of [schema] that n
 OPTIONAL_COLUMNS = ("kind", "original_id", "currency", "is_fraud")  # keys that may be empty
 
 
-def _check_separator(available: Sequence[str], source_name: str) -> None:
-    if len(available) == 1 and set(available[0]) & set(";\t|"):
-        message = f"{source_name} must be separated by commas, its header is {available[0]!r}"
-        raise InputError(message, remedy="save it with commas", code="bad_file")
+def _likely_header(rows: Sequence[Sequence[str]]) -> int | None:
+    counts = Counter(len(row) for row in rows if len(row) > 1)
+    width = max(counts, key=lambda width: (min(counts[width], 2), counts[width] * width), default=0)
+    filled = [sum(map(bool, row)) if len(row) == width else 0 for row in rows]
+    least = max(2, HEADER_FILLED * max(filled, default=0))
+    for place, row in enumerate(rows[:HEADER_ROWS]):
+        if filled[place] >= least and not any(map(_NO_NAME.fullmatch, row)):
+            return place
+    return None
 
 
 def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> InputError:

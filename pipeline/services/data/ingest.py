@@ -23,11 +23,11 @@ class IngestRequest:
     Attributes
     ----------
     paths
-        Files, or "-" for standard input.
+        Files, patterns of files, or "-" for standard input.
     query
         NAME of the query [source.NAME], instead of files.
     file_format
-        csv, parquet or jsonl; None to go by the name or content.
+        csv, parquet, jsonl or excel; None to go by the name or content.
     history
         Whether rows count as known when they happened, or only from now on; None for history until a window is scored.
     known_after
