@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.sql.elements import quoted_name
@@ -29,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0200"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0201"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -80,6 +81,8 @@ monitor = Table(
     Column("visible_at", Instant),
     # There are no notifications of runs that began before; NULL until notifications are configured.
     Column("notify_since", Instant),
+    # Whether hashed values have a display form; false in a database that held bare hashes before these existed.
+    Column("hash_displays", Boolean, nullable=False, server_default=false()),
 )
 
 batches = Table(
