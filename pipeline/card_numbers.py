@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 # As people write them. What is written as one number comes before what may be two with a blank between them.
 _FORMS = tuple(
-    re.compile(rf"(?<!\d)(?:{form})(?!\d)", re.ASCII)
+    re.compile(rf"(?<!\d)(?<!• )(?:{form})(?!\d)", re.ASCII)
     for form in (r"\d{13,19}", r"\d{4}(?:[ -]\d{4}){3}|\d{4}[ -]\d{6}[ -]\d{5}", r"\d(?:[ -]?\d){12,18}")
 )
 _ISSUER = re.compile(

@@ -122,7 +122,7 @@ def _fields_never_stored(config: Sections) -> Iterator[Violation]:
         value = getattr(config.schema_, kind)
         for name in (value,) if isinstance(value, str) else value:
             if any(map(_is_never_stored, (name, sources.get(name, "")))):
-                requirement = "must not be stored, not even hashed, by the rules of the card industry (PCI DSS 3.3): leave it out"
+                requirement = "must not name a verification code, a PIN or track data, which PCI DSS 3.3 forbids to store, even hashed: leave it out"
                 yield f"schema.{kind}", name, requirement
 
 
