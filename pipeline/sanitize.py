@@ -9,13 +9,15 @@ stored values stay unchanged.
 import re
 import unicodedata
 
+from pipeline.card_numbers import has_check_digit, mask_numbers
+
 # Controls (C0, C1, delete), format characters (bidi, zero width, tags), lone surrogates, line and paragraph separators.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Spreadsheets treat full-width forms like plain ones, and skip leading blanks, including no-break spaces.
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@＝＋－＠]")
-# A payment card's number: 13 to 19 digits (ISO/IEC 7812), as people write it.
-_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII)
+DISPLAY_END = " · "  # between the display form of a hashed value and its hash
+_HASH = re.compile(rf"(?<=\S){DISPLAY_END}[0-9a-f]{{64}}(?![0-9a-f])")
 PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -29,7 +31,16 @@ _ADDRESS = re.compile(
 
 
 def for_terminal(text: str) -> str:
-    """Replace control and format characters by escapes such as `\\x1b` or `\\u202e`; the result is one line."""
+    """
+    Replace control and format characters by escapes such as `\\x1b` or `\\u202e`; the result is one line.
+
+    Of a hashed value that has a display form, such as `•••• 4242`, only that is left.
+    """
+    escaped = _escape_harmful(text)
+    return _HASH.sub("", escaped) if DISPLAY_END in escaped else escaped
+
+
+def _escape_harmful(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in _HARMFUL else c for c in text)
@@ -37,13 +48,13 @@ def for_terminal(text: str) -> str:
 
 def for_csv(text: str) -> str:
     """
-    Sanitize as for a terminal, and put an apostrophe before text that a spreadsheet would run as a formula.
+    Escape as for a terminal, and put an apostrophe before text that a spreadsheet would run as a formula.
 
     Formulas start with `=`, `+`, `-`, `@`, a tab or a carriage return; a plain number such as -12.5 is not a formula.
     """
     if _NUMBER.fullmatch(text):
         return text
-    safe = for_terminal(text)
+    safe = _escape_harmful(text)
     return f"'{safe}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else safe
 
 
@@ -53,21 +64,8 @@ def for_page(text: str) -> str:
 
     HTML is escaped where the page is written.
     """
-    safe = _CARD.sub(lambda digits: _last_four(digits[0]), for_terminal(text))
+    safe = mask_numbers(for_terminal(text), has_check_digit)
     return safe if len(safe) <= PAGE_MAX else f"{safe[:PAGE_MAX]}… ({len(text):,} characters)"
-
-
-def _last_four(number: str) -> str:
-    digits = [int(c) for c in number if c.isdigit()]
-    return f"•••• {number[-4:]}" if _luhn(digits) else number
-
-
-def _luhn(digits: list[int]) -> bool:
-    """Whether the check digit of a card number is right (ISO/IEC 7812-1, annex B)."""
-    doubled = [
-        d if place % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for place, d in enumerate(reversed(digits))
-    ]
-    return sum(doubled) % 10 == 0
 
 
 def for_message(text: str) -> str:

@@ -1,19 +1,24 @@
 """From scores and labels to measured quality, on both engines: when, with what knowledge, and that every way of running agrees."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, event, text
 
 from pipeline.config.config import Config
+from pipeline.config.database import open_configured
 from pipeline.monitoring.quality import refresh
 from pipeline.monitoring.quality_text import side_by_side
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
-from storage.database.column_types import Instant
+from pipeline.services.monitoring.quality import QualityRefresh, refresh_quality
+from pipeline.services.monitoring.reports import ReportRequest, render_summary
+from pipeline.services.session import Session
+from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
@@ -225,3 +230,101 @@ def test_a_week_without_scores_is_done_and_leaves_no_row(loaded: Store) -> None:
     assert last.counts == {"transactions": 0, "realised": 0, "alarms": 0}
     assert week(loaded, 2, "realised")["precision"]["n"] is not None
     assert ledger.unfinished(loaded, "live") == []
+
+
+# What has matured is measured by who asks for it
+
+
+def session_of(store: Store, now: int = NOW) -> Session:
+    return Session(store, KNOWN, "ann", clock=lambda: now)
+
+
+def runs_of(store: Store) -> list[tuple[object, ...]]:
+    return query(store, "SELECT run_id FROM runs")
+
+
+def read_only(store: Store) -> None:
+    """Let the store's connections read only, from now on."""
+    setting = (
+        "PRAGMA query_only = ON"
+        if store.dialect == "sqlite"
+        else "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+    )
+
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.execute(setting)
+        if store.dialect != "sqlite":
+            connection.commit()
+
+    store.engine.dispose()
+    event.listen(store.engine, "connect", prepare)
+
+
+MATURE = TO + 6 * DAY  # the last week is mature, and no step has come since
+
+
+@pytest.fixture
+def matured(backfilled: Store, tmp_path: Path) -> Store:
+    """The same once the labels of the last week are complete."""
+    load(backfilled, KNOWN, "labels", write_csv(tmp_path / "none.csv", LABEL_HEADER, []), now=MATURE - HOUR)
+    assert "precision" not in week(backfilled, 3, "realised")
+    return backfilled
+
+
+def test_what_matured_is_measured_once_by_whoever_reads_it(matured: Store) -> None:
+    assert refresh_quality(session_of(matured, MATURE), "live").windows == 1
+    assert "precision" in week(matured, 3, "realised")
+    before = runs_of(matured)
+    read_only(matured)  # nothing is due any more, so nothing is written
+    assert refresh_quality(session_of(matured, MATURE), "live") == QualityRefresh(0, ())
+    assert refresh_quality(session_of(matured, MATURE + DAY), "live") == QualityRefresh(0, ())
+    assert runs_of(matured) == before
+
+
+def test_a_report_measures_first_but_not_one_of_an_earlier_time(matured: Store) -> None:
+    render_summary(session_of(matured, MATURE), ReportRequest(as_of=as_datetime(TO)))
+    assert "precision" not in week(matured, 3, "realised")
+    render_summary(session_of(matured, MATURE), ReportRequest())
+    assert "precision" in week(matured, 3, "realised")
+
+
+def test_who_may_only_read_gets_what_is_stored_and_why_it_is_not_newer(matured: Store) -> None:
+    read_only(matured)
+    refreshed = refresh_quality(session_of(matured, MATURE), "live")
+    assert (refreshed.windows, refreshed.alarms) == (0, ())
+    assert "is read-only: give this user write access to it" in refreshed.error
+    assert "precision" in week(matured, 2, "realised")
+
+
+def test_a_late_label_is_measured_once_and_not_at_every_reading(backfilled: Store, tmp_path: Path) -> None:
+    refresh_quality(session_of(backfilled, TO + 3 * DAY), "live")
+    (name,) = query(backfilled, "SELECT MIN(transaction_id) FROM scores WHERE NOT flagged")[0]
+    late = write_csv(tmp_path / "late.csv", LABEL_HEADER, [f"{name},1,2025-02-20T00:00:00Z,chargeback"])
+    load(backfilled, KNOWN, "labels", late, now=TO + 3 * DAY + HOUR)
+    readings = [refresh_quality(session_of(backfilled, TO + 4 * DAY + n * HOUR), "live") for n in range(3)]
+    assert [reading.windows for reading in readings] == [1, 0, 0]
+
+
+def test_reading_changes_no_later_estimate(backfilled: Store) -> None:
+    if backfilled.dialect != "sqlite":
+        pytest.skip("the times of the measures do not depend on the engine")
+    whole = [row for row in rows(backfilled) if row[4] == "estimated"]
+    forget(backfilled, *RUN_TABLES, "quality_metrics")
+    live(backfilled, FROM, FROM + 3 * WEEK)
+    assert refresh_quality(session_of(backfilled), "live").windows > 0
+    live(backfilled, FROM + 3 * WEEK, TO)
+    assert [row for row in rows(backfilled) if row[4] == "estimated"] == whole
+
+
+def test_two_readers_at_once_measure_the_same(matured: Store, url: str) -> None:
+    with ThreadPoolExecutor(2) as pool, open_configured(with_url(KNOWN, url)) as other:
+        sessions = [session_of(store, MATURE) for store in (matured, other)]
+        outcomes = list(pool.map(lambda session: refresh_quality(session, "live"), sessions))
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    measured = week(matured, 3, "realised")
+    forget_truth(matured, (FROM + 3 * WEEK, TO))
+    refresh_quality(session_of(matured, MATURE), "live")
+    alone = week(matured, 3, "realised")
+    assert {name: row["value"] for name, row in measured.items()} == {
+        name: row["value"] for name, row in alone.items()
+    }

@@ -154,14 +154,14 @@ def test_values_of_hashed_fields_are_stored_hashed(monkeypatch: pytest.MonkeyPat
 
     config = Config.model_validate({"schema": {"entities": ["card_id"], "hash": ["card_id"]}})
     config._secrets["FRAUDWATCH_HASH_KEY"] = SecretStr("0123456789abcdef")
-    text, _ = stored_text('card_id in ("4111") and country = "FR"', config)
+    text, _ = stored_text('card_id in ("4111") and country = "FR"', config, displays=True)
     assert "4111" not in text
     assert 'country = "FR"' in text
     assert parse(text, vocabulary(feature_fields(config))).to_text() == text  # and not hashed once more
 
 
 def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]:
-    said, fields = stored_text(text, SMALL)
+    said, fields = stored_text(text, SMALL, displays=True)
     return {
         "columns": {"text": said, "fields": dict(fields)},
         "until": until,

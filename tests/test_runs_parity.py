@@ -70,7 +70,7 @@ def score_on_arrival(store: Store, folder: Path) -> None:
         load_arrivals(store, folder, "transactions", PAYMENT_HEADER, fresh, now)
         load_arrivals(store, folder, "labels", LABEL_HEADER, told + corrected, now)
         if now == FROM + 5 * DAY:
-            said, fields = stored_text("amount > 1.5 * customer_id_amount_mean_7d", SMALL)
+            said, fields = stored_text("amount > 1.5 * customer_id_amount_mean_7d", SMALL, displays=True)
             row = {"text": said, "fields": dict(fields)}
             rules_and_mutes.add(store, rules_and_mutes.RULE, row, END, "limit", "test", now)
         if now == FROM + 9 * DAY:

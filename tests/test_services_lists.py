@@ -189,7 +189,7 @@ def test_rules_mutes_and_erasures_meet_the_same_stored_value(hashed: Session, tm
         f'customer_id in ("{CARD}", "c9")',
         f"customer_id in @{cards}",
     ):
-        text, _ = stored_text(rule, hashed.config)
+        text, _ = stored_text(rule, hashed.config, displays=True)
         assert str(stored) in text, rule
         assert CARD not in text, rule
     erased = erase(hashed.store, "customer_id", entity_filter(hashed, "customer_id", CARD), "ann", NOW)

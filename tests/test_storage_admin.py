@@ -116,7 +116,7 @@ def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(first_week: 
 def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: Path) -> None:
     bad = write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, ["x1,never,c7,m1,5", "x2,never,c77,m1,5"])
     load(loaded, SMALL, "transactions", bad, now=NOW)
-    said, fields = stored_text('customer_id = "c7" and amount > 0', SMALL)
+    said, fields = stored_text('customer_id = "c7" and amount > 0', SMALL, displays=True)
     rule = {"text": said, "fields": dict(fields)}
     rules_and_mutes.add(loaded, rules_and_mutes.RULE, rule, NOW, "watch c7", "bo", FROM)
     mute = {"kind": "entity", "name": "customer_id", "value": "c7"}

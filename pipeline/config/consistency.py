@@ -5,6 +5,7 @@ Each check takes all sections and yields its violations as (key, value, requirem
 sentence that begins with the key: "must be less than …".
 """
 
+import re
 from collections.abc import Iterator
 
 from pipeline.config.sections import SECTION_NAME, Sections
@@ -46,6 +47,15 @@ ROLES = (
     "is_fraud",
     "known_at",
 )
+# Names, in lower case with underscores, of what the rules for cards forbid to store: verification codes, PINs, tracks.
+# Not among them: whether or how one was given (has_cvv, cvv_result, used_pin_number), cid and pin_code, which are a
+# customer's id and a postal code as well.
+NEVER_STORED = re.compile(
+    r"(?!(?:has|is|no|with|valid|used)_)(?:.+_)?(?:cvv|cvc|cvn|cav)_?2?(?:_?(?:code|value|number|num|no|nr))?"
+    r"|(?:card|amex)_?(?:csc|cid)|card_?(?:verification|security)(?:_?(?:code|value|number|data))?"
+    r"|(?:(?:card|atm|customer|client|encrypted|enc|hashed)_)?pin(?:_?(?:block|hash|offset|number))?"
+    r"|(?:.+_)?track_?(?:[123]|data)(?:_?(?:data|equivalent(?:_data)?))?|(?:.+_)?mag(?:netic)?_?stripe(?:_?data)?"
+)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
 
@@ -56,6 +66,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _columns_renamed_twice(config)
     yield from _formats_without_start(config)
     yield from _fields_with_system_names(config)
+    yield from _fields_never_stored(config)
     yield from _hashed_fields_unknown(config)
     yield from _currency_without_rates(config)
     yield from _kind_without_refunds(config)
@@ -102,6 +113,22 @@ def _fields_with_system_names(config: Sections) -> Iterator[Violation]:
             if name.lower() in SYSTEM_COLUMNS:
                 requirement = "must not have the name of a column of fraudwatch or of the database; rename it in the file or the query"
                 yield f"schema.{kind}", name, requirement
+
+
+def _fields_never_stored(config: Sections) -> Iterator[Violation]:
+    """Verification codes, PINs and track data, by the name of the field or of its column in the file."""
+    sources = {name: source for source, name in config.schema_.columns.items()}
+    for kind in (*FIELDS, "hash", *ROLES):
+        value = getattr(config.schema_, kind)
+        for name in (value,) if isinstance(value, str) else value:
+            if any(map(_is_never_stored, (name, sources.get(name, "")))):
+                requirement = "must not name a verification code, a PIN or track data, which PCI DSS 3.3 forbids to store, even hashed: leave it out"
+                yield f"schema.{kind}", name, requirement
+
+
+def _is_never_stored(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower().strip("_")
+    return NEVER_STORED.fullmatch(words) is not None
 
 
 def _hashed_fields_unknown(config: Sections) -> Iterator[Violation]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
+from pipeline.ingest.card_data import PlainCardNumberCheck, plain_card_number_check
 from pipeline.ingest.currency_rates import RateUse, StaleRate, current_rates
 from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
@@ -32,6 +33,7 @@ from pipeline.ingest.row_checks import (
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress
 from storage.database.database import Store
+from storage.database.hash_form import has_displays
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
@@ -143,7 +145,7 @@ def ingest_transactions(
     Busy
         If another ingest is running.
     """
-    check = TransactionCheck(config, current_rates(store, config))
+    check = TransactionCheck(config, current_rates(store, config), has_displays(store))
     context = _IngestContext.create(store, config, options, clock, progress)
     if config.schema_.is_fraud and context.history and options.known_after is None:
         raise InputError(
@@ -181,17 +183,20 @@ def ingest_labels(
     context.check_columns(inputs, check.expected_columns())
     for source in inputs:
         with open_source(config, source) as reader:
-            step = partial(_label_step, check, clock(), source.name)
+            plain = PlainCardNumberCheck(source.name, (), (config.labels.transaction_id,))
+            step = partial(_label_step, check, plain, clock(), source.name)
             yield context.load(
                 source.name, "labels", reader, check.expected_columns(), step, _label_settings(context)
             )
 
 
 def _label_step(
-    check: LabelCheck, now: int, name: str, rows: RowBatch
+    check: LabelCheck, plain: PlainCardNumberCheck, now: int, name: str, rows: RowBatch
 ) -> tuple[list[Chunk], list[RejectedRow]]:
+    plain.check(rows)
     chunk, reasons = check.check(rows, now, name)
-    return [chunk], list(collect_rejected(rows, reasons, (), check.hasher))
+    unmasked = (check.config.labels.transaction_id,)
+    return [chunk], list(collect_rejected(rows, reasons, (), check.hasher, unmasked))
 
 
 def _load_transactions(
@@ -201,7 +206,8 @@ def _load_transactions(
     now, settings = context.clock(), _transaction_settings(context.config, check)
     with InlineLabelSpool() as spool:
         rate_use = RateUse(check.rates.places)
-        step = partial(_transaction_step, check, now, spool, rate_use)
+        plain = plain_card_number_check(check.schema, source.name)
+        step = partial(_transaction_step, check, plain, now, spool, rate_use)
         report = context.load(source.name, "transactions", reader, check.expected_columns(), step, settings)
         yield replace(report, stale_rates=() if report.nothing_new else rate_use.stale)
         if check.schema.is_fraud:
@@ -219,12 +225,20 @@ def _load_transactions(
 
 
 def _transaction_step(
-    check: TransactionCheck, now: int, spool: InlineLabelSpool, rate_use: RateUse, rows: RowBatch
+    check: TransactionCheck,
+    plain: PlainCardNumberCheck,
+    now: int,
+    spool: InlineLabelSpool,
+    rate_use: RateUse,
+    rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
+    plain.check(rows)
     chunk, labels, reasons = check.check(rows, now, rate_use)
     if labels is not None:
         spool.add(labels)
-    rejected = list(collect_rejected(rows, reasons, check.schema.hash, check.hasher))
+    schema = check.schema
+    unmasked = (schema.transaction_id, schema.original_id, *schema.plain_card_numbers)
+    rejected = list(collect_rejected(rows, reasons, schema.hash, check.hasher, unmasked))
     if rate_use.waiting is None:
         return [chunk], rejected
     waiting = set(rate_use.waiting.transactions.row_number.tolist())

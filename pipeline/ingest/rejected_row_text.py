@@ -2,7 +2,8 @@
 Rejected rows as the database stores them: as received, but only the columns that the configuration names.
 
 Fields of schema.hash are stored as keyed hashes here, too. A row that cannot be split into columns may hold such a
-field anywhere: if schema.hash is set, only a keyed hash of the line and its length are stored.
+field anywhere: if schema.hash is set, only a keyed hash of the line and its length are stored. Card data are left out
+(see `pipeline.ingest.card_data`), since what a bad row holds in a column need not belong there.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.hashing import Hasher
+from pipeline.ingest.card_data import mask_line, mask_value, without_track_data
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import RowBatch, UnreadableRow
 from pipeline.ingest.formats.validators import Reasons
@@ -21,9 +23,16 @@ TEXT_MAX = 5_000  # characters of a value or line
 
 
 def collect_rejected(
-    rows: RowBatch, reasons: Reasons, hashed: Collection[str], hasher: Hasher | None
+    rows: RowBatch, reasons: Reasons, hashed: Collection[str], hasher: Hasher | None, plain: Collection[str]
 ) -> Iterator[RejectedRow]:
-    """Yield the rows with a reason, and those that could not be split into columns."""
+    """
+    Yield the rows with a reason, and those that could not be split into columns.
+
+    Parameters
+    ----------
+    plain
+        Columns whose numbers are not masked, since they may be card numbers or only look like them.
+    """
     bad = np.flatnonzero(~reasons.good)
     hidden = hashed if hasher is not None else ()
     columns = {
@@ -31,20 +40,25 @@ def collect_rejected(
         for name, column in rows.columns.items()
     }
     for number, place in enumerate(bad.tolist()):
-        row = {name: _plain(column[number]) for name, column in columns.items()}
+        row = {
+            name: _plain(column[number] if name in hidden or name in plain else mask_value(column[number]))
+            for name, column in columns.items()
+        }
         yield RejectedRow(int(rows.row_number[place]), _json(row), reasons.of(place))
     for unreadable in rows.unreadable:
         yield RejectedRow(unreadable.row_number, _json(_line(unreadable, hasher)), unreadable.reason)
 
 
 def _as_stored(column: Any, hasher: Hasher | None) -> list[Any]:
-    values: list[Any] = (column if hasher is None else hasher.column(texts(column))).to_pylist()
+    """The values of a column as they are stored, without track data: hashed if there is a hasher."""
+    stored = without_track_data(column if hasher is None else hasher.column(texts(column)), of=column)
+    values: list[Any] = stored.to_pylist()
     return values
 
 
 def _line(row: UnreadableRow, hasher: Hasher | None) -> dict[str, Any]:
     if hasher is None:
-        return {"line": _shortened(row.text)}
+        return {"line": _shortened(mask_line(row.text))}
     return {"line_hash": hasher.hash(row.text), "length": len(row.text)}
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.hashing import Hasher
+from pipeline.hashing import STORED, Hasher
+from pipeline.ingest.card_data import reject_track_data
 from pipeline.ingest.currency_rates import RateLookup, Rates, RateUse, load_rates, unknown_currencies
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.arrow_arrays import Bools, as_objects
@@ -25,27 +26,34 @@ KNOWN_AFTER = "pass known-after, such as 7d"  # the time from a payment until it
 EventTimes = Callable[[Strings], Ints]
 
 
-def hasher_of(config: Config) -> Hasher | None:
+def hasher_of(config: Config, displays: bool) -> Hasher | None:
     """Return the hasher for the fields of schema.hash; None if there are none."""
-    return Hasher(config.hash_key()) if config.schema_.hash else None
+    return Hasher(config.hash_key(), displays) if config.schema_.hash else None
 
 
-def stored_values(config: Config) -> Callable[[str, str], str]:
-    """Return the function from a column and a value that a person typed to the value as the database has it."""
-    hasher = hasher_of(config)
+def stored_values(config: Config, displays: bool) -> Callable[[str, str], str]:
+    """
+    Return the function from a column and a value that a person typed to the value as the database has it.
+
+    `displays` says whether the database stores hashed values with a display form. Such a value may also be given as
+    it is stored, display form and hash, as exports have it.
+    """
+    hasher = hasher_of(config, displays)
 
     def stored_value(column: str, value: str) -> str:
-        return value.strip() if hasher is None or column not in config.schema_.hash else hasher.hash(value)
+        if hasher is None or column not in config.schema_.hash or STORED.fullmatch(value.strip()):
+            return value.strip()
+        return hasher.stored(value)
 
     return stored_value
 
 
 class TransactionCheck:
-    """Validates transactions by one configuration."""
+    """Validates transactions by one configuration; `displays` says whether hashed values have a display form."""
 
-    def __init__(self, config: Config, rates: Rates | None = None) -> None:
+    def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
         self.schema = schema = config.schema_
-        self.hasher = hasher_of(config)
+        self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
         self.text = (*schema.entities, *schema.categorical)
         self.retention = config.retention.transactions
@@ -69,6 +77,7 @@ class TransactionCheck:
         A row that lacks nothing but a rate has a reason, is in `rate_use.waiting`, and its label is among the others.
         """
         schema, columns, reasons = self.schema, rows.columns, Reasons(len(rows))
+        reject_track_data(columns, reasons)
         ids = validators.ids(columns[schema.transaction_id], schema.transaction_id, reasons)
         times, missing = validators.instants(
             columns[schema.event_time], schema.event_time, schema.timezone, now, reasons
@@ -150,7 +159,7 @@ class LabelCheck:
     @property
     def hasher(self) -> Hasher | None:
         """For lines that cannot be split into columns: they may hold a field of schema.hash."""
-        return hasher_of(self.config)
+        return hasher_of(self.config, displays=False)
 
     def expected_columns(self) -> ExpectedColumns:
         """transaction_id and is_fraud are required, known_at and source optional."""
@@ -169,6 +178,7 @@ class LabelCheck:
             If labels are history and neither a column nor --known-after says when they became known.
         """
         labels, columns, reasons = self.config.labels, rows.columns, Reasons(len(rows))
+        reject_track_data(columns, reasons)
         if len(rows) and labels.known_at not in columns and self.history and self.known_after is None:
             raise InputError(
                 f'{source_name} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels '

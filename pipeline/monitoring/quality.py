@@ -29,9 +29,10 @@ from pipeline.monitoring.realised_quality import (
     realise,
     review_metrics,
 )
+from pipeline.schedule import grid as window_grid
 from pipeline.schedule.run_context import start_run
 from storage.database.database import Store
-from storage.frames import DAY, MONEY
+from storage.frames import DAY, MONEY, Ints
 from storage.ingest.history import completeness
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window
@@ -87,25 +88,65 @@ def realise_mature(
 
     A window whose metrics used later knowledge stays as it is.
     """
+    due = _due_windows(store, config, policy, since, as_of)
+    return _realise_each(store, config, policy, run_id, dict.fromkeys(due, as_of))
+
+
+def _due_windows(
+    store: Store, config: Config, policy: str, since: int, as_of: int
+) -> dict[Window, int | None]:
+    """Windows that matured by `as_of` and have no realised metrics, or older ones; each with the as_of of these."""
     matured = _complete_until(store, as_of) - config.labels.maturity
     windows = {
-        w: known for w, known in quality_metrics.measured_windows(store, policy).items() if w[1] <= matured
+        window: known
+        for window, known in quality_metrics.measured_windows(store, policy).items()
+        if window[1] <= matured and (known is None or known < as_of)
     }
-    changed = quality_metrics.relabelled_event_times(store, since, as_of, matured)
-    done = QualityStep()
-    for window, known in windows.items():
-        first, last = np.searchsorted(changed, window)
-        if known is None or (known < as_of and last > first):
-            alarms = realise(store, config, policy, run_id, window, as_of)
-            done = QualityStep(realised=done.realised + 1, alarms=(*done.alarms, *alarms))
-    return done
+    # a window that was measured after the newest step saw the labels of its time already
+    starts = {max(since, known) for known in windows.values() if known is not None}
+    changed = {
+        start: quality_metrics.relabelled_event_times(store, start, as_of, matured) for start in starts
+    }
+    return {
+        window: known
+        for window, known in windows.items()
+        if known is None or _any_inside(changed[max(since, known)], window)
+    }
+
+
+def _any_inside(times: Ints, window: Window) -> bool:
+    first, last = np.searchsorted(times, window)
+    return bool(last > first)
+
+
+def _realise_each(
+    store: Store, config: Config, policy: str, run_id: int | None, as_of: Mapping[Window, int]
+) -> QualityStep:
+    """Compute realised metrics of windows, each with the labels known at its as_of."""
+    alarms = [
+        alarm for window, at in as_of.items() for alarm in realise(store, config, policy, run_id, window, at)
+    ]
+    return QualityStep(realised=len(as_of), alarms=tuple(alarms))
 
 
 def refresh(store: Store, config: Config, policy: str, as_of: int, by: str) -> QualityStep:
-    """Compute realised metrics of windows that matured by `as_of`, or whose labels changed since the newest step."""
+    """
+    Compute realised metrics of windows that matured by `as_of`, or whose labels changed since they were measured.
+
+    Where nothing is due, nothing is written. A window that has no realised metrics gets those that the first quality
+    step after its maturity computes, if that step's time has come: a backfill that gets there later finds what it would
+    have written, and estimates the same.
+    """
+    since = quality_metrics.newest_before(store, policy, as_of) or 0
+    due = _due_windows(store, config, policy, since, as_of)
+    if not due:
+        return QualityStep()
+    times = {
+        window: as_of if known is not None else min(as_of, _first_step_after(store, config, window))
+        for window, known in due.items()
+    }
     with start_run(store, config, as_of, policy, "manual", by, None) as run:
-        since = quality_metrics.newest_before(store, policy, as_of)
-        outcome = realise_mature(store, config, policy, run.run_id, since or 0, as_of)
+        outcome = _realise_each(store, config, policy, run.run_id, times)
         runs.end_run(
             store,
             run.run_id,
@@ -125,6 +166,15 @@ def catch_up(store: Store, config: Config, policy: str, run_id: int, end: int) -
         if newest is not None and newest > end
         else QualityStep()
     )
+
+
+def _first_step_after(store: Store, config: Config, window: Window) -> int:
+    """The end of the first quality window at which this window is mature."""
+    end = np.array([window[1] + config.labels.maturity], dtype=np.int64)
+    mature = int(completeness(store).reached(end)[0])
+    step, zone = config.quality.window, config.schedule.timezone
+    floor = window_grid.floor(step, zone, mature)
+    return floor if floor == mature else window_grid.following(step, zone, floor)
 
 
 def _complete_until(store: Store, as_of: int) -> int:

@@ -166,8 +166,9 @@ def choice_changed(row: Row) -> Notification:
 def candidate_rejected(row: Row) -> Notification:
     """A candidate that the promotion gate turned down."""
     key = f"model:{row['policy']}:refused:{row['model_id']}"
+    stays = "" if row["champion_id"] is None else f"Model {row['champion_id']} stays in force. "
     body = (
-        f"{safe(row['sentence'])}\n\nModel {row['champion_id']} stays in force. fraudwatch models show {row['model_id']} has the numbers; "
+        f"{safe(row['sentence'])}\n\n{stays}fraudwatch models show {row['model_id']} has the numbers; "
         f"fraudwatch models promote {row['model_id']} promotes the candidate anyway."
     )
     return Notification(key, f"candidate {row['model_id']} of {day(row['training_date'])} was rejected", body)

@@ -90,9 +90,11 @@ def vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     return Vocabulary(kinds, {name: why for name, why in unavailable.items() if name not in kinds})
 
 
-def stored_text(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
+def stored_text(text: str, config: Config, displays: bool) -> tuple[str, Mapping[str, Any]]:
     """
     The text of a rule as it is stored: watch-lists are written out, values of hashed columns are hashed.
+
+    `displays` says whether the database stores hashed values with a display form.
 
     Raises
     ------
@@ -102,7 +104,9 @@ def stored_text(text: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     from pipeline.ingest.row_checks import stored_values
 
     fields = feature_fields(config)
-    return parse(text, replace(vocabulary(fields), stored_value=stored_values(config))).to_text(), fields
+    return parse(
+        text, replace(vocabulary(fields), stored_value=stored_values(config, displays))
+    ).to_text(), fields
 
 
 def rule_fields(store: Store) -> list[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 from pipeline.errors import InputError
 from pipeline.ingest.row_checks import stored_values
 from pipeline.services.session import Session
+from storage.database.hash_form import has_displays
 
 
 def entity_filter(session: Session, column: str, value: str) -> str:
@@ -32,4 +33,4 @@ def entity_filter(session: Session, column: str, value: str) -> str:
         )
     if not value.strip():
         raise InputError(f"the value of {column} is empty", code="empty_entity")
-    return stored_values(session.config)(column, value)
+    return stored_values(session.config, has_displays(session.store))(column, value)

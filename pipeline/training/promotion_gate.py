@@ -11,6 +11,9 @@ Ranking is compared by average precision and flags by their cost, at the same nu
 thresholds from their scores in the window, without labels, for today's budget and costs. (With the thresholds of their
 own training, the model that flags more would win.) Features are point in time, so each model gets the values it would have
 had then. Rows whose labels the champion was trained on are left out.
+
+Before that, a candidate that a field tells the labels of (a readiness finding `LEAK`) is rejected: on past data such a
+model wins any comparison. This does not depend on `training.gate`, only on `schema.trusted`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +43,7 @@ from pipeline.number_text import exact
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
+from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
 from pipeline.training.training_set import effective_frauds, payers
@@ -81,15 +85,22 @@ class PromotionGate:
     model_cache: ModelCache
     reader: HistoryReader
 
-    def check(self, history: History, prepared: Prepared, choice: StoredChoice, date: int) -> PromotionCheck:
+    def check(
+        self, history: History, prepared: Prepared, choice: StoredChoice, date: int
+    ) -> PromotionCheck | None:
         """
-        Compare the candidate with the champion at `date`, and decide on promotion.
+        Compare the candidate with the champion at `date`, and decide on promotion; None if `training.gate` is off.
 
-        A candidate is rejected only on a significant difference. Without a champion, or with too few frauds to compare,
-        it is promoted.
+        A candidate is rejected only on a leak or a significant difference. Without a champion, or with too few frauds to
+        compare, it is promoted.
         """
         self.model_cache.refresh()
         in_force = self.model_cache.in_force_until(date)
+        leaks = [finding for finding in prepared.findings if finding.code == LEAK]
+        if leaks:
+            return _leaking(leaks, in_force[-1] if in_force else None)
+        if not self.config.training.gate:
+            return None
         if not in_force:
             return PromotionCheck(
                 "promoted", "FIRST", "It is the first model: there is no champion to compare it with."
@@ -173,6 +184,13 @@ def _predictions(model: Model, rows: Sample) -> FoldPredictions:
     scores = model.score(rows.raw, rows.amount)
     flags = scores.flagged
     return FoldPredictions(scores.score, flags, flags, flags, flags, np.full(len(rows), np.nan))
+
+
+def _leaking(leaks: Sequence[ReadinessFinding], champion_id: int | None) -> PromotionCheck:
+    stays = f"Model {champion_id} stays in force" if champion_id is not None else "No model is in force"
+    found = "; ".join(leak.message for leak in leaks)
+    message = f"The candidate was trained on what may be a leak: {found}. To go on, {leaks[0].remedy}. {stays}; a promotion by hand overrules this."
+    return PromotionCheck("rejected", LEAK, message, champion_id=champion_id)
 
 
 def _inconclusive(window: EvaluationWindow, champion_id: int, why: str) -> PromotionCheck:

@@ -17,7 +17,6 @@ from scipy.stats import chi2_contingency
 from detectors.drift.histograms import COARSE_BINS, ReferenceHistograms
 from detectors.drift.metrics import Drift, compare
 from detectors.evaluation.label_delay import DelayCurve, delay_curve, nowcast
-from detectors.evaluation.metrics import auc_roc, average_precision
 from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
@@ -26,8 +25,12 @@ from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
 from pipeline.features.label_history import transaction_positions
 from pipeline.number_text import exact
+from pipeline.training.leaks import find_leaks, trusted_line
 from storage.frames import DAY, Coded, Ints
 
+LEAK = (
+    "LEAK"  # the code of the errors that the promotion gate decides on: a model is fitted, but not promoted
+)
 Level = Literal["error", "warning", "hint"]
 Figure = float | str | list[float] | Mapping[str, float]
 LEVELS: tuple[Level, ...] = ("error", "warning", "hint")
@@ -36,7 +39,7 @@ WEEKS_MAX = 8  # pieces of the mature span whose fraud rates are compared
 UNSTABLE_P, UNSTABLE_RATIO = 1e-3, 3.0  # both must be exceeded: with many rows any difference is significant
 CLUSTERED = 0.2  # effective frauds per fraud; below it, few entities have most of the fraud
 MATURE_SHARE = 0.95  # share of fraud reports that should have arrived by labels.maturity
-FRAUDS_MIN = 20  # with fewer, delays, leaks and rates over time are not checked
+FRAUDS_MIN = 20  # with fewer, delays and rates over time are not checked
 GAP_SHARE = 0.02  # share of days without a transaction
 LATE_SHARE = 0.05  # share of transactions that arrived after allowed_lateness
 CONSTANT, MISSING, IDENTIFIER = (
@@ -45,7 +48,6 @@ CONSTANT, MISSING, IDENTIFIER = (
     0.9,
 )  # shares of the commonest value, of missing values, and of distinct values
 DOMINANT = 0.2  # share of one value among the rows of an entity column
-LEAK_AUC, LEAK_AP = 0.995, 0.9  # of a single feature
 REPEATED = 0.01  # share of transactions that equal another in all but the id
 MOVED_PSI = 0.25  # the conventional alarm level
 SAMPLE_ROWS = 20_000
@@ -351,23 +353,15 @@ def _shares_of_numbers(values: NDArray[np.float64]) -> tuple[float, float, float
 
 
 def _leaks(data: TrainingData) -> Iterator[ReadinessFinding]:
-    """Check for features that alone rank fraud almost perfectly: these are usually leaks."""
-    sample = data.labelled
-    if sample.y.sum() < FRAUDS_MIN or sample.y.all():
-        return
-    step = _step(sample)
-    sample = sample.take((sample.y == 1) | (np.arange(len(sample)) % step == 0))
-    stands_for = np.where(sample.y == 1, 1.0, step)
-    X = Encoder.fit(data.features.encoding, sample.raw, sample.y, sample.weight).transform(sample.raw)
-    for name, column in zip(data.features.encoding.names, X.T, strict=True):
-        up = auc_roc(sample.y, column)
-        auc, score = (up, column) if up >= 0.5 else (1 - up, -column)
-        if auc > LEAK_AUC and average_precision(sample.y, score, stands_for) > LEAK_AP:
-            yield ReadinessFinding(
-                "warning", "LEAK", f"{name} alone separates fraud from genuine with an AUC of {auc:.4f}",
-                "check that it is known when the transaction happens, not filled in afterwards; otherwise leave it out",
-                {"feature": name, "auc": auc},
-            )  # fmt: skip
+    """Check for fields that are filled in once a fraud is known."""
+    leaks = find_leaks(data.config, data.history, data.mature, data.y)
+    for leak in leaks:
+        yield ReadinessFinding(
+            "error", LEAK, leak.sentence,
+            "leave it out if it is filled in once a fraud is known; if it is known when a payment happens, write "
+            f"{trusted_line(data.config, leaks)} under [schema]",
+            {"field": leak.name, "state": leak.state, "precision": leak.precision, "recall": leak.recall},
+        )  # fmt: skip
 
 
 def _repeated(data: TrainingData) -> Iterator[ReadinessFinding]:

@@ -192,11 +192,14 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
             remedy="free space",
             code="disk_full",
         )
-    if "readonly database" in cause:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    refused = isinstance(
+        original, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction
+    )
+    if "readonly database" in cause or refused:
         return Unreachable(f"database {store.display_url} is read-only: give this user write access to it")
     if "malformed" in cause or "not a database" in cause:
         return Unreachable(f"database {store.display_url} is damaged ({cause}): restore a backup")
-    original = error.orig if isinstance(error, DBAPIError) else error
     away = isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
     away = away or "unable to open database" in cause or "disk I/O error" in cause
     if lost or away or isinstance(error, PoolTimeout):

@@ -51,7 +51,9 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         _refuse_other_monitor(connection, before, monitor)
         command.upgrade(_alembic(connection), "head")
         if connection.scalar(select(tables.monitor.c.name)) is None:
-            connection.execute(insert(tables.monitor), {"name": monitor, "created_at": now})
+            connection.execute(
+                insert(tables.monitor), {"name": monitor, "created_at": now, "hash_displays": True}
+            )
         columns = _add_columns(connection, store, store.transactions)
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)

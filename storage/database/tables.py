@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.sql.elements import quoted_name
@@ -81,6 +82,8 @@ monitor = Table(
     Column("visible_at", Instant),
     # There are no notifications of runs that began before; NULL until notifications are configured.
     Column("notify_since", Instant),
+    # Whether hashed values have a display form; false in a database that held bare hashes before these existed.
+    Column("hash_displays", Boolean, nullable=False, server_default=false()),
 )
 
 batches = Table(

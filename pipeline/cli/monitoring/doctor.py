@@ -122,6 +122,8 @@ def _model(code: str, facts: "checks.ModelFacts") -> str:
         return f"none (cold start); the last training failed: {facts.training_error}: {TRAIN}"
     if code == "withdrawn":
         return f"none; {facts.withdrawn:,} promotions were withdrawn with their runs: {TRAIN}"
+    if code == "not_promoted":
+        return "none (cold start); no candidate was promoted"
     return f"none (cold start); no training has run yet: {TRAIN}"
 
 

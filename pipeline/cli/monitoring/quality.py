@@ -23,7 +23,7 @@ NO_METRICS = (
     fraudwatch quality
     fraudwatch quality --from 2026-02-01 --to 2026-04-01 --by channel
     fraudwatch quality --metric precision --metric recall --kind realised --format csv --output quality.csv
-    fraudwatch quality --refresh --alarms
+    fraudwatch quality --alarms
     """,
 )
 @click.option("--from", "start", type=InstantParam(), help="Windows that end after this time.")
@@ -50,7 +50,7 @@ NO_METRICS = (
 @click.option(
     "--alarms", is_flag=True, help="Only metrics whose realised value is outside the estimated range."
 )
-@click.option("--refresh", is_flag=True, help="First measure the windows whose labels have matured.")
+@click.option("--refresh", is_flag=True, hidden=True, help="Say how many windows were measured.")
 @output_options
 @click.pass_obj
 def quality(
@@ -68,17 +68,20 @@ def quality(
 ) -> None:
     """List precision, recall, cost and more by window.
 
-    A window is estimated when it ends and measured once labels.maturity has passed: fraudwatch run and the daemon do both at the end of
-    each [quality] window. --refresh measures what has matured now, and stores it; docs/quality.md lists all metrics.
+    A window is estimated when it ends and measured once labels.maturity has passed: by fraudwatch run and the daemon at the end of each
+    [quality] window, or by this command, which first measures and stores what has matured since. docs/quality.md lists all metrics.
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side
+    from pipeline.sanitize import for_terminal
     from pipeline.services.monitoring.quality import QualityRequest, list_quality, refresh_quality
     from pipeline.services.pages import every
 
     with context.session() as session:
-        if refresh:
-            measured = refresh_quality(session, policy)
+        measured = refresh_quality(session, policy)
+        if measured.error:
+            click.echo(for_terminal(f"what has matured since is not measured: {measured.error}"), err=True)
+        elif measured.windows or refresh:
             click.echo(f"{measured.windows:,} windows measured, {len(measured.alarms):,} alarms", err=True)
         zone = session.config.schedule.timezone
         request = QualityRequest(

@@ -55,6 +55,7 @@ def add_mute(
     reason: str,
 ) -> None:
     """Mute the flags of one entity, feature or channel for a while."""
+    from pipeline.sanitize import for_terminal
     from pipeline.services.review.mutes import NewMute
     from pipeline.services.review.mutes import add_mute as add
 
@@ -63,7 +64,7 @@ def add_mute(
         end = expiry(until, span, session.config.schedule.timezone)
         mute = add(session, NewMute(end, reason, target))
     click.echo(
-        f"mute {mute.mute_id}: {_target_text(mute)} from {mute.effective_from:%Y-%m-%d %H:%M:%S} to "
+        f"mute {mute.mute_id}: {for_terminal(_target_text(mute))} from {mute.effective_from:%Y-%m-%d %H:%M:%S} to "
         f"{mute.until:%Y-%m-%d %H:%M:%S} UTC; fraudwatch mutes end {mute.mute_id} ends it"
     )
 

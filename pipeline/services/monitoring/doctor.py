@@ -14,7 +14,13 @@ from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
-from storage.queries.status import MonitorState, commonest_values, monitor_state, newest_training
+from storage.queries.status import (
+    MonitorState,
+    TrainingOutcome,
+    commonest_values,
+    monitor_state,
+    newest_training,
+)
 from storage.runs import scoring_queue
 
 CLOCK_TOLERANCE = timedelta(days=1)  # a payment dated this far ahead of the clock: one of the two is wrong
@@ -214,7 +220,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         The challenger's settings are impossible.
     """
     config = session.config.for_policy(policy)
-    state = monitor_state(session.store, policy)
+    state, newest = monitor_state(session.store, policy), newest_training(session.store, policy)
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
         CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
@@ -225,8 +231,8 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         *(CheckResult("waiting_rows", "waiting", each, failed=True) for each in waiting_payments(session)),
         *_currency_rates(session, config),
         _labels(state, config),
-        _model(state),
-        *_newest_training(session, policy),
+        _model(state, newest),
+        *_newest_training(newest),
         _schedule(session, policy),
         _steps(state),
         CheckResult("queue", "counted", QueueFacts(state.queue)),
@@ -281,18 +287,21 @@ def _currency_rates(session: Session, config: Config) -> Iterator[CheckResult]:
         yield CheckResult("currency_rates", "unusable", RatesFileFacts(str(error)), failed=True)
 
 
-def _model(state: MonitorState) -> CheckResult:
+def _model(state: MonitorState, newest: TrainingOutcome | None) -> CheckResult:
     facts = ModelFacts(state.promotions, state.strategy, state.training_error, state.withdrawn_promotions)
     code = "promoted"
     if not facts.promotions:
-        cases = (("training_failed", facts.training_error), ("withdrawn", facts.withdrawn))
+        cases = (
+            ("training_failed", facts.training_error),
+            ("withdrawn", facts.withdrawn),
+            ("not_promoted", newest is not None and newest.candidate is not None),
+        )
         code = next((name for name, applies in cases if applies), "never_trained")
     return CheckResult("model", code, facts, failed=not facts.promotions)
 
 
-def _newest_training(session: Session, policy: str) -> Iterator[CheckResult]:
+def _newest_training(newest: TrainingOutcome | None) -> Iterator[CheckResult]:
     """Whether the newest training promoted its model, and if not, why."""
-    newest = newest_training(session.store, policy)
     if newest is None:
         return
     cases = (

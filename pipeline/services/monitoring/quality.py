@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pipeline.errors import ConfigError
 from pipeline.monitoring import quality
 from pipeline.monitoring.quality_text import MONEY
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
+from storage.errors import Busy, Unreachable
 from storage.ingest import history
 from storage.queries.monitoring import QualityFilter, quality_page, validate_metrics
 
@@ -82,10 +84,18 @@ class QualityRecord:
 
 @dataclass(frozen=True)
 class QualityRefresh:
-    """How many windows were measured, and the alarms that they raised, a sentence each."""
+    """
+    How many windows were measured, and the alarms that they raised, a sentence each.
+
+    Attributes
+    ----------
+    error
+        Why what has matured could not be measured: this user may only read the database, or it is busy; "" otherwise.
+    """
 
     windows: int
     alarms: tuple[str, ...]
+    error: str = ""
 
 
 def list_quality(
@@ -123,6 +133,8 @@ def refresh_quality(session: Session, policy: str) -> QualityRefresh:
     """
     Measure the windows whose labels have matured by now, or by when the newest transaction matured if that is earlier.
 
+    It writes only if a window is due. Lists and reports call it first, so a failure to write is an answer, no error.
+
     Raises
     ------
     Unknown
@@ -134,5 +146,8 @@ def refresh_quality(session: Session, policy: str) -> QualityRefresh:
     if span is None:
         return QualityRefresh(0, ())
     matured = span[1] + config.labels.maturity + config.quality.window
-    measured = quality.refresh(store, config, policy, min(session.now, matured), session.actor)
+    try:
+        measured = quality.refresh(store, config, policy, min(session.now, matured), session.actor)
+    except (Unreachable, Busy, ConfigError) as error:
+        return QualityRefresh(0, (), str(error))
     return QualityRefresh(measured.realised, measured.alarms)

@@ -9,6 +9,7 @@ from pipeline.rendering import charts
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
 from pipeline.schedule import grid
+from pipeline.services.monitoring.quality import refresh_quality
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
 from storage.ingest import history
@@ -108,6 +109,8 @@ def render_summary(session: Session, request: ReportRequest) -> bytes:
 def _load(session: Session, request: ReportRequest) -> ReportData:
     start, end = _resolve_span(session, request)
     as_of = session.now if request.as_of is None else as_micros(request.as_of)
+    if request.as_of is None:
+        refresh_quality(session, request.policy)
     return ReportData.load(session.store, session.config, request.policy, start, end, as_of)
 
 

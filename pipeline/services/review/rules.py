@@ -21,6 +21,7 @@ from pipeline.services.review.rules_and_mutes import (
 )
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
+from storage.database.hash_form import has_displays
 from storage.frames import MONEY, Ints
 from storage.review.rules_and_mutes import RULE, flagged_by_rule
 
@@ -81,7 +82,7 @@ def preview_rule(session: Session, text: str, days: int) -> RulePreview:
         No transaction is stored yet.
     """
     config = session.config
-    stored, _ = engine.stored_text(text, config)
+    stored, _ = engine.stored_text(text, config, has_displays(session.store))
     matches = preview(session.store, config, LIVE, stored, days, session.now)
 
     def total(amounts: Ints) -> Amount:
@@ -116,7 +117,7 @@ def add_rule(session: Session, rule: NewRule) -> StoredRule:
     InputError
         Its end is not in the future.
     """
-    text, fields = engine.stored_text(rule.text, session.config)
+    text, fields = engine.stored_text(rule.text, session.config, has_displays(session.store))
     return add_decision(session, RULE, StoredRule, rule, {"text": text, "fields": dict(fields)})
 
 

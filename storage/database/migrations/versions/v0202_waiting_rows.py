@@ -9,7 +9,7 @@ from alembic import op
 from storage.database.tables import currency_rates, metadata, waiting_rows
 
 revision = "0202"
-down_revision = "0200"
+down_revision = "0201"
 
 
 def upgrade() -> None:

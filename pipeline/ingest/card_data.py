@@ -1,0 +1,144 @@
+"""
+Card data in what is read: track data is never stored, and card numbers are stored in plain text only where allowed.
+
+PCI DSS (3.3 of version 4, 3.2 of version 3) forbids to keep track data, verification codes and PINs, even encrypted.
+Fields named after codes and PINs are refused with the configuration (`pipeline.config.consistency`), since no check can
+tell three digits from others.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.card_numbers import is_card_number, last_four, mask_numbers
+from pipeline.config.sections import SchemaSection
+from pipeline.errors import InputError
+from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools
+from pipeline.ingest.formats.columns import is_text, texts
+from pipeline.ingest.formats.row_batch import RowBatch
+from pipeline.ingest.formats.validators import Reasons
+
+SAMPLE_VALUES = 1_000  # different values of a column that are looked at
+VALUES_MIN, VALUES_FEW = 5, 20  # with fewer than VALUES_FEW different values all must be card numbers
+# Share of a column's different values. Of random numbers of 16 digits at most one in ten has the check digit and an
+# issuer's prefix, also if all begin alike; half a column of cards is as bad as a whole one.
+CARD_SHARE = 0.5
+REMOVED = "(track data removed)"
+# Track 1 has the number and a name between carets; track 2 begins with a semicolon, or is the whole value.
+_TRACK = r"\d[\d ]{11,22}\^[^\^]{0,40}\^|;\d{12,19}=\d{4}|^\d{12,19}[=D]\d{7,}F?\??$"
+_TRACK_SIGNS = (b"^", b"=", b"D")
+_TRACK_TEXT = re.compile(
+    r"%?[A-Za-z]?\d[\d ]{11,22}\^[^\^]{0,40}\^[^?,;|\t]*\??|;?\d{12,19}[=D]\d{4,}F?\??", re.ASCII
+)
+_SHORT_NUMBER = re.compile(
+    r"(?<![\d•])(?<!• )\d{3,4}(?!\d)", re.ASCII
+)  # as long as a verification code or a PIN
+
+
+def reject_track_data(columns: Mapping[str, Arrow], reasons: Reasons) -> None:
+    """Reject rows with the track data of a card in any column."""
+    for name, column in columns.items():
+        wrong = _has_track_data(column)
+        if wrong is not None:
+            reasons.add(
+                wrong,
+                f"{name} holds track data of a card, which must never be stored: remove it at its source",
+            )
+
+
+def without_track_data(stored: Arrow, of: Arrow) -> Arrow:
+    """A column as it is stored, with `REMOVED` where the column `of` the source has track data."""
+    wrong = _has_track_data(of)
+    return stored if wrong is None else pc.if_else(pa.array(wrong), REMOVED, texts(stored))
+
+
+def _has_track_data(column: Arrow) -> Bools | None:
+    """Which rows of a column have track data, None if none has."""
+    if not is_text(column.type):
+        return None
+    text = texts(column)
+    data = text.buffers()[2]
+    characters = data.to_pybytes() if data else b""
+    if not any(sign in characters for sign in _TRACK_SIGNS):  # found much faster than the expression
+        return None
+    wrong = as_bools(pc.match_substring_regex(text, _TRACK))
+    return wrong if wrong.any() else None
+
+
+class PlainCardNumberCheck:
+    """
+    Refuses a source with card numbers in a field that is not hashed; looks at its first batch only.
+
+    Parameters
+    ----------
+    hashable, others
+        Fields that schema.hash may name, and those that it may not.
+    """
+
+    def __init__(self, source: str, hashable: Collection[str], others: Collection[str]) -> None:
+        self._source = source
+        self._hashable = hashable
+        self._others = others
+        self._done = False
+
+    def check(self, rows: RowBatch) -> None:
+        """
+        Look at the first rows of the source.
+
+        Raises
+        ------
+        InputError
+            If a field holds card numbers.
+        """
+        if self._done or not len(rows):
+            return
+        self._done = True
+        for name in (*self._hashable, *self._others):
+            if name in rows.columns and not pa.types.is_nested(rows.columns[name].type):
+                self._check_column(name, rows.columns[name])
+
+    def _check_column(self, name: str, column: Arrow) -> None:
+        values = [value for value in pc.unique(texts(column))[: SAMPLE_VALUES + 1].to_pylist() if value]
+        cards = [value for value in values if is_card_number(value)]
+        share = CARD_SHARE if len(values) >= VALUES_FEW else 1.0
+        if len(values) < VALUES_MIN or len(cards) < share * len(values):
+            return
+        remedy = f'add "{name}" to schema.plain_card_numbers if it may hold them, or if they are tokens'
+        if name in self._hashable:
+            remedy = f'add "{name}" to schema.hash, or to schema.plain_card_numbers if they may be stored as they are'
+        raise InputError(
+            f"{self._source} holds card numbers in {name}, such as {last_four(cards[0])}, and nothing of it was stored",
+            remedy=remedy,
+            code="plain_card_numbers",
+        )
+
+
+def plain_card_number_check(schema: SchemaSection, source: str) -> PlainCardNumberCheck:
+    """The check of a source of transactions."""
+    may_be_plain = {*schema.hash, *schema.plain_card_numbers}
+    hashable = [name for name in (*schema.entities, *schema.categorical) if name not in may_be_plain]
+    others = (schema.transaction_id, schema.original_id, schema.kind)
+    return PlainCardNumberCheck(source, hashable, [name for name in others if name not in may_be_plain])
+
+
+def mask_value(value: Any) -> Any:
+    """A value of a rejected row without track data, card numbers shown by their last four digits."""
+    if isinstance(value, str):
+        return mask_numbers(_TRACK_TEXT.sub(REMOVED, value))
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return last_four(str(value)) if is_whole and is_card_number(str(value)) else value
+
+
+def mask_line(line: str) -> str:
+    """
+    A line that cannot be split into columns, without card data.
+
+    Nobody knows what its numbers are: each of 13 to 19 digits is masked like a card number, and in a line with such a
+    number those of three and four digits, since one may be a verification code or a PIN.
+    """
+    masked = mask_numbers(_TRACK_TEXT.sub(REMOVED, line), lambda _number: True)
+    return _SHORT_NUMBER.sub("•••", masked) if masked != line else line
