@@ -171,15 +171,21 @@ class RateUse:
 
 
 def unknown_currencies(
-    currency: Strings, lookup: RateLookup, name: str, places: Sequence[str]
+    currency: Strings, lookup: RateLookup, name: str, places: Sequence[str], named: set[str]
 ) -> Iterator[tuple[Bools, str]]:
-    """Yield masks of rows whose currency is unknown, with the reason; the most frequent codes are named."""
+    """
+    Yield masks of rows whose currency is unknown, with the reason.
+
+    The most frequent codes are named, at most `NAMED_MAX` of a source: those in `named`, to which this adds.
+    """
     unknown = ~lookup.is_known & (currency != None)  # noqa: E711 (elementwise)
     remedy = f"correct it, or add its rates to {' or '.join(places)}"
     if not unknown.any():
         return
-    for code, _ in Counter(currency[unknown].tolist()).most_common(NAMED_MAX):
-        if CODE.fullmatch(code):
+    codes = [code for code, _ in Counter(currency[unknown].tolist()).most_common() if CODE.fullmatch(code)]
+    named.update([code for code in codes if code not in named][: NAMED_MAX - len(named)])
+    for code in codes:
+        if code in named:
             reason = f"{name} {code} is no code of ISO 4217 and has no rate: {remedy}"
             yield np.asarray(currency == code, dtype=bool), reason
     yield unknown, f"{name} is no code of ISO 4217 and has no rate: {remedy}"

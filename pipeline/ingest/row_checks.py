@@ -55,6 +55,7 @@ class TransactionCheck:
         self.schema = schema = config.schema_
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
+        self.named_codes = set[str]()  # unknown currencies that reasons name
         self.text = (*schema.entities, *schema.categorical)
         self.retention = config.retention.transactions
 
@@ -116,7 +117,9 @@ class TransactionCheck:
             return None, validators.in_base(amounts, np.ones(len(amounts)), amount, reasons), None
         currency = validators.currencies(columns[name], name, reasons)
         lookup = self.rates.look_up(currency, times)
-        for unknown, reason in unknown_currencies(currency, lookup, name, self.rates.places):
+        for unknown, reason in unknown_currencies(
+            currency, lookup, name, self.rates.places, self.named_codes
+        ):
             reasons.add(unknown, reason)
         return currency, validators.in_base(amounts, lookup.rate, amount, reasons), lookup
 
