@@ -24,7 +24,7 @@ from pipeline.ingest.formats import csv_reader, excel_reader, jsonl_reader, read
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, Dialect
 from pipeline.ingest.formats.row_batch import EVERY_COLUMN, ExpectedColumns
-from pipeline.ingest.sources import matching_paths, sources
+from pipeline.ingest.sources import matching_paths, open_source, sources
 from tests.support.ingest import CONFIG
 from tests.test_formats_neighbours import written_in
 from tests.test_formats_reader import BAD_CSV, CSV
@@ -135,6 +135,8 @@ HEADERS = [
     # lines filled up with separators, as Excel saves them
     ("Report;;;\nMarch;;;\n;;;\nid;note;c;d\na;x;1;2\n", {1: ("a", "x")}, ["id", "note", "c", "d"]),
     ('"Report ""March"""\n"id";"note"\n"a";"x"\n', {1: ("a", "x")}, ["id", "note"]),
+    ("Konto;DE12;;;\nid;note;c;d;e\na;x;1;2;3\n", {1: ("a", "x")}, ["id", "note", "c", "d", "e"]),
+    ("id;note;a,b,c,d,e\na;x;1\n", {1: ("a", "x")}, None),  # a comma would give more columns, but not these
     # an index without a name, columns without a name
     (",id,note,c,d,e\n0,a,x,1,2,3\n1,b,y,1,2,3\n", {1: ("a", "x"), 2: ("b", "y")}, ["id", "note", "c", "d", "e"]),
     ("id;note;c;d;e;f;g;h;;\na;x;1;2;3;4;5;6;;\n", {1: ("a", "x")}, ["id", "note", "c", "d", "e", "f", "g", "h"]),
@@ -526,6 +528,15 @@ def test_a_workbook_that_cannot_be_used_is_refused(file, content, sentence):
     assert str(refused.value).startswith("f.xlsx")
 
 
+def test_what_a_sheet_says_of_its_size_does_not_count(file):
+    with zipfile.ZipFile(io.BytesIO(SHEET)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet = members["xl/worksheets/sheet1.xml"]
+    members["xl/worksheets/sheet1.xml"] = sheet.replace(b'<dimension ref="A1:B2"', b'<dimension ref="A1:A1"')
+    assert members["xl/worksheets/sheet1.xml"] != sheet
+    assert read(file(zipped(members), "f.xlsx")) == ({1: ("a", "x")}, {})
+
+
 def test_a_damaged_sheet_is_refused(file):
     with zipfile.ZipFile(io.BytesIO(SHEET)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -623,6 +634,7 @@ REFUSED_JSON = [
     ('[{"id": "1}]', "is a JSON array that does not end"),
     ('[{"id": "' + "x" * 4000 + '"}]', "holds an object of more than"),
     ('[{"id": 1}]\n[{"id": 2}]', "holds more than one JSON array"),
+    ('[{"id": 1}]' + " " * 999 + "x", "holds more than one JSON array"),
     ('{\n  "data": [\n {"id": 1}]}', "is one JSON object over several lines: write one per line"),
 ]
 
@@ -691,3 +703,12 @@ def test_sources_may_be_patterns_and_files(folder):
     assert [(source.name, source.file_format) for source in given] == [
         ("2026/d.csv", "csv"), ("a.csv", "csv"), ("b.csv", "csv"), ("c.jsonl", "jsonl")
     ]  # fmt: skip
+
+
+def test_sources_are_read_as_the_configuration_says(folder):
+    (folder / "a.csv").write_bytes(TEXT.replace(",", ",'").replace("\n", "'\n").encode("cp1252"))
+    config = CONFIG.model_copy(update={"format": FormatSection(encoding="cp1252", quote="single")})
+    (given,) = sources(config, "transactions", ["a.csv"], None, None)
+    with open_source(config, given) as source:
+        (batch,) = source.rows(WANTED)
+    assert batch.columns["note"].to_pylist() == ["Grüße", "naïve"]

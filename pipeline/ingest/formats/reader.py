@@ -181,17 +181,10 @@ def _reader(
     with ExitStack() as opened:
         if content is not file or not file.seekable():
             content = opened.enter_context(_copied(content))
-            _read_on(file)
             file.close()
         reader = (ExcelReader if file_format == "excel" else _ParquetReader)(content, digest, source_name)
         opened.pop_all()
         return reader
-
-
-def _read_on(file: BinaryIO) -> None:
-    """Read the bytes after packed ones: they belong to the digest, too."""
-    while file.read(MIB):
-        pass
 
 
 def _copied(stream: BinaryIO) -> BinaryIO:
@@ -225,7 +218,8 @@ class _TextReader:
         with _input_errors(self._source_name):
             stream, encoding = as_utf8(unpacked(self._file, self._source_name), self._written.encoding)
             yield from self._read(stream, expected, self._source_name, encoding)
-            _read_on(self._file)
+            while self._file.read(MIB):  # bytes after packed ones belong to the digest, too
+                pass
 
     def digest(self) -> str | None:
         return self._digest()
