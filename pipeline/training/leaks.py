@@ -21,7 +21,7 @@ from pipeline.training.training_set import payers
 from storage.frames import Coded, Floats, Ints
 
 # A field leaks if, on later frauds, it is right about so many of the payments that it points to, these are so large a
-# share of all frauds, and they are of so many customers. Real fields stay far below: docs/choice.md has the figures.
+# share of all frauds, and they are of so many customers. Real fields stay far below: docs/operations.md has the figures.
 PRECISION_MIN, RECALL_MIN, PAYERS_MIN = 0.9, 0.25, 8
 POINTS_TO_FRAUD = 0.5  # share of fraud among the earlier payments with a value that points to fraud
 EDGES = 16  # quantiles of the earlier frauds' numbers, between which a number is like a category
