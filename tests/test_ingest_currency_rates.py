@@ -16,6 +16,7 @@ from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.currency_rates import StaleRate, current_rates, ingest_rates, load_rates
 from pipeline.ingest.sources import sources
+from pipeline.services.data.export import ExportRequest, export_table
 from pipeline.services.monitoring.doctor import check
 from pipeline.services.session import Session
 from storage.database.database import Store
@@ -291,6 +292,18 @@ def test_a_source_with_a_wrong_rate_is_refused_whole(
         ingest(store, config, path)
     assert said in str(refused.value)
     assert query(store, STORED) == []
+
+
+@pytest.mark.parametrize("name", ["rates.csv", "rates.parquet"])
+def test_rates_can_be_exported(opener: Opener, tmp_path: Path, name: str) -> None:
+    config = sources_config()
+    store = opener(config)
+    save_rates(store, {"USD": {date(2026, 1, 1): 0.5}}, "source.fx", NOW)
+    export_table(Session(store, config, "ann", lambda: NOW), ExportRequest("currency_rates", tmp_path / name))
+    if name == "rates.csv":
+        assert (tmp_path / name).read_text().splitlines()[1].startswith("USD,2026-01-01,0.5,")
+    else:
+        assert str(pq.read_table(tmp_path / name)["day"][0]) == "2026-01-01"
 
 
 def test_a_later_rate_of_the_same_day_replaces_the_earlier_one_and_keeps_amounts(

@@ -1,5 +1,7 @@
 """Payments whose currency has no rate wait for one, and are taken up once, whatever happens meanwhile."""
 
+import io
+import json
 import os
 import signal
 import sqlite3
@@ -17,6 +19,8 @@ from pipeline.config.config import Config
 from pipeline.config.consistency import find_violations
 from pipeline.config.database import open_configured
 from pipeline.config.sections import SourceSection, WatchSection
+from pipeline.daemon import logs
+from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import feeds, waiting_rows
 from pipeline.ingest.ingest import IngestReport, Source
 from pipeline.services.data.ingest import IngestRequest, ingest, waiting_payments
@@ -398,6 +402,41 @@ def test_a_poll_reads_rates_first_then_takes_up_what_waited_then_the_other_feeds
     assert [counts for _, counts in polled[1:]] == [TAKEN_UP, Counts(2, accepted=1, rejected=1)]
     assert place.waiting() == {"GBP": 1}
     assert poll() == []
+
+
+def test_the_daemon_logs_what_waits_and_which_rates_are_old_and_takes_up_by_itself(
+    opener: Opener, tmp_path: Path, url: str
+) -> None:
+    place, inbox = Place(opener, tmp_path), tmp_path / "inbox"
+    inbox.mkdir()
+    section = WatchSection.model_validate({"folder": str(inbox), "settle_time": "0s"})
+    config = with_url(place.config, url).model_copy(update={"watch": {"inbox": section}})
+    log = io.StringIO()
+    logs.configure("json", log)
+    daemon = Daemon(lambda: config, by="test", clock=lambda: NOW)
+
+    def tick() -> list[tuple[str, dict[str, object]]]:
+        start = log.tell()
+        daemon.tick()
+        lines = [json.loads(line) for line in log.getvalue()[start:].splitlines()]
+        return [
+            (line.pop("action"), {key: line[key] for key in line if key not in ("at", "level")})
+            for line in lines
+        ]
+
+    try:
+        arrived = file(inbox, [CHF, GBP.replace("GBP", "USD")], HEADER, "1.csv")
+        os.utime(str(arrived.path), ns=((NOW - HOUR) * 1000,) * 2)
+        told = tick()
+        assert ("waiting_for_rate", {"feed": "watch.inbox", "currency": "CHF", "payments": 1}) in told
+        old = {"currency": "USD", "payments": 1, "rate_of": "2026-01-01", "age_days": 61}
+        assert ("old_rate", {"feed": "watch.inbox"} | old) in told
+        place.rates("2026-03-02,CHF,2")
+        (taken,) = [fields for action, fields in tick() if action == "ingested"]
+        assert (taken["feed"], taken["accepted"]) == ("waiting rows", 1)
+        assert "ingested" not in [action for action, _ in tick()]
+    finally:
+        daemon.close()
 
 
 def test_rates_are_polled_from_a_query_at_each_tick(opener: Opener, tmp_path: Path) -> None:

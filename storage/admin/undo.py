@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
 from storage.database import bulk, leases, tables
 from storage.database.column_types import Instant, as_datetime
@@ -166,35 +166,37 @@ class _Mover:
 
     def move_transactions(self, batch_id: int) -> None:
         """Move a batch's transactions with their scores and flags, and its revisions."""
-        self._move_loaded(
-            *(table.c.batch_id == batch_id for table in (self._store.transactions, self._store.revisions))
-        )
-
-    def _move_loaded(self, transactions: "ColumnElement[bool]", revisions: "ColumnElement[bool]") -> None:
-        t, r = self._store.transactions, self._store.revisions
-        for connection, stage in self._chunks(select(t.c.transaction_id).where(transactions)):
-            for table in (tables.scores, tables.flags, t):
-                self._move(connection, table, _staged(table, stage))
-            connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
-        for connection, stage in self._chunks(select(r.c.transaction_id).where(revisions)):
-            self._move(connection, r, _staged(r, stage) & revisions)
+        self._move_loaded([batch_id])
 
     def move_waiting(self, batch_id: int) -> None:
         """Move a batch's waiting rows, and what became of those that were taken up; rows it took up wait again."""
         w = tables.waiting_rows
         mine = w.c.batch_id == batch_id
-        self._move_loaded(
-            *(
-                exists().where(
-                    mine, w.c.transaction_id == table.c.transaction_id, w.c.taken_up_by == table.c.batch_id
-                )
-                for table in (self._store.transactions, self._store.revisions)
+        with self._store.read() as connection:
+            taken_up_by = connection.scalars(
+                select(w.c.taken_up_by).distinct().where(mine, w.c.taken_up_by.is_not(None))
             )
-        )
+            takers = list(taken_up_by)
+        self._move_loaded(takers, select(w.c.transaction_id).where(mine))
         for connection, stage in self._chunks(select(w.c.transaction_id).where(mine)):
             self._move(connection, w, _staged(w, stage) & mine)
         with self._store.write() as connection:
             waiting_rows.release(connection, batch_id)
+
+    def _move_loaded(self, batch_ids: list[int], ids: Any = None) -> None:
+        """Move what these batches loaded: all of it, or only transactions of the selected ids."""
+        t, r = self._store.transactions, self._store.revisions
+
+        def chosen(table: Table) -> Any:
+            loaded = select(table.c.transaction_id).where(table.c.batch_id.in_(batch_ids))
+            return loaded if ids is None else loaded.where(table.c.transaction_id.in_(ids))
+
+        for connection, stage in self._chunks(chosen(t)):
+            for table in (tables.scores, tables.flags, t):
+                self._move(connection, table, _staged(table, stage))
+            connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
+        for connection, stage in self._chunks(chosen(r)):
+            self._move(connection, r, _staged(r, stage) & r.c.batch_id.in_(batch_ids))
 
     def move_labels(self, batch_id: int) -> None:
         """Move a batch's labels; flags that they had closed are open again."""
