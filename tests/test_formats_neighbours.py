@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.config import Config
-from pipeline.ingest.formats import csv_reader, jsonl_reader, reader
+from pipeline.config.sections import FormatSection
+from pipeline.ingest.formats import csv_reader, jsonl_reader, reader, validators
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, Dialect
 from pipeline.ingest.formats.query_reader import open_query
+from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.row_checks import LabelCheck, TransactionCheck
 from tests.support.ingest import NOW, configured
 
@@ -249,3 +251,48 @@ def test_a_column_of_mixed_types_in_sqlite_is_read_value_by_value(tmp_path) -> N
                 text for rows in source.rows(WANTED) for text in texts(rows.columns["value"]).to_pylist()
             ]
         assert found == ["1", "a", "1.5", None, "2", "x"]
+
+
+FORMS = [
+    FormatSection(),
+    FormatSection(time="day_first", decimal=",", thousands="."),
+    FormatSection(time="month_first", thousands=","),
+    FormatSection(time="year_first", decimal=",", thousands=" "),
+    FormatSection(time="epoch_seconds", thousands="'", amount_unit="minor"),
+    FormatSection(time="elapsed_hours", time_start="2026-01-01T00:00:00+00:00"),
+]
+written_times = st.one_of(
+    st.from_regex(
+        r"[0-3]?[0-9][./ -]([0-1]?[0-9]|Mar|June)[./ -](20)?26( 1?[0-9]:[0-5][0-9]( ?[AP]M)?)?",
+        fullmatch=True,
+    ),
+    st.from_regex(r"2026[./-]?0?[1-9][./-]?[0-3][0-9][T ]?(06(:?30)?)?", fullmatch=True),
+    st.from_regex(r"Mar(ch)? [0-9]{1,2},? 2026", fullmatch=True),
+    st.from_regex(r"-?1?[0-9]{1,10}([.,][0-9]{1,6})?", fullmatch=True),
+)
+written_numbers = st.one_of(
+    st.from_regex(
+        r"[(−+-]?([€$]|EUR )?[0-9]{1,4}([., '’][0-9]{2,3}){0,3}( ?(€|USD|kg|%))?[)-]?", fullmatch=True
+    ),
+    st.sampled_from(["", "nan", "-inf", "1e5", "1,5e3", ".5", ",5"]),
+)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(FORMS), st.lists(st.tuples(written_times, written_numbers), min_size=2, max_size=4))
+def test_what_a_value_means_and_why_it_is_refused_does_not_depend_on_its_neighbours(form, pairs) -> None:
+    def meanings(some: list[tuple[str, str]]) -> list[tuple[Any, ...]]:
+        reasons = [Reasons(len(some)) for _ in range(3)]
+        times, numbers = (pa.array(column) for column in zip(*some, strict=True))
+        instants, _ = validators.instants(times, "at", "UTC", NOW, reasons[0], form)
+        amounts = validators.amounts(
+            numbers, "amount", reasons[1], form, np.full(len(some), "EUR", dtype=object)
+        )
+        scores = validators.numbers(numbers, "score", reasons[2], form)
+        values = zip(instants.tolist(), amounts.tolist(), map(repr, scores.tolist()), strict=True)
+        return [
+            tuple(each.of(place) or value for each, value in zip(reasons, row, strict=True))
+            for place, row in enumerate(values)
+        ]
+
+    assert meanings(pairs) == [meanings([pair])[0] for pair in pairs]

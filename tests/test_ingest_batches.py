@@ -77,7 +77,7 @@ def test_the_report_says_how_rows_count_and_why(opener, tmp_path, said, history,
     assert ingest_lines(report) == [
         "t.csv: 4 transactions read = 3 accepted + 0 duplicate + 0 revised + 1 rejected (batch 1)",
         f"  {why}",
-        "  1 rejected: event_time is missing: every transaction needs its time",
+        "  1 × event_time is missing: every transaction needs its time (row 4)",
         "  rejected rows are in the table rejected_rows, with batch_id 1",
     ]
 

@@ -32,6 +32,16 @@ HISTORY_TEXTS = {
     "taken_up": ", because they were not visible before",
 }
 
+MADE_IDS = (
+    "ids are made from time, amount, currency, kind, original_id and entities: equal rows of one source are different payments, "
+    "and equal rows of two sources are the same one"
+)
+DATED_BACK = (
+    "warning: windows were scored before these labels came; --history counts them as known at their known_at all the same, so that "
+    "trainings, quality and rescoring see them on dates on which scoring did not (scores and flags stay as they are; without "
+    "--history these labels count from now on)"
+)
+
 
 @click.command(
     cls=Command,
@@ -237,11 +247,17 @@ def _ingest(
     with context.session() as session, progress_bar() as bar:
         through = to_utc(complete_through, session.config.schedule.timezone) if complete_through else None
         request = IngestRequest(kind, paths, sql, file_format, history, known_after, through)
+        reports = []
         for report in ingest(session, request, bar):
             bar.stop()
             click.echo("\n".join(ingest_lines(report)))
+            reports.append(report)
         if kind == "transactions":
             _echo_waiting(waiting_payments(session))
+    if any(report.equal_rows is not None for report in reports):
+        click.echo(MADE_IDS)
+    if any(report.dated_back and report.kind == "labels" for report in reports):
+        click.echo(DATED_BACK, err=True)
 
 
 def ingest_lines(report: "IngestReport") -> list[str]:
@@ -262,15 +278,35 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             f"  {report.without_transaction:,} of them are for ids that no transaction has: they count once it is ingested; "
             "if it has been, compare the ids in both files"
         )
+    if report.items:
+        lines.append(f"  {report.items:,} further items of orders left out: an order is one transaction")
+    if report.equal_rows:
+        lines.append(
+            f"  {report.equal_rows:,} rows equal an earlier row of this source: they count as payments of their own"
+        )
+    if report.unlabelled:
+        lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
     lines += [
         f"  {n:,} of the rejected only wait for a rate of {currency}"
         for currency, n in report.waiting.items()
     ]
-    lines += [f"  {n:,} rejected: {reason}" for reason, n in list(report.reasons.items())[:REASONS_MAX]]
+    lines += [
+        f"  {n:,} × {_reason_text(reason, report)}"
+        for reason, n in list(report.reasons.items())[:REASONS_MAX]
+    ]
     if report.reasons:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
     return lines
+
+
+def _reason_text(reason: str, report: "IngestReport") -> str:
+    """Why rows were rejected, with the first of them."""
+    from pipeline.sanitize import for_terminal
+
+    example = report.examples[reason]
+    value = f': "{for_terminal(example.value)}"' if example.value else ""
+    return f"{for_terminal(reason)} (row {example.row_number:,}{value})"
 
 
 def _history_text(report: "IngestReport") -> str:

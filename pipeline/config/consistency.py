@@ -7,6 +7,7 @@ sentence that begins with the key: "must be less than …".
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from pipeline.config.sections import SECTION_NAME, Sections
 from pipeline.durations import format_duration
@@ -64,6 +65,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     """Yield every violation, the most informative first."""
     yield from _columns_used_twice(config)
     yield from _columns_renamed_twice(config)
+    yield from _columns_renamed_for_nothing(config)
     yield from _formats_without_start(config)
     yield from _fields_with_system_names(config)
     yield from _fields_never_stored(config)
@@ -72,6 +74,8 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _kind_without_refunds(config)
     yield from _maturity_of_unknown_fields(config)
     yield from _labels_used_twice(config)
+    yield from _label_words_used_twice(config)
+    yield from _ids_missing(config)
     yield from _bounds_out_of_order(config)
     yield from _spans_that_do_not_fit(config)
     yield from _sources_without_one_url(config)
@@ -99,10 +103,37 @@ def _columns_renamed_twice(config: Sections) -> Iterator[Violation]:
             yield f'schema.columns."{source}"', name, f'must not be the name that "{earlier}" already has'
 
 
+def _columns_renamed_for_nothing(config: Sections) -> Iterator[Violation]:
+    schema = config.schema_
+    used = {getattr(schema, role) for role in ROLES} | {
+        name for kind in FIELDS for name in getattr(schema, kind)
+    }
+    for source, name in schema.columns.items():
+        if name not in used:
+            requirement = "must be a name that another key of [schema] uses"
+            yield f'schema.columns."{source}"', name, requirement
+        if source in used and source not in schema.columns.values():
+            yield (
+                f'schema.columns."{source}"',
+                name,
+                "must be the name by which all other keys use that column",
+            )
+
+
 def _formats_without_start(config: Sections) -> Iterator[Violation]:
     form = config.format
     if form.time.startswith("elapsed") != bool(form.time_start):
         yield "format.time_start", form.time_start, "must be set for format.time elapsed_…, and only then"
+    elif (
+        form.time_start
+        and datetime.fromisoformat(form.time_start).tzinfo is None
+        and not config.schema_.timezone
+    ):
+        yield (
+            "format.time_start",
+            form.time_start,
+            "must have an offset such as +00:00 when schema.timezone is empty",
+        )
     if form.thousands == form.decimal:
         yield "format.thousands", form.thousands, "must differ from format.decimal"
 
@@ -191,6 +222,26 @@ def _labels_used_twice(config: Sections) -> Iterator[Violation]:
         earlier = used.setdefault(name, role) if name else role
         if earlier != role:
             yield f"labels.{role}", name, f"must not use a column that labels.{earlier} already uses"
+
+
+def _label_words_used_twice(config: Sections) -> Iterator[Violation]:
+    used = dict[str, str]()
+    for key in ("fraud_words", "genuine_words", "unlabelled_words"):
+        for word in getattr(config.labels, key):
+            earlier = used.setdefault(word.strip().lower(), key)
+            if earlier != key:
+                yield f"labels.{key}", word, f"must not hold a word of labels.{earlier}"
+            if word == "*" and key != "unlabelled_words":
+                yield f"labels.{key}", word, "must hold words; only labels.unlabelled_words may be all others"
+
+
+def _ids_missing(config: Sections) -> Iterator[Violation]:
+    schema = config.schema_
+    if schema.line_items and not schema.transaction_id:
+        requirement = "must name the column with the id of the order when schema.line_items is true"
+        yield "schema.transaction_id", "", requirement
+    if schema.known_at and not schema.is_fraud:
+        yield "schema.is_fraud", "", "must name the column with labels when schema.known_at is set"
 
 
 def _bounds_out_of_order(config: Sections) -> Iterator[Violation]:

@@ -77,9 +77,18 @@ class PlainCardNumberCheck:
     ----------
     hashable, others
         Fields that schema.hash may name, and those that it may not.
+    source_names
+        What the source calls those fields to which the configuration gives another name.
     """
 
-    def __init__(self, source: str, hashable: Collection[str], others: Collection[str]) -> None:
+    def __init__(
+        self,
+        source: str,
+        hashable: Collection[str],
+        others: Collection[str],
+        source_names: Mapping[str, str],
+    ) -> None:
+        self._source_names = source_names
         self._source = source
         self._hashable = hashable
         self._others = others
@@ -98,8 +107,9 @@ class PlainCardNumberCheck:
             return
         self._done = True
         for name in (*self._hashable, *self._others):
-            if name in rows.columns and not pa.types.is_nested(rows.columns[name].type):
-                self._check_column(name, rows.columns[name])
+            column = rows.columns.get(self._source_names.get(name, name))
+            if column is not None and not pa.types.is_nested(column.type):
+                self._check_column(name, column)
 
     def _check_column(self, name: str, column: Arrow) -> None:
         values = [value for value in pc.unique(texts(column))[: SAMPLE_VALUES + 1].to_pylist() if value]
@@ -111,7 +121,7 @@ class PlainCardNumberCheck:
         if name in self._hashable:
             remedy = f'add "{name}" to schema.hash, or to schema.plain_card_numbers if they may be stored as they are'
         raise InputError(
-            f"{self._source} holds card numbers in {name}, such as {last_four(cards[0])}, and nothing of it was stored",
+            f"{self._source} holds card numbers in {self._source_names.get(name, name)}, such as {last_four(cards[0])}, and nothing of it was stored",
             remedy=remedy,
             code="plain_card_numbers",
         )
@@ -122,7 +132,9 @@ def plain_card_number_check(schema: SchemaSection, source: str) -> PlainCardNumb
     may_be_plain = {*schema.hash, *schema.plain_card_numbers}
     hashable = [name for name in (*schema.entities, *schema.categorical) if name not in may_be_plain]
     others = (schema.transaction_id, schema.original_id, schema.kind)
-    return PlainCardNumberCheck(source, hashable, [name for name in others if name not in may_be_plain])
+    source_names = {name: column for column, name in schema.columns.items()}
+    not_plain = [name for name in others if name not in may_be_plain]
+    return PlainCardNumberCheck(source, hashable, not_plain, source_names)
 
 
 def mask_value(value: Any) -> Any:

@@ -6,7 +6,7 @@ and of the settings that it is read with identifies a batch that was loaded befo
 """
 
 import hashlib
-from collections import Counter
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,23 +17,31 @@ import numpy as np
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.card_data import PlainCardNumberCheck, plain_card_number_check
-from pipeline.ingest.currency_rates import RateUse, StaleRate, current_rates
+from pipeline.ingest.currency_rates import StaleRate, current_rates
 from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
+from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
-from pipeline.ingest.rejected_row_text import collect_rejected
+from pipeline.ingest.read_settings import label_settings, transaction_settings
+from pipeline.ingest.rejected_row_text import RejectionExample, Rejections, collect_rejected
 from pipeline.ingest.row_checks import (
+    BEFORE_PAYMENT,
     DEFAULT_SOURCE,
     KNOWN_AFTER,
     LabelCheck,
+    SourceState,
     TransactionCheck,
     assumed_known_at,
+    known_before_payment,
+    source_name,
 )
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.database.hash_form import has_displays
+from storage.frames import NEVER
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
@@ -93,8 +101,18 @@ class IngestReport:
         An earlier batch with the same content; nothing was loaded.
     reasons
         The reasons for rejecting rows with their counts, the most frequent first.
+    examples
+        Of each reason the first row that was rejected for it.
     without_transaction
         How many of the accepted labels are for ids that no transaction has.
+    items
+        How many rows were further items of orders, and were left out (`schema.line_items`).
+    equal_rows
+        How many rows were equal to an earlier one of the source; None unless ids are made (`schema.transaction_id`).
+    unlabelled
+        How many rows of labels say neither fraud nor genuine, and were left out (`labels.unlabelled_words`).
+    dated_back
+        Whether labels were loaded as history although windows had been scored without them.
     waiting
         How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
     stale_rates
@@ -109,7 +127,12 @@ class IngestReport:
     batch_id: int | None = None
     same_as: int | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, RejectionExample] = field(default_factory=dict)
     without_transaction: int = 0
+    items: int = 0
+    equal_rows: int | None = None
+    unlabelled: int = 0
+    dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()
 
@@ -147,10 +170,12 @@ def ingest_transactions(
     """
     check = TransactionCheck(config, current_rates(store, config), has_displays(store))
     context = _IngestContext.create(store, config, options, clock, progress)
-    if config.schema_.is_fraud and context.history and options.known_after is None:
+    schema = config.schema_
+    if schema.is_fraud and not schema.known_at and context.history and options.known_after is None:
         raise InputError(
-            f'column "{config.schema_.is_fraud}" (schema.is_fraud) says what is fraud, but not when that became known',
-            remedy=KNOWN_AFTER,
+            f'column "{check.source_name(schema.is_fraud)}" (schema.is_fraud) says what is fraud, but not when that became '
+            "known",
+            remedy=f"{KNOWN_AFTER}, or set schema.known_at to the column that says it",
             code="no_known_at",
         )
     context.check_columns(inputs, check.expected_columns())
@@ -183,96 +208,131 @@ def ingest_labels(
     context.check_columns(inputs, check.expected_columns())
     for source in inputs:
         with open_source(config, source) as reader:
-            plain = PlainCardNumberCheck(source.name, (), (config.labels.transaction_id,))
-            step = partial(_label_step, check, plain, clock(), source.name)
-            yield context.load(
-                source.name, "labels", reader, check.expected_columns(), step, _label_settings(context)
+            state = SourceState()
+            plain = PlainCardNumberCheck(source.name, (), (config.labels.transaction_id,), {})
+            step = partial(_label_step, check, plain, state, clock(), source.name)
+            report = context.load(
+                source.name,
+                "labels",
+                reader,
+                check.expected_columns(),
+                step,
+                context.label_settings,
+                partial(_require_known_ids, check, state),
             )
+            yield replace(report, unlabelled=state.unlabelled)
 
 
 def _label_step(
-    check: LabelCheck, plain: PlainCardNumberCheck, now: int, name: str, rows: RowBatch
+    check: LabelCheck, plain: PlainCardNumberCheck, state: SourceState, now: int, name: str, rows: RowBatch
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
-    chunk, reasons = check.check(rows, now, name)
+    chunk, reasons = check.check(rows, now, name, state)
     unmasked = (check.config.labels.transaction_id,)
     return [chunk], list(collect_rejected(rows, reasons, (), check.hasher, unmasked))
+
+
+def _require_known_ids(check: LabelCheck, state: SourceState, report: IngestReport) -> None:
+    """Raise InputError if transactions have made ids, and no label has one of them."""
+    if check.ids_are_made and not state.known and report.counts.accepted + report.counts.duplicate:
+        raise InputError(
+            f"no label of {report.source} is for a transaction: their ids are made here, because schema.transaction_id is empty",
+            remedy="name the column with labels in schema.is_fraud, or take the ids from an export of transactions",
+            code="unknown_ids",
+        )
 
 
 def _load_transactions(
     context: "_IngestContext", source: Source, reader: SourceReader, check: TransactionCheck
 ) -> Iterator[IngestReport]:
     """Load one source of transactions, then its inline labels, which are spooled to disk meanwhile."""
-    now, settings = context.clock(), _transaction_settings(context.config, check)
+    now, settings, state = context.clock(), transaction_settings(context.config, check), check.new_state()
     with InlineLabelSpool() as spool:
-        rate_use = RateUse(check.rates.places)
         plain = plain_card_number_check(check.schema, source.name)
-        step = partial(_transaction_step, check, plain, now, spool, rate_use)
+        step = partial(_transaction_step, check, plain, state, now, spool)
         report = context.load(source.name, "transactions", reader, check.expected_columns(), step, settings)
-        yield replace(report, stale_rates=() if report.nothing_new else rate_use.stale)
+        yield report if report.nothing_new else _with_state(report, check, state)
         if check.schema.is_fraud:
-            labels, settings = InlineLabelReader(spool, reader), f"{settings} {_label_settings(context)}"
+            labels, settings = InlineLabelReader(spool, reader), f"{settings} {context.label_settings}"
             if (
                 report.nothing_new
                 and not spool.total
                 and context.find_existing("labels", labels, settings) is None
             ):
                 # an earlier ingest stopped between the two batches: read the source again, only for its labels
+                step = partial(_transaction_step, check, plain, check.new_state(), now, spool)
                 for rows in reader.rows(check.expected_columns()):
                     step(rows)
-            label_step = partial(_inline_label_step, context, now)
+            label_step = partial(_inline_label_step, context, check.source_name(check.schema.known_at), now)
             yield context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
 
 
 def _transaction_step(
     check: TransactionCheck,
     plain: PlainCardNumberCheck,
+    state: SourceState,
     now: int,
     spool: InlineLabelSpool,
-    rate_use: RateUse,
     rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
-    chunk, labels, reasons = check.check(rows, now, rate_use)
+    rows = check.without_items(rows, state)
+    chunk, labels, reasons = check.check(rows, now, state)
     if labels is not None:
         spool.add(labels)
-    schema = check.schema
-    unmasked = (schema.transaction_id, schema.original_id, *schema.plain_card_numbers)
-    rejected = list(collect_rejected(rows, reasons, schema.hash, check.hasher, unmasked))
-    if rate_use.waiting is None:
+    schema, waiting = check.schema, state.rate_use.waiting
+    unmasked = map(check.source_name, (schema.transaction_id, schema.original_id, *schema.plain_card_numbers))
+    rejected = list(collect_rejected(rows, reasons, check.hashed_columns, check.hasher, set(unmasked)))
+    if waiting is None:
         return [chunk], rejected
-    waiting = set(rate_use.waiting.transactions.row_number.tolist())
-    return [chunk, rate_use.waiting], [row for row in rejected if row.row_number not in waiting]
+    numbers = set(waiting.transactions.row_number.tolist())
+    return [chunk, waiting], [row for row in rejected if row.row_number not in numbers]
+
+
+def _with_state(report: IngestReport, check: TransactionCheck, state: SourceState) -> IngestReport:
+    """The report with what was noticed over all batches."""
+    equal_rows = None if check.schema.transaction_id else state.ids.repeated
+    return replace(report, items=state.items.count, equal_rows=equal_rows, stale_rates=state.rate_use.stale)
 
 
 def _inline_label_step(
-    context: "_IngestContext", now: int, rows: RowBatch
+    context: "_IngestContext", known_at_name: str, now: int, rows: RowBatch
 ) -> tuple[list[Chunk], list[RejectedRow]]:
-    size, after = len(rows), context.options.known_after
-    times = np.asarray(rows.columns["event_time"])
-    known_at = np.full(size, now) if after is None else assumed_known_at(times, after, now)
+    """Labels of transactions that were accepted; those without a usable time of their own are set aside."""
+    size, after, reasons = len(rows), context.options.known_after, Reasons(len(rows))
+    times, known_at = np.asarray(rows.columns["event_time"]), np.asarray(rows.columns["known_at"])
+    reasons.add(known_before_payment(known_at, times), f"{known_at_name} {BEFORE_PAYMENT}")
+    missing = known_at == NEVER
+    if context.history and after is None:
+        reasons.add(missing, f"{known_at_name} is missing: add it, or {KNOWN_AFTER}")
+    assumed = np.full(size, now) if after is None else assumed_known_at(times, after, now)
     source = np.full(size, DEFAULT_SOURCE, dtype=object)
     ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
-    return [LabelChunk(rows.row_number, ids, is_fraud, source, known_at)], []
+    chunk = LabelChunk(rows.row_number, ids, is_fraud, source, np.where(missing, assumed, known_at))
+    good = reasons.good
+    if good.all():
+        return [chunk], []
+    rejected = [
+        RejectedRow(
+            int(rows.row_number[place]),
+            _label_json(chunk, known_at_name, place, missing[place]),
+            reasons.of(place),
+        )
+        for place in np.flatnonzero(~good).tolist()
+    ]
+    return [chunk.take(np.flatnonzero(good))], rejected
 
 
-def _transaction_settings(config: Config, check: TransactionCheck) -> str:
-    """
-    Everything that transactions are read with: settings, and the key (as its hash of an empty text).
-
-    Of the rates only which currencies they make known: payments keep the amounts that they were converted to, and those
-    that lacked a rate are taken up by themselves.
-    """
-    codes = ",".join(check.rates.unlisted_codes).encode()
-    key = check.hasher.hash("") if check.hasher is not None else ""
-    return f"{config.hash('schema')} {hashlib.sha256(codes).hexdigest()} {key}"
-
-
-def _label_settings(context: "_IngestContext") -> str:
-    """Everything that labels are read with: settings and options."""
-    labels, options = context.config.labels, context.options
-    names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source)
-    return repr((names, context.config.schema_.timezone, options.known_after, options.complete_through))
+def _label_json(chunk: LabelChunk, known_at_name: str, place: int, missing: bool) -> str:
+    known_at = None if missing else as_datetime(int(chunk.known_at[place])).isoformat()
+    return json.dumps(
+        {
+            "transaction_id": chunk.transaction_id[place],
+            "is_fraud": bool(chunk.is_fraud[place]),
+            known_at_name: known_at,
+        },
+        ensure_ascii=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -286,13 +346,30 @@ class _IngestContext:
     progress: Progress
     history: bool
     history_because: HistoryReason
+    dated_back: bool  # history although windows have been scored
 
     @classmethod
     def create(
         cls, store: Store, config: Config, options: Options, clock: Clock, progress: Progress | None
     ) -> "_IngestContext":
-        history, because = _choose_history(store, options.history)
-        return cls(store, config, options, clock, progress or NoProgress(), history, because)
+        is_open = batches.history_is_open(store)
+        history = is_open if options.history is None else options.history
+        because: HistoryReason = "nothing_scored" if is_open else "windows_scored"
+        if options.history is not None:
+            because = "requested"
+        progress = progress or NoProgress()
+        return cls(store, config, options, clock, progress, history, because, history and not is_open)
+
+    @property
+    def hashed_columns(self) -> list[str]:
+        """The fields of schema.hash as the sources call them."""
+        schema = self.config.schema_
+        return [source_name(schema, name) for name in schema.hash]
+
+    @property
+    def label_settings(self) -> str:
+        """Everything that labels are read with."""
+        return label_settings(self.config, self.options.known_after, self.options.complete_through)
 
     def check_columns(self, inputs: Sequence[Source], expected: ExpectedColumns) -> None:
         """Raise InputError if any file lacks a column, before the first one is loaded."""
@@ -314,20 +391,26 @@ class _IngestContext:
         expected: ExpectedColumns,
         step: CheckStep,
         settings: str,
+        require: Callable[[IngestReport], None] | None = None,
     ) -> IngestReport:
-        """Load a source as one batch, unless a batch with the same content exists."""
+        """Load a source as one batch, unless a batch with the same content exists or `require` raises an error."""
         report = IngestReport(name, kind, self.history, self.history_because)
         existing, digest_pending = self.find_existing(kind, reader, settings), reader.digest() is None
         if existing is None:
             holder = f"the ingest of {name}"
             with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
-                reasons = self._load_rows(loader, reader, expected, step, name)
+                rejections = self._load_rows(loader, reader, expected, step, name)
+                reasons = dict(rejections.counts.most_common())
                 report = replace(
                     report,
                     counts=loader.counts,
-                    reasons=dict(reasons.most_common()),
+                    reasons=reasons,
+                    examples=rejections.examples,
+                    dated_back=self.dated_back,
                     waiting=dict(loader.waiting),
                 )
+                if require is not None:
+                    require(report)
                 existing = self.find_existing(kind, reader, settings) if digest_pending else None
                 if existing is None:
                     return self._finish(loader, reader, settings, report)
@@ -340,24 +423,24 @@ class _IngestContext:
         expected: ExpectedColumns,
         step: CheckStep,
         name: str,
-    ) -> Counter[str]:
-        """Load all rows; returns the reasons of those rejected."""
+    ) -> Rejections:
+        """Load all rows; returns why some were rejected."""
         self.progress.start(f"{loader.kind} of {name}", reader.total, reader.unit)
-        reasons, before = Counter[str](), 0.0
+        rejections, before = Rejections(self.hashed_columns), 0.0
         try:
             for rows in reader.rows(expected):
                 chunks, rejected = step(rows)
                 for chunk in chunks:
                     _add(loader, chunk)
                 loader.reject(rejected)
-                reasons.update(row.reason for row in rejected)
+                rejections.add(rejected)
                 position = reader.position()
                 done = before + len(rows) + len(rows.unreadable) if position is None else position
                 self.progress.advance(done - before)
                 before = done
         finally:
             self.progress.stop()
-        return reasons
+        return rejections
 
     def _finish(
         self, loader: BatchLoader, reader: SourceReader, settings: str, report: IngestReport
@@ -396,10 +479,3 @@ def _add(loader: BatchLoader, chunk: Chunk) -> None:
 def _content_hash(kind: Kind, digest: str, settings: str) -> str:
     """Hash content and settings: the same bytes read with other settings are other content."""
     return hashlib.sha256(f"{kind} {digest} {settings}".encode()).hexdigest()
-
-
-def _choose_history(store: Store, choice: bool | None) -> tuple[bool, HistoryReason]:
-    """Return whether rows are dated as history, and why."""
-    if choice is not None:
-        return choice, "requested"
-    return (True, "nothing_scored") if batches.history_is_open(store) else (False, "windows_scored")

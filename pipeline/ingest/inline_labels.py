@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
         ("transaction_id", pa.string()),
         ("event_time", pa.int64()),
         ("is_fraud", pa.bool_()),
+        ("known_at", pa.int64()),
     ]
 )
 
@@ -32,6 +33,7 @@ class InlineLabels:
     transaction_id: Strings
     event_time: Ints  # µs
     is_fraud: Bools
+    known_at: Ints  # µs; NEVER if the row does not say
 
 
 class InlineLabelSpool:

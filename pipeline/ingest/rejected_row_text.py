@@ -7,19 +7,63 @@ field anywhere: if schema.hash is set, only a keyed hash of the line and its len
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.hashing import Hasher
 from pipeline.ingest.card_data import mask_line, mask_value, without_track_data
-from pipeline.ingest.formats.columns import texts
+from pipeline.ingest.formats.columns import NATIVE, texts
 from pipeline.ingest.formats.row_batch import RowBatch, UnreadableRow
 from pipeline.ingest.formats.validators import Reasons
 from storage.ingest.batches import RejectedRow
 
+EXAMPLE_MAX = 40  # characters of a value in a report
 TEXT_MAX = 5_000  # characters of a value or line
+
+
+@dataclass(frozen=True)
+class RejectionExample:
+    """A rejected row and its value in the column that the reason names; None if that is hashed or cannot be told."""
+
+    row_number: int
+    value: str | None
+
+
+class Rejections:
+    """
+    Counts the reasons of rejected rows.
+
+    Attributes
+    ----------
+    counts
+        How many rows each reason has.
+    examples
+        The first row of each reason.
+    """
+
+    def __init__(self, hashed: Collection[str]) -> None:
+        self.counts, self.examples = Counter[str](), dict[str, RejectionExample]()
+        self._hashed = hashed
+
+    def add(self, rows: Sequence[RejectedRow]) -> None:
+        """Count some rows."""
+        self.counts.update(row.reason for row in rows)
+        for row in rows if len(self.counts) > len(self.examples) else ():
+            if row.reason not in self.examples:
+                self.examples[row.reason] = RejectionExample(row.row_number, self._value(row))
+
+    def _value(self, row: RejectedRow) -> str | None:
+        """The value as the row is stored; a reason begins with the name of its column."""
+        values = json.loads(row.row)
+        named = [name for name in values if row.reason.startswith(f"{name} ")]
+        if not named or (name := max(named, key=len)) in self._hashed:
+            return None
+        value = "" if values[name] is None else str(values[name])
+        return value if len(value) <= EXAMPLE_MAX else f"{value[:EXAMPLE_MAX]}…"
 
 
 def collect_rejected(
@@ -67,7 +111,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
-    return _shortened(value.isoformat() if hasattr(value, "isoformat") else str(value))
+    return _shortened(value.isoformat() if hasattr(value, "isoformat") else str(value).removeprefix(NATIVE))
 
 
 def _shortened(text: str) -> str:

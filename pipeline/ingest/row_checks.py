@@ -1,29 +1,50 @@
 """Validates the rows of a source: the roles of its columns, and the order in which they are checked."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.config import Config
+from pipeline.config.consistency import FIELDS, ROLES
+from pipeline.config.sections import LabelsSection, SchemaSection
 from pipeline.errors import InputError
 from pipeline.hashing import STORED, Hasher
 from pipeline.ingest.card_data import reject_track_data
 from pipeline.ingest.currency_rates import RateLookup, Rates, RateUse, load_rates, unknown_currencies
 from pipeline.ingest.formats import validators
-from pipeline.ingest.formats.arrow_arrays import Bools, as_objects
+from pipeline.ingest.formats.arrow_arrays import Bools, as_bools, as_objects
+from pipeline.ingest.formats.columns import numbers as parse_numbers
+from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
-from pipeline.ingest.formats.validators import Reasons
+from pipeline.ingest.formats.validators import ALL_OTHERS, LabelWords, Reasons
+from pipeline.ingest.ids.line_items import LineItems
+from pipeline.ingest.ids.made_ids import MadeIds
 from pipeline.ingest.inline_labels import InlineLabels
-from storage.frames import NEVER, Ints, Strings
+from storage.frames import HOUR, NEVER, Ints, Strings
 from storage.ingest.chunks import LabelChunk, TransactionChunk
 
 DEFAULT_SOURCE = "chargeback"  # of labels without one: nearly all that arrive in files are
 
 KNOWN_AFTER = "pass known-after, such as 7d"  # the time from a payment until its label is known
 
+CLOCK_TOLERANCE = HOUR
+BEFORE_PAYMENT = "is more than an hour before its payment: check both times and their zones"
+
 EventTimes = Callable[[Strings], Ints]
+
+
+def label_words(labels: LabelsSection) -> LabelWords:
+    """The words of [labels] that say what a label is."""
+    return LabelWords(labels.fraud_words, labels.genuine_words, labels.unlabelled_words)
+
+
+def source_name(schema: SchemaSection, name: str) -> str:
+    """What the sources call a column that the configuration calls `name`."""
+    return next((source for source, renamed in schema.columns.items() if renamed == name), name)
 
 
 def hasher_of(config: Config, displays: bool) -> Hasher | None:
@@ -48,74 +69,172 @@ def stored_values(config: Config, displays: bool) -> Callable[[str, str], str]:
     return stored_value
 
 
+@dataclass
+class SourceState:
+    """
+    What is remembered of the rows of one source from batch to batch.
+
+    Attributes
+    ----------
+    rate_use
+        By which rates rows were converted, and which rows wait for one.
+    ids
+        Makes ids, if the source has none.
+    items
+        Finds further rows of an order.
+    unlabelled
+        How many rows of labels say neither fraud nor genuine.
+    known
+        How many labels are for transactions that are loaded.
+    """
+
+    rate_use: RateUse = field(default_factory=lambda: RateUse(()))
+    ids: MadeIds = field(default_factory=MadeIds)
+    items: LineItems = field(default_factory=LineItems)
+    unlabelled: int = 0
+    known: int = 0
+
+
 class TransactionCheck:
     """Validates transactions by one configuration; `displays` says whether hashed values have a display form."""
 
     def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
         self.schema = schema = config.schema_
+        self.form, self.words = config.format, label_words(config.labels)
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
         self.named_codes = set[str]()  # unknown currencies that reasons name
         self.text = (*schema.entities, *schema.categorical)
         self.retention = config.retention.transactions
+        self._source_names = {name: source for source, name in schema.columns.items()}
+
+    def new_state(self) -> SourceState:
+        """What is remembered of a source before its first row."""
+        return SourceState(RateUse(self.rates.places))
+
+    def source_name(self, name: str) -> str:
+        """What the sources call a column that the configuration calls `name`."""
+        return source_name(self.schema, name)
+
+    @property
+    def hashed_columns(self) -> list[str]:
+        """The fields of schema.hash as the sources call them."""
+        return [self.source_name(name) for name in self.schema.hash]
 
     def expected_columns(self) -> ExpectedColumns:
-        """The columns that the configuration names; all are required."""
-        roles = ("transaction_id", "event_time", "amount", "currency", "kind", "original_id", "is_fraud")
-        required = {
-            getattr(self.schema, role): f"schema.{role}" for role in roles if getattr(self.schema, role)
-        }
-        for key in ("entities", "categorical", "numeric"):
-            required |= {name: f"schema.{key}" for name in getattr(self.schema, key) if name not in required}
+        """The columns that the configuration names, as the sources call them; all are required."""
+        named = [(getattr(self.schema, role), role) for role in ROLES]
+        named += [(name, key) for key in FIELDS for name in getattr(self.schema, key)]
+        required = dict[str, str]()
+        for name, key in named:
+            if name:
+                renamed = name in self._source_names
+                required.setdefault(self.source_name(name), "schema.columns" if renamed else f"schema.{key}")
         return ExpectedColumns(required)
 
+    def without_items(self, rows: RowBatch, state: SourceState) -> RowBatch:
+        """Return the rows without the further items of orders, which are counted (`schema.line_items`)."""
+        if not self.schema.line_items or not len(rows):
+            return rows
+        columns = _Columns(rows, self._source_names)
+        ids, amounts = columns[self.schema.transaction_id][0], columns[self.schema.amount][0]
+        items = state.items.further_items(ids, parse_numbers(amounts, self.form.decimal, self.form.thousands))
+        kept = np.flatnonzero(~items)
+        taken = {name: column.take(pa.array(kept)) for name, column in rows.columns.items()}
+        return RowBatch(rows.row_number[kept], taken, rows.unreadable) if len(kept) < len(rows) else rows
+
     def check(
-        self, rows: RowBatch, now: int, rate_use: RateUse | None = None
+        self, rows: RowBatch, now: int, state: SourceState | None = None
     ) -> tuple[TransactionChunk, InlineLabels | None, Reasons]:
         """
         Validate rows; the chunk and the labels hold the good ones.
 
-        A row that lacks nothing but a rate has a reason, is in `rate_use.waiting`, and its label is among the others.
+        A row that lacks nothing but a rate has a reason, is in `state.rate_use.waiting`, and its label is among the others.
         """
-        schema, columns, reasons = self.schema, rows.columns, Reasons(len(rows))
-        reject_track_data(columns, reasons)
-        ids = validators.ids(columns[schema.transaction_id], schema.transaction_id, reasons)
-        times, missing = validators.instants(
-            columns[schema.event_time], schema.event_time, schema.timezone, now, reasons
-        )
-        reasons.add(missing, f"{schema.event_time} is missing: every transaction needs its time")
-        if self.retention:  # pruned rows must not come back and be scored again
-            old = ~missing & (times < now - self.retention)
-            reasons.add(old, f"{schema.event_time} is older than retention.transactions allows")
-        amounts = validators.amounts(columns[schema.amount], schema.amount, reasons)
+        schema, reasons = self.schema, Reasons(len(rows))
+        state = state or self.new_state()
+        reject_track_data(rows.columns, reasons)
+        columns = _Columns(rows, self._source_names)
+        names = self._ids(columns, len(rows), reasons)
+        times = self._times(columns, now, reasons)
+        if schema.line_items:
+            self._explain_blank_items(columns, reasons)
+        codes = self._currency_codes(columns, len(rows))
+        amounts = validators.amounts(*columns[schema.amount], reasons, self.form, codes)
         currency, base, lookup = self._in_base(columns, amounts, times, reasons)
         others = [
-            as_objects(check(columns[name], name, reasons, validators.ID_MAX)) if name else None
+            as_objects(check(*columns[name], reasons, validators.ID_MAX)) if name else None
             for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
         ]
-        text = {name: self._text(columns[name], name, reasons) for name in self.text}
-        numeric = {name: validators.numbers(columns[name], name, reasons) for name in schema.numeric}
-        fraud_labels = self._fraud_labels(columns, reasons)
-        names = as_objects(ids)
+        text = {name: self._text(columns, name, reasons) for name in self.text}
+        numeric = {
+            name: validators.numbers(*columns[name], reasons, self.form, codes) for name in schema.numeric
+        }
+        labels = self._inline_labels(columns, now, reasons)
         chunk = TransactionChunk(
             rows.row_number, names, times, amounts, base, currency, others[0], others[1], text, numeric
         )
-        labels = fraud_labels and _inline_labels(chunk, *fraud_labels, reasons.good)
+        if not schema.transaction_id:
+            chunk = replace(chunk, transaction_id=self._make_ids(chunk, np.flatnonzero(reasons.good), state))
+        inline = None if labels is None else labels.of(chunk, reasons.good)
         if lookup is not None:
-            waits = (rate_use or RateUse(self.rates.places)).add(chunk, reasons.good, lookup)
+            waits = state.rate_use.add(chunk, reasons.good, lookup)
             remedy = f"add one to {' or '.join(self.rates.places)}"
-            reasons.add(waits, f"{schema.currency} has no rate at or before that day: {remedy}")
+            reasons.add(
+                waits, f"{self.source_name(schema.currency)} has no rate at or before that day: {remedy}"
+            )
         good = np.flatnonzero(reasons.good)
-        return chunk if len(good) == len(rows) else chunk.take(good), labels, reasons
+        return chunk if len(good) == len(rows) else chunk.take(good), inline, reasons
+
+    def _make_ids(self, chunk: TransactionChunk, good: Ints, state: SourceState) -> Strings:
+        """Ids of the good rows; the others get none."""
+        names = np.full(len(chunk), None, dtype=object)
+        names[good] = state.ids.make(chunk.take(good), self.schema.entities)
+        return names
+
+    def _ids(self, columns: "_Columns", size: int, reasons: Reasons) -> Strings:
+        """The ids of the rows; none yet if they are made."""
+        name = self.schema.transaction_id
+        return (
+            as_objects(validators.ids(*columns[name], reasons)) if name else np.full(size, None, dtype=object)
+        )
+
+    def _explain_blank_items(self, columns: "_Columns", reasons: Reasons) -> None:
+        """Items that follow their order are gone; a blank amount that is left belongs to no row above it."""
+        column, name = columns[self.schema.amount]
+        order = self.source_name(self.schema.transaction_id)
+        reasons.add(
+            as_bools(texts(column).is_null()),
+            f"{name} is missing, and the row above is not of the same {order}: sort items behind their order "
+            "(schema.line_items)",
+        )
+
+    def _times(self, columns: "_Columns", now: int, reasons: Reasons) -> Ints:
+        schema = self.schema
+        column, name = columns[schema.event_time]
+        clock = columns[schema.time_of_day] if schema.time_of_day else None
+        times, missing = validators.instants(column, name, schema.timezone, now, reasons, self.form, clock)
+        reasons.add(missing, f"{name} is missing: every transaction needs its time")
+        if self.retention:  # pruned rows must not come back and be scored again
+            old = ~missing & (times < now - self.retention)
+            reasons.add(old, f"{name} is older than retention.transactions allows")
+        return times
+
+    def _currency_codes(self, columns: "_Columns", size: int) -> Strings:
+        """The currency of each row in capitals, unchecked."""
+        if not self.schema.currency:
+            return np.full(size, self.schema.base_currency, dtype=object)
+        return validators.currency_codes(columns[self.schema.currency][0])
 
     def _in_base(
-        self, columns: Any, amounts: Any, times: Ints, reasons: Reasons
+        self, columns: "_Columns", amounts: Any, times: Ints, reasons: Reasons
     ) -> tuple[Any, Ints, RateLookup | None]:
         """Return the currency column, if there is one, the amounts in the base currency, and the rates."""
-        name, amount = self.schema.currency, self.schema.amount
-        if not name:
+        amount = self.source_name(self.schema.amount)
+        if not self.schema.currency:
             return None, validators.in_base(amounts, np.ones(len(amounts)), amount, reasons), None
-        currency = validators.currencies(columns[name], name, reasons)
+        column, name = columns[self.schema.currency]
+        currency = validators.currencies(column, name, reasons)
         lookup = self.rates.look_up(currency, times)
         for unknown, reason in unknown_currencies(
             currency, lookup, name, self.rates.places, self.named_codes
@@ -123,26 +242,55 @@ class TransactionCheck:
             reasons.add(unknown, reason)
         return currency, validators.in_base(amounts, lookup.rate, amount, reasons), lookup
 
-    def _text(self, column: Any, name: str, reasons: Reasons) -> Strings:
+    def _text(self, columns: "_Columns", name: str, reasons: Reasons) -> Strings:
         check = validators.identifiers if name in self.schema.entities else validators.texts
-        text = check(column, name, reasons)
+        text = check(*columns[name], reasons)
         if self.hasher is not None and name in self.schema.hash:
             text = self.hasher.column(text)
         return as_objects(text)
 
-    def _fraud_labels(self, columns: Any, reasons: Reasons) -> tuple[Bools, Bools] | None:
-        name = self.schema.is_fraud
-        return validators.fraud_labels(columns[name], name, reasons) if name else None
+    def _inline_labels(self, columns: "_Columns", now: int, reasons: Reasons) -> "_RowLabels | None":
+        schema = self.schema
+        if not schema.is_fraud:
+            return None
+        is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.words)
+        if not schema.known_at:
+            return _RowLabels(is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64))
+        column, name = columns[schema.known_at]
+        labelled = pc.if_else(pa.array(~missing), column, None)  # the time of no label does not matter
+        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, reasons, self.form)
+        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at))
 
 
-def _inline_labels(chunk: TransactionChunk, is_fraud: Bools, missing: Bools, usable: Bools) -> InlineLabels:
-    labelled = usable & ~missing
-    return InlineLabels(
-        chunk.row_number[labelled],
-        chunk.transaction_id[labelled],
-        chunk.event_time[labelled],
-        is_fraud[labelled],
-    )
+class _Columns:
+    """The columns of a batch by the names of the configuration, each with the name that its source gives it."""
+
+    def __init__(self, rows: RowBatch, source_names: Mapping[str, str]) -> None:
+        self._rows, self._source_names = rows, source_names
+
+    def __getitem__(self, name: str) -> tuple[Any, str]:
+        source = self._source_names.get(name, name)
+        return self._rows.columns[source], source
+
+
+@dataclass(frozen=True)
+class _RowLabels:
+    """The labels of a batch; arrays (n,)."""
+
+    is_fraud: Bools
+    missing: Bools
+    known_at: Ints  # µs; NEVER if the row does not say
+
+    def of(self, chunk: TransactionChunk, good: Bools) -> InlineLabels:
+        """Return the labels of the good transactions."""
+        labelled = good & ~self.missing
+        return InlineLabels(
+            chunk.row_number[labelled],
+            chunk.transaction_id[labelled],
+            chunk.event_time[labelled],
+            self.is_fraud[labelled],
+            self.known_at[labelled],
+        )
 
 
 @dataclass(frozen=True)
@@ -171,9 +319,11 @@ class LabelCheck:
         optional = {labels.known_at: "labels.known_at", labels.source: "labels.source"}
         return ExpectedColumns(required, {name: key for name, key in optional.items() if name})
 
-    def check(self, rows: RowBatch, now: int, source_name: str) -> tuple[LabelChunk, Reasons]:
+    def check(
+        self, rows: RowBatch, now: int, source_name: str, state: SourceState | None = None
+    ) -> tuple[LabelChunk, Reasons]:
         """
-        Validate rows; the chunk holds the good ones.
+        Validate rows; the chunk holds the good ones that say fraud or genuine.
 
         Raises
         ------
@@ -190,11 +340,17 @@ class LabelCheck:
                 code="no_known_at",
             )
         ids = as_objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
-        is_fraud, missing = validators.fraud_labels(columns[labels.is_fraud], labels.is_fraud, reasons)
-        reasons.add(missing, f"{labels.is_fraud} is missing: write 1 or 0")
+        words = label_words(labels)
+        is_fraud, missing = validators.fraud_labels(columns[labels.is_fraud], labels.is_fraud, reasons, words)
+        unlabelled = missing & (
+            ALL_OTHERS in labels.unlabelled_words or as_bools(texts(columns[labels.is_fraud]).is_valid())
+        )
+        reasons.add(missing & ~unlabelled, f"{labels.is_fraud} is missing: write 1 or 0")
         source = self._sources(columns, len(rows), reasons)
-        known_at = self._known_at(columns, ids, now, reasons)
-        good = reasons.good
+        known_at = self._known_at(columns, ids, now, reasons, state or SourceState())
+        good = reasons.good & ~unlabelled
+        if state is not None:
+            state.unlabelled += int(np.count_nonzero(reasons.good & unlabelled))
         return LabelChunk(
             rows.row_number[good], ids[good], is_fraud[good], source[good], known_at[good]
         ), reasons
@@ -206,16 +362,20 @@ class LabelCheck:
         sources = as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
         return np.where(sources == None, default, sources)  # noqa: E711 (elementwise)
 
-    def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons) -> Ints:
+    def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons, state: SourceState) -> Ints:
         name = self.config.labels.known_at
         known_at, missing = np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
         if name in columns:
-            zone = self.config.schema_.timezone
-            known_at, missing = validators.instants(columns[name], name, zone, now, reasons)
+            zone, form = self.config.schema_.timezone, self.config.format
+            known_at, missing = validators.instants(columns[name], name, zone, now, reasons, form)
+        times = np.full(len(ids), NEVER, dtype=np.int64)
+        asked = reasons.good & (~missing | (self.known_after is not None) | self.ids_are_made)
+        times[asked] = self.event_times(ids[asked])
+        state.known += int(np.count_nonzero(times != NEVER))
+        early = ~missing & known_before_payment(known_at, times)
+        reasons.add(early, f"{name} {BEFORE_PAYMENT}")
         missing &= reasons.good
         if self.known_after is not None:
-            times = np.full(len(ids), NEVER, dtype=np.int64)
-            times[missing] = self.event_times(ids[missing])
             unknown = missing & (times == NEVER)
             reasons.add(
                 unknown,
@@ -225,6 +385,17 @@ class LabelCheck:
         if self.history:
             reasons.add(missing, f"{name} is missing: add it, or {KNOWN_AFTER}")
         return np.where(missing, now, known_at)
+
+    @property
+    def ids_are_made(self) -> bool:
+        """Whether transactions get their ids here, so that labels can hardly have them."""
+        return not self.config.schema_.transaction_id
+
+
+def known_before_payment(known_at: Ints, event_time: Ints) -> Bools:
+    """Which labels became known before the payment happened; clocks may differ by an hour. NEVER: it is not known."""
+    both = (known_at != NEVER) & (event_time != NEVER)
+    return np.asarray(both & (known_at < np.where(both, event_time, 0) - CLOCK_TOLERANCE))
 
 
 def assumed_known_at(event_time: Ints, known_after: int, now: int) -> Ints:

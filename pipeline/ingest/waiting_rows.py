@@ -7,7 +7,6 @@ labels were loaded with the batch that brought them.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -19,6 +18,7 @@ from pipeline.ingest.currency_rates import Clock, Rates, RateUse, current_rates
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.ingest import HistoryReason, IngestReport
+from pipeline.ingest.rejected_row_text import Rejections
 from storage.database.database import Store
 from storage.ingest import batches, waiting_rows
 from storage.ingest.batches import BatchLoader, RejectedRow
@@ -59,19 +59,19 @@ def _load(
     rates: Rates,
     clock: Clock,
 ) -> IngestReport:
-    rate_use, reason_counts, now = RateUse(rates.places), Counter[str](), clock()
+    rate_use, rejections, now = RateUse(rates.places), Rejections(()), clock()
     for rows in chunks:
         chunk, reasons = _convert(rows, config, rates, rate_use, now)
         if len(chunk):
             loader.add_transactions(chunk)
         rejected = list(_rejected(rows, reasons))
         loader.reject(rejected)
-        reason_counts.update(row.reason for row in rejected)
+        rejections.add(rejected)
     batch = loader.finish(clock(), sha256(f"{SOURCE} {loader.batch_id}".encode()).hexdigest())
     because: HistoryReason = "nothing_scored" if batch.history else "taken_up"
     return IngestReport(
         SOURCE, "transactions", batch.history, because, batch.counts, batch.batch_id,
-        reasons=dict(reason_counts.most_common()), stale_rates=rate_use.stale,
+        reasons=dict(rejections.counts.most_common()), examples=rejections.examples, stale_rates=rate_use.stale,
     )  # fmt: skip
 
 

@@ -85,3 +85,13 @@ class LabelChunk:
 
     def __len__(self) -> int:
         return len(self.transaction_id)
+
+    def take(self, rows: Ints) -> "LabelChunk":
+        """The chunk with these rows only."""
+        return LabelChunk(
+            self.row_number[rows],
+            self.transaction_id[rows],
+            self.is_fraud[rows],
+            self.source[rows],
+            self.known_at[rows],
+        )

@@ -24,10 +24,12 @@ def micros(moment: str) -> int:
     return round(datetime.fromisoformat(moment).timestamp() * 1_000_000)
 
 
-def configured(key: str = "", labels: dict[str, Any] | None = None, **schema: Any) -> Config:
-    """A config with this schema and hash key."""
+def configured(
+    key: str = "", labels: dict[str, Any] | None = None, form: dict[str, Any] | None = None, **schema: Any
+) -> Config:
+    """A config with this schema, [format] and hash key."""
     fields = {"entities": (), "categorical": (), "numeric": (), "kind": "", "original_id": ""} | schema
-    config = Config.model_validate({"schema": fields, "labels": labels or {}})
+    config = Config.model_validate({"schema": fields, "labels": labels or {}, "format": form or {}})
     if key:
         config._secrets[HASH_KEY] = SecretStr(key)
     return config

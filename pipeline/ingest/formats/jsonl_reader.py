@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.ingest.decoding.encodings import UTF8, not_decodable, readable
-from pipeline.ingest.formats.columns import json_number_text
+from pipeline.ingest.formats.columns import NATIVE, json_number_text
 from pipeline.ingest.formats.row_batch import (
     BATCH_BYTES,
     BATCH_ROWS,
@@ -209,6 +209,6 @@ def _whole_number_text(digits: str) -> str:
 def _json_text(value: Any) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace(NATIVE, "")
     # JSON may hold half of a surrogate pair, which is not a character; store it as an escape.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

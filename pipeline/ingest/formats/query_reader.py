@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.ingest.formats.columns import decimal_text, float_text, moment_text
+from pipeline.ingest.formats.columns import decimal_text, float_text, moment_text, native
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch, decoded
 from storage.ingest.external_query import Part
@@ -72,7 +72,7 @@ _WRITERS: dict[type, Callable[[Any], str | bytes | None]] = {
     bool: _as_json,
     dict: _as_json,
     list: _as_json,
-    float: float_text,
-    Decimal: decimal_text,
+    float: lambda value: native(float_text(value)),
+    Decimal: lambda value: native(decimal_text(value)),
     datetime: moment_text,
 }

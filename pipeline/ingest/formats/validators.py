@@ -6,16 +6,23 @@ of a reason is fixed, so that equal reasons can be counted, and names the column
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.sections import FormatSection, LabelsSection
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
-from storage.frames import DAY, HOUR, MONEY, Floats, Ints, Strings
+from pipeline.ingest.formats.columns import PLAIN_FORMAT
+from pipeline.ingest.formats.grammars.minor_units import in_major_units
+from pipeline.ingest.formats.grammars.numbers import any_thousands, currencies_of
+from pipeline.ingest.formats.grammars.times import EXAMPLES
+from pipeline.ingest.formats.instants import Instants, parse_clock
+from storage.frames import DAY, HOUR, MONEY, SECOND, Floats, Ints, Strings
 
 ID_MAX = 200  # characters, as in the database
 TEXT_MAX = 500  # characters: entities are indexed, and Postgres indexes at most 2,704 bytes
@@ -27,9 +34,26 @@ MISSING_WORDS = (
 # A number as spreadsheets and programs write one that is too long for them: 4.11E+15, 1e+20, 4.1E7.
 EXPONENT = r"^[+-]?(\d(\.\d+)?[eE]\+\d+|\d\.\d+[eE]([7-9]|\d\d+))$"
 FUTURE_MAX = HOUR  # clocks differ; an event further ahead has a wrong date
+EPOCH_MIN, EPOCH_MAX = (
+    315_532_800 * SECOND,
+    4_102_444_800 * SECOND,
+)  # 1980 to 2100: beyond, a number has another unit
 TIME_MAX = 8_000 * 366 * DAY  # µs; Python and Postgres have no dates beyond it
-FRAUD_WORDS = ("1", "true", "fraud", "yes", "t", "y")
-GENUINE_WORDS = ("0", "false", "genuine", "no", "f", "n")
+FRAUD_WORDS = LabelsSection().fraud_words
+GENUINE_WORDS = LabelsSection().genuine_words
+ALL_OTHERS = "*"  # of labels.unlabelled_words
+
+
+@dataclass(frozen=True)
+class LabelWords:
+    """Words that mean fraud, genuine or neither, in any case."""
+
+    fraud: Sequence[str] = FRAUD_WORDS
+    genuine: Sequence[str] = GENUINE_WORDS
+    unlabelled: Sequence[str] = ()
+
+
+DEFAULT_WORDS = LabelWords()
 
 
 class Reasons:
@@ -87,21 +111,38 @@ def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX
     return text
 
 
-def numbers(column: Arrow, name: str, reasons: Reasons) -> Floats:
-    """Return a numeric field; missing is NaN."""
-    parsed = _numbers(column, name)
-    reasons.add(parsed.wrong, f"{name} is not a number: write 1234.5, without separators or units")
+def numbers(
+    column: Arrow,
+    name: str,
+    reasons: Reasons,
+    form: FormatSection = PLAIN_FORMAT,
+    currency: Strings | None = None,
+) -> Floats:
+    """Return a numeric field; missing is NaN. A currency that is written beside a number must be that of its row."""
+    parsed = _numbers(column, name, form, currency, reasons)
     reasons.add(np.isinf(parsed.values), f"{name} is infinite: write a finite number or leave it empty")
     return parsed.values
 
 
-def amounts(column: Arrow, name: str, reasons: Reasons) -> Floats:
-    """Return amounts of money as they are, unrounded; 0 for rejected rows."""
-    parsed = _numbers(column, name)
-    reasons.add(parsed.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
-    reasons.add(parsed.wrong, f"{name} is not a number: write 1234.56, without separators or currency")
-    reasons.add(~np.isfinite(parsed.values), f"{name} is not finite: write 1234.56")
-    finite = np.where(np.isfinite(parsed.values), parsed.values, 0.0)
+def amounts(
+    column: Arrow,
+    name: str,
+    reasons: Reasons,
+    form: FormatSection = PLAIN_FORMAT,
+    currency: Strings | None = None,
+) -> Floats:
+    """
+    Return amounts of money in units of their currency as they are, unrounded; 0 for rejected rows.
+
+    `currency` has the codes of the rows in capitals, of which `format.amount_unit = "minor"` needs the digits; without
+    it a currency that is written beside an amount is not checked.
+    """
+    parsed = _numbers(column, name, form, currency, reasons, required=True)
+    values = parsed.values
+    reasons.add(~np.isfinite(values), f"{name} is not finite: write {_example(form)}")
+    if form.amount_unit == "minor":
+        values = in_major_units(values, currency)
+    finite = np.where(np.isfinite(values), values, 0.0)
     reasons.add(np.abs(finite) >= AMOUNT_MAX, f"{name} is 1,000,000,000,000,000 or more: check its unit")
     return np.where(np.abs(finite) < AMOUNT_MAX, finite, 0.0)
 
@@ -114,6 +155,11 @@ def in_base(amount: Floats, rate: Floats, name: str, reasons: Reasons) -> Ints:
     return np.asarray(np.rint(np.where(too_large, 0.0, base) * MONEY), dtype=np.int64)
 
 
+def currency_codes(column: Arrow) -> Strings:
+    """Return currency codes in capitals, unchecked."""
+    return as_objects(pc.utf8_upper(columns.texts(column)))
+
+
 def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     """Return currency codes in capitals."""
     text = texts(column, name, reasons)
@@ -121,44 +167,197 @@ def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     return as_objects(pc.utf8_upper(text))
 
 
-def instants(column: Arrow, name: str, zone: str, now: int, reasons: Reasons) -> tuple[Ints, Bools]:
+def instants(
+    column: Arrow,
+    name: str,
+    zone: str,
+    now: int,
+    reasons: Reasons,
+    form: FormatSection = PLAIN_FORMAT,
+    time_of_day: tuple[Arrow, str] | None = None,
+) -> tuple[Ints, Bools]:
     """
     Return times as µs since 1970-01-01 UTC and a mask of missing ones, for which the caller adds the reason.
 
-    Text is ISO 8601. A time without an offset is local to `zone`; it is rejected if there is no zone or the clocks of
-    the zone skip or repeat it. Times more than an hour after `now` are rejected.
+    Text is ISO 8601 or as `format.time` says; `time_of_day` is a second column and its name. A time without an offset
+    is local to `zone`; it is rejected if there is no zone or the clocks of the zone skip or repeat it. Times more than
+    an hour after `now` are rejected.
     """
-    _require_type(column, name, _is_time, "ISO 8601 text or timestamps (a number does not say its unit)")
-    parsed = columns.instants(column, zone)
-    reasons.add(parsed.unreadable, f"{name} is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00")
+    column = _as_times(column, name, form)
+    parsed = columns.instants(column, zone, form, time_of_day and time_of_day[0])
+    if time_of_day is not None:
+        _explain_times_of_day(columns.instants(column, "UTC", form), name, *time_of_day, reasons)
+    _explain_times(column, name, parsed.unreadable, form, reasons)
     reasons.add(parsed.naive, f"{name} has no offset from UTC: add it, or set schema.timezone to its zone")
     skipped = f"{name} is a local time that does not exist, the clocks of {zone} skipped it: add its offset"
     reasons.add(parsed.skipped, skipped)
     repeated = f"{name} is a local time that occurs twice in {zone}, when clocks go back: add its offset"
     reasons.add(parsed.repeated, repeated)
     usable = ~parsed.missing & reasons.good
+    if form.time.startswith("epoch"):
+        early = usable & (parsed.micros < EPOCH_MIN)
+        reasons.add(early, f"{name} is before 1980 when read as {form.time}: check format.time")
+    out = usable & ((parsed.micros < 0) | (parsed.micros > TIME_MAX))
     reasons.add(
-        usable & ((parsed.micros < 0) | (parsed.micros > TIME_MAX)), f"{name} is out of range: check its year"
+        out, f"{name} is out of range: check {'its year' if form.time in EXAMPLES else 'format.time'}"
     )
-    reasons.add(usable & (parsed.micros > now + FUTURE_MAX), f"{name} is more than an hour ahead of now")
+    ahead = f"{name} is more than an hour ahead of now"
+    reasons.add(usable & (parsed.micros > now + FUTURE_MAX), ahead)
     return np.clip(parsed.micros, 0, TIME_MAX), parsed.missing
 
 
-def fraud_labels(column: Arrow, name: str, reasons: Reasons) -> tuple[Bools, Bools]:
-    """Return whether each row is fraud, and a mask of missing labels."""
+def _as_times(column: Arrow, name: str, form: FormatSection) -> Arrow:
+    """Return the column if its type can hold times by `form`; whole numbers may be dates such as 20260301."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if _is_time(kind) or pa.types.is_null(kind) or (form.time not in EXAMPLES and _is_number(kind)):
+        return column
+    if form.time == "year_first" and pa.types.is_integer(kind):
+        return columns.texts(column)
+    if _is_number(kind):
+        text = columns.texts(column.drop_null().slice(0, 1))
+        looks_like = f"; the first {_readable_formats(text, form)[0].partition(':')[0]}" if len(text) else ""
+        raise InputError(
+            f'column {name} holds numbers, which format.time = "{form.time}" does not read{looks_like}',
+            remedy="set format.time to what they count",
+            code="column_type",
+        )
+    _require_type(column, name, _is_time, "times")
+    return column
+
+
+def _explain_times(column: Arrow, name: str, wrong: Bools, form: FormatSection, reasons: Reasons) -> None:
+    """Give each value that is no time a reason, which names the formats that can read it."""
+    if not wrong.any():
+        return
+    what = "an ISO 8601 time" if form.time == "iso" else f'a time by format.time = "{form.time}"'
+    text = columns.texts(column.take(pa.array(np.flatnonzero(wrong))))
+    readable = _readable_formats(text, form)
+    for fitting in sorted(set(readable) - {""}):
+        mask = wrong.copy()
+        mask[wrong] = readable == fitting
+        reasons.add(mask, f"{name} is not {what}, but {fitting}")
+    reasons.add(wrong, f"{name} is not {what}: write {EXAMPLES.get(form.time, 'a number')}")
+
+
+def _readable_formats(text: Arrow, form: FormatSection) -> Strings:
+    """Say of each text by which other formats it can be read, "" if by none."""
+    if not pc.any(pc.match_substring_regex(text, "[0-9]")).as_py():
+        return np.full(len(text), "", dtype=object)
+    number = columns.numbers(text, form.decimal, form.thousands)
+    epochs = {"epoch_seconds": number.values * SECOND, "epoch_milliseconds": number.values * (SECOND // 1000)}
+    fits = {other: ~parse_clock(text, other).unreadable for other in EXAMPLES}
+    fits |= {other: (micros >= EPOCH_MIN) & (micros <= EPOCH_MAX) for other, micros in epochs.items()}
+    fits.pop(form.time, None)
+    named = np.full(len(text), "", dtype=object)
+    for other, mask in fits.items():
+        named[mask] = np.where(named[mask] == "", other, named[mask] + " or " + other)
+    counted = (named == "") & np.isfinite(number.values)
+    return np.where(
+        counted,
+        "a number: set format.time to what it counts",
+        np.where(named == "", "", "reads as " + named + ": set format.time"),
+    )
+
+
+def _explain_times_of_day(
+    dates: Instants, name: str, clock: Arrow, clock_name: str, reasons: Reasons
+) -> None:
+    """Give rows a reason whose date and time of day cannot be joined; `dates` are local to UTC."""
+    usable = ~dates.missing & ~dates.unreadable
+    reasons.add(
+        usable & (dates.micros % DAY != 0), f'{name} has a time of its own: set schema.time_of_day = ""'
+    )
+    missing, read = columns.times_of_day(clock)
+    empty = f"{clock_name} is missing: every transaction needs its time of day (schema.time_of_day)"
+    reasons.add(usable & missing, empty)
+    wrong = f"{clock_name} is not a time of day: write 14:30, 2:30 PM or 143000 (schema.time_of_day)"
+    reasons.add(usable & ~missing & read.unreadable, wrong)
+
+
+def fraud_labels(
+    column: Arrow, name: str, reasons: Reasons, words: LabelWords = DEFAULT_WORDS
+) -> tuple[Bools, Bools]:
+    """Return whether each row is fraud, and a mask of rows without a label: empty, or with a word that says neither."""
     _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
-    words = pc.utf8_lower(columns.texts(column))
-    fraud = pc.is_in(words, pa.array(FRAUD_WORDS))
-    readable = pc.or_(fraud, pc.is_in(words, pa.array(GENUINE_WORDS)))
-    missing = as_bools(words.is_null())
-    wrong = ~as_bools(readable) & ~missing
-    reasons.add(wrong, f"{name} is neither fraud nor genuine: write 1 or 0, true or false, fraud or genuine")
-    return as_bools(fraud), missing
+    text = pc.utf8_lower(columns.texts(column))
+
+    def any_of(listed: Sequence[str]) -> Bools:
+        return as_bools(pc.is_in(text, pa.array([word.strip().lower() for word in listed], pa.string())))
+
+    fraud = any_of(words.fraud)
+    labelled = fraud | any_of(words.genuine)
+    missing = as_bools(text.is_null()) | any_of(words.unlabelled)
+    if ALL_OTHERS in words.unlabelled:
+        missing |= ~labelled
+    write = "write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words"
+    reasons.add(~labelled & ~missing, f"{name} is neither fraud nor genuine: {write}")
+    return fraud, missing
 
 
-def _numbers(column: Arrow, name: str) -> columns.Numbers:
+def _numbers(
+    column: Arrow,
+    name: str,
+    form: FormatSection,
+    currency: Strings | None,
+    reasons: Reasons,
+    *,
+    required: bool = False,
+) -> columns.Numbers:
+    """Parse numbers; values that are none, or are in another currency than their row, get a reason."""
     _require_type(column, name, _is_number, "numbers or text")
-    return columns.numbers(column)
+    parsed = columns.numbers(column, form.decimal, form.thousands)
+    if required:
+        reasons.add(parsed.missing, f"{name} is missing: every transaction needs one, 0 is allowed")
+    if parsed.wrong.any():
+        _explain_numbers(column, name, parsed.wrong, form, reasons)
+    for mark in parsed.marks:
+        unknown, other = _currency_conflicts(mark, currency)
+        reasons.add(unknown, f"{name} has a unit that is no currency: write {_example(form)}")
+        reasons.add(
+            other,
+            f"{name} names another currency than that of the row: check schema.currency and base_currency",
+        )
+    return parsed
+
+
+def _explain_numbers(column: Arrow, name: str, wrong: Bools, form: FormatSection, reasons: Reasons) -> None:
+    """Give each value that is no number a reason, which says whether other separators make it one."""
+    text = columns.texts(column.take(pa.array(np.flatnonzero(wrong))))
+    if not pc.any(pc.match_substring_regex(text, "[0-9]")).as_py():
+        reasons.add(wrong, f"{name} is not a number: write {_example(form)}")
+        return
+    comma, point = (
+        as_bools(pc.match_substring_regex(text, any_thousands(decimal))) for decimal in (",", ".")
+    )
+    thousands = "it has separators of thousands, set format.thousands"
+    for fits, decimal, kind in ((comma & ~point, ",", "comma"), (point & ~comma, ".", "point")):
+        mask = wrong.copy()
+        mask[wrong] = fits
+        other = f"it has a decimal {kind}, set format.decimal and format.thousands"
+        reasons.add(mask, f"{name} is not a number: {thousands if form.decimal == decimal else other}")
+    mask = wrong.copy()
+    mask[wrong] = comma & point
+    reasons.add(
+        mask, f"{name} is not a number: set format.decimal and format.thousands to what its separator means"
+    )
+    reasons.add(wrong, f"{name} is not a number: write {_example(form)}")
+
+
+def _currency_conflicts(mark: Arrow, currency: Strings | None) -> tuple[Bools, Bools]:
+    """Masks of marks beside numbers that are no currency, and of those that are not the currency of the row."""
+    marks = as_objects(mark)
+    unknown, other = np.zeros(len(marks), dtype=bool), np.zeros(len(marks), dtype=bool)
+    for sign in set(marks.tolist()) - {None, ""}:
+        rows, meant = marks == sign, currencies_of(sign)
+        if not meant:
+            unknown |= rows
+        elif currency is not None:
+            other |= rows & ~np.isin(currency, list(meant))
+    return unknown, other
+
+
+def _example(form: FormatSection) -> str:
+    return f"1234{form.decimal}56"
 
 
 def _require_type(column: Arrow, name: str, test: Callable[[Any], bool], expected: str) -> None:

@@ -1,0 +1,1 @@
+"""Ids of transactions where a file has none or several rows of one id: made from content, and items of orders."""
