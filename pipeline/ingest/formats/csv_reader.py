@@ -50,8 +50,8 @@ def read_csv(
     InputError
         If it has no header, lacks a required column, is no text as a whole, or is not lines of text.
     """
-    start = stream.read(START)
-    dialect, place = recognise(start, expected, QUOTES[quote], final=len(start) < START)
+    start = stream.read(max(BLOCK, START))
+    dialect, place = recognise(start[:START], expected, QUOTES[quote], final=len(start) < START)
     blocks = _records(_blocks(start, stream), dialect, source_name)
     first: list[Record] = []
     while len(first) <= place:
