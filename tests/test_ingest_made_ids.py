@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli.data import MADE_IDS, ingest_lines
+from pipeline.cli.data import ID_NOTE, ingest_lines
 from pipeline.config.error_text import InvalidSetting
 from pipeline.errors import InputError
 from pipeline.ingest.formats import csv_reader, reader
 from pipeline.ingest.formats.columns import Numbers
+from pipeline.ingest.ids.content_ids import ContentIds
 from pipeline.ingest.ids.line_items import LineItems
-from pipeline.ingest.ids.made_ids import MadeIds
 from pipeline.ingest.ingest import ingest_labels
 from pipeline.ingest.row_checks import TransactionCheck
 from pipeline.ingest.sources import Source
@@ -168,8 +168,8 @@ def chunk_of(values: list[int]) -> TransactionChunk:
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=8))
 def test_ids_do_not_depend_on_batches(batches: list[list[int]]) -> None:
-    together = MadeIds().make(chunk_of([value for batch in batches for value in batch]), ["card"]).tolist()
-    maker = MadeIds()
+    together = ContentIds().make(chunk_of([value for batch in batches for value in batch]), ["card"]).tolist()
+    maker = ContentIds()
     assert [name for batch in batches for name in maker.make(chunk_of(batch), ["card"]).tolist()] == together
     assert len(set(together)) == len(together)
 
@@ -294,7 +294,7 @@ def test_the_command_says_once_what_equal_rows_are(tmp_path) -> None:
     for name, rows in {"a.csv": [A, A], "b.csv": [A, "never,1,k,web"]}.items():
         (tmp_path / name).write_text("\n".join([HEADER, *rows]))
     said = fraudwatch(tmp_path, "ingest", "transactions", "a.csv", "b.csv")
-    assert said.count(MADE_IDS) == 1
+    assert said.count(ID_NOTE) == 1
     assert (
         '  1 × event_time is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00 (row 2: "never")' in said
     )

@@ -32,7 +32,7 @@ HISTORY_TEXTS = {
     "taken_up": ", because they were not visible before",
 }
 
-MADE_IDS = (
+ID_NOTE = (
     "ids are made from time, amount, currency, kind, original_id and entities: equal rows of one source are different payments, "
     "and equal rows of two sources are the same one"
 )
@@ -255,7 +255,7 @@ def _ingest(
         if kind == "transactions":
             _echo_waiting(waiting_payments(session))
     if any(report.equal_rows is not None for report in reports):
-        click.echo(MADE_IDS)
+        click.echo(ID_NOTE)
     if any(report.dated_back and report.kind == "labels" for report in reports):
         click.echo(DATED_BACK, err=True)
 

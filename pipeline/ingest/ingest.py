@@ -234,7 +234,7 @@ def _label_step(
 
 def _require_known_ids(check: LabelCheck, state: SourceState, report: IngestReport) -> None:
     """Raise InputError if transactions have made ids, and no label has one of them."""
-    if check.ids_are_made and not state.known and report.counts.accepted + report.counts.duplicate:
+    if check.generates_ids and not state.matched and report.counts.accepted + report.counts.duplicate:
         raise InputError(
             f"no label of {report.source} is for a transaction: their ids are made here, because schema.transaction_id is empty",
             remedy="name the column with labels in schema.is_fraud, or take the ids from an export of transactions",

@@ -21,8 +21,8 @@ from pipeline.ingest.formats.columns import numbers as parse_numbers
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import ALL_OTHERS, LabelWords, Reasons
+from pipeline.ingest.ids.content_ids import ContentIds
 from pipeline.ingest.ids.line_items import LineItems
-from pipeline.ingest.ids.made_ids import MadeIds
 from pipeline.ingest.inline_labels import InlineLabels
 from storage.frames import HOUR, NEVER, Ints, Strings
 from storage.ingest.chunks import LabelChunk, TransactionChunk
@@ -84,15 +84,15 @@ class SourceState:
         Finds further rows of an order.
     unlabelled
         How many rows of labels say neither fraud nor genuine.
-    known
+    matched
         How many labels are for transactions that are loaded.
     """
 
     rate_use: RateUse = field(default_factory=lambda: RateUse(()))
-    ids: MadeIds = field(default_factory=MadeIds)
+    ids: ContentIds = field(default_factory=ContentIds)
     items: LineItems = field(default_factory=LineItems)
     unlabelled: int = 0
-    known: int = 0
+    matched: int = 0
 
 
 class TransactionCheck:
@@ -100,7 +100,7 @@ class TransactionCheck:
 
     def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
         self.schema = schema = config.schema_
-        self.form, self.words = config.format, label_words(config.labels)
+        self.form, self.vocabulary = config.format, label_words(config.labels)
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
         self.named_codes = set[str]()  # unknown currencies that reasons name
@@ -253,7 +253,7 @@ class TransactionCheck:
         schema = self.schema
         if not schema.is_fraud:
             return None
-        is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.words)
+        is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.vocabulary)
         if not schema.known_at:
             return _RowLabels(is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64))
         column, name = columns[schema.known_at]
@@ -340,8 +340,9 @@ class LabelCheck:
                 code="no_known_at",
             )
         ids = as_objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
-        words = label_words(labels)
-        is_fraud, missing = validators.fraud_labels(columns[labels.is_fraud], labels.is_fraud, reasons, words)
+        is_fraud, missing = validators.fraud_labels(
+            columns[labels.is_fraud], labels.is_fraud, reasons, label_words(labels)
+        )
         unlabelled = missing & (
             ALL_OTHERS in labels.unlabelled_words or as_bools(texts(columns[labels.is_fraud]).is_valid())
         )
@@ -369,9 +370,9 @@ class LabelCheck:
             zone, form = self.config.schema_.timezone, self.config.format
             known_at, missing = validators.instants(columns[name], name, zone, now, reasons, form)
         times = np.full(len(ids), NEVER, dtype=np.int64)
-        asked = reasons.good & (~missing | (self.known_after is not None) | self.ids_are_made)
+        asked = reasons.good & (~missing | (self.known_after is not None) | self.generates_ids)
         times[asked] = self.event_times(ids[asked])
-        state.known += int(np.count_nonzero(times != NEVER))
+        state.matched += int(np.count_nonzero(times != NEVER))
         early = ~missing & known_before_payment(known_at, times)
         reasons.add(early, f"{name} {BEFORE_PAYMENT}")
         missing &= reasons.good
@@ -387,7 +388,7 @@ class LabelCheck:
         return np.where(missing, now, known_at)
 
     @property
-    def ids_are_made(self) -> bool:
+    def generates_ids(self) -> bool:
         """Whether transactions get their ids here, so that labels can hardly have them."""
         return not self.config.schema_.transaction_id
 

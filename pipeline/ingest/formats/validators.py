@@ -275,7 +275,7 @@ def _explain_times_of_day(
 
 
 def fraud_labels(
-    column: Arrow, name: str, reasons: Reasons, words: LabelWords = DEFAULT_WORDS
+    column: Arrow, name: str, reasons: Reasons, vocabulary: LabelWords = DEFAULT_WORDS
 ) -> tuple[Bools, Bools]:
     """Return whether each row is fraud, and a mask of rows without a label: empty, or with a word that says neither."""
     _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
@@ -284,10 +284,10 @@ def fraud_labels(
     def any_of(listed: Sequence[str]) -> Bools:
         return as_bools(pc.is_in(text, pa.array([word.strip().lower() for word in listed], pa.string())))
 
-    fraud = any_of(words.fraud)
-    labelled = fraud | any_of(words.genuine)
-    missing = as_bools(text.is_null()) | any_of(words.unlabelled)
-    if ALL_OTHERS in words.unlabelled:
+    fraud = any_of(vocabulary.fraud)
+    labelled = fraud | any_of(vocabulary.genuine)
+    missing = as_bools(text.is_null()) | any_of(vocabulary.unlabelled)
+    if ALL_OTHERS in vocabulary.unlabelled:
         missing |= ~labelled
     write = "write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words"
     reasons.add(~labelled & ~missing, f"{name} is neither fraud nor genuine: {write}")

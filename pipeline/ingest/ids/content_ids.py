@@ -21,7 +21,7 @@ ID_BYTES = 16
 Hashes = NDArray[np.uint64]
 
 
-class MadeIds:
+class ContentIds:
     """
     Makes the ids of one source, batch by batch.
 
