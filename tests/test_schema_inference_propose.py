@@ -16,7 +16,7 @@ from stdnum import luhn
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.errors import InputError
-from pipeline.schema_inference.column_roles import snake_case
+from pipeline.schema_inference.names import normalised
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.simulation.simulate import simulate
 from storage.database.column_types import as_datetime, as_micros
@@ -108,7 +108,7 @@ def test_columns_as_in_the_handbook(tmp_path: Path) -> None:
     assert schema.is_fraud == "is_fraud"
     assert schema.entities == ("customer_id", "terminal_id")
     assert (schema.numeric, schema.categorical, schema.timezone, schema.kind) == ((), (), "", "")
-    said(proposal, "left out", '"fraud_scenario"', "probably a leak of the label")
+    said(proposal, "left out", '"fraud_scenario"', "known only after the payment")
 
 
 def test_other_names_for_the_same_things_are_recognised(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_fields_are_sorted_by_name_and_content(tmp_path: Path, name: str, given:
 @pytest.mark.parametrize(
     ("name", "given", "reason"),
     [
-        ("note", lambda n: f"thanks for order {n}", "hardly repeat"),
+        ("basket", lambda n: f"{n} apples", "hardly repeat"),
+        ("note", lambda n: f"thanks for order {n}", "free text"),
+        ("Verwendungszweck", lambda n: f"Rechnung {n // 2}", "free text"),
         ("version", ["3"], "the same in every row"),
         ("nothing", [""], "empty in every row"),
-        ("settled_at", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a further time"),
-        ("card no", ["a", "b"], "not a valid name for a field"),
-        ("batch_id", ["a", "b"], "not a valid name for a field"),
+        ("shipped_on", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a further time"),
     ],
 )
 def test_what_helps_nobody_is_left_out_with_the_reason(
@@ -176,7 +176,7 @@ def test_what_is_known_only_after_the_fraud_is_left_out(tmp_path: Path) -> None:
     proposal, config = proposed(tmp_path, made)
     assert config.schema_.is_fraud == "isFraud"
     assert (config.schema_.categorical, config.schema_.numeric) == ((), ())
-    said(proposal, '"chargeback_reason"', "known only after the fraud")
+    said(proposal, '"chargeback_reason"', "known only after the payment")
     said(proposal, '"loss"', "probably a leak of the label")
 
 
@@ -255,8 +255,8 @@ def test_payments_that_did_not_go_through_never_mature_by_silence(tmp_path: Path
 
 def test_what_is_not_found_keeps_a_name_to_be_checked(tmp_path: Path) -> None:
     proposal, config = proposed(tmp_path, [{"x": "a", "y": "b"}, {"x": "a", "y": "c"}, {"x": "a", "y": "c"}])
-    assert config.schema_.transaction_id == "transaction_id"
-    for key in ("transaction_id", "event_time", "amount"):
+    assert config.schema_.transaction_id == ""
+    for key in ("event_time", "amount", "entities"):
         said(proposal, f"{key}:", "CHECK")
 
 
@@ -265,7 +265,7 @@ def test_names_cannot_break_out_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     path.write_text("\n".join(json.dumps(row | {"evil\n[storage]\nurl": "b"}) for row in made))
     proposal, _ = load(tmp_path, path)
-    assert set(tomllib.loads(proposal.toml)) == {"schema"}
+    assert "storage" not in tomllib.loads(proposal.toml)
     assert "\x1b" not in proposal.toml
 
 
@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_used_is_refused(
     ],
 )
 def test_names_are_compared_in_one_spelling(name: str, expected: str) -> None:
-    assert snake_case(name) == expected
+    assert normalised(name) == expected
 
 
 def test_a_proposal_is_written_whole_or_not_at_all_and_replaces_a_file_only_by_force(tmp_path: Path) -> None:

@@ -5,29 +5,202 @@ Files are read, and values typed and validated, by the code of ingest, so what i
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from stdnum import iban, luhn
+import pyarrow.compute as pc
 
+from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns, validators
-from pipeline.ingest.formats.arrow_arrays import Arrow, as_objects
-from pipeline.ingest.formats.reader import open_path
+from pipeline.ingest.formats.arrow_arrays import Arrow
+from pipeline.ingest.formats.grammars.numbers import currencies_of
+from pipeline.ingest.formats.reader import check_path, detect_encoding, open_path
 from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
 from pipeline.ingest.formats.validators import Reasons
-from storage.frames import Ints
+from storage.frames import Floats, Ints
 
 ROWS_MAX = 50_000  # enough for customers to recur; read in a second or two
 ENOUGH = 0.99  # of the rows of a column: a few may be damaged
-_LEADING_ZERO = re.compile(r"[+-]?0\d")  # 007 is a name, not a number
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
+_LEADING_ZERO = r"^[+-]?0\d"  # 007 is a name, not a number
+
+# Cheap to check: two parts of a date and a separator. Numbers are no times, as their unit is unknown.
+_TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
+TRIED = 500  # different values of a column that are tried before all
+WRITTEN = ("year_first", "day_first", "month_first")  # formats of times in text besides ISO 8601
+PLAIN = FormatSection()
+CURRENCIES = frozenset(
+    [
+        "AED",
+        "AFN",
+        "ALL",
+        "AMD",
+        "ANG",
+        "AOA",
+        "ARS",
+        "AUD",
+        "AWG",
+        "AZN",
+        "BAM",
+        "BBD",
+        "BDT",
+        "BGN",
+        "BHD",
+        "BIF",
+        "BMD",
+        "BND",
+        "BOB",
+        "BRL",
+        "BSD",
+        "BTN",
+        "BWP",
+        "BYN",
+        "BZD",
+        "CAD",
+        "CDF",
+        "CHF",
+        "CLP",
+        "CNY",
+        "COP",
+        "CRC",
+        "CUP",
+        "CVE",
+        "CZK",
+        "DJF",
+        "DKK",
+        "DOP",
+        "DZD",
+        "EGP",
+        "ERN",
+        "ETB",
+        "EUR",
+        "FJD",
+        "FKP",
+        "GBP",
+        "GEL",
+        "GHS",
+        "GIP",
+        "GMD",
+        "GNF",
+        "GTQ",
+        "GYD",
+        "HKD",
+        "HNL",
+        "HTG",
+        "HUF",
+        "IDR",
+        "ILS",
+        "INR",
+        "IQD",
+        "IRR",
+        "ISK",
+        "JMD",
+        "JOD",
+        "JPY",
+        "KES",
+        "KGS",
+        "KHR",
+        "KMF",
+        "KPW",
+        "KRW",
+        "KWD",
+        "KYD",
+        "KZT",
+        "LAK",
+        "LBP",
+        "LKR",
+        "LRD",
+        "LSL",
+        "LYD",
+        "MAD",
+        "MDL",
+        "MGA",
+        "MKD",
+        "MMK",
+        "MNT",
+        "MOP",
+        "MRU",
+        "MUR",
+        "MVR",
+        "MWK",
+        "MXN",
+        "MYR",
+        "MZN",
+        "NAD",
+        "NGN",
+        "NIO",
+        "NOK",
+        "NPR",
+        "NZD",
+        "OMR",
+        "PAB",
+        "PEN",
+        "PGK",
+        "PHP",
+        "PKR",
+        "PLN",
+        "PYG",
+        "QAR",
+        "RON",
+        "RSD",
+        "RUB",
+        "RWF",
+        "SAR",
+        "SBD",
+        "SCR",
+        "SDG",
+        "SEK",
+        "SGD",
+        "SHP",
+        "SLE",
+        "SOS",
+        "SRD",
+        "SSP",
+        "STN",
+        "SVC",
+        "SYP",
+        "SZL",
+        "THB",
+        "TJS",
+        "TMT",
+        "TND",
+        "TOP",
+        "TRY",
+        "TTD",
+        "TWD",
+        "TZS",
+        "UAH",
+        "UGX",
+        "USD",
+        "UYU",
+        "UZS",
+        "VED",
+        "VES",
+        "VND",
+        "VUV",
+        "WST",
+        "XAF",
+        "XCD",
+        "XOF",
+        "XPF",
+        "YER",
+        "ZAR",
+        "ZMW",
+        "ZWG",
+        "CLF",
+        "HRK",
+        "BTC",
+        "ETH",
+        "USDT",
+        "USDC",
+    ]
+)
 
 Check = Callable[[Arrow, str, Reasons], Any]  # of `pipeline.ingest.formats.validators`
 
@@ -39,46 +212,94 @@ class ColumnProfile:
     name: str
     column: Arrow
     now: int  # µs; later times are refused by ingest
+    form: FormatSection = PLAIN
+    clock: tuple[Arrow, str] | None = (
+        None  # the column with the times of day of a column of dates, and its name
+    )
 
     @cached_property
-    def values(self) -> tuple[str, ...]:
-        """The values as text; "" means missing."""
+    def text(self) -> Arrow:
+        """The values as text; null means missing."""
         if pa.types.is_nested(self.column.type):
-            return tuple("" if value is None else repr(value) for value in self.column.to_pylist())
-        return tuple(value or "" for value in as_objects(columns.texts(self.column)).tolist())
+            written = [None if value is None else repr(value) for value in self.column.to_pylist()]
+            return pa.array(written, pa.string())
+        return columns.texts(self.column)
 
     @cached_property
+    def _dictionary(self) -> tuple[tuple[str, ...], Ints]:
+        encoded = self.text.dictionary_encode()
+        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return tuple(encoded.dictionary.to_pylist()), codes
+
+    @property
+    def distinct(self) -> tuple[str, ...]:
+        """The different values, in the order of the rows, without the missing one."""
+        return self._dictionary[0]
+
+    @property
+    def codes(self) -> Ints:
+        """The place of each row's value in `distinct`, -1 for missing ones, (n,)."""
+        return self._dictionary[1]
+
+    @cached_property
+    def counts(self) -> Ints:
+        """How often each of the different values occurs."""
+        return np.bincount(self.codes + 1, minlength=len(self.distinct) + 1)[1:]
+
+    @property
     def present(self) -> int:
         """How many values are not missing."""
-        return sum(1 for value in self.values if value)
+        return int(self.counts.sum())
 
-    @cached_property
-    def distinct(self) -> frozenset[str]:
-        """The different values, without the missing one."""
-        return frozenset(self.values) - {""}
-
-    @cached_property
+    @property
     def repeats(self) -> float:
         """How often a value occurs on average."""
         return self.present / len(self.distinct) if self.distinct else 0.0
 
-    @cached_property
+    @property
     def unique(self) -> bool:
         """Whether no value is missing or occurs twice."""
-        return len(self.distinct) == len(self.values)
+        return len(self.distinct) == len(self.codes)
 
     @cached_property
     def number(self) -> bool:
-        """Whether all values are numbers without leading zeros."""
-        if any(map(_LEADING_ZERO.match, self.distinct)) or self.refusal(validators.numbers):
+        """Whether all values are numbers without leading zeros and units."""
+        distinct = pa.array(self.distinct, pa.string())
+        if pc.any(pc.match_substring_regex(distinct, _LEADING_ZERO)).as_py():
             return False
-        parsed = columns.numbers(pa.array(self.values, pa.string()))
-        return not parsed.wrong.any() and bool(np.isfinite(parsed.values).any())
+        return self.money and not self.units
+
+    @cached_property
+    def money(self) -> bool:
+        """Whether all values are numbers, some of them perhaps with the currency beside them."""
+        tried = columns.numbers(
+            pa.array(self.distinct[:TRIED], pa.string()), self.form.decimal, self.form.thousands
+        )
+        if (
+            tried.wrong.any()
+            or self.refusal(partial(validators.numbers, form=self.form))
+            or not np.isfinite(self.numbers).any()
+        ):
+            return False
+        return all(currencies_of(unit) & CURRENCIES for unit in self.units)
+
+    @cached_property
+    def units(self) -> frozenset[str]:
+        """The currencies beside numbers."""
+        marks = columns.numbers(self.text, self.form.decimal, self.form.thousands).marks
+        return frozenset(unit for mark in marks for unit in pc.unique(mark).to_pylist() if unit)
+
+    @cached_property
+    def numbers(self) -> Floats:
+        """The values as numbers; NaN where there is none."""
+        return columns.numbers(self.text, self.form.decimal, self.form.thousands).values
 
     @cached_property
     def whole(self) -> bool:
         """Whether all values are whole numbers, written without a point."""
-        return self.number and all(value.lstrip("+-").isdecimal() for value in self.distinct)
+        return (
+            self.number and bool((np.nan_to_num(self.numbers) % 1 == 0).all()) and self.matches(r"^[^.,]*$")
+        )
 
     @cached_property
     def binary(self) -> bool:
@@ -88,19 +309,47 @@ class ColumnProfile:
     @cached_property
     def instants(self) -> Ints:
         """The values as instants (µs) if nearly all of them are times that ingest accepts, else empty."""
+        return self.moments[~np.isnan(self.moments)].astype(np.int64)
 
-        def check(column: Arrow, name: str, reasons: Reasons) -> None:
-            validators.instants(column, name, "UTC", self.now, reasons)
+    @cached_property
+    def moments(self) -> Floats:
+        """The same for each row, NaN where there is none; empty if the column holds no times, (n,)."""
+        if not self.present or not self.reads_as(self.form):
+            return np.empty(0)
+        parsed = columns.instants(self.column, "UTC", self.form, self.clock and self.clock[0])
+        return np.where(parsed.missing | parsed.unreadable, np.nan, parsed.micros)
 
-        if self.refusal(check, ENOUGH):
-            return np.empty(0, np.int64)
-        parsed = columns.instants(self.column, "UTC")
-        return parsed.micros[~parsed.missing & ~parsed.unreadable]
+    def reads_as(self, form: FormatSection) -> bool:
+        """Whether ingest accepts nearly all values as times of this format."""
+        if columns.is_text(self.column.type) and form.time in (*WRITTEN, "iso"):
+            tried = columns.instants(pa.array(self.distinct[:TRIED], pa.string()), "UTC", form)
+            if tried.unreadable.mean() > 0.1:
+                return False
+        return not self.refusal(
+            lambda column, name, reasons: validators.instants(
+                column, name, "UTC", self.now, reasons, form, self.clock
+            ),
+            ENOUGH,
+        )
+
+    @cached_property
+    def time_formats(self) -> tuple[str, ...]:
+        """The formats of written times by which nearly all values can be read; only ISO 8601 if they are that."""
+        if not self.present or not (_is_time_type(self.column.type) or self.matches(_TIME_LIKE)):
+            return ()
+        if self.reads_as(self.form.model_copy(update={"time": "iso"})):
+            return ("iso",)
+        return tuple(form for form in WRITTEN if self.reads_as(self.form.model_copy(update={"time": form})))
 
     @cached_property
     def naive(self) -> bool:
         """Whether any of the instants lacks its offset from UTC."""
-        return bool(columns.instants(self.column, "").naive.any())
+        return bool(columns.instants(self.column, "", self.form, self.clock and self.clock[0]).naive.any())
+
+    def matches(self, pattern: str) -> bool:
+        """Whether nearly all different values match a regular expression (RE2)."""
+        fit = pc.match_substring_regex(pa.array(self.distinct, pa.string()), pattern)
+        return bool(self.distinct) and float(pc.mean(fit.cast(pa.int8())).as_py()) >= ENOUGH
 
     def refusal(self, check: Check, enough: float = 1.0) -> str:
         """Why ingest would reject the column, or a row although `enough` (a share) must be good; "" if it would not."""
@@ -111,59 +360,93 @@ class ColumnProfile:
             return error.message
         return "" if reasons.good.mean() >= enough else reasons.of(int(np.argmin(reasons.good)))
 
-    def looks_like(self, test: "PersonalDataTest") -> bool:
-        """Whether 95 % of the values, and at least five, pass a test."""
-        passed = sum(1 for value in self.distinct if test(value))
-        return passed >= 5 and passed >= 0.95 * len(self.distinct)
+
+@dataclass(frozen=True)
+class Sample:
+    """The columns of the first rows of one or several files, and how their text was read."""
+
+    columns: list[ColumnProfile]
+    whole: bool  # whether these are all rows
+    form: FormatSection
 
 
-class PersonalDataTest:
-    """Tests whether a value is personal data of one kind."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def __call__(self, value: str) -> bool:
-        """Whether the value is personal data of this kind."""
-        if self.kind == "e-mail addresses":
-            return _EMAIL.fullmatch(value) is not None
-        if self.kind == "card numbers":
-            compact = value.replace(" ", "").replace("-", "")
-            return 13 <= len(compact) <= 19 and bool(luhn.is_valid(compact))
-        return bool(iban.is_valid(value))
-
-
-PERSONAL_DATA_TESTS = tuple(
-    PersonalDataTest(finds) for finds in ("card numbers", "e-mail addresses", "account numbers (IBAN)")
-)
-
-
-def read_sample(path: Path, now: int) -> list[ColumnProfile]:
+def read_sample(paths: Sequence[Path], now: int) -> Sample:
     """
-    Read the first rows of a file; rows that cannot be split into columns are left out.
+    Read the first rows of a file, or of the first and the last one; rows that cannot be split into columns are left out.
 
     Raises
     ------
     InputError
-        If the file is missing, of another format, damaged or empty, or two columns share a name.
+        If a file is missing, of another format, damaged or empty, two columns share a name, or the files have other columns.
     """
+    for path in paths:
+        check_path(path, str(path))
+    form = FormatSection(encoding=detect_encoding(paths[0]))
+    ends = [paths[0], paths[-1]] if len(paths) > 1 else [paths[0]]
+    sample = _read(ends, form, now)
+    if len(paths) > 2:
+        sample = replace(sample, whole=False)
+    if sample.columns and _in_single_quotes(sample.columns):
+        sample = replace(_read(ends, form.model_copy(update={"quote": "single"}), now), whole=sample.whole)
+    return sample
+
+
+def _read(paths: Sequence[Path], form: FormatSection, now: int) -> Sample:
+    parts = [_read_start(path, form, ROWS_MAX // len(paths)) for path in paths]
+    header = list(parts[0][0])
+    for path, (columns_of_path, _) in zip(paths, parts, strict=True):
+        other = sorted(set(header) ^ set(columns_of_path))
+        if other:
+            raise InputError(
+                f'{paths[0]} and {path} have different columns: only one has "{other[0]}"',
+                remedy="give files of one kind",
+                code="other_columns",
+            )
+    together = {
+        name: [chunk for columns_of_path, _ in parts for chunk in columns_of_path[name]] for name in header
+    }
+    profiles = [ColumnProfile(name, _combined(chunks), now, form) for name, chunks in together.items()]
+    return Sample(profiles, all(whole for _, whole in parts), form)
+
+
+def _read_start(path: Path, form: FormatSection, rows: int) -> tuple[dict[str, list[Arrow]], bool]:
+    """The first rows of a file by column, and whether these are all."""
     batches = list[RowBatch]()
-    unreadable = ""
-    with closing(open_path(path, None, str(path))) as reader:
+    unreadable, size = "", 0
+    with closing(open_path(path, None, str(path), form)) as reader:
         for batch in reader.rows(EVERY_COLUMN):
             unreadable = unreadable or next((row.reason for row in batch.unreadable), "")
             batches += [batch] if len(batch) else []
-            if sum(map(len, batches)) >= ROWS_MAX:
+            size += len(batch)
+            if size > rows:
                 break
     if not batches:
         found = f"holds no row that can be read ({unreadable})" if unreadable else "holds no rows"
         raise InputError(
             f"{path} {found}", remedy="give a sample with a header and some rows", code="empty_file"
         )
-    together = {
-        name: pa.chunked_array([batch.columns[name] for batch in batches]) for name in batches[0].columns
-    }
-    return [
-        ColumnProfile(name, column.combine_chunks().slice(0, ROWS_MAX), now)
-        for name, column in together.items()
-    ]
+    left = rows
+    columns_of_path: dict[str, list[Arrow]] = {name: [] for name in batches[0].columns}
+    for batch in batches:
+        for name, column in batch.columns.items():
+            columns_of_path[name].append(column.slice(0, left))
+        left -= min(left, len(batch))
+    return columns_of_path, size <= rows
+
+
+def _combined(chunks: list[Arrow]) -> Arrow:
+    """One array of several; as text if their types differ."""
+    if len({chunk.type for chunk in chunks}) > 1:
+        chunks = [columns.texts(chunk) for chunk in chunks]
+    return pa.chunked_array(chunks).combine_chunks()
+
+
+def _in_single_quotes(profiles: Sequence[ColumnProfile]) -> bool:
+    """Whether the first name, or all values of a column, are in single quotes, which the reader took for a part of them."""
+    if re.match(r"'[^']*'([,;\t|]|$)", profiles[0].name):
+        return True
+    return any(columns.is_text(profile.column.type) and profile.matches("^'.*'$") for profile in profiles)
+
+
+def _is_time_type(kind: Any) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))

@@ -1,30 +1,65 @@
 """
-Proposes a [schema] for a file (`fraudwatch init --from sample.csv`), with the reason for every key.
+Proposes a config for a file (`fraudwatch init --from sample.csv`), with the reason for every key.
 
-Columns that look like a leak of the label, free text or a constant are left out, with the reason. Lines that begin with
-CHECK are guesses that need somebody who knows the data.
+Columns that are known only after the payment, leak the label, rise with the time, or are free text or constant are left out, with
+the reason. Lines that begin with CHECK are guesses that need somebody who knows the data.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.config.config import Config, as_toml
-from pipeline.schema_inference import column_roles
-from pipeline.schema_inference.column_profile import read_sample
-from pipeline.schema_inference.column_roles import CHECK, SchemaDraft
-from storage.database.column_types import as_datetime
-from storage.frames import DAY, Ints
-
-KEYS = (
-    "transaction_id event_time amount currency base_currency rates kind refund_kinds original_id is_fraud "
-    "entities numeric categorical hash timezone"
+from pipeline.config.config import as_toml, as_toml_key
+from pipeline.config.consistency import ROLES
+from pipeline.ingest.formats import columns as columns_of
+from pipeline.ingest.formats.reader import open_path
+from pipeline.ingest.formats.row_batch import ExpectedColumns
+from pipeline.ingest.sources import matching_paths
+from pipeline.schema_inference import (
+    fields,
+    labels,
+    leaks,
+    names,
+    payment_roles,
+    personal_data,
+    settings,
+    value_formats,
 )
+from pipeline.schema_inference.column_profile import ColumnProfile, Sample, read_sample
+from pipeline.schema_inference.draft import CHECK, LEFT_OUT, UNANSWERED, SchemaDraft, quoted
+from pipeline.schema_inference.settings import Volume
+from storage.database.column_types import as_datetime
+from storage.frames import DAY
+
+KEYS = [
+    "transaction_id",
+    "line_items",
+    "event_time",
+    "time_of_day",
+    "amount",
+    "currency",
+    "base_currency",
+    "rates",
+    "kind",
+    "refund_kinds",
+    "original_id",
+    "is_fraud",
+    "known_at",
+    "entities",
+    "numeric",
+    "categorical",
+    "hash",
+    "timezone",
+]
 CONFIG_PATH = Path("config.toml")
-LISTS = ("entities", "numeric", "categorical", "hash")
+FIELDS = ("entities", "numeric", "categorical")
+LISTS = (*FIELDS, "hash")
+DISTANT = (
+    60 * 366 * DAY + 1_700_000_000_000_000
+)  # µs; a later time is a mistake, and would make an endless list of days
+NEW_KEY = "python3 -c 'import secrets; print(secrets.token_hex(16))'"
 
 
 @dataclass(frozen=True)
@@ -35,7 +70,7 @@ class Proposal:
     Attributes
     ----------
     heading
-        What was found, what to look at, and the next three commands; the config begins with it.
+        What was found, what to look at, and the next commands; the config begins with it.
     """
 
     toml: str
@@ -43,104 +78,202 @@ class Proposal:
     explanations: list[str]
 
 
-def propose(path: Path, now: int, config_path: Path = CONFIG_PATH) -> Proposal:
+def propose(argument: Path | str, now: int, config_path: Path = CONFIG_PATH) -> Proposal:
     """
-    Propose a config for a CSV (also .gz), Parquet or JSON Lines file; a time after `now` (µs) is none of a payment.
+    Propose a config for a file of any format that ingest reads, or several that a pattern names.
 
     Parameters
     ----------
+    now
+        µs; a later time is none of a payment.
     config_path
         Where the config will be, for the commands that use it.
 
     Raises
     ------
     InputError
-        If the file cannot be read or holds no rows.
+        If a file cannot be read or holds no rows, or the first and the last one have other columns.
     """
-    columns = read_sample(path, now)
-    draft = SchemaDraft({column.name: column for column in columns}, rows=len(columns[0].values))
-    label = column_roles.find_label(draft)
-    column_roles.find_transaction_id(draft)
-    column_roles.find_event_time(draft)
-    column_roles.find_amount(draft)
-    column_roles.find_currency(draft)
-    column_roles.find_kind(draft)
-    column_roles.leave_out_unusable(draft)
-    if label:
-        column_roles.leave_out_leaks(draft, label)
-    column_roles.find_personal(draft)
-    column_roles.find_fields(draft)
-    times = next(
-        (c.instants for c in columns if c.name == draft.keys.get("event_time")), np.empty(0, np.int64)
-    )
+    paths = matching_paths(str(argument))
+    sample = read_sample(paths, now)
+    draft = infer(sample)
+    volume = _volume(paths, sample, draft)
+    while volume and draft.keys.get("format.time_start") and volume.end * DAY > now + DAY:
+        draft = infer(sample, value_formats.a_year_before(draft.time_start))
+        volume = _volume(paths, sample, draft)
+    if volume:
+        settings.decide_settings(draft, volume)
+    name = paths[0].name if len(paths) == 1 else str(argument)
     heading = [
-        f"Proposed by fraudwatch from the first {draft.rows:,} rows of {column_roles.quoted(path.name)}.",
-        *_roles_text(draft, times),
+        f"Proposed by fraudwatch from the first {draft.rows:,} rows of {quoted(name)}.",
+        *_roles_text(sample, draft, volume),
         *_guesses_text(draft),
-        *_next_commands(path, config_path, times),
+        *_next_commands(draft, str(argument), config_path, volume),
     ]
-    return Proposal(_render(draft, heading), heading, _explanations(draft))
+    return Proposal(_render(draft, heading, sample.columns), heading, _explanations(draft))
 
 
-def _roles_text(draft: SchemaDraft, times: Ints) -> Iterator[str]:
+def infer(sample: Sample, time_start: str | None = None) -> SchemaDraft:
+    """Infer the role of each column. The order matters: how values are written, roles that exist once, then the fields."""
+    columns = {column.name: column for column in sample.columns}
+    draft = SchemaDraft(columns, rows=len(sample.columns[0].codes))
+    draft.time_start = time_start or draft.time_start
+    for step in (
+        personal_data.leave_out_secrets,
+        value_formats.decide_numbers,
+        value_formats.decide_times,
+        labels.find_label,
+        personal_data.find_personal,
+        payment_roles.find_event_time,
+        payment_roles.find_kind,
+        payment_roles.find_amount,
+        payment_roles.find_currency,
+        value_formats.decide_unit,
+        payment_roles.find_transaction_id,
+        payment_roles.find_original,
+        leaks.leave_out_known_later,
+        fields.leave_out_unusable,
+        leaks.leave_out_leaks,
+        fields.leave_out_clocks,
+        personal_data.leave_out_unrepeated,
+        fields.find_entities,
+        fields.find_fields,
+        personal_data.hash_personal,
+        payment_roles.find_never_by_silence,
+    ):
+        step(draft)
+    for key, value in value_formats.written(sample.form).items():
+        draft.decide(f"format.{key}", value, "so that the text of the file can be read")
+    return draft
+
+
+def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume | None:
+    """How many payments each day has: of all rows, of which only the time is read."""
+    time = draft.event_time
+    if time is None or not len(time.instants):
+        return None
+    if sample.whole:
+        return Volume.of(time.instants // DAY)
+    expected = ExpectedColumns(
+        dict.fromkeys((time.name, *([time.clock[1]] if time.clock else [])), "schema.event_time")
+    )
+    volume = None
+    for path in paths:
+        with closing(open_path(path, None, str(path), sample.form)) as reader:
+            for rows in reader.rows(expected):
+                clock = rows.columns[time.clock[1]] if time.clock else None
+                parsed = columns_of.instants(rows.columns[time.name], "UTC", time.form, clock)
+                good = (
+                    ~parsed.missing & ~parsed.unreadable & (parsed.micros >= 0) & (parsed.micros <= DISTANT)
+                )
+                part = Volume.of(parsed.micros[good] // DAY)
+                volume = part.plus(volume) if part else volume
+    return volume
+
+
+def _roles_text(sample: Sample, draft: SchemaDraft, volume: Volume | None) -> Iterator[str]:
     """What the columns are, in one line each."""
-    roles = ("transaction_id", "event_time", "amount", "currency", "kind", "is_fraud")
-    named = [f"{role} {column_roles.quoted(str(draft.keys[role]))}" for role in roles if draft.keys.get(role)]
+    roles = ("transaction_id", "event_time", "amount", "currency", "kind", "is_fraud", "known_at")
+    named = [f"{role} {quoted(str(draft.keys[role]))}" for role in roles if draft.keys.get(role)]
     yield f"Found: {', '.join(named) or 'none of the columns that a payment needs'}"
     entities = draft.keys.get("entities")
     yield f"Entities: {as_toml(entities) if entities else 'NONE: without a customer, card or account no payment has a history'}"
-    if len(times):
-        yield f"Times: {as_datetime(int(times.min())):%Y-%m-%d} to {as_datetime(int(times.max())):%Y-%m-%d}"
+    yield f"Read as: {_format_text(sample, draft)}"
+    if volume:
+        last = as_datetime((volume.end - 1) * DAY)
+        yield f"Times: {as_datetime(volume.first * DAY):%Y-%m-%d} to {last:%Y-%m-%d}, {volume.rows / volume.days:,.0f} payments a day"
+
+
+def _format_text(sample: Sample, draft: SchemaDraft) -> str:
+    """How the file is written, in one line."""
+    keys = ("decimal", "thousands", "amount_unit", "time")
+    others = [
+        f"{key} {quoted(str(draft.keys[f'format.{key}']))}" for key in keys if f"format.{key}" in draft.keys
+    ]
+    quotes = ["single quotes"] if sample.form.quote == "single" else []
+    return ", ".join([sample.form.encoding, *quotes, *others]) + (
+        "" if others else ", numbers with a point, ISO 8601 times"
+    )
 
 
 def _guesses_text(draft: SchemaDraft) -> Iterator[str]:
     """The keys whose reasons are guesses."""
-    keys = [key for key, reasons in draft.reasons.items() if any(CHECK in reason for reason in reasons)]
+    keys = [key for key in _ordered(draft) if any(CHECK in reason for reason in draft.reasons.get(key, []))]
+    unanswered = [key for key in draft.keys if draft.keys[key] == UNANSWERED]
+    if unanswered:
+        yield f'Answer first: {", ".join(unanswered)}. Replace "CHECK" by what the lines above it explain; until then the config is refused.'
     marked = f"the lines marked CHECK ({', '.join(keys)}), then " if keys else ""
     yield f"Look at: {marked}what was left out, and why. All other keys keep their defaults."
 
 
-def _next_commands(path: Path, config_path: Path, times: Ints) -> Iterator[str]:
+def _next_commands(
+    draft: SchemaDraft, argument: str, config_path: Path, volume: Volume | None
+) -> Iterator[str]:
     """Commands that obey the config: the last one scores what a first training leaves."""
     command = f"fraudwatch --config {shlex.quote(str(config_path))}"
     yield "Next:"
+    if draft.keys.get("hash"):
+        yield f"  export FRAUDWATCH_HASH_KEY=$({NEW_KEY})  # once: keep it, with another key known cards are not found"
     yield f"  {command} init"
-    yield f"  {command} ingest transactions {shlex.quote(str(path))}"
-    yield f"  {command} {_first_scoring(times)}"
+    after = settings.known_after(draft)
+    option = f" --known-after {after}" if after else ""
+    yield f"  {command} ingest transactions {shlex.quote(argument)}{option}"
+    span = settings.first_scoring(draft, volume)
+    if span is None:
+        yield f"  {command} doctor"
+    else:
+        start, end = (f"{as_datetime(day * DAY):%Y-%m-%d}" for day in span)
+        yield f"  {command} backfill --from {start} --to {end}"
 
 
-def _first_scoring(times: Ints) -> str:
-    """A backfill whose first training, at most `training.every` earlier, has enough rows; else a look at the data."""
-    training, ordered = Config().training, np.sort(times)
-    known = max(training.min_rows, len(ordered) // 3)
-    if known >= len(ordered):
-        return "doctor"
-    start = -(-(int(ordered[known]) + training.every) // DAY) * DAY
-    end = (int(ordered[-1]) // DAY + 1) * DAY
-    if start >= end:
-        return "doctor"
-    return f"backfill --from {as_datetime(start):%Y-%m-%d} --to {as_datetime(end):%Y-%m-%d}"
-
-
-def _render(draft: SchemaDraft, heading: list[str]) -> str:
+def _render(draft: SchemaDraft, heading: list[str], columns: list[ColumnProfile]) -> str:
+    """Write the config; fields have their names in the database."""
+    renamed = names.field_names(
+        [name for key in FIELDS for name in _listed(draft, key)],
+        [str(draft.keys[role]) for role in ROLES if draft.keys.get(role)],
+        [column.name for column in columns],
+    )
     lines = [*(f"# {line}" for line in heading), "", "[schema]"]
-    for key in KEYS.split():
-        if key not in draft.keys and key not in LISTS:
-            continue
-        lines += [f"# {reason}" for reason in draft.reasons.get(key, [])]
-        lines.append(f"{key} = {as_toml(draft.keys.get(key, []))}")
-    lines += [f"# left out {reason}" for reason in draft.reasons.get("left out", [])]
-    if draft.never_by_silence:
-        exceptions = as_toml(draft.never_by_silence)
+    for key in KEYS:
+        if key in draft.keys or key in LISTS:
+            lines += _key_lines(draft, key, renamed)
+    lines += [f"# left out {reason}" for reason in draft.reasons.get(LEFT_OUT, [])]
+    if renamed:
         lines += [
             "",
-            "[labels]",
-            "# Such payments never bring a chargeback: without a label they are not genuine, but unknown.",
+            "[schema.columns]",
+            "# Names in the file, and the names that these fields have here and in the database.",
         ]
-        lines.append(f"never_by_silence = {exceptions}")
+        lines += [f"{as_toml_key(name)} = {as_toml(new)}" for name, new in renamed.items()]
+    for section in ("format", "labels", "features", "training", "alerts"):
+        keys = [key for key in draft.keys if key.startswith(f"{section}.")]
+        lines += ["", f"[{section}]"] if keys else []
+        for key in keys:
+            lines += _key_lines(draft, key, renamed)
     return "\n".join(lines) + "\n"
 
 
+def _key_lines(draft: SchemaDraft, key: str, renamed: Mapping[str, str]) -> Iterator[str]:
+    """A key with its reasons."""
+    yield from (f"# {reason}" for reason in draft.reasons.get(key, []))
+    value = draft.keys.get(key, [])
+    if key in LISTS:
+        value = [renamed.get(name, name) for name in _listed(draft, key)]
+    elif isinstance(value, Mapping):
+        value = {renamed.get(name, name): item for name, item in value.items()}
+    yield f"{key.rpartition('.')[2]} = {as_toml(value)}"
+
+
+def _listed(draft: SchemaDraft, key: str) -> list[str]:
+    listed = draft.keys.get(key, [])
+    assert isinstance(listed, list)
+    return listed
+
+
+def _ordered(draft: SchemaDraft) -> list[str]:
+    """All keys with reasons, in the order of the file."""
+    return [*KEYS, *(key for key in draft.reasons if "." in key), LEFT_OUT]
+
+
 def _explanations(draft: SchemaDraft) -> list[str]:
-    order = [*KEYS.split(), "left out"]
-    return [f"{key}: {reason}" for key in order for reason in draft.reasons.get(key, [])]
+    return [f"{key}: {reason}" for key in _ordered(draft) for reason in draft.reasons.get(key, [])]

@@ -72,7 +72,7 @@ def detected(start: bytes) -> str:
     marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
     if marked is not None:
         return marked.removesuffix("-le").removesuffix("-be")
-    if b"\0" in start:
+    if start.count(0) * 8 > len(start):  # text of other encodings has hardly any
         return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
     lines = [line for line in start.split(b"\n") if not line.isascii()]
     others = [line for line in lines if not _decodes(line, UTF8)]

@@ -1,0 +1,202 @@
+"""The column of labels: its name, its words in seven languages, and disputes that say only what was fraud."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.sections import LabelsSection
+from pipeline.ingest.formats.arrow_arrays import Bools
+from pipeline.schema_inference import names
+from pipeline.schema_inference.column_profile import ColumnProfile
+from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
+
+WORDS_MAX = 50  # a column with more different values holds no labels
+RARE = 0.1  # share of rows with a dispute, at most: a column that is nearly always empty says only what was fraud
+DEFAULTS = LabelsSection()
+# Pairs of words for yes and no: one letter means what its pair says (F and G: fraud and genuine; T and F: true and false).
+YES_NO = (
+    ("1", "0"), ("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("ja", "nein"), ("ja", "nee"), ("j", "n"), ("oui", "non"),
+    ("o", "n"), ("si", "no"), ("s", "n"), ("sim", "nao"), ("wahr", "falsch"), ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"),
+    ("verdadeiro", "falso"), ("waar", "onwaar"), ("v", "f"), ("f", "g"), ("f", "l"), ("f", "n"), ("bad", "good"), ("fraud", "ok"),
+)  # fmt: skip
+FRAUD = frozenset(
+    [
+        "fraud",
+        "fraudulent",
+        "fraudulently",
+        "fraudulento",
+        "fraudulenta",
+        "fraudolento",
+        "fraudolenta",
+        "frauduleux",
+        "frauduleuse",
+        "frauduleus",
+        "fraude",
+        "frode",
+        "betrug",
+        "betrugsfall",
+        "betruegerisch",
+        "chargeback",
+        "scam",
+        "confirmed_fraud",
+        "fraud_confirmed",
+        "is_fraud",
+        "illegitimate",
+        "fraudster",
+    ]
+)
+GENUINE = frozenset(
+    [
+        "genuine",
+        "legit",
+        "legitimate",
+        "legitimo",
+        "legitima",
+        "legittimo",
+        "legitime",
+        "echt",
+        "authentisch",
+        "not_fraud",
+        "no_fraud",
+        "non_fraud",
+        "nofraud",
+        "notfraud",
+        "kein_betrug",
+        "keine",
+        "normal",
+        "clean",
+        "valid",
+        "ok",
+        "good",
+        "safe",
+        "none",
+    ]
+)
+
+
+def find_label(draft: SchemaDraft) -> None:
+    """Find the label column, if there is one, its words, and the time at which labels became known."""
+    candidates = [c for c in draft.unassigned.values() if 0 < len(c.distinct) <= WORDS_MAX]
+    column = names.first_named([c for c in candidates if c.binary], names.LABEL)
+    column = column or names.first_named([c for c in candidates if _words(c)], names.LABEL)
+    column = column or next((c for c in candidates if _is_dispute(c)), None)
+    if column is None:
+        draft.decide("is_fraud", "", "no column holds labels: ingest labels by themselves")
+        return
+    draft.fraud = column
+    if _is_dispute(column) and not column.binary:
+        _decide_dispute(draft, column)
+    else:
+        _decide_words(draft, column)
+    _find_known_at(draft, column)
+
+
+def is_fraud(draft: SchemaDraft) -> Bools:
+    """Which rows the label column calls fraud."""
+    return _has_word(draft, "labels.fraud_words", DEFAULTS.fraud_words)
+
+
+def says_genuine(draft: SchemaDraft) -> bool:
+    """Whether the labels also say what was genuine."""
+    if draft.fraud is None:
+        return False
+    return bool(_has_word(draft, "labels.genuine_words", DEFAULTS.genuine_words).any())
+
+
+def _has_word(draft: SchemaDraft, key: str, default: tuple[str, ...]) -> Bools:
+    """Which rows have one of the words of a key as their label."""
+    column, words = draft.fraud, draft.keys.get(key, default)
+    assert column is not None
+    assert isinstance(words, list | tuple)
+    lower = pc.utf8_lower(pa.array(column.distinct, pa.string())).to_pylist()
+    return np.asarray(np.array([*(word in words for word in lower), False])[column.codes])
+
+
+def _words(column: ColumnProfile) -> dict[str, str] | None:
+    """Fraud or genuine for each word (in lower case) that is one of these; None if none is fraud."""
+    spelled = {value.lower(): names.normalised(value) for value in column.distinct}
+    plain = set(spelled.values())
+    for yes, no in YES_NO:
+        if plain <= {yes, no} and yes in plain:
+            return {word: "fraud" if spelling == yes else "genuine" for word, spelling in spelled.items()}
+    meaning = {}
+    for word, spelling in spelled.items():
+        if spelling in FRAUD:
+            meaning[word] = "fraud"
+        elif spelling in GENUINE:
+            meaning[word] = "genuine"
+    return meaning if "fraud" in meaning.values() else None
+
+
+def _is_dispute(column: ColumnProfile) -> bool:
+    """Whether the column says which payments were disputed."""
+    if not names.fits(column.name, names.DISPUTE):
+        return False
+    return column.binary or (bool(_words(column)) and column.present <= RARE * len(column.codes))
+
+
+def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
+    """Take a column of yes and no, and write its words down where the defaults lack them."""
+    words = {} if column.binary else _words(column) or {}
+    if words:
+        _write_words(draft, column, words)
+    disputes = names.fits(column.name, names.DISPUTE)
+    named = f"{CHECK}disputed counts as fraud" if disputes else "a yes or no named like a label"
+    draft.take("is_fraud", column, named)
+    share = float(is_fraud(draft).mean())
+    draft.reasons["is_fraud"][-1] += f", yes in {share:.2%} of the rows"
+    if share > 0.5:
+        draft.note("is_fraud", CHECK + "more than half are fraud: check that 1 means fraud")
+
+
+def _decide_dispute(draft: SchemaDraft, column: ColumnProfile) -> None:
+    """Take a column of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
+    words = {word: kind for word, kind in (_words(column) or {}).items() if kind == "fraud"}
+    _write_words(draft, column, words)
+    draft.take(
+        "is_fraud",
+        column,
+        f"{CHECK}reasons of disputes in {column.present / draft.rows:.2%} of the rows; without one there is no label",
+    )
+
+
+def _write_words(draft: SchemaDraft, column: ColumnProfile, words: dict[str, str]) -> None:
+    """Write the words that differ from the defaults; all others are no labels."""
+    by_kind = {kind: sorted(word for word in words if words[word] == kind) for kind in ("fraud", "genuine")}
+    others = sorted({value.lower() for value in column.distinct} - set(words))
+    fraud_is_default = set(by_kind["fraud"]) <= set(DEFAULTS.fraud_words)
+    genuine_is_default = set(by_kind["genuine"]) <= set(DEFAULTS.genuine_words)
+    if not fraud_is_default or not genuine_is_default:
+        # both, because a word of the defaults may mean the other thing here
+        draft.decide("labels.fraud_words", by_kind["fraud"], f"the words of {quoted(column.name)} for fraud")
+        genuine = by_kind["genuine"] or [w for w in DEFAULTS.genuine_words if w not in by_kind["fraud"]]
+        draft.decide("labels.genuine_words", genuine, "and those for genuine")
+    if others:
+        draft.decide(
+            "labels.unlabelled_words", others, CHECK + "words that are taken for neither fraud nor genuine"
+        )
+
+
+def _find_known_at(draft: SchemaDraft, label: ColumnProfile) -> None:
+    """Find the time at which the labels became known: a date that is hardly there without a label of fraud."""
+    fraud = is_fraud(draft)
+    times = []
+    for column in list(draft.unassigned.values()):
+        if not names.fits(column.name, names.KNOWN_AT) or column is draft.event_time:
+            continue
+        if draft.event_time is not None and column.number:
+            column = replace(column, form=draft.event_time.form)  # noqa: PLW2901 (it counts from the same moment)
+        if len(column.instants):
+            there = column.codes >= 0
+            if (there & (label.codes >= 0)).any() and there[fraud].mean() >= 0.5:
+                times.append(column)
+    known_at = names.first_named(times, names.KNOWN_AT)
+    if known_at is not None:
+        draft.known_at = known_at
+        draft.take(
+            "known_at",
+            known_at,
+            f"when the labels became known, by its name; in {known_at.present / draft.rows:.1%} of the rows",
+        )

@@ -1,0 +1,283 @@
+"""
+Finds the columns that every payment has: its id, time, amount, currency and kind.
+
+A column called "amount" that holds no numbers is not an amount. What is known only after the payment, or is personal data, has
+none of these roles.
+"""
+
+import re
+import zoneinfo
+
+import numpy as np
+
+from pipeline.ingest.formats import validators
+from pipeline.schema_inference import names
+from pipeline.schema_inference.column_profile import CURRENCIES, ColumnProfile
+from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
+from pipeline.schema_inference.leaks import known_later
+from storage.frames import DAY
+
+FEW_VALUES = 50  # a text column with at most so many different values is categorical
+NEARLY_UNIQUE = 0.99
+REPEATED = 0.05  # share of the rows that are further items of an order
+MONEY = r"^[^.,]*([.,]\d{1,4})?$"  # amounts have few decimals
+REFUND = re.compile(
+    r"refund|reversal|reversed|return|credit_note|cancel|erstatt|storn|rembours|reembols|devoluci|rimbors|terugbetal|estorn",
+    re.IGNORECASE,
+)
+NOT_PAID = re.compile(
+    r"declin|fail|block|cancell?ed|refus|reject|denied|void|expired|abgelehnt|storniert|fehlgeschlagen|gesperrt|abgebrochen|annul"
+    r"|echou|rechazad|cancelad|denegad|fallid|rifiutat|negat|fallit|geweigerd|geannuleerd|mislukt|afgewezen|recusad|negad|falhou",
+    re.IGNORECASE,
+)
+FREQUENT = frozenset(
+    ["EUR", "USD", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "PLN", "CZK", "INR", "CNY", "BRL"]
+)
+SIGNS = {"€": "EUR", "£": "GBP", "¥": "JPY", "$": "USD", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
+
+
+def find_kind(draft: SchemaDraft) -> None:
+    """Find a column that marks refunds."""
+    few = [
+        c
+        for c in draft.unassigned.values()
+        if len(c.distinct) <= FEW_VALUES and any(map(REFUND.search, c.distinct))
+    ]
+    column = names.first_named(few, names.KIND)
+    if column is None:
+        draft.decide("kind", "", "no column distinguishes refunds from payments")
+        draft.decide("original_id", "", "only needed with kind")
+        return
+    refunds = sorted(filter(REFUND.search, column.distinct))
+    draft.take("kind", column, f"{len(column.distinct)} kinds, some of which give money back")
+    draft.decide("refund_kinds", refunds, CHECK + "the kinds that give money back")
+
+
+def find_transaction_id(draft: SchemaDraft) -> None:
+    """Find a column with a different value in every row, or one that is named like an id and nearly has."""
+    columns = [c for c in _eligible(draft) if _is_id(c)]
+    unique = [c for c in columns if c.unique]
+    nearly = [c for c in columns if not c.unique and len(c.distinct) >= NEARLY_UNIQUE * draft.rows]
+    column = names.first_named(unique, names.ID)
+    if column:
+        draft.take(
+            "transaction_id", column, f"different in each of {draft.rows:,} rows, and named like an id"
+        )
+        return
+    column = next((c for c in columns if _is_order(draft, c)), None)
+    if column:
+        draft.take(
+            "transaction_id",
+            column,
+            f"named like an id: {len(column.distinct):,} of them in {draft.rows:,} rows",
+        )
+        draft.order = column
+        draft.decide(
+            "line_items", True, "an order has several rows: those that repeat its id and amount are left out"
+        )
+        return
+    column = names.first_named(nearly, names.ID)
+    if column:
+        again = draft.rows - len(column.distinct)
+        reason = f"named like an id; {CHECK}{again:,} of {draft.rows:,} rows repeat a value or have none, and will be rejected or duplicates"
+        draft.take("transaction_id", column, reason)
+        return
+    column = next((c for c in unique if _is_name_of_row(c)), None)
+    if column:
+        reason = f"different in each of {draft.rows:,} rows; {CHECK}its name does not say that it is an id"
+        draft.take("transaction_id", column, reason)
+        return
+    draft.decide(
+        "transaction_id",
+        "",
+        "no column has a different value in every row: ids are made from time, amount, kind and entities",
+    )
+
+
+def find_original(draft: SchemaDraft) -> None:
+    """Find the column that names the refunded payment: its values are ids of other rows."""
+    transaction = draft.keys.get("transaction_id")
+    if not draft.keys.get("kind"):
+        return
+    columns = [
+        c
+        for c in draft.unassigned.values()
+        if 0 < c.present < draft.rows and not c.time_formats and c.name not in draft.personal
+    ]
+    columns = [c for c in columns if (c.whole or not c.number) and len(c.distinct) > 1]
+    original = names.first_named(columns, names.ORIGINAL)
+    if original is None or not transaction:
+        draft.decide("original_id", "", "no column names the refunded payment")
+    else:
+        draft.take("original_id", original, f"present in {original.present / draft.rows:.1%} of the rows")
+
+
+def find_event_time(draft: SchemaDraft) -> None:
+    """Take the column of event times, and find out whether it needs a time zone."""
+    column = draft.event_time
+    if column is None:
+        reason = (
+            CHECK
+            + "no column holds times that can be read, such as 2025-01-31T12:00:00+01:00: convert one and name it"
+        )
+        draft.decide("event_time", "event_time", reason)
+        draft.decide("timezone", "", "only for times without an offset from UTC")
+        return
+    first, last = (
+        np.datetime64(int(moment), "us").astype("datetime64[s]")
+        for moment in (column.instants.min(), column.instants.max())
+    )
+    draft.take("event_time", column, f"times from {first} to {last}")
+    if (column.instants % DAY == 0).all():
+        reason = "only dates without a time of day: features of hours and short windows will be useless"
+        draft.note("event_time", CHECK + reason)
+    if not column.naive:
+        draft.decide("timezone", "", "the times have an offset from UTC")
+        return
+    zone = next((c for c in draft.unassigned.values() if _is_zone(c)), None)
+    if re.search(r"(^|_)(utc|gmt)(_|$)", names.normalised(column.name)):
+        draft.decide("timezone", "UTC", "the name of the column says so")
+    elif zone is not None:
+        draft.decide("timezone", zone.distinct[0], f"the column {quoted(zone.name)} says so")
+        draft.leave_out(zone, "it is now timezone")
+    else:
+        draft.decide(
+            "timezone",
+            "UTC",
+            CHECK + 'the times have no offset from UTC: set their zone, such as "Europe/Paris"',
+        )
+
+
+def _is_zone(column: ColumnProfile) -> bool:
+    """Whether a column names one time zone, that of all rows."""
+    if len(column.distinct) != 1 or not re.fullmatch(
+        r"(.*_)?(time_?zone|tz|zeitzone)", names.normalised(column.name)
+    ):
+        return False
+    try:
+        zoneinfo.ZoneInfo(column.distinct[0])
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def find_amount(draft: SchemaDraft) -> None:
+    """Find a column of numbers named like an amount, else the decimal column with most different values."""
+    numbers = [
+        c
+        for c in _eligible(draft)
+        if c.money and not c.binary and not names.NOT_AMOUNT.search(names.normalised(c.name))
+    ]
+    varying = [c for c in numbers if len(c.distinct) > 1]
+    whole = [c for c in varying if not names.LESSER_AMOUNT.search(names.normalised(c.name))]
+    named = names.first_named(whole, names.AMOUNT) or names.first_named(varying, names.AMOUNT)
+    money = [
+        c
+        for c in varying
+        if not c.whole and c.matches(MONEY) and not re.fullmatch(r"[vcd]_?\d+", c.name, re.IGNORECASE)
+    ]
+    column = named or max(money, key=lambda c: len(c.distinct), default=None)
+    if column is None:
+        reason = CHECK + "no column holds amounts such as 12.50 that differ: convert one and name it"
+        draft.decide("amount", "amount", reason)
+        return
+    amounts = column.numbers
+    reason = f"numbers from {np.nanmin(amounts):,.2f} to {np.nanmax(amounts):,.2f}"
+    by_name = ", named like an amount" if named else f"; {CHECK}its name does not say that it is an amount"
+    draft.amount = column
+    draft.take("amount", column, reason + by_name)
+
+
+def find_currency(draft: SchemaDraft) -> None:
+    """Find a column of currency codes; a constant one only sets the base currency, as a name such as `Amount (EUR)` does."""
+    codes = [c for c in _eligible(draft) if c.distinct and {v.upper() for v in c.distinct} <= CURRENCIES]
+    column = names.first_named(codes, names.CURRENCY)
+    column = column or next((c for c in codes if FREQUENT & {v.upper() for v in c.distinct}), None)
+    if column is None:
+        _decide_base_by_name(draft)
+        return
+    counts: dict[str, int] = {}
+    for value, count in zip(column.distinct, column.counts.tolist(), strict=True):
+        counts[value.upper()] = counts.get(value.upper(), 0) + count
+    draft.currencies = sorted(counts)
+    most = max(sorted(counts), key=counts.__getitem__)
+    if len(counts) == 1:
+        draft.leave_out(column, f"always {most}, which is now base_currency")
+        draft.decide("currency", "", f"{quoted(column.name)} is {most} in every row of the sample")
+        draft.decide("base_currency", most, "the only currency in the sample")
+        draft.decide("rates", "", "only needed with several currencies")
+        return
+    draft.take("currency", column, f"{len(counts)} currency codes")
+    draft.decide("base_currency", most, "the most frequent currency; costs and reports are in it")
+    draft.decide("rates", "rates.csv", CHECK + "make this file with the columns date, currency, rate")
+
+
+def _decide_base_by_name(draft: SchemaDraft) -> None:
+    """The base currency of a file without a column of currencies: by the name of its amount, else a guess."""
+    draft.decide("currency", "", "no column with currencies: all amounts are in base_currency")
+    name = str(draft.keys.get("amount", ""))
+    spelled = [
+        code
+        for code in re.findall(r"[A-Z]{3}", name.upper())
+        if re.search(rf"(?i)(^|[^a-z]){code}([^a-z]|$)", name)
+    ]
+    code = next((code for code in spelled if code in CURRENCIES), None)
+    signs = "".join([name, *(draft.amount.units if draft.amount else ())])
+    sign = next((code for sign, code in SIGNS.items() if sign in signs), None)
+    if code is None and draft.amount is not None and len(draft.amount.units & CURRENCIES) == 1:
+        code = next(iter(draft.amount.units & CURRENCIES))
+    if code or sign:
+        by = f"by the name or the values of {quoted(name)}"
+        reason = by if code or sign != "USD" else f"{CHECK}{by}; the sign $ may be of another dollar"
+        draft.decide("base_currency", code or sign, reason)
+    else:
+        draft.decide("base_currency", "EUR", CHECK + "the file does not say which currency it is")
+    draft.decide("rates", "", "only needed with several currencies")
+
+
+def find_never_by_silence(draft: SchemaDraft) -> None:
+    """Name the values of the payment's own status that say that it did not happen, so that nobody would charge it back."""
+    categorical = draft.keys.get("categorical", [])
+    assert isinstance(categorical, list)
+    columns = [c for c in draft.categories if c.name in categorical and not c.number]
+    candidates = [c for c in columns if any(map(NOT_PAID.search, c.distinct))]
+    column = names.first_named(candidates, names.STATUS)
+    if column is not None:
+        words = sorted(value for value in column.distinct if NOT_PAID.search(value))
+        reason = "Such payments never bring a chargeback: without a label they are not genuine, but unknown."
+        draft.decide("labels.never_by_silence", {column.name: words}, reason)
+
+
+def _eligible(draft: SchemaDraft) -> list[ColumnProfile]:
+    """The columns that may have a role that every payment has."""
+    return [c for c in draft.unassigned.values() if c.name not in draft.personal and not known_later(c)]
+
+
+def _is_id(column: ColumnProfile) -> bool:
+    if column.time_formats or names.SEQUENCE.fullmatch(names.normalised(column.name)):
+        return False
+    return (column.whole or not column.number) and not column.refusal(validators.ids, NEARLY_UNIQUE)
+
+
+def _is_order(draft: SchemaDraft, column: ColumnProfile) -> bool:
+    """Whether adjacent rows share the id of an order, and its amount or none."""
+    if draft.amount is None or not names.fits(column.name, names.ORDER) or column.present < draft.rows:
+        return False
+    again = column.codes[1:] == column.codes[:-1]
+    orders = len(again) + 1 - again.sum()
+    if again.mean() < REPEATED or orders > len(column.distinct) / NEARLY_UNIQUE:
+        return False
+    amounts = draft.amount.numbers
+    first = np.maximum.accumulate(np.where(np.append(True, ~again), np.arange(len(amounts)), 0))
+    same = np.isnan(amounts) | (amounts == amounts[first])
+    return bool(same[1:][again].mean() >= NEARLY_UNIQUE and np.isfinite(amounts[first]).all())
+
+
+def _is_name_of_row(column: ColumnProfile) -> bool:
+    """Whether a column without the name of an id may be one: neither free text nor numbers that differ by accident."""
+    name = names.normalised(column.name)
+    if names.FREE_TEXT.fullmatch(name) or names.fits(column.name, (*names.AMOUNT, *names.EVENT_TIME)):
+        return False
+    if names.entity_rank(column.name) is not None or names.NOT_AMOUNT.search(name):
+        return False
+    return not any(" " in value for value in column.distinct[:100])
