@@ -8,12 +8,17 @@ without reading, checking or counting anything; `executemany` of the sqlite3 mod
 by psycopg for Postgres. The rows are those that ingest has stored, so both write the same. Bare SQLite is tried in one
 transaction and in transactions as long as those of ingest, bare Postgres likewise, and the faster of the two is what
 counts. All take turns, each on a database of its own, and medians are compared.
+
+Peak memory is that of `fraudwatch ingest transactions` in a process of its own, for a file and for one of a quarter of its
+rows: it must not grow with the file.
 """
 
 import argparse
 import io
+import os
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +34,7 @@ import psycopg
 
 from benchmarks.machine import require
 from benchmarks.servers import server_if_installed
-from pipeline.config.config import Config
+from pipeline.config.config import Config, as_toml
 from pipeline.config.database import open_configured
 from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from pipeline.ingest.ingest import Options, Source, ingest_transactions
@@ -40,6 +45,15 @@ TURNS = 3
 TARGET = 0.5  # of the bare database's rows a second
 NOW = 1_790_000_000_000_000  # µs, after every row
 PART = 1 << 16  # bytes handed to COPY at once
+FLAT = 1.1  # of the peak memory of a quarter of the rows
+# A process of its own, because Linux counts the memory of the process that starts another one for that one, too.
+COMMANDS = """
+import resource, subprocess, sys
+from benchmarks.machine import peak_mib
+for arguments in (["init"], ["ingest", "transactions", sys.argv[1]]):
+    subprocess.run([sys.executable, "-m", "pipeline", *arguments], stdout=sys.stderr, check=True)
+print(peak_mib(resource.getrusage(resource.RUSAGE_CHILDREN)))
+"""
 HANDBOOK = {"entities": ["customer_id", "terminal_id"], "categorical": [], "kind": "", "original_id": ""}
 
 Place = dict[str, str]  # url, schema
@@ -47,7 +61,7 @@ Bare = Callable[[Place, Sequence[Any]], None]  # writes parts, a transaction eac
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print rows a second of each way; 1 if a ratio is below the target."""
+    """Print rows a second of each way, and peak memory; 1 if a ratio is beyond its target."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             good.append(
                 _compare("Postgres, COPY", config, files, _postgres(server.url), _stored_postgres, _copy)
             )
-    print(f"target: {TARGET} of the faster bare way")
+        print(f"target: {TARGET} of the faster bare way")
+        good += [_flat(kind, frame, schema, folder) for kind in files]
+    print(f"target: {FLAT} of the peak of a quarter of the rows")
     return 0 if all(good) else 1
 
 
@@ -107,6 +123,32 @@ def _write(frame: pd.DataFrame, folder: Path) -> dict[str, Path]:
     frame.to_csv(files["CSV"], index=False)
     frame.to_parquet(files["Parquet"], index=False)
     return files
+
+
+def _flat(kind: str, frame: pd.DataFrame, schema: dict[str, Any], folder: Path) -> bool:
+    """Print the peak memory of an ingest of all rows, and of a quarter of them."""
+    peaks = [
+        _peak(kind, part, schema, folder / f"{kind} {len(part)}")
+        for part in (frame.head(len(frame) // 4), frame)
+    ]
+    ratio = peaks[1] / peaks[0]
+    print(
+        f"{'peak memory':20} {f'ingest of {kind}':28} {peaks[1]:9,.0f} MiB     {ratio:5.2f}  "
+        f"({peaks[0]:,.0f} MiB for {len(frame) // 4:,} rows)"
+    )
+    return ratio <= FLAT
+
+
+def _peak(kind: str, frame: pd.DataFrame, schema: dict[str, Any], home: Path) -> float:
+    """Peak memory of the command in MiB."""
+    home.mkdir()
+    path = _write(frame, home)[kind]
+    lines = ["[schema]", *(f"{key} = {as_toml(value)}" for key, value in schema.items())]
+    (home / "config.toml").write_text("\n".join([*lines, "[labels]", "never_by_silence = {}", ""]))
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", COMMANDS, path.name]
+    done = subprocess.run(command, cwd=home, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
 
 
 def _sizes(files: dict[str, Path]) -> str:
