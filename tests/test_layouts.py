@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +22,17 @@ from tests.support.commands import Outcome, invoke
 from tests.support.databases import PostgresServer
 
 HASH_KEY = "0123456789abcdef"
-ON_POSTGRES = ("stripe", "german_bank", "parquet")
+ON_POSTGRES = ("stripe", "banksim", "parquet")
+FAULTS = {  # what is wrong with the product; remove the line of what is mended
+    "adyen": "the column Type holds the payment's own status, and labels.never_by_silence lacks its word Refused",
+    "adyen_minor_units": "the same",
+    "shopify": "the column Fulfillment Status, which is known only after the payment, is a field",
+    "german_bank": "of two names of one customer the person's name is the entity, not the IBAN",
+    "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
+    "french_text": "init --from fails on numbers with narrow blanks between thousands",
+    "swiss_zip": "the column Rückbuchung am is not recognised as the time of a label",
+    "parquet": "decimals lose their last bit: 15.88 is stored as 15.879999999999999",
+}
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'
 
 
@@ -110,12 +120,18 @@ def test_a_wrong_value_in_the_database_is_a_difference(tmp_path: Path) -> None:
         assert "too many" in "".join(stored_differences(surplus, config, store, HASH_KEY))
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+def cases(names: Iterable[str]) -> list[Any]:
+    """The layouts as cases; those with a fault must fail."""
+    marks = {name: pytest.mark.xfail(strict=True, reason=reason) for name, reason in FAULTS.items()}
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
+
+
+@pytest.mark.parametrize("name", cases(LAYOUTS))
 def test_a_file_goes_in_as_it_is_and_brings_flags(name: str, tmp_path: Path) -> None:
     assert list(differences(LAYOUTS[name](), tmp_path)) == []
 
 
-@pytest.mark.parametrize("name", ON_POSTGRES)
+@pytest.mark.parametrize("name", cases(ON_POSTGRES))
 def test_a_file_goes_into_postgres_too(name: str, tmp_path: Path, postgres: PostgresServer) -> None:
     database = f"layout_{name}"
     url = postgres.create(database)
