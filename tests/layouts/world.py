@@ -224,6 +224,6 @@ def csv_text(
 
 
 def rates(**per_unit: float) -> dict[str, bytes]:
-    """A file of exchange rates from a day before all payments on."""
-    lines = ["date,currency,rate", *(f"2018-12-31,{code},{rate}" for code, rate in per_unit.items())]
+    """A file of exchange rates from the beginning of their year on."""
+    lines = ["date,currency,rate", *(f"2025-01-01,{code},{rate}" for code, rate in per_unit.items())]
     return {"rates.csv": "\n".join(lines).encode() + b"\n"}
