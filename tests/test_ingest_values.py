@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.config.error_text import InvalidSetting
 from pipeline.errors import InputError
-from pipeline.ingest.formats import jsonl_reader, reader
+from pipeline.ingest.formats import columns, jsonl_reader, reader
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.ingest import ingest_labels
@@ -331,3 +331,9 @@ def test_a_part_of_a_query_is_cut_by_bytes(tmp_path, monkeypatch) -> None:
     sizes = [len(rows) for _, rows in parts]
     assert sum(sizes) == 100
     assert max(sizes) <= 6
+
+
+@pytest.mark.parametrize("written", ["15.880000", "0.100000", "12345678.910000", "-3.300000"])
+def test_a_decimal_is_the_number_that_it_says(written: str) -> None:
+    column = pa.array([Decimal(written)], pa.decimal128(18, 6))
+    assert columns.numbers(column).values.tolist() == [float(written)]

@@ -276,6 +276,10 @@ def _micros(column: Arrow) -> Ints:
 def _floats(column: Arrow) -> Floats:
     if pa.types.is_floating(column.type) and column.type != pa.float64():
         column = column.cast(pa.float32()).cast(pa.string())  # 0.1 of 32 bits is 0.1, not 0.10000000149
+    if pa.types.is_decimal(column.type):
+        column = column.cast(
+            pa.string()
+        )  # 15.880000 is 15.88, while a cast to float64 makes 15.879999999999999 of it
     numeric = column.cast(pa.float64(), safe=False) if not is_text(column.type) else column.cast(pa.float64())
     return np.array(pc.fill_null(numeric, np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
