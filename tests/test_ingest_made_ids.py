@@ -22,10 +22,11 @@ from pipeline.ingest.ids.line_items import LineItems
 from pipeline.ingest.ingest import ingest_labels
 from pipeline.ingest.row_checks import TransactionCheck
 from pipeline.ingest.sources import Source
+from pipeline.ingest.waiting_rows import take_up
 from storage.ingest.batches import Counts
 from storage.ingest.chunks import TransactionChunk
 from tests.support.commands import fraudwatch, invoke
-from tests.support.ingest import configured, file, rejected, run, stream
+from tests.support.ingest import NOW, configured, file, rejected, run, stream
 from tests.support.sql import query
 
 # ── columns under other names
@@ -302,3 +303,41 @@ def test_the_command_says_once_what_equal_rows_are(tmp_path) -> None:
     wrong = invoke(tmp_path, "ingest", "labels", "labels.csv")
     assert wrong.code == 2
     assert "name the column with labels in schema.is_fraud" in wrong.err
+
+
+# ── with hashes and rates
+
+
+def test_card_numbers_are_found_in_a_column_under_another_name(opener, tmp_path) -> None:
+    config = configured(columns={"Karte Nr.": "card"}, entities=("card",))
+    cards = [
+        "4111111111111111",
+        "4012888888881881",
+        "5555555555554444",
+        "5105105105105100",
+        "378282246310005",
+    ]
+    rows = [f"t{n},2026-03-01T06:00Z,1,{card}" for n, card in enumerate(cards)]
+    with pytest.raises(InputError, match=r'card numbers in Karte Nr\..*add "card" to schema.hash'):
+        run(opener(config), config, file(tmp_path, rows, "transaction_id,event_time,amount,Karte Nr."))
+
+
+def test_rows_that_wait_for_a_rate_have_the_ids_that_they_get_with_one(opener, tmp_path) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("date,currency,rate\n2026-01-01,USD,0.9\n")
+    config = configured(currency="currency", rates=str(rates), **MADE)
+    rows = [f"{A},CHF", f"{A},USD", f"{A},CHF", "2026-03-05T06:00Z,$7,k1,web,CHF"]
+    given_file = file(tmp_path, rows, f"{HEADER},currency")
+    store = opener(config)
+    (waiting,) = run(store, config, given_file)
+    assert (waiting.counts.accepted, dict(waiting.waiting), waiting.equal_rows) == (1, {"CHF": 2}, 1)
+    assert list(waiting.reasons) == [
+        "amount names another currency than that of the row: check schema.currency and base_currency"
+    ]
+    rates.write_text("date,currency,rate\n2026-01-01,USD,0.9\n2026-01-01,CHF,1\n")
+    list(take_up(store, config, lambda: NOW + 1))
+    stored = set(ids(store))
+    other = opener(config)
+    run(other, config, given_file)
+    assert stored == set(ids(other))
+    assert len(stored) == 3
