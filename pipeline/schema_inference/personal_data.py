@@ -26,7 +26,9 @@ CARDS, EMAILS, IBANS, PHONES, PERSONS = (
     "numbers of persons",
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
-_CARD = re.compile(r"\d(?:[ -]?\d){10,18}(?:\.0)?")  # old ones have 11 digits; .0 if a program took it for a float
+_CARD = re.compile(
+    r"\d(?:[ -]?\d){10,18}(?:\.0)?"
+)  # old ones have 11 digits; .0 if a program took it for a float
 _PHONE = re.compile(r"\+\d(?:[ ()/.-]{0,2}\d){6,14}")
 _TRACK = re.compile(r"%?[A-Za-z]?\d[\d ]{11,22}\^.*|;?\d{12,19}[=D]\d{4,}.*")
 _CARD_NAME = re.compile(
