@@ -68,7 +68,7 @@ def rows_with(time: str, odd: list[str]) -> list[dict[str, str]]:
             "created": write(START + timedelta(hours=n)),
             "amount": f"{n}.50",
             "owner": f"o{n % 7}",
-            **{f"extra_{place}": ODD[name](n) for place, name in enumerate(odd)},
+            **{f"Spalte {place}": ODD[name](n) for place, name in enumerate(odd)},
         }
         for n in range(ROWS)
     ]

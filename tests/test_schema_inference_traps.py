@@ -136,6 +136,7 @@ def test_a_column_that_tells_the_label_is_left_out(tmp_path: Path, given: Column
         ("countdown", lambda n: 10_000 - n, True),
         ("hour", lambda n: n * 24 // 13 % 24, False),
         ("distance", lambda n: n * 7919 % 997, False),
+        ("screen_resolution", lambda n: n * 31 % 997, False),
         ("weight", lambda n: n + n * 7919 % 997, False),  # rises, and varies
     ],
 )
@@ -433,7 +434,7 @@ def test_keys_that_need_no_change_are_not_written(tmp_path: Path) -> None:
     assert re.findall(r"^\[(.*)\]$", proposal.toml, re.MULTILINE) == ["schema", "alerts"]
 
 
-@pytest.mark.parametrize(("per_day", "days"), [(25, 60), (700, 2)])
+@pytest.mark.parametrize(("per_day", "days"), [(20, 30), (700, 2)])
 def test_the_proposed_commands_lead_to_flags(tmp_path: Path, per_day: int, days: int) -> None:
     proposed(tmp_path, per_day=per_day, rows=per_day * days - 1, is_fraud=lambda n: int(n % 60 == 1))
     heading = fraudwatch(tmp_path, "init", "--from", "sample.csv", "-o", "my.toml")
@@ -480,6 +481,18 @@ def test_volumes_add_up() -> None:
         3,
         13,
     )
+
+
+def test_a_few_damaged_dates_do_not_make_a_history_long() -> None:
+    days = np.array([1, *range(20_000, 20_100), 30_000]).repeat([1, *[20] * 100, 1])
+    volume = Volume.of(days)
+    assert volume is not None
+    assert (volume.trimmed().first, volume.trimmed().days, volume.trimmed().rows) == (20_000, 100, 2000)
+
+
+def test_without_a_time_rows_in_the_order_of_a_number_are_no_clock(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, created_at=[], weight=lambda n: n + n % 3 / 7)
+    assert fields(config)["weight"] == "numeric"
 
 
 def test_umlauts_and_accents_are_folded() -> None:

@@ -51,7 +51,11 @@ DATED_BACK = (
     """,
 )
 @click.option(
-    "--from", "sample", type=click.Path(path_type=Path), help="Propose a [schema] from this file instead."
+    "--from",
+    "sample",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Propose a config for this file, or the files of a pattern in quotes, instead.",
 )
 @output_option
 @click.option("--force", is_flag=True, help="With --output, replace a file that exists.")
@@ -59,8 +63,8 @@ DATED_BACK = (
 def init(context: CliContext, sample: Path | None, output: Path | None, force: bool) -> None:
     """Create or upgrade the database, or propose a configuration.
 
-    It is safe to repeat. With --from, print a proposed config for the columns of a CSV, Parquet, JSON Lines or Excel file, with a reason for
-    every guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
+    It is safe to repeat. With --from, print a proposed config for a file of any format that ingest reads, with a reason for every
+    guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
         _propose(sample, output, force)

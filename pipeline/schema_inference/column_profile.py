@@ -18,10 +18,14 @@ import pyarrow.compute as pc
 
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.ingest.decoding.compression import unpacked
+from pipeline.ingest.decoding.encodings import as_utf8
 from pipeline.ingest.formats import columns, validators
 from pipeline.ingest.formats.arrow_arrays import Arrow
+from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, recognise
+from pipeline.ingest.formats.csv_reader import START
 from pipeline.ingest.formats.grammars.numbers import currencies_of
-from pipeline.ingest.formats.reader import check_path, detect_encoding, open_path
+from pipeline.ingest.formats.reader import check_path, detect_encoding, format_of, open_path
 from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
 from pipeline.ingest.formats.validators import Reasons
 from storage.frames import Floats, Ints
@@ -368,6 +372,7 @@ class Sample:
     columns: list[ColumnProfile]
     whole: bool  # whether these are all rows
     form: FormatSection
+    layout: str = ""  # of the first file, for people: its encoding and separator
 
 
 def read_sample(paths: Sequence[Path], now: int) -> Sample:
@@ -386,9 +391,23 @@ def read_sample(paths: Sequence[Path], now: int) -> Sample:
     sample = _read(ends, form, now)
     if len(paths) > 2:
         sample = replace(sample, whole=False)
-    if sample.columns and _in_single_quotes(sample.columns):
+    if _in_single_quotes(sample.columns):
         sample = replace(_read(ends, form.model_copy(update={"quote": "single"}), now), whole=sample.whole)
-    return sample
+    return replace(sample, layout=_layout(paths[0], sample.form))
+
+
+def _layout(path: Path, form: FormatSection) -> str:
+    """What encoding, separator and quotes a file has."""
+    if format_of(path) not in ("csv", "jsonl"):
+        return format_of(path)
+    if format_of(path) == "jsonl":
+        return f"JSON Lines in {form.encoding}"
+    with path.open("rb") as file:
+        start = as_utf8(unpacked(file, str(path)), form.encoding)[0].read(START)
+    dialect, before = recognise(start, EVERY_COLUMN, QUOTES[form.quote], final=len(start) < START)
+    lines = f", {before} line{'s' if before > 1 else ''} before the header" if before else ""
+    quotes = ", values in single quotes" if form.quote == "single" else ""
+    return f"CSV in {form.encoding}, separated by {SEPARATORS[dialect.separator]}{quotes}{lines}"
 
 
 def _read(paths: Sequence[Path], form: FormatSection, now: int) -> Sample:

@@ -28,13 +28,18 @@ TRAIT_SHARE = (
 )
 
 
+def leave_out_unnamed(draft: SchemaDraft) -> None:
+    """Leave out columns that no config can name."""
+    for column in list(draft.unassigned.values()):
+        if not column.name.strip() or not column.name.isprintable():
+            draft.leave_out(column, "its name is empty or not printable")
+
+
 def leave_out_unusable(draft: SchemaDraft) -> None:
     """Leave out constants, further times, and columns that cannot be fields."""
     for column in list(draft.unassigned.values()):
         refusal = column.refusal(validators.texts, ENOUGH)
-        if not column.name.strip() or not column.name.isprintable():
-            draft.leave_out(column, "its name is empty or not printable")
-        elif refusal:
+        if refusal:
             draft.leave_out(column, refusal)
         elif len(column.distinct) < 2:
             draft.leave_out(column, "the same in every row" if column.distinct else "empty in every row")
@@ -56,7 +61,7 @@ def _differs_between_items(draft: SchemaDraft, column: ColumnProfile) -> bool:
 
 def leave_out_clocks(draft: SchemaDraft) -> None:
     """Leave out numbers that rise with the event time, and numbers of rows."""
-    time = draft.event_time.moments if draft.event_time else np.arange(draft.rows, dtype=float)
+    time = draft.event_time.moments if draft.event_time else np.full(draft.rows, np.nan)
     for column in list(draft.unassigned.values()):
         if not column.number or _is_entity_name(column) or column.name in draft.personal:
             continue

@@ -99,7 +99,7 @@ KNOWN_AT = (
 )
 KNOWN_LATER = re.compile(
     r"fraud|betrug|frode|chargeback|charge_back|disput|investigat|report(ed|ing)|refund|revers|outcome|payout|settle"
-    r"|review|verdict|resol(ved|ution)|(^|_)(case|scenario|captured?|available_on|label|after|afterwards|closing|ending)(_|$)"
+    r"|review|verdict|resolved|(?<!screen_)(?<!display_)resolution|(^|_)(case|scenario|captured?|available_on|label|after|afterwards|closing|ending)(_|$)"
     r"|represent|arbitration|recover|write_?off|newbalance|new_balance|balance_(after|new)|saldo_(nach|after)"
     r"|ruecklast|rueckbuch|erstatt|storn|rembours|litige|impaye|contest|reembols|devol|contracargo|rimbors|terugbetal|estorno"
 )

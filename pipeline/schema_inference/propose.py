@@ -119,6 +119,7 @@ def infer(sample: Sample, time_start: str | None = None) -> SchemaDraft:
     draft = SchemaDraft(columns, rows=len(sample.columns[0].codes))
     draft.time_start = time_start or draft.time_start
     for step in (
+        fields.leave_out_unnamed,
         personal_data.leave_out_secrets,
         value_formats.decide_numbers,
         value_formats.decide_times,
@@ -153,11 +154,12 @@ def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume
     if time is None or not len(time.instants):
         return None
     if sample.whole:
-        return Volume.of(time.instants // DAY)
+        volume = Volume.of(time.instants // DAY)
+        return volume and volume.trimmed()
     expected = ExpectedColumns(
         dict.fromkeys((time.name, *([time.clock[1]] if time.clock else [])), "schema.event_time")
     )
-    volume = None
+    volume: Volume | None = None
     for path in paths:
         with closing(open_path(path, None, str(path), sample.form)) as reader:
             for rows in reader.rows(expected):
@@ -168,7 +170,7 @@ def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume
                 )
                 part = Volume.of(parsed.micros[good] // DAY)
                 volume = part.plus(volume) if part else volume
-    return volume
+    return volume and volume.trimmed()
 
 
 def _roles_text(sample: Sample, draft: SchemaDraft, volume: Volume | None) -> Iterator[str]:
@@ -190,10 +192,7 @@ def _format_text(sample: Sample, draft: SchemaDraft) -> str:
     others = [
         f"{key} {quoted(str(draft.keys[f'format.{key}']))}" for key in keys if f"format.{key}" in draft.keys
     ]
-    quotes = ["single quotes"] if sample.form.quote == "single" else []
-    return ", ".join([sample.form.encoding, *quotes, *others]) + (
-        "" if others else ", numbers with a point, ISO 8601 times"
-    )
+    return ", ".join([sample.layout, *others]) + ("" if others else ", decimal points, ISO 8601 times")
 
 
 def _guesses_text(draft: SchemaDraft) -> Iterator[str]:

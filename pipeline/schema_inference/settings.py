@@ -18,6 +18,7 @@ from storage.frames import DAY, HOUR, Ints
 FLAGGED = 0.01  # share of the payments that reviewers look at
 MONDAY = 4  # 1970-01-05, from which weeks are counted
 MATURITIES = (30, 21, 14, 7, 3, 1)  # days
+DAMAGED = 0.001  # share of the dates at either end
 WAIT = 7 * DAY  # until a label is known, when the file does not say
 REPORTED = 0.95  # share of frauds that are reported by maturity
 
@@ -45,6 +46,14 @@ class Volume:
         for volume in (self, other):
             counts[volume.first - first :][: len(volume.counts)] += volume.counts
         return Volume(first, counts)
+
+    def trimmed(self) -> "Volume":
+        """The volume without days at its ends that only a few damaged dates make so distant."""
+        rows = np.cumsum(self.counts)
+        first, last = np.searchsorted(rows, [DAMAGED * self.rows, (1 - DAMAGED) * self.rows]).tolist()
+        if last - first >= self.days / 2:
+            return self
+        return Volume(self.first + first, self.counts[first : last + 1])
 
     @property
     def days(self) -> int:
