@@ -126,6 +126,11 @@ def test_a_column_that_tells_the_label_is_left_out(tmp_path: Path, given: Column
     assert ("probably a leak of the label" in reason_of(proposal, "note_code")) == leaks
 
 
+def test_one_row_of_a_few_frauds_tells_nothing(tmp_path: Path) -> None:
+    _, config = proposed(tmp_path, note_code=every(1000, "x", "y"), is_fraud=every(500, 1, 0))
+    assert "note_code" in fields(config)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "clock"),
     [
@@ -255,6 +260,7 @@ def decimals(n: int) -> str:
         ({"fee": decimals, "net": decimals, "balance_after": decimals, "amount": decimals}, "amount"),
         ({"Converted Amount": decimals, "Amount": decimals}, "Amount"),
         ({"Subtotal": decimals, "Total": decimals}, "Total"),
+        ({"settlement_amount": decimals, "price": decimals}, "price"),
         ({f"V{k}": (lambda n: f"{n * 7919 % 99991 / 1e5:.5f}") for k in range(3)} | {"Amount": decimals}, "Amount"),
         ({"tax_amount": decimals, "Betrag (EUR)": decimals}, "Betrag (EUR)"),
         ({"latitude": decimals, "rate": decimals, "montant": decimals}, "montant"),

@@ -1,4 +1,9 @@
-"""The column of labels: its name, its words in seven languages, and disputes that say only what was fraud."""
+"""
+The column of labels: its name, its words in seven languages, and disputes that say only what was fraud.
+
+And the columns that leak it, because they are known only after the payment: by their names, by what their values tell of the
+label, or by being there.
+"""
 
 from dataclasses import replace
 
@@ -14,6 +19,12 @@ from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
 
 WORDS_MAX = 50  # a column with more different values holds no labels
 RARE = 0.1  # share of rows with a dispute, at most: a column that is nearly always empty says only what was fraud
+LEAK_ROWS_MIN = 3  # with fewer rows a value tells nothing
+TELLING = 0.9  # share of fraud among the rows with a telling value
+COVERED = 0.1  # share of all frauds that have one, at least
+LEAK_VALUES_MAX = (
+    50  # of a column whose single values are looked at; entities have more, and a stolen card is no leak
+)
 DEFAULTS = LabelsSection()
 # Pairs of words for yes and no: one letter means what its pair says (F and G: fraud and genuine; T and F: true and false).
 YES_NO = (
@@ -21,59 +32,17 @@ YES_NO = (
     ("o", "n"), ("si", "no"), ("s", "n"), ("sim", "nao"), ("wahr", "falsch"), ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"),
     ("verdadeiro", "falso"), ("waar", "onwaar"), ("v", "f"), ("f", "g"), ("f", "l"), ("f", "n"), ("bad", "good"), ("fraud", "ok"),
 )  # fmt: skip
-FRAUD = frozenset(
-    [
-        "fraud",
-        "fraudulent",
-        "fraudulently",
-        "fraudulento",
-        "fraudulenta",
-        "fraudolento",
-        "fraudolenta",
-        "frauduleux",
-        "frauduleuse",
-        "frauduleus",
-        "fraude",
-        "frode",
-        "betrug",
-        "betrugsfall",
-        "betruegerisch",
-        "chargeback",
-        "scam",
-        "confirmed_fraud",
-        "fraud_confirmed",
-        "is_fraud",
-        "illegitimate",
-        "fraudster",
-    ]
-)
-GENUINE = frozenset(
-    [
-        "genuine",
-        "legit",
-        "legitimate",
-        "legitimo",
-        "legitima",
-        "legittimo",
-        "legitime",
-        "echt",
-        "authentisch",
-        "not_fraud",
-        "no_fraud",
-        "non_fraud",
-        "nofraud",
-        "notfraud",
-        "kein_betrug",
-        "keine",
-        "normal",
-        "clean",
-        "valid",
-        "ok",
-        "good",
-        "safe",
-        "none",
-    ]
-)
+_FRAUD_TEXT = """
+    fraud fraudulent fraudulently fraudulento fraudulenta fraudolento fraudolenta frauduleux frauduleuse
+    frauduleus fraude frode betrug betrugsfall betruegerisch chargeback scam confirmed_fraud
+    fraud_confirmed is_fraud illegitimate fraudster
+"""
+FRAUD = frozenset(_FRAUD_TEXT.split())
+_GENUINE_TEXT = """
+    genuine legit legitimate legitimo legitima legittimo legitime echt authentisch not_fraud no_fraud
+    non_fraud nofraud notfraud kein_betrug keine normal clean valid ok good safe none
+"""
+GENUINE = frozenset(_GENUINE_TEXT.split())
 
 
 def find_label(draft: SchemaDraft) -> None:
@@ -200,3 +169,52 @@ def _find_known_at(draft: SchemaDraft, label: ColumnProfile) -> None:
             known_at,
             f"when the labels became known, by its name; in {known_at.present / draft.rows:.1%} of the rows",
         )
+
+
+def leave_out_known_later(draft: SchemaDraft) -> None:
+    """Leave out what is known only after the payment, by its name."""
+    for column in list(draft.unassigned.values()):
+        if names.known_later(column.name):
+            draft.leave_out(
+                column, f"{CHECK}by its name it is known only after the payment, so it may leak the label"
+            )
+
+
+def leave_out_leaks(draft: SchemaDraft) -> None:
+    """Leave out columns that tell the label because they were filled in after it."""
+    if draft.fraud is None:
+        return
+    fraud = is_fraud(draft)
+    for column in list(draft.unassigned.values()):
+        reason = _leak(column, fraud, quoted(draft.fraud.name))
+        if reason:
+            draft.leave_out(column, f"{CHECK}probably a leak of the label: {reason}")
+
+
+def _leak(column: ColumnProfile, fraud: Bools, label: str) -> str:
+    """What gives a label away; "" if nothing does."""
+    places = column.codes + 1  # 0: missing
+    all_rows = np.bincount(places, minlength=len(column.distinct) + 1)
+    frauds = np.bincount(places[fraud], minlength=len(all_rows))
+    genuine = all_rows - frauds
+    usual = int(genuine.argmax())
+    if not fraud.any() or not genuine[usual]:
+        return ""
+    others, other_frauds = len(fraud) - all_rows[usual], fraud.sum() - frauds[usual]
+    if _tells(other_frauds, others, fraud):
+        if usual == 0:
+            return f"(nearly) only filled where {label} is yes"
+        return f"constant where {label} is no, mostly different where it is yes"
+    if _tells(frauds[0], all_rows[0], fraud):
+        return f"(nearly) only empty where {label} is yes"
+    if len(all_rows) <= LEAK_VALUES_MAX:
+        telling = (all_rows >= LEAK_ROWS_MIN) & (frauds >= 0.95 * all_rows)
+        if frauds[telling].sum() >= 0.5 * fraud.sum():
+            return f"some of its values occur (nearly) only where {label} is yes"
+    return ""
+
+
+def _tells(frauds: int, rows: int, fraud: Bools) -> bool:
+    """Whether so many frauds among some rows are no accident: most of these rows, and a part of all frauds."""
+    share = max(TELLING, 1 - (1 - fraud.mean()) / 2)  # also where most rows are fraud
+    return bool(rows >= LEAK_ROWS_MIN and frauds >= share * rows and frauds >= COVERED * fraud.sum())

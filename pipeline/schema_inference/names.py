@@ -124,229 +124,41 @@ CATEGORY = re.compile(
 CODE = re.compile(  # whole numbers that are names of something
     r"(.*_)?(zip(_?code)?|postal(_?code)?|post_?code|plz|bin|iin|last_?(4|four)|mcc|phone|tel|telefon|code)"
 )
-ENTITY_WORDS = [
-    "customer",
-    "client",
-    "shopper",
-    "buyer",
-    "consumer",
-    "user",
-    "account",
-    "acct",
-    "card",
-    "pan",
-    "cc",
-    "merchant",
-    "shop",
-    "store",
-    "terminal",
-    "pos",
-    "device",
-    "ip",
-    "email",
-    "e_mail",
-    "mail",
-    "phone",
-    "mobile",
-    "iban",
-    "payer",
-    "payee",
-    "beneficiary",
-    "sender",
-    "receiver",
-    "recipient",
-    "member",
-    "holder",
-    "employee",
-    "counterparty",
-    "originator",
-    "name_orig",
-    "name_dest",
-    "orig",
-    "dest",
-    "kunde",
-    "kunden",
-    "konto",
-    "konten",
-    "karte",
-    "karten",
-    "haendler",
-    "empfaenger",
-    "auftraggeber",
-    "zahlungspflichtiger",
-    "beguenstigter",
-    "geraet",
-    "filiale",
-    "gegenkonto",
-    "compte",
-    "carte",
-    "commercant",
-    "marchand",
-    "beneficiaire",
-    "cliente",
-    "cuenta",
-    "tarjeta",
-    "comercio",
-    "beneficiario",
-    "ordenante",
-    "conto",
-    "carta",
-    "esercente",
-    "klant",
-    "rekening",
-    "tegenrekening",
-    "kaart",
-    "winkel",
-    "conta",
-    "cartao",
-    "loja",
-    "destinatario",
-]
+_ENTITY_WORDS_TEXT = """
+    customer client shopper buyer consumer user account acct card pan cc merchant shop store terminal
+    pos device ip email e_mail mail phone mobile iban payer payee beneficiary sender receiver recipient
+    member holder employee counterparty originator name_orig name_dest orig dest kunde kunden konto
+    konten karte karten haendler empfaenger auftraggeber zahlungspflichtiger beguenstigter geraet
+    filiale gegenkonto compte carte commercant marchand beneficiaire cliente cuenta tarjeta comercio
+    beneficiario ordenante conto carta esercente klant rekening tegenrekening kaart winkel conta cartao
+    loja destinatario
+"""
+ENTITY_WORDS = _ENTITY_WORDS_TEXT.split()
 ENTITY_SUFFIX = r"(_?(id|no|nr|num|nummer|numero|number|key|ref|hash|uid|uuid|token|address|addr|adresse|fingerprint|iban))"
 _ENTITY = re.compile(
     rf"(.*_)?(?P<word>{'|'.join(ENTITY_WORDS)})({ENTITY_SUFFIX[1:-1]}|_?\d)?|id_((de|di)_)?(?P<of>{'|'.join(ENTITY_WORDS)})"
 )
-PAYER_WORDS = frozenset(
-    [
-        "customer",
-        "client",
-        "shopper",
-        "buyer",
-        "consumer",
-        "user",
-        "account",
-        "acct",
-        "card",
-        "pan",
-        "cc",
-        "iban",
-        "payer",
-        "sender",
-        "member",
-        "holder",
-        "name_orig",
-        "orig",
-        "kunde",
-        "kunden",
-        "konto",
-        "konten",
-        "karte",
-        "karten",
-        "auftraggeber",
-        "zahlungspflichtiger",
-        "compte",
-        "carte",
-        "cliente",
-        "cuenta",
-        "tarjeta",
-        "ordenante",
-        "conto",
-        "carta",
-        "klant",
-        "rekening",
-        "kaart",
-        "conta",
-        "cartao",
-    ]
-)
+_PAYER_WORDS_TEXT = """
+    customer client shopper buyer consumer user account acct card pan cc iban payer sender member holder
+    name_orig orig kunde kunden konto konten karte karten auftraggeber zahlungspflichtiger compte carte
+    cliente cuenta tarjeta ordenante conto carta klant rekening kaart conta cartao
+"""
+PAYER_WORDS = frozenset(_PAYER_WORDS_TEXT.split())
 ID_WORD = re.compile(r".*_(id|uid|uuid|key|hash)")
 ID_SUFFIX = re.compile(rf".*{ENTITY_SUFFIX}|id_.*")
 
 
-RESERVED = frozenset(  # words of SQL that need quotes as names, in SQLite or in Postgres
-    [
-        "all",
-        "alter",
-        "analyze",
-        "and",
-        "any",
-        "as",
-        "asc",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "column",
-        "commit",
-        "constraint",
-        "create",
-        "cross",
-        "current_date",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "delete",
-        "desc",
-        "distinct",
-        "do",
-        "drop",
-        "else",
-        "end",
-        "except",
-        "exists",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "from",
-        "full",
-        "grant",
-        "group",
-        "having",
-        "if",
-        "in",
-        "index",
-        "inner",
-        "insert",
-        "intersect",
-        "into",
-        "is",
-        "isnull",
-        "join",
-        "leading",
-        "left",
-        "like",
-        "limit",
-        "natural",
-        "not",
-        "notnull",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "outer",
-        "primary",
-        "references",
-        "returning",
-        "right",
-        "select",
-        "session_user",
-        "set",
-        "some",
-        "table",
-        "then",
-        "to",
-        "trailing",
-        "transaction",
-        "true",
-        "union",
-        "unique",
-        "update",
-        "user",
-        "using",
-        "values",
-        "verbose",
-        "when",
-        "where",
-        "window",
-        "with",
-    ]
-)
+_RESERVED_TEXT = """
+    all alter analyze and any as asc between by case cast check collate column commit constraint create
+    cross current_date current_time current_timestamp current_user default delete desc distinct do drop
+    else end except exists false fetch for foreign from full grant group having if in index inner insert
+    intersect into is isnull join leading left like limit natural not notnull null offset on only or
+    order outer primary references returning right select session_user set some table then to trailing
+    transaction true union unique update user using values verbose when where window with
+"""
+RESERVED = frozenset(
+    _RESERVED_TEXT.split()
+)  # words of SQL that need quotes as names, in SQLite or in Postgres
 NAME_MAX = 60  # characters, so that a number can follow
 
 
@@ -438,3 +250,8 @@ def _new_name(name: str, place: int, taken: set[str]) -> str:
     while new in taken:
         new, number = f"{plain}_{number}", number + 1
     return new
+
+
+def known_later(name: str) -> bool:
+    """Whether a column is known only after the payment, by its name."""
+    return KNOWN_LATER.search(normalised(name)) is not None

@@ -14,7 +14,6 @@ from pipeline.ingest.formats import validators
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import CURRENCIES, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
-from pipeline.schema_inference.leaks import known_later
 from storage.frames import DAY
 
 FEW_VALUES = 50  # a text column with at most so many different values is categorical
@@ -30,9 +29,10 @@ NOT_PAID = re.compile(
     r"|echou|rechazad|cancelad|denegad|fallid|rifiutat|negat|fallit|geweigerd|geannuleerd|mislukt|afgewezen|recusad|negad|falhou",
     re.IGNORECASE,
 )
-FREQUENT = frozenset(
-    ["EUR", "USD", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "PLN", "CZK", "INR", "CNY", "BRL"]
-)
+_FREQUENT_TEXT = """
+    EUR USD GBP CHF JPY CAD AUD SEK NOK DKK PLN CZK INR CNY BRL
+"""
+FREQUENT = frozenset(_FREQUENT_TEXT.split())
 SIGNS = {"€": "EUR", "£": "GBP", "¥": "JPY", "$": "USD", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
 
 
@@ -250,7 +250,9 @@ def find_never_by_silence(draft: SchemaDraft) -> None:
 
 def _eligible(draft: SchemaDraft) -> list[ColumnProfile]:
     """The columns that may have a role that every payment has."""
-    return [c for c in draft.unassigned.values() if c.name not in draft.personal and not known_later(c)]
+    return [
+        c for c in draft.unassigned.values() if c.name not in draft.personal and not names.known_later(c.name)
+    ]
 
 
 def _is_id(column: ColumnProfile) -> bool:

@@ -20,15 +20,15 @@ from pipeline.ingest.sources import matching_paths
 from pipeline.schema_inference import (
     fields,
     labels,
-    leaks,
     names,
     payment_roles,
     personal_data,
     settings,
     value_formats,
 )
-from pipeline.schema_inference.column_profile import ColumnProfile, Sample, read_sample
+from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, LEFT_OUT, UNANSWERED, SchemaDraft, quoted
+from pipeline.schema_inference.sample import Sample, read_sample
 from pipeline.schema_inference.settings import Volume
 from storage.database.column_types import as_datetime
 from storage.frames import DAY
@@ -132,9 +132,9 @@ def infer(sample: Sample, time_start: str | None = None) -> SchemaDraft:
         value_formats.decide_unit,
         payment_roles.find_transaction_id,
         payment_roles.find_original,
-        leaks.leave_out_known_later,
+        labels.leave_out_known_later,
         fields.leave_out_unusable,
-        leaks.leave_out_leaks,
+        labels.leave_out_leaks,
         fields.leave_out_clocks,
         personal_data.leave_out_unrepeated,
         fields.find_entities,
@@ -154,8 +154,8 @@ def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume
     if time is None or not len(time.instants):
         return None
     if sample.whole:
-        volume = Volume.of(time.instants // DAY)
-        return volume and volume.trimmed()
+        sampled = Volume.of(time.instants // DAY)
+        return sampled and sampled.trimmed()
     expected = ExpectedColumns(
         dict.fromkeys((time.name, *([time.clock[1]] if time.clock else [])), "schema.event_time")
     )

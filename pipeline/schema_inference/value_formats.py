@@ -20,7 +20,6 @@ from pipeline.ingest.formats.instants import parse_instant
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import CURRENCIES, ENOUGH, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, UNANSWERED, SchemaDraft, quoted
-from pipeline.schema_inference.leaks import known_later
 from storage.database.column_types import as_datetime
 from storage.frames import DAY, SECOND, Floats
 
@@ -84,7 +83,7 @@ def _has_separators(column: ColumnProfile) -> bool:
 
 
 def _may_be_amount(column: ColumnProfile) -> bool:
-    return not known_later(column) and not names.NOT_AMOUNT.search(names.normalised(column.name))
+    return not names.known_later(column.name) and not names.NOT_AMOUNT.search(names.normalised(column.name))
 
 
 def _readings(column: ColumnProfile) -> dict[Separators, Floats]:
@@ -135,7 +134,7 @@ def decide_times(draft: SchemaDraft) -> None:
     candidates = [
         c
         for c in draft.unassigned.values()
-        if not known_later(c)
+        if not names.known_later(c.name)
         and not names.NOT_EVENT_TIME.search(names.normalised(c.name))
         and c.name not in draft.personal
     ]
