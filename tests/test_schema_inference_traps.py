@@ -260,7 +260,7 @@ def decimals(n: int) -> str:
         ({"fee": decimals, "net": decimals, "balance_after": decimals, "amount": decimals}, "amount"),
         ({"Converted Amount": decimals, "Amount": decimals}, "Amount"),
         ({"Subtotal": decimals, "Total": decimals}, "Total"),
-        ({"settlement_amount": decimals, "price": decimals}, "price"),
+        ({"local_amount": decimals, "price": decimals}, "price"),
         ({f"V{k}": (lambda n: f"{n * 7919 % 99991 / 1e5:.5f}") for k in range(3)} | {"Amount": decimals}, "Amount"),
         ({"tax_amount": decimals, "Betrag (EUR)": decimals}, "Betrag (EUR)"),
         ({"latitude": decimals, "rate": decimals, "montant": decimals}, "montant"),
