@@ -31,7 +31,6 @@ FAULTS = {  # what is wrong with the product; remove the line of what is mended
     "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
     "french_text": "init --from fails on numbers with narrow blanks between thousands",
     "swiss_zip": "the column Rückbuchung am is not recognised as the time of a label",
-    "parquet": "decimals lose their last bit: 15.88 is stored as 15.879999999999999",
 }
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'
 
