@@ -154,6 +154,9 @@ def differences(layout: Layout, home: Path, **environ: str) -> Iterator[str]:
     if proposal.code:
         yield f"init --from: {proposal.err}"
         return
+    asked = f"= {UNANSWERED}\n" in (home / "config.toml").read_text(encoding="utf-8")
+    if asked and not run("--config", "config.toml", "ingest", "transactions", layout.file_name).code:
+        yield "ingest does not wait for an answer"
     unanswered = answer(home / "config.toml", layout)
     yield from (f"nobody can answer {key}" for key in unanswered)
     if unanswered:
