@@ -40,6 +40,8 @@ DETECTED = 1 << 22  # bytes from which the encoding of a file is detected
 TEXT_FORMATS = ("csv", "jsonl")
 PARQUET = b"PAR1"
 PLAIN = FormatSection()  # how values are written if nobody says so
+INDEX_BYTES = 2.5  # of a value: a dictionary of 1 MiB, where writers stop, has indices of at most 20 bits
+PAGE_HEADERS = 1 << 14  # bytes; they hold the smallest and the largest value
 DICTIONARY_ENCODINGS = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
 
 
@@ -236,7 +238,12 @@ class _ParquetReader:
 
     def __init__(self, file: BinaryIO, digest: Callable[[], str | None], source_name: str) -> None:
         self._source_name, self._digest, self._file = source_name, digest, file
-        self._parquet = pq.ParquetFile(file, read_dictionary=_dictionary_columns(pq.read_metadata(file)))
+        self._parquet = pq.ParquetFile(
+            file,
+            read_dictionary=_dictionary_columns(pq.read_metadata(file)),
+            buffer_size=MIB,
+            pre_buffer=False,
+        )
         self.total, self.unit = self._parquet.metadata.num_rows, "rows"
 
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
@@ -266,7 +273,9 @@ def _dictionary_columns(metadata: Any) -> list[str]:
     """
     The columns of text that are stored as dictionaries.
 
-    They are read as such, because a few kB of a file may repeat one long value thousands of times.
+    They are read as such, because a few kB of a file may repeat one long value thousands of times. Columns of many
+    different values, whose dictionary grew too large and which are therefore stored value by value, are not: Arrow would
+    keep every value of a row group.
     """
     groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
     chunks = [[group.column(place) for group in groups] for place in range(metadata.num_columns)]
@@ -276,7 +285,16 @@ def _dictionary_columns(metadata: Any) -> list[str]:
         if column
         and column[0].physical_type == "BYTE_ARRAY"
         and all(DICTIONARY_ENCODINGS & set(chunk.encodings) for chunk in column)
+        and any(_has_indices(chunk) for chunk in column)
     ]
+
+
+def _has_indices(chunk: Any) -> bool:
+    """Whether the pages behind the dictionary are as small as indices of it; values themselves take more bytes."""
+    if chunk.dictionary_page_offset is None:
+        return True
+    pages = chunk.total_compressed_size - (chunk.data_page_offset - chunk.dictionary_page_offset)
+    return bool(pages <= INDEX_BYTES * chunk.num_values + PAGE_HEADERS)
 
 
 def _bounded(batch: Any) -> Iterator[Any]:
