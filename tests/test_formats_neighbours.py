@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from pipeline.config.config import Config
 from pipeline.config.sections import FormatSection
+from pipeline.ingest.checks.label_check import LabelCheck
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 from pipeline.ingest.formats import csv_reader, jsonl_reader, reader, validators
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, Dialect
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.validators import Reasons
-from pipeline.ingest.row_checks import LabelCheck, TransactionCheck
 from tests.support.ingest import NOW, configured
 
 COLUMNS = ("id", "at", "amount", "currency", "channel", "score", "fraud")

@@ -15,7 +15,7 @@ from pipeline.config.consistency import find_violations
 from pipeline.config.loader import load_config
 from pipeline.config.sections import Sections
 from pipeline.errors import ConfigError, InputError
-from pipeline.ingest.card_data import mask_line
+from pipeline.ingest.checks.card_data import mask_line
 from pipeline.ingest.ingest import Source, ingest_labels
 from storage.database.database import Store
 from tests.support.databases import Opener

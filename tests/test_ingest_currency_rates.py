@@ -14,7 +14,8 @@ from pipeline.cli.data import ingest_lines
 from pipeline.cli.monitoring.doctor import result_line
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.currency_rates import StaleRate, current_rates, ingest_rates, load_rates
+from pipeline.ingest.currencies.currency_rates import StaleRate
+from pipeline.ingest.currencies.rate_sources import current_rates, ingest_rates, load_rates
 from pipeline.ingest.sources import sources
 from pipeline.services.data.export import ExportRequest, export_table
 from pipeline.services.monitoring.doctor import check

@@ -17,11 +17,11 @@ from pipeline.config.config import Config
 from pipeline.config.error_text import InvalidSetting
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 from pipeline.ingest.formats import columns, validators
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.validators import LabelWords, Reasons
 from pipeline.ingest.ingest import ingest_labels
-from pipeline.ingest.row_checks import TransactionCheck
 from pipeline.ingest.sources import Source
 from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.ingest.external_query import read_query

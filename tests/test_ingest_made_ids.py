@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pipeline.cli.data import ID_NOTE, ingest_lines
 from pipeline.config.error_text import InvalidSetting
 from pipeline.errors import InputError
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 from pipeline.ingest.formats import csv_reader, reader
 from pipeline.ingest.formats.columns import Numbers
 from pipeline.ingest.ids.content_ids import ContentIds
 from pipeline.ingest.ids.line_items import LineItems
 from pipeline.ingest.ingest import ingest_labels
-from pipeline.ingest.row_checks import TransactionCheck
 from pipeline.ingest.sources import Source
 from pipeline.ingest.waiting_rows import take_up
 from storage.ingest.batches import Counts

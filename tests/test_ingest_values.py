@@ -16,11 +16,11 @@ import pytest
 
 from pipeline.config.error_text import InvalidSetting
 from pipeline.errors import InputError
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 from pipeline.ingest.formats import columns, jsonl_reader, reader
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.ingest import ingest_labels
-from pipeline.ingest.row_checks import TransactionCheck
 from storage.ingest import external_query
 from storage.ingest.external_query import read_query
 from storage.ingest.history import load_transactions

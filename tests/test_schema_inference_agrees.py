@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 from pipeline.ingest.formats.reader import open_path
-from pipeline.ingest.row_checks import TransactionCheck
 from pipeline.schema_inference.propose import propose
 from tests.support.ingest import NOW
 

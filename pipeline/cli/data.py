@@ -18,7 +18,8 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.ingest.currency_rates import RatesReport, StaleRate
+    from pipeline.ingest.currencies.currency_rates import StaleRate
+    from pipeline.ingest.currencies.rate_sources import RatesReport
     from pipeline.ingest.feeds import FeedReport
     from pipeline.ingest.ingest import IngestReport, Kind
     from pipeline.services.data.ingest import WaitingRecord
@@ -194,7 +195,7 @@ def ingest_rates(
     Their columns are date, currency and rate: how much of the base currency one unit is worth. Then the transactions that waited for
     a rate are taken up.
     """
-    from pipeline.ingest.currency_rates import RatesReport
+    from pipeline.ingest.currencies.rate_sources import RatesReport
     from pipeline.services.data.ingest import RatesRequest, load_rates, waiting_payments
 
     with context.session() as session:

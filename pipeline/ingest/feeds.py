@@ -15,7 +15,7 @@ from pipeline.config.config import Config
 from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.errors import InputError
 from pipeline.ingest import ingest, waiting_rows
-from pipeline.ingest.currency_rates import RatesReport, ingest_rates
+from pipeline.ingest.currencies.rate_sources import RatesReport, ingest_rates
 from pipeline.ingest.ingest import IngestReport, Options
 from pipeline.ingest.sources import Cursor, Source
 from storage.database.database import Store

@@ -16,26 +16,26 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.ingest.card_data import PlainCardNumberCheck, plain_card_number_check
-from pipeline.ingest.currency_rates import StaleRate, current_rates
+from pipeline.ingest.checks.card_data import PlainCardNumberCheck, plain_card_number_check
+from pipeline.ingest.checks.label_check import (
+    BEFORE_PAYMENT,
+    DEFAULT_SOURCE,
+    KNOWN_AFTER,
+    LabelCheck,
+    assumed_known_at,
+    known_before_payment,
+)
+from pipeline.ingest.checks.rejected_row_text import RejectionExample, Rejections, collect_rejected
+from pipeline.ingest.checks.source_state import SourceState
+from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
+from pipeline.ingest.currencies.currency_rates import StaleRate
+from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
 from pipeline.ingest.read_settings import label_settings, transaction_settings
-from pipeline.ingest.rejected_row_text import RejectionExample, Rejections, collect_rejected
-from pipeline.ingest.row_checks import (
-    BEFORE_PAYMENT,
-    DEFAULT_SOURCE,
-    KNOWN_AFTER,
-    LabelCheck,
-    SourceState,
-    TransactionCheck,
-    assumed_known_at,
-    known_before_payment,
-    source_name,
-)
 from pipeline.ingest.sources import Source, open_source, sources
 from pipeline.progress import NoProgress, Progress
 from storage.database.column_types import as_datetime

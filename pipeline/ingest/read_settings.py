@@ -8,7 +8,7 @@ import hashlib
 from functools import cache
 
 from pipeline.config.config import Config
-from pipeline.ingest.row_checks import TransactionCheck
+from pipeline.ingest.checks.transaction_check import TransactionCheck
 
 LATER_KEYS = ("columns", "line_items", "time_of_day", "known_at")  # of [schema]
 NOT_READ_BY = ("plain_card_numbers", "trusted")  # keys of [schema] that do not change what a row is

@@ -14,11 +14,12 @@ from hashlib import sha256
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.ingest.currency_rates import Clock, Rates, RateUse, current_rates
+from pipeline.ingest.checks.rejected_row_text import Rejections
+from pipeline.ingest.currencies.currency_rates import Rates, RateUse
+from pipeline.ingest.currencies.rate_sources import Clock, current_rates
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.ingest import HistoryReason, IngestReport
-from pipeline.ingest.rejected_row_text import Rejections
 from storage.database.database import Store
 from storage.ingest import batches, waiting_rows
 from storage.ingest.batches import BatchLoader, RejectedRow

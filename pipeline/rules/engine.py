@@ -101,7 +101,7 @@ def stored_text(text: str, config: Config, displays: bool) -> tuple[str, Mapping
     RuleError
         The rule cannot be parsed.
     """
-    from pipeline.ingest.row_checks import stored_values
+    from pipeline.ingest.checks.stored_values import stored_values
 
     fields = feature_fields(config)
     return parse(

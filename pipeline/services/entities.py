@@ -1,7 +1,7 @@
 """Entities that people name: a value as it was typed, and as the database has it."""
 
 from pipeline.errors import InputError
-from pipeline.ingest.row_checks import stored_values
+from pipeline.ingest.checks.stored_values import stored_values
 from pipeline.services.session import Session
 from storage.database.hash_form import has_displays
 

@@ -10,7 +10,7 @@ from pipeline.cli.data import stale_rate_text, waiting_text
 from pipeline.cli.options import CliContext, Command, policy_option
 
 if TYPE_CHECKING:
-    from pipeline.ingest.currency_rates import StaleRate
+    from pipeline.ingest.currencies.currency_rates import StaleRate
     from pipeline.services.data.ingest import WaitingRecord
     from pipeline.services.monitoring import doctor as checks
     from pipeline.services.monitoring.doctor import CheckResult

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from pipeline.ingest import feeds, waiting_rows
 from pipeline.ingest import ingest as ingesting
-from pipeline.ingest.currency_rates import RatesReport, ingest_rates, rate_places
+from pipeline.ingest.currencies.rate_sources import RatesReport, ingest_rates, rate_places
 from pipeline.ingest.feeds import FeedReport
 from pipeline.ingest.ingest import IngestReport, Kind, NothingAcceptedError, Options
 from pipeline.progress import Progress

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError, InputError
-from pipeline.ingest.currency_rates import StaleRate, stale_rates
+from pipeline.ingest.currencies.currency_rates import StaleRate
+from pipeline.ingest.currencies.rate_sources import stale_rates
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record

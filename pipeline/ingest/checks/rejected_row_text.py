@@ -3,7 +3,7 @@ Rejected rows as the database stores them: as received, but only the columns tha
 
 Fields of schema.hash are stored as keyed hashes here, too. A row that cannot be split into columns may hold such a
 field anywhere: if schema.hash is set, only a keyed hash of the line and its length are stored. Card data are left out
-(see `pipeline.ingest.card_data`), since what a bad row holds in a column need not belong there.
+(see `pipeline.ingest.checks.card_data`), since what a bad row holds in a column need not belong there.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.hashing import Hasher
-from pipeline.ingest.card_data import mask_line, mask_value, without_track_data
+from pipeline.ingest.checks.card_data import mask_line, mask_value, without_track_data
 from pipeline.ingest.formats.columns import NATIVE, texts
 from pipeline.ingest.formats.row_batch import RowBatch, UnreadableRow
 from pipeline.ingest.formats.validators import Reasons

@@ -1,7 +1,7 @@
-"""Validates the rows of a source: the roles of its columns, and the order in which they are checked."""
+"""Validates the rows of a source of transactions: the roles of its columns, and the order in which they are checked."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,30 +11,20 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.config.consistency import FIELDS, ROLES
 from pipeline.config.sections import LabelsSection, SchemaSection
-from pipeline.errors import InputError
-from pipeline.hashing import STORED, Hasher
-from pipeline.ingest.card_data import reject_track_data
-from pipeline.ingest.currency_rates import RateLookup, Rates, RateUse, load_rates, unknown_currencies
+from pipeline.ingest.checks.card_data import reject_track_data
+from pipeline.ingest.checks.source_state import SourceState
+from pipeline.ingest.checks.stored_values import hasher_of
+from pipeline.ingest.currencies.currency_rates import RateLookup, Rates, RateUse, unknown_currencies
+from pipeline.ingest.currencies.rate_sources import load_rates
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.arrow_arrays import Bools, as_bools, as_objects
 from pipeline.ingest.formats.columns import numbers as parse_numbers
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
-from pipeline.ingest.formats.validators import ALL_OTHERS, LabelWords, Reasons
-from pipeline.ingest.ids.content_ids import ContentIds
-from pipeline.ingest.ids.line_items import LineItems
+from pipeline.ingest.formats.validators import LabelWords, Reasons
 from pipeline.ingest.inline_labels import InlineLabels
-from storage.frames import HOUR, NEVER, Ints, Strings
-from storage.ingest.chunks import LabelChunk, TransactionChunk
-
-DEFAULT_SOURCE = "chargeback"  # of labels without one: nearly all that arrive in files are
-
-KNOWN_AFTER = "pass known-after, such as 7d"  # the time from a payment until its label is known
-
-CLOCK_TOLERANCE = HOUR
-BEFORE_PAYMENT = "is more than an hour before its payment: check both times and their zones"
-
-EventTimes = Callable[[Strings], Ints]
+from storage.frames import NEVER, Ints, Strings
+from storage.ingest.chunks import TransactionChunk
 
 
 def label_words(labels: LabelsSection) -> LabelWords:
@@ -47,54 +37,6 @@ def source_name(schema: SchemaSection, name: str) -> str:
     return next((source for source, renamed in schema.columns.items() if renamed == name), name)
 
 
-def hasher_of(config: Config, displays: bool) -> Hasher | None:
-    """Return the hasher for the fields of schema.hash; None if there are none."""
-    return Hasher(config.hash_key(), displays) if config.schema_.hash else None
-
-
-def stored_values(config: Config, displays: bool) -> Callable[[str, str], str]:
-    """
-    Return the function from a column and a value that a person typed to the value as the database has it.
-
-    `displays` says whether the database stores hashed values with a display form. Such a value may also be given as
-    it is stored, display form and hash, as exports have it.
-    """
-    hasher = hasher_of(config, displays)
-
-    def stored_value(column: str, value: str) -> str:
-        if hasher is None or column not in config.schema_.hash or STORED.fullmatch(value.strip()):
-            return value.strip()
-        return hasher.stored(value)
-
-    return stored_value
-
-
-@dataclass
-class SourceState:
-    """
-    What is remembered of the rows of one source from batch to batch.
-
-    Attributes
-    ----------
-    rate_use
-        By which rates rows were converted, and which rows wait for one.
-    ids
-        Makes ids, if the source has none.
-    items
-        Finds further rows of an order.
-    unlabelled
-        How many rows of labels say neither fraud nor genuine.
-    matched
-        How many labels are for transactions that are loaded.
-    """
-
-    rate_use: RateUse = field(default_factory=lambda: RateUse(()))
-    ids: ContentIds = field(default_factory=ContentIds)
-    items: LineItems = field(default_factory=LineItems)
-    unlabelled: int = 0
-    matched: int = 0
-
-
 class TransactionCheck:
     """Validates transactions by one configuration; `displays` says whether hashed values have a display form."""
 
@@ -103,7 +45,6 @@ class TransactionCheck:
         self.form, self.vocabulary = config.format, label_words(config.labels)
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
-        self.named_codes = set[str]()  # unknown currencies that reasons name
         self.text = (*schema.entities, *schema.categorical)
         self.retention = config.retention.transactions
         self._source_names = {name: source for source, name in schema.columns.items()}
@@ -161,7 +102,7 @@ class TransactionCheck:
             self._explain_blank_items(columns, reasons)
         codes = self._currency_codes(columns, len(rows))
         amounts = validators.amounts(*columns[schema.amount], reasons, self.form, codes)
-        currency, base, lookup = self._in_base(columns, amounts, times, reasons)
+        currency, base, lookup = self._in_base(columns, amounts, times, reasons, state)
         others = [
             as_objects(check(*columns[name], reasons, validators.ID_MAX)) if name else None
             for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
@@ -227,7 +168,7 @@ class TransactionCheck:
         return validators.currency_codes(columns[self.schema.currency][0])
 
     def _in_base(
-        self, columns: "_Columns", amounts: Any, times: Ints, reasons: Reasons
+        self, columns: "_Columns", amounts: Any, times: Ints, reasons: Reasons, state: SourceState
     ) -> tuple[Any, Ints, RateLookup | None]:
         """Return the currency column, if there is one, the amounts in the base currency, and the rates."""
         amount = self.source_name(self.schema.amount)
@@ -237,7 +178,7 @@ class TransactionCheck:
         currency = validators.currencies(column, name, reasons)
         lookup = self.rates.look_up(currency, times)
         for unknown, reason in unknown_currencies(
-            currency, lookup, name, self.rates.places, self.named_codes
+            currency, lookup, name, self.rates.places, state.named_codes
         ):
             reasons.add(unknown, reason)
         return currency, validators.in_base(amounts, lookup.rate, amount, reasons), lookup
@@ -291,114 +232,3 @@ class _RowLabels:
             self.is_fraud[labelled],
             self.known_at[labelled],
         )
-
-
-@dataclass(frozen=True)
-class LabelCheck:
-    """
-    Validates labels by one configuration.
-
-    A row without known_at became known `known_after` after its event. Without that option it became known now, and
-    history is an error: it needs the time at which each label became known.
-    """
-
-    config: Config
-    history: bool
-    known_after: int | None  # µs
-    event_times: EventTimes
-
-    @property
-    def hasher(self) -> Hasher | None:
-        """For lines that cannot be split into columns: they may hold a field of schema.hash."""
-        return hasher_of(self.config, displays=False)
-
-    def expected_columns(self) -> ExpectedColumns:
-        """transaction_id and is_fraud are required, known_at and source optional."""
-        labels = self.config.labels
-        required = {labels.transaction_id: "labels.transaction_id", labels.is_fraud: "labels.is_fraud"}
-        optional = {labels.known_at: "labels.known_at", labels.source: "labels.source"}
-        return ExpectedColumns(required, {name: key for name, key in optional.items() if name})
-
-    def check(
-        self, rows: RowBatch, now: int, source_name: str, state: SourceState | None = None
-    ) -> tuple[LabelChunk, Reasons]:
-        """
-        Validate rows; the chunk holds the good ones that say fraud or genuine.
-
-        Raises
-        ------
-        InputError
-            If labels are history and neither a column nor --known-after says when they became known.
-        """
-        labels, columns, reasons = self.config.labels, rows.columns, Reasons(len(rows))
-        reject_track_data(columns, reasons)
-        if len(rows) and labels.known_at not in columns and self.history and self.known_after is None:
-            raise InputError(
-                f'{source_name} has no column "{labels.known_at}" (labels.known_at), so nothing says when its labels '
-                "became known",
-                remedy=f"add it, or {KNOWN_AFTER}",
-                code="no_known_at",
-            )
-        ids = as_objects(validators.ids(columns[labels.transaction_id], labels.transaction_id, reasons))
-        is_fraud, missing = validators.fraud_labels(
-            columns[labels.is_fraud], labels.is_fraud, reasons, label_words(labels)
-        )
-        unlabelled = missing & (
-            ALL_OTHERS in labels.unlabelled_words or as_bools(texts(columns[labels.is_fraud]).is_valid())
-        )
-        reasons.add(missing & ~unlabelled, f"{labels.is_fraud} is missing: write 1 or 0")
-        source = self._sources(columns, len(rows), reasons)
-        known_at = self._known_at(columns, ids, now, reasons, state or SourceState())
-        good = reasons.good & ~unlabelled
-        if state is not None:
-            state.unlabelled += int(np.count_nonzero(reasons.good & unlabelled))
-        return LabelChunk(
-            rows.row_number[good], ids[good], is_fraud[good], source[good], known_at[good]
-        ), reasons
-
-    def _sources(self, columns: Any, size: int, reasons: Reasons) -> Strings:
-        name, default = self.config.labels.source, DEFAULT_SOURCE
-        if name not in columns:
-            return np.full(size, default, dtype=object)
-        sources = as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
-        return np.where(sources == None, default, sources)  # noqa: E711 (elementwise)
-
-    def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons, state: SourceState) -> Ints:
-        name = self.config.labels.known_at
-        known_at, missing = np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
-        if name in columns:
-            zone, form = self.config.schema_.timezone, self.config.format
-            known_at, missing = validators.instants(columns[name], name, zone, now, reasons, form)
-        times = np.full(len(ids), NEVER, dtype=np.int64)
-        asked = reasons.good & (~missing | (self.known_after is not None) | self.generates_ids)
-        times[asked] = self.event_times(ids[asked])
-        state.matched += int(np.count_nonzero(times != NEVER))
-        early = ~missing & known_before_payment(known_at, times)
-        reasons.add(early, f"{name} {BEFORE_PAYMENT}")
-        missing &= reasons.good
-        if self.known_after is not None:
-            unknown = missing & (times == NEVER)
-            reasons.add(
-                unknown,
-                f"{name} is missing and its transaction is not loaded yet: ingest that first, or add {name}",
-            )
-            return np.where(missing, assumed_known_at(times, self.known_after, now), known_at)
-        if self.history:
-            reasons.add(missing, f"{name} is missing: add it, or {KNOWN_AFTER}")
-        return np.where(missing, now, known_at)
-
-    @property
-    def generates_ids(self) -> bool:
-        """Whether transactions get their ids here, so that labels can hardly have them."""
-        return not self.config.schema_.transaction_id
-
-
-def known_before_payment(known_at: Ints, event_time: Ints) -> Bools:
-    """Which labels became known before the payment happened; clocks may differ by an hour. NEVER: it is not known."""
-    both = (known_at != NEVER) & (event_time != NEVER)
-    return np.asarray(both & (known_at < np.where(both, event_time, 0) - CLOCK_TOLERANCE))
-
-
-def assumed_known_at(event_time: Ints, known_after: int, now: int) -> Ints:
-    """When a label without known_at became known: `known_after` (µs) after the event, at the latest now."""
-    return np.minimum(event_time + known_after, now)

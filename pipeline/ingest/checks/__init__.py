@@ -1,0 +1,1 @@
+"""Validates rows, and sets bad ones aside with a reason."""

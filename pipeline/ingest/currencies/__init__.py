@@ -1,0 +1,1 @@
+"""Currencies: their codes, their rates by date, and where rates come from."""
