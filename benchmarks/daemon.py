@@ -31,7 +31,9 @@ from benchmarks.servers import server_if_installed
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
-from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
+from pipeline.ingest.ingest import ingest_labels, ingest_transactions
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import Source
 from pipeline.schedule import planning
 from pipeline.simulation.simulate import simulate
 from storage.database import bulk, tables

@@ -40,7 +40,8 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import ingest
-from pipeline.ingest.ingest import Options
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import sources
 from pipeline.runs.backfill import backfill
 from storage.database import leases
 from storage.database.database import Store
@@ -230,7 +231,7 @@ def read_in(store: Store, config: Config, place: Place, *, history: bool) -> Non
     part = "past" if history else "late"
     for kind, of in (("transactions", ingest.ingest_transactions), ("labels", ingest.ingest_labels)):
         paths = sorted(str(path) for path in place.folder.glob(f"{part}-{kind}-*.csv"))
-        given = ingest.sources(config, kind, paths, None, None)
+        given = sources(config, kind, paths, None, None)
         list(of(store, config, given, clock=place.now, options=Options(history=history)))
 
 

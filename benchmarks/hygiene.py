@@ -30,7 +30,8 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
 from pipeline.ingest import ingest
-from pipeline.ingest.ingest import Options
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import sources
 from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, Step, pending, start_run
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import strategy_choice, train
@@ -97,7 +98,7 @@ def _fill(store: Store, config: Config, source: Path, home: Path) -> dict[str, i
     upgrade(store, config.monitor.name, 1)
     now = time.time_ns() // 1000
     for kind, work in (("transactions", ingest.ingest_transactions), ("labels", ingest.ingest_labels)):
-        given = ingest.sources(config, kind, [str(home / f"{kind[0]}.parquet")], None, None)
+        given = sources(config, kind, [str(home / f"{kind[0]}.parquet")], None, None)
         for report in work(store, config, given, clock=lambda: now, options=Options(history=True)):
             print("\n".join(ingest_lines(report)), flush=True)
     return dict(zip(rows["transaction_id"].astype(str), rows["is_fraud"], strict=True))

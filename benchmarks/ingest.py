@@ -37,7 +37,9 @@ from benchmarks.servers import server_if_installed
 from pipeline.config.config import Config, as_toml
 from pipeline.config.database import open_configured
 from pipeline.ingest.formats.row_batch import BATCH_ROWS
-from pipeline.ingest.ingest import Options, Source, ingest_transactions
+from pipeline.ingest.ingest import ingest_transactions
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import Source
 from storage.database.database import Store
 from storage.database.setup import upgrade
 

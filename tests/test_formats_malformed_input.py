@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.config import Config
-from pipeline.ingest.ingest import Options, Source, ingest_labels, ingest_transactions
+from pipeline.ingest.ingest import ingest_labels, ingest_transactions
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import Source
 from tests.support.ingest import NOW, configured, rejected
 from tests.support.sql import query
 

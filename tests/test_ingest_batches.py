@@ -10,7 +10,9 @@ import pytest
 
 from pipeline.cli.data import ingest_lines
 from pipeline.errors import InputError
-from pipeline.ingest.ingest import Options, Source, ingest_transactions
+from pipeline.ingest.ingest import ingest_transactions
+from pipeline.ingest.ingest_report import Options
+from pipeline.ingest.sources import Source
 from storage.frames import DAY
 from storage.ingest.batches import Counts
 from tests.support.ingest import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream

@@ -16,7 +16,8 @@ from pipeline.config.loader import load_config
 from pipeline.config.sections import Sections
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.checks.card_data import mask_line
-from pipeline.ingest.ingest import Source, ingest_labels
+from pipeline.ingest.ingest import ingest_labels
+from pipeline.ingest.sources import Source
 from storage.database.database import Store
 from tests.support.databases import Opener
 from tests.support.ingest import configured, file, rejected, run

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError, InputError
-from pipeline.ingest.ingest import Source, ingest_labels, sources
+from pipeline.ingest.ingest import ingest_labels
+from pipeline.ingest.sources import Source, sources
 from storage.frames import DAY, SECOND
 from storage.ingest import batches
 from storage.ingest.batches import Counts

@@ -22,7 +22,8 @@ from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import feeds, waiting_rows
-from pipeline.ingest.ingest import IngestReport, Source
+from pipeline.ingest.ingest_report import IngestReport
+from pipeline.ingest.sources import Source
 from pipeline.services.data.ingest import IngestRequest, ingest, waiting_payments
 from pipeline.services.session import Session
 from storage.admin.erase import erase

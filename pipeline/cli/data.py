@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.currencies.currency_rates import StaleRate
     from pipeline.ingest.currencies.rate_sources import RatesReport
     from pipeline.ingest.feeds import FeedReport
-    from pipeline.ingest.ingest import IngestReport, Kind
+    from pipeline.ingest.ingest_report import IngestReport, Kind
     from pipeline.services.data.ingest import WaitingRecord
 
 REASONS_MAX = 5  # of rejected rows

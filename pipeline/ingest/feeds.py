@@ -16,8 +16,8 @@ from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.errors import InputError
 from pipeline.ingest import ingest, waiting_rows
 from pipeline.ingest.currencies.rate_sources import RatesReport, ingest_rates
-from pipeline.ingest.ingest import IngestReport, Options
-from pipeline.ingest.sources import Cursor, Source
+from pipeline.ingest.ingest_report import IngestReport, NothingAcceptedError, Options
+from pipeline.ingest.sources import Cursor, Source, sources
 from storage.database.database import Store
 from storage.errors import Busy, Unreachable
 from storage.frames import HOUR
@@ -137,14 +137,14 @@ def _ingest_file(
         return
     batch_id, error_text = None, None
     try:
-        for source in ingest.sources(config, section.kind, [str(path)], None, None):
+        for source in sources(config, section.kind, [str(path)], None, None):
             for poll in _read(store, config, section.kind, feed, source, clock):
                 yield poll
                 if poll.report is None:
                     continue
                 batch_id = poll.report.batch_id or poll.report.same_as or batch_id
                 if poll.report.nothing_usable:
-                    raise ingest.NothingAcceptedError([poll.report.source])
+                    raise NothingAcceptedError([poll.report.source])
     except InputError as error:
         error_text = str(error)
         yield FeedReport(feed, error=error_text)

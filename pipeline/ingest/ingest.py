@@ -7,10 +7,9 @@ and of the settings that it is read with identifies a batch that was loaded befo
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -25,126 +24,36 @@ from pipeline.ingest.checks.label_check import (
     assumed_known_at,
     known_before_payment,
 )
-from pipeline.ingest.checks.rejected_row_text import RejectionExample, Rejections, collect_rejected
+from pipeline.ingest.checks.rejected_row_text import Rejections, collect_rejected
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
-from pipeline.ingest.currencies.currency_rates import StaleRate
 from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import Reasons
+from pipeline.ingest.ingest_report import (
+    Clock,
+    HistoryReason,
+    IngestReport,
+    Kind,
+    Options,
+)
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
 from pipeline.ingest.read_settings import label_settings, transaction_settings
-from pipeline.ingest.sources import Source, open_source, sources
+from pipeline.ingest.sources import Source, open_source
 from pipeline.progress import NoProgress, Progress
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.database.hash_form import has_displays
 from storage.frames import NEVER
 from storage.ingest import batches
-from storage.ingest.batches import Batch, BatchLoader, Counts, RejectedRow
+from storage.ingest.batches import Batch, BatchLoader, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
 from storage.queries.status import labels_without_transaction
 
-__all__ = [
-    "IngestReport",
-    "Options",
-    "Source",
-    "ingest_labels",
-    "ingest_transactions",
-    "sources",
-]
-
-Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
-Kind = Literal["transactions", "labels"]
 Chunk = TransactionChunk | WaitingChunk | LabelChunk
 CheckStep = Callable[[RowBatch], tuple[list[Chunk], list[RejectedRow]]]
-
-HistoryReason = Literal["requested", "nothing_scored", "windows_scored", "scored_during_load", "taken_up"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options that apply to all sources of a command; times in µs, None where an option is not set."""
-
-    history: bool | None = None
-    known_after: int | None = None
-    complete_through: int | None = None
-    repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
-
-
-class NothingAcceptedError(InputError):
-    """Every row of these sources was rejected; the rows are stored with their reasons."""
-
-    code = "nothing_accepted"
-
-    def __init__(self, source_names: Sequence[str]) -> None:
-        super().__init__(
-            f"nothing was accepted of {', '.join(source_names)}: every row was rejected",
-            remedy="correct the file or [schema] by the reasons given, and ingest it again",
-        )
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """
-    The result of ingesting one source.
-
-    Attributes
-    ----------
-    history
-        Whether its rows count as known when they happened, or only from now on.
-    history_because
-        Why.
-    same_as
-        An earlier batch with the same content; nothing was loaded.
-    reasons
-        The reasons for rejecting rows with their counts, the most frequent first.
-    examples
-        Of each reason the first row that was rejected for it.
-    without_transaction
-        How many of the accepted labels are for ids that no transaction has.
-    items
-        How many rows were further items of orders, and were left out (`schema.line_items`).
-    equal_rows
-        How many rows were equal to an earlier one of the source; None unless ids are made (`schema.transaction_id`).
-    unlabelled
-        How many rows of labels say neither fraud nor genuine, and were left out (`labels.unlabelled_words`).
-    dated_back
-        Whether labels were loaded as history although windows had been scored without them.
-    waiting
-        How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
-    stale_rates
-        Old rates by which rows were converted.
-    """
-
-    source: str
-    kind: Kind
-    history: bool
-    history_because: HistoryReason
-    counts: Counts = Counts()  # noqa: RUF009 (frozen)
-    batch_id: int | None = None
-    same_as: int | None = None
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    examples: Mapping[str, RejectionExample] = field(default_factory=dict)
-    without_transaction: int = 0
-    items: int = 0
-    equal_rows: int | None = None
-    unlabelled: int = 0
-    dated_back: bool = False
-    waiting: Mapping[str, int] = field(default_factory=dict)
-    stale_rates: tuple[StaleRate, ...] = ()
-
-    @property
-    def nothing_new(self) -> bool:
-        """Whether the same content was loaded before."""
-        return self.same_as is not None
-
-    @property
-    def nothing_usable(self) -> bool:
-        """Whether rows were read and every one was rejected, and none waits for a rate."""
-        return self.counts.nothing_usable and not self.waiting
 
 
 def ingest_transactions(

@@ -19,7 +19,7 @@ from pipeline.ingest.currencies.currency_rates import Rates, RateUse
 from pipeline.ingest.currencies.rate_sources import Clock, current_rates
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.validators import Reasons
-from pipeline.ingest.ingest import HistoryReason, IngestReport
+from pipeline.ingest.ingest_report import HistoryReason, IngestReport
 from storage.database.database import Store
 from storage.ingest import batches, waiting_rows
 from storage.ingest.batches import BatchLoader, RejectedRow

@@ -10,7 +10,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from pipeline.config.config import HASH_KEY, Config
-from pipeline.ingest.ingest import IngestReport, Options, Source, ingest_transactions
+from pipeline.ingest.ingest import ingest_transactions
+from pipeline.ingest.ingest_report import IngestReport, Options
+from pipeline.ingest.sources import Source
 from pipeline.progress import Progress
 from storage.database.database import Store
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.ingest import ingest
-from pipeline.ingest.ingest import IngestReport, Options
+from pipeline.ingest.ingest_report import IngestReport, Options
+from pipeline.ingest.sources import sources
 from pipeline.runs.backfill import backfill
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
@@ -40,8 +41,8 @@ def load(
 ) -> list[IngestReport]:
     """Ingest a file at a given moment."""
     ingest_kind = ingest.ingest_transactions if kind == "transactions" else ingest.ingest_labels
-    sources = ingest.sources(config, kind, [str(path)], None, None)
-    return list(ingest_kind(store, config, sources, clock=lambda: now, options=Options(**options)))  # type: ignore[arg-type]
+    inputs = sources(config, kind, [str(path)], None, None)
+    return list(ingest_kind(store, config, inputs, clock=lambda: now, options=Options(**options)))  # type: ignore[arg-type]
 
 
 def load_both(

@@ -8,7 +8,8 @@ from pipeline.ingest import feeds, waiting_rows
 from pipeline.ingest import ingest as ingesting
 from pipeline.ingest.currencies.rate_sources import RatesReport, ingest_rates, rate_places
 from pipeline.ingest.feeds import FeedReport
-from pipeline.ingest.ingest import IngestReport, Kind, NothingAcceptedError, Options
+from pipeline.ingest.ingest_report import IngestReport, Kind, NothingAcceptedError, Options
+from pipeline.ingest.sources import sources
 from pipeline.progress import Progress
 from pipeline.services.session import Session
 from storage.database.column_types import MICROSECOND, as_datetime, as_micros
@@ -67,15 +68,13 @@ def ingest(
         None if after is None else after // MICROSECOND,
         None if through is None else as_micros(through),
     )
-    sources = ingesting.sources(
-        session.config, request.kind, request.paths, request.query, request.file_format
-    )
+    inputs = sources(session.config, request.kind, request.paths, request.query, request.file_format)
     load = ingesting.ingest_transactions if request.kind == "transactions" else ingesting.ingest_labels
     rejected: list[str] = []
     if request.kind == "transactions":
         yield from waiting_rows.take_up(session.store, session.config, session.clock)
     for report in load(
-        session.store, session.config, sources, clock=session.clock, options=options, progress=progress
+        session.store, session.config, inputs, clock=session.clock, options=options, progress=progress
     ):
         yield report
         rejected += [report.source] if report.nothing_usable else []
@@ -114,8 +113,8 @@ def load_rates(session: Session, request: RatesRequest) -> Iterator[RatesReport 
     Busy
         Another ingest is running.
     """
-    sources = ingesting.sources(session.config, "rates", request.paths, request.query, request.file_format)
-    yield from ingest_rates(session.store, session.config, sources, clock=session.clock)
+    inputs = sources(session.config, "rates", request.paths, request.query, request.file_format)
+    yield from ingest_rates(session.store, session.config, inputs, clock=session.clock)
     yield from waiting_rows.take_up(session.store, session.config, session.clock)
 
 

@@ -1,0 +1,97 @@
+"""What an ingest is asked for, and what it reports."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.errors import InputError
+from pipeline.ingest.checks.rejected_row_text import RejectionExample
+from pipeline.ingest.currencies.currency_rates import StaleRate
+from storage.ingest.batches import Counts
+
+Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
+Kind = Literal["transactions", "labels"]
+HistoryReason = Literal["requested", "nothing_scored", "windows_scored", "scored_during_load", "taken_up"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that apply to all sources of a command; times in µs, None where an option is not set."""
+
+    history: bool | None = None
+    known_after: int | None = None
+    complete_through: int | None = None
+    repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
+
+
+class NothingAcceptedError(InputError):
+    """Every row of these sources was rejected; the rows are stored with their reasons."""
+
+    code = "nothing_accepted"
+
+    def __init__(self, source_names: Sequence[str]) -> None:
+        super().__init__(
+            f"nothing was accepted of {', '.join(source_names)}: every row was rejected",
+            remedy="correct the file or [schema] by the reasons given, and ingest it again",
+        )
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """
+    The result of ingesting one source.
+
+    Attributes
+    ----------
+    history
+        Whether its rows count as known when they happened, or only from now on.
+    history_because
+        Why.
+    same_as
+        An earlier batch with the same content; nothing was loaded.
+    reasons
+        The reasons for rejecting rows with their counts, the most frequent first.
+    examples
+        Of each reason the first row that was rejected for it.
+    without_transaction
+        How many of the accepted labels are for ids that no transaction has.
+    items
+        How many rows were further items of orders, and were left out (`schema.line_items`).
+    equal_rows
+        How many rows were equal to an earlier one of the source; None unless ids are made (`schema.transaction_id`).
+    unlabelled
+        How many rows of labels say neither fraud nor genuine, and were left out (`labels.unlabelled_words`).
+    dated_back
+        Whether labels were loaded as history although windows had been scored without them.
+    waiting
+        How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
+    stale_rates
+        Old rates by which rows were converted.
+    """
+
+    source: str
+    kind: Kind
+    history: bool
+    history_because: HistoryReason
+    counts: Counts = Counts()  # noqa: RUF009 (frozen)
+    batch_id: int | None = None
+    same_as: int | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, RejectionExample] = field(default_factory=dict)
+    without_transaction: int = 0
+    items: int = 0
+    equal_rows: int | None = None
+    unlabelled: int = 0
+    dated_back: bool = False
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    stale_rates: tuple[StaleRate, ...] = ()
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the same content was loaded before."""
+        return self.same_as is not None
+
+    @property
+    def nothing_usable(self) -> bool:
+        """Whether rows were read and every one was rejected, and none waits for a rate."""
+        return self.counts.nothing_usable and not self.waiting
