@@ -196,14 +196,14 @@ def _same_thing(chosen: ColumnProfile, column: ColumnProfile, *, named: bool) ->
     return not named and len(column.distinct) >= TRAIT_SHARE * len(chosen.distinct)
 
 
-def _determines(one: Ints, other: Ints) -> bool:
+def _determines(codes: Ints, determined: Ints) -> bool:
     """Whether rows that agree in one column nearly always agree in the other; False if too few agree in the first."""
-    if not len(one):
+    if not len(codes):
         return False
-    groups, sizes = np.unique(one, return_counts=True)
-    pairs, counts = np.unique(one * (other.max() + 1) + other, return_counts=True)
+    groups, sizes = np.unique(codes, return_counts=True)
+    pairs, counts = np.unique(codes * (determined.max() + 1) + determined, return_counts=True)
     commonest = np.zeros(groups.max() + 1, dtype=np.int64)
-    np.maximum.at(commonest, pairs // (other.max() + 1), counts)
+    np.maximum.at(commonest, pairs // (determined.max() + 1), counts)
     again = sizes >= 2
     rows = sizes[again].sum()
     return bool(rows >= SAME_ROWS_MIN and commonest[groups[again]].sum() >= SAME * rows)

@@ -113,11 +113,11 @@ def _reads_as_thousands(column: ColumnProfile, form: Separators) -> bool:
 
 
 def _note_two_readings(
-    draft: SchemaDraft, column: ColumnProfile, one: Separators, other: Separators
+    draft: SchemaDraft, column: ColumnProfile, simpler: Separators, other: Separators
 ) -> Separators:
     """Ask which of two readings is meant; return the one with thousands, as amounts rarely have three decimals."""
     example = next(value for value in column.distinct if _SEPARATED.search(value))
-    for decimal, thousands in (one, other):
+    for decimal, thousands in (simpler, other):
         value = columns.numbers(pa.array([example]), decimal, thousands).values[0]
         reading = f"decimal = {quoted(decimal)} and thousands = {quoted(thousands)}"
         draft.note(
@@ -126,7 +126,7 @@ def _note_two_readings(
         )
     draft.keys["format.decimal"] = UNANSWERED
     draft.decide("format.thousands", UNANSWERED, CHECK + "see the lines above")
-    return other if other[1] else one
+    return other if other[1] else simpler
 
 
 def decide_times(draft: SchemaDraft) -> None:
