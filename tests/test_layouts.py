@@ -29,7 +29,6 @@ FAULTS = {  # what is wrong with the product; remove the line of what is mended
     "shopify": "the column Fulfillment Status, which is known only after the payment, is a field",
     "german_bank": "of two names of one customer the person's name is the entity, not the IBAN",
     "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
-    "french_text": "init --from fails on numbers with narrow blanks between thousands",
     "swiss_zip": "the column Rückbuchung am is not recognised as the time of a label",
 }
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'
