@@ -14,7 +14,7 @@ from stdnum import luhn
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
-from pipeline.schema_inference.names import field_names, normalised
+from pipeline.schema_inference.names import KNOWN_AT, field_names, fits, known_later, normalised
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.schema_inference.settings import Volume
 from tests.support.commands import fraudwatch
@@ -105,6 +105,39 @@ def test_what_is_known_only_afterwards_is_never_a_field(
     proposal, config = proposed(tmp_path, **{name: given}, **label)
     assert fields(config) == {"customer_id": "entities"}
     assert "known only after the payment" in reason_of(proposal, name)
+
+
+LATER_NAMES = """
+    Fulfillment Status, Fulfilled at, fulfilment_date, shipped_at, shipmentStatus, shipping_date, delivered, delivery_status, Settled,
+    payout_date, closed_at, Cancelled at, cancelReason, is_cancelled, return_reason, returned, is_return, tracking_number, captured,
+    Lieferstatus, Versanddatum, geliefert_am, Retoure, Storniert am, statut_livraison, Annulé le, fecha_entregado, cancelado, consegnato,
+    verzonden, geannuleerd_op
+"""
+NAMES_AT_THE_TIME = """
+    Shipping, Shipping Method, shipping_amount, shipping_country, shipping_state, delivery_address, delivery_method, delivery_time_slot,
+    fulfillment_method, cancellation_policy, return_url, returning_customer, Versandkosten, Lieferland, adresse_livraison, aller_retour,
+    close_price, disclosed, annual_income, order_status, Livre
+"""
+
+
+@pytest.mark.parametrize(("listed", "later"), [(LATER_NAMES, True), (NAMES_AT_THE_TIME, False)])
+def test_what_becomes_of_an_order_is_known_later_and_where_it_is_sent_is_not(
+    listed: str, later: bool
+) -> None:
+    names = [name.strip() for name in listed.split(",")]
+    assert [name for name in names if known_later(name) != later] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "known_at"),
+    [
+        *((name, True) for name in ("Rückbuchung am", "Date de fraude", "fecha_contracargo", "Data della contestazione")),
+        *((name, True) for name in ("terugboeking op", "data_estorno", "Betrug gemeldet am", "chargebackAt", "Dispute Date (UTC)")),
+        *((name, False) for name in ("Rückbuchung", "Betrag", "date_operation", "fraud_type", "confirmed")),
+    ],
+)  # fmt: skip
+def test_the_time_of_a_label_is_recognised_in_other_languages(name: str, known_at: bool) -> None:
+    assert fits(name, KNOWN_AT) == known_at
 
 
 @pytest.mark.parametrize(
