@@ -26,7 +26,6 @@ ON_POSTGRES = ("stripe", "banksim", "parquet")
 FAULTS = {  # what is wrong with the product; remove the line of what is mended
     "adyen": "the column Type holds the payment's own status, and labels.never_by_silence lacks its word Refused",
     "adyen_minor_units": "the same",
-    "german_bank": "of two names of one customer the person's name is the entity, not the IBAN",
     "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
 }
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'

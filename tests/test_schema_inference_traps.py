@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stdnum import luhn
+from stdnum import iban, luhn
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
@@ -269,6 +269,34 @@ def test_of_two_ids_of_one_customer_the_one_that_needs_no_hash_is_taken(tmp_path
     proposal, config = proposed(tmp_path, e_mail=lambda n: f"u{n * 37 % 211}@example.org")
     assert fields(config) == {"customer_id": "entities"}
     assert 'always the same for one "customer_id"' in reason_of(proposal, "e_mail")
+
+
+def full_name(n: int) -> str:
+    return f"{chr(65 + n % 23)}nna {chr(65 + n * 7 % 26)}erg{'er' * (n % 5)}{'in' * (n // 115)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "given", "chosen"),
+    [
+        ("Auftraggeber/Empfänger", "IBAN", lambda n: f"DE{iban.calc_check_digits(f'DE00{n:018}')}{n:018}", "IBAN"),
+        ("Kunde", "E-Mail", lambda n: f"u{n}@example.org", "E-Mail"),
+        ("customer", "cc_num", card_number, "cc_num"),
+        ("Kunde", "Konto", lambda n: 70_000_000 + n * 7919, "Konto"),
+        ("customer", "phone", lambda n: f"+49 170 {1000000 + n}", "customer"),  # readable, and as good
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name_first", [True, False])
+def test_a_name_is_not_the_entity_where_the_same_person_has_a_number(
+    tmp_path: Path, name: str, other: str, given: Callable[[int], Any], chosen: str, name_first: bool
+) -> None:
+    def person(n: int) -> int:
+        return n * 37 % 211
+
+    both: dict[str, Column] = {name: lambda n: full_name(person(n)), other: lambda n: given(person(n))}
+    columns = both if name_first else dict(reversed(both.items()))
+    _, config = proposed(tmp_path, customer_id=[], **columns)
+    assert fields(config) == {chosen: "entities"}
+    assert bool(config.schema_.hash) == (chosen not in ("Konto", "customer"))
 
 
 def test_cards_of_one_account_are_entities_beside_it(tmp_path: Path) -> None:
