@@ -24,8 +24,6 @@ from tests.support.databases import PostgresServer
 HASH_KEY = "0123456789abcdef"
 ON_POSTGRES = ("stripe", "banksim", "parquet")
 FAULTS = {  # what is wrong with the product; remove the line of what is mended
-    "adyen": "the column Type holds the payment's own status, and labels.never_by_silence lacks its word Refused",
-    "adyen_minor_units": "the same",
     "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
 }
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'

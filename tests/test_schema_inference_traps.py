@@ -349,6 +349,13 @@ def test_the_amount_is_chosen_by_name(tmp_path: Path, columns: dict[str, Column]
         ),
         ("estado", ["aceptada", "rechazada"], {"estado": ("rechazada",)}),
         ("response", ["approved", "void"], {"response": ("void",)}),
+        ("Type", ["Authorised", "Refused"], {"Type": ("Refused",)}),  # by its values
+        ("Type", ["Authorised", "Refused", "Cancelled"], {"Type": ("Cancelled", "Refused")}),
+        ("Vorgang", ["genehmigt", "abgelehnt", "offen"], {"Vorgang": ("abgelehnt",)}),
+        ("decision", ["approved", "declined by bank"], {"decision": ("declined by bank",)}),
+        ("type", ["sale", "refund", "failed"], {}),  # kinds
+        ("card_check", ["approved", "declined"], {}),
+        ("three_ds", ["authenticated", "failed"], {}),
         ("device_status", ["ok", "blocked"], {}),  # of something else
         ("three_ds_result", ["ok", "failed"], {}),
         ("email_status", ["ok", "failed"], {}),
