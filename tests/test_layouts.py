@@ -24,13 +24,7 @@ from tests.support.databases import PostgresServer
 HASH_KEY = "0123456789abcdef"
 ON_POSTGRES = ("stripe", "banksim", "parquet")
 FAULTS = {  # what is wrong with the product; remove the line of what is mended
-    "adyen": "the column Type holds the payment's own status, and labels.never_by_silence lacks its word Refused",
-    "adyen_minor_units": "the same",
-    "shopify": "the column Fulfillment Status, which is known only after the payment, is a field",
-    "german_bank": "of two names of one customer the person's name is the entity, not the IBAN",
     "kaggle": "the dates of the proposed backfill do not fit once format.time_start is corrected",
-    "french_text": "init --from fails on numbers with narrow blanks between thousands",
-    "swiss_zip": "the column Rückbuchung am is not recognised as the time of a label",
 }
 SETTING, UNANSWERED = re.compile(r"(\w+) = (.*)"), '"CHECK"'
 

@@ -62,6 +62,10 @@ def german(value: float) -> str:
     return f"{value:,.2f}".translate(str.maketrans(",.", ".,"))
 
 
+def french(value: float, blank: str) -> str:
+    return f"{value:,.2f}".translate(str.maketrans({",": blank, ".": ","}))
+
+
 NUMBERS = [
     # how n is written as an amount, decimal, thousands
     (lambda n: f"{n * 97 % 9973 / 7:.2f}", ".", ""),
@@ -71,6 +75,10 @@ NUMBERS = [
     (lambda n: f"{n * 9700 % 9973 + 0.5:,.2f}", ".", ","),
     (lambda n: f"{n * 9700 % 9973 + 0.5:,.2f}".replace(",", "'"), ".", "'"),
     (lambda n: f"{n * 9700 % 9973 + 0.5:,.2f}".replace(",", " ").replace(".", ","), ",", " "),
+    (lambda n: french(n * 9700 % 9973 + 0.5, "\u202f"), ",", " "),
+    (lambda n: french(n * 9700 % 9973 + 0.5, "\xa0"), ",", " "),
+    (lambda n: french(n * 9700 % 9973 + 0.5, "\u2009") + "\xa0€", ",", " "),
+    (lambda n: f"{n * 9700 % 9973 + 0.5:,.2f}".replace(",", "’"), ".", "'"),
     (lambda n: f"€ {german(n * 9700 % 9973 + 0.5)}", ",", "."),
     (lambda n: f"({german(n * 9700 % 9973 + 0.5)})", ",", "."),
     (lambda n: f"{(n + 1) * 97 % 9973 / 1000:.3f}", ".", ""),  # 0.485 is no thousand
@@ -199,6 +207,13 @@ def test_steps_of_unknown_length_are_asked_about(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="time"):
         load(tmp_path, proposal)
     assert load(tmp_path, proposal, time="elapsed_days").schema_.event_time == "step"
+
+
+@pytest.mark.parametrize("first", [10**15, 10**18, 10**25])  # 1.7e15 may be microseconds since 1970
+@pytest.mark.parametrize("name", ["time", "step", "day"])
+def test_numbers_too_large_to_count_from_a_start_are_no_times(tmp_path: Path, name: str, first: int) -> None:
+    proposal = proposed(tmp_path, date=[], **{name: lambda n: first + n * 10**9})
+    assert any(line.startswith("event_time: CHECK: no column") for line in proposal.explanations)
 
 
 def test_a_start_is_proposed_with_which_the_last_row_lies_in_the_past(tmp_path: Path) -> None:

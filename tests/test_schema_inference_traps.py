@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stdnum import luhn
+from stdnum import iban, luhn
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
-from pipeline.schema_inference.names import field_names, normalised
+from pipeline.schema_inference.names import KNOWN_AT, field_names, fits, known_later, normalised
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.schema_inference.settings import Volume
 from tests.support.commands import fraudwatch
@@ -105,6 +105,39 @@ def test_what_is_known_only_afterwards_is_never_a_field(
     proposal, config = proposed(tmp_path, **{name: given}, **label)
     assert fields(config) == {"customer_id": "entities"}
     assert "known only after the payment" in reason_of(proposal, name)
+
+
+LATER_NAMES = """
+    Fulfillment Status, Fulfilled at, fulfilment_date, shipped_at, shipmentStatus, shipping_date, delivered, delivery_status, Settled,
+    payout_date, closed_at, Cancelled at, cancelReason, is_cancelled, return_reason, returned, is_return, tracking_number, captured,
+    Lieferstatus, Versanddatum, geliefert_am, Retoure, Storniert am, statut_livraison, Annulé le, fecha_entregado, cancelado, consegnato,
+    verzonden, geannuleerd_op
+"""
+NAMES_AT_THE_TIME = """
+    Shipping, Shipping Method, shipping_amount, shipping_country, shipping_state, delivery_address, delivery_method, delivery_time_slot,
+    fulfillment_method, cancellation_policy, return_url, returning_customer, Versandkosten, Lieferland, adresse_livraison, aller_retour,
+    close_price, disclosed, annual_income, order_status, Livre
+"""
+
+
+@pytest.mark.parametrize(("listed", "later"), [(LATER_NAMES, True), (NAMES_AT_THE_TIME, False)])
+def test_what_becomes_of_an_order_is_known_later_and_where_it_is_sent_is_not(
+    listed: str, later: bool
+) -> None:
+    names = [name.strip() for name in listed.split(",")]
+    assert [name for name in names if known_later(name) != later] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "known_at"),
+    [
+        *((name, True) for name in ("Rückbuchung am", "Date de fraude", "fecha_contracargo", "Data della contestazione")),
+        *((name, True) for name in ("terugboeking op", "data_estorno", "Betrug gemeldet am", "chargebackAt", "Dispute Date (UTC)")),
+        *((name, False) for name in ("Rückbuchung", "Betrag", "date_operation", "fraud_type", "confirmed")),
+    ],
+)  # fmt: skip
+def test_the_time_of_a_label_is_recognised_in_other_languages(name: str, known_at: bool) -> None:
+    assert fits(name, KNOWN_AT) == known_at
 
 
 @pytest.mark.parametrize(
@@ -238,6 +271,34 @@ def test_of_two_ids_of_one_customer_the_one_that_needs_no_hash_is_taken(tmp_path
     assert 'always the same for one "customer_id"' in reason_of(proposal, "e_mail")
 
 
+def full_name(n: int) -> str:
+    return f"{chr(65 + n % 23)}nna {chr(65 + n * 7 % 26)}erg{'er' * (n % 5)}{'in' * (n // 115)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "given", "chosen"),
+    [
+        ("Auftraggeber/Empfänger", "IBAN", lambda n: f"DE{iban.calc_check_digits(f'DE00{n:018}')}{n:018}", "IBAN"),
+        ("Kunde", "E-Mail", lambda n: f"u{n}@example.org", "E-Mail"),
+        ("customer", "cc_num", card_number, "cc_num"),
+        ("Kunde", "Konto", lambda n: 70_000_000 + n * 7919, "Konto"),
+        ("customer", "phone", lambda n: f"+49 170 {1000000 + n}", "customer"),  # readable, and as good
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name_first", [True, False])
+def test_a_name_is_not_the_entity_where_the_same_person_has_a_number(
+    tmp_path: Path, name: str, other: str, given: Callable[[int], Any], chosen: str, name_first: bool
+) -> None:
+    def person(n: int) -> int:
+        return n * 37 % 211
+
+    both: dict[str, Column] = {name: lambda n: full_name(person(n)), other: lambda n: given(person(n))}
+    columns = both if name_first else dict(reversed(both.items()))
+    _, config = proposed(tmp_path, customer_id=[], **columns)
+    assert fields(config) == {chosen: "entities"}
+    assert bool(config.schema_.hash) == (chosen not in ("Konto", "customer"))
+
+
 def test_cards_of_one_account_are_entities_beside_it(tmp_path: Path) -> None:
     _, config = proposed(tmp_path, account_id=lambda n: f"a{n * 37 % 211 // 2}")  # customers share accounts
     assert fields(config) == {"customer_id": "entities", "account_id": "entities"}
@@ -288,6 +349,13 @@ def test_the_amount_is_chosen_by_name(tmp_path: Path, columns: dict[str, Column]
         ),
         ("estado", ["aceptada", "rechazada"], {"estado": ("rechazada",)}),
         ("response", ["approved", "void"], {"response": ("void",)}),
+        ("Type", ["Authorised", "Refused"], {"Type": ("Refused",)}),  # by its values
+        ("Type", ["Authorised", "Refused", "Cancelled"], {"Type": ("Cancelled", "Refused")}),
+        ("Vorgang", ["genehmigt", "abgelehnt", "offen"], {"Vorgang": ("abgelehnt",)}),
+        ("decision", ["approved", "declined by bank"], {"decision": ("declined by bank",)}),
+        ("type", ["sale", "refund", "failed"], {}),  # kinds
+        ("card_check", ["approved", "declined"], {}),
+        ("three_ds", ["authenticated", "failed"], {}),
         ("device_status", ["ok", "blocked"], {}),  # of something else
         ("three_ds_result", ["ok", "failed"], {}),
         ("email_status", ["ok", "failed"], {}),

@@ -26,7 +26,7 @@ _LEADING_ZERO = r"^[+-]?0\d"  # 007 is a name, not a number
 
 # Cheap to check: two parts of a date and a separator. Numbers are no times, as their unit is unknown.
 _TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
-TRIED = 500  # different values of a column that are tried before all
+TRIAL_VALUES = 500  # different values of a column that are looked at before all
 WRITTEN = ("year_first", "day_first", "month_first")  # formats of times in text besides ISO 8601
 PLAIN = FormatSection()
 _CURRENCIES_TEXT = """
@@ -111,7 +111,7 @@ class ColumnProfile:
     def money(self) -> bool:
         """Whether all values are numbers, some of them perhaps with the currency beside them."""
         tried = columns.numbers(
-            pa.array(self.distinct[:TRIED], pa.string()), self.form.decimal, self.form.thousands
+            pa.array(self.distinct[:TRIAL_VALUES], pa.string()), self.form.decimal, self.form.thousands
         )
         if (
             tried.wrong.any()
@@ -160,7 +160,7 @@ class ColumnProfile:
     def reads_as(self, form: FormatSection) -> bool:
         """Whether ingest accepts nearly all values as times of this format."""
         if columns.is_text(self.column.type) and form.time in (*WRITTEN, "iso"):
-            tried = columns.instants(pa.array(self.distinct[:TRIED], pa.string()), "UTC", form)
+            tried = columns.instants(pa.array(self.distinct[:TRIAL_VALUES], pa.string()), "UTC", form)
             if tried.unreadable.mean() > 0.1:
                 return False
         return not self.refusal(

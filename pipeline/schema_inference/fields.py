@@ -5,18 +5,22 @@ A clock tells a model only when it was trained; several names of one customer ar
 """
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.stats import rankdata
 
 from pipeline.ingest.formats import validators
+from pipeline.ingest.formats.grammars.numbers import BLANK
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ENOUGH, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
 from pipeline.schema_inference.payment_roles import FEW_VALUES
-from pipeline.schema_inference.personal_data import REPEAT_ROWS_MIN
+from pipeline.schema_inference.personal_data import PHONES, REPEAT_ROWS_MIN
 from storage.frames import Floats, Ints
 
 CATEGORY_VALUES = 300  # the same for a column that is named like a category, such as country
 FEW_NUMBERS = 10  # the same for a column of whole numbers
+FULL_NAMES = 0.5  # share of the values of a column of names that are several words
 CLOCK_ROWS = 5000  # that are compared with the event time
 CLOCK_ROWS_MIN = 30
 ITEMS_DIFFER = 0.05  # share of the items that differ from the one before
@@ -175,12 +179,26 @@ def _is_category(column: ColumnProfile) -> bool:
     return len(column.distinct) <= few and (column.repeats >= 2 or column.binary)
 
 
-def _entity_order(draft: SchemaDraft, column: ColumnProfile) -> tuple[bool, bool, bool, int]:
-    """The best name first, and what needs no hash key before what does."""
+def _entity_order(draft: SchemaDraft, column: ColumnProfile) -> tuple[bool, int, bool, int]:
+    """What tells best who it is first, then the best name."""
     rank = names.entity_rank(column.name)
-    personal = column.name in draft.personal
     suffix = names.ID_SUFFIX.fullmatch(names.normalised(column.name)) is not None
-    return rank is None and not personal, personal, not suffix, 99 if rank is None else rank
+    unnamed = rank is None and column.name not in draft.personal
+    return unnamed, _ambiguity(draft, column), not suffix, 99 if rank is None else rank
+
+
+def _ambiguity(draft: SchemaDraft, column: ColumnProfile) -> int:
+    """How badly values tell who it is: best is what needs no hash key; names are not unique, and phones change hands."""
+    kind = draft.personal.get(column.name)
+    if kind:
+        return 3 if kind == PHONES else 1
+    return 2 if _holds_full_names(column) else 0
+
+
+def _holds_full_names(column: ColumnProfile) -> bool:
+    """Whether most values are several words without digits, as names of people and companies are."""
+    words = pc.match_substring_regex(pa.array(column.distinct, pa.string()), rf"^\PN*\pL[.,]?{BLANK}\PN*$")
+    return bool(column.distinct) and bool(pc.mean(words.cast(pa.int8())).as_py() > FULL_NAMES)
 
 
 def _same_thing(chosen: ColumnProfile, column: ColumnProfile, *, named: bool) -> bool:
@@ -196,14 +214,14 @@ def _same_thing(chosen: ColumnProfile, column: ColumnProfile, *, named: bool) ->
     return not named and len(column.distinct) >= TRAIT_SHARE * len(chosen.distinct)
 
 
-def _determines(one: Ints, other: Ints) -> bool:
+def _determines(codes: Ints, determined: Ints) -> bool:
     """Whether rows that agree in one column nearly always agree in the other; False if too few agree in the first."""
-    if not len(one):
+    if not len(codes):
         return False
-    groups, sizes = np.unique(one, return_counts=True)
-    pairs, counts = np.unique(one * (other.max() + 1) + other, return_counts=True)
+    groups, sizes = np.unique(codes, return_counts=True)
+    pairs, counts = np.unique(codes * (determined.max() + 1) + determined, return_counts=True)
     commonest = np.zeros(groups.max() + 1, dtype=np.int64)
-    np.maximum.at(commonest, pairs // (other.max() + 1), counts)
+    np.maximum.at(commonest, pairs // (determined.max() + 1), counts)
     again = sizes >= 2
     rows = sizes[again].sum()
     return bool(rows >= SAME_ROWS_MIN and commonest[groups[again]].sum() >= SAME * rows)

@@ -49,7 +49,7 @@ def find_label(draft: SchemaDraft) -> None:
     """Find the label column, if there is one, its words, and the time at which labels became known."""
     candidates = [c for c in draft.unassigned.values() if 0 < len(c.distinct) <= WORDS_MAX]
     column = names.first_named([c for c in candidates if c.binary], names.LABEL)
-    column = column or names.first_named([c for c in candidates if _words(c)], names.LABEL)
+    column = column or names.first_named([c for c in candidates if _meanings(c)], names.LABEL)
     column = column or next((c for c in candidates if _is_dispute(c)), None)
     if column is None:
         draft.decide("is_fraud", "", "no column holds labels: ingest labels by themselves")
@@ -83,7 +83,7 @@ def _has_word(draft: SchemaDraft, key: str, default: tuple[str, ...]) -> Bools:
     return np.asarray(np.array([*(word in words for word in lower), False])[column.codes])
 
 
-def _words(column: ColumnProfile) -> dict[str, str] | None:
+def _meanings(column: ColumnProfile) -> dict[str, str] | None:
     """Fraud or genuine for each word (in lower case) that is one of these; None if none is fraud."""
     spelled = {value.lower(): names.normalised(value) for value in column.distinct}
     plain = set(spelled.values())
@@ -103,12 +103,12 @@ def _is_dispute(column: ColumnProfile) -> bool:
     """Whether the column says which payments were disputed."""
     if not names.fits(column.name, names.DISPUTE):
         return False
-    return column.binary or (bool(_words(column)) and column.present <= RARE * len(column.codes))
+    return column.binary or (bool(_meanings(column)) and column.present <= RARE * len(column.codes))
 
 
 def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Take a column of yes and no, and write its words down where the defaults lack them."""
-    words = {} if column.binary else _words(column) or {}
+    words = {} if column.binary else _meanings(column) or {}
     if words:
         _write_words(draft, column, words)
     disputes = names.fits(column.name, names.DISPUTE)
@@ -122,7 +122,7 @@ def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
 
 def _decide_dispute(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Take a column of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
-    words = {word: kind for word, kind in (_words(column) or {}).items() if kind == "fraud"}
+    words = {word: kind for word, kind in (_meanings(column) or {}).items() if kind == "fraud"}
     _write_words(draft, column, words)
     draft.take(
         "is_fraud",
@@ -131,10 +131,12 @@ def _decide_dispute(draft: SchemaDraft, column: ColumnProfile) -> None:
     )
 
 
-def _write_words(draft: SchemaDraft, column: ColumnProfile, words: dict[str, str]) -> None:
+def _write_words(draft: SchemaDraft, column: ColumnProfile, meanings: dict[str, str]) -> None:
     """Write the words that differ from the defaults; all others are no labels."""
-    by_kind = {kind: sorted(word for word in words if words[word] == kind) for kind in ("fraud", "genuine")}
-    others = sorted({value.lower() for value in column.distinct} - set(words))
+    by_kind = {
+        kind: sorted(word for word in meanings if meanings[word] == kind) for kind in ("fraud", "genuine")
+    }
+    others = sorted({value.lower() for value in column.distinct} - set(meanings))
     fraud_is_default = set(by_kind["fraud"]) <= set(DEFAULTS.fraud_words)
     genuine_is_default = set(by_kind["genuine"]) <= set(DEFAULTS.genuine_words)
     if not fraud_is_default or not genuine_is_default:

@@ -93,18 +93,36 @@ DISPUTE = (  # columns that say which payments were disputed, and why
     r"(is_|has_)?(chargeback|charge_back|disputed?)(_?(flag|ind|indicator))?",
     r"(chargeback|charge_back|dispute)_?(reason|type|category|status|result|outcome)(_.*)?",
 )
+_DISPUTED = (  # what a label follows from, in any of the languages
+    "(label(led)?|fraude?|frode|betrugs?|(charge|pay)_?back|cb|disputed?|disputa|litige|contestation|contestazione|contestacao|contracargo"
+    "|rueckbuchungs?|rueckgebucht|rueckbelastungs?|ruecklastschrift|reklamations?|reklamiert|streitfall|impaye|reclamo|reclamacion|storno"
+    "|terugboeking|terugbetwisting|betwisting|geschil|estorno)"
+)
+_REPORTED = (
+    "(known|reported|confirmed|created|opened|received|flagged|gemeldet|bestaetigt|erkannt|signalee?|confirmee?|declaree?"
+    "|reportad[ao]|confirmad[ao]|segnalat[ao]|confermat[ao]|gemeld|bevestigd)"
+)
+_WHEN = f"({_DATE}|at|on|am|um|le|el|il|op|em)"
 KNOWN_AT = (
-    r"(label|fraud|betrugs)_?(known|reported|confirmed)?_?(at|date|time|on|datum).*|known_at|(reported|confirmed|flagged)_?(at|date|on|time).*",
-    r"(chargeback|charge_back|disputed?|cb)_?(created|opened|received|reported)?_?(at|date|time|on).*",
+    rf"{_DISPUTED}_?{_REPORTED}?_?{_WHEN}(_.*)?|{_REPORTED}_?{_WHEN}(_.*)?",
+    rf"{_DATE}_((of|de|du|di|da|do|del|della|van|der)_)?(la_|le_|l_|el_|il_|het_)?{_DISPUTED}(_.*)?",
 )
 KNOWN_LATER = re.compile(
     r"fraud|betrug|frode|chargeback|charge_back|disput|investigat|report(ed|ing)|refund|revers|outcome|payout|settle"
     r"|review|verdict|resolved|(?<!screen_)(?<!display_)resolution|(^|_)(case|scenario|captured?|available_on|label|after|afterwards|closing|ending)(_|$)"
     r"|represent|arbitration|recover|write_?off|newbalance|new_balance|balance_(after|new)|saldo_(nach|after)"
     r"|ruecklast|rueckbuch|erstatt|storn|rembours|litige|impaye|contest|reembols|devol|contracargo|rimbors|terugbetal|estorno"
+    # what becomes of an order; how, where and for how much it is to be sent is known with it
+    r"|fulfil\w*(?<!method)(?<!type)(?<!service)(?<!option)$|shipped|dispatched|delivered|(^|_)tracking_?(id|no|nr|number|code|url|link|company)(_|$)"
+    r"|(^|_)(shipping|shipment|delivery|dispatch|return|liefer|versand)_?(status|confirm\w*|(date_?)?time|date|datum|timestamp|at|on)(_utc)?$"
+    r"|(^|_)returned(_|$)|(^|_)is_return(_|$)|(^|_)returns?_(reason|code|amount|flag|qty|quantity|id|no|number)(_|$)"
+    r"|(^|_)closed(_(at|on|date|time|by|reason))?$|cancel\w*(?<!policy)(?<!terms)(?<!insurance)$|canceled|cancelled"
+    r"|geliefert|zugestellt|verschickt|versandt|versendet|retourniert|(^|_)retouren?(_|$)|ruecksend|rueckgabe|abgeschlossen|annul(e|at|ier|ler)|(^|_)livree?_le$"
+    r"|(^|_)expediee?(_|$)|(statut|date)_(de_)?livraison|livraison_statut|retourne|enviad[ao]|entregad[ao]|entregue|cancelad[ao]|anulad[ao]|liquidad[ao]"
+    r"|spedit[ao]|consegnat[ao]|verzonden|geleverd|bezorgd|geannuleerd"
 )
 LATER_VALUE = re.compile(
-    r"refunded|reversed|charged?_?back|disputed|fraud|settled|erstattet|rembours|reembols|rimbors|contestad"
+    r"refunded|reversed|charged?_?back|disputed|fraud|settled|fulfilled|shipped|delivered|returned|geliefert|zugestellt|erstattet|rembours|reembols|rimbors|contestad"
 )
 STATUS = (
     rf"({_PAYMENT}_|order_|auth(ori[sz]ation)?_|acquirer_|issuer_|gateway_|processor_|financial_)?(status|state|result|response|zustand|ergebnis|statut|etat|resultat|estado"

@@ -18,6 +18,7 @@ from storage.frames import DAY
 
 FEW_VALUES = 50  # a text column with at most so many different values is categorical
 NEARLY_UNIQUE = 0.99
+STATUSES = 0.8  # share of the different values of a status that are words for one
 REPEATED = 0.05  # share of the rows that are further items of an order
 MONEY = r"^[^.,]*([.,]\d{1,4})?$"  # amounts have few decimals
 REFUND = re.compile(
@@ -28,6 +29,17 @@ NOT_PAID = re.compile(
     r"declin|fail|block|cancell?ed|refus|reject|denied|void|expired|abgelehnt|storniert|fehlgeschlagen|gesperrt|abgebrochen|annul"
     r"|echou|rechazad|cancelad|denegad|fallid|rifiutat|negat|fallit|geweigerd|geannuleerd|mislukt|afgewezen|recusad|negad|falhou",
     re.IGNORECASE,
+)
+PAID = re.compile(
+    r"authori[sz]|autori[sz]|approv|captured|settled|(^|_)paid|succe|completed|gebucht|genehmigt|bezahlt|erfolgreich|autorisiert"
+    r"|accepte|paye(_|$)|reussi|abouti|aprobad|aceptad|pagad[ao]|autorizad|approvat|accettat|pagat[ao]|autorizzat|betaald|geslaagd"
+    r"|goedgekeurd|aprovad|aceit[ao]|(^|_)pag[ao](_|$)"
+)
+UNDECIDED = re.compile(
+    r"pending|processing|(^|_)open(_|$)|error|offen|ausstehend|en_(attente|cours)|pendiente|in_attesa|pendente"
+)
+NOT_PAYMENT = re.compile(  # columns with such words that say how something else went
+    r"3_?ds|three_d|avs|cvc|cvv|csc|e_?mail|phone|device|kyc|aml|identity|review|check|verif|authenti|login|document|address|risk"
 )
 _FREQUENT_TEXT = """
     EUR USD GBP CHF JPY CAD AUD SEK NOK DKK PLN CZK INR CNY BRL
@@ -41,7 +53,7 @@ def find_kind(draft: SchemaDraft) -> None:
     few = [
         c
         for c in draft.unassigned.values()
-        if len(c.distinct) <= FEW_VALUES and any(map(REFUND.search, c.distinct))
+        if len(c.distinct) <= FEW_VALUES and any(map(REFUND.search, c.distinct)) and not _holds_statuses(c)
     ]
     column = names.first_named(few, names.KIND)
     if column is None:
@@ -242,10 +254,22 @@ def find_never_by_silence(draft: SchemaDraft) -> None:
     columns = [c for c in draft.categories if c.name in categorical and not c.number]
     candidates = [c for c in columns if any(map(NOT_PAID.search, c.distinct))]
     column = names.first_named(candidates, names.STATUS)
+    column = column or next((c for c in candidates if _holds_statuses(c)), None)
     if column is not None:
         words = sorted(value for value in column.distinct if NOT_PAID.search(value))
         reason = "Such payments never bring a chargeback: without a label they are not genuine, but unknown."
         draft.decide("labels.never_by_silence", {column.name: words}, reason)
+
+
+def _holds_statuses(column: ColumnProfile) -> bool:
+    """Whether most values say how a payment went, some that it happened and others that it did not."""
+    values = [names.normalised(value) for value in column.distinct]
+    refused = [value for value in values if NOT_PAID.search(value)]
+    paid = [value for value in values if PAID.search(value) and value not in refused]
+    others = [v for v in values if v not in (*refused, *paid) and (REFUND.search(v) or UNDECIDED.search(v))]
+    if not paid or all(map(REFUND.search, refused)) or NOT_PAYMENT.search(names.normalised(column.name)):
+        return False
+    return len(refused) + len(paid) + len(others) >= STATUSES * len(values)
 
 
 def _eligible(draft: SchemaDraft) -> list[ColumnProfile]:

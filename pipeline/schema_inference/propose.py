@@ -28,7 +28,7 @@ from pipeline.schema_inference import (
 )
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, LEFT_OUT, UNANSWERED, SchemaDraft, quoted
-from pipeline.schema_inference.sample import Sample, read_sample
+from pipeline.schema_inference.sample import FileSample, read_sample
 from pipeline.schema_inference.settings import Volume
 from storage.database.column_types import as_datetime
 from storage.frames import DAY
@@ -113,7 +113,7 @@ def propose(argument: Path | str, now: int, config_path: Path = CONFIG_PATH) -> 
     return Proposal(_render(draft, heading, sample.columns), heading, _explanations(draft))
 
 
-def infer(sample: Sample, time_start: str | None = None) -> SchemaDraft:
+def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
     """Infer the role of each column. The order matters: how values are written, roles that exist once, then the fields."""
     columns = {column.name: column for column in sample.columns}
     draft = SchemaDraft(columns, rows=len(sample.columns[0].codes))
@@ -148,7 +148,7 @@ def infer(sample: Sample, time_start: str | None = None) -> SchemaDraft:
     return draft
 
 
-def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume | None:
+def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Volume | None:
     """How many payments each day has: of all rows, of which only the time is read."""
     time = draft.event_time
     if time is None or not len(time.instants):
@@ -173,7 +173,7 @@ def _volume(paths: Sequence[Path], sample: Sample, draft: SchemaDraft) -> Volume
     return volume and volume.trimmed()
 
 
-def _roles_text(sample: Sample, draft: SchemaDraft, volume: Volume | None) -> Iterator[str]:
+def _roles_text(sample: FileSample, draft: SchemaDraft, volume: Volume | None) -> Iterator[str]:
     """What the columns are, in one line each."""
     roles = ("transaction_id", "event_time", "amount", "currency", "kind", "is_fraud", "known_at")
     named = [f"{role} {quoted(str(draft.keys[role]))}" for role in roles if draft.keys.get(role)]
@@ -186,7 +186,7 @@ def _roles_text(sample: Sample, draft: SchemaDraft, volume: Volume | None) -> It
         yield f"Times: {as_datetime(volume.first * DAY):%Y-%m-%d} to {last:%Y-%m-%d}, {volume.rows / volume.days:,.0f} payments a day"
 
 
-def _format_text(sample: Sample, draft: SchemaDraft) -> str:
+def _format_text(sample: FileSample, draft: SchemaDraft) -> str:
     """How the file is written, in one line."""
     keys = ("decimal", "thousands", "amount_unit", "time")
     others = [

@@ -28,7 +28,7 @@ ROWS_MAX = 50_000  # enough for customers to recur; read in a second or two
 
 
 @dataclass(frozen=True)
-class Sample:
+class FileSample:
     """The columns of the first rows of one or several files, and how their text was read."""
 
     columns: list[ColumnProfile]
@@ -37,7 +37,7 @@ class Sample:
     layout: str = ""  # of the first file, for people: its encoding and separator
 
 
-def read_sample(paths: Sequence[Path], now: int) -> Sample:
+def read_sample(paths: Sequence[Path], now: int) -> FileSample:
     """
     Read the first rows of a file, or of the first and the last one; rows that cannot be split into columns are left out.
 
@@ -72,7 +72,7 @@ def _layout(path: Path, form: FormatSection) -> str:
     return f"CSV in {form.encoding}, separated by {SEPARATORS[dialect.separator]}{quotes}{lines}"
 
 
-def _read(paths: Sequence[Path], form: FormatSection, now: int) -> Sample:
+def _read(paths: Sequence[Path], form: FormatSection, now: int) -> FileSample:
     parts = [_read_start(path, form, ROWS_MAX // len(paths)) for path in paths]
     header = list(parts[0][0])
     for path, (columns_of_path, _) in zip(paths, parts, strict=True):
@@ -87,7 +87,7 @@ def _read(paths: Sequence[Path], form: FormatSection, now: int) -> Sample:
         name: [chunk for columns_of_path, _ in parts for chunk in columns_of_path[name]] for name in header
     }
     profiles = [ColumnProfile(name, _combined(chunks), now, form) for name, chunks in together.items()]
-    return Sample(profiles, all(whole for _, whole in parts), form)
+    return FileSample(profiles, all(whole for _, whole in parts), form)
 
 
 def _read_start(path: Path, form: FormatSection, rows: int) -> tuple[dict[str, list[Arrow]], bool]:

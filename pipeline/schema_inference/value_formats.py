@@ -6,16 +6,18 @@ things, the key becomes "CHECK", which every config refuses, and the lines above
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.sections import FormatSection
 from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.grammars.minor_units import minor_digits
-from pipeline.ingest.formats.grammars.numbers import currencies_of
+from pipeline.ingest.formats.grammars.numbers import BLANK, currencies_of
+from pipeline.ingest.formats.grammars.numbers import SEPARATORS as PATTERNS
 from pipeline.ingest.formats.instants import parse_instant
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import CURRENCIES, ENOUGH, ColumnProfile
@@ -30,13 +32,14 @@ SEPARATORS: tuple[Separators, ...] = (
     (".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"),
 )  # fmt: skip
 VALUES = 2000  # of a column that are tried
-_SEPARATED = re.compile(r"\d[.,'’    ]\d")
+_SEPARATED = rf"\d(?:[.,'’]|{BLANK})\d"
 _NUMBER_LIKE = r"^[^\d]{0,8}\d[\d.,'’\x{A0}\x{2009}\x{202F} ]*[^\d]{0,8}$"
 EPOCH_FIRST = 946_684_800  # 2000-01-01
 _EPOCH_NAME = re.compile(r".*(time|date|epoch|unix|created|(^|_)ts($|_)|zeit|datum|fecha).*")
 _ELAPSED_NAME = re.compile(
     r"(.*_)?(time|step|timestamp|transaction_?dt|dt|elapsed.*|seconds?|secs?|minutes?|hours?|days?|t|offset)(_.*)?"
 )
+COUNT_MAX = 50 * 366 * DAY  # a longer count is none of a file of payments
 KNOWN_COUNTS = ("time", "step", "timestamp", "transaction_dt")
 UNIT_WORDS = (
     (r"(^|_)(minutes?|mins?)(_|$)", "elapsed_minutes"), (r"(^|_)(hours?|hrs?)(_|$)", "elapsed_hours"), (r"(^|_)days?(_|$)", "elapsed_days"),
@@ -63,12 +66,11 @@ def decide_numbers(draft: SchemaDraft) -> None:
     if others:
         chosen = _note_two_readings(draft, main, chosen, others[0])
     elif chosen != SEPARATORS[0]:
-        example = next(value for value in main.distinct if _SEPARATED.search(value))
+        example = _example(main.distinct, _SEPARATED)
         draft.decide("format.decimal", chosen[0], f"numbers are written like {quoted(example)}")
         if chosen[1]:
-            large = next(
-                v for c in separated.values() for v in c.distinct if chosen[1] in v and c.name in readings
-            )
+            values_of = [value for name in (main.name, *readings) for value in separated[name].distinct]
+            large = _example(values_of, rf"\d{PATTERNS[chosen[1]]}\d")
             draft.decide("format.thousands", chosen[1], f"and large ones like {quoted(large)}")
     draft.reread({"decimal": chosen[0], "thousands": chosen[1]})
 
@@ -76,10 +78,19 @@ def decide_numbers(draft: SchemaDraft) -> None:
 def _has_separators(column: ColumnProfile) -> bool:
     values = column.distinct[:VALUES]
     return (
-        columns.is_text(column.column.type)
-        and any(map(_SEPARATED.search, values))
-        and column.matches(_NUMBER_LIKE)
+        columns.is_text(column.column.type) and _some_fit(values, _SEPARATED) and column.matches(_NUMBER_LIKE)
     )
+
+
+def _some_fit(values: Sequence[str], pattern: str) -> bool:
+    """Whether an expression (RE2) occurs in one of the values."""
+    return bool(pc.any(pc.match_substring_regex(pa.array(values, pa.string()), pattern)).as_py())
+
+
+def _example(values: Sequence[str], pattern: str) -> str:
+    """The first value in which an expression (RE2) occurs; if there is none, the first."""
+    fit = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
+    return values[max(0, pc.index(fit, True).as_py())]
 
 
 def _may_be_amount(column: ColumnProfile) -> bool:
@@ -98,26 +109,21 @@ def _readings(column: ColumnProfile) -> dict[Separators, Floats]:
             currencies_of(unit) & CURRENCIES for unit in units
         ):
             fits[decimal, thousands] = parsed.values
-    zero = re.compile(r"^\D*0[.,]\d")  # 0.123 is no thousand
-    if any(map(zero.search, column.distinct[:VALUES])):
+    if _some_fit(column.distinct[:VALUES], r"^\D*0[.,]\d"):  # 0.123 is no thousand
         fits = {form: parsed for form, parsed in fits.items() if not _reads_as_thousands(column, form)}
     return fits
 
 
 def _reads_as_thousands(column: ColumnProfile, form: Separators) -> bool:
-    return (
-        any(re.search(rf"^\D*0{re.escape(form[1])}\d", value) for value in column.distinct[:VALUES])
-        if form[1]
-        else False
-    )
+    return bool(form[1]) and _some_fit(column.distinct[:VALUES], rf"^\D*0{PATTERNS[form[1]]}\d")
 
 
 def _note_two_readings(
-    draft: SchemaDraft, column: ColumnProfile, one: Separators, other: Separators
+    draft: SchemaDraft, column: ColumnProfile, simpler: Separators, other: Separators
 ) -> Separators:
     """Ask which of two readings is meant; return the one with thousands, as amounts rarely have three decimals."""
-    example = next(value for value in column.distinct if _SEPARATED.search(value))
-    for decimal, thousands in (one, other):
+    example = _example(column.distinct, _SEPARATED)
+    for decimal, thousands in (simpler, other):
         value = columns.numbers(pa.array([example]), decimal, thousands).values[0]
         reading = f"decimal = {quoted(decimal)} and thousands = {quoted(thousands)}"
         draft.note(
@@ -126,7 +132,7 @@ def _note_two_readings(
         )
     draft.keys["format.decimal"] = UNANSWERED
     draft.decide("format.thousands", UNANSWERED, CHECK + "see the lines above")
-    return other if other[1] else one
+    return other if other[1] else simpler
 
 
 def decide_times(draft: SchemaDraft) -> None:
@@ -271,6 +277,9 @@ def _decide_elapsed(draft: SchemaDraft, column: ColumnProfile) -> None:
         unit = (
             "elapsed_hours" if "name_orig" in others else "elapsed_days" if "zip_merchant" in others else ""
         )
+    form = unit or "elapsed_hours"
+    if high * columns.UNITS[form] > COUNT_MAX:
+        return
     if unit:
         draft.decide(
             "format.time",
@@ -284,7 +293,6 @@ def _decide_elapsed(draft: SchemaDraft, column: ColumnProfile) -> None:
                 f'{CHECK}{quoted(column.name)} counts up to {high:,.0f}: with "{form}" the file spans {span:,.0f} days',
             )
         draft.keys["format.time"] = UNANSWERED
-    form = unit or "elapsed_hours"
     while parse_instant(draft.time_start, "") + high * columns.UNITS[form] > column.now:  # type: ignore[operator]
         draft.time_start = a_year_before(draft.time_start)
     reason = f"{CHECK}the moment from which {quoted(column.name)} counts; the file does not say it"
