@@ -2,6 +2,7 @@
 
 import gzip
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pipeline.ingest.ingest_report import Options
 from pipeline.ingest.sources import Source
 from storage.frames import DAY
 from storage.ingest.batches import Counts
+from tests.support.databases import Opener
 from tests.support.ingest import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream
 from tests.support.sql import query
 
@@ -167,3 +169,13 @@ def test_progress_ends_where_its_total_is(opener, tmp_path, kind):
         "csv": (pytest.approx(shown.done), "MiB"), "parquet": (2, "rows"), "stream": (None, "rows"),
     }[kind]  # fmt: skip
     assert shown.done == pytest.approx({"csv": shown.total, "parquet": 2, "stream": 3}[kind])
+
+
+def test_payments_that_nobody_has_labelled_yet_say_nothing_of_the_completeness_of_labels(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = opener(ANSWERED)
+    unlabelled = [f"{row}," for row in ROWS]
+    for rows in (unlabelled, []):
+        run(store, ANSWERED, file(tmp_path, rows, f"{HEADER},is_fraud"), known_after=7 * DAY)
+    assert query(store, "SELECT complete_through FROM batches WHERE kind = 'labels'") == [(None,), (None,)]

@@ -266,3 +266,16 @@ def test_the_sentence_of_a_refused_config_names_field_and_rule(tmp_path: Path) -
         ConfigError, match=r'schema\.categorical must not name a verification code.* got "cvv"'
     ):
         load_config(tmp_path / "config.toml", {})
+
+
+def test_a_card_number_inside_a_text_is_stored_by_its_last_digits(opener: Opener, tmp_path: Path) -> None:
+    config = fields(hash=(), key="")
+    store = opener(config)
+    notes = ["ok", "paid w/ 4539000000000796", "4539 0000 0000 0796", "order 1234567890123456", ""]
+    rows = [row(n, note=note) for n, note in enumerate(notes)]
+    rows.append(row(9, card="4539000000000796"))  # an id that looks like one
+    run(store, config, file(tmp_path, rows, HEADER))
+    assert query(store, "SELECT note FROM transactions ORDER BY transaction_id")[:5] == [
+        ("ok",), ("paid w/ •••• 0796",), ("•••• 0796",), ("order 1234567890123456",), (None,)
+    ]  # fmt: skip
+    assert query(store, "SELECT count(*) FROM transactions WHERE card = '4539000000000796'") == [(1,)]

@@ -356,7 +356,8 @@ class _IngestContext:
     ) -> IngestReport:
         now, through = self.clock(), self.options.complete_through
         content = _content_hash(loader.kind, reader.digest() or "", settings)
-        if loader.kind == "labels" and not report.counts.read:
+        inline = isinstance(reader, InlineLabelReader)
+        if loader.kind == "labels" and not report.counts.read and not inline:
             # Without rows a label file means: no new labels up to now. Each such file is a new batch.
             content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
@@ -364,6 +365,10 @@ class _IngestContext:
             through = None
             if self.options.repeat_rejected:  # what it lacked may have arrived by then
                 content = _content_hash(loader.kind, content, str(now))
+        if (
+            inline and not report.counts.read
+        ):  # payments that nobody has labelled yet say nothing of other labels
+            loader.says_completeness = False
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
         report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
         if loader.kind == "labels":

@@ -90,6 +90,7 @@ class BatchLoader:
         self.batch_id = batch_id
         self.kind = kind
         self.counts = Counts()
+        self.says_completeness = True  # whether labels up to now are complete, unless it is given
         self.waiting = Counter[str]()  # rows that were set aside to wait for a rate, by currency
 
     def add_transactions(self, chunk: TransactionChunk) -> Counts:
@@ -209,7 +210,7 @@ class BatchLoader:
 
         Labels that were all rejected say nothing of completeness.
         """
-        if self.kind != "labels" or self.counts.nothing_usable:
+        if self.kind != "labels" or self.counts.nothing_usable or not self.says_completeness:
             return None
         if not self._history:
             return visible_at

@@ -27,6 +27,8 @@ VALUES_MIN, VALUES_FEW = 5, 20  # with fewer than VALUES_FEW different values al
 # Share of a column's different values. Of random numbers of 16 digits at most one in ten has the check digit and an
 # issuer's prefix, also if all begin alike; half a column of cards is as bad as a whole one.
 CARD_SHARE = 0.5
+NUMBER_MIN = 13  # digits of a card number
+_LONG_NUMBER = r"\d(?:[ -]?\d){12}"
 REMOVED = "(track data removed)"
 # Track 1 has the number and a name between carets; track 2 begins with a semicolon, or is the whole value.
 _TRACK = r"\d[\d ]{11,22}\^[^\^]{0,40}\^|;\d{12,19}=\d{4}|^\d{12,19}[=D]\d{7,}F?\??$"
@@ -67,6 +69,25 @@ def _has_track_data(column: Arrow) -> Bools | None:
         return None
     wrong = as_bools(pc.match_substring_regex(text, _TRACK))
     return wrong if wrong.any() else None
+
+
+def mask_card_numbers(text: Arrow, whole: bool) -> Arrow:
+    """
+    Replace card numbers inside the values of a column of text by their display form.
+
+    Parameters
+    ----------
+    whole
+        Whether to replace values that are a card number and nothing else, too: an id may look like one by chance.
+    """
+    if (pc.max(pc.binary_length(text)).as_py() or 0) < NUMBER_MIN:
+        return text
+    suspicious = as_bools(pc.match_substring_regex(text, _LONG_NUMBER))
+    if not suspicious.any():
+        return text
+    values = text.filter(pa.array(suspicious)).to_pylist()
+    masked = [value if not whole and is_card_number(value) else mask_numbers(value) for value in values]
+    return pc.replace_with_mask(text, pa.array(suspicious), pa.array(masked, pa.string()))
 
 
 class PlainCardNumberCheck:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.config.consistency import FIELDS, ROLES
 from pipeline.config.sections import LabelsSection, SchemaSection
-from pipeline.ingest.checks.card_data import reject_track_data
+from pipeline.ingest.checks.card_data import mask_card_numbers, reject_track_data
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
 from pipeline.ingest.currencies.currency_rates import RateLookup, Rates, RateUse, unknown_currencies
@@ -188,6 +188,8 @@ class TransactionCheck:
         text = check(*columns[name], reasons)
         if self.hasher is not None and name in self.schema.hash:
             text = self.hasher.column(text)
+        elif name not in self.schema.plain_card_numbers:
+            text = mask_card_numbers(text, whole=name in self.schema.categorical)
         return as_objects(text)
 
     def _inline_labels(self, columns: "_Columns", now: int, reasons: Reasons) -> "_RowLabels | None":
