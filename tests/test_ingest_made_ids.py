@@ -78,7 +78,10 @@ def test_a_missing_column_is_named_as_in_the_file(tmp_path) -> None:
     check = TransactionCheck(configured(**RENAMED))
     (tmp_path / "t.csv").write_text("id,event_time,Betrag,select\n")
     with (
-        pytest.raises(InputError, match=r'no column "Kunde Nr\.".*set columns in \[schema\]'),
+        pytest.raises(
+            InputError,
+            match=r'no column "Kunde Nr\.".*correct the name "Kunde Nr\." in \[schema\.columns\], or take its line out',
+        ),
         closing(reader.open_path(tmp_path / "t.csv", None, "t.csv")) as opened,
     ):
         list(opened.rows(check.expected_columns()))

@@ -149,6 +149,9 @@ BARE = [
     (["UPDATE drift_metrics SET effect = NULL, value = NULL"], "drift", "no effect size"),
     (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "curves", "No payment of the span is mature"),
     (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "outcome", "No fraud of these payments"),
+    (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "outcome", "no labels have been ingested yet"),
+    (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "scores", "no labels have been ingested yet"),
+    (["DELETE FROM labels", "UPDATE batches SET complete_through = NULL"], "curves", "no labels have been ingested yet"),
     (["DELETE FROM labels"], "curves", "known to be fraud"),  # one class: all genuine by silence
     (["UPDATE labels SET is_fraud = FALSE"], "curves", "known to be fraud"),  # one class, by labels
     (["DELETE FROM labels"], "scores", "Calibration needs"),

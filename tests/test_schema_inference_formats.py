@@ -200,6 +200,11 @@ def test_times_that_count_from_a_start_are_recognised(tmp_path: Path, name, writ
     assert (config.schema_.event_time, config.format.time) == (name, form)
     assert config.format.time_start == "2025-01-01T00:00:00+00:00"
     assert any(line.startswith("format.time_start: CHECK") for line in proposal.explanations)
+    assert any("Correct format.time_start first" in line for line in proposal.heading)
+    assert (
+        "timezone: the times count from format.time_start, which has an offset from UTC"
+        in proposal.explanations
+    )
 
 
 def test_steps_of_unknown_length_are_asked_about(tmp_path: Path) -> None:
@@ -207,6 +212,11 @@ def test_steps_of_unknown_length_are_asked_about(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="time"):
         load(tmp_path, proposal)
     assert load(tmp_path, proposal, time="elapsed_days").schema_.event_time == "step"
+
+
+def test_times_since_1970_are_said_to_be_in_utc(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, date=lambda n: int(moment(n).timestamp()))
+    assert "timezone: the times count from 1970 in UTC" in proposal.explanations
 
 
 @pytest.mark.parametrize("first", [10**15, 10**18, 10**25])  # 1.7e15 may be microseconds since 1970

@@ -82,6 +82,13 @@ class ReportData:
         """The date up to which transactions without a label count as genuine."""
         return instant_text(self.scope.mature_until)[:10]
 
+    @property
+    def completeness_text(self) -> str:
+        """Up to when labels are complete, as a clause."""
+        if not self.scope.mature_until:
+            return "no labels have been ingested yet"
+        return f"labels count as complete for payments up to {self.mature_until_text}"
+
     @cached_property
     def bar_days(self) -> int:
         """Days per bar in a chart over time: 1, 7 or 28."""

@@ -144,7 +144,7 @@ def find_event_time(draft: SchemaDraft) -> None:
         reason = "only dates without a time of day: features of hours and short windows will be useless"
         draft.note("event_time", CHECK + reason)
     if not column.naive:
-        draft.decide("timezone", "", "the times have an offset from UTC")
+        draft.decide("timezone", "", _zone_text(column.form.time))
         return
     zone = next((c for c in draft.unassigned.values() if _is_zone(c)), None)
     if re.search(r"(^|_)(utc|gmt)(_|$)", names.normalised(column.name)):
@@ -158,6 +158,15 @@ def find_event_time(draft: SchemaDraft) -> None:
             "UTC",
             CHECK + 'the times have no offset from UTC: set their zone, such as "Europe/Paris"',
         )
+
+
+def _zone_text(time: str) -> str:
+    """Why times need no time zone."""
+    if time.startswith("epoch"):
+        return "the times count from 1970 in UTC"
+    if time.startswith("elapsed"):
+        return "the times count from format.time_start, which has an offset from UTC"
+    return "the times have an offset from UTC"
 
 
 def _is_zone(column: ColumnProfile) -> bool:

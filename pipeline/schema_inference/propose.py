@@ -221,6 +221,8 @@ def _next_commands(
     if span is None:
         yield f"  {command} doctor"
     else:
+        if draft.keys.get("format.time_start"):
+            yield "  # Correct format.time_start first: the dates below follow from it, and move by as many days."
         start, end = (f"{as_datetime(day * DAY):%Y-%m-%d}" for day in span)
         yield f"  {command} backfill --from {start} --to {end}"
 

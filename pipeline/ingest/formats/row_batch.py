@@ -161,13 +161,19 @@ def _likely_header(rows: Sequence[Sequence[str]]) -> int | None:
 
 
 def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> InputError:
-    section, _, item = key.partition(".")
     listed = ", ".join(available[:50]) or "none"
     return InputError(
         f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}',
-        remedy=f"set {item} in [{section}] to the right column{_without(item)}",
+        remedy=_correct_name(name, key),
         code="missing_column",
     )
+
+
+def _correct_name(name: str, key: str) -> str:
+    if key == "schema.columns":
+        return f'correct the name "{name}" in [schema.columns], or take its line out'
+    section, _, item = key.partition(".")
+    return f"set {item} in [{section}] to the right column{_without(item)}"
 
 
 def _without(item: str) -> str:

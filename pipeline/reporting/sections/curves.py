@@ -212,7 +212,7 @@ def _missing(data: ReportData) -> str:
         )
     if not total(data.daily, "n", mature=True):
         return (
-            f"No payment of the span is mature: labels count as complete for payments up to {data.mature_until_text}. Try again later or choose an "
+            f"No payment of the span is mature: {data.completeness_text}. Try again later or choose an "
             "earlier span; fraudwatch ingest labels --complete-through sets how far labels are complete."
         )
     return "No mature payment of the span is known to be fraud (or all of them are), so precision and recall are undefined."

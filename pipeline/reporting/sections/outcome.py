@@ -101,8 +101,8 @@ def _sentences(data: ReportData) -> list[str]:
     young = total(rows, "n", mature=False)
     if young:
         sentences.append(
-            f"{share(young, scored)} of the payments are not mature yet: labels count as complete for payments up to "
-            f"{data.mature_until_text}, and later or declined payments may still turn out to be fraud."
+            f"{share(young, scored)} of the payments are not mature yet: {data.completeness_text}, "
+            "and later or declined payments may still turn out to be fraud."
         )
     novel = [row for row in rows if row["channel"] == NOVELTY and row["flagged"]]
     if novel and not total(novel, "n", is_fraud=True):
@@ -196,4 +196,6 @@ def _no_labels(data: ReportData) -> str:
     return (
         "either there was none, or no label has arrived. fraudwatch ingest labels reads chargebacks; payments without a label "
         f"count as genuine up to {data.mature_until_text}."
+        if data.scope.mature_until
+        else "no labels have been ingested yet: fraudwatch ingest labels reads chargebacks."
     )

@@ -52,7 +52,7 @@ def section(data: ReportData) -> ReportSection:
     else:
         missing.append(
             "Calibration needs mature payments with a fraud probability, some of them fraud: outlier detection gives no probability, and "
-            f"labels count as complete for payments up to {data.mature_until_text}."
+            f"{data.completeness_text}."
         )
     return ReportSection("scores", title, sentences, missing, charts=section_charts)
 
