@@ -90,7 +90,8 @@ def _some_fit(values: Sequence[str], pattern: str) -> bool:
 def _example(values: Sequence[str], pattern: str) -> str:
     """The first value in which an expression (RE2) occurs; if there is none, the first."""
     fit = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
-    return values[max(0, pc.index(fit, True).as_py())]
+    place: int = pc.index(fit, True).as_py()
+    return values[max(0, place)]
 
 
 def _may_be_amount(column: ColumnProfile) -> bool:
