@@ -158,7 +158,7 @@ def test_fields_are_sorted_by_name_and_content(tmp_path: Path, name: str, given:
         ("Verwendungszweck", lambda n: f"Rechnung {n // 2}", "free text"),
         ("version", ["3"], "the same in every row"),
         ("nothing", [""], "empty in every row"),
-        ("shipped_on", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a further time"),
+        ("loaded_on", lambda n: f"2025-02-{1 + n % 28:02}T00:00:00+00:00", "a further time"),
     ],
 )
 def test_what_helps_nobody_is_left_out_with_the_reason(
