@@ -22,6 +22,7 @@ from pipeline.config.sections import SourceSection, WatchSection
 from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import feeds, waiting_rows
+from pipeline.ingest.formats import csv_reader
 from pipeline.ingest.ingest_report import IngestReport
 from pipeline.ingest.sources import Source
 from pipeline.services.data.ingest import IngestRequest, ingest, waiting_payments
@@ -142,6 +143,46 @@ def test_a_version_that_arrived_later_with_a_rate_stays_the_newest(place: Place,
     assert [report.counts for report in place.take_up()] == [Counts()]
     assert (place.amounts(), query(place.store, "SELECT revision, amount FROM revisions")) == before
     assert place.waiting() == {}
+
+
+LATER = CHF.replace("CHF", "EUR").replace("10.5", "11")
+MANY = [f"m{n},2026-03-02T00:00:00Z,1,EUR,k1" for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([CHF, LATER], [11.0]),
+        ([LATER, CHF], [11.0, 10.5]),
+        ([CHF, LATER, CHF.replace("10.5", "12")], [11.0, 12.0]),
+        ([CHF, CHF.replace("10.5", "12"), LATER], [11.0]),
+        ([CHF, *MANY, LATER, *MANY], [11.0]),  # in different chunks
+        ([LATER, *MANY, CHF], [11.0, 10.5]),
+    ],
+)
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_of_versions_in_one_batch_the_last_row_is_the_newest(
+    place: Place, monkeypatch: pytest.MonkeyPatch, rows: list[str], expected: list[float], stored_before: bool
+) -> None:
+    """`stored_before`: the version with a rate is a duplicate of one that an earlier batch brought."""
+    monkeypatch.setattr(csv_reader, "BATCH_ROWS", 20)
+    if stored_before:
+        place.ingest(LATER, name="s.csv")
+    place.ingest(*rows)
+    place.rates("2026-03-02,CHF,2")
+    place.take_up()
+    first = query(place.store, "SELECT amount FROM transactions WHERE transaction_id = 'c'")
+    revisions = query(place.store, "SELECT amount FROM revisions ORDER BY revision")
+    assert [float(amount) for (amount,) in [*first, *revisions]] == expected
+    assert place.waiting() == {}
+
+
+def test_a_batch_with_a_superseded_row_still_has_newer_versions_than_older_batches(place: Place) -> None:
+    place.ingest(CHF)
+    place.ingest(GBP, GBP.replace("GBP", "EUR"), LATER, name="u.csv")
+    place.rates("2026-03-02,CHF,2", "2026-03-02,GBP,2")
+    place.take_up()
+    assert count(place.store, "revisions") == 0
 
 
 def test_a_row_that_is_wrong_otherwise_does_not_wait(place: Place) -> None:

@@ -195,7 +195,7 @@ def _transaction_step(
     if waiting is None:
         return [chunk], rejected
     numbers = set(waiting.transactions.row_number.tolist())
-    return [chunk, waiting], [row for row in rejected if row.row_number not in numbers]
+    return [waiting, chunk], [row for row in rejected if row.row_number not in numbers]
 
 
 def _with_state(report: IngestReport, check: TransactionCheck, state: SourceState) -> IngestReport:

@@ -94,7 +94,11 @@ class BatchLoader:
         self.waiting = Counter[str]()  # rows that were set aside to wait for a rate, by currency
 
     def add_transactions(self, chunk: TransactionChunk) -> Counts:
-        """Load a chunk; rows with a known id and other content become revisions."""
+        """
+        Load a chunk; rows with a known id and other content become revisions.
+
+        Rows of the same part of a source that wait for a rate are added first, so that those with a later version are known.
+        """
         with self._write() as connection:
             fresh = _insert(connection, self._store, chunk, self.batch_id)
             counts = Counts(len(fresh), accepted=len(fresh))
@@ -103,6 +107,8 @@ class BatchLoader:
                 duplicate, revised = revise(connection, self._store, others, self.batch_id)
                 counts += Counts(len(others), duplicate=duplicate, revised=revised)
             self._enqueue(connection, chunk.take(fresh) if len(fresh) < len(chunk) else chunk)
+            if self.waiting:
+                waiting_rows.supersede(connection, self.batch_id, chunk)
         self.counts += counts
         return counts
 

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, distinct, exists, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    distinct,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from storage.database import bulk
 from storage.database.database import Store
@@ -26,7 +38,7 @@ _Key = tuple[str, int, str]  # id, time in µs and JSON of a row: what tells ver
 SUPERSEDED = """
     EXISTS (
         SELECT 1 FROM {table} t WHERE t.transaction_id = waiting_rows.transaction_id AND t.batch_id > waiting_rows.batch_id
-        AND NOT EXISTS (SELECT 1 FROM waiting_rows o WHERE o.taken_up_by = t.batch_id)
+        AND NOT EXISTS (SELECT 1 FROM waiting_rows o WHERE o.taken_up_by = t.batch_id AND o.batch_id <> t.batch_id)
     )"""
 
 
@@ -90,6 +102,27 @@ def _is_ready(currency: str, first: int) -> "ColumnElement[bool]":
     return and_(
         w.currency == currency, w.event_time >= first, w.taken_up_by.is_(None), w.batch_id.in_(visible)
     )
+
+
+def supersede(connection: Connection, batch_id: int, chunk: TransactionChunk) -> None:
+    """
+    End the waiting of those rows of a loading batch whose id has a rate in a later row of the same batch.
+
+    They count as taken up by their own batch, since the later row is the newer version.
+    """
+    w = waiting_rows.c
+    last = dict(zip(chunk.transaction_id.tolist(), chunk.row_number.tolist(), strict=True))
+    with bulk.staged_ids(connection, last) as stage:
+        named = w.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
+        rows = connection.execute(
+            select(w.row_number, w.transaction_id).where(
+                w.batch_id == batch_id, w.taken_up_by.is_(None), named
+            )
+        ).all()
+    older = [{"older": row.row_number} for row in rows if row.row_number < last[row.transaction_id]]
+    if older:
+        mine = (w.batch_id == batch_id) & (w.row_number == bindparam("older"))
+        connection.execute(update(waiting_rows).where(mine).values(taken_up_by=batch_id), older)
 
 
 def release(connection: Connection, batch_id: int) -> None:
