@@ -7,15 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.cli.runs import _remedy_text
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.notifications.messages import candidate_rejected
+from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import train_once
 from pipeline.services.models.models import list_models, model_card
 from pipeline.services.monitoring import doctor
+from pipeline.services.runs.backfill import BackfillRequest, StoredSpan
 from pipeline.services.session import Session
 from pipeline.training.leaks import Leak, find_leaks
 from pipeline.training.training_set import training_set_at
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.models import models
@@ -150,12 +154,12 @@ def test_what_one_customer_does_is_an_attack_and_no_leak(
 def test_a_leak_stops_a_promotion_until_its_field_is_trusted(
     opener: Opener, tmp_path: Path, gate: bool
 ) -> None:
-    config = configured(tmp_path, gate, categorical=["dispute"], trusted=["other"])
+    config = configured(tmp_path, gate, categorical=["dispute"], trusted=["terminal_id"])
     store = opener(config)
     Rows({"dispute": CATEGORIES["dispute"][0]}, MANY).load(store, config, tmp_path)
     told = train_once(store, config, date=DATE - DAY, as_of=DATE, policy="live", by="test").trainings[0]
     assert "candidate 1 was rejected. The candidate was trained on what may be a leak: dispute tells" in told
-    assert 'write trusted = ["other", "dispute"] under [schema]' in told
+    assert 'write trusted = ["terminal_id", "dispute"] under [schema]' in told
     assert "No model is in force" in told
     assert models.promoted(store, "live") == []
     session = Session(store, config, "ann", clock=lambda: DATE)
@@ -171,8 +175,35 @@ def test_a_leak_stops_a_promotion_until_its_field_is_trusted(
     assert model.code == "not_promoted"
     failed = [result for result in doctor.check(session, "live") if result.failed]
     assert any("candidate_rejected" in str(result.code) for result in failed)
-    trusting = configured(tmp_path, gate, categorical=["dispute"], trusted=["other", "dispute"])
+    trusting = configured(tmp_path, gate, categorical=["dispute"], trusted=["terminal_id", "dispute"])
     train_once(store, trusting, date=DATE, as_of=DATE, policy="live", by="test")
     assert [promotion.model_id for promotion in models.promoted(store, "live")] == [2]
     told = train_once(store, config, date=DATE + DAY, as_of=DATE + DAY, policy="live", by="test").trainings
     assert "Model 2 stays in force" in told[0]
+
+
+def test_the_same_backfill_trains_again_once_the_field_is_trusted(opener: Opener, tmp_path: Path) -> None:
+    untrusting = configured(tmp_path, categorical=["dispute"])
+    store = opener(untrusting)
+    Rows({"dispute": CATEGORIES["dispute"][0]}, MANY).load(store, untrusting, tmp_path)
+    span = {"start": DATE - 3 * DAY, "end": DATE, "as_of": DATE, "policy": "live", "by": "test"}
+    first = backfill(store, untrusting, **span)
+    assert (first.scored, len(first.trainings)) == (0, 1)
+    assert "was rejected" in first.trainings[0]
+    again = backfill(store, untrusting, **span)
+    assert (again.scored, again.trainings) == (0, [])  # the same would be rejected again
+    assert again.no_model == first.no_model > 0
+    candidates = list_models(Session(store, untrusting, "ann", clock=lambda: DATE), "live").items
+    stored = StoredSpan(as_datetime(START), as_datetime(DATE))
+    request = BackfillRequest(as_datetime(span["start"]), as_datetime(DATE))
+    hint = _remedy_text(request, again, stored, candidates)
+    assert "candidate 1 was rejected: The candidate was trained on what may be a leak: dispute tells" in str(
+        hint
+    )
+    assert 'write trusted = ["dispute"] under [schema]' in str(hint)
+    trusting = configured(tmp_path, categorical=["dispute"], trusted=["dispute"])
+    trained = backfill(store, trusting, **span)
+    assert len(trained.trainings) == 1
+    assert trained.scored == first.no_model
+    assert trained.no_model == 0
+    assert backfill(store, trusting, **span).trainings == []

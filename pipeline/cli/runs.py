@@ -17,9 +17,11 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from pipeline.config.config import Config
+    from pipeline.services.models.models import ListedModel
     from pipeline.services.runs.backfill import BackfillRequest, StoredSpan
     from pipeline.services.runs.tick import ChallengerRun, RunSummary, TickEvent
 
@@ -133,6 +135,7 @@ def backfill(
     policies diff.
     """
     from pipeline.cli.output import progress_bar
+    from pipeline.services.models.models import list_models
     from pipeline.services.runs.backfill import BackfillRequest, stored_span
     from pipeline.services.runs.backfill import backfill as run_backfill
 
@@ -143,7 +146,8 @@ def backfill(
         request = BackfillRequest(to_utc(start, zone), to_utc(end, zone), workers, policy, model_id)
         result = run_backfill(session, request, bar)
         stored = stored_span(session)
-    if (hint := _remedy_text(request, result.summary, stored)) is not None:
+        candidates = list_models(session, policy or "live").items if result.summary.no_model else ()
+    if (hint := _remedy_text(request, result.summary, stored, candidates)) is not None:
         click.echo(hint, err=True)
     for challenger in result.challengers:
         click.echo(challenger_text(challenger))
@@ -185,13 +189,19 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
 
 
 def _remedy_text(
-    request: "BackfillRequest", summary: "RunSummary", stored: "StoredSpan | None"
+    request: "BackfillRequest",
+    summary: "RunSummary",
+    stored: "StoredSpan | None",
+    candidates: "Sequence[ListedModel]",
 ) -> str | None:
     """What to type if a backfill scored nothing because of its span; None if it did its work."""
     if stored is None or summary.scored:
         return None
     if request.end <= stored.start or request.start >= stored.end:
         cause = "the span has no transactions"
+    elif rejected := [model for model in candidates if model.verdict == "rejected"]:
+        newest = rejected[0]
+        return f"candidate {newest.model_id} was rejected: {newest.reason} Then repeat this command"
     elif summary.no_model:
         cause = "no model could be trained before the span"
     else:

@@ -26,6 +26,7 @@ from pipeline.schedule.run_context import (
     step_sort_key,
     with_stored_fields,
 )
+from pipeline.training.readiness import LEAK
 from storage.database.database import Store
 from storage.frames import Strings
 from storage.models import models
@@ -69,6 +70,7 @@ def backfill(
     with start_run(store, config, as_of, policy, "backfill", by, progress) as run:
         scoring_queue.add_backfilled_span(store, policy, start, end, run.as_of)
         _check_span_is_known(run, start, end)
+        _repeat_rejected_trainings(run, claimable(run, start, end, with_trainings=model_id is None))
         entries = claimable(run, start, end, with_trainings=model_id is None)
         if workers == 1:
             summary = process_entries(run, entries, _UnscoredIds(run), model_id)
@@ -103,6 +105,22 @@ def claimable(run: RunContext, start: int, end: int, *, with_trainings: bool = T
     stored = {entry.key: entry for entry in ledger.entries(run.store, run.policy, since=since)}
     entries = [stored[entry.key] for entry in needed]
     return sorted(entries, key=lambda entry: step_sort_key(entry.kind, entry.window_end))
+
+
+def _repeat_rejected_trainings(run: RunContext, entries: Sequence[Entry]) -> None:
+    """Make trainings due again that were rejected for leaks which are trusted by now, if no model is in force then."""
+    trusted, promoted = set(run.config.schema_.trusted), models.promoted(run.store, run.policy)
+    first_model = min((promotion.effective_from for promotion in promoted), default=None)
+    rejected = [
+        entry
+        for entry in entries
+        if entry.kind == "train" and entry.status == "done" and (entry.counts or {}).get("rejected")
+        if first_model is None or entry.window_end < first_model
+    ]
+    leaks = (models.fields_of_findings(run.store, run.policy, entry.window_end, LEAK) for entry in rejected)
+    repeated = [entry for entry, fields in zip(rejected, leaks, strict=True) if fields and fields <= trusted]
+    if repeated:
+        ledger.reopen(run.store, repeated)
 
 
 class _UnscoredIds:

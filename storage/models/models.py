@@ -152,6 +152,15 @@ def save_findings(
             connection.execute(insert(readiness), rows)
 
 
+def fields_of_findings(store: Store, policy: str, date: int, code: str) -> set[str]:
+    """The fields that the readiness findings of a training with this code name."""
+    mine = (readiness.c.policy == policy) & (readiness.c.training_date == date) & (readiness.c.code == code)
+    with store.read() as connection:
+        return {
+            str(numbers["field"]) for numbers in connection.scalars(select(readiness.c.numbers).where(mine))
+        }
+
+
 def load_artifact(store: Store, model_id: int) -> bytes:
     """
     The bytes of a model.

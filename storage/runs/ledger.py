@@ -141,6 +141,15 @@ def claim(store: Store, entry: Entry, run_id: int) -> Entry:
     return claimed
 
 
+def reopen(store: Store, finished: Sequence[Entry]) -> list[Entry]:
+    """Set entries to `pending` again, in one transaction; returns them as they are then."""
+    pending = [replace(entry, status="pending", finished_at=None, counts={}) for entry in finished]
+    with store.write() as connection:
+        for entry in pending:
+            write(connection, entry)
+    return pending
+
+
 def finish(store: Store, entry: Entry, counts: Mapping[str, Any], now: int) -> None:
     """Set an entry to `done`, with its counts."""
     with store.write() as connection:
