@@ -294,6 +294,11 @@ def test_who_may_only_read_gets_what_is_stored_and_why_it_is_not_newer(matured: 
     assert (refreshed.windows, refreshed.alarms) == (0, ())
     assert "is read-only: give this user write access to it" in refreshed.error
     assert "precision" in week(matured, 2, "realised")
+    notes: list[str] = []
+    render_summary(session_of(matured, MATURE), ReportRequest(), notes.append)
+    assert notes == [f"what has matured since is not measured: {refreshed.error}"]
+    render_summary(session_of(matured, MATURE), ReportRequest(as_of=as_datetime(TO)), notes.append)
+    assert len(notes) == 1
 
 
 def test_a_late_label_is_measured_once_and_not_at_every_reading(backfilled: Store, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def quality(
     with context.session() as session:
         measured = refresh_quality(session, policy)
         if measured.error:
-            click.echo(for_terminal(f"what has matured since is not measured: {measured.error}"), err=True)
+            click.echo(for_terminal(measured.not_measured), err=True)
         elif measured.windows or refresh:
             click.echo(f"{measured.windows:,} windows measured, {len(measured.alarms):,} alarms", err=True)
         zone = session.config.schedule.timezone

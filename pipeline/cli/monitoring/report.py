@@ -95,13 +95,19 @@ def report(
     with context.session() as session:
         request = _request(session, start, end, as_of, policy)
         if chart is None:
-            content = reports.render_page(session, request)
+            content = reports.render_page(session, request, _note)
         else:
             image = reports.ChartRequest(chart, output_format, show, request)  # type: ignore[arg-type]  # html has no chart
-            content = reports.render_chart(session, image)
+            content = reports.render_chart(session, image, _note)
     with complete_file(target) as file:
         file.write_bytes(content)
     click.echo(f"written to {target}", err=True)
+
+
+def _note(sentence: str) -> None:
+    from pipeline.sanitize import for_terminal
+
+    click.echo(for_terminal(sentence), err=True)
 
 
 def _check_output(output: Path | None, output_format: str, chart: str | None, show: str) -> Path:
@@ -137,5 +143,6 @@ def summary(context: CliContext, start: Any, end: Any, as_of: Any, policy: str) 
     from pipeline.services.monitoring.reports import render_summary
 
     with context.session() as session:
-        click.echo(render_summary(session, _request(session, start, end, as_of, policy)).decode())
+        request = _request(session, start, end, as_of, policy)
+        click.echo(render_summary(session, request, _note).decode())
     click.echo(NEXT_COMMANDS)

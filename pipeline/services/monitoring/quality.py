@@ -97,6 +97,11 @@ class QualityRefresh:
     alarms: tuple[str, ...]
     error: str = ""
 
+    @property
+    def not_measured(self) -> str:
+        """What to tell people if there is an error."""
+        return f"what has matured since is not measured: {self.error}"
+
 
 def list_quality(
     session: Session, request: QualityRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None

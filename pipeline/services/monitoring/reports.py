@@ -1,5 +1,6 @@
 """Reports on a span of time, as documents: the HTML page, one of its charts as an image, and the summary as text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -15,7 +16,12 @@ from storage.database.column_types import as_micros
 from storage.ingest import history
 from storage.runs import ledger
 
+Note = Callable[[str], None]  # gets a sentence about what the document lacks
 DEFAULT_LENGTH = timedelta(weeks=8)
+
+
+def ignore(_sentence: str) -> None:
+    """A note that nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def list_charts() -> list[ChartDescription]:
     return [ChartDescription(name, description) for name, (_, description) in report.CHARTS.items()]
 
 
-def render_page(session: Session, request: ReportRequest) -> bytes:
+def render_page(session: Session, request: ReportRequest, note: Note = ignore) -> bytes:
     """
     The report as one HTML page (UTF-8) that needs no network.
 
@@ -74,10 +80,10 @@ def render_page(session: Session, request: ReportRequest) -> bytes:
         The request names no end, and the policy has scored nothing yet.
     """
     charts.require_chart_libraries()
-    return report.render_html(_load(session, request)).encode()
+    return report.render_html(_load(session, request, note)).encode()
 
 
-def render_chart(session: Session, request: ChartRequest) -> bytes:
+def render_chart(session: Session, request: ChartRequest, note: Note = ignore) -> bytes:
     """
     One chart as PNG or SVG.
 
@@ -90,11 +96,11 @@ def render_chart(session: Session, request: ChartRequest) -> bytes:
     """
     charts.require_chart_libraries()
     return report.render_chart(
-        _load(session, request.report), request.name, request.image_format, request.option
+        _load(session, request.report, note), request.name, request.image_format, request.option
     )
 
 
-def render_summary(session: Session, request: ReportRequest) -> bytes:
+def render_summary(session: Session, request: ReportRequest, note: Note = ignore) -> bytes:
     """
     The summary as one page of text (UTF-8), 80 columns wide.
 
@@ -103,14 +109,16 @@ def render_summary(session: Session, request: ReportRequest) -> bytes:
     InputError, NotReady
         As for a page, which alone needs chart libraries.
     """
-    return "\n".join(summary.summary_lines(_load(session, request))).encode()
+    return "\n".join(summary.summary_lines(_load(session, request, note))).encode()
 
 
-def _load(session: Session, request: ReportRequest) -> ReportData:
+def _load(session: Session, request: ReportRequest, note: Note) -> ReportData:
     start, end = _resolve_span(session, request)
     as_of = session.now if request.as_of is None else as_micros(request.as_of)
     if request.as_of is None:
-        refresh_quality(session, request.policy)
+        measured = refresh_quality(session, request.policy)
+        if measured.error:
+            note(measured.not_measured)
     return ReportData.load(session.store, session.config, request.policy, start, end, as_of)
 
 
