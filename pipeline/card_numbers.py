@@ -3,11 +3,20 @@
 import re
 from collections.abc import Callable
 
+# Characters of a class in a regular expression, of Python's and of RE2: blanks and hyphens, those of typesetters, too.
+SEPARATORS = " \u00a0\u2000-\u200b\u202f\u205f\u3000\u2010-\u2015\u2212-"
+_ANY, _IN_GROUPS = (
+    f"[{SEPARATORS}]",
+    f"[.{SEPARATORS}]",
+)  # dots only between groups: 4.111111111111111 is a fraction
+_GROUPS = rf"\d{{4}}(?:{_IN_GROUPS}\d{{4}}){{3}}|\d{{4}}{_IN_GROUPS}\d{{6}}{_IN_GROUPS}\d{{5}}"
+LONG_NUMBER = rf"\d(?:{_ANY}?\d){{12}}|{_GROUPS}"  # where 13 digits or more are; for RE2, too
 # As people write them. What is written as one number comes before what may be two with a blank between them.
 _FORMS = tuple(
     re.compile(rf"(?<!\d)(?<!• )(?:{form})(?!\d)", re.ASCII)
-    for form in (r"\d{13,19}", r"\d{4}(?:[ -]\d{4}){3}|\d{4}[ -]\d{6}[ -]\d{5}", r"\d(?:[ -]?\d){12,18}")
+    for form in (r"\d{13,19}", _GROUPS, rf"\d(?:{_ANY}?\d){{12,18}}")
 )
+_SEPARATOR = re.compile(_IN_GROUPS)
 _ISSUER = re.compile(
     r"4\d{12}(?:\d{3}){0,2}"  # Visa
     r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
@@ -22,13 +31,13 @@ _ISSUER = re.compile(
 
 
 def without_separators(number: str) -> str:
-    """A number without blanks and hyphens."""
-    return number.replace(" ", "").replace("-", "")
+    """A number without blanks, hyphens and dots."""
+    return _SEPARATOR.sub("", number)
 
 
 def is_card_number(text: str) -> bool:
     """Whether a text is the number of a card and nothing else; one of 28 random numbers of 16 digits is."""
-    if _FORMS[-1].fullmatch(text) is None:
+    if not any(form.fullmatch(text) for form in _FORMS[1:]):
         return False
     digits = without_separators(text)
     return _ISSUER.fullmatch(digits) is not None and has_check_digit(digits)

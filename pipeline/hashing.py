@@ -18,14 +18,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.card_numbers import is_card_number, last_four, without_separators
+from pipeline.card_numbers import SEPARATORS, is_card_number, last_four, without_separators
 from pipeline.sanitize import DISPLAY_END
 
 CACHE_SIZE = 1 << 16  # hashes: entities recur, and a look-up is ten times faster than a hash
 STORED = re.compile(rf".+{DISPLAY_END}[0-9a-f]{{64}}")
+DISPLAYED = re.compile(r"•••• ?\d{4}|\S…@\S+|[A-Z]{2}… \w{4}|… ?\d{4}", re.ASCII)  # a display form alone
 _EMAIL = re.compile(r"[^@\s]+@([^@\s]+\.[^\W\d_]{2,})")
-_IBAN = re.compile(r"[A-Za-z]{2}\d\d(?: ?[A-Za-z0-9]){11,30}", re.ASCII)
-_PHONE = re.compile(r"\+(?:[ ()./-]{0,2}\d){8,15}", re.ASCII)
+_IBAN = re.compile(rf"[A-Za-z]{{2}}\d\d(?:[.{SEPARATORS}]?[A-Za-z0-9]){{11,30}}", re.ASCII)
+_PHONE = re.compile(rf"\+(?:[()./{SEPARATORS}]{{0,2}}\d){{8,15}}", re.ASCII)
 
 
 class Hasher:
@@ -77,13 +78,30 @@ def display_form(value: str) -> tuple[str, str]:
         return last_four(value), without_separators(value)
     if address := _EMAIL.fullmatch(value):
         return f"{value[0].lower()}…@{address[1].lower()}", value.casefold()
-    if _IBAN.fullmatch(value) and _is_iban(value):
-        compact = value.replace(" ", "").upper()
+    compact = without_separators(value).upper()
+    if _IBAN.fullmatch(value) and _is_iban(compact):
         return f"{compact[:2]}… {compact[-4:]}", compact
     if _PHONE.fullmatch(value):
-        digits = re.sub(r"\D", "", value)
+        digits = re.sub(r"[^0-9]", "", value)
         return f"… {digits[-4:]}", f"+{digits}"
     return "", value
+
+
+def written_forms(value: str) -> tuple[re.Pattern[str], str]:
+    """
+    Return an expression for a stripped value as a whole word in sentences, and a part in lower case that all forms have.
+
+    A card number, an IBAN or a phone number may be written with any separators, an e-mail address in upper or lower case.
+    """
+    display, normalised = display_form(value)
+    if not display:
+        return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)"), value.lower()
+    if "@" in value:
+        return re.compile(rf"(?<![\w.+%-]){re.escape(value)}(?!\w)", re.IGNORECASE), value.lower()
+    between = rf"[()./{SEPARATORS}]{{0,2}}"
+    letters = between.join(map(re.escape, normalised))
+    part = normalised[:2] if normalised[0].isalpha() else normalised[-2:]
+    return re.compile(rf"(?<!\w){letters}(?!\w)", re.IGNORECASE), part.lower()
 
 
 def _is_iban(value: str) -> bool:

@@ -146,7 +146,19 @@ REFUSED = [
     ("[features]\nwindows = '7d'", 'features.windows must be a list in square brackets, got "7d"'),
     ("[labels]\nmaturity = 30", "labels.maturity must be a duration such as"),
     ("[labels]\nnever_by_silence = {status = 'x'}", "labels.never_by_silence must be a list in square"),
+    ("[schema]\nline_items = 'yes'", 'schema.line_items must be true or false, got "yes"'),
+    # what `init --from` left open
+    ("[schema]\ncurrency = 'c'\nrates = 'CHECK'", "schema.rates is not answered yet: write one of"),
+    ("[schema]\nentities = ['a', 'CHECK']", "schema.entities is not answered yet: write one of"),
+    ("[format]\ntime = 'CHECK'", "format.time is not answered yet: write one of the values that the lines above it name (config.toml, [format])"),
+    ("[labels.never_by_silence]\nstatus = ['CHECK']", "labels.never_by_silence.status is not answered yet"),
+    ("[watch.a]\nfolder = 'CHECK'", "watch.a.folder is not answered yet"),
+    ("[labels]\nmaturity = 'CHECK'", "labels.maturity is not answered yet"),
     # impossible values
+    *(
+        (f"[format]\nencoding = '{name}'", f'format.encoding must be a text encoding such as "utf-8", "cp1252" or "utf-16", got "{name}"')
+        for name in ("rot13", "base64", "hex", "zip", "idna", "punycode", "unicode_escape", "undefined", "utf-99")
+    ),
     ("[alerts]\nper_day = 0", "alerts.per_day must be 1 or more, got 0 (config.toml, [alerts])"),
     ("[strategy]\nprevalence_gate_low = nan", "strategy.prevalence_gate_low must be"),
     ("[outlier]\ndetector = 'lof'", "outlier.detector must name a detector that ranks payments ('lof' is no detector: choose one of isolation_forest, hbos,"),
@@ -177,11 +189,15 @@ REFUSED = [
         "labels.never_by_silence must not name a field of schema.hash",
     ),
     ("[schema]\nentities = ['card no']", "schema.entities must be a valid name of a database column"),
+    ("[schema]\nnumeric = ['größe']", "no digit first, 63 at most): give it one under [schema.columns], and use that one here"),
+    ("[schema]\ntrusted = ['nosuch']", 'schema.trusted must name fields of schema.entities, schema.numeric or schema.categorical, got "nosuch"'),
+    ("[schema]\nplain_card_numbers = ['nosuch']", "schema.plain_card_numbers must name fields of schema.entities, schema.numeric or"),
+    ("[schema]\nentities = ['customer_id']\ncolumns = {'PIN' = 'customer_id'}", 'schema.columns."PIN" must not name a verification code'),
     ("[schema]\nentities = ['a', 'a']", "schema.entities must name each value once"),
     ("[schema]\nentities = ['a', 'A']", "must not use a column that schema.entities already uses"),
     ("[schema]\nentities = ['amount']", "must not use a column that schema.amount already uses, got"),
     ("[schema]\nnumeric = ['status']", "must not use a column that schema.numeric already uses"),
-    ("[schema]\nnumeric = ['batch_id']", 'must not have the name of a column of fraudwatch or of the database; rename it'),
+    ("[schema]\nnumeric = ['batch_id']", 'must not have the name of a column of fraudwatch or of the database; give it another one under [schema.columns]'),
     ("[schema]\namount = 'value'\nnumeric = ['amount']", "must not have the name of a column of fraudwatch or of the database"),
     ("[schema]\nhash = ['email']", "schema.hash must name fields of schema.entities or schema.categorical"),
     ("[labels]\nsource = 'known_at'", "must not use a column that labels.known_at already uses"),
@@ -220,6 +236,19 @@ def test_what_is_wrong_is_refused_in_one_sentence(in_tmp: Path, toml: str, sente
         load_config(None, {})
     assert sentence in str(caught.value)
     assert "config.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["utf-8", "UTF-8-SIG", "utf-16", "cp1252", "latin-1", "shift_jis", "gb18030", "cp037"]
+)
+def test_text_encodings_are_accepted(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, f"[format]\nencoding = '{name}'").format.encoding == name
+
+
+def test_fields_that_are_trusted_or_may_hold_card_numbers_have_any_role(tmp_path: Path) -> None:
+    toml = "[schema]\ntransaction_id = 'id'\nentities = ['a']\nnumeric = ['n']\n"
+    schema = load(tmp_path, toml + "trusted = ['a', 'n']\nplain_card_numbers = ['id', 'a']").schema_
+    assert (schema.trusted, schema.plain_card_numbers) == (("a", "n"), ("id", "a"))
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.support.sql import query
 
 KEY = "a key of sixteen characters and more"
 CARD = "4111111111111111"
+SEPARATORS = (" ", "-", ".", "\u00a0", "\u2009", "\u202f", "\u2010", "\u2011", "\u2012", "\u2013")
 TRACK1, TRACK2 = "%B4111111111111111^LEE/ANN^2512101000?", ";4111111111111111=25121010000?"
 
 
@@ -33,11 +34,13 @@ TRACK1, TRACK2 = "%B4111111111111111^LEE/ANN^2512101000?", ";4111111111111111=25
 
 NEVER_STORED = (
     "cvv CVV2 cvc card_cvv cardCVV enteredCVV cvc2_code card_verification_value CardSecurityCode amex_cid pin card_pin "
-    "pin_block PinBlock pin_hash track1 Track2Data track_2_equivalent_data magstripe mag_stripe_data"
+    "pin_block PinBlock pin_hash track1 Track2Data track_2_equivalent_data magstripe mag_stripe_data cv2 CV2Code csc "
+    "card_csc security_code SecurityCode cc_security_code credit_card_security_code verification_value cvn cav2 "
+    "cryptogramme cryptogramme_visuel sicherheitscode kartenpruefnummer"
 )
 STORED = (
     "cid client_id pin_code pincode used_pin_number has_pin has_cvv cvv_result cvv_match spin shipping tracking_number "
-    "track_id security_code card_verification_result"
+    "track_id card_verification_result csc_result cv cv_id security_deposit code verification_method pruefziffer"
 )
 
 
@@ -57,9 +60,22 @@ def test_a_field_for_codes_pins_or_tracks_is_refused(name: str, key: str) -> Non
 def test_such_a_field_is_refused_hashed_renamed_and_in_other_roles() -> None:
     hashed = [("schema.entities", "pin"), ("schema.hash", "pin")]
     assert never_stored(entities=["pin"], hash=["pin"]) == hashed
-    assert never_stored(columns={"Card CVV": "x"}, categorical=["x"]) == [("schema.categorical", "x")]
+    assert never_stored(columns={"Card CVV": "x"}, categorical=["x"]) == [('schema.columns."Card CVV"', "x")]
     assert never_stored(columns={"Card CVV": "x"}) == []  # not read
     assert never_stored(transaction_id="track2") == [("schema.transaction_id", "track2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Security Code", True), ("Kartenprüfnummer", True), ("Kartenpru\u0308fnummer", True), ("PIN", True),
+        ("código de seguridad", True), ("Código de segurança", True), ("codice di sicurezza", True),
+        ("Code de sécurité", True), ("Cryptogramme", True), ("Prüfziffer", False), ("Código postal", False),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_column_in_the_file_counts_in_any_language(name: str, refused: bool) -> None:
+    expected = [(f'schema.columns."{name}"', "x")] if refused else []
+    assert never_stored(columns={name: "x"}, categorical=["x"]) == expected
 
 
 @pytest.mark.parametrize("name", STORED.split())
@@ -98,6 +114,8 @@ def everything(store: Store) -> str:
         ("note", f"swiped {TRACK1}{TRACK2}"),
         ("note", "B4111 1111 1111 1111^LEE/ANN^2512"),
         ("name", TRACK2),
+        ("note", "4111 1111\u00a01111 1111=25121010000"),
+        ("note", "B4111\u20091111\u20091111\u20091111^LEE/ANN^2512"),
     ],
 )
 @pytest.mark.parametrize("hashed", [True, False])
@@ -149,10 +167,15 @@ def cards(n: int) -> list[str]:
     return [card_number(1000 + number) for number in range(n)]
 
 
+def in_groups(separator: str, number: str = CARD) -> str:
+    return separator.join(number[place : place + 4] for place in range(0, 16, 4))
+
+
 REFUSED = [
     # the column, its different values
     ("card", cards(60)),
     ("card", [f"{card[:4]} {card[4:8]} {card[8:12]} {card[12:]}" for card in cards(60)]),
+    *(("card", [in_groups(sign, card) for card in cards(30)]) for sign in SEPARATORS),
     ("card", [*cards(40), *random_ids(20)]),  # most of them
     ("card", cards(5)),
     ("note", cards(30)),
@@ -228,6 +251,7 @@ def test_card_numbers_that_are_numbers_in_the_file_are_refused_too(opener: Opene
         ("t1,4111 1111 1111 1111 123", "t1,•••• 1111 •••"),
         (f"t1,123 {CARD}", "t1,••• •••• 1111"),
         ("t1,3782-822463-10005;4321", "t1,•••• 0005;••••"[:-1]),
+        *((f"t1,{in_groups(sign)},x,321", "t1,•••• 1111,x,•••") for sign in SEPARATORS),
         ("t1,1234567890123", "t1,•••• 0123"),  # nobody knows what it is
         (f"t1,{TRACK1},9", "t1,(track data removed),9"),
         (f"t1,{TRACK2},9", "t1,(track data removed),9"),
@@ -258,6 +282,27 @@ def test_a_card_number_in_the_wrong_column_of_a_bad_row_is_masked(opener: Opener
 def test_only_numbers_with_a_check_digit_and_an_issuer_are_masked_inside_text() -> None:
     text = f"{CARD} 4111-1111-1111-1111 4111111111111112 1234567812345670 order 41111"
     assert mask_numbers(text) == "•••• 1111 •••• 1111 4111111111111112 1234567812345670 order 41111"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_a_card_number_is_masked_and_hashed_however_it_is_separated(
+    opener: Opener, tmp_path: Path, separator: str
+) -> None:
+    config = fields()
+    store = opener(config)
+    written = in_groups(separator)
+    run(
+        store, config, file(tmp_path, [row(1, card=CARD), row(2, card=written, note=f"of {written}")], HEADER)
+    )
+    (first, _), (second, note) = query(store, "SELECT card, note FROM transactions ORDER BY transaction_id")
+    assert first == second
+    assert first.startswith("•••• 1111 · ")
+    assert note == "of •••• 1111"
+
+
+def test_fractions_and_dates_are_no_card_numbers() -> None:
+    text = "4.111111111111111 192.168.100.101 2026.03.01 10.50.30"
+    assert mask_numbers(text) == text
 
 
 def test_the_sentence_of_a_refused_config_names_field_and_rule(tmp_path: Path) -> None:

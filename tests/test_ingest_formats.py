@@ -478,7 +478,7 @@ def test_another_format_is_other_content_and_the_default_one_is_not(opener, tmp_
         file(tmp_path, ["a,2026-03-01T06:00Z,5"], "transaction_id,event_time,amount"),
     )
     (first,) = run(store, configured(), given)
-    (again,) = run(store, configured(form={"time": "iso"}, trusted=("x",)), given)
+    (again,) = run(store, configured(form={"time": "iso"}, plain_card_numbers=("transaction_id",)), given)
     assert again.same_as == first.batch_id
     (cents,) = run(store, configured(form={"amount_unit": "minor"}), given)
     assert cents.counts.revised == 1

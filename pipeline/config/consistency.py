@@ -6,6 +6,7 @@ sentence that begins with the key: "must be less than …".
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -52,13 +53,17 @@ ROLES = (
 # Not among them: whether or how one was given (has_cvv, cvv_result, used_pin_number), cid and pin_code, which are a
 # customer's id and a postal code as well.
 NEVER_STORED = re.compile(
-    r"(?!(?:has|is|no|with|valid|used)_)(?:.+_)?(?:cvv|cvc|cvn|cav)_?2?(?:_?(?:code|value|number|num|no|nr))?"
-    r"|(?:card|amex)_?(?:csc|cid)|card_?(?:verification|security)(?:_?(?:code|value|number|data))?"
+    r"(?!(?:has|is|no|with|valid|used)_)(?:.+_)?(?:cvv|cvc|cvn|cav|csc|cv(?=_?2))_?2?(?:_?(?:code|value|number|num|no|nr))?"
+    r"|(?:card|amex)_?cid|card_?(?:verification|security)(?:_?(?:code|value|number|data))?"
+    r"|(?:(?:.+_)?card_?|cc_?)?(?:security_?code|verification_?value)|cryptogramme(?:_.+)?"
+    r"|(?:karten_?)?sicherheits_?code|karten_?pru?e?f_?(?:nummer|nr|code|wert|ziffer)"
+    r"|(?:code|codigo|codice)_(?:de_|di_)?(?:securite|seguridad|seguranca|sicurezza|verificacion)(?:_.+)?"
     r"|(?:(?:card|atm|customer|client|encrypted|enc|hashed)_)?pin(?:_?(?:block|hash|offset|number))?"
     r"|(?:.+_)?track_?(?:[123]|data)(?:_?(?:data|equivalent(?:_data)?))?|(?:.+_)?mag(?:netic)?_?stripe(?:_?data)?"
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIELDS = ("entities", "numeric", "categorical")
+_FIELD_KEYS = "schema.entities, schema.numeric or schema.categorical"
 
 
 def find_violations(config: Sections) -> Iterator[Violation]:
@@ -70,6 +75,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _fields_with_system_names(config)
     yield from _fields_never_stored(config)
     yield from _hashed_fields_unknown(config)
+    yield from _listed_fields_unknown(config)
     yield from _currency_without_rates(config)
     yield from _kind_without_refunds(config)
     yield from _maturity_of_unknown_fields(config)
@@ -142,7 +148,7 @@ def _fields_with_system_names(config: Sections) -> Iterator[Violation]:
     for kind in FIELDS:
         for name in getattr(config.schema_, kind):
             if name.lower() in SYSTEM_COLUMNS:
-                requirement = "must not have the name of a column of fraudwatch or of the database; rename it in the file or the query"
+                requirement = "must not have the name of a column of fraudwatch or of the database; give it another one under [schema.columns]"
                 yield f"schema.{kind}", name, requirement
 
 
@@ -152,13 +158,17 @@ def _fields_never_stored(config: Sections) -> Iterator[Violation]:
     for kind in (*FIELDS, "hash", *ROLES):
         value = getattr(config.schema_, kind)
         for name in (value,) if isinstance(value, str) else value:
-            if any(map(_is_never_stored, (name, sources.get(name, "")))):
-                requirement = "must not name a verification code, a PIN or track data, which PCI DSS 3.3 forbids to store, even hashed: leave it out"
+            requirement = "must not name a verification code, a PIN or track data, which PCI DSS 3.3 forbids to store, even hashed: leave it out"
+            source = sources.get(name, "")
+            if _is_never_stored(source):
+                yield f'schema.columns."{source}"', name, requirement
+            elif _is_never_stored(name):
                 yield f"schema.{kind}", name, requirement
 
 
 def _is_never_stored(name: str) -> bool:
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower().strip("_")
+    letters = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", "_", letters).lower().strip("_")
     return NEVER_STORED.fullmatch(words) is not None
 
 
@@ -167,6 +177,22 @@ def _hashed_fields_unknown(config: Sections) -> Iterator[Violation]:
     for name in schema.hash:
         if name not in (*schema.entities, *schema.categorical):
             yield "schema.hash", name, "must name fields of schema.entities or schema.categorical"
+
+
+def _listed_fields_unknown(config: Sections) -> Iterator[Violation]:
+    schema = config.schema_
+    fields = {name for kind in FIELDS for name in getattr(schema, kind)}
+    roles = {name for name in (schema.transaction_id, schema.original_id, schema.kind) if name}
+    for name in schema.trusted:
+        if name not in fields | {schema.amount, schema.kind}:
+            yield "schema.trusted", name, f"must name fields of {_FIELD_KEYS}"
+    for name in schema.plain_card_numbers:
+        if name not in fields | roles:
+            yield (
+                "schema.plain_card_numbers",
+                name,
+                f"must name fields of {_FIELD_KEYS}, or a column with ids",
+            )
 
 
 def _currency_without_rates(config: Sections) -> Iterator[Violation]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ _REQUIREMENTS = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "string_type": "must be text in quotes",
     "string_sub_type": "must be text in quotes",
     "string_too_short": "must not be empty",
@@ -66,8 +68,6 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
         )
     if first["type"] == "missing":
         return f"{key} is missing; set it ({where})"
-    if first["input"] == UNANSWERED:
-        return f"{key} is not answered yet: write one of the values that the lines above it name ({where})"
     context = first.get("ctx", {})
     template = "{error}" if "error" in context else _REQUIREMENTS.get(first["type"], first["msg"])
     requirement = template.format_map({name: _plain_number(value) for name, value in context.items()})
@@ -75,6 +75,22 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
     return f"{key} {requirement}, got {format_value(key, value)} ({where})"
+
+
+def unanswered(raw: Mapping[str, Any], file: str, origins: Mapping[str, str]) -> str:
+    """Return one sentence about the first key that is `UNANSWERED`, "" if there is none."""
+    key = _unanswered_key(raw, "")
+    if not key:
+        return ""
+    where = place(key, file, origins)
+    return f"{key} is not answered yet: write one of the values that the lines above it name ({where})"
+
+
+def _unanswered_key(value: object, key: str) -> str:
+    if isinstance(value, dict):
+        named = ((item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
+        return next(filter(None, (_unanswered_key(item, name) for item, name in named)), "")
+    return key if value == UNANSWERED or (isinstance(value, list) and UNANSWERED in value) else ""
 
 
 def place(key: str, file: str, origins: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from pipeline.config import environment
 from pipeline.config.config import BUILT_IN, HASH_KEY, MODEL_KEY, Config, read_secret_file
-from pipeline.config.error_text import InvalidSetting, first_error, with_place
+from pipeline.config.error_text import InvalidSetting, first_error, unanswered, with_place
 from pipeline.errors import ConfigError
 
 
@@ -39,6 +39,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     raw = read_toml(config_file) if config_file else {}
     origin = str(config_file) if config_file else BUILT_IN
     origins = environment.apply(raw, environ)
+    if sentence := unanswered(raw, origin, origins):
+        raise ConfigError(sentence)
     try:
         _read_secret_files(raw, origins)
         config = Config.model_validate(raw)

@@ -23,6 +23,8 @@ from storage.notifications.events import EVENTS, Event
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")  # 63 bytes is Postgres' limit for a name
 SECTION_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # so that FRAUDWATCH_SOURCE__NAME__KEY can name it
 
+NO_ENCODINGS_OF_FILES = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
+
 RECEIVER_URL = re.compile(r"(?:([a-z]+(?:,[a-z]+)*)=)?([A-Za-z][A-Za-z0-9+.-]*)://\S+")
 
 
@@ -41,7 +43,7 @@ def _column(name: str) -> str:
     if COLUMN.fullmatch(name) is None:
         raise ValueError(
             "must be a valid name of a database column (letters, digits and underscores, no digit first, "
-            "63 at most): rename it in the file or with AS in the query"
+            "63 at most): give it one under [schema.columns], and use that one here"
         )
     return name
 
@@ -60,9 +62,12 @@ def _zone_or_none(name: str) -> str:
 
 def _encoding(name: str) -> str:
     try:
-        codecs.lookup(name)
-    except (LookupError, ValueError) as error:
-        raise ValueError('must be a text encoding such as "utf-8", "cp1252" or "utf-16"') from error
+        "a".encode(name)  # rot13 and base64 are codecs, too, but not of text
+        is_of_files = codecs.lookup(name).name not in NO_ENCODINGS_OF_FILES
+    except (LookupError, ValueError):
+        is_of_files = False
+    if not is_of_files:
+        raise ValueError('must be a text encoding such as "utf-8", "cp1252" or "utf-16"')
     return name
 
 

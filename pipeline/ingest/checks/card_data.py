@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.card_numbers import is_card_number, last_four, mask_numbers
+from pipeline.card_numbers import LONG_NUMBER, SEPARATORS, is_card_number, last_four, mask_numbers
 from pipeline.config.sections import SchemaSection
 from pipeline.errors import InputError
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools
@@ -28,13 +28,14 @@ VALUES_MIN, VALUES_FEW = 5, 20  # with fewer than VALUES_FEW different values al
 # issuer's prefix, also if all begin alike; half a column of cards is as bad as a whole one.
 CARD_SHARE = 0.5
 NUMBER_MIN = 13  # digits of a card number
-_LONG_NUMBER = r"\d(?:[ -]?\d){12}"
 REMOVED = "(track data removed)"
 # Track 1 has the number and a name between carets; track 2 begins with a semicolon, or is the whole value.
-_TRACK = r"\d[\d ]{11,22}\^[^\^]{0,40}\^|;\d{12,19}=\d{4}|^\d{12,19}[=D]\d{7,}F?\??$"
+_NAMED = rf"\d[\d.{SEPARATORS}]{{11,22}}\^"
+_DIGITS = rf"\d(?:[.{SEPARATORS}]?\d){{11,18}}"
+_TRACK = rf"{_NAMED}[^\^]{{0,40}}\^|;{_DIGITS}=\d{{4}}|^{_DIGITS}[=D]\d{{7,}}F?\??$"
 _TRACK_SIGNS = (b"^", b"=", b"D")
 _TRACK_TEXT = re.compile(
-    r"%?[A-Za-z]?\d[\d ]{11,22}\^[^\^]{0,40}\^[^?,;|\t]*\??|;?\d{12,19}[=D]\d{4,}F?\??", re.ASCII
+    rf"%?[A-Za-z]?{_NAMED}[^\^]{{0,40}}\^[^?,;|\t]*\??|;?{_DIGITS}[=D]\d{{4,}}F?\??", re.ASCII
 )
 _SHORT_NUMBER = re.compile(
     r"(?<![\d•])(?<!• )\d{3,4}(?!\d)", re.ASCII
@@ -82,7 +83,7 @@ def mask_card_numbers(text: Arrow, whole: bool) -> Arrow:
     """
     if (pc.max(pc.binary_length(text)).as_py() or 0) < NUMBER_MIN:
         return text
-    suspicious = as_bools(pc.match_substring_regex(text, _LONG_NUMBER))
+    suspicious = as_bools(pc.match_substring_regex(text, LONG_NUMBER))
     if not suspicious.any():
         return text
     values = text.filter(pa.array(suspicious)).to_pylist()
