@@ -20,7 +20,7 @@ def entity_filter(session: Session, column: str, value: str) -> str:
     Raises
     ------
     InputError
-        There is no such entity column, or the value is empty.
+        There is no such entity column, or the value is empty or only a display form.
     ConfigError
         The column is hashed, and there is no key.
     """
