@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from pipeline.config.config import Config
+from pipeline.errors import InputError
 from pipeline.hashing import STORED, Hasher, display_form
 from pipeline.sanitize import for_csv, for_page, for_terminal
 from pipeline.services.admin import erase
 from pipeline.services.review.flags import FlagRequest, list_flags
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
 from pipeline.services.review.rules import NewRule, add_rule
+from pipeline.services.review.verdicts import NewVerdict, record
 from pipeline.services.session import Session
+from storage.admin.erase import Erasure
 from storage.database import tables
 from storage.database.database import Store
 from storage.database.hash_form import has_displays
@@ -48,6 +51,12 @@ FORMS = [
     ("ann@example", "", "ann@example"),
     (IBAN, "DE… 3000", IBAN),
     ("de89 3704 0044 0532 0130 00", "DE… 3000", IBAN),
+    ("DE89\u00a03704\u20090044\u202f0532 0130 00", "DE… 3000", IBAN),
+    ("DE89-3704-0044-0532-0130-00", "DE… 3000", IBAN),
+    ("DE89.3704.0044.0532.0130.00", "DE… 3000", IBAN),
+    ("4242.4242.4242.4242", "•••• 4242", CARD),
+    ("4242\u202f4242\u202f4242\u202f4242", "•••• 4242", CARD),
+    ("+49\u00a030\u20111234\u20115678", "… 5678", "+493012345678"),
     ("DE89370400440532013001", "", "DE89370400440532013001"),
     ("+49 (0)30 1234-5678", "… 5678", "+4903012345678"),
     ("+4915112345678", "… 5678", "+4915112345678"),
@@ -142,6 +151,58 @@ def test_every_door_finds_a_hashed_card_however_it_is_typed(
         rows = query(session.store, f"SELECT * FROM {table}")
         assert not [row for row in rows if "4242" in str(row)], table
     assert flagged(session, typed) == []
+
+
+@pytest.mark.parametrize("typed", [" •••• 4242 ", "a…@example.com", "DE… 3000", "… 5678"])
+def test_a_display_form_finds_nothing_and_says_so(opener: Opener, tmp_path: Path, typed: str) -> None:
+    config = settings(tmp_path)
+    session = with_flags(opener(config), config, tmp_path)
+    for door in (flagged, erase_customer, *DOORS.values()):
+        with pytest.raises(InputError, match="stands for many values: type the value itself"):
+            door(session, typed)
+
+
+def erase_customer(session: Session, typed: str) -> Erasure:
+    return erase(session, "customer_id", typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence", "left"),
+    [
+        # with a wrong check digit, so that it is no card number that is masked when it is stored
+        (CARD, "of 4242 4242 4242 4242, not 4242424242424241", "of •••• 4242, not 4242424242424241"),
+        ("Ann@Example.com", "ann@example.com and jo.ann@example.com", "{} and jo.ann@example.com"),
+        (IBAN, "de89 3704 0044 0532 0130 00, DE89-3704-0044-0532-0130-00", "{}, {}"),
+        ("+4915112345679", "call +49 151 1234-5679!", "call {}!"),
+        ("C001234", "C001234 called, C0012345 did not", "{} called, C0012345 did not"),
+    ],
+)
+def test_what_people_wrote_of_an_erased_value_goes_however_they_wrote_it(
+    opener: Opener, tmp_path: Path, typed: str, sentence: str, left: str
+) -> None:
+    config = settings(tmp_path)
+    session = with_flags(opener(config), config, tmp_path)
+    add_mute(session, NewMute(UNTIL, sentence, EntityTarget("customer_id", typed)))
+    record(session, NewVerdict("p1", True, sentence))
+    expected = left.format(*[erase(session, "customer_id", typed).pseudonym] * 2)
+    assert query(session.store, "SELECT reason FROM mutes") == [(expected,)]
+    assert expected in str(query(session.store, "SELECT after FROM audit"))
+    assert sentence not in str(query(session.store, "SELECT before, after FROM audit"))
+
+
+@pytest.mark.parametrize(
+    "written", ["4242 4242\u00a04242 4242", "4242.4242.4242.4242", "4242-4242-4242-4242"]
+)
+def test_a_card_number_stored_in_a_sentence_before_is_erased_too(
+    opener: Opener, tmp_path: Path, written: str
+) -> None:
+    config = settings(tmp_path)
+    session = with_flags(opener(config), config, tmp_path)
+    add_mute(session, NewMute(UNTIL, "why", EntityTarget("customer_id", CARD)))
+    with session.store.write() as connection:
+        connection.execute(update(tables.mutes).values(reason=f"of {written}"))
+    pseudonym = erase(session, "customer_id", CARD).pseudonym
+    assert query(session.store, "SELECT reason FROM mutes") == [(f"of {pseudonym}",)]
 
 
 def test_a_database_with_bare_hashes_keeps_them_and_a_new_one_has_displays(

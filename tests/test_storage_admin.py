@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from pipeline.config.config import Config
+from pipeline.config.database import open_configured
 from pipeline.config.retention import cutoffs
 from pipeline.errors import InputError
 from pipeline.rules.engine import stored_text
@@ -15,14 +17,16 @@ from pipeline.runs.scoring_run import run
 from pipeline.services.data.export import ExportedTable, ExportRequest, export_table
 from pipeline.services.session import Session
 from storage.admin import erase, prune, undo
+from storage.database import database
 from storage.database.database import Store
+from storage.database.setup import upgrade
 from storage.errors import Busy, Unknown
 from storage.frames import DAY
 from storage.ingest import batches
 from storage.queries import export as exporting
 from storage.review import rules_and_mutes
 from storage.runs import ledger, scoring_queue
-from tests.support.databases import Opener
+from tests.support.databases import Opener, with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
 from tests.support.sql import FLAGS, SCORES, count, query
 from tests.support.worlds import DAYS, FROM, NOW, SMALL, TO, backfill_live, load, load_both
@@ -143,6 +147,27 @@ def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: 
     assert query(loaded, SCORES) == scores
     with pytest.raises(Unknown, match="nothing was erased"):
         erase.erase(loaded, "customer_id", "c7", "ann", NOW)
+
+
+def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    config = with_url(SMALL, f"sqlite:///{tmp_path / 'f.db'}")
+    with open_configured(config) as store:
+        upgrade(store, config.monitor.name, NOW)
+        people = [
+            f"person-{n * 7919 % 3000:06d}" for n in range(6000)
+        ]  # in no order: indexes move their cells
+        rows = [f"t{n},2025-01-01T00:00:00Z,{people[n]},m1,5" for n in range(6000)]
+        load(store, SMALL, "transactions", write_csv(tmp_path / "a.csv", PAYMENT_HEADER, rows), now=NOW)
+        undo.undo_batch(store, 1, "person-000007 called", "ann", NOW)
+        load(store, SMALL, "transactions", write_csv(tmp_path / "a.csv", PAYMENT_HEADER, rows), now=NOW + 1)
+        for person in ("person-000007", "person-001500", "person-002999"):
+            assert erase.erase(store, "customer_id", person, "ann", NOW).overwritten
+            for file in tmp_path.glob("f.db*"):
+                assert person.encode() not in file.read_bytes(), (person, file)
+        with store.read() as connection:
+            connection.execute(text("SELECT COUNT(*) FROM transactions"))  # a reader that stays
+            assert not erase.erase(store, "customer_id", "person-000001", "ann", NOW).overwritten
 
 
 def test_words_are_replaced_whole() -> None:

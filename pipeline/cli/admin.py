@@ -75,6 +75,12 @@ def erase(context: CliContext, entity: str, yes: bool) -> None:
         erasure = erase_entity(session, column, value)
     changed = ", ".join(f"{n:,} in {table}" for table, n in erasure.counts.items() if n)
     click.echo(f"{column}: the value is {erasure.pseudonym} now ({changed})")
+    if not erasure.overwritten:
+        click.echo(
+            "another program uses the database, so its file may still hold old bytes of the value: stop it, then run "
+            "sqlite3 FILE 'VACUUM; PRAGMA wal_checkpoint(TRUNCATE)'",
+            err=True,
+        )
 
 
 @click.command(

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.card_numbers import mask_numbers
 from pipeline.config.retention import cutoffs
+from pipeline.hashing import written_forms
 from pipeline.services.entities import entity_filter
 from pipeline.services.session import Session
 from storage.admin import erase as erasing
 from storage.admin import prune as pruning
 from storage.admin import undo
-from storage.admin.erase import Erasure
+from storage.admin.erase import DIGITS_MIN, Erasure, Spelling
 from storage.admin.undo import Withdrawal
 
 
@@ -40,7 +42,9 @@ def undo_batch(session: Session, request: UndoRequest) -> Withdrawal:
     Busy
         An ingest is running.
     """
-    return undo.undo_batch(session.store, request.number, request.reason, session.actor, session.now)
+    return undo.undo_batch(
+        session.store, request.number, mask_numbers(request.reason), session.actor, session.now
+    )
 
 
 def undo_run(session: Session, request: UndoRequest) -> Withdrawal:
@@ -52,12 +56,14 @@ def undo_run(session: Session, request: UndoRequest) -> Withdrawal:
     Unknown
         There is no such run.
     """
-    return undo.undo_run(session.store, request.number, request.reason, session.actor, session.now)
+    return undo.undo_run(
+        session.store, request.number, mask_numbers(request.reason), session.actor, session.now
+    )
 
 
 def erase(session: Session, column: str, value: str) -> Erasure:
     """
-    Replace an entity's value by a random pseudonym in every table.
+    Replace an entity's value by a random pseudonym in every table, in sentences however it is written.
 
     Raises
     ------
@@ -66,8 +72,11 @@ def erase(session: Session, column: str, value: str) -> Erasure:
     Unknown
         No stored row holds this value.
     """
-    stored = entity_filter(session, column, value)
-    return erasing.erase(session.store, column, stored, session.actor, session.now)
+    stored, typed = entity_filter(session, column, value), value.strip()
+    spelling = None
+    if not typed.isdigit() or len(typed) >= DIGITS_MIN:
+        spelling = Spelling(*written_forms(typed))
+    return erasing.erase(session.store, column, stored, session.actor, session.now, spelling)
 
 
 def prune(session: Session, *, dry_run: bool = False) -> Pruning:

@@ -1,12 +1,15 @@
 """Erasing a person: a pseudonym replaces the value of an entity in every table that may contain it."""
 
 import json
+import re
 import secrets
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, Text, and_, cast, select, text, update
+from sqlalchemy import Connection, Table, Text, and_, cast, func, or_, select, text, update
 
 from storage.database import tables
 from storage.database.database import Store
@@ -25,32 +28,57 @@ TEXTS = (
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """How people write a value in sentences: an expression, and a part in lower case that every spelling has."""
+
+    words: re.Pattern[str]
+    part: str
+
+
+@dataclass(frozen=True)
 class Erasure:
-    """The pseudonym of an erased value, and the number of changed rows by table."""
+    """
+    The pseudonym of an erased value, and the number of changed rows by table.
+
+    Attributes
+    ----------
+    overwritten
+        False if another program kept the old bytes in an SQLite file from being overwritten.
+    """
 
     column: str
     pseudonym: str
     counts: Mapping[str, int]
+    overwritten: bool = True
 
 
-def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasure:
+def erase(
+    store: Store, column: str, value: str, actor: str, now: int, spelling: Spelling | None = None
+) -> Erasure:
     """
     Replace an entity's value by a random pseudonym, in one transaction.
 
     All rows get the same pseudonym, so counts and histories stay the same. No table stores the original value.
     In rejected and withdrawn rows the value is replaced in its own column; in sentences (errors, reasons, notes) it
     is replaced where it is a whole word, unless it is a number of fewer than `DIGITS_MIN` digits.
-    On SQLite the old bytes are overwritten, in the file and in its log.
+    On SQLite the file is written anew, since indexes may keep bytes of cells that they moved earlier.
+
+    Parameters
+    ----------
+    value
+        As it is stored.
+    spelling
+        How sentences may have it, besides as it is stored.
 
     Raises
     ------
     Unknown
         No stored row holds this value.
     """
-    person = _Person(column, value, PREFIX + secrets.token_hex(8))
+    person = _Person(column, value, PREFIX + secrets.token_hex(8), spelling)
     with store.write_exclusive() as connection:
         if store.dialect == "sqlite":
-            connection.execute(text("PRAGMA secure_delete = ON"))
+            connection.execute(text("PRAGMA secure_delete = ON"))  # in case that `_overwrite` cannot
         counts = {}
         for table in (store.transactions, store.revisions):
             field = table.c[column]
@@ -59,17 +87,30 @@ def erase(store: Store, column: str, value: str, actor: str, now: int) -> Erasur
             )
             counts[table.name] = changed.rowcount
         counts |= _decisions(connection, person)
-        for columns, replace in ((ROWS, person.in_row), (TEXTS, person.in_text)):
+        for columns, parts, replace in (
+            (ROWS, [_part(value)], person.in_row),
+            (TEXTS, [_part(value), *([spelling.part] if spelling else [])], person.in_text),
+        ):
             for table, name in columns:
-                n = _rewrite(connection, table, name, value, replace)
+                n = _rewrite(connection, table, name, parts, replace)
                 counts[table.name] = counts.get(table.name, 0) + n
         if not any(counts.values()):
             raise Unknown(f"no stored row has that {column}, so nothing was erased", code="unknown_entity")
         write_audit(connection, actor, "erase", f"{column} {person.pseudonym}", None, counts, now)
-    if store.dialect == "sqlite":
-        with store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    return Erasure(column, person.pseudonym, counts)
+    overwritten = store.dialect != "sqlite" or _overwrite(store)
+    return Erasure(column, person.pseudonym, counts, overwritten)
+
+
+def _overwrite(store: Store) -> bool:
+    """Write an SQLite file anew and empty its log; returns False if another program uses it meanwhile."""
+    try:
+        with closing(store.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            outcome = cursor.fetchone()  # whether a reader or writer was in the way, and two counts
+            return outcome is not None and not outcome[0]
+    except sqlite3.OperationalError:
+        return False
 
 
 def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
@@ -99,15 +140,19 @@ def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
     return {"mutes": muted, "rules": named, "flags": flagged}
 
 
+def _part(value: str) -> str:
+    """A value as it is inside JSON, in lower case."""
+    return json.dumps(value, ensure_ascii=False)[1:-1].lower()
+
+
 def _rewrite(
-    connection: Connection, table: Table, name: str, value: str, replace: Callable[[Any], Any]
+    connection: Connection, table: Table, name: str, parts: Sequence[str], replace: Callable[[Any], Any]
 ) -> int:
-    """Apply `replace` to the column in all rows that contain the value; returns the number of changed rows."""
-    needle = json.dumps(value, ensure_ascii=False)[1:-1]
-    like = f"%{needle.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
+    """Apply `replace` to the column in all rows that contain one of the parts; returns the number of changed rows."""
     key = list(table.primary_key) or [table.c.withdrawal_id, table.c.table_name, table.c.transaction_id]
     raw = cast(table.c[name], Text)
-    rows = select(*key, table.c[name].label("content"), raw.label("raw")).where(raw.like(like, escape="!"))
+    contains = or_(*(func.lower(raw).contains(part, autoescape=True) for part in parts))
+    rows = select(*key, table.c[name].label("content"), raw.label("raw")).where(contains)
     changed = 0
     for row in connection.execute(rows.distinct() if not table.primary_key else rows).all():
         new = replace(row.content)
@@ -120,11 +165,12 @@ def _rewrite(
 
 @dataclass(frozen=True)
 class _Person:
-    """The value to erase, its column, and the pseudonym that replaces it."""
+    """The value to erase, its column, the pseudonym that replaces it, and how sentences may have it."""
 
     column: str
     value: str
     pseudonym: str
+    spelling: Spelling | None = None
 
     def in_row(self, content: Any) -> Any:
         """Replace the value in its column of a row (an object, or one as JSON text), or in a raw line of a file."""
@@ -145,20 +191,12 @@ class _Person:
             return {key: self.in_text(item) for key, item in content.items()}
         if isinstance(content, list):
             return [self.in_text(item) for item in content]
-        if not isinstance(content, str) or (self.value.isdigit() and len(self.value) < DIGITS_MIN):
+        if not isinstance(content, str):
             return content
-        return self._replace_words(content)
+        if not (self.value.isdigit() and len(self.value) < DIGITS_MIN):
+            content = self._replace_words(content)
+        return content if self.spelling is None else self.spelling.words.sub(self.pseudonym, content)
 
     def _replace_words(self, text: str) -> str:
         """Replace whole words only: erasing 12 leaves 1234 alone."""
-        parts, at = [], 0
-        while (start := text.find(self.value, at)) >= 0:
-            end = start + len(self.value)
-            whole = not _is_word(text[start - 1 : start]) and not _is_word(text[end : end + 1])
-            parts += [text[at:start], self.pseudonym if whole else self.value]
-            at = end
-        return "".join([*parts, text[at:]])
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
+        return re.sub(rf"(?<!\w){re.escape(self.value)}(?!\w)", self.pseudonym, text)

@@ -8,6 +8,7 @@ from typing import Literal
 from detectors.base import DetectorError
 from detectors.model.artifact import libraries
 from detectors.model.model import Model
+from pipeline.card_numbers import mask_numbers
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.scoring.model_cache import ModelCache
@@ -239,7 +240,13 @@ def promote(session: Session, request: PromotionRequest) -> PromotionResult:
         )
     _load(session.store, session.config, request.model_id)
     number = models.promote(
-        session.store, request.policy, begin, request.model_id, request.reason, session.actor, now
+        session.store,
+        request.policy,
+        begin,
+        request.model_id,
+        mask_numbers(request.reason),
+        session.actor,
+        now,
     )
     return PromotionResult(request.policy, request.model_id, as_datetime(begin), number)
 

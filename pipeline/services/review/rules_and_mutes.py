@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
+from pipeline.card_numbers import mask_numbers
 from pipeline.errors import InputError
 from pipeline.services.pages import Page, decode_cursor, encode_cursor
 from pipeline.services.records import as_record
@@ -71,7 +72,8 @@ def add_decision(
             remedy="give a later end",
             code="past_expiry",
         )
-    number, _ = rules_and_mutes.add(session.store, kind, columns, until, new.reason, session.actor, now)
+    reason = mask_numbers(new.reason)
+    number, _ = rules_and_mutes.add(session.store, kind, columns, until, reason, session.actor, now)
     return _decision(record, decision_row(session.store, kind, number), as_datetime(now), 0)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.card_numbers import mask_numbers
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.session import Session
 from storage.review import verdicts
@@ -31,7 +32,7 @@ def record(session: Session, verdict: NewVerdict) -> VerdictOutcome:
         LIVE,
         verdict.transaction_id,
         verdict.is_fraud,
-        verdict.note,
+        mask_numbers(verdict.note),
         session.actor,
         session.now,
     )
