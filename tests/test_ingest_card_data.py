@@ -149,6 +149,19 @@ def test_labels_with_track_data_are_set_aside_too(opener: Opener, tmp_path: Path
     assert "4111" not in everything(store)
 
 
+def test_labels_with_card_numbers_as_ids_are_refused_unless_they_may_be_stored(
+    opener: Opener, tmp_path: Path
+) -> None:
+    given = [f"{card},1,2026-03-02T00:00Z" for card in cards(30)]
+    named = {"transaction_id": "payment"}
+    source = file(tmp_path, given, "payment,is_fraud,known_at")
+    store = opener(fields(labels=named))
+    with pytest.raises(InputError, match=r'add "payment" to schema\.plain_card_numbers'):
+        run(store, fields(labels=named), source, ingest_labels)
+    (report,) = run(store, fields(labels=named, plain_card_numbers=("payment",)), source, ingest_labels)
+    assert report.counts.accepted == 30
+
+
 # Card numbers in plain text
 
 

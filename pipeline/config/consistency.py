@@ -182,12 +182,12 @@ def _hashed_fields_unknown(config: Sections) -> Iterator[Violation]:
 def _listed_fields_unknown(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
     fields = {name for kind in FIELDS for name in getattr(schema, kind)}
-    roles = {name for name in (schema.transaction_id, schema.original_id, schema.kind) if name}
+    ids = (schema.transaction_id, schema.original_id, schema.kind, config.labels.transaction_id)
     for name in schema.trusted:
         if name not in fields | {schema.amount, schema.kind}:
             yield "schema.trusted", name, f"must name fields of {_FIELD_KEYS}"
     for name in schema.plain_card_numbers:
-        if name not in fields | roles:
+        if name not in fields.union(filter(None, ids)):
             yield (
                 "schema.plain_card_numbers",
                 name,

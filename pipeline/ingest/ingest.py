@@ -115,10 +115,11 @@ def ingest_labels(
     context = _IngestContext.create(store, config, options, clock, progress)
     check = LabelCheck(config, context.history, options.known_after, partial(batches.event_times, store))
     context.check_columns(inputs, check.expected_columns())
+    ids = {config.labels.transaction_id} - {*config.schema_.plain_card_numbers}
     for source in inputs:
         with open_source(config, source) as reader:
             state = SourceState()
-            plain = PlainCardNumberCheck(source.name, (), (config.labels.transaction_id,), {})
+            plain = PlainCardNumberCheck(source.name, (), ids, {})
             step = partial(_label_step, check, plain, state, clock(), source.name)
             report = context.load(
                 source.name,
