@@ -31,7 +31,7 @@ TEXTS = (
 class Spelling:
     """How people write a value in sentences: an expression, and a part in lower case that every spelling has."""
 
-    words: re.Pattern[str]
+    pattern: re.Pattern[str]
     part: str
 
 
@@ -195,7 +195,7 @@ class _Person:
             return content
         if not (self.value.isdigit() and len(self.value) < DIGITS_MIN):
             content = self._replace_words(content)
-        return content if self.spelling is None else self.spelling.words.sub(self.pseudonym, content)
+        return content if self.spelling is None else self.spelling.pattern.sub(self.pseudonym, content)
 
     def _replace_words(self, text: str) -> str:
         """Replace whole words only: erasing 12 leaves 1234 alone."""
