@@ -90,7 +90,8 @@ LABEL = (
     r"class|label|target|klasse|etiqueta|etichetta|etiquette|truth",
 )
 DISPUTE = (  # columns that say which payments were disputed, and why
-    r"(is_|has_)?(chargeback|charge_back|disputed?)(_?(flag|ind|indicator))?",
+    r"(is_|has_|ist_|hat_)?(chargeback|charge_back|disputed?|rueckbuchung|rueckbelastung|litige|contestation|contestazione|contracargo|contestacao"
+    r"|terugboeking|betwisting)(_?(flag|ind|indicator|kennzeichen))?",
     r"(chargeback|charge_back|dispute)_?(reason|type|category|status|result|outcome)(_.*)?",
 )
 _DISPUTED = (  # what a label follows from, in any of the languages
@@ -216,7 +217,9 @@ def first_named(columns: Sequence[T], patterns: Sequence[str]) -> T | None:
 def fits(name: str, patterns: Sequence[str]) -> bool:
     """Whether a name, or its last part behind a point, fits one of the patterns."""
     return any(
-        re.fullmatch(pattern, spelled) for pattern in patterns for spelled in (normalised(name), _last_part(name))
+        re.fullmatch(pattern, spelled)
+        for pattern in patterns
+        for spelled in (normalised(name), _last_part(name))
     )
 
 
