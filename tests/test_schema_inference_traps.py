@@ -210,6 +210,26 @@ def test_personal_data_is_a_hashed_entity_whatever_it_is_called(
     assert any("export FRAUDWATCH_HASH_KEY=" in line for line in proposal.heading)
 
 
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        (every(100, lambda n: f"paid w/ {card_number(n)}", "ok"), 12),
+        (every(100, lambda n: " ".join(re.findall("....", card_number(n))), "ok"), 12),
+        (every(600, card_number, 7), 2),
+        (lambda n: f"n{n % 40}" if n else f"card {card_number(1)}", 1),
+        (lambda n: f"ref {4_000_000_000_000_000 + n % 40 * 77_777}", 0),  # ids, of which few look like cards
+        (every(100, "order 12345", "ok"), 0),
+    ],
+)
+def test_a_text_with_a_card_number_in_a_few_rows_is_left_out(
+    tmp_path: Path, given: Column, rows: int
+) -> None:
+    proposal, config = proposed(tmp_path, tag=given)
+    holds = f"holds card numbers in {rows} row{'s' if rows > 1 else ''}"
+    assert (holds in reason_of(proposal, "tag")) == bool(rows)
+    assert ("tag" in fields(config)) == (not rows)
+
+
 def test_a_card_number_is_no_transaction_id(tmp_path: Path) -> None:
     _, config = proposed(tmp_path, rows=900, transaction_id=[], payment_id=card_number)
     assert config.schema_.transaction_id == ""
