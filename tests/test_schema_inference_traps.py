@@ -358,6 +358,23 @@ def test_the_amount_is_chosen_by_name(tmp_path: Path, columns: dict[str, Column]
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "kind"),
+    [
+        ("tax", lambda n: f"${n * 7919 % 97 / 100:.2f}", "numeric"),
+        ("Cash", every(2, lambda n: f"${n * 7919 % 97 / 100:.2f}", "$0.00"), "numeric"),
+        ("Card", lambda n: f"${n % 3 * n * 7919 % 9973 / 100:.2f}", "numeric"),  # money paid by card
+        ("Fees", lambda n: f"-${n * 7919 % 97 / 100:.2f}", "numeric"),
+        ("extra", ["$1", "$2"], "numeric"),
+        ("extra", lambda n: f"{n * 7919 % 97} USD", "numeric"),
+        ("extra", lambda n: f"{n * 7919 % 97} EUR", None),  # rows in dollars would be refused
+    ],
+)  # fmt: skip
+def test_money_is_a_number_and_never_an_entity(tmp_path: Path, name: str, given: Column, kind) -> None:
+    _, config = proposed(tmp_path, amount=lambda n: f"${5 + n * 7919 % 9973 / 100:.2f}", **{name: given})
+    assert fields(config).get(name) == kind
+
+
+@pytest.mark.parametrize(
     ("name", "values", "words"),
     [
         ("status", ["ok", "declined", "reversed", "refunded"], {"status": ("declined",)}),

@@ -78,7 +78,7 @@ def find_label(draft: SchemaDraft) -> None:
         _find_known_at(draft, column)
     for other in list(draft.unassigned.values()):
         if _may_hold_labels(other):
-            reason = "its values say what was fraud: set is_fraud to it if it is your label"
+            reason = "its values may say what was fraud: set is_fraud to it if it is your label"
             draft.leave_out(other, CHECK + reason)
 
 
