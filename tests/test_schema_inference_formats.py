@@ -334,3 +334,83 @@ def test_files_in_archives_are_read(tmp_path: Path) -> None:
 def test_a_proposal_is_deterministic(tmp_path: Path) -> None:
     proposed(tmp_path, kind=["a", "b"])
     assert propose(tmp_path / "rows.csv", NOW) == propose(tmp_path / "rows.csv", NOW)
+
+
+def paypal_kind(n: int) -> str:
+    return {3: "Payment Refund", 7: "Chargeback"}.get(n % 20, "Express Checkout Payment")
+
+
+def less(kinds: Column) -> Column:
+    return lambda n: f"{'-' if kinds(n) != 'Express Checkout Payment' else ''}{1 + n * 7919 % 9973 / 100:.2f}"  # type: ignore[operator]
+
+
+ASKED = [
+    # columns, key, words of its reason, columns left out
+    ({"amount": lambda n: f"-{1 + n * 7 % 97}.50"}, "amount", "all money", set()),
+    ({"amount": lambda n: f"{'' if n % 20 == 0 else '-'}{1 + n * 7 % 97}.50"}, "amount", "95% of the amounts are negative", set()),
+    (
+        {"amount": [], "Debit": lambda n: f"{n}.50" if n % 9 else "", "Credit": lambda n: "" if n % 9 else f"{n}.50"},
+        "amount", '"Debit" and "Credit" are two halves', {"Credit"},
+    ),
+    (
+        {"amount": [], "Debit": lambda n: f"{n}.50" if n % 9 else "0.00", "Credit": lambda n: "0.00" if n % 9 else f"{n}.50"},
+        "amount", '"Debit" and "Credit" are two halves', {"Credit"},
+    ),
+    *(
+        ({"x": lambda n, out=out, back=back: back if n % 20 == 0 else out}, "kind", f'kind = "x" and refund_kinds = ["{back}"]', set())
+        for out, back in (("D", "C"), ("DR", "CR"), ("debit", "credit"), ("S", "H"), ("Soll", "Haben"))
+    ),
+    (
+        {"Type": paypal_kind, "amount": less(paypal_kind)},
+        "refund_kinds", "Express Checkout Payment 360, Payment Refund 20 (all negative), Chargeback 20 (all negative)", set(),
+    ),
+    ({"date": lambda n: f"{moment(n):%Y-%m-%d %H:%M}", "TimeZone": ["PST", "PDT"]}, "timezone", '"TimeZone" says P', {"TimeZone"}),
+    (
+        {"date": lambda n: f"{moment(n):%Y-%m-%d %H:%M}", "Time Zone": ["Eastern Time (US & Canada)"]},
+        "timezone", '"Time Zone" says Eastern Time (US & Canada)', {"Time Zone"},
+    ),
+    ({"amount": lambda n: f"{n * 7 % 97}.50 {'USD' if n % 8 == 0 else 'EUR'}"}, "base_currency", "EUR in 350 rows, USD in 50 rows", set()),
+    ({"amount": lambda n: f"{'$' if n % 8 else '€'}{n * 7 % 97}.50"}, "base_currency", "EUR in 50 rows, USD in 350 rows", set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "key", "words", "left_out"), ASKED)
+def test_what_money_means_is_asked_about(tmp_path: Path, columns, key: str, words: str, left_out) -> None:
+    proposal = proposed(tmp_path, **columns)
+    assert any(
+        line.startswith(f"{key}: ") and "CHECK: " in line and words in line for line in proposal.explanations
+    )
+    assert any(
+        line.startswith("Look at: the lines marked CHECK") and key in line for line in proposal.heading
+    )
+    config = load(tmp_path, proposal)
+    assert not left_out & {*config.schema_.numeric, *config.schema_.categorical, *config.schema_.columns}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"card_type": ["debit", "credit"]}, {"x": ["D", "C", "E"]}, {"fee": lambda n: f"{n}.50" if n % 9 else ""}],
+)  # fmt: skip
+def test_usual_money_is_not_asked_about(tmp_path: Path, columns) -> None:
+    proposal = proposed(tmp_path, **columns)
+    assert not any(line.startswith(("amount: CHECK", "kind: CHECK")) for line in proposal.explanations)
+
+
+@pytest.mark.parametrize(
+    ("columns", "original"),
+    [
+        ({"Reference Txn ID": lambda n: f"t{n - 2}" if n % 20 == 3 else ""}, "Reference Txn ID"),
+        ({"x": lambda n: f"t{n - 2 if n % 40 == 3 else n + 10_000 * (n == 23)}" if n % 20 == 3 else ""}, "x"),
+        ({"Type": ["sale"], "x": lambda n: f"t{n - 2}" if n % 20 == 3 else ""}, ""),  # left out, as there is no kind
+        ({"x": lambda n: f"t{n % 5}" if n % 20 else ""}, ""),  # repeats
+        ({"id": lambda n: n + 1000, "x": lambda n: n * 7 % 390 + 1000 if n % 20 else ""}, ""),  # any number
+        ({"x": lambda n: f"r{n}" if n % 20 == 3 else ""}, ""),
+    ],
+)  # fmt: skip
+def test_a_column_of_ids_of_other_rows_names_the_original_payment(
+    tmp_path: Path, columns, original: str
+) -> None:
+    kinds: dict[str, Column] = {"Type": lambda n: "Refund" if n % 20 == 3 else "Sale"}
+    config = load(tmp_path, proposed(tmp_path, **(kinds | columns)))
+    assert config.schema_.original_id == original
+    assert "Reference Txn ID" not in config.schema_.entities

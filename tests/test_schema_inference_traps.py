@@ -14,7 +14,7 @@ from stdnum import iban, luhn
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
-from pipeline.schema_inference.names import KNOWN_AT, field_names, fits, known_later, normalised
+from pipeline.schema_inference.names import KNOWN_AT, LABEL, field_names, fits, known_later, normalised
 from pipeline.schema_inference.propose import Proposal, propose
 from pipeline.schema_inference.settings import Volume
 from tests.support.commands import fraudwatch
@@ -90,8 +90,8 @@ AFTERWARDS: list[tuple[str, Column]] = [
     ("payout_id", lambda n: f"po_{n // 9}"),
     ("fraud_scenario", lambda n: n % 4),
     ("newbalanceOrig", lambda n: n * 31 % 997),
-    ("Rückbuchung", ["ja", "nein"]),
-    ("litige", ["oui", "non"]),
+    ("Rückbuchungen", ["keine", "eine"]),
+    ("litiges", [0, 1, 2]),
     ("case_status", ["open", "closed"]),
 ]
 
@@ -208,6 +208,26 @@ def test_personal_data_is_a_hashed_entity_whatever_it_is_called(
     proposal, config = proposed(tmp_path, **{name: given})
     assert (config.schema_.hash, fields(config)[name]) == ((name,), "entities")
     assert any("export FRAUDWATCH_HASH_KEY=" in line for line in proposal.heading)
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        (every(100, lambda n: f"paid w/ {card_number(n)}", "ok"), 12),
+        (every(100, lambda n: " ".join(re.findall("....", card_number(n))), "ok"), 12),
+        (every(600, card_number, 7), 2),
+        (lambda n: f"n{n % 40}" if n else f"card {card_number(1)}", 1),
+        (lambda n: f"ref {4_000_000_000_000_000 + n % 40 * 77_777}", 0),  # ids, of which few look like cards
+        (every(100, "order 12345", "ok"), 0),
+    ],
+)
+def test_a_text_with_a_card_number_in_a_few_rows_is_left_out(
+    tmp_path: Path, given: Column, rows: int
+) -> None:
+    proposal, config = proposed(tmp_path, tag=given)
+    holds = f"holds card numbers in {rows} row{'s' if rows > 1 else ''}"
+    assert (holds in reason_of(proposal, "tag")) == bool(rows)
+    assert ("tag" in fields(config)) == (not rows)
 
 
 def test_a_card_number_is_no_transaction_id(tmp_path: Path) -> None:
@@ -335,6 +355,23 @@ def test_the_amount_is_chosen_by_name(tmp_path: Path, columns: dict[str, Column]
     assert config.schema_.amount == amount
     if "oldbalanceOrg" in columns:
         assert fields(config)["oldbalanceOrg"] == "numeric"  # known before the payment
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kind"),
+    [
+        ("tax", lambda n: f"${n * 7919 % 97 / 100:.2f}", "numeric"),
+        ("Cash", every(2, lambda n: f"${n * 7919 % 97 / 100:.2f}", "$0.00"), "numeric"),
+        ("Card", lambda n: f"${n % 3 * n * 7919 % 9973 / 100:.2f}", "numeric"),  # money paid by card
+        ("Fees", lambda n: f"-${n * 7919 % 97 / 100:.2f}", "numeric"),
+        ("extra", ["$1", "$2"], "numeric"),
+        ("extra", lambda n: f"{n * 7919 % 97} USD", "numeric"),
+        ("extra", lambda n: f"{n * 7919 % 97} EUR", None),  # rows in dollars would be refused
+    ],
+)  # fmt: skip
+def test_money_is_a_number_and_never_an_entity(tmp_path: Path, name: str, given: Column, kind) -> None:
+    _, config = proposed(tmp_path, amount=lambda n: f"${5 + n * 7919 % 9973 / 100:.2f}", **{name: given})
+    assert fields(config).get(name) == kind
 
 
 @pytest.mark.parametrize(
@@ -474,6 +511,73 @@ def test_a_dispute_column_says_only_what_was_fraud(tmp_path: Path) -> None:
     assert config.labels.unlabelled_words == ("product_not_received",)
     assert "labels.unlabelled_words: CHECK" in "\n".join(proposal.explanations)
     assert not any("--known-after" in line for line in proposal.heading)  # each label has its time
+
+
+LABELS_BY_VALUE = [
+    # name, fraud, the others, words for fraud, for genuine, others
+    *(
+        (name, fraud, [genuine], [fraud.lower()], [genuine.lower()], [])
+        for name in ("status", "Estado", "outcome", "x", "risk.state")
+        for fraud, genuine in (("confirmed fraud", "genuine"), ("Fraude", "Liquidada"), ("fraudulent", "legit"), ("chargeback", "settled"))
+    ),
+    ("status", "fraud", ["genuine"], [*Config().labels.fraud_words], [*Config().labels.genuine_words], []),
+    ("Rückbuchung", "ja", ["nein"], ["ja"], ["nein"], []),
+    ("litige", "oui", ["non"], ["oui"], ["non"], []),
+    ("chargeback", "Y", ["N"], [*Config().labels.fraud_words], [*Config().labels.genuine_words], []),
+    ("chargeback", "chargeback", ["settled"], ["chargeback"], ["settled"], []),
+    ("chargeback", "bad", ["good"], ["bad"], ["good"], []),
+    ("不正", "不正", ["正常"], ["不正"], ["正常"], []),
+    ("結果", "不正", ["正常"], ["不正"], ["正常"], []),
+    ("outcome", "confirmed fraud", ["genuine", "under review"], ["confirmed fraud"], ["genuine"], ["under review"]),
+    ("status", "Chargeback", ["Paid", "Failed"], ["chargeback"], ["paid"], ["failed"]),
+    ("risk.is_fraud", "true", ["false"], [*Config().labels.fraud_words], [*Config().labels.genuine_words], []),
+    ("risk.chargeback", "true", ["false"], [*Config().labels.fraud_words], [*Config().labels.genuine_words], []),
+    ("Remarks", "fraud reported", [""], ["fraud reported"], [*Config().labels.genuine_words], []),  # says only fraud
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "fraud", "others", "frauds", "genuine", "unlabelled"), LABELS_BY_VALUE)
+def test_a_column_with_a_word_for_fraud_is_the_label_whatever_its_name(
+    tmp_path: Path, name: str, fraud: str, others: list[str], frauds, genuine, unlabelled
+) -> None:
+    proposal, config = proposed(
+        tmp_path, **{name: lambda n: fraud if n % 50 == 0 else others[n % len(others)]}
+    )
+    assert config.schema_.is_fraud == name
+    labels = config.labels
+    assert [list(labels.fraud_words), list(labels.genuine_words), list(labels.unlabelled_words)] == [
+        frauds, genuine, unlabelled,
+    ]  # fmt: skip
+    sure = fits(name, LABEL)
+    assert any(line.startswith("is_fraud: CHECK") for line in proposal.explanations) != sure
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "left_out"),
+    [
+        ("status", ["bad", "good"], True),  # too uncertain
+        ("status", ["fraud", "under review"], True),
+        ("Type", ["Payment", "Chargeback"], False),  # kinds of rows
+        ("status", ["Paid", "Failed", "Refunded", "Chargeback"], False),
+        ("status", ["Y", "N"], False),
+        ("screening", ["suspected fraud", "ok"], False),  # known with the payment
+        ("screening", ["no fraud", "unknown"], False),
+    ],
+)
+def test_words_that_may_be_labels_are_asked_about(
+    tmp_path: Path, name: str, values: list[str], left_out: bool
+) -> None:
+    proposal, config = proposed(tmp_path, **{name: lambda n: values[n * 7919 % 101 % len(values)]})
+    assert config.schema_.is_fraud == ""
+    assert ("set is_fraud to it if it is your label" in reason_of(proposal, name)) == left_out
+    assert (name in fields(config)) != left_out
+
+
+def test_the_time_of_a_nested_label_is_recognised(tmp_path: Path) -> None:
+    dispute = every(50, lambda n: (FIRST + timedelta(days=n / 13 + 9)).isoformat())
+    label = every(50, "true", "false")
+    _, config = proposed(tmp_path, **{"risk.chargeback": label, "risk.chargeback_at": dispute})
+    assert config.schema_.known_at == "risk.chargeback_at"
 
 
 SETTINGS = [

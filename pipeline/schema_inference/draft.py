@@ -33,6 +33,8 @@ class SchemaDraft:
     fraud: ColumnProfile | None = None  # the column of labels
     event_time: ColumnProfile | None = None
     amount: ColumnProfile | None = None
+    transaction: ColumnProfile | None = None  # the column of ids
+    kind: ColumnProfile | None = None
     order: ColumnProfile | None = None  # the column of ids, if an order has several rows
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
@@ -57,6 +59,10 @@ class SchemaDraft:
         """Assign a column to a key."""
         self.decide(key, column.name, reason)
         del self.unassigned[column.name]
+        if key == "transaction_id":
+            self.transaction = column
+        elif key == "kind":
+            self.kind = column
 
     def add(self, key: str, column: ColumnProfile, reason: str) -> None:
         """Append a column to a list key."""

@@ -14,7 +14,7 @@ from pipeline.ingest.formats.grammars.numbers import BLANK
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ENOUGH, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
-from pipeline.schema_inference.payment_roles import FEW_VALUES
+from pipeline.schema_inference.payment_roles import FEW_VALUES, is_foreign_money, is_money
 from pipeline.schema_inference.personal_data import PHONES, REPEAT_ROWS_MIN
 from storage.frames import Floats, Ints
 
@@ -110,6 +110,8 @@ def find_fields(draft: SchemaDraft) -> None:
         entity = _entity_of_trait(draft, column)
         if entity:
             draft.leave_out(column, f"always the same for one {quoted(entity.name)}")
+        elif is_foreign_money(draft, column):
+            draft.leave_out(column, "money in another currency than that of the payment")
         elif _is_category(column):
             later = next(
                 (value for value in column.distinct if names.LATER_VALUE.search(names.normalised(value))), ""
@@ -136,7 +138,7 @@ def _entity_of_trait(draft: SchemaDraft, column: ColumnProfile) -> ColumnProfile
 
 def _is_number(column: ColumnProfile) -> bool:
     """Whether a column holds numbers that can be compared, unlike postal codes."""
-    return column.number and not names.CODE.fullmatch(names.normalised(column.name))
+    return (column.number or is_money(column)) and not names.CODE.fullmatch(names.normalised(column.name))
 
 
 def _is_free_text(column: ColumnProfile) -> bool:
@@ -151,7 +153,7 @@ def _is_entity_name(column: ColumnProfile) -> bool:
 def _is_entity(draft: SchemaDraft, column: ColumnProfile) -> bool:
     if column.name in draft.personal:
         return True
-    if column.number and not column.whole:
+    if (column.number and not column.whole) or is_money(column):
         return False
     if names.CATEGORY.fullmatch(names.normalised(column.name)) and len(column.distinct) <= CATEGORY_VALUES:
         return False
@@ -171,7 +173,7 @@ def _is_entity(draft: SchemaDraft, column: ColumnProfile) -> bool:
 
 
 def _is_category(column: ColumnProfile) -> bool:
-    if column.number and not column.whole:
+    if (column.number and not column.whole) or is_money(column):
         return False
     few = FEW_NUMBERS if _is_number(column) else FEW_VALUES
     if names.CATEGORY.fullmatch(names.normalised(column.name)):

@@ -5,6 +5,7 @@ And the columns that leak it, because they are known only after the payment: by 
 label, or by being there.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
+from pipeline.schema_inference.payment_roles import PAID
 
 WORDS_MAX = 50  # a column with more different values holds no labels
 RARE = 0.1  # share of rows with a dispute, at most: a column that is nearly always empty says only what was fraud
@@ -32,17 +34,30 @@ YES_NO = (
     ("o", "n"), ("si", "no"), ("s", "n"), ("sim", "nao"), ("wahr", "falsch"), ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"),
     ("verdadeiro", "falso"), ("waar", "onwaar"), ("v", "f"), ("f", "g"), ("f", "l"), ("f", "n"), ("bad", "good"), ("fraud", "ok"),
 )  # fmt: skip
+YES_WORDS = frozenset(yes for yes, _ in YES_NO) - {
+    "bad",
+    "fraud",
+}  # which say fraud only in a column of that name
 _FRAUD_TEXT = """
     fraud fraudulent fraudulently fraudulento fraudulenta fraudolento fraudolenta frauduleux frauduleuse
     frauduleus fraude frode betrug betrugsfall betruegerisch chargeback scam confirmed_fraud
-    fraud_confirmed is_fraud illegitimate fraudster
+    fraud_confirmed is_fraud illegitimate fraudster 不正 欺诈 欺詐
 """
 FRAUD = frozenset(_FRAUD_TEXT.split())
 _GENUINE_TEXT = """
     genuine legit legitimate legitimo legitima legittimo legitime echt authentisch not_fraud no_fraud
-    non_fraud nofraud notfraud kein_betrug keine normal clean valid ok good safe none
+    non_fraud nofraud notfraud kein_betrug keine normal clean valid ok good safe none 正常 合法
 """
 GENUINE = frozenset(_GENUINE_TEXT.split())
+LABEL_VALUES_MAX = 3  # of a column that holds labels by its values, whatever its name is
+_FRAUD_VALUE = re.compile(
+    r"(.*_)?(fraud(ulent)?|fraude|frode|betrug|scam|charge_?back)(_(confirmed|reported|proven|bestaetigt|gemeldet|confirmad[ao]|confirmee?|transaction|payment))?"
+)
+_NO_FRAUD = re.compile(  # no fraud, or only perhaps
+    r"(^|_)(no|not|non|kein|keine?|nicht|pas|sin|sem|geen|suspect\w*|suspicion|possible|potential|maybe|likely|anti|verdacht\w*|sospech\w*|open|pending)(_|$)"
+)
+_UNSURE = re.compile(r"suspect|review|pending|open|unknown|unclear|investigat|check|offen|pruef|verdacht")
+_KIND_NAME = re.compile(r"(^|_)(types?|kind|art|tipo|soort|vorgang|code|description|buchungstext|event)(_|$)")
 
 
 def find_label(draft: SchemaDraft) -> None:
@@ -51,15 +66,20 @@ def find_label(draft: SchemaDraft) -> None:
     column = names.first_named([c for c in candidates if c.binary], names.LABEL)
     column = column or names.first_named([c for c in candidates if _meanings(c)], names.LABEL)
     column = column or next((c for c in candidates if _is_dispute(c)), None)
+    column = column or next((c for c in candidates if _holds_labels(c)), None)
     if column is None:
         draft.decide("is_fraud", "", "no column holds labels: ingest labels by themselves")
-        return
-    draft.fraud = column
-    if _is_dispute(column) and not column.binary:
-        _decide_dispute(draft, column)
     else:
-        _decide_words(draft, column)
-    _find_known_at(draft, column)
+        draft.fraud = column
+        if _says_only_fraud(column):
+            _decide_only_fraud(draft, column)
+        else:
+            _decide_words(draft, column)
+        _find_known_at(draft, column)
+    for other in list(draft.unassigned.values()):
+        if _may_hold_labels(other):
+            reason = "its values may say what was fraud: set is_fraud to it if it is your label"
+            draft.leave_out(other, CHECK + reason)
 
 
 def is_fraud(draft: SchemaDraft) -> Bools:
@@ -85,50 +105,98 @@ def _has_word(draft: SchemaDraft, key: str, default: tuple[str, ...]) -> Bools:
 
 def _meanings(column: ColumnProfile) -> dict[str, str] | None:
     """Fraud or genuine for each word (in lower case) that is one of these; None if none is fraud."""
-    spelled = {value.lower(): names.normalised(value) for value in column.distinct}
+    spelled = {value.lower(): names.normalised(value) or value.strip() for value in column.distinct}
     plain = set(spelled.values())
     for yes, no in YES_NO:
         if plain <= {yes, no} and yes in plain:
             return {word: "fraud" if spelling == yes else "genuine" for word, spelling in spelled.items()}
     meaning = {}
     for word, spelling in spelled.items():
-        if spelling in FRAUD:
-            meaning[word] = "fraud"
-        elif spelling in GENUINE:
+        if spelling in GENUINE:
             meaning[word] = "genuine"
+        elif spelling in FRAUD or (_FRAUD_VALUE.fullmatch(spelling) and not _NO_FRAUD.search(spelling)):
+            meaning[word] = "fraud"
     return meaning if "fraud" in meaning.values() else None
 
 
 def _is_dispute(column: ColumnProfile) -> bool:
     """Whether the column says which payments were disputed."""
-    if not names.fits(column.name, names.DISPUTE):
+    return names.fits(column.name, names.DISPUTE) and (column.binary or bool(_meanings(column)))
+
+
+def _frauds_by_value(column: ColumnProfile) -> list[str]:
+    """The values that name a fraud, of a column with so few that they may be labels; a chargeback may also be a kind of row."""
+    if not 0 < len(column.distinct) <= LABEL_VALUES_MAX:
+        return []
+    frauds = [word for word, kind in (_meanings(column) or {}).items() if kind == "fraud"]
+    frauds = [word for word in frauds if len(word) > 1 and names.normalised(word) not in YES_WORDS]
+    if _KIND_NAME.search(names.normalised(column.name)):
+        frauds = [word for word in frauds if not re.search("charge.?back", word)]
+    return frauds
+
+
+def _holds_labels(column: ColumnProfile) -> bool:
+    """Whether few values say what was fraud and what was not, or some rows say fraud and the others nothing."""
+    frauds = _frauds_by_value(column)
+    if not frauds or frauds == ["bad"]:
         return False
-    return column.binary or (bool(_meanings(column)) and column.present <= RARE * len(column.codes))
+    if _says_only_fraud(column):
+        return not names.known_later(column.name)
+    return "genuine" in _meanings_of_all(column).values()
+
+
+def _may_hold_labels(column: ColumnProfile) -> bool:
+    """Whether few values name a fraud in a column that is not the one of labels."""
+    return bool(_frauds_by_value(column)) and not names.known_later(column.name)
+
+
+def _says_only_fraud(column: ColumnProfile) -> bool:
+    """Whether few rows have a value, which is fraud or something else that was wrong."""
+    if column.present > RARE * len(column.codes):
+        return False
+    if names.fits(column.name, names.DISPUTE):
+        return not column.binary
+    return not names.fits(column.name, names.LABEL) and "genuine" not in (_meanings(column) or {}).values()
+
+
+def _meanings_of_all(column: ColumnProfile) -> dict[str, str]:
+    """What the words of a column of labels mean; beside fraud, a single other word or one for a payment that happened is genuine."""
+    words = _meanings(column) or {}
+    others = [value.lower() for value in column.distinct if value.lower() not in words]
+    sure = [word for word in others if not _UNSURE.search(word)]
+    for word in sure:
+        if len(column.distinct) == 2 or PAID.search(names.normalised(word)):
+            words[word] = "genuine"
+    return words
 
 
 def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Take a column of yes and no, and write its words down where the defaults lack them."""
-    words = {} if column.binary else _meanings(column) or {}
+    words = {} if column.binary else _meanings_of_all(column)
     if words:
         _write_words(draft, column, words)
-    disputes = names.fits(column.name, names.DISPUTE)
-    named = f"{CHECK}disputed counts as fraud" if disputes else "a yes or no named like a label"
-    draft.take("is_fraud", column, named)
+    if names.fits(column.name, names.DISPUTE):
+        reason = f"{CHECK}disputed counts as fraud"
+    elif names.fits(column.name, names.LABEL):
+        reason = "a yes or no named like a label"
+    else:
+        reason = f"{CHECK}its values say what was fraud"
+    draft.take("is_fraud", column, reason)
     share = float(is_fraud(draft).mean())
     draft.reasons["is_fraud"][-1] += f", yes in {share:.2%} of the rows"
     if share > 0.5:
         draft.note("is_fraud", CHECK + "more than half are fraud: check that 1 means fraud")
 
 
-def _decide_dispute(draft: SchemaDraft, column: ColumnProfile) -> None:
-    """Take a column of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
+def _decide_only_fraud(draft: SchemaDraft, column: ColumnProfile) -> None:
+    """Take a column such as one of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
     words = {word: kind for word, kind in (_meanings(column) or {}).items() if kind == "fraud"}
     _write_words(draft, column, words)
-    draft.take(
-        "is_fraud",
-        column,
-        f"{CHECK}reasons of disputes in {column.present / draft.rows:.2%} of the rows; without one there is no label",
+    share = f"{column.present / draft.rows:.2%} of the rows"
+    kind = (
+        "reasons of disputes" if names.fits(column.name, names.DISPUTE) else "its values say what was fraud,"
     )
+    draft.take("is_fraud", column, f"{CHECK}{kind} in {share}; without one there is no label")
 
 
 def _write_words(draft: SchemaDraft, column: ColumnProfile, meanings: dict[str, str]) -> None:

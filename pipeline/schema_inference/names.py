@@ -90,7 +90,8 @@ LABEL = (
     r"class|label|target|klasse|etiqueta|etichetta|etiquette|truth",
 )
 DISPUTE = (  # columns that say which payments were disputed, and why
-    r"(is_|has_)?(chargeback|charge_back|disputed?)(_?(flag|ind|indicator))?",
+    r"(is_|has_|ist_|hat_)?(chargeback|charge_back|disputed?|rueckbuchung|rueckbelastung|litige|contestation|contestazione|contracargo|contestacao"
+    r"|terugboeking|betwisting)(_?(flag|ind|indicator|kennzeichen))?",
     r"(chargeback|charge_back|dispute)_?(reason|type|category|status|result|outcome)(_.*)?",
 )
 _DISPUTED = (  # what a label follows from, in any of the languages
@@ -200,17 +201,31 @@ def normalised(name: str) -> str:
 
 
 def first_named(columns: Sequence[T], patterns: Sequence[str]) -> T | None:
-    """Return the first column whose whole name fits the earliest pattern that any name fits."""
-    for pattern in patterns:
-        for column in columns:
-            if re.fullmatch(pattern, normalised(column.name)):
-                return column
+    """
+    Return the first column whose whole name fits the earliest pattern that any name fits.
+
+    Where none does, of nested columns the last part of the name counts: `risk.is_fraud` is named is_fraud.
+    """
+    for spelled in (normalised, _last_part):
+        for pattern in patterns:
+            for column in columns:
+                if re.fullmatch(pattern, spelled(column.name)):
+                    return column
     return None
 
 
 def fits(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name fits one of the patterns."""
-    return any(re.fullmatch(pattern, normalised(name)) for pattern in patterns)
+    """Whether a name, or its last part behind a point, fits one of the patterns."""
+    return any(
+        re.fullmatch(pattern, spelled)
+        for pattern in patterns
+        for spelled in (normalised(name), _last_part(name))
+    )
+
+
+def _last_part(name: str) -> str:
+    """The last part of a nested name in one spelling, or all of one that names an entity: `customer.id` is no id of a payment."""
+    return normalised(name if entity_rank(name) is not None else name.rpartition(".")[2])
 
 
 def entity_rank(name: str) -> int | None:

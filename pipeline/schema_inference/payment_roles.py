@@ -9,8 +9,12 @@ import re
 import zoneinfo
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.ingest.formats import columns as columns_of
 from pipeline.ingest.formats import validators
+from pipeline.ingest.formats.grammars.numbers import currencies_of
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import CURRENCIES, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
@@ -44,6 +48,13 @@ NOT_PAYMENT = re.compile(  # columns with such words that say how something else
 _FREQUENT_TEXT = """
     EUR USD GBP CHF JPY CAD AUD SEK NOK DKK PLN CZK INR CNY BRL
 """
+DEBITS = 0.9  # share of negative amounts, from which on payments are written as debits
+DEBIT_CREDIT = (  # money that leaves an account, and that comes to it
+    ("d", "c"), ("dr", "cr"), ("debit", "credit"), ("dbit", "crdt"), ("s", "h"), ("soll", "haben"), ("debito", "credito"), ("dare", "avere"),
+    ("debe", "haber"), ("af", "bij"),
+)  # fmt: skip
+CARD_KIND = re.compile(r"card|karte|carte|tarjeta|carta|kaart|funding|brand|product|method|scheme")
+REFERENCES = 0.8  # share of the values of a column that are ids of other rows, from which on it names the payments that they refer to
 FREQUENT = frozenset(_FREQUENT_TEXT.split())
 SIGNS = {"€": "EUR", "£": "GBP", "¥": "JPY", "$": "USD", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
 
@@ -58,11 +69,25 @@ def find_kind(draft: SchemaDraft) -> None:
     column = names.first_named(few, names.KIND)
     if column is None:
         draft.decide("kind", "", "no column distinguishes refunds from payments")
+        _note_indicator(draft)
         draft.decide("original_id", "", "only needed with kind")
         return
     refunds = sorted(filter(REFUND.search, column.distinct))
     draft.take("kind", column, f"{len(column.distinct)} kinds, some of which give money back")
     draft.decide("refund_kinds", refunds, CHECK + "the kinds that give money back")
+
+
+def _note_indicator(draft: SchemaDraft) -> None:
+    """Ask whether a column that says debit or credit tells which rows give money back."""
+    for column in draft.unassigned.values():
+        words = {names.normalised(value): value for value in column.distinct[:3]}
+        credit = next((words[c] for d, c in DEBIT_CREDIT if set(words) == {d, c}), None)
+        if credit and not CARD_KIND.search(names.normalised(column.name)):
+            answer = f"kind = {quoted(column.name)} and refund_kinds = [{quoted(credit)}]"
+            draft.note(
+                "kind",
+                f"{CHECK}does {quoted(credit)} in {quoted(column.name)} give money back? Then set {answer}",
+            )
 
 
 def find_transaction_id(draft: SchemaDraft) -> None:
@@ -108,20 +133,37 @@ def find_transaction_id(draft: SchemaDraft) -> None:
 
 def find_original(draft: SchemaDraft) -> None:
     """Find the column that names the refunded payment: its values are ids of other rows."""
-    transaction = draft.keys.get("transaction_id")
-    if not draft.keys.get("kind"):
-        return
     columns = [
         c
         for c in draft.unassigned.values()
         if 0 < c.present < draft.rows and not c.time_formats and c.name not in draft.personal
     ]
     columns = [c for c in columns if (c.whole or not c.number) and len(c.distinct) > 1]
-    original = names.first_named(columns, names.ORIGINAL)
-    if original is None or not transaction:
+    original = next((c for c in columns if _refers(draft, c)), None)
+    if not draft.keys.get("kind"):
+        if original is not None:
+            draft.leave_out(original, f"{CHECK}its values are ids of other rows: original_id, if kind is set")
+        return
+    original = original or names.first_named(columns, names.ORIGINAL)
+    if original is None or draft.transaction is None:
         draft.decide("original_id", "", "no column names the refunded payment")
     else:
         draft.take("original_id", original, f"present in {original.present / draft.rows:.1%} of the rows")
+
+
+def _refers(draft: SchemaDraft, column: ColumnProfile) -> bool:
+    """Whether most values are ids of other rows, and hardly repeat as those of a customer do; numbers may be any ids."""
+    if draft.transaction is None or draft.transaction.whole or column.repeats >= 2:
+        return False
+    ids = pa.array(draft.transaction.distinct, pa.string())
+    known = pc.is_in(pa.array(column.distinct, pa.string()), ids).to_numpy(zero_copy_only=False)
+    same = (
+        column.text.to_numpy(zero_copy_only=False) == draft.transaction.text.to_numpy(zero_copy_only=False)
+    ).mean()
+    return bool(
+        column.counts[known].sum() >= REFERENCES * column.present
+        and same < REFERENCES * column.present / draft.rows
+    )
 
 
 def find_event_time(draft: SchemaDraft) -> None:
@@ -153,11 +195,18 @@ def find_event_time(draft: SchemaDraft) -> None:
         draft.decide("timezone", zone.distinct[0], f"the column {quoted(zone.name)} says so")
         draft.leave_out(zone, "it is now timezone")
     else:
-        draft.decide(
-            "timezone",
-            "UTC",
-            CHECK + 'the times have no offset from UTC: set their zone, such as "Europe/Paris"',
-        )
+        reason = 'the times have no offset from UTC: set their zone, such as "Europe/Paris"'
+        for other in [c for c in draft.unassigned.values() if c.distinct and _names_zones(c)]:
+            reason += f"; {quoted(other.name)} says {', '.join(other.distinct[:4])}"
+            draft.leave_out(other, "it names the time zone, which is one for all rows: see timezone")
+        draft.decide("timezone", "UTC", CHECK + reason)
+
+
+def _names_zones(column: ColumnProfile) -> bool:
+    return (
+        re.fullmatch(r"(.*_)?(time_?zone|tz|zeitzone|fuso|zona_horaria)", names.normalised(column.name))
+        is not None
+    )
 
 
 def _zone_text(time: str) -> str:
@@ -171,9 +220,7 @@ def _zone_text(time: str) -> str:
 
 def _is_zone(column: ColumnProfile) -> bool:
     """Whether a column names one time zone, that of all rows."""
-    if len(column.distinct) != 1 or not re.fullmatch(
-        r"(.*_)?(time_?zone|tz|zeitzone)", names.normalised(column.name)
-    ):
+    if len(column.distinct) != 1 or not _names_zones(column):
         return False
     try:
         zoneinfo.ZoneInfo(column.distinct[0])
@@ -207,6 +254,41 @@ def find_amount(draft: SchemaDraft) -> None:
     by_name = ", named like an amount" if named else f"; {CHECK}its name does not say that it is an amount"
     draft.amount = column
     draft.take("amount", column, reason + by_name)
+    negative = float((amounts < 0).sum() / np.isfinite(amounts).sum())
+    if negative >= DEBITS:
+        reason = f"payments are written as debits: {negative:.0%} of the amounts are negative, and so all money would be"
+        draft.note("amount", f"{CHECK}{reason}: convert the sign in the export or in a query")
+    _note_other_half(draft, column)
+    _note_kinds(draft)
+
+
+def _note_other_half(draft: SchemaDraft, amount: ColumnProfile) -> None:
+    """Say which column holds the amounts of the other direction, as debit and credit of a bank: each is empty where the other is not."""
+    filled = np.isfinite(amount.numbers) & (amount.numbers != 0)
+    for column in list(draft.unassigned.values()):
+        if filled.all() or not column.money or column.binary:
+            continue
+        others = np.isfinite(column.numbers) & (column.numbers != 0)
+        if others.any() and (filled ^ others).mean() >= NEARLY_UNIQUE:
+            both = f"{quoted(amount.name)} and {quoted(column.name)} are two halves of the amounts: each is empty where the other is filled"
+            remedy = f"rows with {quoted(column.name)} alone are refused, until the export or a query puts both into one column"
+            draft.note("amount", f"{CHECK}{both}; {remedy}")
+            draft.leave_out(
+                column, f"it holds the amounts of the rows in which {quoted(amount.name)} is empty"
+            )
+
+
+def _note_kinds(draft: SchemaDraft) -> None:
+    """List the kinds of payments, how many there are, and which amounts are negative."""
+    kind, amount = draft.kind, draft.amount
+    if kind is None or amount is None:
+        return
+    listed = []
+    for place in np.argsort(-kind.counts, kind="stable").tolist():
+        negative = float((amount.numbers[kind.codes == place] < 0).mean())
+        share = "all negative" if negative == 1 else f"{negative:.0%} negative"
+        listed.append(f"{kind.distinct[place]} {kind.counts[place]:,}" + (f" ({share})" if negative else ""))
+    draft.note("refund_kinds", f"{CHECK}which of them give money back? {', '.join(listed)}")
 
 
 def find_currency(draft: SchemaDraft) -> None:
@@ -247,13 +329,30 @@ def _decide_base_by_name(draft: SchemaDraft) -> None:
     sign = next((code for sign, code in SIGNS.items() if sign in signs), None)
     if code is None and draft.amount is not None and len(draft.amount.units & CURRENCIES) == 1:
         code = next(iter(draft.amount.units & CURRENCIES))
-    if code or sign:
+    counts = _currencies_beside(draft.amount) if draft.amount else {}
+    if len(counts) > 1:
+        most = max(counts, key=counts.__getitem__)
+        named = ", ".join(f"{unit} in {rows:,} rows" for unit, rows in counts.items())
+        reason = f"the amounts name {named}; those in another currency than base_currency are refused, until a column has the currencies"
+        draft.decide("base_currency", most, CHECK + reason)
+    elif code or sign:
         by = f"by the name or the values of {quoted(name)}"
         reason = by if code or sign != "USD" else f"{CHECK}{by}; the sign $ may be of another dollar"
         draft.decide("base_currency", code or sign, reason)
     else:
         draft.decide("base_currency", "EUR", CHECK + "the file does not say which currency it is")
     draft.decide("rates", "", "only needed with several currencies")
+
+
+def _currencies_beside(amount: ColumnProfile) -> dict[str, int]:
+    """In how many rows each currency is written beside the amount, as far as that is clear, by its sign or code."""
+    counts: dict[str, int] = {}
+    signs = {sign.upper(): code for sign, code in SIGNS.items()}
+    for marks in columns_of.numbers(amount.text, amount.form.decimal, amount.form.thousands).marks:
+        for mark in filter(lambda counted: counted["values"], pc.value_counts(marks).to_pylist()):
+            code = signs.get(mark["values"], mark["values"])
+            counts[code] = counts.get(code, 0) + mark["counts"]
+    return {code: counts[code] for code in sorted(counts) if code in CURRENCIES}
 
 
 def find_never_by_silence(draft: SchemaDraft) -> None:
@@ -288,8 +387,19 @@ def _eligible(draft: SchemaDraft) -> list[ColumnProfile]:
     ]
 
 
+def is_money(column: ColumnProfile) -> bool:
+    """Whether all values are numbers, and some have a currency beside them."""
+    return column.money and bool(column.units)
+
+
+def is_foreign_money(draft: SchemaDraft, column: ColumnProfile) -> bool:
+    """Whether a currency beside the numbers is none of the payments'."""
+    ours = set(draft.currencies or [str(draft.keys.get("base_currency"))])
+    return is_money(column) and any(not currencies_of(unit) & ours for unit in column.units)
+
+
 def _is_id(column: ColumnProfile) -> bool:
-    if column.time_formats or names.SEQUENCE.fullmatch(names.normalised(column.name)):
+    if column.time_formats or is_money(column) or names.SEQUENCE.fullmatch(names.normalised(column.name)):
         return False
     return (column.whole or not column.number) and not column.refusal(validators.ids, NEARLY_UNIQUE)
 

@@ -7,8 +7,12 @@ Values decide, whatever the column is called. Where there are too few values to 
 import re
 from collections.abc import Callable
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from stdnum import iban, luhn
 
+from pipeline.card_numbers import mask_numbers
 from pipeline.config.consistency import NEVER_STORED
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import SchemaDraft
@@ -18,6 +22,8 @@ REPEAT_ROWS_MIN = 1000  # from so many rows on, a column that never repeats is n
 VALUES = 1000  # that are looked at
 FIRST = 50  # of these one must be of the kind
 CARDS_MIN = 20
+CARDS_BY_CHANCE = 0.3  # share of the long numbers of a column that random ones never reach
+_LONG_NUMBER = r"\d(?:[ -]?\d){12,18}"
 CARDS, EMAILS, IBANS, PHONES, PERSONS = (
     "card numbers",
     "e-mail addresses",
@@ -58,12 +64,27 @@ def leave_out_secrets(draft: SchemaDraft) -> None:
 
 
 def find_personal(draft: SchemaDraft) -> None:
-    """Note which columns hold personal data, so that none becomes an id or an amount."""
+    """Note which columns hold personal data, so that none becomes an id or an amount; leave out texts with card numbers."""
     for column in draft.unassigned.values():
         if column is not draft.fraud and not column.time_formats:
             kind = _kind(column)
             if kind:
                 draft.personal[column.name] = kind
+    for column in list(draft.unassigned.values()):
+        if column.name not in draft.personal and not column.time_formats:
+            rows = _rows_with_cards(column)
+            if rows:
+                draft.leave_out(column, f"holds card numbers in {rows:,} row{'s' if rows > 1 else ''}")
+
+
+def _rows_with_cards(column: ColumnProfile) -> int:
+    """In how many rows a value is or contains the number of a card; 0 where the numbers are ids that look like some by chance."""
+    if column.number and not column.whole:
+        return 0
+    long = pc.match_substring_regex(pa.array(column.distinct, pa.string()), _LONG_NUMBER)
+    places = np.flatnonzero(long.to_numpy(zero_copy_only=False))
+    cards = [place for place in places if mask_numbers(column.distinct[place]) != column.distinct[place]]
+    return int(column.counts[cards].sum()) if len(cards) > CARDS_BY_CHANCE * len(places) else 0
 
 
 def leave_out_unrepeated(draft: SchemaDraft) -> None:
