@@ -117,6 +117,48 @@ def test_numbers_that_can_be_read_in_two_ways_are_asked_about(
     assert load(tmp_path, proposal, decimal=",", thousands=".").schema_.amount == "amount"
 
 
+DECIDED = [
+    # how amounts of row n are written, what decides, decimal, thousands
+    (lambda n: f"{n * 97 % 997 + 0.25:.2f}" if n != 7 else "1,573.62", ".", ","),
+    (lambda n: f"-{german(n * 97 % 997 + 0.25)}" if n != 7 else "-1.328,35", ",", "."),
+    (lambda n: f"${n * 97 % 997 + 0.25:.2f}" if n != 399 else "$2,387.19", ".", ","),
+    (lambda n: n * 97 % 997 if n != 399 else "2,387,190", ".", ","),
+    (lambda n: f"{1 + n % 9},{n * 97 % 1000:03}" if n != 7 else "1,573,620", ".", ","),
+    (lambda n: f"{1 + n % 9},{n * 97 % 1000:03}" if n != 7 else "0,573", ",", ""),
+    (lambda n: f"JPY {1 + n % 9},{n * 97 % 1000:03}", ".", ","),
+    (lambda n: f"₩{1 + n % 9},{n * 97 % 1000:03}" if n % 5 else f"₩{n * 97 % 1000}", ".", ","),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "decimal", "thousands"), DECIDED)
+def test_one_value_decides_what_separators_mean(
+    tmp_path: Path, write: Column, decimal: str, thousands: str
+) -> None:
+    config = load(tmp_path, proposed(tmp_path, amount=write))
+    assert config.schema_.amount == "amount"
+    assert (config.format.decimal, config.format.thousands) == (decimal, thousands)
+
+
+def test_a_column_of_currencies_without_decimals_decides(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, amount=lambda n: f"{1 + n % 9},{n * 97 % 1000:03}", cur=["JPY"])
+    assert load(tmp_path, proposal).format.thousands == ","
+
+
+def test_a_large_amount_behind_many_small_ones_decides(tmp_path: Path) -> None:
+    small = [f"t{n},2025-01-03T{n % 24:02}:00:00Z,{n / 100 + 0.01:.2f}" for n in range(3000)]
+    write_csv(tmp_path / "rows.csv", "id,date,amount", [*small, 't,2025-01-04T00:00:00Z,"1,573.62"'])
+    assert load(tmp_path, propose(tmp_path / "rows.csv", NOW)).format.thousands == ","
+
+
+def test_the_question_quotes_a_value_that_differs(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, amount=lambda n: f"{n % 7}0.5" if n % 2 else f"{2 + n % 7},{n:03}")
+    asked = [line for line in proposal.explanations if line.startswith("format.decimal: CHECK")]
+    assert not asked  # 10.5 has a decimal point
+    proposal = proposed(tmp_path, amount=lambda n: n % 7 if n % 2 else f"{2 + n % 7},{n + 100:03}")
+    asked = [line for line in proposal.explanations if line.startswith("format.decimal: CHECK")]
+    assert [line.split(" is ")[1].split(" ")[0] for line in asked] == ["2.1", "2,100"]
+
+
 def test_other_columns_decide_what_a_separator_means(tmp_path: Path) -> None:
     config = load(
         tmp_path,
@@ -324,3 +366,25 @@ def test_files_in_archives_are_read(tmp_path: Path) -> None:
 def test_a_proposal_is_deterministic(tmp_path: Path) -> None:
     proposed(tmp_path, kind=["a", "b"])
     assert propose(tmp_path / "rows.csv", NOW) == propose(tmp_path / "rows.csv", NOW)
+
+
+@pytest.mark.parametrize(
+    ("count", "footer"),
+    [
+        (400, ["Summe", "", "", "85000"]),
+        (400, ["Total", "", "", ""]),
+        (60, ["Summe", "", "", "850.25"]),
+        (60, ["exported by J. Doe", "", "", ""]),
+    ],
+)
+def test_a_total_below_the_rows_hides_neither_the_date_nor_the_time(
+    tmp_path: Path, count: int, footer: list[str]
+) -> None:
+    rows = [
+        [f"{moment(n // 3):%d.%m.%Y}", f"{n % 24:02}:{n % 60:02}:07", f"k{n % 37}", f"{n * 7 % 97 + 0.25}"]
+        for n in range(count)
+    ]
+    write_csv(tmp_path / "rows.csv", "Datum,Uhrzeit,Kunde,Betrag", [",".join(row) for row in [*rows, footer]])
+    config = load(tmp_path, propose(tmp_path / "rows.csv", NOW))
+    assert (config.schema_.event_time, config.schema_.time_of_day) == ("Datum", "Uhrzeit")
+    assert (config.format.time, config.schema_.amount) == ("day_first", "Betrag")
