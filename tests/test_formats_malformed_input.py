@@ -63,7 +63,7 @@ MALFORMED = [
     ("too few values", b"t9,2026-03-01T06:00:00Z,1", "the row has fewer values than the header has columns: quote values that hold a comma"),
     ("decimal comma", line(amount="12,50"), "the row has more values than the header has columns: quote values that hold a comma"),
     ("quote left open", line(customer='"c1'), "a quoted value is not closed: close it, or write a quote twice inside a quoted value"),
-    ("not UTF-8", line().replace(b"c1", b"c\xe9"), 'the row is not UTF-8: set format.encoding, such as "cp1252", or save the file in UTF-8'),
+    ("not UTF-8", line().replace(b"c1", b"c\xe9"), 'the row is not UTF-8: set format.encoding (usual are cp1252, cp932, gb18030, euc-kr, cp1251), or save the file in UTF-8'),
     ("lone carriage return", line(customer="c\r1"), "a line break inside a value without quotes: put the value in quotes"),
 ]  # fmt: skip
 

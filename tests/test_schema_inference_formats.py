@@ -12,7 +12,9 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, InputError
+from pipeline.ingest.decoding import encodings
 from pipeline.schema_inference.propose import Proposal, propose
+from tests.support.commands import fraudwatch
 from tests.support.ingest import NOW
 from tests.support.payments import write_csv
 
@@ -348,7 +350,9 @@ def test_files_of_a_pattern_are_one_history(tmp_path: Path) -> None:
     assert any(line.startswith("Times: 2025-01-01 to 2025-03-30") for line in proposal.heading)
     assert any("part-*.csv" in line for line in proposal.heading)
     written(tmp_path, table(id=lambda n: n, other=["a"]), name="part-9.csv")
-    with pytest.raises(InputError, match="have different columns: only one has"):
+    with pytest.raises(
+        InputError, match=r"part-9.csv has no column \"date\", \"amount\", and has \"other\", which"
+    ):
         propose(tmp_path / "part-*.csv", NOW)
 
 
@@ -388,3 +392,56 @@ def test_a_total_below_the_rows_hides_neither_the_date_nor_the_time(
     config = load(tmp_path, propose(tmp_path / "rows.csv", NOW))
     assert (config.schema_.event_time, config.schema_.time_of_day) == ("Datum", "Uhrzeit")
     assert (config.format.time, config.schema_.amount) == ("day_first", "Betrag")
+
+
+RECEIPTS = "取引日時,取引番号,会員番号,金額,通貨\n" + "".join(
+    f"2025-01-{1 + n // 24:02}T{n % 24:02}:00:00,J{n:06},{n % 37:06},{300 + n},JPY\n" for n in range(200)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "detected"),
+    [
+        ("Übung straße créée 12 € Nº – œuvre’s «à»", "cp1252", "cp1252"),
+        ("取引日時,会員番号,金額", "cp932", "utf-8"),
+        ("ひらがな,カタカナ", "cp932", "utf-8"),
+        ("ｶﾀｶﾅ,ｷﾝｶﾞｸ", "cp932", "utf-8"),
+        ("交易日期,金额,客户", "gb18030", "utf-8"),
+        ("거래일시,금액,고객", "euc-kr", "utf-8"),
+        ("Дата,Сумма,Клиент", "cp1251", "utf-8"),
+    ],
+)
+def test_only_western_text_is_read_as_cp1252(text: str, encoding: str, detected: str) -> None:
+    assert encodings.detected(text.encode(encoding)) == detected
+
+
+@pytest.mark.parametrize(
+    ("options", "environ"),
+    [([], {"FRAUDWATCH_FORMAT__ENCODING": "cp932"}), (["--config", "c.toml"], {})],
+)
+def test_a_configured_encoding_is_that_of_the_sample(
+    tmp_path: Path, options: list[str], environ: dict[str, str]
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(RECEIPTS.encode("cp932"))
+    (tmp_path / "c.toml").write_text('[format]\nencoding = "cp932"\ntime = "CHECK"\n', encoding="utf-8")
+    refused = fraudwatch(tmp_path, "init", "--from", "rows.csv", code=2)
+    assert "put FRAUDWATCH_FORMAT__ENCODING=cp932 or another before it" in refused
+    config = fraudwatch(tmp_path, *options, "init", "--from", "rows.csv", **environ)
+    assert 'event_time = "取引日時"' in config
+    assert 'encoding = "cp932"' in config
+
+
+def test_files_with_other_columns_are_named_with_their_columns(tmp_path: Path) -> None:
+    for month, header in enumerate(["id,at,amount,fee", "id,at,amount_eur,fee", "id,at,amount,fee"], 1):
+        write_csv(tmp_path / f"{month}.csv", header, [f"{n},2025-01-{n + 10},{n}.5,1" for n in range(9)])
+    with pytest.raises(InputError) as error:
+        propose(tmp_path / "*.csv", NOW)
+    assert '2.csv has no column "amount" (did you mean "amount_eur"?)' in str(error.value)
+    assert 'has "amount_eur", which ' in str(error.value)
+
+
+def test_nothing_is_said_of_times_that_depend_on_an_answer(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, date=None, time=lambda n: n)
+    heading = "\n".join(proposal.heading)
+    assert "Times: known once format.time is answered" in heading
+    assert "backfill --from 2" not in heading

@@ -1,5 +1,6 @@
 """Commands about data: create the database, ingest transactions and labels, read feeds, simulate data."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
     guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
-        _propose(sample, output, force)
+        _propose(context, sample, output, force)
         return
     if output is not None or force:
         raise click.UsageError("--output and --force go with --from FILE: they are for the proposed config")
@@ -84,17 +85,19 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
         click.echo(f"{done.database}: up to date, nothing to do")
 
 
-def _propose(sample: Path, output: Path | None, force: bool) -> None:
+def _propose(context: CliContext, sample: Path, output: Path | None, force: bool) -> None:
     """Print a proposed config, or write it to a file and print what it begins with."""
+    from pipeline.config.loader import configured_encoding
     from pipeline.files import complete_file
     from pipeline.schema_inference.propose import propose
 
+    encoding = configured_encoding(context.config_path, os.environ)
     if output is None:
-        click.echo(propose(sample, now()).toml, nl=False)
+        click.echo(propose(sample, now(), encoding=encoding).toml, nl=False)
         return
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists: add --force to replace it, or choose another name")
-    proposal = propose(sample, now(), output)
+    proposal = propose(sample, now(), output, encoding)
     with complete_file(output) as file:
         file.write_text(proposal.toml, encoding="utf-8")
     click.echo("\n".join(proposal.heading))

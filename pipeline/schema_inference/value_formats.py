@@ -143,7 +143,9 @@ def _without_decimals(draft: SchemaDraft, amount: ColumnProfile, units: frozense
     digits = [minor_digits(np.array([code], dtype=object)) for code in codes]
     if not codes:  # ¥ is of Japan or China, and only yen have no smaller unit; $ is of many countries
         signs = [sorted(currencies_of(unit)) for unit in units]
-        digits = [np.sort(minor_digits(np.array(sign, dtype=object)))[: (len(sign) + 1) // 2] for sign in signs]
+        digits = [
+            np.sort(minor_digits(np.array(sign, dtype=object)))[: (len(sign) + 1) // 2] for sign in signs
+        ]
     return bool(digits) and not np.concatenate(digits).any()
 
 
