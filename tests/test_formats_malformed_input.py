@@ -158,7 +158,9 @@ LABELS = [
 def test_every_malformed_label_is_set_aside_with_its_reason(opener, tmp_path):
     config = settings(tmp_path)
     path = tmp_path / "labels.csv"
-    path.write_bytes(b"\n".join([b"transaction_id,is_fraud,known_at,source", *(one for one, _ in LABELS)]))
+    path.write_bytes(
+        b"\n".join([b"transaction_id,is_fraud,known_at,source", *(one for one, _ in LABELS), b""])
+    )
     store = opener(config)
     report = ingest(store, config, path, ingest_labels)
     found = rejected(store, report.batch_id)

@@ -180,6 +180,7 @@ TIMES = [
     (lambda n: moment(n).isoformat(), "iso"),
     (lambda n: f"{moment(n):%Y/%m/%d %H:%M}", "year_first"),
     (lambda n: f"{moment(n):%Y%m%d%H%M%S}", "year_first"),
+    (lambda n: f"{moment(n).year}年{moment(n).month}月{moment(n).day}日 {moment(n):%H:%M:%S}", "year_first"),
     (lambda n: f"{moment(n):%d.%m.%Y %H:%M}", "day_first"),
     (lambda n: f"{moment(n):%d/%m/%y}", "day_first"),
     (lambda n: f"{moment(n):%m/%d/%Y %I:%M %p}", "month_first"),

@@ -26,7 +26,7 @@ FEW = 2  # of a short file: a total below the rows, a remark
 _LEADING_ZERO = r"^[+-]?0\d"  # 007 is a name, not a number
 
 # Cheap to check: two parts of a date and a separator. Numbers are no times, as their unit is unknown.
-_TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
+_TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.年\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,月\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
 TRIAL_VALUES = 500  # different values of a column that are looked at before all
 WRITTEN = ("year_first", "day_first", "month_first")  # formats of times in text besides ISO 8601
 PLAIN = FormatSection()

@@ -93,7 +93,7 @@ def _some_fit(values: Sequence[str], pattern: str) -> bool:
 def _example(values: Sequence[str], pattern: str) -> str:
     """The first value in which an expression (RE2) occurs; if there is none, the first."""
     fit = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
-    return values[max(0, pc.index(fit, True).as_py())]
+    return str(values[max(0, pc.index(fit, True).as_py())])
 
 
 def _may_be_amount(column: ColumnProfile) -> bool:
@@ -129,9 +129,10 @@ def _readings(column: ColumnProfile) -> dict[Separators, _Reading]:
     return {form: reading for form, reading in fits.items() if reading.enough}
 
 
-def _differ(one: _Reading, other: _Reading) -> Bools:
+def _differ(first: _Reading, second: _Reading) -> Bools:
     """Which values are two different numbers: one that only one of them can read is none."""
-    return np.isfinite(one.values) & np.isfinite(other.values) & (one.values != other.values)
+    both = np.isfinite(first.values) & np.isfinite(second.values)
+    return np.asarray(both & (first.values != second.values))
 
 
 def _without_decimals(draft: SchemaDraft, amount: ColumnProfile, units: frozenset[str]) -> bool:
