@@ -14,7 +14,7 @@ from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.decoding import encodings
 from pipeline.schema_inference.propose import Proposal, propose
-from tests.support.commands import fraudwatch
+from tests.support.commands import fraudwatch, invoke
 from tests.support.ingest import NOW
 from tests.support.payments import write_csv
 
@@ -446,3 +446,11 @@ def test_nothing_is_said_of_times_that_depend_on_an_answer(tmp_path: Path) -> No
     heading = "\n".join(proposal.heading)
     assert "Times: known once format.time is answered" in heading
     assert "backfill --from 2" not in heading
+
+
+def test_init_says_that_ingest_needs_the_key_of_hashes(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[schema]\nhash = ["customer_id"]\n', encoding="utf-8")
+    warned = invoke(tmp_path, "init")
+    assert warned.code == 0
+    assert "warning: nothing can be ingested yet: schema.hash needs a key" in warned.err
+    assert not invoke(tmp_path, "init", FRAUDWATCH_HASH_KEY="0123456789abcdef").err

@@ -19,6 +19,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.config.config import Config
     from pipeline.ingest.currencies.currency_rates import StaleRate
     from pipeline.ingest.currencies.rate_sources import RatesReport
     from pipeline.ingest.feeds import FeedReport
@@ -77,12 +78,23 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
 
     with context.session(verified=False) as session:
         done = upgrade(session)
+        if session.config.schema_.hash:
+            _warn_without_key(session.config)
     if done.version is not None:
         click.echo(f"{done.database}: schema version {done.version} is in place")
     if done.columns:
         click.echo(f"{done.database}: columns added to transactions: {', '.join(done.columns)}")
     if done.version is None and not done.columns:
         click.echo(f"{done.database}: up to date, nothing to do")
+
+
+def _warn_without_key(config: "Config") -> None:
+    from pipeline.errors import ConfigError
+
+    try:
+        config.hash_key()
+    except ConfigError as error:
+        click.echo(f"warning: nothing can be ingested yet: {error}", err=True)
 
 
 def _propose(context: CliContext, sample: Path, output: Path | None, force: bool) -> None:
