@@ -63,7 +63,7 @@ MALFORMED = [
     ("too few values", b"t9,2026-03-01T06:00:00Z,1", "the row has fewer values than the header has columns: quote values that hold a comma"),
     ("decimal comma", line(amount="12,50"), "the row has more values than the header has columns: quote values that hold a comma"),
     ("quote left open", line(customer='"c1'), "a quoted value is not closed: close it, or write a quote twice inside a quoted value"),
-    ("not UTF-8", line().replace(b"c1", b"c\xe9"), 'the row is not UTF-8: set format.encoding, such as "cp1252", or save the file in UTF-8'),
+    ("not UTF-8", line().replace(b"c1", b"c\xe9"), 'the row is not UTF-8: set format.encoding (usual are cp1252, cp932, gb18030, euc-kr, cp1251), or save the file in UTF-8'),
     ("lone carriage return", line(customer="c\r1"), "a line break inside a value without quotes: put the value in quotes"),
 ]  # fmt: skip
 
@@ -158,7 +158,9 @@ LABELS = [
 def test_every_malformed_label_is_set_aside_with_its_reason(opener, tmp_path):
     config = settings(tmp_path)
     path = tmp_path / "labels.csv"
-    path.write_bytes(b"\n".join([b"transaction_id,is_fraud,known_at,source", *(one for one, _ in LABELS)]))
+    path.write_bytes(
+        b"\n".join([b"transaction_id,is_fraud,known_at,source", *(one for one, _ in LABELS), b""])
+    )
     store = opener(config)
     report = ingest(store, config, path, ingest_labels)
     found = rejected(store, report.batch_id)

@@ -127,7 +127,7 @@ REFUSED = [
     (
         "f.csv",
         b"id,n\xf6te\n1,2\n",
-        'the header of f.csv is not UTF-8: set format.encoding, such as "cp1252", or',
+        "the header of f.csv is not UTF-8: set format.encoding (usual are cp1252, cp932, gb18030, euc-kr, cp1251), or",
     ),
     ("f.csv", b'id,"note\n1,2\n', "no header that can be read as CSV (a quoted value is not closed"),
     ("f.csv", b"id,note\n" + b"x" * (1 << 12), "more than 0 MiB, so it is not CSV"),

@@ -12,7 +12,9 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, InputError
+from pipeline.ingest.decoding import encodings
 from pipeline.schema_inference.propose import Proposal, propose
+from tests.support.commands import fraudwatch, invoke
 from tests.support.ingest import NOW
 from tests.support.payments import write_csv
 
@@ -117,6 +119,48 @@ def test_numbers_that_can_be_read_in_two_ways_are_asked_about(
     assert load(tmp_path, proposal, decimal=",", thousands=".").schema_.amount == "amount"
 
 
+DECIDED = [
+    # how amounts of row n are written, what decides, decimal, thousands
+    (lambda n: f"{n * 97 % 997 + 0.25:.2f}" if n != 7 else "1,573.62", ".", ","),
+    (lambda n: f"-{german(n * 97 % 997 + 0.25)}" if n != 7 else "-1.328,35", ",", "."),
+    (lambda n: f"${n * 97 % 997 + 0.25:.2f}" if n != 399 else "$2,387.19", ".", ","),
+    (lambda n: n * 97 % 997 if n != 399 else "2,387,190", ".", ","),
+    (lambda n: f"{1 + n % 9},{n * 97 % 1000:03}" if n != 7 else "1,573,620", ".", ","),
+    (lambda n: f"{1 + n % 9},{n * 97 % 1000:03}" if n != 7 else "0,573", ",", ""),
+    (lambda n: f"JPY {1 + n % 9},{n * 97 % 1000:03}", ".", ","),
+    (lambda n: f"₩{1 + n % 9},{n * 97 % 1000:03}" if n % 5 else f"₩{n * 97 % 1000}", ".", ","),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "decimal", "thousands"), DECIDED)
+def test_one_value_decides_what_separators_mean(
+    tmp_path: Path, write: Column, decimal: str, thousands: str
+) -> None:
+    config = load(tmp_path, proposed(tmp_path, amount=write))
+    assert config.schema_.amount == "amount"
+    assert (config.format.decimal, config.format.thousands) == (decimal, thousands)
+
+
+def test_a_column_of_currencies_without_decimals_decides(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, amount=lambda n: f"{1 + n % 9},{n * 97 % 1000:03}", cur=["JPY"])
+    assert load(tmp_path, proposal).format.thousands == ","
+
+
+def test_a_large_amount_behind_many_small_ones_decides(tmp_path: Path) -> None:
+    small = [f"t{n},2025-01-03T{n % 24:02}:00:00Z,{n / 100 + 0.01:.2f}" for n in range(3000)]
+    write_csv(tmp_path / "rows.csv", "id,date,amount", [*small, 't,2025-01-04T00:00:00Z,"1,573.62"'])
+    assert load(tmp_path, propose(tmp_path / "rows.csv", NOW)).format.thousands == ","
+
+
+def test_the_question_quotes_a_value_that_differs(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, amount=lambda n: f"{n % 7}0.5" if n % 2 else f"{2 + n % 7},{n:03}")
+    asked = [line for line in proposal.explanations if line.startswith("format.decimal: CHECK")]
+    assert not asked  # 10.5 has a decimal point
+    proposal = proposed(tmp_path, amount=lambda n: n % 7 if n % 2 else f"{2 + n % 7},{n + 100:03}")
+    asked = [line for line in proposal.explanations if line.startswith("format.decimal: CHECK")]
+    assert [line.split(" is ")[1].split(" ")[0] for line in asked] == ["2.1", "2,100"]
+
+
 def test_other_columns_decide_what_a_separator_means(tmp_path: Path) -> None:
     config = load(
         tmp_path,
@@ -136,6 +180,7 @@ TIMES = [
     (lambda n: moment(n).isoformat(), "iso"),
     (lambda n: f"{moment(n):%Y/%m/%d %H:%M}", "year_first"),
     (lambda n: f"{moment(n):%Y%m%d%H%M%S}", "year_first"),
+    (lambda n: f"{moment(n).year}年{moment(n).month}月{moment(n).day}日 {moment(n):%H:%M:%S}", "year_first"),
     (lambda n: f"{moment(n):%d.%m.%Y %H:%M}", "day_first"),
     (lambda n: f"{moment(n):%d/%m/%y}", "day_first"),
     (lambda n: f"{moment(n):%m/%d/%Y %I:%M %p}", "month_first"),
@@ -316,7 +361,9 @@ def test_files_of_a_pattern_are_one_history(tmp_path: Path) -> None:
     assert any(line.startswith("Times: 2025-01-01 to 2025-03-30") for line in proposal.heading)
     assert any("part-*.csv" in line for line in proposal.heading)
     written(tmp_path, table(id=lambda n: n, other=["a"]), name="part-9.csv")
-    with pytest.raises(InputError, match="have different columns: only one has"):
+    with pytest.raises(
+        InputError, match=r"part-9.csv has no column \"date\", \"amount\", and has \"other\", which"
+    ):
         propose(tmp_path / "part-*.csv", NOW)
 
 
@@ -414,3 +461,86 @@ def test_a_column_of_ids_of_other_rows_names_the_original_payment(
     config = load(tmp_path, proposed(tmp_path, **(kinds | columns)))
     assert config.schema_.original_id == original
     assert "Reference Txn ID" not in config.schema_.entities
+
+
+@pytest.mark.parametrize(
+    ("count", "footer"),
+    [
+        (400, ["Summe", "", "", "85000"]),
+        (400, ["Total", "", "", ""]),
+        (60, ["Summe", "", "", "850.25"]),
+        (60, ["exported by J. Doe", "", "", ""]),
+    ],
+)
+def test_a_total_below_the_rows_hides_neither_the_date_nor_the_time(
+    tmp_path: Path, count: int, footer: list[str]
+) -> None:
+    rows = [
+        [f"{moment(n // 3):%d.%m.%Y}", f"{n % 24:02}:{n % 60:02}:07", f"k{n % 37}", f"{n * 7 % 97 + 0.25}"]
+        for n in range(count)
+    ]
+    write_csv(tmp_path / "rows.csv", "Datum,Uhrzeit,Kunde,Betrag", [",".join(row) for row in [*rows, footer]])
+    config = load(tmp_path, propose(tmp_path / "rows.csv", NOW))
+    assert (config.schema_.event_time, config.schema_.time_of_day) == ("Datum", "Uhrzeit")
+    assert (config.format.time, config.schema_.amount) == ("day_first", "Betrag")
+
+
+RECEIPTS = "取引日時,取引番号,会員番号,金額,通貨\n" + "".join(
+    f"2025-01-{1 + n // 24:02}T{n % 24:02}:00:00,J{n:06},{n % 37:06},{300 + n},JPY\n" for n in range(200)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "detected"),
+    [
+        ("Übung straße créée 12 € Nº – œuvre’s «à»", "cp1252", "cp1252"),
+        ("取引日時,会員番号,金額", "cp932", "utf-8"),
+        ("ひらがな,カタカナ", "cp932", "utf-8"),
+        ("ｶﾀｶﾅ,ｷﾝｶﾞｸ", "cp932", "utf-8"),
+        ("交易日期,金额,客户", "gb18030", "utf-8"),
+        ("거래일시,금액,고객", "euc-kr", "utf-8"),
+        ("Дата,Сумма,Клиент", "cp1251", "utf-8"),
+    ],
+)
+def test_only_western_text_is_read_as_cp1252(text: str, encoding: str, detected: str) -> None:
+    assert encodings.detected(text.encode(encoding)) == detected
+
+
+@pytest.mark.parametrize(
+    ("options", "environ"),
+    [([], {"FRAUDWATCH_FORMAT__ENCODING": "cp932"}), (["--config", "c.toml"], {})],
+)
+def test_a_configured_encoding_is_that_of_the_sample(
+    tmp_path: Path, options: list[str], environ: dict[str, str]
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(RECEIPTS.encode("cp932"))
+    (tmp_path / "c.toml").write_text('[format]\nencoding = "cp932"\ntime = "CHECK"\n', encoding="utf-8")
+    refused = fraudwatch(tmp_path, "init", "--from", "rows.csv", code=2)
+    assert "put FRAUDWATCH_FORMAT__ENCODING=cp932 or another before it" in refused
+    config = fraudwatch(tmp_path, *options, "init", "--from", "rows.csv", **environ)
+    assert 'event_time = "取引日時"' in config
+    assert 'encoding = "cp932"' in config
+
+
+def test_files_with_other_columns_are_named_with_their_columns(tmp_path: Path) -> None:
+    for month, header in enumerate(["id,at,amount,fee", "id,at,amount_eur,fee", "id,at,amount,fee"], 1):
+        write_csv(tmp_path / f"{month}.csv", header, [f"{n},2025-01-{n + 10},{n}.5,1" for n in range(9)])
+    with pytest.raises(InputError) as error:
+        propose(tmp_path / "*.csv", NOW)
+    assert '2.csv has no column "amount" (did you mean "amount_eur"?)' in str(error.value)
+    assert 'has "amount_eur", which ' in str(error.value)
+
+
+def test_nothing_is_said_of_times_that_depend_on_an_answer(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, date=None, time=lambda n: n)
+    heading = "\n".join(proposal.heading)
+    assert "Times: known once format.time is answered" in heading
+    assert "backfill --from 2" not in heading
+
+
+def test_init_says_that_ingest_needs_the_key_of_hashes(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[schema]\nhash = ["customer_id"]\n', encoding="utf-8")
+    warned = invoke(tmp_path, "init")
+    assert warned.code == 0
+    assert "warning: nothing can be ingested yet: schema.hash needs a key" in warned.err
+    assert not invoke(tmp_path, "init", FRAUDWATCH_HASH_KEY="0123456789abcdef").err

@@ -1,5 +1,6 @@
 """Commands about data: create the database, ingest transactions and labels, read feeds, simulate data."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.config.config import Config
     from pipeline.ingest.currencies.currency_rates import StaleRate
     from pipeline.ingest.currencies.rate_sources import RatesReport
     from pipeline.ingest.feeds import FeedReport
@@ -68,7 +70,7 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
     guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
-        _propose(sample, output, force)
+        _propose(context, sample, output, force)
         return
     if output is not None or force:
         raise click.UsageError("--output and --force go with --from FILE: they are for the proposed config")
@@ -76,6 +78,8 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
 
     with context.session(verified=False) as session:
         done = upgrade(session)
+        if session.config.schema_.hash:
+            _warn_without_key(session.config)
     if done.version is not None:
         click.echo(f"{done.database}: schema version {done.version} is in place")
     if done.columns:
@@ -84,17 +88,28 @@ def init(context: CliContext, sample: Path | None, output: Path | None, force: b
         click.echo(f"{done.database}: up to date, nothing to do")
 
 
-def _propose(sample: Path, output: Path | None, force: bool) -> None:
+def _warn_without_key(config: "Config") -> None:
+    from pipeline.errors import ConfigError
+
+    try:
+        config.hash_key()
+    except ConfigError as error:
+        click.echo(f"warning: nothing can be ingested yet: {error}", err=True)
+
+
+def _propose(context: CliContext, sample: Path, output: Path | None, force: bool) -> None:
     """Print a proposed config, or write it to a file and print what it begins with."""
+    from pipeline.config.loader import configured_encoding
     from pipeline.files import complete_file
     from pipeline.schema_inference.propose import propose
 
+    encoding = configured_encoding(context.config_path, os.environ)
     if output is None:
-        click.echo(propose(sample, now()).toml, nl=False)
+        click.echo(propose(sample, now(), encoding=encoding).toml, nl=False)
         return
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists: add --force to replace it, or choose another name")
-    proposal = propose(sample, now(), output)
+    proposal = propose(sample, now(), output, encoding)
     with complete_file(output) as file:
         file.write_text(proposal.toml, encoding="utf-8")
     click.echo("\n".join(proposal.heading))

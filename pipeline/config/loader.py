@@ -59,6 +59,28 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config
 
 
+def configured_encoding(path: Path | None, environ: Mapping[str, str]) -> str:
+    """
+    Return format.encoding of the environment, else of a file that is named; other keys may be impossible.
+
+    A file that does not exist yet, and ./config.toml, which may be for other files, say nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or the encoding is unknown.
+    """
+    named = find_config(path, environ) if path or environ.get("FRAUDWATCH_CONFIG") else None
+    raw = read_toml(named) if named and named.exists() else {}
+    origins = environment.apply(raw, environ)
+    given = raw.get("format")
+    keys = {"encoding": given["encoding"]} if isinstance(given, dict) and "encoding" in given else {}
+    try:
+        return Config.model_validate({"format": keys}).format.encoding
+    except ValidationError as error:
+        raise ConfigError(first_error(error, str(named or BUILT_IN), origins)) from None
+
+
 def find_config(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the file to read: the named one, else FRAUDWATCH_CONFIG, else ./config.toml if it exists, else None."""
     if path is not None:

@@ -16,16 +16,17 @@ import pyarrow.compute as pc
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns, validators
-from pipeline.ingest.formats.arrow_arrays import Arrow
+from pipeline.ingest.formats.arrow_arrays import Arrow, as_bools
 from pipeline.ingest.formats.grammars.numbers import currencies_of
 from pipeline.ingest.formats.validators import Reasons
 from storage.frames import Floats, Ints
 
 ENOUGH = 0.99  # of the rows of a column: a few may be damaged
+FEW = 2  # of a short file: a total below the rows, a remark
 _LEADING_ZERO = r"^[+-]?0\d"  # 007 is a name, not a number
 
 # Cheap to check: two parts of a date and a separator. Numbers are no times, as their unit is unknown.
-_TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
+_TIME_LIKE = r"^(\d{1,4}(st|nd|rd|th)?[-/.年\x{A0}\x{202F} ]+(\d{1,2}|\pL{3,9})\.?[-/.,月\x{A0}\x{202F} ]+\d|\pL{3,9}\.?[-/.\x{A0}\x{202F} ]+\d|\d{8}[T ]\d)"
 TRIAL_VALUES = 500  # different values of a column that are looked at before all
 WRITTEN = ("year_first", "day_first", "month_first")  # formats of times in text besides ISO 8601
 PLAIN = FormatSection()
@@ -161,7 +162,7 @@ class ColumnProfile:
         """Whether ingest accepts nearly all values as times of this format."""
         if columns.is_text(self.column.type) and form.time in (*WRITTEN, "iso"):
             tried = columns.instants(pa.array(self.distinct[:TRIAL_VALUES], pa.string()), "UTC", form)
-            if tried.unreadable.mean() > 0.1:
+            if tried.unreadable.sum() > max(FEW, 0.1 * len(tried.unreadable)):
                 return False
         return not self.refusal(
             lambda column, name, reasons: validators.instants(
@@ -185,9 +186,11 @@ class ColumnProfile:
         return bool(columns.instants(self.column, "", self.form, self.clock and self.clock[0]).naive.any())
 
     def matches(self, pattern: str) -> bool:
-        """Whether nearly all different values match a regular expression (RE2)."""
-        fit = pc.match_substring_regex(pa.array(self.distinct, pa.string()), pattern)
-        return bool(self.distinct) and float(pc.mean(fit.cast(pa.int8())).as_py()) >= ENOUGH
+        """Whether nearly all different values, or all but a few, match a regular expression (RE2)."""
+        fit = as_bools(pc.match_substring_regex(pa.array(self.distinct, pa.string()), pattern))
+        if fit.sum() >= ENOUGH * len(fit):
+            return bool(self.distinct)
+        return int(self.counts[~fit].sum()) <= min(FEW, tolerated(self.present))
 
     def refusal(self, check: Check, enough: float = 1.0) -> str:
         """Why ingest would reject the column, or a row although `enough` (a share) must be good; "" if it would not."""
@@ -196,7 +199,15 @@ class ColumnProfile:
             check(self.column, self.name, reasons)
         except InputError as error:
             return error.message
-        return "" if reasons.good.mean() >= enough else reasons.of(int(np.argmin(reasons.good)))
+        wrong = int((~reasons.good).sum())
+        if wrong <= (1 - enough) * self.present or (enough < 1 and wrong <= tolerated(self.present)):
+            return ""
+        return reasons.of(int(np.argmin(reasons.good)))
+
+
+def tolerated(rows: int) -> int:
+    """How many of so many values may be damaged, or are no values of the column, such as "Total" below dates."""
+    return max(int((1 - ENOUGH) * rows + 1e-9), min(FEW, rows // 20))
 
 
 def _is_time_type(kind: Any) -> bool:

@@ -127,7 +127,7 @@ def find_transaction_id(draft: SchemaDraft) -> None:
     draft.decide(
         "transaction_id",
         "",
-        "no column has a different value in every row: ids are made from time, amount, kind and entities",
+        "no column is sure to name the payments: ids are made from time, amount, kind and entities",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.config.config import as_toml, as_toml_key
 from pipeline.config.consistency import ROLES
+from pipeline.ingest.decoding.encodings import UTF8
 from pipeline.ingest.formats import columns as columns_of
 from pipeline.ingest.formats.reader import open_path
 from pipeline.ingest.formats.row_batch import ExpectedColumns
@@ -78,7 +79,9 @@ class Proposal:
     explanations: list[str]
 
 
-def propose(argument: Path | str, now: int, config_path: Path = CONFIG_PATH) -> Proposal:
+def propose(
+    argument: Path | str, now: int, config_path: Path = CONFIG_PATH, encoding: str = UTF8
+) -> Proposal:
     """
     Propose a config for a file of any format that ingest reads, or several that a pattern names.
 
@@ -88,6 +91,8 @@ def propose(argument: Path | str, now: int, config_path: Path = CONFIG_PATH) -> 
         µs; a later time is none of a payment.
     config_path
         Where the config will be, for the commands that use it.
+    encoding
+        That is configured; if it is UTF-8, the first bytes of the file decide.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def propose(argument: Path | str, now: int, config_path: Path = CONFIG_PATH) -> 
         If a file cannot be read or holds no rows, or the first and the last one have other columns.
     """
     paths = matching_paths(str(argument))
-    sample = read_sample(paths, now)
+    sample = read_sample(paths, now, encoding)
     draft = infer(sample)
     volume = _volume(paths, sample, draft)
     while volume and draft.keys.get("format.time_start") and volume.end * DAY > now + DAY:
@@ -181,7 +186,13 @@ def _roles_text(sample: FileSample, draft: SchemaDraft, volume: Volume | None) -
     entities = draft.keys.get("entities")
     yield f"Entities: {as_toml(entities) if entities else 'NONE: without a customer, card or account no payment has a history'}"
     yield f"Read as: {_format_text(sample, draft)}"
-    if volume:
+    if draft.keys.get("format.time") == UNANSWERED:
+        form = quoted(draft.event_time.form.time) if draft.event_time else "none"
+        yield (
+            f"Times: known once format.time is answered; what depends on days, such as alerts.per_day, is for {form}, and for another "
+            "answer to be checked"
+        )
+    elif volume:
         last = as_datetime((volume.end - 1) * DAY)
         yield f"Times: {as_datetime(volume.first * DAY):%Y-%m-%d} to {last:%Y-%m-%d}, {volume.rows / volume.days:,.0f} payments a day"
 
@@ -218,7 +229,9 @@ def _next_commands(
     option = f" --known-after {after}" if after else ""
     yield f"  {command} ingest transactions {shlex.quote(argument)}{option}"
     span = settings.first_scoring(draft, volume)
-    if span is None:
+    if draft.keys.get("format.time") == UNANSWERED:
+        yield f"  {command} doctor  # and then backfill --from … --to …, between the dates of the payments"
+    elif span is None:
         yield f"  {command} doctor"
     else:
         if draft.keys.get("format.time_start"):

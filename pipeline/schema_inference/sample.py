@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
 from pipeline.ingest.decoding.compression import unpacked
-from pipeline.ingest.decoding.encodings import as_utf8
+from pipeline.ingest.decoding.encodings import UTF8, as_utf8
 from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.arrow_arrays import Arrow
 from pipeline.ingest.formats.csv_dialect import QUOTES, SEPARATORS, recognise
@@ -24,6 +25,7 @@ from pipeline.ingest.formats.reader import check_path, detect_encoding, format_o
 from pipeline.ingest.formats.row_batch import EVERY_COLUMN, RowBatch
 from pipeline.schema_inference.column_profile import ColumnProfile
 
+LISTED = 5  # columns that a message names
 ROWS_MAX = 50_000  # enough for customers to recur; read in a second or two
 
 
@@ -37,9 +39,14 @@ class FileSample:
     layout: str = ""  # of the first file, for people: its encoding and separator
 
 
-def read_sample(paths: Sequence[Path], now: int) -> FileSample:
+def read_sample(paths: Sequence[Path], now: int, encoding: str = UTF8) -> FileSample:
     """
     Read the first rows of a file, or of the first and the last one; rows that cannot be split into columns are left out.
+
+    Parameters
+    ----------
+    encoding
+        That is configured; if it is UTF-8, the first bytes decide.
 
     Raises
     ------
@@ -48,9 +55,14 @@ def read_sample(paths: Sequence[Path], now: int) -> FileSample:
     """
     for path in paths:
         check_path(path, str(path))
-    form = FormatSection(encoding=detect_encoding(paths[0]))
+    form = FormatSection(encoding=detect_encoding(paths[0]) if encoding == UTF8 else encoding)
     ends = [paths[0], paths[-1]] if len(paths) > 1 else [paths[0]]
     sample = _read(ends, form, now)
+    for path in paths[1:-1]:
+        if format_of(path) != "jsonl":  # of which each line has its own keys
+            with closing(open_path(path, None, str(path), form)) as reader:
+                batch = next(iter(reader.rows(EVERY_COLUMN)))
+            _require_same(paths[0], [c.name for c in sample.columns], path, list(batch.columns))
     if len(paths) > 2:
         sample = replace(sample, whole=False)
     if _in_single_quotes(sample.columns):
@@ -76,18 +88,34 @@ def _read(paths: Sequence[Path], form: FormatSection, now: int) -> FileSample:
     parts = [_read_start(path, form, ROWS_MAX // len(paths)) for path in paths]
     header = list(parts[0][0])
     for path, (columns_of_path, _) in zip(paths, parts, strict=True):
-        other = sorted(set(header) ^ set(columns_of_path))
-        if other:
-            raise InputError(
-                f'{paths[0]} and {path} have different columns: only one has "{other[0]}"',
-                remedy="give files of one kind",
-                code="other_columns",
-            )
+        _require_same(paths[0], header, path, list(columns_of_path))
     together = {
         name: [chunk for columns_of_path, _ in parts for chunk in columns_of_path[name]] for name in header
     }
     profiles = [ColumnProfile(name, _combined(chunks), now, form) for name, chunks in together.items()]
     return FileSample(profiles, all(whole for _, whole in parts), form)
+
+
+def _require_same(first: Path, header: Sequence[str], path: Path, others: Sequence[str]) -> None:
+    """Raise InputError if a file has other columns than the first one."""
+    lacking = [name for name in header if name not in others]
+    added = [name for name in others if name not in header]
+    if not lacking and not added:
+        return
+    near = [get_close_matches(name, added, n=1) for name in lacking]
+    lacks = [
+        f'"{name}"' + (f' (did you mean "{match[0]}"?)' if match else "")
+        for name, match in zip(lacking, near, strict=True)
+    ]
+    differences = [f"has no column {', '.join(lacks[:LISTED])}"] if lacks else []
+    if added:
+        listed = ", ".join(f'"{name}"' for name in added[:LISTED])
+        differences.append(f"has {listed}, which {first} has not")
+    raise InputError(
+        f"{path} {', and '.join(differences)}",
+        remedy="give files with the same columns",
+        code="other_columns",
+    )
 
 
 def _read_start(path: Path, form: FormatSection, rows: int) -> tuple[dict[str, list[Arrow]], bool]:

@@ -7,7 +7,7 @@ things, the key becomes "CHECK", which every config refuses, and the lines above
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 
 from pipeline.config.sections import FormatSection
 from pipeline.ingest.formats import columns
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.grammars.minor_units import minor_digits
 from pipeline.ingest.formats.grammars.numbers import BLANK, currencies_of
 from pipeline.ingest.formats.grammars.numbers import SEPARATORS as PATTERNS
 from pipeline.ingest.formats.instants import parse_instant
 from pipeline.schema_inference import names
-from pipeline.schema_inference.column_profile import CURRENCIES, ENOUGH, ColumnProfile
+from pipeline.schema_inference.column_profile import CURRENCIES, ENOUGH, ColumnProfile, tolerated
 from pipeline.schema_inference.draft import CHECK, UNANSWERED, SchemaDraft, quoted
 from storage.database.column_types import as_datetime
 from storage.frames import DAY, SECOND, Floats
@@ -58,13 +59,17 @@ def decide_numbers(draft: SchemaDraft) -> None:
         return
     amounts = [c for c in draft.unassigned.values() if c.name in readings and _may_be_amount(c)]
     main = names.first_named(amounts, names.AMOUNT) or separated[next(iter(readings))]
-    votes = {form: sum(form in fits for fits in readings.values()) for form in readings[main.name]}
+    fits = {form: [fit[form] for fit in readings.values() if form in fit] for form in readings[main.name]}
+    votes = {form: (len(columns), sum(reading.rows for reading in columns)) for form, columns in fits.items()}
     best = [form for form in SEPARATORS if votes.get(form) == max(votes.values())]
     chosen = best[0]
     values = readings[main.name]
-    others = [form for form in best if not np.array_equal(values[form], values[chosen], equal_nan=True)]
+    others = [form for form in best if _differ(values[form], values[chosen]).any()]
+    if others and _without_decimals(draft, main, values[chosen].units):
+        chosen = next((form for form in (chosen, *others) if form[1]), chosen)
+        others = []
     if others:
-        chosen = _note_two_readings(draft, main, chosen, others[0])
+        chosen = _note_two_readings(draft, main, values, (chosen, others[0]))
     elif chosen != SEPARATORS[0]:
         example = _example(main.distinct, _SEPARATED)
         draft.decide("format.decimal", chosen[0], f"numbers are written like {quoted(example)}")
@@ -76,10 +81,8 @@ def decide_numbers(draft: SchemaDraft) -> None:
 
 
 def _has_separators(column: ColumnProfile) -> bool:
-    values = column.distinct[:VALUES]
-    return (
-        columns.is_text(column.column.type) and _some_fit(values, _SEPARATED) and column.matches(_NUMBER_LIKE)
-    )
+    is_text = columns.is_text(column.column.type)
+    return is_text and _some_fit(column.distinct, _SEPARATED) and column.matches(_NUMBER_LIKE)
 
 
 def _some_fit(values: Sequence[str], pattern: str) -> bool:
@@ -90,42 +93,79 @@ def _some_fit(values: Sequence[str], pattern: str) -> bool:
 def _example(values: Sequence[str], pattern: str) -> str:
     """The first value in which an expression (RE2) occurs; if there is none, the first."""
     fit = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
-    place: int = pc.index(fit, True).as_py()
-    return values[max(0, place)]
+    return str(values[max(0, pc.index(fit, True).as_py())])
 
 
 def _may_be_amount(column: ColumnProfile) -> bool:
     return not names.known_later(column.name) and not names.NOT_AMOUNT.search(names.normalised(column.name))
 
 
-def _readings(column: ColumnProfile) -> dict[Separators, Floats]:
+@dataclass(frozen=True)
+class _Reading:
+    """The numbers that a column holds with a pair of separators."""
+
+    values: Floats  # of the different values; NaN for one that is no number
+    rows: int  # how many hold a number
+    enough: bool  # whether these are nearly all
+    units: frozenset[str]  # the currencies beside numbers
+
+    @classmethod
+    def of(cls, column: ColumnProfile, form: Separators, values: int | None = None) -> "_Reading":
+        """Read the first different values, or all."""
+        parsed = columns.numbers(pa.array(column.distinct[:values], pa.string()), *form)
+        rows = column.counts[:values]
+        units = frozenset(unit for mark in parsed.marks for unit in mark.unique().to_pylist() if unit)
+        size, wrong = int(rows.sum()), int(rows[parsed.wrong].sum())
+        enough = wrong <= tolerated(size) and all(currencies_of(unit) & CURRENCIES for unit in units)
+        return cls(parsed.values, size - wrong, enough, units)
+
+
+def _readings(column: ColumnProfile) -> dict[Separators, _Reading]:
     """The numbers that a text column holds, with each pair of separators that nearly all of its values allow."""
-    values = pa.array(column.distinct[:VALUES], pa.string())
-    rows = column.counts[:VALUES]
-    fits = {}
-    for decimal, thousands in SEPARATORS:
-        parsed = columns.numbers(values, decimal, thousands)
-        units = {unit for mark in parsed.marks for unit in mark.to_pylist() if unit}
-        if rows[parsed.wrong].sum() <= (1 - ENOUGH) * rows.sum() and all(
-            currencies_of(unit) & CURRENCIES for unit in units
-        ):
-            fits[decimal, thousands] = parsed.values
-    if _some_fit(column.distinct[:VALUES], r"^\D*0[.,]\d"):  # 0.123 is no thousand
-        fits = {form: parsed for form, parsed in fits.items() if not _reads_as_thousands(column, form)}
-    return fits
+    likely = [form for form in SEPARATORS if _Reading.of(column, form, VALUES).enough]
+    if _some_fit(column.distinct, r"^\D*0[.,]\d"):  # 0.123 is no thousand
+        likely = [form for form in likely if not _reads_as_thousands(column, form)]
+    fits = {form: _Reading.of(column, form) for form in likely}
+    return {form: reading for form, reading in fits.items() if reading.enough}
+
+
+def _differ(first: _Reading, second: _Reading) -> Bools:
+    """Which values are two different numbers: one that only one of them can read is none."""
+    both = np.isfinite(first.values) & np.isfinite(second.values)
+    return np.asarray(both & (first.values != second.values))
+
+
+def _without_decimals(draft: SchemaDraft, amount: ColumnProfile, units: frozenset[str]) -> bool:
+    """Whether the currencies that the file names have no smaller unit, as yen."""
+    codes = {code for code in re.findall(r"[A-Z]{3}", amount.name) if code in CURRENCIES}
+    for column in draft.unassigned.values():
+        values = {value.upper() for value in column.distinct[:VALUES]}
+        codes |= values if values <= CURRENCIES else set()
+    digits = [minor_digits(np.array([code], dtype=object)) for code in codes]
+    if not codes:  # ¥ is of Japan or China, and only yen have no smaller unit; $ is of many countries
+        signs = [sorted(currencies_of(unit)) for unit in units]
+        digits = [
+            np.sort(minor_digits(np.array(sign, dtype=object)))[: (len(sign) + 1) // 2] for sign in signs
+        ]
+    return bool(digits) and not np.concatenate(digits).any()
 
 
 def _reads_as_thousands(column: ColumnProfile, form: Separators) -> bool:
-    return bool(form[1]) and _some_fit(column.distinct[:VALUES], rf"^\D*0{PATTERNS[form[1]]}\d")
+    return bool(form[1]) and _some_fit(column.distinct, rf"^\D*0{PATTERNS[form[1]]}\d")
 
 
 def _note_two_readings(
-    draft: SchemaDraft, column: ColumnProfile, simpler: Separators, other: Separators
+    draft: SchemaDraft,
+    column: ColumnProfile,
+    readings: Mapping[Separators, _Reading],
+    forms: tuple[Separators, Separators],
 ) -> Separators:
     """Ask which of two readings is meant; return the one with thousands, as amounts rarely have three decimals."""
-    example = _example(column.distinct, _SEPARATED)
-    for decimal, thousands in (simpler, other):
-        value = columns.numbers(pa.array([example]), decimal, thousands).values[0]
+    simpler, other = forms
+    place = int(np.argmax(_differ(readings[simpler], readings[other])))
+    example = column.distinct[place]
+    for decimal, thousands in forms:
+        value = readings[decimal, thousands].values[place]
         reading = f"decimal = {quoted(decimal)} and thousands = {quoted(thousands)}"
         draft.note(
             "format.decimal",
@@ -192,7 +232,7 @@ def _is_time_of_day(column: ColumnProfile) -> bool:
         if not named or not columns.is_text(column.column.type):
             return False
     missing, clock = columns.times_of_day(column.column)
-    return not missing.any() and float(clock.unreadable.mean()) <= 1 - ENOUGH
+    return int((missing | clock.unreadable).sum()) <= tolerated(len(missing))
 
 
 def _day_or_month_first(draft: SchemaDraft, column: ColumnProfile) -> str:

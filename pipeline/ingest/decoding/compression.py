@@ -49,6 +49,7 @@ def unpacked(file: BinaryIO, source_name: str) -> BinaryIO:
     if _start(stream).startswith(ZIP):
         archive = zipfile.ZipFile(stream)
         if _is_workbook(archive):
+            stream.seek(0)
             return stream
         stream = _opened(archive, source_name)
     return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if _start(stream).startswith(GZIP) else stream

@@ -22,6 +22,8 @@ MARKS = {  # byte order mark → encoding that reads on behind it; UTF-32 first,
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 UTF8 = "utf-8"
+USUAL = ("cp1252", "cp932", "gb18030", "euc-kr", "cp1251")  # encodings of files without UTF-8
+_USUAL = bytes(range(0xA0, 0x100)) + "€…‘’“”–—™ŠšŒœŽžŸ".encode("cp1252")  # of the bytes above ASCII in cp1252
 ESCAPE = (
     "pipeline.escape"  # of codecs: an undecodable byte is the code point U+DC00 + byte, which is no character
 )
@@ -76,9 +78,17 @@ def detected(start: bytes) -> str:
         return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
     lines = [line for line in start.split(b"\n") if not line.isascii()]
     others = [line for line in lines if not _decodes(line, UTF8)]
-    if len(others) * 2 > len(lines) and all(_decodes(line, "cp1252") for line in others):
-        return "cp1252"
-    return UTF8
+    return "cp1252" if len(others) * 2 > len(lines) and _is_western(others) else UTF8
+
+
+def _is_western(lines: list[bytes]) -> bool:
+    """Whether lines that are no UTF-8 may be cp1252: its letters stand between those of ASCII, and rare signs are rare."""
+    high = b"".join(re.findall(rb"[\x80-\xff]", b"\n".join(lines)))
+    together = sum(map(len, re.findall(rb"[\x80-\xff]{3,}", b"\n".join(lines))))
+    rare = len(high.translate(None, _USUAL))
+    return (
+        all(_decodes(line, "cp1252") for line in lines) and together * 3 < len(high) and rare * 10 < len(high)
+    )
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
@@ -92,7 +102,7 @@ def _decodes(data: bytes, encoding: str) -> bool:
 def not_decodable(encoding: str, subject: str = "the row") -> str:
     """Return the reason for which a row is rejected that is no text in this encoding."""
     if _is_utf8(encoding):
-        return f'{subject} is not UTF-8: set format.encoding, such as "cp1252", or save the file in UTF-8'
+        return f"{subject} is not UTF-8: set format.encoding (usual are {', '.join(USUAL)}), or save the file in UTF-8"
     return f"{subject} is not {encoding}: set format.encoding to the encoding of the file"
 
 
@@ -119,7 +129,7 @@ class _Transcoder(io.RawIOBase):
             self._decoder = codecs.getincrementaldecoder(encoding)(ESCAPE)
         except (LookupError, ValueError) as error:
             message = f'format.encoding is "{encoding}", which does not write text as bytes'
-            raise InputError(message, remedy='set one such as "cp1252"', code="bad_encoding") from error
+            raise InputError(message, remedy=f"usual are {', '.join(USUAL)}", code="bad_encoding") from error
         self._stream, self._pending, self._done = stream, b"", False
 
     def readable(self) -> bool:

@@ -27,6 +27,8 @@ BLOCK = 1 << 22  # bytes read at once, some 40,000 rows
 START = 1 << 20  # bytes in which the header is looked for
 LINE_MAX = 1 << 24  # bytes; a file with a longer line is not CSV
 
+ENCODING_ONCE = "for one command put FRAUDWATCH_FORMAT__ENCODING=cp932 or another before it"
+CUT_OFF = "the last row has fewer values than the header has columns, and no line end: the file may be truncated, fetch it again"
 STRAY_BREAK = "a line break inside a value without quotes: put the value in quotes"
 
 csv.field_size_limit(LINE_MAX)  # of this process; as Arrow, which has none
@@ -52,13 +54,14 @@ def read_csv(
     """
     start = stream.read(max(BLOCK, START))
     dialect, place = recognise(start[:START], expected, QUOTES[quote], final=len(start) < START)
+    if not start.strip():
+        raise _empty(source_name)
     blocks = _records(_blocks(start, stream), dialect, source_name)
     first: list[Record] = []
     while len(first) <= place:
         block = next(blocks, None)
         if block is None:
-            remedy = "a CSV file begins with a header of column names, even without rows"
-            raise InputError(f"{source_name} is empty", remedy=remedy, code="empty_file")
+            raise _empty(source_name)
         first += block
     header = _header(dialect, first[place], source_name, encoding)
     parser = _CsvParser(header, expected.select(header, source_name), dialect, encoding)
@@ -68,6 +71,11 @@ def read_csv(
             rows = parser.parse(block[begin : begin + BATCH_ROWS], number)
             number += len(rows) + len(rows.unreadable)
             yield rows
+
+
+def _empty(source_name: str) -> InputError:
+    remedy = "a CSV file begins with a header of column names, even without rows"
+    return InputError(f"{source_name} is empty", remedy=remedy, code="empty_file")
 
 
 def _blocks(start: bytes, stream: BinaryIO) -> Iterator[bytes]:
@@ -91,7 +99,7 @@ def _header(dialect: Dialect, record: Record, source_name: str, encoding: str) -
             raise csv.Error(STRAY_BREAK)  # noqa: TRY301
     except UnicodeDecodeError as error:
         message, _, remedy = not_decodable(encoding, f"the header of {source_name}").rpartition(": ")
-        raise InputError(message, remedy=remedy, code="bad_file") from error
+        raise InputError(message, remedy=f"{remedy}; {ENCODING_ONCE}", code="bad_file") from error
     except csv.Error as error:
         message = f"{source_name} has no header that can be read as CSV ({error})"
         raise InputError(message, remedy="save it as CSV UTF-8", code="bad_file") from error
@@ -110,9 +118,15 @@ def _records(blocks: Iterator[bytes], dialect: Dialect, source_name: str) -> Ite
         if len(rest) > LINE_MAX:
             message = f"{source_name} holds a line of more than {LINE_MAX >> 20} MiB, so it is not CSV"
             raise InputError(message, remedy="check its format", code="bad_file")
+        if not data and records and isinstance(records[-1], bytes) and lines[-1]:
+            records[-1] = _Unended(records[-1])
         if records:
             yield records
         rest += data
+
+
+class _Unended(bytes):
+    """The last row of a file that does not end with a line end."""
 
 
 class _CsvParser:
@@ -163,7 +177,9 @@ class _CsvParser:
         if table is None or table.num_rows + len(widths) != len(records):
             return None
         unreadable += [
-            UnreadableRow(int(numbers[place]), _text(records[place]), self._wrong_width(width))
+            UnreadableRow(
+                int(numbers[place]), _text(records[place]), self._wrong_width(width, records[place])
+            )
             for place, width in widths.items()
         ]
         columns = {name: _single_chunk(table[str(place)]) for name, place in self._places.items()}
@@ -178,7 +194,7 @@ class _CsvParser:
         for number, record in zip(numbers.tolist(), records, strict=True):
             row = self._dialect.split(record)
             if row is None or len(row) != self._width:
-                reason = STRAY_BREAK if row is None else self._wrong_width(len(row))
+                reason = STRAY_BREAK if row is None else self._wrong_width(len(row), record)
                 unreadable.append(UnreadableRow(number, _text(record), reason))
             else:
                 values.append(row)
@@ -189,7 +205,9 @@ class _CsvParser:
         }
         return RowBatch(np.array(good_numbers, dtype=np.int64), columns, unreadable)
 
-    def _wrong_width(self, width: int) -> str:
+    def _wrong_width(self, width: int, record: bytes) -> str:
+        if width < self._width and isinstance(record, _Unended):
+            return CUT_OFF
         more = "more" if width > self._width else "fewer"
         separator = SEPARATORS[self._dialect.separator]
         return f"the row has {more} values than the header has columns: quote values that hold {separator}"

@@ -28,6 +28,7 @@ from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
 from pipeline.ingest.decoding.compression import first_bytes, is_zip, named_format, unpacked, zipped_format
 from pipeline.ingest.decoding.encodings import UTF8, as_utf8, detected
+from pipeline.ingest.decoding.not_text import check_known, check_text
 from pipeline.ingest.formats.arrow_arrays import as_ints
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.excel_reader import ExcelReader
@@ -218,7 +219,10 @@ class _TextReader:
 
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         with _input_errors(self._source_name):
-            stream, encoding = as_utf8(unpacked(self._file, self._source_name), self._written.encoding)
+            content = unpacked(self._file, self._source_name)
+            check_known(content, self._source_name)
+            stream, encoding = as_utf8(content, self._written.encoding)
+            check_text(stream, self._source_name)
             yield from self._read(stream, expected, self._source_name, encoding)
             while self._file.read(MIB):  # bytes after packed ones belong to the digest, too
                 pass

@@ -41,6 +41,7 @@ GRAMMARS = {
     "iso": (ISO,),
     "year_first": (
         rf"(?i)^(?P<year>\d{{4}}){_FIRST}(?:{_MONTH}|{_MONTH_NAME}){_SECOND}{_DAY}{_THEN_CLOCK}",
+        rf"(?i)^(?P<year>\d{{4}})年{BLANK}*{_MONTH}月{BLANK}*{_DAY}日{_THEN_CLOCK}",
         rf"(?i)^{_COMPACT_DATE}{_THEN_CLOCK}",
         rf"(?i)^{_COMPACT_DATE}{_COMPACT_CLOCK}",
         ISO,
