@@ -276,6 +276,23 @@ def test_a_currency_beside_an_amount_must_be_that_of_its_row() -> None:
     assert all(isinstance(value, str) for value in amounts(texts, POINT, ["CHF"] * 7))
 
 
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [("GBp", None), ("ZAc", None), ("gBP", None), ("Eur", None), ("GBP", "GBP"), ("gbp", "GBP"), ("Euro", "EURO")],
+)
+def test_a_code_in_mixed_case_is_the_minor_unit_of_an_exchange(written, code) -> None:
+    reasons = Reasons(1)
+    codes = validators.currencies(pa.array([written]), "cur", reasons)
+    assert (codes[0] if reasons.good[0] else None) == code
+    assert code or reasons.of(0).startswith("cur is in small and capital letters")
+    beside = amounts([f"5 {written}"], POINT, [written.upper()])
+    assert (beside == [5]) == (code is not None and len(written) == 3)
+
+
+def test_a_sign_in_mixed_case_is_a_sign() -> None:
+    assert amounts(["5 SFr.", "5 Kč", "5 Fr."], POINT, ["CHF", "CZK", "CHF"]) == [5, 5, 5]
+
+
 MINOR = [
     # the amount as it is written, its currency, and the amount
     (2899, "EUR", 28.99), ("2899", "USD", 28.99), (12.5, "EUR", 0.125), (12.3, "EUR", 0.123), (500, "JPY", 500.0),
@@ -287,6 +304,22 @@ MINOR = [
 @pytest.mark.parametrize(("written", "currency", "expected"), MINOR)
 def test_minor_units_are_divided_exactly(written, currency, expected) -> None:
     assert amounts([written], COMMA.model_copy(update={"amount_unit": "minor"}), [currency]) == [expected]
+
+
+def test_only_currencies_of_iso_4217_have_a_known_smallest_unit(opener, tmp_path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-03-01,BTC,50000\n2026-03-01,USD,0.5\n")
+    more = {"currency": "cur", "rates": str(tmp_path / "rates.csv"), "entities": ("card",)}
+    config = configured(form={"amount_unit": "minor"}, **more)
+    store = opener(config)
+    rows = ["a,2026-03-01T06:00Z,100000,k,BTC", "b,2026-03-01T06:00Z,200,k,USD", "c,2026-03-01T06:00Z,5,k,EURO"]
+    (report,) = run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount,card,cur"))
+    assert query(store, "SELECT transaction_id, amount FROM transactions") == [("b", 2.0)]
+    btc, euro = report.reasons
+    assert btc == (
+        "amount is in BTC, whose smallest unit ISO 4217 does not know: write whole BTC with format.amount_unit = "
+        '"major"'
+    )
+    assert euro.startswith("cur EURO is no code of ISO 4217")
 
 
 def test_a_number_that_is_no_text_has_a_point_whatever_texts_have(tmp_path) -> None:

@@ -14,6 +14,7 @@ from pipeline.config.sections import LabelsSection, SchemaSection
 from pipeline.ingest.checks.card_data import mask_card_numbers, reject_track_data
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
+from pipeline.ingest.currencies.currency_codes import ISO_4217
 from pipeline.ingest.currencies.currency_rates import RateLookup, Rates, RateUse, unknown_currencies
 from pipeline.ingest.currencies.rate_sources import load_rates
 from pipeline.ingest.formats import validators
@@ -103,6 +104,8 @@ class TransactionCheck:
         codes = self._currency_codes(columns, len(rows))
         amounts = validators.amounts(*columns[schema.amount], reasons, self.form, codes)
         currency, base, lookup = self._in_base(columns, amounts, times, reasons, state)
+        if self.form.amount_unit == "minor":
+            self._require_minor_units(codes, reasons)
         others = [
             as_objects(check(*columns[name], reasons, validators.ID_MAX)) if name else None
             for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
@@ -166,6 +169,14 @@ class TransactionCheck:
         if not self.schema.currency:
             return np.full(size, self.schema.base_currency, dtype=object)
         return validators.currency_codes(columns[self.schema.currency][0])
+
+    def _require_minor_units(self, codes: Strings, reasons: Reasons) -> None:
+        """Only ISO 4217 says how many of the smallest units of a currency make one."""
+        name = self.source_name(self.schema.amount)
+        for code in set(codes[reasons.good].tolist()) - ISO_4217:
+            reason = f"{name} is in {code}, whose smallest unit ISO 4217 does not know: "
+            reason += f'write whole {code} with format.amount_unit = "major"'
+            reasons.add(np.asarray(codes == code, dtype=bool), reason)
 
     def _in_base(
         self, columns: "_Columns", amounts: Any, times: Ints, reasons: Reasons, state: SourceState

@@ -19,7 +19,7 @@ from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
 from pipeline.ingest.formats.columns import PLAIN_FORMAT
 from pipeline.ingest.formats.grammars.minor_units import in_major_units
-from pipeline.ingest.formats.grammars.numbers import any_thousands, currencies_of
+from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, any_thousands, currencies_of
 from pipeline.ingest.formats.grammars.times import EXAMPLES
 from pipeline.ingest.formats.instants import Instants, parse_clock
 from storage.frames import DAY, HOUR, MONEY, SECOND, Floats, Ints, Strings
@@ -164,6 +164,9 @@ def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     """Return currency codes in capitals."""
     text = texts(column, name, reasons)
     reasons.add(as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
+    mixed = as_bools(pc.match_substring_regex(text, MIXED_CASE))
+    exchange = "is in small and capital letters, as exchanges write pence (GBp): write its code in capitals, such as GBP"
+    reasons.add(mixed, f"{name} {exchange}, and amounts in that currency")
     return as_objects(pc.utf8_upper(text))
 
 
