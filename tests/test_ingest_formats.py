@@ -455,6 +455,39 @@ def test_the_time_of_an_inline_label_is_its_own_where_it_has_one(opener, tmp_pat
             file(tmp_path, BANK_ROWS, BANK_HEADER))  # fmt: skip
 
 
+KNOWN_ON = [
+    # when the payment was, when its label became known, and when it counts as known; None: before its payment
+    ("2026-03-05T10:00", "2026-03-05", "2026-03-05T09:00:00"),
+    ("2026-03-05T00:30", "2026-03-05", "2026-03-04T23:30:00"),
+    ("2026-03-29T23:30", "2026-03-29", "2026-03-29T21:30:00"),  # the clocks were changed on that day
+    ("2026-03-05T10:00", "2026-03-06", "2026-03-05T23:00:00"),
+    ("2026-03-05T10:00", "2026-03-04", None),
+    ("2026-03-05T10:00", "2026-03-05T08:00", None),
+    ("2026-03-05T10:00", "2026-03-05T09:30", "2026-03-05T08:30:00"),
+]
+
+
+@pytest.mark.parametrize(("paid", "known", "expected"), KNOWN_ON)
+def test_a_label_that_is_known_on_a_day_is_not_before_a_payment_of_that_day(
+    opener, tmp_path, paid, known, expected
+) -> None:
+    schema = {"entities": ("card",), "timezone": "Europe/Berlin"}
+    beside = configured(is_fraud="fraud", known_at="reported", **schema)
+    store = opener(beside)
+    both = file(tmp_path, [f"a,{paid},1,k,1,{known}"], "transaction_id,event_time,amount,card,fraud,reported")
+    loaded, labels = run(store, beside, both)
+    assert loaded.counts.accepted == 1
+    assert not labels.fails  # the payment went in
+    labels_file = file(tmp_path, [f"a,1,{known}"], "transaction_id,is_fraud,known_at", "labels.csv")
+    (report,) = run(store, configured(**schema), labels_file, ingest_labels)
+    times = [str(known_at) for (known_at,) in query(store, "SELECT known_at FROM labels")]
+    assert [time.replace(" ", "T")[:19] for time in times] == ([] if expected is None else [expected])
+    assert (report.counts.duplicate, report.counts.rejected) == (
+        labels.counts.accepted,
+        labels.counts.rejected,
+    )
+
+
 def test_a_label_file_with_words_and_other_times(opener, tmp_path) -> None:
     config = configured(labels=BANK_WORDS, form=BANK_FORM, timezone="UTC")
     store = opener(config)

@@ -23,6 +23,7 @@ from pipeline.ingest.checks.label_check import (
     LabelCheck,
     assumed_known_at,
     known_before_payment,
+    on_day_of_payment,
 )
 from pipeline.ingest.checks.rejected_row_text import Rejections, collect_rejected
 from pipeline.ingest.checks.source_state import SourceState
@@ -173,7 +174,8 @@ def _load_transactions(
                 for rows in reader.rows(check.expected_columns()):
                     step(rows)
             label_step = partial(_inline_label_step, context, check.source_name(check.schema.known_at), now)
-            yield context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+            report = context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+            yield replace(report, inline=True)
 
 
 def _transaction_step(
@@ -210,6 +212,7 @@ def _inline_label_step(
     """Labels of transactions that were accepted; those without a usable time of their own are set aside."""
     size, after, reasons = len(rows), context.options.known_after, Reasons(len(rows))
     times, known_at = np.asarray(rows.columns["event_time"]), np.asarray(rows.columns["known_at"])
+    known_at = on_day_of_payment(known_at, times, context.config.schema_.timezone)
     reasons.add(known_before_payment(known_at, times), f"{known_at_name} {BEFORE_PAYMENT}")
     missing = known_at == NEVER
     if context.history and after is None:
