@@ -278,7 +278,15 @@ def test_a_currency_beside_an_amount_must_be_that_of_its_row() -> None:
 
 @pytest.mark.parametrize(
     ("written", "code"),
-    [("GBp", None), ("ZAc", None), ("gBP", None), ("Eur", None), ("GBP", "GBP"), ("gbp", "GBP"), ("Euro", "EURO")],
+    [
+        ("GBp", None),
+        ("ZAc", None),
+        ("gBP", None),
+        ("Eur", None),
+        ("GBP", "GBP"),
+        ("gbp", "GBP"),
+        ("Euro", "EURO"),
+    ],
 )
 def test_a_code_in_mixed_case_is_the_minor_unit_of_an_exchange(written, code) -> None:
     reasons = Reasons(1)
@@ -311,7 +319,11 @@ def test_only_currencies_of_iso_4217_have_a_known_smallest_unit(opener, tmp_path
     more = {"currency": "cur", "rates": str(tmp_path / "rates.csv"), "entities": ("card",)}
     config = configured(form={"amount_unit": "minor"}, **more)
     store = opener(config)
-    rows = ["a,2026-03-01T06:00Z,100000,k,BTC", "b,2026-03-01T06:00Z,200,k,USD", "c,2026-03-01T06:00Z,5,k,EURO"]
+    rows = [
+        "a,2026-03-01T06:00Z,100000,k,BTC",
+        "b,2026-03-01T06:00Z,200,k,USD",
+        "c,2026-03-01T06:00Z,5,k,EURO",
+    ]
     (report,) = run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount,card,cur"))
     assert query(store, "SELECT transaction_id, amount FROM transactions") == [("b", 2.0)]
     btc, euro = report.reasons

@@ -187,7 +187,7 @@ def _transaction_step(
     rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
-    rows = check.without_items(rows, state)
+    rows = check.without_items(rows, now, state)
     chunk, labels, reasons = check.check(rows, now, state)
     if labels is not None:
         spool.add(labels)

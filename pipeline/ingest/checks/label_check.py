@@ -144,7 +144,9 @@ def on_day_of_payment(known_at: Ints, event_time: Ints, zone: str) -> Ints:
     Such labels count as known no earlier than their payment. NEVER: it is not known.
     """
     times = known_at.copy()
-    early = np.flatnonzero((known_at < event_time) & (event_time != NEVER) & (event_time - known_at < 2 * DAY))
+    early = np.flatnonzero(
+        (known_at < event_time) & (event_time != NEVER) & (event_time - known_at < 2 * DAY)
+    )
     if len(early):
         known, paid = (_local(values[early], zone) for values in (known_at, event_time))
         same_day = early[(known % DAY == 0) & (known // DAY == paid // DAY)]

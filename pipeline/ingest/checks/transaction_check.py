@@ -74,16 +74,26 @@ class TransactionCheck:
                 required.setdefault(self.source_name(name), "schema.columns" if renamed else f"schema.{key}")
         return ExpectedColumns(required)
 
-    def without_items(self, rows: RowBatch, state: SourceState) -> RowBatch:
+    def without_items(self, rows: RowBatch, now: int, state: SourceState) -> RowBatch:
         """Return the rows without the further items of orders, which are counted (`schema.line_items`)."""
         if not self.schema.line_items or not len(rows):
             return rows
         columns = _Columns(rows, self._source_names)
         ids, amounts = columns[self.schema.transaction_id][0], columns[self.schema.amount][0]
-        items = state.items.further_items(ids, parse_numbers(amounts, self.form.decimal, self.form.thousands))
+        numbers = parse_numbers(amounts, self.form.decimal, self.form.thousands)
+        items, others = state.items.further_items(ids, numbers, self._can_be_transactions(rows, now))
+        state.other_amounts = rows.row_number[others]
         kept = np.flatnonzero(~items)
         taken = {name: column.take(pa.array(kept)) for name, column in rows.columns.items()}
         return RowBatch(rows.row_number[kept], taken, rows.unreadable) if len(kept) < len(rows) else rows
+
+    def _can_be_transactions(self, rows: RowBatch, now: int) -> Bools:
+        """Which rows are good by themselves, or lack nothing but a rate."""
+        state = self.new_state()
+        _, _, reasons = self.check(rows, now, state)
+        waiting = state.rate_use.waiting
+        numbers = () if waiting is None else waiting.transactions.row_number
+        return reasons.good | np.isin(rows.row_number, numbers)
 
     def check(
         self, rows: RowBatch, now: int, state: SourceState | None = None
@@ -98,9 +108,14 @@ class TransactionCheck:
         reject_track_data(rows.columns, reasons)
         columns = _Columns(rows, self._source_names)
         names = self._ids(columns, len(rows), reasons)
-        times = self._times(columns, now, reasons)
         if schema.line_items:
-            self._explain_blank_items(columns, reasons)
+            self._explain_items(columns, reasons)
+            another = "differs from that of the row above of the same order: schema.line_items needs the order's total"
+            reasons.add(
+                np.isin(rows.row_number, state.other_amounts),
+                f"{self.source_name(schema.amount)} {another} in its first row, or the same in all rows",
+            )
+        times = self._times(columns, now, reasons)
         codes = self._currency_codes(columns, len(rows))
         amounts = validators.amounts(*columns[schema.amount], reasons, self.form, codes)
         currency, base, lookup = self._in_base(columns, amounts, times, reasons, state)
@@ -143,15 +158,15 @@ class TransactionCheck:
             as_objects(validators.ids(*columns[name], reasons)) if name else np.full(size, None, dtype=object)
         )
 
-    def _explain_blank_items(self, columns: "_Columns", reasons: Reasons) -> None:
-        """Items that follow their order are gone; a blank amount that is left belongs to no row above it."""
-        column, name = columns[self.schema.amount]
+    def _explain_items(self, columns: "_Columns", reasons: Reasons) -> None:
+        """Items that follow their order are gone; a blank amount or time that is left belongs to no good row above it."""
         order = self.source_name(self.schema.transaction_id)
-        reasons.add(
-            as_bools(texts(column).is_null()),
-            f"{name} is missing, and the row above is not of the same {order}: sort items behind their order "
-            "(schema.line_items)",
-        )
+        for column, name in (columns[self.schema.amount], columns[self.schema.event_time]):
+            reasons.add(
+                as_bools(texts(column).is_null()),
+                f"{name} is missing, and the row follows no good row of the same {order}: sort items behind their order "
+                "(schema.line_items)",
+            )
 
     def _times(self, columns: "_Columns", now: int, reasons: Reasons) -> Ints:
         schema = self.schema

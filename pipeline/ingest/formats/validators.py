@@ -94,7 +94,9 @@ def identifiers(column: Arrow, name: str, reasons: Reasons, length_max: int = TE
         text = pc.if_else(word, None, text)
     data = text.buffers()[2]
     characters = data.to_pybytes() if data else b""
-    if any(sign in characters for sign in (b"+", b".", b",")):  # rare in ids, and found much faster than the expression
+    if any(
+        sign in characters for sign in (b"+", b".", b",")
+    ):  # rare in ids, and found much faster than the expression
         lost = as_bools(pc.match_substring_regex(text, EXPONENT))
         reasons.add(lost, f"{name} has lost digits, like 4.11E+15: export it as text")
     return text

@@ -14,7 +14,9 @@ WORD = r"(?i)^[+-]?(nan|inf|infinity)$"
 SEPARATORS: Mapping[str, str] = {
     "": "", ".": r"\.", ",": ",", " ": BLANK, "'": "['’]"
 }  # fmt: skip
-MIXED_CASE = "^([a-z][A-Z][A-Za-z]|[A-Z][a-z][A-Za-z]|[a-z]{2}[A-Z]|[A-Z]{2}[a-z])$"  # of a code: GBp, ZAc, Eur
+MIXED_CASE = (
+    "^([a-z][A-Z][A-Za-z]|[A-Z][a-z][A-Za-z]|[a-z]{2}[A-Z]|[A-Z]{2}[a-z])$"  # of a code: GBp, ZAc, Eur
+)
 CURRENCY_CODE = re.compile("[A-Z]{3}")
 # A sign or code, whatever it is: an expression of all letters takes 10 ms to compile. What it means, a table says.
 _CURRENCY = r"(?:[^\d \x{A0}\x{2009}\x{202F}.,'’()+−%-]{1,5}\.?)"
