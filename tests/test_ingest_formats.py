@@ -500,6 +500,23 @@ def test_a_label_that_is_known_on_a_day_is_not_before_a_payment_of_that_day(
     )
 
 
+def test_a_label_with_a_wrong_time_is_set_aside_and_its_payment_goes_in(opener, tmp_path) -> None:
+    config = configured(is_fraud="fraud", known_at="reported", timezone="UTC", entities=("card",))
+    store = opener(config)
+    rows = [
+        "a,2026-03-05T10:00,1,k,1,soon",
+        "b,2026-03-05T10:00,1,k,1,2027-03-05",
+        "c,2026-03-05T10:00,1,k,1,2026-03-06",
+    ]
+    header = "transaction_id,event_time,amount,card,fraud,reported"
+    loaded, labels = run(store, config, file(tmp_path, rows, header), known_after=1)
+    assert (loaded.counts.accepted, labels.counts.accepted) == (3, 1)
+    assert [reason for _, reason in rejected(store, labels.batch_id).values()] == [
+        "reported is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00",
+        "reported is more than an hour ahead of now",
+    ]
+
+
 def test_a_label_file_with_words_and_other_times(opener, tmp_path) -> None:
     config = configured(labels=BANK_WORDS, form=BANK_FORM, timezone="UTC")
     store = opener(config)

@@ -212,9 +212,12 @@ def _inline_label_step(
     """Labels of transactions that were accepted; those without a usable time of their own are set aside."""
     size, after, reasons = len(rows), context.options.known_after, Reasons(len(rows))
     times, known_at = np.asarray(rows.columns["event_time"]), np.asarray(rows.columns["known_at"])
+    reason = as_objects(rows.columns["reason"])
+    for text in set(reason.tolist()) - {""}:
+        reasons.add(np.asarray(reason == text, dtype=bool), text)
     known_at = on_day_of_payment(known_at, times, context.config.schema_.timezone)
     reasons.add(known_before_payment(known_at, times), f"{known_at_name} {BEFORE_PAYMENT}")
-    missing = known_at == NEVER
+    missing = (known_at == NEVER) | (reason != "")
     if context.history and after is None:
         reasons.add(missing, f"{known_at_name} is missing: add it, or {KNOWN_AFTER}")
     assumed = np.full(size, now) if after is None else assumed_known_at(times, after, now)

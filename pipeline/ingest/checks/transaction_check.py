@@ -224,11 +224,14 @@ class TransactionCheck:
             return None
         is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.vocabulary)
         if not schema.known_at:
-            return _RowLabels(is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64))
+            return _RowLabels(
+                is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64), Reasons(len(missing))
+            )
         column, name = columns[schema.known_at]
         labelled = pc.if_else(pa.array(~missing), column, None)  # the time of no label does not matter
-        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, reasons, self.form)
-        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at))
+        wrong = Reasons(len(missing))  # which are of the labels: their payments are good
+        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, wrong, self.form)
+        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at), wrong)
 
 
 class _Columns:
@@ -249,6 +252,7 @@ class _RowLabels:
     is_fraud: Bools
     missing: Bools
     known_at: Ints  # µs; NEVER if the row does not say
+    reasons: Reasons  # for setting a label aside
 
     def of(self, chunk: TransactionChunk, good: Bools) -> InlineLabels:
         """Return the labels of the good transactions."""
@@ -259,4 +263,5 @@ class _RowLabels:
             chunk.event_time[labelled],
             self.is_fraud[labelled],
             self.known_at[labelled],
+            np.array([self.reasons.of(place) for place in np.flatnonzero(labelled).tolist()], dtype=object),
         )
