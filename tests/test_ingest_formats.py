@@ -276,6 +276,31 @@ def test_a_currency_beside_an_amount_must_be_that_of_its_row() -> None:
     assert all(isinstance(value, str) for value in amounts(texts, POINT, ["CHF"] * 7))
 
 
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("GBp", None),
+        ("ZAc", None),
+        ("gBP", None),
+        ("Eur", None),
+        ("GBP", "GBP"),
+        ("gbp", "GBP"),
+        ("Euro", "EURO"),
+    ],
+)
+def test_a_code_in_mixed_case_is_the_minor_unit_of_an_exchange(written, code) -> None:
+    reasons = Reasons(1)
+    codes = validators.currencies(pa.array([written]), "cur", reasons)
+    assert (codes[0] if reasons.good[0] else None) == code
+    assert code or reasons.of(0).startswith("cur is in small and capital letters")
+    beside = amounts([f"5 {written}"], POINT, [written.upper()])
+    assert (beside == [5]) == (code is not None and len(written) == 3)
+
+
+def test_a_sign_in_mixed_case_is_a_sign() -> None:
+    assert amounts(["5 SFr.", "5 Kč", "5 Fr."], POINT, ["CHF", "CZK", "CHF"]) == [5, 5, 5]
+
+
 MINOR = [
     # the amount as it is written, its currency, and the amount
     (2899, "EUR", 28.99), ("2899", "USD", 28.99), (12.5, "EUR", 0.125), (12.3, "EUR", 0.123), (500, "JPY", 500.0),
@@ -287,6 +312,26 @@ MINOR = [
 @pytest.mark.parametrize(("written", "currency", "expected"), MINOR)
 def test_minor_units_are_divided_exactly(written, currency, expected) -> None:
     assert amounts([written], COMMA.model_copy(update={"amount_unit": "minor"}), [currency]) == [expected]
+
+
+def test_only_currencies_of_iso_4217_have_a_known_smallest_unit(opener, tmp_path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-03-01,BTC,50000\n2026-03-01,USD,0.5\n")
+    more = {"currency": "cur", "rates": str(tmp_path / "rates.csv"), "entities": ("card",)}
+    config = configured(form={"amount_unit": "minor"}, **more)
+    store = opener(config)
+    rows = [
+        "a,2026-03-01T06:00Z,100000,k,BTC",
+        "b,2026-03-01T06:00Z,200,k,USD",
+        "c,2026-03-01T06:00Z,5,k,EURO",
+    ]
+    (report,) = run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount,card,cur"))
+    assert query(store, "SELECT transaction_id, amount FROM transactions") == [("b", 2.0)]
+    btc, euro = report.reasons
+    assert btc == (
+        "amount is in BTC, whose smallest unit ISO 4217 does not know: write whole BTC with format.amount_unit = "
+        '"major"'
+    )
+    assert euro.startswith("cur EURO is no code of ISO 4217")
 
 
 def test_a_number_that_is_no_text_has_a_point_whatever_texts_have(tmp_path) -> None:
@@ -420,6 +465,56 @@ def test_the_time_of_an_inline_label_is_its_own_where_it_has_one(opener, tmp_pat
     with pytest.raises(InputError, match=r"\(schema.is_fraud\) says what is fraud, but not when"):
         run(store, bank(known_at="", columns={k: v for k, v in BANK["columns"].items() if v != "reported"}),  # type: ignore[attr-defined]
             file(tmp_path, BANK_ROWS, BANK_HEADER))  # fmt: skip
+
+
+KNOWN_ON = [
+    # when the payment was, when its label became known, and when it counts as known; None: before its payment
+    ("2026-03-05T10:00", "2026-03-05", "2026-03-05T09:00:00"),
+    ("2026-03-05T00:30", "2026-03-05", "2026-03-04T23:30:00"),
+    ("2026-03-29T23:30", "2026-03-29", "2026-03-29T21:30:00"),  # the clocks were changed on that day
+    ("2026-03-05T10:00", "2026-03-06", "2026-03-05T23:00:00"),
+    ("2026-03-05T10:00", "2026-03-04", None),
+    ("2026-03-05T10:00", "2026-03-05T08:00", None),
+    ("2026-03-05T10:00", "2026-03-05T09:30", "2026-03-05T08:30:00"),
+]
+
+
+@pytest.mark.parametrize(("paid", "known", "expected"), KNOWN_ON)
+def test_a_label_that_is_known_on_a_day_is_not_before_a_payment_of_that_day(
+    opener, tmp_path, paid, known, expected
+) -> None:
+    schema = {"entities": ("card",), "timezone": "Europe/Berlin"}
+    beside = configured(is_fraud="fraud", known_at="reported", **schema)
+    store = opener(beside)
+    both = file(tmp_path, [f"a,{paid},1,k,1,{known}"], "transaction_id,event_time,amount,card,fraud,reported")
+    loaded, labels = run(store, beside, both)
+    assert loaded.counts.accepted == 1
+    assert not labels.fails  # the payment went in
+    labels_file = file(tmp_path, [f"a,1,{known}"], "transaction_id,is_fraud,known_at", "labels.csv")
+    (report,) = run(store, configured(**schema), labels_file, ingest_labels)
+    times = [str(known_at) for (known_at,) in query(store, "SELECT known_at FROM labels")]
+    assert [time.replace(" ", "T")[:19] for time in times] == ([] if expected is None else [expected])
+    assert (report.counts.duplicate, report.counts.rejected) == (
+        labels.counts.accepted,
+        labels.counts.rejected,
+    )
+
+
+def test_a_label_with_a_wrong_time_is_set_aside_and_its_payment_goes_in(opener, tmp_path) -> None:
+    config = configured(is_fraud="fraud", known_at="reported", timezone="UTC", entities=("card",))
+    store = opener(config)
+    rows = [
+        "a,2026-03-05T10:00,1,k,1,soon",
+        "b,2026-03-05T10:00,1,k,1,2027-03-05",
+        "c,2026-03-05T10:00,1,k,1,2026-03-06",
+    ]
+    header = "transaction_id,event_time,amount,card,fraud,reported"
+    loaded, labels = run(store, config, file(tmp_path, rows, header), known_after=1)
+    assert (loaded.counts.accepted, labels.counts.accepted) == (3, 1)
+    assert [reason for _, reason in rejected(store, labels.batch_id).values()] == [
+        "reported is not an ISO 8601 time: write 2026-03-01T06:00:00+00:00",
+        "reported is more than an hour ahead of now",
+    ]
 
 
 def test_a_label_file_with_words_and_other_times(opener, tmp_path) -> None:

@@ -227,14 +227,40 @@ def test_items_of_an_order_are_counted_and_left_out(opener, tmp_path, monkeypatc
     stored = query(store, "SELECT transaction_id, amount, card FROM transactions ORDER BY transaction_id")
     assert stored == [("#1", 20.0, "k1"), ("#2", 5.0, "k2"), ("#3", 1.0, "k3"), ("#4", 9.0, "k4")]
     assert report.items == 5
-    assert report.counts == Counts(
-        9, accepted=4, revised=1, rejected=4
-    )  # the other amount of #3 is a revision
-    blank = "Total is missing, and the row above is not of the same Name: sort items behind their order (schema.line_items)"
+    assert report.counts == Counts(9, accepted=4, rejected=5)
+    blank = "Total is missing, and the row follows no good row of the same Name: sort items behind their order (schema.line_items)"
+    other = (
+        "Total differs from that of the row above of the same order: schema.line_items needs the order's total in its "
+        "first row, or the same in all rows"
+    )
     assert {number: reason for number, (_, reason) in rejected(store, report.batch_id).items()} == {
-        9: blank, 10: blank, 13: "Total is not a number: write 1234.56", 14: blank
+        7: other, 9: blank, 10: blank, 13: "Total is not a number: write 1234.56", 14: blank
     }  # fmt: skip
     assert "  5 further items of orders left out: an order is one transaction" in ingest_lines(report)
+
+
+BAD_FIRST = {
+    # rows of an order, its amounts that are stored, and how many rows are items
+    "a bad time": (["#1,never,5,k", f"#1,{AT},5,k", "#1,,,"], [5.0], 1),
+    "a bad card": ([f"#1,{AT},5,4.11E+15", f"#1,{AT},5,k"], [5.0], 0),
+    "a bad amount": ([f"#1,{AT},x,k", f"#1,{AT},7,k", f"#1,{AT},7,k"], [7.0], 1),
+    "amounts of 0": ([f"#1,{AT},50,k", f"#1,{AT},0,k", f"#1,{AT},0.00,k"], [50.0], 2),
+    "a free order": ([f"#1,{AT},0,k", f"#1,{AT},0,k"], [0.0], 1),
+    "the total last": ([f"#1,{AT},0,k", f"#1,{AT},50,k"], [0.0], 0),
+    "a blank time first": (["#1,,5,k", f"#2,{AT},5,k"], [5.0], 0),
+}
+
+
+@pytest.mark.parametrize("size", [1, 50_000])
+@pytest.mark.parametrize("name", BAD_FIRST)
+def test_the_first_good_row_of_an_order_is_its_transaction(opener, tmp_path, monkeypatch, name, size) -> None:
+    monkeypatch.setattr(csv_reader, "BATCH_ROWS", size)
+    config = configured(**ITEMS)
+    store = opener(config)
+    rows, stored, items = BAD_FIRST[name]
+    (report,) = run(store, config, file(tmp_path, rows, ITEM_HEADER))
+    assert [amount for (amount,) in query(store, "SELECT amount FROM transactions")] == stored
+    assert (report.items, report.counts.rejected, report.counts.revised) == (items, len(rows) - items - 1, 0)
 
 
 def test_without_line_items_a_row_without_an_amount_is_rejected(opener, tmp_path) -> None:
@@ -264,8 +290,8 @@ def test_items_do_not_depend_on_batches(rows, size) -> None:
         amounts = np.array([value if isinstance(value, float) else np.nan for _, value in part])
         missing, wrong = (np.array([value == kind for _, value in part]) for kind in (None, "wrong"))
         return finder.further_items(
-            pa.array([name for name, _ in part], pa.string()), Numbers(amounts, missing, wrong)
-        ).tolist()
+            pa.array([name for name, _ in part], pa.string()), Numbers(amounts, missing, wrong), ~wrong
+        )[0].tolist()
 
     expected, order, amount = [], None, None
     for name, value in rows:  # the same, row by row

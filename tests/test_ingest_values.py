@@ -316,9 +316,9 @@ def test_a_command_that_accepts_nothing_fails(tmp_path) -> None:
         assert "nothing was accepted of t.csv: every row was rejected" in error
 
 
-@pytest.mark.parametrize("text", ["4.1E7", "1E+15", "-4.11E15"])
+@pytest.mark.parametrize("text", ["4.1E7", "1E+15", "-4.11E15", "4,11E+15", "4,1e7", "-4,11E15"])
 def test_an_id_that_lost_digits_is_seen_alone(tmp_path, text) -> None:
-    assert from_csv(tmp_path, [text]) == [LOST]
+    assert from_csv(tmp_path, [f'"{text}"']) == [LOST]
 
 
 def test_a_part_of_a_query_is_cut_by_bytes(tmp_path, monkeypatch) -> None:

@@ -143,7 +143,7 @@ def _ingest_file(
                 if poll.report is None:
                     continue
                 batch_id = poll.report.batch_id or poll.report.same_as or batch_id
-                if poll.report.nothing_usable:
+                if poll.report.fails:
                     raise NothingAcceptedError([poll.report.source])
     except InputError as error:
         error_text = str(error)

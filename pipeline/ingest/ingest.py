@@ -23,6 +23,7 @@ from pipeline.ingest.checks.label_check import (
     LabelCheck,
     assumed_known_at,
     known_before_payment,
+    on_day_of_payment,
 )
 from pipeline.ingest.checks.rejected_row_text import Rejections, collect_rejected
 from pipeline.ingest.checks.source_state import SourceState
@@ -174,7 +175,8 @@ def _load_transactions(
                 for rows in reader.rows(check.expected_columns()):
                     step(rows)
             label_step = partial(_inline_label_step, context, check.source_name(check.schema.known_at), now)
-            yield context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+            report = context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+            yield replace(report, inline=True)
 
 
 def _transaction_step(
@@ -186,7 +188,7 @@ def _transaction_step(
     rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
-    rows = check.without_items(rows, state)
+    rows = check.without_items(rows, now, state)
     chunk, labels, reasons = check.check(rows, now, state)
     if labels is not None:
         spool.add(labels)
@@ -211,8 +213,12 @@ def _inline_label_step(
     """Labels of transactions that were accepted; those without a usable time of their own are set aside."""
     size, after, reasons = len(rows), context.options.known_after, Reasons(len(rows))
     times, known_at = np.asarray(rows.columns["event_time"]), np.asarray(rows.columns["known_at"])
+    reason = as_objects(rows.columns["reason"])
+    for text in set(reason.tolist()) - {""}:
+        reasons.add(np.asarray(reason == text, dtype=bool), text)
+    known_at = on_day_of_payment(known_at, times, context.config.schema_.timezone)
     reasons.add(known_before_payment(known_at, times), f"{known_at_name} {BEFORE_PAYMENT}")
-    missing = known_at == NEVER
+    missing = (known_at == NEVER) | (reason != "")
     if context.history and after is None:
         reasons.add(missing, f"{known_at_name} is missing: add it, or {KNOWN_AFTER}")
     assumed = np.full(size, now) if after is None else assumed_known_at(times, after, now)

@@ -67,6 +67,8 @@ class IngestReport:
         How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
     stale_rates
         Old rates by which rows were converted.
+    inline
+        Whether they are labels that stand beside transactions (`schema.is_fraud`).
     """
 
     source: str
@@ -85,11 +87,17 @@ class IngestReport:
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()
+    inline: bool = False
 
     @property
     def nothing_new(self) -> bool:
         """Whether the same content was loaded before."""
         return self.same_as is not None
+
+    @property
+    def fails(self) -> bool:
+        """Whether nothing of the source is usable; labels beside transactions say nothing of the file."""
+        return self.nothing_usable and not self.inline
 
     @property
     def nothing_usable(self) -> bool:

@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("event_time", pa.int64()),
         ("is_fraud", pa.bool_()),
         ("known_at", pa.int64()),
+        ("reason", pa.string()),
     ]
 )
 
@@ -34,6 +35,7 @@ class InlineLabels:
     event_time: Ints  # µs
     is_fraud: Bools
     known_at: Ints  # µs; NEVER if the row does not say
+    reason: Strings  # for which a label is set aside, "" for none
 
 
 class InlineLabelSpool:
@@ -55,8 +57,8 @@ class InlineLabelSpool:
 
     def add(self, labels: InlineLabels) -> None:
         """Add some rows."""
-        columns = [getattr(labels, name) for name in SCHEMA.names]
-        self._writer.write(pa.record_batch([pa.array(column) for column in columns], schema=SCHEMA))
+        columns = [pa.array(getattr(labels, field.name), field.type) for field in SCHEMA]
+        self._writer.write(pa.record_batch(columns, schema=SCHEMA))
         self.total += len(labels.row_number)
 
     def clear(self) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
@@ -14,11 +16,11 @@ from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
 from pipeline.ingest.checks.transaction_check import label_words
 from pipeline.ingest.formats import validators
-from pipeline.ingest.formats.arrow_arrays import Bools, as_bools, as_objects
+from pipeline.ingest.formats.arrow_arrays import Bools, as_bools, as_ints, as_objects
 from pipeline.ingest.formats.columns import texts
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import ALL_OTHERS, Reasons
-from storage.frames import HOUR, NEVER, Ints, Strings
+from storage.frames import DAY, HOUR, NEVER, Ints, Strings
 from storage.ingest.chunks import LabelChunk
 
 DEFAULT_SOURCE = "chargeback"  # of labels without one: nearly all that arrive in files are
@@ -108,6 +110,7 @@ class LabelCheck:
         asked = reasons.good & (~missing | (self.known_after is not None) | self.generates_ids)
         times[asked] = self.event_times(ids[asked])
         state.matched += int(np.count_nonzero(times != NEVER))
+        known_at = on_day_of_payment(known_at, times, self.config.schema_.timezone)
         early = ~missing & known_before_payment(known_at, times)
         reasons.add(early, f"{name} {BEFORE_PAYMENT}")
         missing &= reasons.good
@@ -132,6 +135,28 @@ def known_before_payment(known_at: Ints, event_time: Ints) -> Bools:
     """Which labels became known before the payment happened; clocks may differ by an hour. NEVER: it is not known."""
     both = (known_at != NEVER) & (event_time != NEVER)
     return np.asarray(both & (known_at < np.where(both, event_time, 0) - CLOCK_TOLERANCE))
+
+
+def on_day_of_payment(known_at: Ints, event_time: Ints, zone: str) -> Ints:
+    """
+    Return `known_at`, where a midnight (µs) that begins the day of the payment in `zone` means some time of that day.
+
+    Such labels count as known no earlier than their payment. NEVER: it is not known.
+    """
+    times = known_at.copy()
+    early = np.flatnonzero(
+        (known_at < event_time) & (event_time != NEVER) & (event_time - known_at < 2 * DAY)
+    )
+    if len(early):
+        known, paid = (_local(values[early], zone) for values in (known_at, event_time))
+        same_day = early[(known % DAY == 0) & (known // DAY == paid // DAY)]
+        times[same_day] = event_time[same_day]
+    return times
+
+
+def _local(micros: Ints, zone: str) -> Ints:
+    """What the clocks of a zone show."""
+    return as_ints(pc.local_timestamp(pa.array(micros, pa.timestamp("us", zone or "UTC"))).cast(pa.int64()))
 
 
 def assumed_known_at(event_time: Ints, known_after: int, now: int) -> Ints:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.ingest.currencies.currency_rates import RateUse
 from pipeline.ingest.ids.content_ids import ContentIds
 from pipeline.ingest.ids.line_items import LineItems
+from storage.frames import Ints
 
 
 @dataclass
@@ -20,6 +23,8 @@ class SourceState:
         Makes ids, if the source has none.
     items
         Finds further rows of an order.
+    other_amounts
+        Numbers of the rows of the batch whose amount differs from that of their order.
     named_codes
         The unknown currencies that reasons name.
     unlabelled
@@ -31,6 +36,7 @@ class SourceState:
     rate_use: RateUse = field(default_factory=lambda: RateUse(()))
     ids: ContentIds = field(default_factory=ContentIds)
     items: LineItems = field(default_factory=LineItems)
+    other_amounts: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     named_codes: set[str] = field(default_factory=set)
     unlabelled: int = 0
     matched: int = 0

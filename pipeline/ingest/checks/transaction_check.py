@@ -14,6 +14,7 @@ from pipeline.config.sections import LabelsSection, SchemaSection
 from pipeline.ingest.checks.card_data import mask_card_numbers, reject_track_data
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
+from pipeline.ingest.currencies.currency_codes import ISO_4217
 from pipeline.ingest.currencies.currency_rates import RateLookup, Rates, RateUse, unknown_currencies
 from pipeline.ingest.currencies.rate_sources import load_rates
 from pipeline.ingest.formats import validators
@@ -73,16 +74,26 @@ class TransactionCheck:
                 required.setdefault(self.source_name(name), "schema.columns" if renamed else f"schema.{key}")
         return ExpectedColumns(required)
 
-    def without_items(self, rows: RowBatch, state: SourceState) -> RowBatch:
+    def without_items(self, rows: RowBatch, now: int, state: SourceState) -> RowBatch:
         """Return the rows without the further items of orders, which are counted (`schema.line_items`)."""
         if not self.schema.line_items or not len(rows):
             return rows
         columns = _Columns(rows, self._source_names)
         ids, amounts = columns[self.schema.transaction_id][0], columns[self.schema.amount][0]
-        items = state.items.further_items(ids, parse_numbers(amounts, self.form.decimal, self.form.thousands))
+        numbers = parse_numbers(amounts, self.form.decimal, self.form.thousands)
+        items, others = state.items.further_items(ids, numbers, self._can_be_transactions(rows, now))
+        state.other_amounts = rows.row_number[others]
         kept = np.flatnonzero(~items)
         taken = {name: column.take(pa.array(kept)) for name, column in rows.columns.items()}
         return RowBatch(rows.row_number[kept], taken, rows.unreadable) if len(kept) < len(rows) else rows
+
+    def _can_be_transactions(self, rows: RowBatch, now: int) -> Bools:
+        """Which rows are good by themselves, or lack nothing but a rate."""
+        state = self.new_state()
+        _, _, reasons = self.check(rows, now, state)
+        waiting = state.rate_use.waiting
+        numbers = () if waiting is None else waiting.transactions.row_number
+        return reasons.good | np.isin(rows.row_number, numbers)
 
     def check(
         self, rows: RowBatch, now: int, state: SourceState | None = None
@@ -97,12 +108,19 @@ class TransactionCheck:
         reject_track_data(rows.columns, reasons)
         columns = _Columns(rows, self._source_names)
         names = self._ids(columns, len(rows), reasons)
-        times = self._times(columns, now, reasons)
         if schema.line_items:
-            self._explain_blank_items(columns, reasons)
+            self._explain_items(columns, reasons)
+            another = "differs from that of the row above of the same order: schema.line_items needs the order's total"
+            reasons.add(
+                np.isin(rows.row_number, state.other_amounts),
+                f"{self.source_name(schema.amount)} {another} in its first row, or the same in all rows",
+            )
+        times = self._times(columns, now, reasons)
         codes = self._currency_codes(columns, len(rows))
         amounts = validators.amounts(*columns[schema.amount], reasons, self.form, codes)
         currency, base, lookup = self._in_base(columns, amounts, times, reasons, state)
+        if self.form.amount_unit == "minor":
+            self._require_minor_units(codes, reasons)
         others = [
             as_objects(check(*columns[name], reasons, validators.ID_MAX)) if name else None
             for check, name in ((validators.texts, schema.kind), (validators.identifiers, schema.original_id))
@@ -140,15 +158,15 @@ class TransactionCheck:
             as_objects(validators.ids(*columns[name], reasons)) if name else np.full(size, None, dtype=object)
         )
 
-    def _explain_blank_items(self, columns: "_Columns", reasons: Reasons) -> None:
-        """Items that follow their order are gone; a blank amount that is left belongs to no row above it."""
-        column, name = columns[self.schema.amount]
+    def _explain_items(self, columns: "_Columns", reasons: Reasons) -> None:
+        """Items that follow their order are gone; a blank amount or time that is left belongs to no good row above it."""
         order = self.source_name(self.schema.transaction_id)
-        reasons.add(
-            as_bools(texts(column).is_null()),
-            f"{name} is missing, and the row above is not of the same {order}: sort items behind their order "
-            "(schema.line_items)",
-        )
+        for column, name in (columns[self.schema.amount], columns[self.schema.event_time]):
+            reasons.add(
+                as_bools(texts(column).is_null()),
+                f"{name} is missing, and the row follows no good row of the same {order}: sort items behind their order "
+                "(schema.line_items)",
+            )
 
     def _times(self, columns: "_Columns", now: int, reasons: Reasons) -> Ints:
         schema = self.schema
@@ -166,6 +184,14 @@ class TransactionCheck:
         if not self.schema.currency:
             return np.full(size, self.schema.base_currency, dtype=object)
         return validators.currency_codes(columns[self.schema.currency][0])
+
+    def _require_minor_units(self, codes: Strings, reasons: Reasons) -> None:
+        """Only ISO 4217 says how many of the smallest units of a currency make one."""
+        name = self.source_name(self.schema.amount)
+        for code in set(codes[reasons.good].tolist()) - ISO_4217:
+            reason = f"{name} is in {code}, whose smallest unit ISO 4217 does not know: "
+            reason += f'write whole {code} with format.amount_unit = "major"'
+            reasons.add(np.asarray(codes == code, dtype=bool), reason)
 
     def _in_base(
         self, columns: "_Columns", amounts: Any, times: Ints, reasons: Reasons, state: SourceState
@@ -198,11 +224,14 @@ class TransactionCheck:
             return None
         is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.vocabulary)
         if not schema.known_at:
-            return _RowLabels(is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64))
+            return _RowLabels(
+                is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64), Reasons(len(missing))
+            )
         column, name = columns[schema.known_at]
         labelled = pc.if_else(pa.array(~missing), column, None)  # the time of no label does not matter
-        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, reasons, self.form)
-        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at))
+        wrong = Reasons(len(missing))  # which are of the labels: their payments are good
+        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, wrong, self.form)
+        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at), wrong)
 
 
 class _Columns:
@@ -223,6 +252,7 @@ class _RowLabels:
     is_fraud: Bools
     missing: Bools
     known_at: Ints  # µs; NEVER if the row does not say
+    reasons: Reasons  # for setting a label aside
 
     def of(self, chunk: TransactionChunk, good: Bools) -> InlineLabels:
         """Return the labels of the good transactions."""
@@ -233,4 +263,5 @@ class _RowLabels:
             chunk.event_time[labelled],
             self.is_fraud[labelled],
             self.known_at[labelled],
+            np.array([self.reasons.of(place) for place in np.flatnonzero(labelled).tolist()], dtype=object),
         )

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.sections import FormatSection
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_ints
-from pipeline.ingest.formats.grammars.numbers import PLAIN, SEPARATORS, WORD, grammar
+from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, PLAIN, SEPARATORS, WORD, grammar
 from pipeline.ingest.formats.instants import (
     ClockReadings,
     Instants,
@@ -71,7 +71,7 @@ class Numbers:
     wrong: Bools  # present but not a number; "NaN" counts as a number
     marks: Sequence[
         Arrow
-    ] = ()  # of texts with a currency: its signs or codes before and after the number, "" for none
+    ] = ()  # of texts with a currency: its signs or codes before and after the number, "" for none, in capitals but for GBp
 
 
 def numbers(column: Arrow, decimal: str = ".", thousands: str = "") -> Numbers:
@@ -128,8 +128,12 @@ def _written_numbers(text: Arrow, missing: Bools, decimal: str, thousands: str) 
     values = np.where(opened | np.any(minuses, axis=0), -values, values)
     wrong = ~missing & ((as_bools(parts.is_null()) & ~as_bools(plain)) | unfit)
     values[wrong] = np.nan
-    marks = [pc.utf8_upper(pc.struct_field(parts, name)) for name in ("before", "after")]
-    return Numbers(values, missing, wrong, [pc.utf8_rtrim(mark, ".") for mark in marks])
+    marks = [pc.utf8_rtrim(pc.struct_field(parts, name), ".") for name in ("before", "after")]
+    mixed = [pc.match_substring_regex(mark, MIXED_CASE) for mark in marks]
+    capitals = [
+        pc.if_else(is_mixed, mark, pc.utf8_upper(mark)) for is_mixed, mark in zip(mixed, marks, strict=True)
+    ]
+    return Numbers(values, missing, wrong, capitals)
 
 
 def instants(

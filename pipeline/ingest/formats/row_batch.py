@@ -173,7 +173,8 @@ def _correct_name(name: str, key: str) -> str:
     if key == "schema.columns":
         return f'correct the name "{name}" in [schema.columns], or take its line out'
     section, _, item = key.partition(".")
-    return f"set {item} in [{section}] to the right column{_without(item)}"
+    without = _without(item) if section == "schema" else ""  # a label without its word says nothing
+    return f"set {item} in [{section}] to the right column{without}"
 
 
 def _without(item: str) -> str:

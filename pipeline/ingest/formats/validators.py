@@ -19,7 +19,7 @@ from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
 from pipeline.ingest.formats.columns import PLAIN_FORMAT
 from pipeline.ingest.formats.grammars.minor_units import in_major_units
-from pipeline.ingest.formats.grammars.numbers import any_thousands, currencies_of
+from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, any_thousands, currencies_of
 from pipeline.ingest.formats.grammars.times import EXAMPLES
 from pipeline.ingest.formats.instants import Instants, parse_clock
 from storage.frames import DAY, HOUR, MONEY, SECOND, Floats, Ints, Strings
@@ -31,8 +31,8 @@ BASE_MAX = 9e11  # in the base currency: still exact in 1/10,000 as a float, and
 MISSING_WORDS = (
     "\\N", "NULL", "Null", "null", "NONE", "None", "none", "NAN", "NaN", "Nan", "nan", "<NA>", "#N/A",
 )  # fmt: skip  # of ids; NA is Namibia
-# A number as spreadsheets and programs write one that is too long for them: 4.11E+15, 1e+20, 4.1E7.
-EXPONENT = r"^[+-]?(\d(\.\d+)?[eE]\+\d+|\d\.\d+[eE]([7-9]|\d\d+))$"
+# A number as spreadsheets and programs write one that is too long for them, in any country: 4.11E+15, 4,11E+15, 4.1E7.
+EXPONENT = r"^[+-]?(\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]([7-9]|\d\d+))$"
 FUTURE_MAX = HOUR  # clocks differ; an event further ahead has a wrong date
 EPOCH_MIN, EPOCH_MAX = (
     315_532_800 * SECOND,
@@ -94,7 +94,9 @@ def identifiers(column: Arrow, name: str, reasons: Reasons, length_max: int = TE
         text = pc.if_else(word, None, text)
     data = text.buffers()[2]
     characters = data.to_pybytes() if data else b""
-    if b"+" in characters or b"." in characters:  # rare in ids, and found much faster than the expression
+    if any(
+        sign in characters for sign in (b"+", b".", b",")
+    ):  # rare in ids, and found much faster than the expression
         lost = as_bools(pc.match_substring_regex(text, EXPONENT))
         reasons.add(lost, f"{name} has lost digits, like 4.11E+15: export it as text")
     return text
@@ -164,6 +166,9 @@ def currencies(column: Arrow, name: str, reasons: Reasons) -> Strings:
     """Return currency codes in capitals."""
     text = texts(column, name, reasons)
     reasons.add(as_bools(text.is_null()), f"{name} is missing: write its code, such as EUR")
+    mixed = as_bools(pc.match_substring_regex(text, MIXED_CASE))
+    exchange = "is in small and capital letters, as exchanges write pence (GBp): write its code in capitals, such as GBP"
+    reasons.add(mixed, f"{name} {exchange}, and amounts in that currency")
     return as_objects(pc.utf8_upper(text))
 
 

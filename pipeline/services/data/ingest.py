@@ -77,7 +77,7 @@ def ingest(
         session.store, session.config, inputs, clock=session.clock, options=options, progress=progress
     ):
         yield report
-        rejected += [report.source] if report.nothing_usable else []
+        rejected += [report.source] if report.fails else []
     if rejected:
         raise NothingAcceptedError(rejected)
 

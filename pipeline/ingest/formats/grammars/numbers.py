@@ -14,6 +14,9 @@ WORD = r"(?i)^[+-]?(nan|inf|infinity)$"
 SEPARATORS: Mapping[str, str] = {
     "": "", ".": r"\.", ",": ",", " ": BLANK, "'": "['’]"
 }  # fmt: skip
+MIXED_CASE = (
+    "^([a-z][A-Z][A-Za-z]|[A-Z][a-z][A-Za-z]|[a-z]{2}[A-Z]|[A-Z]{2}[a-z])$"  # of a code: GBp, ZAc, Eur
+)
 CURRENCY_CODE = re.compile("[A-Z]{3}")
 # A sign or code, whatever it is: an expression of all letters takes 10 ms to compile. What it means, a table says.
 _CURRENCY = r"(?:[^\d \x{A0}\x{2009}\x{202F}.,'’()+−%-]{1,5}\.?)"
@@ -60,7 +63,11 @@ def _expression(point: str, group: str) -> str:
 
 
 def currencies_of(mark: str) -> frozenset[str]:
-    """The currencies that a sign or code in capitals, without a point, can stand for; none for another unit."""
-    if mark in CURRENCIES_OF_SIGN:
-        return CURRENCIES_OF_SIGN[mark]
+    """
+    The currencies that a sign or code in capitals, without a point, can stand for; none for another unit.
+
+    A code in mixed case is none: exchanges write pence as GBp.
+    """
+    if mark.upper() in CURRENCIES_OF_SIGN:
+        return CURRENCIES_OF_SIGN[mark.upper()]
     return frozenset([mark]) if CURRENCY_CODE.fullmatch(mark) else frozenset()
