@@ -544,3 +544,8 @@ def test_init_says_that_ingest_needs_the_key_of_hashes(tmp_path: Path) -> None:
     assert warned.code == 0
     assert "warning: nothing can be ingested yet: schema.hash needs a key" in warned.err
     assert not invoke(tmp_path, "init", FRAUDWATCH_HASH_KEY="0123456789abcdef").err
+
+
+def test_a_column_with_a_name_in_other_letters_may_hold_the_ids(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(RECEIPTS, encoding="utf-8")
+    assert '\ntransaction_id = "取引番号"\n' in propose(tmp_path / "rows.csv", NOW).toml

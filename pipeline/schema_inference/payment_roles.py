@@ -399,7 +399,8 @@ def is_foreign_money(draft: SchemaDraft, column: ColumnProfile) -> bool:
 
 
 def _is_id(column: ColumnProfile) -> bool:
-    if column.time_formats or is_money(column) or names.SEQUENCE.fullmatch(names.normalised(column.name)):
+    name = names.normalised(column.name)  # "" of one in other letters than Latin ones
+    if column.time_formats or is_money(column) or (name and names.SEQUENCE.fullmatch(name)):
         return False
     return (column.whole or not column.number) and not column.refusal(validators.ids, NEARLY_UNIQUE)
 

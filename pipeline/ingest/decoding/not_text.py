@@ -1,5 +1,6 @@
 """Tells what a file is that should be text and is not: a picture, a workbook, a web page."""
 
+import codecs
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import InputError
@@ -28,8 +29,11 @@ KINDS = {  # how a file begins → what it is, and the remedy
     b"Rar!\x1a\x07": ("a RAR archive", "unpack it, or pack it with zip"),
 }
 EXPORT = "export the payments as CSV, JSON Lines, Parquet or .xlsx"
-CONTROLS = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1a\x1b"})  # which text hardly ever has
+CONTROLS = bytes(
+    {*range(32), 127} - {*b"\t\n\v\f\r\x1a\x1b"}
+)  # which text hardly ever has; UTF-8 may have all but NUL
 CONTROLS_MAX = 0.02  # share of them in text
+NULS_MAX = 0.6  # of UTF-8; UTF-16 without a mark has half of them
 CONTROLS_MIN = 8  # so many may be damage
 
 
@@ -50,9 +54,17 @@ def check_text(stream: BinaryIO, source_name: str) -> None:
         raise _not_text(message, "open it in a browser, and export the file again")
     if page.startswith(b"<?xml"):
         raise _not_text(f"{source_name} is an XML file", "")
-    controls = len(start) - len(start.translate(None, CONTROLS))
-    if controls > max(CONTROLS_MIN, CONTROLS_MAX * len(start)):
+    signs, most = (b"\0", NULS_MAX) if _is_utf8(start) else (CONTROLS, CONTROLS_MAX)
+    if len(start) - len(start.translate(None, signs)) > max(CONTROLS_MIN, most * len(start)):
         raise _not_text(f"{source_name} is not a text file", "")
+
+
+def _is_utf8(start: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut off
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _start(stream: BinaryIO) -> bytes:
