@@ -168,6 +168,10 @@ REFUSED_TIMES = [
     ("iso", "1772344800", f"{NO_ISO}, but reads as epoch_seconds: set format.time"),
     ("iso", "1772344800123", f"{NO_ISO}, but reads as epoch_milliseconds: set format.time"),
     ("iso", "17", f"{NO_ISO}, but a number: set format.time to what it counts"),
+    *(("iso", text, "at is 24:00, has a second 60, or is a week or ordinal date, which is not accepted")
+      for text in ["2026-03-01T24:00", "2026-03-01T23:59:60Z", "2026-W10", "2026-060"]),
+    ("iso", "1 March", f"{NO_ISO}: write 2026-03-01T06:00:00+00:00"),
+    ("iso", "1772344800Z", f"{NO_ISO}: write 2026-03-01T06:00:00+00:00"),
     ("iso", "soon", f"{NO_ISO}: write 2026-03-01T06:00:00+00:00"),
     ("day_first", "01/31/2026", 'at is not a time by format.time = "day_first", but reads as month_first: set format.time'),
     ("day_first", "32.01.2026", 'at is not a time by format.time = "day_first": write 01.03.2026 06:00'),
@@ -253,6 +257,8 @@ REFUSED_NUMBERS = [
     (POINT, "1,234", NO_NUMBER + "set format.decimal and format.thousands to what its separator means"),
     (COMMA, "12.50", NO_NUMBER + "it has a decimal point, set format.decimal and format.thousands"),
     (COMMA, "1 234,50", NO_NUMBER + "it has separators of thousands, set format.thousands"),
+    *((POINT, text, "amount is not a number, its sign is not clear: write 1234.56 or -1234.56")
+      for text in ["(-5)", "--5", "5.-", "(5"]),
     (POINT, "12 %", NO_NUMBER + "write 1234.56"),
     (COMMA, "zwölf", NO_NUMBER + "write 1234,56"),
     (POINT, "12 kg", "amount has a unit that is no currency: write 1234.56"),
