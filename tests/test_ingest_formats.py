@@ -255,6 +255,9 @@ REFUSED_NUMBERS = [
     (POINT, "12,50", NO_NUMBER + "it has a decimal comma, set format.decimal and format.thousands"),
     (POINT, "1,234.56", NO_NUMBER + "it has separators of thousands, set format.thousands"),
     (POINT, "1,234", NO_NUMBER + "set format.decimal and format.thousands to what its separator means"),
+    (POINT, "1.234.567", NO_NUMBER + "it has separators of thousands, set format.decimal and format.thousands"),
+    (FormatSection(decimal=","), "1,234,567",
+     NO_NUMBER + "it has separators of thousands, set format.decimal and format.thousands"),
     (COMMA, "12.50", NO_NUMBER + "it has a decimal point, set format.decimal and format.thousands"),
     (COMMA, "1 234,50", NO_NUMBER + "it has separators of thousands, set format.thousands"),
     *((POINT, text, "amount is not a number, its sign is not clear: write 1234.56 or -1234.56")

@@ -350,6 +350,12 @@ def _explain_numbers(column: Arrow, name: str, wrong: Bools, form: FormatSection
     comma, point = (
         as_bools(pc.match_substring_regex(text, any_thousands(decimal))) for decimal in (",", ".")
     )
+    mask = wrong.copy()
+    mask[wrong] = as_bools(pc.match_substring_regex(text, rf"^\d{{1,3}}([{form.decimal}]\d{{3}}){{2,}}$"))
+    reasons.add(
+        mask,
+        f"{name} is not a number: it has separators of thousands, set format.decimal and format.thousands",
+    )
     thousands = "it has separators of thousands, set format.thousands"
     for fits, decimal, kind in ((comma & ~point, ",", "comma"), (point & ~comma, ".", "point")):
         mask = wrong.copy()
