@@ -19,7 +19,7 @@ from pipeline.ingest.formats import columns
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
 from pipeline.ingest.formats.columns import PLAIN_FORMAT
 from pipeline.ingest.formats.grammars.minor_units import in_major_units
-from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, any_thousands, currencies_of
+from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, any_thousands, currencies_of, grammar
 from pipeline.ingest.formats.grammars.times import EXAMPLES
 from pipeline.ingest.formats.instants import Instants, parse_clock
 from storage.frames import DAY, HOUR, MONEY, SECOND, Floats, Ints, Strings
@@ -33,6 +33,8 @@ MISSING_WORDS = (
 )  # fmt: skip  # of ids; NA is Namibia
 # A number as spreadsheets and programs write one that is too long for them, in any country: 4.11E+15, 4,11E+15, 4.1E7.
 EXPONENT = r"^[+-]?(\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]([7-9]|\d\d+))$"
+# Of ISO 8601, but not accepted: 24:00, a leap second, a week, the day of a year.
+NOT_ACCEPTED = r"[Tt ]24:00|:\d\d:60|^\d{4}-?W\d\d|^\d{4}-\d{3}$"
 FUTURE_MAX = HOUR  # clocks differ; an event further ahead has a wrong date
 EPOCH_MIN, EPOCH_MAX = (
     315_532_800 * SECOND,
@@ -207,6 +209,8 @@ def instants(
         out, f"{name} is out of range: check {'its year' if form.time in EXAMPLES else 'format.time'}"
     )
     ahead = f"{name} is more than an hour ahead of now"
+    if form.time.startswith("elapsed"):
+        ahead += f" when read as {form.time}: check format.time and format.time_start"
     reasons.add(usable & (parsed.micros > now + FUTURE_MAX), ahead)
     return np.clip(parsed.micros, 0, TIME_MAX), parsed.missing
 
@@ -241,6 +245,11 @@ def _explain_times(column: Arrow, name: str, wrong: Bools, form: FormatSection, 
         mask = wrong.copy()
         mask[wrong] = readable == fitting
         reasons.add(mask, f"{name} is not {what}, but {fitting}")
+    mask = wrong.copy()
+    mask[wrong] = as_bools(pc.match_substring_regex(text, NOT_ACCEPTED))
+    reasons.add(
+        mask, f"{name} is 24:00, has a second 60, or is a week or ordinal date, which is not accepted"
+    )
     reasons.add(wrong, f"{name} is not {what}: write {EXAMPLES.get(form.time, 'a number')}")
 
 
@@ -249,6 +258,8 @@ def _readable_formats(text: Arrow, form: FormatSection) -> Strings:
     if not pc.any(pc.match_substring_regex(text, "[0-9]")).as_py():
         return np.full(len(text), "", dtype=object)
     number = columns.numbers(text, form.decimal, form.thousands)
+    for mark in number.marks:  # 1 March and 1772344800Z are no numbers
+        number.values[~as_bools(pc.fill_null(pc.equal(mark, ""), True))] = np.nan
     epochs = {"epoch_seconds": number.values * SECOND, "epoch_milliseconds": number.values * (SECOND // 1000)}
     fits = {other: ~parse_clock(text, other).unreadable for other in EXAMPLES}
     fits |= {other: (micros >= EPOCH_MIN) & (micros <= EPOCH_MAX) for other, micros in epochs.items()}
@@ -331,8 +342,19 @@ def _explain_numbers(column: Arrow, name: str, wrong: Bools, form: FormatSection
     if not pc.any(pc.match_substring_regex(text, "[0-9]")).as_py():
         reasons.add(wrong, f"{name} is not a number: write {_example(form)}")
         return
+    mask = wrong.copy()
+    mask[wrong] = as_bools(pc.match_substring_regex(text, grammar(form.decimal, form.thousands)))
+    reasons.add(
+        mask, f"{name} is not a number, its sign is not clear: write {_example(form)} or -{_example(form)}"
+    )
     comma, point = (
         as_bools(pc.match_substring_regex(text, any_thousands(decimal))) for decimal in (",", ".")
+    )
+    mask = wrong.copy()
+    mask[wrong] = as_bools(pc.match_substring_regex(text, rf"^\d{{1,3}}([{form.decimal}]\d{{3}}){{2,}}$"))
+    reasons.add(
+        mask,
+        f"{name} is not a number: it has separators of thousands, set format.decimal and format.thousands",
     )
     thousands = "it has separators of thousands, set format.thousands"
     for fits, decimal, kind in ((comma & ~point, ",", "comma"), (point & ~comma, ".", "point")):
