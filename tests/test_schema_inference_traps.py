@@ -246,7 +246,8 @@ def test_a_card_number_is_no_transaction_id(tmp_path: Path) -> None:
         ("swipe", lambda n: f"%B{card_number(n)}^DOE/J^2512101", True),
         ("track2", lambda n: f";{card_number(n)}=25121010000012345?", True),
         ("cvc_check", ["pass", "fail"], False),  # the result of a check
-        ("security_code", ["M", "N"], False),
+        ("security_code", ["M", "N"], True),  # no field may be called that
+        ("avs_check", ["M", "N"], False),
         ("pincode_area", lambda n: 1000 + n % 900, False),
     ],
 )
