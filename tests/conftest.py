@@ -45,6 +45,10 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(session_folder(), ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A server that lives as long as the test session."""

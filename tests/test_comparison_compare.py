@@ -65,6 +65,7 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
     assert folds[0].all.frauds == known.y[-WANTED.max_rows :].sum()
 
 
+@pytest.mark.long
 def test_every_technique_is_tried(sqlite_copier):
     store = sqlite_copier(SIXTY_DAYS)
     found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)

@@ -258,11 +258,6 @@ def test_a_row_that_is_no_text_in_its_encoding_is_rejected_alone(file, encoding,
         )
 
 
-def test_an_encoding_that_is_none_of_text_is_refused(file):
-    with pytest.raises(InputError, match=r'format.encoding is "rot13", which does not write text as bytes'):
-        read(file("id,note\n"), encoding="rot13")
-
-
 DETECTED = [
     (b"id,note\na,x\n", "utf-8"),
     (TEXT.encode(), "utf-8"),

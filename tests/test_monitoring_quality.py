@@ -113,6 +113,7 @@ def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> No
     assert week(loaded, 0, "realised")["precision"]["value"] is not None
 
 
+@pytest.mark.long
 def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(backfilled: Store, url: str) -> None:
     whole = rows(backfilled)
     assert len(whole) > 150

@@ -112,6 +112,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_the_built_wheel_scores_transactions_in_a_fresh_environment(fresh: Path, tmp_path: Path) -> None:
     command = fresh / "venv" / "bin" / "fraudwatch"
     env = {"PATH": ENV["PATH"], "HOME": str(tmp_path)}

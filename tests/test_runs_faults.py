@@ -9,6 +9,7 @@ import pytest
 KILLS = 14
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_what_is_killed_at_random_ends_as_what_was_not(engine: str) -> None:
     if engine == "postgresql":

@@ -75,6 +75,7 @@ def recalls(world: History, config: Config) -> list[float]:
     return found
 
 
+@pytest.mark.long
 def test_recall_of_a_repeated_fraud_does_not_decay_over_ten_retrainings_where_flagged_rows_stay_out(
     world: History,
 ) -> None:

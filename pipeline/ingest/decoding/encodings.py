@@ -10,8 +10,6 @@ import io
 import re
 from typing import Any, BinaryIO, cast
 
-from pipeline.errors import InputError
-
 MIB = 1 << 20
 PART = 1 << 18  # bytes decoded at once
 MARKS = {  # byte order mark → encoding that reads on behind it; UTF-32 first, its mark begins like that of UTF-16
@@ -51,11 +49,6 @@ def as_utf8(stream: BinaryIO, encoding: str = UTF8) -> tuple[BinaryIO, str]:
         Must have `peek`.
     encoding
         Of a stream without a byte order mark.
-
-    Raises
-    ------
-    InputError
-        If the encoding does not write text as bytes.
     """
     start = cast(Any, stream).peek(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
@@ -124,12 +117,7 @@ class _Transcoder(io.RawIOBase):
     """Reads a stream of another encoding as UTF-8."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
-        try:
-            "a".encode(encoding)
-            self._decoder = codecs.getincrementaldecoder(encoding)(ESCAPE)
-        except (LookupError, ValueError) as error:
-            message = f'format.encoding is "{encoding}", which does not write text as bytes'
-            raise InputError(message, remedy=f"usual are {', '.join(USUAL)}", code="bad_encoding") from error
+        self._decoder = codecs.getincrementaldecoder(encoding)(ESCAPE)
         self._stream, self._pending, self._done = stream, b"", False
 
     def readable(self) -> bool:

@@ -20,7 +20,7 @@ Note = Callable[[str], None]  # gets a sentence about what the document lacks
 DEFAULT_LENGTH = timedelta(weeks=8)
 
 
-def ignore(_sentence: str) -> None:
+def _ignore(_sentence: str) -> None:
     """A note that nobody reads."""
 
 
@@ -68,7 +68,7 @@ def list_charts() -> list[ChartDescription]:
     return [ChartDescription(name, description) for name, (_, description) in report.CHARTS.items()]
 
 
-def render_page(session: Session, request: ReportRequest, note: Note = ignore) -> bytes:
+def render_page(session: Session, request: ReportRequest, note: Note = _ignore) -> bytes:
     """
     The report as one HTML page (UTF-8) that needs no network.
 
@@ -83,7 +83,7 @@ def render_page(session: Session, request: ReportRequest, note: Note = ignore) -
     return report.render_html(_load(session, request, note)).encode()
 
 
-def render_chart(session: Session, request: ChartRequest, note: Note = ignore) -> bytes:
+def render_chart(session: Session, request: ChartRequest, note: Note = _ignore) -> bytes:
     """
     One chart as PNG or SVG.
 
@@ -100,7 +100,7 @@ def render_chart(session: Session, request: ChartRequest, note: Note = ignore) -
     )
 
 
-def render_summary(session: Session, request: ReportRequest, note: Note = ignore) -> bytes:
+def render_summary(session: Session, request: ReportRequest, note: Note = _ignore) -> bytes:
     """
     The summary as one page of text (UTF-8), 80 columns wide.
 
