@@ -96,9 +96,8 @@ def identifiers(column: Arrow, name: str, reasons: Reasons, length_max: int = TE
         text = pc.if_else(word, None, text)
     data = text.buffers()[2]
     characters = data.to_pybytes() if data else b""
-    if any(
-        sign in characters for sign in (b"+", b".", b",")
-    ):  # rare in ids, and found much faster than the expression
+    # A sign of EXPONENT: rare in ids, and found much faster than the expression.
+    if any(sign in characters for sign in (b"+", b".", b",")):
         lost = as_bools(pc.match_substring_regex(text, EXPONENT))
         reasons.add(lost, f"{name} has lost digits, like 4.11E+15: export it as text")
     return text
