@@ -73,8 +73,8 @@ def configured_encoding(path: Path | None, environ: Mapping[str, str]) -> str:
     named = find_config(path, environ) if path or environ.get("FRAUDWATCH_CONFIG") else None
     raw = read_toml(named) if named and named.exists() else {}
     origins = environment.apply(raw, environ)
-    given = raw.get("format")
-    keys = {"encoding": given["encoding"]} if isinstance(given, dict) and "encoding" in given else {}
+    section = raw.get("format")
+    keys = {"encoding": section["encoding"]} if isinstance(section, dict) and "encoding" in section else {}
     try:
         return Config.model_validate({"format": keys}).format.encoding
     except ValidationError as error:

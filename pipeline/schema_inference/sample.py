@@ -130,9 +130,9 @@ def _read_start(path: Path, form: FormatSection, rows: int) -> tuple[dict[str, l
             if size > rows:
                 break
     if not batches:
-        found = f"holds no row that can be read ({unreadable})" if unreadable else "holds no rows"
+        cause = f"holds no row that can be read ({unreadable})" if unreadable else "holds no rows"
         raise InputError(
-            f"{path} {found}", remedy="give a sample with a header and some rows", code="empty_file"
+            f"{path} {cause}", remedy="give a sample with a header and some rows", code="empty_file"
         )
     left = rows
     columns_of_path: dict[str, list[Arrow]] = {name: [] for name in batches[0].columns}

@@ -106,10 +106,10 @@ def decide_settings(draft: SchemaDraft, volume: Volume) -> None:
 
 def _decide_maturity(draft: SchemaDraft, days: int, span: str) -> None:
     """Choose the maturity of labels that stand in the file."""
-    chosen = next((one for one in MATURITIES if one <= days / 4), 0)
+    chosen = next((age for age in MATURITIES if age <= days / 4), 0)
     delay = _delay(draft)
     if chosen < delay <= days / 2:
-        chosen = min(one for one in (*MATURITIES, math.ceil(delay)) if one >= delay)
+        chosen = min(age for age in (*MATURITIES, math.ceil(delay)) if age >= delay)
     elif not says_genuine(draft) and days >= 42:
         chosen = max(chosen, 14)
     maturity = int(chosen * DAY) or (HOUR if says_genuine(draft) else DAY)

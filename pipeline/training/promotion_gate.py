@@ -188,8 +188,8 @@ def _predictions(model: Model, rows: Sample) -> FoldPredictions:
 
 def _leaking(leaks: Sequence[ReadinessFinding], champion_id: int | None) -> PromotionCheck:
     stays = f"Model {champion_id} stays in force" if champion_id is not None else "No model is in force"
-    found = "; ".join(leak.message for leak in leaks)
-    message = f"The candidate was trained on what may be a leak: {found}. To go on, {leaks[0].remedy}. {stays}; a promotion by hand overrules this."
+    messages = "; ".join(leak.message for leak in leaks)
+    message = f"The candidate was trained on what may be a leak: {messages}. To go on, {leaks[0].remedy}. {stays}; a promotion by hand overrules this."
     return PromotionCheck("rejected", LEAK, message, champion_id=champion_id)
 
 

@@ -107,8 +107,8 @@ class LabelCheck:
             zone, form = self.config.schema_.timezone, self.config.format
             known_at, missing = validators.instants(columns[name], name, zone, now, reasons, form)
         times = np.full(len(ids), NEVER, dtype=np.int64)
-        asked = reasons.good & (~missing | (self.known_after is not None) | self.generates_ids)
-        times[asked] = self.event_times(ids[asked])
+        of_interest = reasons.good & (~missing | (self.known_after is not None) | self.generates_ids)
+        times[of_interest] = self.event_times(ids[of_interest])
         state.matched += int(np.count_nonzero(times != NEVER))
         known_at = on_day_of_payment(known_at, times, self.config.schema_.timezone)
         early = ~missing & known_before_payment(known_at, times)

@@ -116,9 +116,8 @@ class ExpectedColumns:
         It is the first that holds all required columns. If none does, or every column is wanted, it is the first row that
         is as wide as most rows are, has as many values, and none that is a number; else it is no header, but the first row.
         """
-        wanted = self.required.keys()
         for place, row in enumerate([] if self.every else rows[:HEADER_ROWS]):
-            if wanted <= set(row):
+            if self.required.keys() <= set(row):
                 return place, True
         likely = _likely_header(rows[:SAMPLE_ROWS])
         return likely or 0, self.every and likely is not None
