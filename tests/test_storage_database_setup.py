@@ -39,13 +39,18 @@ def test_a_second_upgrade_finds_nothing_to_do(opener: Opener) -> None:
     assert upgrade(store, SMALL.monitor.name, 1) == Upgrade(store.display_url, None, ())
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrations_make_the_tables_that_the_code_uses(opener: Opener) -> None:
     store = opener(SMALL)
     wanted = MetaData()
     for table in [*tables.metadata.tables.values(), store.transactions, store.revisions]:
         table.to_metadata(wanted)
     with store.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        opts = {"version_table": VERSION_TABLE, "include_name": lambda name, *_: name != "labels_once"}
+        wanted.tables["labels"].indexes.discard(
+            next(i for i in wanted.tables["labels"].indexes if i.name == "labels_once")
+        )  # of expressions, which cannot be compared
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, wanted) == []
 
 

@@ -141,8 +141,12 @@ class Config(Sections):
 
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
-        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "shadow"})
-        named: dict[str, Mapping[str, ConfigSection]] = {"source": self.source, "watch": self.watch}
+        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "limit", "shadow"})
+        named: dict[str, Mapping[str, ConfigSection]] = {
+            "source": self.source,
+            "watch": self.watch,
+            "limit": self.limit,
+        }
         for section, tables in named.items():
             public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}
         public["shadow"] = dict(self._public_shadows())

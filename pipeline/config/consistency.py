@@ -79,7 +79,10 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _currency_without_rates(config)
     yield from _kind_without_refunds(config)
     yield from _maturity_of_unknown_fields(config)
+    yield from _fields_that_keys_name(config)
+    yield from _limits(config)
     yield from _labels_used_twice(config)
+    yield from _event_words_used_twice(config)
     yield from _label_words_used_twice(config)
     yield from _ids_missing(config)
     yield from _bounds_out_of_order(config)
@@ -241,9 +244,61 @@ def _maturity_of_unknown_fields(config: Sections) -> Iterator[Violation]:
             )
 
 
+def _fields_that_keys_name(config: Sections) -> Iterator[Violation]:
+    """Keys outside of [schema] that name one of its fields."""
+    schema, costs = config.schema_, config.costs
+    plain = [name for name in (*schema.categorical, *schema.entities) if name not in schema.hash]
+    if schema.initiated_by and schema.initiated_by not in plain:
+        yield (
+            "schema.initiated_by",
+            schema.initiated_by,
+            "must name a field of schema.categorical that is not in schema.hash",
+        )
+    if len(config.labels.maturity_by) > 1:
+        yield "labels.maturity_by", list(config.labels.maturity_by), "must be for one field"
+    for key, tables in (
+        ("labels.maturity_by", config.labels.maturity_by),
+        ("costs.liability_shifted", costs.liability_shifted),
+    ):
+        for name in tables:
+            if name not in plain:
+                yield (
+                    key,
+                    name,
+                    "must name fields of schema.categorical or schema.entities that are not in schema.hash",
+                )
+    if costs.exposure and costs.exposure not in schema.numeric:
+        yield "costs.exposure", costs.exposure, "must name a field of schema.numeric"
+    if config.alerts.entity and config.alerts.entity not in schema.entities:
+        yield "alerts.entity", config.alerts.entity, "must name a field of schema.entities"
+
+
+def _limits(config: Sections) -> Iterator[Violation]:
+    schema = config.schema_
+    for name, limit in config.limit.items():
+        if SECTION_NAME.fullmatch(name) is None:
+            requirement = "must be named with lower-case letters, digits and single underscores"
+            yield f"limit.{name}", name, requirement
+        if limit.per and limit.per not in (*schema.categorical, *schema.entities):
+            yield (
+                f"limit.{name}.per",
+                limit.per,
+                "must name a field of schema.categorical or schema.entities",
+            )
+
+
+def _event_words_used_twice(config: Sections) -> Iterator[Violation]:
+    used = dict[str, str]()
+    for key in ("payments", "settled", "declined", "refunds", "disputes", "won", "ignored"):
+        for word in getattr(config.events, key):
+            earlier = used.setdefault(word.strip().lower(), key)
+            if earlier != key:
+                yield f"events.{key}", word, f"must not hold a word of events.{earlier}"
+
+
 def _labels_used_twice(config: Sections) -> Iterator[Violation]:
     used = dict[str, str]()
-    for role in ("transaction_id", "is_fraud", "known_at", "source"):
+    for role in ("transaction_id", "is_fraud", "known_at", "source", "reason", "stage", "amount"):
         name = getattr(config.labels, role)
         earlier = used.setdefault(name, role) if name else role
         if earlier != role:
@@ -344,6 +399,9 @@ def _retention_too_short(config: Sections) -> Iterator[Violation]:
             f'must be "0s" (for ever) or at least {format_duration(needed)}: training.span, the longest of '
             "features.windows, labels.maturity and training.every, the time that trainings look back",
         )
+    audit = config.retention.audit
+    if audit and audit < 365 * DAY:
+        yield "retention.audit", format_duration(audit), 'must be "0s" (for ever) or at least 365d'
 
 
 def _shadows(config: Sections) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from functools import cache
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.sections import Sections, ShadowSection, SourceSection, WatchSection
+from pipeline.config.sections import LimitSection, Sections, ShadowSection, SourceSection, WatchSection
 
 GONE = {
     # a key or section that earlier versions had, and what to do about it
@@ -33,12 +33,12 @@ GONE = {
     "training.trees": "remove it: an isolation forest always has 200 trees",
     "watch.*.settle": "it is settle_time now",
 }
-NAMED = ("source", "watch", "shadow")  # sections of which there may be any number, each with a name
+NAMED = ("source", "watch", "shadow", "limit")  # sections of which there may be any number, each with a name
 
 
 @cache
 def known_keys() -> dict[str, FieldInfo]:
-    """Return every dotted key with its field; the keys of named sections as `source.*.key`, `watch.*.key`."""
+    """Return every dotted key with its field; the keys of named sections as `source.*.key`, `limit.*.key`."""
     fields_by_key = dict[str, FieldInfo]()
     for name, section in Sections.model_fields.items():
         fields = getattr(section.annotation, "model_fields", {})
@@ -46,6 +46,7 @@ def known_keys() -> dict[str, FieldInfo]:
         fields_by_key.update({f"{title}.{field.alias or key}": field for key, field in fields.items()})
     fields_by_key.update({f"source.*.{key}": field for key, field in SourceSection.model_fields.items()})
     fields_by_key.update({f"watch.*.{key}": field for key, field in WatchSection.model_fields.items()})
+    fields_by_key.update({f"limit.*.{key}": field for key, field in LimitSection.model_fields.items()})
     return fields_by_key
 
 

@@ -187,6 +187,23 @@ Texts = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_distinc
 Events = Annotated[tuple[Event, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
+# Reason codes that mean fraud: Visa 10.1 to 10.5, Mastercard 4837, 4840, 4863, 4870 and 4871, American Express F…,
+# Discover UA…, SEPA MD01 (no mandate), Stripe and PayPal words, and the reports TC40 (Visa) and SAFE (Mastercard).
+FRAUD_REASONS = (
+    "10.*", "4837", "4840", "4863", "4870", "4871", "F10", "F14", "F24", "F29", "F30", "F31", "UA*", "MD01",
+    "fraudulent", "fraud", "unauthorized", "unauthorised", "unauthorised_transaction", "TC40*", "SAFE*",
+)  # fmt: skip
+DISPUTE_TYPES = {
+    "not_received": ("13.1", "4855", "product_not_received", "item_not_received", "C08"),
+    "not_as_described": ("13.3", "13.4", "4853", "product_unacceptable", "item_not_as_described", "C31", "C32"),
+    "cancelled": ("13.2", "13.7", "4841", "subscription_canceled", "C05", "C28"),
+    "refund_not_received": ("13.6", "4860", "credit_not_processed", "C02"),
+    "duplicate": ("12.6*", "4834", "duplicate", "P08"),
+    "friendly_fraud": ("friendly_fraud", "first_party"),
+    "early_refund": ("early_refund", "rdr", "refund"),
+}  # fmt: skip
+
+
 class ConfigSection(BaseModel):
     """Base of all sections: frozen and strict; unknown keys are errors, and errors do not show values."""
 
@@ -232,6 +249,9 @@ class SchemaSection(ConfigSection):
     original_id: str = "original_id"
     is_fraud: str = ""
     known_at: str = ""
+    genuine_means: Literal["silence", "genuine"] = "silence"
+    initiated_by: str = ""
+    merchant_initiated: Texts = ("merchant", "recurring", "retry")
     entities: Columns = ("customer_id", "card_id", "merchant_id", "device_id")
     numeric: Columns = ()
     categorical: Columns = ("channel", "country", "status")
@@ -288,21 +308,48 @@ class WatchSection(ConfigSection):
     settle_time: Annotated[int, BeforeValidator(_duration(0, DAY)), AS_DURATION] = 10 * SECOND
 
 
+class EventsSection(ConfigSection):
+    """Which words of a column say what happened to a payment, in files whose rows are events of payments."""
+
+    type: str = ""
+    id: str = ""
+    payments: Texts = ("authorised", "authorized", "charge", "payment")
+    settled: Texts = ("settled", "captured", "sentforsettle")
+    declined: Texts = ("refused", "declined", "cancelled", "expired", "error")
+    refunds: Texts = ("refunded", "refund", "payment_refund")
+    disputes: Texts = ("chargeback", "dispute", "secondchargeback")
+    won: Texts = ("chargebackreversed", "dispute_reversal", "chargeback_reversal")
+    ignored: Texts = ()
+
+
 class LabelsSection(ConfigSection):
-    """The columns of label files, and when an unlabelled transaction counts as genuine."""
+    """The columns of label files, which disputes are fraud, and when an unlabelled transaction counts as genuine."""
 
     transaction_id: Text = "transaction_id"
     is_fraud: Text = "is_fraud"
     known_at: Text = "known_at"
     source: str = "source"
+    reason: str = "reason"
+    stage: str = "stage"
+    amount: str = "amount"
     fraud_words: Texts = ("1", "true", "fraud", "yes", "t", "y")
     genuine_words: Texts = ("0", "false", "genuine", "no", "f", "n")
     unlabelled_words: Texts = ()
+    fraud_reasons: Texts = FRAUD_REASONS
+    dispute_types: dict[Text, Annotated[Texts, Field(min_length=1)]] = DISPUTE_TYPES
+    fraud_types: Texts = ("stolen_card", "account_takeover", "stolen_identity", "merchant", "scam")
+    won_means: Literal["fraud", "genuine"] = "fraud"
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
+    maturity_by: dict[Column, dict[Text, Annotated[int, BeforeValidator(_duration(0)), AS_DURATION]]] = {}
     precedence: Texts = ("audit", "review", "chargeback", "customer")
     never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
         "status": ("declined", "blocked")
     }
+
+    @property
+    def longest_maturity(self) -> int:
+        """The longest of `maturity` and `maturity_by` (µs): features and windows of quality wait for it."""
+        return max([self.maturity, *(span for spans in self.maturity_by.values() for span in spans.values())])
 
 
 class FeaturesSection(ConfigSection):
@@ -353,6 +400,22 @@ class CostsSection(ConfigSection):
     missed_fraud: Annotated[float, Field(gt=0)] = 100.0
     review: Annotated[float, Field(gt=0)] = 1.0
     missed_fraud_basis: Literal["constant", "amount"] = "constant"
+    fee: Annotated[float, Field(ge=0)] = 0.0
+    exposure: str = ""
+    liability_shifted: dict[Column, Annotated[Texts, Field(min_length=1)]] = {}
+
+
+class LimitSection(ConfigSection):
+    """A limit on the rate of fraud or disputes, such as that of a card scheme or of PSD2."""
+
+    rate: Literal["fraud", "dispute"] = "fraud"
+    of: Literal["count", "value"] = "count"
+    basis_points: Annotated[float, Field(gt=0, le=10_000)]
+    days: Annotated[int, Field(ge=0, le=366)] = 0
+    by: Literal["payment", "report"] = "report"
+    per: str = ""
+    at_least: Annotated[int, Field(ge=0)] = 0
+    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
 class AlertsSection(ConfigSection):
@@ -360,6 +423,9 @@ class AlertsSection(ConfigSection):
 
     per_day: Annotated[int, Field(ge=1)] = 50
     audit_per_day: Annotated[int, Field(ge=0)] = 0
+    entity: str = ""
+    per: Literal["day", "working_day"] = "day"
+    expire: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
 
 
@@ -418,6 +484,9 @@ class RetentionSection(ConfigSection):
     drift: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 730 * DAY
     runs: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 730 * DAY
     withdrawn: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 90 * DAY
+    messages: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 90 * DAY
+    notes: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
+    audit: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
 
 
 class CalendarSection(ConfigSection):
@@ -473,6 +542,8 @@ class Sections(ConfigSection):
     source: dict[str, SourceSection] = Field(default_factory=dict)
     watch: dict[str, WatchSection] = Field(default_factory=dict)
     shadow: dict[str, ShadowSection] = Field(default_factory=dict)
+    limit: dict[str, LimitSection] = Field(default_factory=dict)
+    events: EventsSection = EventsSection()
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()
     training: TrainingSection = TrainingSection()
@@ -490,8 +561,8 @@ class Sections(ConfigSection):
 
     @property
     def lookback(self) -> int:
-        """How far back (µs) features look: the longest window plus the maturity of labels."""
-        return self.features.windows[-1] + self.labels.maturity
+        """How far back (µs) features look: the longest window plus the longest maturity of labels."""
+        return self.features.windows[-1] + self.labels.longest_maturity
 
     def for_challenger(self, name: str) -> Self:
         """Return the settings of the challenger [shadow.NAME]: these, with its overrides."""

@@ -85,6 +85,9 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
                 and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
             ),
         ],
+        "messages": [],
+        "notes": [],
+        "audit": [],
         "withdrawn": [
             (
                 withdrawn,

@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0202"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0203"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -157,23 +157,68 @@ currency_rates = Table(
     Column("source", Text, nullable=False),
 )
 
+# NULLs are never equal, so each column that may be NULL has a value of its own for it.
+LABELS_ONCE = Index(
+    "labels_once",
+    "transaction_id",
+    "source",
+    "known_at",
+    text("(CASE WHEN is_fraud THEN 1 WHEN NOT is_fraud THEN 0 ELSE 2 END)"),
+    text("(COALESCE(type, ''))"),
+    text("(COALESCE(stage, ''))"),
+    text("(COALESCE(retracts, 0))"),
+    unique=True,
+)
+
 labels = Table(
     "labels",
     metadata,
     Column("label_id", Integer, primary_key=True),
     Column("transaction_id", IdText, nullable=False),
-    Column("is_fraud", Boolean, nullable=False),
+    # NULL for what is neither: a dispute that is not about fraud, the end of a dispute, a retraction.
+    Column("is_fraud", Boolean),
     Column("source", Text, nullable=False),
     Column("known_at", Instant, nullable=False),
     # Set for a label without a batch, such as a verdict; a batch's labels are recorded when it becomes visible.
     Column("recorded_at", Instant),
     Column("batch_id", Integer),
     Column(BY, Text, nullable=False),
-    UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
+    Column("type", Text),  # of the fraud or of the dispute; NULL with is_fraud NULL changes no label
+    Column("reason", Text),  # the reason code of a dispute, as it was received
+    Column("stage", Text, one_of("stage", "inquiry", "dispute", "won", "lost")),
+    Column("amount", Money),  # disputed, in the base currency; NULL for the whole payment
+    Column("retracts", Integer),  # label_id of the label that no longer holds once this one is known
+    Column("bulk_id", Text),  # shared by labels that one person gave at once
     CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
+    CheckConstraint("retracts IS NULL OR is_fraud IS NULL", name="labels_retraction"),
+    LABELS_ONCE,
     # For labels that became known, or were ingested, since an instant.
     Index("labels_by_known_at", "known_at"),
     Index("labels_by_batch", "batch_id"),
+    sqlite_autoincrement=True,
+)
+
+# What people said of payments, flagged or not; append-only. `label_id` is the label that came of it.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("verdict_id", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column(
+        "verdict",
+        Text,
+        one_of("verdict", "fraud", "genuine", "no_opinion", "retracted"),
+        nullable=False,
+    ),
+    Column("type", Text),  # of the fraud
+    Column("action", Text, one_of("action", "blocked", "refunded", "contacted", "none"), nullable=False),
+    Column("label_id", Integer),
+    Column("bulk_id", Text),  # shared by verdicts that one person gave at once
+    Column("note", Text),
+    Column("at", Instant, nullable=False),
+    Column(BY, Text, nullable=False),
+    Index("verdicts_by_transaction", "transaction_id"),
+    Index("verdicts_by_time", "at"),
     sqlite_autoincrement=True,
 )
 
@@ -379,6 +424,7 @@ scores = Table(
     Column("channel", Text, nullable=False),
     Column("flagged", Boolean, nullable=False),
     Column("strategy", Text, nullable=False),
+    Column("expected_loss", Double),  # fraud_probability × (exposure + fee), in the base currency
     Column("in_sample", Boolean),  # TRUE where the model was trained on it; NULL where it cannot have been
     sqlite_with_rowid=False,
 )
@@ -392,8 +438,10 @@ flags = Table(
     Column("model_id", Integer, nullable=False),
     Column("channel", Text, nullable=False),
     Column("reasons", Json, nullable=False),
-    Column("status", Text, one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
-    Column("reviewed_at", Instant),
+    Column(
+        "status", Text, one_of("status", "open", "fraud", "genuine", "closed", "expired"), nullable=False
+    ),  # closed: without opinion
+    Column("reviewed_at", Instant),  # since when it has this status; NULL while it is open
     Column("reviewer", Text),
     Column("muted_by", Integer),  # mute_id of the mute in force when the transaction happened
     sqlite_with_rowid=False,
