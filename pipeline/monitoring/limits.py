@@ -23,6 +23,9 @@ from storage.monitoring.limit_checks import Level, LimitCheck
 from storage.queries.fraud_rates import PaymentCounts
 
 WORST = 10  # values of a field that are stored even if they are far from the limit
+RATE_SPAN = (
+    90 * DAY
+)  # payments whose reports say how many reports come next: older ones may be from other times
 RECENT = 28 * DAY  # payments of so many days stand for each day that is still to come
 BASIS_POINTS = 10_000.0
 
@@ -166,19 +169,23 @@ class _State:
     ) -> tuple[Floats, Floats]:
         """Number and amount of the span's reports in the end: those complete, and those the delay curve expects."""
         data, by_payment = self._data, self._limit.by == "payment"
-        complete = self._inside(forecaster.known) if by_payment else self._valued(forecaster.known)
+        since = self._span[0] if by_payment else data.scope.as_of - RATE_SPAN
+        recent = forecaster.known.take(forecaster.known.event_time >= since)
+        complete = self._inside(recent) if by_payment else self._valued(recent)
         noon, number = self._days()
         observed, due = forecaster.shares(noon, None if by_payment else self._span[1])
         weight = self._weights()
         groups = groups_of(
-            complete, self._places(complete), weight * float(observed @ number), weight * float(due @ number)
+            complete,
+            self._places(complete),
+            weight * float(observed @ (number * (noon >= since))),
+            weight * float(due @ number),
         )
         coming = forecaster.forecast(groups)
         certain = self._inside(forecaster.reports.take(forecaster.reports.at <= data.complete))
         known = groups_of(certain, self._places(certain), weight, weight)
-        return coming.reports.plus(known.reports, reports).expected, coming.amount.plus(
-            known.amount, amount
-        ).expected
+        ends = coming.reports.plus(known.reports, reports), coming.amount.plus(known.amount, amount)
+        return ends[0].expected, ends[1].expected
 
     def _days(self) -> tuple[Ints, Floats]:
         """Noon and payments of the days whose payments can be reported in the span, of all values together."""

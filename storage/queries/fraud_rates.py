@@ -93,7 +93,7 @@ def count_payments(
     store: Store, scope: RateScope, start: int, end: int, zone: str, bucket: Bucket
 ) -> PaymentCounts:
     """Payments with start ≤ event_time < end, in µs, by day or month of a time zone, or all in one bucket."""
-    values, sql = _settled(store, scope, "AND t.event_time >= :start AND t.event_time < :end")
+    values, sql = _settled(store, scope, " AND t.event_time >= :start AND t.event_time < :end")
     day, zones = _local_day(store, zone, start, end)
     buckets = {"day": day, "month": f"SUBSTR({day}, 1, 7)", "all": "''"}
     bound = values | {"start": start, "end": end} | (zones if bucket != "all" else {})

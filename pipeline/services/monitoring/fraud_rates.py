@@ -13,6 +13,7 @@ from pipeline.services.pages import PAGE_ROWS, Page, slice_page
 from pipeline.services.records import Amount, as_amount
 from pipeline.services.session import Session, past_instant
 from storage.database.column_types import as_datetime, as_micros
+from storage.ingest import history
 from storage.monitoring.limit_checks import LimitCheck
 
 __all__ = ["REPORTS_MIN", "LimitRecord", "RateRecord", "RateRequest", "list_limits", "list_rates"]
@@ -32,7 +33,7 @@ class RateRequest:
     per
         A field by whose values everything is counted; "" for all payments together.
     start, end
-        The months that [start, end) touches, in schedule.timezone; the newest twelve if missing.
+        The months that [start, end) touches, in schedule.timezone; the twelve up to the newest payment if missing.
     as_of
         Labels and payments known at this time count; now if missing.
     """
@@ -191,8 +192,9 @@ def list_limits(
 
 
 def _span(session: Session, request: RateRequest, as_of: int) -> tuple[int, int]:
-    zone = session.config.schedule.timezone
-    end = as_of if request.end is None else as_micros(request.end)
+    zone, stored = session.config.schedule.timezone, history.span(session.store)
+    newest_payment = as_of if stored is None else min(as_of, stored[1] + 1)
+    end = newest_payment if request.end is None else as_micros(request.end)
     newest = grid.month_floor(zone, min(end, as_of) - 1)
     start = (
         grid.following_month(zone, newest, 1 - MONTHS) if request.start is None else as_micros(request.start)
