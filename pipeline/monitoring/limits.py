@@ -129,8 +129,9 @@ class _State:
 
     @property
     def levels(self) -> list[Level]:
-        """Of each value."""
-        near = np.fmax(self.share, self.expected_share) >= self._limit.warn_at
+        """Of each value; what is expected of one without any report is the rate of all, and no warning."""
+        expected = np.where(self.reports > 0, self.expected_share, 0.0)
+        near = np.fmax(self.share, expected) >= self._limit.warn_at
         return [
             "crossed" if share >= 1 else "near" if is_near else "ok"
             for share, is_near in zip(self.share, near, strict=True)

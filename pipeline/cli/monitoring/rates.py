@@ -171,7 +171,7 @@ def _explain_missing(listed: "Iterable[RateRecord]") -> None:
 def limits(context: CliContext, as_of: Any, limit: int, output_format: str, output: Path | None) -> None:
     """Show how near the limits of [limit.NAME] are, now and as expected at the end of their spans.
 
-    A limit with a field has a row for each of its values, the worst first.
+    The worst come first; a limit with a field has a row for each of its values.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.monitoring.fraud_rates import list_limits

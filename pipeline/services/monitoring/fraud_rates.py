@@ -173,7 +173,7 @@ def list_limits(
     session: Session, as_of: datetime | None = None, *, limit: int = PAGE_ROWS, cursor: str | None = None
 ) -> Page[LimitRecord]:
     """
-    Where each limit stands by what is known at a time, now if it is missing; of a limit with a field, the worst values first.
+    Where each limit stands by what is known at a time, now if it is missing: the worst first, each value of a field alone.
 
     Raises
     ------
@@ -213,8 +213,8 @@ def _rate_key(record: RateRecord) -> tuple[int, int, str]:
     return -record.month.toordinal(), -reports, record.value or ""
 
 
-def _limit_key(check: LimitCheck) -> tuple[str, float, str]:
-    return check.name, -max(check.share, check.expected_share or 0.0), check.value
+def _limit_key(check: LimitCheck) -> tuple[float, str, str]:
+    return -max(check.share, check.expected_share or 0.0), check.name, check.value
 
 
 def _record(row: MonthlyRate, currency: str, why: Literal["by_report", "few_reports"] | None) -> RateRecord:
