@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline.features.catalogue import build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.label_history import label_events, status_at
-from storage.frames import HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
+from storage.frames import FRAUD, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
 PRECEDENCE = ("audit", "review", "chargeback")
@@ -71,7 +71,7 @@ def labels_of(draw, n):
     m = draw(st.integers(0, 25))
     at = np.array(draw(st.lists(st.integers(0, SPAN + 5), min_size=m, max_size=m)), dtype=np.int64) * HOUR
     later = draw(st.lists(st.sampled_from((0, 0, HOUR, 7 * HOUR)), min_size=m, max_size=m))
-    return Labels(
+    return Labels.from_answers(
         label_id=np.arange(m),
         transaction_id=np.array(
             [f"t{p:03}" for p in draw(st.lists(st.integers(0, n), min_size=m, max_size=m))], dtype=object
@@ -266,7 +266,7 @@ def test_what_a_row_may_not_know_changes_nothing(world, data):
         codes = columns[entity].codes
         columns[entity] = replace(columns[entity], codes=np.where(may_know, codes, codes[t]))
     known = labels.available_at <= now
-    lies = replace(labels, is_fraud=np.where(known, labels.is_fraud, ~labels.is_fraud))
+    lies = replace(labels, status=np.where(known, labels.status, FRAUD - labels.status))
     altered = world | {"history": replace(history, amount=amount, columns=columns), "labels": lies}
     assert computed(altered, np.array([t])).tobytes() == raw[t].tobytes()
 
@@ -275,15 +275,11 @@ def alone(world, t, kept):
     """Row t computed from these rows, and the labels known by then, only; as bytes."""
     labels, history = world["labels"], world["history"]
     known = labels.available_at <= history.event_time[t]
-    fewer = Labels(
-        labels.label_id[known],
-        labels.transaction_id[known],
-        labels.is_fraud[known],
-        labels.source.take(known),
-        labels.known_at[known],
-        labels.recorded_at[known],
-    )
-    smaller = {"history": history.take(kept), "labels": fewer, "silence_ok": world["silence_ok"][kept]}
+    smaller = {
+        "history": history.take(kept),
+        "labels": labels.take(known),
+        "silence_ok": world["silence_ok"][kept],
+    }
     return computed(world | smaller, np.array([int(kept[:t].sum())])).tobytes()
 
 

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline.features.entity_windows import EntityIndex, EventTimeline, QueryRows
 from pipeline.features.late_arrivals import LateArrivals
-from storage.frames import FOREVER, NEVER, Completeness, Ints, Labels, Transactions
+from storage.frames import FOREVER, FRAUD, GENUINE, NEVER, UNKNOWN, Completeness, Ints, Labels, Transactions
 
 Bools = NDArray[np.bool_]
 Status = NDArray[np.int8]
 Counts = NDArray[np.int32]
-
-FRAUD, GENUINE, UNKNOWN = 1, 0, -1
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def label_events(transactions: Transactions, labels: Labels, precedence: Sequenc
     preference = _preference(labels, precedence)[order] + position[order] * len(labels)
     holds = preference == np.maximum.accumulate(preference)
     holding = np.maximum.accumulate(np.where(holds, np.arange(len(order)), 0))
-    status = labels.is_fraud[order][holding].astype(np.int8)
+    status = labels.status[order][holding]
     return _changes(LabelEvents(position[order], labels.available_at[order], status))
 
 
@@ -65,6 +63,16 @@ def status_at(transactions: Transactions, events: LabelEvents, instant: int) -> 
     statuses = np.full(len(transactions), UNKNOWN, dtype=np.int8)
     statuses[position[last]] = status[last]
     return statuses
+
+
+def has_known_status(status: Status, silence: Bools) -> Bools:
+    """
+    Which transactions count as fraud or genuine, once they are old enough: by a label, or by silence.
+
+    `silence` says where silence may mean genuine. It never does where a label says that a dispute is about something else.
+    """
+    known: Bools = (status >= GENUINE) | ((status == UNKNOWN) & silence)
+    return known
 
 
 def known_since(transactions: Transactions, events: LabelEvents, instant: int) -> Ints:
