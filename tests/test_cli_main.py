@@ -86,7 +86,7 @@ WRONG = [
     (("backfill", "--from", "2025-02-01", "--to", "2025-01-01"), 2, "must be before"),
     (("run", "--as-of", "2999-01-01"), 2, "future"),
     (("flags", "list", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
-    (("verdict", "nobody", "fraud"), 1, "no flag to answer (fraudwatch flags"),
+    (("verdict", "nobody", "fraud"), 1, "there is no transaction 'nobody': nothing was written"),
     (("undo", "run", "99", "--reason", "x"), 1, "there is no run 99 (fraudwatch runs)"),
     (("mutes", "end", "9"), 1, "there is no mute 9 (fraudwatch mutes list)"),
     (("mutes", "add", "--for", "7", "--channel", "rule", "--reason", "x"), 2, "must be a duration"),

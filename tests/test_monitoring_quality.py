@@ -27,10 +27,10 @@ from storage.monitoring.quality_metrics import QualityMetric
 from storage.queries.choices import choice_page
 from storage.queries.flags import FlagFilter, flag_page
 from storage.queries.monitoring import QualityFilter, quality_page, validate_metrics
-from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
 from tests.support.payments import LABEL_HEADER, START, payments, write_csv
+from tests.support.reviews import answer
 from tests.support.sql import RUN_TABLES, forget, query
 from tests.support.worlds import SMALL, load, load_both
 
@@ -179,7 +179,7 @@ def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
     open_ = [row["transaction_id"] for row in flag_page(loaded, "live", FlagFilter(status="open")).rows][:3]
     assert week(loaded, 0, "realised")["open_flags"]["value"] > 0
     for place, name in enumerate(open_):
-        verdicts.verdict(loaded, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
+        answer(loaded, name, "genuine" if place else "fraud", FROM + 8 * DAY)
     live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
     found = week(loaded, 1, "realised")
     assert found["reviews"]["value"] == 3

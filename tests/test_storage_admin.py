@@ -220,10 +220,10 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
 
 def test_what_is_older_than_its_retention_goes_and_open_flags_stay(backfilled: Store) -> None:
     before = {"transactions": FROM + 14 * DAY, "drift": FROM + 14 * DAY, "runs": FROM + 7 * DAY}
-    would = prune.prune(backfilled, before, dry=True)
+    would = prune.prune(backfilled, before, NOW, dry=True)
     open_old = query(backfilled, OLD_OPEN)[0][0]
     assert open_old > 0  # type: ignore[operator]
-    gone = prune.prune(backfilled, before)
+    gone = prune.prune(backfilled, before, NOW)
     assert gone["transactions"] == would["transactions"] > 1000
     assert gone["scores"] > 0
     left = "SELECT COUNT(*) FROM transactions WHERE event_time < '{}'"
@@ -231,7 +231,7 @@ def test_what_is_older_than_its_retention_goes_and_open_flags_stay(backfilled: S
     assert query(backfilled, "SELECT COUNT(*) FROM scores") == query(
         backfilled, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
     )
-    assert prune.prune(backfilled, before) == {}
+    assert prune.prune(backfilled, before, NOW) == {}
     assert min(e.window_end for e in ledger.entries(backfilled, "live", status="done")) >= FROM + 7 * DAY
 
 
@@ -240,8 +240,8 @@ def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path:
     stray = write_csv(tmp_path / "stray.csv", LABEL_HEADER, ["never-came,1,2025-01-03T00:00:00Z,chargeback"])
     load(store, SMALL, "labels", stray, now=NOW)
     known = START + 2 * DAY
-    assert prune.prune(store, {"transactions": known}) == {}
-    assert prune.prune(store, {"transactions": known + 1}) == {"labels": 1}
+    assert prune.prune(store, {"transactions": known}, NOW) == {}
+    assert prune.prune(store, {"transactions": known + 1}, NOW) == {"labels": 1}
 
 
 OLD_OPEN = """

@@ -156,9 +156,10 @@ def review_metrics(store: Store, config: Config, policy: str, window: Window) ->
     """Metrics of the reviews in the window, and of the flags that were open at its end."""
     start, end = window
     verdicts = quality_metrics.verdicts(store, policy, start, end)
-    n, frauds = len(verdicts.is_fraud), int(verdicts.is_fraud.sum())
-    ends = realised_quality.binomial_interval(frauds, n, frauds, config.quality.confidence)
-    delay = (verdicts.known_at - verdicts.event_time) / DAY
+    n, frauds = len(verdicts.at), int(verdicts.is_fraud.sum())
+    opinions = int(verdicts.has_opinion.sum())
+    ends = realised_quality.binomial_interval(frauds, opinions, frauds, config.quality.confidence)
+    delay = (verdicts.at - verdicts.event_time) / DAY
     waiting = quality_metrics.unanswered_flag_times(
         store, policy, end - config.labels.maturity - (end - start), end
     )
@@ -168,7 +169,11 @@ def review_metrics(store: Store, config: Config, policy: str, window: Window) ->
         RealisedMetric("reviews", float(n), n=n),
         RealisedMetric("reviews_a_day", n * DAY / (end - start), n=n),
         RealisedMetric(
-            "reviewed_precision", frauds / n if n else np.nan, *ends, n=n, undefined_because=reason
+            "reviewed_precision",
+            frauds / opinions if opinions else np.nan,
+            *ends,
+            n=opinions,
+            undefined_because=None if opinions else NO_REVIEW,
         ),
         RealisedMetric(
             "review_delay", float(np.median(delay)) if n else np.nan, n=n, undefined_because=reason
