@@ -101,7 +101,7 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
         )
         newest = {row.transaction_id: row for row in connection.execute(answers.order_by(v.verdict_id))}
         rows = connection.execute(_label_rows(mine)).all()
-    ranks: dict[str, int] = dict(connection.execute(select(label_precedence)).tuples().all())
+    ranks = {row.source: int(row.rank) for row in connection.execute(select(label_precedence))}
     taken: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     valid = defaultdict(list)
     retracted = {row.retracts for row in rows}

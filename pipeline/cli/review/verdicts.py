@@ -99,7 +99,7 @@ def label() -> None:
 )
 @transactions_argument
 @click.option(
-    "--fraud/--genuine", "is_fraud", required=True, default=None, help="What the payment turned out to be."
+    "--fraud/--genuine", "is_fraud", default=None, help="What the payment turned out to be; required."
 )
 @click.option(
     "--source",
@@ -117,7 +117,7 @@ def label() -> None:
 def add_label(
     context: CliContext,
     transaction_ids: tuple[str, ...],
-    is_fraud: bool,
+    is_fraud: bool | None,
     source: Any,
     known_at: Any,
     file: BinaryIO | None,
@@ -128,6 +128,8 @@ def add_label(
     """Label payments, whether or not they have a flag."""
     from pipeline.services.review.labels import NewLabel, add_labels
 
+    if is_fraud is None:
+        raise click.UsageError("give either --fraud or --genuine")
     instant = to_utc(known_at, context.load_config().schedule.timezone) if known_at else None
     ids, answer = _ids(transaction_ids, file), "fraud" if is_fraud else "genuine"
     _run(context, add_labels, NewLabel(ids, answer, source, fraud_type, action, note, instant))  # type: ignore[arg-type]
