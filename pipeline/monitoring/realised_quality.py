@@ -15,10 +15,10 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.features.label_history import has_known_status, status_at
+from pipeline.features.label_history import has_known_status, label_events, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, GENUINE, MONEY, Ints
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
 
@@ -141,11 +141,11 @@ def _audit_metrics(
     outcome: Outcome, scored: ScoredWindow, as_of: int, confidence: float
 ) -> list[RealisedMetric]:
     """Metrics from verdicts on the random audit sample; rows without a verdict do not count."""
-    labels = scored.history.labels
+    transactions, labels = scored.history.transactions, scored.history.labels
     audit_label = np.append(labels.source.values.astype(str) == "audit", False)[labels.source.codes]
-    answered = set(labels.transaction_id[audit_label & (labels.available_at <= as_of)])
-    sampled = scored.scores.channel == AUDIT
-    reviewed = sampled & np.array([name in answered for name in scored.scores.transaction_id], dtype=bool)
+    answers = label_events(transactions, labels.take(audit_label), ())
+    answered = status_at(transactions, answers, as_of)[scored.rows] >= GENUINE
+    reviewed = (scored.scores.channel == AUDIT) & answered
     caught = int((outcome.flagged & outcome.fraud).sum())
     return realised_quality.audit_metrics(
         outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence

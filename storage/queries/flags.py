@@ -10,8 +10,9 @@ from storage.database import bulk, tables
 from storage.database.database import Store
 from storage.database.views import field_name
 from storage.errors import Unknown
+from storage.frames import REVIEWERS
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows, row_converter
-from storage.review.verdict_log import PEOPLE, is_retracted
+from storage.review.verdict_log import is_retracted
 
 FlagOrder = Literal["time", "score", "amount"]  # each from the newest, highest or largest on
 SORTED_BY: dict[FlagOrder, str] = {
@@ -146,9 +147,9 @@ def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) 
         c = tables.labels.c
         cleared = exists().where(
             c.transaction_id == view.c.transaction_id,
-            c.source.in_(PEOPLE),
+            c.source.in_(REVIEWERS),
             c.is_fraud.is_(False),
             ~is_retracted(c),
         )
-        rows = rows.where(view.c.is_fraud.is_(True), view.c.label_source.not_in(PEOPLE), cleared)
+        rows = rows.where(view.c.is_fraud.is_(True), view.c.label_source.not_in(REVIEWERS), cleared)
     return rows

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Row, or_, select, text
 
 from storage.database import bulk
 from storage.database.tables import batches, flags, label_precedence, labels, verdicts
-from storage.review.verdict_log import AUDIT, INVESTIGATION, PEOPLE, REVIEW, not_retracted
+from storage.frames import REVIEWERS
+from storage.review.verdict_log import AUDIT, INVESTIGATION, REVIEW, not_retracted
 
 UNRANKED = 1_000_000  # of a source that labels.precedence does not list
 
@@ -49,19 +50,19 @@ class PaymentState:
     @property
     def current(self) -> Label | None:
         """The label that counts."""
-        reports = [row.known_at for row in self.labels if row.is_fraud and row.source not in PEOPLE]
+        reports = [row.known_at for row in self.labels if row.is_fraud and row.source not in REVIEWERS]
         return self._first(row for row in self.labels if not _contradicted(row, reports))
 
     @property
     def is_reported(self) -> bool:
         """Whether it would count as fraud without what people found."""
-        reported = self._first(row for row in self.labels if row.source not in PEOPLE)
+        reported = self._first(row for row in self.labels if row.source not in REVIEWERS)
         return reported is not None and bool(reported.is_fraud)
 
     @property
     def is_answered(self) -> bool:
         """Whether people have labelled it."""
-        return any(row.source in PEOPLE for row in self.labels)
+        return any(row.source in REVIEWERS for row in self.labels)
 
     def newest_of(self, source: str) -> Label | None:
         """The newest label of a source."""
@@ -70,8 +71,8 @@ class PaymentState:
     def own_source(self) -> str:
         """The source of the next answer of a person: of those it may have, the one that ranks first."""
         flagged = INVESTIGATION if self.status is None else AUDIT if self.channel == AUDIT else REVIEW
-        sources: set[str] = {flagged, *(row.source for row in self.labels if row.source in PEOPLE)}
-        return min(sources, key=lambda source: (self.ranks.get(source, UNRANKED), PEOPLE.index(source)))
+        sources: set[str] = {flagged, *(row.source for row in self.labels if row.source in REVIEWERS)}
+        return min(sources, key=lambda source: (self.ranks.get(source, UNRANKED), REVIEWERS.index(source)))
 
     def _first(self, rows: Iterable[Label]) -> Label | None:
         def order(row: Label) -> tuple[int, int, int]:
@@ -82,7 +83,7 @@ class PaymentState:
 
 def _contradicted(label: Label, reports: Sequence[int]) -> bool:
     """Whether a report of fraud became known after a person had called the payment genuine."""
-    by_person = label.source in PEOPLE and label.is_fraud is False
+    by_person = label.source in REVIEWERS and label.is_fraud is False
     return by_person and any(known_at > label.known_at for known_at in reports)
 
 

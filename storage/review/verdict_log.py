@@ -5,12 +5,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists
 
 from storage.database.tables import labels, verdicts
+from storage.frames import REVIEWERS
 
 RETRACTED, NO_OPINION = "retracted", "no_opinion"
-# Sources of labels: a person's finding on a flag of the audit sample, on another flag, on a payment without one; and what
-# a customer reports.
-AUDIT, REVIEW, INVESTIGATION, CUSTOMER = "audit", "review", "investigation", "customer"
-PEOPLE = (AUDIT, REVIEW, INVESTIGATION)
+AUDIT, REVIEW, INVESTIGATION = REVIEWERS
+CUSTOMER = "customer"  # the source of labels that are what a customer reports
 
 
 def is_retracted(label: Any, before: int | None = None) -> ColumnElement[bool]:
