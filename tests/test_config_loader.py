@@ -183,6 +183,8 @@ REFUSED = [
     ("[training]\nevery = '36h'", "training.every must be whole days"),
     ("[quality]\nwindow = '36h'", "quality.window must be whole days"),
     ("[training]\nholdout = '365d'", "training.holdout must be shorter than training.span (180d), got"),
+    ("[retention]\naudit = '90d'", 'retention.audit must be "0s" (for ever) or at least 365d'),
+    ("[retention]\nmessages = '1d'", 'retention.messages must be "0s" (for ever) or at least 7d'),
     ("[schema]\nbase_currency = 'euro'", "schema.base_currency must be three capital letters"),
     ("[monitor]\nname = ''", "monitor.name must be printable text"),
     # columns

@@ -341,7 +341,7 @@ class LabelsSection(ConfigSection):
     won_means: Literal["fraud", "genuine"] = "fraud"
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     maturity_by: dict[Column, dict[Text, Annotated[int, BeforeValidator(_duration(0)), AS_DURATION]]] = {}
-    precedence: Texts = ("audit", "review", "chargeback", "customer")
+    precedence: Texts = ("audit", "review", "investigation", "chargeback", "customer")
     never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
         "status": ("declined", "blocked")
     }

@@ -26,11 +26,10 @@ from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
 from storage.notifications import events as event_queries
 from storage.notifications import outbox
-from storage.notifications.events import Event, EventWindow
+from storage.notifications.events import EVENT_AGE_MAX, Event, EventWindow
 from storage.notifications.outbox import DueMessage, Message
 
 FIRST_LOOKBACK = DAY  # how far back the first run looks for events
-EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 LEASE = 120 * SECOND  # renewed while messages are sent; a killed sender blocks others this long
 RETRY_PAUSE_MAX = HOUR
 DUPLICATE_NOTICE = (

@@ -194,11 +194,12 @@ class LedgerRunner:
         return RunSummary(failures=failures)
 
     def _prune(self, entry: Entry) -> RunSummary:
-        """Delete rows that were past their retention at the entry's date."""
+        """Let flags that were too old at the entry's date expire, then delete rows that were past their retention."""
         claimed = ledger.claim(self.context.store, entry, self.context.run_id)
         with _record_failures(self.context, claimed) as failures:
-            deleted = prune.prune(self.context.store, cutoffs(self.context.config, entry.window_end))
-            ledger.finish(self.context.store, claimed, deleted, self.context.as_of)
+            date = entry.window_end
+            pruned = prune.prune(self.context.store, cutoffs(self.context.config, date), date)
+            ledger.finish(self.context.store, claimed, pruned, self.context.as_of)
         return RunSummary(failures=failures)
 
     def _quality(self, entry: Entry) -> RunSummary:

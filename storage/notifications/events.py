@@ -31,6 +31,7 @@ Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
+EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
 FLAGS_MAX = 5_000  # in one digest; a first run over a long queue needs several digests

@@ -132,9 +132,10 @@ def queue_days(store: Store, scope: Scope) -> list[Row]:
 
 
 def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
-    """Number of verdicts and of fraud verdicts by reviewer, from the span's start to `as_of`."""
+    """Number of answered flags, of those with an opinion and of frauds by reviewer, from the span's start to `as_of`."""
     sql = """
-        SELECT reviewer, COUNT(*) AS answered, SUM(CASE WHEN status = 'fraud' THEN 1 ELSE 0 END) AS fraud
+        SELECT reviewer, COUNT(*) AS answered, SUM(CASE WHEN status = 'fraud' THEN 1 ELSE 0 END) AS fraud,
+               SUM(CASE WHEN status IN ('fraud', 'genuine') THEN 1 ELSE 0 END) AS opinions
         FROM flags
         WHERE policy = :policy AND reviewer IS NOT NULL AND reviewed_at >= :start AND reviewed_at <= :as_of
         GROUP BY reviewer ORDER BY answered DESC, reviewer LIMIT :some"""

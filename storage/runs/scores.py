@@ -14,7 +14,7 @@ from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
-from storage.review.flag_status import close_flags
+from storage.review.flag_status import update_flags
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
 
@@ -145,7 +145,7 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
         for flag in raised
     ]
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
-    close_flags(connection, [flag.transaction_id for flag in raised])
+    update_flags(connection, [flag.transaction_id for flag in raised])
     return len(rows)
 
 

@@ -15,8 +15,9 @@ from storage.database.views import field_name
 from storage.queries import flags
 from storage.queries.flags import FlagFilter, FlagOrder
 from storage.queries.rows import Row
+from storage.review.verdicts import Action
 
-FlagStatus = Literal["open", "fraud", "genuine", "expired"]
+FlagStatus = Literal["open", "fraud", "genuine", "closed", "expired"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class FlagRequest:
         Column and value, as a person typed it.
     muted
         True for muted flags only, False for all others.
+    cleared_then_reported
+        Only payments that a person called genuine and that count as fraud by a later report, such as a chargeback.
     order
         By event time, by score or by amount in the base currency: the newest, highest or largest first.
     """
@@ -44,6 +47,7 @@ class FlagRequest:
     min_score: float | None = None
     entity: tuple[str, str] | None = None
     muted: bool | None = None
+    cleared_then_reported: bool = False
     order: FlagOrder = "time"
 
 
@@ -85,6 +89,8 @@ class FlagRecord:
         The number of the mute that covers it.
     is_fraud, label_source, known_at
         The label that counts, where it comes from and when it became known; None without one.
+    verdict, verdict_type, verdict_action, verdict_note
+        The newest that people said of the payment, with the type of the fraud, what was done, and a note.
     """
 
     policy: str
@@ -107,6 +113,10 @@ class FlagRecord:
     is_fraud: bool | None
     label_source: str | None
     known_at: datetime | None
+    verdict: str | None
+    verdict_type: str | None
+    verdict_action: Action | None
+    verdict_note: str | None
     model_id: int
     run_id: int
 
@@ -168,6 +178,7 @@ def _filters(session: Session, request: FlagRequest) -> FlagFilter:
         min_score=request.min_score,
         entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
         muted=request.muted,
+        cleared_then_reported=request.cleared_then_reported,
     )
 
 

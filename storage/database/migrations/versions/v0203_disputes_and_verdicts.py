@@ -15,6 +15,11 @@ revision = "0203"
 down_revision = "0202"
 
 ADDED = ("type", "reason", "stage", "amount", "retracts", "bulk_id")
+# Labels without a batch are verdicts; their notes are in the audit trail.
+EARLIER_VERDICTS = """
+    INSERT INTO verdicts (transaction_id, verdict, action, label_id, at, "by")
+    SELECT transaction_id, CASE WHEN is_fraud THEN 'fraud' ELSE 'genuine' END, 'none', label_id, recorded_at, "by"
+    FROM labels WHERE batch_id IS NULL ORDER BY label_id"""
 STATUS = "status IN ('open', 'fraud', 'genuine', 'closed', 'expired')"
 
 
@@ -32,6 +37,7 @@ def upgrade() -> None:
     else:
         _rewrite(connection, labels)
         _rewrite(connection, flags)
+    connection.execute(sa.text(EARLIER_VERDICTS))
 
 
 def downgrade() -> None:
