@@ -106,7 +106,8 @@ def queue(data: ReportData) -> ReportSection:
     waiting = sum(row["n"] for row in rows if row["status"] == "open")
     flags = sum(row["n"] for row in rows)
     sentences = [
-        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open: fraudwatch flags list --status open lists them."
+        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open, in {data.cases.open:,} of {data.cases.all:,} cases that are "
+        "not muted: fraudwatch flags list --status open lists them."
     ]
     people = report_counts.reviewers(data.store, data.scope, REVIEWERS_MAX)
     missing = (
