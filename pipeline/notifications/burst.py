@@ -59,8 +59,8 @@ def find_burst(rows: Sequence[Mapping[str, Any]], config: Config) -> Burst | Non
 
 def _displayed(value: str) -> str:
     """The display form of an entity, or the end of its name."""
-    shown = value.partition(DISPLAY_END)[0] if DISPLAY_END in value else display_form(value)[0]
-    return shown or f"…{value[-min(LAST_CHARACTERS, len(value) // 2) :] if len(value) > 1 else ''}"
+    form = value.partition(DISPLAY_END)[0] if DISPLAY_END in value else display_form(value)[0]
+    return form or f"…{value[-min(LAST_CHARACTERS, len(value) // 2) :] if len(value) > 1 else ''}"
 
 
 def _command(times: Sequence[Any]) -> str:

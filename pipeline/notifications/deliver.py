@@ -91,9 +91,9 @@ def _queue_flag_messages(store: Store, config: Config, now: int) -> int:
     if not ids:
         return 0
     rows = event_queries.flags(store, LIVE, ids)
-    largest = [row["transaction_id"] for row in rows[: messages.FLAGS_MAX]]
-    shown = event_queries.shown_flags(store, LIVE, largest)
-    digest = messages.flags_digest(LIVE, ids, rows, shown, config) if rows else None
+    first = [row["transaction_id"] for row in rows[: messages.FLAGS_MAX]]
+    largest = event_queries.whole_flags(store, LIVE, first)
+    digest = messages.flags_digest(LIVE, ids, rows, largest, config) if rows else None
     digests = _messages_for_receivers("flags", digest, config) if digest else []
     return outbox.add_digest(store, LIVE, ids, digests, now)
 

@@ -59,7 +59,7 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
 
 
 def flags_digest(
-    policy: str, ids: Sequence[str], rows: Sequence[Row], shown: Sequence[Row], config: Config
+    policy: str, ids: Sequence[str], rows: Sequence[Row], largest: Sequence[Row], config: Config
 ) -> Notification:
     """A digest of all flags to review, which shows the largest amounts; of a burst it says who has most of them."""
     currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
@@ -70,9 +70,9 @@ def flags_digest(
     if burst is not None:
         subject = f"burst: {burst.cases:,} cases, {subject}"
         lines += _burst_lines(burst, config)
-    for row in shown:
+    for row in largest:
         lines += _flag_lines(row, currency)
-    more = len(rows) - len(shown)
+    more = len(rows) - len(largest)
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
     command = "fraudwatch flags list --status open" if burst is None else burst.command
     lines.append(f"{command} lists them; fraudwatch verdict records a verdict.")

@@ -68,7 +68,7 @@ def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
     return _largest_first(row for row in result if row["status"] == "open" and row["muted_by"] is None)
 
 
-def shown_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
     """All columns of a few flags, the largest amounts first."""
     return _largest_first(flags_on(store, policy, ids))
 
