@@ -15,5 +15,7 @@ def open_configured(config: Config) -> Store:
         If the server, folder or file does not exist.
     """
     schema = config.schema_
-    fields = Fields(schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)
+    fields = Fields(
+        schema.entities, schema.categorical, schema.numeric, schema.refund_kinds, config.case_entity
+    )
     return open_store(config.storage_url, config.storage.schema_, fields)

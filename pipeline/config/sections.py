@@ -419,7 +419,7 @@ class LimitSection(ConfigSection):
 
 
 class AlertsSection(ConfigSection):
-    """How many flags reviewers get, with how many reasons."""
+    """How many cases reviewers get, and flags with how many reasons."""
 
     per_day: Annotated[int, Field(ge=1)] = 50
     audit_per_day: Annotated[int, Field(ge=0)] = 0
@@ -558,6 +558,11 @@ class Sections(ConfigSection):
     drift: DriftSection = DriftSection()
     quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
+
+    @property
+    def case_entity(self) -> str:
+        """The entity whose flags within 24 hours are one case, "" without entities: then each flag is a case."""
+        return self.alerts.entity or next(iter(self.schema_.entities), "")
 
     @property
     def lookback(self) -> int:

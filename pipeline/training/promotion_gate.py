@@ -7,7 +7,7 @@ is therefore fitted again with the same choice, settings and sampled rows, but w
     labelled rows ......................│ newest mature window │ no label yet ...... │ date of the training
     └ candidate and champion trained on ┘ both are evaluated   ┘
 
-Ranking is compared by average precision and flags by their cost, at the same number of reviews: both models get their
+Ranking is compared by average precision and flags by their cost, at the same number of cases: both models get their
 thresholds from their scores in the window, without labels, for today's budget and costs. (With the thresholds of their
 own training, the model that flags more would win.) Features are point in time, so each model gets the values it would have
 had then. Rows whose labels the champion was trained on are left out.
@@ -45,7 +45,7 @@ from pipeline.training import train
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import effective_frauds, payers
+from pipeline.training.training_set import case_entities, effective_frauds, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
@@ -132,6 +132,8 @@ class PromotionGate:
         amount = history.transactions.amount[window.rows] / MONEY
         times = history.transactions.event_time[window.rows]
         owner = payers(self.config, history)[window.rows]
+        codes = case_entities(self.config, history)
+        case_codes = None if codes is None else codes[window.rows]
         days = (window.end - window.start) / DAY
         settings = models[0][0].settings
         rows = comparison.FoldRows(
@@ -144,7 +146,7 @@ class PromotionGate:
         )
         verdicts = []
         for model, raw in models:
-            sample = Sample(raw, window.y, window.weight, amount)
+            sample = Sample(raw, window.y, window.weight, amount, times, entity=case_codes)
             answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts

@@ -44,12 +44,14 @@ class Fields:
     The configured columns of `transactions`.
 
     `refund_kinds` are the values of `kind` that give money back: such rows are stored, but never queued or scored.
+    `case_entity` is the entity whose flags within 24 hours are one case, "" if each flag is a case.
     """
 
     entities: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     refund_kinds: tuple[str, ...] = ()
+    case_entity: str = ""
 
     def __post_init__(self) -> None:
         for name in ("entities", "categorical", "numeric", "refund_kinds"):
@@ -84,6 +86,7 @@ monitor = Table(
     Column("notify_since", Instant),
     # Whether hashed values have a display form; false in a database that held bare hashes before these existed.
     Column("hash_displays", Boolean, nullable=False, server_default=false()),
+    Column("case_entity", Text),  # the entity that the view `flag_cases` goes by; NULL for none
 )
 
 batches = Table(

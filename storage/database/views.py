@@ -5,7 +5,8 @@ from sqlalchemy import Connection, text
 from storage.database.tables import Fields
 
 NAMES = (
-    "flagged_transactions", "latest_drift", "open_gaps", "current_labels", "transaction_losses", "visible_transactions",
+    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "current_labels", "transaction_losses",
+    "visible_transactions",
 )  # fmt: skip
 TAKEN = {
     "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
@@ -21,6 +22,7 @@ def recreate(connection: Connection, fields: Fields) -> None:
         TRANSACTION_LOSSES,
         CURRENT_LABELS,
         _flagged(connection, fields),
+        _cases(connection, fields),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)
@@ -56,6 +58,51 @@ def _flagged(connection: Connection, fields: Fields) -> str:
         JOIN transactions t ON t.transaction_id = f.transaction_id
         JOIN scores s ON s.policy = f.policy AND s.transaction_id = f.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = f.transaction_id"""
+
+
+def _cases(connection: Connection, fields: Fields) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    entity = f"t.{quote(fields.case_entity)}" if fields.case_entity else "CAST(NULL AS TEXT)"
+    at, collate = (
+        ("(EXTRACT(EPOCH FROM t.event_time) * 1000000)::bigint", ' COLLATE "C"')
+        if connection.dialect.name == "postgresql"
+        else (
+            "CAST(STRFTIME('%s', SUBSTR(t.event_time, 1, 19)) AS INTEGER) * 1000000 + CAST(SUBSTR(t.event_time, 21) AS INTEGER)",
+            "",
+        )
+    )
+    return FLAG_CASES.format(entity=entity, at=at, collate=collate)
+
+
+# A case lasts 24 hours from its first flag: the next flag of its entity after that opens another. `following` is the first
+# instant of an entity's flags that is 24 hours or more after each; `opened` follows it from one case to the next.
+FLAG_CASES = """
+    CREATE VIEW flag_cases AS
+    WITH RECURSIVE unmuted AS (
+        SELECT f.policy, f.transaction_id, f.status, f.channel, t.event_time, {entity} AS entity, {at} AS at,
+               CASE WHEN {entity} IS NULL THEN 'flag ' || f.transaction_id{collate} ELSE 'of ' || {entity}{collate} END AS owner
+        FROM flags f JOIN transactions t ON t.transaction_id = f.transaction_id
+        WHERE f.muted_by IS NULL
+    ), instants AS (
+        SELECT policy, owner, at, MIN(at) OVER (PARTITION BY policy, owner) AS first_at,
+               MIN(at) OVER (
+                   PARTITION BY policy, owner ORDER BY at RANGE BETWEEN 86400000000 FOLLOWING AND UNBOUNDED FOLLOWING
+               ) AS following
+        FROM (SELECT DISTINCT policy, owner, at FROM unmuted) times
+    ), opened AS (
+        SELECT policy, owner, at, following FROM instants WHERE at = first_at
+        UNION ALL
+        SELECT i.policy, i.owner, i.at, i.following
+        FROM opened o JOIN instants i ON i.policy = o.policy AND i.owner = o.owner AND i.at = o.following
+    ), members AS (
+        SELECT u.*, MAX(o.at) OVER (PARTITION BY u.policy, u.owner ORDER BY u.at) AS opened_at
+        FROM unmuted u LEFT JOIN opened o ON o.policy = u.policy AND o.owner = u.owner AND o.at = u.at
+    )
+    SELECT policy, MIN(CASE WHEN at = opened_at THEN transaction_id END) AS case_id, entity,
+           MIN(event_time) AS first_event_time, MAX(event_time) AS last_event_time, COUNT(*) AS flags,
+           SUM(CASE WHEN status = 'open' THEN 1 ELSE 0 END) AS open_flags,
+           SUM(CASE WHEN channel = 'audit' THEN 1 ELSE 0 END) AS audit_flags
+    FROM members GROUP BY policy, owner, entity, opened_at"""
 
 
 # The source that ranks first wins; within it, what became known last. `<= 1` and not `= 1`: Postgres takes a third of

@@ -4,7 +4,7 @@ What people can be notified of: the events, and a query for what is new of each.
 Events come from scheduled and manual runs. A backfill scores the past again, so it sends no notifications.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, get_args
@@ -23,6 +23,7 @@ from storage.database.tables import (
     quality_metrics,
     runs,
 )
+from storage.database.views import field_name
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 
@@ -34,7 +35,8 @@ Row = dict[str, Any]
 EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
-FLAGS_MAX = 5_000  # in one digest; a first run over a long queue needs several digests
+# What a digest says of every flag; of the few that it shows, everything is read.
+COUNTED = ("transaction_id", "event_time", "amount_base", "channel", "status", "muted_by")
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,25 @@ class EventWindow:
 def pending_flags(store: Store, policy: str) -> list[str]:
     """Transactions with flags that no digest has contained yet, ordered by id."""
     u = flag_notifications_pending.c
-    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id).limit(FLAGS_MAX)
+    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id)
     with store.read() as connection:
         return list(connection.scalars(rows))
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest amounts first."""
-    result = flags_on(store, policy, ids)
-    waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
-    return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
+    """Open flags on these transactions that are not muted, the largest amounts first: `COUNTED` and the entity of cases."""
+    entity = store.fields.case_entity
+    result = flags_on(store, policy, ids, (*COUNTED, *([field_name(entity)] if entity else [])))
+    return _largest_first(row for row in result if row["status"] == "open" and row["muted_by"] is None)
+
+
+def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """All columns of a few flags, the largest amounts first."""
+    return _largest_first(flags_on(store, policy, ids))
+
+
+def _largest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (-row["amount_base"], row["transaction_id"]))
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:

@@ -89,12 +89,15 @@ def flag_row(store: Store, policy: str, transaction_id: str) -> Row:
     return rows[0]
 
 
-def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """The flags on these transactions."""
+def flags_on(
+    store: Store, policy: str, ids: Sequence[str], columns: Sequence[str] | None = None
+) -> list[Row]:
+    """The flags on these transactions, with all columns of the view or some."""
     view = flagged_view(store)
     with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
         mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
-        query = _with_verdict(view).where(view.c.policy == policy, mine)
+        chosen = _with_verdict(view) if columns is None else select(*(view.c[name] for name in columns))
+        query = chosen.where(view.c.policy == policy, mine)
         convert = row_converter(query)
         return [convert(row) for row in connection.execute(query).mappings()]
 

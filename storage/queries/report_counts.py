@@ -131,6 +131,25 @@ def queue_days(store: Store, scope: Scope) -> list[Row]:
     return _read(store, sql, scope)
 
 
+@dataclass(frozen=True)
+class CaseCounts:
+    """Cases that began in a span."""
+
+    detected: int  # with a flag of a detector or a rule; others were drawn at random
+    open: int  # with an open flag
+    all: int
+
+
+def cases(store: Store, scope: Scope) -> CaseCounts:
+    """Number of cases whose first flag is in the span; muted flags are in none."""
+    sql = """
+        SELECT COUNT(*) AS n, SUM(CASE WHEN flags > audit_flags THEN 1 ELSE 0 END) AS detected,
+               SUM(CASE WHEN open_flags > 0 THEN 1 ELSE 0 END) AS open
+        FROM flag_cases WHERE policy = :policy AND first_event_time >= :start AND first_event_time < :end"""
+    row = _read(store, sql, scope)[0]
+    return CaseCounts(int(row["detected"] or 0), int(row["open"] or 0), int(row["n"]))
+
+
 def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
     """Number of answered flags, of those with an opinion and of frauds by reviewer, from the span's start to `as_of`."""
     sql = """

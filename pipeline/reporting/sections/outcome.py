@@ -14,6 +14,7 @@ from pipeline.rendering.text import safe_text, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"
+WORKING = {"day": "", "working_day": " per working day"}
 
 
 def section(data: ReportData) -> ReportSection:
@@ -82,7 +83,7 @@ def _sentences(data: ReportData) -> list[str]:
     rows, currency = data.daily, data.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
     sentences = [
-        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review."
+        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {data.cases.detected:,} cases."
     ]
     audited = total(rows, "n", channel=AUDIT)
     if audited:
@@ -131,7 +132,11 @@ def _tiles(data: ReportData) -> list[Tile]:
             money(missed_amount, currency),
             f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
         ),
-        Tile("flags per day", f"{flagged / days:,.1f}", f"alerts.per_day is {data.config.alerts.per_day:,}"),
+        Tile(
+            "cases per day",
+            f"{data.cases.detected / days:,.1f}",
+            f"alerts.per_day is {data.config.alerts.per_day:,}{WORKING[data.config.alerts.per]}; {flagged / days:,.1f} flags",
+        ),
     ]
     note = (
         f"{_interval(frauds, mature_flags)}, {mature_flags:,.0f} mature flags"

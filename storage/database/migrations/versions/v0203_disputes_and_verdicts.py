@@ -1,5 +1,5 @@
 """
-Disputes, verdicts with their actions, and expected losses.
+Disputes, verdicts with their actions, expected losses, and the entity that cases are counted by.
 
 `labels` and `flags` are written anew on SQLite, which cannot change a constraint. The first migration has created
 everything already in a database that is new.
@@ -31,6 +31,7 @@ def upgrade() -> None:
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     op.add_column("scores", sa.Column("expected_loss", sa.Double))
+    op.add_column("monitor", sa.Column("case_entity", sa.Text))
     verdicts.create(connection)
     if connection.dialect.name == "postgresql":
         _change_on_postgres(connection)
