@@ -35,7 +35,7 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import Model, with_new_thresholds
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.config.costs import costs_of
+from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import FRAUD
@@ -50,7 +50,7 @@ from pipeline.training.training_set import effective_frauds, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
 
@@ -130,14 +130,14 @@ class PromotionGate:
     def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
     ) -> list[TechniqueMetrics]:
-        amount = history.transactions.amount[window.rows] / MONEY
-        times = history.transactions.event_time[window.rows]
+        transactions = history.transactions.take(window.rows)
+        times = transactions.event_time
         owner = payers(self.config, history)[window.rows]
         days = (window.end - window.start) / DAY
         settings = models[0][0].settings
         rows = comparison.FoldRows(
             y=window.y,
-            amount=costs_of(self.config).at_stake(amount),
+            amount=at_stake(self.config, transactions),
             entity=np.unique(owner, return_inverse=True)[1],
             time=times,
             day=times // DAY,
@@ -145,7 +145,7 @@ class PromotionGate:
         )
         verdicts = []
         for model, raw in models:
-            sample = Sample(raw, window.y, window.weight, amount)
+            sample = Sample(raw, window.y, window.weight, at_risk(self.config, transactions))
             answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts

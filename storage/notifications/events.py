@@ -60,10 +60,15 @@ def pending_flags(store: Store, policy: str) -> list[str]:
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest amounts first."""
+    """Open flags on these transactions that are not muted, the largest expected losses first, then the highest scores."""
     result = flags_on(store, policy, ids)
     waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
-    return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
+    return sorted(waiting, key=_largest_loss_first)
+
+
+def _largest_loss_first(row: Row) -> tuple[float, float, str]:
+    loss = row["expected_loss"]
+    return 1.0 if loss is None else -loss, -row["score"], row["transaction_id"]
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:
