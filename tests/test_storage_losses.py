@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, Table, bindparam, insert, text
 
 from pipeline.config.config import Config
+from pipeline.config.costs import at_risk, at_stake
 from pipeline.monitoring.realised_quality import realise
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.reporting.summary import summary_lines
@@ -20,6 +21,7 @@ from storage.database.setup import upgrade, verify
 from storage.errors import SchemaOutOfDate
 from storage.frames import DAY, HOUR
 from storage.ingest import batches
+from storage.ingest.history import load_transactions
 from storage.monitoring import quality_metrics
 from storage.queries import policy_diff
 from tests.support.databases import Copier, Opener
@@ -190,6 +192,20 @@ def test_a_report_of_an_earlier_time_knows_no_later_money(store: Store, missed: 
     assert early["report"] == pytest.approx(before)
     assert now["report"] == pytest.approx(now["quality"])
     assert now["report"][1] > before[1] + 9_000
+
+
+def test_a_score_holds_the_expected_loss_of_the_first_version(
+    store: Store, caught: str, tmp_path: Path
+) -> None:
+    add(store, tmp_path, row(caught, 9_999))
+    scores = query(
+        store,
+        """SELECT s.fraud_probability, l.at_risk, s.expected_loss FROM scores s
+        JOIN transaction_losses l ON l.transaction_id = s.transaction_id WHERE s.policy = 'live'""",
+    )
+    assert {probability is None for probability, *_ in scores} == {True, False}
+    for probability, risk, expected in scores:
+        assert expected == (None if probability is None else pytest.approx(probability * float(risk)))
 
 
 def test_the_audit_sample_is_no_detection(store: Store, caught: str) -> None:
@@ -452,3 +468,10 @@ def test_a_payments_life_has_its_money_and_outcome_at_each_instant(opener: Opene
         for day, expected in life.expected.items():
             assert counted[day][name] == (life.at_risk, *expected), f"{name}, day {day}"
     assert _read_lives(store) == _read_lives(store, START + 1_000 * DAY)
+    payments = load_transactions(store, noon(0), noon(0) + 1)
+    first = dict(zip(payments.transaction_id, at_risk(LIFE, payments).tolist(), strict=True))
+    assert first == {name: pytest.approx(life.at_risk) for name, life in LIVES.items()}
+    by_amount = LIFE.costs.model_copy(update={"missed_fraud_basis": "amount"})
+    stake = at_stake(LIFE.model_copy(update={"costs": by_amount}), payments)
+    assert stake.tolist() == list(first.values())
+    assert set(at_stake(LIFE, payments)) == {LIFE.costs.missed_fraud * LIFE.costs.review}
