@@ -45,7 +45,7 @@ class Costs:
     Costs of a missed fraud and of a review, and the decision rule that they imply.
 
     Flag when the expected loss is at least the cost of the review (Bayes minimum risk): constant costs compare the
-    probability with a threshold, amount-dependent costs compare the expected loss p · amount.
+    probability with a threshold, amount-dependent costs compare the expected loss p · amount, where the amount is what is at risk.
     """
 
     missed_fraud: float  # in reviews

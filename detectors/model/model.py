@@ -105,7 +105,7 @@ class Model:
         raw
             (n, n_raw) raw features.
         amount
-            (n,) amounts in the base currency, used by amount-dependent costs.
+            (n,) what is at risk, in the base currency; amount-dependent costs use it.
         """
         ranks = self.detector.rank(raw)
         probability = self.detector.probability(ranks)

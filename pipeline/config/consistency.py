@@ -421,5 +421,14 @@ def _shadows(config: Sections) -> Iterator[Violation]:
                 "such as [shadow.cautious]"
             )
             yield f"shadow.{name}", name, requirement
-        for key, value, requirement in find_violations(config.for_challenger(name)):
+        own = config.for_challenger(name)
+        for key, value, requirement in find_violations(own):
             yield f"shadow.{name}.{key}", value, requirement
+        for key in ("fee", "exposure", "liability_shifted"):
+            value = getattr(own.costs, key)
+            if value != getattr(config.costs, key):
+                yield (
+                    f"shadow.{name}.costs.{key}",
+                    value,
+                    "must not differ from [costs]: payments have it, not policies",
+                )

@@ -18,9 +18,10 @@ from pipeline.features.history import History
 from pipeline.features.label_history import has_known_status, label_events, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
-from storage.frames import DAY, GENUINE, MONEY, Ints
+from storage.frames import DAY, GENUINE, Ints
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
+from storage.queries.losses import losses
 
 Bools = NDArray[np.bool_]
 
@@ -95,13 +96,16 @@ def realise(
 
 def _outcome(store: Store, config: Config, scored: ScoredWindow, fraud: Bools, as_of: int) -> Outcome:
     transactions, scores = scored.history.transactions, scored.scores
-    money = transactions.amount[scored.rows] / MONEY
-    ids = transactions.transaction_id[scored.rows]
-    losses = quality_metrics.losses(store, ids[fraud].tolist(), as_of)
-    money[fraud] = [losses[name] for name in ids[fraud]]
+    detected, money = scored.detected, np.zeros(len(scored))
+    ids = transactions.transaction_id[scored.rows[fraud]]
+    of = losses(store, ids.tolist(), as_of)
+    money[fraud] = [
+        of[name].at_risk if caught else of[name].loss
+        for name, caught in zip(ids, detected[fraud], strict=True)
+    ]
     return Outcome(
         y=fraud.astype(np.float64),
-        flagged=scored.detected,
+        flagged=detected,
         channel=scores.channel,
         model_id=scores.model_id,
         score=scores.score,

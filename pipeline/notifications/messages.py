@@ -20,7 +20,7 @@ from storage.notifications import events
 from storage.notifications.events import DriftAlarms, Event, EventWindow
 
 Row = Mapping[str, Any]
-FLAGS_MAX = 10  # flags that a digest shows, the largest amounts first
+FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
 
@@ -61,7 +61,7 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
 def flags_digest(
     policy: str, ids: Sequence[str], rows: Sequence[Row], largest: Sequence[Row], config: Config
 ) -> Notification:
-    """A digest of all flags to review, which shows the largest amounts; of a burst it says who has most of them."""
+    """A digest of all flags to review, which shows the largest expected losses; of a burst it says who has most of them."""
     currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
     n = f"{len(rows):,} transaction{'s' if len(rows) > 1 else ''}"
     burst = find_burst(rows, config)
@@ -93,8 +93,9 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
-    amount = money(row["amount_base"], currency)
-    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
+    amount, loss = money(row["amount_base"], currency), row["expected_loss"]
+    expected = "" if loss is None else f"  expected loss {money(round(loss, 2), currency)}"
+    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"
 

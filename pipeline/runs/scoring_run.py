@@ -417,6 +417,7 @@ def _write_scores(
             threshold=scores.threshold,
             channel=scores.channel,
             flagged=scores.flagged,
+            expected_loss=batch.expected_loss,
             in_sample=_in_sample_mask(batch, fixed_model_id=model_cache.fixed_model_id),
         ),
         flags,

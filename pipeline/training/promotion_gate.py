@@ -35,7 +35,7 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import Model, with_new_thresholds
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.config.costs import costs_of
+from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.number_text import exact
@@ -49,7 +49,7 @@ from pipeline.training.training_set import case_entities, effective_frauds, paye
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
-from storage.frames import DAY, FRAUD, MONEY, Ints
+from storage.frames import DAY, FRAUD, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
 
@@ -129,8 +129,8 @@ class PromotionGate:
     def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
     ) -> list[TechniqueMetrics]:
-        amount = history.transactions.amount[window.rows] / MONEY
-        times = history.transactions.event_time[window.rows]
+        transactions = history.transactions.take(window.rows)
+        times = transactions.event_time
         owner = payers(self.config, history)[window.rows]
         codes = case_entities(self.config, history)
         case_codes = None if codes is None else codes[window.rows]
@@ -138,7 +138,7 @@ class PromotionGate:
         settings = models[0][0].settings
         rows = comparison.FoldRows(
             y=window.y,
-            amount=costs_of(self.config).at_stake(amount),
+            amount=at_stake(self.config, transactions),
             entity=np.unique(owner, return_inverse=True)[1],
             time=times,
             day=times // DAY,
@@ -146,7 +146,9 @@ class PromotionGate:
         )
         verdicts = []
         for model, raw in models:
-            sample = Sample(raw, window.y, window.weight, amount, times, entity=case_codes)
+            sample = Sample(
+                raw, window.y, window.weight, at_risk(self.config, transactions), times, entity=case_codes
+            )
             answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts

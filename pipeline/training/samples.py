@@ -11,11 +11,12 @@ from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import suspicious_rows
 from pipeline import hash_sampling
 from pipeline.config.config import Config
+from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
 from pipeline.rules.mutes import Mute, muted_entities
 from pipeline.training.training_set import TrainingSet, case_entities, payers
-from storage.frames import DAY, FRAUD, MONEY, Ints
+from storage.frames import DAY, FRAUD, Ints
 
 UNLABELLED_ROWS = (
     60_000  # each tree of the outlier detector draws 4,096 rows; more rows only cost feature computation
@@ -39,6 +40,7 @@ class SampleMatrix:
         self._rows = np.unique(np.concatenate(samples))
         self._raw = raw_matrix(history, self._rows, features, config)
         self._payers = payers(config, history)
+        self._at_risk = at_risk(config, history.transactions)
 
     def sample(
         self, rows: Ints, y: Floats | None = None, weight: Floats | None = None, known_at: Ints | None = None
@@ -49,7 +51,7 @@ class SampleMatrix:
             np.ascontiguousarray(self._raw[np.searchsorted(self._rows, rows)]),
             np.full(len(rows), np.nan) if y is None else y,
             np.ones(len(rows)) if weight is None else weight,
-            transactions.amount[rows] / MONEY,
+            self._at_risk[rows],
             transactions.event_time[rows],
             known_at,
             self._payers[rows],

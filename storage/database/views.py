@@ -2,14 +2,16 @@
 
 from sqlalchemy import Connection, text
 
+from storage.database import loss_views
 from storage.database.tables import Fields
 
 NAMES = (
-    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "current_labels", "transaction_losses",
+    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "current_labels", *loss_views.NAMES,
     "visible_transactions",
 )  # fmt: skip
 TAKEN = {
     "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
+    "expected_loss",
 }  # fmt: skip
 
 
@@ -19,13 +21,13 @@ def recreate(connection: Connection, fields: Fields) -> None:
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
     for sql in (
         _visible(connection, fields),
-        TRANSACTION_LOSSES,
         CURRENT_LABELS,
         _flagged(connection, fields),
         _cases(connection, fields),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)
+    loss_views.create(connection, fields)
 
 
 def field_name(name: str) -> str:
@@ -51,7 +53,7 @@ def _flagged(connection: Connection, fields: Fields) -> str:
     return f"""
         CREATE VIEW flagged_transactions AS
         SELECT f.policy, f.transaction_id, t.event_time, t.amount, t.currency, t.amount_base{own},
-               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold,
+               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold, s.expected_loss,
                f.reasons, f.status, f.reviewed_at, f.reviewer, f.muted_by,
                c.is_fraud, c.source AS label_source, c.known_at, f.model_id, f.run_id
         FROM flags f
@@ -127,29 +129,6 @@ RANKED_LABELS = """
     WHERE rank_of_label <= 1"""
 CURRENT_LABELS = f"CREATE VIEW current_labels AS {RANKED_LABELS.format(which='')}"
 LABELS_AS_OF = RANKED_LABELS.format(which="WHERE v.known_at <= :as_of AND v.recorded_at <= :as_of")
-
-# The amount of the newest version of row `x` of `visible_transactions`.
-NEWEST_AMOUNT = """COALESCE((
-                   SELECT r.amount_base FROM revisions r JOIN batches b ON b.batch_id = r.batch_id
-                   WHERE r.transaction_id = {x}.transaction_id AND b.status = 'done' {revision_known}
-                   ORDER BY r.revision DESC LIMIT 1
-               ), {x}.amount_base)"""
-# Scalar subqueries, so that a query computes them only for the transactions whose loss it asks for.
-LOSSES = f"""
-    SELECT transaction_id, amount, refunded, amount - refunded AS loss
-    FROM (
-        SELECT t.transaction_id, {NEWEST_AMOUNT.replace("{x}", "t")} AS amount,
-               COALESCE((
-                   SELECT SUM(ABS({NEWEST_AMOUNT.replace("{x}", "g")})) FROM visible_transactions g
-                   WHERE g.original_id = t.transaction_id AND g.kind IN (SELECT kind FROM refund_kinds) {{refund_known}}
-               ), 0) AS refunded
-        FROM visible_transactions t
-    ) newest"""
-TRANSACTION_LOSSES = f"CREATE VIEW transaction_losses AS {LOSSES.format(revision_known='', refund_known='')}"
-LOSSES_AS_OF = LOSSES.format(
-    revision_known="AND (b.history OR b.visible_at <= :as_of)",
-    refund_known="AND g.event_time <= :as_of AND g.ingested_at <= :as_of",
-)
 
 FIXED = (
     """

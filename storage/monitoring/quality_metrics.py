@@ -1,4 +1,4 @@
-"""The inputs of detection quality (scores, verdicts, losses, newly known labels), and its stored metrics."""
+"""The inputs of detection quality (scores, verdicts, newly known labels), and its stored metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, text
+from sqlalchemy import and_, case, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from storage.database import bulk
-from storage.database.column_types import Instant, as_micros
+from storage.database.column_types import as_micros
 from storage.database.database import Store
 from storage.database.tables import (
     batches,
@@ -25,7 +24,6 @@ from storage.database.tables import (
     withdrawn_rows,
 )
 from storage.database.tables import verdicts as verdict_log
-from storage.database.views import LOSSES_AS_OF
 from storage.frames import Floats, Ints, Strings
 from storage.review.verdict_log import NO_OPINION, is_retracted, not_retracted
 
@@ -113,16 +111,6 @@ def window_scores(store: Store, policy: str, start: int, end: int) -> WindowScor
         np.array(flagged, dtype=bool),
         np.array(strategy, dtype=object),
     )
-
-
-def losses(store: Store, ids: Sequence[str], as_of: int) -> dict[str, float]:
-    """Money lost by each transaction if it is a fraud, as known at `as_of`."""
-    if not len(ids):
-        return {}
-    with store.read() as connection, bulk.staged_ids(connection, list(ids)) as stage:
-        sql = f"SELECT l.transaction_id, l.loss FROM {stage} w JOIN ({LOSSES_AS_OF}) l ON l.transaction_id = w.transaction_id"
-        rows = connection.execute(text(sql).bindparams(bindparam("as_of", type_=Instant)), {"as_of": as_of})
-        return {row.transaction_id: float(row.loss) for row in rows}
 
 
 def relabelled_event_times(store: Store, since: int, until: int, before: int) -> Ints:

@@ -4,7 +4,7 @@ What people can be notified of: the events, and a query for what is new of each.
 Events come from scheduled and manual runs. A backfill scores the past again, so it sends no notifications.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, get_args
@@ -63,19 +63,21 @@ def pending_flags(store: Store, policy: str) -> list[str]:
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest amounts first: `COUNTED` and the entity of cases."""
+    """Open flags on these transactions that are not muted, the largest expected losses first: `COUNTED` and the entity of cases."""
     entity = store.fields.case_entity
     result = flags_on(store, policy, ids, (*COUNTED, *([field_name(entity)] if entity else [])))
-    return _largest_first(row for row in result if row["status"] == "open" and row["muted_by"] is None)
+    waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
+    return sorted(waiting, key=_largest_loss_first)
 
 
 def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """All columns of a few flags, the largest amounts first."""
-    return _largest_first(flags_on(store, policy, ids))
+    """All columns of a few flags, the largest expected losses first."""
+    return sorted(flags_on(store, policy, ids), key=_largest_loss_first)
 
 
-def _largest_first(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: (-row["amount_base"], row["transaction_id"]))
+def _largest_loss_first(row: Row) -> tuple[float, float, str]:
+    loss = row["expected_loss"]
+    return 1.0 if loss is None else -loss, -row["score"], row["transaction_id"]
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:
