@@ -36,7 +36,16 @@ EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any 
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
 # What a digest says of every flag; of the few that it shows, everything is read.
-COUNTED = ("transaction_id", "event_time", "amount_base", "channel", "status", "muted_by")
+COUNTED = (
+    "transaction_id",
+    "event_time",
+    "amount_base",
+    "score",
+    "expected_loss",
+    "channel",
+    "status",
+    "muted_by",
+)
 
 
 @dataclass(frozen=True)
