@@ -14,6 +14,7 @@ from storage.database.database import Store
 from storage.database.tables import Fields
 
 NAMES = ("flag_outcomes", "transaction_losses", "loss_settings")  # in an order in which they can be dropped
+INSTANTS = ("reported_at", "disputed_at", "answered_at", "refunded_at", "stopped_at")  # columns of these views
 OWN = "('review', 'audit', 'investigation')"  # sources of the team's own labels; any other one reports from outside
 
 # `claim` is how much is disputed, `outcome` how a dispute stands: of each the newest row counts. A person who cleared a
@@ -172,8 +173,8 @@ class LossQueries:
     def _if_as_of(self, condition: str) -> str:
         return condition if self.as_of else ""
 
-    def _least(self, one: str, other: str) -> str:
-        return f"{'LEAST' if self.dialect.name == 'postgresql' else 'MIN'}({one}, {other})"
+    def _least(self, first: str, second: str) -> str:
+        return f"{'LEAST' if self.dialect.name == 'postgresql' else 'MIN'}({first}, {second})"
 
     def _positive(self, value: str) -> str:
         return _positive(self.dialect, value)
