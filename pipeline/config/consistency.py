@@ -286,6 +286,13 @@ def _limits(config: Sections) -> Iterator[Violation]:
                 limit.per,
                 "must name a field of schema.categorical or schema.entities",
             )
+        plain = [field for field in (*schema.categorical, *schema.entities) if field not in schema.hash]
+        for field in limit.only:
+            if field not in plain:
+                requirement = (
+                    "must name fields of schema.categorical or schema.entities that are not in schema.hash"
+                )
+                yield f"limit.{name}.only", field, requirement
 
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:

@@ -408,11 +408,13 @@ class CostsSection(ConfigSection):
 class LimitSection(ConfigSection):
     """A limit on the rate of fraud or disputes, such as that of a card scheme or of PSD2."""
 
-    rate: Literal["fraud", "dispute"] = "fraud"
+    rate: Literal["fraud", "dispute", "fraud_and_dispute"] = "fraud"
     of: Literal["count", "value"] = "count"
     basis_points: Annotated[float, Field(gt=0, le=10_000)]
     days: Annotated[int, Field(ge=0, le=366)] = 0
     by: Literal["payment", "report"] = "report"
+    payments: Literal["same", "previous"] = "same"
+    only: dict[Column, Annotated[Texts, Field(min_length=1)]] = {}
     per: str = ""
     at_least: Annotated[int, Field(ge=0)] = 0
     warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8

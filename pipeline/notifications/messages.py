@@ -10,9 +10,9 @@ from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
 from pipeline.notifications.burst import Burst, find_burst
-from pipeline.number_text import money
+from pipeline.number_text import exact, money, number
 from pipeline.sanitize import for_message as safe
-from pipeline.sanitize import id_for_message
+from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
+VALUES_MAX = 10  # of a field that a message about a limit names, the worst first
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
         NotificationKind("choice", events.changed_choices, choice_changed),
         NotificationKind("drift", events.drift_alarms, drift_alarm),
         NotificationKind("quality", events.quality_alarms, quality_text),
+        NotificationKind("limit", events.limits_reached, partial(limit_reached, config=config)),
     )
 
 
@@ -167,6 +169,47 @@ def quality_alarm(rows: Sequence[Row], currency: str) -> Notification:
 def _metric_text(row: Row, currency: str) -> str:
     note = f": {safe(row['message'])}" if row["message"] else ""
     return f"{row['metric']} of channel {row['channel']}, {row['kind']}: {format_value(row['metric'], row['value'], currency)}{note}"
+
+
+def limit_reached(rows: Sequence[Row], config: Config) -> Notification:
+    """A limit that is near or crossed, on all payments or for the worst values of its field."""
+    first = rows[0]
+    crossed = first["level"] == "crossed"
+    state = "is crossed" if crossed else "is near"
+    counted = f"{_span_text({'window_start': first['span_start'], 'window_end': first['span_end']})}, as known {_minute_text(first['at'])}"
+    lines = [f"{_limit_text(first, config)}; {counted}:", ""]
+    lines += [f"- {_state_text(row, config)}" for row in rows[:VALUES_MAX]]
+    more = len(rows) - VALUES_MAX
+    lines += [f"- and {more:,} more values"] if more > 0 else []
+    lines += ["", "fraudwatch limits lists where all limits stand; fraudwatch rates has the months before."]
+    who = f" for {len(rows):,} of {first['field']}" if first["field"] else ""
+    key = f"limit:{first['name']}:{day(first['period_start'])}:{first['level']}:{first['at'] if first['field'] else 'all'}"
+    return Notification(key, f"limit {first['name']} {state}{who}", "\n".join(lines))
+
+
+def _limit_text(row: Row, config: Config) -> str:
+    limit = config.limit.get(row["name"])
+    of = "" if limit is None else f" of {limit.rate.replace('_', ' ')} by {limit.of}"
+    return f"Limit {row['name']}: {exact(row['limit_basis_points'])} basis points{of}"
+
+
+def _state_text(row: Row, config: Config) -> str:
+    who = (
+        f"{row['field']} {value_for_message(row['value'], row['field'] in config.schema_.hash)}: "
+        if row["field"]
+        else ""
+    )
+    rate = (
+        "no payments"
+        if row["basis_points"] is None
+        else f"{number(row['basis_points'])} basis points, {row['share']:.0%} of the limit"
+    )
+    expected = (
+        ""
+        if row["expected_share"] is None
+        else f"; at its end {number(row['expected_basis_points'])} are expected, {row['expected_share']:.0%}"
+    )
+    return f"{who}{rate} ({row['reports']:,} reports, {row['payments']:,} payments){expected}"
 
 
 def choice_changed(row: Row) -> Notification:

@@ -1,6 +1,6 @@
 """Create or upgrade a database, and check that a database has this version and belongs to this monitor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,17 @@ class Upgrade:
     columns: tuple[str, ...]  # added to transactions
 
 
-def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()) -> Upgrade:
+def upgrade(
+    store: Store,
+    monitor: str,
+    now: int,
+    precedence: Sequence[str] = (),
+    never_by_silence: Mapping[str, Sequence[str]] | None = None,
+) -> Upgrade:
     """
     Create or upgrade the tables, add the configured columns and recreate the views; returns what changed.
+
+    Views leave out payments with a value of `never_by_silence`: they were declined.
 
     It is idempotent, and two processes may run it at once: one waits for the other.
 
@@ -59,7 +67,7 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         _rank_sources(connection, precedence)
         _set_refund_kinds(connection, store.fields.refund_kinds)
         connection.execute(update(tables.monitor).values(case_entity=store.fields.case_entity or None))
-        views.recreate(connection, store.fields)
+        views.recreate(connection, store.fields, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
 

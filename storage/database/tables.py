@@ -554,6 +554,27 @@ quality_metrics = Table(
     Index("quality_metrics_by_metric", "policy", "metric", "kind", "window_start"),
 )
 
+# Each limit of [limit.NAME] at a local midnight. A limit with a field has rows of the values at or near it, and of the worst.
+limit_checks = Table(
+    "limit_checks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Instant, primary_key=True),  # labels and payments known at this instant were used
+    Column("value", Text, primary_key=True),  # of `field`; "" for all payments
+    Column("field", Text, nullable=False),  # "" for a limit on all payments
+    Column("period_start", Instant, nullable=False),  # people are notified once a period, a calendar month
+    Column("span_start", Instant, nullable=False),  # of the payments or reports that are counted
+    Column("span_end", Instant, nullable=False),
+    Column("level", Text, one_of("level", "ok", "near", "crossed"), nullable=False),
+    Column("reports", Integer, nullable=False),
+    Column("payments", Integer, nullable=False),
+    Column("basis_points", Double),  # NULL without payments
+    Column("limit_basis_points", Double, nullable=False),
+    Column("share", Double, nullable=False),  # of the limit
+    Column("expected_basis_points", Double),  # at the end of the span; NULL without a forecast
+    Column("expected_share", Double),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -1,12 +1,15 @@
 """Views for analysts. They are recreated by `init`, since they contain the configured columns."""
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import Connection, text
 
-from storage.database import loss_views
+from storage.database import loss_views, rate_views
 from storage.database.tables import Fields
 
 NAMES = (
-    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "current_labels", *loss_views.NAMES,
+    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "monthly_fraud_rates", "current_labels",
+    *loss_views.NAMES,
     "visible_transactions",
 )  # fmt: skip
 TAKEN = {
@@ -15,8 +18,10 @@ TAKEN = {
 }  # fmt: skip
 
 
-def recreate(connection: Connection, fields: Fields) -> None:
-    """Drop and create every view, in an order that their dependencies allow."""
+def recreate(
+    connection: Connection, fields: Fields, never_by_silence: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Drop and create every view, in an order that their dependencies allow; `never_by_silence` are declined payments."""
     for name in NAMES:
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
     for sql in (
@@ -24,6 +29,7 @@ def recreate(connection: Connection, fields: Fields) -> None:
         CURRENT_LABELS,
         _flagged(connection, fields),
         _cases(connection, fields),
+        rate_views.monthly_rates(connection, never_by_silence or {}),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, exists, select
 
 from storage.database.database import Store
 from storage.database.tables import (
@@ -17,6 +17,7 @@ from storage.database.tables import (
     drift_metrics,
     flag_notifications_pending,
     ledger,
+    limit_checks,
     models,
     promotion_checks,
     promotions,
@@ -28,7 +29,7 @@ from storage.frames import DAY
 from storage.queries.flags import flags_on
 
 # What people choose by; a new event is a name here.
-Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
+Event = Literal["flags", "drift", "quality", "failure", "choice", "model", "limit"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
@@ -160,6 +161,23 @@ def _alarms(store: Store, table: Any, instant: Any, window: EventWindow, longest
     mine = (table.c.policy == window.policy) & begun & table.c.alarm & (instant >= window.since)
     rows = select(table).where(mine, table.c.run_id.in_(window.run_ids()))
     return _rows(store, rows.order_by(*table.primary_key))
+
+
+def limits_reached(store: Store, window: EventWindow) -> list[list[Row]]:
+    """
+    Checks since `window.since` in which a limit was near or crossed for the first time in its period.
+
+    One list for each limit, check and level: the values of its field, the worst first. Whoever has crossed a limit in a
+    period is not near it any more.
+    """
+    c, before = limit_checks.c, limit_checks.alias("before").c
+    same = (before.name == c.name) & (before.field == c.field) & (before.value == c.value)
+    earlier = same & (before.period_start == c.period_start) & (before.at < c.at)
+    reached = (before.level == c.level) | (before.level == "crossed")
+    new = (c.at >= window.since) & (c.level != "ok") & ~exists().where(earlier, reached)
+    order = (c.at, c.name, c.level, c.share.desc(), c.value)
+    rows = _rows(store, select(limit_checks).where(new).order_by(*order))
+    return [list(group) for _, group in groupby(rows, lambda row: (row["at"], row["name"], row["level"]))]
 
 
 def changed_choices(store: Store, window: EventWindow) -> list[Row]:

@@ -1,5 +1,5 @@
 """
-Disputes, verdicts with their actions, expected losses, and the entity that cases are counted by.
+Disputes, verdicts with their actions, expected losses, the entity that cases are counted by, and checks of limits.
 
 `labels` and `flags` are written anew on SQLite, which cannot change a constraint. The first migration has created
 everything already in a database that is new.
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from storage.database import views
-from storage.database.tables import LABELS_ONCE, flags, labels, verdicts
+from storage.database.tables import LABELS_ONCE, flags, labels, limit_checks, verdicts
 
 revision = "0203"
 down_revision = "0202"
@@ -24,7 +24,7 @@ STATUS = "status IN ('open', 'fraud', 'genuine', 'closed', 'expired')"
 
 
 def upgrade() -> None:
-    """Add the columns and the table."""
+    """Add the columns and the tables."""
     connection = op.get_bind()
     if "reason" in {column["name"] for column in sa.inspect(connection).get_columns("labels")}:
         return
@@ -33,6 +33,7 @@ def upgrade() -> None:
     op.add_column("scores", sa.Column("expected_loss", sa.Double))
     op.add_column("monitor", sa.Column("case_entity", sa.Text))
     verdicts.create(connection)
+    limit_checks.create(connection)
     if connection.dialect.name == "postgresql":
         _change_on_postgres(connection)
     else:
