@@ -23,6 +23,11 @@ DAY = 24 * HOUR
 WEEK = 7 * DAY
 MONEY = 10_000  # units of `amount` in one of the base currency
 
+# Label status of a transaction. NEITHER: a dispute that is not about fraud, so that silence does not mean genuine.
+FRAUD, GENUINE, UNKNOWN, NEITHER = 1, 0, -1, -2
+# Sources of labels that people found themselves: on flags of the audit sample, on other flags, on payments without one.
+REVIEWERS = ("audit", "review", "investigation")
+
 
 @dataclass(frozen=True)
 class Coded:
@@ -51,9 +56,15 @@ class Transactions:
     amount: Ints  # (n,) 1/10,000 of the base currency
     columns: Mapping[str, Coded] = field(default_factory=dict)
     numeric: Mapping[str, Floats] = field(default_factory=dict)
+    at_risk: Ints | None = None  # (n,) what of the amount is at risk; None where it is all of it
 
     def __len__(self) -> int:
         return len(self.event_time)
+
+    @property
+    def exposure(self) -> Ints:
+        """What of the amount is at risk, (n,) 1/10,000 of the base currency."""
+        return self.amount if self.at_risk is None else self.at_risk
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
         """The transactions with these rows only; `rows` must be ascending."""
@@ -64,6 +75,7 @@ class Transactions:
             self.amount[rows],
             {name: column.take(rows) for name, column in self.columns.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            None if self.at_risk is None else self.at_risk[rows],
         )
 
     def between(self, start: int, end: int) -> slice:
@@ -74,14 +86,44 @@ class Transactions:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels ordered by label_id; a transaction may have several."""
+    """
+    Labels ordered by label_id; a transaction may have several.
+
+    A row that retracts another says nothing itself: its status is UNKNOWN.
+    """
 
     label_id: Ints  # (m,)
     transaction_id: Strings  # (m,)
-    is_fraud: NDArray[np.bool_]  # (m,)
+    status: NDArray[np.int8]  # (m,) FRAUD, GENUINE, NEITHER, or UNKNOWN for a retraction
     source: Coded  # (m,)
     known_at: Ints  # (m,) µs: when it became known in the world
     recorded_at: Ints  # (m,) µs: known_at for history, else when its batch became visible
+    retracts: Ints  # (m,) label_id of the label that no longer holds once this row is available; −1 for none
+    bulk: Coded  # (m,) shared by labels that one person gave at once; −1 for others
+
+    @classmethod
+    def from_answers(
+        cls,
+        label_id: Ints,
+        transaction_id: Strings,
+        is_fraud: NDArray[np.bool_],
+        source: Coded,
+        known_at: Ints,
+        recorded_at: Ints,
+    ) -> "Labels":
+        """Labels that say fraud or genuine; none of them retracts another or was given in bulk."""
+        m = len(label_id)
+        none, bulk = np.full(m, -1, dtype=np.int64), np.full(m, -1, dtype=np.int32)
+        return cls(
+            label_id,
+            transaction_id,
+            is_fraud.astype(np.int8),
+            source,
+            known_at,
+            recorded_at,
+            none,
+            Coded(bulk, np.empty(0, dtype=object)),
+        )
 
     def __len__(self) -> int:
         return len(self.label_id)
@@ -91,11 +133,19 @@ class Labels:
         return Labels(
             self.label_id[rows],
             self.transaction_id[rows],
-            self.is_fraud[rows],
+            self.status[rows],
             self.source.take(rows),
             self.known_at[rows],
             self.recorded_at[rows],
+            self.retracts[rows],
+            self.bulk.take(rows),
         )
+
+    @property
+    def is_fraud(self) -> NDArray[np.bool_]:
+        """Whether each row says fraud, (m,)."""
+        fraud: NDArray[np.bool_] = self.status == FRAUD
+        return fraud
 
     @property
     def available_at(self) -> Ints:

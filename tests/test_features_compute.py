@@ -12,6 +12,7 @@ from pipeline.features.amount_windows import log_units
 from pipeline.features.catalogue import build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.entity_windows import CHUNK
+from pipeline.features.history import catalogue_of
 from pipeline.features.label_history import label_events, status_at
 from pipeline.scoring.reason_text import TEXTS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
@@ -53,7 +54,7 @@ def rows(*given, late=(), shop="s", channel="web"):
 def labels(*given):
     """(row, is_fraud, available_at[, source]) a label."""
     at = np.array([label[2] for label in given], dtype=np.int64)
-    return Labels(
+    return Labels.from_answers(
         np.arange(len(given)),
         np.array([f"t{label[0]}" for label in given], dtype=object),
         np.array([label[1] for label in given], dtype=bool),
@@ -363,7 +364,7 @@ def world(n):
     of = rng.integers(0, n, m)
     known_at = time[of] + rng.integers(0, 20 * 24, m) * HOUR
     source = Coded(rng.integers(0, 2, m).astype(np.int32), np.array(["chargeback", "review"], dtype=object))
-    said = Labels(np.arange(m), ids[of], rng.random(m) < 0.5, source, known_at, known_at)
+    said = Labels.from_answers(np.arange(m), ids[of], rng.random(m) < 0.5, source, known_at, known_at)
     return history, said, rng.random(n) < 0.8
 
 
@@ -408,3 +409,15 @@ def test_pairs_are_those_of_the_first_four_entities():
 def test_windows_must_ascend(windows):
     with pytest.raises(ValueError, match="ascending"):
         build_catalogue(("customer",), (), (), windows, (0, 6))
+
+
+def test_a_model_of_an_older_version_counts_every_payment():
+    fields = {
+        "entities": ["customer"],
+        "numeric": [],
+        "categorical": ["initiator"],
+        "windows": [HOUR],
+        "night": [0, 6],
+    }
+    assert catalogue_of(fields).initiated_by == ""
+    assert catalogue_of(fields | {"initiated_by": "initiator"}).initiated_by == "initiator"

@@ -35,7 +35,8 @@ SECTIONS = {
     },
     "Review": {
         "flags": "review.flags:flags",
-        "verdict": "review.flags:verdict",
+        "verdict": "review.verdicts:verdict",
+        "label": "review.verdicts:label",
         "rules": "review.rules:rules",
         "mutes": "review.mutes:mutes",
     },

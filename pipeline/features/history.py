@@ -58,7 +58,8 @@ class History:
     def unreviewed(self) -> LabelEvents:
         """Labels without those from verdicts on flags, which are biased; verdicts on the random audit sample stay."""
         source = self.labels.source
-        reviewed = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        from_review = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        reviewed = from_review & (self.labels.retracts < 0)
         return (
             self.events
             if not reviewed.any()
@@ -115,6 +116,8 @@ def feature_fields(config: Config) -> Mapping[str, Any]:
         "maturity": config.labels.maturity,
         "holidays": list(config.calendar.holidays),
         "timezone": config.schedule.timezone,
+        "initiated_by": config.schema_.initiated_by,
+        "merchant_initiated": list(config.schema_.merchant_initiated),
     }
 
 
@@ -128,6 +131,8 @@ def catalogue_of(fields: Mapping[str, Any]) -> FeatureCatalogue:
         night=(fields["night"][0], fields["night"][1]),
         holidays=fields.get("holidays", ()),
         timezone=fields.get("timezone", "UTC"),
+        initiated_by=fields.get("initiated_by", ""),
+        merchant_initiated=fields.get("merchant_initiated", ()),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
+from pipeline.notifications.burst import Burst, find_burst
 from pipeline.number_text import exact, money, number
 from pipeline.sanitize import for_message as safe
 from pipeline.sanitize import id_for_message, value_for_message
@@ -19,7 +20,7 @@ from storage.notifications import events
 from storage.notifications.events import DriftAlarms, Event, EventWindow
 
 Row = Mapping[str, Any]
-FLAGS_MAX = 10  # flags that a digest shows, the largest amounts first
+FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
 VALUES_MAX = 10  # of a field that a message about a limit names, the worst first
@@ -59,18 +60,33 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
     )
 
 
-def flags_digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: Config) -> Notification:
-    """A digest of flags to review, the largest amounts first."""
+def flags_digest(
+    policy: str, ids: Sequence[str], rows: Sequence[Row], largest: Sequence[Row], config: Config
+) -> Notification:
+    """A digest of all flags to review, which shows the largest expected losses; of a burst it says who has most of them."""
     currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
     n = f"{len(rows):,} transaction{'s' if len(rows) > 1 else ''}"
-    lines = [f"{n} to review, worth {money(total, currency)}: {_by_channel(rows)}.", ""]
-    for row in rows[:FLAGS_MAX]:
+    burst = find_burst(rows, config)
+    subject = f"{n} to review, worth {money(total, currency)}"
+    lines = [f"{subject}: {_by_channel(rows)}.", ""]
+    if burst is not None:
+        subject = f"burst: {burst.cases:,} cases, {subject}"
+        lines += _burst_lines(burst, config)
+    for row in largest:
         lines += _flag_lines(row, currency)
-    more = len(rows) - FLAGS_MAX
+    more = len(rows) - len(largest)
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
-    lines.append("fraudwatch flags list --status open lists them; fraudwatch verdict records a verdict.")
-    key = f"flags:{policy}:{_short_hash(*ids)}"
-    return Notification(key, f"{n} to review, worth {money(total, currency)}", "\n".join(lines))
+    command = "fraudwatch flags list --status open" if burst is None else burst.command
+    lines.append(f"{command} lists them; fraudwatch verdict records a verdict.")
+    return Notification(f"flags:{policy}:{_short_hash(*ids)}", subject, "\n".join(lines))
+
+
+def _burst_lines(burst: Burst, config: Config) -> Iterator[str]:
+    yield f"They are {burst.cases:,} cases, {burst.cases_of_day:,} of them of {burst.day}, where alerts.per_day is {config.alerts.per_day:,}."
+    if burst.entities:
+        yield f"Most flags by {config.case_entity}:"
+        yield from (f"- {safe(entity)}: {flags:,}" for entity, flags in burst.entities)
+    yield ""
 
 
 def _by_channel(rows: Sequence[Row]) -> str:
@@ -79,8 +95,9 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
-    amount = money(row["amount_base"], currency)
-    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
+    amount, loss = money(row["amount_base"], currency), row["expected_loss"]
+    expected = "" if loss is None else f"  expected loss {money(round(loss, 2), currency)}"
+    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"
 

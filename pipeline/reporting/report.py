@@ -36,7 +36,7 @@ SECTIONS: Sections = {
     "ledger": operations.ledger,
     "queue": operations.queue,
     "entities": entities.top_entities,
-    "payments": entities.highest_scores,
+    "payments": entities.largest_losses,
     "model": model_card.section,
     "terms": terms.section,
 }

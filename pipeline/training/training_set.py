@@ -11,8 +11,8 @@ from detectors.evaluation.prevalence import PrevalenceEstimate, effective_among,
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD, GENUINE, known_since, status_at
-from storage.frames import Ints
+from pipeline.features.label_history import has_known_status, known_since, status_at
+from storage.frames import FRAUD, GENUINE, Ints
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,19 @@ def effective_frauds(config: Config, history: History, mature: Ints, y: NDArray[
 
 def payers(config: Config, history: History) -> Ints:
     """Codes from 0 of the first configured entity, (n,); rows without one get a code of their own."""
+    return _own_codes(history, next(iter(config.schema_.entities), ""))
+
+
+def case_entities(config: Config, history: History) -> Ints | None:
+    """Codes from 0 of the entity whose flags are counted as cases, (n,); None without entities: each flag is a case."""
+    return _own_codes(history, config.case_entity) if config.case_entity else None
+
+
+def _own_codes(history: History, entity: str) -> Ints:
     alone = np.arange(len(history), dtype=np.int64)
-    if not config.schema_.entities:
+    if not entity:
         return alone
-    codes = history.transactions.columns[config.schema_.entities[0]].codes.astype(np.int64)
+    codes = history.transactions.columns[entity].codes.astype(np.int64)
     return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
 
 
@@ -123,7 +132,7 @@ def _mature(
     """Rows of the span that are old enough for all labels to be known, and which of them are fraud."""
     complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
     old = history.transactions.event_time + config.labels.maturity <= complete
-    usable = in_span & old & ((status >= 0) | history.silence_ok)
+    usable = in_span & old & has_known_status(status, history.silence_ok)
     rows = np.flatnonzero(usable)
     return rows, (status[rows] == FRAUD).astype(np.float64)
 

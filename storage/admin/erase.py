@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, Text, and_, cast, func, or_, select, t
 from storage.database import tables
 from storage.database.database import Store
 from storage.errors import Unknown
-from storage.review.verdicts import write_audit
+from storage.review.audit_trail import write_audit
 
 PREFIX = "erased-"
 DIGITS_MIN = 6  # a number with fewer digits is too often something else to be replaced inside a sentence
@@ -23,7 +23,7 @@ TEXTS = (
     (tables.rejected_rows, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
     (tables.withdrawals, "reason"), (tables.watched_files, "error"),
     (tables.audit, "before"), (tables.audit, "after"), (tables.mutes, "reason"), (tables.rules, "reason"),
-    (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),
+    (tables.verdicts, "note"), (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),
 )  # fmt: skip
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
+from storage.database import loss_views, rate_views
 from storage.database.tables import Fields
 
 NAMES = (
-    "flagged_transactions", "latest_drift", "open_gaps", "monthly_fraud_rates", "current_labels", "transaction_losses",
+    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "monthly_fraud_rates", "current_labels",
+    *loss_views.NAMES,
     "visible_transactions",
 )  # fmt: skip
 TAKEN = {
     "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
+    "expected_loss",
 }  # fmt: skip
 
 
@@ -23,13 +26,14 @@ def recreate(
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
     for sql in (
         _visible(connection, fields),
-        TRANSACTION_LOSSES,
         CURRENT_LABELS,
         _flagged(connection, fields),
-        _monthly_rates(connection, never_by_silence or {}),
+        _cases(connection, fields),
+        rate_views.monthly_rates(connection, never_by_silence or {}),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)
+    loss_views.create(connection, fields)
 
 
 def field_name(name: str) -> str:
@@ -55,13 +59,58 @@ def _flagged(connection: Connection, fields: Fields) -> str:
     return f"""
         CREATE VIEW flagged_transactions AS
         SELECT f.policy, f.transaction_id, t.event_time, t.amount, t.currency, t.amount_base{own},
-               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold,
+               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold, s.expected_loss,
                f.reasons, f.status, f.reviewed_at, f.reviewer, f.muted_by,
                c.is_fraud, c.source AS label_source, c.known_at, f.model_id, f.run_id
         FROM flags f
         JOIN transactions t ON t.transaction_id = f.transaction_id
         JOIN scores s ON s.policy = f.policy AND s.transaction_id = f.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = f.transaction_id"""
+
+
+def _cases(connection: Connection, fields: Fields) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    entity = f"t.{quote(fields.case_entity)}" if fields.case_entity else "CAST(NULL AS TEXT)"
+    at, collate = (
+        ("(EXTRACT(EPOCH FROM t.event_time) * 1000000)::bigint", ' COLLATE "C"')
+        if connection.dialect.name == "postgresql"
+        else (
+            "CAST(STRFTIME('%s', SUBSTR(t.event_time, 1, 19)) AS INTEGER) * 1000000 + CAST(SUBSTR(t.event_time, 21) AS INTEGER)",
+            "",
+        )
+    )
+    return FLAG_CASES.format(entity=entity, at=at, collate=collate)
+
+
+# A case lasts 24 hours from its first flag: the next flag of its entity after that opens another. `following` is the first
+# instant of an entity's flags that is 24 hours or more after each; `opened` follows it from one case to the next.
+FLAG_CASES = """
+    CREATE VIEW flag_cases AS
+    WITH RECURSIVE unmuted AS (
+        SELECT f.policy, f.transaction_id, f.status, f.channel, t.event_time, {entity} AS entity, {at} AS at,
+               CASE WHEN {entity} IS NULL THEN 'flag ' || f.transaction_id{collate} ELSE 'of ' || {entity}{collate} END AS owner
+        FROM flags f JOIN transactions t ON t.transaction_id = f.transaction_id
+        WHERE f.muted_by IS NULL
+    ), instants AS (
+        SELECT policy, owner, at, MIN(at) OVER (PARTITION BY policy, owner) AS first_at,
+               MIN(at) OVER (
+                   PARTITION BY policy, owner ORDER BY at RANGE BETWEEN 86400000000 FOLLOWING AND UNBOUNDED FOLLOWING
+               ) AS following
+        FROM (SELECT DISTINCT policy, owner, at FROM unmuted) times
+    ), opened AS (
+        SELECT policy, owner, at, following FROM instants WHERE at = first_at
+        UNION ALL
+        SELECT i.policy, i.owner, i.at, i.following
+        FROM opened o JOIN instants i ON i.policy = o.policy AND i.owner = o.owner AND i.at = o.following
+    ), members AS (
+        SELECT u.*, MAX(o.at) OVER (PARTITION BY u.policy, u.owner ORDER BY u.at) AS opened_at
+        FROM unmuted u LEFT JOIN opened o ON o.policy = u.policy AND o.owner = u.owner AND o.at = u.at
+    )
+    SELECT policy, MIN(CASE WHEN at = opened_at THEN transaction_id END) AS case_id, entity,
+           MIN(event_time) AS first_event_time, MAX(event_time) AS last_event_time, COUNT(*) AS flags,
+           SUM(CASE WHEN status = 'open' THEN 1 ELSE 0 END) AS open_flags,
+           SUM(CASE WHEN channel = 'audit' THEN 1 ELSE 0 END) AS audit_flags
+    FROM members GROUP BY policy, owner, entity, opened_at"""
 
 
 # The source that ranks first wins; within it, what became known last. `<= 1` and not `= 1`: Postgres takes a third of
@@ -86,128 +135,6 @@ RANKED_LABELS = """
     WHERE rank_of_label <= 1"""
 CURRENT_LABELS = f"CREATE VIEW current_labels AS {RANKED_LABELS.format(which='')}"
 LABELS_AS_OF = RANKED_LABELS.format(which="WHERE v.known_at <= :as_of AND v.recorded_at <= :as_of")
-
-# The amount of the newest version of row `x` of `visible_transactions`.
-NEWEST_AMOUNT = """COALESCE((
-                   SELECT r.amount_base FROM revisions r JOIN batches b ON b.batch_id = r.batch_id
-                   WHERE r.transaction_id = {x}.transaction_id AND b.status = 'done' {revision_known}
-                   ORDER BY r.revision DESC LIMIT 1
-               ), {x}.amount_base)"""
-# Scalar subqueries, so that a query computes them only for the transactions whose loss it asks for.
-LOSSES = f"""
-    SELECT transaction_id, amount, refunded, amount - refunded AS loss
-    FROM (
-        SELECT t.transaction_id, {NEWEST_AMOUNT.replace("{x}", "t")} AS amount,
-               COALESCE((
-                   SELECT SUM(ABS({NEWEST_AMOUNT.replace("{x}", "g")})) FROM visible_transactions g
-                   WHERE g.original_id = t.transaction_id AND g.kind IN (SELECT kind FROM refund_kinds) {{refund_known}}
-               ), 0) AS refunded
-        FROM visible_transactions t
-    ) newest"""
-TRANSACTION_LOSSES = f"CREATE VIEW transaction_losses AS {LOSSES.format(revision_known='', refund_known='')}"
-LOSSES_AS_OF = LOSSES.format(
-    revision_known="AND (b.history OR b.visible_at <= :as_of)",
-    refund_known="AND g.event_time <= :as_of AND g.ingested_at <= :as_of",
-)
-
-# Payments that happened, in their newest version: no refunds, nothing declined. `own` are further columns.
-SETTLED = """
-    SELECT transaction_id, event_time, amount{names}
-    FROM (
-        SELECT t.transaction_id, t.event_time,
-               CASE WHEN r.transaction_id IS NULL THEN t.amount_base ELSE r.amount_base END AS amount{values}
-        FROM visible_transactions t
-        LEFT JOIN (
-            SELECT v.*, ROW_NUMBER() OVER (PARTITION BY v.transaction_id ORDER BY v.revision DESC) AS rank_of_revision
-            FROM revisions v JOIN batches b ON b.batch_id = v.batch_id
-            WHERE b.status = 'done' {revision_known}
-        ) r ON r.transaction_id = t.transaction_id AND r.rank_of_revision <= 1
-        WHERE (t.kind IS NULL OR t.kind NOT IN (SELECT kind FROM refund_kinds)) {payment_known}
-    ) newest
-    WHERE {chosen}"""
-# When a payment was first reported as fraud, by anybody, and first disputed, by somebody outside. A report of fraud to a
-# card scheme (TC40, SAFE), an inquiry, and a refund in place of a dispute are no disputes.
-REPORTED = """
-    SELECT l.transaction_id, MIN(CASE WHEN l.is_fraud THEN l.known_at END) AS fraud_at,
-           MIN(CASE WHEN (l.is_fraud OR (l.is_fraud IS NULL AND l.type IS NOT NULL))
-                     AND l.source NOT IN ('review', 'audit', 'investigation')
-                     AND COALESCE(l.stage, '') <> 'inquiry' AND COALESCE(l.type, '') <> 'early_refund'
-                     AND SUBSTR(UPPER(COALESCE(l.reason, '')), 1, 4) NOT IN ('TC40', 'SAFE')
-                    THEN l.known_at END) AS dispute_at
-    FROM visible_labels l
-    WHERE l.label_id NOT IN (SELECT retracts FROM visible_labels WHERE retracts IS NOT NULL)
-    GROUP BY l.transaction_id"""
-VISIBLE_LABELS = """
-    SELECT l.*, b.visible_at, COALESCE(b.history, FALSE) AS history
-    FROM labels l LEFT JOIN batches b ON b.batch_id = l.batch_id
-    WHERE (l.batch_id IS NULL OR b.status = 'done') {known}"""
-LABEL_KNOWN = """
-      AND l.known_at <= :as_of AND (b.history OR COALESCE(b.visible_at, l.recorded_at) <= :as_of)"""
-SETTLED_AS_OF = {
-    "revision_known": "AND (b.history OR b.visible_at <= :as_of)",
-    "payment_known": "AND t.event_time <= :as_of AND t.ingested_at <= :as_of",
-}
-
-
-def newest_values(quoted_names: Sequence[str]) -> dict[str, str]:
-    """Further columns of `SETTLED`, by the names of its places."""
-    value = "CASE WHEN r.transaction_id IS NULL THEN t.{0} ELSE r.{0} END AS {0}"
-    return {
-        "names": "".join(f", {name}" for name in quoted_names),
-        "values": "".join(f", {value.format(name)}" for name in quoted_names),
-    }
-
-
-def _monthly_rates(connection: Connection, never_by_silence: Mapping[str, Sequence[str]]) -> str:
-    """Rates by calendar month of UTC; the command `rates` has them by month of schedule.timezone, and as of any time."""
-    quote = connection.dialect.identifier_preparer.quote
-    present = {column["name"] for column in inspect(connection).get_columns("transactions")}
-    never = {quote(name): values for name, values in never_by_silence.items() if name in present}
-    literals = {
-        name: ", ".join(f"'{value.replace(chr(39), chr(39) * 2)}'" for value in values)
-        for name, values in never.items()
-    }
-    chosen = [f"COALESCE({name}, '') NOT IN ({values})" for name, values in literals.items()]
-    settled = SETTLED.format(
-        revision_known="",
-        payment_known="",
-        chosen=" AND ".join(chosen) or "TRUE",
-        **newest_values(list(never)),
-    )
-    zoned = "({} AT TIME ZONE 'UTC')" if connection.dialect.name == "postgresql" else "{}"
-    month = f"SUBSTR(CAST({zoned} AS TEXT), 1, 7)"
-    return f"""
-        CREATE VIEW monthly_fraud_rates AS
-        WITH visible_labels AS ({VISIBLE_LABELS.format(known="")}), reported AS ({REPORTED}), settled AS ({settled}),
-        reports AS (
-            SELECT s.transaction_id, s.event_time, s.amount, CASE WHEN c.is_fraud THEN r.fraud_at END AS fraud_at, r.dispute_at
-            FROM settled s
-            LEFT JOIN reported r ON r.transaction_id = s.transaction_id
-            LEFT JOIN current_labels c ON c.transaction_id = s.transaction_id
-        ),
-        counted AS (
-            SELECT 'payment' AS month_of, {month.format("event_time")} AS month, 1 AS payments, amount AS payments_value,
-                   CASE WHEN fraud_at IS NULL THEN 0 ELSE 1 END AS frauds, CASE WHEN fraud_at IS NULL THEN 0 ELSE amount END AS frauds_value,
-                   CASE WHEN dispute_at IS NULL THEN 0 ELSE 1 END AS disputes, CASE WHEN dispute_at IS NULL THEN 0 ELSE amount END AS disputes_value
-            FROM reports
-            UNION ALL
-            SELECT 'report', {month.format("event_time")}, 1, amount, 0, 0, 0, 0 FROM reports
-            UNION ALL
-            SELECT 'report', {month.format("fraud_at")}, 0, 0, 1, amount, 0, 0 FROM reports WHERE fraud_at IS NOT NULL
-            UNION ALL
-            SELECT 'report', {month.format("dispute_at")}, 0, 0, 0, 0, 1, amount FROM reports WHERE dispute_at IS NOT NULL
-        ),
-        summed AS (
-            SELECT month_of, month, SUM(payments) AS payments, SUM(payments_value) AS payments_value, SUM(frauds) AS frauds,
-                   SUM(frauds_value) AS frauds_value, SUM(disputes) AS disputes, SUM(disputes_value) AS disputes_value
-            FROM counted GROUP BY 1, 2
-        )
-        SELECT summed.*, 10000.0 * frauds / NULLIF(payments, 0) AS fraud_basis_points,
-               10000.0 * frauds_value / NULLIF(payments_value, 0) AS fraud_value_basis_points,
-               10000.0 * disputes / NULLIF(payments, 0) AS dispute_basis_points,
-               10000.0 * disputes_value / NULLIF(payments_value, 0) AS dispute_value_basis_points
-        FROM summed"""
-
 
 FIXED = (
     """

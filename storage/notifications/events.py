@@ -24,6 +24,7 @@ from storage.database.tables import (
     quality_metrics,
     runs,
 )
+from storage.database.views import field_name
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 
@@ -32,9 +33,20 @@ Event = Literal["flags", "drift", "quality", "failure", "choice", "model", "limi
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
+EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
-FLAGS_MAX = 5_000  # in one digest; a first run over a long queue needs several digests
+# What a digest says of every flag; of the few that it shows, everything is read.
+COUNTED = (
+    "transaction_id",
+    "event_time",
+    "amount_base",
+    "score",
+    "expected_loss",
+    "channel",
+    "status",
+    "muted_by",
+)
 
 
 @dataclass(frozen=True)
@@ -55,16 +67,27 @@ class EventWindow:
 def pending_flags(store: Store, policy: str) -> list[str]:
     """Transactions with flags that no digest has contained yet, ordered by id."""
     u = flag_notifications_pending.c
-    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id).limit(FLAGS_MAX)
+    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id)
     with store.read() as connection:
         return list(connection.scalars(rows))
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest amounts first."""
-    result = flags_on(store, policy, ids)
+    """Open flags on these transactions that are not muted, the largest expected losses first: `COUNTED` and the entity of cases."""
+    entity = store.fields.case_entity
+    result = flags_on(store, policy, ids, (*COUNTED, *([field_name(entity)] if entity else [])))
     waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
-    return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
+    return sorted(waiting, key=_largest_loss_first)
+
+
+def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """All columns of a few flags, the largest expected losses first."""
+    return sorted(flags_on(store, policy, ids), key=_largest_loss_first)
+
+
+def _largest_loss_first(row: Row) -> tuple[float, float, str]:
+    loss = row["expected_loss"]
+    return 1.0 if loss is None else -loss, -row["score"], row["transaction_id"]
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:

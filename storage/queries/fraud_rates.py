@@ -16,15 +16,15 @@ from sqlalchemy import bindparam, text
 
 from storage.database.column_types import Instant
 from storage.database.database import Store
-from storage.database.views import (
+from storage.database.rate_views import (
     LABEL_KNOWN,
-    LABELS_AS_OF,
     REPORTED,
     SETTLED,
     SETTLED_AS_OF,
     VISIBLE_LABELS,
     newest_values,
 )
+from storage.database.views import LABELS_AS_OF
 from storage.frames import DAY, NEVER, SECOND, Floats, Ints
 
 Bucket = Literal["day", "month", "all"]

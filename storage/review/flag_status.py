@@ -1,13 +1,16 @@
 """Setting the status of flags from labels, whether the label or the flag came first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text, update
+from sqlalchemy import Connection, and_, bindparam, select, text, update
 
 from storage.database import bulk
 from storage.database.column_types import Instant
-from storage.database.tables import flags
+from storage.database.tables import flags, verdicts
+from storage.review.verdict_log import NO_OPINION, not_retracted
+
+ANSWERED = ("fraud", "genuine", "closed")
 
 FLAGGED = """
     SELECT DISTINCT f.transaction_id FROM flags f
@@ -58,3 +61,31 @@ def _from_person(label: Any) -> bool:
 def close_flags_of_batch(connection: Connection, batch_id: int) -> None:
     """Set the status of the flags that a batch of labels refers to."""
     close_flags(connection, connection.execute(text(FLAGGED), {"batch": batch_id}).scalars())
+
+
+def update_flags(connection: Connection, ids: Sequence[str]) -> None:
+    """
+    Give the flags of these transactions the status of what is said of them now.
+
+    That is their current label, else `closed` if somebody closed them without opinion, else `open` if it was another
+    status that no longer holds; expired flags stay expired.
+    """
+    v, f = verdicts.c, flags.c
+    with bulk.staged_ids(connection, ids) as stage:
+        mine = text(f"SELECT transaction_id FROM {stage}")
+        answered = and_(f.transaction_id.in_(mine), f.status.in_(ANSWERED))
+        connection.execute(
+            update(flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
+        )
+        closed = and_(v.transaction_id.in_(mine), v.verdict == NO_OPINION, not_retracted(v))
+        rows = connection.execute(select(v.transaction_id, v.by, v.at).where(closed).order_by(v.verdict_id))
+        newest = {row.transaction_id: row for row in rows}
+    if newest:
+        connection.execute(
+            update(flags).where(f.transaction_id == bindparam("id")),
+            [
+                {"id": name, "status": "closed", "reviewer": row.by, "reviewed_at": row.at}
+                for name, row in sorted(newest.items())
+            ],
+        )
+    close_flags(connection, ids)

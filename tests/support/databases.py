@@ -52,7 +52,7 @@ class World:
 def empty_tables(config: Config) -> World:
     """The world of a database right after `fraudwatch init`."""
     schema, labels = config.schema_, config.labels
-    columns = (schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)
+    columns = (schema.entities, schema.categorical, schema.numeric, schema.refund_kinds, config.case_entity)
     setup = repr((columns, labels.precedence, labels.never_by_silence, config.monitor.name))
     return World(f"empty_{hashlib.md5(setup.encode()).hexdigest()}", config)
 

@@ -1,5 +1,5 @@
 """
-Disputes, verdicts with their actions, expected losses, and checks of limits.
+Disputes, verdicts with their actions, expected losses, the entity that cases are counted by, and checks of limits.
 
 `labels` and `flags` are written anew on SQLite, which cannot change a constraint. The first migration has created
 everything already in a database that is new.
@@ -15,6 +15,11 @@ revision = "0203"
 down_revision = "0202"
 
 ADDED = ("type", "reason", "stage", "amount", "retracts", "bulk_id")
+# Labels without a batch are verdicts; their notes are in the audit trail.
+EARLIER_VERDICTS = """
+    INSERT INTO verdicts (transaction_id, verdict, action, label_id, at, "by")
+    SELECT transaction_id, CASE WHEN is_fraud THEN 'fraud' ELSE 'genuine' END, 'none', label_id, recorded_at, "by"
+    FROM labels WHERE batch_id IS NULL ORDER BY label_id"""
 STATUS = "status IN ('open', 'fraud', 'genuine', 'closed', 'expired')"
 
 
@@ -26,6 +31,7 @@ def upgrade() -> None:
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     op.add_column("scores", sa.Column("expected_loss", sa.Double))
+    op.add_column("monitor", sa.Column("case_entity", sa.Text))
     verdicts.create(connection)
     limit_checks.create(connection)
     if connection.dialect.name == "postgresql":
@@ -33,6 +39,7 @@ def upgrade() -> None:
     else:
         _rewrite(connection, labels)
         _rewrite(connection, flags)
+    connection.execute(sa.text(EARLIER_VERDICTS))
 
 
 def downgrade() -> None:
