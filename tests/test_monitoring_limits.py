@@ -1,5 +1,6 @@
 """Limits on both engines: where they stand, what is expected, and one message a period before and after they are crossed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from sqlalchemy import update
 from pipeline.config.config import Config
 from pipeline.monitoring.limits import check_due_limits, check_limit
 from pipeline.notifications.deliver import queue_messages
+from pipeline.rendering.report_data import ReportData
+from pipeline.reporting.sections import rates
+from pipeline.reporting.summary import summary_lines
 from pipeline.runs.tick import Tick
 from pipeline.services.monitoring.fraud_rates import list_limits
 from pipeline.services.session import Session
@@ -250,3 +254,24 @@ def test_a_tick_checks_limits_and_the_health_port_has_their_shares(first_week: S
     assert np.isfinite(check.share)
     listed = list_limits(Session(first_week, config, "test", clock=lambda: FROM + 7 * DAY)).items
     assert [(each.name, each.level, each.column) for each in listed] == [("test", check.level, None)]
+
+
+def test_the_report_and_the_summary_have_rates_what_is_expected_and_limits(store: Store) -> None:
+    config = with_limit(by="payment", days=30, basis_points=1000.0, warn_at=0.5)
+    data = ReportData.load(store, config, "live", AT - 28 * DAY, AT, AT)
+    section = rates.section(data)
+    assert section.missing == []
+    march, february, _ = section.tables[0].rows
+    assert (march[0], march[1], february[:4]) == (
+        "2025-03",
+        f"{21 * PER_DAY:,}",
+        ["2025-02", "1,120", "55", "491"],
+    )
+    assert "frauds, " in march[-1]
+    (limit,) = section.tables[1].rows
+    assert (limit[:2], limit[-1]) == (["test", "all payments"], "near")
+    lines = "\n".join(summary_lines(data))
+    assert "Of 1,120 payments of 2025-02 491 (" in lines
+    drawn = json.dumps(section.charts[0]().spec)
+    assert "limit test: 1,000 basis points" in drawn
+    assert "2025-03 frauds by value, expected in the end: " in drawn

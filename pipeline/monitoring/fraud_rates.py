@@ -77,7 +77,7 @@ class RateData:
     ----------
     start
         Payments from this instant (µs) on are counted by day.
-    complete
+    complete_until
         Reports are complete up to this instant (µs).
     noon
         (n,) noon of every local day with payments, µs; `number` and `amount` are its payments and their sum.
@@ -87,7 +87,7 @@ class RateData:
     config: Config
     scope: RateScope
     start: int
-    complete: int
+    complete_until: int
     noon: Ints
     day: Sequence[str]
     number: Floats
@@ -113,7 +113,7 @@ class RateData:
         midnights = [grid.midnight(date.fromisoformat(day), zone) for day in counts.bucket]
         return cls(
             store, config, scope, start,
-            complete=int(history.completeness(store).at(np.array([as_of], dtype=np.int64))[0]),
+            complete_until=int(history.completeness(store).at(np.array([as_of], dtype=np.int64))[0]),
             noon=np.array(midnights, dtype=np.int64) + 12 * HOUR,
             day=counts.bucket,
             number=counts.n.astype(np.float64),
@@ -142,17 +142,17 @@ class Forecaster:
     reports: Reports
 
     @cached_property
-    def known(self) -> Reports:
+    def complete(self) -> Reports:
         """The reports of the counted days from the time in which they are complete."""
         reports = self.reports
-        inside = (reports.event_time >= self.data.start) & (reports.event_time <= self.data.complete)
-        return reports.take(inside & (reports.at <= self.data.complete))
+        inside = (reports.event_time >= self.data.start) & (reports.event_time <= self.data.complete_until)
+        return reports.take(inside & (reports.at <= self.data.complete_until))
 
     @cached_property
     def curve(self) -> DelayCurve:
         """F by delay in days. A report that is dated before its payment has no delay."""
-        delay = np.maximum(self.known.at - self.known.event_time, 0) / DAY
-        age = (self.data.complete - self.known.event_time) / DAY
+        delay = np.maximum(self.complete.at - self.complete.event_time, 0) / DAY
+        age = (self.data.complete_until - self.complete.event_time) / DAY
         return delay_curve(np.minimum(delay, age), age)
 
     @property
@@ -162,7 +162,7 @@ class Forecaster:
 
     def shares(self, noon: Ints, end: int | None) -> tuple[Floats, Floats]:
         """Of payments at these times: the share of reports observed by now, and of those due until `end` (None: ever)."""
-        now = self.curve((self.data.complete - noon) / DAY)
+        now = self.curve((self.data.complete_until - noon) / DAY)
         later = np.ones(len(noon)) if end is None else self.curve((end - noon) / DAY)
         return now, np.maximum(later - now, 0.0)
 
@@ -170,8 +170,8 @@ class Forecaster:
         """Reports still to come of groups of payments, each with a rate between its own and that of all."""
         observed, _ = self.shares(self.data.noon, None)
         pool = groups_of(
-            self.known,
-            np.zeros(len(self.known.at), dtype=np.int64),
+            self.complete,
+            np.zeros(len(self.complete.at), dtype=np.int64),
             (observed * self.data.number).sum(keepdims=True),
             np.zeros(1),
         )
@@ -345,7 +345,7 @@ class _Months:
     ) -> list[ExpectedReports] | None:
         if not forecaster.is_possible:
             return None
-        known, places = self._grouped(forecaster.known, list(keys))
+        known, places = self._grouped(forecaster.complete, list(keys))
         share = dict(self._shares(forecaster))
         number = np.array([payments.get(key, (0, 0.0))[0] for key in keys], dtype=np.float64)
         observed, due = (

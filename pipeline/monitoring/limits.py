@@ -171,7 +171,7 @@ class _State:
         """Number and amount of the span's reports in the end: those complete, and those the delay curve expects."""
         data, by_payment = self._data, self._limit.by == "payment"
         since = self._span[0] if by_payment else data.scope.as_of - RATE_SPAN
-        recent = forecaster.known.take(forecaster.known.event_time >= since)
+        recent = forecaster.complete.take(forecaster.complete.event_time >= since)
         complete = self._inside(recent) if by_payment else self._valued(recent)
         noon, number = self._days()
         observed, due = forecaster.shares(noon, None if by_payment else self._span[1])
@@ -183,7 +183,7 @@ class _State:
             weight * float(due @ number),
         )
         coming = forecaster.forecast(groups)
-        certain = self._inside(forecaster.reports.take(forecaster.reports.at <= data.complete))
+        certain = self._inside(forecaster.reports.take(forecaster.reports.at <= data.complete_until))
         known = groups_of(certain, self._places(certain), weight, weight)
         ends = coming.reports.plus(known.reports, reports), coming.amount.plus(known.amount, amount)
         return ends[0].expected, ends[1].expected

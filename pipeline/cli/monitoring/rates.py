@@ -64,10 +64,10 @@ def rates(
     output_format: str,
     output: Path | None,
 ) -> None:
-    """List rates of fraud and disputes by month, in basis points of payments and of their value.
+    """List rates of fraud and disputes by month.
 
-    Months are those of schedule.timezone. By payment month, frauds and disputes are shown as reported so far, and as expected in the end
-    by the delays of the reports known (docs/report.md).
+    Rates are basis points of payments and of their value; months are those of schedule.timezone. By payment month, frauds and
+    disputes are shown as reported so far, and as expected in the end by the delays of the reports known (docs/report.md).
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.monitoring.fraud_rates import RateRequest, list_rates

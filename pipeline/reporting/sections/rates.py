@@ -197,7 +197,10 @@ def _marks(points: list[dict[str, Any]], lines: list[dict[str, Any]], first: str
     base = (
         altair.Chart(charts.inline_data(points))
         .transform_filter("datum.rate === selected")
-        .encode(x=altair.X("month:O", title=None), tooltip="tooltip:N")
+        .encode(
+            x=altair.X("month:O", title=None, axis=altair.Axis(labelAngle=0, labelOverlap="greedy")),
+            tooltip="tooltip:N",
+        )
     )
     dots = base.mark_point(size=80, strokeWidth=1.8, opacity=1).encode(
         y=altair.Y("value:Q", title=None, scale=scale, axis=axis),
