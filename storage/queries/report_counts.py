@@ -26,7 +26,7 @@ class Scope:
     Policy and span of a report; instants in µs.
 
     Transactions up to `mature_until` without a label count as genuine, except those with one of the values of a
-    column in `never_by_silence`.
+    column in `never_by_silence`. A label that says neither is never mature.
     """
 
     policy: str
@@ -54,7 +54,7 @@ SCORED = """
     scored AS (
         SELECT s.strategy, s.channel, {detected} AS flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
                k.is_fraud,
-               (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR ({silence}))) AS mature,
+               (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR (k.label_id IS NULL AND {silence}))) AS mature,
                CASE WHEN {detected} THEN l.at_risk ELSE 0 END AS caught, CASE WHEN {detected} THEN 0 ELSE l.loss END AS missed,
                o.in_time, o.stopped_at IS NOT NULL AS stopped, NOT o.in_time AND o.stopped_at IS NULL AS late, o.loss AS lost{more}
         FROM {source}

@@ -90,8 +90,9 @@ class FlagRecord:
         The number of the mute that covers it.
     expected_loss
         Fraud probability × (exposure + fee), in the base currency; None without a probability.
-    is_fraud, label_source, known_at
-        The label that counts, where it comes from and when it became known; None without one.
+    is_fraud, label_type, label_source, known_at
+        The label that holds, what kind of fraud or dispute it names, where it comes from and when it became known; None
+        without one. `is_fraud` is None with a source for a dispute that is not about fraud.
     verdict, verdict_type, verdict_action, verdict_note
         The newest that people said of the payment, with the type of the fraud, what was done, and a note.
     """
@@ -115,6 +116,7 @@ class FlagRecord:
     reviewer: str | None
     muted_by: int | None
     is_fraud: bool | None
+    label_type: str | None
     label_source: str | None
     known_at: datetime | None
     verdict: str | None
