@@ -16,7 +16,7 @@ from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.schema_inference.names import KNOWN_AT, LABEL, field_names, fits, known_later, normalised
 from pipeline.schema_inference.propose import Proposal, propose
-from pipeline.schema_inference.settings import Volume
+from pipeline.schema_inference.volume import Volume
 from tests.support.commands import fraudwatch
 from tests.support.ingest import NOW
 from tests.support.payments import write_csv
