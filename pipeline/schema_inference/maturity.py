@@ -25,7 +25,7 @@ Zeros = Literal["none", "silence", "unclear", "genuine"]
 MATURITIES = (30, 21, 14, 7, 3, 1)  # days, without a delay that says more
 REPORTED = 0.95  # share of frauds that are reported by maturity
 REPORTS_MIN = 20  # of frauds, without which the curve of delays is too rough
-FILLED = 0.9  # share of rows with a label, from which most zeros cannot be answers of somebody
+FILLED = 0.8  # share of rows with a label, from which most zeros cannot be answers of somebody
 OLD, YOUNG = 60, 7  # days: payments that are compared, if the file is long enough
 FALLS_P, FALLS_BELOW = (
     0.01,
