@@ -56,9 +56,15 @@ class Transactions:
     amount: Ints  # (n,) 1/10,000 of the base currency
     columns: Mapping[str, Coded] = field(default_factory=dict)
     numeric: Mapping[str, Floats] = field(default_factory=dict)
+    at_risk: Ints | None = None  # (n,) what of the amount is at risk; None where it is all of it
 
     def __len__(self) -> int:
         return len(self.event_time)
+
+    @property
+    def exposure(self) -> Ints:
+        """What of the amount is at risk, (n,) 1/10,000 of the base currency."""
+        return self.amount if self.at_risk is None else self.at_risk
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
         """The transactions with these rows only; `rows` must be ascending."""
@@ -69,6 +75,7 @@ class Transactions:
             self.amount[rows],
             {name: column.take(rows) for name, column in self.columns.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            None if self.at_risk is None else self.at_risk[rows],
         )
 
     def between(self, start: int, end: int) -> slice:

@@ -227,6 +227,7 @@ REFUSED = [
     ("[shadow.a.strategy]\nmin_positives_blend = 300", "shadow.a.strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 300"),
     ("[shadow.a.strategy]\nmin_positives_blend = 'x'", "shadow.a.strategy.min_positives_blend must be a whole number"),
     ("shadow.a = 3", "shadow.a must be a table, got 3"),
+    ("[shadow.a.costs]\nfee = 5.0", "shadow.a.costs.fee must not differ from [costs]: payments have it, not policies, got 5.0"),
     # not TOML
     ("[alerts\nper_day = 5", "is not valid TOML"),
     ("[alerts]\nper_day = 5\nper_day = 6", "is not valid TOML"),

@@ -54,6 +54,8 @@ SECTIONS = {
         "report": "monitoring.report:report",
         "drift": "monitoring.drift:drift",
         "quality": "monitoring.quality:quality",
+        "rates": "monitoring.rates:rates",
+        "limits": "monitoring.rates:limits",
         "notify": "monitoring.notify:notify",
     },
     "Administration": {

@@ -286,6 +286,13 @@ def _limits(config: Sections) -> Iterator[Violation]:
                 limit.per,
                 "must name a field of schema.categorical or schema.entities",
             )
+        plain = [field for field in (*schema.categorical, *schema.entities) if field not in schema.hash]
+        for field in limit.only:
+            if field not in plain:
+                requirement = (
+                    "must name fields of schema.categorical or schema.entities that are not in schema.hash"
+                )
+                yield f"limit.{name}.only", field, requirement
 
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:
@@ -421,5 +428,14 @@ def _shadows(config: Sections) -> Iterator[Violation]:
                 "such as [shadow.cautious]"
             )
             yield f"shadow.{name}", name, requirement
-        for key, value, requirement in find_violations(config.for_challenger(name)):
+        own = config.for_challenger(name)
+        for key, value, requirement in find_violations(own):
             yield f"shadow.{name}.{key}", value, requirement
+        for key in ("fee", "exposure", "liability_shifted"):
+            value = getattr(own.costs, key)
+            if value != getattr(config.costs, key):
+                yield (
+                    f"shadow.{name}.costs.{key}",
+                    value,
+                    "must not differ from [costs]: payments have it, not policies",
+                )

@@ -18,9 +18,10 @@ from pipeline.features.history import History
 from pipeline.features.label_history import has_known_status, label_events, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
-from storage.frames import DAY, GENUINE, MONEY, Ints
+from storage.frames import DAY, GENUINE, Ints
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
+from storage.queries.losses import losses
 
 Bools = NDArray[np.bool_]
 
@@ -69,7 +70,7 @@ def realise(
     """Compute and store the realised metrics of a window; return the texts of its alarms."""
     scored = load_scored_window(store, config, policy, window, as_of)
     status = status_at(scored.history.transactions, scored.history.events, as_of)[scored.rows]
-    known = has_known_status(status, scored.history.silence_ok[scored.rows])
+    known = has_known_status(status, scored.history.silence_at(as_of)[scored.rows])
     outcome = _outcome(store, config, scored.take(known), status[known] == 1, as_of)
     review, confidence = config.costs.review, config.quality.confidence
     overall = realised_quality.realised_metrics(outcome, review, confidence)
@@ -95,13 +96,16 @@ def realise(
 
 def _outcome(store: Store, config: Config, scored: ScoredWindow, fraud: Bools, as_of: int) -> Outcome:
     transactions, scores = scored.history.transactions, scored.scores
-    money = transactions.amount[scored.rows] / MONEY
-    ids = transactions.transaction_id[scored.rows]
-    losses = quality_metrics.losses(store, ids[fraud].tolist(), as_of)
-    money[fraud] = [losses[name] for name in ids[fraud]]
+    detected, money = scored.detected, np.zeros(len(scored))
+    ids = transactions.transaction_id[scored.rows[fraud]]
+    of = losses(store, ids.tolist(), as_of)
+    money[fraud] = [
+        of[name].at_risk if caught else of[name].loss
+        for name, caught in zip(ids, detected[fraud], strict=True)
+    ]
     return Outcome(
         y=fraud.astype(np.float64),
-        flagged=scored.detected,
+        flagged=detected,
         channel=scores.channel,
         model_id=scores.model_id,
         score=scores.score,
@@ -141,10 +145,12 @@ def _audit_metrics(
     outcome: Outcome, scored: ScoredWindow, as_of: int, confidence: float
 ) -> list[RealisedMetric]:
     """Metrics from verdicts on the random audit sample; rows without a verdict do not count."""
-    transactions, labels = scored.history.transactions, scored.history.labels
-    audit_label = np.append(labels.source.values.astype(str) == "audit", False)[labels.source.codes]
-    answers = label_events(transactions, labels.take(audit_label), ())
-    answered = status_at(transactions, answers, as_of)[scored.rows] >= GENUINE
+    history = scored.history
+    source = history.labels.source
+    of_audit = np.append(source.values.astype(str) == "audit", False)[source.codes]
+    audited = history.labels.take(of_audit | (history.labels.retracts >= 0))
+    answers = label_events(history.transactions, audited, history.precedence)
+    answered = status_at(history.transactions, answers, as_of)[scored.rows] >= GENUINE
     reviewed = (scored.scores.channel == AUDIT) & answered
     caught = int((outcome.flagged & outcome.fraud).sum())
     return realised_quality.audit_metrics(

@@ -85,17 +85,16 @@ def queue_messages(store: Store, config: Config, now: int) -> int:
 
 
 def _queue_flag_messages(store: Store, config: Config, now: int) -> int:
-    """Queue digests of flags until none is pending: one digest, unless a first run flagged thousands."""
-    written = 0
-    while ids := event_queries.pending_flags(store, LIVE):
-        rows = event_queries.flags(store, LIVE, ids)
-        digest = messages.flags_digest(LIVE, ids, rows, config) if rows else None
-        digests = _messages_for_receivers("flags", digest, config) if digest else []
-        added = outbox.add_digest(store, LIVE, ids, digests, now)
-        written += added
-        if added < len(digests):
-            break  # another process is queueing them, too
-    return written
+    """Queue one digest of all pending flags, however many; another process that queues them, too, makes this one write none."""
+    ids = event_queries.pending_flags(store, LIVE)
+    if not ids:
+        return 0
+    rows = event_queries.flags(store, LIVE, ids)
+    first = [row["transaction_id"] for row in rows[: messages.FLAGS_MAX]]
+    largest = event_queries.whole_flags(store, LIVE, first)
+    digest = messages.flags_digest(LIVE, ids, rows, largest, config) if rows else None
+    digests = _messages_for_receivers("flags", digest, config) if digest else []
+    return outbox.add_digest(store, LIVE, ids, digests, now)
 
 
 def _messages_for_receivers(event: Event, notification: Notification, config: Config) -> list[Message]:

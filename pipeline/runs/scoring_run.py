@@ -318,7 +318,7 @@ def _fit_and_promote(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
-        training_data = train.prepare(config, history, date)
+        training_data = train.prepare(config, history, date, reader.mutes)
         reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(
             store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]
@@ -417,6 +417,7 @@ def _write_scores(
             threshold=scores.threshold,
             channel=scores.channel,
             flagged=scores.flagged,
+            expected_loss=batch.expected_loss,
             in_sample=_in_sample_mask(batch, fixed_model_id=model_cache.fixed_model_id),
         ),
         flags,

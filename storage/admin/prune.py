@@ -100,6 +100,7 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
             (tables.drift_histograms, tables.drift_histograms.c.window_end < instant),
             (tables.quality_metrics, tables.quality_metrics.c.window_start < instant),
             (tables.readiness, tables.readiness.c.training_date < instant),
+            (tables.limit_checks, tables.limit_checks.c.at < instant),
         ],
         "runs": [
             (tables.runs, and_(runs.started_at < instant, runs.status != "running")),

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tex
 
 from storage.database import bulk
 from storage.database.database import Store
+from storage.database.loss_views import exposure
 from storage.database.tables import batches, labels, monitor
 from storage.frames import (
     MONEY,
@@ -39,7 +40,7 @@ class Horizon:
     newest_batch: int
 
 
-class _Coder:
+class Coder:
     """Encodes strings chunk by chunk; codes are in order of first appearance."""
 
     def __init__(self) -> None:
@@ -47,11 +48,13 @@ class _Coder:
         self._chunks: list[Codes] = []
 
     def add(self, values: Sequence[str | None]) -> None:
+        """Encode some more values; None is missing."""
         code_of = self._code_of
         codes = [-1 if value is None else code_of.setdefault(value, len(code_of)) for value in values]
         self._chunks.append(np.array(codes, dtype=np.int32))
 
     def coded(self) -> Coded:
+        """The column of all values that were added."""
         codes = np.concatenate(self._chunks) if self._chunks else np.empty(0, dtype=np.int32)
         return Coded(codes, np.array(list(self._code_of), dtype=object))
 
@@ -102,7 +105,9 @@ def _slices(values: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _columns(store: Store) -> "Select[Any]":
     t = store.transactions.c
-    own = [t[name] for name in (*ALWAYS, *store.fields.names)]
+    own: list[Any] = [t[name] for name in (*ALWAYS, *store.fields.names)]
+    if not store.fields.loss.is_whole_amount:
+        own.append(text(exposure(store.engine.dialect, store.fields, store.transactions.name)))
     return select(t.transaction_id, _micros(store, t.event_time), t.amount_base, t.batch_id, *own)
 
 
@@ -114,12 +119,13 @@ def _micros(store: Store, column: Any) -> Any:
 
 
 def _transactions(connection: Connection, store: Store, parts: Sequence["Select[Any]"]) -> Transactions:
-    visible = _VisibleBatches(connection)
+    visible = VisibleBatches(connection)
     names = (*ALWAYS, *store.fields.text)
-    coders = {name: _Coder() for name in names}
+    coders = {name: Coder() for name in names}
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
     ids: list[list[str]] = []
     times, ingested_at, amounts = [], [], []
+    at_risk: list[Ints] | None = None if store.fields.loss.is_whole_amount else []
     for rows in _chunks(connection, parts):
         columns = list(zip(*rows, strict=True))
         batch = np.array(columns[3], dtype=np.int64)
@@ -134,7 +140,9 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
         ids.append(list(columns[0]))
         times.append(time)
         ingested_at.append(visible.ingested_at(batch, time))
-        amounts.append(np.rint(np.array(columns[2], dtype=np.float64) * MONEY).astype(np.int64))
+        amounts.append(_money(columns[2]))
+        if at_risk is not None:
+            at_risk.append(_money(columns.pop()))
         for name, column in zip((*names, *numeric), columns[4:], strict=True):
             if name in coders:
                 coders[name].add(column)
@@ -148,6 +156,7 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
             _joined(amounts),
             {name: coder.coded() for name, coder in coders.items()},
             {name: np.concatenate(some) if some else np.empty(0) for name, some in numeric.items()},
+            None if at_risk is None else _joined(at_risk),
         ),
         unique=len(parts) <= 1,
     )
@@ -165,6 +174,11 @@ def _instants(values: Sequence[Any]) -> Ints:
     if values and isinstance(values[0], str):
         return np.array(values, dtype="datetime64[us]").astype(np.int64)
     return np.array(values, dtype=np.int64)
+
+
+def _money(values: Sequence[Any]) -> Ints:
+    """Amounts in 1/10,000 of the base currency."""
+    return np.rint(np.array(values, dtype=np.float64) * MONEY).astype(np.int64)
 
 
 def _joined(chunks: Sequence[Ints]) -> Ints:
@@ -195,7 +209,7 @@ def _ties_by_id(order: Ints, times: Ints, ids: Any) -> Ints:
     return order
 
 
-class _VisibleBatches:
+class VisibleBatches:
     """Visible batches and when they became visible, as arrays indexed by batch_id."""
 
     def __init__(self, connection: Connection) -> None:
@@ -211,6 +225,7 @@ class _VisibleBatches:
             self._visible_at[row.batch_id] = row.visible_at
 
     def is_visible(self, batch: Ints) -> Any:
+        """Whether rows of these batches are visible."""
         return self._done[np.minimum(batch, len(self._done) - 1)]
 
     def ingested_at(self, batch: Ints, event_time: Ints) -> Ints:
@@ -248,7 +263,7 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
     )
     with store.read() as connection:
         rows = connection.execute(chosen).all()
-    source, bulk = _Coder(), _Coder()
+    source, bulk = Coder(), Coder()
     source.add([row.source for row in rows])
     bulk.add([row.bulk_id for row in rows])
     recorded = [

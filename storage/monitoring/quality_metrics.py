@@ -1,4 +1,4 @@
-"""The inputs of detection quality (scores, verdicts, losses, newly known labels), and its stored metrics."""
+"""The inputs of detection quality (scores, verdicts, newly known labels), and its stored metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, text
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -25,9 +25,9 @@ from storage.database.tables import (
     withdrawn_rows,
 )
 from storage.database.tables import verdicts as verdict_log
-from storage.database.views import LOSSES_AS_OF
+from storage.database.views import KNOWN, ranked_labels
 from storage.frames import Floats, Ints, Strings
-from storage.review.verdict_log import NO_OPINION, is_retracted, not_retracted
+from storage.review.verdict_log import NO_OPINION, not_retracted
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
 Window = tuple[int, int]
@@ -115,16 +115,6 @@ def window_scores(store: Store, policy: str, start: int, end: int) -> WindowScor
     )
 
 
-def losses(store: Store, ids: Sequence[str], as_of: int) -> dict[str, float]:
-    """Money lost by each transaction if it is a fraud, as known at `as_of`."""
-    if not len(ids):
-        return {}
-    with store.read() as connection, bulk.staged_ids(connection, list(ids)) as stage:
-        sql = f"SELECT l.transaction_id, l.loss FROM {stage} w JOIN ({LOSSES_AS_OF}) l ON l.transaction_id = w.transaction_id"
-        rows = connection.execute(text(sql).bindparams(bindparam("as_of", type_=Instant)), {"as_of": as_of})
-        return {row.transaction_id: float(row.loss) for row in rows}
-
-
 def relabelled_event_times(store: Store, since: int, until: int, before: int) -> Ints:
     """
     Event times of transactions older than `before` that got a label, or lost a label, score or row to an undo, in (since, until].
@@ -175,21 +165,7 @@ def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
 
 def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> Ints:
     """Event times, ascending, of flagged transactions of [start, end) that nobody and no label had answered at `end`."""
-    t, b, v = store.transactions.c, batches.c, verdict_log.c
-    recorded = case(
-        (labels.c.batch_id.is_(None), labels.c.recorded_at),
-        (b.history, labels.c.known_at),
-        else_=b.visible_at,
-    )
-    answered = (
-        select(labels.c.label_id)
-        .outerjoin(batches, b.batch_id == labels.c.batch_id)
-        .where(labels.c.transaction_id == flags.c.transaction_id)
-        .where(or_(labels.c.batch_id.is_(None), b.status == "done"))
-        .where(labels.c.known_at <= end, recorded <= end)
-        .where(or_(labels.c.is_fraud.is_not(None), labels.c.type.is_not(None)))
-        .where(~is_retracted(labels.c, before=end + 1))
-    )
+    t, v = store.transactions.c, verdict_log.c
     closed = select(v.verdict_id).where(
         v.transaction_id == flags.c.transaction_id,
         v.verdict == NO_OPINION,
@@ -199,19 +175,21 @@ def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> In
     # The others have been answered by then.
     late = or_(flags.c.status.in_(("open", "expired")), flags.c.reviewed_at > end)
     rows = (
-        select(t.event_time)
+        select(t.transaction_id, t.event_time)
         .join(flags, flags.c.transaction_id == t.transaction_id)
-        .where(
-            flags.c.policy == policy,
-            late,
-            ~exists(answered.correlate(flags)),
-            ~exists(closed.correlate(flags)),
-        )
+        .where(flags.c.policy == policy, late, ~exists(closed.correlate(flags)))
     )
     with store.read() as connection:
-        times = np.sort(np.array(connection.scalars(rows).all(), dtype=np.int64))
-    # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.
-    return times[(times >= start) & (times < end)]
+        # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.
+        times = {name: time for name, time in connection.execute(rows).all() if start <= time < end}
+        with bulk.staged_ids(connection, list(times)) as stage:
+            holding = ranked_labels(
+                KNOWN, f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage})"
+            )
+            sql = text(f"SELECT transaction_id FROM ({holding}) h WHERE is_fraud IS NOT NULL")
+            typed = sql.bindparams(bindparam("as_of", end, Instant))
+            answered = set(connection.scalars(typed))
+    return np.sort(np.array([time for name, time in times.items() if name not in answered], dtype=np.int64))
 
 
 def measured_windows(store: Store, policy: str) -> dict[Window, int | None]:

@@ -11,21 +11,16 @@ from storage.database.database import Store
 from storage.database.views import field_name
 from storage.errors import Unknown
 from storage.frames import REVIEWERS
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows, row_converter
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, row_converter
 from storage.review.verdict_log import is_retracted
 
-FlagOrder = Literal["time", "score", "amount"]  # each from the newest, highest or largest on
-SORTED_BY: dict[FlagOrder, str] = {
-    "time": "event_time",
-    "score": "score",
-    "amount": "amount_base",
-}  # none is ever NULL
+FlagOrder = Literal["loss", "time", "score", "amount"]  # each from the largest, newest or highest on
 OF_TRANSACTION = ("event_time", "amount", "currency", "amount_base")
 OF_FLAG = (
     "policy", "transaction_id", "channel", "reasons", "status", "reviewed_at", "reviewer", "muted_by", "model_id",
     "run_id",
 )  # fmt: skip
-OF_SCORE = ("score", "outlier_score", "fraud_probability", "decision_value", "threshold")
+OF_SCORE = ("score", "outlier_score", "fraud_probability", "decision_value", "threshold", "expected_loss")
 OF_LABEL = ("is_fraud", "known_at")
 OF_VERDICT = {
     "verdict": "verdict",
@@ -58,12 +53,24 @@ def flag_page(
     limit: int | None = None,
     after: Position | None = None,
     *,
-    order: FlagOrder = "time",
+    order: FlagOrder = "loss",
 ) -> RowPage:
     """Flagged transactions in an order; ties are ordered by transaction_id."""
     view = flagged_view(store)
-    keys = (SortKey(view.c[SORTED_BY[order]], descending=True), SortKey(view.c.transaction_id))
-    return fetch_page(store, _matching(_with_verdict(view), view, policy, filters), keys, limit, after)
+    chosen = _matching(_with_verdict(view), view, policy, filters)
+    return fetch_page(store, chosen, _sort_keys(view, order), limit, after)
+
+
+def _sort_keys(view: Any, order: FlagOrder) -> list[SortKey]:
+    """The keys of an order, none ever NULL: flags without an expected loss come after all others, by score."""
+    v = view.c
+    columns: dict[FlagOrder, list[Any]] = {
+        "loss": [func.coalesce(v.expected_loss, -1.0), v.score],
+        "time": [v.event_time],
+        "score": [v.score],
+        "amount": [v.amount_base],
+    }
+    return [*(SortKey(key, descending=True) for key in columns[order]), SortKey(v.transaction_id)]
 
 
 def count_flags(store: Store, policy: str, filters: FlagFilter) -> int:
@@ -89,22 +96,24 @@ def flag_row(store: Store, policy: str, transaction_id: str) -> Row:
     return rows[0]
 
 
-def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """The flags on these transactions."""
+def flags_on(
+    store: Store, policy: str, ids: Sequence[str], columns: Sequence[str] | None = None
+) -> list[Row]:
+    """The flags on these transactions, with all columns of the view or some."""
     view = flagged_view(store)
     with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
         mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
-        query = _with_verdict(view).where(view.c.policy == policy, mine)
+        chosen = _with_verdict(view) if columns is None else select(*(view.c[name] for name in columns))
+        query = chosen.where(view.c.policy == policy, mine)
         convert = row_converter(query)
         return [convert(row) for row in connection.execute(query).mappings()]
 
 
 def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
-    """The flags of a span with the highest scores."""
+    """The flags of a span in the order `loss`: the largest expected losses, then the highest scores."""
     view = flagged_view(store)
     inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
-    best_first = _with_verdict(view).where(inside).order_by(view.c.score.desc(), view.c.transaction_id)
-    return read_rows(store, best_first.limit(limit))
+    return fetch_page(store, _with_verdict(view).where(inside), _sort_keys(view, "loss"), limit).rows
 
 
 def flagged_view(store: Store) -> Any:
@@ -116,7 +125,9 @@ def flagged_view(store: Store) -> Any:
     columns = [column(name, source.c[name].type) for source, names in sources for name in names]
     fields = tables.field_types(store.fields).items()
     own = [column(field_name(name), kind) for name, kind in fields]
-    return table("flagged_transactions", *columns, column("label_source", Text), *own)
+    return table(
+        "flagged_transactions", *columns, column("label_type", Text), column("label_source", Text), *own
+    )
 
 
 def _with_verdict(view: Any) -> "Select[Any]":

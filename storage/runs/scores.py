@@ -33,6 +33,7 @@ class ModelScores:
     threshold: Floats
     channel: NDArray[np.object_]
     flagged: NDArray[np.bool_]
+    expected_loss: Floats  # in the base currency; NaN is stored as NULL
     in_sample: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[
         "channel": scored.channel[rows].tolist(),
         "flagged": scored.flagged[rows].tolist(),
         "strategy": [scored.strategy] * size,
+        "expected_loss": list(bulk.numbers(scored.expected_loss[rows])),
         "in_sample": [None] * size if scored.in_sample is None else scored.in_sample[rows].tolist(),
     }
 

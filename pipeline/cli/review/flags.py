@@ -26,6 +26,7 @@ TABLE_COLUMNS = (
     "currency",
     "channel",
     "score",
+    "expected_loss",
     "status",
     "reasons",
 )
@@ -45,7 +46,7 @@ def flags() -> None:
     fraudwatch flags list --status open --limit 20
     fraudwatch flags list --since 2026-03-01 --channel novelty --format csv --output novelty.csv
     fraudwatch flags list --entity customer_id=C001234
-    fraudwatch flags list --sort amount --limit 10
+    fraudwatch flags list --sort time --limit 10
     fraudwatch flags list --cleared-then-charged-back
     """,
 )
@@ -65,10 +66,10 @@ def flags() -> None:
 @click.option(
     "--sort",
     "order",
-    type=click.Choice(["time", "score", "amount"]),
-    default="time",
+    type=click.Choice(["loss", "time", "score", "amount"]),
+    default="loss",
     show_default=True,
-    help="Newest first, highest score first, or largest amount in the base currency first.",
+    help="Largest expected loss, newest, highest score, or largest amount in the base currency first.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of rows.")
 @policy_option
@@ -86,9 +87,9 @@ def list_flags(
     output: Path | None,
     **filters: Any,
 ) -> None:
-    """List flagged transactions with their reasons, newest first.
+    """List flagged transactions with their reasons, largest expected loss first.
 
-    --sort gives another order. Muted flags are hidden unless --muted is given.
+    Flags without a fraud probability have none: they follow by score. --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
@@ -128,6 +129,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
         **vars(flag),
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
+        "expected_loss": None if flag.expected_loss is None else flag.expected_loss.value,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }
 
@@ -151,6 +153,7 @@ def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
         "amount": f"{flag.amount.value:,f} {flag.amount.currency}",
         **{name: _field_text(value) for name, value in flag.fields.items() if value is not None},
         "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {flag.score:.4f}",
+        "expected loss": _expected_loss_text(flag),
         "status": flag.status + (f", by {flag.reviewer}" if flag.reviewer else ""),
         "label": _label_text(flag),
         "muted": f"by mute {flag.muted_by}" if flag.muted_by is not None else "no",
@@ -169,7 +172,14 @@ def _field_text(value: str | float) -> str:
     return value if isinstance(value, str) else exact(value)
 
 
+def _expected_loss_text(flag: "FlagRecord") -> str:
+    loss = flag.expected_loss
+    return "none, without a fraud probability" if loss is None else f"{loss.value:,f} {loss.currency}"
+
+
 def _label_text(flag: "FlagRecord") -> str:
-    if flag.is_fraud is None:
+    if flag.label_source is None:
         return "none"
-    return f"{'fraud' if flag.is_fraud else 'genuine'}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"
+    answer = {True: "fraud", False: "genuine", None: "neither fraud nor genuine"}[flag.is_fraud]
+    about = f" ({flag.label_type})" if flag.label_type else ""
+    return f"{answer}{about}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"

@@ -109,7 +109,8 @@ def queue(data: ReportData) -> ReportSection:
     )
     flags = sum(row["n"] for row in rows)
     sentences = [
-        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open: fraudwatch flags list --status open lists them."
+        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open, in {data.cases.open:,} of {data.cases.all:,} cases that are "
+        "not muted: fraudwatch flags list --status open lists them."
     ]
     if closed or expired:
         sentences.append(

@@ -36,7 +36,8 @@ class FlagRequest:
     cleared_then_reported
         Only payments that a person called genuine and that count as fraud by a later report, such as a chargeback.
     order
-        By event time, by score or by amount in the base currency: the newest, highest or largest first.
+        By expected loss (then score, where there is none), by event time, by score or by amount in the base currency: the
+        largest, newest or highest first.
     """
 
     policy: str
@@ -48,7 +49,7 @@ class FlagRequest:
     entity: tuple[str, str] | None = None
     muted: bool | None = None
     cleared_then_reported: bool = False
-    order: FlagOrder = "time"
+    order: FlagOrder = "loss"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,11 @@ class FlagRecord:
         The configured fields by name; entities of `schema.hash` as they are stored.
     muted_by
         The number of the mute that covers it.
-    is_fraud, label_source, known_at
-        The label that counts, where it comes from and when it became known; None without one.
+    expected_loss
+        Fraud probability × (exposure + fee), in the base currency; None without a probability.
+    is_fraud, label_type, label_source, known_at
+        The label that holds, what kind of fraud or dispute it names, where it comes from and when it became known; None
+        without one. `is_fraud` is None with a source for a dispute that is not about fraud.
     verdict, verdict_type, verdict_action, verdict_note
         The newest that people said of the payment, with the type of the fraud, what was done, and a note.
     """
@@ -105,12 +109,14 @@ class FlagRecord:
     fraud_probability: float | None
     decision_value: float | None
     threshold: float | None
+    expected_loss: Amount | None
     reasons: tuple[FlagReason, ...]
     status: FlagStatus
     reviewed_at: datetime | None
     reviewer: str | None
     muted_by: int | None
     is_fraud: bool | None
+    label_type: str | None
     label_source: str | None
     known_at: datetime | None
     verdict: str | None
@@ -132,7 +138,8 @@ def list_flags(
     InputError
         There is no such entity column, or the cursor is not one of this list.
     """
-    filters, after = _filters(session, request), decode_cursor(cursor, keys=2, order=request.order)
+    keys = 3 if request.order == "loss" else 2
+    filters, after = _filters(session, request), decode_cursor(cursor, keys, request.order)
     page = flags.flag_page(session.store, request.policy, filters, limit, after, order=request.order)
     items = tuple(_record(session, row) for row in page.rows)
     return Page(items, encode_cursor(page.next_position, order=request.order))
@@ -189,10 +196,11 @@ def _known_channel(name: str) -> str:
 
 
 def _record(session: Session, row: Row) -> FlagRecord:
-    base = session.config.schema_.base_currency
+    base, loss = session.config.schema_.base_currency, row["expected_loss"]
     return as_record(
         FlagRecord,
         row,
+        expected_loss=None if loss is None else as_amount(loss, base),
         amount=as_amount(row["amount"], row["currency"] or base),
         amount_base=as_amount(row["amount_base"], base),
         fields={name: row[field_name(name)] for name in session.store.fields.names},

@@ -1,5 +1,5 @@
 """
-Disputes, verdicts with their actions, and expected losses.
+Disputes, verdicts with their actions, expected losses, the entity that cases are counted by, and checks of limits.
 
 `labels` and `flags` are written anew on SQLite, which cannot change a constraint. The first migration has created
 everything already in a database that is new.
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from storage.database import views
-from storage.database.tables import LABELS_ONCE, flags, labels, verdicts
+from storage.database.tables import LABEL_RETRACTIONS, LABELS_ONCE, flags, labels, limit_checks, verdicts
 
 revision = "0203"
 down_revision = "0202"
@@ -24,14 +24,16 @@ STATUS = "status IN ('open', 'fraud', 'genuine', 'closed', 'expired')"
 
 
 def upgrade() -> None:
-    """Add the columns and the table."""
+    """Add the columns and the tables."""
     connection = op.get_bind()
     if "reason" in {column["name"] for column in sa.inspect(connection).get_columns("labels")}:
         return
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     op.add_column("scores", sa.Column("expected_loss", sa.Double))
+    op.add_column("monitor", sa.Column("case_entity", sa.Text))
     verdicts.create(connection)
+    limit_checks.create(connection)
     if connection.dialect.name == "postgresql":
         _change_on_postgres(connection)
     else:
@@ -60,6 +62,7 @@ def _change_on_postgres(connection: sa.Connection) -> None:
         )
     )
     LABELS_ONCE.create(connection)
+    LABEL_RETRACTIONS.create(connection)
     connection.execute(sa.text("ALTER TABLE flags DROP CONSTRAINT flags_status_check"))
     connection.execute(sa.text(f"ALTER TABLE flags ADD CHECK ({STATUS})"))
 
