@@ -67,6 +67,10 @@ class IngestReport:
         How many say only the stage of a dispute.
     unknown_reasons
         The codes among them that [labels] does not know, and their numbers, the most frequent first.
+    without_reason
+        How many disputes of a feed of events have no reason: they are neither fraud nor genuine.
+    events
+        The words of a feed of events and how many rows have each, the most frequent first; None for other feeds.
     dated_back
         Whether labels were loaded as history although windows had been scored without them.
     waiting
@@ -93,6 +97,8 @@ class IngestReport:
     neither: int = 0
     only_stages: int = 0
     unknown_reasons: Mapping[str, int] = field(default_factory=dict)
+    without_reason: int = 0
+    events: Mapping[str, int] | None = None
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()
