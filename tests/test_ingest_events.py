@@ -12,7 +12,8 @@ from pipeline.cli.data import ingest_lines
 from pipeline.config.config import Config
 from pipeline.config.consistency import find_violations
 from pipeline.ingest.events import row_spool
-from pipeline.ingest.ingest_report import IngestReport
+from pipeline.ingest.ingest import ingest_transactions
+from pipeline.ingest.ingest_report import IngestReport, Options
 from storage.database.database import Store
 from tests.support.databases import Opener
 from tests.support.ingest import file, micros, rejected, run
@@ -164,16 +165,16 @@ def test_a_later_file_with_the_beginning_of_a_payment_changes_nothing(opener: Op
 def test_a_report_of_disputes_says_what_a_chargeback_without_a_reason_was(opener: Opener, tmp_path: Path) -> None:
     store = opener(CONFIG)
     ingest(store, tmp_path, LIFE[-2:])
-    status = "SELECT is_fraud, type FROM current_labels WHERE transaction_id = 'p4'"
-    assert query(store, status) == [(None, "unknown")]
+    status = "SELECT is_fraud, source FROM current_labels WHERE transaction_id = 'p4'"
+    assert query(store, status) == [(None, WITHOUT_REASON)]
     with store.write() as connection:  # known before the chargeback was booked
         connection.execute(
             text(
-                "INSERT INTO labels (transaction_id, is_fraud, source, known_at, recorded_at, by) "
+                "INSERT INTO labels (transaction_id, is_fraud, source, known_at, recorded_at, \"by\") "
                 "SELECT transaction_id, TRUE, 'chargeback', event_time, event_time, 'x' FROM transactions"
             )
         )
-    assert [(bool(fraud), kind) for fraud, kind in query(store, status)] == [(True, None)]
+    assert [(bool(fraud), source) for fraud, source in query(store, status)] == [(True, "chargeback")]
 
 
 UNKNOWN = 'type is no word of [events]: add it to events.ignored, or to the key of [events] that says what it means'
@@ -202,9 +203,6 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_reason(opener: Opener
 def test_an_interrupted_ingest_loads_the_disputes_the_next_time(opener: Opener, tmp_path: Path) -> None:
     store = opener(CONFIG)
     source = file(tmp_path, LIFE, HEADER)
-    from pipeline.ingest.ingest import ingest_transactions
-    from pipeline.ingest.ingest_report import Options
-
     now = micros("2026-04-01T00:00:00Z")
     next(ingest_transactions(store, CONFIG, [source], clock=lambda: now, options=Options()))
     assert stored(store) == (PAYMENTS, VERSIONS, [])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.config.config import as_toml
 from pipeline.config.error_text import UNANSWERED
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference.column_profile import ColumnProfile
 
 CHECK = "CHECK: "
@@ -38,6 +39,7 @@ class SchemaDraft:
     order: ColumnProfile | None = None  # the column of ids, if an order has several rows
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
+    payments: Bools | None = None  # which rows begin a payment, if rows are events
 
     def decide(self, key: str, value: object, reason: str) -> None:
         """Set the value of a key."""

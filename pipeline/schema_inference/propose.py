@@ -6,10 +6,13 @@ the reason. Lines that begin with CHECK are guesses that need somebody who knows
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.config.config import as_toml, as_toml_key
 from pipeline.config.consistency import ROLES
@@ -19,6 +22,7 @@ from pipeline.ingest.formats.reader import open_path
 from pipeline.ingest.formats.row_batch import ExpectedColumns
 from pipeline.ingest.sources import matching_paths
 from pipeline.schema_inference import (
+    events,
     fields,
     labels,
     names,
@@ -130,6 +134,7 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
         personal_data.leave_out_secrets,
         value_formats.decide_numbers,
         value_formats.decide_times,
+        events.find_events,
         labels.find_label,
         personal_data.find_personal,
         payment_roles.find_event_time,
@@ -162,11 +167,15 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
     if time is None or not len(time.instants):
         return None
     if sample.whole:
-        sampled = Volume.of(time.instants // DAY)
+        instants = time.instants
+        if draft.payments is not None:
+            moments = time.moments[draft.payments]
+            instants = moments[np.isfinite(moments)].astype(np.int64)
+        sampled = Volume.of(instants // DAY)
         return sampled and sampled.trimmed()
-    expected = ExpectedColumns(
-        dict.fromkeys((time.name, *([time.clock[1]] if time.clock else [])), "schema.event_time")
-    )
+    event_type = str(draft.keys.get("events.type", ""))
+    needed = [time.name, *([time.clock[1]] if time.clock else []), *([event_type] if event_type else [])]
+    expected = ExpectedColumns(dict.fromkeys(needed, "schema.event_time"))
     volume: Volume | None = None
     for path in paths:
         with closing(open_path(path, None, str(path), sample.form)) as reader:
@@ -176,6 +185,9 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
                 good = (
                     ~parsed.missing & ~parsed.unreadable & (parsed.micros >= 0) & (parsed.micros <= DISTANT)
                 )
+                if event_type:
+                    meaning = events.WORDS.keys_of(rows.columns[event_type], Counter())
+                    good &= events.begins_payment(meaning)
                 part = Volume.of(parsed.micros[good] // DAY)
                 volume = part.plus(volume) if part else volume
     return volume and volume.trimmed()
@@ -262,7 +274,7 @@ def _render(draft: SchemaDraft, heading: list[str], columns: list[ColumnProfile]
             "# Names in the file, and the names that these fields have here and in the database.",
         ]
         lines += [f"{as_toml_key(name)} = {as_toml(new)}" for name, new in renamed.items()]
-    for section in ("format", "labels", "features", "training", "alerts"):
+    for section in ("format", "events", "labels", "features", "training", "alerts"):
         keys = [key for key in draft.keys if key.startswith(f"{section}.")]
         lines += ["", f"[{section}]"] if keys else []
         for key in keys:
