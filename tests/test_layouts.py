@@ -229,7 +229,9 @@ def moved(commands: list[list[str]], by: timedelta) -> list[list[str]]:
 def counted(layout: Layout, outcome: Outcome) -> Iterator[str]:
     """What ingest says of the numbers of rows, if it is not so."""
     accepted = len(layout.payments) + len(layout.refunds)
-    expected = f" {accepted:,} accepted + 0 duplicate + {layout.revised:,} revised + {layout.rejected:,} rejected"
+    expected = (
+        f" {accepted:,} accepted + 0 duplicate + {layout.revised:,} revised + {layout.rejected:,} rejected"
+    )
     if expected not in outcome.out:
         yield f"ingest says {outcome.out!r}, not {expected!r}"
     if layout.line_items and f"{layout.line_items:,} " not in outcome.out:

@@ -56,7 +56,7 @@ from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
 from storage.queries.status import labels_without_transaction
 
 Chunk = TransactionChunk | WaitingChunk | LabelChunk
-CheckStep = Callable[[RowBatch], tuple[list[Chunk], list[RejectedRow]]]
+CheckStep = Callable[[RowBatch], tuple[Sequence[Chunk], list[RejectedRow]]]
 
 
 def ingest_transactions(

@@ -11,7 +11,7 @@ from pipeline.ingest.events.event_words import UNKNOWN, EventWords
 from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ColumnProfile
-from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
+from pipeline.schema_inference.draft import CHECK, SchemaDraft
 from storage.frames import Strings
 
 KNOWN = 0.6  # share of the rows that have a word of [events], at least
@@ -84,10 +84,16 @@ def _decide(draft: SchemaDraft, column: ColumnProfile, payment: ColumnProfile, m
         key = WORDS.key_of(column.distinct[place]) or "ignored"
         shown.append(f"{column.distinct[place]} {column.counts[place]:,} ({key})")
     draft.decide("events.type", column.name, f"rows are events of payments: {', '.join(shown)}")
-    draft.take("transaction_id", payment, "the payment of each event: it repeats, from its beginning to its end")
+    draft.take(
+        "transaction_id", payment, "the payment of each event: it repeats, from its beginning to its end"
+    )
     event = _event_id(draft, np.asarray(meaning == "refunds", dtype=bool))
     if event is None:
-        draft.decide("events.id", "", "no column names the refunds: their ids are made from payment, word, time and amount")
+        draft.decide(
+            "events.id",
+            "",
+            "no column names the refunds: their ids are made from payment, word, time and amount",
+        )
     else:
         draft.decide("events.id", event.name, "different in each refund")
         draft.leave_out(event, "it is events.id")
@@ -116,7 +122,9 @@ def _decide_reason(draft: SchemaDraft, meaning: Strings) -> None:
     draft.decide("is_fraud", "", "disputes are events")
     dispute = np.asarray(meaning == "disputes", dtype=bool)
     columns = [c for c in draft.unassigned.values() if (c.codes[dispute] >= 0).any()]
-    reason = names.first_named([c for c in columns if not (c.codes[~dispute] >= 0).mean() > 0.1], names.DISPUTE)
+    reason = names.first_named(
+        [c for c in columns if not (c.codes[~dispute] >= 0).mean() > 0.1], names.DISPUTE
+    )
     if reason is None:
         note = "no column has the reasons of disputes: ingest a report with them as labels, too, or none is known to be fraud"
         draft.note("is_fraud", CHECK + note)

@@ -19,7 +19,7 @@ STRIPE = STRIPE_HEADER.split(",")
 def adyen_accounting() -> Layout:
     """Adyen's payment accounting report: every step of a payment is a row, the newest first; no reasons of disputes."""
     rows, payments, refunds, disputes, final, revised = [], [], [], [], {}, 0
-    for p in purchases(1_000, seed=21):
+    for p in purchases(450, seed=21):
         psp, refused = f"88{p.number * 6_700_417 + 10**13:014d}", p.number % 30 == 4
         usual = {
             "Company Account": "ExampleShop",
@@ -40,7 +40,11 @@ def adyen_accounting() -> Layout:
             final[psp] = (p.amount, "Refused")
             revised += 1
         else:
-            events += [("SentForSettle", 1.0, captured), ("Settled", 26.0, captured), ("Fee", 26.0, Decimal("-.12"))]
+            events += [
+                ("SentForSettle", 1.0, captured),
+                ("Settled", 26.0, captured),
+                ("Fee", 26.0, Decimal("-.12")),
+            ]
             final[psp] = (captured, "Settled")
             revised += 2
             if p.number % 25 == 3:
@@ -90,7 +94,7 @@ def adyen_accounting() -> Layout:
 def stripe_balance() -> Layout:
     """Stripe's balance transactions: cents, seconds since 1970, money that goes out is negative, payouts between."""
     rows, payments, refunds, disputes = [], [], [], []
-    for p in purchases(1_000, seed=22):
+    for p in purchases(450, seed=22):
         charge, customer = f"ch_3Q{p.number * 7_654_321:014d}", f"cus_{p.customer.number * 104_729:014d}"
         reason = "fraudulent" if p.is_fraud else "product_not_received"
         events = [("charge", 0.0, p.cents)]
@@ -128,8 +132,14 @@ def stripe_balance() -> Layout:
     last = payments[-1].event_time
     for day in range(0, 40, 7):
         at = last - timedelta(days=day)
-        values = {"id": f"txn_po{day:014d}", "created": str(int(at.timestamp())), "reporting_category": "payout"}
-        rows.append((at, [(values | {"gross": "-90000", "fee": "0", "currency": "eur"}).get(n, "") for n in STRIPE]))
+        values = {
+            "id": f"txn_po{day:014d}",
+            "created": str(int(at.timestamp())),
+            "reporting_category": "payout",
+        }
+        rows.append(
+            (at, [(values | {"gross": "-90000", "fee": "0", "currency": "eur"}).get(n, "") for n in STRIPE])
+        )
     rows.sort(key=lambda row: row[0])
     return Layout(
         "balance_transactions.csv",

@@ -81,7 +81,10 @@ def stored_differences(layout: Layout, config: Config, store: Store, hash_key: s
 
 def _event_differences(layout: Layout, config: Config, store: Store) -> Iterator[str]:
     """Refunds, labels with their stages, and newest versions that are not those of the events."""
-    refunds = query(store, "SELECT transaction_id, original_id, event_time, amount FROM transactions WHERE kind = 'refund'")
+    refunds = query(
+        store,
+        "SELECT transaction_id, original_id, event_time, amount FROM transactions WHERE kind = 'refund'",
+    )
     labels = query(store, "SELECT transaction_id, known_at, stage, amount, is_fraud, type FROM labels")
     status = next(iter(layout.unsettled), None)
     word = "NULL" if status is None else f'"{config.schema_.columns.get(status, status)}"'

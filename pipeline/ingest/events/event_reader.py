@@ -135,8 +135,8 @@ class EventReader:
         columns = dict(rows.columns)
         payment = texts(columns[self._name(schema.transaction_id)])
         refund = meaning == "refunds"
-        refund_kind = np.where(refund, schema.refund_kinds[0], None)
-        columns[self._name(schema.kind)] = pa.array(refund_kind, pa.string())
+        kind = pa.scalar(schema.refund_kinds[0], pa.string())
+        columns[self._name(schema.kind)] = pc.if_else(pa.array(refund), kind, None)
         columns[self._name(schema.original_id)] = pc.if_else(pa.array(refund), payment, None)
         if refund.any():
             ids = payment.to_pylist()

@@ -37,4 +37,5 @@ class EventWords:
             if number:
                 known = word in counts or len(counts) < WORDS_MAX
                 counts[MISSING if word is None else word if known else OTHER_WORDS] += number
-        return np.array([self.key_of(word) for word in words], dtype=object)[codes]
+        keys: Strings = np.array([self.key_of(word) for word in words], dtype=object)[codes]
+        return keys
