@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config.config import as_toml
 from pipeline.config.error_text import UNANSWERED
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference.column_profile import ColumnProfile
 from storage.frames import DAY, Floats, Ints
 
@@ -62,6 +63,7 @@ class SchemaDraft:
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
     reports: FraudReports | None = None
+    payments: Bools | None = None  # which rows begin a payment, if rows are events
 
     def decide(self, key: str, value: object, reason: str) -> None:
         """Set the value of a key."""
