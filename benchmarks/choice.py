@@ -284,7 +284,7 @@ def _drawn(rng: np.random.Generator, rows: Ints, always: np.ndarray, genuine: in
 def _raw(known: Known, rows: Ints) -> Floats:
     world = known.world
     held, n = world.transactions, len(known.frauds)
-    labels = Labels(
+    labels = Labels.from_answers(
         np.arange(n),
         held.transaction_id[known.frauds],
         np.ones(n, dtype=bool),

@@ -289,7 +289,7 @@ def as_frame(rows: Transactions) -> pd.DataFrame:
 def print_whole_matrix(rows: Transactions) -> None:
     """Everything there is, labels and pairs included: what a training computes."""
     nothing = np.zeros(0, dtype=np.int64)
-    no_labels = Labels(
+    no_labels = Labels.from_answers(
         nothing,
         nothing.astype(object),
         nothing.astype(bool),

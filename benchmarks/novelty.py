@@ -154,7 +154,7 @@ def history_of(cards: Cards, unknown: int) -> History:
     rows = cards.transactions
     frauds = np.flatnonzero((cards.scenario > 0) & (cards.scenario != unknown))
     known_at = rows.event_time[frauds] + DELAY * DAY
-    labels = Labels(
+    labels = Labels.from_answers(
         label_id=np.arange(len(frauds)),
         transaction_id=rows.transaction_id[frauds],
         is_fraud=np.ones(len(frauds), dtype=bool),

@@ -23,6 +23,10 @@ DAY = 24 * HOUR
 WEEK = 7 * DAY
 MONEY = 10_000  # units of `amount` in one of the base currency
 
+# Label status of a transaction. NEITHER: a dispute that is not about fraud, so that silence does not mean genuine.
+FRAUD, GENUINE, UNKNOWN, NEITHER = 1, 0, -1, -2
+REVIEWERS = ("review", "audit")  # sources of labels from people who look at flags
+
 
 @dataclass(frozen=True)
 class Coded:
@@ -74,14 +78,44 @@ class Transactions:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels ordered by label_id; a transaction may have several."""
+    """
+    Labels ordered by label_id; a transaction may have several.
+
+    A row that retracts another says nothing itself: its status is UNKNOWN.
+    """
 
     label_id: Ints  # (m,)
     transaction_id: Strings  # (m,)
-    is_fraud: NDArray[np.bool_]  # (m,)
+    status: NDArray[np.int8]  # (m,) FRAUD, GENUINE, NEITHER, or UNKNOWN for a retraction
     source: Coded  # (m,)
     known_at: Ints  # (m,) µs: when it became known in the world
     recorded_at: Ints  # (m,) µs: known_at for history, else when its batch became visible
+    retracts: Ints  # (m,) label_id of the label that no longer holds once this row is available; −1 for none
+    bulk: Coded  # (m,) shared by labels that one person gave at once; −1 for others
+
+    @classmethod
+    def from_answers(
+        cls,
+        label_id: Ints,
+        transaction_id: Strings,
+        is_fraud: NDArray[np.bool_],
+        source: Coded,
+        known_at: Ints,
+        recorded_at: Ints,
+    ) -> "Labels":
+        """Labels that say fraud or genuine; none of them retracts another or was given in bulk."""
+        m = len(label_id)
+        none, bulk = np.full(m, -1, dtype=np.int64), np.full(m, -1, dtype=np.int32)
+        return cls(
+            label_id,
+            transaction_id,
+            is_fraud.astype(np.int8),
+            source,
+            known_at,
+            recorded_at,
+            none,
+            Coded(bulk, np.empty(0, dtype=object)),
+        )
 
     def __len__(self) -> int:
         return len(self.label_id)
@@ -91,11 +125,19 @@ class Labels:
         return Labels(
             self.label_id[rows],
             self.transaction_id[rows],
-            self.is_fraud[rows],
+            self.status[rows],
             self.source.take(rows),
             self.known_at[rows],
             self.recorded_at[rows],
+            self.retracts[rows],
+            self.bulk.take(rows),
         )
+
+    @property
+    def is_fraud(self) -> NDArray[np.bool_]:
+        """Whether each row says fraud, (m,)."""
+        fraud: NDArray[np.bool_] = self.status == FRAUD
+        return fraud
 
     @property
     def available_at(self) -> Ints:

@@ -53,7 +53,7 @@ def rows(*given, late=(), shop="s", channel="web"):
 def labels(*given):
     """(row, is_fraud, available_at[, source]) a label."""
     at = np.array([label[2] for label in given], dtype=np.int64)
-    return Labels(
+    return Labels.from_answers(
         np.arange(len(given)),
         np.array([f"t{label[0]}" for label in given], dtype=object),
         np.array([label[1] for label in given], dtype=bool),
@@ -363,7 +363,7 @@ def world(n):
     of = rng.integers(0, n, m)
     known_at = time[of] + rng.integers(0, 20 * 24, m) * HOUR
     source = Coded(rng.integers(0, 2, m).astype(np.int32), np.array(["chargeback", "review"], dtype=object))
-    said = Labels(np.arange(m), ids[of], rng.random(m) < 0.5, source, known_at, known_at)
+    said = Labels.from_answers(np.arange(m), ids[of], rng.random(m) < 0.5, source, known_at, known_at)
     return history, said, rng.random(n) < 0.8
 
 

@@ -68,7 +68,7 @@ def labels(draw, first_id=0, available=(0, DAYS), sources=ANY_SOURCE):
         draw(st.lists(st.sampled_from((0, 0, HOUR, 9 * DAY)), min_size=m, max_size=m)), dtype=np.int64
     )
     world_first = np.array(draw(st.lists(st.booleans(), min_size=m, max_size=m)), dtype=bool)
-    return Labels(
+    return Labels.from_answers(
         label_id=np.arange(first_id, first_id + m),
         transaction_id=ids(draw(st.lists(st.integers(0, N), min_size=m, max_size=m))),
         is_fraud=np.array(draw(st.lists(st.booleans(), min_size=m, max_size=m)), dtype=bool),
@@ -109,7 +109,7 @@ def history_of(rows, known, completeness, silence_ok):
 
 
 def joined(one, other):
-    return Labels(
+    return Labels.from_answers(
         np.append(one.label_id, other.label_id + 1000),
         np.append(one.transaction_id, other.transaction_id),
         np.append(one.is_fraud, other.is_fraud),

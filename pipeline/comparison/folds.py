@@ -17,7 +17,7 @@ from pipeline.config.costs import costs_of
 from pipeline.errors import InputError, NotReady
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.features.label_history import status_at
+from pipeline.features.label_history import has_known_status, status_at
 from pipeline.training.samples import UNLABELLED_ROWS, SampleMatrix
 from pipeline.training.training_set import training_set_at
 from storage.database.column_types import as_datetime
@@ -128,7 +128,7 @@ class _FoldBuilder:
 
     def _test(self, start: int, end: int) -> Ints:
         times = self._history.transactions.event_time
-        has_truth = (self._truth >= 0) | self._history.silence_ok
+        has_truth = has_known_status(self._truth, self._history.silence_ok)
         return np.flatnonzero((times >= start) & (times < end) & has_truth)
 
     def _no_fold_message(self, spans: list[tuple[int, int]]) -> str:

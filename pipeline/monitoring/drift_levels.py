@@ -15,9 +15,9 @@ from detectors.drift.reference import Level
 from detectors.drift.reference_fit import LevelHistory
 from pipeline.config.config import Config
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD, status_at
+from pipeline.features.label_history import has_known_status, status_at
 from pipeline.features.seasons import HOLIDAY, on_holiday, season_of
-from storage.frames import DAY, Ints, Transactions
+from storage.frames import DAY, FRAUD, Ints, Transactions
 
 VOLUME, LABELS = "volume", "labels"
 REPORTS_SPAN = 28 * DAY  # fraud reports of this span give one median delay
@@ -146,7 +146,7 @@ def _fraud_rate(mature: History, span: slice, due: int, through: int) -> Level:
     rows = np.arange(span.start, span.stop)
     part = mature.transactions.take(rows)
     status = status_at(part, events, due)
-    known = (part.event_time <= through) & ((status >= 0) | mature.silence_ok[rows])
+    known = (part.event_time <= through) & has_known_status(status, mature.silence_ok[rows])
     n = int(np.count_nonzero(known))
     suppressed_because = "" if n else "labels of the window that should be mature by now are not complete"
     rate = float(np.mean(status[known] == FRAUD)) if n else float("nan")

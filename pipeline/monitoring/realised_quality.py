@@ -15,7 +15,7 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.features.label_history import status_at
+from pipeline.features.label_history import has_known_status, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
 from storage.frames import DAY, MONEY, Ints
@@ -69,7 +69,7 @@ def realise(
     """Compute and store the realised metrics of a window; return the texts of its alarms."""
     scored = load_scored_window(store, config, policy, window, as_of)
     status = status_at(scored.history.transactions, scored.history.events, as_of)[scored.rows]
-    known = (status >= 0) | scored.history.silence_ok[scored.rows]
+    known = has_known_status(status, scored.history.silence_ok[scored.rows])
     outcome = _outcome(store, config, scored.take(known), status[known] == 1, as_of)
     review, confidence = config.costs.review, config.quality.confidence
     overall = realised_quality.realised_metrics(outcome, review, confidence)

@@ -8,12 +8,12 @@ from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD, status_at
+from pipeline.features.label_history import has_known_status, status_at
 from pipeline.rules.engine import Rule, RuleBatch, matches, vocabulary
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools
 from pipeline.rules.parser import parse
 from storage.database.database import Store
-from storage.frames import DAY, Ints
+from storage.frames import DAY, FRAUD, Ints
 from storage.ingest import history as stored_history
 from storage.review import rules_and_mutes
 
@@ -90,4 +90,4 @@ def _label_status(history: History, rows: Ints, config: Config, now: int) -> tup
     status = status_at(history.transactions, history.events, now)[rows]
     complete = int(history.completeness.at(np.array([now], dtype=np.int64))[0])
     old = history.transactions.event_time[rows] + config.labels.maturity <= complete
-    return old & ((status >= 0) | history.silence_ok[rows]), status == FRAUD
+    return old & has_known_status(status, history.silence_ok[rows]), status == FRAUD

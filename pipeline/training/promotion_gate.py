@@ -38,7 +38,6 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
-from pipeline.features.label_history import FRAUD
 from pipeline.number_text import exact
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
@@ -50,7 +49,7 @@ from pipeline.training.training_set import effective_frauds, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, FRAUD, MONEY, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
 

@@ -12,9 +12,8 @@ from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
-from pipeline.features.label_history import FRAUD
 from pipeline.training.training_set import TrainingSet, payers
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, FRAUD, MONEY, Ints
 
 UNLABELLED_ROWS = (
     60_000  # each tree of the outlier detector draws 4,096 rows; more rows only cost feature computation

@@ -11,8 +11,8 @@ from detectors.evaluation.prevalence import PrevalenceEstimate, effective_among,
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.history import History
-from pipeline.features.label_history import FRAUD, GENUINE, known_since, status_at
-from storage.frames import Ints
+from pipeline.features.label_history import has_known_status, known_since, status_at
+from storage.frames import FRAUD, GENUINE, Ints
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _mature(
     """Rows of the span that are old enough for all labels to be known, and which of them are fraud."""
     complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
     old = history.transactions.event_time + config.labels.maturity <= complete
-    usable = in_span & old & ((status >= 0) | history.silence_ok)
+    usable = in_span & old & has_known_status(status, history.silence_ok)
     rows = np.flatnonzero(usable)
     return rows, (status[rows] == FRAUD).astype(np.float64)
 

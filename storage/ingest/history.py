@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, text, update
 
 from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import batches, labels, monitor
-from storage.frames import MONEY, NEVER, Coded, Codes, Completeness, Floats, Ints, Labels, Transactions
+from storage.frames import (
+    MONEY,
+    NEITHER,
+    NEVER,
+    UNKNOWN,
+    Coded,
+    Codes,
+    Completeness,
+    Floats,
+    Ints,
+    Labels,
+    Transactions,
+)
 
 ROWS_AT_ONCE = 50_000  # rows held as Python objects while they become arrays
 VALUES_MAX = 500  # values that one query looks up
@@ -207,7 +219,11 @@ class _VisibleBatches:
 
 
 def load_labels(store: Store, start: int, end: int) -> Labels:
-    """Visible labels of transactions with start ≤ event_time < end, ordered by label_id."""
+    """
+    Visible labels of transactions with start ≤ event_time < end, ordered by label_id.
+
+    Rows that only tell how a dispute about money went on are left out: they change no label.
+    """
     t, b = store.transactions.c, batches.c
     chosen = (
         select(
@@ -217,6 +233,9 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
             labels.c.source,
             labels.c.known_at,
             labels.c.recorded_at,
+            labels.c.type,
+            labels.c.retracts,
+            labels.c.bulk_id,
             b.history,
             b.visible_at,
         )
@@ -224,12 +243,14 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
         .outerjoin(batches, b.batch_id == labels.c.batch_id)
         .where(t.event_time >= start, t.event_time < end)
         .where(or_(labels.c.batch_id.is_(None), b.status == "done"))
+        .where(says_something())
         .order_by(labels.c.label_id)
     )
     with store.read() as connection:
         rows = connection.execute(chosen).all()
-    source = _Coder()
+    source, bulk = _Coder(), _Coder()
     source.add([row.source for row in rows])
+    bulk.add([row.bulk_id for row in rows])
     recorded = [
         row.recorded_at if row.history is None else row.known_at if row.history else row.visible_at
         for row in rows
@@ -237,11 +258,24 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
     return Labels(
         np.array([row.label_id for row in rows], dtype=np.int64),
         np.array([row.transaction_id for row in rows], dtype=object),
-        np.array([row.is_fraud for row in rows], dtype=bool),
+        np.array([_status(row.is_fraud, row.retracts) for row in rows], dtype=np.int8),
         source.coded(),
         np.array([row.known_at for row in rows], dtype=np.int64),
         np.array(recorded, dtype=np.int64),
+        np.array([-1 if row.retracts is None else row.retracts for row in rows], dtype=np.int64),
+        bulk.coded(),
     )
+
+
+def says_something() -> ColumnElement[bool]:
+    """Which rows of `labels` bear on the label of their transaction: those with an answer, a type or a retraction."""
+    return or_(labels.c.is_fraud.is_not(None), labels.c.type.is_not(None), labels.c.retracts.is_not(None))
+
+
+def _status(is_fraud: bool | None, retracts: int | None) -> int:
+    if retracts is not None:
+        return UNKNOWN
+    return NEITHER if is_fraud is None else int(is_fraud)
 
 
 def completeness(store: Store) -> Completeness:
