@@ -82,11 +82,18 @@ def happening(payments: Payments, verdicts: FlagAnswers) -> Bools:
     return payments.time < _silent_from(payments, verdicts)[payments.card]
 
 
-def earlier_team(payments: Payments, answers: Answers, start: int, days: int) -> FlagAnswers:
+def earlier_team(
+    payments: Payments, answers: Answers, start: int, days: int, share: float = FLAGS_PER_PAYMENT
+) -> FlagAnswers:
     """
     The verdicts of a team that works with a simple monitor: every day it flags the most unusual remote payments.
 
     They are large against the mean of the customer's earlier ones, or from a strange device. A card that was stopped raises no more flags.
+
+    Parameters
+    ----------
+    share
+        Of a day's payments that are flagged.
     """
     unusual = _unusualness(payments)
     flagged, flagged_at = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
@@ -94,7 +101,7 @@ def earlier_team(payments: Payments, answers: Answers, start: int, days: int) ->
         rows = np.arange(*np.searchsorted(payments.time, [end - DAY, end]))
         silent_from = _silent_from(payments, answer(answers, flagged, flagged_at))
         rows = rows[payments.time[rows] < silent_from[payments.card[rows]]]
-        most = rows[np.argsort(-unusual[rows], kind="stable")][: round(len(rows) * FLAGS_PER_PAYMENT)]
+        most = rows[np.argsort(-unusual[rows], kind="stable")][: round(len(rows) * share)]
         flagged = np.concatenate([flagged, most])
         flagged_at = np.concatenate([flagged_at, np.full(len(most), end)])
     return answer(answers, flagged, flagged_at)
