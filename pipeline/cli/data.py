@@ -181,6 +181,7 @@ def ingest_transactions(context: CliContext, /, **options: Any) -> None:
     epilog="""
     fraudwatch ingest labels chargebacks.csv
     fraudwatch ingest labels frauds.csv --known-after 7d --complete-through 2026-04-01
+    printf 'transaction_id,reason,stage,known_at\nT1,10.4,dispute,2026-03-05T09:00Z\n' | fraudwatch ingest labels -
     """,
 )
 @_ingest_options
@@ -188,7 +189,8 @@ def ingest_transactions(context: CliContext, /, **options: Any) -> None:
 def ingest_labels(context: CliContext, /, **options: Any) -> None:
     """Read labels from files, standard input or a query.
 
-    Their columns are transaction_id, is_fraud, known_at and optionally source.
+    Their columns are transaction_id, is_fraud, known_at and optionally source. Disputes have a reason (such as 10.4 or 13.1) instead of
+    is_fraud, or a stage (inquiry, dispute, won, lost), and optionally an amount: labels.fraud_reasons says which reasons are fraud.
     """
     _ingest(context, "labels", **options)
 
@@ -306,6 +308,7 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         )
     if report.unlabelled:
         lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
+    lines += _dispute_lines(report)
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
     lines += [
         f"  {n:,} of the rejected only wait for a rate of {currency}"
@@ -317,6 +320,33 @@ def ingest_lines(report: "IngestReport") -> list[str]:
     ]
     if report.reasons:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
+    return lines
+
+
+def _dispute_lines(report: "IngestReport") -> list[str]:
+    """What labels say besides fraud and genuine."""
+    from pipeline.sanitize import for_terminal
+
+    lines = []
+    if report.neither:
+        lines.append(
+            f"  {report.neither:,} rows are disputes about something else than fraud: neither fraud nor genuine"
+        )
+    if report.only_stages:
+        lines.append(f"  {report.only_stages:,} rows say only the stage of a dispute, and change no label")
+    if report.unknown_reasons:
+        codes = [
+            f"{for_terminal(code)} ({n:,})" for code, n in list(report.unknown_reasons.items())[:REASONS_MAX]
+        ]
+        more = (
+            f" and {len(report.unknown_reasons) - REASONS_MAX:,} more"
+            if len(report.unknown_reasons) > REASONS_MAX
+            else ""
+        )
+        lines.append(
+            f'  [labels] does not know the reasons {", ".join(codes)}{more}: they count as "other"; add those that mean fraud to '
+            "labels.fraud_reasons, then ingest the file again"
+        )
     return lines
 
 

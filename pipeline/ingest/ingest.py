@@ -131,7 +131,7 @@ def ingest_labels(
                 context.label_settings,
                 partial(_require_known_ids, check, state),
             )
-            yield replace(report, unlabelled=state.unlabelled)
+            yield _with_labels(report, state)
 
 
 def _label_step(
@@ -207,6 +207,18 @@ def _with_state(report: IngestReport, check: TransactionCheck, state: SourceStat
     return replace(report, items=state.items.count, equal_rows=equal_rows, stale_rates=state.rate_use.stale)
 
 
+def _with_labels(report: IngestReport, state: SourceState) -> IngestReport:
+    """The report with what labels say, over all batches."""
+    unknown = dict(state.unknown_reasons.most_common())
+    return replace(
+        report,
+        unlabelled=state.unlabelled,
+        neither=state.neither,
+        only_stages=state.only_stages,
+        unknown_reasons=unknown,
+    )
+
+
 def _inline_label_step(
     context: "_IngestContext", known_at_name: str, now: int, rows: RowBatch
 ) -> tuple[list[Chunk], list[RejectedRow]]:
@@ -223,7 +235,10 @@ def _inline_label_step(
         reasons.add(missing, f"{known_at_name} is missing: add it, or {KNOWN_AFTER}")
     assumed = np.full(size, now) if after is None else assumed_known_at(times, after, now)
     source = np.full(size, DEFAULT_SOURCE, dtype=object)
-    ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
+    ids, is_fraud = (
+        as_objects(rows.columns["transaction_id"]),
+        as_bools(rows.columns["is_fraud"]).astype(object),
+    )
     chunk = LabelChunk(rows.row_number, ids, is_fraud, source, np.where(missing, assumed, known_at))
     good = reasons.good
     if good.all():

@@ -61,6 +61,12 @@ class IngestReport:
         How many rows were equal to an earlier one of the source; None unless ids are made (`schema.transaction_id`).
     unlabelled
         How many rows of labels say neither fraud nor genuine, and were left out (`labels.unlabelled_words`).
+    neither
+        How many labels are disputes about something else than fraud.
+    only_stages
+        How many say only the stage of a dispute.
+    unknown_reasons
+        The codes among them that [labels] does not know, and their numbers, the most frequent first.
     dated_back
         Whether labels were loaded as history although windows had been scored without them.
     waiting
@@ -84,6 +90,9 @@ class IngestReport:
     items: int = 0
     equal_rows: int | None = None
     unlabelled: int = 0
+    neither: int = 0
+    only_stages: int = 0
+    unknown_reasons: Mapping[str, int] = field(default_factory=dict)
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()

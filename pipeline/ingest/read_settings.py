@@ -11,8 +11,11 @@ from pipeline.config.config import Config
 from pipeline.ingest.checks.transaction_check import TransactionCheck
 
 LATER_KEYS = ("columns", "line_items", "time_of_day", "known_at")  # of [schema]
-NOT_READ_BY = ("plain_card_numbers", "trusted")  # keys of [schema] that do not change what a row is
-WORD_KEYS = ("fraud_words", "genuine_words", "unlabelled_words")
+# Keys of [schema] that do not change what a row is.
+NOT_READ_BY = ("plain_card_numbers", "trusted", "genuine_means", "initiated_by", "merchant_initiated")
+MEANING_KEYS = (
+    "fraud_words", "genuine_words", "unlabelled_words", "reason", "stage", "amount", "fraud_reasons", "dispute_types", "won_means",
+)  # fmt: skip
 
 
 def transaction_settings(config: Config, check: TransactionCheck) -> str:
@@ -33,7 +36,7 @@ def label_settings(config: Config, known_after: int | None, complete_through: in
     """Everything that labels are read with: settings and options."""
     labels = config.labels
     names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source)
-    words = [line for line in _changed_lines(config, "labels") if line.partition(" ")[0] in WORD_KEYS]
+    words = [line for line in _changed_lines(config, "labels") if line.partition(" ")[0] in MEANING_KEYS]
     changed = "".join([*words, *_changed_lines(config, "format")])
     settings = (names, config.schema_.timezone, known_after, complete_through)
     return repr((*settings, changed) if changed else settings)

@@ -114,16 +114,8 @@ class BatchLoader:
 
     def add_labels(self, chunk: LabelChunk) -> Counts:
         """Load a chunk of labels; a label that is stored already, with the same values, is a duplicate."""
-        columns = {
-            "transaction_id": chunk.transaction_id.tolist(),
-            "is_fraud": chunk.is_fraud.tolist(),
-            "source": chunk.source.tolist(),
-            "known_at": bulk.instants(chunk.known_at),
-            "batch_id": [self.batch_id] * len(chunk),
-            "by": [self._holder] * len(chunk),
-        }
         with self._write() as connection:
-            accepted = bulk.insert_new(connection, labels, columns)
+            accepted = bulk.insert_new(connection, labels, chunk.columns(self.batch_id, self._holder))
         counts = Counts(len(chunk), accepted=accepted, duplicate=len(chunk) - accepted)
         self.counts += counts
         return counts

@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from storage.database import bulk
 from storage.frames import MONEY, Floats, Ints, Strings
 
@@ -75,23 +72,42 @@ class WaitingChunk:
 
 @dataclass(frozen=True)
 class LabelChunk:
-    """Validated labels in the order of their source."""
+    """
+    Validated labels in the order of their source; arrays (n,).
+
+    A row with a type and without `is_fraud` is a dispute about something else: neither fraud nor genuine. One with a
+    stage alone is the end of a dispute, and changes no label.
+    """
 
     row_number: Ints
     transaction_id: Strings
-    is_fraud: NDArray[np.bool_]
+    is_fraud: Strings  # True, False, None for neither
     source: Strings
     known_at: Ints  # µs
+    type: Strings | None = None  # of these four, None for missing values, or for no column at all
+    reason: Strings | None = None
+    stage: Strings | None = None  # inquiry, dispute, won or lost
+    amount: Floats | None = None  # disputed, in the base currency; NaN for missing
 
     def __len__(self) -> int:
         return len(self.transaction_id)
 
+    def columns(self, batch_id: int, by: str) -> dict[str, list[Any]]:
+        """The columns of the table `labels`, as lists of plain Python values."""
+        optional = {"type": self.type, "reason": self.reason, "stage": self.stage}
+        missing = [None] * len(self)
+        return {
+            "transaction_id": self.transaction_id.tolist(),
+            "is_fraud": self.is_fraud.tolist(),
+            "source": self.source.tolist(),
+            "known_at": bulk.instants(self.known_at),
+            **{name: missing if column is None else column.tolist() for name, column in optional.items()},
+            "amount": missing if self.amount is None else bulk.numbers(self.amount),
+            "batch_id": [batch_id] * len(self),
+            "by": [by] * len(self),
+        }
+
     def take(self, rows: Ints) -> "LabelChunk":
         """The chunk with these rows only."""
-        return LabelChunk(
-            self.row_number[rows],
-            self.transaction_id[rows],
-            self.is_fraud[rows],
-            self.source[rows],
-            self.known_at[rows],
-        )
+        taken = {name: column[rows] for name, column in vars(self).items() if column is not None}
+        return LabelChunk(**taken)
