@@ -64,10 +64,10 @@ WEEK = 7 * DAY
 EVERY = 14 * DAY  # between trainings
 FLAGS_PER_DAY = 8
 SIMPLE_SHARE = FLAGS_PER_DAY / 300  # of the payments that the simple monitor flags
-CUSTOMERS, SHOPS = (
-    ("customer_id",),
-    ("merchant_id", "device_id"),
-)  # what the model in force and the challenger look at
+# Entities and categories that the model in force and a challenger look at.
+CUSTOMERS = (("customer_id",), ("status", "method"))
+SHOPS = (("merchant_id", "device_id"), ("channel", "country", "status", "method"))
+EVERYTHING = (CUSTOMERS[0] + SHOPS[0], SHOPS[1])
 STATED, STATED_QUALITY = 0.95, 0.9
 METRICS = ("precision", "recall", "cost")
 PARTS = ("prevalence", "loop")
@@ -94,7 +94,6 @@ class Found:
 
     seed: int
     seconds: float = 0.0
-    flags: int = 0
     answers: int = 0
     stopped: int = 0  # payments that a verdict stopped
     vanished: int = 0  # payments that never happened
@@ -134,11 +133,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def config_of(folder: Path, entities: Sequence[str]) -> Config:
+def config_of(folder: Path, fields: tuple[Sequence[str], Sequence[str]]) -> Config:
     """The shipped config, with ways of paying, for a small world."""
     return Config.model_validate({
         "storage": {"url": f"sqlite:///{folder / 'fraudwatch.db'}"},
-        "schema": {"entities": list(entities), "categorical": ["channel", "country", "status", "method"]},
+        "schema": {"entities": list(fields[0]), "categorical": list(fields[1])},
         "labels": {"maturity_by": {"method": MATURITY}},
         "features": {"windows": ["1d", "7d"]},
         "training": {"every": "14d", "min_rows": 300},
@@ -152,17 +151,13 @@ def config_of(folder: Path, entities: Sequence[str]) -> Config:
 def _one_world(part: str, seed: int, folder: Path) -> Found:
     """Live through a world, then measure."""
     began, found, world = time.perf_counter(), Found(seed), reviewed(seed)
-    everything = config_of(folder, CUSTOMERS + SHOPS)
+    everything = config_of(folder, EVERYTHING)
     config = everything if part == "prevalence" else config_of(folder, CUSTOMERS)
     with open_configured(everything) as store:
         upgrade(store, config.monitor.name, 1, config.labels.precedence)
         life = Life(world, store, config, folder)
         given = life.through() if part == "loop" else life.with_simple_monitor()
-        found.flags, found.answers, found.stopped = (
-            len(life.flagged),
-            len(given.at),
-            int(given.is_fraud.sum()),
-        )
+        found.answers, found.stopped = len(given.at), int(given.is_fraud.sum())
         found.vanished = int((~reviewers.happening(world.payments, given)).sum())
         for date in range(FIRST + EVERY, END + 1, EVERY):
             _measure_prevalence(found, world, given, store, config, date)
@@ -387,7 +382,7 @@ def _progress(found: Found) -> str:
     before, now = (found.prevalence[f"{rule}, displayed"][-1] for rule in ("before", "now"))
     gates = "".join(f"; gate {rule}: {' '.join(rules)}" for rule, rules in found.gate.items())
     return (
-        f"seed {found.seed}: {found.flags} flags, {found.answers} answered, {found.stopped} stopped, {found.vanished} vanished; at the end "
+        f"seed {found.seed}: {found.answers} flags answered, {found.stopped} stopped, {found.vanished} vanished; at the end "
         f"{now.truth:.2%} is fraud, before {before.value:.2%} ({before.lower:.2%} to {before.upper:.2%}), "
         f"now {now.value:.2%} ({now.lower:.2%} to {now.upper:.2%}){gates}; {found.seconds:.0f} s"
     )

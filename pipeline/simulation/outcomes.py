@@ -21,7 +21,7 @@ WEB_SHARES, APP_SHARES = (
     (0.40, 0.55, 0.05),
 )  # of the methods; at the till everybody has a card
 # Days until a dispute is known: median and spread of log-normal delays, and the longest one.
-DELAYS = ((10.5, 0.6, 45.0), (3.0, 0.5, 14.0), (24.0, 0.4, 60.0))
+DELAYS = ((10.5, 0.6, 45.0), (3.0, 0.5, 14.0), (20.0, 0.35, 45.0))
 MATURITY = {
     "wallet": "14d",
     "direct_debit": "60d",
