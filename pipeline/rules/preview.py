@@ -90,4 +90,4 @@ def _label_status(history: History, rows: Ints, config: Config, now: int) -> tup
     status = status_at(history.transactions, history.events, now)[rows]
     complete = int(history.completeness.at(np.array([now], dtype=np.int64))[0])
     old = history.transactions.event_time[rows] + config.labels.maturity <= complete
-    return old & has_known_status(status, history.silence_ok[rows]), status == FRAUD
+    return old & has_known_status(status, history.silence_at(now)[rows]), status == FRAUD
