@@ -14,6 +14,7 @@ from pipeline.config.sections import SECTION_NAME, Sections
 from pipeline.durations import format_duration
 from pipeline.number_text import exact
 from storage.frames import DAY
+from storage.notifications.events import EVENT_AGE_MAX
 
 Violation = tuple[str, object, str]  # key, value, requirement
 
@@ -285,6 +286,13 @@ def _limits(config: Sections) -> Iterator[Violation]:
                 limit.per,
                 "must name a field of schema.categorical or schema.entities",
             )
+        plain = [field for field in (*schema.categorical, *schema.entities) if field not in schema.hash]
+        for field in limit.only:
+            if field not in plain:
+                requirement = (
+                    "must name fields of schema.categorical or schema.entities that are not in schema.hash"
+                )
+                yield f"limit.{name}.only", field, requirement
 
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:
@@ -402,6 +410,14 @@ def _retention_too_short(config: Sections) -> Iterator[Violation]:
     audit = config.retention.audit
     if audit and audit < 365 * DAY:
         yield "retention.audit", format_duration(audit), 'must be "0s" (for ever) or at least 365d'
+    messages = config.retention.messages
+    if messages and messages < EVENT_AGE_MAX:
+        yield (
+            "retention.messages",
+            format_duration(messages),
+            f'must be "0s" (for ever) or at least {format_duration(EVENT_AGE_MAX)}: an event that is younger is sent '
+            "again if its message is gone",
+        )
 
 
 def _shadows(config: Sections) -> Iterator[Violation]:
@@ -412,5 +428,14 @@ def _shadows(config: Sections) -> Iterator[Violation]:
                 "such as [shadow.cautious]"
             )
             yield f"shadow.{name}", name, requirement
-        for key, value, requirement in find_violations(config.for_challenger(name)):
+        own = config.for_challenger(name)
+        for key, value, requirement in find_violations(own):
             yield f"shadow.{name}.{key}", value, requirement
+        for key in ("fee", "exposure", "liability_shifted"):
+            value = getattr(own.costs, key)
+            if value != getattr(config.costs, key):
+                yield (
+                    f"shadow.{name}.costs.{key}",
+                    value,
+                    "must not differ from [costs]: payments have it, not policies",
+                )

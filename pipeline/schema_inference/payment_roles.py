@@ -42,6 +42,10 @@ PAID = re.compile(
 UNDECIDED = re.compile(
     r"pending|processing|(^|_)open(_|$)|error|offen|ausstehend|en_(attente|cours)|pendiente|in_attesa|pendente"
 )
+MERCHANT_INITIATED = re.compile(
+    r"(^|_)(merchant|mit|recurr\w*|cont_?auth|continuous|(?<!not_)retr(y|ied)|subscription|instal?lments?|unscheduled\w*|ucof|abo|wiederkehrend\w*)(_|$)"
+)
+YES = frozenset({"1", "true", "t", "yes", "y", "ja", "oui", "si", "sim"})
 NOT_PAYMENT = re.compile(  # columns with such words that say how something else went
     r"3_?ds|three_d|avs|cvc|cvv|csc|e_?mail|phone|device|kyc|aml|identity|review|check|verif|authenti|login|document|address|risk"
 )
@@ -367,6 +371,27 @@ def find_never_by_silence(draft: SchemaDraft) -> None:
         words = sorted(value for value in column.distinct if NOT_PAID.search(value))
         reason = "Such payments never bring a chargeback: without a label they are not genuine, but unknown."
         draft.decide("labels.never_by_silence", {column.name: words}, reason)
+
+
+def find_initiated_by(draft: SchemaDraft) -> None:
+    """Name the field that says who initiated a payment, and its words for recurring and retried payments."""
+    named = {column.name: words for column in draft.categories if (words := _merchant_words(column))}
+    hashed = draft.keys.get("hash", [])
+    assert isinstance(hashed, list)
+    candidates = [c for c in draft.categories if c.name in named and c.name not in hashed]
+    column = names.first_named(candidates, names.INITIATOR)
+    if column is not None:
+        draft.decide("initiated_by", column.name, "it says which payments recur or are retried by a merchant")
+        reason = "its words for them: such payments stay out of velocity and first-meeting features"
+        draft.decide("merchant_initiated", named[column.name], CHECK + reason)
+
+
+def _merchant_words(column: ColumnProfile) -> list[str]:
+    """The values that say that a payment recurs or is retried: some of them, but not all."""
+    words = [value for value in column.distinct if MERCHANT_INITIATED.search(names.normalised(value))]
+    if column.binary and not words:
+        words = [value for value in column.distinct if names.normalised(value) in YES]
+    return sorted(words) if len(words) < len(column.distinct) else []
 
 
 def _holds_statuses(column: ColumnProfile) -> bool:

@@ -48,6 +48,8 @@ KEYS = [
     "original_id",
     "is_fraud",
     "known_at",
+    "initiated_by",
+    "merchant_initiated",
     "entities",
     "numeric",
     "categorical",
@@ -146,6 +148,7 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
         fields.find_fields,
         personal_data.hash_personal,
         payment_roles.find_never_by_silence,
+        payment_roles.find_initiated_by,
     ):
         step(draft)
     for key, value in value_formats.written(sample.form).items():
@@ -273,6 +276,8 @@ def _key_lines(draft: SchemaDraft, key: str, renamed: Mapping[str, str]) -> Iter
     value = draft.keys.get(key, [])
     if key in LISTS:
         value = [renamed.get(name, name) for name in _listed(draft, key)]
+    elif key == "initiated_by":
+        value = renamed.get(str(value), value)
     elif isinstance(value, Mapping):
         value = {renamed.get(name, name): item for name, item in value.items()}
     yield f"{key.rpartition('.')[2]} = {as_toml(value)}"

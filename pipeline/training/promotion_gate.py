@@ -7,7 +7,7 @@ is therefore fitted again with the same choice, settings and sampled rows, but w
     labelled rows ......................│ newest mature window │ no label yet ...... │ date of the training
     └ candidate and champion trained on ┘ both are evaluated   ┘
 
-Ranking is compared by average precision and flags by their cost, at the same number of reviews: both models get their
+Ranking is compared by average precision and flags by their cost, at the same number of cases: both models get their
 thresholds from their scores in the window, without labels, for today's budget and costs. (With the thresholds of their
 own training, the model that flags more would win.) Features are point in time, so each model gets the values it would have
 had then. Rows whose labels the champion was trained on are left out.
@@ -35,7 +35,7 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import Model, with_new_thresholds
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.config.costs import costs_of
+from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.number_text import exact
@@ -45,11 +45,11 @@ from pipeline.training import train
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import effective_frauds, payers
+from pipeline.training.training_set import case_entities, effective_frauds, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
-from storage.frames import DAY, FRAUD, MONEY, Ints
+from storage.frames import DAY, FRAUD, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
 
@@ -129,14 +129,16 @@ class PromotionGate:
     def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
     ) -> list[TechniqueMetrics]:
-        amount = history.transactions.amount[window.rows] / MONEY
-        times = history.transactions.event_time[window.rows]
+        transactions = history.transactions.take(window.rows)
+        times = transactions.event_time
         owner = payers(self.config, history)[window.rows]
+        codes = case_entities(self.config, history)
+        case_codes = None if codes is None else codes[window.rows]
         days = (window.end - window.start) / DAY
         settings = models[0][0].settings
         rows = comparison.FoldRows(
             y=window.y,
-            amount=costs_of(self.config).at_stake(amount),
+            amount=at_stake(self.config, transactions),
             entity=np.unique(owner, return_inverse=True)[1],
             time=times,
             day=times // DAY,
@@ -144,7 +146,9 @@ class PromotionGate:
         )
         verdicts = []
         for model, raw in models:
-            sample = Sample(raw, window.y, window.weight, amount)
+            sample = Sample(
+                raw, window.y, window.weight, at_risk(self.config, transactions), times, entity=case_codes
+            )
             answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts

@@ -21,7 +21,7 @@ from storage.frames import NEVER, SECOND, Ints, Strings
 from storage.ingest import waiting_rows
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
 from storage.ingest.revisions import known_ids, revise
-from storage.review.flag_status import close_flags_of_batch
+from storage.review.flag_status import update_flags_of_batch
 from storage.runs import scoring_queue
 
 Kind = Literal["transactions", "labels"]
@@ -172,7 +172,7 @@ class BatchLoader:
             }
             connection.execute(update(batches).where(batches.c.batch_id == self.batch_id).values(row))
             if self.kind == "labels":
-                close_flags_of_batch(connection, self.batch_id)
+                update_flags_of_batch(connection, self.batch_id)
             else:
                 scoring_queue.enqueue_difference(connection, self._store, self._coverage, self.batch_id)
         self._finished = True
