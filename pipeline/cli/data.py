@@ -427,6 +427,9 @@ def _feed_lines(feed: "FeedReport") -> list[str]:
 @click.option("--per-day", type=click.IntRange(min=10), default=3000, show_default=True)
 @click.option("--fraud-rate", type=float, help="Share of transactions that are fraud.")
 @click.option("--drift", is_flag=True, help="Shift amounts and channels in the last third of the days.")
+@click.option(
+    "--reviewers", is_flag=True, help="A team answers flags, and payments are disputed for many reasons."
+)
 @click.option("--truth", is_flag=True, help="Also write the true label of every transaction.")
 @click.pass_obj
 def simulate(
