@@ -17,7 +17,7 @@ from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.features.history import REVIEW, History
 from pipeline.features.label_history import label_events
-from pipeline.training import strategy_choice, training_set
+from pipeline.training import prevalence, strategy_choice, training_set
 from storage.database.setup import upgrade
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
@@ -153,9 +153,7 @@ def test_a_choice_knows_no_label_that_became_available_after_its_date(store, his
 
 def rarity(history):
     """Mature transactions, prevalence and both intervals."""
-    measured = training_set.prevalence_of(
-        CONFIG, history, training_set.training_set_at(CONFIG, history, DATE)
-    )
+    measured = prevalence.prevalence_of(CONFIG, history, training_set.training_set_at(CONFIG, history, DATE))
     return asdict(replace(measured, positives=0.0, effective=0.0))
 
 

@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
 from pipeline.runs.scoring_run import train_once
-from pipeline.training import readiness, strategy_choice, train
+from pipeline.training import delay_tail, readiness, strategy_choice, train
 from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.models import models
@@ -229,7 +229,7 @@ def test_delays_are_read_by_what_was_known_then(tmp_path):
     config = configured()
     with stored(tmp_path, *_slow(*world()), config) as store:
         history = feature_history.load(store, config, START, DATE)
-    later, earlier = (readiness.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
+    later, earlier = (delay_tail.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
     assert later.n > earlier.n > 0
     assert later.quantile(0.5) == pytest.approx(5.5, abs=2)
     young, older = readiness.young_cohorts(history, 14 * DAY, DATE)

@@ -191,6 +191,7 @@ def fit_model(
     days: float,
     notes: Mapping[str, Any],
     folds: Sequence[ValidationFold] | None = None,
+    young: Sample | None = None,
 ) -> Model:
     """
     Fit the model of one training.
@@ -207,9 +208,11 @@ def fit_model(
         Length of `recent` in days: its total weight divided by this length is the daily volume.
     folds
         Validation folds from which the weight of a blend is learned; made from `mature` by default.
+    young
+        Labelled transactions that are not a random sample, for the classifiers only.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
-    detector.fit_samples(mature, usual, settings.strategy, folds)
+    detector.fit_samples(mature, usual, settings.strategy, folds, young)
     ranks = detector.rank(recent.raw)
     model = Model(
         detector=detector,

@@ -16,15 +16,15 @@ from scipy.stats import chi2_contingency
 
 from detectors.drift.histograms import COARSE_BINS, ReferenceHistograms
 from detectors.drift.metrics import Drift, compare
-from detectors.evaluation.label_delay import DelayCurve, delay_curve, nowcast
+from detectors.evaluation.label_delay import nowcast
 from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
-from pipeline.features.label_history import transaction_positions
 from pipeline.number_text import exact
+from pipeline.training.delay_tail import REPORTS_MIN, FraudReports, maturity_groups, reports_of
 from pipeline.training.leaks import find_leaks, trusted_line
 from storage.frames import DAY, Coded, Ints
 
@@ -51,7 +51,6 @@ DOMINANT = 0.2  # share of one value among the rows of an entity column
 REPEATED = 0.01  # share of transactions that equal another in all but the id
 MOVED_PSI = 0.25  # the conventional alarm level
 SAMPLE_ROWS = 20_000
-NEVER_REPORTED = np.iinfo(np.int64).max
 NAMED = 5  # features that a sentence lists at most
 
 
@@ -117,19 +116,6 @@ def examine(data: TrainingData) -> list[ReadinessFinding]:
 
 
 @dataclass(frozen=True)
-class FraudReports:
-    """Frauds of a history that were reported by a date, and how late."""
-
-    age: NDArray[np.float64]  # days from the fraud to the date
-    delay: NDArray[np.float64]  # days from the fraud to its first report
-
-    @property
-    def curve(self) -> DelayCurve:
-        """The distribution of report delays."""
-        return delay_curve(self.delay, self.age)
-
-
-@dataclass(frozen=True)
 class Cohort:
     """Transactions younger than maturity, of ages from `youngest` to `oldest` in days before the date."""
 
@@ -138,18 +124,6 @@ class Cohort:
     transactions: int
     reported: int
     expected: float  # frauds that will be reported in the end, NaN if the delay curve has too few reports
-
-
-def reports_of(history: History, date: int) -> FraudReports:
-    """The frauds that had been reported by a date, each with its first report."""
-    labels, times = history.labels, history.transactions.event_time
-    rows = transaction_positions(history.transactions, labels)
-    is_report = (rows >= 0) & labels.is_fraud & (labels.available_at <= date)
-    first = np.full(len(times), NEVER_REPORTED)
-    np.minimum.at(first, rows[is_report], labels.available_at[is_report])
-    frauds = np.flatnonzero((first < NEVER_REPORTED) & (times <= date))
-    delay = np.maximum(first[frauds] - times[frauds], 0)
-    return FraudReports((date - times[frauds]) / DAY, delay / DAY)
 
 
 def young_cohorts(history: History, maturity: int, date: int) -> list[Cohort]:

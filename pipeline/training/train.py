@@ -8,6 +8,7 @@ the transactions from then on. `strategy_choice` chooses the strategy, `promotio
 from dataclasses import dataclass, replace
 
 from detectors.drift.reference import DriftReference
+from detectors.inputs.sample import Sample
 from detectors.model.artifact import libraries
 from detectors.model.model import Model, ModelSettings, fit_model
 from pipeline.config.config import Config
@@ -16,9 +17,10 @@ from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, feature_catalogue, feature_fields
 from pipeline.monitoring import drift_reference
 from pipeline.training import readiness, samples
+from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
 from pipeline.training.samples import TrainingSamples
 from pipeline.training.strategy_choice import StoredChoice
-from pipeline.training.training_set import TrainingSet, mature_at, prevalence_of, training_set_at
+from pipeline.training.training_set import TrainingSet, mature_at, training_set_at
 from storage.frames import DAY
 from storage.models import models
 
@@ -51,6 +53,7 @@ class Prepared:
     training_set: TrainingSet
     features: FeatureCatalogue
     samples: TrainingSamples
+    reviews: Reviews
     findings: list[readiness.ReadinessFinding]
 
     def before(self, start: int) -> "Prepared":
@@ -59,10 +62,16 @@ class Prepared:
 
         Thresholds are set on the holdout: they are quantiles of scores and use no labels.
         """
-        mature, unlabelled = (
-            sample.take(sample.times < start) for sample in (self.samples.mature, self.samples.unlabelled)
-        )
-        return replace(self, samples=replace(self.samples, mature=mature, unlabelled=unlabelled))
+        samples = {
+            name: sample.take(sample.times < start)
+            for name, sample in vars(self.samples).items()
+            if name != "holdout"
+        }
+        return replace(self, samples=replace(self.samples, **samples))
+
+    def with_examples(self, more: Sample) -> "Prepared":
+        """The same samples with these young examples instead."""
+        return replace(self, samples=replace(self.samples, young=more))
 
     def raise_on_errors(self) -> None:
         """
@@ -106,7 +115,8 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         training_samples.unlabelled,
         training_samples.holdout,
     )
-    return Prepared(training_set, features, training_samples, readiness.examine(data))
+    findings = readiness.examine(data)
+    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings)
 
 
 def fit(
@@ -144,6 +154,7 @@ def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: in
         days=(date - prepared.training_set.holdout_start) / DAY,
         notes={"fields": feature_fields(config), "trained_at": date},
         folds=chosen.folds,
+        young=prepared.samples.young,
     )
 
 

@@ -177,7 +177,7 @@ def preview_choice(session: Session, policy: str, as_of: datetime | None = None)
     choice = strategy_choice.preview(store, config, history, policy, date)
     cohorts = (
         YoungCohort(each.youngest, each.oldest, each.transactions, each.reported, _defined(each.expected))
-        for each in young_cohorts(history, config.labels.maturity, date)
+        for each in young_cohorts(history, config.labels.longest_maturity, date)
     )
     explanation = _explanation(vars(choice), choice.numbers, config.schema_.base_currency)
     return ChoicePreview(as_datetime(date), explanation, tuple(cohorts))
