@@ -25,6 +25,7 @@ MONEY = 10_000  # units of `amount` in one of the base currency
 
 # Label status of a transaction. NEITHER: a dispute that is not about fraud, so that silence does not mean genuine.
 FRAUD, GENUINE, UNKNOWN, NEITHER = 1, 0, -1, -2
+REVIEWERS = ("review", "audit")  # sources of labels from people who look at flags
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,26 @@ from hypothesis import strategies as st
 from pipeline.features.catalogue import build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.label_history import label_events, status_at
-from storage.frames import FRAUD, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
+from storage.frames import (
+    FRAUD,
+    GENUINE,
+    HOUR,
+    MONEY,
+    NEITHER,
+    NEVER,
+    UNKNOWN,
+    Coded,
+    Completeness,
+    Labels,
+    Transactions,
+)
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
 PRECEDENCE = ("audit", "review", "chargeback")
+STATUSES = (FRAUD, FRAUD, GENUINE, GENUINE, NEITHER, UNKNOWN)  # UNKNOWN: it retracts another
 SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
+NAMES = {FRAUD: "fraud", GENUINE: "genuine", UNKNOWN: "unknown", NEITHER: "neither"}
 PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
 PAST = {name for name in PLAN.raw_names if name.startswith(tuple(ENTITIES))}
 QUARTER = HOUR // 4
@@ -71,18 +85,22 @@ def labels_of(draw, n):
     m = draw(st.integers(0, 25))
     at = np.array(draw(st.lists(st.integers(0, SPAN + 5), min_size=m, max_size=m)), dtype=np.int64) * HOUR
     later = draw(st.lists(st.sampled_from((0, 0, HOUR, 7 * HOUR)), min_size=m, max_size=m))
-    return Labels.from_answers(
+    last = draw(st.sampled_from((1, n)))  # few transactions with many labels, or many
+    of = np.array(draw(st.lists(st.integers(0, last), min_size=m, max_size=m)), dtype=np.int64)
+    status = np.array(draw(st.lists(st.sampled_from(STATUSES), min_size=m, max_size=m)), dtype=np.int8)
+    retracts = np.where(status == UNKNOWN, np.maximum(np.arange(m) - 1 - of % 2, 0), -1)  # one before
+    return Labels(
         label_id=np.arange(m),
-        transaction_id=np.array(
-            [f"t{p:03}" for p in draw(st.lists(st.integers(0, n), min_size=m, max_size=m))], dtype=object
-        ),
-        is_fraud=np.array(draw(st.lists(st.booleans(), min_size=m, max_size=m)), dtype=bool),
+        transaction_id=np.array([f"t{p:03}" for p in of], dtype=object),
+        status=status,
         source=Coded(
             np.array(draw(st.lists(st.integers(0, 4), min_size=m, max_size=m)), dtype=np.int32),
             np.array(SOURCES, dtype=object),
         ),
         known_at=at,
         recorded_at=at + np.array(later, dtype=np.int64),
+        retracts=retracts,
+        bulk=Coded(np.full(m, -1, dtype=np.int32), np.empty(0, dtype=object)),
     )
 
 
@@ -174,25 +192,39 @@ def amounts(history, recent, t):
 def current(world, h, now):
     """The label of h as known at an instant: first source in precedence, newest within it."""
     labels = world["labels"]
-    mine = [
+    source = [SOURCES[code] for code in labels.source.codes]
+    known = [
         m
         for m in range(len(labels))
         if labels.transaction_id[m] == world["history"].transaction_id[h] and labels.available_at[m] <= now
     ]
-    if not mine:
-        return "unknown"
+    retracted = [labels.retracts[m] for m in known]
+    mine = [m for m in known if labels.status[m] != UNKNOWN and m not in retracted]
 
     def preferred(m):
-        source = SOURCES[labels.source.codes[m]]
-        rank = PRECEDENCE.index(source) if source in PRECEDENCE else len(PRECEDENCE)
+        rank = PRECEDENCE.index(source[m]) if source[m] in PRECEDENCE else len(PRECEDENCE)
         return (-rank, labels.known_at[m], labels.label_id[m])
 
-    return "fraud" if labels.is_fraud[max(mine, key=preferred)] else "genuine"
+    def contradicted(m):
+        return (
+            labels.status[m] == GENUINE
+            and source[m] in ("review", "audit")
+            and any(
+                labels.status[k] == FRAUD and labels.known_at[k] > labels.known_at[m]
+                for k in mine
+                if source[k] not in ("review", "audit")
+            )
+        )
+
+    left = [m for m in mine if not contradicted(m)]
+    return NAMES[labels.status[max(left, key=preferred)]] if left else "unknown"
 
 
 def answer(world, h, now):
-    """The label, or what silence says."""
+    """The label, or what silence says; a label that says neither is none, and there is no silence either."""
     said = current(world, h, now)
+    if said == "neither":
+        return "unknown"
     if said != "unknown" or not world["silence_ok"][h]:
         return said
     complete = int(world["completeness"].at(np.array([now]))[0])
@@ -266,7 +298,12 @@ def test_what_a_row_may_not_know_changes_nothing(world, data):
         codes = columns[entity].codes
         columns[entity] = replace(columns[entity], codes=np.where(may_know, codes, codes[t]))
     known = labels.available_at <= now
-    lies = replace(labels, status=np.where(known, labels.status, FRAUD - labels.status))
+    other = np.where(labels.status == FRAUD, GENUINE, FRAUD)
+    lies = replace(
+        labels,
+        status=np.where(known, labels.status, other),
+        retracts=np.where(known, labels.retracts, -1),
+    )
     altered = world | {"history": replace(history, amount=amount, columns=columns), "labels": lies}
     assert computed(altered, np.array([t])).tobytes() == raw[t].tobytes()
 
@@ -288,5 +325,4 @@ def alone(world, t, kept):
 def test_status_is_what_the_labels_say(world, hour):
     history, labels = world["history"], world["labels"]
     status = status_at(history, label_events(history, labels, PRECEDENCE), hour * HOUR)
-    names = {1: "fraud", 0: "genuine", -1: "unknown"}
-    assert [names[s] for s in status] == [current(world, h, hour * HOUR) for h in range(len(history))]
+    assert [NAMES[s] for s in status] == [current(world, h, hour * HOUR) for h in range(len(history))]

@@ -59,7 +59,8 @@ class History:
     def unreviewed(self) -> LabelEvents:
         """Labels without those from verdicts on flags, which are biased; verdicts on the random audit sample stay."""
         source = self.labels.source
-        reviewed = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        from_review = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        reviewed = from_review & (self.labels.retracts < 0)
         return (
             self.events
             if not reviewed.any()

@@ -9,13 +9,27 @@ of labels, their delays or corrections.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features.entity_windows import EntityIndex, EventTimeline, QueryRows
 from pipeline.features.late_arrivals import LateArrivals
-from storage.frames import FOREVER, FRAUD, GENUINE, NEVER, UNKNOWN, Completeness, Ints, Labels, Transactions
+from storage.frames import (
+    FOREVER,
+    FRAUD,
+    GENUINE,
+    NEITHER,
+    NEVER,
+    REVIEWERS,
+    UNKNOWN,
+    Completeness,
+    Ints,
+    Labels,
+    Transactions,
+)
 
 Bools = NDArray[np.bool_]
 Status = NDArray[np.int8]
@@ -24,11 +38,11 @@ Counts = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class LabelEvents:
-    """Changes of the label status of transactions, in the order (position, at)."""
+    """Changes of the label status of transactions, in the order (position, at); at first each is UNKNOWN."""
 
     position: Ints  # (k,) in the transactions
     at: Ints  # (k,) µs, the first instant that may use the status
-    status: Status  # (k,) FRAUD or GENUINE from that instant on
+    status: Status  # (k,) from that instant on: FRAUD, GENUINE, NEITHER, or UNKNOWN after a retraction
 
     def between(self, start: int, end: int) -> "LabelEvents":
         """The events of the positions [start, end), renumbered from `start`."""
@@ -38,25 +52,29 @@ class LabelEvents:
 
 def label_events(transactions: Transactions, labels: Labels, precedence: Sequence[str]) -> LabelEvents:
     """
-    Each transaction's current label through time.
+    Each transaction's label status through time.
 
-    Among the labels available at an instant, the one of the first source in `precedence` holds; sources that are
-    not listed come last and count as one. Within a source the newest label holds: the one known last and, at the
-    same instant, recorded last. Labels of other transactions are left out.
+    Of the labels available at an instant these do not count: those that another one has retracted, and those of a
+    reviewer that say genuine, if a label of another source says fraud and became known later. Of the others the one of
+    the first source in `precedence` holds; sources that are not listed come last and count as one. Within a source the
+    newest label holds: the one known last and, at the same instant, recorded last. Labels of other transactions are
+    left out. `storage.database.views` has the same rules in SQL.
     """
     position = transaction_positions(transactions, labels)
-    order = np.lexsort((labels.label_id, labels.available_at, position))
-    order = order[np.searchsorted(position[order], 0) :]
-    # Later transactions get higher numbers, so the running maximum restarts with each transaction.
-    preference = _preference(labels, precedence)[order] + position[order] * len(labels)
-    holds = preference == np.maximum.accumulate(preference)
-    holding = np.maximum.accumulate(np.where(holds, np.arange(len(order)), 0))
-    status = labels.status[order][holding]
-    return _changes(LabelEvents(position[order], labels.available_at[order], status))
+    stored = position >= 0
+    if not stored.all():
+        labels, position = labels.take(stored), position[stored]
+    preference = _preference(labels, precedence)
+    conflicting = _conflicting(labels, position)
+    events = _without_conflicts(labels, position, preference, np.flatnonzero(~conflicting))
+    if conflicting.any():
+        others = _with_conflicts(labels, position, preference, np.flatnonzero(conflicting))
+        events = _joined(events, others)
+    return _changes(events)
 
 
 def status_at(transactions: Transactions, events: LabelEvents, instant: int) -> Status:
-    """Label status of each transaction at an instant, (n,): FRAUD, GENUINE, or UNKNOWN without a label."""
+    """Label status of each transaction at an instant, (n,): FRAUD, GENUINE, NEITHER, or UNKNOWN without a label."""
     known = events.at <= instant
     position, status = events.position[known], events.status[known]
     last = np.append(position[1:] != position[:-1], True)[: len(position)]
@@ -76,7 +94,7 @@ def has_known_status(status: Status, silence: Bools) -> Bools:
 
 
 def known_since(transactions: Transactions, events: LabelEvents, instant: int) -> Ints:
-    """Since when each transaction has had the label status it has at an instant, (n,) µs; `NEVER` without a label."""
+    """Since when each transaction has had the label status it has at an instant, (n,) µs; `NEVER` if it never had a label."""
     known = events.at <= instant
     since = np.full(len(transactions), NEVER, dtype=np.int64)
     np.maximum.at(since, events.position[known], events.at[known])
@@ -90,7 +108,8 @@ class LabelState:
     timeline: EventTimeline
     maturity: int  # µs
     frauds: "LabelIntervals"  # in which a transaction is known to be fraud
-    labelled: "LabelIntervals"  # in which it has any label
+    known: "LabelIntervals"  # in which its label says fraud or genuine
+    neither: "LabelIntervals"  # in which its label says neither, so that silence does not mean genuine
     silence_ok: Bools  # (n,) False where silence never means genuine
     silent_from: Ints  # (n,) position from which on silence means genuine
     silent_through: Ints  # (q,) position before which silence means genuine to a query row
@@ -108,13 +127,12 @@ class LabelState:
         time = timeline.event_time
         complete = completeness.at(time)
         through = np.searchsorted(time, complete[timeline.rows] - maturity, side="right")
-        first = np.append(True, events.position[1:] != events.position[:-1])[: len(events.position)]
-        until = np.append(np.where(first[1:], FOREVER, events.at[1:]), FOREVER)[: len(events.at)]
         return cls(
             timeline=timeline,
             maturity=maturity,
-            frauds=LabelIntervals.of(events, until, events.status == FRAUD),
-            labelled=LabelIntervals.of(events, np.full(len(until), FOREVER), first),
+            frauds=LabelIntervals.of(events, FRAUD),
+            known=LabelIntervals.of(events, FRAUD, GENUINE),
+            neither=LabelIntervals.of(events, NEITHER),
             silence_ok=silence_ok,
             silent_from=np.searchsorted(complete, time + maturity),
             silent_through=np.minimum(through, timeline.rows),
@@ -123,16 +141,21 @@ class LabelState:
 
 @dataclass(frozen=True)
 class LabelIntervals:
-    """Time intervals in which a label status of a transaction holds."""
+    """Time intervals in which a transaction has one of some label statuses."""
 
     position: Ints  # (k,) of the transaction
     start: Ints  # (k,) µs
     end: Ints  # (k,) µs, exclusive
 
     @classmethod
-    def of(cls, events: LabelEvents, until: Ints, selected: Bools) -> "LabelIntervals":
-        """Intervals that begin at the selected events."""
-        return cls(events.position[selected], events.at[selected], until[selected])
+    def of(cls, events: LabelEvents, *statuses: int) -> "LabelIntervals":
+        """The longest intervals with one of these statuses."""
+        among = np.where(np.isin(events.status, statuses), GENUINE, UNKNOWN).astype(np.int8)
+        turns = _changes(LabelEvents(events.position, events.at, among))
+        following = np.append(turns.position[1:] == turns.position[:-1], False)[: len(turns.at)]
+        until = np.where(following, np.append(turns.at[1:], FOREVER)[: len(turns.at)], FOREVER)
+        begins = turns.status == GENUINE
+        return cls(turns.position[begins], turns.at[begins], until[begins])
 
     def counting_ranges(self, timeline: EventTimeline, shift: int, window: int) -> "CountingRange":
         """Positions of later rows t that count an interval over (t − shift − window, t − shift]."""
@@ -175,22 +198,25 @@ class LabelCounts:
     def __init__(self, index: EntityIndex, state: LabelState, windows: Sequence[int]) -> None:
         timeline, shift = state.timeline, state.maturity
         self._index = index
-        frauds, labelled = state.frauds, state.labelled
+        frauds = state.frauds
         self.known_frauds = [frauds.counting_ranges(timeline, 0, window).counts(index) for window in windows]
         self.matured_frauds = [
             frauds.counting_ranges(timeline, shift, window).counts(index) for window in windows
         ]
         until_silence = [
-            _until_silence_counts(labelled.counting_ranges(timeline, shift, window), state)
-            for window in windows
+            _until_silence(state.known.counting_ranges(timeline, shift, window), state) for window in windows
         ]
-        self._labelled = [intervals.counts(index) for intervals in until_silence]
+        self._labelled = [ranges.counts(index) for ranges in until_silence]
+        if len(state.neither.position):  # these are counted among the silent ones, too
+            for place, window in enumerate(windows):
+                ranges = _from_silence(state.neither.counting_ranges(timeline, shift, window), state)
+                self._labelled[place] -= ranges.counts(index)
         self._silent = index.cumulative_sums(state.silence_ok.astype(np.int64))
         self._late: LateArrivals | None = index.late_arrivals(state.silence_ok.astype(np.int64))
 
     def with_known_status(self, queries: QueryRows, first: Ints, end: Ints, window: int) -> Ints:
         """
-        Transactions of a window that have a label, or silence that means genuine.
+        Transactions of a window with a label fraud or genuine, or silence that means genuine.
 
         `first` and `end` are the places in the index between which silence means genuine.
         """
@@ -212,6 +238,76 @@ def transaction_positions(transactions: Transactions, labels: Labels) -> Ints:
     return indices.astype(np.int64)
 
 
+def _conflicting(labels: Labels, position: Ints) -> Bools:
+    """Which labels are of a transaction with a retraction, or with a later fraud that contradicts a reviewer, (m,)."""
+    conflicting = np.zeros(position.max(initial=-1) + 1, dtype=bool)
+    conflicting[position[labels.retracts >= 0]] = True
+    reviewer = _is_reviewer(labels)
+    fraud, genuine = labels.is_fraud & ~reviewer, (labels.status == GENUINE) & reviewer
+    fraud_known_at = np.full(len(conflicting), NEVER)
+    np.maximum.at(fraud_known_at, position[fraud], labels.known_at[fraud])
+    conflicting[position[genuine & (labels.known_at < fraud_known_at[position])]] = True
+    return conflicting[position]
+
+
+def _is_reviewer(labels: Labels) -> Bools:
+    return np.append(np.isin(labels.source.values.astype(str), REVIEWERS), False)[labels.source.codes]
+
+
+def _without_conflicts(labels: Labels, position: Ints, preference: Ints, rows: Ints) -> LabelEvents:
+    """One event for each of these labels, with the status that holds from then on."""
+    order = rows[np.lexsort((labels.label_id[rows], labels.available_at[rows], position[rows]))]
+    # Later transactions get higher numbers, so the running maximum restarts with each transaction.
+    ranked = preference[order] + position[order] * len(labels)
+    holds = ranked == np.maximum.accumulate(ranked)
+    holding = np.maximum.accumulate(np.where(holds, np.arange(len(order)), 0))
+    return LabelEvents(position[order], labels.available_at[order], labels.status[order][holding])
+
+
+class _LabelRow(NamedTuple):
+    preference: int
+    status: int
+    is_reviewer: bool
+    known_at: int
+    label_id: int
+    retracts: int
+
+
+def _with_conflicts(labels: Labels, position: Ints, preference: Ints, rows: Ints) -> LabelEvents:
+    """The same, by the rules as they are written; there are few such transactions."""
+    columns = (
+        preference,
+        labels.status,
+        _is_reviewer(labels),
+        labels.known_at,
+        labels.label_id,
+        labels.retracts,
+    )
+    by_position: dict[int, list[tuple[int, _LabelRow]]] = {}
+    for place, at, *values in zip(
+        *(column[rows].tolist() for column in (position, labels.available_at, *columns)), strict=True
+    ):
+        by_position.setdefault(place, []).append((at, _LabelRow(*values)))
+    events = [
+        (place, instant, _status_among([row for at, row in dated if at <= instant]))
+        for place, dated in by_position.items()
+        for instant in sorted({at for at, _ in dated})
+    ]
+    places, instants, statuses = np.array(events, dtype=np.int64).reshape(-1, 3).T
+    return LabelEvents(places, instants, statuses.astype(np.int8))
+
+
+def _status_among(rows: Sequence[_LabelRow]) -> int:
+    retracted = {row.retracts for row in rows}
+    left = [row for row in rows if row.retracts < 0 and row.label_id not in retracted]
+    reported = [row.known_at for row in left if row.status == FRAUD and not row.is_reviewer]
+    overruled = max(reported, default=NEVER)  # a reviewer's "genuine" from before
+    counting = [
+        row for row in left if not (row.is_reviewer and row.status == GENUINE and row.known_at < overruled)
+    ]
+    return max(counting, key=attrgetter("preference")).status if counting else UNKNOWN
+
+
 def _preference(labels: Labels, precedence: Sequence[str]) -> Ints:
     """A distinct number for each label: of two labels of a transaction the one with the higher number holds."""
     ranks = {source: rank for rank, source in reversed(list(enumerate(precedence)))}
@@ -222,25 +318,39 @@ def _preference(labels: Labels, precedence: Sequence[str]) -> Ints:
     return preference
 
 
+def _joined(some: LabelEvents, others: LabelEvents) -> LabelEvents:
+    position, at = np.append(some.position, others.position), np.append(some.at, others.at)
+    order = np.lexsort((at, position))
+    return LabelEvents(position[order], at[order], np.append(some.status, others.status)[order])
+
+
 def _changes(events: LabelEvents) -> LabelEvents:
     """Keep the last event of each instant, and of those only the ones that changed the status."""
     if not len(events.at):
         return events
     later = np.append((events.position[1:] != events.position[:-1]) | (events.at[1:] != events.at[:-1]), True)
     position, at, status = events.position[later], events.at[later], events.status[later]
-    changed = np.append(True, (position[1:] != position[:-1]) | (status[1:] != status[:-1]))
+    same = np.append(False, position[1:] == position[:-1])
+    changed = status != np.where(same, np.append(UNKNOWN, status[:-1]), UNKNOWN)
     return LabelEvents(position[changed], at[changed], status[changed])
 
 
-def _until_silence_counts(ranges: CountingRange, state: LabelState) -> CountingRange:
+def _until_silence(ranges: CountingRange, state: LabelState) -> CountingRange:
     """End each range where silence means genuine: from there the row is counted among the silent ones."""
-    silent = np.where(
-        state.silence_ok[ranges.position],
-        state.silent_from[ranges.position],
-        len(state.timeline),
+    end = np.minimum(ranges.end, _silent_from(ranges, state))
+    return CountingRange(ranges.position, ranges.start, np.maximum(ranges.start, end))
+
+
+def _from_silence(ranges: CountingRange, state: LabelState) -> CountingRange:
+    """The rest of each range: where silence would mean genuine."""
+    start = np.maximum(ranges.start, _silent_from(ranges, state))
+    return CountingRange(ranges.position, start, np.maximum(start, ranges.end))
+
+
+def _silent_from(ranges: CountingRange, state: LabelState) -> Ints:
+    return np.where(
+        state.silence_ok[ranges.position], state.silent_from[ranges.position], len(state.timeline)
     )
-    end = np.maximum(ranges.start, np.minimum(ranges.end, silent))
-    return CountingRange(ranges.position, ranges.start, end)
 
 
 def _count_covering(index: EntityIndex, starts: Ints, ends: Ints) -> Counts:

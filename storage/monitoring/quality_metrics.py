@@ -25,10 +25,9 @@ from storage.database.tables import (
     withdrawn_rows,
 )
 from storage.database.views import LOSSES_AS_OF
-from storage.frames import Floats, Ints, Strings
+from storage.frames import REVIEWERS, Floats, Ints, Strings
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
-REVIEWERS = ("review", "audit")  # label sources of verdicts
 Window = tuple[int, int]
 
 
