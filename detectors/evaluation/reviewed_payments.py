@@ -133,16 +133,16 @@ def correct_outcomes(known: KnownOutcomes, stratum: Ints) -> CorrectedOutcomes:
     _check(known, stratum)
     strata = int(stratum.max(initial=-1)) + 1
     weight = _without_censored(known, stratum, strata)
-    of_reviewed, of_others = weight * known.reviewed, weight * ~known.reviewed
+    of_reviewed, of_others = (np.where(chosen, weight, 0.0) for chosen in (known.reviewed, ~known.reviewed))
     counts = _StratumCounts(
-        reviewed=np.bincount(stratum, of_reviewed, strata),
-        known_frauds=np.bincount(stratum, of_reviewed * (known.fraud | known.accused), strata),
-        others=np.bincount(stratum, of_others, strata),
-        other_frauds=np.bincount(stratum, of_others * known.fraud, strata),
+        reviewed=_sums(stratum, of_reviewed, strata),
+        known_frauds=_sums(stratum, of_reviewed * (known.fraud | known.accused), strata),
+        others=_sums(stratum, of_others, strata),
+        other_frauds=_sums(stratum, of_others * known.fraud, strata),
     )
     rate, variance = _false_verdicts(counts)
     false = rate / (1 - rate) * (counts.reviewed - counts.known_frauds)
-    accused = np.bincount(stratum, weight * known.accused, strata)
+    accused = _sums(stratum, weight * known.accused, strata)
     share = np.divide(false, accused, out=np.zeros(strata), where=accused > 0)
     fraud = np.where(known.fraud, 1.0, known.accused * (1 - np.minimum(share, 1.0))[stratum])
     genuine = float((counts.reviewed - counts.known_frauds)[accused > 0].sum())
@@ -158,8 +158,8 @@ def weights_without_reviewed(known: KnownOutcomes, stratum: Ints) -> Floats:
     """
     _check(known, stratum)
     strata = int(stratum.max(initial=-1)) + 1
-    total = np.bincount(stratum, known.weight, strata)
-    reviewed = np.bincount(stratum, known.weight * known.reviewed, strata)
+    total = _sums(stratum, known.weight, strata)
+    reviewed = _sums(stratum, known.weight * known.reviewed, strata)
     replaced = known.reviewed & (reviewed <= CENSORED_MAX * total)[stratum]
     if known.reviewed.sum() < REVIEWED_MIN:
         replaced = np.zeros(len(stratum), dtype=bool)
@@ -178,8 +178,8 @@ class _StratumCounts:
 
 def _without_censored(known: KnownOutcomes, stratum: Ints, strata: int) -> Floats:
     """Weights of payments, with those of a stratum's censored ones given to the others of the stratum."""
-    total = np.bincount(stratum, known.weight, strata)
-    censored = np.bincount(stratum, known.weight * known.censored, strata)
+    total = _sums(stratum, known.weight, strata)
+    censored = _sums(stratum, known.weight * known.censored, strata)
     share = np.divide(censored, total, out=np.zeros(strata), where=total > 0)
     return np.where(known.censored, 0.0, known.weight / (1 - np.minimum(share, CENSORED_MAX))[stratum])
 
@@ -191,12 +191,21 @@ def _false_verdicts(counts: _StratumCounts) -> tuple[float, float]:
     comparable = (counts.reviewed > 0) & (counts.others > COMPARABLE_MIN * counts.reviewed)
     n, m = counts.reviewed[comparable], counts.others[comparable]
     accused, fraud = counts.known_frauds[comparable] / n, counts.other_frauds[comparable] / m
-    variance = _variance(accused, n) + _variance(fraud, m)
-    precision, prior = 1 / variance, 1 / PRIOR_SPREAD**2
-    # the prior counts as one more stratum, without fraud
-    total = float(precision @ (1 - fraud)) + prior
-    rate = (float(precision @ (accused - fraud)) + prior * PRIOR_FALSE) / total
-    return float(np.clip(rate, 0.0, 0.9)), (float(precision.sum()) + prior) / total**2
+    precision = 1 / (_variance(accused, n) + _variance(fraud, m))
+    genuine = float(precision @ (1 - fraud))
+    compared, variance = PRIOR_FALSE, np.inf
+    if genuine:
+        compared, variance = float(precision @ (accused - fraud)) / genuine, float(precision.sum()) / genuine**2
+    # a difference from the prior that chance does not explain (two standard errors) widens it
+    spread = max(PRIOR_SPREAD**2, (compared - PRIOR_FALSE) ** 2 - 4 * variance)
+    weight = spread / (spread + variance)
+    rate = PRIOR_FALSE + weight * (compared - PRIOR_FALSE)
+    return float(np.clip(rate, 0.0, 0.9)), spread * (1 - weight)
+
+
+def _sums(stratum: Ints, weight: Floats, strata: int) -> Floats:
+    """Sum of the weights of each stratum, (k,)."""
+    return np.bincount(stratum, weight, strata).astype(np.float64)
 
 
 def _variance(share: Floats, n: Floats) -> Floats:

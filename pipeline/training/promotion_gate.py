@@ -58,7 +58,7 @@ from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import effective_frauds, payers
+from pipeline.training.training_set import effective_frauds, is_old, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
@@ -117,7 +117,11 @@ class PromotionGate:
             return PromotionCheck(
                 "promoted", "FIRST", "It is the first model: there is no champion to compare it with."
             )
-        champion_id = in_force[-1]
+        return self._compare(history, prepared, choice, in_force[-1], date)
+
+    def _compare(
+        self, history: History, prepared: Prepared, choice: StoredChoice, champion_id: int, date: int
+    ) -> PromotionCheck:
         window = self._window(history, prepared, champion_id, date)
         if window.effective < EFFECTIVE_MIN:
             return _too_few(window, champion_id)
@@ -171,11 +175,16 @@ class PromotionGate:
         """The newest `training.every` of mature rows, without those whose labels the champion was trained on."""
         complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
         end = complete - self.config.labels.longest_maturity
-        learned_until = models.learned_until(self.store, champion_id)
-        start = max(end - self.config.training.every, learned_until or 0)
+        learned_until, trained_at = models.learned_until(self.store, champion_id)
+        start = end - self.config.training.every
         mature = prepared.training_set.mature
         times = history.transactions.event_time[mature]
-        inside = (times > start) & (times <= end)
+        inside = times <= end
+        if self.config.labels.maturity_by:  # the champion learned younger rows of some values than of others
+            inside &= ~is_old(self.config, history, trained_at)[mature]
+        else:
+            start = max(start, learned_until or 0)
+        inside &= times > start
         rows, y = mature[inside], prepared.training_set.y[inside]
         draws = hash_sampling.uniform(history.transactions.transaction_id[rows])
         selected, weight = hash_sampling.sample_rows(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)

@@ -258,10 +258,10 @@ def _transactions(state: MonitorState) -> CheckResult:
 
 
 def _labels(state: MonitorState, config: Config) -> CheckResult:
-    spans = (config.labels.maturity, config.labels.longest_maturity)
+    maturity = timedelta(microseconds=config.labels.maturity)
+    longest = timedelta(microseconds=config.labels.longest_maturity)
     unknown = state.labels_without_transaction
-    maturities = (timedelta(microseconds=span) for span in spans)
-    facts = LabelFacts(state.labels, state.frauds, state.newest_label, *maturities, unknown)
+    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity, longest, unknown)
     failed = bool(state.transactions and unknown == state.labels > 0)  # the two files have different ids
     return CheckResult("labels", "stored" if facts.stored else "none_stored", facts, failed=failed)
 
