@@ -189,7 +189,7 @@ def describe_prevalence(prevalence: PrevalenceEstimate) -> str:
 
 
 def _describe_reviews(prevalence: PrevalenceEstimate) -> str:
-    if prevalence.reviews is None:
+    if prevalence.reviews is None or not prevalence.reviews.reviewed:
         return ""
     looked_at = prevalence.reviews.reviewed + prevalence.reviews.censored
     return f" ({looked_at:,} were stopped or reviewed; comparable ones stand for them)"

@@ -94,7 +94,7 @@ def review_strata(score: Floats, reviewed: Bools) -> Ints:
     return np.searchsorted(edges, score, side="right").astype(np.int64)
 
 
-def correct_outcomes(known: KnownOutcomes, stratum: Ints) -> CorrectedOutcomes:
+def correct_outcomes(outcomes: KnownOutcomes, stratum: Ints) -> CorrectedOutcomes:
     """
     Replace censored payments by comparable ones, and weigh the accusations of reviewers.
 
@@ -130,40 +130,42 @@ def correct_outcomes(known: KnownOutcomes, stratum: Ints) -> CorrectedOutcomes:
     DetectorError
         Lengths differ.
     """
-    _check(known, stratum)
+    _check(outcomes, stratum)
     strata = int(stratum.max(initial=-1)) + 1
-    weight = _without_censored(known, stratum, strata)
-    of_reviewed, of_others = (np.where(chosen, weight, 0.0) for chosen in (known.reviewed, ~known.reviewed))
+    weight = _without_censored(outcomes, stratum, strata)
+    of_reviewed, of_others = (
+        np.where(chosen, weight, 0.0) for chosen in (outcomes.reviewed, ~outcomes.reviewed)
+    )
     counts = _StratumCounts(
         reviewed=_sums(stratum, of_reviewed, strata),
-        known_frauds=_sums(stratum, of_reviewed * (known.fraud | known.accused), strata),
+        known_frauds=_sums(stratum, of_reviewed * (outcomes.fraud | outcomes.accused), strata),
         others=_sums(stratum, of_others, strata),
-        other_frauds=_sums(stratum, of_others * known.fraud, strata),
+        other_frauds=_sums(stratum, of_others * outcomes.fraud, strata),
     )
     rate, variance = _false_verdicts(counts)
     false = rate / (1 - rate) * (counts.reviewed - counts.known_frauds)
-    accused = _sums(stratum, weight * known.accused, strata)
+    accused = _sums(stratum, weight * outcomes.accused, strata)
     share = np.divide(false, accused, out=np.zeros(strata), where=accused > 0)
-    fraud = np.where(known.fraud, 1.0, known.accused * (1 - np.minimum(share, 1.0))[stratum])
+    fraud = np.where(outcomes.fraud, 1.0, outcomes.accused * (1 - np.minimum(share, 1.0))[stratum])
     genuine = float((counts.reviewed - counts.known_frauds)[accused > 0].sum())
     return CorrectedOutcomes(weight, fraud, rate, genuine**2 * variance / (1 - rate) ** 4)
 
 
-def weights_without_reviewed(known: KnownOutcomes, stratum: Ints) -> Floats:
+def weights_without_reviewed(outcomes: KnownOutcomes, stratum: Ints) -> Floats:
     """
     Weights of the payments, (n,), with unreviewed ones standing for reviewed and censored ones wherever there are enough.
 
     To compare models: the one that raised the flags brought the labels of reviewed payments, and may have learned from them. Reviewed
     payments keep their weight in strata of which they are more than `CENSORED_MAX`, or if there are fewer than `REVIEWED_MIN` in all.
     """
-    _check(known, stratum)
+    _check(outcomes, stratum)
     strata = int(stratum.max(initial=-1)) + 1
-    total = _sums(stratum, known.weight, strata)
-    reviewed = _sums(stratum, known.weight * known.reviewed, strata)
-    replaced = known.reviewed & (reviewed <= CENSORED_MAX * total)[stratum]
-    if known.reviewed.sum() < REVIEWED_MIN:
+    total = _sums(stratum, outcomes.weight, strata)
+    reviewed = _sums(stratum, outcomes.weight * outcomes.reviewed, strata)
+    replaced = outcomes.reviewed & (reviewed <= CENSORED_MAX * total)[stratum]
+    if outcomes.reviewed.sum() < REVIEWED_MIN:
         replaced = np.zeros(len(stratum), dtype=bool)
-    return _without_censored(replace(known, censored=known.censored | replaced), stratum, strata)
+    return _without_censored(replace(outcomes, censored=outcomes.censored | replaced), stratum, strata)
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,12 @@ class _StratumCounts:
     other_frauds: Floats
 
 
-def _without_censored(known: KnownOutcomes, stratum: Ints, strata: int) -> Floats:
+def _without_censored(outcomes: KnownOutcomes, stratum: Ints, strata: int) -> Floats:
     """Weights of payments, with those of a stratum's censored ones given to the others of the stratum."""
-    total = _sums(stratum, known.weight, strata)
-    censored = _sums(stratum, known.weight * known.censored, strata)
+    total = _sums(stratum, outcomes.weight, strata)
+    censored = _sums(stratum, outcomes.weight * outcomes.censored, strata)
     share = np.divide(censored, total, out=np.zeros(strata), where=total > 0)
-    return np.where(known.censored, 0.0, known.weight / (1 - np.minimum(share, CENSORED_MAX))[stratum])
+    return np.where(outcomes.censored, 0.0, outcomes.weight / (1 - np.minimum(share, CENSORED_MAX))[stratum])
 
 
 def _false_verdicts(counts: _StratumCounts) -> tuple[float, float]:
@@ -195,7 +197,10 @@ def _false_verdicts(counts: _StratumCounts) -> tuple[float, float]:
     genuine = float(precision @ (1 - fraud))
     compared, variance = PRIOR_FALSE, np.inf
     if genuine:
-        compared, variance = float(precision @ (accused - fraud)) / genuine, float(precision.sum()) / genuine**2
+        compared, variance = (
+            float(precision @ (accused - fraud)) / genuine,
+            float(precision.sum()) / genuine**2,
+        )
     # a difference from the prior that chance does not explain (two standard errors) widens it
     spread = max(PRIOR_SPREAD**2, (compared - PRIOR_FALSE) ** 2 - 4 * variance)
     weight = spread / (spread + variance)
@@ -214,7 +219,7 @@ def _variance(share: Floats, n: Floats) -> Floats:
     return np.asarray(smooth * (1 - smooth) / n)
 
 
-def _check(known: KnownOutcomes, stratum: Ints) -> None:
-    lengths = {len(stratum), *(len(column) for column in vars(known).values())}
+def _check(outcomes: KnownOutcomes, stratum: Ints) -> None:
+    lengths = {len(stratum), *(len(column) for column in vars(outcomes).values())}
     if len(lengths) > 1:
         raise DetectorError(f"outcomes and strata need one length, got {sorted(lengths)}")

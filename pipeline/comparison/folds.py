@@ -98,6 +98,7 @@ class _FoldBuilder:
         self._config = config
         self._options = options
         self._truth = status_at(history.transactions, history.events, as_of)
+        self._has_truth = has_known_status(self._truth, history.silence_at(as_of))
         self._catalogue = feature_history.feature_catalogue(config)
 
     def folds(self, spans: list[tuple[int, int]]) -> list[ComparisonFold]:
@@ -130,8 +131,7 @@ class _FoldBuilder:
 
     def _test(self, start: int, end: int) -> Ints:
         times = self._history.transactions.event_time
-        has_truth = has_known_status(self._truth, self._history.silence_ok)
-        return np.flatnonzero((times >= start) & (times < end) & has_truth)
+        return np.flatnonzero((times >= start) & (times < end) & self._has_truth)
 
     def _no_fold_message(self, spans: list[tuple[int, int]]) -> str:
         days = self._options.test // DAY

@@ -7,7 +7,7 @@ features and labels are read, never by limiting what is loaded.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.label_history import LabelEvents, label_events
+from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
-from storage.frames import Coded, Completeness, Ints, Labels, Transactions
+from storage.frames import Completeness, Ints, Labels, Transactions
 from storage.ingest import history as stored_history
+from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
 
@@ -35,8 +37,11 @@ class History:
     labels: Labels
     events: LabelEvents
     completeness: Completeness
-    silence_ok: NDArray[np.bool_]  # (n,) False where silence never means genuine
+    silence_ok: NDArray[
+        np.bool_
+    ]  # (n,) False where silence never means genuine by the first version, for features
     precedence: Sequence[str] = ()  # of label sources
+    silence: Silence | None = None  # what else decides on silence; None for nothing
 
     def __len__(self) -> int:
         return len(self.transactions)
@@ -68,7 +73,17 @@ class History:
         )
 
     def silence_at(self, instant: int) -> NDArray[np.bool_]:
-        return self.silence_ok
+        """
+        Where silence may mean genuine by what was known at an instant, (n,): not for features.
+
+        The newest version of a payment decides, and no payment counts that was refunded in full or stopped by then.
+        """
+        return self.silence_ok if self.silence is None else self.silence.at(instant)
+
+    def censored_at(self, instant: int) -> NDArray[np.bool_]:
+        """Payments that happened, but that were refunded in full or stopped by an instant, so that no chargeback comes, (n,)."""
+        none = np.zeros(len(self), dtype=bool)
+        return none if self.silence is None else self.silence.censored_at(instant)
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant up to which its score may use what is known."""
@@ -91,16 +106,26 @@ def load(
     else:
         rows = stored_history.load_entities(store, start, end, entities)
     payments = (
-        rows.take(~_has_value(rows, "kind", config.schema_.refund_kinds)) if config.schema_.kind else rows
+        rows.take(~has_value(rows.columns["kind"], config.schema_.refund_kinds))
+        if config.schema_.kind
+        else rows
     )
     labels = stored_history.load_labels(store, start, end)
+    never = config.labels.never_by_silence
+    silence = Silence(
+        payments,
+        never,
+        config.schema_.base_currency,
+        partial(load_payment_changes, store, start, end, list(never)),
+    )
     return History(
         transactions=payments,
         labels=labels,
         events=label_events(payments, labels, config.labels.precedence),
         completeness=stored_history.completeness(store),
-        silence_ok=_silence_means_genuine(payments, config.labels.never_by_silence),
+        silence_ok=silence.by_first_version,
         precedence=config.labels.precedence,
+        silence=silence,
     )
 
 
@@ -174,16 +199,3 @@ def raw_matrix(
         completeness=history.completeness,
         silence_ok=history.silence_ok,
     )
-
-
-def _silence_means_genuine(rows: Transactions, never: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
-    silent = np.ones(len(rows), dtype=bool)
-    for name, values in never.items():
-        silent &= ~_has_value(rows, name, values)
-    return silent
-
-
-def _has_value(rows: Transactions, name: str, values: Sequence[str]) -> NDArray[np.bool_]:
-    column: Coded = rows.columns[name]
-    matching = np.isin(column.values.astype(str), list(values)) if len(column.values) else np.zeros(0, bool)
-    return np.append(matching, False)[column.codes]

@@ -108,7 +108,7 @@ class LabelState:
     timeline: EventTimeline
     maturity: int  # µs
     frauds: "LabelIntervals"  # in which a transaction is known to be fraud
-    known: "LabelIntervals"  # in which its label says fraud or genuine
+    known_status: "LabelIntervals"  # in which its label says fraud or genuine
     neither: "LabelIntervals"  # in which its label says neither, so that silence does not mean genuine
     silence_ok: Bools  # (n,) False where silence never means genuine
     silent_from: Ints  # (n,) position from which on silence means genuine
@@ -131,7 +131,7 @@ class LabelState:
             timeline=timeline,
             maturity=maturity,
             frauds=LabelIntervals.of(events, FRAUD),
-            known=LabelIntervals.of(events, FRAUD, GENUINE),
+            known_status=LabelIntervals.of(events, FRAUD, GENUINE),
             neither=LabelIntervals.of(events, NEITHER),
             silence_ok=silence_ok,
             silent_from=np.searchsorted(complete, time + maturity),
@@ -204,7 +204,8 @@ class LabelCounts:
             frauds.counting_ranges(timeline, shift, window).counts(index) for window in windows
         ]
         until_silence = [
-            _until_silence(state.known.counting_ranges(timeline, shift, window), state) for window in windows
+            _until_silence(state.known_status.counting_ranges(timeline, shift, window), state)
+            for window in windows
         ]
         self._labelled = [ranges.counts(index) for ranges in until_silence]
         if len(state.neither.position):  # these are counted among the silent ones, too

@@ -146,7 +146,7 @@ def _fraud_rate(mature: History, span: slice, due: int, through: int) -> Level:
     rows = np.arange(span.start, span.stop)
     part = mature.transactions.take(rows)
     status = status_at(part, events, due)
-    known = (part.event_time <= through) & has_known_status(status, mature.silence_ok[rows])
+    known = (part.event_time <= through) & has_known_status(status, mature.silence_at(due)[rows])
     n = int(np.count_nonzero(known))
     suppressed_because = "" if n else "labels of the window that should be mature by now are not complete"
     rate = float(np.mean(status[known] == FRAUD)) if n else float("nan")

@@ -15,10 +15,10 @@ from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
-from pipeline.features.label_history import has_known_status, status_at
+from pipeline.features.label_history import has_known_status, label_events, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, GENUINE, MONEY, Ints
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
 
@@ -69,7 +69,7 @@ def realise(
     """Compute and store the realised metrics of a window; return the texts of its alarms."""
     scored = load_scored_window(store, config, policy, window, as_of)
     status = status_at(scored.history.transactions, scored.history.events, as_of)[scored.rows]
-    known = has_known_status(status, scored.history.silence_ok[scored.rows])
+    known = has_known_status(status, scored.history.silence_at(as_of)[scored.rows])
     outcome = _outcome(store, config, scored.take(known), status[known] == 1, as_of)
     review, confidence = config.costs.review, config.quality.confidence
     overall = realised_quality.realised_metrics(outcome, review, confidence)
@@ -141,11 +141,13 @@ def _audit_metrics(
     outcome: Outcome, scored: ScoredWindow, as_of: int, confidence: float
 ) -> list[RealisedMetric]:
     """Metrics from verdicts on the random audit sample; rows without a verdict do not count."""
-    labels = scored.history.labels
-    audit_label = np.append(labels.source.values.astype(str) == "audit", False)[labels.source.codes]
-    answered = set(labels.transaction_id[audit_label & (labels.available_at <= as_of)])
-    sampled = scored.scores.channel == AUDIT
-    reviewed = sampled & np.array([name in answered for name in scored.scores.transaction_id], dtype=bool)
+    history = scored.history
+    source = history.labels.source
+    of_audit = np.append(source.values.astype(str) == "audit", False)[source.codes]
+    audited = history.labels.take(of_audit | (history.labels.retracts >= 0))
+    answers = label_events(history.transactions, audited, history.precedence)
+    answered = status_at(history.transactions, answers, as_of)[scored.rows] >= GENUINE
+    reviewed = (scored.scores.channel == AUDIT) & answered
     caught = int((outcome.flagged & outcome.fraud).sum())
     return realised_quality.audit_metrics(
         outcome.y[reviewed], int((~outcome.flagged).sum()), caught, confidence

@@ -91,4 +91,4 @@ def _label_status(history: History, rows: Ints, config: Config, now: int) -> tup
     complete = int(history.completeness.at(np.array([now], dtype=np.int64))[0])
     maturity = feature_history.maturity_of(config, history.transactions)
     old = (history.transactions.event_time + maturity)[rows] <= complete
-    return old & has_known_status(status, history.silence_ok[rows]), status == FRAUD
+    return old & has_known_status(status, history.silence_at(now)[rows]), status == FRAUD

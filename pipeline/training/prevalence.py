@@ -39,9 +39,9 @@ class Reviews:
     accused: Bools  # fraud by such a verdict alone
     censored: Bools  # stopped or refunded without a verdict
 
-    def any_of(self, rows: Ints) -> int:
-        """How many of these rows are reviewed or censored."""
-        return int(np.count_nonzero((self.reviewed | self.censored)[rows]))
+    def any_of(self, rows: Ints) -> bool:
+        """Whether any of these rows is reviewed or censored."""
+        return bool((self.reviewed | self.censored)[rows].any())
 
     def known_outcomes(self, rows: Ints, y: Floats, weight: Floats) -> KnownOutcomes:
         """What is known of these rows, with their labels and weights."""
@@ -60,7 +60,7 @@ def reviews_at(history: History, date: int) -> Reviews:
     return Reviews(
         reviewed,
         accused=(status == FRAUD) & (others != FRAUD) & reviewed,
-        censored=history.silence_ok & ~history.silence_at(date) & ~reviewed,
+        censored=history.censored_at(date) & ~reviewed,
     )
 
 
@@ -70,20 +70,26 @@ def prevalence_of(config: Config, history: History, training_set: TrainingSet) -
 
     Payments that were stopped never get a chargeback: counted as genuine, they would make fraud look rarer the better the
     team is. So reviewed and censored payments are compared with others that looked as risky then
-    (`detectors.evaluation.reviewed_payments`); fewer than `REVIEWED_MIN` of them are left as they are. Answers of the
-    random audit sample need no correction. The numbers of positives and effective frauds include verdicts.
+    (`detectors.evaluation.reviewed_payments`). Fewer than `REVIEWED_MIN` verdicts are taken at their word, and censored payments are
+    just left out then: all others stand for them. Answers of the random audit sample need no correction. The numbers of positives and
+    effective frauds include verdicts.
     """
     mature, y = training_set.mature, training_set.y
     effective = effective_frauds(config, history, mature, y)
     clusters = float(y.sum()) / effective if effective else 1.0
     reviews = reviews_at(history, training_set.date)
     censored = _censored(config, history, training_set, reviews)
-    if reviews.any_of(mature) + len(censored) >= REVIEWED_MIN:
+    reviewed = int(np.count_nonzero(reviews.reviewed[mature]))
+    if reviewed >= REVIEWED_MIN:
         measured = _corrected(config, history, training_set, reviews, censored, clusters)
-    elif (training_set.weight == 1).all():
+    elif (training_set.weight == 1).all() and not len(censored):
         return estimate_prevalence(len(mature), int(y.sum()), effective)
     else:
-        measured = estimate_weighted_prevalence(training_set.weight, y, y, clusters)
+        kept = ~reviews.censored[mature]
+        measured = estimate_weighted_prevalence(training_set.weight[kept], y[kept], y[kept], clusters)
+        if len(censored):
+            correction = ReviewCorrection(reviewed, len(censored), 0.0, measured.prevalence or 0.0)
+            measured = replace(measured, reviews=correction)
     return replace(measured, mature=len(mature), positives=int(y.sum()), effective=effective)
 
 
@@ -135,7 +141,7 @@ def _outcomes(
     sample = SampleMatrix(config, history, features, [rows]).sample(rows, y[rows], weight, since[rows])
     settings = FitSettings(config.outlier.detector, threads=config.training.threads)
     stratum = review_strata(past_risk(sample, features.layout, settings), reviews.reviewed[rows])
-    known = reviews.known_outcomes(rows, y[rows], weight)
+    labelled = reviews.known_outcomes(rows, y[rows], weight)
     truthful = ~np.isnan(y[rows])
     at_word = float(weight[truthful] @ (y[rows][truthful] == FRAUD) / weight[truthful].sum())
-    return correct_outcomes(known, stratum), at_word
+    return correct_outcomes(labelled, stratum), at_word

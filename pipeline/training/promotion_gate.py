@@ -228,9 +228,9 @@ def _without_own_labels(
 
     An accused row that stays is there twice: as fraud and as genuine, with the weights that it is to be believed with.
     """
-    known = reviews.known_outcomes(window.rows, window.y, window.weight)
-    stratum = review_strata(score, known.reviewed)
-    fraud, weight = correct_outcomes(known, stratum).fraud, weights_without_reviewed(known, stratum)
+    outcomes = reviews.known_outcomes(window.rows, window.y, window.weight)
+    stratum = review_strata(score, outcomes.reviewed)
+    fraud, weight = correct_outcomes(outcomes, stratum).fraud, weights_without_reviewed(outcomes, stratum)
     n = len(weight)
     y, places = np.repeat([0.0, 1.0], n), np.tile(np.arange(n), 2)
     weights = np.append(weight * (1 - fraud), weight * fraud)

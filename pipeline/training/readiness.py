@@ -187,7 +187,7 @@ def _nothing_mature(data: TrainingData, numbers: Mapping[str, Figure]) -> Readin
 def _reviews(data: TrainingData) -> Iterator[ReadinessFinding]:
     """Say how many mature payments people looked at, and what that changes."""
     reviews, prevalence = data.prevalence.reviews, data.prevalence.prevalence
-    if reviews is None or prevalence is None:
+    if reviews is None or not reviews.reviewed or prevalence is None:
         return
     yield ReadinessFinding(
         "hint", "REVIEWED",

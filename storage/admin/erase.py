@@ -20,7 +20,7 @@ PREFIX = "erased-"
 DIGITS_MIN = 6  # a number with fewer digits is too often something else to be replaced inside a sentence
 ROWS = ((tables.rejected_rows, "row"), (tables.waiting_rows, "row"), (tables.withdrawn_rows, "row"))
 TEXTS = (
-    (tables.rejected_rows, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
+    (tables.rejected_rows, "reason"), (tables.labels, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
     (tables.withdrawals, "reason"), (tables.watched_files, "error"),
     (tables.audit, "before"), (tables.audit, "after"), (tables.mutes, "reason"), (tables.rules, "reason"),
     (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),

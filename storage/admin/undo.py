@@ -199,16 +199,12 @@ class _Mover:
             self._move(connection, r, _staged(r, stage) & r.c.batch_id.in_(batch_ids))
 
     def move_labels(self, batch_id: int) -> None:
-        """Move a batch's labels; flags that they had closed are open again."""
+        """Move a batch's labels; its flags get the status of the labels that are left."""
         table = tables.labels
         mine = table.c.batch_id == batch_id
         for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
             ids = list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
             self._move(connection, table, _staged(table, stage) & mine)
-            answered = _staged(tables.flags, stage) & tables.flags.c.status.in_(("fraud", "genuine"))
-            connection.execute(
-                update(tables.flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
-            )
             close_flags(connection, ids)
 
     def move_scores(self, run_id: int) -> None:

@@ -170,6 +170,13 @@ LABELS_ONCE = Index(
     unique=True,
 )
 
+LABEL_RETRACTIONS = Index(
+    "labels_retractions",
+    "retracts",
+    sqlite_where=text("retracts IS NOT NULL"),
+    postgresql_where=text("retracts IS NOT NULL"),
+)
+
 labels = Table(
     "labels",
     metadata,
@@ -192,6 +199,7 @@ labels = Table(
     CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
     CheckConstraint("retracts IS NULL OR is_fraud IS NULL", name="labels_retraction"),
     LABELS_ONCE,
+    LABEL_RETRACTIONS,
     # For labels that became known, or were ingested, since an instant.
     Index("labels_by_known_at", "known_at"),
     Index("labels_by_batch", "batch_id"),

@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, text
 
 from storage.database.tables import Fields
+from storage.frames import REVIEWERS
 
 NAMES = (
     "flagged_transactions", "latest_drift", "open_gaps", "current_labels", "transaction_losses", "visible_transactions",
@@ -51,35 +52,74 @@ def _flagged(connection: Connection, fields: Fields) -> str:
         SELECT f.policy, f.transaction_id, t.event_time, t.amount, t.currency, t.amount_base{own},
                f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold,
                f.reasons, f.status, f.reviewed_at, f.reviewer, f.muted_by,
-               c.is_fraud, c.source AS label_source, c.known_at, f.model_id, f.run_id
+               c.is_fraud, c.type AS label_type, c.source AS label_source, c.known_at, f.model_id, f.run_id
         FROM flags f
         JOIN transactions t ON t.transaction_id = f.transaction_id
         JOIN scores s ON s.policy = f.policy AND s.transaction_id = f.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = f.transaction_id"""
 
 
-# The source that ranks first wins; within it, what became known last. `<= 1` and not `= 1`: Postgres takes a third of
-# the rows for the answer instead of 0.5 %, and so joins them by hash instead of looking through all for every score.
-RANKED_LABELS = """
-    SELECT transaction_id, is_fraud, source, known_at, recorded_at, "by", label_id
+# Of a row `x` of `labels`: when it became visible here, whether it is visible, and whether it was known at `as_of`.
+RECORDED = """CASE WHEN {x}.batch_id IS NULL THEN {x}.recorded_at
+                        WHEN {x}_batch.history THEN {x}.known_at ELSE {x}_batch.visible_at END"""
+VISIBLE = "({x}.batch_id IS NULL OR {x}_batch.status = 'done')"
+# `NOT (a > b)` and not `a <= b`: SQLite would read all labels in the order of the index on known_at.
+KNOWN = f"{VISIBLE} AND NOT ({{x}}.known_at > :as_of) AND {RECORDED} <= :as_of"
+
+
+def ranked_labels(visibility: str, which: str = "") -> str:
+    """
+    SQL for the label that holds of each transaction: the status of `pipeline.features.label_history` by the same rules.
+
+    A label that another one has retracted does not count, nor does "genuine" of a reviewer that a label "fraud" of
+    another source contradicts later. Of the others the source that ranks first wins; within it, what became known last.
+
+    Parameters
+    ----------
+    visibility
+        `VISIBLE` or `KNOWN`: which labels are read.
+    which
+        A further condition on the transactions of labels `{x}`: "AND {x}.transaction_id IN …".
+    """
+
+    def rows(x: str) -> str:
+        return f"labels {x} LEFT JOIN batches {x}_batch ON {x}_batch.batch_id = {x}.batch_id"
+
+    def chosen(x: str) -> str:
+        return f"{visibility} {which}".format(x=x)
+
+    reviewers = f"({', '.join(repr(source) for source in REVIEWERS)})"
+    retracted = f"""(
+            SELECT r.retracts FROM {rows("r")}
+            JOIN labels o ON o.label_id = r.retracts AND o.transaction_id = r.transaction_id
+            WHERE r.retracts IS NOT NULL AND {chosen("r")})"""
+    # `<= 1` and not `= 1`: Postgres takes a third of the rows for the answer instead of 0.5 %, and so joins them by hash
+    # instead of looking through all for every score.
+    return f"""
+    SELECT transaction_id, is_fraud, type, reason, stage, source, known_at, recorded_at, "by", batch_id, label_id
     FROM (
-        SELECT v.*, ROW_NUMBER() OVER (
-                   PARTITION BY v.transaction_id
-                   ORDER BY COALESCE(p.rank, 1000000), v.known_at DESC, v.label_id DESC
+        SELECT l.transaction_id, l.is_fraud, l.type, l.reason, l.stage, l.source, l.known_at, l."by", l.batch_id,
+               l.label_id, {RECORDED.format(x="l")} AS recorded_at,
+               ROW_NUMBER() OVER (
+                   PARTITION BY l.transaction_id
+                   ORDER BY COALESCE(p.rank, 1000000), l.known_at DESC, l.label_id DESC
                ) AS rank_of_label
-        FROM (
-            SELECT l.transaction_id, l.is_fraud, l.source, l.known_at, l."by", l.label_id,
-                   CASE WHEN l.batch_id IS NULL THEN l.recorded_at
-                        WHEN b.history THEN l.known_at ELSE b.visible_at END AS recorded_at
-            FROM labels l LEFT JOIN batches b ON b.batch_id = l.batch_id
-            WHERE l.batch_id IS NULL OR b.status = 'done'
-        ) v
-        LEFT JOIN label_precedence p ON p.source = v.source
-        {which}
+        FROM {rows("l")}
+        LEFT JOIN label_precedence p ON p.source = l.source
+        WHERE {chosen("l")}
+          AND l.retracts IS NULL AND (l.is_fraud IS NOT NULL OR l.type IS NOT NULL)
+          AND l.label_id NOT IN {retracted}
+          AND l.label_id NOT IN (
+            SELECT g.label_id FROM labels g JOIN labels f ON f.transaction_id = g.transaction_id AND f.known_at > g.known_at
+            LEFT JOIN batches f_batch ON f_batch.batch_id = f.batch_id
+            WHERE g.source IN {reviewers} AND NOT g.is_fraud {which.format(x="g")} AND f.source NOT IN {reviewers} AND f.is_fraud
+              AND {chosen("f")} AND f.label_id NOT IN {retracted})
     ) ranked
     WHERE rank_of_label <= 1"""
-CURRENT_LABELS = f"CREATE VIEW current_labels AS {RANKED_LABELS.format(which='')}"
-LABELS_AS_OF = RANKED_LABELS.format(which="WHERE v.known_at <= :as_of AND v.recorded_at <= :as_of")
+
+
+CURRENT_LABELS = f"CREATE VIEW current_labels AS {ranked_labels(VISIBLE)}"
+LABELS_AS_OF = ranked_labels(KNOWN)
 
 # The amount of the newest version of row `x` of `visible_transactions`.
 NEWEST_AMOUNT = """COALESCE((

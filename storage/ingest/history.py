@@ -39,7 +39,7 @@ class Horizon:
     newest_batch: int
 
 
-class _Coder:
+class Coder:
     """Encodes strings chunk by chunk; codes are in order of first appearance."""
 
     def __init__(self) -> None:
@@ -47,11 +47,13 @@ class _Coder:
         self._chunks: list[Codes] = []
 
     def add(self, values: Sequence[str | None]) -> None:
+        """Encode some more values; None is missing."""
         code_of = self._code_of
         codes = [-1 if value is None else code_of.setdefault(value, len(code_of)) for value in values]
         self._chunks.append(np.array(codes, dtype=np.int32))
 
     def coded(self) -> Coded:
+        """The column of all values that were added."""
         codes = np.concatenate(self._chunks) if self._chunks else np.empty(0, dtype=np.int32)
         return Coded(codes, np.array(list(self._code_of), dtype=object))
 
@@ -114,9 +116,9 @@ def _micros(store: Store, column: Any) -> Any:
 
 
 def _transactions(connection: Connection, store: Store, parts: Sequence["Select[Any]"]) -> Transactions:
-    visible = _VisibleBatches(connection)
+    visible = VisibleBatches(connection)
     names = (*ALWAYS, *store.fields.text)
-    coders = {name: _Coder() for name in names}
+    coders = {name: Coder() for name in names}
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
     ids: list[list[str]] = []
     times, ingested_at, amounts = [], [], []
@@ -195,7 +197,7 @@ def _ties_by_id(order: Ints, times: Ints, ids: Any) -> Ints:
     return order
 
 
-class _VisibleBatches:
+class VisibleBatches:
     """Visible batches and when they became visible, as arrays indexed by batch_id."""
 
     def __init__(self, connection: Connection) -> None:
@@ -211,6 +213,7 @@ class _VisibleBatches:
             self._visible_at[row.batch_id] = row.visible_at
 
     def is_visible(self, batch: Ints) -> Any:
+        """Whether rows of these batches are visible."""
         return self._done[np.minimum(batch, len(self._done) - 1)]
 
     def ingested_at(self, batch: Ints, event_time: Ints) -> Ints:
@@ -248,7 +251,7 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
     )
     with store.read() as connection:
         rows = connection.execute(chosen).all()
-    source, bulk = _Coder(), _Coder()
+    source, bulk = Coder(), Coder()
     source.add([row.source for row in rows])
     bulk.add([row.bulk_id for row in rows])
     recorded = [

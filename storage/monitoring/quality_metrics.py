@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, text
+from sqlalchemy import and_, bindparam, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -24,7 +24,7 @@ from storage.database.tables import (
     withdrawals,
     withdrawn_rows,
 )
-from storage.database.views import LOSSES_AS_OF
+from storage.database.views import KNOWN, LOSSES_AS_OF, ranked_labels
 from storage.frames import REVIEWERS, Floats, Ints, Strings
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
@@ -147,15 +147,16 @@ def relabelled_event_times(store: Store, since: int, until: int, before: int) ->
 
 
 def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
-    """Verdicts with start ≤ known_at < end, ordered by known_at."""
-    t = store.transactions.c
+    """Verdicts with start ≤ known_at < end that were not retracted by then, ordered by known_at."""
+    t, later = store.transactions.c, labels.alias()
+    retracted = select(later.c.retracts).where(later.c.retracts.is_not(None), later.c.known_at < end)
     mine = and_(flags.c.policy == policy, flags.c.transaction_id == labels.c.transaction_id)
     rows = (
         select(labels.c.is_fraud, labels.c.known_at, t.event_time, flags.c.channel)
         .join(flags, mine)
         .join(store.transactions, t.transaction_id == labels.c.transaction_id)
-        .where(labels.c.source.in_(REVIEWERS), labels.c.batch_id.is_(None))
-        .where(labels.c.known_at >= start, labels.c.known_at < end)
+        .where(labels.c.source.in_(REVIEWERS), labels.c.batch_id.is_(None), labels.c.is_fraud.is_not(None))
+        .where(labels.c.known_at >= start, labels.c.known_at < end, labels.c.label_id.not_in(retracted))
         .order_by(labels.c.known_at, labels.c.label_id)
     )
     with store.read() as connection:
@@ -169,30 +170,25 @@ def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
 
 
 def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> Ints:
-    """Event times, ascending, of flagged transactions of [start, end) without a known label at `end`."""
-    t, b = store.transactions.c, batches.c
-    recorded = case(
-        (labels.c.batch_id.is_(None), labels.c.recorded_at),
-        (b.history, labels.c.known_at),
-        else_=b.visible_at,
-    )
-    answered = (
-        select(labels.c.label_id)
-        .outerjoin(batches, b.batch_id == labels.c.batch_id)
-        .where(labels.c.transaction_id == flags.c.transaction_id)
-        .where(or_(labels.c.batch_id.is_(None), b.status == "done"))
-        .where(labels.c.known_at <= end, recorded <= end)
-    )
+    """Event times, ascending, of flagged transactions of [start, end) that no label known at `end` calls fraud or genuine."""
+    t = store.transactions.c
     late = or_(flags.c.status == "open", flags.c.reviewed_at > end)  # the others have a label by then
     rows = (
-        select(t.event_time)
+        select(t.transaction_id, t.event_time)
         .join(flags, flags.c.transaction_id == t.transaction_id)
-        .where(flags.c.policy == policy, late, ~exists(answered.correlate(flags)))
+        .where(flags.c.policy == policy, late)
     )
     with store.read() as connection:
-        times = np.sort(np.array(connection.scalars(rows).all(), dtype=np.int64))
-    # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.
-    return times[(times >= start) & (times < end)]
+        # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.
+        times = {name: time for name, time in connection.execute(rows).all() if start <= time < end}
+        with bulk.staged_ids(connection, list(times)) as stage:
+            holding = ranked_labels(
+                KNOWN, f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage})"
+            )
+            sql = text(f"SELECT transaction_id FROM ({holding}) h WHERE is_fraud IS NOT NULL")
+            typed = sql.bindparams(bindparam("as_of", end, Instant))
+            answered = set(connection.scalars(typed))
+    return np.sort(np.array([time for name, time in times.items() if name not in answered], dtype=np.int64))
 
 
 def measured_windows(store: Store, policy: str) -> dict[Window, int | None]:

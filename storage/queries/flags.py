@@ -105,7 +105,9 @@ def flagged_view(store: Store) -> Any:
     columns = [column(name, source.c[name].type) for source, names in sources for name in names]
     fields = tables.field_types(store.fields).items()
     own = [column(field_name(name), kind) for name, kind in fields]
-    return table("flagged_transactions", *columns, column("label_source", Text), *own)
+    return table(
+        "flagged_transactions", *columns, column("label_type", Text), column("label_source", Text), *own
+    )
 
 
 def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) -> "Select[Any]":

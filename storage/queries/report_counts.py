@@ -25,7 +25,7 @@ class Scope:
     Policy and span of a report; instants in µs.
 
     Transactions up to `mature_until` without a label count as genuine, except those with one of the values of a
-    column in `never_by_silence`.
+    column in `never_by_silence`. A label that says neither is never mature.
     """
 
     policy: str
@@ -46,7 +46,7 @@ SCORED = """
     WITH known AS ({labels}), scored AS (
         SELECT s.strategy, s.channel, {detected} AS flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
                k.is_fraud,
-               (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR ({silence}))) AS mature,
+               (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR (k.label_id IS NULL AND {silence}))) AS mature,
                CASE WHEN k.is_fraud THEN l.loss ELSE 0 END AS loss{more}
         FROM {source}
         JOIN transactions t ON t.transaction_id = s.transaction_id

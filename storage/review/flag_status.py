@@ -8,46 +8,42 @@ from sqlalchemy import Connection, bindparam, text, update
 from storage.database import bulk
 from storage.database.column_types import Instant
 from storage.database.tables import flags
+from storage.database.views import VISIBLE, ranked_labels
 
 FLAGGED = """
     SELECT DISTINCT f.transaction_id FROM flags f
     JOIN labels l ON l.transaction_id = f.transaction_id WHERE l.batch_id = :batch"""
 
-# In the order of current_labels: the first of each transaction is its current label.
-RANKED = """
-    SELECT l.transaction_id, l.is_fraud, l.source, l."by", l.batch_id, l.known_at,
-           CASE WHEN l.batch_id IS NULL THEN l.recorded_at
-                WHEN b.history THEN l.known_at ELSE b.visible_at END AS recorded_at
-    FROM {stage} w
-    JOIN labels l ON l.transaction_id = w.transaction_id
-    LEFT JOIN batches b ON b.batch_id = l.batch_id
-    LEFT JOIN label_precedence p ON p.source = l.source
-    WHERE l.batch_id IS NULL OR b.status = 'done'
-    ORDER BY l.transaction_id, COALESCE(p.rank, 1000000), l.known_at DESC, l.label_id DESC"""
-
 
 def close_flags(connection: Connection, ids: Iterable[str]) -> None:
-    """Give the flags of these transactions the status of their current label, if they have one."""
+    """
+    Give the flags of these transactions the status of the label that holds, as in `current_labels`.
+
+    Where no label says fraud or genuine, a flag with such a status is open again: its label was retracted or undone.
+    """
     listed = list(ids)
     if not listed:
         return
     with bulk.staged_ids(connection, listed) as stage:
-        sql = text(RANKED.format(stage=stage)).columns(known_at=Instant, recorded_at=Instant)
-        ranked = connection.execute(sql).all()
-    current = {row.transaction_id: row for row in reversed(ranked)}
-    if current:
+        staged = f"SELECT transaction_id FROM {stage}"
+        holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
+        rows = connection.execute(holding.columns(known_at=Instant, recorded_at=Instant)).all()
+        labelled = flags.c.transaction_id.in_(text(staged)) & flags.c.status.in_(("fraud", "genuine"))
         connection.execute(
-            update(flags).where(flags.c.transaction_id == bindparam("id")),
-            [
-                {
-                    "id": name,
-                    "status": "fraud" if row.is_fraud else "genuine",
-                    "reviewer": row.by if _from_person(row) else row.source,
-                    "reviewed_at": max(row.known_at, row.recorded_at),
-                }
-                for name, row in sorted(current.items())
-            ],
+            update(flags).where(labelled).values(status="open", reviewer=None, reviewed_at=None)
         )
+    answers = [_answer(row) for row in sorted(rows) if row.is_fraud is not None]
+    if answers:
+        connection.execute(update(flags).where(flags.c.transaction_id == bindparam("id")), answers)
+
+
+def _answer(label: Any) -> dict[str, Any]:
+    return {
+        "id": label.transaction_id,
+        "status": "fraud" if label.is_fraud else "genuine",
+        "reviewer": label.by if _from_person(label) else label.source,
+        "reviewed_at": max(label.known_at, label.recorded_at),
+    }
 
 
 def _from_person(label: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline.number_text import exact, number
 
 if TYPE_CHECKING:
+    from detectors.evaluation.prevalence import PrevalenceEstimate
     from pipeline.services.models.strategy import (
         ChoiceExplanation,
         ChoicePreview,

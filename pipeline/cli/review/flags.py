@@ -158,9 +158,11 @@ def _field_text(value: str | float) -> str:
 
 
 def _label_text(flag: "FlagRecord") -> str:
-    if flag.is_fraud is None:
+    if flag.label_source is None:
         return "none"
-    return f"{'fraud' if flag.is_fraud else 'genuine'}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"
+    answer = {True: "fraud", False: "genuine", None: "neither fraud nor genuine"}[flag.is_fraud]
+    about = f" ({flag.label_type})" if flag.label_type else ""
+    return f"{answer}{about}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"
 
 
 @click.command(

@@ -83,8 +83,9 @@ class FlagRecord:
         The configured fields by name; entities of `schema.hash` as they are stored.
     muted_by
         The number of the mute that covers it.
-    is_fraud, label_source, known_at
-        The label that counts, where it comes from and when it became known; None without one.
+    is_fraud, label_type, label_source, known_at
+        The label that holds, what kind of fraud or dispute it names, where it comes from and when it became known; None
+        without one. `is_fraud` is None with a source for a dispute that is not about fraud.
     """
 
     policy: str
@@ -105,6 +106,7 @@ class FlagRecord:
     reviewer: str | None
     muted_by: int | None
     is_fraud: bool | None
+    label_type: str | None
     label_source: str | None
     known_at: datetime | None
     model_id: int

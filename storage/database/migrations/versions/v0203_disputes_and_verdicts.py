@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from storage.database import views
-from storage.database.tables import LABELS_ONCE, flags, labels, verdicts
+from storage.database.tables import LABEL_RETRACTIONS, LABELS_ONCE, flags, labels, verdicts
 
 revision = "0203"
 down_revision = "0202"
@@ -54,6 +54,7 @@ def _change_on_postgres(connection: sa.Connection) -> None:
         )
     )
     LABELS_ONCE.create(connection)
+    LABEL_RETRACTIONS.create(connection)
     connection.execute(sa.text("ALTER TABLE flags DROP CONSTRAINT flags_status_check"))
     connection.execute(sa.text(f"ALTER TABLE flags ADD CHECK ({STATUS})"))
 
