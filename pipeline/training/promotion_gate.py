@@ -125,11 +125,11 @@ class PromotionGate:
         window = self._window(history, prepared, champion_id, date)
         if window.effective < EFFECTIVE_MIN:
             return _too_few(window, champion_id)
-        candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
-        champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
         past = prepared.before(window.start)
         try:
             champion = self.model_cache.model(champion_id)
+            candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
+            champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
             if prepared.reviews.any_of(window.rows):
                 past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
                 score = champion.score(champion_raw, history.transactions.amount[window.rows] / MONEY).score

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from pipeline.number_text import exact, number
 
 if TYPE_CHECKING:
-    from detectors.evaluation.prevalence import PrevalenceEstimate
     from pipeline.services.models.strategy import (
         ChoiceExplanation,
         ChoicePreview,
@@ -56,7 +55,7 @@ def _explanation_lines(explanation: "ChoiceExplanation") -> Iterator[str]:
         "mature": f"{prevalence.mature:,.0f} transactions, {prevalence.positives:,.0f} of them fraud",
         "effective": f"{prevalence.effective:,.1f} frauds; a cluster on one entity counts once",
         "prevalence": _prevalence_text(explanation),
-        **_reviews_text(prevalence),
+        **_reviews_text(explanation),
         "thresholds": f"a blend from {exact(explanation.frauds_for_blend)}, classification from {exact(explanation.frauds_for_classification)} effective frauds",
         "gate": _gate_text(explanation.gate),
         "in force": explanation.in_force or "none before",
@@ -82,8 +81,8 @@ def _prevalence_text(explanation: "ChoiceExplanation") -> str:
     return f"{value} % (Jeffreys {shown_lower} to {shown_upper} %; for the gate Clopper–Pearson {lower} to {upper} %)"
 
 
-def _reviews_text(prevalence: "PrevalenceEstimate") -> dict[str, str]:
-    reviews = prevalence.reviews
+def _reviews_text(explanation: "ChoiceExplanation") -> dict[str, str]:
+    reviews = explanation.prevalence.reviews
     if reviews is None:
         return {}
     return {
