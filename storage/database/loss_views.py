@@ -14,7 +14,13 @@ from storage.database.database import Store
 from storage.database.tables import Fields
 
 NAMES = ("flag_outcomes", "transaction_losses", "loss_settings")  # in an order in which they can be dropped
-INSTANTS = ("reported_at", "disputed_at", "answered_at", "refunded_at", "stopped_at")  # columns of these views
+INSTANTS = (
+    "reported_at",
+    "disputed_at",
+    "answered_at",
+    "refunded_at",
+    "stopped_at",
+)  # columns of these views
 OWN = "('review', 'audit', 'investigation')"  # sources of the team's own labels; any other one reports from outside
 
 # `claim` is how much is disputed, `outcome` how a dispute stands: of each the newest row counts. A person who cleared a
