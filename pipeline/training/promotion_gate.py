@@ -133,7 +133,7 @@ class PromotionGate:
             if prepared.reviews.any_of(window.rows):
                 past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
                 score = champion.score(champion_raw, history.transactions.amount[window.rows] / MONEY).score
-                window, places = _without_own_labels(window, prepared.reviews, score)
+                window, places = without_own_labels(window, prepared.reviews, score)
                 candidate_raw, champion_raw = candidate_raw[places], champion_raw[places]
                 if window.effective < EFFECTIVE_MIN:
                     return _too_few(window, champion_id)
@@ -220,7 +220,7 @@ class PromotionGate:
         )
 
 
-def _without_own_labels(
+def without_own_labels(
     window: EvaluationWindow, reviews: Reviews, score: Floats
 ) -> tuple[EvaluationWindow, Ints]:
     """
