@@ -25,7 +25,7 @@ from storage.frames import (
 )
 
 DATE = 100 * DAY
-CONFIG = Config.model_validate(
+VALID = Config.model_validate(
     {
         "schema": {"entities": ["customer"], "categorical": ["method"], "kind": "", "original_id": ""},
         "labels": {
@@ -33,9 +33,9 @@ CONFIG = Config.model_validate(
             "maturity_by": {"method": {"card": "60d", "wallet": "10d"}},
             "never_by_silence": {},
         },
-        "training": {"min_rows": 1},
     }
 )
+CONFIG = VALID.model_copy(update={"training": VALID.training.model_copy(update={"min_rows": 1})})
 PLAIN = CONFIG.model_copy(update={"labels": CONFIG.labels.model_copy(update={"maturity_by": {}})})
 METHODS = np.array(["card", "wallet", "transfer"], dtype=object)
 SOURCES = np.array(["chargeback", "review", "audit"], dtype=object)

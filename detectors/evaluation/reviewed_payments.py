@@ -119,7 +119,7 @@ def correct_outcomes(outcomes: KnownOutcomes, stratum: Ints) -> CorrectedOutcome
     Leaving reviewed payments out and weighing unreviewed ones by 1 / (1 − r), with r the share of reviewed ones, needs the second
     assumption (p is that of reviewed payments) in each stratum for the number of frauds itself, and fails where everything was
     reviewed. Here it is needed for u alone, and u is best seen where fraud is rare, where the assumption matters least.
-    In a simulated world the error is smaller and the interval covers more often (docs/choice.md).
+    In simulated worlds the interval covers the truth more often (docs/why.md).
 
     Limits: reviewers who err more often on suspicious payments than on others are trusted too much there. Payments that are
     reviewed for reasons that the score does not see are riskier than those that they are compared with, so u comes out too
