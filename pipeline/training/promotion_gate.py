@@ -132,14 +132,9 @@ class PromotionGate:
             champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
             if prepared.reviews.any_of(window.rows):
                 past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
-<<<<<<< HEAD
                 risk = at_risk(self.config, history.transactions.take(window.rows))
                 score = champion.score(champion_raw, risk).score
-                window, places = _without_own_labels(window, prepared.reviews, score)
-=======
-                score = champion.score(champion_raw, history.transactions.amount[window.rows] / MONEY).score
                 window, places = without_own_labels(window, prepared.reviews, score)
->>>>>>> training
                 candidate_raw, champion_raw = candidate_raw[places], champion_raw[places]
                 if window.effective < EFFECTIVE_MIN:
                     return _too_few(window, champion_id)
