@@ -42,6 +42,11 @@ def label_settings(config: Config, known_after: int | None, complete_through: in
     return repr((*settings, changed) if changed else settings)
 
 
+def inline_label_settings(config: Config) -> str:
+    """What labels in the column schema.is_fraud are read with, besides."""
+    return "" if config.schema_.genuine_means == "silence" else f"{config.schema_.genuine_means} "
+
+
 def _is_read_by(line: str) -> bool:
     """Whether a line of [schema] says how rows are read."""
     key = line.partition(" ")[0]

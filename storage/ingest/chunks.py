@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.database import bulk
 from storage.frames import MONEY, Floats, Ints, Strings
 
@@ -88,6 +91,7 @@ class LabelChunk:
     reason: Strings | None = None
     stage: Strings | None = None  # inquiry, dispute, won or lost
     amount: Floats | None = None  # disputed, in the base currency; NaN for missing
+    undated: NDArray[np.bool_] | None = None  # whether known_at is assumed; None for no row
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -107,7 +111,7 @@ class LabelChunk:
             "by": [by] * len(self),
         }
 
-    def take(self, rows: Ints) -> "LabelChunk":
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "LabelChunk":
         """The chunk with these rows only."""
         taken = {name: column[rows] for name, column in vars(self).items() if column is not None}
         return LabelChunk(**taken)
