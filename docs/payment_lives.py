@@ -115,9 +115,11 @@ def _axis(height: float) -> list[str]:
         f'<text class="axis" x="{_x(day)}" y="{TOP - 20}" text-anchor="middle">day {day}</text>'
         for day in range(0, DAYS + 1, 5)
     ]
-    mature = f'<line class="mature" x1="{_x(MATURITY)}" x2="{_x(MATURITY)}" y1="{TOP - 14}" y2="{height - 8}"/>'
+    mature = (
+        f'<line class="mature" x1="{_x(MATURITY)}" x2="{_x(MATURITY)}" y1="{TOP - 14}" y2="{height - 8}"/>'
+    )
     note = f'<text class="axis" x="{_x(MATURITY)}" y="{TOP - 38}" text-anchor="middle">labels.maturity</text>'
-    head = f'<text class="title" x="14" y="26">What counts as the label of a payment of day 0</text>'
+    head = '<text class="title" x="14" y="26">What counts as the label of a payment of day 0</text>'
     return [*lines, mature, note, head]
 
 
@@ -127,7 +129,9 @@ def _life(life: Life, y: float) -> list[str]:
     for (since, label), end in zip(life.counts, ends, strict=True):
         fill, ink = COLOURS[label]
         width = _x(end) - _x(since)
-        parts.append(f'<rect x="{_x(since)}" y="{y}" width="{width:.1f}" height="{BAR}" rx="3" fill="{fill}"/>')
+        parts.append(
+            f'<rect x="{_x(since)}" y="{y}" width="{width:.1f}" height="{BAR}" rx="3" fill="{fill}"/>'
+        )
         if width > 7 * len(label):
             parts.append(
                 f'<text x="{_x(since) + width / 2:.1f}" y="{y + BAR - 6}" text-anchor="middle" style="fill:{ink}">{label}</text>'
