@@ -36,7 +36,7 @@ def test_the_truth_about_a_file_goes_with_its_columns(name: str) -> None:
         layout.entities, layout.payers, layout.not_entities, layout.never_fields, layout.unsettled
     )
     assert layout.hashed <= layout.entities | layout.payers <= set(layout.columns)
-    assert named - set(layout.columns) == set()
+    assert named - set(layout.columns) == layout.made
     assert not layout.never_fields & layout.entities
     assert layout.read <= 3_000
     ids = [payment.transaction_id for payment in layout.payments]
@@ -228,7 +228,10 @@ def moved(commands: list[list[str]], by: timedelta) -> list[list[str]]:
 
 def counted(layout: Layout, outcome: Outcome) -> Iterator[str]:
     """What ingest says of the numbers of rows, if it is not so."""
-    expected = f" {len(layout.payments):,} accepted + 0 duplicate + 0 revised + {layout.rejected:,} rejected"
+    accepted = len(layout.payments) + len(layout.refunds)
+    expected = (
+        f" {accepted:,} accepted + 0 duplicate + {layout.revised:,} revised + {layout.rejected:,} rejected"
+    )
     if expected not in outcome.out:
         yield f"ingest says {outcome.out!r}, not {expected!r}"
     if layout.line_items and f"{layout.line_items:,} " not in outcome.out:

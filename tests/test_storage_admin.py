@@ -264,12 +264,12 @@ def test_messages_notes_and_the_audit_trail_have_retentions_of_their_own(
     assert query(store, "SELECT key FROM outbox ORDER BY 1") == [("1",), ("3",)]  # one waits, one is young
     assert query(store, "SELECT note FROM verdicts ORDER BY verdict_id") == [(None,), (None,), ("call 3",)]
     with store.read() as connection:
-        trail = connection.execute(select(tables.audit.c.subject, tables.audit.c.after)).all()
+        trail = connection.execute(select(tables.audit).order_by(tables.audit.c.audit_id)).all()
     assert [(row.subject, row.after.get("note"), row.after["verdict"]) for row in trail] == [
         ("t2", None, "fraud"), ("t3", "call 3", "fraud"),
     ]  # fmt: skip
     assert prune.prune(store, before, NOW) == {}
-    assert prune.prune(store, {"transactions": START + 2 * DAY}, NOW)["verdicts"] == 1
+    assert prune.prune(store, {"transactions": START + DAY}, NOW)["verdicts"] == 1
     assert count(store, "verdicts") == 2
 
 
@@ -295,7 +295,7 @@ def test_the_schedule_prunes_by_the_ledger(loaded: Store) -> None:
     short = SMALL.retention.model_copy(update={"drift": 3 * DAY})
     config = SMALL.model_copy(update={"retention": short})
     mute = {"kind": "channel", "name": "outlier", "value": None}
-    rules_and_mutes.add(loaded, rules_and_mutes.MUTE, mute, NOW, "a holiday", "bo", FROM)
+    rules_and_mutes.add(loaded, rules_and_mutes.MUTE, mute, FROM + DAY, "a holiday", "bo", FROM)
     run(loaded, config, as_of=FROM + 15 * DAY, policy="live", by="test")
     entries = ledger.entries(loaded, "live", "prune")
     assert [(e.window_end - FROM) // DAY for e in entries] == [7, 14]
@@ -305,7 +305,7 @@ def test_the_schedule_prunes_by_the_ledger(loaded: Store) -> None:
     assert sum(n for _, _, n in expired) == sum(e.counts["expired_flags"] for e in entries)  # type: ignore[index]
     # muted or not, each when the schedule came by, and none that is younger than maturity then
     assert [(str(at)[:10], is_muted) for at, is_muted, _ in expired] == [
-        ("2025-01-27", 0), ("2025-01-27", 1), ("2025-02-03", 0), ("2025-02-03", 1),
+        ("2025-01-27", 0), ("2025-01-27", 1), ("2025-02-03", 0),
     ]  # fmt: skip
     young = "SELECT COUNT(*) FROM flags f JOIN transactions t USING (transaction_id) WHERE t.event_time >= '2025-01-29' AND status = '{}'"
     assert query(loaded, young.format("expired")) == [(0,)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from pipeline.errors import InputError
@@ -67,6 +68,16 @@ class IngestReport:
         How many say only the stage of a dispute.
     unknown_reasons
         The codes among them that [labels] does not know, and their numbers, the most frequent first.
+    silent
+        How many words for genuine beside transactions are silence, and no labels (`schema.genuine_means`).
+    complete_through
+        Until when labels are complete by what the source or --complete-through says; None if neither says it.
+    early_labels
+        How many labels came before these transactions and say they were known before them, so that they no longer hold.
+    without_reason
+        How many disputes of a feed of events have no reason: they are neither fraud nor genuine.
+    events
+        The words of a feed of events and how many rows have each, the most frequent first; None for other feeds.
     dated_back
         Whether labels were loaded as history although windows had been scored without them.
     waiting
@@ -93,6 +104,11 @@ class IngestReport:
     neither: int = 0
     only_stages: int = 0
     unknown_reasons: Mapping[str, int] = field(default_factory=dict)
+    silent: int = 0
+    complete_through: datetime | None = None
+    early_labels: int = 0
+    without_reason: int = 0
+    events: Mapping[str, int] | None = None
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()

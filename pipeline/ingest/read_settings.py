@@ -28,7 +28,8 @@ def transaction_settings(config: Config, check: TransactionCheck) -> str:
     codes = ",".join(check.rates.unlisted_codes).encode()
     key = check.hasher.hash("") if check.hasher is not None else ""
     lines = [line for line in config.public_text("schema").splitlines(keepends=True) if _is_read_by(line)]
-    settings = hashlib.sha256("".join([*lines, *_changed_lines(config, "format")]).encode()).hexdigest()
+    lines += [*_changed_lines(config, "format"), *_changed_lines(config, "events")]
+    settings = hashlib.sha256("".join(lines).encode()).hexdigest()
     return f"{settings} {hashlib.sha256(codes).hexdigest()} {key}"
 
 
@@ -40,6 +41,11 @@ def label_settings(config: Config, known_after: int | None, complete_through: in
     changed = "".join([*words, *_changed_lines(config, "format")])
     settings = (names, config.schema_.timezone, known_after, complete_through)
     return repr((*settings, changed) if changed else settings)
+
+
+def inline_label_settings(config: Config) -> str:
+    """What labels in the column schema.is_fraud are read with, besides."""
+    return "" if config.schema_.genuine_means == "silence" else f"{config.schema_.genuine_means} "
 
 
 def _is_read_by(line: str) -> bool:

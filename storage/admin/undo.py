@@ -194,6 +194,8 @@ class _Mover:
         for connection, stage in self._chunks(chosen(t)):
             for table in (tables.scores, tables.flags, t):
                 self._move(connection, table, _staged(table, stage))
+            retractions = _staged(tables.labels, stage) & tables.labels.c.batch_id.in_(batch_ids)
+            self._move(connection, tables.labels, retractions)
             connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
         for connection, stage in self._chunks(chosen(r)):
             self._move(connection, r, _staged(r, stage) & r.c.batch_id.in_(batch_ids))

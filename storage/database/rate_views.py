@@ -29,7 +29,9 @@ REPORTED = """
                      AND SUBSTR(UPPER(COALESCE(l.reason, '')), 1, 4) NOT IN ('TC40', 'SAFE')
                     THEN l.known_at END) AS dispute_at
     FROM visible_labels l
-    WHERE l.label_id NOT IN (SELECT retracts FROM visible_labels WHERE retracts IS NOT NULL)
+    WHERE l.label_id NOT IN (
+        SELECT r.retracts FROM visible_labels r
+        JOIN labels o ON o.label_id = r.retracts AND o.transaction_id = r.transaction_id)
     GROUP BY l.transaction_id"""
 VISIBLE_LABELS = """
     SELECT l.*, b.visible_at, COALESCE(b.history, FALSE) AS history

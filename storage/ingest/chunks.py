@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.database import bulk
 from storage.frames import MONEY, Floats, Ints, Strings
 
@@ -22,6 +25,8 @@ class TransactionChunk:
     original_id: Strings | None
     text: Mapping[str, Strings]  # None for missing
     numeric: Mapping[str, Floats]  # NaN for missing
+    # Of feeds of events: which rows begin their payment, and so never change one that is stored. None for other feeds.
+    begins: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -57,6 +62,7 @@ class TransactionChunk:
             some(self.original_id),
             {name: column[rows] for name, column in self.text.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            some(self.begins),
         )
 
 
@@ -88,6 +94,7 @@ class LabelChunk:
     reason: Strings | None = None
     stage: Strings | None = None  # inquiry, dispute, won or lost
     amount: Floats | None = None  # disputed, in the base currency; NaN for missing
+    undated: NDArray[np.bool_] | None = None  # whether known_at is assumed; None for no row
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -107,7 +114,7 @@ class LabelChunk:
             "by": [by] * len(self),
         }
 
-    def take(self, rows: Ints) -> "LabelChunk":
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "LabelChunk":
         """The chunk with these rows only."""
         taken = {name: column[rows] for name, column in vars(self).items() if column is not None}
         return LabelChunk(**taken)

@@ -121,7 +121,8 @@ def top_entities(store: Store, scope: Scope, column: str, limit: int) -> list[Ro
         store,
         scope,
         ENTITIES,
-        more=f", t.{quoted} AS entity",
+        # Not the bare column: SQLite would read all transactions in the order of its index.
+        more=f", t.{quoted} || '' AS entity",
         source=FLAGGED_OR_FRAUD,
         parameters={"some": limit},
     )

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from storage.database.database import Store
 
 SCORES = (
-    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, expected_loss, channel, flagged "
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, expected_loss "
     "FROM scores ORDER BY transaction_id"
 )
 # Only the schedule lets open flags expire, so a flag that has expired is one that a backfill leaves open.

@@ -139,7 +139,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
 @policy_option
 @click.pass_obj
 def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
-    """Show a flag with its fields, scores, reasons and label, and what people said of it."""
+    """Show a flag with its fields, scores, reasons, label and verdicts."""
     from pipeline.cli.review.verdicts import verdict_text
     from pipeline.sanitize import for_terminal
     from pipeline.services.review.flags import show_flag as flag_of

@@ -95,7 +95,7 @@ class LabelCheck:
         reason = self._texts(columns, labels.reason, len(rows), reasons)
         meaning, unlabelled = self._meaning(columns, reason, source, reasons, state)
         amount = self._amounts(columns, len(rows), reasons)
-        known_at = self._known_at(columns, ids, now, reasons, state)
+        known_at, undated = self._known_at(columns, ids, now, reasons, state)
         state.count_labels(meaning, reason, reasons.good, unlabelled)
         good = reasons.good & ~unlabelled
         chunk = LabelChunk(
@@ -108,6 +108,7 @@ class LabelCheck:
             reason,
             meaning.stage,
             amount,
+            undated,
         )
         return chunk.take(np.flatnonzero(good)), reasons
 
@@ -184,7 +185,10 @@ class LabelCheck:
         sources = as_objects(validators.texts(columns[name], name, reasons, validators.ID_MAX))
         return np.where(sources == None, default, sources)  # noqa: E711 (elementwise)
 
-    def _known_at(self, columns: Any, ids: Strings, now: int, reasons: Reasons, state: SourceState) -> Ints:
+    def _known_at(
+        self, columns: Any, ids: Strings, now: int, reasons: Reasons, state: SourceState
+    ) -> tuple[Ints, Bools]:
+        """When labels became known, and for which that is assumed."""
         name = self.config.labels.known_at
         known_at, missing = np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
         if name in columns:
@@ -204,10 +208,10 @@ class LabelCheck:
                 unknown,
                 f"{name} is missing and its transaction is not loaded yet: ingest that first, or add {name}",
             )
-            return np.where(missing, assumed_known_at(times, self.known_after, now), known_at)
+            return np.where(missing, assumed_known_at(times, self.known_after, now), known_at), missing
         if self.history:
             reasons.add(missing, f"{name} is missing: add it, or {KNOWN_AFTER}")
-        return np.where(missing, now, known_at)
+        return np.where(missing, now, known_at), missing
 
     @property
     def generates_ids(self) -> bool:
