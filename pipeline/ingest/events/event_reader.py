@@ -177,7 +177,7 @@ class EventReader:
 
         named = texts(value(events.id))[0].as_py() if events.id else None
         if named or payment is None or time == NEVER:
-            return named
+            return named or payment  # a row without a time is rejected for that
         amount = abs(float(numbers(value(schema.amount), form.decimal, form.thousands).values[0]))
         written = "" if math.isnan(amount) else f"-{amount:.15g}"
         word = texts(value(events.type))[0].as_py()
