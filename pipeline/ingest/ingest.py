@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import PlainCardNumberCheck, plain_card_number_check
@@ -24,6 +26,7 @@ from pipeline.ingest.events.event_labels import EventLabelCheck, EventLabelReade
 from pipeline.ingest.events.event_reader import EventReader, EventRows
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
+from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.ingest_report import (
     Clock,
     HistoryReason,
