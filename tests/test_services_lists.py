@@ -183,16 +183,35 @@ def hashed(opener: Opener, tmp_path: Path) -> Session:
         f"p{n},2025-01-0{n}T00:00:00Z,{customer},m1,5" for n, customer in ((1, CARD), (2, CARD), (3, "c2"))
     ]
     load(store, config, "transactions", write_csv(tmp_path / "payments.csv", PAYMENT_HEADER, rows))
-    both = {"policy": "live", "run_id": 1, "model_id": 1, "channel": "outlier"}
-    scores = [
-        both | {"transaction_id": name, "score": 0.9, "flagged": True, "strategy": "outlier"}
-        for name in ("p1", "p3")
-    ]
-    flags = [both | {"transaction_id": name, "reasons": [], "status": "open"} for name in ("p1", "p3")]
-    with store.write() as connection:
-        connection.execute(insert(tables.scores), scores)
-        connection.execute(insert(tables.flags), flags)
+    flag_payments(store, "p1", "p3")
     return session_of(store, config)
+
+
+def flag_payments(store: Store, *names: str) -> None:
+    both = {"policy": "live", "run_id": 1, "model_id": 1, "channel": "outlier"}
+    scored = both | {"score": 0.9, "flagged": True, "strategy": "outlier"}
+    flagged = both | {"reasons": [], "status": "open"}
+    with store.write() as connection:
+        connection.execute(insert(tables.scores), [scored | {"transaction_id": name} for name in names])
+        connection.execute(insert(tables.flags), [flagged | {"transaction_id": name} for name in names])
+
+
+def test_a_field_hides_no_column_of_flags_that_has_its_name(opener: Opener, tmp_path: Path) -> None:
+    fields = ["Status", "reviewer", "Expected_Loss"]  # SQLite ignores the case of names, Postgres does not
+    config = SMALL.model_copy(
+        update={"schema_": SMALL.schema_.model_copy(update={"categorical": tuple(fields)})}, deep=True
+    )
+    store = opener(config)
+    path = write_csv(
+        tmp_path / "payments.csv",
+        ",".join([PAYMENT_HEADER, *fields]),
+        ["p1,2025-01-01T00:00:00Z,c1,m1,5,Paid,Bob,much"],
+    )
+    load(store, config, "transactions", path)
+    flag_payments(store, "p1")
+    (flag,) = list_flags(session_of(store, config), replace(LIVE, status="open")).items
+    assert (flag.status, flag.reviewer, flag.expected_loss) == ("open", None, None)
+    assert [flag.fields[name] for name in fields] == ["Paid", "Bob", "much"]
 
 
 @pytest.mark.parametrize("typed", [CARD, f"  {CARD} "])

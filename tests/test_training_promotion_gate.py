@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import update
 
+from detectors.evaluation.comparison import (
+    Estimate,
+    FoldPredictions,
+    FoldRows,
+    difference,
+    evaluate_technique,
+)
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.runs.backfill import backfill
@@ -19,7 +27,8 @@ from pipeline.services.models.models import PromotionRequest
 from pipeline.services.monitoring import doctor
 from pipeline.services.session import Session
 from pipeline.training import train as training
-from pipeline.training.promotion_gate import EFFECTIVE_MIN
+from pipeline.training.prevalence import Reviews
+from pipeline.training.promotion_gate import EFFECTIVE_MIN, EvaluationWindow, without_own_labels
 from pipeline.training.strategy_choice import StoredChoice
 from storage.database import tables
 from storage.database.database import Store
@@ -235,3 +244,86 @@ def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
     for policy in ("whole", "pieces", "downtime"):
         assert query(store, verdicts.format(policy)) == live, policy
         assert query(store, SCORES.format(policy)) == query(store, SCORES.format("live")), policy
+
+
+# ── labels that only the champion's flags brought ──
+
+
+def a_window_with_reviewers(
+    seed: int,
+) -> tuple[EvaluationWindow, Reviews, dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """
+    Two kinds of fraud, of which the champion scores one highly and the challenger both, less sharply.
+
+    The team answers 60 % of the champion's flags and errs in a third of them; what it calls fraud is never charged back.
+    Returns also the scores of both, and the truth.
+    """
+    rng = np.random.default_rng(seed)
+    n = 6000
+    kind = np.where(rng.random(n) < 0.02, 1, np.where(rng.random(n) < 0.02, 2, 0))
+    taste = rng.normal(size=n)  # of the champion, for genuine payments of a sort
+    scores = {
+        "champion": 3.0 * (kind == 1) + taste + rng.normal(size=n) * 0.3,
+        "challenger": 2.5 * (kind > 0) + rng.normal(size=n),
+    }
+    flagged = scores["champion"] >= np.quantile(scores["champion"], 0.9)
+    reviewed = flagged & (rng.random(n) < 0.6)
+    accused = reviewed & ((kind > 0) ^ (rng.random(n) < 1 / 3))
+    y = ((kind > 0) | accused).astype(np.float64)
+    window = EvaluationWindow(START, START + 7 * DAY, np.arange(n), y, np.ones(n), n, float(y.sum()))
+    return window, Reviews(reviewed, accused, np.zeros(n, dtype=bool)), scores, (kind > 0).astype(np.float64)
+
+
+def gain(y: NDArray[np.float64], weight: NDArray[np.float64], scores: list[NDArray[np.float64]]) -> Estimate:
+    """By how much the second scores have the higher average precision."""
+    n = len(y)
+    day = np.zeros(n, dtype=np.int64)
+    rows = FoldRows(y, np.ones(n), np.arange(n), day, day, weight=weight)
+    none, missing = np.zeros(n, dtype=bool), np.full(n, np.nan)
+    champion, challenger = (
+        evaluate_technique([rows], [FoldPredictions(score, none, none, none, none, missing)], 1.0)
+        for score in scores
+    )
+    return difference(challenger, champion, "ap")
+
+
+def test_a_challenger_that_finds_other_fraud_is_not_refused_for_the_champions_labels() -> None:
+    window, reviews, scores, truth = a_window_with_reviewers(1)
+    pair = [scores["champion"], scores["challenger"]]
+    assert gain(truth, window.weight, pair).lower > 0  # the challenger is better
+    assert gain(window.y, window.weight, pair).upper < 0  # but not by the labels as they stand
+    seen, places = without_own_labels(window, reviews, scores["champion"])
+    assert gain(seen.y, seen.weight, [score[places] for score in pair]).upper > 0
+    assert seen.weight.sum() == pytest.approx(
+        len(truth)
+    )  # reviews are spread over strata that others stand for
+    assert not reviews.reviewed[seen.rows].any()
+    assert EFFECTIVE_MIN < seen.effective < window.effective
+
+
+def test_where_everything_is_answered_an_accusation_counts_as_far_as_it_is_believed() -> None:
+    window, reviews, scores, _ = a_window_with_reviewers(2)
+    top = scores["champion"] >= np.quantile(scores["champion"], 0.95)
+    everything = replace(reviews, reviewed=reviews.reviewed | top)
+    seen, _ = without_own_labels(window, everything, scores["champion"])
+    twice = seen.rows[np.flatnonzero(np.diff(seen.rows) == 0)]
+    assert len(twice)
+    assert reviews.accused[twice].all()
+    weights = seen.weight[np.isin(seen.rows, twice)]
+    assert weights[::2] + weights[1::2] == pytest.approx(
+        np.ones(len(twice))
+    )  # once as genuine, once as fraud
+
+
+def test_a_training_with_reviewers_is_checked_on_what_nobody_chose(small: Store, tmp_path: Path) -> None:
+    history = feature_history.load(small, CLASSIFIES, START, SECOND_DATE)
+    window = history.transactions.between(FIRST - 12 * DAY, SECOND_DATE - 9 * DAY)
+    night = history.transactions.event_time[window] // HOUR % 24 < 3
+    some = history.transactions.transaction_id[window][night][::2]
+    rows = [f"{one},{int(n % 2)},2025-01-29T00:00:00Z,review" for n, one in enumerate(some)]
+    train(small, CLASSIFIES, SECOND_DATE)
+    load(small, CLASSIFIES, "labels", write_csv(tmp_path / "verdicts.csv", LABEL_HEADER, rows), now=NOW)
+    train(small, CLASSIFIES, THIRD)
+    second, third = checked(small)[1:]
+    assert third["verdict"] == "promoted"
+    assert second["champion_id"] == 1

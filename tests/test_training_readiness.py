@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
 from pipeline.runs.scoring_run import train_once
-from pipeline.training import readiness, strategy_choice, train
+from pipeline.training import delay_tail, readiness, strategy_choice, train
 from storage.database.setup import upgrade
 from storage.frames import DAY
 from storage.models import models
@@ -229,7 +229,7 @@ def test_delays_are_read_by_what_was_known_then(tmp_path):
     config = configured()
     with stored(tmp_path, *_slow(*world()), config) as store:
         history = feature_history.load(store, config, START, DATE)
-    later, earlier = (readiness.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
+    later, earlier = (delay_tail.reports_of(history, date).curve for date in (DATE, DATE - 20 * DAY))
     assert later.n > earlier.n > 0
     assert later.quantile(0.5) == pytest.approx(5.5, abs=2)
     young, older = readiness.young_cohorts(history, 14 * DAY, DATE)
@@ -263,7 +263,7 @@ def test_the_commands_tell_what_would_be_chosen_and_why(tmp_path):
     assert "no choice 99" in fraudwatch(tmp_path, "strategy", "show", "99", code=1)
 
 
-def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do(tmp_path):
+def test_wrong_verdicts_hardly_move_prevalence_but_are_examples(tmp_path):
     config = configured()
     frame, labels = world()
     with stored(tmp_path, frame, labels, config) as store:
@@ -274,6 +274,9 @@ def test_prevalence_does_not_depend_on_which_flags_were_reviewed_but_examples_do
         load(store, config, "labels", write_csv(tmp_path / "verdicts.csv", LABEL_HEADER, answers), now=DATE)
         history = feature_history.load(store, config, START - 100 * DAY, DATE)
         after = strategy_choice.preview(store, config, history, "live", DATE).numbers["prevalence"]
-    assert after["prevalence"] == before["prevalence"]
+    reviews = after["reviews"]
+    assert (reviews["reviewed"], reviews["censored"]) == (900, 0)
+    assert reviews["false_verdicts"] == pytest.approx(1 / 3, abs=0.05)
+    assert reviews["uncorrected"] > 6 * before["prevalence"]  # what the verdicts say
+    assert before["lower"] < after["prevalence"] < before["upper"]  # what comparable payments say
     assert after["positives"] == before["positives"] + 300
-    assert after["upper"] < 2 * before["upper"]

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import DetectorError, Floats
+from detectors.base import Bools, DetectorError, Floats
 
 AT_RISK_MIN = 5  # minimum number of delays behind a step of the curve
+SHARE_MIN = (
+    1 / 3
+)  # a reported fraud stands for three at most: a smaller share is measured too badly to divide by
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,27 @@ def nowcast(curve: DelayCurve, age: ArrayLike, reported: ArrayLike) -> Nowcast:
     expected = np.full(len(counts), np.nan)
     np.divide(counts, share, out=expected, where=share > 0)
     return Nowcast(counts, expected)
+
+
+def tail_weights(curve: DelayCurve, age: ArrayLike, reported: Bools, genuine: Bools) -> Floats:
+    """
+    Weights of rows, (n,), that count the frauds not reported yet: 1 / F(a) for a reported fraud of age a.
+
+    The missing ones are among the rows that count as genuine; these share the weight that the frauds gain, so that the total stays n.
+    All weights are 1 where F of every age is 1, and without delays.
+
+    Parameters
+    ----------
+    age
+        (n,) age of each row, in the curve's unit.
+    reported, genuine
+        (n,) frauds that came with a delay, and rows that silence may hide a fraud in.
+    """
+    ages = np.asarray(age, dtype=np.float64)
+    weight = np.ones(len(ages))
+    if not curve.n:
+        return weight
+    weight[reported] = 1 / np.maximum(curve(ages[reported]), SHARE_MIN)
+    missing, rows = float(weight.sum()) - len(ages), int(np.count_nonzero(genuine))
+    weight[genuine] = max(0.0, 1 - missing / rows) if rows else 1.0
+    return weight

@@ -19,6 +19,16 @@ Codes = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
+class ReviewCorrection:
+    """How reviewed and stopped payments were put right in an estimate (`detectors.evaluation.reviewed_payments`)."""
+
+    reviewed: int
+    censored: int  # stopped or refunded without a verdict
+    false_verdicts: float  # share of the genuine payments under review that reviewers call fraud
+    uncorrected: float  # prevalence with verdicts at their word, and without the censored payments
+
+
+@dataclass(frozen=True)
 class PrevalenceEstimate:
     """Prevalence of fraud; `lower` and `upper` are used by gates, `display_lower` and `display_upper` shown to people."""
 
@@ -30,6 +40,7 @@ class PrevalenceEstimate:
     upper: float
     display_lower: float  # Jeffreys: narrower, coverage is the confidence level on average
     display_upper: float
+    reviews: ReviewCorrection | None = None
 
 
 def estimate_prevalence(
@@ -74,6 +85,34 @@ def estimate_prevalence(
     return PrevalenceEstimate(
         mature, positives, effective, positives / mature, lower, upper, display_lower, display_upper
     )
+
+
+def estimate_weighted_prevalence(
+    weight: Floats, fraud: Floats, counted: Floats, clusters: float, variance: float = 0.0
+) -> PrevalenceEstimate:
+    """
+    Estimate the prevalence among weighted transactions whose label may be uncertain: Σ weight · fraud / Σ weight.
+
+    The number of frauds P = Σ weight · fraud has the variance V = D Σ weight² · counted + `variance`, with D the `clusters`.
+    Unequal weights make it larger than P (Kish 1965, *Survey Sampling*), and the intervals are those of P² / V effective frauds.
+
+    Parameters
+    ----------
+    weight
+        (n,) how many transactions each row stands for.
+    fraud
+        (n,) the probability that it is fraud.
+    counted
+        (n,) 1 for rows that are fraud by a label, right or wrong: they are what varies.
+    clusters
+        Frauds per effective fraud, 1 or more.
+    variance
+        Of P for other reasons.
+    """
+    frauds = float(weight @ fraud)
+    spread = clusters * float(weight**2 @ counted) + variance
+    effective = min(max(frauds**2 / spread, min(1.0, frauds)), frauds) if frauds else 0.0
+    return estimate_prevalence(max(float(weight.sum()), frauds), frauds, effective)
 
 
 def effective_positives(*frauds: Codes, mature: Sequence[Codes] | None = None) -> float:
@@ -134,7 +173,7 @@ def effective_among(fraud: NDArray[np.bool_], columns: Sequence[Codes]) -> float
 
 def describe_prevalence(prevalence: PrevalenceEstimate) -> str:
     """The fraud rate with its interval for people, as the first half of a sentence."""
-    mature = f"{prevalence.mature:,.0f} mature transaction{'' if prevalence.mature == 1 else 's'}"
+    mature = f"{prevalence.mature:,.0f} mature transaction{'' if prevalence.mature == 1 else 's'}{_describe_reviews(prevalence)}"
     if prevalence.prevalence is None:
         return "No transaction is mature yet, so the fraud rate is unknown"
     if prevalence.positives == 0:
@@ -147,6 +186,13 @@ def describe_prevalence(prevalence: PrevalenceEstimate) -> str:
         for share in (prevalence.prevalence, prevalence.display_lower, prevalence.display_upper)
     )
     return f"Fraud rate {rate} % ({lower}–{upper} %) among {mature}"
+
+
+def _describe_reviews(prevalence: PrevalenceEstimate) -> str:
+    if prevalence.reviews is None or not prevalence.reviews.reviewed:
+        return ""
+    looked_at = prevalence.reviews.reviewed + prevalence.reviews.censored
+    return f" ({looked_at:,} were stopped or reviewed; comparable ones stand for them)"
 
 
 def describe_frauds(prevalence: PrevalenceEstimate) -> str:

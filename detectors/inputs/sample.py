@@ -56,6 +56,37 @@ class Sample:
         """(n,) codes from 0 of the paying entity."""
         return np.arange(len(self), dtype=np.int64) if self.entity is None else self.entity
 
+    def with_examples(self, more: "Sample") -> "Sample":
+        """
+        These labelled rows and more of them, with the same weighted share of fraud, in time order.
+
+        `more` may be any mixture of fraud and genuine rows: the weights of all frauds are scaled so that the base rate that is
+        learned stays that of these rows.
+        """
+        if not len(more):
+            return self
+        order = np.argsort(np.append(self.times, more.times), kind="stable")
+        y, weight = np.append(self.y, more.y), np.append(self.weight, more.weight)
+        fraud = y == 1
+        odds = _fraud_odds(self.weight, self.y == 1)
+        if odds:
+            weight[fraud] *= odds / _fraud_odds(weight, fraud)
+        return Sample(
+            np.ascontiguousarray(np.concatenate([self.raw, more.raw])[order]),
+            y[order],
+            weight[order],
+            np.append(self.amount, more.amount)[order],
+            np.append(self.times, more.times)[order],
+            np.append(self.learnable_at, more.learnable_at)[order],
+            np.append(self.entities, more.entities)[order],
+        )
+
+
+def _fraud_odds(weight: Floats, fraud: Bools) -> float:
+    """The odds of fraud by weight; 0 if there is only one class."""
+    frauds, genuine = float(weight[fraud].sum()), float(weight[~fraud].sum())
+    return frauds / genuine if frauds and genuine else 0.0
+
 
 @dataclass(frozen=True)
 class FeatureGroup:

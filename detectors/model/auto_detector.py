@@ -177,7 +177,12 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return self
 
     def fit_samples(
-        self, mature: Sample, usual: Sample, strategy: Strategy, folds: Sequence[ValidationFold] | None = None
+        self,
+        mature: Sample,
+        usual: Sample,
+        strategy: Strategy,
+        folds: Sequence[ValidationFold] | None = None,
+        young: Sample | None = None,
     ) -> Self:
         """
         Fit a given strategy on samples that were prepared for it.
@@ -190,6 +195,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             Rows not known to be fraud, labelled or not, for the outlier detector.
         folds
             Validation folds from which the weight of a blend is learned; made from `mature` by default.
+        young
+            More labelled rows, which are not a random sample: the classifiers learn from them, with the base rate of `mature`. The
+            calibrator, a blend's weight and the check for frauds do without.
 
         Raises
         ------
@@ -209,8 +217,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.choice_ = None
         self.weight_: BlendWeight | None = None
         self.calibrator_: Calibrator | None = None
+        learned = mature if young is None else mature.with_examples(young)
         self._parts: Components | None = Components.fit(
-            self.layout_, mature, usual, self.fit_settings, strategy
+            self.layout_, learned, usual, self.fit_settings, strategy
         )
         if strategy == "blend":
             self._calibrate_blend(

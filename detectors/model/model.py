@@ -193,6 +193,7 @@ def fit_model(
     notes: Mapping[str, Any],
     folds: Sequence[ValidationFold] | None = None,
     muted: Bools | None = None,
+    young: Sample | None = None,
 ) -> Model:
     """
     Fit the model of one training.
@@ -212,9 +213,11 @@ def fit_model(
         Validation folds from which the weight of a blend is learned; made from `mature` by default.
     muted
         (n,) rows of `recent` whose flags are muted, and so use no budget.
+    young
+        Labelled transactions that are not a random sample, for the classifiers only.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
-    detector.fit_samples(mature, usual, settings.strategy, folds)
+    detector.fit_samples(mature, usual, settings.strategy, folds, young)
     ranks = detector.rank(recent.raw)
     model = Model(
         detector=detector,

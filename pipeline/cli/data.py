@@ -321,6 +321,9 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         )
     if report.unlabelled:
         lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
+    if report.events:
+        words = ", ".join(f"{for_terminal(word)} {n:,}" for word, n in report.events.items())
+        lines.append(f"  events: {words}")
     lines += _dispute_lines(report)
     if report.silent:
         known = (
@@ -359,6 +362,11 @@ def _dispute_lines(report: "IngestReport") -> list[str]:
     if report.neither:
         lines.append(
             f"  {report.neither:,} rows are disputes about something else than fraud: neither fraud nor genuine"
+        )
+    if report.without_reason:
+        lines.append(
+            f"  {report.without_reason:,} disputes have no reason, so they are neither fraud nor genuine: ingest a report of disputes with "
+            "their reasons as labels, too"
         )
     if report.only_stages:
         lines.append(f"  {report.only_stages:,} rows say only the stage of a dispute, and change no label")
@@ -419,6 +427,9 @@ def _feed_lines(feed: "FeedReport") -> list[str]:
 @click.option("--per-day", type=click.IntRange(min=10), default=3000, show_default=True)
 @click.option("--fraud-rate", type=float, help="Share of transactions that are fraud.")
 @click.option("--drift", is_flag=True, help="Shift amounts and channels in the last third of the days.")
+@click.option(
+    "--reviewers", is_flag=True, help="A team answers flags, and payments are disputed for many reasons."
+)
 @click.option("--truth", is_flag=True, help="Also write the true label of every transaction.")
 @click.pass_obj
 def simulate(

@@ -67,7 +67,7 @@ def _spans(store: Store, config: Config, options: ComparisonOptions, as_of: int)
     span = stored_history.span(store)
     complete = int(stored_history.completeness(store).at(np.array([as_of], dtype=np.int64))[0])
     begin, newest = span or (0, 0)
-    end = min(complete - config.labels.maturity, newest + 1) // DAY * DAY
+    end = min(complete - config.labels.longest_maturity, newest + 1) // DAY * DAY
     starts = [end - n * options.test for n in range(options.folds, 0, -1)]
     spans = [(start, start + options.test) for start in starts if span and start > begin]
     if not spans:
@@ -85,6 +85,7 @@ class _FoldTraining:
 
     mature: Ints
     y: Floats
+    weight: Floats  # of `mature`
     mature_since: Ints  # of `mature`, µs
     unlabelled: Ints
 
@@ -123,6 +124,7 @@ class _FoldBuilder:
         return _FoldTraining(
             at.mature[newest],
             at.y[newest],
+            at.weight[newest],
             at.mature_since[newest],
             at.unlabelled[hash_sampling.sample_rows(draws, UNLABELLED_ROWS)[0]],
         )
@@ -140,7 +142,7 @@ class _FoldBuilder:
         )
 
     def _fold(self, span: tuple[int, int], training: _FoldTraining, test: Ints) -> ComparisonFold:
-        mature = self._matrix.sample(training.mature, training.y, known_at=training.mature_since)
+        mature = self._matrix.sample(training.mature, training.y, training.weight, training.mature_since)
         unlabelled = self._matrix.sample(training.unlabelled)
         test_sample = self._matrix.sample(test, (self._truth[test] == 1).astype(np.float64))
         rows = self._rows(test, test_sample)

@@ -83,6 +83,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _fields_that_keys_name(config)
     yield from _limits(config)
     yield from _labels_used_twice(config)
+    yield from _events_without_columns(config)
     yield from _event_words_used_twice(config)
     yield from _label_words_used_twice(config)
     yield from _ids_missing(config)
@@ -293,6 +294,22 @@ def _limits(config: Sections) -> Iterator[Violation]:
                     "must name fields of schema.categorical or schema.entities that are not in schema.hash"
                 )
                 yield f"limit.{name}.only", field, requirement
+
+
+def _events_without_columns(config: Sections) -> Iterator[Violation]:
+    schema, events = config.schema_, config.events
+    if not events.type:
+        return
+    for key, meaning in (
+        ("transaction_id", "the id of the payment"),
+        ("kind", "a column that says which rows are refunds, and is made from the events"),
+        ("original_id", "a column with the refunded payment, which is made from the events"),
+    ):
+        if not getattr(schema, key):
+            yield f"schema.{key}", "", f"must name {meaning} when events.type is set"
+    for key, reason in (("is_fraud", "disputes are events"), ("line_items", "rows are events")):
+        if getattr(schema, key):
+            yield f"schema.{key}", getattr(schema, key), f"must not be set when events.type is: {reason}"
 
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:

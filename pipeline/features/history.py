@@ -26,6 +26,7 @@ from storage.ingest.payment_changes import load_payment_changes
 Floats = NDArray[np.float64]
 
 REVIEW = "review"  # source of labels that come from verdicts on flags
+AUDIT = "audit"  # the same on flags of the random audit sample
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class History:
         """
         return self.silence_ok if self.silence is None else self.silence.at(instant)
 
+    def censored_at(self, instant: int) -> NDArray[np.bool_]:
+        """Payments that happened, but that were refunded in full or stopped by an instant, so that no chargeback comes, (n,)."""
+        none = np.zeros(len(self), dtype=bool)
+        return none if self.silence is None else self.silence.censored_at(instant)
+
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant up to which its score may use what is known."""
         of_time = self.transactions.event_time + allowed_lateness
@@ -123,6 +129,16 @@ def load(
     )
 
 
+def maturity_of(config: Config, transactions: Transactions) -> Ints:
+    """Age (µs) from which silence about each transaction may mean genuine, (n,): by `labels.maturity_by`, else `labels.maturity`."""
+    maturity = np.full(len(transactions), config.labels.maturity, dtype=np.int64)
+    for name, spans in config.labels.maturity_by.items():
+        column = transactions.columns[name]
+        of_value = [spans.get(str(value), config.labels.maturity) for value in column.values]
+        maturity = np.array([*of_value, config.labels.maturity], dtype=np.int64)[column.codes]
+    return maturity
+
+
 def feature_catalogue(config: Config) -> FeatureCatalogue:
     """The feature catalogue of the configured fields and windows."""
     return catalogue_of(feature_fields(config))
@@ -136,7 +152,7 @@ def feature_fields(config: Config) -> Mapping[str, Any]:
         "categorical": list(config.schema_.categorical),
         "windows": list(config.features.windows),
         "night": list(config.features.night),
-        "maturity": config.labels.maturity,
+        "maturity": config.labels.longest_maturity,
         "holidays": list(config.calendar.holidays),
         "timezone": config.schedule.timezone,
         "initiated_by": config.schema_.initiated_by,
@@ -172,7 +188,7 @@ def raw_matrix(
     `fields` are the settings stored with a model: its windows and maturity apply, not those of the configuration, which
     may have changed since.
     """
-    maturity, lookback = config.labels.maturity, config.lookback
+    maturity, lookback = config.labels.longest_maturity, config.lookback
     if fields is not None:
         maturity = fields.get("maturity", maturity)
         lookback = max(fields["windows"]) + maturity

@@ -40,17 +40,27 @@ class Silence:
 
     def at(self, instant: int) -> Bools:
         """Where silence may mean genuine by what was known at an instant, (n,)."""
-        silent, amount = self.by_first_version.copy(), self.payments.amount
+        happened, ended = self._parts_at(instant)
+        return happened & ~ended
+
+    def censored_at(self, instant: int) -> Bools:
+        """Where only a refund in full or a stop keeps silence from meaning genuine, by what was known at an instant, (n,)."""
+        happened, ended = self._parts_at(instant)
+        return happened & ended
+
+    def _parts_at(self, instant: int) -> tuple[Bools, Bools]:
+        """Which payments happened by their newest version, and which were refunded in full or stopped, (n,) each."""
+        happened, amount = self.by_first_version.copy(), self.payments.amount
         revisions, (revised, refunded, stopped) = self._changes.revisions, self._positions
         known = np.flatnonzero((revisions.known_from <= instant) & (revised >= 0))
         if len(known):
             newest = known[_last_of_each(revised[known])]
             amount = amount.copy()
             amount[revised[newest]] = revisions.amount[newest]
-            silent[revised[newest]] = _by_columns(revisions.columns, len(revised), self.never)[newest]
-        silent &= ~self._refunded_in_full(amount, refunded, instant)
-        silent[self._stopped_at(stopped, instant)] = False
-        return silent
+            happened[revised[newest]] = _by_columns(revisions.columns, len(revised), self.never)[newest]
+        ended = self._refunded_in_full(amount, refunded, instant)
+        ended[self._stopped_at(stopped, instant)] = True
+        return happened, ended
 
     @cached_property
     def _changes(self) -> PaymentChanges:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import PlainCardNumberCheck, plain_card_number_check
@@ -20,8 +22,11 @@ from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
 from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.early_labels import retract_early_labels
+from pipeline.ingest.events.event_labels import EventLabelCheck, EventLabelReader
+from pipeline.ingest.events.event_reader import EventReader, EventRows
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
+from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.ingest_report import (
     Clock,
     HistoryReason,
@@ -43,7 +48,7 @@ from storage.ingest.repeated_labels import fraud_by_source
 from storage.queries.status import labels_without_transaction
 
 Chunk = TransactionChunk | WaitingChunk | LabelChunk
-CheckStep = Callable[[RowBatch], tuple[list[Chunk], list[RejectedRow]]]
+CheckStep = Callable[[RowBatch], tuple[Sequence[Chunk], list[RejectedRow]]]
 
 
 def ingest_transactions(
@@ -80,7 +85,8 @@ def ingest_transactions(
     context.check_columns(inputs, check.expected_columns())
     for source in inputs:
         with open_source(config, source) as reader:
-            yield from _load_transactions(context, source, reader, check)
+            load = _load_events if config.events.type else _load_transactions
+            yield from load(context, source, reader, check)
 
 
 def ingest_labels(
@@ -178,26 +184,65 @@ def _inline_label_step(check: InlineLabelCheck, rows: RowBatch) -> tuple[list[Ch
     return [chunk], rejected
 
 
+def _load_events(
+    context: "_IngestContext", source: Source, reader: SourceReader, check: TransactionCheck
+) -> Iterator[IngestReport]:
+    """Load one source of events: its payments and refunds, then its disputes, which are spooled to disk meanwhile."""
+    now, settings, state = context.clock(), transaction_settings(context.config, check), check.new_state()
+    expected = check.expected_columns()
+    with EventReader(reader, check, now) as events:
+        step = partial(
+            _transaction_step, check, plain_card_number_check(check.schema, source.name), state, now, None
+        )
+        report = context.load(source.name, "transactions", events, expected, step, settings)
+        counted = replace(report, events=dict(events.counts.most_common()))
+        yield report if report.nothing_new else _with_state(counted, check, state)
+        labels, settings = EventLabelReader(events), f"{settings} {context.label_settings}"
+        if not events.was_read and context.find_existing("labels", labels, settings) is None:
+            # an earlier ingest stopped between the two batches: read the source again, only for its disputes
+            for _ in events.rows(expected):
+                pass
+        label_state = check.new_state()
+        label_step = partial(EventLabelCheck(context.config, check, label_state).step, now)
+        report = context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+        yield replace(_with_labels(report, label_state), inline=True)
+
+
 def _transaction_step(
     check: TransactionCheck,
     plain: PlainCardNumberCheck,
     state: SourceState,
     now: int,
-    spool: InlineLabelSpool,
+    spool: InlineLabelSpool | None,
     rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
     rows = check.without_items(rows, now, state)
     chunk, labels, reasons = check.check(rows, now, state)
-    if labels is not None:
+    if labels is not None and spool is not None:
         spool.add(labels)
     schema, waiting = check.schema, state.rate_use.waiting
     unmasked = map(check.source_name, (schema.transaction_id, schema.original_id, *schema.plain_card_numbers))
-    rejected = list(collect_rejected(rows, reasons, check.hashed_columns, check.hasher, set(unmasked)))
+    hide = partial(collect_rejected, hashed=check.hashed_columns, hasher=check.hasher, plain={*unmasked})
+    rejected = list(hide(rows, reasons))
+    if isinstance(rows, EventRows):
+        rejected += _unknown_events(check, rows.unknown, hide) if rows.unknown else []
+        chunk = rows.completed(chunk)
+        waiting = waiting and WaitingChunk(rows.completed(waiting.transactions))
     if waiting is None:
         return [chunk], rejected
     numbers = set(waiting.transactions.row_number.tolist())
     return [waiting, chunk], [row for row in rejected if row.row_number not in numbers]
+
+
+def _unknown_events(
+    check: TransactionCheck, rows: RowBatch, hide: Callable[[RowBatch, Reasons], Iterator[RejectedRow]]
+) -> Iterator[RejectedRow]:
+    """Rows with words that [events] does not have."""
+    reasons, name = Reasons(len(rows)), check.source_name(check.events.type)
+    remedy = "add it to events.ignored, or to the key of [events] that says what it means"
+    reasons.add(np.ones(len(rows), dtype=bool), f"{name} is no word of [events]: {remedy}")
+    return hide(rows, reasons)
 
 
 def _with_state(report: IngestReport, check: TransactionCheck, state: SourceState) -> IngestReport:
@@ -215,6 +260,7 @@ def _with_labels(report: IngestReport, state: SourceState) -> IngestReport:
         neither=state.neither,
         only_stages=state.only_stages,
         unknown_reasons=unknown,
+        without_reason=state.without_reason,
     )
 
 
@@ -340,6 +386,9 @@ class _IngestContext:
             through = inline.complete_through(now) if through is None else through
             # payments that nobody has labelled yet say nothing of other labels
             loader.says_completeness = bool(report.counts.read or inline.silent)
+        elif isinstance(reader, EventLabelReader):
+            if report.counts.read and through is None:
+                through = reader.events.newest  # of what came later the source says nothing
         elif loader.kind == "labels" and not report.counts.read:
             # Without rows a label file means: no new labels up to now. Each such file is a new batch.
             content = _content_hash(loader.kind, content, str(now))

@@ -74,6 +74,10 @@ class IngestReport:
         Until when labels are complete by what the source or --complete-through says; None if neither says it.
     early_labels
         How many labels came before these transactions and say they were known before them, so that they no longer hold.
+    without_reason
+        How many disputes of a feed of events have no reason: they are neither fraud nor genuine.
+    events
+        The words of a feed of events and how many rows have each, the most frequent first; None for other feeds.
     dated_back
         Whether labels were loaded as history although windows had been scored without them.
     waiting
@@ -103,6 +107,8 @@ class IngestReport:
     silent: int = 0
     complete_through: datetime | None = None
     early_labels: int = 0
+    without_reason: int = 0
+    events: Mapping[str, int] | None = None
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()

@@ -28,7 +28,8 @@ def transaction_settings(config: Config, check: TransactionCheck) -> str:
     codes = ",".join(check.rates.unlisted_codes).encode()
     key = check.hasher.hash("") if check.hasher is not None else ""
     lines = [line for line in config.public_text("schema").splitlines(keepends=True) if _is_read_by(line)]
-    settings = hashlib.sha256("".join([*lines, *_changed_lines(config, "format")]).encode()).hexdigest()
+    lines += [*_changed_lines(config, "format"), *_changed_lines(config, "events")]
+    settings = hashlib.sha256("".join(lines).encode()).hexdigest()
     return f"{settings} {hashlib.sha256(codes).hexdigest()} {key}"
 
 

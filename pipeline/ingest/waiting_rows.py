@@ -97,6 +97,7 @@ def _convert(
         amount_base=base,
         kind=rows.kind if schema.kind else None,
         original_id=rows.original_id if schema.original_id else None,
+        begins=np.zeros(len(rows), dtype=bool) if config.events.type else None,
     )
     return converted.take(np.flatnonzero(reasons.good)), reasons
 

@@ -64,7 +64,7 @@ def window_drift(
         return [not_comparable(window, len(ids), why)], None
     own = _histogram(batch)
     pool = _pool_small_windows(run, reader, model_cache, batch.model_id, own, window)
-    mature = reader.span(*(instant - run.config.labels.maturity for instant in window))
+    mature = reader.span(*(instant - run.config.labels.longest_maturity for instant in window))
     reports = drift_metrics.frauds_reported(run.store, window[1] - REPORTS_SPAN, window[1], REVIEW)
     rows = _drift_rows(
         run.config, batch, pool, window, levels(run.config, batch.rows, window, mature, reports)

@@ -115,7 +115,7 @@ def _delays(config: Config, history: History, ends: Ints, date: int) -> LevelHis
     known_at, happened = known_at[order], happened[order]
     begin = int(history.transactions.event_time[0]) if len(history) else date
     low, high = np.searchsorted(known_at, ends - REPORTS_SPAN), np.searchsorted(known_at, ends)
-    whole = (ends - REPORTS_SPAN - config.labels.maturity >= begin) & (ends <= date)
+    whole = (ends - REPORTS_SPAN - config.labels.longest_maturity >= begin) & (ends <= date)
     values = [
         _median_delay(known_at[a:b], happened[a:b]) if reaches else float("nan")
         for a, b, reaches in zip(low, high, whole, strict=True)
@@ -127,7 +127,7 @@ def _delays(config: Config, history: History, ends: Ints, date: int) -> LevelHis
 def _of_labels(
     config: Config, window: tuple[int, int], mature: History, reports: tuple[Ints, Ints]
 ) -> Iterator[Level]:
-    due, maturity = window[1] + config.schedule.allowed_lateness, config.labels.maturity
+    due, maturity = window[1] + config.schedule.allowed_lateness, config.labels.longest_maturity
     complete = int(mature.completeness.at(np.array([due]))[0])
     span = mature.transactions.between(window[0] - maturity, window[1] - maturity)
     yield _fraud_rate(mature, span, due, complete - maturity)

@@ -96,7 +96,7 @@ def _due_windows(
     store: Store, config: Config, policy: str, since: int, as_of: int
 ) -> dict[Window, int | None]:
     """Windows that matured by `as_of` and have no realised metrics, or older ones; each with the as_of of these."""
-    matured = _complete_until(store, as_of) - config.labels.maturity
+    matured = _complete_until(store, as_of) - config.labels.longest_maturity
     windows = {
         window: known
         for window, known in quality_metrics.measured_windows(store, policy).items()
@@ -170,7 +170,7 @@ def catch_up(store: Store, config: Config, policy: str, run_id: int, end: int) -
 
 def _first_step_after(store: Store, config: Config, window: Window) -> int:
     """The end of the first quality window at which this window is mature."""
-    end = np.array([window[1] + config.labels.maturity], dtype=np.int64)
+    end = np.array([window[1] + config.labels.longest_maturity], dtype=np.int64)
     mature = int(completeness(store).reached(end)[0])
     step, zone = config.quality.window, config.schedule.timezone
     floor = window_grid.floor(step, zone, mature)
@@ -249,7 +249,7 @@ def _past_windows(
 ) -> Mapping[str, list[PastWindow]]:
     """Expected and realised frauds of past windows of the same strategy, for flagged and for other transactions."""
     length = window[1] - window[0]
-    reach = PAST_WINDOWS * length + config.labels.maturity
+    reach = PAST_WINDOWS * length + config.labels.longest_maturity
     metrics = quality_metrics.read(store, policy, PAST_METRICS, (window[0] - reach, window[0]), window[1])
     same_length = [rows for (start, end), rows in metrics.items() if abs(end - start - length) < DAY / 2]
     past = [rows for rows in same_length if _of_strategy(rows, strategy)][-PAST_WINDOWS:]

@@ -167,7 +167,7 @@ def review_metrics(store: Store, config: Config, policy: str, window: Window) ->
     ends = realised_quality.binomial_interval(frauds, opinions, frauds, config.quality.confidence)
     delay = (verdicts.at - verdicts.event_time) / DAY
     waiting = quality_metrics.unanswered_flag_times(
-        store, policy, end - config.labels.maturity - (end - start), end
+        store, policy, end - config.labels.longest_maturity - (end - start), end
     )
     age = (end - waiting) / DAY
     reason = None if n else NO_REVIEW

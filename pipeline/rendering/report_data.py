@@ -35,7 +35,7 @@ class ReportData:
     ) -> "ReportData":
         """Data for [start, end) with labels as they were known at `as_of`, all in µs."""
         complete = int(history.completeness(store).at(np.array([as_of], dtype=np.int64))[0])
-        mature = max(complete - config.labels.maturity, 0)
+        mature = max(complete - config.labels.longest_maturity, 0)
         return cls(store, config, Scope(policy, start, end, as_of, mature, config.labels.never_by_silence))
 
     @cached_property

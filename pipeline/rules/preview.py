@@ -95,5 +95,6 @@ def _label_status(history: History, rows: Ints, config: Config, now: int) -> tup
     """Which rows are mature, and which are known to be fraud."""
     status = status_at(history.transactions, history.events, now)[rows]
     complete = int(history.completeness.at(np.array([now], dtype=np.int64))[0])
-    old = history.transactions.event_time[rows] + config.labels.maturity <= complete
+    maturity = feature_history.maturity_of(config, history.transactions)
+    old = (history.transactions.event_time + maturity)[rows] <= complete
     return old & has_known_status(status, history.silence_at(now)[rows]), status == FRAUD

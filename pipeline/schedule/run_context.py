@@ -170,7 +170,9 @@ class HistoryReader:
         self.mutes = mutes.load_mutes(run.store)
         in_force = [*models.fields_in_force(run.store, run.policy), *(rule.fields for rule in self.rules)]
         windows = [max(fields["windows"]) for fields in in_force]
-        self._lookback = max(run.config.lookback, max(windows, default=0) + run.config.labels.maturity)
+        self._lookback = max(
+            run.config.lookback, max(windows, default=0) + run.config.labels.longest_maturity
+        )
         model_entities = [name for fields in in_force for name in fields["entities"]]
         self._entities = list(dict.fromkeys([*run.config.schema_.entities, *model_entities]))
 

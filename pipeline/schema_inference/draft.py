@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config.config import as_toml
 from pipeline.config.error_text import UNANSWERED
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference.column_profile import ColumnProfile
 from storage.frames import DAY, Floats, Ints
 
@@ -16,7 +17,7 @@ LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
-class FraudReports:
+class ReportDelays:
     """When frauds were reported; arrays (n,)."""
 
     rows: Ints  # of the payments in the sample
@@ -29,9 +30,9 @@ class FraudReports:
         delay = np.maximum(known_at - event_time, 0.0) / DAY
         return cls(rows, delay, np.maximum((end - event_time) / DAY, delay))
 
-    def take(self, places: Ints) -> "FraudReports":
+    def take(self, places: Ints) -> "ReportDelays":
         """Some of them."""
-        return FraudReports(self.rows[places], self.delay[places], self.observed[places])
+        return ReportDelays(self.rows[places], self.delay[places], self.observed[places])
 
 
 @dataclass
@@ -61,7 +62,8 @@ class SchemaDraft:
     order: ColumnProfile | None = None  # the column of ids, if an order has several rows
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
-    reports: FraudReports | None = None
+    reports: ReportDelays | None = None
+    payments: Bools | None = None  # which rows begin a payment, if rows are events
 
     def decide(self, key: str, value: object, reason: str) -> None:
         """Set the value of a key."""
@@ -106,7 +108,7 @@ class SchemaDraft:
         del self.unassigned[column.name]
 
 
-__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "FraudReports", "SchemaDraft", "quoted"]
+__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "ReportDelays", "SchemaDraft", "quoted"]
 
 
 def quoted(name: str) -> str:

@@ -66,6 +66,8 @@ _KIND_NAME = re.compile(r"(^|_)(types?|kind|art|tipo|soort|vorgang|code|descript
 
 def find_label(draft: SchemaDraft) -> None:
     """Find the label column, if there is one, its words, and the time at which labels became known."""
+    if draft.payments is not None:
+        return  # disputes are events
     candidates = [c for c in draft.unassigned.values() if 0 < len(c.distinct) <= WORDS_MAX]
     column = names.first_named([c for c in candidates if c.binary], names.LABEL)
     column = column or names.first_named([c for c in candidates if _meanings(c)], names.LABEL)

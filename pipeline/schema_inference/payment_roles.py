@@ -65,6 +65,8 @@ SIGNS = {"€": "EUR", "£": "GBP", "¥": "JPY", "$": "USD", "₹": "INR", "zł"
 
 def find_kind(draft: SchemaDraft) -> None:
     """Find a column that marks refunds."""
+    if draft.payments is not None:
+        return  # it is made from the events
     few = [
         c
         for c in draft.unassigned.values()
@@ -96,6 +98,8 @@ def _note_indicator(draft: SchemaDraft) -> None:
 
 def find_transaction_id(draft: SchemaDraft) -> None:
     """Find a column with a different value in every row, or one that is named like an id and nearly has."""
+    if draft.transaction is not None:
+        return
     columns = [c for c in _eligible(draft) if _is_id(c)]
     unique = [c for c in columns if c.unique]
     nearly = [c for c in columns if not c.unique and len(c.distinct) >= NEARLY_UNIQUE * draft.rows]
@@ -137,6 +141,8 @@ def find_transaction_id(draft: SchemaDraft) -> None:
 
 def find_original(draft: SchemaDraft) -> None:
     """Find the column that names the refunded payment: its values are ids of other rows."""
+    if draft.payments is not None:
+        return  # it is made from the events
     columns = [
         c
         for c in draft.unassigned.values()
@@ -367,7 +373,7 @@ def find_never_by_silence(draft: SchemaDraft) -> None:
     candidates = [c for c in columns if any(map(NOT_PAID.search, c.distinct))]
     column = names.first_named(candidates, names.STATUS)
     column = column or next((c for c in candidates if _holds_statuses(c)), None)
-    if column is not None:
+    if column is not None and "labels.never_by_silence" not in draft.keys:
         words = sorted(value for value in column.distinct if NOT_PAID.search(value))
         reason = "Such payments never bring a chargeback: without a label they are not genuine, but unknown."
         draft.decide("labels.never_by_silence", {column.name: words}, reason)

@@ -6,6 +6,7 @@ the reason. Lines that begin with CHECK are guesses that need somebody who knows
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pipeline.ingest.formats.reader import open_path
 from pipeline.ingest.formats.row_batch import ExpectedColumns
 from pipeline.ingest.sources import matching_paths
 from pipeline.schema_inference import (
+    events,
     fields,
     labels,
     names,
@@ -143,6 +145,7 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
         personal_data.leave_out_secrets,
         value_formats.decide_numbers,
         value_formats.decide_times,
+        events.find_events,
         labels.find_label,
         personal_data.find_personal,
         payment_roles.find_event_time,
@@ -176,12 +179,16 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
         return None
     if sample.whole:
         timed = ~np.isnan(time.moments)
+        if draft.payments is not None:
+            timed &= draft.payments
         fraud = None if draft.fraud is None else labels.is_fraud(draft)[timed]
-        sampled = Volume.of(time.instants // DAY, fraud)
+        sampled = Volume.of(time.moments[timed].astype(np.int64) // DAY, fraud)
         return sampled and sampled.trimmed()
     label = [] if draft.fraud is None else [draft.fraud.name]
     clock_name = [time.clock[1]] if time.clock else []
-    expected = ExpectedColumns(dict.fromkeys((time.name, *clock_name, *label), "schema.event_time"))
+    event_type = str(draft.keys.get("events.type", ""))
+    needed = (time.name, *clock_name, *label, *filter(None, [event_type]))
+    expected = ExpectedColumns(dict.fromkeys(needed, "schema.event_time"))
     volume: Volume | None = None
     for path in paths:
         with closing(open_path(path, None, str(path), sample.form)) as reader:
@@ -191,6 +198,9 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
                 good = (
                     ~parsed.missing & ~parsed.unreadable & (parsed.micros >= 0) & (parsed.micros <= DISTANT)
                 )
+                if event_type:
+                    meaning = events.DEFAULTS.keys_of(rows.columns[event_type], Counter())
+                    good &= events.begins_payment(meaning)
                 fraud = labels.says_fraud(draft, rows.columns[label[0]])[good] if label else None
                 part = Volume.of(parsed.micros[good] // DAY, fraud)
                 volume = part.plus(volume) if part else volume
@@ -282,7 +292,7 @@ def _render(draft: SchemaDraft, heading: list[str], columns: list[ColumnProfile]
             "# Names in the file, and the names that these fields have here and in the database.",
         ]
         lines += [f"{as_toml_key(name)} = {as_toml(new)}" for name, new in renamed.items()]
-    for section in ("format", "labels", "features", "training", "alerts"):
+    for section in ("format", "events", "labels", "features", "training", "alerts"):
         keys = [key for key in draft.keys if key.startswith(f"{section}.")]
         lines += ["", f"[{section}]"] if keys else []
         for key in keys:

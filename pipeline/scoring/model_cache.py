@@ -67,7 +67,7 @@ class ModelCache:
 
     def maturity(self, model_id: int) -> int:
         """The label maturity, in µs, that this model's features are computed with."""
-        return int(self.fields(model_id).get("maturity", self._config.labels.maturity))
+        return int(self.fields(model_id).get("maturity", self._config.labels.longest_maturity))
 
     def catalogue(self, model_id: int) -> FeatureCatalogue:
         """The features that this model was trained on, independent of the current configuration."""

@@ -12,6 +12,11 @@ thresholds from their scores in the window, without labels, for today's budget a
 own training, the model that flags more would win.) Features are point in time, so each model gets the values it would have
 had then. Rows whose labels the champion was trained on are left out.
 
+The champion's own flags brought the labels of reviewed payments, some of them wrong, and it may have learned from these answers
+early. So unreviewed payments that the champion scores alike stand for them (`detectors.evaluation.reviewed_payments`). Where the team
+answers nearly everything, and none compare, verdicts stay, each accusation as far as it is to be believed, and the candidate
+learns from the same answers as the champion did.
+
 Before that, a candidate that a field tells the labels of (a readiness finding `LEAK`) is rejected: on past data such a
 model wins any comparison. This does not depend on `training.gate`, only on `schema.trusted`.
 """
@@ -31,6 +36,11 @@ from detectors.evaluation.comparison import (
     FoldPredictions,
     TechniqueMetrics,
 )
+from detectors.evaluation.reviewed_payments import (
+    correct_outcomes,
+    review_strata,
+    weights_without_reviewed,
+)
 from detectors.inputs.sample import Sample
 from detectors.model.model import Model, with_new_thresholds
 from pipeline import hash_sampling
@@ -38,14 +48,17 @@ from pipeline.config.config import Config
 from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
+from pipeline.features.label_history import known_since
 from pipeline.number_text import exact
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
+from pipeline.training.answers import is_answered
+from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import case_entities, effective_frauds, payers
+from pipeline.training.training_set import case_entities, effective_frauds, is_old, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
@@ -104,22 +117,32 @@ class PromotionGate:
             return PromotionCheck(
                 "promoted", "FIRST", "It is the first model: there is no champion to compare it with."
             )
-        champion_id = in_force[-1]
+        return self._compare(history, prepared, choice, in_force[-1], date)
+
+    def _compare(
+        self, history: History, prepared: Prepared, choice: StoredChoice, champion_id: int, date: int
+    ) -> PromotionCheck:
         window = self._window(history, prepared, champion_id, date)
         if window.effective < EFFECTIVE_MIN:
-            too_few = f"the newest mature window holds {exact(round(window.effective, 1))} effective frauds, {EFFECTIVE_MIN} are needed"
-            return _inconclusive(window, champion_id, too_few)
+            return _too_few(window, champion_id)
+        past = prepared.before(window.start)
         try:
             champion = self.model_cache.model(champion_id)
+            candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
+            champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
+            if prepared.reviews.any_of(window.rows):
+                past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
+                risk = at_risk(self.config, history.transactions.take(window.rows))
+                score = champion.score(champion_raw, risk).score
+                window, places = without_own_labels(window, prepared.reviews, score)
+                candidate_raw, champion_raw = candidate_raw[places], champion_raw[places]
+                if window.effective < EFFECTIVE_MIN:
+                    return _too_few(window, champion_id)
             earlier = (fold.before(window.start) for fold in choice.folds)
             folds = tuple(fold for fold in earlier if fold.y.any())
-            candidate = train.fit_alone(
-                self.config, prepared.before(window.start), replace(choice, folds=folds), date
-            )
+            candidate = train.fit_alone(self.config, past, replace(choice, folds=folds), date)
         except (DetectorError, Damaged) as error:
             return _inconclusive(window, champion_id, f"they cannot be compared ({error})")
-        candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
-        champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
         return _decided(
             window,
             champion_id,
@@ -156,16 +179,36 @@ class PromotionGate:
     def _window(self, history: History, prepared: Prepared, champion_id: int, date: int) -> EvaluationWindow:
         """The newest `training.every` of mature rows, without those whose labels the champion was trained on."""
         complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
-        end = complete - self.config.labels.maturity
-        learned_until = models.learned_until(self.store, champion_id)
-        start = max(end - self.config.training.every, learned_until or 0)
-        times = history.transactions.event_time[prepared.training_set.mature]
-        inside = times > start
-        rows, y = prepared.training_set.mature[inside], prepared.training_set.y[inside]
+        end = complete - self.config.labels.longest_maturity
+        learned_until, trained_at = models.learned_until(self.store, champion_id)
+        start = end - self.config.training.every
+        mature = prepared.training_set.mature
+        times = history.transactions.event_time[mature]
+        inside = times <= end
+        if self.config.labels.maturity_by:  # the champion learned younger rows of some values than of others
+            inside &= ~is_old(self.config, history, trained_at)[mature]
+        else:
+            start = max(start, learned_until or 0)
+        inside &= times > start
+        rows, y = mature[inside], prepared.training_set.y[inside]
         draws = hash_sampling.uniform(history.transactions.transaction_id[rows])
         selected, weight = hash_sampling.sample_rows(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)
+        weight *= prepared.training_set.weight[inside][selected]
         effective = effective_frauds(self.config, history, rows, y)
         return EvaluationWindow(start, end, rows[selected], y[selected], weight, len(rows), effective)
+
+    def _known_to(
+        self, champion: Model, history: History, prepared: Prepared, window: EvaluationWindow, raw: Floats
+    ) -> Sample:
+        """The rows of the window whose answers the champion learned from before they were mature."""
+        since = known_since(history.transactions, history.events, prepared.training_set.date)[window.rows]
+        times = history.transactions.event_time[window.rows]
+        date = int(champion.notes["trained_at"])
+        answered = is_answered(history, prepared.training_set.date)[window.rows]
+        known = answered & (since <= date) & (times < date - self.config.training.holdout)
+        risk = at_risk(self.config, history.transactions.take(window.rows))
+        owner = payers(self.config, history)[window.rows]
+        return Sample(raw, window.y, np.ones(len(raw)), risk, times, since, owner).take(known)
 
     def _champion_features(
         self, champion_id: int, history: History, window: EvaluationWindow, candidate_raw: Floats
@@ -182,6 +225,32 @@ class PromotionGate:
         )
 
 
+def without_own_labels(
+    window: EvaluationWindow, reviews: Reviews, score: Floats
+) -> tuple[EvaluationWindow, Ints]:
+    """
+    The window with unreviewed rows standing for reviewed ones that the champion scores alike, and the places of its rows.
+
+    An accused row that stays is there twice: as fraud and as genuine, with the weights that it is to be believed with.
+    """
+    outcomes = reviews.known_outcomes(window.rows, window.y, window.weight)
+    stratum = review_strata(score, outcomes.reviewed)
+    fraud, weight = correct_outcomes(outcomes, stratum).fraud, weights_without_reviewed(outcomes, stratum)
+    n = len(weight)
+    y, places = np.repeat([0.0, 1.0], n), np.tile(np.arange(n), 2)
+    weights = np.append(weight * (1 - fraud), weight * fraud)
+    kept = np.flatnonzero(weights > 0)
+    order = kept[np.argsort(places[kept], kind="stable")]
+    frauds = weights[order][y[order] == FRAUD]
+    kish = float(frauds.sum() ** 2 / (frauds**2).sum()) if len(frauds) else 0.0
+    effective = window.effective * kish / max(window.frauds, 1)
+    places = places[order]
+    kept_window = replace(
+        window, rows=window.rows[places], y=y[order], weight=weights[order], effective=effective
+    )
+    return kept_window, places
+
+
 def _predictions(model: Model, rows: Sample) -> FoldPredictions:
     """A model's scores and the flags it would have raised."""
     scores = model.score(rows.raw, rows.amount)
@@ -194,6 +263,12 @@ def _leaking(leaks: Sequence[ReadinessFinding], champion_id: int | None) -> Prom
     messages = "; ".join(leak.message for leak in leaks)
     message = f"The candidate was trained on what may be a leak: {messages}. To go on, {leaks[0].remedy}. {stays}; a promotion by hand overrules this."
     return PromotionCheck("rejected", LEAK, message, champion_id=champion_id)
+
+
+def _too_few(window: EvaluationWindow, champion_id: int) -> PromotionCheck:
+    effective = exact(round(window.effective, 1))
+    too_few = f"the newest mature window holds {effective} effective frauds, {EFFECTIVE_MIN} are needed"
+    return _inconclusive(window, champion_id, too_few)
 
 
 def _inconclusive(window: EvaluationWindow, champion_id: int, why: str) -> PromotionCheck:

@@ -12,19 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2_contingency, mannwhitneyu
 
 from detectors.drift.histograms import COARSE_BINS, ReferenceHistograms
 from detectors.drift.metrics import Drift, compare
-from detectors.evaluation.label_delay import DelayCurve, delay_curve, nowcast
-from detectors.evaluation.prevalence import PrevalenceEstimate
+from detectors.evaluation.label_delay import nowcast
+from detectors.evaluation.prevalence import PrevalenceEstimate, percent
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
-from pipeline.features.label_history import transaction_positions
 from pipeline.number_text import exact
+from pipeline.training.delay_tail import OTHERS, REPORTS_MIN, FraudReports, maturity_groups, reports_of
 from pipeline.training.leaks import find_leaks, trusted_line
 from storage.frames import DAY, Coded, Ints
 
@@ -38,6 +38,7 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "hint")
 WEEKS_MAX = 8  # pieces of the mature span whose fraud rates are compared
 UNSTABLE_P, UNSTABLE_RATIO = 1e-3, 3.0  # both must be exceeded: with many rows any difference is significant
 CLUSTERED = 0.2  # effective frauds per fraud; below it, few entities have most of the fraud
+DIFFERENT_DELAYS = 2.0  # times as many days until nearly all reports, for a maturity of its own
 MATURE_SHARE = 0.95  # share of fraud reports that should have arrived by labels.maturity
 FRAUDS_MIN = 20  # with fewer, delays and rates over time are not checked
 GAP_SHARE = 0.02  # share of days without a transaction
@@ -51,7 +52,6 @@ DOMINANT = 0.2  # share of one value among the rows of an entity column
 REPEATED = 0.01  # share of transactions that equal another in all but the id
 MOVED_PSI = 0.25  # the conventional alarm level
 SAMPLE_ROWS = 20_000
-NEVER_REPORTED = np.iinfo(np.int64).max
 NAMED = 5  # features that a sentence lists at most
 
 
@@ -100,10 +100,12 @@ def examine(data: TrainingData) -> list[ReadinessFinding]:
     """Run all checks and return their findings, errors first."""
     checks = (
         _frauds,
+        _reviews,
         _inverted,
         _rates,
         _clusters,
         _labels,
+        _delays,
         _time,
         _fields,
         _entities,
@@ -117,19 +119,6 @@ def examine(data: TrainingData) -> list[ReadinessFinding]:
 
 
 @dataclass(frozen=True)
-class FraudReports:
-    """Frauds of a history that were reported by a date, and how late."""
-
-    age: NDArray[np.float64]  # days from the fraud to the date
-    delay: NDArray[np.float64]  # days from the fraud to its first report
-
-    @property
-    def curve(self) -> DelayCurve:
-        """The distribution of report delays."""
-        return delay_curve(self.delay, self.age)
-
-
-@dataclass(frozen=True)
 class Cohort:
     """Transactions younger than maturity, of ages from `youngest` to `oldest` in days before the date."""
 
@@ -138,18 +127,6 @@ class Cohort:
     transactions: int
     reported: int
     expected: float  # frauds that will be reported in the end, NaN if the delay curve has too few reports
-
-
-def reports_of(history: History, date: int) -> FraudReports:
-    """The frauds that had been reported by a date, each with its first report."""
-    labels, times = history.labels, history.transactions.event_time
-    rows = transaction_positions(history.transactions, labels)
-    is_report = (rows >= 0) & labels.is_fraud & (labels.available_at <= date)
-    first = np.full(len(times), NEVER_REPORTED)
-    np.minimum.at(first, rows[is_report], labels.available_at[is_report])
-    frauds = np.flatnonzero((first < NEVER_REPORTED) & (times <= date))
-    delay = np.maximum(first[frauds] - times[frauds], 0)
-    return FraudReports((date - times[frauds]) / DAY, delay / DAY)
 
 
 def young_cohorts(history: History, maturity: int, date: int) -> list[Cohort]:
@@ -187,9 +164,14 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
 
 
 def _nothing_mature(data: TrainingData, numbers: Mapping[str, Figure]) -> ReadinessFinding:
-    maturity = f"labels.maturity ({exact(data.config.labels.maturity / DAY)} days)"
+    labels = data.config.labels
+    by = ", or labels.maturity_by of its value," if labels.maturity_by else ""
+    maturity = f"labels.maturity ({exact(labels.maturity / DAY)} days{by})"
     if len(data.history.labels):
-        remedy = f"ingest newer labels and say until when they are complete, wait until payments are older than {maturity}, or lower it"
+        remedy = (
+            "ingest newer labels and say until when they are complete (--complete-through), wait until payments are older than "
+            f"{maturity}, or lower it"
+        )
     else:
         remedy = (
             "ingest labels and say until when they are complete (--complete-through): frauds alone are enough, and a file without rows "
@@ -200,6 +182,24 @@ def _nothing_mature(data: TrainingData, numbers: Mapping[str, Figure]) -> Readin
         "only outlier detection works without labels"
     )
     return ReadinessFinding("hint", "NO_MATURE_LABELS", message, remedy, numbers)
+
+
+def _reviews(data: TrainingData) -> Iterator[ReadinessFinding]:
+    """Say how many mature payments people looked at, and what that changes."""
+    reviews, prevalence = data.prevalence.reviews, data.prevalence.prevalence
+    if reviews is None or not reviews.reviewed or prevalence is None:
+        return
+    yield ReadinessFinding(
+        "hint", "REVIEWED",
+        f"{reviews.reviewed:,} mature payments were reviewed and {reviews.censored:,} stopped or refunded without a verdict; the fraud "
+        f"rate is {percent(prevalence)} with comparable payments in their place, {percent(reviews.uncorrected)} with verdicts at their word",
+        f"nothing if reviewers call about {reviews.false_verdicts:.0%} of genuine payments fraud, as comparable payments show; alerts.audit_per_day draws "
+        "payments at random, which measure it better",
+        {
+            "reviewed": reviews.reviewed, "censored": reviews.censored, "false_verdicts": reviews.false_verdicts,
+            "prevalence": prevalence, "uncorrected": reviews.uncorrected,
+        },
+    )  # fmt: skip
 
 
 def _inverted(data: TrainingData) -> Iterator[ReadinessFinding]:
@@ -241,26 +241,87 @@ def _clusters(data: TrainingData) -> Iterator[ReadinessFinding]:
 
 
 def _labels(data: TrainingData) -> Iterator[ReadinessFinding]:
-    """Check that labels are complete, and that nearly all arrive by maturity."""
+    """Check that labels are complete."""
     config, date = data.config, data.date
     behind = (date - int(data.history.completeness.at(np.array([date], dtype=np.int64))[0])) / DAY
-    if len(data.history.labels) and behind > max(config.labels.maturity / DAY, 7):
+    if len(data.history.labels) and behind > max(config.labels.longest_maturity / DAY, 7):
         yield ReadinessFinding(
             "warning", "LABELS_STALE", f"labels are complete only until {behind:,.0f} days before the training date",
             "ingest newer labels, if only an empty file that says until when all frauds are reported", {"days": behind},
         )  # fmt: skip
-    curve = reports_of(data.history, date).curve
-    if curve.n < FRAUDS_MIN:
+
+
+def _delays(data: TrainingData) -> Iterator[ReadinessFinding]:
+    """Check that nearly all reports arrive by maturity, and whether it should differ between the values of a field."""
+    reports, labels = reports_of(data.history, data.date), data.config.labels
+    group = maturity_groups(data.config, data.history)[reports.rows]
+    for name, value, maturity, code in _maturities(data):
+        own = reports.take(group == code)
+        if len(own.rows) >= REPORTS_MIN:
+            yield from _too_short(own, name, value, maturity)
+    if not labels.maturity_by:
+        yield from _different_delays(data, reports)
+
+
+def _maturities(data: TrainingData) -> Iterator[tuple[str, str, int, int]]:
+    """Field, value, maturity and code of each group of payments that has a maturity of its own."""
+    labels = data.config.labels
+    yield "", "", labels.maturity, OTHERS
+    for name, spans in labels.maturity_by.items():
+        values = data.history.transactions.columns[name].values.astype(str).tolist()
+        yield from ((name, value, spans[value], code) for code, value in enumerate(values) if value in spans)
+
+
+def _too_short(reports: FraudReports, name: str, value: str, maturity: int) -> Iterator[ReadinessFinding]:
+    curve, days = reports.curve, maturity / DAY
+    by_then, needed = float(curve(days)), curve.quantile(MATURE_SHARE)
+    if by_then >= MATURE_SHARE:
         return
-    maturity = config.labels.maturity / DAY
-    by_then, needed = float(curve(maturity)), curve.quantile(MATURE_SHARE)
-    if by_then < MATURE_SHARE:
-        yield ReadinessFinding(
-            "warning", "MATURITY_TOO_SHORT",
-            f"{by_then:.0%} of fraud is reported within labels.maturity ({maturity:g} days); the rest is used as genuine in training",
-            f'set labels.maturity = "{int(np.ceil(needed))}d" to cover {MATURE_SHARE:.0%}',
-            {"share": by_then, "days": needed, "reports": curve.n},
-        )  # fmt: skip
+    of, key = (
+        (f" of {name} {value}", f"labels.maturity_by.{name}.{value}") if name else ("", "labels.maturity")
+    )
+    yield ReadinessFinding(
+        "warning", "MATURITY_TOO_SHORT",
+        f"{by_then:.0%} of fraud{of} is reported within {key} ({days:g} days); each reported fraud counts for those that are missing at its age",
+        f'set {key} = "{int(np.ceil(needed))}d" to cover {MATURE_SHARE:.0%}',
+        {"share": by_then, "days": needed, "reports": curve.n},
+    )  # fmt: skip
+
+
+def _different_delays(data: TrainingData, reports: FraudReports) -> Iterator[ReadinessFinding]:
+    """Propose `labels.maturity_by` for the field whose values differ most in when fraud is reported."""
+    schema, columns = data.config.schema_, data.history.transactions.columns
+    fields = (name for name in schema.categorical if name not in schema.hash)
+    candidates = {name: _days_by_value(columns[name], reports) for name in fields}
+    ratios = {
+        name: max(days.values()) / max(min(days.values()), 1) for name, days in candidates.items() if days
+    }
+    if not ratios:
+        return
+    name = max(ratios, key=lambda field: ratios[field])
+    days = candidates[name]
+    slow, quick = max(days, key=lambda value: days[value]), min(days, key=lambda value: days[value])
+    spans = ", ".join(f'"{value}" = "{span}d"' for value, span in sorted(days.items()))
+    yield ReadinessFinding(
+        "hint", "DELAYS_DIFFER",
+        f"{MATURE_SHARE:.0%} of fraud is reported within {days[quick]} days for {name} {quick}, but within {days[slow]} for {slow}",
+        f"set labels.maturity_by = {{{name} = {{{spans}}}}}: quick values teach earlier, slow ones hide no fraud as genuine",
+        {"field": name, "days": {value: float(span) for value, span in days.items()}},
+    )  # fmt: skip
+
+
+def _days_by_value(column: Coded, reports: FraudReports) -> dict[str, int]:
+    """Days until nearly all reports of each value, rounded up; empty if no two values differ clearly."""
+    codes = column.codes[reports.rows]
+    known, counts = np.unique(codes[codes >= 0], return_counts=True)
+    groups = {str(column.values[code]): reports.take(codes == code) for code in known[counts >= REPORTS_MIN]}
+    days = {value: int(np.ceil(group.curve.quantile(MATURE_SHARE))) for value, group in groups.items()}
+    if len(days) < 2:
+        return {}
+    slow, quick = max(days, key=lambda value: days[value]), min(days, key=lambda value: days[value])
+    apart = days[slow] >= DIFFERENT_DELAYS * max(days[quick], 1)
+    by_chance = mannwhitneyu(groups[slow].delay, groups[quick].delay).pvalue
+    return days if apart and by_chance < UNSTABLE_P else {}
 
 
 def _time(data: TrainingData) -> Iterator[ReadinessFinding]:

@@ -63,6 +63,7 @@ class TrainingSamples:
     """The samples of a training."""
 
     mature: Sample
+    young: Sample
     unlabelled: Sample
     holdout: Sample  # its entities are those that cases are counted by; None without entities
     muted: Bools  # of `holdout`: rows whose flags an entity's mute covers
@@ -75,7 +76,10 @@ def for_training(
     features: FeatureCatalogue,
     mutes: Sequence[Mute],
 ) -> TrainingSamples:
-    """All frauds and about `training.max_rows` other mature rows, unlabelled rows for the outlier detector, and the holdout."""
+    """
+    All frauds and about `training.max_rows` other mature rows, young rows that people answered, unlabelled rows for the outlier detector,
+    and the holdout.
+    """
     draws, most = hash_sampling.uniform(history.transactions.transaction_id), config.training.max_rows
     mature, mature_weight = hash_sampling.sample_rows(
         draws[training_set.mature], most, training_set.y == FRAUD
@@ -84,10 +88,13 @@ def for_training(
         draws[training_set.unlabelled], min(UNLABELLED_ROWS, most)
     )
     holdout, holdout_weight = hash_sampling.sample_rows(draws[training_set.holdout], HOLDOUT_ROWS)
+    young = training_set.young
     rows = [training_set.mature[mature], training_set.unlabelled[unlabelled], training_set.holdout[holdout]]
-    matrix, case_codes = SampleMatrix(config, history, features, rows), case_entities(config, history)
+    matrix = SampleMatrix(config, history, features, [*rows, young.rows])
+    case_codes = case_entities(config, history)
     samples = TrainingSamples(
-        matrix.sample(rows[0], training_set.y[mature], mature_weight, training_set.mature_since[mature]),
+        _mature_sample(matrix, training_set, mature, mature_weight),
+        matrix.sample(young.rows, young.y, young.weight, young.since),
         matrix.sample(rows[1], weight=unlabelled_weight),
         replace(
             matrix.sample(rows[2], weight=holdout_weight),
@@ -107,9 +114,20 @@ def for_evidence(
     """All frauds and about EVIDENCE_ROWS other mature rows."""
     draws = hash_sampling.uniform(history.transactions.transaction_id[training_set.mature])
     selected, weight = hash_sampling.sample_rows(draws, EVIDENCE_ROWS, training_set.y == FRAUD)
-    rows = training_set.mature[selected]
-    matrix = SampleMatrix(config, history, features, [rows])
-    return matrix.sample(rows, training_set.y[selected], weight, training_set.mature_since[selected])
+    matrix = SampleMatrix(config, history, features, [training_set.mature[selected]])
+    return _mature_sample(matrix, training_set, selected, weight)
+
+
+def _mature_sample(
+    matrix: SampleMatrix, training_set: TrainingSet, selected: Ints, sampling_weight: Floats
+) -> Sample:
+    """The sample of some mature rows."""
+    return matrix.sample(
+        training_set.mature[selected],
+        training_set.y[selected],
+        sampling_weight * training_set.weight[selected],
+        training_set.mature_since[selected],
+    )
 
 
 def _flagged_as_outliers(config: Config, features: FeatureCatalogue, unlabelled: Sample) -> NDArray[np.bool_]:

@@ -27,7 +27,8 @@ from pipeline.errors import NotReady
 from pipeline.features.history import History, feature_catalogue
 from pipeline.schedule import grid
 from pipeline.training import samples
-from pipeline.training.training_set import TrainingSet, prevalence_of, training_set_at
+from pipeline.training.prevalence import prevalence_of
+from pipeline.training.training_set import TrainingSet, training_set_at
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history as stored_history

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from detectors.drift.reference import DriftReference
+from detectors.inputs.sample import Sample
 from detectors.model.artifact import libraries
 from detectors.model.model import Model, ModelSettings, fit_model
 from pipeline.config.config import Config
@@ -19,9 +20,10 @@ from pipeline.monitoring import drift_reference
 from pipeline.rules.mutes import Mute, in_force
 from pipeline.training import readiness, samples
 from pipeline.training.case_budget import cases_per_day, without_muted_channels
+from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
 from pipeline.training.samples import TrainingSamples
 from pipeline.training.strategy_choice import StoredChoice
-from pipeline.training.training_set import TrainingSet, mature_at, prevalence_of, training_set_at
+from pipeline.training.training_set import TrainingSet, mature_at, training_set_at
 from storage.frames import DAY
 from storage.models import models
 
@@ -54,6 +56,7 @@ class Prepared:
     training_set: TrainingSet
     features: FeatureCatalogue
     samples: TrainingSamples
+    reviews: Reviews
     findings: list[readiness.ReadinessFinding]
     muted_channels: frozenset[str] = frozenset()
 
@@ -63,10 +66,16 @@ class Prepared:
 
         Thresholds are set on the holdout: they are quantiles of scores and use no labels.
         """
-        mature, unlabelled = (
-            sample.take(sample.times < start) for sample in (self.samples.mature, self.samples.unlabelled)
-        )
-        return replace(self, samples=replace(self.samples, mature=mature, unlabelled=unlabelled))
+        samples = {
+            name: sample.take(sample.times < start)
+            for name, sample in vars(self.samples).items()
+            if name not in ("holdout", "muted")
+        }
+        return replace(self, samples=replace(self.samples, **samples))
+
+    def with_examples(self, more: Sample) -> "Prepared":
+        """The same samples with these young examples instead."""
+        return replace(self, samples=replace(self.samples, young=more))
 
     def raise_on_errors(self) -> None:
         """
@@ -117,7 +126,8 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
         training_samples.holdout,
     )
     channels = frozenset(mute.name for mute in muting if mute.kind == "channel")
-    return Prepared(training_set, features, training_samples, readiness.examine(data), channels)
+    findings = readiness.examine(data)
+    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings, channels)
 
 
 def fit(
@@ -157,6 +167,7 @@ def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: in
         notes={"fields": feature_fields(config), "trained_at": date},
         folds=chosen.folds,
         muted=prepared.samples.muted,
+        young=prepared.samples.young,
     )
 
 

@@ -1,42 +1,59 @@
 """
-Training set at a date: mature labels, unlabelled rows, holdout, and the prevalence of fraud.
+Training set at a date: mature labels, answers about younger payments, unlabelled rows and the holdout.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.evaluation.prevalence import PrevalenceEstimate, effective_among, estimate_prevalence
+from detectors.evaluation.prevalence import effective_among
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
-from pipeline.features.history import History
-from pipeline.features.label_history import has_known_status, known_since, status_at
-from storage.frames import FRAUD, GENUINE, Ints
+from pipeline.features.history import History, maturity_of
+from pipeline.features.label_history import Bools, has_known_status, known_since, status_at
+from pipeline.training import delay_tail
+from pipeline.training.answers import bulk_of, is_answered
+from storage.frames import FRAUD, GENUINE, Floats, Ints
+
+Status = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled rows, as positions in the history, in time order."""
+
+    rows: Ints
+    y: Floats  # 1 fraud, 0 genuine
+    weight: Floats  # how many payments each stands for
+    since: Ints  # µs since when each has been known with its current label
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Rows that a training at a date may use, as positions in the history, in time order."""
 
+    date: int  # µs
     mature: Ints  # labelled, or genuine because no fraud was reported by maturity
-    y: NDArray[np.float64]  # of `mature`: 1 fraud, 0 genuine
+    y: Floats  # of `mature`: 1 fraud, 0 genuine
+    weight: Floats  # of `mature`: not 1 where the delay curve expects more reports, or many answers were given at once
+    mature_since: Ints  # of `mature`: µs since when each has been mature with its current label
+    young: Examples  # reviewed or audited, but neither mature nor in the holdout
     unlabelled: Ints  # older than the holdout and not known to be fraud
-    cleared: NDArray[np.bool_]  # of `unlabelled`: True if a label says genuine
+    cleared: Bools  # of `unlabelled`: True if a label says genuine
     holdout: Ints  # newest rows, that thresholds are set on
     holdout_start: int
-    mature_since: Ints  # of `mature`: µs since when each has been mature with its current label
-    reported: Ints  # rows that would be mature without verdicts on flags
-    reported_y: NDArray[np.float64]  # of `reported`
 
 
 def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     """
-    Split the transactions known at `date` into mature, unlabelled and holdout rows.
+    Split the transactions known at `date` into mature, young, unlabelled and holdout rows.
 
-    Mature rows are older than `labels.maturity`, with labels complete to that point. The outlier detector
-    needs no labels, so it may use younger rows too. Thresholds are set on the newest `training.holdout`, or on
-    the newest quarter of a history that is shorter than four holdouts.
+    Mature rows are older than `labels.maturity` (or `labels.maturity_by` of their field's value), with labels complete to that
+    point. An answer of a review or of the audit sample needs no maturity: it is an example at once, but tells nothing of
+    how common fraud is. The outlier detector needs no labels, so it may use younger rows too. Thresholds are set on the
+    newest `training.holdout`, on which nothing is fitted, or on the newest quarter of a history that is shorter than four
+    holdouts.
 
     Raises
     ------
@@ -56,47 +73,40 @@ def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     status = status_at(rows, history.events, date)
     first = int(rows.event_time[positions[0]])
     holdout_start = max(date - config.training.holdout, date - (date - first) // 4)
-    young = rows.event_time >= holdout_start
-    mature, y = _mature(config, history, in_span, status, date)
-    unlabelled = np.flatnonzero(in_span & ~young & (status != FRAUD))
-    reported, reported_y = mature, y
-    if history.unreviewed is not history.events:
-        unreviewed = status_at(rows, history.unreviewed, date)
-        reported, reported_y = _mature(config, history, in_span, unreviewed, date)
+    newest = rows.event_time >= holdout_start
+    old = is_old(config, history, date)
+    mature, y = _mature(history, in_span & old, status, date)
+    unlabelled = np.flatnonzero(in_span & ~newest & (status != FRAUD))
+    weight = delay_tail.weights(config, history, date, mature, y)
     return TrainingSet(
+        date=date,
         mature=mature,
         y=y,
+        weight=weight * _answer_weight(history, status, date, silent=history.silence_at(date))[mature],
+        mature_since=_mature_since(config, history, mature, date),
+        young=_young(history, in_span & ~old & ~newest, status, date),
         unlabelled=unlabelled,
         cleared=status[unlabelled] == GENUINE,
-        holdout=np.flatnonzero(in_span & young),
+        holdout=np.flatnonzero(in_span & newest),
         holdout_start=holdout_start,
-        mature_since=_mature_since(config, history, mature, date),
-        reported=reported,
-        reported_y=reported_y,
     )
 
 
-def mature_at(config: Config, history: History, date: int) -> tuple[Ints, NDArray[np.float64]]:
+def mature_at(config: Config, history: History, date: int) -> tuple[Ints, Floats]:
     """All mature transactions of a history at `date`, and which of them are fraud."""
     visible = history.as_of(config.schedule.allowed_lateness) <= date
-    return _mature(config, history, visible, status_at(history.transactions, history.events, date), date)
+    status = status_at(history.transactions, history.events, date)
+    return _mature(history, visible & is_old(config, history, date), status, date)
 
 
-def prevalence_of(config: Config, history: History, training_set: TrainingSet) -> PrevalenceEstimate:
-    """
-    Estimate the prevalence of fraud, and the number of effective frauds to learn from.
-
-    Flagged transactions are not a random sample, so verdicts on flags would bias prevalence: it and its interval rest on
-    frauds that were reported anyway. The numbers of positives and effective frauds include verdicts.
-    """
-    overall = _prevalence(config, history, training_set.mature, training_set.y)
-    if training_set.reported is training_set.mature:
-        return overall
-    reported = _prevalence(config, history, training_set.reported, training_set.reported_y)
-    return replace(reported, positives=overall.positives, effective=overall.effective)
+def is_old(config: Config, history: History, date: int) -> Bools:
+    """Which transactions are older than their maturity, with labels complete to that point, as known at `date`, (n,)."""
+    complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
+    old: Bools = history.transactions.event_time + maturity_of(config, history.transactions) <= complete
+    return old
 
 
-def effective_frauds(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> float:
+def effective_frauds(config: Config, history: History, mature: Ints, y: Floats) -> float:
     """The number of effective frauds: clusters on one entity count once."""
     columns = [history.transactions.columns[name].codes[mature] for name in config.schema_.entities]
     return effective_among(y == FRAUD, columns)
@@ -120,23 +130,38 @@ def _own_codes(history: History, entity: str) -> Ints:
     return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
 
 
-def _mature_since(config: Config, history: History, mature: Ints, date: int) -> Ints:
-    """Since when these transactions have been mature with the label they have at `date`, µs."""
-    old = history.completeness.reached(history.transactions.event_time[mature] + config.labels.maturity)
-    return np.maximum(old, known_since(history.transactions, history.events, date)[mature])
-
-
-def _mature(
-    config: Config, history: History, in_span: NDArray[np.bool_], status: NDArray[np.int8], date: int
-) -> tuple[Ints, NDArray[np.float64]]:
-    """Rows of the span that are old enough for all labels to be known, and which of them are fraud."""
-    complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
-    old = history.transactions.event_time + config.labels.maturity <= complete
-    usable = in_span & old & has_known_status(status, history.silence_ok)
-    rows = np.flatnonzero(usable)
+def _mature(history: History, old: Bools, status: Status, date: int) -> tuple[Ints, Floats]:
+    """Rows that are old enough for all labels to be known, and which of them are fraud."""
+    rows = np.flatnonzero(old & has_known_status(status, history.silence_at(date)))
     return rows, (status[rows] == FRAUD).astype(np.float64)
 
 
-def _prevalence(config: Config, history: History, mature: Ints, y: NDArray[np.float64]) -> PrevalenceEstimate:
-    effective = effective_frauds(config, history, mature, y)
-    return estimate_prevalence(len(mature), int(y.sum()), effective)
+def _mature_since(config: Config, history: History, mature: Ints, date: int) -> Ints:
+    """Since when these transactions have been mature with the label they have at `date`, µs."""
+    old_at = history.transactions.event_time + maturity_of(config, history.transactions)
+    old = history.completeness.reached(old_at[mature])
+    return np.maximum(old, known_since(history.transactions, history.events, date)[mature])
+
+
+def _young(history: History, young: Bools, status: Status, date: int) -> Examples:
+    """Rows that a reviewer or the audit sample has answered, whatever their age."""
+    answered = is_answered(history, date) & (status >= GENUINE)
+    rows = np.flatnonzero(young & answered)
+    return Examples(
+        rows,
+        (status[rows] == FRAUD).astype(np.float64),
+        _answer_weight(history, status, date, silent=np.zeros(len(history), dtype=bool))[rows],
+        known_since(history.transactions, history.events, date)[rows],
+    )
+
+
+def _answer_weight(history: History, status: Status, date: int, silent: Bools) -> Floats:
+    """
+    1 / k for k payments that one person called genuine at once, (n,): all of them are one piece of evidence; 1 for others.
+
+    `silent` payments count 1 as well: their silence says the same, each by itself.
+    """
+    bulk = bulk_of(history, date)
+    one_of_many = (bulk >= 0) & (status == GENUINE) & ~silent
+    sizes = np.bincount(bulk[one_of_many], minlength=1)
+    return np.where(one_of_many, 1.0 / np.maximum(sizes[np.maximum(bulk, 0)], 1), 1.0)

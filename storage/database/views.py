@@ -14,8 +14,8 @@ NAMES = (
     "visible_transactions",
 )  # fmt: skip
 TAKEN = {
-    "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
-    "expected_loss",
+    "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by", "reviewer",
+    "reviewed_at", "outlier_score", "fraud_probability", "decision_value", "expected_loss", "label_source", "known_at",
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def recreate(
 
 def field_name(name: str) -> str:
     """The name of a configured field in `flagged_transactions`; it gets a prefix if a flag has a column of that name."""
-    return f"transaction_{name}" if name in TAKEN else name
+    return f"transaction_{name}" if name.lower() in TAKEN else name  # SQLite ignores the case of names
 
 
 def _visible(connection: Connection, fields: Fields) -> str:

@@ -25,6 +25,8 @@ class TransactionChunk:
     original_id: Strings | None
     text: Mapping[str, Strings]  # None for missing
     numeric: Mapping[str, Floats]  # NaN for missing
+    # Of feeds of events: which rows begin their payment, and so never change one that is stored. None for other feeds.
+    begins: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -60,6 +62,7 @@ class TransactionChunk:
             some(self.original_id),
             {name: column[rows] for name, column in self.text.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            some(self.begins),
         )
 
 

@@ -129,12 +129,14 @@ def install(
     return model_id
 
 
-def learned_until(store: Store, model_id: int) -> int | None:
-    """The event time of the newest transaction whose label a model was fitted on; None if it was fitted on none."""
-    chosen = select(models.c.span_end).where(models.c.model_id == model_id, models.c.n_mature > 0)
+def learned_until(store: Store, model_id: int) -> tuple[int | None, int]:
+    """
+    The event time of the newest mature transaction that a model was fitted on, None without any, and its training date.
+    """
+    columns = (models.c.span_end, models.c.trained_at, models.c.n_mature)
     with store.read() as connection:
-        result: int | None = connection.scalar(chosen)
-    return result
+        row = connection.execute(select(*columns).where(models.c.model_id == model_id)).one()
+    return row.span_end if row.n_mature else None, row.trained_at
 
 
 def save_findings(

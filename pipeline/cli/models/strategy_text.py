@@ -55,6 +55,7 @@ def _explanation_lines(explanation: "ChoiceExplanation") -> Iterator[str]:
         "mature": f"{prevalence.mature:,.0f} transactions, {prevalence.positives:,.0f} of them fraud",
         "effective": f"{prevalence.effective:,.1f} frauds; a cluster on one entity counts once",
         "prevalence": _prevalence_text(explanation),
+        **_reviews_text(explanation),
         "thresholds": f"a blend from {exact(explanation.frauds_for_blend)}, classification from {exact(explanation.frauds_for_classification)} effective frauds",
         "gate": _gate_text(explanation.gate),
         "in force": explanation.in_force or "none before",
@@ -78,6 +79,16 @@ def _prevalence_text(explanation: "ChoiceExplanation") -> str:
         )
     )  # fmt: skip
     return f"{value} % (Jeffreys {shown_lower} to {shown_upper} %; for the gate Clopper–Pearson {lower} to {upper} %)"
+
+
+def _reviews_text(explanation: "ChoiceExplanation") -> dict[str, str]:
+    reviews = explanation.prevalence.reviews
+    if reviews is None:
+        return {}
+    return {
+        "reviews": f"{reviews.reviewed:,} reviewed, {reviews.censored:,} stopped or refunded without a verdict; at their word the fraud "
+        f"rate is {number(100 * reviews.uncorrected)} %, and reviewers call {reviews.false_verdicts:.0%} of genuine payments fraud"
+    }
 
 
 def _gate_text(gate: "PrevalenceGate") -> str:

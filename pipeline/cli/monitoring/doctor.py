@@ -85,12 +85,14 @@ def _transactions(code: str, facts: "checks.TransactionFacts") -> str:
 def _labels(code: str, facts: "checks.LabelFacts") -> str:
     if code == "none_stored":
         return "none: outlier detection works without labels, classification needs them"
-    unknown = ""
+    unknown = longest = ""
+    if facts.longest_maturity > facts.maturity:
+        longest = f", or up to {facts.longest_maturity.days} where labels.maturity_by says so"
     if facts.without_transaction:
         unknown = f"; {facts.without_transaction:,} are for ids that no transaction has: compare the ids in both files"
     return (
         f"{facts.stored:,} ({facts.frauds:,} fraud), newest known {_utc_text(facts.newest)}; "
-        f"a transaction without a label counts as genuine after {facts.maturity.days} days{unknown}"
+        f"a transaction without a label counts as genuine after {facts.maturity.days} days{longest}{unknown}"
     )
 
 

@@ -38,6 +38,8 @@ class SourceState:
         How many say no more than the stage of a dispute.
     unknown_reasons
         Reason codes that [labels] does not know, without a word for fraud or genuine beside them, and their numbers.
+    without_reason
+        How many disputes of a feed of events have no reason.
     matched
         How many labels are for transactions that are loaded.
     """
@@ -51,6 +53,7 @@ class SourceState:
     neither: int = 0
     only_stages: int = 0
     unknown_reasons: Counter[str] = field(default_factory=Counter)
+    without_reason: int = 0
     matched: int = 0
 
     def count_labels(self, meaning: DisputeMeaning, reason: Strings, good: Bools, unlabelled: Bools) -> None:

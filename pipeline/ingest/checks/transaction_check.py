@@ -44,6 +44,7 @@ class TransactionCheck:
 
     def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
         self.schema = schema = config.schema_
+        self.events, self.reason = config.events, config.labels.reason
         self.form, self.labels, self.vocabulary = config.format, config.labels, label_words(config.labels)
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
@@ -68,12 +69,26 @@ class TransactionCheck:
         """The columns that the configuration names, as the sources call them; all are required."""
         named = [(getattr(self.schema, role), role) for role in ROLES]
         named += [(name, key) for key in FIELDS for name in getattr(self.schema, key)]
+        if self.events.type:
+            return self._columns_of_events(named)
+        return ExpectedColumns(self._required(named))
+
+    def _columns_of_events(self, named: list[tuple[str, str]]) -> ExpectedColumns:
+        """Kind and original_id are made from the events; a file may also hold the reasons of disputes."""
+        required = self._required([(name, key) for name, key in named if key not in ("kind", "original_id")])
+        for key in ("type", "id"):
+            if name := getattr(self.events, key):
+                required.setdefault(self.source_name(name), f"events.{key}")
+        return ExpectedColumns(required, {self.reason: "labels.reason"} if self.reason else {})
+
+    def _required(self, named: list[tuple[str, str]]) -> dict[str, str]:
+        """Columns of the source, each with the key that names it."""
         required = dict[str, str]()
         for name, key in named:
             if name:
                 renamed = name in self._source_names
                 required.setdefault(self.source_name(name), "schema.columns" if renamed else f"schema.{key}")
-        return ExpectedColumns(required)
+        return required
 
     def without_items(self, rows: RowBatch, now: int, state: SourceState) -> RowBatch:
         """Return the rows without the further items of orders, which are counted (`schema.line_items`)."""

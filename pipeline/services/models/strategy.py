@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 from detectors.base import STRATEGIES
-from detectors.evaluation.prevalence import PrevalenceEstimate
+from detectors.evaluation.prevalence import PrevalenceEstimate, ReviewCorrection
 from detectors.strategy.choice import StrategyComparison
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
@@ -177,10 +177,16 @@ def preview_choice(session: Session, policy: str, as_of: datetime | None = None)
     choice = strategy_choice.preview(store, config, history, policy, date)
     cohorts = (
         YoungCohort(each.youngest, each.oldest, each.transactions, each.reported, _defined(each.expected))
-        for each in young_cohorts(history, config.labels.maturity, date)
+        for each in young_cohorts(history, config.labels.longest_maturity, date)
     )
     explanation = _explanation(vars(choice), choice.numbers, config.schema_.base_currency)
     return ChoicePreview(as_datetime(date), explanation, tuple(cohorts))
+
+
+def _prevalence(numbers: Mapping[str, Any]) -> PrevalenceEstimate:
+    reviews = numbers.get("reviews")
+    correction = ReviewCorrection(**reviews) if reviews else None
+    return PrevalenceEstimate(**{**numbers, "reviews": correction})
 
 
 def _explanation(choice: Mapping[str, Any], numbers: Mapping[str, Any], currency: str) -> ChoiceExplanation:
@@ -191,7 +197,7 @@ def _explanation(choice: Mapping[str, Any], numbers: Mapping[str, Any], currency
     return as_record(
         ChoiceExplanation,
         choice,
-        prevalence=PrevalenceEstimate(**numbers["prevalence"]),
+        prevalence=_prevalence(numbers["prevalence"]),
         frauds_for_blend=numbers["min_positives_blend"],
         frauds_for_classification=numbers["min_positives_classifier"],
         gate=gate,

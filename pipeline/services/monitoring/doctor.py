@@ -67,6 +67,7 @@ class LabelFacts:
     frauds: int
     newest: datetime | None
     maturity: timedelta  # after which a transaction without a label counts as genuine
+    longest_maturity: timedelta  # the same for some values of a field
     without_transaction: int  # labels of ids that no transaction has
 
 
@@ -260,8 +261,9 @@ def _transactions(state: MonitorState) -> CheckResult:
 
 def _labels(state: MonitorState, config: Config) -> CheckResult:
     maturity = timedelta(microseconds=config.labels.maturity)
+    longest = timedelta(microseconds=config.labels.longest_maturity)
     unknown = state.labels_without_transaction
-    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity, unknown)
+    facts = LabelFacts(state.labels, state.frauds, state.newest_label, maturity, longest, unknown)
     failed = bool(state.transactions and unknown == state.labels > 0)  # the two files have different ids
     return CheckResult("labels", "stored" if facts.stored else "none_stored", facts, failed=failed)
 

@@ -150,7 +150,7 @@ def refresh_quality(session: Session, policy: str) -> QualityRefresh:
     span = history.span(store)
     if span is None:
         return QualityRefresh(0, ())
-    matured = span[1] + config.labels.maturity + config.quality.window
+    matured = span[1] + config.labels.longest_maturity + config.quality.window
     try:
         measured = quality.refresh(store, config, policy, min(session.now, matured), session.actor)
     except (Unreachable, Busy, ConfigError) as error:

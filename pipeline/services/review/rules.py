@@ -99,7 +99,7 @@ def preview_rule(session: Session, text: str, days: int) -> RulePreview:
         fraud_unflagged=int((matches.fraud & ~matches.flagged).sum()),
         mature=int(matches.mature.sum()),
         mature_fraud=int((matches.mature & matches.fraud).sum()),
-        maturity=timedelta(microseconds=config.labels.maturity),
+        maturity=timedelta(microseconds=config.labels.longest_maturity),
         alerts_per_day=config.alerts.per_day,
     )
 
