@@ -87,7 +87,7 @@ STEPS = tuple(f"{write.__module__.rpartition('.')[2]}.{write.__name__}" for writ
 COMPARED = {
     "transactions": "SELECT transaction_id, event_time, amount, customer_id, terminal_id FROM visible_transactions ORDER BY 1",
     "labels": "SELECT transaction_id, is_fraud, source, known_at FROM labels ORDER BY 1, 3, 4, 2",
-    "scores": "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy FROM scores ORDER BY 1",
+    "scores": "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy, expected_loss FROM scores ORDER BY 1",
     "flags": "SELECT transaction_id, channel, status, reviewer, CAST(reasons AS TEXT) FROM flags ORDER BY 1",
     "choices": "SELECT training_date, strategy, rule, sentence FROM choices ORDER BY 1",
     "promotions": "SELECT p.effective_from, m.strategy, m.n_mature, m.n_fraud FROM promotions p JOIN models m USING (model_id) ORDER BY 1",

@@ -6,6 +6,8 @@ Payments to choose a strategy in: the Handbook's, and three simulated worlds tha
     hidden      fraud has usual amounts and usual customers, and gives itself away by a few shops and the hour
     extreme     2 million payments, 100 of them fraud, each about as unusual as in `anomalous`
 
+and a fourth in which a team answers flags, so that what happens depends on the monitor: `reviewed`.
+
 A world knows the truth. `Cell` is what a monitor of it may know: k frauds, all else silent.
 """
 
@@ -29,6 +31,8 @@ from pipeline.simulation.economy import (
     to_cents,
     usual_amount,
 )
+from pipeline.simulation.reviewed import ReviewedWorld
+from pipeline.simulation.simulate import draw_payments
 from storage.frames import DAY, MONEY, Coded, Floats, Ints, Transactions
 
 Bools = NDArray[np.bool_]
@@ -97,6 +101,18 @@ def extreme(seed: int = 1) -> World:
     return _simulated(
         "extreme", seed, days=150, per_day=13_333, frauds=100, customers=12_000, span=105, test=45
     )
+
+
+REVIEWED_DAYS = 126
+
+
+def reviewed(seed: int = 1) -> ReviewedWorld:
+    """38,000 payments from START on, 460 of them fraud unless a team stops some: stolen cards, takeovers, tests, shops."""
+    rng = np.random.default_rng(seed)
+    payments = draw_payments(
+        rng, START, REVIEWED_DAYS, per_day=300, customers=600, fraud_rate=0.012, drift=False
+    )
+    return ReviewedWorld.draw(rng, payments)
 
 
 SIMULATED = {"anomalous": anomalous, "hidden": hidden, "extreme": extreme}

@@ -18,6 +18,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@＝＋－＠]")
 DISPLAY_END = " · "  # between the display form of a hashed value and its hash
 _HASH = re.compile(rf"(?<=\S){DISPLAY_END}[0-9a-f]{{64}}(?![0-9a-f])")
+_BARE_HASH = re.compile(r"[0-9a-f]{64}")
 PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -82,6 +83,13 @@ def id_for_message(text: str) -> str:
     """
     inert = for_terminal(text).translate(_INERT)
     return _ADDRESS.sub("[.]", inert).replace("://", "[:]//")
+
+
+def value_for_message(value: str, hashed: bool) -> str:
+    """Sanitize a field's value as for a message; of a hash without a display form only its first characters are left."""
+    if hashed and _BARE_HASH.fullmatch(value):
+        return f"{value[:8]}…"
+    return for_message(value)
 
 
 def _escape(character: str) -> str:

@@ -13,6 +13,7 @@ The errors of a database, and who can fix them.
         │   └── Locked        operator: another program holds the write lock of the file
         ├── BadPosition       user: a list cannot be continued from there
         ├── Unknown           user: there is no such transaction, model or batch
+        ├── Refused           user: what is to be stored contradicts what is stored
         └── Damaged           operator: stored bytes are not those that were written
 
 Every error has a stable `code` for programs, a `message` that names the thing and the value, and a `remedy`, which names no
@@ -87,6 +88,13 @@ class Unknown(StorageError):  # noqa: N818
     """The database has no such row."""
 
     code = "unknown"
+
+
+class Refused(StorageError):  # noqa: N818
+    """What is to be stored contradicts what is stored; nothing was written."""
+
+    exit_code = 2
+    code = "refused"
 
 
 class BadPosition(StorageError):  # noqa: N818

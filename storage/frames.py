@@ -25,7 +25,8 @@ MONEY = 10_000  # units of `amount` in one of the base currency
 
 # Label status of a transaction. NEITHER: a dispute that is not about fraud, so that silence does not mean genuine.
 FRAUD, GENUINE, UNKNOWN, NEITHER = 1, 0, -1, -2
-REVIEWERS = ("review", "audit")  # sources of labels from people who look at flags
+# Sources of labels that people found themselves: on flags of the audit sample, on other flags, on payments without one.
+REVIEWERS = ("audit", "review", "investigation")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,15 @@ class Transactions:
     amount: Ints  # (n,) 1/10,000 of the base currency
     columns: Mapping[str, Coded] = field(default_factory=dict)
     numeric: Mapping[str, Floats] = field(default_factory=dict)
+    at_risk: Ints | None = None  # (n,) what of the amount is at risk; None where it is all of it
 
     def __len__(self) -> int:
         return len(self.event_time)
+
+    @property
+    def exposure(self) -> Ints:
+        """What of the amount is at risk, (n,) 1/10,000 of the base currency."""
+        return self.amount if self.at_risk is None else self.at_risk
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
         """The transactions with these rows only; `rows` must be ascending."""
@@ -68,6 +75,7 @@ class Transactions:
             self.amount[rows],
             {name: column.take(rows) for name, column in self.columns.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            None if self.at_risk is None else self.at_risk[rows],
         )
 
     def between(self, start: int, end: int) -> slice:

@@ -70,12 +70,35 @@ def test_a_terminal_of_any_encoding_gets_every_text(home: Path, encoding: str) -
 
 
 def test_a_verdict_closes_a_flag(home: Path) -> None:
-    (row,) = json.loads(
-        fraudwatch(home, "flags", "list", "--status", "open", "--limit", "1", "--format", "json")
+    first, *others = json.loads(
+        fraudwatch(home, "flags", "list", "--status", "open", "--limit", "4", "--format", "json")
     )
-    assert "open → genuine" in fraudwatch(
-        home, "verdict", row["transaction_id"], "genuine", "--note", "called"
+    name = first["transaction_id"]
+    assert f"{name}: open → genuine; it counts as genuine" in fraudwatch(
+        home, "verdict", name, "genuine", "--action", "contacted", "--note", "called"
     )
+    shown = fraudwatch(home, "flags", "show", name)
+    assert re.search(r"verdict: +genuine, contacted, by \w+ at .* UTC, called", shown)
+    ids = home / "ids.txt"
+    ids.write_bytes(
+        "\ufeff".encode() + "\r\n".join([row["transaction_id"] for row in others] + [""]).encode()
+    )
+    closed = fraudwatch(home, "verdict", "no-opinion", "--from", str(ids))
+    assert closed.count("open → closed; it counts as no label") == 3
+    assert "3 closed without opinion" in fraudwatch(home, "doctor")
+    assert fraudwatch(home, "verdict", name, "undo", "--note", "wrong line").startswith(
+        f"{name}: genuine → open"
+    )
+    assert "no flag; it counts as fraud" in fraudwatch(
+        home, "label", "add", "t000001", "--fraud", "--type", "scam"
+    )
+    assert "no flag; it counts as no label" in fraudwatch(
+        home, "label", "retract", "t000001", "--reason", "typo"
+    )
+    listed = json.loads(fraudwatch(home, "label", "list", "t000001", "--format", "json"))
+    assert [(row["verdict"], row["type"], row["note"]) for row in listed] == [
+        ("retracted", None, "typo"), ("fraud", "scam", None),
+    ]  # fmt: skip
 
 
 def test_the_first_run_sets_where_the_schedule_starts_and_scores_the_newest_window(home: Path) -> None:
@@ -86,7 +109,11 @@ WRONG = [
     (("backfill", "--from", "2025-02-01", "--to", "2025-01-01"), 2, "must be before"),
     (("run", "--as-of", "2999-01-01"), 2, "future"),
     (("flags", "list", "--entity", "planet=mars"), 2, "COLUMN=VALUE"),
-    (("verdict", "nobody", "fraud"), 1, "no flag to answer (fraudwatch flags"),
+    (("verdict", "nobody", "fraud"), 1, "there is no transaction 'nobody': nothing was written"),
+    (("verdict", "t000001", "undo"), 2, "undo takes --note with the reason"),
+    (("verdict", "t000001", "no-opinion"), 1, "there is no flag to close on transaction 't000001'"),
+    (("verdict", "fraud"), 2, "no transaction is named"),
+    (("label", "add", "t000001"), 2, "--fraud"),
     (("undo", "run", "99", "--reason", "x"), 1, "there is no run 99 (fraudwatch runs)"),
     (("mutes", "end", "9"), 1, "there is no mute 9 (fraudwatch mutes list)"),
     (("mutes", "add", "--for", "7", "--channel", "rule", "--reason", "x"), 2, "must be a duration"),

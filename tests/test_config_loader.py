@@ -183,6 +183,8 @@ REFUSED = [
     ("[training]\nevery = '36h'", "training.every must be whole days"),
     ("[quality]\nwindow = '36h'", "quality.window must be whole days"),
     ("[training]\nholdout = '365d'", "training.holdout must be shorter than training.span (180d), got"),
+    ("[retention]\naudit = '90d'", 'retention.audit must be "0s" (for ever) or at least 365d'),
+    ("[retention]\nmessages = '1d'", 'retention.messages must be "0s" (for ever) or at least 7d'),
     ("[schema]\nbase_currency = 'euro'", "schema.base_currency must be three capital letters"),
     ("[monitor]\nname = ''", "monitor.name must be printable text"),
     # columns
@@ -225,6 +227,7 @@ REFUSED = [
     ("[shadow.a.strategy]\nmin_positives_blend = 300", "shadow.a.strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 300"),
     ("[shadow.a.strategy]\nmin_positives_blend = 'x'", "shadow.a.strategy.min_positives_blend must be a whole number"),
     ("shadow.a = 3", "shadow.a must be a table, got 3"),
+    ("[shadow.a.costs]\nfee = 5.0", "shadow.a.costs.fee must not differ from [costs]: payments have it, not policies, got 5.0"),
     # not TOML
     ("[alerts\nper_day = 5", "is not valid TOML"),
     ("[alerts]\nper_day = 5\nper_day = 6", "is not valid TOML"),

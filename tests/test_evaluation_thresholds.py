@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from detectors.base import DetectorError
+from detectors.evaluation.cases import CASE, CaseRows
 from detectors.evaluation.thresholds import (
+    FLAGS_A_CASE,
     best_f1_threshold,
     best_mcc_threshold,
     capacity_threshold,
@@ -13,6 +15,7 @@ from detectors.evaluation.thresholds import (
 )
 
 INF = float("inf")
+HOUR = CASE // 24
 values = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=40)
 
 
@@ -58,6 +61,86 @@ def test_flags_stay_within_the_budget_and_the_next_value_down_would_not(sample, 
     lower = [value for value in sample if value < threshold]
     if lower and per_day > 0:
         assert (np.array(sample) >= max(lower)).sum() > per_day * days
+
+
+CASES = [
+    # (value, entity, hour) of each row, cases in a day → threshold
+    ([(9, 1, 0), (8, 1, 5), (7, 2, 5), (6, 3, 5)], 2, 7),  # two flags of one entity are one case
+    (
+        [(9, 1, 0), (8, 1, 24), (7, 2, 5), (6, 3, 5)],
+        2,
+        8,
+    ),  # … unless the second comes 24 hours after the first
+    ([(9, 1, 0), (8, 1, 23), (7, 1, 25), (6, 2, 5)], 2, 7),  # a case is not prolonged by the flags in it
+    (
+        [(9, 1, 20), (8, 1, 30), (7, 1, 0), (6, 2, 0)],
+        1,
+        8,
+    ),  # an earlier flag cuts the chain elsewhere: 0 and 30
+    ([(9, 1, 0), (9, 1, 1), (9, 2, 0), (8, 3, 0)], 1, np.nextafter(9, INF)),  # a tie over the limit
+    ([(9, 1, 0), (8, 2, 0)], 2, -INF),  # all fit
+    ([(9, 1, 0), *((8, 1, 1) for _ in range(10))], 1, 9),  # but ten flags a case at most
+    ([(9, 1, 0), *((8, 1, 1) for _ in range(9))], 1, -INF),
+]
+
+
+def rows_of(sample):
+    """Values of (value, entity, hour), and the rows that cases are counted of."""
+    values, entity, hour = (np.array(column) for column in zip(*sample, strict=True))
+    return values.astype(float), CaseRows(entity, hour * HOUR)
+
+
+@pytest.mark.parametrize(("sample", "per_day", "threshold"), CASES)
+def test_the_lowest_threshold_within_a_budget_of_cases(sample, per_day, threshold):
+    values, rows = rows_of(sample)
+    assert capacity_threshold(values, None, 1, per_day, rows) == threshold
+
+
+def test_a_flag_in_a_case_of_another_channel_is_no_case_more():
+    values, rows = rows_of([(9, 1, 0), (8, 2, 0), (7, 1, 1), (6, 3, 0)])
+    flagged = values == 9
+    novel = np.where(flagged, np.nan, values)
+    assert capacity_threshold(novel, None, 1, 1, rows, flagged) == 7
+    assert capacity_threshold(novel, None, 1, 1, rows) == 8  # by itself the third would be a case
+
+
+def test_muted_rows_use_no_budget():
+    values, rows = rows_of([(9, 1, 0), (8, 2, 0), (7, 3, 0), (6, 4, 0)])
+    assert capacity_threshold(values, [0, 1, 0, 1], 1, 1, rows) == 8
+    assert capacity_threshold(values, [0, 0, 0, 0], 1, 1, rows) == INF  # nothing says what the volume is
+
+
+def counted(sample, threshold):
+    """The number of cases by the words of the definition."""
+    opened, cases = {}, 0
+    for value, entity, hour in sorted(sample, key=lambda row: row[2]):
+        if value >= threshold and hour - opened.get(entity, -24) >= 24:
+            opened[entity], cases = hour, cases + 1
+    return cases
+
+
+case_samples = st.lists(
+    st.tuples(st.integers(0, 8), st.integers(0, 3), st.integers(0, 90)), min_size=1, max_size=30
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(case_samples, st.integers(1, 9))
+def test_cases_stay_within_the_budget_and_at_the_next_value_down_would_not(sample, budget):
+    values, rows = rows_of(sample)
+    threshold = capacity_threshold(values, None, 1, budget, rows)
+    assert int(rows.openers(values >= threshold).sum()) == counted(sample, threshold) <= budget
+    lower = values[values < threshold]
+    if len(lower):
+        flags = int((values >= lower.max()).sum())
+        assert max(counted(sample, lower.max()), flags / FLAGS_A_CASE) > budget
+
+
+@settings(deadline=None, derandomize=True)
+@given(values, st.floats(0, 10))
+def test_rows_of_different_entities_have_the_threshold_of_flags(sample, per_day):
+    rows = CaseRows(np.arange(len(sample)), np.zeros(len(sample), dtype=np.int64))
+    assert capacity_threshold(sample, None, 1, per_day, rows) == capacity_threshold(sample, None, 1, per_day)
 
 
 @pytest.mark.parametrize(

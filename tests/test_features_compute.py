@@ -12,6 +12,7 @@ from pipeline.features.amount_windows import log_units
 from pipeline.features.catalogue import build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.entity_windows import CHUNK
+from pipeline.features.history import catalogue_of
 from pipeline.features.label_history import label_events, status_at
 from pipeline.scoring.reason_text import TEXTS
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
@@ -408,3 +409,15 @@ def test_pairs_are_those_of_the_first_four_entities():
 def test_windows_must_ascend(windows):
     with pytest.raises(ValueError, match="ascending"):
         build_catalogue(("customer",), (), (), windows, (0, 6))
+
+
+def test_a_model_of_an_older_version_counts_every_payment():
+    fields = {
+        "entities": ["customer"],
+        "numeric": [],
+        "categorical": ["initiator"],
+        "windows": [HOUR],
+        "night": [0, 6],
+    }
+    assert catalogue_of(fields).initiated_by == ""
+    assert catalogue_of(fields | {"initiated_by": "initiator"}).initiated_by == "initiator"

@@ -37,6 +37,11 @@ SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
 NAMES = {FRAUD: "fraud", GENUINE: "genuine", UNKNOWN: "unknown", NEITHER: "neither"}
 PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
+WITH_INITIATOR = build_catalogue(
+    tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6),
+    initiated_by="initiator", merchant_initiated=("merchant", " RETRY"),
+)  # fmt: skip
+INITIATORS = ("customer", "Merchant", "retry ", "")  # two of them stay out of velocity, in any case
 PAST = {name for name in PLAN.raw_names if name.startswith(tuple(ENTITIES))}
 QUARTER = HOUR // 4
 SPAN = 30  # hours
@@ -59,6 +64,7 @@ def worlds(draw):
     cents = st.sampled_from((0, 1, 100, 100, 999, 25_000, 10**9, -500))
     amount = np.array(draw(st.lists(cents, min_size=n, max_size=n)), dtype=np.int64) * (MONEY // 100)
     columns = {name: draw(coded(n, size)) for name, size in (ENTITIES | {"channel": 2}).items()}
+    columns["initiator"] = replace(draw(coded(n, 4)), values=np.array(INITIATORS, dtype=object))
     risk = np.array(draw(st.lists(st.sampled_from((0.0, 1.5, np.nan)), min_size=n, max_size=n)))
     return {
         "history": Transactions(ids(n), time, ingested, amount, columns, {"risk": risk}),
@@ -67,6 +73,7 @@ def worlds(draw):
         "allowed_lateness": draw(st.sampled_from((0, QUARTER, HOUR))),
         "completeness": draw(completenesses()),
         "silence_ok": np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))),
+        "catalogue": draw(st.sampled_from((PLAN, WITH_INITIATOR))),
     }
 
 
@@ -120,7 +127,7 @@ def computed(world, rows=None):
         history,
         label_events(history, labels, PRECEDENCE),
         np.arange(len(history)) if rows is None else rows,
-        PLAN,
+        world["catalogue"],
         maturity=world["maturity"],
         allowed_lateness=world["allowed_lateness"],
         lookback=WINDOWS[-1] + world["maturity"],
@@ -140,28 +147,38 @@ def reference(world, t):
     visible = [h for h in range(t) if history.ingested_at[h] <= as_of]
     lookback = WINDOWS[-1] + maturity
     found = {}
+    by_customer = [h for h in visible if not initiated(world, h) and not initiated(world, t)]
     for entity in ENTITIES:
         past = [h for h in visible if together(history, (entity,), h, t)]
+        own = [h for h in by_customer if together(history, (entity,), h, t)]
         for window, name in zip(WINDOWS, ("2h", "5h", "9h"), strict=True):
             recent = [h for h in past if now - window < history.event_time[h] <= now]
             shifted = [h for h in past if now - maturity - window < history.event_time[h] <= now - maturity]
             for what, value in amounts(history, recent, t).items():
                 found[f"{entity}_{what}_{name}"] = value
+            found[f"{entity}_count_{name}"] = len([h for h in recent if h in own])
             answers = [answer(world, h, now) for h in shifted]
             found[f"{entity}_matured_frauds_{name}"] = answers.count("fraud")
             found[f"{entity}_matured_known_{name}"] = len(answers) - answers.count("unknown")
             found[f"{entity}_known_frauds_{name}"] = [current(world, h, now) for h in recent].count("fraud")
-        found[f"{entity}_seconds_since_last"] = since(history, past, now, lookback) / 1e6
+        found[f"{entity}_seconds_since_last"] = since(history, own, now, lookback) / 1e6
     for pair in itertools.combinations(ENTITIES, 2):
-        past = [h for h in visible if together(history, pair, h, t)]
-        there = all(history.columns[entity].codes[t] >= 0 for entity in pair)
-        new = there and since(history, past, now, lookback) >= lookback
+        own = [h for h in by_customer if together(history, pair, h, t)]
+        there = all(history.columns[entity].codes[t] >= 0 for entity in pair) and not initiated(world, t)
+        new = there and since(history, own, now, lookback) >= lookback
         found["_with_".join(pair) + "_first_seen"] = float(new)
     return found
 
 
 def together(history, entities, h, t):
     return all(history.columns[name].codes[h] == history.columns[name].codes[t] >= 0 for name in entities)
+
+
+def initiated(world, h):
+    """Whether row h stays out of velocity and first meetings."""
+    column = world["history"].columns["initiator"]
+    word = column.values[column.codes[h]] if column.codes[h] >= 0 else ""
+    return bool(world["catalogue"].initiated_by) and word in ("Merchant", "retry ")
 
 
 def since(history, past, now, lookback):

@@ -183,7 +183,7 @@ def test_what_people_wrote_of_an_erased_value_goes_however_they_wrote_it(
     config = settings(tmp_path)
     session = with_flags(opener(config), config, tmp_path)
     add_mute(session, NewMute(UNTIL, sentence, EntityTarget("customer_id", typed)))
-    record(session, NewVerdict("p1", True, sentence))
+    record(session, NewVerdict(("p1",), "fraud", note=sentence))
     expected = left.format(*[erase(session, "customer_id", typed).pseudonym] * 2)
     assert query(session.store, "SELECT reason FROM mutes") == [(expected,)]
     assert expected in str(query(session.store, "SELECT after FROM audit"))

@@ -23,7 +23,7 @@ from tests.support.sql import query
 # ── labels among the transactions
 
 
-ANSWERED = configured(entities=("card",), is_fraud="is_fraud")
+ANSWERED = configured(entities=("card",), is_fraud="is_fraud", genuine_means="genuine")
 ANSWERS = [f"{row},{answer}" for row, answer in zip(ROWS, ("1", "", "0"), strict=True)]
 BAD = ["d,never,1,k,1", "e,2026-03-01T06:00:00Z,1,k,perhaps"]
 
@@ -32,8 +32,8 @@ def test_answers_among_transactions_become_labels_of_the_rows_that_went_in(opene
     store = opener(ANSWERED)
     given = file(tmp_path, [*ANSWERS, *BAD], f"{HEADER},is_fraud")
     loaded, labelled = run(store, ANSWERED, given, known_after=7 * DAY)
-    assert loaded.counts == Counts(5, accepted=3, rejected=2)
-    assert labelled.counts == Counts(2, accepted=2)
+    assert loaded.counts == Counts(5, accepted=4, rejected=1)
+    assert labelled.counts == Counts(3, accepted=2, rejected=1)
     assert [name for (name,) in query(store, "SELECT transaction_id FROM labels ORDER BY 1")] == ["a", "c"]
     again = run(store, ANSWERED, given, known_after=7 * DAY)
     assert [report.nothing_new for report in again] == [True, True]

@@ -418,6 +418,7 @@ BANK = {
                 "Auftraggeber / IBAN": "account", "Betrug?": "fraud", "Gemeldet am": "reported"},
     "transaction_id": "reference", "event_time": "booked", "time_of_day": "clock", "amount": "amount_eur",
     "entities": ("account",), "is_fraud": "fraud", "known_at": "reported", "timezone": "Europe/Berlin", "hash": ("account",),
+    "genuine_means": "genuine",
 }  # fmt: skip
 BANK_FORM = {"decimal": ",", "thousands": ".", "time": "day_first"}
 BANK_WORDS = {"fraud_words": ["ja"], "genuine_words": ["nein"], "unlabelled_words": ["?"]}
@@ -439,14 +440,13 @@ def test_a_file_of_a_bank_goes_in_as_it_is(opener, tmp_path) -> None:
     loaded, labelled = run(store, config, file(tmp_path, BANK_ROWS, BANK_HEADER), known_after=DAY)
     rows = query(store, "SELECT transaction_id, amount FROM transactions ORDER BY transaction_id")
     assert [(name, float(amount)) for name, amount in rows] == [
-        ("a", 1234.56), ("b", -5.0), ("c", -7.5), ("f", 1.0)
+        ("a", 1234.56), ("b", -5.0), ("c", -7.5), ("f", 1.0), ("h", 1.0)
     ]  # fmt: skip
     found = rejected(store, loaded.batch_id)
     assert {number: reason for number, (_, reason) in found.items()} == {
         4: "Betrag (€) is not a number: it has a decimal point, set format.decimal and format.thousands",
         5: "Uhrzeit is not a time of day: write 14:30, 2:30 PM or 143000 (schema.time_of_day)",
         7: "Uhrzeit is missing: every transaction needs its time of day (schema.time_of_day)",
-        8: "Betrug? is neither fraud nor genuine: write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words",
         9: 'Buchungstag is not a time by format.time = "day_first", but reads as month_first: set format.time',
     }  # fmt: skip
     row = json.loads(found[4][0])
@@ -459,7 +459,12 @@ def test_a_file_of_a_bank_goes_in_as_it_is(opener, tmp_path) -> None:
     )
     labels = query(store, "SELECT transaction_id, is_fraud FROM labels ORDER BY transaction_id")
     assert [(name, bool(fraud)) for name, fraud in labels] == [("a", True), ("b", False)]
-    (early,) = rejected(store, labelled.batch_id).values()
+    early, unknown = rejected(store, labelled.batch_id).values()
+    assert (
+        unknown[1]
+        == "Betrug? is neither fraud nor genuine: write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words"
+    )
+    assert '(row 8: "vielleicht")' in ingest_lines(labelled)[-2]
     assert early[1] == "Gemeldet am is more than an hour before its payment: check both times and their zones"
     assert "2026-02-28T23:00:00" in early[0]
 

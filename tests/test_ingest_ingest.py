@@ -188,7 +188,7 @@ def test_history_without_known_at_needs_known_after(opener: Opener, tmp_path: Pa
 def test_labels_among_the_transactions_become_labels(opener: Opener, tmp_path: Path) -> None:
     config = Config.model_validate(
         {
-            "schema": SMALL.schema_.model_dump() | {"is_fraud": "is_fraud"},
+            "schema": SMALL.schema_.model_dump() | {"is_fraud": "is_fraud", "genuine_means": "genuine"},
             "labels": {"never_by_silence": {}},
         }
     )

@@ -229,7 +229,7 @@ def test_rows_of_both_modes_become_two_batches(place: Place) -> None:
 
 
 def test_inline_labels_of_waiting_rows_are_kept(opener: Opener, tmp_path: Path) -> None:
-    place = Place(opener, tmp_path, is_fraud="fraud")
+    place = Place(opener, tmp_path, is_fraud="fraud", genuine_means="genuine")
     given = file(tmp_path, [f"{EUR},0", f"{CHF},1", f"{GBP},"], HEADER + ",fraud")
     _, labels = place.load(given, known_after=7 * DAY)
     assert labels.counts.accepted == 2

@@ -36,7 +36,7 @@ def test_the_truth_about_a_file_goes_with_its_columns(name: str) -> None:
         layout.entities, layout.payers, layout.not_entities, layout.never_fields, layout.unsettled
     )
     assert layout.hashed <= layout.entities | layout.payers <= set(layout.columns)
-    assert named - set(layout.columns) == set()
+    assert named - set(layout.columns) == layout.made
     assert not layout.never_fields & layout.entities
     assert layout.read <= 3_000
     ids = [payment.transaction_id for payment in layout.payments]
@@ -111,6 +111,27 @@ def test_a_wrong_value_in_the_database_is_a_difference(tmp_path: Path) -> None:
             assert list(stored_differences(by_content, config, store, HASH_KEY)) or name == "missing"
         surplus = replace(layout, payments=layout.payments[1:])
         assert "too many" in "".join(stored_differences(surplus, config, store, HASH_KEY))
+
+
+def test_a_wrong_refund_label_or_version_in_the_database_is_a_difference(tmp_path: Path) -> None:
+    layout = LAYOUTS["adyen_accounting"]()
+    (tmp_path / layout.file_name).write_bytes(layout.content)
+    environ = environment(tmp_path)
+    for command in (("init", "--from", layout.file_name, "-o", "config.toml"), ("init",)):
+        assert invoke(tmp_path, *command, **environ).code == 0
+    assert invoke(tmp_path, "ingest", "transactions", layout.file_name, **environ).code == 0
+    config = load_config(tmp_path / "config.toml", environ)
+    assert layout.refunds
+    assert layout.disputes
+    with open_configured(config) as store:
+        assert list(stored_differences(layout, config, store, HASH_KEY)) == []
+        for name, wrong in (
+            ("refunds", replace(layout, refunds=layout.refunds[1:])),
+            ("labels", replace(layout, disputes=layout.disputes[1:])),
+            ("newest versions", replace(layout, final=dict(list(layout.final.items())[1:]))),
+        ):
+            (difference,) = stored_differences(wrong, config, store, HASH_KEY)
+            assert difference.startswith(f"{name}: 0 are missing")
 
 
 def cases(names: Iterable[str]) -> list[Any]:
@@ -228,7 +249,10 @@ def moved(commands: list[list[str]], by: timedelta) -> list[list[str]]:
 
 def counted(layout: Layout, outcome: Outcome) -> Iterator[str]:
     """What ingest says of the numbers of rows, if it is not so."""
-    expected = f" {len(layout.payments):,} accepted + 0 duplicate + 0 revised + {layout.rejected:,} rejected"
+    accepted = len(layout.payments) + len(layout.refunds)
+    expected = (
+        f" {accepted:,} accepted + 0 duplicate + {layout.revised:,} revised + {layout.rejected:,} rejected"
+    )
     if expected not in outcome.out:
         yield f"ingest says {outcome.out!r}, not {expected!r}"
     if layout.line_items and f"{layout.line_items:,} " not in outcome.out:

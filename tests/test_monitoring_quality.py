@@ -18,7 +18,7 @@ from pipeline.runs.scoring_run import run
 from pipeline.services.monitoring.quality import QualityRefresh, refresh_quality
 from pipeline.services.monitoring.reports import ReportRequest, render_summary
 from pipeline.services.session import Session
-from storage.database.column_types import Instant, as_datetime
+from storage.database.column_types import Instant, as_datetime, as_micros
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
@@ -31,6 +31,7 @@ from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
 from tests.support.payments import LABEL_HEADER, START, payments, write_csv
+from tests.support.reviews import answer
 from tests.support.sql import RUN_TABLES, forget, query
 from tests.support.worlds import SMALL, load, load_both
 
@@ -94,9 +95,7 @@ def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfil
     counted = ReportData.load(backfilled, KNOWN, "live", FROM + WEEK, FROM + 2 * WEEK, NOW).daily
     assert came["caught"]["value"] == total(counted, "n", is_fraud=True, flagged=True)
     assert came["frauds"]["value"] == total(counted, "n", is_fraud=True)
-    assert came["money_missed"]["value"] == pytest.approx(
-        total(counted, "loss", is_fraud=True, flagged=False)
-    )
+    assert came["money_missed"]["value"] == pytest.approx(total(counted, "missed"))
     assert came["precision"]["lower"] < came["precision"]["value"] <= came["precision"]["upper"]
     assert came["precision"]["as_of"].date() == date(2025, 2, 10)
     assert "transactions" not in week(backfilled, 3, "realised")
@@ -176,15 +175,22 @@ def test_channels_are_told_apart(backfilled: Store) -> None:
 
 def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
     live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
-    open_ = [row["transaction_id"] for row in flag_page(loaded, "live", FlagFilter(status="open")).rows][:3]
+    open_ = flag_page(loaded, "live", FlagFilter(status="open")).rows[:5]
     assert week(loaded, 0, "realised")["open_flags"]["value"] > 0
-    for place, name in enumerate(open_):
-        verdicts.verdict(loaded, "live", name, place == 0, "", "ann", FROM + 8 * DAY)
+    answers = ("fraud", "genuine", "genuine", "no_opinion", "fraud")
+    for flag, verdict in zip(open_, answers, strict=True):
+        answer(loaded, flag["transaction_id"], verdict, FROM + 8 * DAY)
+    answer(loaded, open_[1]["transaction_id"], "genuine", FROM + 9 * DAY)  # once more: it counts once
+    retracted = verdicts.undo(loaded, "live", [open_[4]["transaction_id"]], "typo", "ann", FROM + 10 * DAY)
+    assert [outcome.after for chunk in retracted for outcome in chunk] == ["open"]
     live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
     found = week(loaded, 1, "realised")
-    assert found["reviews"]["value"] == 3
-    assert found["reviewed_precision"]["value"] == pytest.approx(1 / 3)
-    assert found["reviews_a_day"]["value"] == pytest.approx(3 / 7)
+    assert found["reviews"]["value"] == 4
+    assert found["reviewed_precision"]["value"] == pytest.approx(1 / 3)  # of those with an opinion
+    assert found["reviewed_precision"]["n"] == 3
+    assert found["reviews_a_day"]["value"] == pytest.approx(4 / 7)
+    waiting = set(quality_metrics.unanswered_flag_times(loaded, "live", FROM, FROM + 2 * WEEK).tolist())
+    assert [as_micros(flag["event_time"]) in waiting for flag in open_] == [False] * 4 + [True]
     assert week(loaded, 0, "realised")["reviewed_precision"]["message"] == "no reviewer answered a flag"
 
 

@@ -286,7 +286,7 @@ def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
         found = report.SECTIONS[name](data)
         assert found.title in lines
         assert all(sentence in text for sentence in (*found.sentences, *found.points, *found.missing))
-    money = amount(total(data.daily, "loss", is_fraud=True, flagged=True, channel="blend"))
+    money = amount(total(data.daily, "caught", channel="blend"))
     (blend,) = (line.split() for line in lines if line.startswith("blend  "))
     assert blend[-1] == money != "0.00"
     assert max(map(len, lines)) <= text_page.WIDTH

@@ -47,7 +47,7 @@ SHADOWED = Config.model_validate(
     SMALL.model_dump(by_alias=True, mode="json", exclude={"storage"}) | {"shadow": SHADOW}
 )
 OF_LIVE = (
-    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy "
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy, expected_loss "
     "FROM scores WHERE policy = 'live' ORDER BY transaction_id",
     "SELECT transaction_id, channel, reasons, status FROM flags ORDER BY transaction_id",
     "SELECT strategy, proposed, rule, sentence FROM choices WHERE policy = 'live' ORDER BY training_date",

@@ -43,7 +43,7 @@ FROM, TO = START + 19 * DAY, START + DAYS * DAY
 END = TO + 6 * DAY  # every late row has arrived
 OTHER_GRID = SMALL.model_copy(update={"schedule": SMALL.schedule.model_copy(update={"window": 6 * HOUR})})
 SCORES = (
-    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy "
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy, expected_loss "
     "FROM scores WHERE policy = '{}' ORDER BY transaction_id"
 )
 

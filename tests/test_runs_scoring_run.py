@@ -21,10 +21,10 @@ from storage.models import models
 from storage.queries.choices import choice_page
 from storage.queries.flags import FlagFilter, flag_page
 from storage.queries.models import model_page
-from storage.review import verdicts
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Opener
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.reviews import answer
 from tests.support.sql import FLAGS, RUN_TABLES, SCORES, forget, query
 from tests.support.worlds import FROM, NOW, SMALL, TO, backfill_live, load, load_both
 
@@ -147,14 +147,14 @@ def test_what_comes_late_is_scored_by_the_next_run_with_the_model_of_its_time(
 def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(first_week: Store) -> None:
     flag = flag_page(first_week, "live", FlagFilter(status="open")).rows[0]
     name = flag["transaction_id"]
-    assert verdicts.verdict(first_week, "live", name, True, "called", "ann", NOW).after == "fraud"
-    assert verdicts.verdict(first_week, "live", name, False, "was mistaken", "ann", NOW).after == "genuine"
+    assert answer(first_week, name, "fraud", NOW, note="called").after == "fraud"
+    assert answer(first_week, name, "genuine", NOW).after == "genuine"
     assert query(
         first_week, f"SELECT COUNT(*) FROM labels WHERE transaction_id = '{name}' AND source = 'review'"
     ) == [(2,)]
     assert [row[0] for row in query(first_week, "SELECT actor FROM audit")] == ["ann", "ann"]
-    with pytest.raises(Unknown, match="no flag"):
-        verdicts.verdict(first_week, "live", "nobody", True, "", "ann", NOW)
+    with pytest.raises(Unknown, match="no transaction 'nobody'"):
+        answer(first_week, "nobody", "fraud", NOW)
 
 
 def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled: Store) -> None:
@@ -174,7 +174,7 @@ def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled:
     flag = flag_page(backfilled, "live", FlagFilter(channel="audit")).rows[0]
     assert flag["reasons"][0]["text"] == "drawn at random, to see what flags miss"
     assert len(flag["reasons"]) > 1
-    verdicts.verdict(backfilled, "live", flag["transaction_id"], False, "", "ann", NOW)
+    answer(backfilled, flag["transaction_id"], "genuine", NOW)
     assert query(backfilled, "SELECT source FROM labels WHERE \"by\" = 'ann'") == [("audit",)]
 
 

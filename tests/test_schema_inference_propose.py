@@ -151,6 +151,30 @@ def test_fields_are_sorted_by_name_and_content(tmp_path: Path, name: str, given:
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("shopperInteraction", ["Ecommerce", "ContAuth", "Moto"], ("ContAuth",)),
+        ("is_recurring", ["true", "false"], ("true",)),
+        ("MIT", [0, 1], ("1",)),
+        ("initiated_by", ["customer", "merchant"], ("merchant",)),
+        ("payment_type", ["single", "recurring", "retry"], ("recurring", "retry")),
+        ("payment_type", ["card", "wallet"], None),  # says how, not who
+        ("is_gift", ["true", "false"], None),
+    ],
+)
+def test_who_initiated_a_payment_is_found_by_name_and_words(
+    tmp_path: Path, name: str, given: list[Any], words: tuple[str, ...] | None
+) -> None:
+    proposal, config = proposed(tmp_path, rows(**{name: given}))
+    if words is None:
+        assert config.schema_.initiated_by == ""
+        return
+    assert config.schema_.initiated_by in config.schema_.categorical
+    assert config.schema_.merchant_initiated == words
+    said(proposal, "merchant_initiated", "CHECK")
+
+
+@pytest.mark.parametrize(
     ("name", "given", "reason"),
     [
         ("basket", lambda n: f"{n} apples", "hardly repeat"),

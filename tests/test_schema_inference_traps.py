@@ -16,7 +16,7 @@ from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.schema_inference.names import KNOWN_AT, LABEL, field_names, fits, known_later, normalised
 from pipeline.schema_inference.propose import Proposal, propose
-from pipeline.schema_inference.settings import Volume
+from pipeline.schema_inference.volume import Volume
 from tests.support.commands import fraudwatch
 from tests.support.ingest import NOW
 from tests.support.payments import write_csv
@@ -504,13 +504,18 @@ def test_labels_in_other_words_are_recognised(
 def test_a_dispute_column_says_only_what_was_fraud(tmp_path: Path) -> None:
     proposal, config = proposed(
         tmp_path,
-        dispute_reason=lambda n: ["fraudulent", "product_not_received"][n // 50 % 2] if n % 50 == 0 else "",
+        dispute_reason=lambda n: (
+            ["fraudulent", "product_not_received", "general"][n // 50 % 3] if n % 50 == 0 else ""
+        ),
         dispute_date=every(50, lambda n: (FIRST + timedelta(days=n / 13 + 9)).isoformat()),
     )
     assert (config.schema_.is_fraud, config.schema_.known_at) == ("dispute_reason", "dispute_date")
-    assert config.labels.fraud_words == ("fraudulent",)
-    assert config.labels.unlabelled_words == ("product_not_received",)
-    assert "labels.unlabelled_words: CHECK" in "\n".join(proposal.explanations)
+    labels, default = config.labels, Config().labels
+    assert (labels.fraud_words, labels.unlabelled_words, labels.fraud_reasons) == (
+        default.fraud_words, (), default.fraud_reasons
+    )  # fmt: skip
+    assert labels.dispute_types == {**default.dispute_types, "other": ("general",)}
+    assert 'labels.dispute_types: CHECK: "general" is taken for' in "\n".join(proposal.explanations)
     assert not any("--known-after" in line for line in proposal.heading)  # each label has its time
 
 

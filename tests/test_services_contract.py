@@ -23,7 +23,8 @@ from pipeline.services.models.models import PromotionRequest
 from pipeline.services.pages import Page, encode_cursor
 from pipeline.services.records import Amount
 from pipeline.services.review.flags import FlagRequest
-from pipeline.services.review.verdicts import NewVerdict
+from pipeline.services.review.labels import LabelRetraction, NewLabel
+from pipeline.services.review.verdicts import NewVerdict, UndoneVerdict, VerdictRequest
 from pipeline.services.runs.backfill import BackfillRequest
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
@@ -39,6 +40,7 @@ SUPPORT = {
     "pages",
     "records",
     "rules_and_mutes",
+    "statements",
     "session",
 }  # what services and doors are written with
 # What names no command and knows no door; report and messages are doors in this respect: people read them.
@@ -57,7 +59,7 @@ TEXT_FIELDS = frozenset({
     # addresses, versions and hashes
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "path",
     # what people wrote, and what came with a transaction
-    "reason", "note", "text", "fields",
+    "reason", "note", "verdict_type", "verdict_note", "text", "fields",
     # stored sentences, and messages of errors
     "sentence", "next_change", "message", "remedy", "alarms", "notes", "gate_sentence", "suppressed_because",
     "load_error", "training_error", "error", "errors", "trainings", "failures", "key", "body",
@@ -311,7 +313,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "rules.end_rule": ({"rule_id": 99}, "unknown_rule"),
     "notifications.show_message": ({"message_id": 99}, "unknown_message"),
     "strategy.show_choice": ({"policy": "live", "choice_id": 99}, "unknown_choice"),
-    "verdicts.record": ({"verdict": NewVerdict("nobody", is_fraud=True)}, "unknown_flag"),
+    "verdicts.list_verdicts": ({"request": VerdictRequest("nobody")}, "unknown_transaction"),
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "export.export_table": ({"request": ExportRequest("nothing", Path("x.csv"))}, "unknown_table"),
@@ -320,6 +322,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"request": FlagRequest("live", since=as_datetime(TO), until=as_datetime(TO))},
         "empty_span",
     ),
+    "labels.add_labels": ({"label": NewLabel(("nobody",), "fraud")}, "unknown_transaction"),
+    "labels.retract_labels": ({"retraction": LabelRetraction(("nobody",), "?")}, "unknown_transaction"),
+    "verdicts.record": ({"verdict": NewVerdict(("nobody",), "fraud")}, "unknown_transaction"),
+    "verdicts.undo": ({"undone": UndoneVerdict(("nobody",), "?")}, "unknown_transaction"),
     "readiness.newest_readiness": ({"policy": "nobody"}, "unknown_choice"),
     "strategy.show_choice": ({"policy": "nobody"}, "unknown_choice"),
     "comparisons.show_comparison": ({}, "unknown_comparison"),

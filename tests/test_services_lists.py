@@ -29,7 +29,8 @@ from storage.errors import Unknown
 from storage.frames import DAY, HOUR
 from storage.ingest import feed_state
 from storage.ingest.feed_state import WatchedFile
-from storage.queries.flags import FlagOrder
+from storage.notifications import events
+from storage.queries.flags import FlagOrder, top_flags
 from tests.support.databases import Opener
 from tests.support.payments import PAYMENT_HEADER, write_csv
 from tests.support.worlds import FROM, NOW, SMALL, load
@@ -80,23 +81,50 @@ def pairs_of_flags(
     return list_flags(session, request, limit=min(limit, 2), cursor=cursor)
 
 
-@pytest.mark.parametrize("order", ["time", "score", "amount"])
+@pytest.mark.parametrize("order", ["loss", "time", "score", "amount"])
 def test_flags_are_listed_in_each_order_page_by_page_where_many_are_equal(
     session: Session, order: FlagOrder
 ) -> None:
     t = session.store.transactions
     with session.store.write() as connection:
         connection.execute(update(t).values(amount=103.59, amount_base=103.5912))
-        connection.execute(update(tables.scores).values(score=0.9))
+        connection.execute(update(tables.scores).values(score=0.9, expected_loss=12.345678901))
     request = replace(LIVE, order=order)
     whole = list_flags(session, request).items
-    keys = {"time": lambda flag: -flag.event_time.timestamp(), "score": lambda _: 0, "amount": lambda _: 0}
+    keys = dict.fromkeys(("loss", "score", "amount"), lambda _: 0) | {
+        "time": lambda flag: -flag.event_time.timestamp()
+    }
     assert list(whole) == sorted(whole, key=lambda flag: (keys[order](flag), flag.transaction_id))
     assert tuple(every(pairs_of_flags, session, request)) == whole
     cursor = list_flags(session, request, limit=2).next_cursor
-    for other in {"time", "score", "amount"} - {order}:
+    for other in {"loss", "time", "score", "amount"} - {order}:
         with pytest.raises(InputError, match="no cursor of this list"):
             list_flags(session, replace(LIVE, order=other), cursor=cursor)  # type: ignore[arg-type]  # a str to mypy
+
+
+def test_the_largest_expected_losses_come_first_then_the_highest_scores_page_by_page(
+    session: Session,
+) -> None:
+    names = sorted(flag.transaction_id for flag in list_flags(session, LIVE).items)
+    given = [  # ties in the expected loss and in the score; 0 is an expected loss, none is not
+        (20.5, 0.2), (20.5, 0.3), (0.0, 0.9), (20.5, 0.3), *[(None, 0.9)] * 2, (None, 0.4), *[(1e-9, 0.5)] * len(names),
+    ][: len(names)]  # fmt: skip
+    s = tables.scores.c
+    with session.store.write() as connection:
+        for name, (loss, score) in zip(names, given, strict=True):
+            changed = update(tables.scores).where(s.policy == "live", s.transaction_id == name)
+            connection.execute(changed.values(expected_loss=loss, score=score))
+    ranked = sorted(
+        zip(names, given, strict=True),
+        key=lambda flag: (flag[1][0] is None, -(flag[1][0] or 0), -flag[1][1], flag[0]),
+    )
+    for flags in (list_flags(session, LIVE).items, tuple(every(pairs_of_flags, session, LIVE))):
+        assert [flag.transaction_id for flag in flags] == [name for name, _ in ranked]
+    top = top_flags(session.store, "live", FROM, FROM + 7 * DAY, 3)
+    assert [row["transaction_id"] for row in top] == [name for name, _ in ranked[:3]]
+    waiting = events.flags(session.store, "live", names)
+    open_ones = {flag.transaction_id for flag in flags if flag.status == "open"}
+    assert [row["transaction_id"] for row in waiting] == [name for name, _ in ranked if name in open_ones]
 
 
 def test_muted_flags_can_be_left_out_or_listed_alone(session: Session) -> None:
@@ -155,16 +183,35 @@ def hashed(opener: Opener, tmp_path: Path) -> Session:
         f"p{n},2025-01-0{n}T00:00:00Z,{customer},m1,5" for n, customer in ((1, CARD), (2, CARD), (3, "c2"))
     ]
     load(store, config, "transactions", write_csv(tmp_path / "payments.csv", PAYMENT_HEADER, rows))
-    both = {"policy": "live", "run_id": 1, "model_id": 1, "channel": "outlier"}
-    scores = [
-        both | {"transaction_id": name, "score": 0.9, "flagged": True, "strategy": "outlier"}
-        for name in ("p1", "p3")
-    ]
-    flags = [both | {"transaction_id": name, "reasons": [], "status": "open"} for name in ("p1", "p3")]
-    with store.write() as connection:
-        connection.execute(insert(tables.scores), scores)
-        connection.execute(insert(tables.flags), flags)
+    flag_payments(store, "p1", "p3")
     return session_of(store, config)
+
+
+def flag_payments(store: Store, *names: str) -> None:
+    both = {"policy": "live", "run_id": 1, "model_id": 1, "channel": "outlier"}
+    scored = both | {"score": 0.9, "flagged": True, "strategy": "outlier"}
+    flagged = both | {"reasons": [], "status": "open"}
+    with store.write() as connection:
+        connection.execute(insert(tables.scores), [scored | {"transaction_id": name} for name in names])
+        connection.execute(insert(tables.flags), [flagged | {"transaction_id": name} for name in names])
+
+
+def test_a_field_hides_no_column_of_flags_that_has_its_name(opener: Opener, tmp_path: Path) -> None:
+    fields = ["Status", "reviewer", "Expected_Loss"]  # SQLite ignores the case of names, Postgres does not
+    config = SMALL.model_copy(
+        update={"schema_": SMALL.schema_.model_copy(update={"categorical": tuple(fields)})}, deep=True
+    )
+    store = opener(config)
+    path = write_csv(
+        tmp_path / "payments.csv",
+        ",".join([PAYMENT_HEADER, *fields]),
+        ["p1,2025-01-01T00:00:00Z,c1,m1,5,Paid,Bob,much"],
+    )
+    load(store, config, "transactions", path)
+    flag_payments(store, "p1")
+    (flag,) = list_flags(session_of(store, config), replace(LIVE, status="open")).items
+    assert (flag.status, flag.reviewer, flag.expected_loss) == ("open", None, None)
+    assert [flag.fields[name] for name in fields] == ["Paid", "Bob", "much"]
 
 
 @pytest.mark.parametrize("typed", [CARD, f"  {CARD} "])

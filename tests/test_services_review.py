@@ -5,15 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.services.review import mutes, rules, verdicts
+from pipeline.services.review import mutes, rules
 from pipeline.services.review.mutes import ChannelTarget, EntityTarget, FeatureTarget, NewMute
 from pipeline.services.review.rules import NewRule
-from pipeline.services.review.verdicts import NewVerdict
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
-from tests.support.sql import query
 from tests.support.worlds import NOW, SMALL
 
 WEEK = timedelta(days=7)
@@ -83,14 +81,3 @@ def test_a_mute_of_what_is_not_there_is_refused(
     with pytest.raises(InputError) as caught:
         mutes.add_mute(session, NewMute(WEEK, "typo", target))
     assert caught.value.code == code
-
-
-def test_a_verdict_closes_a_flag_and_the_newest_counts(session: Session) -> None:
-    flag = str(query(session.store, "SELECT transaction_id FROM flags WHERE status = 'open'")[0][0])
-    changes = [verdicts.record(session, NewVerdict(flag, fraud)) for fraud in (True, True, False)]
-    assert [(one.before, one.after) for one in changes] == [
-        ("open", "fraud"), ("fraud", "fraud"), ("fraud", "genuine"),
-    ]  # fmt: skip
-    with pytest.raises(Unknown) as caught:
-        verdicts.record(session, NewVerdict("nobody", is_fraud=True))
-    assert caught.value.code == "unknown_flag"

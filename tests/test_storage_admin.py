@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, insert, select, text
 
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
@@ -17,7 +17,7 @@ from pipeline.runs.scoring_run import run
 from pipeline.services.data.export import ExportedTable, ExportRequest, export_table
 from pipeline.services.session import Session
 from storage.admin import erase, prune, undo
-from storage.database import database
+from storage.database import database, tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.errors import Busy, Unknown
@@ -28,6 +28,7 @@ from storage.review import rules_and_mutes
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Opener, with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
+from tests.support.reviews import answer
 from tests.support.sql import FLAGS, SCORES, count, query
 from tests.support.worlds import DAYS, FROM, NOW, SMALL, TO, backfill_live, load, load_both
 
@@ -126,12 +127,13 @@ def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: 
     mute = {"kind": "entity", "name": "customer_id", "value": "c7"}
     rules_and_mutes.add(loaded, rules_and_mutes.MUTE, mute, NOW, "c7 called", "bo", FROM)
     backfill_live(loaded, FROM, FROM + 7 * DAY)
+    answer(loaded, "t000001", "fraud", NOW, note="c7 called, not c77")
     flagged = query(loaded, "SELECT COUNT(*) FROM flags WHERE channel = 'rule'")[0][0]
     scores = query(loaded, SCORES)
     of_c7 = query(loaded, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
     told = erase.erase(loaded, "customer_id", "c7", "ann", NOW)
     assert told.counts["transactions"] == of_c7
-    assert told.counts["rejected_rows"] == 1
+    assert (told.counts["rejected_rows"], told.counts["verdicts"], told.counts["audit"]) == (1, 1, 3)
     assert told.counts["flags"] == flagged > 3
     assert (told.counts["rules"], told.counts["mutes"]) == (2, 2)  # the text or value of each, and its reason
     assert "c7" not in told.pseudonym
@@ -220,10 +222,10 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
 
 def test_what_is_older_than_its_retention_goes_and_open_flags_stay(backfilled: Store) -> None:
     before = {"transactions": FROM + 14 * DAY, "drift": FROM + 14 * DAY, "runs": FROM + 7 * DAY}
-    would = prune.prune(backfilled, before, dry=True)
+    would = prune.prune(backfilled, before, NOW, dry=True)
     open_old = query(backfilled, OLD_OPEN)[0][0]
     assert open_old > 0  # type: ignore[operator]
-    gone = prune.prune(backfilled, before)
+    gone = prune.prune(backfilled, before, NOW)
     assert gone["transactions"] == would["transactions"] > 1000
     assert gone["scores"] > 0
     left = "SELECT COUNT(*) FROM transactions WHERE event_time < '{}'"
@@ -231,8 +233,44 @@ def test_what_is_older_than_its_retention_goes_and_open_flags_stay(backfilled: S
     assert query(backfilled, "SELECT COUNT(*) FROM scores") == query(
         backfilled, "SELECT COUNT(*) FROM scores JOIN transactions USING (transaction_id)"
     )
-    assert prune.prune(backfilled, before) == {}
+    assert prune.prune(backfilled, before, NOW) == {}
+    # what an open flag kept goes with it once that expires, and is counted before
+    before["flags"] = FROM + 14 * DAY
+    would = prune.prune(backfilled, before, NOW, dry=True)
+    assert (would["expired_flags"], would["transactions"]) == (open_old, open_old)
+    gone = prune.prune(backfilled, before, NOW)
+    assert (gone["expired_flags"], gone["transactions"]) == (open_old, open_old)
     assert min(e.window_end for e in ledger.entries(backfilled, "live", status="done")) >= FROM + 7 * DAY
+
+
+def test_messages_notes_and_the_audit_trail_have_retentions_of_their_own(
+    opener: Opener, tmp_path: Path
+) -> None:
+    store = opener(SMALL)
+    rows = [f"t{n},2025-01-0{n}T00:00:00Z,c1,m1,5" for n in (1, 2, 3)]
+    load(store, SMALL, "transactions", write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows), now=NOW)
+    for n in (1, 2, 3):
+        answer(store, f"t{n}", "fraud", START + n * DAY, note=f"call {n}")
+        message = {
+            "key": str(n), "target": 1, "event": "flags", "subject": "", "body": "", "created_at": START + n * DAY,
+            "due_at": 0, "attempts": 0, "status": "pending" if n == 1 else "sent",
+        }  # fmt: skip
+        with store.write() as connection:
+            connection.execute(insert(tables.outbox), message)
+    before = {"messages": START + 3 * DAY, "notes": START + 3 * DAY, "audit": START + 2 * DAY}
+    expected = {"outbox": 1, "notes": 4, "audit": 1}  # two notes are in verdicts, and two in the audit trail
+    assert prune.prune(store, before, NOW, dry=True) == expected
+    assert prune.prune(store, before, NOW) == expected
+    assert query(store, "SELECT key FROM outbox ORDER BY 1") == [("1",), ("3",)]  # one waits, one is young
+    assert query(store, "SELECT note FROM verdicts ORDER BY verdict_id") == [(None,), (None,), ("call 3",)]
+    with store.read() as connection:
+        trail = connection.execute(select(tables.audit).order_by(tables.audit.c.audit_id)).all()
+    assert [(row.subject, row.after.get("note"), row.after["verdict"]) for row in trail] == [
+        ("t2", None, "fraud"), ("t3", "call 3", "fraud"),
+    ]  # fmt: skip
+    assert prune.prune(store, before, NOW) == {}
+    assert prune.prune(store, {"transactions": START + DAY}, NOW)["verdicts"] == 1
+    assert count(store, "verdicts") == 2
 
 
 def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path: Path) -> None:
@@ -240,10 +278,13 @@ def test_labels_of_transactions_that_never_came_go_too(opener: Opener, tmp_path:
     stray = write_csv(tmp_path / "stray.csv", LABEL_HEADER, ["never-came,1,2025-01-03T00:00:00Z,chargeback"])
     load(store, SMALL, "labels", stray, now=NOW)
     known = START + 2 * DAY
-    assert prune.prune(store, {"transactions": known}) == {}
-    assert prune.prune(store, {"transactions": known + 1}) == {"labels": 1}
+    assert prune.prune(store, {"transactions": known}, NOW) == {}
+    assert prune.prune(store, {"transactions": known + 1}, NOW) == {"labels": 1}
 
 
+EXPIRED = """
+    SELECT reviewed_at, CASE WHEN muted_by IS NULL THEN 0 ELSE 1 END AS is_muted, COUNT(*) FROM flags
+    WHERE status = 'expired' AND reviewer IS NULL GROUP BY 1, 2 ORDER BY 1, 2"""
 OLD_OPEN = """
     SELECT COUNT(*) FROM flags f JOIN transactions t USING (transaction_id)
     WHERE f.status = 'open' AND t.event_time < '2025-02-03 00:00:00'"""
@@ -253,11 +294,22 @@ def test_the_schedule_prunes_by_the_ledger(loaded: Store) -> None:
     scoring_queue.set_starts_at(loaded, "live", FROM)
     short = SMALL.retention.model_copy(update={"drift": 3 * DAY})
     config = SMALL.model_copy(update={"retention": short})
+    mute = {"kind": "channel", "name": "outlier", "value": None}
+    rules_and_mutes.add(loaded, rules_and_mutes.MUTE, mute, FROM + DAY, "a holiday", "bo", FROM)
     run(loaded, config, as_of=FROM + 15 * DAY, policy="live", by="test")
     entries = ledger.entries(loaded, "live", "prune")
     assert [(e.window_end - FROM) // DAY for e in entries] == [7, 14]
     assert all(e.status == "done" for e in entries)
     assert entries[-1].counts["drift_metrics"] > 0  # type: ignore[index]
+    expired = query(loaded, EXPIRED)
+    assert sum(n for _, _, n in expired) == sum(e.counts["expired_flags"] for e in entries)  # type: ignore[index]
+    # muted or not, each when the schedule came by, and none that is younger than maturity then
+    assert [(str(at)[:10], is_muted) for at, is_muted, _ in expired] == [
+        ("2025-01-27", 0), ("2025-01-27", 1), ("2025-02-03", 0),
+    ]  # fmt: skip
+    young = "SELECT COUNT(*) FROM flags f JOIN transactions t USING (transaction_id) WHERE t.event_time >= '2025-01-29' AND status = '{}'"
+    assert query(loaded, young.format("expired")) == [(0,)]
+    assert query(loaded, young.format("open"))[0][0] > 0  # type: ignore[operator]
     oldest = query(loaded, "SELECT MIN(window_end) FROM drift_metrics")[0][0]
     assert str(oldest)[:10] >= "2025-01-31"
 
@@ -267,8 +319,26 @@ def test_retention_never_goes_below_what_trainings_look_back() -> None:
         Config.model_validate({"retention": {"transactions": "30d"}})
     kept = Config.model_validate({"retention": {"transactions": "300d", "runs": "0d"}})
     assert cutoffs(kept, 1000 * DAY) == {
-        "transactions": 700 * DAY, "rejected": 910 * DAY, "drift": 270 * DAY, "withdrawn": 910 * DAY
+        "transactions": 700 * DAY, "rejected": 910 * DAY, "drift": 270 * DAY, "withdrawn": 910 * DAY,
+        "messages": 910 * DAY, "flags": 970 * DAY,
     }  # fmt: skip
+
+
+EXPIRE = [  # alerts.expire, maturities → after how long flags expire
+    ("0s", {"maturity": "30d"}, 30 * DAY),
+    ("0s", {"maturity": "30d", "maturity_by": {"channel": {"card": "120d"}}}, 120 * DAY),  # the longest
+    ("3d", {"maturity": "30d"}, 3 * DAY),
+    ("0s", {"maturity": "0s"}, None),  # never: every open flag would be too old
+]
+
+
+@pytest.mark.parametrize(("expire", "labels", "expected"), EXPIRE)
+def test_open_flags_expire_when_silence_has_answered_them(
+    expire: str, labels: dict[str, object], expected: int | None
+) -> None:
+    config = Config.model_validate({"alerts": {"expire": expire}, "labels": labels})
+    before = cutoffs(config, 1000 * DAY).get("flags")
+    assert before == (None if expected is None else 1000 * DAY - expected)
 
 
 def test_what_was_pruned_does_not_come_back(opener: Opener, tmp_path: Path) -> None:

@@ -1,16 +1,33 @@
 """Creating databases, and refusing those of other versions; on both engines."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, inspect, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    insert,
+    inspect,
+    select,
+    text,
+)
 
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon, serve
-from storage.database import tables
+from storage.database import tables, views
+from storage.database.column_types import IdText, Instant, Json
 from storage.database.database import Store
 from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, Upgrade, upgrade, verify
 from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
@@ -39,9 +56,15 @@ def test_a_second_upgrade_finds_nothing_to_do(opener: Opener) -> None:
     assert upgrade(store, SMALL.monitor.name, 1) == Upgrade(store.display_url, None, ())
 
 
-@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+EXPRESSIONS = "ignore:Skipped unsupported reflection of expression-based index"
+
+
+@pytest.mark.filterwarnings(EXPRESSIONS)
 def test_the_migrations_make_the_tables_that_the_code_uses(opener: Opener) -> None:
-    store = opener(SMALL)
+    assert_tables_are_those_of_the_code(opener(SMALL))
+
+
+def assert_tables_are_those_of_the_code(store: Store) -> None:
     wanted = MetaData()
     for table in [*tables.metadata.tables.values(), store.transactions, store.revisions]:
         table.to_metadata(wanted)
@@ -52,6 +75,115 @@ def test_the_migrations_make_the_tables_that_the_code_uses(opener: Opener) -> No
         )  # of expressions, which cannot be compared
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, wanted) == []
+
+
+# Labels and flags as they were in schema 0202.
+BEFORE = MetaData()
+LABELS = Table(
+    "labels",
+    BEFORE,
+    Column("label_id", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("known_at", Instant, nullable=False),
+    Column("recorded_at", Instant),
+    Column("batch_id", Integer),
+    Column(tables.BY, Text, nullable=False),
+    UniqueConstraint("transaction_id", "source", "known_at", "is_fraud", name="labels_once"),
+    CheckConstraint("(batch_id IS NULL) = (recorded_at IS NOT NULL)", name="labels_recorded"),
+    Index("labels_by_known_at", "known_at"),
+    Index("labels_by_batch", "batch_id"),
+    sqlite_autoincrement=True,
+)
+FLAGS = Table(
+    "flags",
+    BEFORE,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column("run_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("reasons", Json, nullable=False),
+    Column("status", Text, tables.one_of("status", "open", "fraud", "genuine", "expired"), nullable=False),
+    Column("reviewed_at", Instant),
+    Column("reviewer", Text),
+    Column("muted_by", Integer),
+    sqlite_with_rowid=False,
+)
+
+
+def back_to_0202(store: Store) -> None:
+    """Give the database the labels, flags and scores of schema 0202, with some rows."""
+    with store.write() as connection:
+        for name in views.NAMES:
+            connection.execute(text(f"DROP VIEW {name}"))
+        for table in ("labels", "flags", "verdicts"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("ALTER TABLE scores DROP COLUMN expected_loss"))
+        BEFORE.create_all(connection)
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0202'"))
+        of_person = {"is_fraud": True, "source": "review", "known_at": 5, "recorded_at": 7, "batch_id": None}
+        of_file = {"is_fraud": False, "source": "bank", "known_at": 6, "recorded_at": None, "batch_id": 3}
+        for k, label in enumerate((of_person, of_file, of_person)):
+            connection.execute(insert(LABELS), {**label, "transaction_id": f"t{k}", "by": "ana"})
+        connection.execute(text("DELETE FROM labels WHERE transaction_id = 't2'"))  # 3 is never used again
+        for k, status in enumerate(("open", "fraud", "genuine", "expired")):
+            of_flag = {
+                "run_id": 1,
+                "model_id": 2,
+                "channel": "rule",
+                "reasons": [{"text": "5 €"}],
+                "muted_by": None,
+            }
+            answer = (
+                {"reviewed_at": None, "reviewer": None} if k == 0 else {"reviewed_at": 8, "reviewer": "ana"}
+            )
+            row = {"policy": "live", "transaction_id": f"t{k}", "status": status, **of_flag, **answer}
+            connection.execute(insert(FLAGS), row)
+
+
+def rows_of(store: Store, table: Table, names: Sequence[str]) -> list[Any]:
+    """Some columns of all rows."""
+    listed = select(*(table.c[name] for name in names)).order_by(table.c.transaction_id)
+    with store.read() as connection:
+        return list(connection.execute(listed).all())
+
+
+@pytest.mark.filterwarnings(EXPRESSIONS)
+def test_labels_and_flags_of_schema_0202_are_kept(opener: Opener) -> None:
+    store = opener(SMALL)
+    back_to_0202(store)
+    old = {table.name: [column.name for column in table.c] for table in (LABELS, FLAGS)}
+    before = [rows_of(store, table, old[table.name]) for table in (LABELS, FLAGS)]
+    assert [len(rows) for rows in before] == [2, 4]
+
+    assert upgrade(store, SMALL.monitor.name, 9, SMALL.labels.precedence).version == tables.VERSION
+    verify(store, SMALL.monitor.name)
+    assert [rows_of(store, table, old[table.name]) for table in (tables.labels, tables.flags)] == before
+    added = [column.name for column in tables.labels.c if column.name not in old["labels"]]
+    assert {value for row in rows_of(store, tables.labels, added) for value in row} == {None}
+    assert_tables_are_those_of_the_code(store)
+
+    label = {"transaction_id": "t9", "source": "bank", "known_at": 6, "recorded_at": 7, "by": "ana"}
+    flag = {
+        "run_id": 1,
+        "model_id": 2,
+        "channel": "rule",
+        "reasons": [],
+        "policy": "live",
+        "transaction_id": "t9",
+    }
+    with store.write() as connection:
+        inserted = connection.execute(insert(tables.labels), {"type": "not_received", **label})
+        connection.execute(insert(tables.flags), {"status": "closed", **flag})
+    assert inserted.inserted_primary_key == (4,)
+    for table, row in (
+        (tables.labels, {"type": "not_received", **label}),
+        (tables.flags, {**flag, "status": "nap", "transaction_id": "t8"}),
+    ):
+        with pytest.raises(Exception, match=r"(?i)check|unique"), store.write() as connection:
+            connection.execute(insert(table), row)
 
 
 def test_the_version_in_the_code_is_the_newest_migration() -> None:

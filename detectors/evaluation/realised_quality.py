@@ -42,8 +42,8 @@ class Outcome:
     model_id: Ints
     score: Floats
     probability: Floats  # NaN under `outlier`
-    loss: Floats  # cost of missing the transaction if it is fraud
-    money: Floats  # its newest amount less refunds
+    loss: Floats  # cost of missing the transaction if it is fraud; other rows may have any
+    money: Floats  # of a fraud: what was at risk if it is flagged, what is lost if it is not
     time: Ints  # µs
     entities: Sequence[Ints]  # codes of each entity column, −1 for none; the bootstrap resamples the first
 

@@ -5,14 +5,21 @@ The rule is the same everywhere: flag when value ≥ threshold. A threshold belo
 held-out values, never on the batch it is applied to.
 """
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import DetectorError, Floats
+from detectors.base import Bools, DetectorError, Floats, Ints
+from detectors.evaluation.cases import CaseRows
 from detectors.evaluation.metrics import CumulativeCounts, cumulative_counts, mcc_of, ratio
+
+# An entity with thousands of payments a day, such as a shop, would make one case of all of them. So a budget allows at most
+# this many flags for each case; fraud on one customer has two or three a day.
+FLAGS_A_CASE = 10
 
 
 def cost_threshold(missed: float, review: float) -> float:
@@ -38,7 +45,7 @@ class Costs:
     Costs of a missed fraud and of a review, and the decision rule that they imply.
 
     Flag when the expected loss is at least the cost of the review (Bayes minimum risk): constant costs compare the
-    probability with a threshold, amount-dependent costs compare the expected loss p · amount.
+    probability with a threshold, amount-dependent costs compare the expected loss p · amount, where the amount is what is at risk.
     """
 
     missed_fraud: float  # in reviews
@@ -61,23 +68,37 @@ class Costs:
         return np.full(len(amount), self.missed_fraud * self.review)
 
 
-def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float, per_day: float) -> float:
+def capacity_threshold(
+    values: ArrayLike,
+    weights: ArrayLike | None,
+    days: float,
+    per_day: float,
+    rows: CaseRows | None = None,
+    flagged: Bools | None = None,
+) -> float:
     """
-    The lowest threshold that keeps expected flags a day within `per_day`.
+    The lowest threshold that keeps expected cases a day within `per_day`; without `rows` each flag is a case.
 
     Equal values are flagged together or not at all, so a tie across the limit stays unflagged. The threshold
-    is a value of the sample, or the number just above the highest value if even that has too many flags.
+    is a value of the sample, or the number just above the highest value if even that has too many cases.
+
+    A case counts as many transactions as its first flag represents. If these differ, the number of cases may fall at a
+    lower threshold; then the result is one with which cases fit while they do not at the next lower value.
 
     Parameters
     ----------
     values
         (n,) decision values of held-out rows; NaN is never flagged.
     weights
-        (n,) how many transactions each represents; None = 1.
+        (n,) how many transactions each represents; None = 1. The flag of a row with weight 0 is in no case.
     days
         Length of the sample in days: weights over days is the daily volume.
     per_day
-        Expected flags a day.
+        Expected cases a day.
+    rows
+        Entities and times of the n rows.
+    flagged
+        (n,) rows that another channel flags anyway: only the cases that come in addition to theirs count.
 
     Returns
     -------
@@ -92,13 +113,38 @@ def capacity_threshold(values: ArrayLike, weights: ArrayLike | None, days: float
     if not days > 0:
         raise DetectorError(f"a daily volume needs a sample of more than 0 days, got {days}")
     if not per_day >= 0:
-        raise DetectorError(f"flags a day must be 0 or more, got {per_day}")
-    sample, weight = _without_nan(values, weights)
-    if per_day == 0 or len(sample) == 0:
+        raise DetectorError(f"cases a day must be 0 or more, got {per_day}")
+    sample, weight = _sample(values, weights)
+    usable = np.flatnonzero(~np.isnan(sample) & (weight > 0))
+    if per_day == 0 or len(usable) == 0:
         return float(np.inf)
-    if weight.sum() <= per_day * days:
+    order = usable[np.argsort(-sample[usable], kind="stable")]
+    ranked = sample[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last of equal values
+    load = _flags(weight[order]) if rows is None else _cases(rows, weight, order, flagged)
+    fitting = bisect_right(ends, per_day * days, key=load)
+    if fitting == len(ends):
         return float(-np.inf)
-    return _lowest_within(sample, weight, per_day * days)
+    return float(ranked[ends[fitting - 1]] if fitting else np.nextafter(ranked[0], np.inf))
+
+
+def _flags(weight: Floats) -> Callable[[int], float]:
+    """How many flags there are on the rows up to a place."""
+    return np.cumsum(weight).__getitem__
+
+
+def _cases(rows: CaseRows, weight: Floats, order: Ints, flagged: Bools | None) -> Callable[[int], float]:
+    """How many cases the flags on the rows up to a place of the order add."""
+    others = (np.zeros(len(weight), dtype=bool) if flagged is None else flagged) & (weight > 0)
+    of_others = weight[rows.openers(others)].sum()
+
+    def load(last: int) -> float:
+        together, added = others.copy(), order[: last + 1]
+        together[added] = True
+        cases = weight[rows.openers(together)].sum() - of_others
+        return float(max(cases, weight[added].sum() / FLAGS_A_CASE))
+
+    return load
 
 
 def best_f1_threshold(values: ArrayLike, y: ArrayLike) -> float:
@@ -119,20 +165,9 @@ def _threshold_of_highest(counts: CumulativeCounts, metric: Floats) -> float:
     return float(np.inf) if np.isnan(metric).all() else float(counts.threshold[int(np.nanargmax(metric))])
 
 
-def _lowest_within(sample: Floats, weight: Floats, limit: float) -> float:
-    order = np.argsort(-sample, kind="stable")
-    ranked, flags = sample[order], np.cumsum(weight[order])
-    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-    fits = np.flatnonzero(last_of_ties & (flags <= limit))
-    if len(fits) == 0:
-        return float(np.nextafter(ranked[0], np.inf))
-    return float(ranked[fits[-1]])
-
-
-def _without_nan(values: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:
+def _sample(values: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:
     sample = np.asarray(values, dtype=np.float64)
     weight = np.ones(len(sample)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != sample.shape:
         raise DetectorError(f"{len(sample)} values need as many weights, got {len(weight)}")
-    known = ~np.isnan(sample)
-    return sample[known], weight[known]
+    return sample, weight

@@ -21,7 +21,7 @@ class Sample:
     raw: Floats  # (n, n_raw)
     y: Floats  # (n,) 1 fraud, 0 genuine, NaN unknown
     weight: Floats  # (n,) how many transactions the row stands for
-    amount: Floats  # (n,) in the base currency
+    amount: Floats  # (n,) what is at risk, in the base currency
     time: Ints | None = None  # (n,) any unit, ascending
     known_at: Ints | None = None  # (n,) in the same unit: from when on the row and its label were known
     entity: Ints | None = None  # (n,) codes from 0 of the paying entity

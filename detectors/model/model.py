@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detectors.base import SEED, Bools, Floats, Strategy
 from detectors.drift.reference import DriftReference
+from detectors.evaluation.cases import CaseRows
 from detectors.evaluation.thresholds import Costs, capacity_threshold
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.artifact import seal, unseal, verify_scores
@@ -39,7 +40,7 @@ class ModelSettings:
     missed_fraud: float = 100.0  # cost of a missed fraud, in reviews
     review: float = 1.0  # cost of one review, in the base currency
     missed: Literal["constant", "amount"] = "constant"
-    per_day: float = 50.0
+    per_day: float = 50.0  # cases
     audit_per_day: float = 0.0
     outlier_share: float = 0.1
 
@@ -104,7 +105,7 @@ class Model:
         raw
             (n, n_raw) raw features.
         amount
-            (n,) amounts in the base currency, used by amount-dependent costs.
+            (n,) what is at risk, in the base currency; amount-dependent costs use it.
         """
         ranks = self.detector.rank(raw)
         probability = self.detector.probability(ranks)
@@ -191,6 +192,7 @@ def fit_model(
     days: float,
     notes: Mapping[str, Any],
     folds: Sequence[ValidationFold] | None = None,
+    muted: Bools | None = None,
     young: Sample | None = None,
 ) -> Model:
     """
@@ -203,11 +205,14 @@ def fit_model(
     usual
         Transactions not known to be fraud, labelled or not, for the outlier detector.
     recent
-        The newest transactions, held out from fitting: thresholds are set on their scores.
+        The newest transactions, held out from fitting: thresholds are set on their scores. With `time` in µs and `entity`
+        the budget counts cases, otherwise flags.
     days
         Length of `recent` in days: its total weight divided by this length is the daily volume.
     folds
         Validation folds from which the weight of a blend is learned; made from `mature` by default.
+    muted
+        (n,) rows of `recent` whose flags are muted, and so use no budget.
     young
         Labelled transactions that are not a random sample, for the classifiers only.
     """
@@ -221,7 +226,7 @@ def fit_model(
         notes=notes,
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )
-    return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days))
+    return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days, muted))
 
 
 def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
@@ -236,21 +241,28 @@ def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, day
 
 
 def _thresholds(
-    settings: ModelSettings, detector: AutoDetector, ranks: Ranks, recent: Sample, days: float
+    settings: ModelSettings,
+    detector: AutoDetector,
+    ranks: Ranks,
+    recent: Sample,
+    days: float,
+    muted: Bools | None = None,
 ) -> dict[str, float]:
     """
     Thresholds of the channels: capacity first, then cost.
 
     The main channel gets its share of the daily reviews and flags only transactions that are worth a review; the novelty
-    channel of the outlier detector gets its own share among the remaining transactions.
+    channel of the outlier detector gets its own share for the cases that it adds.
     """
     strategy = settings.strategy
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
     own = 0.0 if strategy == "outlier" else settings.per_day * settings.outlier_share
     worth = -np.inf if strategy == "outlier" else settings.costs.threshold
-    main = max(capacity_threshold(value, recent.weight, days, settings.per_day - own), worth)
-    rest = value < main
-    novelty = capacity_threshold(ranks.outlier_score[rest], recent.weight[rest], days, own) if own else np.inf
+    weight = recent.weight if muted is None else np.where(muted, 0.0, recent.weight)
+    rows = None if recent.entity is None or recent.time is None else CaseRows(recent.entity, recent.time)
+    main = max(capacity_threshold(value, weight, days, settings.per_day - own, rows), worth)
+    rest = np.where(value < main, ranks.outlier_score, np.nan)
+    novelty = capacity_threshold(rest, weight, days, own, rows, value >= main) if own else np.inf
     thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
         thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))

@@ -95,14 +95,17 @@ def erase(context: CliContext, entity: str, yes: bool) -> None:
 def prune(context: CliContext, dry_run: bool) -> None:
     """Delete rows that are older than [retention] allows.
 
-    The daemon does so after every training date.
+    Open flags older than alerts.expire expire first. The daemon does both after every training date.
     """
     from pipeline.services.admin import prune as prune_rows
 
     with context.session() as session:
         pruning = prune_rows(session, dry_run=dry_run)
+    deleted = {table: n for table, n in pruning.counts.items() if table != "expired_flags"}
     verb = "would be deleted" if dry_run else "deleted"
-    click.echo(f"{verb}: {_counts_text(pruning.counts) or 'nothing is older than its retention'}")
+    click.echo(f"{verb}: {_counts_text(deleted) or 'nothing is older than its retention'}")
+    if expired := pruning.counts.get("expired_flags"):
+        click.echo(f"{expired:,} open flags {'would expire' if dry_run else 'expired'}: alerts.expire")
 
 
 @click.command(

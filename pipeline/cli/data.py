@@ -51,6 +51,7 @@ DATED_BACK = (
     epilog="""
     fraudwatch init
     fraudwatch init --from payments.csv --output config.toml
+    fraudwatch init --from payments.csv --labels disputes.csv --output config.toml
     """,
 )
 @click.option(
@@ -60,20 +61,30 @@ DATED_BACK = (
     metavar="FILE",
     help="Propose a config for this file, or the files of a pattern in quotes, instead.",
 )
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --from, a file of labels or disputes of these payments.",
+)
 @output_option
 @click.option("--force", is_flag=True, help="With --output, replace a file that exists.")
 @click.pass_obj
-def init(context: CliContext, sample: Path | None, output: Path | None, force: bool) -> None:
+def init(
+    context: CliContext, sample: Path | None, labels: Path | None, output: Path | None, force: bool
+) -> None:
     """Create or upgrade the database, or propose a configuration.
 
     It is safe to repeat. With --from, print a proposed config for a file of any format that ingest reads, with a reason for every
     guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
     if sample is not None:
-        _propose(context, sample, output, force)
+        _propose(context, sample, labels, output, force)
         return
-    if output is not None or force:
-        raise click.UsageError("--output and --force go with --from FILE: they are for the proposed config")
+    if labels is not None or output is not None or force:
+        raise click.UsageError(
+            "--labels, --output and --force go with --from FILE: they are for the proposed config"
+        )
     from pipeline.services.data.database import upgrade
 
     with context.session(verified=False) as session:
@@ -97,7 +108,9 @@ def _warn_without_key(config: "Config") -> None:
         click.echo(f"warning: nothing can be ingested yet: {error}", err=True)
 
 
-def _propose(context: CliContext, sample: Path, output: Path | None, force: bool) -> None:
+def _propose(
+    context: CliContext, sample: Path, labels: Path | None, output: Path | None, force: bool
+) -> None:
     """Print a proposed config, or write it to a file and print what it begins with."""
     from pipeline.config.loader import configured_encoding
     from pipeline.files import complete_file
@@ -105,11 +118,11 @@ def _propose(context: CliContext, sample: Path, output: Path | None, force: bool
 
     encoding = configured_encoding(context.config_path, os.environ)
     if output is None:
-        click.echo(propose(sample, now(), encoding=encoding).toml, nl=False)
+        click.echo(propose(sample, now(), encoding=encoding, label_path=labels).toml, nl=False)
         return
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists: add --force to replace it, or choose another name")
-    proposal = propose(sample, now(), output, encoding)
+    proposal = propose(sample, now(), output, encoding, labels)
     with complete_file(output) as file:
         file.write_text(proposal.toml, encoding="utf-8")
     click.echo("\n".join(proposal.heading))
@@ -181,6 +194,7 @@ def ingest_transactions(context: CliContext, /, **options: Any) -> None:
     epilog="""
     fraudwatch ingest labels chargebacks.csv
     fraudwatch ingest labels frauds.csv --known-after 7d --complete-through 2026-04-01
+    printf 'transaction_id,reason,stage,known_at\nT1,10.4,dispute,2026-03-05T09:00Z\n' | fraudwatch ingest labels -
     """,
 )
 @_ingest_options
@@ -188,7 +202,8 @@ def ingest_transactions(context: CliContext, /, **options: Any) -> None:
 def ingest_labels(context: CliContext, /, **options: Any) -> None:
     """Read labels from files, standard input or a query.
 
-    Their columns are transaction_id, is_fraud, known_at and optionally source.
+    Their columns are transaction_id, is_fraud, known_at and optionally source. Disputes have a reason (such as 10.4 or 13.1) instead of
+    is_fraud, or a stage (inquiry, dispute, won, lost), and optionally an amount: labels.fraud_reasons says which reasons are fraud.
     """
     _ingest(context, "labels", **options)
 
@@ -306,6 +321,25 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         )
     if report.unlabelled:
         lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
+    if report.events:
+        words = ", ".join(f"{for_terminal(word)} {n:,}" for word, n in report.events.items())
+        lines.append(f"  events: {words}")
+    lines += _dispute_lines(report)
+    if report.silent:
+        known = (
+            f": no fraud of them is known by {report.complete_through:%Y-%m-%d %H:%M} UTC"
+            if report.complete_through
+            else ""
+        )
+        lines.append(
+            f"  {report.silent:,} say genuine, which is silence{known}; if somebody has established it, set "
+            'schema.genuine_means = "genuine" and ingest the file again'
+        )
+    if report.early_labels:
+        lines.append(
+            f"  {report.early_labels:,} labels that came before these transactions say they were known more than an hour before them: they "
+            "no longer hold; check both times and their zones, and ingest them again"
+        )
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
     lines += [
         f"  {n:,} of the rejected only wait for a rate of {currency}"
@@ -317,6 +351,38 @@ def ingest_lines(report: "IngestReport") -> list[str]:
     ]
     if report.reasons:
         lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
+    return lines
+
+
+def _dispute_lines(report: "IngestReport") -> list[str]:
+    """What labels say besides fraud and genuine."""
+    from pipeline.sanitize import for_terminal
+
+    lines = []
+    if report.neither:
+        lines.append(
+            f"  {report.neither:,} rows are disputes about something else than fraud: neither fraud nor genuine"
+        )
+    if report.without_reason:
+        lines.append(
+            f"  {report.without_reason:,} disputes have no reason, so they are neither fraud nor genuine: ingest a report of disputes with "
+            "their reasons as labels, too"
+        )
+    if report.only_stages:
+        lines.append(f"  {report.only_stages:,} rows say only the stage of a dispute, and change no label")
+    if report.unknown_reasons:
+        codes = [
+            f"{for_terminal(code)} ({n:,})" for code, n in list(report.unknown_reasons.items())[:REASONS_MAX]
+        ]
+        more = (
+            f" and {len(report.unknown_reasons) - REASONS_MAX:,} more"
+            if len(report.unknown_reasons) > REASONS_MAX
+            else ""
+        )
+        lines.append(
+            f'  [labels] does not know the reasons {", ".join(codes)}{more}: they count as "other"; add those that mean fraud to '
+            "labels.fraud_reasons, then ingest the file again"
+        )
     return lines
 
 
@@ -361,6 +427,9 @@ def _feed_lines(feed: "FeedReport") -> list[str]:
 @click.option("--per-day", type=click.IntRange(min=10), default=3000, show_default=True)
 @click.option("--fraud-rate", type=float, help="Share of transactions that are fraud.")
 @click.option("--drift", is_flag=True, help="Shift amounts and channels in the last third of the days.")
+@click.option(
+    "--reviewers", is_flag=True, help="A team answers flags, and payments are disputed for many reasons."
+)
 @click.option("--truth", is_flag=True, help="Also write the true label of every transaction.")
 @click.pass_obj
 def simulate(

@@ -35,7 +35,8 @@ SECTIONS = {
     },
     "Review": {
         "flags": "review.flags:flags",
-        "verdict": "review.flags:verdict",
+        "verdict": "review.verdicts:verdict",
+        "label": "review.verdicts:label",
         "rules": "review.rules:rules",
         "mutes": "review.mutes:mutes",
     },
@@ -53,6 +54,8 @@ SECTIONS = {
         "report": "monitoring.report:report",
         "drift": "monitoring.drift:drift",
         "quality": "monitoring.quality:quality",
+        "rates": "monitoring.rates:rates",
+        "limits": "monitoring.rates:limits",
         "notify": "monitoring.notify:notify",
     },
     "Administration": {

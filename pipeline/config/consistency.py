@@ -14,6 +14,7 @@ from pipeline.config.sections import SECTION_NAME, Sections
 from pipeline.durations import format_duration
 from pipeline.number_text import exact
 from storage.frames import DAY
+from storage.notifications.events import EVENT_AGE_MAX
 
 Violation = tuple[str, object, str]  # key, value, requirement
 
@@ -82,6 +83,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _fields_that_keys_name(config)
     yield from _limits(config)
     yield from _labels_used_twice(config)
+    yield from _events_without_columns(config)
     yield from _event_words_used_twice(config)
     yield from _label_words_used_twice(config)
     yield from _ids_missing(config)
@@ -285,6 +287,29 @@ def _limits(config: Sections) -> Iterator[Violation]:
                 limit.per,
                 "must name a field of schema.categorical or schema.entities",
             )
+        plain = [field for field in (*schema.categorical, *schema.entities) if field not in schema.hash]
+        for field in limit.only:
+            if field not in plain:
+                requirement = (
+                    "must name fields of schema.categorical or schema.entities that are not in schema.hash"
+                )
+                yield f"limit.{name}.only", field, requirement
+
+
+def _events_without_columns(config: Sections) -> Iterator[Violation]:
+    schema, events = config.schema_, config.events
+    if not events.type:
+        return
+    for key, meaning in (
+        ("transaction_id", "the id of the payment"),
+        ("kind", "a column that says which rows are refunds, and is made from the events"),
+        ("original_id", "a column with the refunded payment, which is made from the events"),
+    ):
+        if not getattr(schema, key):
+            yield f"schema.{key}", "", f"must name {meaning} when events.type is set"
+    for key, reason in (("is_fraud", "disputes are events"), ("line_items", "rows are events")):
+        if getattr(schema, key):
+            yield f"schema.{key}", getattr(schema, key), f"must not be set when events.type is: {reason}"
 
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:
@@ -402,6 +427,14 @@ def _retention_too_short(config: Sections) -> Iterator[Violation]:
     audit = config.retention.audit
     if audit and audit < 365 * DAY:
         yield "retention.audit", format_duration(audit), 'must be "0s" (for ever) or at least 365d'
+    messages = config.retention.messages
+    if messages and messages < EVENT_AGE_MAX:
+        yield (
+            "retention.messages",
+            format_duration(messages),
+            f'must be "0s" (for ever) or at least {format_duration(EVENT_AGE_MAX)}: an event that is younger is sent '
+            "again if its message is gone",
+        )
 
 
 def _shadows(config: Sections) -> Iterator[Violation]:
@@ -412,5 +445,14 @@ def _shadows(config: Sections) -> Iterator[Violation]:
                 "such as [shadow.cautious]"
             )
             yield f"shadow.{name}", name, requirement
-        for key, value, requirement in find_violations(config.for_challenger(name)):
+        own = config.for_challenger(name)
+        for key, value, requirement in find_violations(own):
             yield f"shadow.{name}.{key}", value, requirement
+        for key in ("fee", "exposure", "liability_shifted"):
+            value = getattr(own.costs, key)
+            if value != getattr(config.costs, key):
+                yield (
+                    f"shadow.{name}.costs.{key}",
+                    value,
+                    "must not differ from [costs]: payments have it, not policies",
+                )

@@ -2,7 +2,7 @@
 
 from pipeline.config.config import Config
 from storage.database.database import Store, open_store
-from storage.database.tables import Fields
+from storage.database.tables import Fields, LossSettings
 
 
 def open_configured(config: Config) -> Store:
@@ -14,6 +14,14 @@ def open_configured(config: Config) -> Store:
     Unreachable
         If the server, folder or file does not exist.
     """
-    schema = config.schema_
-    fields = Fields(schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)
+    schema, costs = config.schema_, config.costs
+    loss = LossSettings(costs.exposure, tuple(costs.liability_shifted.items()), costs.fee)
+    fields = Fields(
+        schema.entities,
+        schema.categorical,
+        schema.numeric,
+        schema.refund_kinds,
+        config.case_entity,
+        loss,
+    )
     return open_store(config.storage_url, config.storage.schema_, fields)

@@ -341,7 +341,7 @@ class LabelsSection(ConfigSection):
     won_means: Literal["fraud", "genuine"] = "fraud"
     maturity: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 30 * DAY
     maturity_by: dict[Column, dict[Text, Annotated[int, BeforeValidator(_duration(0)), AS_DURATION]]] = {}
-    precedence: Texts = ("audit", "review", "chargeback", "customer")
+    precedence: Texts = ("audit", "review", "investigation", "chargeback", "customer")
     never_by_silence: dict[Column, Annotated[Texts, Field(min_length=1)]] = {
         "status": ("declined", "blocked")
     }
@@ -408,18 +408,20 @@ class CostsSection(ConfigSection):
 class LimitSection(ConfigSection):
     """A limit on the rate of fraud or disputes, such as that of a card scheme or of PSD2."""
 
-    rate: Literal["fraud", "dispute"] = "fraud"
+    rate: Literal["fraud", "dispute", "fraud_and_dispute"] = "fraud"
     of: Literal["count", "value"] = "count"
     basis_points: Annotated[float, Field(gt=0, le=10_000)]
     days: Annotated[int, Field(ge=0, le=366)] = 0
     by: Literal["payment", "report"] = "report"
+    payments: Literal["same", "previous"] = "same"
+    only: dict[Column, Annotated[Texts, Field(min_length=1)]] = {}
     per: str = ""
     at_least: Annotated[int, Field(ge=0)] = 0
     warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
 class AlertsSection(ConfigSection):
-    """How many flags reviewers get, with how many reasons."""
+    """How many cases reviewers get, and flags with how many reasons."""
 
     per_day: Annotated[int, Field(ge=1)] = 50
     audit_per_day: Annotated[int, Field(ge=0)] = 0
@@ -558,6 +560,11 @@ class Sections(ConfigSection):
     drift: DriftSection = DriftSection()
     quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
+
+    @property
+    def case_entity(self) -> str:
+        """The entity whose flags within 24 hours are one case, "" without entities: then each flag is a case."""
+        return self.alerts.entity or next(iter(self.schema_.entities), "")
 
     @property
     def lookback(self) -> int:

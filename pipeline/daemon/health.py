@@ -167,6 +167,10 @@ def _gauges(snapshot: HealthFigures, now: int, left: int) -> Iterator[GaugeMetri
     yield _family("newest_batch_age_seconds", "Time since the newest batch.", ("kind",), ages)
     unsent = {(state,): 0 for state in UNSENT_STATUSES} | snapshot.messages
     yield _family("messages", "Notification messages that have not arrived.", ("status",), unsent)
+    share = (
+        "Share of a limit that is reached, now and at the end of its span as expected, by its worst value."
+    )
+    yield _family("limit_share", share, ("limit", "when"), snapshot.limits)
     if snapshot.choice is not None:
         yield from _choice_gauges(snapshot.choice)
 

@@ -72,6 +72,8 @@ class FeatureCatalogue:
     night: tuple[int, int]  # first and last hour
     holidays: tuple[str, ...] = ()
     timezone: str = "UTC"  # of the holidays
+    initiated_by: str = ""  # the field that says who initiated a payment
+    merchant_initiated: tuple[str, ...] = ()  # its values, in any case, for recurring and retried payments
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
@@ -96,6 +98,8 @@ def build_catalogue(
     night: tuple[int, int],
     holidays: Sequence[str] = (),
     timezone: str = "UTC",
+    initiated_by: str = "",
+    merchant_initiated: Sequence[str] = (),
 ) -> FeatureCatalogue:
     """
     Build the catalogue of these fields and windows.
@@ -118,6 +122,8 @@ def build_catalogue(
         night=(night[0], night[1]),
         holidays=tuple(holidays),
         timezone=timezone,
+        initiated_by=initiated_by,
+        merchant_initiated=tuple(merchant_initiated) if initiated_by else (),
     )
     columns, rates, categories = list(_columns(base)), list(_rates(base)), list(_categories(base))
     hashes = [f"{name}_hash" for name in base.categorical]

@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 Rows = TypeVar("Rows")
 
 EPOCH_WEEKDAY, SATURDAY = 3, 5  # 1970-01-01 was a Thursday; weeks begin on Monday
+# Codes of the columns that payments which a merchant initiated, such as recurring and retried ones, stay out of: they do not
+# count in those of other payments, and have those of a payment without a past themselves. Amounts and labels keep them.
+WITHOUT_MERCHANT_INITIATED = frozenset({"VELOCITY", "RECENT_ACTIVITY", "NEW_PAIR"})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,10 @@ all others, and wherever the loaded history starts, as long as it starts `lookba
 are integer sums, and floats are derived from them by elementwise operations.
 
 A missing entity has no past, like a new one; it is never "first seen".
+
+Payments that a merchant initiated, such as recurring and retried ones, stay out of velocity and of first meetings: what a
+customer does is counted without them, so that neither a monthly subscription nor a card that is tried again every hour looks
+like a burst, and none of them is a first meeting, or makes the customer's own first visit a second one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,6 +28,7 @@ from pipeline.features.columns import (
     ENTITY_COLUMNS,
     PAIR_COLUMNS,
     WINDOW_COLUMNS,
+    WITHOUT_MERCHANT_INITIATED,
     Column,
     EntityRows,
     PaymentRows,
@@ -39,7 +44,7 @@ from pipeline.features.entity_windows import (
     dense,
 )
 from pipeline.features.label_history import LabelCounts, LabelEvents, LabelState
-from storage.frames import SECOND, Coded, Completeness, Ints, Transactions
+from storage.frames import SECOND, Coded, Codes, Completeness, Ints, Transactions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -59,6 +64,11 @@ class _HistoryView:
     logs: Ints  # (n,) integer log-amounts
     window_start: list[Ints]  # for each window, the first position that each query row counts
     matured_window_start: list[Ints]  # the same, shifted back by maturity
+    merchant_initiated: Bools | None  # (n,) rows that stay out of velocity and first meetings
+
+    def of_customers(self, codes: Ints | Codes) -> Ints | Codes:
+        """Codes of entities, −1 for rows that a merchant initiated."""
+        return codes if self.merchant_initiated is None else np.where(self.merchant_initiated, -1, codes)
 
 
 def raw_features(
@@ -119,6 +129,7 @@ def raw_features(
         logs=log_units(visible_history.amount),
         window_start=[timeline.window_start(window) for window in catalogue.windows],
         matured_window_start=[timeline.window_start(maturity + window) for window in catalogue.windows],
+        merchant_initiated=_merchant_initiated(visible_history, catalogue),
     )
     raw = _assemble(view)
     return raw if len(rows) == len(queries) and (rows == queries).all() else raw[inverse]
@@ -199,6 +210,24 @@ def _fill_entity(view: _HistoryView, column: Coded, out: Floats) -> None:
         out[queries.query_index] = np.column_stack(
             [*values, *(feature.values(rows) for feature in ENTITY_COLUMNS)]
         )
+    if view.merchant_initiated is not None:
+        _fill_velocity(view, column, out)
+
+
+def _fill_velocity(view: _HistoryView, column: Coded, out: Floats) -> None:
+    """Write the columns of velocity once more, without rows that a merchant initiated: these get those of an empty past."""
+    columns: list[Column[Any]] = [*WINDOW_COLUMNS * len(view.catalogue.windows), *ENTITY_COLUMNS]
+    places = [place for place, each in enumerate(columns) if each.code in WITHOUT_MERCHANT_INITIATED]
+    out[:, places] = _missing([columns[place] for place in places], view.lookback)
+    index = EntityIndex(view.timeline, view.of_customers(column.codes), len(column.values))
+    late = index.late_arrivals()
+    for queries in index.chunks():
+        starts = [index.count_before(queries, start[queries.query_index]) for start in view.window_start]
+        counts = [index.count_visible(queries, start, late) for start in starts]
+        rows = EntityRows(index, queries, late, view.lookback)
+        out[queries.query_index[:, None], places] = np.column_stack(
+            [*counts, *(feature.values(rows) for feature in ENTITY_COLUMNS)]
+        )
 
 
 def _window_rows(
@@ -230,12 +259,22 @@ def _fill_pair(view: _HistoryView, first: Coded, second: Coded, out: Floats) -> 
     codes, n_codes = combined(first, second)
     if n_codes.bit_length() + len(view.timeline).bit_length() > KEY_BITS:
         codes, n_codes = dense(codes)
-    index = EntityIndex(view.timeline, codes, n_codes)
+    index = EntityIndex(view.timeline, view.of_customers(codes), n_codes)
     late = index.late_arrivals()
     out[:] = _missing(PAIR_COLUMNS, view.lookback)
     for queries in index.chunks():
         rows = EntityRows(index, queries, late, view.lookback)
         out[queries.query_index] = np.column_stack([column.values(rows) for column in PAIR_COLUMNS])
+
+
+def _merchant_initiated(history: Transactions, catalogue: FeatureCatalogue) -> Bools | None:
+    """Rows that a merchant initiated, (n,); None if no field says so."""
+    if not catalogue.initiated_by:
+        return None
+    words = {word.strip().casefold() for word in catalogue.merchant_initiated}
+    column = history.columns[catalogue.initiated_by]
+    matching = [str(value).strip().casefold() in words for value in column.values]
+    return np.array([*matching, False], dtype=bool)[column.codes]
 
 
 def _text_hashes(column: Coded) -> Floats:

@@ -171,6 +171,15 @@ class EntityIndex:
         summed = np.column_stack([np.ones(len(position), np.int64), *(value[position] for value in values)])
         return LateArrivals(self.timeline.ingested_at[position], summed)
 
+    def count_visible(self, queries: QueryRows, first: Ints, late: LateArrivals | None) -> Ints:
+        """How many rows from the place `first` up to each query row were visible to it."""
+        count = queries.place - first
+        if late is None:
+            return count
+        places = self.count_late_before(first), self.count_late_before(queries.place)
+        hidden: Ints = late.sums(*places, queries.as_of)[:, 0]
+        return count - hidden
+
     def count_late_before(self, places: Ints) -> Ints:
         """How many late rows come before these places."""
         assert self.late_places is not None

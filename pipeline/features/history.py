@@ -155,6 +155,8 @@ def feature_fields(config: Config) -> Mapping[str, Any]:
         "maturity": config.labels.longest_maturity,
         "holidays": list(config.calendar.holidays),
         "timezone": config.schedule.timezone,
+        "initiated_by": config.schema_.initiated_by,
+        "merchant_initiated": list(config.schema_.merchant_initiated),
     }
 
 
@@ -168,6 +170,8 @@ def catalogue_of(fields: Mapping[str, Any]) -> FeatureCatalogue:
         night=(fields["night"][0], fields["night"][1]),
         holidays=fields.get("holidays", ()),
         timezone=fields.get("timezone", "UTC"),
+        initiated_by=fields.get("initiated_by", ""),
+        merchant_initiated=fields.get("merchant_initiated", ()),
     )
 
 

@@ -27,7 +27,7 @@ def is_holiday(instants: Ints, holidays: Sequence[str], timezone: str) -> NDArra
         return np.zeros(len(instants), dtype=bool)
     quarters, place = np.unique(instants // QUARTER, return_inverse=True)
     days = frozenset(holidays)
-    listed = np.array([_is_listed(_day(int(quarter), timezone), days) for quarter in quarters], dtype=bool)
+    listed = np.array([is_listed(_day(int(quarter), timezone), days) for quarter in quarters], dtype=bool)
     return listed[place]
 
 
@@ -41,5 +41,6 @@ def _day(quarter: int, timezone: str) -> str:
     return local(quarter * QUARTER, timezone).date().isoformat()
 
 
-def _is_listed(day: str, days: frozenset[str]) -> bool:
+def is_listed(day: str, days: frozenset[str]) -> bool:
+    """Whether a day such as 2026-04-03 is one of these days, or is so every year."""
     return day in days or day[5:] in days

@@ -6,7 +6,6 @@ and of the settings that it is read with identifies a batch that was loaded befo
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,20 +15,15 @@ import numpy as np
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import PlainCardNumberCheck, plain_card_number_check
-from pipeline.ingest.checks.label_check import (
-    BEFORE_PAYMENT,
-    DEFAULT_SOURCE,
-    KNOWN_AFTER,
-    LabelCheck,
-    assumed_known_at,
-    known_before_payment,
-    on_day_of_payment,
-)
+from pipeline.ingest.checks.inline_label_check import InlineLabelCheck
+from pipeline.ingest.checks.label_check import DEFAULT_SOURCE, KNOWN_AFTER, LabelCheck
 from pipeline.ingest.checks.rejected_row_text import Rejections, collect_rejected
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
 from pipeline.ingest.currencies.rate_sources import current_rates
-from pipeline.ingest.formats.arrow_arrays import as_bools, as_objects
+from pipeline.ingest.early_labels import retract_early_labels
+from pipeline.ingest.events.event_labels import EventLabelCheck, EventLabelReader
+from pipeline.ingest.events.event_reader import EventReader, EventRows
 from pipeline.ingest.formats.reader import SourceReader
 from pipeline.ingest.formats.row_batch import ExpectedColumns, RowBatch
 from pipeline.ingest.formats.validators import Reasons
@@ -41,20 +35,20 @@ from pipeline.ingest.ingest_report import (
     Options,
 )
 from pipeline.ingest.inline_labels import InlineLabelReader, InlineLabelSpool
-from pipeline.ingest.read_settings import label_settings, transaction_settings
+from pipeline.ingest.read_settings import inline_label_settings, label_settings, transaction_settings
 from pipeline.ingest.sources import Source, open_source
 from pipeline.progress import NoProgress, Progress
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.database.hash_form import has_displays
-from storage.frames import NEVER
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
+from storage.ingest.repeated_labels import fraud_by_source
 from storage.queries.status import labels_without_transaction
 
 Chunk = TransactionChunk | WaitingChunk | LabelChunk
-CheckStep = Callable[[RowBatch], tuple[list[Chunk], list[RejectedRow]]]
+CheckStep = Callable[[RowBatch], tuple[Sequence[Chunk], list[RejectedRow]]]
 
 
 def ingest_transactions(
@@ -91,7 +85,8 @@ def ingest_transactions(
     context.check_columns(inputs, check.expected_columns())
     for source in inputs:
         with open_source(config, source) as reader:
-            yield from _load_transactions(context, source, reader, check)
+            load = _load_events if config.events.type else _load_transactions
+            yield from load(context, source, reader, check)
 
 
 def ingest_labels(
@@ -131,7 +126,7 @@ def ingest_labels(
                 context.label_settings,
                 partial(_require_known_ids, check, state),
             )
-            yield replace(report, unlabelled=state.unlabelled)
+            yield _with_labels(report, state)
 
 
 def _label_step(
@@ -164,7 +159,8 @@ def _load_transactions(
         report = context.load(source.name, "transactions", reader, check.expected_columns(), step, settings)
         yield report if report.nothing_new else _with_state(report, check, state)
         if check.schema.is_fraud:
-            labels, settings = InlineLabelReader(spool, reader), f"{settings} {context.label_settings}"
+            labels = InlineLabelReader(spool, reader)
+            settings = f"{settings} {inline_label_settings(context.config)}{context.label_settings}"
             if (
                 report.nothing_new
                 and not spool.total
@@ -174,9 +170,42 @@ def _load_transactions(
                 step = partial(_transaction_step, check, plain, check.new_state(), now, spool)
                 for rows in reader.rows(check.expected_columns()):
                     step(rows)
-            label_step = partial(_inline_label_step, context, check.source_name(check.schema.known_at), now)
-            report = context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
-            yield replace(report, inline=True)
+            known_after, frauds = context.options.known_after, fraud_by_source(context.store, DEFAULT_SOURCE)
+            inline = InlineLabelCheck(context.config, context.history, known_after, now, frauds)
+            label_step = partial(_inline_label_step, inline)
+            report = context.load(
+                source.name, "labels", labels, ExpectedColumns(), label_step, settings, inline=inline
+            )
+            yield replace(report, inline=True, silent=inline.silent, neither=inline.neither)
+
+
+def _inline_label_step(check: InlineLabelCheck, rows: RowBatch) -> tuple[list[Chunk], list[RejectedRow]]:
+    chunk, rejected = check.check(rows)
+    return [chunk], rejected
+
+
+def _load_events(
+    context: "_IngestContext", source: Source, reader: SourceReader, check: TransactionCheck
+) -> Iterator[IngestReport]:
+    """Load one source of events: its payments and refunds, then its disputes, which are spooled to disk meanwhile."""
+    now, settings, state = context.clock(), transaction_settings(context.config, check), check.new_state()
+    expected = check.expected_columns()
+    with EventReader(reader, check, now) as events:
+        step = partial(
+            _transaction_step, check, plain_card_number_check(check.schema, source.name), state, now, None
+        )
+        report = context.load(source.name, "transactions", events, expected, step, settings)
+        counted = replace(report, events=dict(events.counts.most_common()))
+        yield report if report.nothing_new else _with_state(counted, check, state)
+        labels, settings = EventLabelReader(events), f"{settings} {context.label_settings}"
+        if not events.was_read and context.find_existing("labels", labels, settings) is None:
+            # an earlier ingest stopped between the two batches: read the source again, only for its disputes
+            for _ in events.rows(expected):
+                pass
+        label_state = check.new_state()
+        label_step = partial(EventLabelCheck(context.config, check, label_state).step, now)
+        report = context.load(source.name, "labels", labels, ExpectedColumns(), label_step, settings)
+        yield replace(_with_labels(report, label_state), inline=True)
 
 
 def _transaction_step(
@@ -184,21 +213,36 @@ def _transaction_step(
     plain: PlainCardNumberCheck,
     state: SourceState,
     now: int,
-    spool: InlineLabelSpool,
+    spool: InlineLabelSpool | None,
     rows: RowBatch,
 ) -> tuple[list[Chunk], list[RejectedRow]]:
     plain.check(rows)
     rows = check.without_items(rows, now, state)
     chunk, labels, reasons = check.check(rows, now, state)
-    if labels is not None:
+    if labels is not None and spool is not None:
         spool.add(labels)
     schema, waiting = check.schema, state.rate_use.waiting
     unmasked = map(check.source_name, (schema.transaction_id, schema.original_id, *schema.plain_card_numbers))
-    rejected = list(collect_rejected(rows, reasons, check.hashed_columns, check.hasher, set(unmasked)))
+    hide = partial(collect_rejected, hashed=check.hashed_columns, hasher=check.hasher, plain={*unmasked})
+    rejected = list(hide(rows, reasons))
+    if isinstance(rows, EventRows):
+        rejected += _unknown_events(check, rows.unknown, hide) if rows.unknown else []
+        chunk = rows.completed(chunk)
+        waiting = waiting and WaitingChunk(rows.completed(waiting.transactions))
     if waiting is None:
         return [chunk], rejected
     numbers = set(waiting.transactions.row_number.tolist())
     return [waiting, chunk], [row for row in rejected if row.row_number not in numbers]
+
+
+def _unknown_events(
+    check: TransactionCheck, rows: RowBatch, hide: Callable[[RowBatch, Reasons], Iterator[RejectedRow]]
+) -> Iterator[RejectedRow]:
+    """Rows with words that [events] does not have."""
+    reasons, name = Reasons(len(rows)), check.source_name(check.events.type)
+    remedy = "add it to events.ignored, or to the key of [events] that says what it means"
+    reasons.add(np.ones(len(rows), dtype=bool), f"{name} is no word of [events]: {remedy}")
+    return hide(rows, reasons)
 
 
 def _with_state(report: IngestReport, check: TransactionCheck, state: SourceState) -> IngestReport:
@@ -207,47 +251,16 @@ def _with_state(report: IngestReport, check: TransactionCheck, state: SourceStat
     return replace(report, items=state.items.count, equal_rows=equal_rows, stale_rates=state.rate_use.stale)
 
 
-def _inline_label_step(
-    context: "_IngestContext", known_at_name: str, now: int, rows: RowBatch
-) -> tuple[list[Chunk], list[RejectedRow]]:
-    """Labels of transactions that were accepted; those without a usable time of their own are set aside."""
-    size, after, reasons = len(rows), context.options.known_after, Reasons(len(rows))
-    times, known_at = np.asarray(rows.columns["event_time"]), np.asarray(rows.columns["known_at"])
-    reason = as_objects(rows.columns["reason"])
-    for text in set(reason.tolist()) - {""}:
-        reasons.add(np.asarray(reason == text, dtype=bool), text)
-    known_at = on_day_of_payment(known_at, times, context.config.schema_.timezone)
-    reasons.add(known_before_payment(known_at, times), f"{known_at_name} {BEFORE_PAYMENT}")
-    missing = (known_at == NEVER) | (reason != "")
-    if context.history and after is None:
-        reasons.add(missing, f"{known_at_name} is missing: add it, or {KNOWN_AFTER}")
-    assumed = np.full(size, now) if after is None else assumed_known_at(times, after, now)
-    source = np.full(size, DEFAULT_SOURCE, dtype=object)
-    ids, is_fraud = as_objects(rows.columns["transaction_id"]), as_bools(rows.columns["is_fraud"])
-    chunk = LabelChunk(rows.row_number, ids, is_fraud, source, np.where(missing, assumed, known_at))
-    good = reasons.good
-    if good.all():
-        return [chunk], []
-    rejected = [
-        RejectedRow(
-            int(rows.row_number[place]),
-            _label_json(chunk, known_at_name, place, missing[place]),
-            reasons.of(place),
-        )
-        for place in np.flatnonzero(~good).tolist()
-    ]
-    return [chunk.take(np.flatnonzero(good))], rejected
-
-
-def _label_json(chunk: LabelChunk, known_at_name: str, place: int, missing: bool) -> str:
-    known_at = None if missing else as_datetime(int(chunk.known_at[place])).isoformat()
-    return json.dumps(
-        {
-            "transaction_id": chunk.transaction_id[place],
-            "is_fraud": bool(chunk.is_fraud[place]),
-            known_at_name: known_at,
-        },
-        ensure_ascii=False,
+def _with_labels(report: IngestReport, state: SourceState) -> IngestReport:
+    """The report with what labels say, over all batches."""
+    unknown = dict(state.unknown_reasons.most_common())
+    return replace(
+        report,
+        unlabelled=state.unlabelled,
+        neither=state.neither,
+        only_stages=state.only_stages,
+        unknown_reasons=unknown,
+        without_reason=state.without_reason,
     )
 
 
@@ -308,6 +321,7 @@ class _IngestContext:
         step: CheckStep,
         settings: str,
         require: Callable[[IngestReport], None] | None = None,
+        inline: InlineLabelCheck | None = None,
     ) -> IngestReport:
         """Load a source as one batch, unless a batch with the same content exists or `require` raises an error."""
         report = IngestReport(name, kind, self.history, self.history_because)
@@ -329,7 +343,7 @@ class _IngestContext:
                     require(report)
                 existing = self.find_existing(kind, reader, settings) if digest_pending else None
                 if existing is None:
-                    return self._finish(loader, reader, settings, report)
+                    return self._finish(loader, reader, settings, report, inline)
         return replace(report, same_as=existing.batch_id)
 
     def _load_rows(
@@ -359,12 +373,23 @@ class _IngestContext:
         return rejections
 
     def _finish(
-        self, loader: BatchLoader, reader: SourceReader, settings: str, report: IngestReport
+        self,
+        loader: BatchLoader,
+        reader: SourceReader,
+        settings: str,
+        report: IngestReport,
+        inline: InlineLabelCheck | None,
     ) -> IngestReport:
         now, through = self.clock(), self.options.complete_through
         content = _content_hash(loader.kind, reader.digest() or "", settings)
-        inline = isinstance(reader, InlineLabelReader)
-        if loader.kind == "labels" and not report.counts.read and not inline:
+        if inline is not None:
+            through = inline.complete_through(now) if through is None else through
+            # payments that nobody has labelled yet say nothing of other labels
+            loader.says_completeness = bool(report.counts.read or inline.silent)
+        elif isinstance(reader, EventLabelReader):
+            if report.counts.read and through is None:
+                through = reader.events.newest  # of what came later the source says nothing
+        elif loader.kind == "labels" and not report.counts.read:
             # Without rows a label file means: no new labels up to now. Each such file is a new batch.
             content = _content_hash(loader.kind, content, str(now))
             through = now if through is None else through
@@ -372,12 +397,11 @@ class _IngestContext:
             through = None
             if self.options.repeat_rejected:  # what it lacked may have arrived by then
                 content = _content_hash(loader.kind, content, str(now))
-        if (
-            inline and not report.counts.read
-        ):  # payments that nobody has labelled yet say nothing of other labels
-            loader.says_completeness = False
+        if loader.kind == "transactions":
+            report = replace(report, early_labels=retract_early_labels(self.store, loader, self.config))
         batch = loader.finish(now, content, through if loader.kind == "labels" else None)
-        report = replace(report, batch_id=batch.batch_id, counts=batch.counts)
+        stated = None if through is None else as_datetime(through)
+        report = replace(report, batch_id=batch.batch_id, counts=batch.counts, complete_through=stated)
         if loader.kind == "labels":
             unknown = labels_without_transaction(self.store, batch.batch_id)
             report = replace(report, without_transaction=unknown)

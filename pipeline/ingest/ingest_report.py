@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from pipeline.errors import InputError
@@ -61,6 +62,22 @@ class IngestReport:
         How many rows were equal to an earlier one of the source; None unless ids are made (`schema.transaction_id`).
     unlabelled
         How many rows of labels say neither fraud nor genuine, and were left out (`labels.unlabelled_words`).
+    neither
+        How many labels are disputes about something else than fraud.
+    only_stages
+        How many say only the stage of a dispute.
+    unknown_reasons
+        The codes among them that [labels] does not know, and their numbers, the most frequent first.
+    silent
+        How many words for genuine beside transactions are silence, and no labels (`schema.genuine_means`).
+    complete_through
+        Until when labels are complete by what the source or --complete-through says; None if neither says it.
+    early_labels
+        How many labels came before these transactions and say they were known before them, so that they no longer hold.
+    without_reason
+        How many disputes of a feed of events have no reason: they are neither fraud nor genuine.
+    events
+        The words of a feed of events and how many rows have each, the most frequent first; None for other feeds.
     dated_back
         Whether labels were loaded as history although windows had been scored without them.
     waiting
@@ -84,6 +101,14 @@ class IngestReport:
     items: int = 0
     equal_rows: int | None = None
     unlabelled: int = 0
+    neither: int = 0
+    only_stages: int = 0
+    unknown_reasons: Mapping[str, int] = field(default_factory=dict)
+    silent: int = 0
+    complete_through: datetime | None = None
+    early_labels: int = 0
+    without_reason: int = 0
+    events: Mapping[str, int] | None = None
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()

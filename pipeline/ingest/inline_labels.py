@@ -1,7 +1,7 @@
 """Spools the labels of a transactions file (`schema.is_fraud`) to disk until its transactions are loaded."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +19,12 @@ SCHEMA = pa.schema(
         ("row_number", pa.int64()),
         ("transaction_id", pa.string()),
         ("event_time", pa.int64()),
+        ("word", pa.string()),
         ("is_fraud", pa.bool_()),
-        ("known_at", pa.int64()),
+        ("type", pa.string()),
         ("reason", pa.string()),
+        ("known_at", pa.int64()),
+        ("rejection", pa.string()),
     ]
 )
 
@@ -33,9 +36,33 @@ class InlineLabels:
     row_number: Ints
     transaction_id: Strings
     event_time: Ints  # µs
-    is_fraud: Bools
+    word: Strings  # what the row says
+    is_fraud: Strings  # True, False, None for a dispute about something else
+    type: Strings  # of such a dispute
+    reason: Strings  # the word, if it is the reason of a dispute
     known_at: Ints  # µs; NEVER if the row does not say
-    reason: Strings  # for which a label is set aside, "" for none
+    rejection: Strings  # why a label is set aside, "" for none
+
+    def __len__(self) -> int:
+        return len(self.row_number)
+
+    def take(self, rows: Bools) -> "InlineLabels":
+        """These rows only."""
+        return InlineLabels(**{name: column[rows] for name, column in vars(self).items()})
+
+    @classmethod
+    def of_arrow(cls, columns: Mapping[str, Any]) -> Self:
+        """The labels as they were spooled."""
+        return cls(
+            **{
+                field.name: (
+                    np.asarray(columns[field.name])
+                    if field.type == pa.int64()
+                    else np.array(columns[field.name].to_pylist(), dtype=object)
+                )
+                for field in SCHEMA
+            }
+        )
 
 
 class InlineLabelSpool:

@@ -11,8 +11,11 @@ from pipeline.config.config import Config
 from pipeline.ingest.checks.transaction_check import TransactionCheck
 
 LATER_KEYS = ("columns", "line_items", "time_of_day", "known_at")  # of [schema]
-NOT_READ_BY = ("plain_card_numbers", "trusted")  # keys of [schema] that do not change what a row is
-WORD_KEYS = ("fraud_words", "genuine_words", "unlabelled_words")
+# Keys of [schema] that do not change what a row is.
+NOT_READ_BY = ("plain_card_numbers", "trusted", "genuine_means", "initiated_by", "merchant_initiated")
+MEANING_KEYS = (
+    "fraud_words", "genuine_words", "unlabelled_words", "reason", "stage", "amount", "fraud_reasons", "dispute_types", "won_means",
+)  # fmt: skip
 
 
 def transaction_settings(config: Config, check: TransactionCheck) -> str:
@@ -25,7 +28,8 @@ def transaction_settings(config: Config, check: TransactionCheck) -> str:
     codes = ",".join(check.rates.unlisted_codes).encode()
     key = check.hasher.hash("") if check.hasher is not None else ""
     lines = [line for line in config.public_text("schema").splitlines(keepends=True) if _is_read_by(line)]
-    settings = hashlib.sha256("".join([*lines, *_changed_lines(config, "format")]).encode()).hexdigest()
+    lines += [*_changed_lines(config, "format"), *_changed_lines(config, "events")]
+    settings = hashlib.sha256("".join(lines).encode()).hexdigest()
     return f"{settings} {hashlib.sha256(codes).hexdigest()} {key}"
 
 
@@ -33,10 +37,15 @@ def label_settings(config: Config, known_after: int | None, complete_through: in
     """Everything that labels are read with: settings and options."""
     labels = config.labels
     names = (labels.transaction_id, labels.is_fraud, labels.known_at, labels.source)
-    words = [line for line in _changed_lines(config, "labels") if line.partition(" ")[0] in WORD_KEYS]
+    words = [line for line in _changed_lines(config, "labels") if line.partition(" ")[0] in MEANING_KEYS]
     changed = "".join([*words, *_changed_lines(config, "format")])
     settings = (names, config.schema_.timezone, known_after, complete_through)
     return repr((*settings, changed) if changed else settings)
+
+
+def inline_label_settings(config: Config) -> str:
+    """What labels in the column schema.is_fraud are read with, besides."""
+    return "" if config.schema_.genuine_means == "silence" else f"{config.schema_.genuine_means} "
 
 
 def _is_read_by(line: str) -> bool:

@@ -17,6 +17,7 @@ from pipeline.config.config import Config
 from pipeline.ingest.checks.rejected_row_text import Rejections
 from pipeline.ingest.currencies.currency_rates import Rates, RateUse
 from pipeline.ingest.currencies.rate_sources import Clock, current_rates
+from pipeline.ingest.early_labels import retract_early_labels
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.ingest.ingest_report import HistoryReason, IngestReport
@@ -50,10 +51,11 @@ def take_up(store: Store, config: Config, clock: Clock) -> Iterator[IngestReport
     for history, claimed in ((True, as_history), (False, as_arrived)):
         if claimed:
             with batches.begin(store, "transactions", SOURCE, history, clock(), SOURCE) as loader:
-                yield _load(loader, loader.claim_waiting(first_rates, claimed), config, rates, clock)
+                yield _load(store, loader, loader.claim_waiting(first_rates, claimed), config, rates, clock)
 
 
 def _load(
+    store: Store,
     loader: BatchLoader,
     chunks: Iterator[TransactionChunk],
     config: Config,
@@ -68,11 +70,12 @@ def _load(
         rejected = list(_rejected(rows, reasons))
         loader.reject(rejected)
         rejections.add(rejected)
+    early = retract_early_labels(store, loader, config)
     batch = loader.finish(clock(), sha256(f"{SOURCE} {loader.batch_id}".encode()).hexdigest())
     because: HistoryReason = "nothing_scored" if batch.history else "taken_up"
     return IngestReport(
         SOURCE, "transactions", batch.history, because, batch.counts, batch.batch_id,
-        reasons=dict(rejections.counts.most_common()), examples=rejections.examples, stale_rates=rate_use.stale,
+        reasons=dict(rejections.counts.most_common()), examples=rejections.examples, stale_rates=rate_use.stale, early_labels=early,
     )  # fmt: skip
 
 
@@ -94,6 +97,7 @@ def _convert(
         amount_base=base,
         kind=rows.kind if schema.kind else None,
         original_id=rows.original_id if schema.original_id else None,
+        begins=np.zeros(len(rows), dtype=bool) if config.events.type else None,
     )
     return converted.take(np.flatnonzero(reasons.good)), reasons
 

@@ -19,13 +19,14 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import AUDIT, Model, Scores
 from pipeline import hash_sampling
 from pipeline.config.config import Config
+from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History, load, raw_matrix
 from pipeline.features.seasons import on_holiday, season_of
 from pipeline.monitoring.drift_levels import level_histories
 from pipeline.schedule import grid as window_grid
 from storage.database.database import Store
-from storage.frames import DAY, HOUR, MONEY, SECOND, WEEK, Ints
+from storage.frames import DAY, HOUR, SECOND, WEEK, Ints
 
 MODEL = "model"
 REFERENCE_ROWS = 60_000  # enough for dozens of rows in each decile of a small window
@@ -124,7 +125,7 @@ def fit(
         categorical=features.categorical,
         columns=model.drift_values(raw),
         scored=reference_scores(
-            model, features, raw, model.score(raw, transactions.amount[rows] / MONEY), channels, codes
+            model, features, raw, model.score(raw, at_risk(config, transactions)[rows]), channels, codes
         ),
         recent=reference_scores(
             model, features, holdout.raw, model.score(holdout.raw, holdout.amount), channels, codes

@@ -21,7 +21,7 @@ from detectors.evaluation.estimated_quality import (
 )
 from detectors.evaluation.realised_quality import NO_FLAG, NO_PROBABILITY, NO_ROWS
 from pipeline.config.config import Config
-from pipeline.config.costs import costs_of
+from pipeline.config.costs import at_stake
 from pipeline.monitoring.realised_quality import (
     ALARMING,
     ScoredWindow,
@@ -32,7 +32,7 @@ from pipeline.monitoring.realised_quality import (
 from pipeline.schedule import grid as window_grid
 from pipeline.schedule.run_context import start_run
 from storage.database.database import Store
-from storage.frames import DAY, MONEY, Ints
+from storage.frames import DAY, Ints
 from storage.ingest.history import completeness
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window
@@ -204,7 +204,7 @@ def _estimates(
         )
         why = why if len(labelled) else NO_ROWS
         return rows + [QualityMetric(*window, name, "estimated", None, message=why) for name in ESTIMATED]
-    loss = costs_of(config).at_stake(labelled.history.transactions.amount[labelled.rows] / MONEY)
+    loss = at_stake(config, labelled.history.transactions.take(labelled.rows))
     groups = {"caught": labelled.detected, "missed": ~labelled.detected}
     expected = {name: ExpectedFrauds.of(probability[group], loss[group]) for name, group in groups.items()}
     strategy = str(pd.Series(labelled.scores.strategy).mode()[0])

@@ -18,9 +18,10 @@ from pipeline.features.history import History
 from pipeline.features.label_history import has_known_status, label_events, status_at
 from pipeline.monitoring.quality_text import alarm_text
 from storage.database.database import Store
-from storage.frames import DAY, GENUINE, MONEY, Ints
+from storage.frames import DAY, GENUINE, Ints
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window, WindowScores
+from storage.queries.losses import losses
 
 Bools = NDArray[np.bool_]
 
@@ -95,13 +96,16 @@ def realise(
 
 def _outcome(store: Store, config: Config, scored: ScoredWindow, fraud: Bools, as_of: int) -> Outcome:
     transactions, scores = scored.history.transactions, scored.scores
-    money = transactions.amount[scored.rows] / MONEY
-    ids = transactions.transaction_id[scored.rows]
-    losses = quality_metrics.losses(store, ids[fraud].tolist(), as_of)
-    money[fraud] = [losses[name] for name in ids[fraud]]
+    detected, money = scored.detected, np.zeros(len(scored))
+    ids = transactions.transaction_id[scored.rows[fraud]]
+    of = losses(store, ids.tolist(), as_of)
+    money[fraud] = [
+        of[name].at_risk if caught else of[name].loss
+        for name, caught in zip(ids, detected[fraud], strict=True)
+    ]
     return Outcome(
         y=fraud.astype(np.float64),
-        flagged=scored.detected,
+        flagged=detected,
         channel=scores.channel,
         model_id=scores.model_id,
         score=scores.score,
@@ -158,9 +162,10 @@ def review_metrics(store: Store, config: Config, policy: str, window: Window) ->
     """Metrics of the reviews in the window, and of the flags that were open at its end."""
     start, end = window
     verdicts = quality_metrics.verdicts(store, policy, start, end)
-    n, frauds = len(verdicts.is_fraud), int(verdicts.is_fraud.sum())
-    ends = realised_quality.binomial_interval(frauds, n, frauds, config.quality.confidence)
-    delay = (verdicts.known_at - verdicts.event_time) / DAY
+    n, frauds = len(verdicts.at), int(verdicts.is_fraud.sum())
+    opinions = int(verdicts.has_opinion.sum())
+    ends = realised_quality.binomial_interval(frauds, opinions, frauds, config.quality.confidence)
+    delay = (verdicts.at - verdicts.event_time) / DAY
     waiting = quality_metrics.unanswered_flag_times(
         store, policy, end - config.labels.longest_maturity - (end - start), end
     )
@@ -170,7 +175,11 @@ def review_metrics(store: Store, config: Config, policy: str, window: Window) ->
         RealisedMetric("reviews", float(n), n=n),
         RealisedMetric("reviews_a_day", n * DAY / (end - start), n=n),
         RealisedMetric(
-            "reviewed_precision", frauds / n if n else np.nan, *ends, n=n, undefined_because=reason
+            "reviewed_precision",
+            frauds / opinions if opinions else np.nan,
+            *ends,
+            n=opinions,
+            undefined_because=None if opinions else NO_REVIEW,
         ),
         RealisedMetric(
             "review_delay", float(np.median(delay)) if n else np.nan, n=n, undefined_because=reason

@@ -26,11 +26,10 @@ from storage.errors import Busy
 from storage.frames import DAY, HOUR, SECOND
 from storage.notifications import events as event_queries
 from storage.notifications import outbox
-from storage.notifications.events import Event, EventWindow
+from storage.notifications.events import EVENT_AGE_MAX, Event, EventWindow
 from storage.notifications.outbox import DueMessage, Message
 
 FIRST_LOOKBACK = DAY  # how far back the first run looks for events
-EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 LEASE = 120 * SECOND  # renewed while messages are sent; a killed sender blocks others this long
 RETRY_PAUSE_MAX = HOUR
 DUPLICATE_NOTICE = (
@@ -86,17 +85,16 @@ def queue_messages(store: Store, config: Config, now: int) -> int:
 
 
 def _queue_flag_messages(store: Store, config: Config, now: int) -> int:
-    """Queue digests of flags until none is pending: one digest, unless a first run flagged thousands."""
-    written = 0
-    while ids := event_queries.pending_flags(store, LIVE):
-        rows = event_queries.flags(store, LIVE, ids)
-        digest = messages.flags_digest(LIVE, ids, rows, config) if rows else None
-        digests = _messages_for_receivers("flags", digest, config) if digest else []
-        added = outbox.add_digest(store, LIVE, ids, digests, now)
-        written += added
-        if added < len(digests):
-            break  # another process is queueing them, too
-    return written
+    """Queue one digest of all pending flags, however many; another process that queues them, too, makes this one write none."""
+    ids = event_queries.pending_flags(store, LIVE)
+    if not ids:
+        return 0
+    rows = event_queries.flags(store, LIVE, ids)
+    first = [row["transaction_id"] for row in rows[: messages.FLAGS_MAX]]
+    largest = event_queries.whole_flags(store, LIVE, first)
+    digest = messages.flags_digest(LIVE, ids, rows, largest, config) if rows else None
+    digests = _messages_for_receivers("flags", digest, config) if digest else []
+    return outbox.add_digest(store, LIVE, ids, digests, now)
 
 
 def _messages_for_receivers(event: Event, notification: Notification, config: Config) -> list[Message]:

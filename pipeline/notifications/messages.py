@@ -9,9 +9,10 @@ from typing import Any
 from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
-from pipeline.number_text import money
+from pipeline.notifications.burst import Burst, find_burst
+from pipeline.number_text import exact, money, number
 from pipeline.sanitize import for_message as safe
-from pipeline.sanitize import id_for_message
+from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
@@ -19,9 +20,10 @@ from storage.notifications import events
 from storage.notifications.events import DriftAlarms, Event, EventWindow
 
 Row = Mapping[str, Any]
-FLAGS_MAX = 10  # flags that a digest shows, the largest amounts first
+FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
+VALUES_MAX = 10  # of a field that a message about a limit names, the worst first
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,37 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
         NotificationKind("choice", events.changed_choices, choice_changed),
         NotificationKind("drift", events.drift_alarms, drift_alarm),
         NotificationKind("quality", events.quality_alarms, quality_text),
+        NotificationKind("limit", events.limits_reached, partial(limit_reached, config=config)),
     )
 
 
-def flags_digest(policy: str, ids: Sequence[str], rows: Sequence[Row], config: Config) -> Notification:
-    """A digest of flags to review, the largest amounts first."""
+def flags_digest(
+    policy: str, ids: Sequence[str], rows: Sequence[Row], largest: Sequence[Row], config: Config
+) -> Notification:
+    """A digest of all flags to review, which shows the largest expected losses; of a burst it says who has most of them."""
     currency, total = config.schema_.base_currency, sum(row["amount_base"] for row in rows)
     n = f"{len(rows):,} transaction{'s' if len(rows) > 1 else ''}"
-    lines = [f"{n} to review, worth {money(total, currency)}: {_by_channel(rows)}.", ""]
-    for row in rows[:FLAGS_MAX]:
+    burst = find_burst(rows, config)
+    subject = f"{n} to review, worth {money(total, currency)}"
+    lines = [f"{subject}: {_by_channel(rows)}.", ""]
+    if burst is not None:
+        subject = f"burst: {burst.cases:,} cases, {subject}"
+        lines += _burst_lines(burst, config)
+    for row in largest:
         lines += _flag_lines(row, currency)
-    more = len(rows) - FLAGS_MAX
+    more = len(rows) - len(largest)
     lines += [f"and {more:,} more", ""] if more > 0 else [""]
-    lines.append("fraudwatch flags list --status open lists them; fraudwatch verdict records a verdict.")
-    key = f"flags:{policy}:{_short_hash(*ids)}"
-    return Notification(key, f"{n} to review, worth {money(total, currency)}", "\n".join(lines))
+    command = "fraudwatch flags list --status open" if burst is None else burst.command
+    lines.append(f"{command} lists them; fraudwatch verdict records a verdict.")
+    return Notification(f"flags:{policy}:{_short_hash(*ids)}", subject, "\n".join(lines))
+
+
+def _burst_lines(burst: Burst, config: Config) -> Iterator[str]:
+    yield f"They are {burst.cases:,} cases, {burst.cases_of_day:,} of them of {burst.day}, where alerts.per_day is {config.alerts.per_day:,}."
+    if burst.entities:
+        yield f"Most flags by {config.case_entity}:"
+        yield from (f"- {safe(entity)}: {flags:,}" for entity, flags in burst.entities)
+    yield ""
 
 
 def _by_channel(rows: Sequence[Row]) -> str:
@@ -77,8 +95,9 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
-    amount = money(row["amount_base"], currency)
-    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}"
+    amount, loss = money(row["amount_base"], currency), row["expected_loss"]
+    expected = "" if loss is None else f"  expected loss {money(round(loss, 2), currency)}"
+    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"
 
@@ -150,6 +169,47 @@ def quality_alarm(rows: Sequence[Row], currency: str) -> Notification:
 def _metric_text(row: Row, currency: str) -> str:
     note = f": {safe(row['message'])}" if row["message"] else ""
     return f"{row['metric']} of channel {row['channel']}, {row['kind']}: {format_value(row['metric'], row['value'], currency)}{note}"
+
+
+def limit_reached(rows: Sequence[Row], config: Config) -> Notification:
+    """A limit that is near or crossed, on all payments or for the worst values of its field."""
+    first = rows[0]
+    crossed = first["level"] == "crossed"
+    state = "is crossed" if crossed else "is near"
+    counted = f"{_span_text({'window_start': first['span_start'], 'window_end': first['span_end']})}, as known {_minute_text(first['at'])}"
+    lines = [f"{_limit_text(first, config)}; {counted}:", ""]
+    lines += [f"- {_state_text(row, config)}" for row in rows[:VALUES_MAX]]
+    more = len(rows) - VALUES_MAX
+    lines += [f"- and {more:,} more values"] if more > 0 else []
+    lines += ["", "fraudwatch limits lists where all limits stand; fraudwatch rates has the months before."]
+    who = f" for {len(rows):,} of {first['field']}" if first["field"] else ""
+    key = f"limit:{first['name']}:{day(first['period_start'])}:{first['level']}:{first['at'] if first['field'] else 'all'}"
+    return Notification(key, f"limit {first['name']} {state}{who}", "\n".join(lines))
+
+
+def _limit_text(row: Row, config: Config) -> str:
+    limit = config.limit.get(row["name"])
+    of = "" if limit is None else f" of {limit.rate.replace('_', ' ')} by {limit.of}"
+    return f"Limit {row['name']}: {exact(row['limit_basis_points'])} basis points{of}"
+
+
+def _state_text(row: Row, config: Config) -> str:
+    who = (
+        f"{row['field']} {value_for_message(row['value'], row['field'] in config.schema_.hash)}: "
+        if row["field"]
+        else ""
+    )
+    rate = (
+        "no payments"
+        if row["basis_points"] is None
+        else f"{number(row['basis_points'])} basis points, {row['share']:.0%} of the limit"
+    )
+    expected = (
+        ""
+        if row["expected_share"] is None
+        else f"; at its end {number(row['expected_basis_points'])} are expected, {row['expected_share']:.0%}"
+    )
+    return f"{who}{rate} ({row['reports']:,} reports, {row['payments']:,} payments){expected}"
 
 
 def choice_changed(row: Row) -> Notification:

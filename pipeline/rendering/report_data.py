@@ -15,7 +15,7 @@ from storage.frames import DAY
 from storage.ingest import history
 from storage.queries import report_counts
 from storage.queries.choices import choice_page
-from storage.queries.report_counts import Row, Scope
+from storage.queries.report_counts import CaseCounts, Row, Scope
 
 CHOICES_MAX = 1000
 BARS_MAX = 40  # of a chart over time; longer spans have a bar per week, then per four weeks
@@ -42,6 +42,11 @@ class ReportData:
     def daily(self) -> list[Row]:
         """Scores by day, strategy, channel, flag, label and maturity."""
         return report_counts.daily(self.store, self.scope)
+
+    @cached_property
+    def cases(self) -> CaseCounts:
+        """Cases that began in the span."""
+        return report_counts.cases(self.store, self.scope)
 
     @cached_property
     def score_bins(self) -> list[Row]:

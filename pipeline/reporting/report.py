@@ -16,6 +16,7 @@ from pipeline.reporting.sections import (
     operations,
     outcome,
     quality,
+    rates,
     scores,
     terms,
 )
@@ -25,6 +26,7 @@ Sections = Mapping[str, Callable[[ReportData], ReportSection]]
 # In the order of the page.
 SECTIONS: Sections = {
     "outcome": outcome.section,
+    "rates": rates.section,
     "attention": attention.section,
     "choices": choices.section,
     "curves": curves.section,
@@ -34,13 +36,14 @@ SECTIONS: Sections = {
     "ledger": operations.ledger,
     "queue": operations.queue,
     "entities": entities.top_entities,
-    "payments": entities.highest_scores,
+    "payments": entities.largest_losses,
     "model": model_card.section,
     "terms": terms.section,
 }
 # Name → (its section, its description).
 CHARTS: Mapping[str, tuple[str, str]] = {
     "caught": ("outcome", "amounts of fraud caught and missed over time"),
+    "rates": ("rates", "fraud and dispute rates by month, expected ones and limits (--show: the rate)"),
     "choice": ("choices", "prevalence with its interval, and the strategy chosen"),
     "precision-recall": ("curves", "precision and recall at every threshold, and the operating point"),
     "cost": ("curves", "cost per day by flags per day, and the operating point"),

@@ -32,6 +32,7 @@ class Excerpt:
 
 EXCERPTS = (
     Excerpt("outcome", rows=8),
+    Excerpt("rates", rows=4, missing=False),
     Excerpt("attention"),
     Excerpt("choices", rows=5, without=frozenset({"reason"})),
     Excerpt("curves"),

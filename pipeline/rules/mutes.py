@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detectors.model.model import AUDIT, RULE
 from pipeline.config.config import Config
 from pipeline.config.key_names import did_you_mean
@@ -67,6 +70,21 @@ class Mute:
             and column.codes[place] >= 0
             and column.values[column.codes[place]] == self.value
         )
+
+
+def in_force(mutes: Sequence[Mute], instant: int) -> list[Mute]:
+    """The mutes that are in force at an instant."""
+    return [mute for mute in mutes if mute.start <= instant < mute.end]
+
+
+def muted_entities(mutes: Sequence[Mute], rows: Transactions) -> NDArray[np.bool_]:
+    """Which transactions have an entity that one of these mutes is for, whatever their time, (n,)."""
+    muted = np.zeros(len(rows), dtype=bool)
+    for mute in mutes:
+        if mute.kind == "entity" and mute.name in rows.columns:
+            column = rows.columns[mute.name]
+            muted |= np.isin(column.codes, np.flatnonzero(column.values == mute.value))
+    return muted
 
 
 def load_mutes(store: Store) -> list[Mute]:

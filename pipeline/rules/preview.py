@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features import history as feature_history
-from pipeline.features.history import History
+from pipeline.features.history import Floats, History
 from pipeline.features.label_history import has_known_status, status_at
 from pipeline.rules.engine import Rule, RuleBatch, matches, vocabulary
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools
@@ -15,6 +15,7 @@ from pipeline.rules.parser import parse
 from storage.database.database import Store
 from storage.frames import DAY, FRAUD, Ints
 from storage.ingest import history as stored_history
+from storage.queries.losses import losses
 from storage.review import rules_and_mutes
 
 NOT_COMPUTED = -1  # a maturity that no configuration has: features are computed only if the rule needs them
@@ -29,6 +30,7 @@ class Preview:
     days: int
     day: Ints  # (n,) counted back from the newest
     amount: Ints  # (n,) in the base currency, in units of 1/MONEY
+    at_risk: Floats  # (n,) of known fraud what was at risk, else 0; in the base currency
     flagged: Bools  # (n,) flagged already
     mature: Bools  # (n,) old enough that the share of fraud among them can be trusted
     fraud: Bools  # (n,) known to be fraud by now, mature or not
@@ -60,6 +62,9 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
     rows = _matches(rule_to_try, history, config, start, end)
     times, ids = history.transactions.event_time[rows], history.transactions.transaction_id[rows]
     mature, fraud = _label_status(history, rows, config, now)
+    money = losses(store, ids[fraud].tolist(), now)
+    at_risk = np.zeros(len(rows))
+    at_risk[fraud] = [money[name].at_risk for name in ids[fraud]]
     flagged_ids = rules_and_mutes.flagged_between(store, policy, start, end)
     return Preview(
         text=rule_to_try.condition.to_text(REASON_VALUES_MAX),
@@ -67,6 +72,7 @@ def preview(store: Store, config: Config, policy: str, rule: str, days: int, now
         days=days,
         day=(end - 1 - times) // DAY,
         amount=history.transactions.amount[rows],
+        at_risk=at_risk,
         flagged=np.array([str(transaction_id) in flagged_ids for transaction_id in ids], dtype=bool),
         mature=mature,
         fraud=fraud,

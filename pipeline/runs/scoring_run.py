@@ -194,11 +194,12 @@ class LedgerRunner:
         return RunSummary(failures=failures)
 
     def _prune(self, entry: Entry) -> RunSummary:
-        """Delete rows that were past their retention at the entry's date."""
+        """Let flags that were too old at the entry's date expire, then delete rows that were past their retention."""
         claimed = ledger.claim(self.context.store, entry, self.context.run_id)
         with _record_failures(self.context, claimed) as failures:
-            deleted = prune.prune(self.context.store, cutoffs(self.context.config, entry.window_end))
-            ledger.finish(self.context.store, claimed, deleted, self.context.as_of)
+            date = entry.window_end
+            pruned = prune.prune(self.context.store, cutoffs(self.context.config, date), date)
+            ledger.finish(self.context.store, claimed, pruned, self.context.as_of)
         return RunSummary(failures=failures)
 
     def _quality(self, entry: Entry) -> RunSummary:
@@ -317,7 +318,7 @@ def _fit_and_promote(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
-        training_data = train.prepare(config, history, date)
+        training_data = train.prepare(config, history, date, reader.mutes)
         reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(
             store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]
@@ -416,6 +417,7 @@ def _write_scores(
             threshold=scores.threshold,
             channel=scores.channel,
             flagged=scores.flagged,
+            expected_loss=batch.expected_loss,
             in_sample=_in_sample_mask(batch, fixed_model_id=model_cache.fixed_model_id),
         ),
         flags,

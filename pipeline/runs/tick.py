@@ -1,7 +1,7 @@
 """
 One tick: everything that is due at a time, for all policies.
 
-    feeds → live's run → notifications → challengers
+    feeds → live's run → limits → notifications → challengers
 
 The daemon runs one every few minutes, the command line runs one when asked. A feed or a challenger that fails does not stop
 the others; notifications are sent even if the run failed, but not while the database is unreachable. Each part reports its
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pipeline.config.config import Config
 from pipeline.ingest import feeds
 from pipeline.ingest.feeds import FeedReport
+from pipeline.monitoring import limits
 from pipeline.notifications import deliver
 from pipeline.notifications.deliver import Delivery
 from pipeline.progress import Progress
@@ -84,6 +85,7 @@ class Tick:
         as_of = self.clock() if self.as_of is None else self.as_of
         with self._notify_after():
             summary = self._run_policy(self.config, LIVE, as_of)
+            limits.check_due_limits(self.store, self.config, as_of)
         self.report(RunFinished(summary))
         self._run_challengers(as_of)
         return summary

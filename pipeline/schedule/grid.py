@@ -48,20 +48,34 @@ def floor(step: int, timezone: str, instant: int) -> int:
     if step % DAY:
         return instant - instant % step
     days = step // DAY
-    local = _local_date(instant, timezone)
-    return _midnight(local - timedelta(days=(local - MONDAY).days % days), timezone)
+    local = local_date(instant, timezone)
+    return midnight(local - timedelta(days=(local - MONDAY).days % days), timezone)
 
 
 def following(step: int, timezone: str, edge: int) -> int:
     """The edge after this one."""
     if step % DAY:
         return edge + step
-    return _midnight(_local_date(edge, timezone) + timedelta(days=step // DAY), timezone)
+    return midnight(local_date(edge, timezone) + timedelta(days=step // DAY), timezone)
 
 
-def _local_date(instant: int, timezone: str) -> date:
+def local_date(instant: int, timezone: str) -> date:
+    """The date of an instant in a time zone."""
     return datetime.fromtimestamp(instant / SECOND, ZoneInfo(timezone)).date()
 
 
-def _midnight(day: date, timezone: str) -> int:
+def midnight(day: date, timezone: str) -> int:
+    """The start of a day in a time zone."""
     return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone)).timestamp()) * SECOND
+
+
+def month_floor(timezone: str, instant: int) -> int:
+    """The start of the calendar month that an instant is in."""
+    return midnight(local_date(instant, timezone).replace(day=1), timezone)
+
+
+def following_month(timezone: str, start: int, months: int = 1) -> int:
+    """The start of the calendar month so many months after the one that starts at `start`; before it if negative."""
+    first = local_date(start, timezone)
+    place = first.year * 12 + first.month - 1 + months
+    return midnight(date(place // 12, place % 12 + 1, 1), timezone)

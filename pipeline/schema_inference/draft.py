@@ -2,13 +2,37 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
 
 from pipeline.config.config import as_toml
 from pipeline.config.error_text import UNANSWERED
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.schema_inference.column_profile import ColumnProfile
+from storage.frames import DAY, Floats, Ints
 
 CHECK = "CHECK: "
 LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class ReportDelays:
+    """When frauds were reported; arrays (n,)."""
+
+    rows: Ints  # of the payments in the sample
+    delay: Floats  # days from the payment to the report
+    observed: Floats  # days from the payment to the newest time in the files
+
+    @classmethod
+    def of(cls, rows: Ints, event_time: Floats, known_at: Floats, end: float) -> Self:
+        """Reports of these rows; times in µs."""
+        delay = np.maximum(known_at - event_time, 0.0) / DAY
+        return cls(rows, delay, np.maximum((end - event_time) / DAY, delay))
+
+    def take(self, places: Ints) -> "ReportDelays":
+        """Some of them."""
+        return ReportDelays(self.rows[places], self.delay[places], self.observed[places])
 
 
 @dataclass
@@ -38,6 +62,8 @@ class SchemaDraft:
     order: ColumnProfile | None = None  # the column of ids, if an order has several rows
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
+    reports: ReportDelays | None = None
+    payments: Bools | None = None  # which rows begin a payment, if rows are events
 
     def decide(self, key: str, value: object, reason: str) -> None:
         """Set the value of a key."""
@@ -82,7 +108,7 @@ class SchemaDraft:
         del self.unassigned[column.name]
 
 
-__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "SchemaDraft", "quoted"]
+__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "ReportDelays", "SchemaDraft", "quoted"]
 
 
 def quoted(name: str) -> str:

@@ -6,6 +6,7 @@ label, or by being there.
 """
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.sections import LabelsSection
-from pipeline.ingest.formats.arrow_arrays import Bools
+from pipeline.ingest.checks.disputes import OTHER, ReasonCodes
+from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools
+from pipeline.ingest.formats.columns import texts
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
@@ -21,6 +24,7 @@ from pipeline.schema_inference.payment_roles import PAID
 
 WORDS_MAX = 50  # a column with more different values holds no labels
 RARE = 0.1  # share of rows with a dispute, at most: a column that is nearly always empty says only what was fraud
+REASONS_MAX = 5  # that a reason lists
 LEAK_ROWS_MIN = 3  # with fewer rows a value tells nothing
 TELLING = 0.9  # share of fraud among the rows with a telling value
 COVERED = 0.1  # share of all frauds that have one, at least
@@ -62,13 +66,19 @@ _KIND_NAME = re.compile(r"(^|_)(types?|kind|art|tipo|soort|vorgang|code|descript
 
 def find_label(draft: SchemaDraft) -> None:
     """Find the label column, if there is one, its words, and the time at which labels became known."""
+    if draft.payments is not None:
+        return  # disputes are events
     candidates = [c for c in draft.unassigned.values() if 0 < len(c.distinct) <= WORDS_MAX]
     column = names.first_named([c for c in candidates if c.binary], names.LABEL)
     column = column or names.first_named([c for c in candidates if _meanings(c)], names.LABEL)
     column = column or next((c for c in candidates if _is_dispute(c)), None)
     column = column or next((c for c in candidates if _holds_labels(c)), None)
     if column is None:
-        draft.decide("is_fraud", "", "no column holds labels: ingest labels by themselves")
+        draft.decide(
+            "is_fraud",
+            "",
+            "no column holds labels: ingest labels by themselves, from a file with the columns of [labels] (init --labels FILE proposes them)",
+        )
     else:
         draft.fraud = column
         if _says_only_fraud(column):
@@ -84,23 +94,38 @@ def find_label(draft: SchemaDraft) -> None:
 
 def is_fraud(draft: SchemaDraft) -> Bools:
     """Which rows the label column calls fraud."""
-    return _has_word(draft, "labels.fraud_words", DEFAULTS.fraud_words)
+    assert draft.fraud is not None
+    return says_fraud(draft, draft.fraud.text)
+
+
+def says_fraud(draft: SchemaDraft, column: Arrow) -> Bools:
+    """Which values of the label column are fraud: by their word, or as the reason of a dispute."""
+    assert draft.fraud is not None
+    words, codes = labels_section(draft), ReasonCodes(labels_section(draft))
+    others = {*words.genuine_words, *words.unlabelled_words}
+    listed = [
+        word
+        for word in {value.lower() for value in draft.fraud.distinct}
+        if word in words.fraud_words or (word not in others and codes.is_fraud(word))
+    ]
+    return as_bools(
+        pc.is_in(pc.utf8_lower(texts(column)), pa.array([*listed, *words.fraud_words], pa.string()))
+    )
+
+
+def labels_section(draft: SchemaDraft) -> LabelsSection:
+    """[labels] as it is proposed so far: words and reasons."""
+    keys = ("fraud_words", "genuine_words", "unlabelled_words", "fraud_reasons", "dispute_types")
+    written = {key: draft.keys[f"labels.{key}"] for key in keys if f"labels.{key}" in draft.keys}
+    return LabelsSection.model_validate(written)
 
 
 def says_genuine(draft: SchemaDraft) -> bool:
     """Whether the labels also say what was genuine."""
     if draft.fraud is None:
         return False
-    return bool(_has_word(draft, "labels.genuine_words", DEFAULTS.genuine_words).any())
-
-
-def _has_word(draft: SchemaDraft, key: str, default: tuple[str, ...]) -> Bools:
-    """Which rows have one of the words of a key as their label."""
-    column, words = draft.fraud, draft.keys.get(key, default)
-    assert column is not None
-    assert isinstance(words, list | tuple)
-    lower = pc.utf8_lower(pa.array(column.distinct, pa.string())).to_pylist()
-    return np.asarray(np.array([*(word in words for word in lower), False])[column.codes])
+    words = labels_section(draft).genuine_words
+    return any(value.lower() in words for value in draft.fraud.distinct)
 
 
 def _meanings(column: ColumnProfile) -> dict[str, str] | None:
@@ -121,7 +146,8 @@ def _meanings(column: ColumnProfile) -> dict[str, str] | None:
 
 def _is_dispute(column: ColumnProfile) -> bool:
     """Whether the column says which payments were disputed."""
-    return names.fits(column.name, names.DISPUTE) and (column.binary or bool(_meanings(column)))
+    reasons = any(ReasonCodes(DEFAULTS).is_fraud(value) for value in column.distinct)
+    return names.fits(column.name, names.DISPUTE) and (column.binary or reasons or bool(_meanings(column)))
 
 
 def _frauds_by_value(column: ColumnProfile) -> list[str]:
@@ -190,13 +216,41 @@ def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
 
 def _decide_only_fraud(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Take a column such as one of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
-    words = {word: kind for word, kind in (_meanings(column) or {}).items() if kind == "fraud"}
-    _write_words(draft, column, words)
+    words = [word for word, kind in (_meanings(column) or {}).items() if kind == "fraud"]
     share = f"{column.present / draft.rows:.2%} of the rows"
-    kind = (
-        "reasons of disputes" if names.fits(column.name, names.DISPUTE) else "its values say what was fraud,"
-    )
+    if names.fits(column.name, names.DISPUTE):
+        write_reasons(draft, {value.lower() for value in column.distinct}, words)
+        kind = "reasons of disputes"
+    else:
+        _write_words(draft, column, dict.fromkeys(words, "fraud"))
+        kind = "its values say what was fraud,"
     draft.take("is_fraud", column, f"{CHECK}{kind} in {share}; without one there is no label")
+
+
+def write_reasons(draft: SchemaDraft, reasons: set[str], frauds: Collection[str] = ()) -> None:
+    """Write down which of the reasons of disputes are fraud where the defaults do not know it, and which nobody knows."""
+    codes = ReasonCodes(DEFAULTS)
+    unknown = sorted(r for r in reasons if not codes.is_fraud(r) and codes.type_of(r) is None)
+    added = [reason for reason in unknown if reason in frauds or _names_fraud(reason)]
+    others = [reason for reason in unknown if reason not in added]
+    if added:
+        listed = [*DEFAULTS.fraud_reasons, *added]
+        draft.decide("labels.fraud_reasons", listed, f"{CHECK}{_listed(added)} taken for fraud")
+    if others:
+        types = {**DEFAULTS.dispute_types, OTHER: others}
+        reason = f"{CHECK}{_listed(others)} taken for disputes about something else; move what is fraud to fraud_reasons"
+        draft.decide("labels.dispute_types", types, reason)
+
+
+def _names_fraud(reason: str) -> bool:
+    plain = names.normalised(reason)
+    return re.search(r"fraud|no_cardholder_authori|betrug|frode", plain) is not None and not _NO_FRAUD.search(
+        plain
+    )
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    return f"{', '.join(quoted(reason) for reason in reasons[:REASONS_MAX])} {'is' if len(reasons) == 1 else 'are'}"
 
 
 def _write_words(draft: SchemaDraft, column: ColumnProfile, meanings: dict[str, str]) -> None:

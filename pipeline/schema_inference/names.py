@@ -129,6 +129,11 @@ STATUS = (
     rf"({_PAYMENT}_|order_|auth(ori[sz]ation)?_|acquirer_|issuer_|gateway_|processor_|financial_)?(status|state|result|response|zustand|ergebnis|statut|etat|resultat|estado"
     r"|resultado|stato|esito|risultato|situacao)(_code|_text)?",
 )
+INITIATOR = (  # columns that say who initiated a payment, or whether it recurs
+    rf"initiated_by|initiator|shopper_?interaction|({_PAYMENT}_)?initiat(or|ion)(_type)?|recurring_?(processing_?model|type|indicator)",
+    rf"(is_)?(mit|merchant_initiated|recurring|subscription|retry)(_?({_PAYMENT}|flag|ind|indicator))?",
+    rf"({_PAYMENT}|processing|cof|stored_credential)_?(type|usage|reason)",
+)
 SEQUENCE = re.compile(
     r"(unnamed(_\d+)?|index|idx|row(_?(id|no|nr|num|number))?|line(_?(no|nr|number))?|zeile|lfd_?nr|)"
 )

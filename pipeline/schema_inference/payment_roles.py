@@ -42,6 +42,10 @@ PAID = re.compile(
 UNDECIDED = re.compile(
     r"pending|processing|(^|_)open(_|$)|error|offen|ausstehend|en_(attente|cours)|pendiente|in_attesa|pendente"
 )
+MERCHANT_INITIATED = re.compile(
+    r"(^|_)(merchant|mit|recurr\w*|cont_?auth|continuous|(?<!not_)retr(y|ied)|subscription|instal?lments?|unscheduled\w*|ucof|abo|wiederkehrend\w*)(_|$)"
+)
+YES = frozenset({"1", "true", "t", "yes", "y", "ja", "oui", "si", "sim"})
 NOT_PAYMENT = re.compile(  # columns with such words that say how something else went
     r"3_?ds|three_d|avs|cvc|cvv|csc|e_?mail|phone|device|kyc|aml|identity|review|check|verif|authenti|login|document|address|risk"
 )
@@ -61,6 +65,8 @@ SIGNS = {"€": "EUR", "£": "GBP", "¥": "JPY", "$": "USD", "₹": "INR", "zł"
 
 def find_kind(draft: SchemaDraft) -> None:
     """Find a column that marks refunds."""
+    if draft.payments is not None:
+        return  # it is made from the events
     few = [
         c
         for c in draft.unassigned.values()
@@ -92,6 +98,8 @@ def _note_indicator(draft: SchemaDraft) -> None:
 
 def find_transaction_id(draft: SchemaDraft) -> None:
     """Find a column with a different value in every row, or one that is named like an id and nearly has."""
+    if draft.transaction is not None:
+        return
     columns = [c for c in _eligible(draft) if _is_id(c)]
     unique = [c for c in columns if c.unique]
     nearly = [c for c in columns if not c.unique and len(c.distinct) >= NEARLY_UNIQUE * draft.rows]
@@ -133,6 +141,8 @@ def find_transaction_id(draft: SchemaDraft) -> None:
 
 def find_original(draft: SchemaDraft) -> None:
     """Find the column that names the refunded payment: its values are ids of other rows."""
+    if draft.payments is not None:
+        return  # it is made from the events
     columns = [
         c
         for c in draft.unassigned.values()
@@ -363,10 +373,31 @@ def find_never_by_silence(draft: SchemaDraft) -> None:
     candidates = [c for c in columns if any(map(NOT_PAID.search, c.distinct))]
     column = names.first_named(candidates, names.STATUS)
     column = column or next((c for c in candidates if _holds_statuses(c)), None)
-    if column is not None:
+    if column is not None and "labels.never_by_silence" not in draft.keys:
         words = sorted(value for value in column.distinct if NOT_PAID.search(value))
         reason = "Such payments never bring a chargeback: without a label they are not genuine, but unknown."
         draft.decide("labels.never_by_silence", {column.name: words}, reason)
+
+
+def find_initiated_by(draft: SchemaDraft) -> None:
+    """Name the field that says who initiated a payment, and its words for recurring and retried payments."""
+    named = {column.name: words for column in draft.categories if (words := _merchant_words(column))}
+    hashed = draft.keys.get("hash", [])
+    assert isinstance(hashed, list)
+    candidates = [c for c in draft.categories if c.name in named and c.name not in hashed]
+    column = names.first_named(candidates, names.INITIATOR)
+    if column is not None:
+        draft.decide("initiated_by", column.name, "it says which payments recur or are retried by a merchant")
+        reason = "its words for them: such payments stay out of velocity and first-meeting features"
+        draft.decide("merchant_initiated", named[column.name], CHECK + reason)
+
+
+def _merchant_words(column: ColumnProfile) -> list[str]:
+    """The values that say that a payment recurs or is retried: some of them, but not all."""
+    words = [value for value in column.distinct if MERCHANT_INITIATED.search(names.normalised(value))]
+    if column.binary and not words:
+        words = [value for value in column.distinct if names.normalised(value) in YES]
+    return sorted(words) if len(words) < len(column.distinct) else []
 
 
 def _holds_statuses(column: ColumnProfile) -> bool:

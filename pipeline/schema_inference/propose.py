@@ -6,19 +6,24 @@ the reason. Lines that begin with CHECK are guesses that need somebody who knows
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config.config import as_toml, as_toml_key
 from pipeline.config.consistency import ROLES
+from pipeline.durations import format_duration
 from pipeline.ingest.decoding.encodings import UTF8
 from pipeline.ingest.formats import columns as columns_of
 from pipeline.ingest.formats.reader import open_path
 from pipeline.ingest.formats.row_batch import ExpectedColumns
 from pipeline.ingest.sources import matching_paths
 from pipeline.schema_inference import (
+    events,
     fields,
     labels,
     names,
@@ -29,8 +34,9 @@ from pipeline.schema_inference import (
 )
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, LEFT_OUT, UNANSWERED, SchemaDraft, quoted
+from pipeline.schema_inference.label_file import infer_label_file
 from pipeline.schema_inference.sample import FileSample, read_sample
-from pipeline.schema_inference.settings import Volume
+from pipeline.schema_inference.volume import Volume
 from storage.database.column_types import as_datetime
 from storage.frames import DAY
 
@@ -48,6 +54,9 @@ KEYS = [
     "original_id",
     "is_fraud",
     "known_at",
+    "initiated_by",
+    "merchant_initiated",
+    "genuine_means",
     "entities",
     "numeric",
     "categorical",
@@ -80,7 +89,11 @@ class Proposal:
 
 
 def propose(
-    argument: Path | str, now: int, config_path: Path = CONFIG_PATH, encoding: str = UTF8
+    argument: Path | str,
+    now: int,
+    config_path: Path = CONFIG_PATH,
+    encoding: str = UTF8,
+    label_path: Path | None = None,
 ) -> Proposal:
     """
     Propose a config for a file of any format that ingest reads, or several that a pattern names.
@@ -93,6 +106,8 @@ def propose(
         Where the config will be, for the commands that use it.
     encoding
         That is configured; if it is UTF-8, the first bytes of the file decide.
+    label_path
+        A file of labels or disputes of these payments.
 
     Raises
     ------
@@ -106,6 +121,8 @@ def propose(
     while volume and draft.keys.get("format.time_start") and volume.end * DAY > now + DAY:
         draft = infer(sample, value_formats.a_year_before(draft.time_start))
         volume = _volume(paths, sample, draft)
+    if label_path is not None:
+        infer_label_file(draft, read_sample([label_path], now, encoding))
     if volume:
         settings.decide_settings(draft, volume)
     name = paths[0].name if len(paths) == 1 else str(argument)
@@ -113,7 +130,7 @@ def propose(
         f"Proposed by fraudwatch from the first {draft.rows:,} rows of {quoted(name)}.",
         *_roles_text(sample, draft, volume),
         *_guesses_text(draft),
-        *_next_commands(draft, str(argument), config_path, volume),
+        *_next_commands(draft, str(argument), config_path, volume, label_path),
     ]
     return Proposal(_render(draft, heading, sample.columns), heading, _explanations(draft))
 
@@ -128,6 +145,7 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
         personal_data.leave_out_secrets,
         value_formats.decide_numbers,
         value_formats.decide_times,
+        events.find_events,
         labels.find_label,
         personal_data.find_personal,
         payment_roles.find_event_time,
@@ -146,6 +164,7 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
         fields.find_fields,
         personal_data.hash_personal,
         payment_roles.find_never_by_silence,
+        payment_roles.find_initiated_by,
     ):
         step(draft)
     for key, value in value_formats.written(sample.form).items():
@@ -154,16 +173,22 @@ def infer(sample: FileSample, time_start: str | None = None) -> SchemaDraft:
 
 
 def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Volume | None:
-    """How many payments each day has: of all rows, of which only the time is read."""
+    """How many payments and frauds each day has: of all rows, of which only time and label are read."""
     time = draft.event_time
     if time is None or not len(time.instants):
         return None
     if sample.whole:
-        sampled = Volume.of(time.instants // DAY)
+        timed = ~np.isnan(time.moments)
+        if draft.payments is not None:
+            timed &= draft.payments
+        fraud = None if draft.fraud is None else labels.is_fraud(draft)[timed]
+        sampled = Volume.of(time.moments[timed].astype(np.int64) // DAY, fraud)
         return sampled and sampled.trimmed()
-    expected = ExpectedColumns(
-        dict.fromkeys((time.name, *([time.clock[1]] if time.clock else [])), "schema.event_time")
-    )
+    label = [] if draft.fraud is None else [draft.fraud.name]
+    clock_name = [time.clock[1]] if time.clock else []
+    event_type = str(draft.keys.get("events.type", ""))
+    needed = (time.name, *clock_name, *label, *filter(None, [event_type]))
+    expected = ExpectedColumns(dict.fromkeys(needed, "schema.event_time"))
     volume: Volume | None = None
     for path in paths:
         with closing(open_path(path, None, str(path), sample.form)) as reader:
@@ -173,7 +198,11 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
                 good = (
                     ~parsed.missing & ~parsed.unreadable & (parsed.micros >= 0) & (parsed.micros <= DISTANT)
                 )
-                part = Volume.of(parsed.micros[good] // DAY)
+                if event_type:
+                    meaning = events.DEFAULTS.keys_of(rows.columns[event_type], Counter())
+                    good &= events.begins_payment(meaning)
+                fraud = labels.says_fraud(draft, rows.columns[label[0]])[good] if label else None
+                part = Volume.of(parsed.micros[good] // DAY, fraud)
                 volume = part.plus(volume) if part else volume
     return volume and volume.trimmed()
 
@@ -217,7 +246,7 @@ def _guesses_text(draft: SchemaDraft) -> Iterator[str]:
 
 
 def _next_commands(
-    draft: SchemaDraft, argument: str, config_path: Path, volume: Volume | None
+    draft: SchemaDraft, argument: str, config_path: Path, volume: Volume | None, label_path: Path | None
 ) -> Iterator[str]:
     """Commands that obey the config: the last one scores what a first training leaves."""
     command = f"fraudwatch --config {shlex.quote(str(config_path))}"
@@ -228,6 +257,10 @@ def _next_commands(
     after = settings.known_after(draft)
     option = f" --known-after {after}" if after else ""
     yield f"  {command} ingest transactions {shlex.quote(argument)}{option}"
+    if label_path is not None:
+        undated = any(CHECK in reason for reason in draft.reasons.get("labels.known_at", []))
+        wait = f" --known-after {format_duration(settings.WAIT)}" if undated else ""
+        yield f"  {command} ingest labels {shlex.quote(str(label_path))}{wait}"
     span = settings.first_scoring(draft, volume)
     if draft.keys.get("format.time") == UNANSWERED:
         yield f"  {command} doctor  # and then backfill --from … --to …, between the dates of the payments"
@@ -259,7 +292,7 @@ def _render(draft: SchemaDraft, heading: list[str], columns: list[ColumnProfile]
             "# Names in the file, and the names that these fields have here and in the database.",
         ]
         lines += [f"{as_toml_key(name)} = {as_toml(new)}" for name, new in renamed.items()]
-    for section in ("format", "labels", "features", "training", "alerts"):
+    for section in ("format", "events", "labels", "features", "training", "alerts"):
         keys = [key for key in draft.keys if key.startswith(f"{section}.")]
         lines += ["", f"[{section}]"] if keys else []
         for key in keys:
@@ -273,7 +306,9 @@ def _key_lines(draft: SchemaDraft, key: str, renamed: Mapping[str, str]) -> Iter
     value = draft.keys.get(key, [])
     if key in LISTS:
         value = [renamed.get(name, name) for name in _listed(draft, key)]
-    elif isinstance(value, Mapping):
+    elif key == "initiated_by":
+        value = renamed.get(str(value), value)
+    elif isinstance(value, Mapping) and key != "labels.dispute_types":
         value = {renamed.get(name, name): item for name, item in value.items()}
     yield f"{key.rpartition('.')[2]} = {as_toml(value)}"
 

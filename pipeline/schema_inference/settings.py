@@ -4,83 +4,23 @@ Settings that fit the volume and the span of a file: flags a day, maturity, trai
 Only what differs from the defaults is written, with its reason.
 """
 
-import math
-from dataclasses import dataclass
-
-import numpy as np
-
 from pipeline.config.sections import AlertsSection, LabelsSection, TrainingSection
 from pipeline.durations import format_duration, parse_duration
-from pipeline.schema_inference.draft import CHECK, SchemaDraft
-from pipeline.schema_inference.labels import is_fraud, says_genuine
-from storage.frames import DAY, HOUR, Ints
+from pipeline.schema_inference.draft import SchemaDraft
+from pipeline.schema_inference.maturity import decide_labels
+from pipeline.schema_inference.volume import Volume
+from storage.frames import DAY
 
 FLAGGED = 0.01  # share of the payments that reviewers look at
 MONDAY = 4  # 1970-01-05, from which weeks are counted
-MATURITIES = (30, 21, 14, 7, 3, 1)  # days
-DAMAGED = 0.001  # share of the dates at either end
 WAIT = 7 * DAY  # until a label is known, when the file does not say
-REPORTED = 0.95  # share of frauds that are reported by maturity
-
-
-@dataclass(frozen=True)
-class Volume:
-    """How many payments each day has, from the first to the last."""
-
-    first: int  # days since 1970
-    counts: Ints
-
-    @classmethod
-    def of(cls, days: Ints) -> "Volume | None":
-        """The volume of payments on these days (since 1970); None without any."""
-        if not len(days):
-            return None
-        return cls(int(days.min()), np.bincount(days - days.min()))
-
-    def plus(self, other: "Volume | None") -> "Volume":
-        """The volume of both together."""
-        if other is None:
-            return self
-        first = min(self.first, other.first)
-        counts = np.zeros(max(self.end, other.end) - first, dtype=np.int64)
-        for volume in (self, other):
-            counts[volume.first - first :][: len(volume.counts)] += volume.counts
-        return Volume(first, counts)
-
-    def trimmed(self) -> "Volume":
-        """The volume without days at its ends that only a few damaged dates make so distant."""
-        rows = np.cumsum(self.counts)
-        first, last = np.searchsorted(rows, [DAMAGED * self.rows, (1 - DAMAGED) * self.rows]).tolist()
-        if last - first >= self.days / 2:
-            return self
-        return Volume(self.first + first, self.counts[first : last + 1])
-
-    @property
-    def days(self) -> int:
-        """How many days there are."""
-        return len(self.counts)
-
-    @property
-    def end(self) -> int:
-        """The day after the last."""
-        return self.first + self.days
-
-    @property
-    def rows(self) -> int:
-        """How many payments there are."""
-        return int(self.counts.sum())
-
-    def before(self, day: int) -> int:
-        """How many payments there are before a day."""
-        return int(self.counts[: max(0, day - self.first)].sum())
 
 
 def decide_settings(draft: SchemaDraft, volume: Volume) -> None:
     """Set the keys whose defaults do not fit the file."""
     days = volume.days
     span = f"the file spans {days:,} day{'s' if days > 1 else ''}"
-    if draft.fraud is not None:
-        _decide_maturity(draft, days, span)
+    decide_labels(draft, volume, span)
     if days < 60:
         windows = ["1d", "7d"] if days >= 14 else ["1h", "1d"]
         draft.decide("features.windows", windows, f"longer windows would never fill: {span}")
@@ -102,37 +42,6 @@ def decide_settings(draft: SchemaDraft, volume: Volume) -> None:
             else f"{daily:,.0f} payments a day"
         )
         draft.decide("alerts.per_day", flags, f"{reason}: set it to what your reviewers can look at")
-
-
-def _decide_maturity(draft: SchemaDraft, days: int, span: str) -> None:
-    """Choose the maturity of labels that stand in the file."""
-    chosen = next((age for age in MATURITIES if age <= days / 4), 0)
-    delay = _delay(draft)
-    if chosen < delay <= days / 2:
-        chosen = min(age for age in (*MATURITIES, math.ceil(delay)) if age >= delay)
-    elif not says_genuine(draft) and days >= 42:
-        chosen = max(chosen, 14)
-    maturity = int(chosen * DAY) or (HOUR if says_genuine(draft) else DAY)
-    if maturity == LabelsSection().maturity:
-        return
-    reason = f"with {format_duration(LabelsSection().maturity)} too little would be mature: {span}"
-    if delay > chosen:
-        reason += f"; {CHECK}5% of the frauds were reported later than {delay:,.0f} days, and count as genuine until then"
-    elif not says_genuine(draft):
-        reason += f"; {CHECK}payments of this age without a label count as genuine"
-    else:
-        reason += ", and its labels also say what is genuine"
-    draft.decide("labels.maturity", format_duration(maturity), reason)
-
-
-def _delay(draft: SchemaDraft) -> float:
-    """Days within which nearly all frauds were reported; 0 if the file does not say."""
-    known = draft.known_at.moments if draft.known_at else np.empty(0)
-    if not len(known) or draft.event_time is None:
-        return 0.0
-    delays = (known - draft.event_time.moments)[is_fraud(draft)]
-    delays = delays[np.isfinite(delays)]
-    return float(np.quantile(delays, REPORTED)) / DAY if len(delays) else 0.0
 
 
 def known_after(draft: SchemaDraft) -> str:

@@ -6,11 +6,12 @@ import numpy as np
 
 from detectors.model.model import Model, Scores
 from pipeline.config.config import Config
+from pipeline.config.costs import at_risk
 from pipeline.features import history as feature_history
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History
 from pipeline.scoring.model_cache import ModelCache
-from storage.frames import MONEY, Ints, Transactions
+from storage.frames import Ints, Transactions
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ScoredBatch:
     rows: Transactions
     raw: Floats
     scores: Scores
+    at_risk: Floats
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -31,7 +33,13 @@ class ScoredBatch:
         """The transactions at these positions, in order."""
         scores = Scores(*(getattr(self.scores, name)[positions] for name in Scores.__dataclass_fields__))
         raw = np.ascontiguousarray(self.raw[positions])
-        return ScoredBatch(self.model_id, self.model, self.features, self.rows.take(positions), raw, scores)
+        rows, money = self.rows.take(positions), self.at_risk[positions]
+        return ScoredBatch(self.model_id, self.model, self.features, rows, raw, scores, money)
+
+    @property
+    def expected_loss(self) -> Floats:
+        """Fraud probability × what is at risk, (n,) in the base currency; NaN without a probability."""
+        return np.asarray(self.scores.fraud_probability * self.at_risk)
 
 
 def score_batch(
@@ -41,6 +49,5 @@ def score_batch(
     model, features = model_cache.model(model_id), model_cache.catalogue(model_id)
     raw = feature_history.raw_matrix(history, rows, features, config, model_cache.fields(model_id))
     transactions = history.transactions.take(rows)
-    return ScoredBatch(
-        model_id, model, features, transactions, raw, model.score(raw, transactions.amount / MONEY)
-    )
+    money = at_risk(config, transactions)
+    return ScoredBatch(model_id, model, features, transactions, raw, model.score(raw, money), money)

@@ -1,4 +1,4 @@
-"""Administration: undo a batch or a run, erase a person, delete what is past its retention."""
+"""Administration: undo a batch or a run, erase a person, prune what is past its retention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,11 @@ class UndoRequest:
 
 @dataclass(frozen=True)
 class Pruning:
-    """The number of rows by table that were deleted, or would be."""
+    """
+    The number of rows by table that were deleted, or would be.
+
+    Besides, `expired_flags` are flags that expired, and `notes` are notes that were deleted while their rows stay.
+    """
 
     counts: Mapping[str, int]
     dry_run: bool
@@ -80,6 +84,7 @@ def erase(session: Session, column: str, value: str) -> Erasure:
 
 
 def prune(session: Session, *, dry_run: bool = False) -> Pruning:
-    """Delete rows that are older than [retention] allows, or only count them."""
-    counts = pruning.prune(session.store, cutoffs(session.config, session.now), dry=dry_run)
+    """Let old open flags expire and delete rows that are older than [retention] allows, or only count them."""
+    now = session.now
+    counts = pruning.prune(session.store, cutoffs(session.config, now), now, dry=dry_run)
     return Pruning(counts, dry_run)

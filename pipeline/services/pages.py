@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -57,6 +58,37 @@ def decode_cursor(cursor: str | None, keys: int, order: str | None = None) -> tu
             f"{cursor!r} is no cursor of this list", remedy="begin again without one", code="bad_cursor"
         )
     return tuple(position[:keys])
+
+
+def slice_page(
+    items: Sequence[Item], key: Callable[[Item], tuple[Any, ...]], limit: int, cursor: str | None, keys: int
+) -> Page[Item]:
+    """
+    A page of a list that is computed whole.
+
+    Parameters
+    ----------
+    items
+        The list, ascending by `key`, whose values JSON can hold and which no two items share.
+    keys
+        How many values the key has.
+
+    Raises
+    ------
+    InputError
+        The cursor is not one of this list.
+    """
+    position = decode_cursor(cursor, keys)
+    positions = [key(item) for item in items]
+    try:
+        first = 0 if position is None else bisect_right(positions, position)
+    except TypeError:
+        raise InputError(
+            f"{cursor!r} is no cursor of this list", remedy="begin again without one", code="bad_cursor"
+        ) from None
+    part = tuple(items[first : first + limit])
+    more = first + limit < len(items)
+    return Page(part, encode_cursor(positions[first + limit - 1]) if more else None)
 
 
 def every(read: Callable[..., Page[Item]], *arguments: Any, limit: int | None = None) -> Iterator[Item]:

@@ -2,21 +2,21 @@
 Simulates transactions and delayed labels (`fraudwatch simulate`) with the columns of the shipped [schema].
 
 The labels are those of an export at the end of the simulated days: chargebacks known by then, frauds only, a few of
-them later reversed. The ground truth, which real data does not have, is written only on request.
+them later reversed; with reviewers also their verdicts, and disputes that are not about fraud. The ground truth, which real
+data does not have, is written only on request.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
 
 from pipeline.errors import InputError
+from pipeline.simulation import tables
 from pipeline.simulation.economy import (
-    CHANNELS,
-    COUNTRIES,
     Bools,
     Payments,
     World,
@@ -26,12 +26,14 @@ from pipeline.simulation.economy import (
     join,
 )
 from pipeline.simulation.fraud_patterns import PATTERNS, TESTING, draw_attacks, draw_sprees
+from pipeline.simulation.outcomes import MATURITY
+from pipeline.simulation.reviewed import ReviewedWorld
+from pipeline.simulation.reviewers import earlier_team
+from pipeline.simulation.tables import Format
 from storage.frames import DAY, SECOND, Floats, Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Format = Literal["parquet", "csv"]
 
 START = date(2025, 1, 1)  # a Wednesday
 FRAUD_RATE = 0.004
@@ -44,17 +46,18 @@ REFUNDED, FRAUD_REFUNDED = 0.015, 0.05  # shares of approved payments
 class SimulationResult:
     """The files that were written, and the counts of their rows."""
 
-    paths: dict[str, Path]  # "transactions", "labels" and, on request, "truth"
+    paths: dict[str, Path]  # "transactions", "labels", with reviewers "updates" and, on request, "truth"
     counts: dict[str, int]
 
     def sentence(self) -> str:
-        """Summarize the result in one sentence."""
+        """Summarize the result in one sentence, and with reviewers in a second one."""
         counts = {name: f"{count:,}" for name, count in self.counts.items()}
         files = " and ".join(str(path) for path in self.paths.values())
-        return (
+        text = (
             f"{counts['transactions']} transactions ({counts['refunds']} refunds), "
             f"{counts['frauds']} of them fraud, {counts['labels']} labels known by the end: {files}"
         )
+        return text if "verdicts" not in counts else f"{text}\n{_reviewed_sentence(counts)}"
 
 
 def simulate(
@@ -69,6 +72,7 @@ def simulate(
     customers: int = 2000,
     drift: bool = False,
     truth: bool = False,
+    reviewers: bool = False,
 ) -> SimulationResult:
     """
     Write `transactions.*` and `labels.*` to a directory; equal arguments give equal bytes.
@@ -85,6 +89,10 @@ def simulate(
         Whether amounts and channels change in the last third of the days.
     truth
         Whether to write the ground truth to `truth.*`, too: transaction_id, is_fraud, pattern.
+    reviewers
+        Whether a team has answered the flags of a simple monitor: what it stopped is not charged back, and the cards fall
+        silent. Then there are disputes of all kinds and ways of paying, and `updates.*` has the later versions of payments
+        that began as pending.
 
     Raises
     ------
@@ -94,14 +102,62 @@ def simulate(
     _check(days, fraud_rate, per_day, customers, format)
     rng = np.random.default_rng(seed)
     first = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * SECOND
-    world = build_world(rng, first, days, customers)
-    payments = _payments(rng, world, per_day * days, fraud_rate, drift)
-    rows = _with_refunds(rng, payments, first + days * DAY)
-    labels = _labels(rng, payments, rows, first + days * DAY)
-    tables = {"transactions": _transaction_table(rows), "labels": _label_table(labels)}
-    if truth:
-        tables["truth"] = _truth_table(rows)
-    return SimulationResult(_write(tables, output, format), _counts(rows, labels))
+    payments = draw_payments(rng, first, days, per_day, customers, fraud_rate, drift)
+    columns, counts = (_reviewed if reviewers else _unreviewed)(rng, payments, first, days)
+    if not truth:
+        del columns["truth"]
+    return SimulationResult(tables.write(columns, output, format), counts)
+
+
+def draw_payments(
+    rng: Generator, start: int, days: int, per_day: int, customers: int, fraud_rate: float, drift: bool
+) -> Payments:
+    """Draw genuine payments and fraud of `days` from `start` (µs) on, in order of time."""
+    world = build_world(rng, start, days, customers)
+    return _payments(rng, world, per_day * days, fraud_rate, drift)
+
+
+def _unreviewed(
+    rng: Generator, payments: Payments, start: int, days: int
+) -> tuple[dict[str, "pa.Table"], dict[str, int]]:
+    """The tables of a world without reviewers, and their counts."""
+    end = start + days * DAY
+    rows = _with_refunds(rng, payments, end)
+    labels = _labels(rng, payments, rows, end)
+    columns = {
+        "transactions": _transaction_table(rows),
+        "labels": _label_table(labels),
+        "truth": _truth_table(
+            tables.ids("T", np.arange(len(rows.payments)), 9),
+            np.where(rows.original < 0, rows.payments.pattern, -1),
+        ),
+    }
+    return columns, _counts(rows, labels)
+
+
+def _reviewed(
+    rng: Generator, payments: Payments, start: int, days: int
+) -> tuple[dict[str, "pa.Table"], dict[str, int]]:
+    """The tables of a world whose flags a team has answered, and their counts."""
+    world = ReviewedWorld.draw(rng, payments)
+    verdicts = earlier_team(payments, world.answers, start, days)
+    rows = world.rows(verdicts, start, start + days * DAY)
+    paid = rows.paid
+    columns = {
+        "transactions": rows.transactions,
+        "updates": rows.updates,
+        "labels": rows.labels,
+        "truth": _truth_table(tables.ids("T", paid, 9), payments.pattern[paid]),
+    }
+    return columns, rows.counts
+
+
+def _reviewed_sentence(counts: dict[str, str]) -> str:
+    maturity = ", ".join(f'{method} = "{age}"' for method, age in MATURITY.items())
+    return (
+        f"A team gave {counts['verdicts']} verdicts, {counts['fraud_verdicts']} of them fraud; {counts['updates']} payments that began as "
+        f'pending have a later version. Settings for it: schema.categorical with "method", labels.maturity_by = {{method = {{{maturity}}}}}'
+    )
 
 
 @dataclass(frozen=True)
@@ -215,25 +271,11 @@ def _counts(rows: _SimulatedRows, labels: _SimulatedLabels) -> dict[str, int]:
 
 
 def _transaction_table(rows: _SimulatedRows) -> "pa.Table":
-    import pyarrow as pa
-
-    payments = rows.payments
-    status = np.where(payments.declined & (rows.original < 0), 1, 0)
-    columns = {
-        "transaction_id": _ids("T", np.arange(len(payments)), 9),
-        "event_time": _instants(payments.time),
-        "customer_id": _ids("C", payments.customer, 6),
-        "card_id": _ids("K", payments.card, 6),
-        "merchant_id": _ids("M", payments.merchant, 5),
-        "device_id": _ids("D", payments.device, 8),
-        "amount": pa.array(payments.cents / 100.0),
-        "kind": _names(("payment", "refund"), (rows.original >= 0).astype(np.int64)),
-        "original_id": _ids("T", rows.original, 9),
-        "channel": _names(CHANNELS, payments.channel),
-        "country": _names(COUNTRIES, payments.country),
-        "status": _names(("approved", "declined"), status),
-    }
-    return pa.table(columns)
+    status = np.where(rows.payments.declined & (rows.original < 0), 1, 0)
+    ids = tables.ids("T", np.arange(len(rows.payments)), 9)
+    return tables.transaction_table(
+        rows.payments, ids, rows.original, tables.names(("approved", "declined"), status)
+    )
 
 
 def _label_table(labels: _SimulatedLabels) -> "pa.Table":
@@ -241,73 +283,21 @@ def _label_table(labels: _SimulatedLabels) -> "pa.Table":
 
     return pa.table(
         {
-            "transaction_id": _ids("T", labels.position, 9),
+            "transaction_id": tables.ids("T", labels.position, 9),
             "is_fraud": pa.array(labels.is_fraud.astype(np.int64)),
-            "known_at": _instants(labels.known_at),
-            "source": _names(("chargeback", "customer"), labels.by_customer.astype(np.int64)),
+            "known_at": tables.instants(labels.known_at),
+            "source": tables.names(("chargeback", "customer"), labels.by_customer.astype(np.int64)),
         }
     )
 
 
-def _truth_table(rows: _SimulatedRows) -> "pa.Table":
+def _truth_table(transaction_id: "pa.Array", pattern: Ints) -> "pa.Table":
     import pyarrow as pa
 
-    pattern = np.where(rows.original < 0, rows.payments.pattern, -1)
     return pa.table(
         {
-            "transaction_id": _ids("T", np.arange(len(pattern)), 9),
+            "transaction_id": transaction_id,
             "is_fraud": pa.array((pattern >= 0).astype(np.int64)),
-            "pattern": _names(("", *PATTERNS), pattern + 1),
+            "pattern": tables.names(("", *PATTERNS), pattern + 1),
         }
     )
-
-
-def _ids(prefix: str, numbers: Ints, digits: int) -> "pa.Array":
-    """Format numbers as ids such as T000000042; −1 is missing."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.utf8_lpad(pa.array(numbers, mask=numbers < 0).cast(pa.string()), digits, "0")
-    return pc.binary_join_element_wise(pa.scalar(prefix), text, "")
-
-
-def _names(names: tuple[str, ...], codes: Ints) -> "pa.Array":
-    import pyarrow as pa
-
-    return pa.array(names).take(pa.array(codes))
-
-
-def _instants(instants: Ints) -> "pa.Array":
-    import pyarrow as pa
-
-    return pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
-
-
-def _write(tables: "dict[str, pa.Table]", output: Path, format_: Format) -> dict[str, Path]:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'simulate: cannot create the directory "{output}": {error.strerror}') from error
-    paths = {name: output / f"{name}.{format_}" for name in tables}
-    for name, table in tables.items():
-        _write_parquet(table, paths[name]) if format_ == "parquet" else _write_csv(table, paths[name])
-    return paths
-
-
-def _write_parquet(table: "pa.Table", path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")
-
-
-def _write_csv(table: "pa.Table", path: Path) -> None:
-    """Write CSV with instants as 2025-01-31T23:59:59+00:00; missing values are empty."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
-
-    for n, column in enumerate(table.schema):
-        if pa.types.is_timestamp(column.type):
-            seconds = table[n].cast(pa.timestamp("s", tz="UTC"))
-            table = table.set_column(n, column.name, pc.strftime(seconds, "%Y-%m-%dT%H:%M:%S+00:00"))
-    pyarrow.csv.write_csv(table, path)

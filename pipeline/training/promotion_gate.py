@@ -7,7 +7,7 @@ is therefore fitted again with the same choice, settings and sampled rows, but w
     labelled rows ......................│ newest mature window │ no label yet ...... │ date of the training
     └ candidate and champion trained on ┘ both are evaluated   ┘
 
-Ranking is compared by average precision and flags by their cost, at the same number of reviews: both models get their
+Ranking is compared by average precision and flags by their cost, at the same number of cases: both models get their
 thresholds from their scores in the window, without labels, for today's budget and costs. (With the thresholds of their
 own training, the model that flags more would win.) Features are point in time, so each model gets the values it would have
 had then. Rows whose labels the champion was trained on are left out.
@@ -45,7 +45,7 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import Model, with_new_thresholds
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.config.costs import costs_of
+from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import known_since
@@ -58,11 +58,11 @@ from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import effective_frauds, is_old, payers
+from pipeline.training.training_set import case_entities, effective_frauds, is_old, payers
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Damaged
-from storage.frames import DAY, FRAUD, MONEY, Ints
+from storage.frames import DAY, FRAUD, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
 
@@ -132,7 +132,8 @@ class PromotionGate:
             champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
             if prepared.reviews.any_of(window.rows):
                 past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
-                score = champion.score(champion_raw, history.transactions.amount[window.rows] / MONEY).score
+                risk = at_risk(self.config, history.transactions.take(window.rows))
+                score = champion.score(champion_raw, risk).score
                 window, places = without_own_labels(window, prepared.reviews, score)
                 candidate_raw, champion_raw = candidate_raw[places], champion_raw[places]
                 if window.effective < EFFECTIVE_MIN:
@@ -151,14 +152,16 @@ class PromotionGate:
     def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
     ) -> list[TechniqueMetrics]:
-        amount = history.transactions.amount[window.rows] / MONEY
-        times = history.transactions.event_time[window.rows]
+        transactions = history.transactions.take(window.rows)
+        times = transactions.event_time
         owner = payers(self.config, history)[window.rows]
+        codes = case_entities(self.config, history)
+        case_codes = None if codes is None else codes[window.rows]
         days = (window.end - window.start) / DAY
         settings = models[0][0].settings
         rows = comparison.FoldRows(
             y=window.y,
-            amount=costs_of(self.config).at_stake(amount),
+            amount=at_stake(self.config, transactions),
             entity=np.unique(owner, return_inverse=True)[1],
             time=times,
             day=times // DAY,
@@ -166,7 +169,9 @@ class PromotionGate:
         )
         verdicts = []
         for model, raw in models:
-            sample = Sample(raw, window.y, window.weight, amount)
+            sample = Sample(
+                raw, window.y, window.weight, at_risk(self.config, transactions), times, entity=case_codes
+            )
             answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts
@@ -201,9 +206,9 @@ class PromotionGate:
         date = int(champion.notes["trained_at"])
         answered = is_answered(history, prepared.training_set.date)[window.rows]
         known = answered & (since <= date) & (times < date - self.config.training.holdout)
-        amount = history.transactions.amount[window.rows] / MONEY
+        risk = at_risk(self.config, history.transactions.take(window.rows))
         owner = payers(self.config, history)[window.rows]
-        return Sample(raw, window.y, np.ones(len(raw)), amount, times, since, owner).take(known)
+        return Sample(raw, window.y, np.ones(len(raw)), risk, times, since, owner).take(known)
 
     def _champion_features(
         self, champion_id: int, history: History, window: EvaluationWindow, candidate_raw: Floats

@@ -1,5 +1,6 @@
 """Samples of a training set with their raw features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,16 +11,19 @@ from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import suspicious_rows
 from pipeline import hash_sampling
 from pipeline.config.config import Config
+from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
-from pipeline.training.training_set import TrainingSet, payers
-from storage.frames import DAY, FRAUD, MONEY, Ints
+from pipeline.rules.mutes import Mute, muted_entities
+from pipeline.training.training_set import TrainingSet, case_entities, payers
+from storage.frames import DAY, FRAUD, Ints
 
 UNLABELLED_ROWS = (
     60_000  # each tree of the outlier detector draws 4,096 rows; more rows only cost feature computation
 )
 HOLDOUT_ROWS = 60_000  # enough that the threshold of 50 flags a day rests on hundreds of scores
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 # Besides all frauds; about ten seconds of fits. A number of rows and not of seconds, so that a choice does not depend on how
 # busy the machine is.
@@ -36,6 +40,7 @@ class SampleMatrix:
         self._rows = np.unique(np.concatenate(samples))
         self._raw = raw_matrix(history, self._rows, features, config)
         self._payers = payers(config, history)
+        self._at_risk = at_risk(config, history.transactions)
 
     def sample(
         self, rows: Ints, y: Floats | None = None, weight: Floats | None = None, known_at: Ints | None = None
@@ -46,7 +51,7 @@ class SampleMatrix:
             np.ascontiguousarray(self._raw[np.searchsorted(self._rows, rows)]),
             np.full(len(rows), np.nan) if y is None else y,
             np.ones(len(rows)) if weight is None else weight,
-            transactions.amount[rows] / MONEY,
+            self._at_risk[rows],
             transactions.event_time[rows],
             known_at,
             self._payers[rows],
@@ -60,11 +65,16 @@ class TrainingSamples:
     mature: Sample
     young: Sample
     unlabelled: Sample
-    holdout: Sample
+    holdout: Sample  # its entities are those that cases are counted by; None without entities
+    muted: Bools  # of `holdout`: rows whose flags an entity's mute covers
 
 
 def for_training(
-    config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
+    config: Config,
+    history: History,
+    training_set: TrainingSet,
+    features: FeatureCatalogue,
+    mutes: Sequence[Mute],
 ) -> TrainingSamples:
     """
     All frauds and about `training.max_rows` other mature rows, young rows that people answered, unlabelled rows for the outlier detector,
@@ -81,11 +91,16 @@ def for_training(
     young = training_set.young
     rows = [training_set.mature[mature], training_set.unlabelled[unlabelled], training_set.holdout[holdout]]
     matrix = SampleMatrix(config, history, features, [*rows, young.rows])
+    case_codes = case_entities(config, history)
     samples = TrainingSamples(
         _mature_sample(matrix, training_set, mature, mature_weight),
         matrix.sample(young.rows, young.y, young.weight, young.since),
         matrix.sample(rows[1], weight=unlabelled_weight),
-        matrix.sample(rows[2], weight=holdout_weight),
+        replace(
+            matrix.sample(rows[2], weight=holdout_weight),
+            entity=None if case_codes is None else case_codes[rows[2]],
+        ),
+        muted_entities(mutes, history.transactions)[rows[2]],
     )
     if not config.training.exclude_flagged:
         return samples

@@ -5,6 +5,7 @@ A training belongs to a date, not to the moment it runs: it uses what was known 
 the transactions from then on. `strategy_choice` chooses the strategy, `promotion_gate` decides on promotion.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from detectors.drift.reference import DriftReference
@@ -16,7 +17,9 @@ from pipeline.errors import NotReady
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, feature_catalogue, feature_fields
 from pipeline.monitoring import drift_reference
+from pipeline.rules.mutes import Mute, in_force
 from pipeline.training import readiness, samples
+from pipeline.training.case_budget import cases_per_day, without_muted_channels
 from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
 from pipeline.training.samples import TrainingSamples
 from pipeline.training.strategy_choice import StoredChoice
@@ -55,6 +58,7 @@ class Prepared:
     samples: TrainingSamples
     reviews: Reviews
     findings: list[readiness.ReadinessFinding]
+    muted_channels: frozenset[str] = frozenset()
 
     def before(self, start: int) -> "Prepared":
         """
@@ -65,7 +69,7 @@ class Prepared:
         samples = {
             name: sample.take(sample.times < start)
             for name, sample in vars(self.samples).items()
-            if name != "holdout"
+            if name not in ("holdout", "muted")
         }
         return replace(self, samples=replace(self.samples, **samples))
 
@@ -91,9 +95,14 @@ class Prepared:
             raise NotReady("; ".join(errors))
 
 
-def prepare(config: Config, history: History, date: int) -> Prepared:
+def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] = ()) -> Prepared:
     """
     Draw the samples of a training from a history that reaches back `training.span` + lookback, and check readiness.
+
+    Parameters
+    ----------
+    mutes
+        Flags that one of them covers at `date` use no budget.
 
     Raises
     ------
@@ -101,7 +110,8 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         Fewer than `training.min_rows` transactions were known at `date`.
     """
     training_set, features = training_set_at(config, history, date), feature_catalogue(config)
-    training_samples = samples.for_training(config, history, training_set, features)
+    muting = in_force(mutes, date)
+    training_samples = samples.for_training(config, history, training_set, features, muting)
     rarity = prevalence_of(config, history, training_set)
     data = readiness.TrainingData(
         config,
@@ -115,8 +125,9 @@ def prepare(config: Config, history: History, date: int) -> Prepared:
         training_samples.unlabelled,
         training_samples.holdout,
     )
+    channels = frozenset(mute.name for mute in muting if mute.kind == "channel")
     findings = readiness.examine(data)
-    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings)
+    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings, channels)
 
 
 def fit(
@@ -145,15 +156,17 @@ def fit(
 
 def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: int) -> Model:
     """Fit the model only, without its drift reference and its record."""
+    days = (date - prepared.training_set.holdout_start) / DAY
     return fit_model(
-        _settings(config, chosen),
+        _settings(config, chosen, cases_per_day(config, date, days), prepared.muted_channels),
         prepared.features.layout,
         mature=prepared.samples.mature,
         usual=prepared.samples.unlabelled,
         recent=prepared.samples.holdout,
-        days=(date - prepared.training_set.holdout_start) / DAY,
+        days=days,
         notes={"fields": feature_fields(config), "trained_at": date},
         folds=chosen.folds,
+        muted=prepared.samples.muted,
         young=prepared.samples.young,
     )
 
@@ -174,7 +187,10 @@ def _watch(
     return drift_reference.fit(config, model, prepared.features, data, prepared.samples.holdout, days, date)
 
 
-def _settings(config: Config, chosen: StoredChoice) -> ModelSettings:
+def _settings(
+    config: Config, chosen: StoredChoice, per_day: float, muted_channels: frozenset[str]
+) -> ModelSettings:
+    per_day, share = without_muted_channels(per_day, chosen.outlier_share, chosen.strategy, muted_channels)
     return ModelSettings(
         strategy=chosen.strategy,
         outlier=config.outlier.detector,
@@ -182,9 +198,9 @@ def _settings(config: Config, chosen: StoredChoice) -> ModelSettings:
         missed_fraud=config.costs.missed_fraud,
         review=config.costs.review,
         missed=config.costs.missed_fraud_basis,
-        per_day=config.alerts.per_day,
+        per_day=per_day,
         audit_per_day=config.alerts.audit_per_day,
-        outlier_share=chosen.outlier_share,
+        outlier_share=share,
     )
 
 

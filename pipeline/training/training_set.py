@@ -114,10 +114,19 @@ def effective_frauds(config: Config, history: History, mature: Ints, y: Floats) 
 
 def payers(config: Config, history: History) -> Ints:
     """Codes from 0 of the first configured entity, (n,); rows without one get a code of their own."""
+    return _own_codes(history, next(iter(config.schema_.entities), ""))
+
+
+def case_entities(config: Config, history: History) -> Ints | None:
+    """Codes from 0 of the entity whose flags are counted as cases, (n,); None without entities: each flag is a case."""
+    return _own_codes(history, config.case_entity) if config.case_entity else None
+
+
+def _own_codes(history: History, entity: str) -> Ints:
     alone = np.arange(len(history), dtype=np.int64)
-    if not config.schema_.entities:
+    if not entity:
         return alone
-    codes = history.transactions.columns[config.schema_.entities[0]].codes.astype(np.int64)
+    codes = history.transactions.columns[entity].codes.astype(np.int64)
     return np.where(codes < 0, codes.max(initial=0) + 1 + alone, codes)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, Text, and_, cast, func, or_, select, t
 from storage.database import tables
 from storage.database.database import Store
 from storage.errors import Unknown
-from storage.review.verdicts import write_audit
+from storage.review.audit_trail import write_audit
 
 PREFIX = "erased-"
 DIGITS_MIN = 6  # a number with fewer digits is too often something else to be replaced inside a sentence
@@ -23,7 +23,7 @@ TEXTS = (
     (tables.rejected_rows, "reason"), (tables.labels, "reason"), (tables.runs, "error"), (tables.ledger, "error"),
     (tables.withdrawals, "reason"), (tables.watched_files, "error"),
     (tables.audit, "before"), (tables.audit, "after"), (tables.mutes, "reason"), (tables.rules, "reason"),
-    (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),
+    (tables.verdicts, "note"), (tables.outbox, "subject"), (tables.outbox, "body"), (tables.outbox, "error"),
 )  # fmt: skip
 
 
@@ -114,10 +114,13 @@ def _overwrite(store: Store) -> bool:
 
 
 def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
-    """Mutes of the person, and rules that name them; values in rules are quoted, so short ones are replaced, too."""
+    """Mutes and limits of the person, and rules that name them; rules quote values, so short ones are replaced, too."""
     m, r = tables.mutes.c, tables.rules.c
     mine = (m.kind == "entity") & (m.name == person.column) & (m.value == person.value)
     muted = connection.execute(update(tables.mutes).where(mine).values(value=person.pseudonym)).rowcount
+    c = tables.limit_checks.c
+    theirs = (c.field == person.column) & (c.value == person.value)
+    checks = connection.execute(update(tables.limit_checks).where(theirs).values(value=person.pseudonym))
     old, new = (json.dumps(value, ensure_ascii=False) for value in (person.value, person.pseudonym))
     named = 0
     for row in connection.execute(select(r.rule_id, r.text)).all():
@@ -137,7 +140,7 @@ def _decisions(connection: Connection, person: "_Person") -> dict[str, int]:
                 update(tables.flags).where(matching).values(reasons=[first, *flag.reasons[1:]])
             )
             flagged += 1
-    return {"mutes": muted, "rules": named, "flags": flagged}
+    return {"mutes": muted, "rules": named, "flags": flagged, "limit_checks": checks.rowcount}
 
 
 def _part(value: str) -> str:

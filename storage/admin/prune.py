@@ -6,21 +6,27 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    Text,
     and_,
+    bindparam,
+    cast,
     delete,
     exists,
     func,
     literal_column,
     select,
     text,
+    update,
 )
 
 from storage.database import bulk, tables
 from storage.database.database import Store
+from storage.review import expiry
 
 ROWS_A_WRITE = 5_000
 OF_A_TRANSACTION = (
     "labels",
+    "verdicts",
     "scores",
     "flags",
     "flag_notifications_pending",
@@ -30,36 +36,54 @@ OF_A_TRANSACTION = (
 )
 
 
-def prune(store: Store, before: Mapping[str, int], *, dry: bool = False) -> dict[str, int]:
+def prune(store: Store, before: Mapping[str, int], as_of: int, *, dry: bool = False) -> dict[str, int]:
     """
-    Delete rows that are older than these instants, in short transactions; returns the number of rows by table.
+    Let old open flags expire, then delete rows that are older than these instants, in short transactions.
+
+    Returns the number of rows by table, and of flags that expired and notes that were blanked.
 
     Parameters
     ----------
     before
-        For `transactions`, `rejected`, `drift`, `runs`, `withdrawn`: rows before this instant are deleted. Groups
-        that are not named stay. A transaction is deleted with its labels, scores and flags; one with an open flag
+        For `transactions`, `rejected`, `drift`, `runs`, `withdrawn`, `messages`, `audit`: rows before this instant are
+        deleted; for `notes`: notes before it are; for `flags`: open flags on payments before it expire. Groups that
+        are not named stay. A transaction is deleted with its labels, verdicts, scores and flags; one with an open flag
         stays.
+    as_of
+        µs; since when the expired flags are expired.
     dry
         Count only.
     """
     counts: dict[str, int] = {}
+    if "flags" in before:
+        counts["expired_flags"] = expiry.expire_flags(store, before["flags"], as_of, dry=dry)
     for name, instant in before.items():
         if name == "transactions":
-            counts |= _transactions(store, instant, dry)
-            strays = _delete(store, tables.labels, _stray(store, instant), dry)
-            counts["labels"] = counts.get("labels", 0) + strays
-        else:
+            counts |= _transactions(store, instant, before.get("flags"), dry)
+            for table, stray in _strays(store, instant):
+                counts[table.name] = counts.get(table.name, 0) + _delete(store, table, stray, dry)
+        elif name == "notes":
+            counts["notes"] = _blank_notes(store, instant, dry)
+        elif name != "flags":
             for table, old in _old(name, instant):
                 counts[table.name] = _delete(store, table, old, dry)
     return {table: n for table, n in counts.items() if n}
 
 
-def _stray(store: Store, instant: int) -> "ColumnElement[bool]":
-    """Old labels of transactions that never arrived; if one arrived now, it would be older than its retention."""
-    label = tables.labels.c
-    stored = exists().where(store.transactions.c.transaction_id == label.transaction_id)
-    return and_(label.known_at < instant, func.coalesce(label.recorded_at, label.known_at) < instant, ~stored)
+def _strays(store: Store, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
+    """
+    Old labels of transactions that never arrived, and verdicts on those that were withdrawn.
+
+    If such a transaction arrived now, it would be older than its retention.
+    """
+    label, verdict, t = tables.labels.c, tables.verdicts.c, store.transactions.c
+    recorded_at = func.coalesce(label.recorded_at, label.known_at)
+    labelled = exists().where(t.transaction_id == label.transaction_id)
+    answered = exists().where(t.transaction_id == verdict.transaction_id)
+    return [
+        (tables.labels, and_(label.known_at < instant, recorded_at < instant, ~labelled)),
+        (tables.verdicts, and_(verdict.at < instant, ~answered)),
+    ]
 
 
 def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
@@ -76,18 +100,19 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
             (tables.drift_histograms, tables.drift_histograms.c.window_end < instant),
             (tables.quality_metrics, tables.quality_metrics.c.window_start < instant),
             (tables.readiness, tables.readiness.c.training_date < instant),
+            (tables.limit_checks, tables.limit_checks.c.at < instant),
         ],
         "runs": [
             (tables.runs, and_(runs.started_at < instant, runs.status != "running")),
             (tables.ledger, and_(entry.window_end < instant, entry.status == "done")),
+        ],
+        "messages": [
             (
                 tables.outbox,
                 and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
             ),
         ],
-        "messages": [],
-        "notes": [],
-        "audit": [],
+        "audit": [(tables.audit, tables.audit.c.at < instant)],
         "withdrawn": [
             (
                 withdrawn,
@@ -98,6 +123,39 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
         ],
     }
     return old[name]
+
+
+def _blank_notes(store: Store, instant: int, dry: bool) -> int:
+    """Remove old notes from verdicts and from the audit trail, where `after` has them under "note"; the rows stay."""
+    verdict, entry = tables.verdicts, tables.audit
+    noted = and_(verdict.c.at < instant, verdict.c.note.is_not(None))
+    audited = and_(entry.c.at < instant, cast(entry.c.after, Text).contains('"note":'))
+    if dry:
+        with store.read() as connection:
+            return sum(
+                int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
+                for table, old in ((verdict, noted), (entry, audited))
+            )
+    blanked = 0
+    while True:
+        with store.write() as connection:
+            some = select(verdict.c.verdict_id).where(noted).limit(ROWS_A_WRITE)
+            n = connection.execute(
+                update(verdict).where(verdict.c.verdict_id.in_(some)).values(note=None)
+            ).rowcount
+            rows = connection.execute(
+                select(entry.c.audit_id, entry.c.after).where(audited).limit(ROWS_A_WRITE)
+            )
+            trimmed = [
+                {"id": row.audit_id, "without": {key: row.after[key] for key in row.after if key != "note"}}
+                for row in rows
+            ]
+            if trimmed:
+                write = update(entry).where(entry.c.audit_id == bindparam("id"))
+                connection.execute(write.values(after=bindparam("without")), trimmed)
+        blanked += n + len(trimmed)
+        if max(n, len(trimmed)) < ROWS_A_WRITE:
+            return blanked
 
 
 def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -> int:
@@ -116,9 +174,12 @@ def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -
             return deleted
 
 
-def _transactions(store: Store, instant: int, dry: bool) -> dict[str, int]:
+def _transactions(store: Store, instant: int, expire_before: int | None, dry: bool) -> dict[str, int]:
+    """Delete old transactions without an open flag; those with one that expires first are counted with them."""
     t, f = store.transactions.c, tables.flags.c
-    open_ = exists().where(f.transaction_id == t.transaction_id, f.status == "open")
+    open_: ColumnElement[bool] = exists().where(f.transaction_id == t.transaction_id, f.status == "open")
+    if expire_before is not None:
+        open_ = and_(open_, t.event_time >= expire_before)
     old = select(t.transaction_id).where(t.event_time < instant, ~open_)
     if dry:
         with store.read() as connection:

@@ -17,8 +17,8 @@ from storage.database.database import Store
 from storage.errors import Unknown
 from storage.ingest import waiting_rows
 from storage.ingest.batches import LEASE, LEASE_LASTS
-from storage.review.flag_status import close_flags
-from storage.review.verdicts import write_audit
+from storage.review.audit_trail import write_audit
+from storage.review.flag_status import update_flags
 
 ROWS_A_WRITE = 5_000  # moved in one transaction: well under a second
 SET_ASIDE = (
@@ -194,6 +194,8 @@ class _Mover:
         for connection, stage in self._chunks(chosen(t)):
             for table in (tables.scores, tables.flags, t):
                 self._move(connection, table, _staged(table, stage))
+            retractions = _staged(tables.labels, stage) & tables.labels.c.batch_id.in_(batch_ids)
+            self._move(connection, tables.labels, retractions)
             connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
         for connection, stage in self._chunks(chosen(r)):
             self._move(connection, r, _staged(r, stage) & r.c.batch_id.in_(batch_ids))
@@ -205,7 +207,7 @@ class _Mover:
         for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
             ids = list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
             self._move(connection, table, _staged(table, stage) & mine)
-            close_flags(connection, ids)
+            update_flags(connection, ids)
 
     def move_scores(self, run_id: int) -> None:
         """Move a run's scores and flags, and queue its transactions again in the same database transaction."""

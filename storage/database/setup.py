@@ -1,15 +1,15 @@
 """Create or upgrade a database, and check that a database has this version and belongs to this monitor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, insert, inspect, select, text
+from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import tables, views
+from storage.database import loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -28,9 +28,17 @@ class Upgrade:
     columns: tuple[str, ...]  # added to transactions
 
 
-def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()) -> Upgrade:
+def upgrade(
+    store: Store,
+    monitor: str,
+    now: int,
+    precedence: Sequence[str] = (),
+    never_by_silence: Mapping[str, Sequence[str]] | None = None,
+) -> Upgrade:
     """
     Create or upgrade the tables, add the configured columns and recreate the views; returns what changed.
+
+    Views leave out payments with a value of `never_by_silence`: they were declined.
 
     It is idempotent, and two processes may run it at once: one waits for the other.
 
@@ -58,7 +66,8 @@ def upgrade(store: Store, monitor: str, now: int, precedence: Sequence[str] = ()
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
         _set_refund_kinds(connection, store.fields.refund_kinds)
-        views.recreate(connection, store.fields)
+        connection.execute(update(tables.monitor).values(case_entity=store.fields.case_entity or None))
+        views.recreate(connection, store.fields, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
 
@@ -69,7 +78,8 @@ def verify(store: Store, monitor: str) -> None:
     Raises
     ------
     SchemaOutOfDate
-        Tables or configured columns are missing, or the refund kinds are others; `upgrade` puts that right.
+        Tables or configured columns are missing, or refund kinds, the entity of cases or what is at risk of a payment are
+        others; `upgrade` puts that right.
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
@@ -87,11 +97,22 @@ def verify(store: Store, monitor: str) -> None:
         _refuse_other_monitor(connection, current, monitor)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
         refund_kinds = set(connection.scalars(select(tables.refund_kinds.c.kind)))
+        case_entity = connection.scalar(select(tables.monitor.c.case_entity)) or ""
+        losses = loss_views.stored_settings(connection)
     if refund_kinds != set(store.fields.refund_kinds):
         raise SchemaOutOfDate(
             f"the database counts {', '.join(sorted(refund_kinds)) or 'nothing'} as refunds, schema.refund_kinds is "
             f"{', '.join(store.fields.refund_kinds) or 'empty'}",
             remedy=REMEDY,
+        )
+    if case_entity != store.fields.case_entity:
+        raise SchemaOutOfDate(
+            f"the database counts cases by {case_entity or 'nothing'}, alerts.entity is {store.fields.case_entity or 'empty'}",
+            remedy=REMEDY,
+        )
+    if losses != store.fields.loss.as_text:
+        raise SchemaOutOfDate(
+            f"the database counts losses by {losses}, [costs] says {store.fields.loss.as_text}", remedy=REMEDY
         )
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}", remedy=REMEDY)

@@ -6,6 +6,7 @@ each of a million rows costs more than the insert, and their rows come from code
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -39,17 +40,52 @@ metadata = MetaData()
 
 
 @dataclass(frozen=True)
+class LossSettings:
+    """
+    What of a payment is at risk.
+
+    Attributes
+    ----------
+    exposure
+        The numeric field with the part of the amount that is at risk; empty for all of it.
+    liability_shifted
+        Fields with their values of payments of which nothing is at risk.
+    fee
+        What a dispute costs besides, in the base currency.
+    """
+
+    exposure: str = ""
+    liability_shifted: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    fee: float = 0.0
+
+    @property
+    def is_whole_amount(self) -> bool:
+        """Whether all of every amount is at risk."""
+        return not (self.exposure or self.liability_shifted)
+
+    @property
+    def as_text(self) -> str:
+        """The settings as text, equal for equal settings."""
+        shifted = {name: sorted(values) for name, values in self.liability_shifted}
+        values = {"exposure": self.exposure, "fee": float(self.fee), "liability_shifted": shifted}
+        return json.dumps(values, sort_keys=True, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
 class Fields:
     """
-    The configured columns of `transactions`.
+    The configured columns of `transactions`, and what the views of losses read of them.
 
     `refund_kinds` are the values of `kind` that give money back: such rows are stored, but never queued or scored.
+    `case_entity` is the entity whose flags within 24 hours are one case, "" if each flag is a case.
     """
 
     entities: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     refund_kinds: tuple[str, ...] = ()
+    case_entity: str = ""
+    loss: LossSettings = LossSettings()
 
     def __post_init__(self) -> None:
         for name in ("entities", "categorical", "numeric", "refund_kinds"):
@@ -84,6 +120,7 @@ monitor = Table(
     Column("notify_since", Instant),
     # Whether hashed values have a display form; false in a database that held bare hashes before these existed.
     Column("hash_displays", Boolean, nullable=False, server_default=false()),
+    Column("case_entity", Text),  # the entity that the view `flag_cases` goes by; NULL for none
 )
 
 batches = Table(
@@ -523,6 +560,27 @@ quality_metrics = Table(
     Column("as_of", Instant),  # labels known at this instant were used
     Column("run_id", Integer),
     Index("quality_metrics_by_metric", "policy", "metric", "kind", "window_start"),
+)
+
+# Each limit of [limit.NAME] at a local midnight. A limit with a field has rows of the values at or near it, and of the worst.
+limit_checks = Table(
+    "limit_checks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Instant, primary_key=True),  # labels and payments known at this instant were used
+    Column("value", Text, primary_key=True),  # of `field`; "" for all payments
+    Column("field", Text, nullable=False),  # "" for a limit on all payments
+    Column("period_start", Instant, nullable=False),  # people are notified once a period, a calendar month
+    Column("span_start", Instant, nullable=False),  # of the payments or reports that are counted
+    Column("span_end", Instant, nullable=False),
+    Column("level", Text, one_of("level", "ok", "near", "crossed"), nullable=False),
+    Column("reports", Integer, nullable=False),
+    Column("payments", Integer, nullable=False),
+    Column("basis_points", Double),  # NULL without payments
+    Column("limit_basis_points", Double, nullable=False),
+    Column("share", Double, nullable=False),  # of the limit
+    Column("expected_basis_points", Double),  # at the end of the span; NULL without a forecast
+    Column("expected_share", Double),
 )
 
 leases = Table(

@@ -1,35 +1,45 @@
 """Views for analysts. They are recreated by `init`, since they contain the configured columns."""
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import Connection, text
 
+from storage.database import loss_views, rate_views
 from storage.database.tables import Fields
 from storage.frames import REVIEWERS
 
 NAMES = (
-    "flagged_transactions", "latest_drift", "open_gaps", "current_labels", "transaction_losses", "visible_transactions",
+    "flagged_transactions", "flag_cases", "latest_drift", "open_gaps", "monthly_fraud_rates", "current_labels",
+    *loss_views.NAMES,
+    "visible_transactions",
 )  # fmt: skip
 TAKEN = {
-    "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by",
+    "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by", "reviewer",
+    "reviewed_at", "outlier_score", "fraud_probability", "decision_value", "expected_loss", "label_source", "known_at",
 }  # fmt: skip
 
 
-def recreate(connection: Connection, fields: Fields) -> None:
-    """Drop and create every view, in an order that their dependencies allow."""
+def recreate(
+    connection: Connection, fields: Fields, never_by_silence: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Drop and create every view, in an order that their dependencies allow; `never_by_silence` are declined payments."""
     for name in NAMES:
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
     for sql in (
         _visible(connection, fields),
-        TRANSACTION_LOSSES,
         CURRENT_LABELS,
         _flagged(connection, fields),
+        _cases(connection, fields),
+        rate_views.monthly_rates(connection, never_by_silence or {}),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)
+    loss_views.create(connection, fields)
 
 
 def field_name(name: str) -> str:
     """The name of a configured field in `flagged_transactions`; it gets a prefix if a flag has a column of that name."""
-    return f"transaction_{name}" if name in TAKEN else name
+    return f"transaction_{name}" if name.lower() in TAKEN else name  # SQLite ignores the case of names
 
 
 def _visible(connection: Connection, fields: Fields) -> str:
@@ -50,13 +60,58 @@ def _flagged(connection: Connection, fields: Fields) -> str:
     return f"""
         CREATE VIEW flagged_transactions AS
         SELECT f.policy, f.transaction_id, t.event_time, t.amount, t.currency, t.amount_base{own},
-               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold,
+               f.channel, s.score, s.outlier_score, s.fraud_probability, s.decision_value, s.threshold, s.expected_loss,
                f.reasons, f.status, f.reviewed_at, f.reviewer, f.muted_by,
                c.is_fraud, c.type AS label_type, c.source AS label_source, c.known_at, f.model_id, f.run_id
         FROM flags f
         JOIN transactions t ON t.transaction_id = f.transaction_id
         JOIN scores s ON s.policy = f.policy AND s.transaction_id = f.transaction_id
         LEFT JOIN current_labels c ON c.transaction_id = f.transaction_id"""
+
+
+def _cases(connection: Connection, fields: Fields) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    entity = f"t.{quote(fields.case_entity)}" if fields.case_entity else "CAST(NULL AS TEXT)"
+    at, collate = (
+        ("(EXTRACT(EPOCH FROM t.event_time) * 1000000)::bigint", ' COLLATE "C"')
+        if connection.dialect.name == "postgresql"
+        else (
+            "CAST(STRFTIME('%s', SUBSTR(t.event_time, 1, 19)) AS INTEGER) * 1000000 + CAST(SUBSTR(t.event_time, 21) AS INTEGER)",
+            "",
+        )
+    )
+    return FLAG_CASES.format(entity=entity, at=at, collate=collate)
+
+
+# A case lasts 24 hours from its first flag: the next flag of its entity after that opens another. `following` is the first
+# instant of an entity's flags that is 24 hours or more after each; `opened` follows it from one case to the next.
+FLAG_CASES = """
+    CREATE VIEW flag_cases AS
+    WITH RECURSIVE unmuted AS (
+        SELECT f.policy, f.transaction_id, f.status, f.channel, t.event_time, {entity} AS entity, {at} AS at,
+               CASE WHEN {entity} IS NULL THEN 'flag ' || f.transaction_id{collate} ELSE 'of ' || {entity}{collate} END AS owner
+        FROM flags f JOIN transactions t ON t.transaction_id = f.transaction_id
+        WHERE f.muted_by IS NULL
+    ), instants AS (
+        SELECT policy, owner, at, MIN(at) OVER (PARTITION BY policy, owner) AS first_at,
+               MIN(at) OVER (
+                   PARTITION BY policy, owner ORDER BY at RANGE BETWEEN 86400000000 FOLLOWING AND UNBOUNDED FOLLOWING
+               ) AS following
+        FROM (SELECT DISTINCT policy, owner, at FROM unmuted) times
+    ), opened AS (
+        SELECT policy, owner, at, following FROM instants WHERE at = first_at
+        UNION ALL
+        SELECT i.policy, i.owner, i.at, i.following
+        FROM opened o JOIN instants i ON i.policy = o.policy AND i.owner = o.owner AND i.at = o.following
+    ), members AS (
+        SELECT u.*, MAX(o.at) OVER (PARTITION BY u.policy, u.owner ORDER BY u.at) AS opened_at
+        FROM unmuted u LEFT JOIN opened o ON o.policy = u.policy AND o.owner = u.owner AND o.at = u.at
+    )
+    SELECT policy, MIN(CASE WHEN at = opened_at THEN transaction_id END) AS case_id, entity,
+           MIN(event_time) AS first_event_time, MAX(event_time) AS last_event_time, COUNT(*) AS flags,
+           SUM(CASE WHEN status = 'open' THEN 1 ELSE 0 END) AS open_flags,
+           SUM(CASE WHEN channel = 'audit' THEN 1 ELSE 0 END) AS audit_flags
+    FROM members GROUP BY policy, owner, entity, opened_at"""
 
 
 # Of a row `x` of `labels`: when it became visible here, whether it is visible, and whether it was known at `as_of`.
@@ -120,29 +175,6 @@ def ranked_labels(visibility: str, which: str = "") -> str:
 
 CURRENT_LABELS = f"CREATE VIEW current_labels AS {ranked_labels(VISIBLE)}"
 LABELS_AS_OF = ranked_labels(KNOWN)
-
-# The amount of the newest version of row `x` of `visible_transactions`.
-NEWEST_AMOUNT = """COALESCE((
-                   SELECT r.amount_base FROM revisions r JOIN batches b ON b.batch_id = r.batch_id
-                   WHERE r.transaction_id = {x}.transaction_id AND b.status = 'done' {revision_known}
-                   ORDER BY r.revision DESC LIMIT 1
-               ), {x}.amount_base)"""
-# Scalar subqueries, so that a query computes them only for the transactions whose loss it asks for.
-LOSSES = f"""
-    SELECT transaction_id, amount, refunded, amount - refunded AS loss
-    FROM (
-        SELECT t.transaction_id, {NEWEST_AMOUNT.replace("{x}", "t")} AS amount,
-               COALESCE((
-                   SELECT SUM(ABS({NEWEST_AMOUNT.replace("{x}", "g")})) FROM visible_transactions g
-                   WHERE g.original_id = t.transaction_id AND g.kind IN (SELECT kind FROM refund_kinds) {{refund_known}}
-               ), 0) AS refunded
-        FROM visible_transactions t
-    ) newest"""
-TRANSACTION_LOSSES = f"CREATE VIEW transaction_losses AS {LOSSES.format(revision_known='', refund_known='')}"
-LOSSES_AS_OF = LOSSES.format(
-    revision_known="AND (b.history OR b.visible_at <= :as_of)",
-    refund_known="AND g.event_time <= :as_of AND g.ingested_at <= :as_of",
-)
 
 FIXED = (
     """

@@ -18,10 +18,11 @@ from storage.database.database import Store
 from storage.database.tables import batches, labels, ledger, monitor, queue, rejected_rows, withdrawals
 from storage.errors import Busy
 from storage.frames import NEVER, SECOND, Ints, Strings
-from storage.ingest import waiting_rows
+from storage.ingest import repeated_labels, waiting_rows
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
+from storage.ingest.repeated_labels import EarlyLabel
 from storage.ingest.revisions import known_ids, revise
-from storage.review.flag_status import close_flags_of_batch
+from storage.review.flag_status import update_flags_of_batch
 from storage.runs import scoring_queue
 
 Kind = Literal["transactions", "labels"]
@@ -113,20 +114,34 @@ class BatchLoader:
         return counts
 
     def add_labels(self, chunk: LabelChunk) -> Counts:
-        """Load a chunk of labels; a label that is stored already, with the same values, is a duplicate."""
-        columns = {
-            "transaction_id": chunk.transaction_id.tolist(),
-            "is_fraud": chunk.is_fraud.tolist(),
-            "source": chunk.source.tolist(),
-            "known_at": bulk.instants(chunk.known_at),
-            "batch_id": [self.batch_id] * len(chunk),
-            "by": [self._holder] * len(chunk),
-        }
+        """
+        Load a chunk of labels; one that is stored already, with the same values, is a duplicate.
+
+        So is one with an assumed time that says what is known of its source (`repeated_labels`).
+        """
         with self._write() as connection:
-            accepted = bulk.insert_new(connection, labels, columns)
+            new = chunk.take(~repeated_labels.repeated(connection, chunk))
+            accepted = bulk.insert_new(connection, labels, new.columns(self.batch_id, self._holder))
         counts = Counts(len(chunk), accepted=accepted, duplicate=len(chunk) - accepted)
         self.counts += counts
         return counts
+
+    def retract(self, early: Sequence[EarlyLabel]) -> None:
+        """Let labels no longer hold once this batch is visible; in a batch of history they have never held."""
+        rows = [
+            {
+                "transaction_id": label.transaction_id,
+                "source": label.source,
+                "known_at": label.known_at,
+                "retracts": label.label_id,
+                "batch_id": self.batch_id,
+                "by": self._holder,
+            }
+            for label in early
+        ]
+        if rows:
+            with self._write() as connection:
+                connection.execute(insert(labels), rows)
 
     def reject(self, rows: Sequence[RejectedRow]) -> Counts:
         """Store rejected rows with their reasons."""
@@ -180,7 +195,7 @@ class BatchLoader:
             }
             connection.execute(update(batches).where(batches.c.batch_id == self.batch_id).values(row))
             if self.kind == "labels":
-                close_flags_of_batch(connection, self.batch_id)
+                update_flags_of_batch(connection, self.batch_id)
             else:
                 scoring_queue.enqueue_difference(connection, self._store, self._coverage, self.batch_id)
         self._finished = True

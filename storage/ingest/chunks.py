@@ -25,6 +25,8 @@ class TransactionChunk:
     original_id: Strings | None
     text: Mapping[str, Strings]  # None for missing
     numeric: Mapping[str, Floats]  # NaN for missing
+    # Of feeds of events: which rows begin their payment, and so never change one that is stored. None for other feeds.
+    begins: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -60,6 +62,7 @@ class TransactionChunk:
             some(self.original_id),
             {name: column[rows] for name, column in self.text.items()},
             {name: column[rows] for name, column in self.numeric.items()},
+            some(self.begins),
         )
 
 
@@ -75,23 +78,43 @@ class WaitingChunk:
 
 @dataclass(frozen=True)
 class LabelChunk:
-    """Validated labels in the order of their source."""
+    """
+    Validated labels in the order of their source; arrays (n,).
+
+    A row with a type and without `is_fraud` is a dispute about something else: neither fraud nor genuine. One with a
+    stage alone is the end of a dispute, and changes no label.
+    """
 
     row_number: Ints
     transaction_id: Strings
-    is_fraud: NDArray[np.bool_]
+    is_fraud: Strings  # True, False, None for neither
     source: Strings
     known_at: Ints  # µs
+    type: Strings | None = None  # of these four, None for missing values, or for no column at all
+    reason: Strings | None = None
+    stage: Strings | None = None  # inquiry, dispute, won or lost
+    amount: Floats | None = None  # disputed, in the base currency; NaN for missing
+    undated: NDArray[np.bool_] | None = None  # whether known_at is assumed; None for no row
 
     def __len__(self) -> int:
         return len(self.transaction_id)
 
-    def take(self, rows: Ints) -> "LabelChunk":
+    def columns(self, batch_id: int, by: str) -> dict[str, list[Any]]:
+        """The columns of the table `labels`, as lists of plain Python values."""
+        optional = {"type": self.type, "reason": self.reason, "stage": self.stage}
+        missing = [None] * len(self)
+        return {
+            "transaction_id": self.transaction_id.tolist(),
+            "is_fraud": self.is_fraud.tolist(),
+            "source": self.source.tolist(),
+            "known_at": bulk.instants(self.known_at),
+            **{name: missing if column is None else column.tolist() for name, column in optional.items()},
+            "amount": missing if self.amount is None else bulk.numbers(self.amount),
+            "batch_id": [batch_id] * len(self),
+            "by": [by] * len(self),
+        }
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "LabelChunk":
         """The chunk with these rows only."""
-        return LabelChunk(
-            self.row_number[rows],
-            self.transaction_id[rows],
-            self.is_fraud[rows],
-            self.source[rows],
-            self.known_at[rows],
-        )
+        taken = {name: column[rows] for name, column in vars(self).items() if column is not None}
+        return LabelChunk(**taken)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tex
 
 from storage.database import bulk
 from storage.database.database import Store
+from storage.database.loss_views import exposure
 from storage.database.tables import batches, labels, monitor
 from storage.frames import (
     MONEY,
@@ -104,7 +105,9 @@ def _slices(values: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _columns(store: Store) -> "Select[Any]":
     t = store.transactions.c
-    own = [t[name] for name in (*ALWAYS, *store.fields.names)]
+    own: list[Any] = [t[name] for name in (*ALWAYS, *store.fields.names)]
+    if not store.fields.loss.is_whole_amount:
+        own.append(text(exposure(store.engine.dialect, store.fields, store.transactions.name)))
     return select(t.transaction_id, _micros(store, t.event_time), t.amount_base, t.batch_id, *own)
 
 
@@ -122,6 +125,7 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
     ids: list[list[str]] = []
     times, ingested_at, amounts = [], [], []
+    at_risk: list[Ints] | None = None if store.fields.loss.is_whole_amount else []
     for rows in _chunks(connection, parts):
         columns = list(zip(*rows, strict=True))
         batch = np.array(columns[3], dtype=np.int64)
@@ -136,7 +140,9 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
         ids.append(list(columns[0]))
         times.append(time)
         ingested_at.append(visible.ingested_at(batch, time))
-        amounts.append(np.rint(np.array(columns[2], dtype=np.float64) * MONEY).astype(np.int64))
+        amounts.append(_money(columns[2]))
+        if at_risk is not None:
+            at_risk.append(_money(columns.pop()))
         for name, column in zip((*names, *numeric), columns[4:], strict=True):
             if name in coders:
                 coders[name].add(column)
@@ -150,6 +156,7 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
             _joined(amounts),
             {name: coder.coded() for name, coder in coders.items()},
             {name: np.concatenate(some) if some else np.empty(0) for name, some in numeric.items()},
+            None if at_risk is None else _joined(at_risk),
         ),
         unique=len(parts) <= 1,
     )
@@ -167,6 +174,11 @@ def _instants(values: Sequence[Any]) -> Ints:
     if values and isinstance(values[0], str):
         return np.array(values, dtype="datetime64[us]").astype(np.int64)
     return np.array(values, dtype=np.int64)
+
+
+def _money(values: Sequence[Any]) -> Ints:
+    """Amounts in 1/10,000 of the base currency."""
+    return np.rint(np.array(values, dtype=np.float64) * MONEY).astype(np.int64)
 
 
 def _joined(chunks: Sequence[Ints]) -> Ints:

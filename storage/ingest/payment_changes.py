@@ -115,7 +115,7 @@ def _refunds(connection: Connection, store: Store, visible: VisibleBatches, star
     refund = (
         t.original_id.is_not(None),
         t.kind.in_(store.fields.refund_kinds),
-        not_(t.event_time.op("<")(start)),
+        not_(t.event_time.bool_op("<")(start)),
     )
     of_refund: list[Any] = [t.transaction_id, t.original_id, t.event_time]
     first = select(*of_refund, literal(0).label("revision"), t.batch_id, t.amount_base)

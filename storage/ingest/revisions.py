@@ -1,4 +1,9 @@
-"""Rows with a known id: a row with the same content is a duplicate, one with other content a revision."""
+"""
+Rows with a known id: a row with the same content is a duplicate, one with other content a revision.
+
+An event of a payment is a duplicate if any version has its content, since files of events overlap. It has the time of the
+payment, and what it leaves empty stays as it is.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,23 +27,26 @@ def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
 
 def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> tuple[int, int]:
     """
-    Compare rows with the newest stored version of their id, and store those that differ as revisions.
+    Compare rows with the newest stored version of their id, events with every version, and store those that differ as revisions.
 
     Returns
     -------
     The number of duplicates and of revisions.
     """
-    newest, revision = _newest(connection, store, chunk.transaction_id.tolist())
-    columns = chunk.columns(batch_id)
+    versions, revision = _versions(connection, store, chunk.transaction_id.tolist())
+    columns, events = chunk.columns(batch_id), chunk.begins is not None
+    begins = chunk.begins.tolist() if chunk.begins is not None else [False] * len(chunk)
     duplicate, rows = 0, []
-    for values in zip(*columns.values(), strict=True):
+    for begin, *values in zip(begins, *columns.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
         row["event_time"] = int(from_texts([row["event_time"]])[0])
         name = row["transaction_id"]
-        if _content(row, store) == newest[name]:
+        if events:
+            row = _of_payment(row, versions[name][-1], store)
+        if begin or _content(row, store) in versions[name][0 if events else -1 :]:
             duplicate += 1
             continue
-        newest[name] = _content(row, store)
+        versions[name].append(_content(row, store))
         revision[name] = revision.get(name, 0) + 1
         rows.append(row | {"revision": revision[name]})
     if rows:
@@ -46,18 +54,25 @@ def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_
     return duplicate, len(rows)
 
 
-def _newest(
+def _of_payment(row: dict[str, Any], newest: tuple[Any, ...], store: Store) -> dict[str, Any]:
+    """An event as a version of its payment: with its time, and its values where the event has none."""
+    known = dict(zip(_content_names(store), newest, strict=True))
+    kept = {name: value for name, value in known.items() if row.get(name) is None}
+    return row | kept | {"event_time": known["event_time"]}
+
+
+def _versions(
     connection: Connection, store: Store, ids: list[str]
-) -> tuple[dict[str, tuple[Any, ...]], dict[str, int]]:
-    """The newest content of each id, and the number of its newest revision."""
-    newest = {
-        row["transaction_id"]: _content(row, store) for row in _rows(connection, store.transactions, ids)
+) -> tuple[dict[str, list[tuple[Any, ...]]], dict[str, int]]:
+    """The content of all versions of each id, the newest last, and the number of its newest revision."""
+    versions = {
+        row["transaction_id"]: [_content(row, store)] for row in _rows(connection, store.transactions, ids)
     }
     revision: dict[str, int] = {}
     for row in sorted(_rows(connection, store.revisions, ids), key=lambda row: row["revision"]):
-        newest[row["transaction_id"]] = _content(row, store)
+        versions[row["transaction_id"]].append(_content(row, store))
         revision[row["transaction_id"]] = row["revision"]
-    return newest, revision
+    return versions, revision
 
 
 def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[str, Any]]:
@@ -69,5 +84,12 @@ def _rows(connection: Connection, table: Table, ids: list[str]) -> list[Mapping[
 def _content(row: Mapping[str, Any], store: Store) -> tuple[Any, ...]:
     """The columns by which versions differ: not `amount_base`, since a payment keeps the rate it was converted by."""
     amount = f"{row['amount']:.15g}"  # the digits that a float holds of every number, whatever source it comes from
-    others = tuple(row.get(name) for name in ("currency", "kind", "original_id", *store.fields.names))
-    return (row["event_time"], amount, *others)
+    return (
+        row["event_time"],
+        amount,
+        *(row.get(name) for name in _content_names(store)[2:]),
+    )
+
+
+def _content_names(store: Store) -> tuple[str, ...]:
+    return ("event_time", "amount", "currency", "kind", "original_id", *store.fields.names)

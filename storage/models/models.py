@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from storage.database.database import Store
 from storage.database.tables import choices, models, promotion_checks, promotions, readiness
 from storage.errors import Damaged, Unknown
-from storage.review.verdicts import write_audit
+from storage.review.audit_trail import write_audit
 from storage.runs.ledger import Entry, done, write
 
 CHOICES_MAX = 10  # earlier choices that the next one may depend on

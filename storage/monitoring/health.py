@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from storage.database.database import Store
-from storage.database.tables import batches, choices, drift_metrics, flags, ledger, outbox
+from storage.database.tables import batches, choices, drift_metrics, flags, ledger, limit_checks, outbox
 from storage.runs import scoring_queue
 
 
@@ -33,6 +33,9 @@ class HealthFigures:
     newest_batch: dict[str, int]  # kind → when its newest batch became visible
     choice: NewestChoice | None
     messages: dict[tuple[str], int]  # (status,) → notifications that are not sent
+    limits: dict[
+        tuple[str, str], float
+    ]  # (name, "now" or "expected") → share of the limit, of its worst value
 
 
 def read(store: Store, policy: str) -> HealthFigures:
@@ -52,6 +55,7 @@ def read(store: Store, policy: str) -> HealthFigures:
             drift_alarms=int(connection.scalar(alarms) or 0),
             newest_batch={row[0]: row[1] for row in connection.execute(arrived.group_by(batch.kind))},
             choice=_choice(connection, policy),
+            limits=_limits(connection),
             messages=_messages(connection),
         )
 
@@ -68,6 +72,22 @@ def _messages(connection: Connection) -> dict[tuple[str], int]:
     open_ = state.in_(("pending", "sending", "failed"))
     rows = select(state, func.count()).where(open_).group_by(state)
     return {(row[0],): int(row[1]) for row in connection.execute(rows)}
+
+
+def _limits(connection: Connection) -> dict[tuple[str, str], float]:
+    c = limit_checks.c
+    newest = select(c.name, func.max(c.at).label("at")).group_by(c.name).subquery()
+    rows = (
+        select(c.name, func.max(c.share), func.max(c.expected_share))
+        .join(newest, (newest.c.name == c.name) & (newest.c.at == c.at))
+        .group_by(c.name)
+    )
+    shares = {}
+    for name, share, expected in connection.execute(rows):
+        shares[name, "now"] = share
+        if expected is not None:
+            shares[name, "expected"] = expected
+    return shares
 
 
 def _choice(connection: Connection, policy: str) -> NewestChoice | None:

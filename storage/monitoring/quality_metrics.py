@@ -1,4 +1,4 @@
-"""The inputs of detection quality (scores, verdicts, losses, newly known labels), and its stored metrics."""
+"""The inputs of detection quality (scores, verdicts, newly known labels), and its stored metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, delete, func, or_, select, text
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -24,8 +24,10 @@ from storage.database.tables import (
     withdrawals,
     withdrawn_rows,
 )
-from storage.database.views import KNOWN, LOSSES_AS_OF, ranked_labels
-from storage.frames import REVIEWERS, Floats, Ints, Strings
+from storage.database.tables import verdicts as verdict_log
+from storage.database.views import KNOWN, ranked_labels
+from storage.frames import Floats, Ints, Strings
+from storage.review.verdict_log import NO_OPINION, not_retracted
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
 Window = tuple[int, int]
@@ -49,12 +51,16 @@ class WindowScores:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Verdicts that reviewers gave on flags in a span, (n,) each."""
+    """
+    Flags that people answered in a span: the newest verdict on each that had not been retracted by its end, (n,) each.
+
+    A flag that was closed without opinion is answered, and neither fraud nor genuine.
+    """
 
     is_fraud: NDArray[np.bool_]
-    known_at: Ints
+    has_opinion: NDArray[np.bool_]
+    at: Ints  # µs
     event_time: Ints
-    channel: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,6 @@ def window_scores(store: Store, policy: str, start: int, end: int) -> WindowScor
     )
 
 
-def losses(store: Store, ids: Sequence[str], as_of: int) -> dict[str, float]:
-    """Money lost by each transaction if it is a fraud, as known at `as_of`."""
-    if not len(ids):
-        return {}
-    with store.read() as connection, bulk.staged_ids(connection, list(ids)) as stage:
-        sql = f"SELECT l.transaction_id, l.loss FROM {stage} w JOIN ({LOSSES_AS_OF}) l ON l.transaction_id = w.transaction_id"
-        rows = connection.execute(text(sql).bindparams(bindparam("as_of", type_=Instant)), {"as_of": as_of})
-        return {row.transaction_id: float(row.loss) for row in rows}
-
-
 def relabelled_event_times(store: Store, since: int, until: int, before: int) -> Ints:
     """
     Event times of transactions older than `before` that got a label, or lost a label, score or row to an undo, in (since, until].
@@ -147,36 +143,41 @@ def relabelled_event_times(store: Store, since: int, until: int, before: int) ->
 
 
 def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
-    """Verdicts with start ≤ known_at < end that were not retracted by then, ordered by known_at."""
-    t, later = store.transactions.c, labels.alias()
-    retracted = select(later.c.retracts).where(later.c.retracts.is_not(None), later.c.known_at < end)
-    mine = and_(flags.c.policy == policy, flags.c.transaction_id == labels.c.transaction_id)
+    """Verdicts on flags with start ≤ at < end, ordered by time."""
+    t, v = store.transactions.c, verdict_log.c
     rows = (
-        select(labels.c.is_fraud, labels.c.known_at, t.event_time, flags.c.channel)
-        .join(flags, mine)
-        .join(store.transactions, t.transaction_id == labels.c.transaction_id)
-        .where(labels.c.source.in_(REVIEWERS), labels.c.batch_id.is_(None), labels.c.is_fraud.is_not(None))
-        .where(labels.c.known_at >= start, labels.c.known_at < end, labels.c.label_id.not_in(retracted))
-        .order_by(labels.c.known_at, labels.c.label_id)
+        select(v.transaction_id, v.verdict, v.at, t.event_time)
+        .join(flags, and_(flags.c.policy == policy, flags.c.transaction_id == v.transaction_id))
+        .join(store.transactions, t.transaction_id == v.transaction_id)
+        .where(v.at >= start, v.at < end, not_retracted(v, before=end))
+        .order_by(v.verdict_id)
     )
     with store.read() as connection:
-        result = connection.execute(rows).all()
+        newest = {row.transaction_id: row for row in connection.execute(rows)}
+    result = sorted(newest.values(), key=lambda row: (row.at, row.transaction_id))
     return Verdicts(
-        np.array([row.is_fraud for row in result], dtype=bool),
-        np.array([row.known_at for row in result], dtype=np.int64),
+        np.array([row.verdict == "fraud" for row in result], dtype=bool),
+        np.array([row.verdict != NO_OPINION for row in result], dtype=bool),
+        np.array([row.at for row in result], dtype=np.int64),
         np.array([row.event_time for row in result], dtype=np.int64),
-        np.array([row.channel for row in result], dtype=object),
     )
 
 
 def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> Ints:
-    """Event times, ascending, of flagged transactions of [start, end) that no label known at `end` calls fraud or genuine."""
-    t = store.transactions.c
-    late = or_(flags.c.status == "open", flags.c.reviewed_at > end)  # the others have a label by then
+    """Event times, ascending, of flagged transactions of [start, end) that nobody and no label had answered at `end`."""
+    t, v = store.transactions.c, verdict_log.c
+    closed = select(v.verdict_id).where(
+        v.transaction_id == flags.c.transaction_id,
+        v.verdict == NO_OPINION,
+        v.at <= end,
+        not_retracted(v, before=end + 1),
+    )
+    # The others have been answered by then.
+    late = or_(flags.c.status.in_(("open", "expired")), flags.c.reviewed_at > end)
     rows = (
         select(t.transaction_id, t.event_time)
         .join(flags, flags.c.transaction_id == t.transaction_id)
-        .where(flags.c.policy == policy, late)
+        .where(flags.c.policy == policy, late, ~exists(closed.correlate(flags)))
     )
     with store.read() as connection:
         # Filtered in Python: with the span in the query a database may use the index on event_time and read all rows.

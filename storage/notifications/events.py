@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, exists, select
 
 from storage.database.database import Store
 from storage.database.tables import (
@@ -17,23 +17,36 @@ from storage.database.tables import (
     drift_metrics,
     flag_notifications_pending,
     ledger,
+    limit_checks,
     models,
     promotion_checks,
     promotions,
     quality_metrics,
     runs,
 )
+from storage.database.views import field_name
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 
 # What people choose by; a new event is a name here.
-Event = Literal["flags", "drift", "quality", "failure", "choice", "model"]
+Event = Literal["flags", "drift", "quality", "failure", "choice", "model", "limit"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 Row = dict[str, Any]
+EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
-FLAGS_MAX = 5_000  # in one digest; a first run over a long queue needs several digests
+# What a digest says of every flag; of the few that it shows, everything is read.
+COUNTED = (
+    "transaction_id",
+    "event_time",
+    "amount_base",
+    "score",
+    "expected_loss",
+    "channel",
+    "status",
+    "muted_by",
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +67,27 @@ class EventWindow:
 def pending_flags(store: Store, policy: str) -> list[str]:
     """Transactions with flags that no digest has contained yet, ordered by id."""
     u = flag_notifications_pending.c
-    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id).limit(FLAGS_MAX)
+    rows = select(u.transaction_id).where(u.policy == policy).order_by(u.transaction_id)
     with store.read() as connection:
         return list(connection.scalars(rows))
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest amounts first."""
-    result = flags_on(store, policy, ids)
+    """Open flags on these transactions that are not muted, the largest expected losses first: `COUNTED` and the entity of cases."""
+    entity = store.fields.case_entity
+    result = flags_on(store, policy, ids, (*COUNTED, *([field_name(entity)] if entity else [])))
     waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
-    return sorted(waiting, key=lambda row: (-row["amount_base"], row["transaction_id"]))
+    return sorted(waiting, key=_largest_loss_first)
+
+
+def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """All columns of a few flags, the largest expected losses first."""
+    return sorted(flags_on(store, policy, ids), key=_largest_loss_first)
+
+
+def _largest_loss_first(row: Row) -> tuple[float, float, str]:
+    loss = row["expected_loss"]
+    return 1.0 if loss is None else -loss, -row["score"], row["transaction_id"]
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:
@@ -137,6 +161,23 @@ def _alarms(store: Store, table: Any, instant: Any, window: EventWindow, longest
     mine = (table.c.policy == window.policy) & begun & table.c.alarm & (instant >= window.since)
     rows = select(table).where(mine, table.c.run_id.in_(window.run_ids()))
     return _rows(store, rows.order_by(*table.primary_key))
+
+
+def limits_reached(store: Store, window: EventWindow) -> list[list[Row]]:
+    """
+    Checks since `window.since` in which a limit was near or crossed for the first time in its period.
+
+    One list for each limit, check and level: the values of its field, the worst first. Whoever has crossed a limit in a
+    period is not near it any more.
+    """
+    c, before = limit_checks.c, limit_checks.alias("before").c
+    same = (before.name == c.name) & (before.field == c.field) & (before.value == c.value)
+    earlier = same & (before.period_start == c.period_start) & (before.at < c.at)
+    reached = (before.level == c.level) | (before.level == "crossed")
+    new = (c.at >= window.since) & (c.level != "ok") & ~exists().where(earlier, reached)
+    order = (c.at, c.name, c.level, c.share.desc(), c.value)
+    rows = _rows(store, select(limit_checks).where(new).order_by(*order))
+    return [list(group) for _, group in groupby(rows, lambda row: (row["at"], row["name"], row["level"]))]
 
 
 def changed_choices(store: Store, window: EventWindow) -> list[Row]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import column, inspect, select, table
 
-from storage.database import tables
+from storage.database import loss_views, tables
 from storage.database.column_types import Instant, Json, as_datetime
 from storage.database.database import Store
 from storage.database.views import NAMES
@@ -35,7 +35,7 @@ def columns(store: Store, name: str) -> dict[str, Any]:
         )
     with store.read() as connection:
         present = [column["name"] for column in inspect(connection).get_columns(name)]
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {name: Instant() for name in loss_views.INSTANTS}
     for each in (*tables.metadata.sorted_tables, store.revisions, store.transactions):
         known |= {c.name: c.type for c in each.c if isinstance(c.type, Instant | Json)}
     own = store.transactions if name == "transactions" else tables.metadata.tables.get(name)

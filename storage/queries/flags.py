@@ -4,27 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, Text, column, func, select, table, text
+from sqlalchemy import Select, Text, column, exists, func, select, table, text
 
 from storage.database import bulk, tables
 from storage.database.database import Store
 from storage.database.views import field_name
 from storage.errors import Unknown
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows, row_converter
+from storage.frames import REVIEWERS
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, row_converter
+from storage.review.verdict_log import is_retracted
 
-FlagOrder = Literal["time", "score", "amount"]  # each from the newest, highest or largest on
-SORTED_BY: dict[FlagOrder, str] = {
-    "time": "event_time",
-    "score": "score",
-    "amount": "amount_base",
-}  # none is ever NULL
+FlagOrder = Literal["loss", "time", "score", "amount"]  # each from the largest, newest or highest on
 OF_TRANSACTION = ("event_time", "amount", "currency", "amount_base")
 OF_FLAG = (
     "policy", "transaction_id", "channel", "reasons", "status", "reviewed_at", "reviewer", "muted_by", "model_id",
     "run_id",
 )  # fmt: skip
-OF_SCORE = ("score", "outlier_score", "fraud_probability", "decision_value", "threshold")
+OF_SCORE = ("score", "outlier_score", "fraud_probability", "decision_value", "threshold", "expected_loss")
 OF_LABEL = ("is_fraud", "known_at")
+OF_VERDICT = {
+    "verdict": "verdict",
+    "verdict_type": "type",
+    "verdict_action": "action",
+    "verdict_note": "note",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class FlagFilter:
     min_score: float | None = None
     entity: tuple[str, str] | None = None
     muted: bool | None = None  # only muted flags, or only others
+    cleared_then_reported: bool = (
+        False  # only what a person called genuine and counts as fraud by another source
+    )
 
 
 def flag_page(
@@ -47,12 +53,24 @@ def flag_page(
     limit: int | None = None,
     after: Position | None = None,
     *,
-    order: FlagOrder = "time",
+    order: FlagOrder = "loss",
 ) -> RowPage:
     """Flagged transactions in an order; ties are ordered by transaction_id."""
     view = flagged_view(store)
-    keys = (SortKey(view.c[SORTED_BY[order]], descending=True), SortKey(view.c.transaction_id))
-    return fetch_page(store, _matching(select(view), view, policy, filters), keys, limit, after)
+    chosen = _matching(_with_verdict(view), view, policy, filters)
+    return fetch_page(store, chosen, _sort_keys(view, order), limit, after)
+
+
+def _sort_keys(view: Any, order: FlagOrder) -> list[SortKey]:
+    """The keys of an order, none ever NULL: flags without an expected loss come after all others, by score."""
+    v = view.c
+    columns: dict[FlagOrder, list[Any]] = {
+        "loss": [func.coalesce(v.expected_loss, -1.0), v.score],
+        "time": [v.event_time],
+        "score": [v.score],
+        "amount": [v.amount_base],
+    }
+    return [*(SortKey(key, descending=True) for key in columns[order]), SortKey(v.transaction_id)]
 
 
 def count_flags(store: Store, policy: str, filters: FlagFilter) -> int:
@@ -78,22 +96,24 @@ def flag_row(store: Store, policy: str, transaction_id: str) -> Row:
     return rows[0]
 
 
-def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """The flags on these transactions."""
+def flags_on(
+    store: Store, policy: str, ids: Sequence[str], columns: Sequence[str] | None = None
+) -> list[Row]:
+    """The flags on these transactions, with all columns of the view or some."""
     view = flagged_view(store)
     with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
         mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
-        query = select(view).where(view.c.policy == policy, mine)
+        chosen = _with_verdict(view) if columns is None else select(*(view.c[name] for name in columns))
+        query = chosen.where(view.c.policy == policy, mine)
         convert = row_converter(query)
         return [convert(row) for row in connection.execute(query).mappings()]
 
 
 def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
-    """The flags of a span with the highest scores."""
+    """The flags of a span in the order `loss`: the largest expected losses, then the highest scores."""
     view = flagged_view(store)
     inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
-    best_first = select(view).where(inside).order_by(view.c.score.desc(), view.c.transaction_id)
-    return read_rows(store, best_first.limit(limit))
+    return fetch_page(store, _with_verdict(view).where(inside), _sort_keys(view, "loss"), limit).rows
 
 
 def flagged_view(store: Store) -> Any:
@@ -108,6 +128,14 @@ def flagged_view(store: Store) -> Any:
     return table(
         "flagged_transactions", *columns, column("label_type", Text), column("label_source", Text), *own
     )
+
+
+def _with_verdict(view: Any) -> "Select[Any]":
+    """Select flags with the newest that people said of their payments."""
+    v, n = tables.verdicts.c, tables.verdicts.alias().c
+    newest = select(func.max(n.verdict_id)).where(n.transaction_id == view.c.transaction_id).scalar_subquery()
+    joined = view.outerjoin(tables.verdicts, v.verdict_id == newest)
+    return select(view, *(v[column].label(name) for name, column in OF_VERDICT.items())).select_from(joined)
 
 
 def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) -> "Select[Any]":
@@ -126,4 +154,13 @@ def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) 
     if filters.muted is not None:
         muted_by = view.c.muted_by
         rows = rows.where(muted_by.is_not(None) if filters.muted else muted_by.is_(None))
+    if filters.cleared_then_reported:
+        c = tables.labels.c
+        cleared = exists().where(
+            c.transaction_id == view.c.transaction_id,
+            c.source.in_(REVIEWERS),
+            c.is_fraud.is_(False),
+            ~is_retracted(c),
+        )
+        rows = rows.where(view.c.is_fraud.is_(True), view.c.label_source.not_in(REVIEWERS), cleared)
     return rows

@@ -24,7 +24,7 @@ HONEST = " AND COALESCE(a.in_sample, FALSE) = FALSE AND COALESCE(b.in_sample, FA
 TOTALS = f"""
     SELECT {BY_A} AS by_a, {BY_B} AS by_b, COUNT(*) AS n,
            SUM(CASE WHEN c.is_fraud THEN 1 ELSE 0 END) AS frauds,
-           SUM(CASE WHEN c.is_fraud THEN l.loss ELSE 0 END) AS fraud_loss
+           SUM(CASE WHEN NOT COALESCE(c.is_fraud, FALSE) THEN 0 WHEN {BY_A} OR {BY_B} THEN l.at_risk ELSE l.loss END) AS money
     {PAIRS}{HONEST} GROUP BY 1, 2"""
 DIFFERENT = f"""
     SELECT t.transaction_id, t.event_time, t.amount_base AS amount,
@@ -35,11 +35,13 @@ DIFFERENT = f"""
 
 @dataclass(frozen=True)
 class Cell:
-    """Counts of the transactions flagged by one policy, the other, both or neither, with the loss by known fraud."""
+    """Counts of the transactions flagged by one policy, the other, both or neither."""
 
     n: int = 0
     frauds: int = 0
-    fraud_loss: float = 0.0
+    money: float = (
+        0.0  # of the frauds: what was at risk where a policy flags them, what is lost where neither does
+    )
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def compare_policies(
     parameters = _query_parameters(a, b, start, end)
     with store.read() as connection:
         cells = {
-            (bool(row.by_a), bool(row.by_b)): Cell(row.n, row.frauds, float(row.fraud_loss))
+            (bool(row.by_a), bool(row.by_b)): Cell(row.n, row.frauds, float(row.money or 0))
             for row in connection.execute(_typed(TOTALS), parameters)
         }
         total = connection.execute(_typed(f"SELECT COUNT(*) {PAIRS}"), parameters).scalar_one()

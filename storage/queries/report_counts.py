@@ -14,7 +14,8 @@ from sqlalchemy import Text, bindparam, case, cast, func, select, text
 from storage.database import tables
 from storage.database.column_types import Instant
 from storage.database.database import Store
-from storage.database.views import LABELS_AS_OF, LOSSES_AS_OF
+from storage.database.loss_views import known_at_instant
+from storage.database.views import LABELS_AS_OF
 
 Row = dict[str, Any]
 
@@ -43,20 +44,33 @@ DETECTED = "({0}.flagged AND {0}.channel <> 'audit')"
 DAY_OF = "SUBSTR(CAST({} AS TEXT), 1, 10)"
 
 SCORED = """
-    WITH known AS ({labels}), scored AS (
+    WITH known AS ({labels}),
+    frauds AS (
+        SELECT k.transaction_id FROM known k JOIN transactions t ON t.transaction_id = k.transaction_id
+        WHERE k.is_fraud AND t.event_time >= :start AND t.event_time < :end
+    ),
+    losses AS MATERIALIZED ({losses}),
+    outcomes AS MATERIALIZED ({outcomes}),
+    scored AS (
         SELECT s.strategy, s.channel, {detected} AS flagged, s.score, s.fraud_probability, t.transaction_id, {day} AS day,
                k.is_fraud,
                (t.event_time <= :mature_until AND (k.is_fraud IS NOT NULL OR (k.label_id IS NULL AND {silence}))) AS mature,
-               CASE WHEN k.is_fraud THEN l.loss ELSE 0 END AS loss{more}
+               CASE WHEN {detected} THEN l.at_risk ELSE 0 END AS caught, CASE WHEN {detected} THEN 0 ELSE l.loss END AS missed,
+               o.in_time, o.stopped_at IS NOT NULL AS stopped, NOT o.in_time AND o.stopped_at IS NULL AS late, o.loss AS lost{more}
         FROM {source}
         JOIN transactions t ON t.transaction_id = s.transaction_id
         LEFT JOIN known k ON k.transaction_id = s.transaction_id
-        JOIN ({losses}) l ON l.transaction_id = s.transaction_id
+        LEFT JOIN losses l ON l.transaction_id = s.transaction_id
+        LEFT JOIN outcomes o ON o.transaction_id = s.transaction_id
         WHERE s.policy = :policy AND t.event_time >= :start AND t.event_time < :end
           AND COALESCE(s.in_sample, FALSE) = FALSE
     )"""
 DAILY = """
-    SELECT day, strategy, channel, flagged, is_fraud, mature, COUNT(*) AS n, SUM(loss) AS loss
+    SELECT day, strategy, channel, flagged, is_fraud, mature, COUNT(*) AS n,
+           SUM(caught) AS caught, SUM(missed) AS missed, SUM(lost) AS lost,
+           SUM(CASE WHEN in_time THEN 1 ELSE 0 END) AS in_time_n, SUM(CASE WHEN in_time THEN caught ELSE 0 END) AS in_time,
+           SUM(CASE WHEN stopped THEN 1 ELSE 0 END) AS stopped_n, SUM(CASE WHEN stopped THEN caught ELSE 0 END) AS saved,
+           SUM(CASE WHEN late THEN 1 ELSE 0 END) AS late_n, SUM(CASE WHEN late THEN caught ELSE 0 END) AS late
     FROM scored GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"""
 BINNED = """
     SELECT strategy, {bin} AS bin, MIN({value}) AS low, MAX({value}) AS high, SUM({value}) AS total, COUNT(*) AS n,
@@ -64,13 +78,13 @@ BINNED = """
            SUM(CASE WHEN mature THEN 1 ELSE 0 END) AS mature_n,
            SUM(CASE WHEN mature THEN {value} ELSE 0 END) AS mature_total,
            SUM(CASE WHEN mature AND is_fraud THEN 1 ELSE 0 END) AS mature_frauds,
-           SUM(CASE WHEN mature AND is_fraud THEN loss ELSE 0 END) AS mature_loss
+           SUM(CASE WHEN mature AND is_fraud THEN caught + missed ELSE 0 END) AS mature_loss
     FROM scored WHERE {value} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"""
 ENTITIES = """
     SELECT entity, SUM(CASE WHEN flagged THEN 1 ELSE 0 END) AS flags, SUM(CASE WHEN is_fraud THEN 1 ELSE 0 END) AS frauds,
-           SUM(CASE WHEN flagged THEN loss ELSE 0 END) AS caught, SUM(CASE WHEN flagged THEN 0 ELSE loss END) AS missed
+           SUM(caught) AS caught, SUM(missed) AS missed
     FROM scored WHERE entity IS NOT NULL AND (flagged OR is_fraud)
-    GROUP BY entity ORDER BY SUM(loss) DESC, frauds DESC, flags DESC, entity LIMIT :some"""
+    GROUP BY entity ORDER BY COALESCE(SUM(caught), 0) + COALESCE(SUM(missed), 0) DESC, frauds DESC, flags DESC, entity LIMIT :some"""
 FLAGGED_OR_FRAUD = """(
             SELECT a.* FROM scores a JOIN (
                 SELECT transaction_id FROM flags WHERE policy = :policy
@@ -80,7 +94,12 @@ FLAGGED_OR_FRAUD = """(
 
 
 def daily(store: Store, scope: Scope) -> list[Row]:
-    """Number of scores by day, strategy, channel, flag, label and maturity, with the money lost to known fraud."""
+    """
+    Number of scores by day, strategy, channel, flag, label and maturity, with the money of known fraud.
+
+    `caught` is what was at risk when it was flagged, of which `in_time` was answered before any report and `saved` was
+    stopped before a dispute, and `late` neither; `lost` is what it cost nevertheless, `missed` what was never flagged.
+    """
     return _query_scored(store, scope, DAILY)
 
 
@@ -96,13 +115,14 @@ def probability_bins(store: Store, scope: Scope) -> list[Row]:
 
 
 def top_entities(store: Store, scope: Scope, column: str, limit: int) -> list[Row]:
-    """The values of an entity column with the most money lost to known fraud, then most frauds and flags."""
+    """The values of an entity column with the most money of known fraud, then most frauds and flags."""
     quoted = store.engine.dialect.identifier_preparer.quote(column)
     return _query_scored(
         store,
         scope,
         ENTITIES,
-        more=f", t.{quoted} AS entity",
+        # Not the bare column: SQLite would read all transactions in the order of its index.
+        more=f", t.{quoted} || '' AS entity",
         source=FLAGGED_OR_FRAUD,
         parameters={"some": limit},
     )
@@ -131,10 +151,30 @@ def queue_days(store: Store, scope: Scope) -> list[Row]:
     return _read(store, sql, scope)
 
 
-def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
-    """Number of verdicts and of fraud verdicts by reviewer, from the span's start to `as_of`."""
+@dataclass(frozen=True)
+class CaseCounts:
+    """Cases that began in a span."""
+
+    detected: int  # with a flag of a detector or a rule; others were drawn at random
+    open: int  # with an open flag
+    all: int
+
+
+def cases(store: Store, scope: Scope) -> CaseCounts:
+    """Number of cases whose first flag is in the span; muted flags are in none."""
     sql = """
-        SELECT reviewer, COUNT(*) AS answered, SUM(CASE WHEN status = 'fraud' THEN 1 ELSE 0 END) AS fraud
+        SELECT COUNT(*) AS n, SUM(CASE WHEN flags > audit_flags THEN 1 ELSE 0 END) AS detected,
+               SUM(CASE WHEN open_flags > 0 THEN 1 ELSE 0 END) AS open
+        FROM flag_cases WHERE policy = :policy AND first_event_time >= :start AND first_event_time < :end"""
+    row = _read(store, sql, scope)[0]
+    return CaseCounts(int(row["detected"] or 0), int(row["open"] or 0), int(row["n"]))
+
+
+def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
+    """Number of answered flags, of those with an opinion and of frauds by reviewer, from the span's start to `as_of`."""
+    sql = """
+        SELECT reviewer, COUNT(*) AS answered, SUM(CASE WHEN status = 'fraud' THEN 1 ELSE 0 END) AS fraud,
+               SUM(CASE WHEN status IN ('fraud', 'genuine') THEN 1 ELSE 0 END) AS opinions
         FROM flags
         WHERE policy = :policy AND reviewer IS NOT NULL AND reviewed_at >= :start AND reviewed_at <= :as_of
         GROUP BY reviewer ORDER BY answered DESC, reviewer LIMIT :some"""
@@ -224,13 +264,14 @@ def _query_scored(
     source: str = "scores s",
     parameters: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    quote = store.engine.dialect.identifier_preparer.quote
+    quote, queries = store.engine.dialect.identifier_preparer.quote, known_at_instant(store)
     never = {name: values for name, values in scope.never_by_silence.items() if name in store.fields.names}
     bound = {f"never{index}": list(values) for index, values in enumerate(never.values())}
     silence = [f"COALESCE(t.{quote(name)}, '') NOT IN :{key}" for name, key in zip(never, bound, strict=True)]
     sql = SCORED.format(
         labels=LABELS_AS_OF,
-        losses=LOSSES_AS_OF,
+        losses=queries.losses("frauds"),
+        outcomes=queries.outcomes("losses", of_policy="AND f.policy = :policy"),
         detected=DETECTED.format("s"),
         day=DAY_OF.format("t.event_time"),
         silence=" AND ".join(silence) or "TRUE",
@@ -271,7 +312,7 @@ def _plain(plain: Row) -> Row:
 
 
 TRUTHS = frozenset({"flagged", "is_fraud", "mature", "alarm"})
-SUMS = frozenset({"loss", "mature_loss", "caught", "missed"})
+SUMS = frozenset({"caught", "missed", "lost", "in_time", "saved", "late", "mature_loss"})
 
 
 def _bin(store: Store, value: str) -> str:

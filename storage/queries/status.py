@@ -51,6 +51,8 @@ class MonitorState:
     scored: int
     flagged: int
     flags_open: int
+    flags_closed: int  # without opinion
+    flags_expired: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ VALUES = {
     "queue": "SELECT COUNT(*) FROM scoring_queue WHERE policy = :policy",
     "scored": "SELECT COUNT(*) FROM scores WHERE policy = :policy",
     "flagged": "SELECT COUNT(*) FROM flags WHERE policy = :policy",
-    "flags_open": "SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = 'open'",
+    **{
+        f"flags_{status}": f"SELECT COUNT(*) FROM flags WHERE policy = :policy AND status = '{status}'"
+        for status in ("open", "closed", "expired")
+    },
 }
 INSTANTS = {
     "newest_transaction": "SELECT MAX(event_time) FROM visible_transactions",

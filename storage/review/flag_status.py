@@ -3,43 +3,62 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text, update
+from sqlalchemy import Connection, and_, bindparam, select, text, update
 
 from storage.database import bulk
 from storage.database.column_types import Instant
-from storage.database.tables import flags
+from storage.database.tables import flags, verdicts
 from storage.database.views import VISIBLE, ranked_labels
+from storage.review.verdict_log import NO_OPINION, not_retracted
+
+ANSWERED = ("fraud", "genuine", "closed")
 
 FLAGGED = """
     SELECT DISTINCT f.transaction_id FROM flags f
     JOIN labels l ON l.transaction_id = f.transaction_id WHERE l.batch_id = :batch"""
 
 
-def close_flags(connection: Connection, ids: Iterable[str]) -> None:
+def update_flags(connection: Connection, ids: Iterable[str]) -> None:
     """
-    Give the flags of these transactions the status of the label that holds, as in `current_labels`.
+    Give the flags of these transactions the status of what is said of them now.
 
-    Where no label says fraud or genuine, a flag with such a status is open again: its label was retracted or undone.
+    That is the label that holds, as in `current_labels`, if it says fraud or genuine; else `closed` if somebody closed them
+    without opinion; else `open` if they had another status that no longer holds. Expired flags stay expired.
     """
     listed = list(ids)
     if not listed:
         return
     with bulk.staged_ids(connection, listed) as stage:
         staged = f"SELECT transaction_id FROM {stage}"
+        answered = flags.c.transaction_id.in_(text(staged)) & flags.c.status.in_(ANSWERED)
+        connection.execute(
+            update(flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
+        )
         holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
         rows = connection.execute(holding.columns(known_at=Instant, recorded_at=Instant)).all()
-        labelled = flags.c.transaction_id.in_(text(staged)) & flags.c.status.in_(("fraud", "genuine"))
-        connection.execute(
-            update(flags).where(labelled).values(status="open", reviewer=None, reviewed_at=None)
-        )
-    answers = [_answer(row) for row in sorted(rows) if row.is_fraud is not None]
+        closed = _closed_without_opinion(connection, staged)
+    answers = closed | {row.transaction_id: _answer(row) for row in rows if row.is_fraud is not None}
     if answers:
-        connection.execute(update(flags).where(flags.c.transaction_id == bindparam("id")), answers)
+        connection.execute(
+            update(flags).where(flags.c.transaction_id == bindparam("id")),
+            [{"id": name, **answer} for name, answer in sorted(answers.items())],
+        )
+
+
+def _closed_without_opinion(connection: Connection, staged: str) -> dict[str, dict[str, Any]]:
+    """The answer of the newest verdict without opinion on each of the staged transactions that has any."""
+    v = verdicts.c
+    without_opinion = and_(v.transaction_id.in_(text(staged)), v.verdict == NO_OPINION, not_retracted(v))
+    rows = connection.execute(
+        select(v.transaction_id, v.by, v.at).where(without_opinion).order_by(v.verdict_id)
+    )
+    return {
+        row.transaction_id: {"status": "closed", "reviewer": row.by, "reviewed_at": row.at} for row in rows
+    }
 
 
 def _answer(label: Any) -> dict[str, Any]:
     return {
-        "id": label.transaction_id,
         "status": "fraud" if label.is_fraud else "genuine",
         "reviewer": label.by if _from_person(label) else label.source,
         "reviewed_at": max(label.known_at, label.recorded_at),
@@ -51,6 +70,6 @@ def _from_person(label: Any) -> bool:
     return label.batch_id is None or label.source == "review"
 
 
-def close_flags_of_batch(connection: Connection, batch_id: int) -> None:
+def update_flags_of_batch(connection: Connection, batch_id: int) -> None:
     """Set the status of the flags that a batch of labels refers to."""
-    close_flags(connection, connection.execute(text(FLAGGED), {"batch": batch_id}).scalars())
+    update_flags(connection, connection.execute(text(FLAGGED), {"batch": batch_id}).scalars())

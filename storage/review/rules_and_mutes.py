@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from storage.database.database import Store
 from storage.database.tables import flags, monitor, mutes, rules
 from storage.errors import Unknown
-from storage.review.verdicts import write_audit
+from storage.review.audit_trail import write_audit
 
 
 @dataclass(frozen=True)

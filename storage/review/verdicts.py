@@ -1,76 +1,343 @@
-"""Reviewers' verdicts, and the audit trail of everything that a person changes."""
+"""
+What people say of payments: verdicts on flags, labels of any payment, and their retraction.
 
+Everything is appended: a row of `verdicts`, the label that comes of it, and a row of the audit trail, in one transaction. A
+retraction is known from its own time on; nothing is deleted, so what was computed in between stays as it was.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert
 
 from storage.database.database import Store
-from storage.database.tables import audit, flags, labels
-from storage.errors import Unknown
-from storage.review.flag_status import close_flags
+from storage.database.tables import labels, verdicts
+from storage.errors import Refused, StorageError, Unknown
+from storage.review.audit_trail import write_audits
+from storage.review.flag_status import update_flags
+from storage.review.payment_state import Label, PaymentState, payment_states
+from storage.review.verdict_log import CUSTOMER, NO_OPINION, RETRACTED
 
-AUDIT = "audit"  # channel of flags of the random audit sample, and source of the labels from their verdicts
+ROWS_A_WRITE = 1_000  # payments of one transaction: well under a second
+IDS_MAX = 5  # that an error names
+
+Verdict = Literal["fraud", "genuine", "no_opinion"]
+Action = Literal["blocked", "refunded", "contacted", "none"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """
+    What a person says of some payments.
+
+    Attributes
+    ----------
+    type
+        Of the fraud.
+    by_customer
+        Whether the label's source is `customer`; otherwise it is what the person found.
+    known_at
+        µs; None for now.
+    """
+
+    verdict: Verdict
+    type: str | None = None
+    action: Action = "none"
+    note: str = ""
+    by_customer: bool = False
+    known_at: int | None = None
 
 
 @dataclass(frozen=True)
 class VerdictOutcome:
-    """What a verdict changed."""
+    """
+    What a verdict or a retraction changed.
+
+    Attributes
+    ----------
+    before, after
+        Status of the payment's flag; None if it has none.
+    is_fraud
+        What the label says that counts now; None without a label, and for a dispute that is not about fraud.
+    """
 
     transaction_id: str
-    before: str  # status of the flag
-    after: str
+    before: str | None
+    after: str | None
+    is_fraud: bool | None
 
 
-def verdict(
-    store: Store,
-    policy: str,
-    transaction_id: str,
-    is_fraud: bool,
-    note: str,
-    actor: str,
-    now: int,
-) -> VerdictOutcome:
+def record(
+    store: Store, policy: str, ids: Sequence[str], statement: Statement, actor: str, now: int
+) -> Iterator[list[VerdictOutcome]]:
     """
-    Store a verdict as a label, set the flag's status from it, and write to the audit trail, in one transaction.
+    Store what a person says of these payments, flagged or not; yields the outcomes of each written chunk.
 
-    The label's source is `audit` for a flag of the audit sample, `review` for any other.
+    The label's source is `audit` for a flag of the audit sample, `review` for any other, `investigation` for a payment
+    without a flag, unless an earlier answer of people has a source that ranks before it: so the newest answer counts.
+    The same answer again adds a verdict and no second label.
 
     Raises
     ------
     Unknown
-        There is no flag on this transaction.
+        There is no such transaction, or no flag to be closed without opinion.
+    Refused
+        Somebody has answered what is to be closed without opinion, or a fraud that another source reported is called
+        genuine without a note.
     """
-    matching = (flags.c.policy == policy) & (flags.c.transaction_id == transaction_id)
-    with store.write_exclusive() as connection:
-        flag = connection.execute(select(flags.c.status, flags.c.channel).where(matching)).one_or_none()
-        if flag is None:
-            raise Unknown(f"transaction {transaction_id} has no flag to answer", code="unknown_flag")
-        before, source = flag.status, AUDIT if flag.channel == AUDIT else "review"
-        label = {
-            "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source,
-            "known_at": _moment(connection, transaction_id, source, now), "by": actor,
+    return _write(store, policy, ids, _Recording(statement, now), actor, now)
+
+
+def undo(
+    store: Store, policy: str, ids: Sequence[str], reason: str, actor: str, now: int
+) -> Iterator[list[VerdictOutcome]]:
+    """
+    Retract the newest verdict on each of these payments with its label; yields the outcomes of each written chunk.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction, or no verdict on it.
+    """
+    return _write(store, policy, ids, _Undoing(reason, now), actor, now)
+
+
+def retract(
+    store: Store, policy: str, ids: Sequence[str], source: str | None, reason: str, actor: str, now: int
+) -> Iterator[list[VerdictOutcome]]:
+    """
+    Retract a label of each of these payments; yields the outcomes of each written chunk.
+
+    Parameters
+    ----------
+    source
+        Whose newest label is retracted; None for the label that counts.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction, or no such label of it.
+    """
+    return _write(store, policy, ids, _Retracting(source, reason, now), actor, now)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The rows to be written for a payment: a verdict, and a new label or the id of one that is there already."""
+
+    verdict: Mapping[str, Any]
+    label: Mapping[str, Any] | None = None
+    label_id: int | None = None
+
+
+class _Action(Protocol):
+    audited_as: str
+
+    def refusal(self, payment: PaymentState) -> str | None:
+        """Why nothing may be written, as a key of `REFUSALS`."""
+
+    def change(self, payment: PaymentState) -> _Change:
+        """What is written."""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    statement: Statement
+    now: int
+    audited_as = "verdict"
+
+    def refusal(self, payment: PaymentState) -> str | None:
+        if self.statement.verdict == NO_OPINION:
+            return "no_flag" if payment.status is None else "answered" if payment.is_answered else None
+        overrules = self.statement.verdict == "genuine" and not self.statement.by_customer
+        counts = payment.current
+        overrules = overrules and payment.is_reported and counts is not None and bool(counts.is_fraud)
+        return "overrules" if overrules and not self.statement.note else None
+
+    def change(self, payment: PaymentState) -> _Change:
+        statement = self.statement
+        verdict = {
+            "verdict": statement.verdict, "type": statement.type, "action": statement.action,
+            "note": statement.note or None,
         }  # fmt: skip
-        connection.execute(insert(labels), label | {"recorded_at": label["known_at"]})
-        close_flags(connection, [transaction_id])
-        after = str(connection.scalar(select(flags.c.status).where(matching)))
-        changed = {"status": after, "is_fraud": is_fraud, "note": note}
-        write_audit(connection, actor, "verdict", transaction_id, {"status": before}, changed, now)
-    return VerdictOutcome(transaction_id, before, after)
+        if statement.verdict == NO_OPINION:
+            return _Change(verdict)
+        source = CUSTOMER if statement.by_customer else payment.own_source()
+        is_fraud, before = statement.verdict == "fraud", payment.newest_of(source)
+        same = before is not None and (before.is_fraud, before.type) == (is_fraud, statement.type)
+        if before is not None and same and (statement.by_customer or before is payment.current):
+            return _Change(verdict, label_id=before.label_id)
+        known_at = self._known_at(payment.taken.get(source, frozenset()))
+        label = {
+            "is_fraud": is_fraud, "source": source, "type": statement.type, "known_at": known_at,
+            "recorded_at": max(self.now, known_at), "retracts": None,
+        }  # fmt: skip
+        return _Change(verdict, label)
+
+    def _known_at(self, taken: frozenset[int]) -> int:
+        """Later than all labels of the source if the label is new, else the first free instant."""
+        if self.statement.known_at is None:
+            return max([self.now, *(instant + 1 for instant in taken)])
+        known_at = self.statement.known_at
+        while known_at in taken:
+            known_at += 1
+        return known_at
 
 
-def _moment(connection: Connection, transaction_id: str, source: str, now: int) -> int:
-    """Now, or just after the newest verdict if the clock has not advanced: the newest verdict counts."""
-    mine = (labels.c.transaction_id == transaction_id) & (labels.c.source == source)
-    newest = connection.scalars(
-        select(labels.c.known_at).where(mine).order_by(labels.c.known_at.desc()).limit(1)
-    ).one_or_none()
-    return now if newest is None else max(now, newest + 1)
+@dataclass(frozen=True)
+class _Retracting:
+    source: str | None
+    reason: str
+    now: int
+    audited_as = "retract label"
+
+    def refusal(self, payment: PaymentState) -> str | None:
+        return "no_label" if self._label(payment) is None else None
+
+    def change(self, payment: PaymentState) -> _Change:
+        return _retraction(self._label(payment), self.reason, self.now)
+
+    def _label(self, payment: PaymentState) -> Label | None:
+        return payment.current if self.source is None else payment.newest_of(self.source)
 
 
-def write_audit(
-    connection: Connection, actor: str, action: str, subject: str, before: Any, after: Any, now: int
+@dataclass(frozen=True)
+class _Undoing:
+    reason: str
+    now: int
+    audited_as = "undo verdict"
+
+    def refusal(self, payment: PaymentState) -> str | None:
+        return "no_verdict" if payment.newest_verdict is None else None
+
+    def change(self, payment: PaymentState) -> _Change:
+        assert payment.newest_verdict is not None
+        label_id = payment.newest_verdict.label_id
+        label = next((row for row in payment.labels if row.label_id == label_id), None)
+        return _retraction(label, self.reason, self.now)
+
+
+def _retraction(label: Label | None, reason: str, now: int) -> _Change:
+    verdict = {"verdict": RETRACTED, "type": None, "action": "none", "note": reason}
+    if label is None:  # of a flag that was closed without opinion
+        return _Change(verdict)
+    known_at = max(now, label.known_at, label.recorded_at or now)
+    row = {
+        "is_fraud": None, "source": label.source, "type": None, "known_at": known_at, "recorded_at": known_at,
+        "retracts": label.label_id,
+    }  # fmt: skip
+    return _Change(verdict, row)
+
+
+# Code → the kind of error, its sentence about some transactions, and what to do.
+REFUSALS: dict[str, tuple[type[StorageError], str, str]] = {
+    "unknown_transaction": (Unknown, "there is no transaction {}", "nothing was written"),
+    "no_flag": (Unknown, "there is no flag to close on transaction {}", "nothing was written"),
+    "answered": (
+        Refused,
+        "there is an answer on transaction {}, so it cannot be closed without opinion",
+        "undo the verdict first",
+    ),
+    "overrules": (
+        Refused,
+        "there is a report of fraud on transaction {}",
+        "add a note that says why it is genuine all the same, which overrules the report",
+    ),
+    "no_verdict": (Unknown, "there is no verdict to undo on transaction {}", "nothing was written"),
+    "no_label": (Unknown, "there is no such label to retract on transaction {}", "nothing was written"),
+}
+
+
+def _write(
+    store: Store, policy: str, ids: Sequence[str], action: _Action, actor: str, now: int
+) -> Iterator[list[VerdictOutcome]]:
+    """Check all payments before the first is written, then write them in chunks, each whole or not at all."""
+    distinct = list(dict.fromkeys(ids))
+    chunks = [distinct[start : start + ROWS_A_WRITE] for start in range(0, len(distinct), ROWS_A_WRITE)]
+    with store.read() as connection:
+        _check([state for chunk in chunks for state in payment_states(connection, policy, chunk)], action)
+    shared = {"by": actor, "bulk_id": secrets.token_hex(8) if len(distinct) > 1 else None}
+    for chunk in chunks:
+        with store.write_exclusive() as connection:
+            before = payment_states(connection, policy, chunk)
+            _check(before, action)
+            changes = [action.change(payment) for payment in before]
+            _insert(connection, before, changes, shared, now)
+            update_flags(connection, chunk)
+            after = payment_states(connection, policy, chunk)
+            _audit(connection, action, before, after, changes, shared, now)
+        yield [_outcome(*states) for states in zip(before, after, strict=True)]
+
+
+def _check(payments: Sequence[PaymentState], action: _Action) -> None:
+    """Refuse all if one must be refused; the error names those with the same fault."""
+    faults: dict[str, list[str]] = {}
+    for payment in payments:
+        code = action.refusal(payment) if payment.is_stored else "unknown_transaction"
+        if code is not None:
+            faults.setdefault(code, []).append(payment.transaction_id)
+    for code, (kind, sentence, remedy) in REFUSALS.items():
+        if code in faults:
+            raise kind(sentence.format(_listed(faults[code])), remedy=remedy, code=code)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - IDS_MAX:,} more" if len(ids) > IDS_MAX else ""
+    return ", ".join(map(repr, ids[:IDS_MAX])) + more
+
+
+def _insert(
+    connection: Connection,
+    payments: Sequence[PaymentState],
+    changes: Sequence[_Change],
+    shared: Mapping[str, Any],
+    now: int,
 ) -> None:
-    """Add a row to the audit trail, inside the transaction of the change."""
-    row = {"at": now, "actor": actor, "action": action, "subject": subject, "before": before, "after": after}
-    connection.execute(insert(audit), row)
+    pairs = list(zip(payments, changes, strict=True))
+    new = [
+        {**shared, **change.label, "transaction_id": payment.transaction_id}
+        for payment, change in pairs
+        if change.label is not None
+    ]
+    returning = insert(labels).returning(labels.c.label_id, sort_by_parameter_order=True)
+    new_ids = iter(connection.scalars(returning, new).all() if new else ())
+    rows = [
+        {
+            **shared, **change.verdict, "transaction_id": payment.transaction_id, "at": now,
+            "label_id": change.label_id if change.label is None else next(new_ids),
+        }
+        for payment, change in pairs
+    ]  # fmt: skip
+    connection.execute(insert(verdicts), rows)
+
+
+def _audit(
+    connection: Connection,
+    action: _Action,
+    before: Sequence[PaymentState],
+    after: Sequence[PaymentState],
+    changes: Sequence[_Change],
+    shared: Mapping[str, Any],
+    now: int,
+) -> None:
+    rows = []
+    for old, new, change in zip(before, after, changes, strict=True):
+        source = None if change.label is None else change.label["source"]
+        details = {**change.verdict, "source": source, "bulk_id": shared["bulk_id"]}
+        written = {name: value for name, value in details.items() if value is not None}
+        rows.append(
+            {
+                "subject": old.transaction_id,
+                "before": {"status": old.status},
+                "after": {"status": new.status, **written},
+            }
+        )
+    write_audits(connection, shared["by"], action.audited_as, rows, now)
+
+
+def _outcome(before: PaymentState, after: PaymentState) -> VerdictOutcome:
+    current = after.current
+    is_fraud = None if current is None else current.is_fraud
+    return VerdictOutcome(after.transaction_id, before.status, after.status, is_fraud)

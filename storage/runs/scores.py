@@ -14,7 +14,7 @@ from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
-from storage.review.flag_status import close_flags
+from storage.review.flag_status import update_flags
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
 
@@ -33,6 +33,7 @@ class ModelScores:
     threshold: Floats
     channel: NDArray[np.object_]
     flagged: NDArray[np.bool_]
+    expected_loss: Floats  # in the base currency; NaN is stored as NULL
     in_sample: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[
         "channel": scored.channel[rows].tolist(),
         "flagged": scored.flagged[rows].tolist(),
         "strategy": [scored.strategy] * size,
+        "expected_loss": list(bulk.numbers(scored.expected_loss[rows])),
         "in_sample": [None] * size if scored.in_sample is None else scored.in_sample[rows].tolist(),
     }
 
@@ -145,7 +147,7 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
         for flag in raised
     ]
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
-    close_flags(connection, [flag.transaction_id for flag in raised])
+    update_flags(connection, [flag.transaction_id for flag in raised])
     return len(rows)
 
 

@@ -6,7 +6,7 @@ Every function of `LAYOUTS` takes nothing and returns a `Layout` with the same r
 
 from collections.abc import Callable
 
-from tests.layouts import competitions, exports, processors, shops_and_banks, simulators
+from tests.layouts import accounting, competitions, exports, processors, shops_and_banks, simulators
 from tests.layouts.layout import Layout
 
 LAYOUTS: dict[str, Callable[[], Layout]] = {
@@ -16,6 +16,8 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
         processors.stripe_api,
         processors.adyen,
         processors.adyen_minor_units,
+        accounting.adyen_accounting,
+        accounting.stripe_balance,
         shops_and_banks.shopify,
         shops_and_banks.german_bank,
         shops_and_banks.wires,

@@ -59,6 +59,9 @@ def proposal_differences(layout: Layout, config: Config) -> Iterator[str]:
         section = schema if key in type(schema).model_fields else config.format
         if getattr(section, key) != expected:
             yield f"{key} is {getattr(section, key)!r}, not {expected!r}"
+    for key, expected in layout.events.items():
+        if getattr(config.events, key) != expected:
+            yield f"events.{key} is {getattr(config.events, key)!r}, not {expected!r}"
 
 
 def stored_differences(layout: Layout, config: Config, store: Store, hash_key: str) -> Iterator[str]:
@@ -66,7 +69,9 @@ def stored_differences(layout: Layout, config: Config, store: Store, hash_key: s
     entities = [
         name for name in config.schema_.entities if field_names(config).get(name, name) in layout.entities
     ]
-    stored = _stored(store, entities)
+    stored = _stored(store, entities, bool(layout.events))
+    if layout.events:
+        yield from _event_differences(layout, config, store)
     expected = [_expected(payment, config, entities, hash_key) for payment in layout.payments]
     if "transaction_id" in layout.roles:
         yield from _differences_by_id(expected, stored)
@@ -74,12 +79,58 @@ def stored_differences(layout: Layout, config: Config, store: Store, hash_key: s
         yield from _differences_by_content(expected, stored)
 
 
-def _stored(store: Store, entities: list[str]) -> list[Row]:
+def _event_differences(layout: Layout, config: Config, store: Store) -> Iterator[str]:
+    """Refunds, labels with their stages, and newest versions that are not those of the events."""
+    refunds = query(
+        store,
+        "SELECT transaction_id, original_id, event_time, amount FROM transactions WHERE kind = 'refund'",
+    )
+    labels = query(store, "SELECT transaction_id, known_at, stage, amount, is_fraud, type FROM labels")
+    status = next(iter(layout.unsettled), None)
+    word = "NULL" if status is None else f'"{config.schema_.columns.get(status, status)}"'
+    newest = query(store, f"SELECT transaction_id, amount, {word} FROM revisions ORDER BY revision")
+    for name, stored, expected in (
+        (
+            "refunds",
+            {(key, of, _instant(at), _decimal(amount)) for key, of, at, amount in refunds},
+            {(r.transaction_id, r.original_id, r.event_time, r.amount.normalize()) for r in layout.refunds},
+        ),
+        (
+            "labels",
+            {
+                (key, _instant(at), stage, _decimal(amount), None if fraud is None else bool(fraud), kind)
+                for key, at, stage, amount, fraud, kind in labels
+            },
+            {
+                (d.transaction_id, d.known_at, d.stage, d.amount.normalize(), d.is_fraud, d.type)
+                for d in layout.disputes
+            },
+        ),
+        (
+            "newest versions",
+            {key: (_decimal(amount), value) for key, amount, value in newest}.items(),
+            {key: (amount.normalize(), value) for key, (amount, value) in layout.final.items()}.items(),
+        ),
+    ):
+        missing, surplus = sorted(expected - stored, key=str), sorted(stored - expected, key=str)
+        if missing or surplus:
+            yield f"{name}: {len(missing)} are missing, such as {missing[:1]}, {len(surplus)} too many, such as {surplus[:1]}"
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(str(value)).normalize()
+
+
+def _stored(store: Store, entities: list[str], events: bool) -> list[Row]:
+    """Transactions and their labels; of a file of events without both refunds and labels."""
+    labels, rows_of = "l.transaction_id = t.transaction_id", ""
+    if events:
+        labels, rows_of = "1 = 0", " WHERE t.kind IS NULL"
     named = "".join(f', t."{name}"' for name in entities)
     rows = query(
         store,
         f"SELECT t.transaction_id, t.event_time, t.amount, t.currency, l.is_fraud, l.known_at{named} FROM transactions t "
-        "LEFT JOIN labels l ON l.transaction_id = t.transaction_id",
+        f"LEFT JOIN labels l ON {labels}{rows_of}",
     )
     return [
         {
@@ -96,12 +147,13 @@ def _stored(store: Store, entities: list[str]) -> list[Row]:
 
 
 def _expected(payment: Payment, config: Config, entities: list[str], hash_key: str) -> Row:
+    silent = payment.is_fraud is False and config.schema_.genuine_means == "silence"
     values: Row = {
         "transaction_id": payment.transaction_id,
         "event_time": payment.event_time.astimezone(UTC),
         "amount": payment.amount.normalize(),
         "currency": payment.currency if config.schema_.currency else None,
-        "is_fraud": payment.is_fraud,
+        "is_fraud": None if silent else payment.is_fraud,
         "known_at": payment.known_at and payment.known_at.astimezone(UTC),
     }
     for name in entities:

@@ -37,6 +37,28 @@ class Payment:
 
 
 @dataclass(frozen=True)
+class Refund:
+    """What the database must say of one refund of a file of events."""
+
+    transaction_id: str
+    original_id: str
+    event_time: datetime
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """What `labels` must say of one event of a dispute; `is_fraud` and type are None where it changes no label."""
+
+    transaction_id: str
+    known_at: datetime
+    stage: str
+    amount: Decimal
+    is_fraud: bool | None
+    type: str | None
+
+
+@dataclass(frozen=True)
 class Layout:
     """
     A file as people have it, and what must come of it.
@@ -65,6 +87,16 @@ class Layout:
         What a person who knows the file answers to a key marked "CHECK", by section and key.
     files
         Further files that the answers name, by name.
+    refunds, disputes
+        Of a file of events.
+    final
+        Id of a payment → its amount and word in its newest version, if that is not the first.
+    revised
+        How many rows are later versions.
+    made
+        Columns that are made from the events.
+    events
+        Key of [events] → its value.
     line_items, rejected
         How many rows are no payments of their own, and how many are set aside.
     """
@@ -83,6 +115,12 @@ class Layout:
     settings: Mapping[str, object] = field(default_factory=dict)
     answers: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    refunds: tuple[Refund, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+    final: Mapping[str, tuple[Decimal, str]] = field(default_factory=dict)
+    revised: int = 0
+    made: frozenset[str] = frozenset()
+    events: Mapping[str, object] = field(default_factory=dict)
     line_items: int = 0
     rejected: int = 0
 

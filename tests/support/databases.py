@@ -52,8 +52,8 @@ class World:
 def empty_tables(config: Config) -> World:
     """The world of a database right after `fraudwatch init`."""
     schema, labels = config.schema_, config.labels
-    columns = (schema.entities, schema.categorical, schema.numeric, schema.refund_kinds)
-    setup = repr((columns, labels.precedence, config.monitor.name))
+    columns = (schema.entities, schema.categorical, schema.numeric, schema.refund_kinds, config.case_entity)
+    setup = repr((columns, labels.precedence, labels.never_by_silence, config.monitor.name))
     return World(f"empty_{hashlib.md5(setup.encode()).hexdigest()}", config)
 
 
@@ -196,7 +196,7 @@ def _build(engine: Engine, world: World) -> None:
 def opened(config: Config, url: str = "") -> Store:
     """A database with its tables in place, at this URL or the config's; close it, or use it as a context manager."""
     store = open_configured(with_url(config, url) if url else config)
-    upgrade(store, config.monitor.name, 1, config.labels.precedence)
+    upgrade(store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence)
     return store
 
 

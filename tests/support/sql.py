@@ -8,10 +8,14 @@ from sqlalchemy import text
 from storage.database.database import Store
 
 SCORES = (
-    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged "
+    "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, expected_loss "
     "FROM scores ORDER BY transaction_id"
 )
-FLAGS = "SELECT transaction_id, channel, reasons, status, reviewer FROM flags ORDER BY transaction_id"
+# Only the schedule lets open flags expire, so a flag that has expired is one that a backfill leaves open.
+FLAGS = (
+    "SELECT transaction_id, channel, reasons, CASE WHEN status = 'expired' THEN 'open' ELSE status END, reviewer "
+    "FROM flags ORDER BY transaction_id"
+)
 RUN_TABLES = (  # what runs write
     "scores",
     "flags",

@@ -164,7 +164,9 @@ def _flags(code: str, facts: "checks.ScoreFacts") -> str:
         return f"none, because nothing has been scored: {TRAIN}"
     if code == "all_below_thresholds":
         return f"{facts.scored:,} transactions scored, all below the thresholds"
-    return f"{facts.flagged:,} of {facts.scored:,} scored, {facts.open:,} open"
+    others = {"closed without opinion": facts.closed, "expired": facts.expired}
+    listed = "".join(f", {n:,} {name}" for name, n in others.items() if n)
+    return f"{facts.flagged:,} of {facts.scored:,} scored, {facts.open:,} open{listed}"
 
 
 def _scores(_code: str, facts: "checks.ScoreFacts") -> str:

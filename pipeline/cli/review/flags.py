@@ -1,4 +1,4 @@
-"""Commands about flags: list them, show one, and record a verdict."""
+"""Commands about flags: list them, and show one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,6 @@ import click
 
 from pipeline.cli.options import (
     CliContext,
-    Command,
     Group,
     InstantParam,
     output_options,
@@ -27,10 +26,12 @@ TABLE_COLUMNS = (
     "currency",
     "channel",
     "score",
+    "expected_loss",
     "status",
     "reasons",
 )
 SCORE_COLUMNS = ("fraud_probability", "outlier_score", "decision_value", "threshold", "model_id", "run_id")
+VERDICT_COLUMNS = ("reviewed_at", "reviewer", "verdict", "verdict_type", "verdict_action", "verdict_note")
 REASONS_MAX = 2  # in a table; other formats have all of them
 
 
@@ -45,23 +46,30 @@ def flags() -> None:
     fraudwatch flags list --status open --limit 20
     fraudwatch flags list --since 2026-03-01 --channel novelty --format csv --output novelty.csv
     fraudwatch flags list --entity customer_id=C001234
-    fraudwatch flags list --sort amount --limit 10
+    fraudwatch flags list --sort time --limit 10
+    fraudwatch flags list --cleared-then-charged-back
     """,
 )
 @click.option("--since", type=InstantParam(), help="Event time from this time on.")
 @click.option("--until", type=InstantParam(), help="Event time before this time.")
-@click.option("--status", type=click.Choice(["open", "fraud", "genuine", "expired"]))
+@click.option("--status", type=click.Choice(["open", "fraud", "genuine", "closed", "expired"]))
 @click.option("--channel", help="outlier, blend, classification, novelty, audit or rule.")
 @click.option("--min-score", type=click.FloatRange(0, 1))
 @click.option("--entity", metavar="COLUMN=VALUE", help="Only this customer, card, merchant …")
+@click.option(
+    "--cleared-then-charged-back",
+    "cleared_then_reported",
+    is_flag=True,
+    help="Only what a reviewer called genuine and a later chargeback or report calls fraud.",
+)
 @click.option("--muted", is_flag=True, help="Include muted flags, with the number of their mute.")
 @click.option(
     "--sort",
     "order",
-    type=click.Choice(["time", "score", "amount"]),
-    default="time",
+    type=click.Choice(["loss", "time", "score", "amount"]),
+    default="loss",
     show_default=True,
-    help="Newest first, highest score first, or largest amount in the base currency first.",
+    help="Largest expected loss, newest, highest score, or largest amount in the base currency first.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of rows.")
 @policy_option
@@ -79,9 +87,9 @@ def list_flags(
     output: Path | None,
     **filters: Any,
 ) -> None:
-    """List flagged transactions with their reasons, newest first.
+    """List flagged transactions with their reasons, largest expected loss first.
 
-    --sort gives another order. Muted flags are hidden unless --muted is given.
+    Flags without a fraud probability have none: they follow by score. --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
@@ -111,7 +119,7 @@ def list_flags(
 
 def _all_columns(entities: tuple[str, ...]) -> list[str]:
     first, rest = TABLE_COLUMNS[:4], TABLE_COLUMNS[4:]
-    return [*first, *entities, *rest, *SCORE_COLUMNS, "reviewed_at", "reviewer"]
+    return [*first, *entities, *rest, *SCORE_COLUMNS, *VERDICT_COLUMNS]
 
 
 def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
@@ -121,6 +129,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
         **vars(flag),
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
+        "expected_loss": None if flag.expected_loss is None else flag.expected_loss.value,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }
 
@@ -130,17 +139,21 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
 @policy_option
 @click.pass_obj
 def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
-    """Show a flag with its fields, scores, reasons and label."""
+    """Show a flag with its fields, scores, reasons, label and verdicts."""
+    from pipeline.cli.review.verdicts import verdict_text
     from pipeline.sanitize import for_terminal
     from pipeline.services.review.flags import show_flag as flag_of
+    from pipeline.services.review.verdicts import VerdictRequest, list_verdicts
 
     with context.session() as session:
         flag = flag_of(session, policy, transaction_id)
+        verdicts = list_verdicts(session, VerdictRequest(transaction_id)).items
     lines = {
         "transaction": f"{flag.transaction_id}, {flag.event_time:%Y-%m-%d %H:%M:%S} UTC",
         "amount": f"{flag.amount.value:,f} {flag.amount.currency}",
         **{name: _field_text(value) for name, value in flag.fields.items() if value is not None},
         "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {flag.score:.4f}",
+        "expected loss": _expected_loss_text(flag),
         "status": flag.status + (f", by {flag.reviewer}" if flag.reviewer else ""),
         "label": _label_text(flag),
         "muted": f"by mute {flag.muted_by}" if flag.muted_by is not None else "no",
@@ -149,6 +162,8 @@ def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
         click.echo(for_terminal(f"{name + ':':16}{value}"))
     for reason in flag.reasons:
         click.echo(for_terminal(f"{'reason:':16}{reason.text}"))
+    for verdict in verdicts:
+        click.echo(for_terminal(f"{'verdict:':16}{verdict_text(verdict)}"))
 
 
 def _field_text(value: str | float) -> str:
@@ -157,35 +172,14 @@ def _field_text(value: str | float) -> str:
     return value if isinstance(value, str) else exact(value)
 
 
+def _expected_loss_text(flag: "FlagRecord") -> str:
+    loss = flag.expected_loss
+    return "none, without a fraud probability" if loss is None else f"{loss.value:,f} {loss.currency}"
+
+
 def _label_text(flag: "FlagRecord") -> str:
     if flag.label_source is None:
         return "none"
     answer = {True: "fraud", False: "genuine", None: "neither fraud nor genuine"}[flag.is_fraud]
     about = f" ({flag.label_type})" if flag.label_type else ""
     return f"{answer}{about}, from {flag.label_source}, known at {flag.known_at:%Y-%m-%d %H:%M} UTC"
-
-
-@click.command(
-    cls=Command,
-    epilog="""
-    fraudwatch verdict T000123 fraud
-    fraudwatch verdict T000124 genuine --note "customer confirmed by phone"
-    """,
-)
-@click.argument("transaction_id")
-@click.argument("answer", type=click.Choice(["fraud", "genuine"]))
-@click.option("--note", default="", help="Stored in the audit trail.")
-@click.pass_obj
-def verdict(context: CliContext, transaction_id: str, answer: str, note: str) -> None:
-    """Record whether a flagged transaction is fraud.
-
-    This closes the flag and becomes a label. To change a verdict, record another one: both are kept, and the newest counts.
-    """
-    from pipeline.services.review.verdicts import NewVerdict, record
-
-    with context.session() as session:
-        outcome = record(session, NewVerdict(transaction_id, answer == "fraud", note))
-    change = f"{outcome.before} → {outcome.after}"
-    if outcome.before == outcome.after:
-        change = f"{outcome.after}, as it was"
-    click.echo(f"{transaction_id}: {change}; the verdict is stored as a label")

@@ -12,6 +12,7 @@ from pipeline.config.config import Config
 from pipeline.config.consistency import FIELDS, ROLES
 from pipeline.config.sections import LabelsSection, SchemaSection
 from pipeline.ingest.checks.card_data import mask_card_numbers, reject_track_data
+from pipeline.ingest.checks.disputes import DisputeRows, dispute_meaning
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
 from pipeline.ingest.currencies.currency_codes import ISO_4217
@@ -43,7 +44,8 @@ class TransactionCheck:
 
     def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
         self.schema = schema = config.schema_
-        self.form, self.vocabulary = config.format, label_words(config.labels)
+        self.events, self.reason = config.events, config.labels.reason
+        self.form, self.labels, self.vocabulary = config.format, config.labels, label_words(config.labels)
         self.hasher = hasher_of(config, displays)
         self.rates = load_rates(schema.rates, schema.base_currency) if rates is None else rates
         self.text = (*schema.entities, *schema.categorical)
@@ -67,12 +69,26 @@ class TransactionCheck:
         """The columns that the configuration names, as the sources call them; all are required."""
         named = [(getattr(self.schema, role), role) for role in ROLES]
         named += [(name, key) for key in FIELDS for name in getattr(self.schema, key)]
+        if self.events.type:
+            return self._columns_of_events(named)
+        return ExpectedColumns(self._required(named))
+
+    def _columns_of_events(self, named: list[tuple[str, str]]) -> ExpectedColumns:
+        """Kind and original_id are made from the events; a file may also hold the reasons of disputes."""
+        required = self._required([(name, key) for name, key in named if key not in ("kind", "original_id")])
+        for key in ("type", "id"):
+            if name := getattr(self.events, key):
+                required.setdefault(self.source_name(name), f"events.{key}")
+        return ExpectedColumns(required, {self.reason: "labels.reason"} if self.reason else {})
+
+    def _required(self, named: list[tuple[str, str]]) -> dict[str, str]:
+        """Columns of the source, each with the key that names it."""
         required = dict[str, str]()
         for name, key in named:
             if name:
                 renamed = name in self._source_names
                 required.setdefault(self.source_name(name), "schema.columns" if renamed else f"schema.{key}")
-        return ExpectedColumns(required)
+        return required
 
     def without_items(self, rows: RowBatch, now: int, state: SourceState) -> RowBatch:
         """Return the rows without the further items of orders, which are counted (`schema.line_items`)."""
@@ -129,7 +145,7 @@ class TransactionCheck:
         numeric = {
             name: validators.numbers(*columns[name], reasons, self.form, codes) for name in schema.numeric
         }
-        labels = self._inline_labels(columns, now, reasons)
+        labels = self._inline_labels(columns, now)
         chunk = TransactionChunk(
             rows.row_number, names, times, amounts, base, currency, others[0], others[1], text, numeric
         )
@@ -218,20 +234,29 @@ class TransactionCheck:
             text = mask_card_numbers(text, whole=name in self.schema.categorical)
         return as_objects(text)
 
-    def _inline_labels(self, columns: "_Columns", now: int, reasons: Reasons) -> "_RowLabels | None":
+    def _inline_labels(self, columns: "_Columns", now: int) -> "_RowLabels | None":
+        """What the column of labels says; a word that has no meaning sets its label aside, not its payment."""
         schema = self.schema
         if not schema.is_fraud:
             return None
-        is_fraud, missing = validators.fraud_labels(*columns[schema.is_fraud], reasons, self.vocabulary)
-        if not schema.known_at:
-            return _RowLabels(
-                is_fraud, missing, np.full(len(missing), NEVER, dtype=np.int64), Reasons(len(missing))
-            )
-        column, name = columns[schema.known_at]
-        labelled = pc.if_else(pa.array(~missing), column, None)  # the time of no label does not matter
-        wrong = Reasons(len(missing))  # which are of the labels: their payments are good
-        known_at, unknown = validators.instants(labelled, name, schema.timezone, now, wrong, self.form)
-        return _RowLabels(is_fraud, missing, np.where(unknown, NEVER, known_at), wrong)
+        column, name = columns[schema.is_fraud]
+        fraud, missing, unknown = validators.label_kinds(column, name, self.vocabulary)
+        rejections, word = Reasons(len(missing)), as_objects(mask_card_numbers(texts(column), whole=True))
+        reason, stated, nothing = (np.full(len(word), None, dtype=object) for _ in range(3))
+        reason[unknown] = word[unknown]
+        labelled = ~missing & ~unknown
+        stated[labelled] = fraud[labelled]
+        meaning = dispute_meaning(DisputeRows(stated, reason, nothing, nothing), self.labels)
+        rejections.add(meaning.unknown_reason, f"{name} {validators.UNKNOWN_WORD}")
+        known_at = np.full(len(word), NEVER, dtype=np.int64)
+        if schema.known_at:
+            # the time of no label does not matter
+            silent = missing | (labelled & ~fraud & (schema.genuine_means == "silence"))
+            column, name = columns[schema.known_at]
+            dated = pc.if_else(pa.array(~silent), column, None)
+            times, unstated = validators.instants(dated, name, schema.timezone, now, rejections, self.form)
+            known_at = np.where(unstated, NEVER, times)
+        return _RowLabels(missing, word, meaning.is_fraud, meaning.type, reason, known_at, rejections)
 
 
 class _Columns:
@@ -249,10 +274,13 @@ class _Columns:
 class _RowLabels:
     """The labels of a batch; arrays (n,)."""
 
-    is_fraud: Bools
     missing: Bools
+    word: Strings
+    is_fraud: Strings
+    type: Strings
+    reason: Strings
     known_at: Ints  # µs; NEVER if the row does not say
-    reasons: Reasons  # for setting a label aside
+    rejections: Reasons  # for setting a label aside: its payment is good
 
     def of(self, chunk: TransactionChunk, good: Bools) -> InlineLabels:
         """Return the labels of the good transactions."""
@@ -261,7 +289,12 @@ class _RowLabels:
             chunk.row_number[labelled],
             chunk.transaction_id[labelled],
             chunk.event_time[labelled],
+            self.word[labelled],
             self.is_fraud[labelled],
+            self.type[labelled],
+            self.reason[labelled],
             self.known_at[labelled],
-            np.array([self.reasons.of(place) for place in np.flatnonzero(labelled).tolist()], dtype=object),
+            np.array(
+                [self.rejections.of(place) for place in np.flatnonzero(labelled).tolist()], dtype=object
+            ),
         )

@@ -185,7 +185,7 @@ def _flat(value: dict[str, Any], prefix: str, expected: ExpectedColumns) -> Iter
     """Put the keys of an object in the object in its place, with its key and a dot in front; it stays if it is expected."""
     for key, inner in value.items():
         name = prefix + key
-        if not isinstance(inner, dict) or name in expected.required or name in expected.optional:
+        if not isinstance(inner, dict) or name in expected.names:
             yield name, inner
         if isinstance(inner, dict):
             yield from _flat(inner, f"{name}.", expected)

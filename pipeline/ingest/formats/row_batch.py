@@ -98,16 +98,26 @@ def _decoded_value(value: str | bytes | None, place: int, bad: dict[int, str]) -
 
 @dataclass(frozen=True)
 class ExpectedColumns:
-    """The columns that a source must or may have, each with the configuration key that names it."""
+    """
+    The columns that a source must or may have, each with the configuration key that names it.
+
+    Attributes
+    ----------
+    alternatives
+        Columns of which a source must have at least one.
+    every
+        Whether all other columns are wanted, too.
+    """
 
     required: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
-    every: bool = False  # whether all other columns are wanted, too
+    alternatives: Mapping[str, str] = field(default_factory=dict)
+    every: bool = False
 
     @property
     def names(self) -> list[str]:
         """All of them, each once."""
-        return list(dict.fromkeys([*self.required, *self.optional]))
+        return list(dict.fromkeys([*self.required, *self.alternatives, *self.optional]))
 
     def header_place(self, rows: Sequence[Sequence[str]]) -> tuple[int, bool]:
         """
@@ -117,7 +127,7 @@ class ExpectedColumns:
         is as wide as most rows are, has as many values, and none that is a number; else it is no header, but the first row.
         """
         for place, row in enumerate([] if self.every else rows[:HEADER_ROWS]):
-            if self.required.keys() <= set(row):
+            if self.required.keys() <= set(row) and self._has_alternative(row):
                 return place, True
         likely = _likely_header(rows[:SAMPLE_ROWS])
         return likely or 0, self.every and likely is not None
@@ -134,6 +144,8 @@ class ExpectedColumns:
         for name, key in self.required.items():
             if name not in available:
                 raise _missing_column(name, key, available, source_name)
+        if not self._has_alternative(available):
+            raise _missing_alternatives(self.alternatives, available, source_name)
         every = [name for name in available if name]  # one without a name cannot be configured
         present = every if self.every else [name for name in self.names if name in available]
         for name in present:
@@ -141,6 +153,9 @@ class ExpectedColumns:
                 message = f'{source_name} has the column "{name}" twice'
                 raise InputError(message, remedy="rename one of them", code="repeated_column")
         return present
+
+    def _has_alternative(self, available: Sequence[str]) -> bool:
+        return not self.alternatives or not self.alternatives.keys().isdisjoint(available)
 
 
 EVERY_COLUMN = ExpectedColumns(every=True)
@@ -160,12 +175,26 @@ def _likely_header(rows: Sequence[Sequence[str]]) -> int | None:
 
 
 def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> InputError:
-    listed = ", ".join(available[:50]) or "none"
     return InputError(
-        f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {listed}',
+        f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {_listed(available)}',
         remedy=_correct_name(name, key),
         code="missing_column",
     )
+
+
+def _missing_alternatives(
+    alternatives: Mapping[str, str], available: Sequence[str], source_name: str
+) -> InputError:
+    named = " or ".join(f'"{name}" ({key})' for name, key in alternatives.items())
+    return InputError(
+        f"{source_name} has no column {named}; it has {_listed(available)}",
+        remedy="set one of these keys to the right column",
+        code="missing_column",
+    )
+
+
+def _listed(available: Sequence[str]) -> str:
+    return ", ".join(available[:50]) or "none"
 
 
 def _correct_name(name: str, key: str) -> str:

@@ -289,10 +289,22 @@ def _explain_times_of_day(
     reasons.add(usable & ~missing & read.unreadable, wrong)
 
 
+UNKNOWN_WORD = "is neither fraud nor genuine: write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words"
+
+
 def fraud_labels(
     column: Arrow, name: str, reasons: Reasons, vocabulary: LabelWords = DEFAULT_WORDS
 ) -> tuple[Bools, Bools]:
     """Return whether each row is fraud, and a mask of rows without a label: empty, or with a word that says neither."""
+    fraud, missing, unknown = label_kinds(column, name, vocabulary)
+    reasons.add(unknown, f"{name} {UNKNOWN_WORD}")
+    return fraud, missing
+
+
+def label_kinds(
+    column: Arrow, name: str, vocabulary: LabelWords = DEFAULT_WORDS
+) -> tuple[Bools, Bools, Bools]:
+    """Return masks of rows that are fraud, that have no label, and whose word is unknown; all others are genuine."""
     _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "0 and 1")
     text = pc.utf8_lower(columns.texts(column))
 
@@ -304,9 +316,7 @@ def fraud_labels(
     missing = as_bools(text.is_null()) | any_of(vocabulary.unlabelled)
     if ALL_OTHERS in vocabulary.unlabelled:
         missing |= ~labelled
-    write = "write 1 or 0, or add the word to labels.fraud_words, genuine_words or unlabelled_words"
-    reasons.add(~labelled & ~missing, f"{name} is neither fraud nor genuine: {write}")
-    return fraud, missing
+    return fraud, missing, ~labelled & ~missing
 
 
 def _numbers(

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.number_text import money
 from pipeline.rendering.elements import ReportSection
-from pipeline.rendering.report_data import ReportData
+from pipeline.rendering.report_data import ReportData, total
 from pipeline.rendering.text import instant_text, safe_text
 from storage.database.column_types import as_datetime
 from storage.queries import report_counts
@@ -25,6 +26,7 @@ def section(data: ReportData) -> ReportSection:
         *_drift(data),
         *_quality(data),
         *_old_flags(data),
+        *_late_answers(data),
     ]
     sentences = [] if points else ["Nothing: every step is done, there is no alarm and no old open flag."]
     return ReportSection("attention", "Needs attention", sentences, points=points)
@@ -81,6 +83,16 @@ def _old_flags(data: ReportData) -> Iterator[str]:
     )
     if old:
         yield f"{old:,} open flags are older than {OLD_FLAG_DAYS} days: record verdicts (fraudwatch verdict) or lower alerts.per_day."
+
+
+def _late_answers(data: ReportData) -> Iterator[str]:
+    """Caught frauds that were reported before anybody answered their flags, where flags are answered at all."""
+    answered, worth = total(data.daily, "in_time_n"), total(data.daily, "late")
+    if answered and worth:
+        yield (
+            f"{total(data.daily, 'late_n'):,.0f} caught frauds, worth {money(worth, data.currency)}, were neither answered in time nor "
+            "stopped: fraudwatch flags list --status open lists the largest expected losses first."
+        )
 
 
 def _sentence(text: str) -> str:

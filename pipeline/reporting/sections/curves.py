@@ -114,7 +114,7 @@ def _curve(data: ReportData, strategy: str) -> ThresholdCurve | None:
     missed_cost = _cost_of_missed(
         data,
         total(rows, "n", flagged=False, is_fraud=True),
-        total(rows, "loss", flagged=False, is_fraud=True),
+        total(rows, "missed"),
     )
     daily_cost = (missed_cost + (flags - true_positives) * data.config.costs.review) / days
     return ThresholdCurve(

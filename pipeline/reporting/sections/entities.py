@@ -1,4 +1,4 @@
-"""Sections "Entities with most fraud" and "Highest scores"."""
+"""Sections "Entities with most fraud" and "Largest expected losses"."""
 
 from pipeline.number_text import amount
 from pipeline.rendering.elements import ReportSection, Table
@@ -30,9 +30,9 @@ def top_entities(data: ReportData) -> ReportSection:
     return ReportSection("entities", title, sentences, tables=tables)
 
 
-def highest_scores(data: ReportData) -> ReportSection:
-    """The flagged payments with the highest scores, with reasons."""
-    title, payments = "Highest scores", _payments(data)
+def largest_losses(data: ReportData) -> ReportSection:
+    """The flagged payments with the largest expected losses, with reasons."""
+    title, payments = "Largest expected losses", _payments(data)
     if not payments.rows:
         return ReportSection("payments", title, missing=["No payment of the span is flagged."])
     return ReportSection("payments", title, tables=[payments])
@@ -57,10 +57,14 @@ def _payments(data: ReportData) -> Table:
     scope = data.scope
     rows = [
         [
-            for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", amount(row["amount_base"]), row["channel"], f"{row['score']:.4f}", row["status"],
+            for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", amount(row["amount_base"]), row["channel"], f"{row['score']:.4f}",
+            "–" if row["expected_loss"] is None else amount(round(row["expected_loss"], 2)), row["status"],
             "; ".join(safe_text(reason["text"]) for reason in row["reasons"][:REASONS_MAX]),
         ]
         for row in top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
     ]  # fmt: skip
-    columns = ("payment", "time, UTC", f"amount, {data.currency}", "channel", "score", "status", "reasons")
-    return Table("The highest score first, with reasons", columns, rows, frozenset({columns[2], "score"}))
+    columns = (
+        "payment", "time, UTC", f"amount, {data.currency}", "channel", "score", "expected loss", "status", "reasons",
+    )  # fmt: skip
+    title = "The largest expected loss first (where there is none, the highest score), with reasons"
+    return Table(title, columns, rows, frozenset({columns[2], "score", "expected loss"}))

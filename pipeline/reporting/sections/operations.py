@@ -33,6 +33,7 @@ STATUS_STYLES = {  # shape, colour and area of a mark; "done" is the least visib
 STATUS_COLOURS = {
     "fraud": charts.PRIMARY,
     "genuine": charts.MUTED,
+    "closed": charts.TERTIARY,
     "expired": charts.GRID,
     "open": "transparent",
 }
@@ -103,11 +104,18 @@ def queue(data: ReportData) -> ReportSection:
         return ReportSection("queue", title, missing=[
             "Nothing was flagged in the span: fraudwatch doctor explains why, for instance because no model is in force yet."
         ])  # fmt: skip
-    waiting = sum(row["n"] for row in rows if row["status"] == "open")
+    waiting, closed, expired = (
+        sum(row["n"] for row in rows if row["status"] == status) for status in ("open", "closed", "expired")
+    )
     flags = sum(row["n"] for row in rows)
     sentences = [
-        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open: fraudwatch flags list --status open lists them."
+        f"{waiting:,} of {flags:,} flags ({share(waiting, flags)}) are open, in {data.cases.open:,} of {data.cases.all:,} cases that are "
+        "not muted: fraudwatch flags list --status open lists them."
     ]
+    if closed or expired:
+        sentences.append(
+            f"{closed:,} were closed without opinion, and {expired:,} expired without an answer."
+        )
     people = report_counts.reviewers(data.store, data.scope, REVIEWERS_MAX)
     missing = (
         []
@@ -136,7 +144,7 @@ def queue_chart(data: ReportData) -> Chart:
     return Chart(
         "queue",
         "Flags by channel and verdict",
-        f"A bar for each channel ({', '.join(channels)}), from the left: fraud, genuine, expired, open. {'; '.join(row['tooltip'] for row in rows)}.",
+        f"A bar for each channel ({', '.join(channels)}), from the left: {', '.join(STATUS_COLOURS)}. {'; '.join(row['tooltip'] for row in rows)}.",
         charts.to_spec(chart, height=34 * len(channels) + 20),
     )
 
@@ -194,7 +202,7 @@ def _reviewers(people: list[Row]) -> Table:
             safe_text(row["reviewer"]),
             f"{row['answered']:,}",
             f"{row['fraud']:,}",
-            share(row["fraud"], row["answered"]),
+            share(row["fraud"], row["opinions"]),
         ]
         for row in people
     ]

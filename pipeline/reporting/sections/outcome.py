@@ -14,6 +14,7 @@ from pipeline.rendering.text import safe_text, share
 from storage.queries.report_counts import Row
 
 CAUGHT, MISSED = "caught", "missed"
+WORKING = {"day": "", "working_day": " per working day"}
 
 
 def section(data: ReportData) -> ReportSection:
@@ -48,8 +49,7 @@ def caught(data: ReportData) -> Chart:
         fill=charts.styled_channel("Fill", "which:N", {CAUGHT: charts.PRIMARY, MISSED: "transparent"}),
         stroke=charts.styled_channel("Stroke", "which:N", {CAUGHT: charts.PRIMARY, MISSED: charts.ACCENT}),
     )
-    caught_amount = total(data.daily, "loss", is_fraud=True, flagged=True)
-    missed_amount = total(data.daily, "loss", is_fraud=True, flagged=False)
+    caught_amount, missed_amount = total(data.daily, CAUGHT), total(data.daily, MISSED)
     return Chart(
         "caught",
         f"Fraud caught and missed ({data.bar_caption})",
@@ -65,8 +65,9 @@ def _bars(data: ReportData) -> list[dict[str, Any]]:
     for row in data.daily:
         if row["is_fraud"]:
             parts = sums.setdefault(data.bar_span(row["day"]), {CAUGHT: [0, 0], MISSED: [0, 0]})
-            part = parts[CAUGHT if row["flagged"] else MISSED]
-            part[0], part[1] = part[0] + row["loss"], part[1] + row["n"]
+            which = CAUGHT if row["flagged"] else MISSED
+            part = parts[which]
+            part[0], part[1] = part[0] + row[which], part[1] + row["n"]
     return [
         {
             "from": start, "to": end, "which": which, "low": round(low, 2), "high": round(low + part[0], 2),
@@ -82,7 +83,7 @@ def _sentences(data: ReportData) -> list[str]:
     rows, currency = data.daily, data.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
     sentences = [
-        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review."
+        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {data.cases.detected:,} cases."
     ]
     audited = total(rows, "n", channel=AUDIT)
     if audited:
@@ -91,13 +92,12 @@ def _sentences(data: ReportData) -> list[str]:
         )
     frauds, caught_frauds = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
-        caught_amount, missed_amount = (
-            total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False)
-        )
         sentences.append(
-            f"Of {frauds:,.0f} frauds known by now {caught_frauds:,.0f} were caught ({share(caught_frauds, frauds)}), worth {money(caught_amount, currency)}; "
-            f"{frauds - caught_frauds:,.0f} were missed, worth {money(missed_amount, currency)}."
+            f"Of {frauds:,.0f} frauds known by now {caught_frauds:,.0f} were caught ({share(caught_frauds, frauds)}), worth {money(total(rows, CAUGHT), currency)}; "
+            f"{frauds - caught_frauds:,.0f} were missed, worth {money(total(rows, MISSED), currency)}."
         )
+        if caught_frauds:
+            sentences.append(_caught_sentence(rows, currency))
     young = total(rows, "n", mature=False)
     if young:
         sentences.append(
@@ -113,11 +113,19 @@ def _sentences(data: ReportData) -> list[str]:
     return sentences
 
 
+def _caught_sentence(rows: list[Row], currency: str) -> str:
+    """What became of the caught frauds, which may be answered, stopped, both or neither."""
+    answered, stopped = total(rows, "in_time_n"), total(rows, "stopped_n")
+    return (
+        f"Of those caught {answered:,.0f} were answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
+        f"{stopped:,.0f} were stopped before a dispute, which saved {money(total(rows, 'saved'), currency)}. "
+        f"{money(total(rows, 'lost'), currency)} were lost although they were flagged."
+    )
+
+
 def _tiles(data: ReportData) -> list[Tile]:
     rows, currency = data.daily, data.currency
-    caught_amount, missed_amount = (
-        total(rows, "loss", is_fraud=True, flagged=flag) for flag in (True, False)
-    )
+    caught_amount, missed_amount = total(rows, CAUGHT), total(rows, MISSED)
     flagged, days = total(rows, "n", flagged=True), len({row["day"] for row in rows})
     frauds, mature_flags = _mature_flags(rows)
     tiles = [
@@ -131,7 +139,16 @@ def _tiles(data: ReportData) -> list[Tile]:
             money(missed_amount, currency),
             f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
         ),
-        Tile("flags per day", f"{flagged / days:,.1f}", f"alerts.per_day is {data.config.alerts.per_day:,}"),
+        Tile(
+            "saved",
+            money(total(rows, "saved"), currency),
+            f"{total(rows, 'stopped_n'):,.0f} frauds stopped before a dispute",
+        ),
+        Tile(
+            "cases per day",
+            f"{data.cases.detected / days:,.1f}",
+            f"alerts.per_day is {data.config.alerts.per_day:,}{WORKING[data.config.alerts.per]}; {flagged / days:,.1f} flags",
+        ),
     ]
     note = (
         f"{_interval(frauds, mature_flags)}, {mature_flags:,.0f} mature flags"
@@ -165,7 +182,7 @@ def _channels(data: ReportData) -> Table:
         rows.append([
             safe_text(channel), f"{total(flags, 'n'):,.0f}", f"{total(flags, 'n', is_fraud=True):,.0f}",
             f"{total(flags, 'n', is_fraud=False):,.0f}", share(frauds, mature_flags), _interval(frauds, mature_flags) or "–",
-            amount(total(flags, "loss", is_fraud=True)),
+            amount(total(flags, CAUGHT)),
         ])  # fmt: skip
     columns = (
         "channel",

@@ -17,4 +17,7 @@ def upgrade(session: Session) -> Upgrade:
         The database belongs to another monitor.
     """
     config = session.config
-    return setup.upgrade(session.store, config.monitor.name, session.now, config.labels.precedence)
+    labels = config.labels
+    return setup.upgrade(
+        session.store, config.monitor.name, session.now, labels.precedence, labels.never_by_silence
+    )

@@ -22,7 +22,7 @@ class PolicyDiffRequest:
 
 @dataclass(frozen=True)
 class FlaggedGroup:
-    """Flagged transactions, the known frauds among them, and their money."""
+    """Flagged transactions, the known frauds among them, and what was at risk of these."""
 
     flags: int
     frauds: int
@@ -80,7 +80,7 @@ def compare_policies(session: Session, request: PolicyDiffRequest) -> PolicyDiff
 
     def group(by_against: bool, by_policy: bool) -> FlaggedGroup:
         cell = diff.cell(by_against, by_policy)
-        return FlaggedGroup(cell.n, cell.frauds, as_amount(cell.fraud_loss, currency))
+        return FlaggedGroup(cell.n, cell.frauds, as_amount(cell.money, currency))
 
     return PolicyDiffSummary(
         policy=request.policy,

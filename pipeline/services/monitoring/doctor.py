@@ -146,6 +146,8 @@ class ScoreFacts:
     scored: int
     flagged: int
     open: int
+    closed: int  # without opinion
+    expired: int
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,7 @@ def _steps(state: MonitorState) -> CheckResult:
 
 
 def _scores(state: MonitorState) -> ScoreFacts:
-    return ScoreFacts(state.scored, state.flagged, state.flags_open)
+    return ScoreFacts(state.scored, state.flagged, state.flags_open, state.flags_closed, state.flags_expired)
 
 
 def _flags(state: MonitorState) -> CheckResult:

@@ -15,8 +15,9 @@ from storage.database.views import field_name
 from storage.queries import flags
 from storage.queries.flags import FlagFilter, FlagOrder
 from storage.queries.rows import Row
+from storage.review.verdicts import Action
 
-FlagStatus = Literal["open", "fraud", "genuine", "expired"]
+FlagStatus = Literal["open", "fraud", "genuine", "closed", "expired"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,11 @@ class FlagRequest:
         Column and value, as a person typed it.
     muted
         True for muted flags only, False for all others.
+    cleared_then_reported
+        Only payments that a person called genuine and that count as fraud by a later report, such as a chargeback.
     order
-        By event time, by score or by amount in the base currency: the newest, highest or largest first.
+        By expected loss (then score, where there is none), by event time, by score or by amount in the base currency: the
+        largest, newest or highest first.
     """
 
     policy: str
@@ -44,7 +48,8 @@ class FlagRequest:
     min_score: float | None = None
     entity: tuple[str, str] | None = None
     muted: bool | None = None
-    order: FlagOrder = "time"
+    cleared_then_reported: bool = False
+    order: FlagOrder = "loss"
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,13 @@ class FlagRecord:
         The configured fields by name; entities of `schema.hash` as they are stored.
     muted_by
         The number of the mute that covers it.
+    expected_loss
+        Fraud probability × (exposure + fee), in the base currency; None without a probability.
     is_fraud, label_type, label_source, known_at
         The label that holds, what kind of fraud or dispute it names, where it comes from and when it became known; None
         without one. `is_fraud` is None with a source for a dispute that is not about fraud.
+    verdict, verdict_type, verdict_action, verdict_note
+        The newest that people said of the payment, with the type of the fraud, what was done, and a note.
     """
 
     policy: str
@@ -100,6 +109,7 @@ class FlagRecord:
     fraud_probability: float | None
     decision_value: float | None
     threshold: float | None
+    expected_loss: Amount | None
     reasons: tuple[FlagReason, ...]
     status: FlagStatus
     reviewed_at: datetime | None
@@ -109,6 +119,10 @@ class FlagRecord:
     label_type: str | None
     label_source: str | None
     known_at: datetime | None
+    verdict: str | None
+    verdict_type: str | None
+    verdict_action: Action | None
+    verdict_note: str | None
     model_id: int
     run_id: int
 
@@ -124,7 +138,8 @@ def list_flags(
     InputError
         There is no such entity column, or the cursor is not one of this list.
     """
-    filters, after = _filters(session, request), decode_cursor(cursor, keys=2, order=request.order)
+    keys = 3 if request.order == "loss" else 2
+    filters, after = _filters(session, request), decode_cursor(cursor, keys, request.order)
     page = flags.flag_page(session.store, request.policy, filters, limit, after, order=request.order)
     items = tuple(_record(session, row) for row in page.rows)
     return Page(items, encode_cursor(page.next_position, order=request.order))
@@ -170,6 +185,7 @@ def _filters(session: Session, request: FlagRequest) -> FlagFilter:
         min_score=request.min_score,
         entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
         muted=request.muted,
+        cleared_then_reported=request.cleared_then_reported,
     )
 
 
@@ -180,10 +196,11 @@ def _known_channel(name: str) -> str:
 
 
 def _record(session: Session, row: Row) -> FlagRecord:
-    base = session.config.schema_.base_currency
+    base, loss = session.config.schema_.base_currency, row["expected_loss"]
     return as_record(
         FlagRecord,
         row,
+        expected_loss=None if loss is None else as_amount(loss, base),
         amount=as_amount(row["amount"], row["currency"] or base),
         amount_base=as_amount(row["amount_base"], base),
         fields={name: row[field_name(name)] for name in session.store.fields.names},

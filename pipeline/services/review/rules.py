@@ -22,7 +22,7 @@ from pipeline.services.review.rules_and_mutes import (
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
 from storage.database.hash_form import has_displays
-from storage.frames import MONEY, Ints
+from storage.frames import MONEY
 from storage.review.rules_and_mutes import RULE, flagged_by_rule
 
 
@@ -53,7 +53,7 @@ class RulePreview:
     amount: Amount
     unflagged: int  # of the transactions, those that have no flag
     fraud: int  # of the transactions, those known to be fraud by now
-    fraud_amount: Amount
+    fraud_amount: Amount  # what was at risk of it
     fraud_unflagged: int
     mature: int  # of the transactions, those old enough that all labels are known
     mature_fraud: int
@@ -85,19 +85,17 @@ def preview_rule(session: Session, text: str, days: int) -> RulePreview:
     stored, _ = engine.stored_text(text, config, has_displays(session.store))
     matches = preview(session.store, config, LIVE, stored, days, session.now)
 
-    def total(amounts: Ints) -> Amount:
-        return as_amount(Decimal(int(amounts.sum())) / MONEY, config.schema_.base_currency)
-
+    currency = config.schema_.base_currency
     return RulePreview(
         text=matches.text,
         days=days,
         until=as_datetime(matches.end),
         transactions=len(matches.amount),
         busiest_day=int(np.bincount(matches.day).max()) if len(matches.day) else 0,
-        amount=total(matches.amount),
+        amount=as_amount(Decimal(int(matches.amount.sum())) / MONEY, currency),
         unflagged=int((~matches.flagged).sum()),
         fraud=int(matches.fraud.sum()),
-        fraud_amount=total(matches.amount[matches.fraud]),
+        fraud_amount=as_amount(float(matches.at_risk.sum()), currency),
         fraud_unflagged=int((matches.fraud & ~matches.flagged).sum()),
         mature=int(matches.mature.sum()),
         mature_fraud=int((matches.mature & matches.fraud).sum()),

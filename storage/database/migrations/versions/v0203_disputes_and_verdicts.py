@@ -1,5 +1,5 @@
 """
-Disputes, verdicts with their actions, and expected losses.
+Disputes, verdicts with their actions, expected losses, the entity that cases are counted by, and checks of limits.
 
 `labels` and `flags` are written anew on SQLite, which cannot change a constraint. The first migration has created
 everything already in a database that is new.
@@ -9,29 +9,37 @@ import sqlalchemy as sa
 from alembic import op
 
 from storage.database import views
-from storage.database.tables import LABEL_RETRACTIONS, LABELS_ONCE, flags, labels, verdicts
+from storage.database.tables import LABEL_RETRACTIONS, LABELS_ONCE, flags, labels, limit_checks, verdicts
 
 revision = "0203"
 down_revision = "0202"
 
 ADDED = ("type", "reason", "stage", "amount", "retracts", "bulk_id")
+# Labels without a batch are verdicts; their notes are in the audit trail.
+EARLIER_VERDICTS = """
+    INSERT INTO verdicts (transaction_id, verdict, action, label_id, at, "by")
+    SELECT transaction_id, CASE WHEN is_fraud THEN 'fraud' ELSE 'genuine' END, 'none', label_id, recorded_at, "by"
+    FROM labels WHERE batch_id IS NULL ORDER BY label_id"""
 STATUS = "status IN ('open', 'fraud', 'genuine', 'closed', 'expired')"
 
 
 def upgrade() -> None:
-    """Add the columns and the table."""
+    """Add the columns and the tables."""
     connection = op.get_bind()
     if "reason" in {column["name"] for column in sa.inspect(connection).get_columns("labels")}:
         return
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     op.add_column("scores", sa.Column("expected_loss", sa.Double))
+    op.add_column("monitor", sa.Column("case_entity", sa.Text))
     verdicts.create(connection)
+    limit_checks.create(connection)
     if connection.dialect.name == "postgresql":
         _change_on_postgres(connection)
     else:
         _rewrite(connection, labels)
         _rewrite(connection, flags)
+    connection.execute(sa.text(EARLIER_VERDICTS))
 
 
 def downgrade() -> None:

@@ -1,0 +1,1 @@
+"""Files whose rows are events of payments: authorised, settled, refunded, charged back."""
