@@ -101,9 +101,14 @@ def mature_at(config: Config, history: History, date: int) -> tuple[Ints, Floats
 
 def is_old(config: Config, history: History, date: int) -> Bools:
     """Which transactions are older than their maturity, with labels complete to that point, as known at `date`, (n,)."""
-    complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
-    old: Bools = history.transactions.event_time + maturity_of(config, history.transactions) <= complete
+    old_at = history.transactions.event_time + maturity_of(config, history.transactions)
+    old: Bools = old_at <= complete_through(history, date)
     return old
+
+
+def complete_through(history: History, date: int) -> int:
+    """The instant (µs) until which labels are complete, as known at `date`."""
+    return int(history.completeness.at(np.array([date], dtype=np.int64))[0])
 
 
 def effective_frauds(config: Config, history: History, mature: Ints, y: Floats) -> float:
