@@ -86,7 +86,7 @@ def verdict(
 
 @click.group(cls=Group)
 def label() -> None:
-    """Label payments, flagged or not, and list or retract what people said."""
+    """Label payments, list and retract what people said."""
 
 
 @label.command(
