@@ -266,7 +266,9 @@ def test_at_every_instant_the_label_is_the_one_of_the_table(lived: Store) -> Non
         with lived.read() as connection:
             sql = text(LABELS_AS_OF).bindparams(bindparam("as_of", type_=Instant))
             rows = connection.execute(sql, {"as_of": at}).mappings().all()
-        by_sql = {row["transaction_id"]: row["is_fraud"] for row in rows}  # NULL: a dispute about something else
+        by_sql = {
+            row["transaction_id"]: row["is_fraud"] for row in rows
+        }  # NULL: a dispute about something else
         for life in ALL:
             expected = life.label_at(day)
             assert counted[name_of(life)] == expected, (life.title, day)
