@@ -19,7 +19,9 @@ SAME_PAYMENT = 0.8  # share of the later events whose id begins with a payment, 
 NEARLY_UNIQUE = 0.99
 WORDS_MAX = 50
 DEFAULTS = EventWords(EventsSection())
-BEYOND_REFUNDS = frozenset({"settled", "disputes", "won"})  # one of which a file of events has
+BEYOND_REFUNDS = frozenset(
+    {"settled", "disputes", "won", "inquiries", "fraud_reports"}
+)  # one of which a file of events has
 EVENT_ID = (r"id|(event|modification|balance_?transaction)(_?(id|ref|reference))", r".*modification.*")
 
 
@@ -57,7 +59,7 @@ def begins_payment(meaning: Strings) -> Bools:
 def _payment_ids(draft: SchemaDraft, meaning: Strings) -> list[ColumnProfile]:
     """The columns whose value is another one in each payment, and the same in its later events."""
     begins = begins_payment(meaning)
-    later = ~begins & np.isin(meaning.astype(str), ("settled", "refunds", "disputes", "won"))
+    later = ~begins & np.isin(meaning.astype(str), ("refunds", *BEYOND_REFUNDS))
     columns = [c for c in draft.unassigned.values() if not c.time_formats and (c.whole or not c.number)]
     return [c for c in columns if later.any() and _names_payments(c, begins, later)]
 
@@ -102,7 +104,7 @@ def _decide(draft: SchemaDraft, column: ColumnProfile, payment: ColumnProfile, m
         draft.leave_out(event, "it is events.id")
     unknown = sorted(word for word in column.distinct if DEFAULTS.key_of(word) == UNKNOWN)
     if unknown:
-        reason = "words that are taken for events which say nothing here: move those that do to payments, settled, declined, refunds, disputes or won"
+        reason = "words that are taken for events which say nothing here: move those that do to another key of [events]"
         draft.decide("events.ignored", unknown, CHECK + reason)
     _decide_kind(draft)
     _decide_reason(draft, meaning)

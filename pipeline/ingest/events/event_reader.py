@@ -28,7 +28,7 @@ from storage.ingest.chunks import TransactionChunk
 
 ROW_NUMBER, MEANING, PAYMENT, TIME = "\0row_number", "\0meaning", "\0payment", "\0time"  # no names of a file
 PAYMENT_KEYS = ("payments", "settled", "declined", "refunds")
-DISPUTE_KEYS = ("disputes", "won")
+DISPUTE_KEYS = ("disputes", "won", "inquiries", "fraud_reports")
 
 
 def _no_rows() -> Bools:
