@@ -50,7 +50,7 @@ CONFIG = Config.model_validate({
     "training": {"min_rows": 200, "every": "28d"},
     "strategy": {"method": "outlier"},
     "outlier": {"detector": "hbos"},
-    "alerts": {"per_day": 1, "expire": "20d"},
+    "alerts": {"per_day": 1, "expire": "15d"},
     "drift": {"metrics": ["missing"]},
     "schedule": {"window": "1d"},
 })  # fmt: skip
@@ -91,7 +91,7 @@ DETAILS = (
            flag={4: "fraud", 10: "open", 45: "expired"}),
     Detail("nobody answers the flag",
            [(0, "flagged", "")], [(0, NOTHING_YET), (MATURITY, SILENCE)],
-           flag={0: "open", 20: "open", 45: "expired"}),
+           flag={0: "open", 12: "open", 20: "expired"}),
     Detail("blocked without a verdict of fraud",  # what is stopped is never charged back
            [(0, "flagged", ""), (3, "no opinion, blocked", "")],
            [(0, NOTHING_YET), (3, NO_SILENCE)], flag={3: "closed"}),
