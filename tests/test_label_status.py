@@ -1,5 +1,6 @@
 """The label of a payment at every instant: arrays, views and flags agree, whatever became known in which order; both engines."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from storage.database.views import LABELS_AS_OF
 from storage.frames import DAY, FRAUD, GENUINE, HOUR, NEITHER, UNKNOWN
 from storage.ingest import history
 from storage.monitoring.quality_metrics import unanswered_flag_times
+from storage.queries import report_counts
 from storage.review.flag_status import update_flags, update_flags_of_batch
 from tests.support.databases import Opener
 from tests.support.payments import START
@@ -224,6 +226,36 @@ def test_a_flag_has_the_status_of_the_label_that_holds(store: Store, first: str)
     assert query(store, "SELECT COUNT(*) FROM flags WHERE (status = 'open') <> (reviewed_at IS NULL)") == [
         (0,)
     ]
+
+
+def test_the_report_counts_as_mature_what_is_fraud_genuine_or_silent(store: Store) -> None:
+    """Every payment is old enough for silence; a dispute about something else is no answer all the same."""
+    ids = [name for name, _, _ in CASES]
+    add_payments(store, ids)
+    add_flags(store, ids)
+    shared = {
+        "policy": "live",
+        "run_id": 1,
+        "model_id": 1,
+        "score": 0.5,
+        "channel": "outlier",
+        "flagged": True,
+    }
+    with store.write() as connection:
+        rows = [{"transaction_id": name, "strategy": "outlier", **shared} for name in ids]
+        connection.execute(insert(tables.scores), rows)
+    for name, given, _ in CASES:
+        label_ids: list[int] = []
+        for label in given:
+            label_ids.append(add_label(store, name, label_ids, label))
+    for day in (4, 6, 10, 17):
+        as_of = START + day * DAY
+        scope = report_counts.Scope("live", START, START + DAY, as_of, START + DAY, {})
+        counted = {(row["is_fraud"], row["mature"]): row["n"] for row in report_counts.daily(store, scope)}
+        meaning = {FRAUD: (True, True), GENUINE: (False, True), UNKNOWN: (None, True), NEITHER: (None, False)}
+        assert counted == Counter(meaning[status] for status in by_arrays(store, as_of).values()), (
+            f"day {day}"
+        )
 
 
 def test_arrays_and_views_agree_on_any_labels(store: Store) -> None:

@@ -54,8 +54,8 @@ CASES: list[tuple[str, str, str, list[tuple[object, ...]], dict[int, bool]]] = [
         [(5, "verdict", "fraud", "none"), (7, "verdict", "retracted", "none")], {0: True, 5: False, 7: True},
     ),
     (
-        "blocked by mistake", "approved", "EUR",  # it was blocked all the same
-        [(5, "verdict", "fraud", "blocked"), (7, "verdict", "retracted", "none")], {0: True, 5: False},
+        "blocked by mistake", "approved", "EUR",
+        [(5, "verdict", "fraud", "blocked"), (7, "verdict", "retracted", "none")], {0: True, 5: False, 7: True},
     ),
     (
         "called fraud again", "approved", "EUR",
@@ -135,6 +135,36 @@ def test_silence_speaks_while_nothing_else_explains_it(
     undo_batch(store, newest, "mistake", "ana", START + 30 * DAY)
     again = loaded(store, config)
     assert by_name(again, again.silence_at(START + 11 * DAY))["pending approved blocked"]
+
+
+def test_a_verdict_with_a_label_is_taken_back_with_it(opener: Opener, config: Config, tmp_path: Path) -> None:
+    store = opener(config)
+    rows = [row("t1", START, 10, "payment", "", "approved", "EUR")]
+    load(store, config, "transactions", write_csv(tmp_path / "t.csv", HEADER, rows), now=START)
+    for label_id, (day, says) in enumerate([(5, {"is_fraud": True}), (7, {"retracts": 1})], start=1):
+        times = {"known_at": START + day * DAY, "recorded_at": START + day * DAY}
+        label = {
+            "label_id": label_id,
+            "transaction_id": "t1",
+            "source": "review",
+            "by": "ana",
+            **times,
+            **says,
+        }
+        said = {
+            "transaction_id": "t1",
+            "at": START + day * DAY,
+            "by": "ana",
+            "action": "blocked",
+            "label_id": label_id,
+        }
+        with store.write() as connection:
+            connection.execute(insert(tables.labels), label)
+            verdict = "fraud" if day == 5 else "retracted"
+            connection.execute(insert(tables.verdicts), {**said, "verdict": verdict})
+    history = loaded(store, config)
+    silent = [bool(history.silence_at(START + day * DAY)[0]) for day in (4, 5, 6, 7, 9)]
+    assert silent == [True, False, False, True, True]
 
 
 def test_silence_is_by_the_first_version_where_nothing_came_later(

@@ -92,15 +92,9 @@ class Silence:
         return (refunded > 0) & (refunded >= in_full)
 
     def _stopped_at(self, position: Ints, instant: int) -> Ints:
-        """Positions of the payments that were stopped, and whose stop was not taken back."""
+        """Positions of the payments that a verdict stopped which had not been retracted."""
         stops = self._changes.stops
-        known = np.flatnonzero((stops.at <= instant) & (position >= 0))
-        order = known[np.argsort(position[known], kind="stable")]
-        newest = order[_last_of_each(position[order])]
-        stopped: Ints = np.append(
-            position[known[stops.acted[known]]], position[newest[~stops.retracted[newest]]]
-        )
-        return stopped
+        return position[(stops.at <= instant) & (instant < stops.retracted_at) & (position >= 0)]
 
 
 def _by_columns(columns: Mapping[str, Coded], n: int, never: Mapping[str, Sequence[str]]) -> Bools:

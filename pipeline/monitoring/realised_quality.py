@@ -78,7 +78,7 @@ def realise(
     rows += list(_model_rows(window, outcome, overall, config))
     if not known.all():
         rows[0] = replace(
-            rows[0], message=f"{int((~known).sum()):,} more have no label and may never get one"
+            rows[0], message=f"{int((~known).sum()):,} more are neither fraud nor genuine, and may stay so"
         )
     for channel in _channels(scored):
         measures = realised_quality.channel_metrics(outcome, channel, review, confidence)

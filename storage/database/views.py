@@ -15,7 +15,7 @@ NAMES = (
 )  # fmt: skip
 TAKEN = {
     "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by", "reviewer",
-    "reviewed_at", "outlier_score", "fraud_probability", "decision_value", "expected_loss", "label_source", "known_at",
+    "reviewed_at", "outlier_score", "fraud_probability", "decision_value", "expected_loss", "label_source", "label_type", "known_at",
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ RECORDED = """CASE WHEN {x}.batch_id IS NULL THEN {x}.recorded_at
                         WHEN {x}_batch.history THEN {x}.known_at ELSE {x}_batch.visible_at END"""
 VISIBLE = "({x}.batch_id IS NULL OR {x}_batch.status = 'done')"
 # `NOT (a > b)` and not `a <= b`: SQLite would read all labels in the order of the index on known_at.
-KNOWN = f"{VISIBLE} AND NOT ({{x}}.known_at > :as_of) AND {RECORDED} <= :as_of"
+KNOWN_AS_OF = f"{VISIBLE} AND NOT ({{x}}.known_at > :as_of) AND {RECORDED} <= :as_of"
 
 
 def ranked_labels(visibility: str, which: str = "") -> str:
@@ -132,7 +132,7 @@ def ranked_labels(visibility: str, which: str = "") -> str:
     Parameters
     ----------
     visibility
-        `VISIBLE` or `KNOWN`: which labels are read.
+        `VISIBLE` or `KNOWN_AS_OF`: which labels are read.
     which
         A further condition on the transactions of labels `{x}`: "AND {x}.transaction_id IN …".
     """
@@ -174,7 +174,7 @@ def ranked_labels(visibility: str, which: str = "") -> str:
 
 
 CURRENT_LABELS = f"CREATE VIEW current_labels AS {ranked_labels(VISIBLE)}"
-LABELS_AS_OF = ranked_labels(KNOWN)
+LABELS_AS_OF = ranked_labels(KNOWN_AS_OF)
 
 FIXED = (
     """

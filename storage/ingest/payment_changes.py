@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -25,8 +24,9 @@ from sqlalchemy import (
 
 from storage.database.database import Store
 from storage.database.tables import verdicts
-from storage.frames import MONEY, NEVER, Coded, Ints, Strings
+from storage.frames import FOREVER, MONEY, NEVER, Coded, Ints, Strings
 from storage.ingest.history import Coder, VisibleBatches
+from storage.review.verdict_log import RETRACTED, retracted_at
 
 Span = tuple["ColumnElement[bool]", ...]
 STOPPING = ("blocked", "refunded")  # actions after which no chargeback comes
@@ -54,12 +54,11 @@ class Refunds:
 
 @dataclass(frozen=True)
 class Stops:
-    """Verdicts that stop a payment, or that take one back, in the order in which they were given."""
+    """Verdicts that stop a payment: it was blocked or refunded, or called fraud."""
 
     transaction_id: Strings  # (k,)
     at: Ints  # (k,) µs
-    acted: NDArray[np.bool_]  # (k,) the payment was blocked or refunded, which cannot be taken back
-    retracted: NDArray[np.bool_]  # (k,) an earlier verdict "fraud" no longer holds
+    retracted_at: Ints  # (k,) µs: from then on it no longer holds; `FOREVER` while it does
 
 
 @dataclass(frozen=True)
@@ -139,17 +138,15 @@ def _refunds(connection: Connection, store: Store, visible: VisibleBatches, star
 def _stops(connection: Connection, store: Store, in_span: Span) -> Stops:
     v, t = verdicts.c, store.transactions.c
     rows = (
-        select(v.transaction_id, v.at, v.action, v.verdict)
+        select(v.transaction_id, v.at, retracted_at(v).label("retracted_at"))
         .join(store.transactions, t.transaction_id == v.transaction_id)
-        .where(or_(v.action.in_(STOPPING), v.verdict.in_(("fraud", "retracted"))), *in_span)
-        .order_by(v.verdict_id)
+        .where(or_(v.action.in_(STOPPING), v.verdict == "fraud"), v.verdict != RETRACTED, *in_span)
     )
-    names, at, action, verdict = _read(connection, rows, exists(select(v.verdict_id)))
+    names, at, until = _read(connection, rows, exists(select(v.verdict_id)))
     return Stops(
         np.array(names, dtype=object),
         np.array(at, dtype=np.int64),
-        np.array([value in STOPPING for value in action], dtype=bool),
-        np.array([value == "retracted" for value in verdict], dtype=bool),
+        np.array([FOREVER if instant is None else instant for instant in until], dtype=np.int64),
     )
 
 

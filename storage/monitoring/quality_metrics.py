@@ -25,7 +25,7 @@ from storage.database.tables import (
     withdrawn_rows,
 )
 from storage.database.tables import verdicts as verdict_log
-from storage.database.views import KNOWN, ranked_labels
+from storage.database.views import KNOWN_AS_OF, ranked_labels
 from storage.frames import Floats, Ints, Strings
 from storage.review.verdict_log import NO_OPINION, not_retracted
 
@@ -184,7 +184,7 @@ def unanswered_flag_times(store: Store, policy: str, start: int, end: int) -> In
         times = {name: time for name, time in connection.execute(rows).all() if start <= time < end}
         with bulk.staged_ids(connection, list(times)) as stage:
             holding = ranked_labels(
-                KNOWN, f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage})"
+                KNOWN_AS_OF, f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage})"
             )
             sql = text(f"SELECT transaction_id FROM ({holding}) h WHERE is_fraud IS NOT NULL")
             typed = sql.bindparams(bindparam("as_of", end, Instant))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists
+from sqlalchemy import ColumnElement, and_, case, exists, func, select
 
 from storage.database.tables import labels, verdicts
 from storage.frames import REVIEWERS
@@ -52,3 +52,20 @@ def not_retracted(verdict: Any, before: int | None = None) -> ColumnElement[bool
     if before is not None:
         of_verdict = and_(of_verdict, v.at < before)
     return and_(verdict.verdict != RETRACTED, ~is_retracted(verdict, before), ~exists().where(of_verdict))
+
+
+def retracted_at(verdict: Any) -> ColumnElement[Any]:
+    """The first instant at which a row of the log was retracted, by the same rules; NULL while it holds."""
+    r, v = labels.alias().c, verdicts.alias().c
+    of_label = select(func.min(func.coalesce(r.recorded_at, r.known_at))).where(
+        r.transaction_id == verdict.transaction_id, r.retracts == verdict.label_id
+    )
+    of_verdict = select(func.min(v.at)).where(
+        v.transaction_id == verdict.transaction_id,
+        v.verdict == RETRACTED,
+        v.label_id.is_(None),
+        v.verdict_id > verdict.verdict_id,
+    )
+    return case(
+        (verdict.label_id.is_not(None), of_label.scalar_subquery()), else_=of_verdict.scalar_subquery()
+    )
