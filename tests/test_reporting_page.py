@@ -136,7 +136,7 @@ def test_whoever_cannot_see_or_point_finds_the_way(show: Any) -> None:
     page_view = show()
     assert page_view("document.documentElement.lang") == "en"
     levels = page_view("[...document.querySelectorAll('h1, h2')].map((one) => one.tagName)")
-    assert levels == ["H1"] + ["H2"] * 13
+    assert levels == ["H1"] + ["H2"] * 14
     alts = page_view(
         "[...document.querySelectorAll('.drawing')].map((one) => one.getAttribute('aria-label'))"
     )
