@@ -100,7 +100,7 @@ DETAILS = (
            [(0, NOTHING_YET), (3, FRAUD), (10, GENUINE)], flag={3: "fraud", 10: "genuine"}),
     Detail("stopped, then undone",
            [(0, "flagged", ""), (3, "fraud verdict, refunded", ""), (10, "undo", "")],
-           [(0, NOTHING_YET), (3, FRAUD), (10, NOTHING_YET)], flag={3: "fraud", 10: "open"}),
+           [(0, NOTHING_YET), (3, FRAUD), (10, NOTHING_YET), (MATURITY, SILENCE)], flag={3: "fraud", 10: "open"}),
     Detail("pending, then approved",
            [(0, "pending", ""), (4, "approved", "")], [(0, NOTHING_YET), (MATURITY, SILENCE)]),
     Detail("refunded in part",

@@ -93,7 +93,7 @@ def test_every_chart_is_drawn_and_fits_and_nothing_leaves_the_page(
     wide = page_view(
         "[...document.querySelectorAll('figure.chart svg')].map((one) => one.getBoundingClientRect().width)"
     )
-    assert len(wide) == page_view("document.querySelectorAll('figure.chart').length") == 11
+    assert len(wide) == page_view("document.querySelectorAll('figure.chart').length") == 12
     assert all(width * 0.6 < one <= width for one in wide)
     marks = page_view(
         "[...document.querySelectorAll('figure.chart svg')].map((one) => one.querySelectorAll('path, text').length)"
