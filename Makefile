@@ -25,13 +25,15 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
 
-# The shipped config on simulated payments, in a folder of its own; begins afresh each time.
+# The shipped config on simulated payments of a team that reviews, in a folder of its own; begins afresh each time.
 demo: export FRAUDWATCH_STORAGE__URL := sqlite:///$(DEMO)/fraudwatch.db
+demo: export FRAUDWATCH_SCHEMA__CATEGORICAL := ["channel", "country", "status", "method"]
+demo: export FRAUDWATCH_LABELS__MATURITY_BY := {"method": {"wallet": "14d", "direct_debit": "45d"}}
 demo: setup
 	@rm -rf $(DEMO)
-	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --output $(DEMO)
+	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --reviewers --output $(DEMO)
 	$(BIN)/fraudwatch init
-	$(BIN)/fraudwatch ingest transactions $(DEMO)/transactions.parquet
+	$(BIN)/fraudwatch ingest transactions $(DEMO)/transactions.parquet $(DEMO)/updates.parquet
 	$(BIN)/fraudwatch ingest labels $(DEMO)/labels.parquet
 	$(BIN)/fraudwatch backfill --from $(FROM) --to $(TO)
 	$(BIN)/fraudwatch summary --from $(FROM) --to $(TO)

@@ -68,7 +68,10 @@ SETTINGS = {
     "features": {"windows": ["1d", "7d"]},
     "training": {"min_rows": 200, "holdout": "2d"},
     "strategy": {"min_positives_blend": 6, "min_positives_classifier": 40},
-    "alerts": {"per_day": 5},
+    "alerts": {
+        "per_day": 5,
+        "expire": "3650d",
+    },  # when a flag expires depends on when it was raised, which kills delay
     "schedule": {"catch_up": 3, "backoff": "1s", "attempts": 20},
 }
 STORAGE = Path(storage.__file__).parent

@@ -46,22 +46,27 @@ from pipeline.simulation.outcomes import MATURITY, METHODS, REVIEW
 from pipeline.simulation.reviewed import ReviewedWorld, WorldRows
 from pipeline.simulation.reviewers import FlagAnswers
 from pipeline.training import train
+from pipeline.training.prevalence import Reviews, prevalence_of
 from pipeline.training.promotion_gate import EvaluationWindow, PromotionGate
 from pipeline.training.strategy_choice import StoredChoice
 from pipeline.training.train import Prepared
-from pipeline.training.training_set import effective_frauds, prevalence_of, training_set_at
+from pipeline.training.training_set import effective_frauds, training_set_at
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.frames import DAY, FRAUD, HOUR, UNKNOWN, Floats, Ints
 from storage.models import models
+from storage.models.models import PromotionCheck
 from storage.monitoring import quality_metrics
 from storage.review import rules_and_mutes, verdicts
+from storage.review.verdicts import Statement
 from storage.runs import scoring_queue
 
 FIRST = START + 54 * DAY  # 2025-02-24, a Monday: the first training, and the first day that is scored
 END = START + REVIEWED_DAYS * DAY
 WEEK = 7 * DAY
 EVERY = 14 * DAY  # between trainings
+MEASURED = range(FIRST + 2 * EVERY, END, 2 * EVERY)  # trainings at which prevalence is measured
+CHALLENGED = range(END - 2 * EVERY - 2 * DAY, END, EVERY)  # trainings at which a challenger is tried
 FLAGS_PER_DAY = 8
 SIMPLE_SHARE = FLAGS_PER_DAY / 300  # of the payments that the simple monitor flags
 # Entities and categories that the model in force and a challenger look at.
@@ -102,6 +107,9 @@ class Found:
     )  # by rule and kind of interval: a date each
     quality: dict[str, list[Estimate]] = field(default_factory=dict)  # by metric: a week each
     gate: dict[str, list[str]] = field(default_factory=dict)  # by rule: the gate's rule at each date
+    gain: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # by rule: the challenger's gain in average precision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +167,7 @@ def _one_world(part: str, seed: int, folder: Path) -> Found:
         given = life.through() if part == "loop" else life.with_simple_monitor()
         found.answers, found.stopped = len(given.at), int(given.is_fraud.sum())
         found.vanished = int((~reviewers.happening(world.payments, given)).sum())
-        for date in range(FIRST + EVERY, END + 1, EVERY):
+        for date in MEASURED:
             _measure_prevalence(found, world, given, store, config, date)
         if part == "loop":
             _measure_quality(found, world, store)
@@ -219,9 +227,8 @@ class Life:
     def _record(self, given: FlagAnswers, start: int, end: int) -> None:
         for k in np.flatnonzero((given.at >= start) & (given.at < end)):
             name = f"T{given.position[k]:09d}"
-            verdicts.verdict(
-                self.store, LIVE, name, bool(given.is_fraud[k]), "", "reviewer", int(given.at[k])
-            )
+            said = Statement("fraud", action="refunded") if given.is_fraud[k] else Statement("genuine")
+            list(verdicts.record(self.store, LIVE, [name], said, "reviewer", int(given.at[k])))
 
     def _collect_flags(self, now: int) -> None:
         names = rules_and_mutes.flagged_between(self.store, LIVE, now - 2 * DAY, now)
@@ -324,19 +331,32 @@ def _true_quality(world: ReviewedWorld, store: Store, start: int, end: int) -> I
 # ── gate ──
 
 
+class EarlierModels(ModelCache):
+    """The models in force before a training, also when that training has been done."""
+
+    def in_force_until(self, instant: int) -> list[int]:
+        """Without models that took effect at the instant itself."""
+        return super().in_force_until(instant - 1)
+
+
 @dataclass(frozen=True)
 class GateBefore(PromotionGate):
     """The rule before: all labels of mature rows, those of the champion's own flags included."""
 
+    def check(
+        self, history: History, prepared: Prepared, choice: StoredChoice, date: int
+    ) -> PromotionCheck | None:
+        """Compare as if nobody had reviewed anything."""
+        nobody = Reviews(*(np.zeros(len(history), dtype=bool) for _ in range(3)))
+        return super().check(history, replace(prepared, reviews=nobody), choice, date)
+
     def _window(self, history: History, _prepared: Prepared, champion_id: int, date: int) -> EvaluationWindow:
         rows, y = mature_before(self.config, history, date)
-        return self._newest(history, champion_id, date, rows, y)
-
-    def _newest(
-        self, history: History, champion_id: int, date: int, rows: Ints, y: Floats
-    ) -> EvaluationWindow:
         end = date - self.config.labels.maturity
-        start = max(end - self.config.training.every, models.learned_until(self.store, champion_id) or 0)
+        learned_until = models.learned_until(self.store, champion_id)[0] or 0
+        return self._between(history, max(end - EVERY, learned_until), end, rows, y)
+
+    def _between(self, history: History, start: int, end: int, rows: Ints, y: Floats) -> EvaluationWindow:
         times = history.transactions.event_time[rows]
         inside = (times > start) & (times <= end)
         rows, y = rows[inside], y[inside]
@@ -346,7 +366,7 @@ class GateBefore(PromotionGate):
 
 @dataclass(frozen=True)
 class GateOfTruth(GateBefore):
-    """The same window with the truth of every payment that went through."""
+    """The truth about every payment that went through since the champion was trained."""
 
     world: ReviewedWorld
 
@@ -354,14 +374,15 @@ class GateOfTruth(GateBefore):
         position = _positions(history.transactions.transaction_id)
         rows = np.flatnonzero(self.world.outcomes.approved[position])
         y = self.world.outcomes.reported[position[rows]].astype(np.float64)
-        return self._newest(history, champion_id, date, rows, y)
+        trained_at = models.learned_until(self.store, champion_id)[1]
+        return self._between(history, trained_at, date, rows, y)
 
 
 def _try_challengers(found: Found, world: ReviewedWorld, store: Store, config: Config) -> None:
     """At the last trainings, a candidate that looks at shops and devices, before three gates."""
-    for date in range(FIRST + 3 * EVERY, END + 1, EVERY):
+    for date in CHALLENGED:
         with start_run(store, config, END + DAY, LIVE, "backfill", "benchmark", None) as context:
-            reader, cache = HistoryReader(context, date), ModelCache(store, config, LIVE)
+            reader, cache = HistoryReader(context, date), EarlierModels(store, config, LIVE)
             history = reader.for_training(date)
             prepared = train.prepare(config, history, date)
             choice = StoredChoice(0, "classification", config.strategy.outlier_share, "")
@@ -372,7 +393,9 @@ def _try_challengers(found: Found, world: ReviewedWorld, store: Store, config: C
             }
             for rule, gate in gates.items():
                 check = gate.check(history, prepared, choice, date)
-                found.gate.setdefault(rule, []).append("" if check is None else check.rule)
+                assert check is not None
+                found.gate.setdefault(rule, []).append(check.rule)
+                found.gain.setdefault(rule, []).append(check.ap_difference or float("nan"))
 
 
 # ── the report ──
@@ -393,7 +416,7 @@ def report(part: str, found: Sequence[Found]) -> bool:
     print(
         f"\n{part}: {len(found)} worlds; share of truths inside the {STATED:.0%} interval of prevalence, by day of the training"
     )
-    days = [(FIRST + EVERY * k - START) // DAY for k in range(1, (END - FIRST) // EVERY + 1)]
+    days = [(date - START) // DAY for date in MEASURED]
     print(f"{'':20}" + "".join(f"{day:>8}" for day in days) + f"{'all':>8}{'estimate / truth':>18}")
     for rule in found[0].prevalence:
         of = [world.prevalence[rule] for world in found]
@@ -429,6 +452,9 @@ def _report_gate(found: Sequence[Found]) -> None:
             f"{rule:12}refuses {int(refused[honest].sum())} of the {int(honest.sum())} that the truth does not, "
             f"and {int(refused[~honest].sum())} of the {int((~honest).sum())} that it does"
         )
+    gains = {rule: np.nanmean([gain for world in found for gain in world.gain[rule]]) for rule in rules}
+    print("mean gain in average precision, as each sees it: "
+          + ", ".join(f"{rule} {gain:+.3f}" for rule, gain in gains.items()))  # fmt: skip
 
 
 REFUSALS = ("WORSE_AP", "WORSE_COST", "WORSE")

@@ -103,11 +103,11 @@ def extreme(seed: int = 1) -> World:
     )
 
 
-REVIEWED_DAYS = 126
+REVIEWED_DAYS = 154
 
 
 def reviewed(seed: int = 1) -> ReviewedWorld:
-    """38,000 payments from START on, 460 of them fraud unless a team stops some: stolen cards, takeovers, tests, shops."""
+    """46,000 payments from START on, 550 of them fraud unless a team stops some: stolen cards, takeovers, tests, shops."""
     rng = np.random.default_rng(seed)
     payments = draw_payments(
         rng, START, REVIEWED_DAYS, per_day=300, customers=600, fraud_rate=0.012, drift=False

@@ -341,7 +341,7 @@ PACKED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content"), PACKED)
+@pytest.mark.parametrize(("name", "content"), PACKED, ids=range(len(PACKED)))
 def test_packed_files_are_read(file, name, content):
     path = file(content, name)
     assert read(path) == ({1: ("a", "x")}, {})
@@ -350,7 +350,7 @@ def test_packed_files_are_read(file, name, content):
         assert source.digest() == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize(("name", "content"), PACKED)
+@pytest.mark.parametrize(("name", "content"), PACKED, ids=range(len(PACKED)))
 def test_packed_streams_are_read(name, content):
     with closing(reader.open_stream(io.BytesIO(content), None, "standard input")) as source:
         rows = [column.to_pylist() for batch in source.rows(WANTED) for column in batch.columns.values()]
@@ -389,7 +389,7 @@ REFUSED_ARCHIVES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "sentence"), REFUSED_ARCHIVES)
+@pytest.mark.parametrize(("content", "sentence"), REFUSED_ARCHIVES, ids=range(len(REFUSED_ARCHIVES)))
 def test_an_archive_that_cannot_be_read_is_refused(file, content, sentence):
     with pytest.raises(InputError) as refused:
         read(file(content, "f.zip"))
@@ -515,7 +515,7 @@ REFUSED_WORKBOOKS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "sentence"), REFUSED_WORKBOOKS)
+@pytest.mark.parametrize(("content", "sentence"), REFUSED_WORKBOOKS, ids=range(len(REFUSED_WORKBOOKS)))
 def test_a_workbook_that_cannot_be_used_is_refused(file, content, sentence):
     with pytest.raises(InputError) as refused:
         read(file(content, "f.xlsx"))

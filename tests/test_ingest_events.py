@@ -113,6 +113,21 @@ def ingest(store: Store, tmp_path: Path, rows: list[str], config: Config = CONFI
     return run(store, config, file(tmp_path, rows, HEADER))
 
 
+def test_reports_of_fraud_and_inquiries_are_no_disputes(opener: Opener, tmp_path: Path) -> None:
+    rows = [
+        "p1,Authorised,20,2026-03-01T10:00:00Z,,k1,",
+        "p1,NotificationOfFraud,20,2026-03-05T10:00:00Z,n1,,",
+        "p2,Authorised,30,2026-03-01T10:00:00Z,,k2,",
+        "p2,RequestForInformation,30,2026-03-06T10:00:00Z,n2,,",
+    ]
+    store = opener(CONFIG)
+    ingest(store, tmp_path, rows)
+    assert stored(store)[2] == [
+        ("p1", True, None, None, "inquiry", 20.0, "chargeback", "2026-03-05T10:00:00"),
+        ("p2", None, None, None, "inquiry", 30.0, "chargeback", "2026-03-06T10:00:00"),
+    ]
+
+
 def test_events_become_payments_versions_refunds_and_labels(opener: Opener, tmp_path: Path) -> None:
     store = opener(CONFIG)
     payments, labels = ingest(store, tmp_path, LIFE)

@@ -316,7 +316,7 @@ def test_retention_of_rejected_rows_keeps_what_waits(place: Place) -> None:
     place.ingest(CHF, GBP)
     place.rates("2026-03-02,CHF,2")
     place.take_up()
-    assert prune(place.store, {"rejected": NOW + 300 * DAY}) == {"waiting_rows": 1}
+    assert prune(place.store, {"rejected": NOW + 300 * DAY}, NOW) == {"waiting_rows": 1}
     assert place.waiting() == {"GBP": 1}
 
 

@@ -113,6 +113,27 @@ def test_a_wrong_value_in_the_database_is_a_difference(tmp_path: Path) -> None:
         assert "too many" in "".join(stored_differences(surplus, config, store, HASH_KEY))
 
 
+def test_a_wrong_refund_label_or_version_in_the_database_is_a_difference(tmp_path: Path) -> None:
+    layout = LAYOUTS["adyen_accounting"]()
+    (tmp_path / layout.file_name).write_bytes(layout.content)
+    environ = environment(tmp_path)
+    for command in (("init", "--from", layout.file_name, "-o", "config.toml"), ("init",)):
+        assert invoke(tmp_path, *command, **environ).code == 0
+    assert invoke(tmp_path, "ingest", "transactions", layout.file_name, **environ).code == 0
+    config = load_config(tmp_path / "config.toml", environ)
+    assert layout.refunds
+    assert layout.disputes
+    with open_configured(config) as store:
+        assert list(stored_differences(layout, config, store, HASH_KEY)) == []
+        for name, wrong in (
+            ("refunds", replace(layout, refunds=layout.refunds[1:])),
+            ("labels", replace(layout, disputes=layout.disputes[1:])),
+            ("newest versions", replace(layout, final=dict(list(layout.final.items())[1:]))),
+        ):
+            (difference,) = stored_differences(wrong, config, store, HASH_KEY)
+            assert difference.startswith(f"{name}: 0 are missing")
+
+
 def cases(names: Iterable[str]) -> list[Any]:
     """The layouts as cases; those with a fault must fail."""
     marks = {name: pytest.mark.xfail(strict=True, reason=reason) for name, reason in FAULTS.items()}

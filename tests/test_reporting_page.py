@@ -93,7 +93,7 @@ def test_every_chart_is_drawn_and_fits_and_nothing_leaves_the_page(
     wide = page_view(
         "[...document.querySelectorAll('figure.chart svg')].map((one) => one.getBoundingClientRect().width)"
     )
-    assert len(wide) == page_view("document.querySelectorAll('figure.chart').length") == 11
+    assert len(wide) == page_view("document.querySelectorAll('figure.chart').length") == 12
     assert all(width * 0.6 < one <= width for one in wide)
     marks = page_view(
         "[...document.querySelectorAll('figure.chart svg')].map((one) => one.querySelectorAll('path, text').length)"
@@ -136,7 +136,7 @@ def test_whoever_cannot_see_or_point_finds_the_way(show: Any) -> None:
     page_view = show()
     assert page_view("document.documentElement.lang") == "en"
     levels = page_view("[...document.querySelectorAll('h1, h2')].map((one) => one.tagName)")
-    assert levels == ["H1"] + ["H2"] * 13
+    assert levels == ["H1"] + ["H2"] * 14
     alts = page_view(
         "[...document.querySelectorAll('.drawing')].map((one) => one.getAttribute('aria-label'))"
     )

@@ -290,7 +290,7 @@ def test_the_summary_is_the_report_as_text_and_needs_no_chart_library(
     (blend,) = (line.split() for line in lines if line.startswith("blend  "))
     assert blend[-1] == money != "0.00"
     assert max(map(len, lines)) <= text_page.WIDTH
-    assert len(lines) < 100
+    assert len(lines) < 120
     assert text.count("Times are UTC.") == 1
     assert "time, UTC" in text
 

@@ -59,7 +59,7 @@ TEXT_FIELDS = frozenset({
     # addresses, versions and hashes
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "path",
     # what people wrote, and what came with a transaction
-    "reason", "note", "verdict_type", "verdict_note", "text", "fields",
+    "reason", "note", "verdict_type", "verdict_note", "label_type", "text", "fields",
     # stored sentences, and messages of errors
     "sentence", "next_change", "message", "remedy", "alarms", "notes", "gate_sentence", "suppressed_because",
     "load_error", "training_error", "error", "errors", "trainings", "failures", "key", "body",

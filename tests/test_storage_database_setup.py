@@ -118,8 +118,9 @@ def back_to_0202(store: Store) -> None:
     with store.write() as connection:
         for name in views.NAMES:
             connection.execute(text(f"DROP VIEW {name}"))
-        for table in ("labels", "flags", "verdicts"):
+        for table in ("labels", "flags", "verdicts", "limit_checks"):
             connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("ALTER TABLE monitor DROP COLUMN case_entity"))
         connection.execute(text("ALTER TABLE scores DROP COLUMN expected_loss"))
         BEFORE.create_all(connection)
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0202'"))

@@ -96,7 +96,7 @@ def pages(store: Store, read: ReadPage, size: int) -> list[Row]:
 
 
 def test_every_list_has_its_order(store: Store) -> None:
-    flags = flag_page(store, "live", FlagFilter()).rows
+    flags = flag_page(store, "live", FlagFilter(), order="time").rows
     assert flags == sorted(flags, key=lambda row: (-row["event_time"].timestamp(), row["transaction_id"]))
     for order, key in (("score", "score"), ("amount", "amount_base")):
         ranked = flag_page(store, "live", FlagFilter(), order=order).rows  # type: ignore[arg-type]  # a str to mypy

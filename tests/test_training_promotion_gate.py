@@ -255,20 +255,20 @@ def a_window_with_reviewers(
     """
     Two kinds of fraud, of which the champion scores one highly and the challenger both, less sharply.
 
-    The team answers 60 % of the champion's flags and errs in a third of them; what it calls fraud is never charged back.
+    The team answers 60 % of the champion's flags and errs in 40 % of them; what it calls fraud is never charged back.
     Returns also the scores of both, and the truth.
     """
     rng = np.random.default_rng(seed)
     n = 6000
-    kind = np.where(rng.random(n) < 0.02, 1, np.where(rng.random(n) < 0.02, 2, 0))
+    kind = np.where(rng.random(n) < 0.02, 1, np.where(rng.random(n) < 0.01, 2, 0))
     taste = rng.normal(size=n)  # of the champion, for genuine payments of a sort
     scores = {
         "champion": 3.0 * (kind == 1) + taste + rng.normal(size=n) * 0.3,
-        "challenger": 2.5 * (kind > 0) + rng.normal(size=n),
+        "challenger": 2.8 * (kind > 0) + rng.normal(size=n),
     }
-    flagged = scores["champion"] >= np.quantile(scores["champion"], 0.9)
+    flagged = scores["champion"] >= np.quantile(scores["champion"], 0.8)
     reviewed = flagged & (rng.random(n) < 0.6)
-    accused = reviewed & ((kind > 0) ^ (rng.random(n) < 1 / 3))
+    accused = reviewed & ((kind > 0) ^ (rng.random(n) < 0.4))
     y = ((kind > 0) | accused).astype(np.float64)
     window = EvaluationWindow(START, START + 7 * DAY, np.arange(n), y, np.ones(n), n, float(y.sum()))
     return window, Reviews(reviewed, accused, np.zeros(n, dtype=bool)), scores, (kind > 0).astype(np.float64)
@@ -293,7 +293,7 @@ def test_a_challenger_that_finds_other_fraud_is_not_refused_for_the_champions_la
     assert gain(truth, window.weight, pair).lower > 0  # the challenger is better
     assert gain(window.y, window.weight, pair).upper < 0  # but not by the labels as they stand
     seen, places = without_own_labels(window, reviews, scores["champion"])
-    assert gain(seen.y, seen.weight, [score[places] for score in pair]).upper > 0
+    assert gain(seen.y, seen.weight, [score[places] for score in pair]).lower > 0
     assert seen.weight.sum() == pytest.approx(
         len(truth)
     )  # reviews are spread over strata that others stand for

@@ -246,3 +246,18 @@ def test_a_good_team_no_longer_makes_fraud_look_rare():
     assert measured.reviews.uncorrected > 0.08  # each tenth genuine payment under review is called fraud
     assert (fraud & ~accused).mean() < 0.03  # what chargebacks alone say
     assert measured.reviews.reviewed == looked_at.sum()
+
+
+def test_quick_values_are_not_too_common_in_how_rare_fraud_is():
+    """Wallets are mature after 10 days, cards after 60; only cohorts of which both are mature are measured."""
+    ages = np.linspace(99, 1, 980)
+    method = ["wallet" if place % 2 else "card" for place in range(len(ages))]
+    labels = [
+        (place, FRAUD, "chargeback", 1) for place in range(1, 900, 10)
+    ]  # a fifth of the wallets, no card
+    of = history(ages, method, labels)
+    at = training_set_at(CONFIG, of, DATE)
+    assert at.y.mean() > 0.13
+    measured = prevalence_of(CONFIG, of, at)
+    assert measured.prevalence == pytest.approx(0.1, abs=0.01)
+    assert (measured.mature, measured.positives) == (len(at.mature), at.y.sum())

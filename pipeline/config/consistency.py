@@ -39,6 +39,9 @@ SYSTEM_COLUMNS = frozenset(
         "rowid",  # of every table of SQLite
     )
 )
+EVENT_KEYS = (
+    "payments", "settled", "declined", "refunds", "disputes", "won", "inquiries", "fraud_reports", "ignored",
+)  # fmt: skip
 ROLES = (
     "transaction_id",
     "event_time",
@@ -314,7 +317,7 @@ def _events_without_columns(config: Sections) -> Iterator[Violation]:
 
 def _event_words_used_twice(config: Sections) -> Iterator[Violation]:
     used = dict[str, str]()
-    for key in ("payments", "settled", "declined", "refunds", "disputes", "won", "ignored"):
+    for key in EVENT_KEYS:
         for word in getattr(config.events, key):
             earlier = used.setdefault(word.strip().lower(), key)
             if earlier != key:

@@ -319,6 +319,8 @@ class EventsSection(ConfigSection):
     refunds: Texts = ("refunded", "refund", "payment_refund")
     disputes: Texts = ("chargeback", "dispute", "secondchargeback")
     won: Texts = ("chargebackreversed", "dispute_reversal", "chargeback_reversal")
+    inquiries: Texts = ("requestforinformation", "notificationofchargeback", "inquiry")
+    fraud_reports: Texts = ("notificationoffraud", "early_fraud_warning", "tc40", "safe")
     ignored: Texts = ()
 
 

@@ -42,7 +42,7 @@ CURVE_SPAN = (
 
 
 @dataclass(frozen=True)
-class Reports:
+class RateReports:
     """Reports of fraud or disputes, arrays of one length; instants in µs."""
 
     event_time: Ints
@@ -50,12 +50,12 @@ class Reports:
     amount: Floats
     value: Values
 
-    def take(self, chosen: NDArray[np.bool_]) -> "Reports":
+    def take(self, chosen: NDArray[np.bool_]) -> "RateReports":
         """The reports of a mask."""
-        return Reports(*(part[chosen] for part in vars(self).values()))
+        return RateReports(*(part[chosen] for part in vars(self).values()))
 
     @classmethod
-    def of(cls, reported: ReportedPayments, rate: Rate) -> "Reports":
+    def of(cls, reported: ReportedPayments, rate: Rate) -> "RateReports":
         """Frauds, disputes, or both one after the other: a payment that has both then counts twice."""
         times = {"fraud": (reported.fraud_at,), "dispute": (reported.dispute_at,)}
         both = (reported.fraud_at, reported.dispute_at)
@@ -131,7 +131,7 @@ class RateData:
     def forecasters(self) -> dict[Rate, "Forecaster"]:
         """By what is counted."""
         rates: tuple[Rate, ...] = ("fraud", "dispute", "fraud_and_dispute")
-        return {rate: Forecaster(self, Reports.of(self.reported, rate)) for rate in rates}
+        return {rate: Forecaster(self, RateReports.of(self.reported, rate)) for rate in rates}
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ class Forecaster:
     """Forecasts reports by the delay curve of those known; impossible with fewer than `REPORTS_MIN`."""
 
     data: RateData
-    reports: Reports
+    reports: RateReports
 
     @cached_property
-    def complete(self) -> Reports:
+    def complete(self) -> RateReports:
         """The reports of the counted days from the time in which they are complete."""
         reports = self.reports
         inside = (reports.event_time >= self.data.start) & (reports.event_time <= self.data.complete_until)
@@ -178,7 +178,7 @@ class Forecaster:
         return forecast_reports(groups, pool, self.data.config.quality.confidence)
 
 
-def groups_of(reports: Reports, group: Ints, observed: Floats, due: Floats) -> ReportGroups:
+def groups_of(reports: RateReports, group: Ints, observed: Floats, due: Floats) -> ReportGroups:
     """The reports by the number of their group; `observed` and `due` are in the order of the numbers."""
 
     def total(weights: Floats) -> Floats:
@@ -322,7 +322,7 @@ class _Months:
             for k, key in enumerate(keys)
         }
 
-    def _grouped(self, reports: Reports, keys: list[Key]) -> tuple[Reports, Ints]:
+    def _grouped(self, reports: RateReports, keys: list[Key]) -> tuple[RateReports, Ints]:
         """The reports inside the months, and the place of each in `keys`, which get what they lack."""
         place = self.place(reports.event_time if self.by == "payment" else reports.at)
         inside = (place >= 0) & (place < len(self.names))

@@ -14,7 +14,7 @@ import pandas as pd
 from detectors.base import Floats
 from pipeline.config.config import Config
 from pipeline.config.sections import LimitSection
-from pipeline.monitoring.fraud_rates import Forecaster, RateData, Reports, Values, groups_of
+from pipeline.monitoring.fraud_rates import Forecaster, RateData, RateReports, Values, groups_of
 from pipeline.schedule import grid
 from storage.database.database import Store
 from storage.frames import DAY, Ints
@@ -90,7 +90,7 @@ def _payments_span(limit: LimitSection, zone: str, span: tuple[int, int]) -> tup
     return grid.following_month(zone, span[0], -1), span[0]
 
 
-def _values_of(limit: LimitSection, reports: Reports, counts: PaymentCounts) -> Values:
+def _values_of(limit: LimitSection, reports: RateReports, counts: PaymentCounts) -> Values:
     """The values of the limit's field that have payments or reports; "" for all payments together."""
     named = {*counts.value, *reports.value} - {""} if limit.per else {""}
     return np.array(sorted(named) or [""], dtype=object)
@@ -137,15 +137,15 @@ class _State:
             for share, is_near in zip(self.share, near, strict=True)
         ]
 
-    def _inside(self, reports: Reports) -> Reports:
+    def _inside(self, reports: RateReports) -> RateReports:
         """Those that count in the span."""
         time = reports.event_time if self._limit.by == "payment" else reports.at
         return self._valued(reports.take((time >= self._span[0]) & (time < self._span[1])))
 
-    def _valued(self, reports: Reports) -> Reports:
+    def _valued(self, reports: RateReports) -> RateReports:
         return reports.take(self._places(reports) >= 0)
 
-    def _places(self, reports: Reports) -> Ints:
+    def _places(self, reports: RateReports) -> Ints:
         return pd.Index(self._values).get_indexer(pd.Index(reports.value)).astype(np.int64)
 
     def _share_of(self, rate: Floats, reports: Floats) -> Floats:

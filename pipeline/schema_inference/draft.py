@@ -17,7 +17,7 @@ LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
-class FraudReports:
+class ReportDelays:
     """When frauds were reported; arrays (n,)."""
 
     rows: Ints  # of the payments in the sample
@@ -30,9 +30,9 @@ class FraudReports:
         delay = np.maximum(known_at - event_time, 0.0) / DAY
         return cls(rows, delay, np.maximum((end - event_time) / DAY, delay))
 
-    def take(self, places: Ints) -> "FraudReports":
+    def take(self, places: Ints) -> "ReportDelays":
         """Some of them."""
-        return FraudReports(self.rows[places], self.delay[places], self.observed[places])
+        return ReportDelays(self.rows[places], self.delay[places], self.observed[places])
 
 
 @dataclass
@@ -62,7 +62,7 @@ class SchemaDraft:
     order: ColumnProfile | None = None  # the column of ids, if an order has several rows
     currencies: list[str] = field(default_factory=list)
     known_at: ColumnProfile | None = None
-    reports: FraudReports | None = None
+    reports: ReportDelays | None = None
     payments: Bools | None = None  # which rows begin a payment, if rows are events
 
     def decide(self, key: str, value: object, reason: str) -> None:
@@ -108,7 +108,7 @@ class SchemaDraft:
         del self.unassigned[column.name]
 
 
-__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "FraudReports", "SchemaDraft", "quoted"]
+__all__ = ["CHECK", "LEFT_OUT", "UNANSWERED", "ReportDelays", "SchemaDraft", "quoted"]
 
 
 def quoted(name: str) -> str:

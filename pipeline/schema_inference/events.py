@@ -14,12 +14,14 @@ from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft
 from storage.frames import Strings
 
-KNOWN = 0.6  # share of the rows that have a word of [events], at least
+SHARE_MIN = 0.6  # share of the rows that have a word of [events], at least
 SAME_PAYMENT = 0.8  # share of the later events whose id begins with a payment, at least
 NEARLY_UNIQUE = 0.99
 WORDS_MAX = 50
-WORDS = EventWords(EventsSection())
-BEYOND_REFUNDS = frozenset({"settled", "disputes", "won"})  # one of which a file of events has
+DEFAULTS = EventWords(EventsSection())
+BEYOND_REFUNDS = frozenset(
+    {"settled", "disputes", "won", "inquiries", "fraud_reports"}
+)  # one of which a file of events has
 EVENT_ID = (r"id|(event|modification|balance_?transaction)(_?(id|ref|reference))", r".*modification.*")
 
 
@@ -27,8 +29,12 @@ def find_events(draft: SchemaDraft) -> None:
     """Find the column that says what happened to a payment, and the columns that go with it."""
     for column in list(draft.unassigned.values()):
         meaning = _meanings(column)
-        if meaning is not None and (payment := _payment_id(draft, meaning)) is not None:
-            _decide(draft, column, payment, meaning)
+        ids = [] if meaning is None else _payment_ids(draft, meaning)
+        if meaning is not None and ids:
+            _decide(draft, column, names.first_named(ids, names.ID) or ids[0], meaning)
+            for other in ids:
+                if other.name in draft.unassigned:
+                    draft.leave_out(other, "another name of the payment: it repeats only with its events")
             return
 
 
@@ -36,12 +42,12 @@ def _meanings(column: ColumnProfile) -> Strings | None:
     """The key of [events] of each row's word, (n,); None if the column holds other words."""
     if not 1 < len(column.distinct) <= WORDS_MAX:
         return None
-    keys = np.array([*map(WORDS.key_of, column.distinct), UNKNOWN], dtype=object)
+    keys = np.array([*map(DEFAULTS.key_of, column.distinct), UNKNOWN], dtype=object)
     present = set(keys.tolist())
     if not {"payments", "settled"} & present or not BEYOND_REFUNDS & present or len(present - {UNKNOWN}) < 2:
         return None
     meaning = keys[column.codes]
-    return meaning if np.mean(meaning != UNKNOWN) >= KNOWN else None
+    return meaning if np.mean(meaning != UNKNOWN) >= SHARE_MIN else None
 
 
 def begins_payment(meaning: Strings) -> Bools:
@@ -50,13 +56,12 @@ def begins_payment(meaning: Strings) -> Bools:
     return begins if begins.any() else np.asarray(meaning == "settled", dtype=bool)
 
 
-def _payment_id(draft: SchemaDraft, meaning: Strings) -> ColumnProfile | None:
-    """The column whose value is another one in each payment, and the same in its later events."""
+def _payment_ids(draft: SchemaDraft, meaning: Strings) -> list[ColumnProfile]:
+    """The columns whose value is another one in each payment, and the same in its later events."""
     begins = begins_payment(meaning)
-    later = ~begins & np.isin(meaning.astype(str), ("settled", "refunds", "disputes", "won"))
+    later = ~begins & np.isin(meaning.astype(str), ("refunds", *BEYOND_REFUNDS))
     columns = [c for c in draft.unassigned.values() if not c.time_formats and (c.whole or not c.number)]
-    fitting = [c for c in columns if later.any() and _names_payments(c, begins, later)]
-    return names.first_named(fitting, names.ID) or next(iter(fitting), None)
+    return [c for c in columns if later.any() and _names_payments(c, begins, later)]
 
 
 def _names_payments(column: ColumnProfile, begins: Bools, later: Bools) -> bool:
@@ -81,7 +86,7 @@ def _decide(draft: SchemaDraft, column: ColumnProfile, payment: ColumnProfile, m
     draft.payments = begins_payment(meaning)
     shown = []
     for place in np.argsort(-column.counts, kind="stable").tolist():
-        key = WORDS.key_of(column.distinct[place]) or "ignored"
+        key = DEFAULTS.key_of(column.distinct[place]) or "ignored"
         shown.append(f"{column.distinct[place]} {column.counts[place]:,} ({key})")
     draft.decide("events.type", column.name, f"rows are events of payments: {', '.join(shown)}")
     draft.take(
@@ -97,16 +102,16 @@ def _decide(draft: SchemaDraft, column: ColumnProfile, payment: ColumnProfile, m
     else:
         draft.decide("events.id", event.name, "different in each refund")
         draft.leave_out(event, "it is events.id")
-    unknown = sorted(word for word in column.distinct if WORDS.key_of(word) == UNKNOWN)
+    unknown = sorted(word for word in column.distinct if DEFAULTS.key_of(word) == UNKNOWN)
     if unknown:
-        reason = "words that are taken for events which say nothing here: move those that do to payments, settled, declined, refunds, disputes or won"
+        reason = "words that are taken for events which say nothing here: move those that do to another key of [events]"
         draft.decide("events.ignored", unknown, CHECK + reason)
-    _decide_made(draft)
+    _decide_kind(draft)
     _decide_reason(draft, meaning)
     _decide_status(draft, column)
 
 
-def _decide_made(draft: SchemaDraft) -> None:
+def _decide_kind(draft: SchemaDraft) -> None:
     """Names of the columns that are made from the events, which no column of the file has."""
     for key, reason in (("kind", "which rows are refunds"), ("original_id", "which payment a refund is of")):
         name = key if key not in draft.unassigned else f"event_{key}"
@@ -135,7 +140,7 @@ def _decide_reason(draft: SchemaDraft, meaning: Strings) -> None:
 
 def _decide_status(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Keep the word of the newest event if it may say that a payment did not happen."""
-    declined = sorted(word for word in column.distinct if WORDS.key_of(word) == "declined")
+    declined = sorted(word for word in column.distinct if DEFAULTS.key_of(word) == "declined")
     if not declined:
         draft.leave_out(column, "it is events.type")
         return

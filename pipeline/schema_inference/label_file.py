@@ -14,7 +14,7 @@ from pipeline.ingest.checks.disputes import DisputeRows, dispute_meaning, stage_
 from pipeline.ingest.formats.arrow_arrays import as_objects
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ColumnProfile
-from pipeline.schema_inference.draft import CHECK, UNANSWERED, FraudReports, SchemaDraft, quoted
+from pipeline.schema_inference.draft import CHECK, UNANSWERED, ReportDelays, SchemaDraft, quoted
 from pipeline.schema_inference.labels import labels_section, write_reasons
 from pipeline.schema_inference.sample import FileSample
 from storage.frames import Strings
@@ -158,7 +158,7 @@ def _find_amount(draft: SchemaDraft, columns: Sequence[ColumnProfile]) -> Column
     )
 
 
-def _reports(draft: SchemaDraft, roles: dict[str, ColumnProfile], size: int) -> FraudReports | None:
+def _reports(draft: SchemaDraft, roles: dict[str, ColumnProfile], size: int) -> ReportDelays | None:
     """When the frauds among the payments of the sample were reported; None if that is not known of any."""
     known_at, payments, times = roles.get("known_at"), draft.transaction, draft.event_time
     if known_at is None or payments is None or times is None or "transaction_id" not in roles:
@@ -177,7 +177,7 @@ def _reports(draft: SchemaDraft, roles: dict[str, ColumnProfile], size: int) -> 
         return None
     places = np.array(sorted(first), dtype=np.int64)
     end = float(max(np.nanmax(times.moments), np.nanmax(known_at.moments)))
-    return FraudReports.of(places, times.moments[places], np.array([first[p] for p in places.tolist()]), end)
+    return ReportDelays.of(places, times.moments[places], np.array([first[p] for p in places.tolist()]), end)
 
 
 def _dispute_rows(roles: dict[str, ColumnProfile], size: int) -> DisputeRows:

@@ -16,7 +16,7 @@ from scipy.stats import binom, mannwhitneyu
 from detectors.evaluation.label_delay import delay_curve
 from pipeline.config.sections import LabelsSection
 from pipeline.durations import format_duration
-from pipeline.schema_inference.draft import CHECK, FraudReports, SchemaDraft, quoted
+from pipeline.schema_inference.draft import CHECK, ReportDelays, SchemaDraft, quoted
 from pipeline.schema_inference.labels import is_fraud, says_genuine
 from pipeline.schema_inference.volume import Volume
 from storage.frames import DAY, HOUR, Ints
@@ -94,17 +94,17 @@ def _decide_zeros(draft: SchemaDraft, volume: Volume) -> Zeros:
     return "unclear"
 
 
-def _inline_reports(draft: SchemaDraft) -> FraudReports | None:
+def _inline_reports(draft: SchemaDraft) -> ReportDelays | None:
     """Delays of the frauds whose rows say when they were reported; None if none does."""
     if draft.known_at is None or draft.event_time is None or not len(draft.known_at.moments):
         return None
     times, known_at = draft.event_time.moments, draft.known_at.moments
     rows = np.flatnonzero(is_fraud(draft) & np.isfinite(known_at - times))
     end = float(max(np.nanmax(times), np.nanmax(known_at)))
-    return FraudReports.of(rows, times[rows], known_at[rows], end) if len(rows) else None
+    return ReportDelays.of(rows, times[rows], known_at[rows], end) if len(rows) else None
 
 
-def _days_of_delay(reports: FraudReports) -> float:
+def _days_of_delay(reports: ReportDelays) -> float:
     """Days within which nearly all frauds were reported: by the curve of delays, if there are enough for one."""
     if len(reports.rows) >= REPORTS_MIN:
         days = delay_curve(reports.delay, reports.observed).quantile(REPORTED)
@@ -143,7 +143,7 @@ def _write_maturity(draft: SchemaDraft, maturity: int, reason: str) -> None:
         draft.decide("labels.maturity", format_duration(maturity), reason)
 
 
-def _decide_maturity_by(draft: SchemaDraft, reports: FraudReports) -> None:
+def _decide_maturity_by(draft: SchemaDraft, reports: ReportDelays) -> None:
     """Give the values of the field whose delays differ most maturities of their own, if they clearly differ."""
     days_by_field = {
         column.name: _days_by_value(reports, column.codes[reports.rows], column.distinct)
@@ -159,7 +159,7 @@ def _decide_maturity_by(draft: SchemaDraft, reports: FraudReports) -> None:
     draft.decide("labels.maturity_by", {name: {value: f"{n}d" for value, n in days.items()}}, reason)
 
 
-def _days_by_value(reports: FraudReports, codes: Ints, values: Sequence[str]) -> dict[str, int]:
+def _days_by_value(reports: ReportDelays, codes: Ints, values: Sequence[str]) -> dict[str, int]:
     """Days until nearly all frauds are reported, of values with enough of them; empty if none differs clearly from the others."""
     days, differs = dict[str, int](), False
     for code, value in enumerate(values):

@@ -199,7 +199,7 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
                     ~parsed.missing & ~parsed.unreadable & (parsed.micros >= 0) & (parsed.micros <= DISTANT)
                 )
                 if event_type:
-                    meaning = events.WORDS.keys_of(rows.columns[event_type], Counter())
+                    meaning = events.DEFAULTS.keys_of(rows.columns[event_type], Counter())
                     good &= events.begins_payment(meaning)
                 fraud = labels.says_fraud(draft, rows.columns[label[0]])[good] if label else None
                 part = Volume.of(parsed.micros[good] // DAY, fraud)

@@ -25,7 +25,7 @@ from pipeline.features.history import REVIEW, History, feature_catalogue
 from pipeline.features.label_history import Bools, status_at
 from pipeline.training.answers import is_answered
 from pipeline.training.samples import SampleMatrix
-from pipeline.training.training_set import TrainingSet, effective_frauds, is_old
+from pipeline.training.training_set import TrainingSet, complete_through, effective_frauds
 from storage.frames import FRAUD, Floats, Ints
 
 COMPARED_ROWS = 20_000  # unreviewed rows, sampled by hash and weighted, that reviewed ones are compared with
@@ -76,29 +76,60 @@ def prevalence_of(config: Config, history: History, training_set: TrainingSet) -
     """
     mature, y = training_set.mature, training_set.y
     effective = effective_frauds(config, history, mature, y)
+    cohorts = _whole_cohorts(config, history, training_set)
+    if cohorts is not training_set:
+        measured = _measured(
+            config, history, cohorts, effective_frauds(config, history, cohorts.mature, cohorts.y)
+        )
+    else:
+        measured = _measured(config, history, training_set, effective)
+    return replace(measured, mature=len(mature), positives=int(y.sum()), effective=effective)
+
+
+def _measured(
+    config: Config, history: History, training_set: TrainingSet, effective: float
+) -> PrevalenceEstimate:
+    """The prevalence among the mature rows, which have `effective` frauds, with its interval."""
+    mature, y, weight = training_set.mature, training_set.y, training_set.weight
     clusters = float(y.sum()) / effective if effective else 1.0
     reviews = reviews_at(history, training_set.date)
     censored = _censored(config, history, training_set, reviews)
     reviewed = int(np.count_nonzero(reviews.reviewed[mature]))
     if reviewed >= REVIEWED_MIN:
-        measured = _corrected(config, history, training_set, reviews, censored, clusters)
-    elif (training_set.weight == 1).all() and not len(censored):
+        return _corrected(config, history, training_set, reviews, censored, clusters)
+    if (weight == 1).all() and not len(censored):
         return estimate_prevalence(len(mature), int(y.sum()), effective)
-    else:
-        kept = ~reviews.censored[mature]
-        measured = estimate_weighted_prevalence(training_set.weight[kept], y[kept], y[kept], clusters)
-        if len(censored):
-            correction = ReviewCorrection(reviewed, len(censored), 0.0, measured.prevalence or 0.0)
-            measured = replace(measured, reviews=correction)
-    return replace(measured, mature=len(mature), positives=int(y.sum()), effective=effective)
+    kept = ~reviews.censored[mature]
+    estimate = estimate_weighted_prevalence(weight[kept], y[kept], y[kept], clusters)
+    if not len(censored):
+        return estimate
+    correction = ReviewCorrection(reviewed, len(censored), 0.0, estimate.prevalence or 0.0)
+    return replace(estimate, reviews=correction)
+
+
+def _whole_cohorts(config: Config, history: History, training_set: TrainingSet) -> TrainingSet:
+    """The rows as old as the longest maturity, if there are any: among younger ones quick values of a field are too common."""
+    times = history.transactions.event_time[training_set.mature]
+    kept = times + config.labels.longest_maturity <= complete_through(history, training_set.date)
+    if kept.all() or not kept.any():
+        return training_set
+    return replace(
+        training_set,
+        mature=training_set.mature[kept],
+        y=training_set.y[kept],
+        weight=training_set.weight[kept],
+        mature_since=training_set.mature_since[kept],
+    )
 
 
 def _censored(config: Config, history: History, training_set: TrainingSet, reviews: Reviews) -> Ints:
-    """Positions of censored payments of the span that would be mature otherwise."""
-    date = training_set.date
-    visible = history.as_of(config.schedule.allowed_lateness) <= date
-    in_span = visible & (history.transactions.event_time >= date - config.training.span)
-    return np.flatnonzero(in_span & reviews.censored & is_old(config, history, date))
+    """Positions of censored payments of the span of the mature rows."""
+    if not len(training_set.mature):
+        return training_set.mature
+    visible = history.as_of(config.schedule.allowed_lateness) <= training_set.date
+    span = np.arange(len(history))
+    inside = (span >= training_set.mature[0]) & (span <= training_set.mature[-1])
+    return np.flatnonzero(visible & inside & reviews.censored)
 
 
 def _corrected(

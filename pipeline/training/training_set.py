@@ -77,14 +77,14 @@ def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     old = is_old(config, history, date)
     mature, y = _mature(history, in_span & old, status, date)
     unlabelled = np.flatnonzero(in_span & ~newest & (status != FRAUD))
-    weight = delay_tail.weights(config, history, date, mature, y)
+    answer_weight = _answer_weight(history, status, date, silent=old & history.silence_at(date))
     return TrainingSet(
         date=date,
         mature=mature,
         y=y,
-        weight=weight * _answer_weight(history, status, date, silent=history.silence_at(date))[mature],
+        weight=delay_tail.weights(config, history, date, mature, y) * answer_weight[mature],
         mature_since=_mature_since(config, history, mature, date),
-        young=_young(history, in_span & ~old & ~newest, status, date),
+        young=_young(history, in_span & ~old & ~newest, status, date, answer_weight),
         unlabelled=unlabelled,
         cleared=status[unlabelled] == GENUINE,
         holdout=np.flatnonzero(in_span & newest),
@@ -101,9 +101,14 @@ def mature_at(config: Config, history: History, date: int) -> tuple[Ints, Floats
 
 def is_old(config: Config, history: History, date: int) -> Bools:
     """Which transactions are older than their maturity, with labels complete to that point, as known at `date`, (n,)."""
-    complete = int(history.completeness.at(np.array([date], dtype=np.int64))[0])
-    old: Bools = history.transactions.event_time + maturity_of(config, history.transactions) <= complete
+    old_at = history.transactions.event_time + maturity_of(config, history.transactions)
+    old: Bools = old_at <= complete_through(history, date)
     return old
+
+
+def complete_through(history: History, date: int) -> int:
+    """The instant (µs) until which labels are complete, as known at `date`."""
+    return int(history.completeness.at(np.array([date], dtype=np.int64))[0])
 
 
 def effective_frauds(config: Config, history: History, mature: Ints, y: Floats) -> float:
@@ -143,14 +148,14 @@ def _mature_since(config: Config, history: History, mature: Ints, date: int) -> 
     return np.maximum(old, known_since(history.transactions, history.events, date)[mature])
 
 
-def _young(history: History, young: Bools, status: Status, date: int) -> Examples:
+def _young(history: History, young: Bools, status: Status, date: int, answer_weight: Floats) -> Examples:
     """Rows that a reviewer or the audit sample has answered, whatever their age."""
     answered = is_answered(history, date) & (status >= GENUINE)
     rows = np.flatnonzero(young & answered)
     return Examples(
         rows,
         (status[rows] == FRAUD).astype(np.float64),
-        _answer_weight(history, status, date, silent=np.zeros(len(history), dtype=bool))[rows],
+        answer_weight[rows],
         known_since(history.transactions, history.events, date)[rows],
     )
 
@@ -159,7 +164,7 @@ def _answer_weight(history: History, status: Status, date: int, silent: Bools) -
     """
     1 / k for k payments that one person called genuine at once, (n,): all of them are one piece of evidence; 1 for others.
 
-    `silent` payments count 1 as well: their silence says the same, each by itself.
+    Payments that are old enough and `silent` count 1 as well: their silence says the same, each by itself.
     """
     bulk = bulk_of(history, date)
     one_of_many = (bulk >= 0) & (status == GENUINE) & ~silent

@@ -94,8 +94,8 @@ def monthly_rates(connection: Connection, never_by_silence: Mapping[str, Sequenc
             SELECT 'report', {month.format("dispute_at")}, 0, 0, 0, 0, 1, amount FROM reports WHERE dispute_at IS NOT NULL
         ),
         summed AS (
-            SELECT month_of, month, SUM(payments) AS payments, SUM(payments_value) AS payments_value, SUM(frauds) AS frauds,
-                   SUM(frauds_value) AS frauds_value, SUM(disputes) AS disputes, SUM(disputes_value) AS disputes_value
+            SELECT month_of, month, SUM(payments) AS payments, ROUND(SUM(payments_value), 4) AS payments_value, SUM(frauds) AS frauds,
+                   ROUND(SUM(frauds_value), 4) AS frauds_value, SUM(disputes) AS disputes, ROUND(SUM(disputes_value), 4) AS disputes_value
             FROM counted GROUP BY 1, 2
         )
         SELECT summed.*, 10000.0 * frauds / NULLIF(payments, 0) AS fraud_basis_points,

@@ -37,12 +37,16 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
         holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
         rows = connection.execute(holding.columns(known_at=Instant, recorded_at=Instant)).all()
         closed = _closed_without_opinion(connection, staged)
+        f = flags.c
+        flagged = select(f.policy, f.transaction_id).where(f.transaction_id.in_(text(staged)))
+        keys = connection.execute(flagged.order_by(f.policy, f.transaction_id)).all()
     answers = closed | {row.transaction_id: _answer(row) for row in rows if row.is_fraud is not None}
-    if answers:
-        connection.execute(
-            update(flags).where(flags.c.transaction_id == bindparam("id")),
-            [{"id": name, **answer} for name, answer in sorted(answers.items())],
-        )
+    changes = [
+        {"of": policy, "id": name, **answers[name]} for policy, name in keys if name in answers
+    ]  # by the primary key: a search by the id alone would read all flags for each
+    if changes:
+        mine = and_(f.policy == bindparam("of"), f.transaction_id == bindparam("id"))
+        connection.execute(update(flags).where(mine), changes)
 
 
 def _closed_without_opinion(connection: Connection, staged: str) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What is stored of payments that somebody says something of: flag, labels and the newest verdict."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,14 @@ from sqlalchemy import Connection, Row, or_, select, text
 
 from storage.database import bulk
 from storage.database.tables import batches, flags, label_precedence, labels, verdicts
+from storage.database.views import VISIBLE, ranked_labels
 from storage.frames import REVIEWERS
 from storage.review.verdict_log import AUDIT, INVESTIGATION, REVIEW, not_retracted
 
 UNRANKED = 1_000_000  # of a source that labels.precedence does not list
 
 Label = Row[Any]
+NOT_BY_REVIEWERS = f"AND {{x}}.source NOT IN ({', '.join(map(repr, REVIEWERS))})"
 STORED = """
     SELECT w.transaction_id FROM {stage} w JOIN visible_transactions t ON t.transaction_id = w.transaction_id"""
 
@@ -30,6 +32,10 @@ class PaymentState:
         Of its flag; None if it has none.
     labels
         Those that have not been retracted, oldest known first.
+    current
+        The label that counts.
+    is_reported
+        Whether it would count as fraud without what people found.
     taken
         By source, the times at which its labels became known, retracted ones included; no two may be equal.
     newest_verdict
@@ -43,21 +49,11 @@ class PaymentState:
     status: str | None
     channel: str | None
     labels: Sequence[Label]
+    current: Label | None
+    is_reported: bool
     taken: Mapping[str, frozenset[int]]
     newest_verdict: Any
     ranks: Mapping[str, int]
-
-    @property
-    def current(self) -> Label | None:
-        """The label that counts."""
-        reports = [row.known_at for row in self.labels if row.is_fraud and row.source not in REVIEWERS]
-        return self._first(row for row in self.labels if not _contradicted(row, reports))
-
-    @property
-    def is_reported(self) -> bool:
-        """Whether it would count as fraud without what people found."""
-        reported = self._first(row for row in self.labels if row.source not in REVIEWERS)
-        return reported is not None and bool(reported.is_fraud)
 
     @property
     def is_answered(self) -> bool:
@@ -73,18 +69,6 @@ class PaymentState:
         flagged = INVESTIGATION if self.status is None else AUDIT if self.channel == AUDIT else REVIEW
         sources: set[str] = {flagged, *(row.source for row in self.labels if row.source in REVIEWERS)}
         return min(sources, key=lambda source: (self.ranks.get(source, UNRANKED), REVIEWERS.index(source)))
-
-    def _first(self, rows: Iterable[Label]) -> Label | None:
-        def order(row: Label) -> tuple[int, int, int]:
-            return self.ranks.get(row.source, UNRANKED), -row.known_at, -row.label_id
-
-        return min(rows, key=order, default=None)
-
-
-def _contradicted(label: Label, reports: Sequence[int]) -> bool:
-    """Whether a report of fraud became known after a person had called the payment genuine."""
-    by_person = label.source in REVIEWERS and label.is_fraud is False
-    return by_person and any(known_at > label.known_at for known_at in reports)
 
 
 def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> list[PaymentState]:
@@ -102,6 +86,8 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
         )
         newest = {row.transaction_id: row for row in connection.execute(answers.order_by(v.verdict_id))}
         rows = connection.execute(_label_rows(mine)).all()
+        current = _holding(connection, stage)
+        reported = _holding(connection, stage, NOT_BY_REVIEWERS)
     ranks = {row.source: int(row.rank) for row in connection.execute(select(label_precedence))}
     taken: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     valid = defaultdict(list)
@@ -118,12 +104,21 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
             flagged[name].status if name in flagged else None,
             flagged[name].channel if name in flagged else None,
             valid[name],
+            next((row for row in valid[name] if row.label_id == current.get(name)), None),
+            any(row.label_id == reported.get(name) and row.is_fraud for row in valid[name]),
             {source: frozenset(instants) for source, instants in taken[name].items()},
             newest.get(name),
             ranks,
         )
         for name in ids
     ]
+
+
+def _holding(connection: Connection, stage: str, which: str = "") -> dict[str, int]:
+    """The label_id of the label that holds of each staged payment, of all its labels or of some."""
+    staged = f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage}) {which}"
+    rows = connection.execute(text(ranked_labels(VISIBLE, staged)))
+    return {row.transaction_id: row.label_id for row in rows}
 
 
 def _label_rows(mine: Any) -> Any:

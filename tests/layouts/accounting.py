@@ -19,7 +19,7 @@ STRIPE = STRIPE_HEADER.split(",")
 def adyen_accounting() -> Layout:
     """Adyen's payment accounting report: every step of a payment is a row, the newest first; no reasons of disputes."""
     rows, payments, refunds, disputes, final, revised = [], [], [], [], {}, 0
-    for p in purchases(450, seed=21):
+    for p in purchases(320, seed=21):
         psp, refused = f"88{p.number * 6_700_417 + 10**13:014d}", p.number % 30 == 4
         usual = {
             "Company Account": "ExampleShop",
@@ -79,7 +79,7 @@ def adyen_accounting() -> Layout:
             "transaction_id": "Psp Reference", "event_time": "Creation Date", "amount": "Main Amount", "kind": "kind"
         },
         frozenset({"Shopper Reference"}),
-        never_fields=frozenset({"Modification Reference"}),
+        never_fields=frozenset({"Modification Reference", "Merchant Reference"}),
         unsettled={"Record Type": frozenset({"Refused"})},
         settings={"base_currency": "EUR", "timezone": "Europe/Amsterdam"},
         refunds=tuple(refunds),
@@ -94,7 +94,7 @@ def adyen_accounting() -> Layout:
 def stripe_balance() -> Layout:
     """Stripe's balance transactions: cents, seconds since 1970, money that goes out is negative, payouts between."""
     rows, payments, refunds, disputes = [], [], [], []
-    for p in purchases(450, seed=22):
+    for p in purchases(320, seed=22):
         charge, customer = f"ch_3Q{p.number * 7_654_321:014d}", f"cus_{p.customer.number * 104_729:014d}"
         reason = "fraudulent" if p.is_fraud else "product_not_received"
         events = [("charge", 0.0, p.cents)]

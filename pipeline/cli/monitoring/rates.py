@@ -169,7 +169,7 @@ def _explain_missing(listed: "Iterable[RateRecord]") -> None:
 @output_options
 @click.pass_obj
 def limits(context: CliContext, as_of: Any, limit: int, output_format: str, output: Path | None) -> None:
-    """Show how near the limits of [limit.NAME] are, now and as expected at the end of their spans.
+    """Show how near each limit is, now and at the end of its span.
 
     The worst come first; a limit with a field has a row for each of its values.
     """

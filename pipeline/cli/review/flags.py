@@ -87,7 +87,7 @@ def list_flags(
     output: Path | None,
     **filters: Any,
 ) -> None:
-    """List flagged transactions with their reasons, largest expected loss first.
+    """List flagged transactions, the largest expected losses first.
 
     Flags without a fraud probability have none: they follow by score. --sort gives another order. Muted flags are hidden unless --muted is given.
     """

@@ -66,7 +66,7 @@ def verdict(
     action: Any,
     note: str,
 ) -> None:
-    """Record whether payments are fraud, or close flags without opinion.
+    """Say whether payments are fraud, or close flags undecided.
 
     fraud and genuine close the flag and become a label; no-opinion closes it and leaves no label. The newest verdict counts. undo
     takes the newest verdict back, from now on, and needs a note. Several payments get the verdict together or not at all.
@@ -86,7 +86,7 @@ def verdict(
 
 @click.group(cls=Group)
 def label() -> None:
-    """Label payments, flagged or not, and list or retract what people said."""
+    """Label payments, list and retract what people said."""
 
 
 @label.command(

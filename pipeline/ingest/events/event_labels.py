@@ -1,4 +1,4 @@
-"""Labels of a source of events: its chargebacks, and those that were reversed."""
+"""Labels of a source of events: its chargebacks, what came of them, inquiries and reports of fraud."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from storage.ingest.chunks import LabelChunk, TransactionChunk
 UNKNOWN_TYPE = "unknown"  # of a dispute without a reason: neither fraud nor genuine
 # Its own source, which no precedence has: whatever another source says of the payment holds, whenever it said so.
 WITHOUT_REASON = "chargeback_without_reason"
+# By the keys of [events], in words of `checks.disputes`.
+STAGE_WORDS = {"disputes": "dispute", "won": "won", "inquiries": "inquiry", "fraud_reports": "fraud report"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,7 @@ class EventLabelCheck:
         places = np.searchsorted(rows.row_number, chunk.row_number)
         words = self._texts(rows, self.check.source_name(self.check.events.type))[places]
         word_keys = EventWords(self.check.events)
-        stage = np.array(
-            ["won" if word_keys.key_of(word) == "won" else "dispute" for word in words], dtype=object
-        )
+        stage = np.array([STAGE_WORDS[word_keys.key_of(word)] for word in words], dtype=object)
         reason = self._texts(rows, labels.reason)[places]
         nothing = np.full(size, None, dtype=object)
         meaning = dispute_meaning(DisputeRows(nothing, reason, stage, nothing), labels)

@@ -28,7 +28,7 @@ from storage.ingest.chunks import TransactionChunk
 
 ROW_NUMBER, MEANING, PAYMENT, TIME = "\0row_number", "\0meaning", "\0payment", "\0time"  # no names of a file
 PAYMENT_KEYS = ("payments", "settled", "declined", "refunds")
-DISPUTE_KEYS = ("disputes", "won")
+DISPUTE_KEYS = ("disputes", "won", "inquiries", "fraud_reports")
 
 
 def _no_rows() -> Bools:
@@ -81,7 +81,7 @@ class EventReader:
 
     def __init__(self, source: SourceReader, check: TransactionCheck, now: int) -> None:
         self._source, self._check, self._now = source, check, now
-        self._words = EventWords(check.events)
+        self._dictionary = EventWords(check.events)
         self._payments, self.disputes = RowSpool(), RowSpool()
         self.counts = Counter[str]()
         self.newest: int | None = None
@@ -127,7 +127,7 @@ class EventReader:
     def _spool(self, rows: RowBatch) -> EventRows:
         """Spool the rows, and return those that nothing is known of."""
         schema, events = self._check.schema, self._check.events
-        meaning = self._words.keys_of(rows.columns[self._name(events.type)], self.counts)
+        meaning = self._dictionary.keys_of(rows.columns[self._name(events.type)], self.counts)
         times = self._times(rows)
         known = times[(times != NEVER) & (times <= self._now)]
         if len(known):
@@ -177,7 +177,7 @@ class EventReader:
 
         named = texts(value(events.id))[0].as_py() if events.id else None
         if named or payment is None or time == NEVER:
-            return named
+            return named or payment  # a row without a time is rejected for that
         amount = abs(float(numbers(value(schema.amount), form.decimal, form.thousands).values[0]))
         written = "" if math.isnan(amount) else f"-{amount:.15g}"
         word = texts(value(events.type))[0].as_py()

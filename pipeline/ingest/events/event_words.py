@@ -1,7 +1,7 @@
 """What the words of a column of events mean by [events]."""
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,8 +10,10 @@ from pipeline.config.sections import EventsSection
 from pipeline.ingest.formats.columns import texts
 from storage.frames import Strings
 
-EventKey = Literal["payments", "settled", "declined", "refunds", "disputes", "won", "ignored"]
-KEYS: tuple[EventKey, ...] = ("payments", "settled", "declined", "refunds", "disputes", "won", "ignored")
+EventKey = Literal[
+    "payments", "settled", "declined", "refunds", "disputes", "won", "inquiries", "fraud_reports", "ignored"
+]  # fmt: skip
+KEYS: tuple[EventKey, ...] = get_args(EventKey)
 UNKNOWN = ""  # the meaning of a word that no key has
 WORDS_MAX = 50  # that are counted by themselves: the column may be a wrong one
 OTHER_WORDS = "other words"

@@ -211,10 +211,13 @@ def _marks(points: list[dict[str, Any]], lines: list[dict[str, Any]], first: str
     bars = base.mark_rule(strokeWidth=1.6, color=charts.ACCENT).encode(
         y=altair.Y("lower:Q", title=None, scale=scale), y2="upper:Q"
     )
+    selection = altair.param(name="selected", value=first)
+    if not lines:
+        return (bars + dots).add_params(selection)
     limits = (
         altair.Chart(charts.inline_data(lines))
         .transform_filter("datum.rate === selected")
         .mark_rule(strokeDash=[6, 4], strokeWidth=1.6, color=charts.MUTED)
         .encode(y=altair.Y("value:Q", title=None, scale=scale), tooltip="tooltip:N")
     )
-    return (bars + dots + limits).add_params(altair.param(name="selected", value=first))
+    return (bars + dots + limits).add_params(selection)
