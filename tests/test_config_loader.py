@@ -219,6 +219,11 @@ REFUSED = [
     ("[source.core]\nquery = 'x'", "source.core must have exactly one of url, url_env and url_file"),
     ("[source.Core]\nquery = 'x'\nurl_env = 'X'", "source.Core must be named with lower-case letters"),
     ("[source.core]\nquery = 'x'\nurl_env = 'a b'", "source.core.url_env must be the name of an environment"),
+    ("[labels]\ndispute_types = {other = ['13.1', '10.4']}\nfraud_reasons = ['10.4']", "labels.dispute_types.other must not hold a reason of labels.fraud_reasons"),
+    ("[labels]\nmaturity_by = {method = {card = '9d'}}", "labels.maturity_by must name fields of schema.categorical or schema.entities"),
+    ("[costs]\nexposure = 'payout'", "costs.exposure must name a field of schema.numeric"),
+    ("[retention]\naudit = '30d'", 'retention.audit must be "0s" (for ever) or at least 365d'),
+    ("[limit.a]\nbasis_points = 5\nby = 'payment'\npayments = 'previous'", 'limit.a.by must be "report" with payments = "previous"'),
     # challengers
     ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),
     ("[shadow.Bold]\nstrategy.min_positives_blend = 3", "shadow.Bold must be named differently"),

@@ -89,6 +89,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _events_without_columns(config)
     yield from _event_words_used_twice(config)
     yield from _label_words_used_twice(config)
+    yield from _reasons_used_twice(config)
     yield from _ids_missing(config)
     yield from _bounds_out_of_order(config)
     yield from _spans_that_do_not_fit(config)
@@ -297,6 +298,9 @@ def _limits(config: Sections) -> Iterator[Violation]:
                     "must name fields of schema.categorical or schema.entities that are not in schema.hash"
                 )
                 yield f"limit.{name}.only", field, requirement
+        if limit.by == "payment" and limit.payments == "previous":
+            requirement = 'must be "report" with payments = "previous": frauds of the payments of one month are no share of another\'s'
+            yield f"limit.{name}.by", limit.by, requirement
 
 
 def _events_without_columns(config: Sections) -> Iterator[Violation]:
@@ -342,6 +346,17 @@ def _label_words_used_twice(config: Sections) -> Iterator[Violation]:
                 yield f"labels.{key}", word, f"must not hold a word of labels.{earlier}"
             if word == "*" and key != "unlabelled_words":
                 yield f"labels.{key}", word, "must hold words; only labels.unlabelled_words may be all others"
+
+
+def _reasons_used_twice(config: Sections) -> Iterator[Violation]:
+    labels = config.labels
+    used = {code.strip().lower(): "labels.fraud_reasons" for code in labels.fraud_reasons}
+    for name, codes in labels.dispute_types.items():
+        key = f"labels.dispute_types.{name}"
+        for code in codes:
+            earlier = used.setdefault(code.strip().lower(), key)
+            if earlier != key:
+                yield key, code, f"must not hold a reason of {earlier}"
 
 
 def _ids_missing(config: Sections) -> Iterator[Violation]:
