@@ -32,7 +32,8 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0203"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0204"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+READABLE_FROM = "0204"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -121,6 +122,10 @@ monitor = Table(
     # Whether hashed values have a display form; false in a database that held bare hashes before these existed.
     Column("hash_displays", Boolean, nullable=False, server_default=false()),
     Column("case_entity", Text),  # the entity that the view `flag_cases` goes by; NULL for none
+    # The oldest schema version whose programs can read this database: they read it, and write nothing.
+    Column("readable_from", Text),
+    # A value of no person, hashed with the key of `schema.hash`: another key is noticed. NULL until a field is hashed.
+    Column("hash_key_check", Text),
 )
 
 batches = Table(
@@ -316,6 +321,10 @@ ledger = Table(
     Column("run_id", Integer),
     Column("counts", Json),
     Column("error", Text),
+    # Of a running step: the worker that claimed it (its lease is "worker:ID"), and how often it was claimed, which fences
+    # an earlier worker off.
+    Column("worker", Text),
+    Column("token", Integer, nullable=False, server_default="0"),
     Index("ledger_open", "policy", "status", "window_end"),
 )
 
@@ -387,11 +396,14 @@ runs = Table(
     Column("kind", Text, one_of("kind", "schedule", "backfill", "manual", "late", "train"), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("status", Text, one_of("status", "running", "done", "failed"), nullable=False),
+    Column(
+        "status", Text, one_of("status", "running", "done", "failed", "interrupted"), nullable=False
+    ),  # interrupted: its process was stopped or died
     Column("newest_batch", Integer, nullable=False),
     Column("config", Text, nullable=False),
     Column("counts", Json),
     Column("error", Text),
+    Column("worker", Text),  # of a running run: its process, whose lease is "worker:ID"
     sqlite_autoincrement=True,
 )
 
@@ -588,9 +600,39 @@ leases = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
-    Column("process", Text, nullable=False),  # machine/pid: the lease of a dead process is free at once
+    # Machine, boot, PID namespace, pid and a random part: the lease of a process that died here is free at once.
+    Column("process", Text, nullable=False),
     Column("token", Integer, nullable=False),
     Column("expires_at", Instant),  # by the database's clock; NULL once released
+)
+
+# How each part of a tick ended the last time: feeds ("watch.NAME", "source.NAME"), "run", "limits", "notify", challengers.
+tick_steps = Table(
+    "tick_steps",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("ended_at", Instant, nullable=False),
+    Column("succeeded_at", Instant),  # the last time without an error; NULL for never
+    Column("failing_since", Instant),  # NULL while it works
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("code", Text),
+    Column("error", Text),
+)
+
+# Values of a person that prune and erase leave alone, with the reason, until an instant.
+holds = Table(
+    "holds",
+    metadata,
+    Column("hold_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),  # of the entity column
+    Column("value", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", Text),
+    sqlite_autoincrement=True,
 )
 
 audit = Table(
@@ -603,6 +645,13 @@ audit = Table(
     Column("subject", Text, nullable=False),  # "batch 12", "model 3", a transaction_id
     Column("before", Json),
     Column("after", Json),
+    Column("os_user", Text),  # who the operating system says it was
+    Column("database_user", Text),  # the same of the database; NULL on SQLite
+    # `hash` covers the row and the hash of the row before it. It covers `content_hash` instead of `before` and `after`, so that
+    # a person can be erased from them: `redacted_by` is then the audit_id of the entry that says so. NULL before 0204.
+    Column("content_hash", Text),
+    Column("hash", Text),
+    Column("redacted_by", Integer),
     sqlite_autoincrement=True,
 )
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from storage.database import views
+from storage.database.migrations.rewriting import rewrite
 from storage.database.tables import LABEL_RETRACTIONS, LABELS_ONCE, flags, labels, limit_checks, verdicts
 
 revision = "0203"
@@ -37,8 +38,8 @@ def upgrade() -> None:
     if connection.dialect.name == "postgresql":
         _change_on_postgres(connection)
     else:
-        _rewrite(connection, labels)
-        _rewrite(connection, flags)
+        rewrite(connection, labels)
+        rewrite(connection, flags)
     connection.execute(sa.text(EARLIER_VERDICTS))
 
 
@@ -65,22 +66,3 @@ def _change_on_postgres(connection: sa.Connection) -> None:
     LABEL_RETRACTIONS.create(connection)
     connection.execute(sa.text("ALTER TABLE flags DROP CONSTRAINT flags_status_check"))
     connection.execute(sa.text(f"ALTER TABLE flags ADD CHECK ({STATUS})"))
-
-
-def _rewrite(connection: sa.Connection, table: sa.Table) -> None:
-    """Write a table anew as it is defined now, with its rows; ids that were used once stay used."""
-    before = f"{table.name}_before"
-    for index in sa.inspect(connection).get_indexes(table.name):
-        if not str(index["name"]).startswith("sqlite_autoindex"):
-            connection.execute(sa.text(f"DROP INDEX {index['name']}"))
-    present = [column["name"] for column in sa.inspect(connection).get_columns(table.name)]
-    connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {before}"))
-    table.create(connection)
-    listed = ", ".join(f'"{name}"' for name in present)
-    connection.execute(sa.text(f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {before}"))
-    if table.dialect_options["sqlite"]["autoincrement"]:
-        connection.execute(sa.text(f"DELETE FROM sqlite_sequence WHERE name = '{table.name}'"))
-        connection.execute(
-            sa.text(f"UPDATE sqlite_sequence SET name = '{table.name}' WHERE name = '{before}'")
-        )
-    connection.execute(sa.text(f"DROP TABLE {before}"))
