@@ -9,7 +9,7 @@ independently, so a row's score is the same to the last bit in any batch and any
     └── ArtifactError        a stored model that cannot be trusted
 """
 
-from typing import ClassVar, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,6 +129,26 @@ def require_fitted(fitted: T | None, name: str) -> T:
     if fitted is None:
         raise NotFitted(f"{name} is not fitted", remedy="call fit first")
     return fitted
+
+
+def require_shapes(owner: str, shape: tuple[int, ...], *parts: NDArray[Any]) -> None:
+    """
+    Check the arrays that somebody indexes by: a stored one may have any shape.
+
+    Raises
+    ------
+    DetectorError
+        One of them has another shape.
+    """
+    for part in parts:
+        if part.shape != shape:
+            raise DetectorError(f"{owner} has an array of shape {part.shape}, its others need {shape}")
+
+
+def require_finite(owner: str, *values: float) -> None:
+    """Raise DetectorError if one of the numbers is infinite or missing."""
+    if not np.isfinite(values).all():
+        raise DetectorError(f"{owner} has numbers that are not finite: {values}")
 
 
 def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:

@@ -16,7 +16,9 @@ from detectors.base import (
     as_training_rows,
     as_weights,
     probability_of,
+    require_finite,
     require_fitted,
+    require_shapes,
     row_sums,
 )
 
@@ -30,6 +32,10 @@ class Coefficients:
     scale: SoftScale
     coefficients: Floats  # (n_features,)
     intercept: float  # with the training weight undone
+
+    def __post_init__(self) -> None:
+        require_shapes("a logistic regression", (len(self.scale.mean),), self.coefficients)
+        require_finite("a logistic regression", self.intercept)
 
 
 @dataclass(eq=False)

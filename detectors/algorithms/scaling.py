@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.base import Floats
+from detectors.base import DetectorError, Floats, require_shapes
 
 FURTHEST = 1e12  # spreads from the centre; larger distances would overflow
 
@@ -23,6 +23,11 @@ class SoftScale:
     spread: Floats
     mean: Floats
     deviation: Floats
+
+    def __post_init__(self) -> None:
+        require_shapes("a scale", (len(self.mean),), self.centre, self.spread, self.mean, self.deviation)
+        if not (self.spread.min(initial=1) > 0 and self.deviation.min(initial=1) > 0):
+            raise DetectorError("the spreads and deviations of a scale must be above 0")
 
     @classmethod
     def fit(cls, rows: Floats) -> "SoftScale":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import DetectorError, Floats, Ints
 from detectors.drift.alarm_calibration import AlarmCalibration
 from detectors.drift.domain_classifier import ROWS_MIN, fit_domain_classifier, subsample
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
@@ -121,6 +121,18 @@ class DriftReference:
     metrics: tuple[str, ...] = ()  # of columns, names in `COLUMN_METRICS`
     levels: Mapping[tuple[str, str], UsualLevel] = field(default_factory=dict)
     calibration: AlarmCalibration = field(default_factory=AlarmCalibration)
+
+    def __post_init__(self) -> None:
+        columns = len(self.features.names)
+        fits = (
+            self.flags.shape == (len(self.channels),),
+            self.rows.ndim == 2 and (not len(self.rows) or self.rows.shape[1] == len(self.classifier_columns)),
+            all(0 <= place < columns for place in self.classifier_columns),
+            set(self.metrics) <= set(COLUMN_METRICS),
+            len(self.score.histograms) <= 1 and len(self.reasons.histograms) <= 1,
+        )
+        if not all(fits):
+            raise DetectorError("the parts of a drift reference do not fit together")
 
     @classmethod
     def empty(cls) -> "DriftReference":

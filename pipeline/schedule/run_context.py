@@ -132,7 +132,7 @@ def start_run(
     stopping: Callable[[], bool] = never_stop,
 ) -> Iterator[RunContext]:
     """Record a run and yield its context with a fixed horizon; if the body raises, the run is recorded as failed."""
-    config.model_key()  # fails before the run is recorded
+    config.model_keys()  # fails before the run is recorded
     horizon = stored_history.horizon(store, as_of)
     run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
     bar = progress or NoProgress()
