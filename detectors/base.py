@@ -26,6 +26,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)  # from no labels to many
 SEED = 7  # of every draw of random numbers: the same rows and threads give the same model
 MIN_FRAUDS_TO_FIT = 2  # a classifier fitted on one fraud would memorise it
 POSITIVE_WEIGHT_MAX = 30.0
+LEARNED_MAX = 1e100  # of what is learned on scaled columns; products of a few of them are finite
 
 
 class DetectorError(ValueError):
@@ -131,18 +132,22 @@ def require_fitted(fitted: T | None, name: str) -> T:
     return fitted
 
 
-def require_shapes(owner: str, shape: tuple[int, ...], *parts: NDArray[Any]) -> None:
+def require_arrays(
+    owner: str, shape: tuple[int, ...], *parts: NDArray[Any], at_most: float = np.inf
+) -> None:
     """
-    Check the arrays that somebody indexes by: a stored one may have any shape.
+    Check arrays that were learned, and that code indexes by: a stored one may have any shape and values.
 
     Raises
     ------
     DetectorError
-        One of them has another shape.
+        One of them has another shape, or a value that is not finite, or is larger than `at_most`.
     """
     for part in parts:
         if part.shape != shape:
             raise DetectorError(f"{owner} has an array of shape {part.shape}, its others need {shape}")
+        if not np.isfinite(part).all() or (at_most < np.inf and np.abs(part).max(initial=0) > at_most):
+            raise DetectorError(f"{owner} has an array with values that nobody can have learned")
 
 
 def require_finite(owner: str, *values: float) -> None:

@@ -10,7 +10,7 @@ from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import SEED, Floats, require_fitted, require_shapes
+from detectors.base import LEARNED_MAX, SEED, Floats, require_fitted, require_arrays
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Spheres(FittedOnScale):
 
     def __post_init__(self) -> None:
         n = len(self.scale.mean)
-        require_shapes("INNE", (*self.radii.shape[:2], n), self.centres)
-        require_shapes("INNE", self.centres.shape[:2], self.radii, self.isolation)
-        require_shapes("INNE", (n,), self.usual)
+        require_arrays("INNE", (*self.radii.shape[:2], n), self.centres, at_most=LEARNED_MAX)
+        require_arrays("INNE", self.centres.shape[:2], self.radii, self.isolation, at_most=LEARNED_MAX)
+        require_arrays("INNE", (n,), self.usual, at_most=LEARNED_MAX)
 
 
 @dataclass(eq=False)

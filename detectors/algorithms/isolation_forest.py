@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class, systematic_sample
-from detectors.algorithms.tree_kernel import Forest, flatten
+from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
 from detectors.base import (
     SEED,
     Floats,
@@ -21,7 +21,6 @@ from detectors.base import (
 )
 
 EULER = float(np.euler_gamma)
-LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
 # Rows per tree. A tree cannot distinguish values beyond the largest in its sample, and the rarest values matter most: 256, the
 # paper's value, is too few here (average precision 0.246, 1024 rows: 0.289), and with 1024 a tenth of the largest amounts is
 # not distinguished from merely large ones (`benchmarks/novelty.py`).

@@ -10,7 +10,7 @@ from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import SEED, Floats, require_fitted, require_shapes
+from detectors.base import LEARNED_MAX, SEED, Floats, require_fitted, require_arrays
 
 EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 
@@ -26,10 +26,10 @@ class Projections(FittedOnScale):
 
     def __post_init__(self) -> None:
         n, bins = len(self.cuts), max(1, self.limits.shape[-1] - 1)
-        require_shapes("LODA", (n, len(self.scale.mean)), self.cuts)
-        require_shapes("LODA", (n, bins + 1), self.limits)
-        require_shapes("LODA", (n, bins + 2), self.surprise)
-        require_shapes("LODA", (n,), self.usual)
+        require_arrays("LODA", (n, len(self.scale.mean)), self.cuts, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n, bins + 1), self.limits, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n, bins + 2), self.surprise, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n,), self.usual, at_most=LEARNED_MAX)
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from detectors.algorithms.scaling import SoftScale
 from detectors.base import (
+    LEARNED_MAX,
     DetectorError,
     Floats,
     as_labels,
@@ -18,7 +19,7 @@ from detectors.base import (
     probability_of,
     require_finite,
     require_fitted,
-    require_shapes,
+    require_arrays,
     row_sums,
 )
 
@@ -34,7 +35,7 @@ class Coefficients:
     intercept: float  # with the training weight undone
 
     def __post_init__(self) -> None:
-        require_shapes("a logistic regression", (len(self.scale.mean),), self.coefficients)
+        require_arrays("a logistic regression", (len(self.scale.mean),), self.coefficients, at_most=LEARNED_MAX)
         require_finite("a logistic regression", self.intercept)
 
 

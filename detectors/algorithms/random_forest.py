@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.algorithms.isolation_forest import LARGEST
 from detectors.algorithms.pyod_support import systematic_sample
-from detectors.algorithms.tree_kernel import Forest, flatten
+from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
 from detectors.base import (
     SEED,
     Floats,

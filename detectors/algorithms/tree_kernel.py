@@ -19,11 +19,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import DetectorError, Floats, require_shapes
+from detectors.base import DetectorError, Floats, require_arrays
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
 BLOCK = 512  # rows per block: a tree stays in the cache for all of them
 
 
@@ -69,14 +70,14 @@ class Forest:
 
     def __post_init__(self) -> None:
         n = len(self.feature)
-        require_shapes("a forest", (n,), self.feature, self.threshold, self.value)
-        require_shapes("a forest", (2 * n,), self.child)
-        require_shapes("a forest", (len(self.roots),), self.roots, self.depth)
+        require_arrays("a forest", (n,), self.feature, self.threshold, self.value, at_most=LARGEST)
+        require_arrays("a forest", (2 * n,), self.child)
+        require_arrays("a forest", (len(self.roots),), self.roots, self.depth)
         left, right = self.child[::2], self.child[1::2]
         here = np.arange(n, dtype=np.uint32)
         proper = ((left > here) & (right > here)) | ((left == here) & (right == here))
         inside = n > 0 and len(self.roots) > 0 and int(self.child.max()) < n and int(self.roots.max()) < n
-        if not (inside and proper.all() and np.isfinite(self.value).all()):
+        if not (inside and proper.all()):
             raise DetectorError("the nodes of a forest are no trees: a child lies behind its parent, or is a leaf itself")
         if not np.array_equal(_heights(self.child)[self.roots], self.depth):
             raise DetectorError("the depths of a forest are not those of its trees")

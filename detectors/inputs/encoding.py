@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import Bools, DetectorError, Floats, as_weights, require_shapes
+from detectors.base import Bools, DetectorError, Floats, as_weights, require_arrays
 
 # Prior strength: every history is mixed with this many transactions at the base rate, so that an entity with one known
 # fraud in two payments does not look worse than one with twenty in fifty.
@@ -70,7 +70,7 @@ class CategoryRates:
     rate: Floats  # (n_values,) smoothed share of fraud
 
     def __post_init__(self) -> None:
-        require_shapes("a category", (max(1, len(self.values)),), self.values, self.frequency, self.rate)
+        require_arrays("a category", (max(1, len(self.values)),), self.values, self.frequency, self.rate)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Encoder:
     categories: tuple[CategoryRates, ...]
 
     def __post_init__(self) -> None:
-        require_shapes("an encoder", (len(self.plan.passthrough),), self.medians)
-        if len(self.categories) != len(self.plan.categories) or not np.isfinite(self.medians).all():
+        require_arrays("an encoder", (len(self.plan.passthrough),), self.medians)
+        if len(self.categories) != len(self.plan.categories) or not np.isfinite(self.base_rate):
             raise DetectorError("what an encoder has learned does not fit its plan")
 
     @property

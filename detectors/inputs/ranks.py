@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.base import DetectorError, Floats, as_weights, require_shapes
+from detectors.base import DetectorError, Floats, as_weights, require_arrays
 
 KNOTS = 1024  # quantiles stored between the tails
 TAIL = 256  # distinct scores stored individually at either end, where thresholds lie
@@ -35,7 +35,7 @@ class RankScale:
     spread: float
 
     def __post_init__(self) -> None:
-        require_shapes("a rank scale", (max(1, len(self.scores)),), self.scores, self.ranks)
+        require_arrays("a rank scale", (max(1, len(self.scores)),), self.scores, self.ranks)
         rising = bool((np.diff(self.scores) > 0).all() and (np.diff(self.ranks) >= 0).all())
         if not (rising and self.ranks[0] > 0 and self.ranks[-1] < 1 and 0 < self.spread < np.inf):
             raise DetectorError("a rank scale must rise from above 0 to below 1")

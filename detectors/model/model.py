@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import SEED, ArtifactError, Bools, DetectorError, Floats, Strategy, require_shapes
+from detectors.base import SEED, ArtifactError, Bools, DetectorError, Floats, Strategy
 from detectors.codec import UNREADABLE
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
@@ -83,8 +83,7 @@ class StoredModel:
 
     def __post_init__(self) -> None:
         n, channels = len(self.columns), {self.settings.strategy, NOVELTY}
-        require_shapes("a model", (len(self.sample_scores), n), self.samples)
-        fits = self.settings.strategy == self.fitted.strategy and channels <= set(self.thresholds)
+        fits = self.samples.shape == (len(self.sample_scores), n) and self.settings.strategy == self.fitted.strategy and channels <= set(self.thresholds)
         if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
             raise DetectorError("the parts of a model do not fit together")
 
