@@ -132,9 +132,7 @@ def require_fitted(fitted: T | None, name: str) -> T:
     return fitted
 
 
-def require_arrays(
-    owner: str, shape: tuple[int, ...], *parts: NDArray[Any], at_most: float = np.inf
-) -> None:
+def require_arrays(owner: str, shape: tuple[int, ...], *parts: NDArray[Any], at_most: float = np.inf) -> None:
     """
     Check arrays that were learned, and that code indexes by: a stored one may have any shape and values.
 

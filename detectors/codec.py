@@ -34,7 +34,9 @@ from detectors.registry import DETECTORS, detector_class
 MANIFEST = "manifest.json"
 VALUE = "value"  # the entry of the manifest with the fields, and the first part of every path
 UNPACKED_MAX = 1 << 29  # bytes of all members; the largest models have some 50 MB
-MANIFEST_MAX = 1 << 24  # bytes; boosted trees are text in it, and JSON takes up to thirty times its size in memory
+MANIFEST_MAX = (
+    1 << 24
+)  # bytes; boosted trees are text in it, and JSON takes up to thirty times its size in memory
 MEMBERS_MAX = 50_000  # a histogram has four, and each column has one
 DIMENSION_MAX = 1 << 32
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others do not unpack piece by piece
@@ -121,7 +123,9 @@ def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
     unpacked = sum(member.file_size for member in members)
     manifest = max((member.file_size for member in members if member.filename == MANIFEST), default=0)
     if unpacked > UNPACKED_MAX or manifest > MANIFEST_MAX:
-        raise ArtifactError(f"the archive unpacks to {unpacked:,} bytes, its manifest to {manifest:,}: too much")
+        raise ArtifactError(
+            f"the archive unpacks to {unpacked:,} bytes, its manifest to {manifest:,}: too much"
+        )
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

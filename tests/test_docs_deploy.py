@@ -61,7 +61,9 @@ def environ(pod: Mapping[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("manifest", OBJECTS, ids=IDS)
 def test_kubernetes_knows_every_field(manifest: dict[str, Any], version: str) -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    kubernetes_validate = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed"
+    )
     kubernetes_validate.validate(manifest, version, strict=True)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest | {"specs": {}}, version, strict=True)
@@ -70,8 +72,13 @@ def test_kubernetes_knows_every_field(manifest: dict[str, Any], version: str) ->
 
 def test_there_is_a_pod_for_each_part() -> None:
     assert set(PODS) == {"Job", "Deployment", "CronJob"}
-    assert [pod["containers"][0]["args"][0] for pod in PODS.values()].count("init") == 1  # no pod but the job changes tables
-    assert (PODS["Job"]["containers"][0]["args"], environ(PODS["Job"])) == (["init"], named("Secret", "fraudwatch-owner")["stringData"])
+    assert [pod["containers"][0]["args"][0] for pod in PODS.values()].count(
+        "init"
+    ) == 1  # no pod but the job changes tables
+    assert (PODS["Job"]["containers"][0]["args"], environ(PODS["Job"])) == (
+        ["init"],
+        named("Secret", "fraudwatch-owner")["stringData"],
+    )
     assert named("Deployment", "fraudwatch")["spec"]["replicas"] == 2
 
 
@@ -139,7 +146,9 @@ def test_labels_select_the_pods() -> None:
 
 
 def test_the_image_runs_one_command_as_the_user_of_the_pods() -> None:
-    instructions = [line.partition(" ") for line in (FOLDER / "Dockerfile").read_text().replace("\\\n", "").splitlines()]
+    instructions = [
+        line.partition(" ") for line in (FOLDER / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    ]
     of = {name: rest for name, _, rest in instructions if name.isupper()}
     assert json.loads(of["ENTRYPOINT"]) == ["fraudwatch"]
     assert json.loads(of["CMD"]) == PODS["Deployment"]["containers"][0]["args"]
@@ -200,7 +209,10 @@ class ReadOnlyRoot:
 @pytest.fixture
 def read_only_root(postgres: PostgresServer, tmp_path: Path) -> Iterator[ReadOnlyRoot]:
     """A database of the owner, where the runtime role may read and write rows and nothing else."""
-    if UNSHARE is None or subprocess.run([UNSHARE, "-rm", "true"], capture_output=True, check=False).returncode:
+    if (
+        UNSHARE is None
+        or subprocess.run([UNSHARE, "-rm", "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("this machine does not let a process have mounts of its own (unshare -rm)")
     name = f"deploy_{os.getpid()}"
     owner, runtime = f"{name}_owner", f"{name}_runtime"

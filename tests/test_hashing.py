@@ -228,7 +228,9 @@ def test_another_key_is_noticed_before_it_makes_new_pseudonyms(opener: Opener, t
     prepare(session)
     (tmp_path / "key").write_bytes(b"another key of 27 characters")
     for door in (verified, lambda: prepare(session), lambda: load(store, config, "transactions", file)):
-        with pytest.raises(WrongMonitor, match=r"hashed with another key than the one that is set: set FRAUDWATCH_HASH_KEY"):
+        with pytest.raises(
+            WrongMonitor, match=r"hashed with another key than the one that is set: set FRAUDWATCH_HASH_KEY"
+        ):
             door()
     (tmp_path / "key").write_bytes(b"")
     verified()  # lists need no key

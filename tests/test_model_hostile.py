@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors import codec
 from detectors.algorithms.boosting import BoostedTrees, Boosting
-from detectors.algorithms.focal_boosting import FocalBoosting
-from detectors.algorithms.inne import INNE
+from detectors.algorithms.inne import INNE, Spheres
 from detectors.algorithms.isolation_forest import IsolationForest
-from detectors.algorithms.loda import LODA
+from detectors.algorithms.loda import LODA, Projections
 from detectors.algorithms.tree_kernel import Forest
-from detectors.base import ArtifactError, DetectorError, Strategy
+from detectors.base import ArtifactError, DetectorError, Strategy, require_fitted
 from detectors.drift.reference import AlarmTerms
 from detectors.drift.reference_fit import ReferenceSample, ScoredRows, fit_drift_reference
 from detectors.drift.reference_windows import ReferenceWindows
@@ -39,7 +37,9 @@ EXTREME: tuple[Any, ...] = (
 
 def model(strategy: Strategy, outlier: str) -> Model:
     rng = np.random.default_rng(3)
-    raw = np.column_stack([rng.exponential(50, 400), rng.integers(0, 2, 400), rng.integers(1, 9, 400), rng.integers(0, 3, 400)])
+    raw = np.column_stack(
+        [rng.exponential(50, 400), rng.integers(0, 2, 400), rng.integers(1, 9, 400), rng.integers(0, 3, 400)]
+    )
     y = (np.arange(400) % 13 == 0).astype(float)
     raw[y == 1, 0] += 100
     sample = Sample(raw.astype(float), y, np.ones(400), np.ones(400))
@@ -50,7 +50,16 @@ def model(strategy: Strategy, outlier: str) -> Model:
     scored = fitted.score(sample.raw, np.ones(400))
     rows = ScoredRows(scored.score, np.where(scored.flagged, 0, -1), np.array([0, 1]), np.array([0, 1]))
     reference = ReferenceSample(
-        fitted.drift_features, ("channel",), fitted.drift_values(sample.raw), rows, rows, 4, [strategy, "novelty"], ["A", "B"], (0,), {},
+        fitted.drift_features,
+        ("channel",),
+        fitted.drift_values(sample.raw),
+        rows,
+        rows,
+        4,
+        [strategy, "novelty"],
+        ["A", "B"],
+        (0,),
+        {},
     )
     grid = ReferenceWindows(np.arange(400) // 20, [""] * 20, np.zeros(20, bool), 1, 1, 7.0)
     return replace(fitted, drift_reference=fit_drift_reference(reference, grid, [], ["psi", "ks"], 20, 0.05))
@@ -120,12 +129,18 @@ def other_text(text: str, rng: random.Random) -> str:
     elif change == 1:
         lines.insert(at, lines[rng.randrange(end)])
     elif change == 2:
-        return text[: rng.randrange(len(text))] + rng.choice(["", "\0", "é", "9", "-"]) + text[rng.randrange(len(text)) :]
+        return (
+            text[: rng.randrange(len(text))]
+            + rng.choice(["", "\0", "é", "9", "-"])
+            + text[rng.randrange(len(text)) :]
+        )
     else:
         numbers = list(re.finditer(r"-?\d+(\.\d+)?", lines[at]))
         if numbers:
             found = rng.choice(numbers)
-            value = rng.choice(["-1", "0", "1", "2", "3", "99", "2147483647", "-2147483648", "1e999", "nan", "9" * 40, ""])
+            value = rng.choice(
+                ["-1", "0", "1", "2", "3", "99", "2147483647", "-2147483648", "1e999", "nan", "9" * 40, ""]
+            )
             lines[at] = lines[at][: found.start()] + value + lines[at][found.end() :]
         if change == 3:
             lines = resized(lines)
@@ -134,7 +149,7 @@ def other_text(text: str, rng: random.Random) -> str:
 
 def resized(lines: list[str]) -> list[str]:
     """The lines with the sizes of their trees, as one who knows the format would write them."""
-    head, *blocks = re.split(r"^(?=Tree=)", "\n".join(lines).partition("end of trees\n")[0], flags=re.MULTILINE)
+    _, *blocks = re.split(r"^(?=Tree=)", "\n".join(lines).partition("end of trees\n")[0], flags=re.MULTILINE)
     sizes = "tree_sizes=" + " ".join(str(len(block)) for block in blocks)
     return [sizes if line.startswith("tree_sizes=") else line for line in lines]
 
@@ -201,3 +216,96 @@ def test_a_forged_model_is_refused_or_works(strategy: Strategy, outlier: str) ->
     with np.errstate(all="ignore"):
         loaded = sum(attack(members, rng) for _ in range(45))
     assert loaded < 40  # some changes are harmless
+
+
+X = np.random.default_rng(1).normal(size=(60, 2))
+FOREST = require_fitted(IsolationForest(n_trees=2).fit(X).fitted, "forest").forest
+LAST = len(FOREST.feature) - 1
+
+
+def changed(array: np.ndarray[Any, Any], place: int, value: int) -> np.ndarray[Any, Any]:
+    other = array.copy()
+    other[place] = value
+    return other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"child": changed(FOREST.child, 0, 2**32 - 1)},  # outside
+        {"child": changed(FOREST.child, 0, LAST + 1)},
+        {"child": changed(FOREST.child, 2 * LAST, 0)},  # a cycle
+        {"child": changed(FOREST.child, 0, 0)},  # half a leaf
+        {"child": FOREST.child[:-1]},
+        {"roots": changed(FOREST.roots, 0, LAST + 1)},
+        {"roots": FOREST.roots[:0], "depth": FOREST.depth[:0]},
+        {"depth": changed(FOREST.depth, 0, 2**32 - 1)},  # never ends
+        {"depth": changed(FOREST.depth, 0, 0)},
+        {"feature": FOREST.feature[:-1]},
+        {"value": FOREST.value * np.nan},
+    ],
+)
+def test_a_forest_that_would_be_walked_out_of_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DetectorError):
+        Forest(**vars(FOREST) | change)
+    with pytest.raises(DetectorError, match="splits on column 1 of 1"):
+        FOREST.require_columns(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detector", "name"),
+    [(Projections, LODA(n_cuts=3), name) for name in ("cuts", "limits", "surprise", "usual")]
+    + [(Spheres, INNE(n_samples=3), name) for name in ("centres", "radii", "isolation", "usual")],
+)
+def test_arrays_that_compiled_code_indexes_by_have_the_shapes_it_expects(
+    kind: Any, detector: Any, name: str
+) -> None:
+    fitted = vars(detector.fit(X).fitted)
+    kind(**fitted)
+    for part in (fitted[name][:-1], fitted[name][None], fitted[name] * np.nan, fitted[name] + 1e200):
+        with pytest.raises(DetectorError):
+            kind(**fitted | {name: part})
+
+
+TEXT = require_fitted(
+    Boosting(overrides={"num_iterations": 3}).fit(X, (X[:, 0] > 1).astype(float)).fitted, "boosting"
+).text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (r"left_child=(\S+)", "left_child=99"),
+        (r"left_child=-?\d+", "left_child=0"),  # a cycle
+        (r"right_child=-?\d+", "right_child=-99"),
+        (r"split_feature=\d+", "split_feature=7"),
+        (r"split_feature=\d+", "split_feature=-1"),
+        (r"decision_type=2", "decision_type=1"),  # categorical, without categories
+        (r"num_cat=0", "num_cat=1"),
+        (r"is_linear=0", "is_linear=1"),
+        (r"num_leaves=\d+", "num_leaves=2000000000"),
+        (r"num_class=1", "num_class=5"),
+        (r"max_feature_idx=1", "max_feature_idx=99999999"),
+        (r"tree_sizes=\d+", "tree_sizes=999999"),
+        (r"tree_sizes=.*\n", ""),
+        (r"leaf_value=\S+", "leaf_value=inf"),
+        (r"leaf_value=.*\n", ""),
+        (r"Tree=1", "Tree=1\nTree=1"),
+        (r"version=v4", "version=v4\nlinear_tree=1"),
+        (r"end of trees", "the end"),
+        (r"feature_infos=\S+", "feature_infos=1:2:3"),
+    ],
+)
+def test_text_that_would_lead_lightgbm_astray_does_not_reach_it(pattern: str, replacement: str) -> None:
+    crafted = re.sub(pattern, replacement, TEXT, count=1)
+    assert crafted != TEXT
+    for text in (crafted, "\n".join(resized(crafted.split("\n")))):
+        if text != TEXT:
+            with pytest.raises(DetectorError, match="cannot be trusted"):
+                BoostedTrees(text)
+
+
+def test_what_follows_the_trees_is_not_handed_over() -> None:
+    trees = BoostedTrees(TEXT.replace("[num_threads: 1]", "[num_threads: 99999]\n[machines: example.org]"))
+    assert (trees.predict(X, 1) == BoostedTrees(TEXT).predict(X, 1)).all()
+    assert "machines" not in trees.booster.model_to_string()

@@ -23,7 +23,6 @@ from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import load_model, seal_of
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.models import models
 from storage.monitoring import drift_metrics
 from storage.queries.monitoring import DriftFilter, drift_page
 from storage.runs import scoring_queue

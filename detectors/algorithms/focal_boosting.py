@@ -38,7 +38,9 @@ class FocalTrees(BoostedTrees):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (0 < self.alpha < 1 and np.isfinite(self.start)):
-            raise DetectorError(f"alpha must be between 0 and 1, got {self.alpha}, and the start finite, got {self.start}")
+            raise DetectorError(
+                f"alpha must be between 0 and 1, got {self.alpha}, and the start finite, got {self.start}"
+            )
 
     def score(self, margin: Floats) -> Floats:
         """Logit of the probability that corresponds to margins, (n_samples,)."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
-from detectors.base import LEARNED_MAX, SEED, Floats, require_fitted, require_arrays, row_sums
+from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted, row_sums
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ END = "end of trees\n"
 _NUMBER = r"-?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)"
 _LINE_OF_NUMBERS = re.compile(rf"(?:{_NUMBER}(?: {_NUMBER})*)?")
 _HEADER = frozenset(
-    "version num_class num_tree_per_iteration label_index max_feature_idx objective feature_names feature_infos tree_sizes".split()
-)
+    ("version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective", "feature_names",
+     "feature_infos", "tree_sizes")
+)  # fmt: skip
 _OBJECTIVES = ("binary sigmoid:1", "custom", None)
 _INNER = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child",
           "internal_value", "internal_weight", "internal_count")  # fmt: skip
@@ -74,7 +75,9 @@ def _check_tree(nth: int, block: str, n_columns: int) -> None:
     for name, line in tree.items():
         length = lengths.get(name, 1)
         # a tree of one leaf may lack the lines of splits, and the weight and the count of its leaf
-        if not _LINE_OF_NUMBERS.fullmatch(line) or len(line.split()) not in ({length} | {0} if leaves == 1 else {length}):
+        if not _LINE_OF_NUMBERS.fullmatch(line) or len(line.split()) not in (
+            {length} | {0} if leaves == 1 else {length}
+        ):
             raise _broken(f"{name} of tree {nth} has not {length} numbers")
     if not np.isfinite(np.array(tree.get("leaf_value", "").split(), dtype=np.float64)).all():
         raise _broken(f"a leaf of tree {nth} has no finite value")

@@ -10,7 +10,7 @@ from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import LEARNED_MAX, SEED, Floats, require_fitted, require_arrays
+from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted
 
 EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 

@@ -17,9 +17,9 @@ from detectors.base import (
     as_training_rows,
     as_weights,
     probability_of,
+    require_arrays,
     require_finite,
     require_fitted,
-    require_arrays,
     row_sums,
 )
 
@@ -35,7 +35,9 @@ class Coefficients:
     intercept: float  # with the training weight undone
 
     def __post_init__(self) -> None:
-        require_arrays("a logistic regression", (len(self.scale.mean),), self.coefficients, at_most=LEARNED_MAX)
+        require_arrays(
+            "a logistic regression", (len(self.scale.mean),), self.coefficients, at_most=LEARNED_MAX
+        )
         require_finite("a logistic regression", self.intercept)
 
 

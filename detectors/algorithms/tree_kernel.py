@@ -78,7 +78,9 @@ class Forest:
         proper = ((left > here) & (right > here)) | ((left == here) & (right == here))
         inside = n > 0 and len(self.roots) > 0 and int(self.child.max()) < n and int(self.roots.max()) < n
         if not (inside and proper.all()):
-            raise DetectorError("the nodes of a forest are no trees: a child lies behind its parent, or is a leaf itself")
+            raise DetectorError(
+                "the nodes of a forest are no trees: a child lies behind its parent, or is a leaf itself"
+            )
         if not np.array_equal(_heights(self.child)[self.roots], self.depth):
             raise DetectorError("the depths of a forest are not those of its trees")
 

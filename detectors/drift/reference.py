@@ -126,7 +126,8 @@ class DriftReference:
         columns = len(self.features.names)
         fits = (
             self.flags.shape == (len(self.channels),),
-            self.rows.ndim == 2 and (not len(self.rows) or self.rows.shape[1] == len(self.classifier_columns)),
+            self.rows.ndim == 2
+            and (not len(self.rows) or self.rows.shape[1] == len(self.classifier_columns)),
             all(0 <= place < columns for place in self.classifier_columns),
             set(self.metrics) <= set(COLUMN_METRICS),
             len(self.score.histograms) <= 1 and len(self.reasons.histograms) <= 1,

@@ -43,7 +43,9 @@ class EncodingPlan:
     categories: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        columns = [column for _, *places in (*self.passthrough, *self.rates, *self.categories) for column in places]
+        columns = [
+            column for _, *places in (*self.passthrough, *self.rates, *self.categories) for column in places
+        ]
         if min(columns, default=0) < 0:
             raise DetectorError("columns of an encoding are counted from 0")
 

@@ -31,7 +31,9 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "lightgbm", "pyod")
 LIBRARIES_ENTRY = "libraries"
 RETRAIN = "train a new model"
 _LINE = re.compile(NAME + rb"%d (\{.*\}) (sha256|hmac-sha256):([0-9a-f]{64})" % FORMAT_VERSION)
-_VERSION_2 = re.compile(rb"fraudwatch-model (\d+) ")  # at the end of an archive, where seals were before version 3
+_VERSION_2 = re.compile(
+    rb"fraudwatch-model (\d+) "
+)  # at the end of an archive, where seals were before version 3
 
 T = TypeVar("T")
 

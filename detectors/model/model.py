@@ -83,7 +83,11 @@ class StoredModel:
 
     def __post_init__(self) -> None:
         n, channels = len(self.columns), {self.settings.strategy, NOVELTY}
-        fits = self.samples.shape == (len(self.sample_scores), n) and self.settings.strategy == self.fitted.strategy and channels <= set(self.thresholds)
+        fits = (
+            self.samples.shape == (len(self.sample_scores), n)
+            and self.settings.strategy == self.fitted.strategy
+            and channels <= set(self.thresholds)
+        )
         if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
             raise DetectorError("the parts of a model do not fit together")
 
@@ -197,21 +201,22 @@ class Model:
 
     def _check_usable(self) -> None:
         """Raise ArtifactError if the parts of the model do not fit together: a row cannot be scored, explained or binned."""
-        row = np.zeros((1, len(self.columns)))
         try:
-            score = self.score(row, np.ones(1)).score
-            for channel in (self.strategy, NOVELTY):
-                finite = np.isfinite(self.detector.explain(row, channel)).all() and np.isfinite(score).all()
-                if not finite:
-                    raise ArtifactError("the model gives scores that are no numbers", remedy=RETRAIN)
-            if not self.drift_reference.is_empty:
-                self.drift_reference.bin_window(
-                    self.drift_values(row), score, np.array([-1]), np.empty(0, np.int64)
-                )
-        except ArtifactError:
-            raise
+            finite = self._tries_a_row()
         except UNREADABLE as error:
             raise ArtifactError(f"the model cannot score: {error}", remedy=RETRAIN) from error
+        if not finite:
+            raise ArtifactError("the model gives scores that are no numbers", remedy=RETRAIN)
+
+    def _tries_a_row(self) -> bool:
+        """Score, explain and bin a row; whether all that comes out is finite."""
+        row = np.zeros((1, len(self.columns)))
+        score = self.score(row, np.ones(1)).score
+        explained = [self.detector.explain(row, channel) for channel in (self.strategy, NOVELTY)]
+        if not self.drift_reference.is_empty:
+            no_flag, no_reason = np.array([-1]), np.empty(0, np.int64)
+            self.drift_reference.bin_window(self.drift_values(row), score, no_flag, no_reason)
+        return bool(np.isfinite([score, *(each.sum(axis=1) for each in explained)]).all())
 
 
 def fit_model(

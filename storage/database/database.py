@@ -148,7 +148,9 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     """
     parsed = parse_url(url, "storage.url")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise Unreachable(f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql")
+        raise Unreachable(
+            f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+        )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     engine = create_engine(parsed, poolclass=NullPool if parsed.get_backend_name() == "sqlite" else None)

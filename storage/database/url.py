@@ -33,7 +33,9 @@ def parse_url(url: str, owner: str) -> URL:
     except ValueError:
         raise Unreachable(f"{owner} has a port that is no number", remedy=f"{EXAMPLE}; {ESCAPES}") from None
     backend = parsed.get_backend_name()
-    written = (str(port) for port in (parsed.port, *parsed.normalized_query.get("port", ())) if port is not None)
+    written = (
+        str(port) for port in (parsed.port, *parsed.normalized_query.get("port", ())) if port is not None
+    )
     for port in (port for ports in written for port in ports.split(",") if port):
         if not (port.isascii() and port.isdecimal() and 0 < int(port) <= PORT_MAX):
             raise Unreachable(f"{owner} has port {port!r:.20}", remedy=f"use a port from 1 to {PORT_MAX}")
