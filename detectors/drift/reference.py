@@ -42,7 +42,16 @@ class WindowHistogram:
         """Number of transactions."""
         return int(self.score.n)
 
+    @property
+    def _bins(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of its counts, and the number of columns of its rows."""
+        counted = (self.features, self.score, self.reasons)
+        shapes = (part.shape for sample in counted for part in (sample.counts, sample.gaps))
+        return (*shapes, self.flags.shape, self.rows.shape[1:])
+
     def __add__(self, other: "WindowHistogram") -> "WindowHistogram":
+        if self._bins != other._bins:
+            raise DetectorError(f"histograms with bins {self._bins} and {other._bins} are not of one reference")
         return WindowHistogram(
             self.features + other.features,
             self.score + other.score,

@@ -43,9 +43,8 @@ class EncodingPlan:
     categories: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        columns = [
-            column for _, *places in (*self.passthrough, *self.rates, *self.categories) for column in places
-        ]
+        singles = [column for _, column in (*self.passthrough, *self.categories)]
+        columns = [*singles, *(min(pair[1:]) for pair in self.rates)]
         if min(columns, default=0) < 0:
             raise DetectorError("columns of an encoding are counted from 0")
 

@@ -119,7 +119,8 @@ def unseal(artifact: bytes, own: Seal) -> bytes:
     named, kind, digest = _named(found[1]), found[2], found[3]
     _check_kind(kind == b"hmac-sha256", bool(own.keys))
     signed = line[: -len(digest)] + content
-    if not any(hmac.compare_digest(_digest(signed, key), digest) for key in own.keys or [None]):
+    keys: Sequence[bytes | None] = own.keys or [None]
+    if not any(hmac.compare_digest(_digest(signed, key), digest) for key in keys):
         raise _broken(named.get("key"), own.keys)
     if (named.get("monitor"), named.get("model")) != (own.monitor, own.model_id):
         raise ArtifactError(
