@@ -51,7 +51,9 @@ class WindowHistogram:
 
     def __add__(self, other: "WindowHistogram") -> "WindowHistogram":
         if self._bins != other._bins:
-            raise DetectorError(f"histograms with bins {self._bins} and {other._bins} are not of one reference")
+            raise DetectorError(
+                f"histograms with bins {self._bins} and {other._bins} are not of one reference"
+            )
         return WindowHistogram(
             self.features + other.features,
             self.score + other.score,
