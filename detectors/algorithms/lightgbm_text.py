@@ -104,11 +104,11 @@ def _check_splits(nth: int, tree: Mapping[str, str], leaves: int, n_columns: int
         raise _broken(f"tree {nth} is no tree over its columns")
 
 
-def _entries(block: str, known: frozenset[str]) -> dict[str, str]:
+def _entries(block: str, allowed: frozenset[str]) -> dict[str, str]:
     """The lines name=value of a block, each of them once."""
     lines = [line.partition("=") for line in block.split("\n") if line]
     entries = {name: value for name, _, value in lines}
-    if len(entries) != len(lines) or not set(entries) <= known:
+    if len(entries) != len(lines) or not set(entries) <= allowed:
         raise _broken("it has lines that no such model has")
     return entries
 
@@ -127,5 +127,5 @@ def _whole(entries: Mapping[str, str], name: str) -> Ints:
     return np.array([int(word) for word in words], dtype=np.int64)
 
 
-def _broken(what: str) -> DetectorError:
-    return DetectorError(f"the text of boosted trees cannot be trusted: {what}")
+def _broken(fault: str) -> DetectorError:
+    return DetectorError(f"the text of boosted trees cannot be trusted: {fault}")
