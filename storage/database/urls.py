@@ -1,0 +1,90 @@
+"""
+Database URLs: read them, show where they point without any secret, and take secrets out of what drivers say.
+
+A password may stand before the @, in a parameter of any name, or, if it was not escaped, in what looks like the host or
+the database. So only known parts are shown, and a URL that can be read in two ways is refused.
+"""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from storage.errors import Unreachable
+
+SHOWN = ("host", "hostaddr", "port", "user", "dbname")  # parameters that say where and who
+HIDDEN = "…"
+SHORT = 4  # a secret of fewer characters is replaced as a whole word only, since it may be a part of many
+_NAME = re.compile(r"[\w.+~-]+")
+_HOST = re.compile(r"[\w.:,%/\\-]+")
+_DATABASE = re.compile(r"[^@:/?&=]*")
+
+
+def parse_url(url: str, name: str = "storage.url") -> URL:
+    """
+    Read a URL.
+
+    Parameters
+    ----------
+    name
+        What messages call the URL; they contain no part of it.
+
+    Raises
+    ------
+    Unreachable
+        It is none, or its password is not escaped, so that its host may be a part of the password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: the port is no number
+        parsed = None
+    if parsed is None:
+        raise Unreachable(
+            f"{name} is not a database URL",
+            remedy="write sqlite:///file.db or postgresql://user@host/name, and the characters @ : / ? # of a "
+            "password as %40 %3A %2F %3F %23",
+        )
+    if parsed.get_backend_name() != "sqlite" and (
+        url.count("@") > 1 or "@" in f"{parsed.host or ''}{parsed.database or ''}"
+    ):
+        raise Unreachable(
+            f"{name} has an @ that is not escaped, so it can be read in two ways",
+            remedy="write each @ but the one before the host as %40",
+        )
+    return parsed
+
+
+def display_url(url: URL) -> str:
+    """Engine, user, host, port and database of a URL, never more."""
+    engine = url.get_backend_name()
+    if engine == "sqlite":
+        return f"sqlite:///{url.database or ''}"
+    user = f"{_if_plain(url.username, _NAME)}@" if url.username else ""
+    host = _if_plain(url.host, _HOST) if url.host else ""
+    port = f":{url.port}" if url.port else ""
+    database = f"/{_if_plain(url.database, _DATABASE)}" if url.database else ""
+    shown = [f"{name}={_if_plain(value, _HOST)}" for name, value in _parameters(url) if name in SHOWN]
+    return f"{engine}://{user}{host}{port}{database}" + (f"?{'&'.join(shown)}" if shown else "")
+
+
+def without_secrets(text: str, url: URL) -> str:
+    """A driver's message without the password and the parameters of the URL, however they are written."""
+    secrets = [str(url.password or ""), *(value for name, value in _parameters(url) if name not in SHOWN)]
+    forms = {form for secret in secrets if secret for form in (secret, quote(secret, ""), quote_plus(secret))}
+    for form in sorted(forms, key=len, reverse=True):
+        pattern = re.escape(form) if len(form) >= SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+        text = re.sub(pattern, HIDDEN, text)
+    return text
+
+
+def _parameters(url: URL) -> Iterator[tuple[str, str]]:
+    for name, value in url.query.items():
+        for each in (value,) if isinstance(value, str) else value:
+            yield name, each
+
+
+def _if_plain(text: str | None, pattern: re.Pattern[str]) -> str:
+    return text if text is not None and pattern.fullmatch(text) else HIDDEN
