@@ -198,7 +198,8 @@ class LedgerRunner:
         claimed = ledger.claim(self.context.store, entry, self.context.run_id)
         with _record_failures(self.context, claimed) as failures:
             date = entry.window_end
-            pruned = prune.prune(self.context.store, cutoffs(self.context.config, date), date)
+            before = cutoffs(self.context.config, date)
+            pruned = prune.prune(self.context.store, before, date, by=self.context.by)
             ledger.finish(self.context.store, claimed, pruned, self.context.as_of)
         return RunSummary(failures=failures)
 

@@ -9,7 +9,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import loss_views, tables, views
+from storage.database import audit_guard, loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -68,6 +68,7 @@ def upgrade(
         _set_refund_kinds(connection, store.fields.refund_kinds)
         connection.execute(update(tables.monitor).values(case_entity=store.fields.case_entity or None))
         views.recreate(connection, store.fields, never_by_silence)
+        audit_guard.recreate(connection)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
 
