@@ -9,7 +9,6 @@ from pipeline.services.entities import entity_filter
 from pipeline.services.session import Session
 from pipeline.written_forms import display_pattern, hash_forms, written_forms
 from storage.admin import erase as erasing
-from storage.admin import overwrite as overwriting
 from storage.admin import person
 from storage.admin.erase import Erasure
 from storage.admin.personal_rows import DIGITS_MIN, PersonValue, Spelling
@@ -123,11 +122,6 @@ def erase(session: Session, values: Sequence[EntityValue]) -> Erasure:
         A hold keeps one of them.
     """
     return erasing.erase(session.store, _stored(session, values), session.actor, session.now)
-
-
-def repeat_overwrite(session: Session) -> bool:
-    """Overwrite old bytes of what was erased, if another program kept them; returns False if it still does."""
-    return overwriting.overwrite(session.store)
 
 
 def _links(session: Session, stored: Sequence[PersonValue]) -> tuple[LinkedValue, ...]:

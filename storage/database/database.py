@@ -171,11 +171,6 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     except DBAPIError as error:
         engine.dispose()
         raise Unreachable(f"database {store.display_url} cannot be opened: {_cause(error, parsed)}") from error
-    except TypeError as error:
-        raise Unreachable(
-            f"database {store.display_url} cannot be opened: storage.url has a parameter that the driver does not know",
-            remedy="remove it",
-        ) from error
     return store
 
 

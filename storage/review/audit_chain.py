@@ -67,16 +67,17 @@ def check_chain(store: Store, expected: str | None = None) -> ChainCheck:
         previous: str | None = None
         found = None if expected is None else expected in beginnings - {""}
         query = select(audit).order_by(c.audit_id).execution_options(yield_per=ROWS_AT_ONCE)
-        for row in connection.execute(query).mappings():
-            if row["hash"] is None and previous is None:
-                older += 1
-                continue
-            fault = _fault(row, beginnings if previous is None else {previous}, reasons)
-            if fault is not None:
-                return ChainCheck(rows, redacted, older, previous, row["audit_id"], fault, found)
-            rows, redacted = rows + 1, redacted + (row["redacted_by"] is not None)
-            previous = row["hash"]
-            found = found or expected == previous if found is not None else None
+        with connection.execute(query) as result:
+            for row in result.mappings():
+                if row["hash"] is None and previous is None:
+                    older += 1
+                    continue
+                fault = _fault(row, beginnings if previous is None else {previous}, reasons)
+                if fault is not None:
+                    return ChainCheck(rows, redacted, older, previous, row["audit_id"], fault, found)
+                rows, redacted = rows + 1, redacted + (row["redacted_by"] is not None)
+                previous = row["hash"]
+                found = found or expected == previous if found is not None else None
     return ChainCheck(rows, redacted, older, previous, has_expected=found)
 
 
