@@ -20,7 +20,8 @@ _ESCAPED = r"(?<=\\[bfnrt])|(?<=\\x[0-9a-fA-F]{2})|(?<=\\u[0-9a-fA-F]{4})"
 _BEGIN = rf"(?:(?<!\w)|{_ESCAPED})"
 _BEGIN_ADDRESS = rf"(?:(?<![\w.+%-])|{_ESCAPED})"
 _END = r"(?!\w)"
-_BETWEEN = rf"[()./{SEPARATORS}]{{0,2}}"
+_BETWEEN = rf"(?:[()./{SEPARATORS}]|\\+u(?i:00[2a][0-9a-f]|20[0-2][0-9a-f]|205f|2212|3000)){{0,2}}"
+_NUMBERED = ("\\u00", "\\x")  # what a text has, if characters that have no accent are written as numbers
 _LETTERS = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
@@ -63,10 +64,9 @@ def hash_forms(stored: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
 def _parts(value: str, normalised: str, spaced: bool) -> tuple[str, ...]:
     if spaced:
         part = normalised[:2] if normalised[0].isalpha() else normalised[-2:]
-        return (part.lower(),)
-    runs = re.findall(r"[A-Za-z0-9]+", value)
-    # any character may be written as a number
-    return (max(runs, key=len).lower(), "\\u00", "\\x") if runs else ()
+        return (part.lower(), *_NUMBERED)
+    runs = re.findall(r"[A-Za-z0-9]+", value[:CUT_MIN] if len(value) > PAGE_MAX else value)
+    return (max(runs, key=len).lower(), *_NUMBERED) if runs else ()
 
 
 def _character(character: str) -> str:
@@ -85,6 +85,8 @@ def _character(character: str) -> str:
         forms.append(rf"\[\{character}\]")
     if code < 0x100:
         forms.append(rf"\\+x(?i:{code:02x})")
+    if code > 0xFFFF:
+        forms.append(rf"\\+U(?i:{code:08x})")
     units = character.encode("utf-16-be").hex()
     forms.append("".join(rf"\\+u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)))
     return f"(?:{'|'.join(forms)})"

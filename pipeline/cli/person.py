@@ -10,6 +10,7 @@ from pipeline.cli.options import (
     CliContext,
     Command,
     Group,
+    ask,
     confirm,
     expiry,
     expiry_options,
@@ -132,7 +133,7 @@ def erase_person(context: CliContext, entity: str, others: tuple[str, ...], yes:
             values += [
                 EntityValue(link.column, link.value)
                 for link in proposed
-                if click.confirm(f"Is this the same person? {_link_text(link)}", err=True)
+                if ask(f"Is this the same person? {_link_text(link)}")
             ]
             names = ", ".join(dict.fromkeys(value.column for value in values))
             confirm(f"Erase {len(values)} {'value' if len(values) == 1 else 'values'} ({names}) permanently?")
