@@ -93,7 +93,10 @@ def lived(opener: Opener, folder: Path) -> Session:
     load(store, config, "labels", write_csv(folder / "l.csv", f"{LABEL_HEADER},reason", late), now=TO)
     bad = [f"x1,never,{quoted(NAME)},m1,5,{ADDRESS},{CARD},{quoted(NAME)}", f'x2,"{NAME},']
     load(store, config, "transactions", write_csv(folder / "bad.csv", header, bad), now=NOW)
-    lines = [json.dumps(dict.fromkeys(header.split(",")) | {"transaction_id": "x3", "customer_id": NAME}), json.dumps({"a": f"\n{NAME}"})[:-1]]
+    lines = [
+        json.dumps(dict.fromkeys(header.split(",")) | {"transaction_id": "x3", "customer_id": NAME}),
+        json.dumps({"a": f"\n{NAME}"})[:-1],
+    ]
     (folder / "bad.jsonl").write_text("\n".join(lines) + "\n")
     load(store, config, "transactions", folder / "bad.jsonl", now=NOW + 1)
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from storage.database import audit_guard
 from storage.database.database import Store
+from storage.errors import StorageError
 from storage.frames import DAY
 from storage.review import audit_chain
 from storage.review.audit_chain import check_chain
@@ -78,7 +79,7 @@ def test_a_row_says_who_it_was_and_follows_from_the_one_before(store: Store) -> 
     ],
 )
 def test_a_row_can_be_added_and_nothing_else(store: Store, statement: str) -> None:
-    only = {"TRUNCATE": "postgresql", "REPLACE": "sqlite"}.get(statement.split()[0], store.dialect)
+    only = {"TRUNCATE": "postgresql", "REPLACE": "sqlite"}.get(statement.split(maxsplit=1)[0], store.dialect)
     if only != store.dialect:
         return
     before = query(store, "SELECT * FROM audit ORDER BY audit_id")
@@ -123,14 +124,19 @@ def test_the_oldest_rows_go_and_the_chain_stays_whole(store: Store) -> None:
     assert audit_chain.delete_oldest(store, NOW + 2 * DAY, "ann", NOW) == 2
     assert check_chain(store, str(noted)).is_whole
     assert audit_chain.delete_oldest(store, NOW + 2 * DAY, "ann", NOW) == 0
-    assert query(store, "SELECT actor, subject FROM audit ORDER BY audit_id DESC LIMIT 1") == [("ann", "audit 2")]
+    assert query(store, "SELECT actor, subject FROM audit ORDER BY audit_id DESC LIMIT 1") == [
+        ("ann", "audit 2")
+    ]
     tamper(store, "DELETE FROM audit WHERE audit_id = 3")
     assert check_chain(store).broken_at == 4
 
 
 def test_rows_from_before_there_were_hashes_come_first(opener: Opener) -> None:
     store = opener(SMALL)
-    tamper(store, "INSERT INTO audit (at, actor, action, subject) VALUES ('2025-01-01 00:00:00.000000', 'a', 'b', 'c')")
+    tamper(
+        store,
+        "INSERT INTO audit (at, actor, action, subject) VALUES ('2025-01-01 00:00:00.000000', 'a', 'b', 'c')",
+    )
     with store.write() as connection:
         audit_guard.recreate(connection)
     entry(store, "model 1")
@@ -149,3 +155,38 @@ def test_ten_thousand_rows_are_chained_at_once(opener: Opener) -> None:
     assert time.process_time() - began < 10
     assert len(statements) < 20
     assert check_chain(store).rows == 10_000
+
+
+def as_role(store: Store, role: str, statement: str) -> None:
+    with store.write() as connection:
+        connection.execute(text(f"SET LOCAL ROLE {role}"))
+        connection.execute(text(statement))
+
+
+def test_a_runtime_role_without_update_and_delete_adds_rows_only(opener: Opener) -> None:
+    store = opener(SMALL)
+    if store.dialect == "sqlite":
+        return
+    role = f"runtime_{os.getpid()}"
+    grants = [
+        f"CREATE ROLE {role}",
+        f"GRANT USAGE ON SCHEMA fraudwatch TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fraudwatch TO {role}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA fraudwatch TO {role}",
+        f"REVOKE UPDATE, DELETE ON fraudwatch.audit FROM {role}",
+    ]
+    with store.write() as connection:
+        for statement in grants:
+            connection.execute(text(statement))
+    try:
+        with store.write_exclusive() as connection:
+            connection.execute(text(f"SET LOCAL ROLE {role}"))
+            write_audit(connection, "ann", "promote", "model 1", None, None, NOW)
+        assert check_chain(store).rows == 1
+        for statement in ("DELETE FROM audit", "UPDATE audit SET actor = 'bob'", "TRUNCATE audit"):
+            with pytest.raises(StorageError, match="write access"):
+                as_role(store, role, statement)
+    finally:
+        with store.write() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))

@@ -125,7 +125,9 @@ FAULTS = {
     fraudwatch audit verify --expect 3f9a8c1b5d7e...
     """,
 )
-@click.option("--expect", metavar="HASH", help="The newest hash of an earlier check, which must still be there.")
+@click.option(
+    "--expect", metavar="HASH", help="The newest hash of an earlier check, which must still be there."
+)
 @click.pass_obj
 def verify_audit(context: CliContext, expect: str | None) -> None:
     """Check that no row was changed, removed or put in later; exits with 1 if one was.
@@ -144,6 +146,8 @@ def verify_audit(context: CliContext, expect: str | None) -> None:
     if check.fault is not None:
         click.echo(f"the chain breaks: {FAULTS[check.fault].format(check.broken_at)}", err=True)
     if check.has_expected is False:
-        click.echo("no row has the expected hash: rows were cut off, or another trail was put in place", err=True)
+        click.echo(
+            "no row has the expected hash: rows were cut off, or another trail was put in place", err=True
+        )
     if not check.is_whole:
         raise SystemExit(1)

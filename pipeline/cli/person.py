@@ -215,7 +215,9 @@ def list_holds(context: CliContext, output_format: str, output: Path | None) -> 
 
     with context.session() as session:
         rows = map(asdict, stored_holds(session))
-        write_rows(rows, HOLD_COLUMNS, output_format, output, "there is no hold: see fraudwatch hold add --help")
+        write_rows(
+            rows, HOLD_COLUMNS, output_format, output, "there is no hold: see fraudwatch hold add --help"
+        )
 
 
 @hold.command("end", epilog="fraudwatch hold end 3")

@@ -104,6 +104,8 @@ def _ids(connection: Connection, store: Store, value: PersonValue) -> int:
     if not parts:
         return 0
     candidates = connection.scalars(
-        select(t.transaction_id).where(or_(*(func.lower(t.transaction_id).contains(p, autoescape=True) for p in parts)))
+        select(t.transaction_id).where(
+            or_(*(func.lower(t.transaction_id).contains(p, autoescape=True) for p in parts))
+        )
     )
     return sum(any(spelling.pattern.search(name) for spelling in value.spellings) for name in candidates)

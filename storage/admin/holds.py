@@ -78,9 +78,7 @@ def not_held(connection: Connection, store: Store, now: int) -> ColumnElement[bo
     """The condition of transactions that no hold keeps."""
     rows = connection.execute(select(holds.c.name, holds.c.value).where(_in_force(now))).all()
     columns = store.transactions.c
-    return and_(
-        True, *(columns[row.name].is_distinct_from(row.value) for row in rows if row.name in columns)
-    )
+    return and_(True, *(columns[row.name].is_distinct_from(row.value) for row in rows if row.name in columns))
 
 
 def _in_force(now: int) -> ColumnElement[bool]:

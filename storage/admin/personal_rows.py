@@ -100,9 +100,7 @@ def _raw(table: Table, name: str) -> ColumnElement[str]:
     return cast(table.c[name], Text)
 
 
-def _ids(
-    connection: Connection, store: Store, values: Sequence[tuple[PersonValue, str]]
-) -> frozenset[str]:
+def _ids(connection: Connection, store: Store, values: Sequence[tuple[PersonValue, str]]) -> frozenset[str]:
     """The ids of payments of values that messages show by their display form; only for those they are looked up."""
     shown = [mine(store.transactions, value) for value, _ in values if value.display is not None]
     ids = select(store.transactions.c.transaction_id).where(or_(*shown)) if shown else None
@@ -119,7 +117,13 @@ def _of_table(
     query = select(*[c.label(f"key {n}") for n, c in enumerate(key)], *columns, *raws, *others)
     if (parts := person.parts()) is not None:
         query = query.where(
-            or_(*(func.lower(_raw(table, name)).contains(part, autoescape=True) for name in forms for part in parts))
+            or_(
+                *(
+                    func.lower(_raw(table, name)).contains(part, autoescape=True)
+                    for name in forms
+                    for part in parts
+                )
+            )
         )
     for row in connection.execute(query.distinct() if raws else query).mappings().all():
         new = {
@@ -151,7 +155,9 @@ class _Person:
                 return None
             parts.add(max(runs, key=len).lower())
             if value.display is not None:  # what a display form has of the value, is in what is stored
-                parts |= {run.lower() for run in re.findall(r"[A-Za-z0-9]+", value.stored.partition(" · ")[0])}
+                parts |= {
+                    run.lower() for run in re.findall(r"[A-Za-z0-9]+", value.stored.partition(" · ")[0])
+                }
         return sorted(parts)
 
     def without(self, content: Any, form: Form, table: str, naming: Any) -> Any:

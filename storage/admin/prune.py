@@ -156,7 +156,9 @@ def _blank_notes(store: Store, instant: int, by: str, now: int, dry: bool) -> in
             n = connection.execute(
                 update(verdict).where(verdict.c.verdict_id.in_(some)).values(note=None)
             ).rowcount
-            chosen = select(entry.c.audit_id, entry.c.before, entry.c.after).where(audited).limit(ROWS_A_WRITE)
+            chosen = (
+                select(entry.c.audit_id, entry.c.before, entry.c.after).where(audited).limit(ROWS_A_WRITE)
+            )
             rows = connection.execute(chosen).all()
             if rows:
                 number = write_audit(connection, by, "prune", "notes", None, {"rows": len(rows)}, now)

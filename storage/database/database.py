@@ -170,7 +170,9 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
             )
     except DBAPIError as error:
         engine.dispose()
-        raise Unreachable(f"database {store.display_url} cannot be opened: {_cause(error, parsed)}") from error
+        raise Unreachable(
+            f"database {store.display_url} cannot be opened: {_cause(error, parsed)}"
+        ) from error
     return store
 
 

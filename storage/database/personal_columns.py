@@ -123,7 +123,8 @@ def undeclared(fields: Fields) -> list[str]:
         for table in all_tables(fields)
         for column in table.columns
         if _may_hold_text(column.type)
-        and (column.name in personal_columns(fields, table.name)) == (column.name in CANNOT.get(table.name, ()))
+        and (column.name in personal_columns(fields, table.name))
+        == (column.name in CANNOT.get(table.name, ()))
     ]
 
 
