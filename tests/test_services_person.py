@@ -220,6 +220,12 @@ def test_a_person_who_left_traces_everywhere_is_gone_to_the_last_byte(
     assert erased.pseudonyms[0][1].encode() in everything
     assert traces(everything) == []
     assert not export(session, PERSON).tables
+    # a proposal can be taken up as it is shown, also a hash alone
+    hashes = [
+        link.value for link in summarise(session, [EntityValue("customer_id", "c8")]).links if link.proposed
+    ]
+    assert [len(value) for value in hashes] == [64]
+    assert export(session, [EntityValue("card_id", hashes[0])]).tables["transactions"]
 
 
 def test_every_column_is_declared_to_hold_a_person_or_not() -> None:

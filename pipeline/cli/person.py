@@ -23,7 +23,7 @@ from pipeline.cli.options import (
 if TYPE_CHECKING:
     from pipeline.config.config import Config
     from pipeline.services.person import EntityValue, LinkedValue
-    from storage.admin.erase import Erasure
+    from pipeline.services.session import Session
 
 HOLD_COLUMNS = ["hold_id", "column", "value", "reason", "by", "created_at", "until", "ended_at", "state"]
 KEPT_BYTES = (
@@ -121,7 +121,7 @@ def erase_person(context: CliContext, entity: str, others: tuple[str, ...], yes:
     They are replaced in every table; values of other entities that nearly nobody shares are proposed. Counts and histories stay the
     same; this cannot be undone. Erase the values at the source and in watched folders first, or they will be ingested again.
     """
-    from pipeline.services.person import EntityValue, erase, linked_values
+    from pipeline.services.person import EntityValue, linked_values
 
     with context.session() as session:
         values = _values(session.config, entity, others)
@@ -137,7 +137,7 @@ def erase_person(context: CliContext, entity: str, others: tuple[str, ...], yes:
             ]
             names = ", ".join(dict.fromkeys(value.column for value in values))
             confirm(f"Erase {len(values)} {'value' if len(values) == 1 else 'values'} ({names}) permanently?")
-        print_erasure(erase(session, values))
+        erase_and_print(session, values)
 
 
 @click.command(
@@ -156,17 +156,18 @@ def erase(context: CliContext, entity: str, yes: bool) -> None:
     The same as fraudwatch person erase for one value, without proposals. Erase the value at the source and in watched folders
     first, or it will be ingested again.
     """
-    from pipeline.services.person import erase as erase_values
-
     with context.session() as session:
         values = _values(session.config, entity, ())
         if not yes:
             confirm(f"Erase this {values[0].column} permanently?")
-        print_erasure(erase_values(session, values))
+        erase_and_print(session, values)
 
 
-def print_erasure(erasure: "Erasure") -> None:
-    """Say what became of each value, and what is left."""
+def erase_and_print(session: "Session", values: "list[EntityValue]") -> None:
+    """Erase a person, and say what became of each value, and what is left."""
+    from pipeline.services.person import erase as erase_values
+
+    erasure = erase_values(session, values)
     changed = ", ".join(f"{n:,} in {table}" for table, n in erasure.counts.items() if n)
     for column, pseudonym in erasure.pseudonyms:
         click.echo(f"{column}: the value is {pseudonym} now")

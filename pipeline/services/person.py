@@ -1,5 +1,6 @@
 """A person: the values that stand for them, what is stored of them, and erasing it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from storage.admin.erase import Erasure
 from storage.admin.personal_rows import DIGITS_MIN, PersonValue, Spelling
 from storage.database.column_types import as_datetime
 
+HASH = re.compile(r"[0-9a-f]{64}")
 OTHERS_MAX = 2  # others that may share a value which is proposed: a family's card, not a merchant
 
 
@@ -137,11 +139,19 @@ def _stored(session: Session, values: Sequence[EntityValue]) -> list[PersonValue
 
 
 def _person_value(session: Session, column: str, typed: str) -> PersonValue:
-    stored = entity_filter(session, column, typed)
     hashed = column in session.config.schema_.hash
+    is_hash = hashed and _is_hash(session, column, typed)
+    stored = typed if is_hash else entity_filter(session, column, typed)
     spellings = [hash_forms(stored)] if hashed else []
     in_words = not typed.isdigit() or len(typed) >= DIGITS_MIN
-    if in_words and not (hashed and STORED.fullmatch(typed)):
+    if in_words and not is_hash:
         spellings.append(written_forms(typed))
     display = display_pattern(stored) if hashed else None
     return PersonValue(column, stored, tuple(Spelling(*forms) for forms in spellings), display)
+
+
+def _is_hash(session: Session, column: str, typed: str) -> bool:
+    """Whether a value is typed as it is stored, as proposals show it: with its display form, or as a hash alone."""
+    if STORED.fullmatch(typed):
+        return True
+    return bool(HASH.fullmatch(typed)) and person.is_stored(session.store, column, typed)

@@ -34,6 +34,13 @@ class Link:
     others: int
 
 
+def is_stored(store: Store, column: str, value: str) -> bool:
+    """Whether a payment has this value in this column, as it is stored."""
+    same = select(store.transactions.c.transaction_id).where(store.transactions.c[column] == value)
+    with store.read() as connection:
+        return connection.scalar(same.limit(1)) is not None
+
+
 def links(store: Store, values: Sequence[PersonValue]) -> list[Link]:
     """Values of other entities on payments of the first value, without those that are named already."""
     first, known = values[0], {(value.column, value.stored) for value in values}
@@ -66,7 +73,7 @@ def person_rows(store: Store, values: Sequence[PersonValue]) -> dict[str, list[R
     result: dict[str, list[Row]] = {}
     with store.read() as connection, bulk.staged_ids(connection, _ids(connection, store, values)) as stage:
         of_payments = text(f"SELECT transaction_id FROM {stage}")
-        conditions = [
+        conditions: list[tuple[Table, ColumnElement[bool]]] = [
             (table, table.c.transaction_id.in_(of_payments))
             for table in [store.transactions, store.revisions, *tables.metadata.sorted_tables]
             if "transaction_id" in table.c

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,14 +132,14 @@ def _of_table(
         }
         changes = {name: content for name, content in new.items() if content != row[name]}
         if changes:
-            yield FoundRow(table, tuple(row[f"key {n}"] for n in range(len(key))), row, changes)
+            yield FoundRow(table, tuple(row[f"key {n}"] for n in range(len(key))), dict(row), changes)
 
 
 class _Person:
     """The values of a person, and what is to stand in their place."""
 
     def __init__(
-        self, fields: Fields, values: Sequence[tuple[PersonValue, str]], ids: Collection[str]
+        self, fields: Fields, values: Sequence[tuple[PersonValue, str]], ids: frozenset[str]
     ) -> None:
         self._fields, self._values, self._ids = fields, values, ids
 

@@ -197,8 +197,10 @@ def _transactions(
     old = select(t.transaction_id).where(t.event_time < instant, ~open_)
     if dry:
         with store.read() as connection:
-            free = old.where(holds.not_held(connection, store, now)).subquery()
-            return {"transactions": int(connection.scalar(select(func.count()).select_from(free)) or 0)}
+            counted = select(func.count()).select_from(
+                old.where(holds.not_held(connection, store, now)).subquery()
+            )
+            return {"transactions": int(connection.scalar(counted) or 0)}
     counts = dict.fromkeys(OF_A_TRANSACTION, 0)
     while True:
         with store.write_exclusive() as connection:  # so that no hold is added meanwhile

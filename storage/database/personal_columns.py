@@ -107,7 +107,8 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
 def personal_columns(fields: Fields, table: str) -> dict[str, Form]:
     """The columns of a table that may hold a value of a person, with its form."""
     if table in ("transactions", "revisions"):
-        return dict.fromkeys(fields.entities, "own") | dict.fromkeys(fields.categorical, "text")
+        own: dict[str, Form] = dict.fromkeys(fields.entities, "own")
+        return own | dict.fromkeys(fields.categorical, "text")
     return dict(MAY_HOLD.get(table, {}))
 
 
