@@ -18,9 +18,9 @@ from pipeline.runs.scoring_run import run
 from pipeline.services.data.export import ExportedTable, ExportRequest, export_table
 from pipeline.services.session import Session
 from pipeline.written_forms import written_forms
-from storage.admin import erase, prune, undo
+from storage.admin import erase, overwrite, prune, undo
 from storage.admin.personal_rows import PersonValue, Spelling
-from storage.database import database, tables
+from storage.database import tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.errors import Busy, Unknown
@@ -166,7 +166,7 @@ KEEP_OLD_BYTES = "PRAGMA secure_delete = OFF"  # the default differs between bui
 
 
 def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(overwrite, "WAIT_MS", 100)
     config = with_url(SMALL, f"sqlite:///{tmp_path / 'f.db'}")
     with open_configured(config) as store:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute(KEEP_OLD_BYTES))
@@ -188,6 +188,15 @@ def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: 
         with store.read() as connection:
             connection.execute(text("SELECT COUNT(*) FROM transactions"))  # a reader that stays
             assert not erase.erase(store, person("person-000001"), "ann", NOW).overwritten
+            assert overwrite.waiting_since(store) == NOW
+            assert not overwrite.overwrite(store)
+        prune.prune(store, {}, NOW + 1)  # once the reader is gone
+        assert overwrite.waiting_since(store) is None
+        assert not [file for file in tmp_path.glob("f.db*") if b"person-000001" in file.read_bytes()]
+
+
+def test_every_connection_overwrites_what_it_deletes(sqlite_opener: Opener) -> None:
+    assert query(sqlite_opener(SMALL), "PRAGMA secure_delete") == [(1,)]
 
 
 def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_path: Path) -> None:
