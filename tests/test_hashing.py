@@ -184,7 +184,7 @@ def test_what_people_wrote_of_an_erased_value_goes_however_they_wrote_it(
     session = with_flags(opener(config), config, tmp_path)
     add_mute(session, NewMute(UNTIL, sentence, EntityTarget("customer_id", typed)))
     record(session, NewVerdict(("p1",), "fraud", note=sentence))
-    expected = left.format(*[erase(session, [EntityValue("customer_id", typed)]).pseudonym] * 2)
+    expected = left.format(*[erase(session, [EntityValue("customer_id", typed)]).values[0].pseudonym] * 2)
     assert query(session.store, "SELECT reason FROM mutes") == [(expected,)]
     assert expected in str(query(session.store, "SELECT after FROM audit"))
     assert sentence not in str(query(session.store, "SELECT before, after FROM audit"))
@@ -201,7 +201,7 @@ def test_a_card_number_stored_in_a_sentence_before_is_erased_too(
     add_mute(session, NewMute(UNTIL, "why", EntityTarget("customer_id", CARD)))
     with session.store.write() as connection:
         connection.execute(update(tables.mutes).values(reason=f"of {written}"))
-    pseudonym = erase(session, [EntityValue("customer_id", CARD)]).pseudonym
+    pseudonym = erase(session, [EntityValue("customer_id", CARD)]).values[0].pseudonym
     assert query(session.store, "SELECT reason FROM mutes") == [(f"of {pseudonym}",)]
 
 

@@ -310,7 +310,7 @@ def test_a_person_who_was_erased_stays_erased(place: Place) -> None:
     assert erased.counts["waiting_rows"] == 1
     place.rates("2026-03-02,CHF,2")
     place.take_up()
-    assert [row[4] for row in place.amounts()] == [erased.pseudonym]
+    assert [row[4] for row in place.amounts()] == [erased.values[0].pseudonym]
 
 
 def test_retention_of_rejected_rows_keeps_what_waits(place: Place) -> None:

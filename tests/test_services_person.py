@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -185,6 +186,11 @@ def every_byte(engine: Engine, store: Store, folder: Path) -> bytes:
     return b"\n".join([done.stdout, *unpacked]).lower()
 
 
+def tables_of(session: Session, *values: EntityValue) -> dict[str, list[dict[str, Any]]]:
+    exported: dict[str, list[dict[str, Any]]] = json.loads(export(session, values).document)["tables"]
+    return exported
+
+
 def traces(everything: bytes) -> list[bytes]:
     return [trace for trace in TRACES if trace in everything]
 
@@ -194,7 +200,7 @@ def test_a_person_who_left_traces_everywhere_is_gone_to_the_last_byte(
 ) -> None:
     session = lived(opener, tmp_path)
     store = session.store
-    exported = export(session, PERSON)
+    exported = tables_of(session, *PERSON)
     summary = summarise(session, PERSON[:1])
     proposed = [(link.column, link.others) for link in summary.links if link.proposed]
     assert sorted(proposed) == [("card_id", 0), ("email", 0)]
@@ -209,24 +215,24 @@ def test_a_person_who_left_traces_everywhere_is_gone_to_the_last_byte(
         "flags", "limit_checks", "audit", "outbox", "mutes", "rules",
     } <= {table for table, n in erased.counts.items() if n}  # fmt: skip
     # what was erased had been exported
-    assert {table for table, n in erased.counts.items() if n} <= exported.tables.keys()
-    assert len(exported.tables["transactions"]) == payments_of
-    assert {row["customer_id"] for row in exported.tables["transactions"]} == {NAME}
+    assert {table for table, n in erased.counts.items() if n} <= exported.keys()
+    assert len(exported["transactions"]) == payments_of
+    assert {row["customer_id"] for row in exported["transactions"]} == {NAME}
     after = {name: count(store, name) for name in before}
     assert after == before | {"audit": before["audit"] + 1}
     assert verify_audit(session).is_whole
-    rows = f"SELECT COUNT(*) FROM transactions WHERE customer_id = '{erased.pseudonyms[0][1]}'"
+    rows = f"SELECT COUNT(*) FROM transactions WHERE customer_id = '{erased.values[0].pseudonym}'"
     assert query(store, rows) == [(payments_of,)]
     everything = every_byte(engine, store, tmp_path)
-    assert erased.pseudonyms[0][1].encode() in everything
+    assert erased.values[0].pseudonym.encode() in everything
     assert traces(everything) == []
-    assert not export(session, PERSON).tables
+    assert not tables_of(session, *PERSON)
     # a proposal can be taken up as it is shown, also a hash alone
     hashes = [
         link.value for link in summarise(session, [EntityValue("customer_id", "c8")]).links if link.proposed
     ]
     assert [len(value) for value in hashes] == [64]
-    assert export(session, [EntityValue("card_id", hashes[0])]).tables["transactions"]
+    assert tables_of(session, EntityValue("card_id", hashes[0]))["transactions"]
 
 
 def test_every_column_is_declared_to_hold_a_person_or_not() -> None:

@@ -147,16 +147,16 @@ def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: 
     assert (told.counts["rejected_rows"], told.counts["verdicts"], told.counts["audit"]) == (1, 1, 3)
     assert told.counts["flags"] == flagged > 3
     assert (told.counts["rules"], told.counts["mutes"]) == (1, 1)
-    assert re.fullmatch(r"erased-[0-9a-f]{16}", told.pseudonym)
+    assert re.fullmatch(r"erased-[0-9a-f]{16}", told.values[0].pseudonym)
     everything = [
         str(row) for name in exporting.names(loaded) for part in exporting.rows(loaded, name) for row in part
     ]
     assert not [row for row in everything if "'c7'" in row or '"c7"' in row]
     assert [row for row in everything if '"c77"' in row]
     again = "SELECT COUNT(*) FROM transactions WHERE customer_id = '{}'"
-    assert query(loaded, again.format(told.pseudonym)) == [(of_c7,)]
+    assert query(loaded, again.format(told.values[0].pseudonym)) == [(of_c7,)]
     last = query(loaded, "SELECT action, subject FROM audit ORDER BY audit_id")[-1]
-    assert last == ("erase", f"customer_id {told.pseudonym}")
+    assert last == ("erase", f"customer_id {told.values[0].pseudonym}")
     assert query(loaded, SCORES) == scores
     with pytest.raises(Unknown, match="nothing was erased"):
         erase.erase(loaded, person("c7"), "ann", NOW)
@@ -215,7 +215,7 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     told = erase.erase(store, [PersonValue("customer_id", "12")], "ann", NOW + 9)
     as_text = lambda rows: [json.loads(r[0]) if isinstance(r[0], str) else r[0] for r in rows]  # noqa: E731
     expected = [
-        row | ({"customer_id": told.pseudonym} if row.get("customer_id") == "12" else {})
+        row | ({"customer_id": told.values[0].pseudonym} if row.get("customer_id") == "12" else {})
         for row in as_text(before)
     ]
     after = as_text(query(store, "SELECT row FROM withdrawn_rows"))
@@ -224,7 +224,7 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     assert after != as_text(before)
     (rejected,) = query(store, "SELECT row FROM rejected_rows")
     assert json.loads(str(rejected[0])) == {
-        "transaction_id": "t3", "event_time": "never", "customer_id": told.pseudonym,
+        "transaction_id": "t3", "event_time": "never", "customer_id": told.values[0].pseudonym,
         "terminal_id": "m1", "amount": "12",
     }  # fmt: skip
     assert query(store, "SELECT reason FROM withdrawals WHERE withdrawal_id = 1") == [("12 rows were wrong",)]

@@ -58,7 +58,7 @@ def test_a_row_says_who_it_was_and_follows_from_the_one_before(store: Store) -> 
     assert users == [(os_user(), server)]
     assert os_user().split(" (sudo by ")[0] == getpwuid(os.getuid()).pw_name
     check = check_chain(store)
-    assert (check.rows, check.redacted, check.older, check.broken_at) == (6, 1, 0, None)
+    assert (check.rows, check.redacted, check.older, check.first_broken) == (6, 1, 0, None)
     assert query(store, "SELECT salt FROM audit WHERE audit_id = 3") == [(None,)]
 
 
@@ -106,7 +106,7 @@ def test_the_chain_tells_the_first_row_that_was_tampered_with(
 ) -> None:
     tamper(store, statement)
     check = check_chain(store)
-    assert (check.broken_at, check.fault, check.is_whole) == (broken_at, fault, False)
+    assert (check.first_broken, check.fault, check.is_whole) == (broken_at, fault, False)
 
 
 def test_rows_that_were_cut_off_are_missed_by_a_hash_that_was_noted(store: Store) -> None:
@@ -115,7 +115,7 @@ def test_rows_that_were_cut_off_are_missed_by_a_hash_that_was_noted(store: Store
     assert check_chain(store, noted).is_whole
     tamper(store, "DELETE FROM audit WHERE audit_id = 7")
     check = check_chain(store, noted)
-    assert (check.broken_at, check.has_expected, check.is_whole) == (None, False, False)
+    assert (check.first_broken, check.has_expected, check.is_whole) == (None, False, False)
 
 
 def test_the_oldest_rows_go_and_the_chain_stays_whole(store: Store) -> None:
@@ -128,7 +128,7 @@ def test_the_oldest_rows_go_and_the_chain_stays_whole(store: Store) -> None:
         ("ann", "audit 2")
     ]
     tamper(store, "DELETE FROM audit WHERE audit_id = 3")
-    assert check_chain(store).broken_at == 4
+    assert check_chain(store).first_broken == 4
 
 
 def test_rows_from_before_there_were_hashes_come_first(opener: Opener) -> None:

@@ -144,7 +144,7 @@ def verify_audit(context: CliContext, expect: str | None) -> None:
     if check.newest_hash is not None:
         click.echo(f"newest hash: {check.newest_hash}")
     if check.fault is not None:
-        click.echo(f"the chain breaks: {FAULTS[check.fault].format(check.broken_at)}", err=True)
+        click.echo(f"the chain breaks: {FAULTS[check.fault].format(check.first_broken)}", err=True)
     if check.has_expected is False:
         click.echo(
             "no row has the expected hash: rows were cut off, or another trail was put in place", err=True

@@ -84,25 +84,17 @@ def show_person(context: CliContext, entity: str, others: tuple[str, ...]) -> No
 @click.pass_obj
 def export_person(context: CliContext, entity: str, others: tuple[str, ...], output: Path | None) -> None:
     """Write everything that is stored of a person as JSON."""
-    import json
-
     from pipeline.files import complete_file
     from pipeline.services.person import export
 
     with context.session() as session:
         exported = export(session, _values(session.config, entity, others))
-    text = json.dumps(asdict(exported), ensure_ascii=False, indent=2, default=_as_json)
     if output is None:
-        click.echo(text)
+        click.echo(exported.document.decode())
         return
     with complete_file(output) as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-    rows = sum(map(len, exported.tables.values()))
-    click.echo(f"{rows:,} rows of {len(exported.tables)} tables written to {output}")
-
-
-def _as_json(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        unfinished.write_bytes(exported.document)
+    click.echo(f"{sum(exported.counts.values()):,} rows of {len(exported.counts)} tables written to {output}")
 
 
 @person.command(
@@ -169,8 +161,8 @@ def erase_and_print(session: "Session", values: "list[EntityValue]") -> None:
 
     erasure = erase_values(session, values)
     changed = ", ".join(f"{n:,} in {table}" for table, n in erasure.counts.items() if n)
-    for column, pseudonym in erasure.pseudonyms:
-        click.echo(f"{column}: the value is {pseudonym} now")
+    for value in erasure.values:
+        click.echo(f"{value.column}: the value is {value.pseudonym} now")
     click.echo(f"changed rows: {changed}")
     if erasure.ids:
         click.echo(f"{erasure.ids:,} payments have the value in their id, which stays", err=True)

@@ -1,9 +1,10 @@
 """A person: the values that stand for them, what is stored of them, and erasing it."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
 
 from pipeline.hashing import STORED
 from pipeline.services.entities import entity_filter
@@ -56,17 +57,15 @@ class PersonSummary:
     """Number of rows that hold something of a person, by table, and values that may be theirs, too."""
 
     counts: Mapping[str, int]
-    links: Sequence[LinkedValue]
+    links: tuple[LinkedValue, ...]
 
 
 @dataclass(frozen=True)
 class PersonExport:
-    """Every row that holds something of a person, by table."""
+    """Number of rows that hold something of a person, by table, and all of them as JSON in UTF-8."""
 
-    monitor: str
-    exported_at: str
-    values: Sequence[EntityValue]
-    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    counts: Mapping[str, int]
+    document: bytes
 
 
 def summarise(session: Session, values: Sequence[EntityValue]) -> PersonSummary:
@@ -83,7 +82,7 @@ def summarise(session: Session, values: Sequence[EntityValue]) -> PersonSummary:
     return PersonSummary({table: len(found) for table, found in rows.items()}, _links(session, stored))
 
 
-def linked_values(session: Session, values: Sequence[EntityValue]) -> Sequence[LinkedValue]:
+def linked_values(session: Session, values: Sequence[EntityValue]) -> tuple[LinkedValue, ...]:
     """
     Values of other entities on payments of the first value, without those that are given, the most payments first.
 
@@ -105,9 +104,19 @@ def export(session: Session, values: Sequence[EntityValue]) -> PersonExport:
         A column is none of `schema.entities`.
     """
     stored = _stored(session, values)
-    named = tuple(EntityValue(value.column, value.stored) for value in stored)
     rows = person.person_rows(session.store, stored)
-    return PersonExport(session.config.monitor.name, as_datetime(session.now).isoformat(), named, rows)
+    document = {
+        "monitor": session.config.monitor.name,
+        "exported_at": as_datetime(session.now),
+        "values": [{"column": value.column, "value": value.stored} for value in stored],
+        "tables": rows,
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=_as_json)
+    return PersonExport({table: len(found) for table, found in rows.items()}, text.encode())
+
+
+def _as_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def erase(session: Session, values: Sequence[EntityValue]) -> Erasure:

@@ -18,34 +18,30 @@ PREFIX = "erased-"
 
 
 @dataclass(frozen=True)
+class ErasedValue:
+    """The column of a value, and what stands in its place now."""
+
+    column: str
+    pseudonym: str
+
+
+@dataclass(frozen=True)
 class Erasure:
     """
-    The pseudonyms of the erased values, and the number of changed rows by table.
+    The values that were erased, and the number of changed rows by table.
 
     Attributes
     ----------
-    pseudonyms
-        (column, pseudonym) of each value, in their order.
     overwritten
         False if another program kept the old bytes in an SQLite file from being overwritten.
     ids
         Number of payments whose id has one of the values in it: ids stay.
     """
 
-    pseudonyms: Sequence[tuple[str, str]]
+    values: tuple[ErasedValue, ...]
     counts: Mapping[str, int]
     overwritten: bool = True
     ids: int = 0
-
-    @property
-    def column(self) -> str:
-        """The column of the first value."""
-        return self.pseudonyms[0][0]
-
-    @property
-    def pseudonym(self) -> str:
-        """The pseudonym of the first value."""
-        return self.pseudonyms[0][1]
 
 
 def erase(store: Store, values: Sequence[PersonValue], actor: str, now: int) -> Erasure:
@@ -85,8 +81,8 @@ def erase(store: Store, values: Sequence[PersonValue], actor: str, now: int) -> 
         for row in found:
             _replace(connection, row, entry)
         mark(connection, now)
-    pseudonyms = [(value.column, pseudonym) for value, pseudonym in named]
-    return Erasure(pseudonyms, dict(counts), overwrite(store), ids)
+    erased = tuple(ErasedValue(value.column, pseudonym) for value, pseudonym in named)
+    return Erasure(erased, dict(counts), overwrite(store), ids)
 
 
 def _replace(connection: Connection, row: FoundRow, entry: int) -> None:

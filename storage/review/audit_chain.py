@@ -30,7 +30,7 @@ class ChainCheck:
         Number of rows from before there were hashes.
     newest_hash
         Kept elsewhere, it proves later that no row up to this one is gone.
-    broken_at, fault
+    first_broken, fault
         The first row that breaks the chain, and how; None if it is whole.
     has_expected
         Whether a row has the hash that was asked for; None if none was.
@@ -40,14 +40,14 @@ class ChainCheck:
     redacted: int
     older: int
     newest_hash: str | None
-    broken_at: int | None = None
+    first_broken: int | None = None
     fault: Fault | None = None
     has_expected: bool | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing contradicts the trail."""
-        return self.broken_at is None and self.has_expected is not False
+        return self.first_broken is None and self.has_expected is not False
 
 
 def check_chain(store: Store, expected: str | None = None) -> ChainCheck:
