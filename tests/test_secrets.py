@@ -10,7 +10,7 @@ from pipeline.config.loader import load_config
 from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
 from pipeline.daemon.health import serve_health
-from pipeline.services.session import open_session
+from pipeline.services.session import current_time, open_session
 from storage.queries import export as exporting
 from tests.support.commands import CONFIG, invoke
 from tests.support.databases import Engine
@@ -103,7 +103,7 @@ def test_no_secret_is_printed_logged_served_or_stored(
     stream = io.StringIO()
     logs.configure("json", stream)
     served = on_a_port(config, token_env="PULSE")
-    daemon = Daemon(lambda: served, by="daemon")
+    daemon = Daemon(lambda: served, by="daemon", clock=current_time)
     with serve_health(served, daemon.health) as port:
         daemon.tick()
         everything += "".join(
