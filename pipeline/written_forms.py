@@ -14,7 +14,7 @@ from pipeline.sanitize import DISPLAY_END, INERT, PAGE_MAX, id_for_message
 
 CASELESS_MIN = 6  # a value with fewer characters is found only in the case that it is stored in
 CUT_MIN = 40  # characters of a long value by which a shortened one is recognised
-HASH_SHOWN = 8  # characters of a hash that messages show
+HASH_PREFIX = 8  # characters of a hash that messages show
 # Before a value: no letter or digit, except where those belong to an escape such as \n or \u0041.
 _ESCAPED = r"(?<=\\[bfnrt])|(?<=\\x[0-9a-fA-F]{2})|(?<=\\u[0-9a-fA-F]{4})"
 _BEGIN = rf"(?:(?<!\w)|{_ESCAPED})"
@@ -58,7 +58,7 @@ def hash_forms(stored: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     display, _, hashed = stored.rpartition(DISPLAY_END)
     shown = "|".join(re.escape(form + DISPLAY_END) for form in {display, id_for_message(display)} if display)
     whole = rf"(?:{shown})?{hashed}" if shown else hashed
-    return re.compile(rf"{whole}|{hashed[:HASH_SHOWN]}…"), (hashed[:HASH_SHOWN],)
+    return re.compile(rf"{whole}|{hashed[:HASH_PREFIX]}…"), (hashed[:HASH_PREFIX],)
 
 
 def _parts(value: str, normalised: str, spaced: bool) -> tuple[str, ...]:

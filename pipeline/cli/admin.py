@@ -130,9 +130,9 @@ FAULTS = {
 )
 @click.pass_obj
 def verify_audit(context: CliContext, expect: str | None) -> None:
-    """Check that no row was changed, removed or put in later; exits with 1 if one was.
+    """Check that no row was changed, removed or put in later.
 
-    Keep the newest hash in another place: it proves later that no row up to it was cut off.
+    Exit code 1 if one was. Keep the newest hash in another place: it proves later that no row up to it was cut off.
     """
     from pipeline.services.admin import verify_audit as verify
 

@@ -104,7 +104,7 @@ def parse_entity(text: str, config: "Config") -> tuple[str, str]:
     return column, value
 
 
-def ask(question: str) -> bool:
+def is_confirmed(question: str) -> bool:
     """
     Ask yes or no.
 
@@ -122,8 +122,8 @@ def ask(question: str) -> bool:
 
 
 def confirm(question: str) -> None:
-    """Ask before something is done, as `ask`; a "no" aborts the command."""
-    if not ask(question):
+    """Ask before something is done, as `is_confirmed`; a "no" aborts the command."""
+    if not is_confirmed(question):
         raise click.Abort
 
 

@@ -10,10 +10,10 @@ from pipeline.cli.options import (
     CliContext,
     Command,
     Group,
-    ask,
     confirm,
     expiry,
     expiry_options,
+    is_confirmed,
     output_option,
     output_options,
     parse_entity,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.services.session import Session
 
 HOLD_COLUMNS = ["hold_id", "column", "value", "reason", "by", "created_at", "until", "ended_at", "state"]
-KEPT_BYTES = (
+OLD_BYTES = (
     "another program reads the database, so its file still has old bytes of what was erased; the daemon and "
     "fraudwatch prune overwrite them once that program is done, and fraudwatch doctor says so until then"
 )
@@ -65,7 +65,10 @@ def _link_text(link: "LinkedValue") -> str:
 @values_options
 @click.pass_obj
 def show_person(context: CliContext, entity: str, others: tuple[str, ...]) -> None:
-    """Count what is stored of a person, and propose values that may be theirs, too."""
+    """Count what is stored of a person.
+
+    Values of other entities that share their payments are listed, and proposed if nearly nobody else shares them.
+    """
     from pipeline.services.person import summarise
 
     with context.session() as session:
@@ -125,7 +128,7 @@ def erase_person(context: CliContext, entity: str, others: tuple[str, ...], yes:
             values += [
                 EntityValue(link.column, link.value)
                 for link in proposed
-                if ask(f"Is this the same person? {_link_text(link)}")
+                if is_confirmed(f"Is this the same person? {_link_text(link)}")
             ]
             names = ", ".join(dict.fromkeys(value.column for value in values))
             confirm(f"Erase {len(values)} {'value' if len(values) == 1 else 'values'} ({names}) permanently?")
@@ -167,12 +170,12 @@ def erase_and_print(session: "Session", values: "list[EntityValue]") -> None:
     if erasure.ids:
         click.echo(f"{erasure.ids:,} payments have the value in their id, which stays", err=True)
     if not erasure.overwritten:
-        click.echo(KEPT_BYTES, err=True)
+        click.echo(OLD_BYTES, err=True)
 
 
 @click.group(cls=Group)
 def hold() -> None:
-    """Exempt a value from erasing and pruning for a while, such as during an investigation."""
+    """Exempt a value from erasing and pruning for a while."""
 
 
 @hold.command(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from storage.admin import holds
 from storage.admin.overwrite import mark, overwrite
-from storage.admin.personal_rows import FoundRow, PersonValue, found_rows, mine
+from storage.admin.personal_rows import PersonalRow, PersonValue, mine, personal_rows
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.review.audit_trail import redact, write_audit
@@ -62,9 +62,9 @@ def erase(store: Store, values: Sequence[PersonValue], actor: str, now: int) -> 
     """
     named = [(value, PREFIX + secrets.token_hex(8)) for value in values]
     with store.write_exclusive() as connection:
-        holds.refuse_held(connection, values, now)
+        holds.refuse_on_hold(connection, values, now)
         ids = sum(_ids(connection, store, value) for value in values)
-        found = list(found_rows(connection, store, named))
+        found = list(personal_rows(connection, store, named))
         counts = Counter(row.table.name for row in found)
         for table in (store.transactions, store.revisions):
             for value, pseudonym in named:
@@ -85,7 +85,7 @@ def erase(store: Store, values: Sequence[PersonValue], actor: str, now: int) -> 
     return Erasure(erased, dict(counts), overwrite(store), ids)
 
 
-def _replace(connection: Connection, row: FoundRow, entry: int) -> None:
+def _replace(connection: Connection, row: PersonalRow, entry: int) -> None:
     if row.table.name == "audit":
         content = {name: row.changes.get(name, row.before[name]) for name in ("before", "after")}
         redact(connection, row.key[0], content["before"], content["after"], entry)

@@ -53,7 +53,7 @@ def stored_holds(store: Store) -> list[dict[str, Any]]:
         return [dict(row) for row in rows]
 
 
-def refuse_held(connection: Connection, values: Sequence[PersonValue], now: int) -> None:
+def refuse_on_hold(connection: Connection, values: Sequence[PersonValue], now: int) -> None:
     """
     Check that no hold keeps one of the values.
 
@@ -74,7 +74,7 @@ def refuse_held(connection: Connection, values: Sequence[PersonValue], now: int)
             )
 
 
-def not_held(connection: Connection, store: Store, now: int) -> ColumnElement[bool]:
+def without_hold(connection: Connection, store: Store, now: int) -> ColumnElement[bool]:
     """The condition of transactions that no hold keeps."""
     rows = connection.execute(select(holds.c.name, holds.c.value).where(_in_force(now))).all()
     columns = store.transactions.c

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, text
 
-from storage.admin.personal_rows import PersonValue, found_rows, key_columns, mine
+from storage.admin.personal_rows import PersonValue, key_columns, mine, personal_rows
 from storage.database import bulk, tables
 from storage.database.database import Store
 from storage.queries.rows import Row, row_converter
@@ -79,7 +79,7 @@ def person_rows(store: Store, values: Sequence[PersonValue]) -> dict[str, list[R
             if "transaction_id" in table.c
         ]
         named = [(value, "") for value in values]
-        conditions += [(found.table, found.matching) for found in found_rows(connection, store, named)]
+        conditions += [(found.table, found.matching) for found in personal_rows(connection, store, named)]
         keys = set[tuple[Any, ...]]()
         for table, condition in conditions:
             for row in _rows(connection, table, condition):

@@ -46,7 +46,7 @@ class PersonValue:
 
 
 @dataclass(frozen=True)
-class FoundRow:
+class PersonalRow:
     """A row with a value of the person: its key, its personal columns as they are, and those that change with their new content."""
 
     table: Table
@@ -64,9 +64,9 @@ class FoundRow:
         return and_(*same)
 
 
-def found_rows(
+def personal_rows(
     connection: Connection, store: Store, values: Sequence[tuple[PersonValue, str]]
-) -> Iterator[FoundRow]:
+) -> Iterator[PersonalRow]:
     """
     Rows of all tables but `transactions` and `revisions` with a value of the person in some form, and fields of those two that name it.
 
@@ -109,7 +109,7 @@ def _ids(connection: Connection, store: Store, values: Sequence[tuple[PersonValu
 
 def _of_table(
     connection: Connection, table: Table, forms: Mapping[str, Form], person: "_Person"
-) -> Iterator[FoundRow]:
+) -> Iterator[PersonalRow]:
     key, naming = key_columns(table), NAMED_BY.get(table.name)
     columns = [table.c[name] for name in forms]
     raws = [_raw(table, name).label(f"raw {name}") for name in forms] if not table.primary_key else []
@@ -132,7 +132,7 @@ def _of_table(
         }
         changes = {name: content for name, content in new.items() if content != row[name]}
         if changes:
-            yield FoundRow(table, tuple(row[f"key {n}"] for n in range(len(key))), dict(row), changes)
+            yield PersonalRow(table, tuple(row[f"key {n}"] for n in range(len(key))), dict(row), changes)
 
 
 class _Person:

@@ -198,13 +198,13 @@ def _transactions(
     if dry:
         with store.read() as connection:
             counted = select(func.count()).select_from(
-                old.where(holds.not_held(connection, store, now)).subquery()
+                old.where(holds.without_hold(connection, store, now)).subquery()
             )
             return {"transactions": int(connection.scalar(counted) or 0)}
     counts = dict.fromkeys(OF_A_TRANSACTION, 0)
     while True:
         with store.write_exclusive() as connection:  # so that no hold is added meanwhile
-            free = old.where(holds.not_held(connection, store, now))
+            free = old.where(holds.without_hold(connection, store, now))
             ids = list(connection.scalars(free.order_by(t.event_time, t.transaction_id).limit(ROWS_A_WRITE)))
             for name, n in _drop(connection, ids).items():
                 counts[name] += n

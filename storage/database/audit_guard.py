@@ -11,7 +11,7 @@ from storage.database.tables import audit
 
 REFUSAL = "the audit trail is insert-only"
 REDACTED = {"before", "after", "salt", "redacted_by"}
-KEPT = [column.name for column in audit.columns if column.name not in REDACTED]
+UNCHANGED = [column.name for column in audit.columns if column.name not in REDACTED]
 _SAYS_WHY = "SELECT 1 FROM {audit} AS why WHERE why.audit_id = NEW.redacted_by AND why.audit_id > OLD.audit_id AND why.action IN ('erase', 'prune')"
 _SAYS_SO = (
     "SELECT 1 FROM {audit} AS why WHERE CASE WHEN why.action = 'prune' AND why.subject LIKE 'audit %' "
@@ -27,7 +27,7 @@ def recreate(connection: Connection) -> None:
 
 
 def _sqlite() -> list[str]:
-    unchanged = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in KEPT)
+    unchanged = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in UNCHANGED)
     conditions = {
         # REPLACE deletes without asking the trigger for DELETE
         "INSERT": "NEW.hash IS NOT NULL AND NOT EXISTS (SELECT 1 FROM audit AS old WHERE old.audit_id = NEW.audit_id)",
@@ -49,7 +49,7 @@ def _postgres(connection: Connection) -> list[str]:
     schema = connection.scalar(text("SELECT current_schema()"))
     # a session may look for tables elsewhere first, even in its temporary ones
     table = f"{connection.dialect.identifier_preparer.quote(str(schema))}.audit"
-    unchanged = " AND ".join(f"NEW.{name} IS NOT DISTINCT FROM OLD.{name}" for name in KEPT)
+    unchanged = " AND ".join(f"NEW.{name} IS NOT DISTINCT FROM OLD.{name}" for name in UNCHANGED)
     return [
         f"""CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError
 
 from storage.errors import Unreachable
 
-SHOWN = ("host", "hostaddr", "port", "user", "dbname")  # parameters that say where and who
-HIDDEN = "…"
+VISIBLE = ("host", "hostaddr", "port", "user", "dbname")  # parameters that say where and who
+ELLIPSIS = "…"
 SHORT = 4  # a secret of fewer characters is replaced as a whole word only, since it may be a part of many
 _NAME = re.compile(r"[\w.+~-]+")
 _HOST = re.compile(r"[\w.:,%/\\-]+")
@@ -66,17 +66,17 @@ def display_url(url: URL) -> str:
     host = _if_plain(url.host, _HOST) if url.host else ""
     port = f":{url.port}" if url.port else ""
     database = f"/{_if_plain(url.database, _DATABASE)}" if url.database else ""
-    shown = [f"{name}={_if_plain(value, _HOST)}" for name, value in _parameters(url) if name in SHOWN]
+    shown = [f"{name}={_if_plain(value, _HOST)}" for name, value in _parameters(url) if name in VISIBLE]
     return f"{engine}://{user}{host}{port}{database}" + (f"?{'&'.join(shown)}" if shown else "")
 
 
 def without_secrets(text: str, url: URL) -> str:
     """A driver's message without the password and the parameters of the URL, however they are written."""
-    secrets = [str(url.password or ""), *(value for name, value in _parameters(url) if name not in SHOWN)]
+    secrets = [str(url.password or ""), *(value for name, value in _parameters(url) if name not in VISIBLE)]
     forms = {form for secret in secrets if secret for form in (secret, quote(secret, ""), quote_plus(secret))}
     for form in sorted(forms, key=len, reverse=True):
         pattern = re.escape(form) if len(form) >= SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
-        text = re.sub(pattern, HIDDEN, text)
+        text = re.sub(pattern, ELLIPSIS, text)
     return text
 
 
@@ -87,4 +87,4 @@ def _parameters(url: URL) -> Iterator[tuple[str, str]]:
 
 
 def _if_plain(text: str | None, pattern: re.Pattern[str]) -> str:
-    return text if text is not None and pattern.fullmatch(text) else HIDDEN
+    return text if text is not None and pattern.fullmatch(text) else ELLIPSIS
