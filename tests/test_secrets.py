@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.daemon.health import serve_health
 from pipeline.services.session import current_time, open_session
 from storage.queries import export as exporting
 from tests.support.commands import CONFIG, invoke
-from tests.support.databases import Engine
+from tests.support.databases import PostgresServer
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, payments, write_csv
 from tests.test_daemon_health import get, on_a_port
 
@@ -83,16 +84,15 @@ def spoken(home: Path, *command: str, **environ: str) -> str:
 
 
 def test_no_secret_is_printed_logged_served_or_stored(
-    engine: Engine, empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.toml").write_text(CONFIG + SOURCES)
     (tmp_path / "port.url").write_text(f"postgresql://u@127.0.0.1:{CANARY}-u/x")
-    rows, labels = payments(20)
+    rows, labels = payments(20, per_day=20)
     write_csv(tmp_path / "p.csv", PAYMENT_HEADER, rows)
     write_csv(tmp_path / "l.csv", LABEL_HEADER, labels)
-    url = empty_url
-    if engine.name == "postgresql":
-        url = f"{url}&password={CANARY}-v&sslpassword={CANARY}-w&passfile=/{CANARY}-x&application_name={CANARY}-y"
+    address = postgres.create(f"secrets_{os.getpid()}")
+    url = f"{address}&password={CANARY}-v&sslpassword={CANARY}-w&passfile=/{CANARY}-x&application_name={CANARY}-y"
     environ = ENVIRON | {"FRAUDWATCH_STORAGE__URL": url}
     everything = "\n".join(spoken(tmp_path, *command, **environ) for command in COMMANDS)
     assert "report.html" in everything
@@ -120,6 +120,7 @@ def test_no_secret_is_printed_logged_served_or_stored(
             everything += "".join(str(row) for part in exporting.rows(session.store, name) for row in part)
         everything += session.store.display_url + repr(config)
     assert re.findall(rf".{{0,80}}{CANARY}.{{0,9}}", everything, re.IGNORECASE) == []
+    postgres.drop(f"secrets_{os.getpid()}")
 
 
 def test_a_database_away_and_a_wrong_setting_are_told_without_secrets(tmp_path: Path) -> None:
