@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
 from storage.database import loss_views, tables, views
 from storage.database.database import Store, sqlite_file
-from storage.errors import SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
+from storage.errors import NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_version"
@@ -66,7 +66,11 @@ def upgrade(
         _add_columns(connection, store, store.revisions)
         _rank_sources(connection, precedence)
         _set_refund_kinds(connection, store.fields.refund_kinds)
-        connection.execute(update(tables.monitor).values(case_entity=store.fields.case_entity or None))
+        connection.execute(
+            update(tables.monitor).values(
+                case_entity=store.fields.case_entity or None, readable_from=tables.READABLE_FROM
+            )
+        )
         views.recreate(connection, store.fields, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
@@ -74,6 +78,9 @@ def upgrade(
 def verify(store: Store, monitor: str) -> None:
     """
     Check that the database can be used with this version and this configuration.
+
+    If the schema is newer than this program and the program can read it, every write of this store raises `NewerSchema` from
+    now on; so it does if the database is upgraded later.
 
     Raises
     ------
@@ -89,8 +96,9 @@ def verify(store: Store, monitor: str) -> None:
         current = schema_version(connection)
         if current is None:
             raise SchemaOutOfDate(f"database {store.display_url} has no tables of fraudwatch", remedy=REMEDY)
-        _refuse_unsupported(store, current)
-        if current != tables.VERSION:
+        if not _is_readable(connection, current):
+            _refuse_unsupported(store, current)
+        if current < tables.VERSION:
             raise SchemaOutOfDate(
                 f"database {store.display_url} has schema {current}, this is {tables.VERSION}", remedy=REMEDY
             )
@@ -116,6 +124,7 @@ def verify(store: Store, monitor: str) -> None:
         )
     if missing:
         raise SchemaOutOfDate(f"table transactions lacks the configured {', '.join(missing)}", remedy=REMEDY)
+    store.write_guards.append(lambda connection: _refuse_newer(store, connection))
 
 
 def require_file(url: str) -> None:
@@ -177,6 +186,25 @@ def _refuse_unsupported(store: Store, current: str | None) -> None:
     if current is not None and current > tables.VERSION:
         raise UnsupportedSchema(
             f"database {store.display_url} has schema {current}, which is newer than this program's {tables.VERSION}",
+            remedy="install the newer version of fraudwatch",
+        )
+
+
+def _is_readable(connection: Connection, current: str) -> bool:
+    """Whether this program is older than the schema, and the schema says that such a program can read it."""
+    if current <= tables.VERSION or not inspect(connection).has_table(tables.monitor.name):
+        return False
+    if "readable_from" not in _present(connection, tables.monitor.name):
+        return False
+    oldest = connection.scalar(select(tables.monitor.c.readable_from))
+    return oldest is not None and oldest <= tables.VERSION
+
+
+def _refuse_newer(store: Store, connection: Connection) -> None:
+    current = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    if current != tables.VERSION:
+        raise NewerSchema(
+            f"database {store.display_url} has schema {current}, this program has {tables.VERSION} and may only read it",
             remedy="install the newer version of fraudwatch",
         )
 
