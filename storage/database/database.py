@@ -65,7 +65,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one snapshot of the database."""
-        with self._translate_errors(), self.engine.connect() as connection:
+        with self.translated_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -94,7 +94,7 @@ class Store:
     def _writing(self) -> Iterator[Connection]:
         options = {"fraudwatch_write": True}
         with (
-            self._translate_errors(),
+            self.translated_errors(),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
@@ -105,7 +105,7 @@ class Store:
             guard(connection)
 
     @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Turn driver errors that an operator can fix, or that pass with time, into a `StorageError`."""
         try:
             yield

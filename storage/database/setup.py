@@ -1,6 +1,7 @@
 """Create or upgrade a database, and check that a database has this version and belongs to this monitor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
 from storage.database import loss_views, tables, views
 from storage.database.database import Store, sqlite_file
-from storage.errors import NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
+from storage.errors import Locked, NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "schema_version"
 BASELINE = "0200"  # the first migration; the unreleased versions before it had 0001 to 0007
+LOCK_TIMEOUT_S = 10  # that an upgrade waits for a table on Postgres: whoever comes after it waits as long
 REMEDY = "create or upgrade the tables"
 
 
@@ -51,28 +53,59 @@ def upgrade(
     """
     if store.dialect == "postgresql":
         _create_schema(store)
-    with store.write_exclusive() as connection:
-        before = schema_version(connection)
-        if before is None:
-            _refuse_other_program(connection, store)
-        _refuse_unsupported(store, before)
-        _refuse_other_monitor(connection, before, monitor)
-        command.upgrade(_alembic(connection), "head")
+    with _waiting_briefly(store), store.write_exclusive() as connection:
+        if store.dialect == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT_S}s'"))
+        before = check_upgradable(connection, store, monitor)
+        command.upgrade(alembic_config(connection), "head")
         if connection.scalar(select(tables.monitor.c.name)) is None:
             connection.execute(
                 insert(tables.monitor), {"name": monitor, "created_at": now, "hash_displays": True}
             )
-        columns = _add_columns(connection, store, store.transactions)
-        _add_columns(connection, store, store.revisions)
-        _rank_sources(connection, precedence)
-        _set_refund_kinds(connection, store.fields.refund_kinds)
-        connection.execute(
-            update(tables.monitor).values(
-                case_entity=store.fields.case_entity or None, readable_from=tables.READABLE_FROM
-            )
-        )
-        views.recreate(connection, store.fields, never_by_silence)
+        columns = add_columns(connection, store)
+        configure(connection, store, precedence, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
+
+
+def check_upgradable(connection: Connection, store: Store, monitor: str) -> str | None:
+    """
+    Check that a database can be created or upgraded; returns its schema version.
+
+    Raises
+    ------
+    UnsupportedSchema, WrongMonitor
+        As `upgrade` says.
+    """
+    before = schema_version(connection)
+    if before is None:
+        _refuse_other_program(connection, store)
+    _refuse_unsupported(store, before)
+    _refuse_other_monitor(connection, before, monitor)
+    return before
+
+
+def add_columns(connection: Connection, store: Store) -> list[str]:
+    """Add the configured columns and their indexes; returns those that were missing."""
+    columns = _add_columns(connection, store, store.transactions)
+    _add_columns(connection, store, store.revisions)
+    return columns
+
+
+def configure(
+    connection: Connection,
+    store: Store,
+    precedence: Sequence[str],
+    never_by_silence: Mapping[str, Sequence[str]] | None,
+) -> None:
+    """Write what queries need of the configuration, and create the views anew."""
+    _rank_sources(connection, precedence)
+    _set_refund_kinds(connection, store.fields.refund_kinds)
+    connection.execute(
+        update(tables.monitor).values(
+            case_entity=store.fields.case_entity or None, readable_from=tables.READABLE_FROM
+        )
+    )
+    views.recreate(connection, store.fields, never_by_silence)
 
 
 def verify(store: Store, monitor: str) -> None:
@@ -152,11 +185,22 @@ def schema_version(connection: Connection) -> str | None:
     return context.get_current_revision()
 
 
-def _alembic(connection: Connection) -> Alembic:
+def alembic_config(connection: Connection) -> Alembic:
     config = Alembic()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+@contextmanager
+def _waiting_briefly(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except Locked as error:
+        raise Locked(
+            f"database {store.display_url} was not changed, because another program kept it locked",
+            remedy="stop the programs that use it, then repeat this",
+        ) from error
 
 
 def _create_schema(store: Store) -> None:
