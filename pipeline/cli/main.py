@@ -7,9 +7,12 @@ A command's module is imported when the command is called or listed, and heavy m
 
 import getpass
 import os
+import signal
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -115,16 +118,26 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
     ctx.obj = CliContext(config_path, actor or getpass.getuser())
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: what runs ends as it does after Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command; an expected error is printed as one line without a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     for variable in ONE_THREAD:
         os.environ.setdefault(variable, "1")  # read when numpy is imported, which nothing has done yet
     degrade_characters()
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as error:
         click.echo("interrupted: finished steps are kept, and nothing is half written", err=True)
-        sys.exit(130)
+        sys.exit(143 if isinstance(error.__cause__, Terminated) else 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
