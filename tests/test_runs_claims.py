@@ -317,6 +317,17 @@ def test_a_terminated_command_leaves_an_interrupted_run(
     assert query(store, "SELECT COUNT(*) FROM ledger WHERE status = 'running'") == [(0,)]
 
 
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    fraudwatch_process(tmp_path, "init")
+    command = [sys.executable, "-m", "pipeline", "runs"]
+    read, write = os.pipe()
+    os.close(read)  # as `head` does
+    with os.fdopen(write, "w") as closed:
+        ended = subprocess.run(command, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_late_rows_of_a_backfilled_span_are_scored_by_the_next_run(copier: Copier, tmp_path: Path) -> None:
     store = copier(LOADED)
     own_backfill(store)

@@ -73,6 +73,10 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
 
 
+class PipeClosed(Exception):  # noqa: N818 - nothing went wrong
+    """Nobody reads what the command prints any more."""
+
+
 class RootGroup(Group):
     """The command `fraudwatch`: it imports a command when that is needed, and lists commands by section."""
 
@@ -87,6 +91,15 @@ class RootGroup(Group):
         module, _, function = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"pipeline.cli.{module}"), function)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click would end with 1 if the reader of its output has gone, as `head` does."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, each with the first sentence of its help."""
@@ -141,8 +154,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of the pipe has closed it, as `head` does
+    except PipeClosed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         sys.exit(0)
     except Exception as error:
         _exit_if_expected(error)
