@@ -137,7 +137,7 @@ def start_run(
 
     If the body raises, the run is recorded as failed; if it is stopped by a signal, as interrupted.
     """
-    config.model_key()  # fails before the run is recorded
+    config.model_keys()  # fails before the run is recorded
     horizon = stored_history.horizon(store, as_of)
     with workers.hold(store, by) as worker:
         run_id = runs.begin_run(

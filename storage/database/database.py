@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from storage.database import postgres
 from storage.database.tables import Fields, revisions_table, transactions_table
+from storage.database.url import parse_url
 from storage.errors import Locked, StorageError, Unreachable
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
@@ -133,8 +133,8 @@ class Store:
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for a database in memory, on a server, or of a URL that is none."""
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = parse_url(url, "storage.url")
+    except Unreachable:
         return None
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)) if is_file else None
@@ -149,22 +149,16 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     Unreachable
         The database cannot be opened; the message does not contain the password.
     """
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise Unreachable(
-                f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
-            )
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        is_file = parsed.get_backend_name() == "sqlite"
-        arguments = {} if is_file else postgres.connect_arguments(parsed)
-        engine = create_engine(parsed, poolclass=NullPool if is_file else None, connect_args=arguments)
-    except (ArgumentError, NoSuchModuleError) as error:
+    parsed = parse_url(url, "storage.url")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise Unreachable(
-            "storage.url is not a database URL",
-            remedy="write sqlite:///file.db or postgresql://user@host/name",
-        ) from error
+            f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    is_file = parsed.get_backend_name() == "sqlite"
+    arguments = {} if is_file else postgres.connect_arguments(parsed)
+    engine = create_engine(parsed, poolclass=NullPool if is_file else None, connect_args=arguments)
     store = Store(engine, fields, schema)
     _listen(store)
     try:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from storage.database.column_types import as_datetime
+from storage.database.url import parse_url
 from storage.errors import Unreachable
 from storage.frames import SECOND
 
@@ -113,12 +113,7 @@ def _check_single_select(query: str, name: str) -> None:
 
 
 def _engine(url: str, timeout: int, name: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise Unreachable(
-            f"{name} has no valid database URL", remedy="write postgresql://user@host/name"
-        ) from None
+    parsed = parse_url(url, f"the URL of {name}")
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return create_engine("sqlite://", creator=lambda: _open_sqlite(parsed), poolclass=NullPool)

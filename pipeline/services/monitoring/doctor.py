@@ -271,7 +271,7 @@ def _labels(state: MonitorState, config: Config) -> CheckResult:
 def _model_key(config: Config) -> Iterator[CheckResult]:
     """Whether the key that seals models is missing; SQLite may go without one."""
     try:
-        config.model_key()
+        config.model_keys()
     except ConfigError as error:
         yield CheckResult("model_key", "missing", ModelKeyFacts(str(error)), failed=True)
 

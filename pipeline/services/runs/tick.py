@@ -89,7 +89,7 @@ def check_config(config: Config) -> None:
     ConfigError
         The key that seals models is missing, or Apprise is not installed although notify.urls is set.
     """
-    config.model_key()
+    config.model_keys()
     require_apprise(config)
 
 
