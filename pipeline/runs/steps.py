@@ -139,7 +139,8 @@ class LedgerRunner:
             return RunSummary()
         with _record_failures(self.context, claimed) as failures:
             date = entry.window_end
-            pruned = prune.prune(self.context.store, cutoffs(self.context.config, date), date)
+            before = cutoffs(self.context.config, date)
+            pruned = prune.prune(self.context.store, before, date, by=self.context.by)
             ledger.finish(self.context.store, claimed, pruned, self.context.as_of)
         return RunSummary(failures=failures)
 

@@ -10,7 +10,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import hash_form, loss_views, tables, views
+from storage.database import audit_guard, hash_form, loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import Locked, NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -110,6 +110,7 @@ def configure(
         )
     )
     views.recreate(connection, store.fields, never_by_silence)
+    audit_guard.recreate(connection, store.schema)
 
 
 def verify(store: Store, monitor: str, hash_key_check: str | None = None) -> None:

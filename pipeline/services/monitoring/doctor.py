@@ -13,6 +13,7 @@ from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
+from storage.admin.overwrite import waiting_since
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
 from storage.queries.status import (
@@ -85,6 +86,13 @@ class RatesFileFacts:
     """Why the file schema.rates cannot be used."""
 
     error: str
+
+
+@dataclass(frozen=True)
+class OverwriteFacts:
+    """Since when an SQLite file has old bytes of what was erased, because another program reads it."""
+
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,7 @@ Facts = (
     | WaitingRecord
     | StaleRate
     | RatesFileFacts
+    | OverwriteFacts
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
@@ -201,7 +210,7 @@ class CheckResult:
     Attributes
     ----------
     subject
-        What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
+        What was checked: config, database, erased (if old bytes of it are left), model_key (if it is missing), clock, transactions, entities (each that one
         value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
         flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
@@ -228,6 +237,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
         CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        *_overwrite(session),
         *_model_key(config),
         _clock(session, state),
         _transactions(state),
@@ -244,6 +254,12 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
+
+
+def _overwrite(session: Session) -> Iterator[CheckResult]:
+    since = waiting_since(session.store)
+    if since is not None:
+        yield CheckResult("erased", "old_bytes", OverwriteFacts(as_datetime(since)), failed=True)
 
 
 def _clock(session: Session, state: MonitorState) -> CheckResult:

@@ -14,6 +14,7 @@ from pipeline.runs.challengers import ChallengerRun
 from pipeline.runs.tick import ChallengerRetired, RunFinished, Tick, TickEvent
 from pipeline.schedule.run_context import LIVE, RunSummary, never_stop
 from pipeline.services.session import Session, past_instant
+from storage.admin.overwrite import overwrite
 from storage.monitoring import health
 from storage.monitoring.health import HealthFigures, NewestChoice
 
@@ -67,6 +68,7 @@ def run_tick(
     """
     require_apprise(session.config)
     as_of = None if request.as_of is None else past_instant(session, request.as_of)
+    overwrite(session.store)
     return Tick(
         session.store,
         session.config,

@@ -5,7 +5,7 @@ import pytest
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.services.session import open_session
-from storage.database.url import parse_url
+from storage.database.urls import parse_url
 from storage.errors import Unreachable
 from storage.ingest.external_query import read_query
 
