@@ -84,6 +84,10 @@ class Locked(Busy):
     code = "locked"
 
 
+# The database itself is away, locked, not ours, or another process has taken over: whatever is being done ends.
+DATABASE_ERRORS = (Unreachable, SchemaOutOfDate, WrongMonitor, Busy)
+
+
 class Unknown(StorageError):  # noqa: N818
     """The database has no such row."""
 

@@ -20,7 +20,7 @@ MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
 KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
 # Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
-PRIVATE = re.compile(r"urls?|url_env|.*_file")
+PRIVATE = re.compile(r"(ping_)?urls?|url_env|.*_file")
 
 
 class Config(Sections):

@@ -13,7 +13,7 @@ from pipeline.number_text import exact
 
 UNANSWERED = "CHECK"  # a value that `init --from` leaves to somebody who knows the data
 VALUE_MAX = 80  # characters of a value repeated in a message
-SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
+SECRET_KEYS = frozenset({"url", "urls", "ping_url", "hash_key", "password", "token"})
 
 # pydantic's error type → requirement; names in braces come from the error's context
 _REQUIREMENTS = {

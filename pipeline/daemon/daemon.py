@@ -21,7 +21,8 @@ from typing import Any
 
 from pipeline.config.config import Config
 from pipeline.daemon import logs
-from pipeline.daemon.health import Health, Outcome, serve_health
+from pipeline.daemon.health import TICK_MAX, Health, Outcome
+from pipeline.daemon.health_server import serve_health
 from pipeline.durations import SECOND
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.services.runs.tick import (
@@ -32,10 +33,12 @@ from pipeline.services.runs.tick import (
     FeedReport,
     RunFinished,
     RunSummary,
+    StepFailed,
     TickEvent,
     TickRequest,
     check_config,
     health_figures,
+    report_silence,
     run_tick,
 )
 from pipeline.services.session import Session, open_session
@@ -174,12 +177,22 @@ class Daemon:
     def _tick(self) -> RunSummary:
         self._now()
         session = self._acquire()
-        log = _TickLog(self.health)
-        request = TickRequest(scheduled=True)
-        summary = run_tick(session, request, log, stopping=self._should_stop)
-        if self.config.health.port:
-            self.health.update_snapshot(health_figures(session, LIVE), summary.windows_left)
+        left = 0
+        try:
+            log, request = _TickLog(self.health), TickRequest(scheduled=True)
+            summary = run_tick(session, request, log, stopping=self._should_stop)
+            left = summary.windows_left
+        except StorageError:
+            raise
+        except Exception:
+            self._update_health(session, left)
+            raise
+        self._update_health(session, left)
         return summary
+
+    def _update_health(self, session: Session, windows_left: int) -> None:
+        if self.config.health.port:
+            self.health.update_snapshot(health_figures(session, LIVE), windows_left)
 
     def _now(self) -> int:
         """The newest reading of the clock; a clock that steps back is logged and ignored."""
@@ -195,7 +208,14 @@ class Daemon:
             return self._session
         self._release()
         session = self._resources.enter_context(open_session(self.config, self._by, clock=self._now))
-        self._lease = self._resources.enter_context(leases.hold(session.store, LEASE_NAME, self._by, LEASE))
+        try:
+            self._lease = self._resources.enter_context(
+                leases.hold(session.store, LEASE_NAME, self._by, LEASE)
+            )
+        except Busy:
+            if report_silence(session, TICK_MAX):
+                logs.event("no_tick", WARNING, reason="the daemon at work has ended no tick for hours")
+            raise
         self._session = session
         logs.event("active", token=self._lease.token, database=session.store.display_url)
         return session
@@ -239,12 +259,16 @@ class _TickLog:
             self._run(event.summary)
         elif isinstance(event, ChallengerRun):
             self._challenger(event)
+        elif isinstance(event, StepFailed):
+            self._step(event)
         elif isinstance(event, ChallengerRetired):
             logs.event("challenger_ended", challenger=event.name)
 
     def _feed(self, feed: FeedReport) -> None:
         self._health.feed_read(feed)
-        if feed.error is not None:
+        if feed.bug is not None:
+            logs.bug("feed_failed", feed.bug, feed=feed.feed, reason=feed.error)
+        elif feed.error is not None:
             logs.event("feed_failed", WARNING, feed=feed.feed, reason=feed.error)
         elif feed.report is not None and not feed.report.nothing_new:
             counts = feed.report.counts
@@ -277,9 +301,15 @@ class _TickLog:
             _log_run(summary, seconds)
             self._health.run_finished(summary, seconds)
 
+    def _step(self, step: StepFailed) -> None:
+        if step.bug is not None:
+            logs.bug("tick_step_failed", step.bug, step=step.name)
+        else:
+            logs.event("tick_step_failed", WARNING, step=step.name, reason=str(step.error))
+
     def _challenger(self, run: ChallengerRun) -> None:
         seconds = self._seconds()
-        if run.bug is not None:
+        if run.summary is None and run.bug is not None:
             logs.bug("challenger_failed", run.bug, challenger=run.name)
         elif run.summary is None:
             logs.event("challenger_failed", WARNING, challenger=run.name, reason=str(run.error))
@@ -297,6 +327,8 @@ def _log_run(summary: RunSummary, seconds: float, **labels: str) -> None:
         logs.event("trained", **labels, message=sentence)
     for sentence in summary.failures:
         logs.event("step_failed", WARNING, **labels, reason=sentence)
+    for bug in summary.bugs:
+        logs.bug("step_failed", bug, **labels)
     if summary.windows_left:
         logs.event("catching_up", WARNING, **labels, windows_left=summary.windows_left)
     logs.event("run", **labels, run_id=summary.run_id, **summary.counts(), seconds=round(seconds, 3))
@@ -387,12 +419,13 @@ def _install_signal_handlers(daemon: Daemon, wake: threading.Event, reload: thre
 
 
 def _trigger(config: Config) -> Any:
-    from apscheduler.triggers.cron import CronTrigger
     from apscheduler.triggers.interval import IntervalTrigger
+
+    from pipeline.daemon.crontab_trigger import CrontabTrigger
 
     clock = config.schedule
     if clock.cron:
-        return CronTrigger.from_crontab(clock.cron, timezone=clock.timezone)
+        return CrontabTrigger(clock.cron, clock.timezone)
     return IntervalTrigger(seconds=clock.tick / SECOND, timezone=clock.timezone)
 
 

@@ -207,7 +207,10 @@ def _run_task(task: _WorkerTask) -> RunSummary:
             NoProgress(),
             never_stop,
         )
-        return replace(process_entries(run, task.entries, _UnscoredIds(run), task.model_id), run_id=0)
+        summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id)
+        if run.bugs:
+            raise run.bugs[0]  # with its traceback, which a summary would lose on its way to the other process
+        return replace(summary, run_id=0)
 
 
 def require_model(store: Store, model_id: int) -> None:

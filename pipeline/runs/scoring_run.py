@@ -134,7 +134,7 @@ def finish_run(context: RunContext, summary: RunSummary) -> RunSummary:
     status = "failed" if summary.failures else "done"
     error = "; ".join(summary.failures) or None
     runs.end_run(context.store, context.run_id, context.as_of, status, summary.counts(), error)
-    return replace(summary, run_id=context.run_id)
+    return replace(summary, run_id=context.run_id, bugs=[*summary.bugs, *context.bugs])
 
 
 def process_entries(
@@ -252,9 +252,8 @@ def _record_failures(context: RunContext, claimed: Entry) -> Iterator[list[str]]
     """
     Record why an entry failed and when it is retried.
 
-    `RECORDED_ERRORS` are recorded, and the run goes on with the next entry. If the database is unreachable or another
-    process took the entry over, the entry stays `running` and the next run repeats it. Any other exception is a bug: it
-    is recorded and raised again.
+    Errors are recorded, bugs too, and the run goes on with the next entry. If the database is unreachable or another
+    process took the entry over, the entry stays `running` and the next run repeats it.
     """
     failures: list[str] = []
     try:
@@ -263,9 +262,9 @@ def _record_failures(context: RunContext, claimed: Entry) -> Iterator[list[str]]
         failures.append(_fail(context, claimed, error))
     except StorageError:
         raise
-    except Exception as error:
-        _fail(context, claimed, error)
-        raise
+    except Exception as error:  # noqa: BLE001 (a bug in one step must not stop the others; who runs them raises or logs it)
+        failures.append(_fail(context, claimed, error))
+        context.bugs.append(error)
 
 
 def _fail(context: RunContext, claimed: Entry, error: Exception) -> str:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.files import display_name
 from pipeline.ingest.decoding.compression import first_bytes, is_zip, named_format, unpacked, zipped_format
 from pipeline.ingest.decoding.encodings import UTF8, as_utf8, detected
 from pipeline.ingest.decoding.not_text import check_known, check_text
@@ -80,10 +81,10 @@ def format_of(path: Path) -> str:
         If the ending is unknown, or it is no zip file that can be read.
     """
     if path.suffix.lower() != ".zip":
-        return named_format(path.name, str(path))
-    check_path(path, str(path))
-    with _input_errors(str(path)), path.open("rb") as file:
-        return zipped_format(file, str(path))
+        return named_format(path.name, display_name(path))
+    check_path(path, display_name(path))
+    with _input_errors(display_name(path)), path.open("rb") as file:
+        return zipped_format(file, display_name(path))
 
 
 def check_path(path: Path, source_name: str) -> None:
@@ -108,8 +109,8 @@ def detect_encoding(path: Path) -> str:
     """
     if format_of(path) not in TEXT_FORMATS:
         return UTF8
-    with _input_errors(str(path)), path.open("rb") as file:
-        start = unpacked(file, str(path)).read(DETECTED)
+    with _input_errors(display_name(path)), path.open("rb") as file:
+        start = unpacked(file, display_name(path)).read(DETECTED)
         return detected(start if len(start) < DETECTED else start[: start.rfind(b"\n") + 1])
 
 
@@ -363,7 +364,8 @@ def _input_errors(source_name: str) -> Iterator[None]:
         raise InputError(message, code="bad_file") from error
     except OSError as error:
         message = f"{source_name} cannot be read: {error.strerror or _first_line(error)}"
-        raise InputError(message, code="bad_file") from error
+        of_the_disk = error.errno is not None  # Arrow raises OSError for damaged files, too
+        raise InputError(message, code="unreadable" if of_the_disk else "bad_file") from error
 
 
 def _first_line(error: Exception) -> str:
