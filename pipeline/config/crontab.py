@@ -28,7 +28,7 @@ def check_crontab(line: str) -> str:
             never = True
         else:
             raise ValueError(
-                f'must be a line of a crontab, and its {field} is not: minute 0-59, hour 0-23, day of month 1-31, month 1-12, '
+                f"must be a line of a crontab, and its {field} is not: minute 0-59, hour 0-23, day of month 1-31, month 1-12, "
                 'day of week 0-7, such as "*/15 * * * *"'
             ) from error
     if never:

@@ -127,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._send(200, content_type, encode(self.health.registry))
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """Answer one request without its body."""
+        self.do_GET()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """Answer a request that cannot be read, or has another method."""

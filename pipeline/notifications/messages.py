@@ -160,7 +160,9 @@ def part_works_again(part: TickStep) -> Notification:
     """A feed or another part of a tick that failed and works again."""
     failed = _span_text({"window_start": part.recovered_from, "window_end": part.recovered_at})
     body = f"{part.name} works again. It failed from {failed}."
-    return Notification(f"failure:part:{part.name}:{part.recovered_from}:over", f"{part.name} works again", body)
+    return Notification(
+        f"failure:part:{part.name}:{part.recovered_from}:over", f"{part.name} works again", body
+    )
 
 
 def no_tick_since(last: int, now: int) -> Notification:

@@ -209,7 +209,9 @@ def _run_task(task: _WorkerTask) -> RunSummary:
         )
         summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id)
         if run.bugs:
-            raise run.bugs[0]  # with its traceback, which a summary would lose on its way to the other process
+            raise run.bugs[
+                0
+            ]  # with its traceback, which a summary would lose on its way to the other process
         return replace(summary, run_id=0)
 
 

@@ -27,7 +27,13 @@ from storage.database.database import Store
 from storage.errors import DATABASE_ERRORS
 from storage.runs import tick_steps
 
-RUN, LIMITS, NOTIFY, PING, RETIRE = "run", "limits", "notify", "ping", "retire"  # names of parts in `tick_steps`
+RUN, LIMITS, NOTIFY, PING, RETIRE = (
+    "run",
+    "limits",
+    "notify",
+    "ping",
+    "retire",
+)  # names of parts in `tick_steps`
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,3 @@ def ticks_after(schedule: ScheduleSection, moment: int) -> Iterator[int]:
         local = as_datetime(moment).astimezone(ZoneInfo(schedule.timezone))
         return (as_micros(time.astimezone(UTC)) for time in times_after(schedule.cron, local))
     return (moment + schedule.tick * step for step in count(1))
-
