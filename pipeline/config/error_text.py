@@ -55,10 +55,21 @@ def with_place(error: InvalidSetting, file: str, origins: Mapping[str, str]) -> 
 
 def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
     """Return one sentence about the first error that pydantic found."""
-    first = error.errors(include_url=False)[0]
+    # a key that does not exist may be the one that is missing, written in another way
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path[: _depth(path)])
     where = place(key, file, origins)
+    if _lacks_a_name(path, first["type"]):
+        return (
+            f"{key} is in a section without a name, or not a table: write [{path[0]}.NAME] above its keys, with a name of your choice "
+            f"({where})"
+        )
+    if first["type"] == "tuple_type" and isinstance(first["input"], str):
+        named = ".".join(path)
+        text = format_value(key, first["input"])
+        as_list = f": write [{text}]" if text.endswith('"') else ""
+        return f"{named} must be a list in square brackets{as_list} ({where})"
     if first["type"] == "extra_forbidden":
         gone = what_became_of(key)
         return (
@@ -75,6 +86,13 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
     return f"{key} {requirement}, got {format_value(key, value)} ({where})"
+
+
+def _lacks_a_name(path: list[str], error_type: str) -> bool:
+    """Whether a key is in [limit], say, instead of [limit.NAME]; those of [shadow] are sections of their own."""
+    if path[0] == "shadow" and len(path) > 2 and path[1] in ShadowSection.model_fields:
+        return True
+    return path[0] in NAMED and len(path) == 2 and error_type == "model_type"
 
 
 def unanswered(raw: Mapping[str, Any], file: str, origins: Mapping[str, str]) -> str:
