@@ -213,7 +213,7 @@ def _poll_file(
     except Exception as error:  # noqa: BLE001 (an error of a file, even a bug, must not stop the others)
         report = _failed(feed, error)
         sentence = _naming(name, report.error or "")
-        if isinstance(error, OSError) or error_code(error) in AWAY[section.kind]:
+        if error_code(error) in AWAY[section.kind]:
             size = NEVER
         yield FeedReport(feed, error=sentence, bug=report.bug)
     status = "done" if sentence is None else "failed"
@@ -232,6 +232,8 @@ def _stat(path: Path) -> stat_result | None:
         found = path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"{display_name(path)} cannot be read: {error.strerror}", code=UNREADABLE) from error
     return found if S_ISREG(found.st_mode) else None
 
 
