@@ -104,7 +104,7 @@ def bomb(path: Path) -> None:
 
 
 def nested(path: Path) -> None:
-    columns = dict.fromkeys(PAYMENT_HEADER.split(","), [["a"]])
+    columns = {name: [["a"]] for name in PAYMENT_HEADER.split(",")}
     pq.write_table(pa.table(columns), path)
 
 

@@ -134,6 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """Answer a request that cannot be read, or has another method."""
         status = 405 if code == 501 else code
+        self.request_version = self.protocol_version  # one that is unknown would be answered without a status
         self._send(status, PLAIN_TEXT, f"{HTTPStatus(status).phrase}\n".encode())
 
     def log_message(self, *_: Any) -> None:
