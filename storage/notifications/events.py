@@ -125,8 +125,8 @@ def failing_parts(store: Store, window: EventWindow) -> list[TickStep]:
 
 def recovered_parts(store: Store, window: EventWindow) -> list[TickStep]:
     """Parts of a tick that failed and have worked again for `SETTLED`."""
-    settled = range(window.since, window.now - tick_steps.SETTLED + 1)
-    return [step for step in tick_steps.list_steps(store) if step.recovered_at in settled]
+    steps, settled = tick_steps.list_steps(store), window.now - tick_steps.SETTLED
+    return [step for step in steps if window.since <= (step.recovered_at or 0) <= settled]
 
 
 @dataclass(frozen=True)
