@@ -120,7 +120,7 @@ class Tick:
         self._run_challengers(as_of)
         if self.scheduled:
             tick_steps.forget_others(self.store, self._names())
-            self._record(tick_steps.TICK, _failure(error))
+            self._record(tick_steps.TICK, None)
         if notified and _failure(error) is None and self.config.notify.ping_url.get_secret_value():
             self._part(PING, lambda: ping.ping(self.config))
         if summary is None:
