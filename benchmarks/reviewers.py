@@ -53,6 +53,7 @@ from pipeline.training.train import Prepared
 from pipeline.training.training_set import effective_frauds, training_set_at
 from storage.database.database import Store
 from storage.database.setup import upgrade
+from storage.errors import Refused
 from storage.frames import DAY, FRAUD, HOUR, UNKNOWN, Floats, Ints
 from storage.models import models
 from storage.models.models import PromotionCheck
@@ -228,7 +229,11 @@ class Life:
         for k in np.flatnonzero((given.at >= start) & (given.at < end)):
             name = f"T{given.position[k]:09d}"
             said = Statement("fraud", action="refunded") if given.is_fraud[k] else Statement("genuine")
-            list(verdicts.record(self.store, LIVE, [name], said, "reviewer", int(given.at[k])))
+            try:
+                list(verdicts.record(self.store, LIVE, [name], said, "reviewer", int(given.at[k])))
+            except Refused as error:
+                if error.code != "overrules":
+                    raise  # otherwise the fraud was reported meanwhile: nobody calls it genuine any more
 
     def _collect_flags(self, now: int) -> None:
         names = rules_and_mutes.flagged_between(self.store, LIVE, now - 2 * DAY, now)
@@ -452,9 +457,19 @@ def _report_gate(found: Sequence[Found]) -> None:
             f"{rule:12}refuses {int(refused[honest].sum())} of the {int(honest.sum())} that the truth does not, "
             f"and {int(refused[~honest].sum())} of the {int((~honest).sum())} that it does"
         )
-    gains = {rule: np.nanmean([gain for world in found for gain in world.gain[rule]]) for rule in rules}
     print("mean gain in average precision, as each sees it: "
-          + ", ".join(f"{rule} {gain:+.3f}" for rule, gain in gains.items()))  # fmt: skip
+          + ", ".join(f"{rule} {_mean_gain(found, rule)}" for rule in rules))  # fmt: skip
+
+
+def _mean_gain(found: Sequence[Found], rule: str) -> str:
+    gains = np.array([gain for world in found for gain in world.gain[rule]])
+    compared = gains[np.isfinite(gains)]
+    mean = f"{compared.mean():+.3f}" if len(compared) else "none"
+    return (
+        mean
+        if len(compared) == len(gains)
+        else f"{mean} ({len(gains) - len(compared)} had too few frauds to compare)"
+    )
 
 
 REFUSALS = ("WORSE_AP", "WORSE_COST", "WORSE")
