@@ -99,8 +99,8 @@ def old(path: Path) -> Path:
 
 def bomb(path: Path) -> None:
     """A page that unpacks to a thousand times its size."""
-    table = pa.table({"transaction_id": ["x" * 3_000_000], "event_time": ["2025-01-20T00:00:00Z"]})
-    pq.write_table(table, path, use_dictionary=False, compression="zstd")
+    columns = {name: ["x" * 3_000_000] for name in PAYMENT_HEADER.split(",")}
+    pq.write_table(pa.table(columns), path, use_dictionary=False, compression="zstd")
 
 
 def nested(path: Path) -> None:
@@ -229,7 +229,7 @@ def test_feeds_that_come_and_go_send_two_messages(monitor: Monitor) -> None:
 QUERIES = [
     ("SELECT abs(-9223372036854775807 - 1) AS transaction_id", "source.bank gives no rows: integer overflow"),
     ("SELECT CAST(X'ff' AS TEXT) AS transaction_id, 1 AS amount", "source.bank"),
-    ("SELECT * FROM nothing", "source.bank gives no rows: no such table"),
+    ("SELECT * FROM nowhere", "source.bank gives no rows: no such table"),
     ("DELETE FROM payments", "must have one SELECT"),
     ("SELECT 1 AS transaction_id", "has no column"),
 ]

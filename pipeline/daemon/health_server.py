@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/readyz":
             self._send_state(*self.health.ready(), self.health.failing())
         else:
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            encode, content_type = _encoder(self.headers.get("Accept", ""))
             self._send(200, content_type, encode(self.health.registry))
 
     def do_HEAD(self) -> None:
@@ -161,3 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """The format that a scraper asks for; plain text if what it asks for makes no sense."""
+    try:
+        return choose_encoder(accept)
+    except (LookupError, TypeError, ValueError):
+        return choose_encoder("")
