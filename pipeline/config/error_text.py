@@ -60,18 +60,10 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     path = [str(part) for part in first["loc"]]
     key = ".".join(path[: _depth(path)])
     where = place(key, file, origins)
-    if _lacks_a_name(path, first["type"]):
-        return (
-            f"{key} is in a section without a name, or not a table: write [{path[0]}.NAME] above its keys, with a name of your choice "
-            f"({where})"
-        )
-    if first["type"] == "tuple_type" and isinstance(first["input"], str):
-        named = ".".join(path)
-        text = format_value(key, first["input"])
-        as_list = f": write [{text}]" if text.endswith('"') else ""
-        return f"{named} must be a list in square brackets{as_list} ({where})"
     if first["type"] == "extra_forbidden":
         gone = what_became_of(key)
+        if path[0] == "shadow" and path[1] in ShadowSection.model_fields:
+            return f"{key} is not a key: write [shadow.NAME] above it, with a name of your choice ({where})"
         return (
             f"{key} is no longer a key: {gone} ({where})"
             if gone
@@ -85,14 +77,17 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     value = first["input"]
     # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
-    return f"{key} {requirement}, got {format_value(key, value)} ({where})"
+    shown = format_value(key, value)
+    return f"{key} {requirement}, got {shown}{_remedy(path, first['type'], shown)} ({where})"
 
 
-def _lacks_a_name(path: list[str], error_type: str) -> bool:
-    """Whether a key is in [limit], say, instead of [limit.NAME]; those of [shadow] are sections of their own."""
-    if path[0] == "shadow" and len(path) > 2 and path[1] in ShadowSection.model_fields:
-        return True
-    return path[0] in NAMED and len(path) == 2 and error_type == "model_type"
+def _remedy(path: list[str], error_type: str, shown: str) -> str:
+    """What to write instead, where the requirement alone does not say it."""
+    if error_type == "model_type" and len(path) == 2 and path[0] in NAMED:
+        return f": write the keys of [{path[0]}] below [{path[0]}.NAME], with a name of your choice"
+    if error_type == "tuple_type" and shown.startswith('"') and shown.endswith('"'):
+        return f": write {path[-1]} = [{shown}]"
+    return ""
 
 
 def unanswered(raw: Mapping[str, Any], file: str, origins: Mapping[str, str]) -> str:

@@ -525,13 +525,13 @@ class NotifySection(ConfigSection):
 
     urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_receiver_url)], ...], Field(strict=False)] = ()
     urls_file: str = ""
-    ping_url: Annotated[SecretStr, AfterValidator(_ping_url)] = SecretStr("")
-    ping_url_file: str = ""
     urgent: Events = ("failure",)
     quiet_hours: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_quiet_hours)] = ()
     per_hour: Annotated[int, Field(ge=2)] = 20
     attempts: Annotated[int, Field(ge=1, le=100)] = 12
     backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = MINUTE
+    ping_url: Annotated[SecretStr, AfterValidator(_ping_url)] = SecretStr("")
+    ping_url_file: str = ""
 
     @property
     def enabled(self) -> bool:

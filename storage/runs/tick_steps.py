@@ -39,7 +39,8 @@ def record(store: Store, name: str, at: int, error: str | None = None, code: str
     """Store how a part of a tick ended; `error` is None if it worked."""
     with store.write() as connection:
         mine = tick_steps.c.name == name
-        before = connection.execute(select(tick_steps).where(mine)).mappings().one_or_none() or {}
+        found = connection.execute(select(tick_steps).where(mine)).mappings().one_or_none()
+        before: Mapping[Any, Any] = {} if found is None else found
         outcome = _worked(before, at) if error is None else _failed(before, at)
         row = {"name": name, "ended_at": at, "code": code, "error": error, **outcome}
         connection.execute(delete(tick_steps).where(mine))
