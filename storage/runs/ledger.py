@@ -33,6 +33,8 @@ class Entry:
     run_id: int | None = None
     counts: Mapping[str, Any] | None = field(default_factory=dict)
     error: str | None = None
+    worker: str | None = None  # that claimed it
+    token: int = 0  # how often it was claimed
 
     @property
     def key(self) -> tuple[str, int, int]:
