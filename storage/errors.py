@@ -10,7 +10,9 @@ The errors of a database, and who can fix them.
         │   └── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
         ├── WrongMonitor      operator: the database belongs to another monitor
         ├── Busy              nobody: another process is working; wait and repeat
-        │   └── Locked        operator: another program holds the write lock of the file
+        │   ├── Locked        operator: another program holds the write lock of the file
+        │   ├── StepRunning   nobody: another worker has claimed the step
+        │   └── StepTaken     nobody: another worker has taken the step over
         ├── BadPosition       user: a list cannot be continued from there
         ├── Unknown           user: there is no such transaction, model or batch
         ├── Refused           user: what is to be stored contradicts what is stored
@@ -82,6 +84,18 @@ class Locked(Busy):
     """Another program held the database's write lock for longer than a short write takes."""
 
     code = "locked"
+
+
+class StepRunning(Busy):
+    """Another worker has claimed the step, or one that must come first, and is at work on it."""
+
+    code = "step_running"
+
+
+class StepTaken(Busy):
+    """Another worker has taken the step over: this one was suspended for longer than its lease, or the step was undone."""
+
+    code = "step_taken"
 
 
 class Unknown(StorageError):  # noqa: N818
