@@ -54,6 +54,7 @@ ANSWERED = 12  # flags that get a verdict
 ERASED = "c7"  # asks for it at the end
 RETENTION = 199 * DAY  # of payments: as long as trainings look back
 PRUNED = 21 * DAY  # of payments, from START on, are deleted at the end: some of them were scored
+STUCK_S = 120  # a daemon that has not done everything by then never will
 Work = Callable[[Session, "Place"], None]
 
 
@@ -218,8 +219,12 @@ def _undo(session: Session, _place: Place) -> None:
         "SELECT DISTINCT run_id FROM ledger WHERE policy = 'live' AND kind = 'score' AND status = 'done' "
         f"AND window_start >= '{_instant(FROM)}' AND window_start < '{_instant(FROM + DAY)}' ORDER BY 1",
     )
-    withdrawn = {row[0] for row in rows(session.store, "SELECT subject FROM withdrawals WHERE counts IS NOT NULL")}
-    half = rows(session.store, "SELECT subject FROM withdrawals WHERE counts IS NULL AND subject LIKE 'run %'")
+    withdrawn = {
+        row[0] for row in rows(session.store, "SELECT subject FROM withdrawals WHERE counts IS NOT NULL")
+    }
+    half = rows(
+        session.store, "SELECT subject FROM withdrawals WHERE counts IS NULL AND subject LIKE 'run %'"
+    )
     runs = [int(row[0].split()[1]) for row in half] or [row[0] for row in first]
     for number in runs:
         if f"run {number}" not in withdrawn:
@@ -255,8 +260,11 @@ ROLES: dict[str, Work] = {
 def tick_until_done(place: Place) -> None:
     """A daemon whose ticks follow each other at once, until there is nothing left to do."""
     daemon = Daemon(place.config, by=f"daemon {os.getpid()}", clock=place.now)
+    deadline = time.monotonic() + STUCK_S
     try:
         while not (daemon.tick() is not None and finished(place)):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"nothing was finished in {STUCK_S} s")
             time.sleep(0.02 if daemon.active else 0.2)
     finally:
         daemon.close()
@@ -268,7 +276,8 @@ def finished(place: Place) -> bool:
     with open_configured(place.config()) as store:
         return (
             rows(store, "SELECT COUNT(*) FROM visible_transactions") == [(expected["transactions"],)]
-            and rows(store, "SELECT COUNT(*) FROM labels WHERE batch_id IS NOT NULL") == [(expected["labels"],)]
+            and rows(store, "SELECT COUNT(*) FROM labels WHERE batch_id IS NOT NULL")
+            == [(expected["labels"],)]
             and not any(rows(store, f"SELECT COUNT(*) FROM {table}")[0][0] for table in WAITING)
             and not ledger.unfinished(store, "live")
         )
@@ -300,12 +309,15 @@ def write_files(folder: Path, days: int) -> None:
     times = np.sort(rng.integers(0, days * DAY // SECOND, n)) * SECOND + START
     customer, terminal = rng.integers(0, 40, n), rng.integers(0, 20, n)
     amount = np.round(np.exp(rng.normal(3.0, 0.6, n)), 2)
-    fraud = (terminal < 2) & (rng.random(n) < 0.25)
+    reported = times < START + (days - 2) * DAY  # later ones are not known yet
+    fraud = (terminal < 2) & (rng.random(n) < 0.25) & reported
     amount[fraud] *= 12
     late = (times >= BACKFILLED) & ((rng.random(n) < 0.2) | (fraud & (np.arange(n) % 2 > 0)))
     way = np.where(late, rng.choice([ARRIVALS, WATCHED, POLLED], n), "past")
     money = np.where(way == ARRIVALS, rng.choice(["EUR", "USD"], n), "EUR")
-    for k, name in enumerate((ARRIVALS, WATCHED, POLLED)):  # rows that come by one way never see those of another, whichever is first
+    for k, name in enumerate(
+        (ARRIVALS, WATCHED, POLLED)
+    ):  # rows that come by one way never see those of another, whichever is first
         for entity, some in ((customer, 40), (terminal, 20)):
             theirs = (way == name) & (entity % 3 != k)
             entity[theirs] = entity[theirs] // 3 * 3 % (some - 3) + k
@@ -320,7 +332,13 @@ def write_files(folder: Path, days: int) -> None:
     )  # fmt: skip
     answers = np.array([f"t{k:06d},1,{known[k]},chargeback" for k in range(n)], dtype=object)
     for part in ("past", ARRIVALS, WATCHED):
-        split(folder, f"{part}-transactions", "transactions", lines[way == part], BATCH if part == "past" else 15)
+        split(
+            folder,
+            f"{part}-transactions",
+            "transactions",
+            lines[way == part],
+            BATCH if part == "past" else 15,
+        )
         split(folder, f"{part}-labels", "labels", answers[fraud & (label_way == part)], BATCH)
     with closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
         names = HEADERS["transactions"].split(",")
