@@ -7,7 +7,8 @@ The errors of a database, and who can fix them.
     └── StorageError
         ├── Unreachable       operator: no database answers at this address
         ├── SchemaOutOfDate   operator: tables or columns are missing; an upgrade adds them
-        │   └── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
+        │   ├── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
+        │   └── NewerSchema        operator: the schema is newer, so that this program may only read
         ├── WrongMonitor      operator: the database belongs to another monitor
         ├── Busy              nobody: another process is working; wait and repeat
         │   ├── Locked        operator: another program holds the write lock of the file
@@ -66,6 +67,12 @@ class UnsupportedSchema(SchemaOutOfDate):
     """The schema is too old to be upgraded, or newer than this program."""
 
     code = "unsupported_schema"
+
+
+class NewerSchema(SchemaOutOfDate):
+    """The schema is newer than this program, which can read the database and must not write to it."""
+
+    code = "newer_schema"
 
 
 class WrongMonitor(StorageError):  # noqa: N818
