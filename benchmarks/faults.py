@@ -144,8 +144,8 @@ def scenario(engine: str, folder: Path, stack: ExitStack, args: argparse.Namespa
     begun = time.time()
     expected: Tables = {}
     steps: Steps = {}
-    for number, steps in undisturbed(calm, folder):
-        if number == CHECKED_AFTER:
+    for phase, steps in undisturbed(calm, folder):  # noqa: B007 (those of the last phase are all)
+        if phase == CHECKED_AFTER:
             expected = tables(calm)
     print(f"{engine}: undisturbed in {time.time() - begun:.0f} s", flush=True)
     shot.begun = begun = time.time()
@@ -172,7 +172,7 @@ def report(done: Report, steps: Steps, seconds: float) -> bool:
     print(
         f"{done.hits.total()} kills and {done.zombies.total()} zombies in {seconds:.0f} s, {done.restarts} restarts of the server"
     )
-    for step, number in sorted((done.hits + done.zombies).items(), key=lambda item: -item[1]):
+    for step, _ in (done.hits + done.zombies).most_common():
         print(f"  {done.hits[step]:4} killed {done.zombies[step]:3} stopped  {step}")
     writes = {step for counts in steps.values() for step in counts}
     missed = sorted(step for step in writes if not done.hits[step])

@@ -216,6 +216,7 @@ class Killer:
         self.report = Report()
         self.children: dict[str, Child] = {}
         self.zombies: list[Child] = []
+        self.vain: Counter[str] = Counter()  # writes that were waited for and did not come
         self.started = 0
         self.context = get_context("forkserver")
         # What the undisturbed run has imported: a process that is started again is there at once.
@@ -269,8 +270,8 @@ class Killer:
         here = {step for role in roles for step in self.steps[role]} | {
             step for step in hits if step not in self.known and BEFORE not in step and step != BETWEEN
         }
-        fewest = min((hits[step] for step in here), default=0)
-        least = sorted(step for step in here if hits[step] == fewest)
+        tried = {step: hits[step] + self.vain[step] for step in here}
+        least = sorted(step for step in here if tried[step] == min(tried.values()))
         return set(self.random.sample(least, -(-len(least) // 2)))
 
     @property
@@ -343,6 +344,7 @@ class Killer:
             if all(child.code is not None for child in self.children.values()):
                 return None
             time.sleep(0.0005)
+        self.vain.update(step.removeprefix(BEFORE) for step in wanted)
         return None
 
     def name(self, wanted: set[str]) -> None:
