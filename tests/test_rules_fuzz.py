@@ -20,7 +20,7 @@ NUMBERS = st.one_of(
     st.floats(allow_nan=False).map(repr),
 )
 QUOTED = st.one_of(
-    st.sampled_from(['""', "'FR'", '"X\\"Y"', '"\\u202e"', '"\\x"', '"']), st.text(max_size=8).map(repr)
+    st.sampled_from(['""', "'FR'", '"X\\"Y"', '"\\u202e"', '"\\ud800"', '"\\u0000"', '"\\x"', '"']), st.text(max_size=8).map(repr)
 )
 NAMES = st.sampled_from(["amount", "age", "country", "card_rate", "missing", "zzz", "Amount"])
 TOKENS = st.one_of(
@@ -81,6 +81,7 @@ def test_any_text_is_a_rule_with_an_answer_for_every_row_or_gets_one_sentence(te
     assert truth.true.dtype == truth.false.dtype == bool
     assert not np.any(truth.true & truth.false)
     written = rule.to_text()
+    written.encode()
     again = parsed(written)
     assert again is not None, written
     assert again.to_text() == written
