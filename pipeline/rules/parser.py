@@ -299,7 +299,7 @@ def _lines(token: Token) -> list[str]:
     """The values of a watch-list, one a line; blank lines and lines that begin with # are skipped."""
     try:
         text = Path(token.text[1:]).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # no text, or no name of a file
         raise RuleError(f"{token} cannot be read as text: give a text file with one value a line") from None
     lines = [line.strip() for line in text.splitlines()]
     values = [line for line in lines if line and not line.startswith("#")]
