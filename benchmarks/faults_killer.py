@@ -286,7 +286,9 @@ class Killer:
             time.sleep(0.005)
             return False
         wanted = set() if self.random.random() < ANYWHERE else self.wanted(roles, self.report.hits)
-        child = self.wait_for(wanted) or self.random.choice(awake)
+        child = self.wait_for(wanted) or self.random.choice(
+            [one for one in awake if one.code is None] or awake
+        )
         where = child.step
         alive = child.code is None
         if alive:
@@ -342,7 +344,7 @@ class Killer:
                 if child.step in wanted:
                     return child
             if all(child.code is not None for child in self.children.values()):
-                return None
+                break  # they have nothing left to do
             time.sleep(0.0005)
         self.vain.update(step.removeprefix(BEFORE) for step in wanted)
         return None
