@@ -145,7 +145,9 @@ class LedgerRunner:
 
     def _quality(self, entry: Entry) -> RunSummary:
         """Measure quality on mature labels and estimate it for the window; repeated if more of it was scored since."""
-        store, span = self.context.store, (entry.window_start, entry.window_end)
+        store, config, span = self.context.store, self.context.config, (entry.window_start, entry.window_end)
+        if entry.status == "done" and not quality.is_outdated(store, config, entry.policy, span):
+            return RunSummary()
         unfinished = [
             window
             for window in _unfinished_windows(store, entry.policy)
@@ -158,9 +160,7 @@ class LedgerRunner:
         if claimed is None:
             return RunSummary()
         with _record_failures(self.context, claimed) as failures:
-            measured = quality.run_step(
-                store, self.context.config, self.context.policy, self.context.run_id, span
-            )
+            measured = quality.run_step(store, config, self.context.policy, self.context.run_id, span)
             for sentence in measured.alarms:
                 self.context.progress.note(sentence)
             ledger.finish(store, claimed, measured.counts(), self.context.as_of)

@@ -205,6 +205,8 @@ def _waiting_briefly(store: Store) -> Iterator[None]:
 
 def _create_schema(store: Store) -> None:
     with store.write() as connection:
+        if inspect(connection).has_schema(store.schema):  # its owner need not be allowed to create others
+            return
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{store.schema}"'))
 
 
