@@ -457,9 +457,19 @@ def _report_gate(found: Sequence[Found]) -> None:
             f"{rule:12}refuses {int(refused[honest].sum())} of the {int(honest.sum())} that the truth does not, "
             f"and {int(refused[~honest].sum())} of the {int((~honest).sum())} that it does"
         )
-    gains = {rule: np.nanmean([gain for world in found for gain in world.gain[rule]]) for rule in rules}
     print("mean gain in average precision, as each sees it: "
-          + ", ".join(f"{rule} {gain:+.3f}" for rule, gain in gains.items()))  # fmt: skip
+          + ", ".join(f"{rule} {_mean_gain(found, rule)}" for rule in rules))  # fmt: skip
+
+
+def _mean_gain(found: Sequence[Found], rule: str) -> str:
+    gains = np.array([gain for world in found for gain in world.gain[rule]])
+    compared = gains[np.isfinite(gains)]
+    mean = f"{compared.mean():+.3f}" if len(compared) else "none"
+    return (
+        mean
+        if len(compared) == len(gains)
+        else f"{mean} ({len(gains) - len(compared)} had too few frauds to compare)"
+    )
 
 
 REFUSALS = ("WORSE_AP", "WORSE_COST", "WORSE")

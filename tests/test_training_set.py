@@ -38,7 +38,7 @@ VALID = Config.model_validate(
 CONFIG = VALID.model_copy(update={"training": VALID.training.model_copy(update={"min_rows": 1})})
 PLAIN = CONFIG.model_copy(update={"labels": CONFIG.labels.model_copy(update={"maturity_by": {}})})
 METHODS = np.array(["card", "wallet", "transfer"], dtype=object)
-SOURCES = np.array(["chargeback", "review", "audit"], dtype=object)
+SOURCES = np.array(["chargeback", "review", "audit", "investigation"], dtype=object)
 NO_BULK = -1
 
 
@@ -184,9 +184,10 @@ def test_quick_reports_have_no_tail():
     assert isinstance(prevalence_of(PLAIN, history(ages, labels=labels), at).mature, int)
 
 
-def test_reviewers_are_quick_and_tell_nothing_of_delays():
+@pytest.mark.parametrize("source", ["review", "audit", "investigation"])
+def test_reviewers_are_quick_and_tell_nothing_of_delays(source):
     ages, labels = exponential_delays(4000, mean=20, seed=3)
-    reviews = [(row, FRAUD, "review", int(ages[row])) for row in range(0, 400, 4)]
+    reviews = [(row, FRAUD, source, int(ages[row])) for row in range(0, 400, 4)]
     plain, reviewed = (
         delay_tail.reports_of(history(ages, labels=given), DATE).curve for given in (labels, labels + reviews)
     )
@@ -230,13 +231,14 @@ def test_fewer_than_twenty_verdicts_are_taken_at_their_word():
     assert (measured.prevalence, measured.positives, measured.reviews) == (5 / 500, 5, None)
 
 
-def test_a_good_team_no_longer_makes_fraud_look_rare():
+@pytest.mark.parametrize("source", ["review", "investigation"])
+def test_a_good_team_no_longer_makes_fraud_look_rare(source):
     """Reviewers stop half of the frauds, of which no chargeback ever comes, and err in one payment out of ten."""
     rng = np.random.default_rng(5)
     n = 6000
     fraud, looked_at, wrong = rng.random(n) < 0.05, rng.random(n) < 0.5, rng.random(n) < 0.1
     accused = looked_at & (fraud ^ wrong)
-    labels = [(row, int(accused[row]), "review", 50) for row in np.flatnonzero(looked_at).tolist()]
+    labels = [(row, int(accused[row]), source, 50) for row in np.flatnonzero(looked_at).tolist()]
     labels += [(row, FRAUD, "chargeback", 45) for row in np.flatnonzero(fraud & ~accused).tolist()]
     of = history([95 - place / 200 for place in range(n)], labels=labels)
     measured = prevalence_of(PLAIN, of, training_set_at(PLAIN, of, DATE))

@@ -19,14 +19,13 @@ from pipeline.features.compute import raw_features
 from pipeline.features.label_history import LabelEvents, label_events
 from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
-from storage.frames import Completeness, Ints, Labels, Transactions
+from storage.frames import REVIEWERS, Completeness, Ints, Labels, Transactions
 from storage.ingest import history as stored_history
 from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
 
-REVIEW = "review"  # source of labels that come from verdicts on flags
-AUDIT = "audit"  # the same on flags of the random audit sample
+AUDIT, *CHOSEN = REVIEWERS  # reviewers chose what they looked at, but for the random audit sample
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class History:
 
     @cached_property
     def unreviewed(self) -> LabelEvents:
-        """Labels without those from verdicts on flags, which are biased; verdicts on the random audit sample stay."""
+        """Labels without those of reviewers, who chose what they looked at; verdicts on the random audit sample stay."""
         source = self.labels.source
-        from_review = np.append(np.isin(source.values.astype(str), [REVIEW]), False)[source.codes]
+        from_review = np.append(np.isin(source.values.astype(str), CHOSEN), False)[source.codes]
         reviewed = from_review & (self.labels.retracts < 0)
         return (
             self.events

@@ -14,7 +14,7 @@ import numpy as np
 from detectors import codec
 from detectors.drift.reference import AlarmTerms, DriftFinding, Level, WindowHistogram
 from pipeline.config.config import Config
-from pipeline.features.history import REVIEW
+from pipeline.features.history import CHOSEN
 from pipeline.features.seasons import on_holiday
 from pipeline.monitoring.drift_levels import REPORTS_SPAN, VOLUME, levels
 from pipeline.monitoring.drift_reference import reference_scores
@@ -65,7 +65,7 @@ def window_drift(
     own = _histogram(batch)
     pool = _pool_small_windows(run, reader, model_cache, batch.model_id, own, window)
     mature = reader.span(*(instant - run.config.labels.longest_maturity for instant in window))
-    reports = drift_metrics.frauds_reported(run.store, window[1] - REPORTS_SPAN, window[1], REVIEW)
+    reports = drift_metrics.frauds_reported(run.store, window[1] - REPORTS_SPAN, window[1], CHOSEN)
     rows = _drift_rows(
         run.config, batch, pool, window, levels(run.config, batch.rows, window, mature, reports)
     )

@@ -1,17 +1,15 @@
-"""What people answered about payments by a date: verdicts of reviewers and of the random audit sample."""
+"""What reviewers answered about payments by a date: on flags, on the random audit sample, and where they looked by themselves."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.features.history import AUDIT, REVIEW, History
+from pipeline.features.history import History
 from pipeline.features.label_history import Bools, transaction_positions
-from storage.frames import FRAUD, GENUINE, Ints
-
-ANSWERS = (REVIEW, AUDIT)
+from storage.frames import FRAUD, GENUINE, REVIEWERS, Ints
 
 
-def is_answered(history: History, date: int, sources: Sequence[str] = ANSWERS) -> Bools:
+def is_answered(history: History, date: int, sources: Sequence[str] = REVIEWERS) -> Bools:
     """Which transactions have a label of these sources at `date`, (n,)."""
     answered = np.zeros(len(history), dtype=bool)
     answered[_positions(history, _standing(history, date) & _is_from(history, sources))] = True
@@ -19,9 +17,9 @@ def is_answered(history: History, date: int, sources: Sequence[str] = ANSWERS) -
 
 
 def is_reported(history: History, date: int) -> Bools:
-    """Which transactions somebody reported as fraud by `date` who is neither a reviewer nor the audit sample, (n,)."""
+    """Which transactions somebody reported as fraud by `date` who is no reviewer, (n,)."""
     reported = np.zeros(len(history), dtype=bool)
-    fraud = (history.labels.status == FRAUD) & ~_is_from(history, ANSWERS)
+    fraud = (history.labels.status == FRAUD) & ~_is_from(history, REVIEWERS)
     reported[_positions(history, _standing(history, date) & fraud)] = True
     return reported
 
@@ -39,8 +37,8 @@ def bulk_of(history: History, date: int) -> Ints:
 
 
 def reports_by_others(history: History) -> Bools:
-    """Which labels say fraud and come neither from a reviewer nor from the audit sample, (m,)."""
-    fraud: Bools = (history.labels.status == FRAUD) & ~_is_from(history, ANSWERS)
+    """Which labels say fraud and come from no reviewer, (m,)."""
+    fraud: Bools = (history.labels.status == FRAUD) & ~_is_from(history, REVIEWERS)
     return fraud
 
 

@@ -21,7 +21,7 @@ from detectors.strategy.components import FitSettings
 from detectors.strategy.past_risk import past_risk
 from pipeline import hash_sampling
 from pipeline.config.config import Config
-from pipeline.features.history import REVIEW, History, feature_catalogue
+from pipeline.features.history import CHOSEN, History, feature_catalogue
 from pipeline.features.label_history import Bools, status_at
 from pipeline.training.answers import is_answered
 from pipeline.training.samples import SampleMatrix
@@ -53,7 +53,7 @@ class Reviews:
 
 def reviews_at(history: History, date: int) -> Reviews:
     """What people had done to payments by `date`; flags are not read, because which there are depends on the order of runs."""
-    reviewed = is_answered(history, date, (REVIEW,))
+    reviewed = is_answered(history, date, CHOSEN)
     status, others = (
         status_at(history.transactions, events, date) for events in (history.events, history.unreviewed)
     )

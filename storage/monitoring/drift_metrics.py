@@ -120,18 +120,18 @@ def write_drift(
             connection.execute(drift_histograms.insert(), asdict(small) | {"policy": policy})
 
 
-def frauds_reported(store: Store, start: int, end: int, ignored: str) -> tuple[Ints, Ints]:
+def frauds_reported(store: Store, start: int, end: int, ignored: Sequence[str]) -> tuple[Ints, Ints]:
     """
     When frauds became known in [start, end), and when they had happened; each fraud once, by its first report.
 
-    Labels of the source `ignored` do not count: verdicts on flags come as quickly as reviewers do.
+    Labels of the sources `ignored` do not count: answers of reviewers come as quickly as they work.
     """
     t, c = store.transactions.c, labels.c
     rows = (
         select(func.min(c.known_at).label("known_at"), t.event_time)
         .join(store.transactions, t.transaction_id == c.transaction_id)
         .outerjoin(batches, batches.c.batch_id == c.batch_id)
-        .where(c.is_fraud, c.source != ignored, c.known_at >= start, c.known_at < end)
+        .where(c.is_fraud, c.source.not_in(ignored), c.known_at >= start, c.known_at < end)
         .where(or_(c.batch_id.is_(None), batches.c.status == "done"))
         .where(or_(batches.c.history, batches.c.visible_at <= end, c.recorded_at <= end))
         .group_by(c.transaction_id, t.event_time)
