@@ -3,7 +3,7 @@ Kill everything, again and again, and see whether anything is lost, doubled or d
 
     python -m benchmarks.faults [--kills 300] [--days 32] [--engine sqlite --engine postgresql]
 
-On each engine the same payments are lived through twice. Once undisturbed. And once under fire: ingest of the past alone;
+On each engine the same payments are lived through once undisturbed, and again and again under fire: ingest of the past alone;
 then two daemons with feeds and messages, an ingest of what comes late and a backfill at the same time; then reviewers and a
 training; then two batches and some runs are undone, and the daemons do their work again; at last a person is erased and old
 rows are pruned. All processes are killed (SIGKILL) at random, most of them inside a write, and started again. Every
@@ -28,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from storage.database.database import Store
 from storage.frames import DAY
 
 DAYS = 32
+ROUND = 60  # kills on one database; then the story begins anew on another
 MEMORY = (
     "/dev/shm"  # a file system in memory: what a kill leaves is the same there, and nothing waits for a disk
 )
@@ -133,37 +135,55 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def scenario(engine: str, folder: Path, stack: ExitStack, args: argparse.Namespace) -> bool:
-    """One engine: undisturbed, disturbed, compared."""
+    """One engine: undisturbed once, disturbed in rounds until so many kills were made, each compared."""
     server = Server(folder, stack) if engine == "postgresql" else None
     receiver = Receiver()
     stack.callback(receiver.shutdown)
-    calm, shot = (
-        Place(database(server, folder, name), folder, args.days, receiver.url(name))
-        for name in ("calm", "shot")
-    )
+
+    def place(name: str) -> Place:
+        return Place(database(server, folder, name), folder, args.days, receiver.url(name))
+
     begun = time.time()
-    expected: Tables = {}
-    steps: Steps = {}
-    for phase, steps in undisturbed(calm, folder):  # noqa: B007 (those of the last phase are all)
+    calm = Calm(place("calm"), {}, {})
+    for phase, calm.steps in undisturbed(calm.place, folder):  # noqa: B007 (those of the last phase are all)
         if phase == CHECKED_AFTER:
-            expected = tables(calm)
+            calm.checked = tables(calm.place)
     print(f"{engine}: undisturbed in {time.time() - begun:.0f} s", flush=True)
-    shot.begun = begun = time.time()
-    killer = Killer(shot, args.kills, args.seed, server, steps)
+    begun, done, good, number = time.time(), Report(), True, 0
+    while done.kills < args.kills:
+        number += 1
+        shot = place(f"shot{number}")
+        kills = min(ROUND, args.kills - done.kills)
+        killer = Killer(shot, kills, args.seed * 1000 + number, server, calm.steps)
+        good &= one_round(calm, killer, receiver.messages.setdefault(f"shot{number}", []))
+        done = done.plus(killer.report)
+    return report(done, calm.steps, time.time() - begun) and good
+
+
+@dataclass
+class Calm:
+    """The undisturbed run: its database, its writes, and its tables before anything was deleted."""
+
+    place: Place
+    steps: Steps
+    checked: Tables
+
+
+def one_round(calm: Calm, killer: Killer, received: Sequence[str]) -> bool:
+    """Live through the story once under fire, and compare."""
     found: Tables = {}
-    reopened = 0
-    for number in killer.run():
-        if number == CHECKED_AFTER - 1:
+    reopened, shot = 0, killer.place
+    for phase in killer.run():
+        if phase == CHECKED_AFTER - 1:
             reopened = open_steps(shot)
-        if number == CHECKED_AFTER:
+        if phase == CHECKED_AFTER:
             found = tables(shot)
-    good = report(killer.report, steps, time.time() - begun)
-    good &= compare(expected, found, "before anything was deleted")
-    good &= compare(tables(calm), tables(shot), "at the end", empty=True)
+    good = compare(calm.checked, found, "before anything was deleted")
+    good &= compare(tables(calm.place), tables(shot), "at the end", empty=True)
     with open_configured(shot.config()) as store:
         good &= nothing_left(store)
         good &= executions(store, killer.report, reopened)
-        good &= messages(store, receiver.messages.get("shot", []), killer.report)
+        good &= messages(store, received, killer.report)
     return good
 
 

@@ -45,6 +45,7 @@ WAIT_IN_STEP_S = 3.0  # that a process waits to be shot inside the step that was
 PATIENCE_S = 2.0  # that the killer waits for a process to come to the step
 LEASE_S = 2  # how long leases last here, so that a zombie need not be waited for long
 ZOMBIE_S = 1.5 * LEASE_S
+IDLE = 2  # ends of a role by itself, without a kill between, after which it is not shot at any more
 REFUSED = 3  # exit code of a process that the database or another process turned away
 PHASES: tuple[
     tuple[tuple[str, ...], float], ...
@@ -203,6 +204,15 @@ class Report:
         """How many processes were shot or stopped."""
         return self.hits.total() + self.zombies.total()
 
+    def plus(self, other: "Report") -> "Report":
+        """Both together."""
+        return Report(
+            self.hits + other.hits,
+            self.zombies + other.zombies,
+            self.restarts + other.restarts,
+            self.interrupted + other.interrupted,
+        )
+
 
 class Killer:
     """Starts the processes of the story, shoots them, and starts them again."""
@@ -217,6 +227,7 @@ class Killer:
         self.children: dict[str, Child] = {}
         self.zombies: list[Child] = []
         self.vain: Counter[str] = Counter()  # writes that were waited for and did not come
+        self.idle: Counter[str] = Counter()  # how often each role has ended by itself since the last kill
         self.started = 0
         self.context = get_context("forkserver")
         # What the undisturbed run has imported: a process that is started again is there at once.
@@ -230,14 +241,18 @@ class Killer:
             yield number
 
     def phase(self, roles: Sequence[str], until: int) -> None:
-        """Run these roles to their end, shooting until so many kills have been made in all."""
+        """Run these roles to their end, shooting until so many kills have been made in all or they have nothing left to do."""
         done: set[str] = set()
+        self.idle.clear()
         while len(done) < len(roles) or self.zombies:
             for role in roles:
                 if role not in done and role not in self.children:
                     self.children[role] = self.start(role)
+            if all(self.idle[role] >= IDLE for role in roles):
+                until = self.report.kills  # they have nothing left to do
             if self.report.kills < until:
                 if self.disturb(roles):
+                    self.idle.clear()
                     self.restart_now_and_then(until)
             else:
                 self.name(set())
@@ -246,6 +261,7 @@ class Killer:
             for role, child in list(self.children.items()):
                 if (code := child.code) is not None:
                     del self.children[role]
+                    self.idle[role] += code == 0
                     if code == 0 and self.report.kills >= until:
                         done.add(role)
                     self.check(child)
