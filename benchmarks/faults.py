@@ -145,7 +145,8 @@ def scenario(engine: str, folder: Path, stack: ExitStack, args: argparse.Namespa
 
     begun = time.time()
     calm = Calm(place("calm"), {}, {})
-    for phase, calm.steps in undisturbed(calm.place, folder):  # noqa: B007 (those of the last phase are all)
+    for phase, steps in undisturbed(calm.place, folder):
+        calm.steps = steps
         if phase == CHECKED_AFTER:
             calm.checked = tables(calm.place)
     print(f"{engine}: undisturbed in {time.time() - begun:.0f} s", flush=True)
