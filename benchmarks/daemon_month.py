@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -162,7 +162,9 @@ class Twin:
     def __init__(self, month: Month, name: str) -> None:
         context = get_context("forkserver")
         self._pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_be, args=(month, name, theirs))
+        self.process: BaseProcess = context.Process(
+            target=_be, args=(replace(month, server=None), name, theirs)
+        )
         self.process.start()
         theirs.close()
 
