@@ -29,6 +29,7 @@ from storage.monitoring.quality_metrics import QualityMetric
 from storage.queries.runs import run_page
 from storage.runs import ledger, runs, scores, workers
 from storage.runs.ledger import Entry
+from tests.support.commands import fraudwatch_process
 from tests.support.databases import Copier
 from tests.support.payments import PAYMENT_HEADER, payments
 from tests.support.sql import FLAGS, SCORES, count, query
@@ -320,7 +321,7 @@ def test_a_terminated_command_leaves_an_interrupted_run(
 def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     fraudwatch_process(tmp_path, "init")
-    command = [sys.executable, "-m", "pipeline", "runs"]
+    command = [sys.executable, "-m", "pipeline", "runs", "--format", "json"]
     read, write = os.pipe()
     os.close(read)  # as `head` does
     with os.fdopen(write, "w") as closed:

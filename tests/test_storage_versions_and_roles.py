@@ -49,7 +49,7 @@ def test_an_older_program_reads_and_does_not_write(
     (tmp_path / "new.csv").write_text(f"{PAYMENT_HEADER}\n")
     before = [count(store, name) for name in ("runs", "labels", "mutes", "batches", "audit", "models")]
     for command in READ:
-        fraudwatch(tmp_path, *command, code=1 if command == ("doctor",) else 0)
+        fraudwatch(tmp_path, *command)
     for command in WRITE:
         message = fraudwatch(tmp_path, *command, code=1)
         told = (
@@ -195,7 +195,9 @@ def back_to_0203(store: Store) -> None:
             if name == "runs":
                 connection.execute(text("DROP TABLE runs"))
                 columns = [
-                    Column(c.name, c.type, primary_key=c.primary_key) for c in table.c if c.name in kept
+                    Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable)
+                    for c in table.c
+                    if c.name in kept
                 ]
                 check = CheckConstraint("status IN ('running', 'done', 'failed')", name="runs_status_check")
                 Table("runs", MetaData(), *columns, check, sqlite_autoincrement=True).create(connection)

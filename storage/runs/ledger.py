@@ -159,7 +159,7 @@ def claim(store: Store, entry: Entry, run_id: int, worker: str) -> Entry | None:
         current = Entry(**stored)
         if current.status == "running" or (entry.kind == "train" and _is_training(connection, entry.policy)):
             raise StepRunning(f"another worker is at work on the {_name(entry)}", remedy="wait")
-        if current.token != entry.token and not current.is_open:
+        if not current.is_open and (current.token != entry.token or entry.status == "running"):
             return None
         claimed = replace(
             current, status="running", attempts=current.attempts + 1, run_id=run_id, error=None, worker=worker,
