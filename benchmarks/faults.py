@@ -48,7 +48,7 @@ ROUND = 60  # kills on one database; then the story begins anew on another
 MEMORY = (
     "/dev/shm"  # a file system in memory: what a kill leaves is the same there, and nothing waits for a disk
 )
-UNTIL_ALL_HIT = 2  # kills per write from which on every one of them must have been hit
+UNTIL_ALL_HIT = 5  # kills per write from which on every one of them must have been hit
 ERASED = "CASE WHEN customer_id LIKE 'erased-%' THEN 'erased' ELSE customer_id END"
 COMPARED = {
     "transactions": f"SELECT transaction_id, event_time, amount, amount_base, currency, {ERASED}, terminal_id FROM visible_transactions",
@@ -155,7 +155,7 @@ def scenario(engine: str, folder: Path, stack: ExitStack, args: argparse.Namespa
         number += 1
         shot = place(f"shot{number}")
         kills = min(ROUND, args.kills - done.kills)
-        killer = Killer(shot, kills, args.seed * 1000 + number, server, calm.steps)
+        killer = Killer(shot, kills, args.seed * 1000 + number, server, calm.steps, done)
         good &= one_round(calm, killer, receiver.messages.setdefault(f"shot{number}", []))
         done = done.plus(killer.report)
     return report(done, calm.steps, time.time() - begun) and good

@@ -217,11 +217,14 @@ class Report:
 class Killer:
     """Starts the processes of the story, shoots them, and starts them again."""
 
-    def __init__(self, place: Place, kills: int, seed: int, server: Server | None, steps: Steps) -> None:
+    def __init__(
+        self, place: Place, kills: int, seed: int, server: Server | None, steps: Steps, before: Report
+    ) -> None:
         self.place = place
         self.kills = kills
         self.server = server
         self.steps = steps
+        self.before = before  # what earlier rounds have hit
         self.random = random.Random(seed)
         self.report = Report()
         self.children: dict[str, Child] = {}
@@ -281,12 +284,12 @@ class Killer:
             return True
         return self.shoot(roles)
 
-    def wanted(self, roles: Sequence[str], hits: Counter[str]) -> set[str]:
+    def wanted(self, roles: Sequence[str], hits: Counter[str], earlier: Counter[str]) -> set[str]:
         """Half of the writes of these roles that were hit least."""
         here = {step for role in roles for step in self.steps[role]} | {
             step for step in hits if step not in self.known and BEFORE not in step and step != BETWEEN
         }
-        tried = {step: hits[step] + self.vain[step] for step in here}
+        tried = {step: hits[step] + earlier[step] + self.vain[step] for step in here}
         least = sorted(step for step in here if tried[step] == min(tried.values()))
         return set(self.random.sample(least, -(-len(least) // 2)))
 
@@ -301,7 +304,11 @@ class Killer:
         if not awake:
             time.sleep(0.005)
             return False
-        wanted = set() if self.random.random() < ANYWHERE else self.wanted(roles, self.report.hits)
+        wanted = (
+            set()
+            if self.random.random() < ANYWHERE
+            else self.wanted(roles, self.report.hits, self.before.hits)
+        )
         child = self.wait_for(wanted) or self.random.choice(
             [one for one in awake if one.code is None] or awake
         )
@@ -320,7 +327,7 @@ class Killer:
         """Stop a process just before a write, for longer than its leases last; whether one came to it."""
         wanted = {
             BEFORE + step
-            for step in self.wanted(roles, self.report.zombies)
+            for step in self.wanted(roles, self.report.zombies, self.before.zombies)
             if not step.startswith("leases.")
         }
         child = self.wait_for(wanted)
