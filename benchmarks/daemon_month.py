@@ -96,6 +96,8 @@ def month(engine: str, folder: Path, server: Server | None, weeks: int = WEEKS) 
     """Live through the month twice and print what came of it; whether every bound holds."""
     days = (WARM + weeks * 7 * DAY) // DAY
     simulate(days=days, seed=7, output=folder, format="parquet", per_day=PER_DAY)
+    if server is not None:
+        server.admit_group()
     months = []
     begun = time.time()
     for faulty in (False, True):
