@@ -33,7 +33,8 @@ from storage.database.database import Store
 from storage.errors import StorageError
 from storage.frames import SECOND
 from storage.ingest import batches
-from storage.runs import workers
+from storage.runs import ledger, workers
+from storage.runs.ledger import Entry
 
 STORAGE = Path(storage.__file__).parent
 MARK_BYTES, HALF = 8192, 4096
@@ -64,9 +65,16 @@ Steps = Mapping[str, Counter[str]]  # by role: how often each write was made
 
 
 @contextmanager
-def traced(page: mmap.mmap, seen: Counter[str] | None = None) -> Iterator[None]:
-    """Mark in a shared page which write this process is in; wait in the ones that were named."""
-    original = Store._writing
+def traced(page: mmap.mmap, repeats: Path, seen: Counter[str] | None = None) -> Iterator[None]:
+    """Mark in a shared page which write this process is in; wait in the ones that were named; note what is done again."""
+    original, claim = Store._writing, ledger.claim
+
+    def noted(store: Store, entry: Entry, *claimed_by: Any) -> Entry | None:
+        claimed = claim(store, entry, *claimed_by)
+        if claimed is not None and entry.status == "done":
+            with repeats.open("a") as file:
+                file.write(f"{entry.kind}\n")
+        return claimed
 
     @contextmanager
     def writing(store: Store) -> Iterator[Connection]:
@@ -83,11 +91,11 @@ def traced(page: mmap.mmap, seen: Counter[str] | None = None) -> Iterator[None]:
         put(page, 0, BETWEEN)
 
     put(page, 0, BETWEEN)
-    Store._writing = writing  # type: ignore[method-assign]
+    Store._writing, ledger.claim = writing, noted  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Store._writing = original  # type: ignore[method-assign]
+        Store._writing, ledger.claim = original, claim  # type: ignore[method-assign]
 
 
 def step_of(frame: Any) -> str:
@@ -133,7 +141,7 @@ def undisturbed(place: Place, folder: Path) -> Iterator[tuple[int, Steps]]:
     steps: dict[str, Counter[str]] = {}
     for number, (roles, _) in enumerate(PHASES):
         for role in sorted(roles, key=lambda role: "daemon" in role):
-            with traced(shared_page(mark), steps.setdefault(role, Counter())):
+            with traced(shared_page(mark), place.repeats, steps.setdefault(role, Counter())):
                 work(role, place)
         yield number, steps
 
@@ -144,7 +152,7 @@ def be(role: str, place: Place, mark: Path) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     shorten_leases()
-    with traced(shared_page(mark)):
+    with traced(shared_page(mark), place.repeats):
         try:
             work(role, place)
         except StorageError as error:
@@ -285,13 +293,13 @@ class Killer:
         return self.shoot(roles)
 
     def wanted(self, roles: Sequence[str], hits: Counter[str], earlier: Counter[str]) -> set[str]:
-        """Half of the writes of these roles that were hit least."""
+        """The writes of these roles that were hit least; half of them in the first round."""
         here = {step for role in roles for step in self.steps[role]} | {
             step for step in hits if step not in self.known and BEFORE not in step and step != BETWEEN
         }
         tried = {step: hits[step] + earlier[step] + self.vain[step] for step in here}
         least = sorted(step for step in here if tried[step] == min(tried.values()))
-        return set(self.random.sample(least, -(-len(least) // 2)))
+        return set(self.random.sample(least, len(least) if self.before.kills else -(-len(least) // 2)))
 
     @property
     def known(self) -> set[str]:

@@ -73,6 +73,11 @@ class Place:
         """The end of the payments, and of the newest window."""
         return START + self.days * DAY
 
+    @property
+    def repeats(self) -> Path:
+        """A file with a line for each claim of a step that was done already: more of its window had arrived."""
+        return self.folder / f"{self.url.partition('?')[0].rpartition('/')[2]}.repeats"
+
     def now(self) -> int:
         """The clock: real seconds after the newest window was due."""
         return self.until + 2 * HOUR + int((time.time() - self.begun) * SECOND)
