@@ -139,6 +139,9 @@ class _UnscoredIds:
 
 
 def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
+    """Refuse a span of which nothing is known yet; what comes late to one that was scored before is left to the next run."""
+    if ledger.entries(run.store, run.policy, "score", since=start, until=end, status="done"):
+        return
     lateness = run.config.schedule.allowed_lateness
     unscored = scoring_queue.unscored(run.store, run.policy, start, end)
     if len(unscored.transaction_id) and not len(_UnscoredIds(run)(start, end)):
