@@ -58,12 +58,15 @@ def with_place(error: InvalidSetting, file: str, origins: Mapping[str, str]) -> 
 
 def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
     """Return one sentence about the first error that pydantic found."""
-    first = error.errors(include_url=False)[0]
+    # a key that does not exist may be the one that is missing, written in another way
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path[: _depth(path)])
     where = place(key, file, origins)
     if first["type"] == "extra_forbidden":
         gone = what_became_of(key)
+        if path[0] == "shadow" and path[1] in ShadowSection.model_fields:
+            return f"{key} is not a key: write [shadow.NAME] above it, with a name of your choice ({where})"
         return (
             f"{key} is no longer a key: {gone} ({where})"
             if gone
@@ -77,7 +80,17 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     value = first["input"]
     # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
-    return f"{key} {requirement}, got {format_value(key, value)} ({where})"
+    shown = format_value(key, value)
+    return f"{key} {requirement}, got {shown}{_remedy(path, first['type'], shown)} ({where})"
+
+
+def _remedy(path: list[str], error_type: str, shown: str) -> str:
+    """What to write instead, where the requirement alone does not say it."""
+    if error_type == "model_type" and len(path) == 2 and path[0] in NAMED:
+        return f": write the keys of [{path[0]}] below [{path[0]}.NAME], with a name of your choice"
+    if error_type == "tuple_type" and shown.startswith('"') and shown.endswith('"'):
+        return f": write {path[-1]} = [{shown}]"
+    return ""
 
 
 def unanswered(raw: Mapping[str, Any], file: str, origins: Mapping[str, str]) -> str:

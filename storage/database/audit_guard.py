@@ -19,9 +19,9 @@ _SAYS_SO = (
 )
 
 
-def recreate(connection: Connection) -> None:
+def recreate(connection: Connection, schema: str) -> None:
     """Create the triggers, or replace those of an earlier version."""
-    statements = _postgres(connection) if connection.dialect.name == "postgresql" else _sqlite()
+    statements = _postgres(connection, schema) if connection.dialect.name == "postgresql" else _sqlite()
     for statement in statements:
         connection.execute(text(statement))
 
@@ -45,10 +45,9 @@ def _sqlite() -> list[str]:
     return statements
 
 
-def _postgres(connection: Connection) -> list[str]:
-    schema = connection.scalar(text("SELECT current_schema()"))
+def _postgres(connection: Connection, schema: str) -> list[str]:
     # a session may look for tables elsewhere first, even in its temporary ones
-    table = f"{connection.dialect.identifier_preparer.quote(str(schema))}.audit"
+    table = f"{connection.dialect.identifier_preparer.quote(schema)}.audit"
     unchanged = " AND ".join(f"NEW.{name} IS NOT DISTINCT FROM OLD.{name}" for name in UNCHANGED)
     return [
         f"""CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -608,7 +608,8 @@ leases = Table(
     Column("expires_at", Instant),  # by the database's clock; NULL once released
 )
 
-# How each part of a tick ended the last time: feeds ("watch.NAME", "source.NAME"), "run", "limits", "notify", challengers.
+# How each part of a tick ended the last time: feeds ("watch.NAME", "source.NAME"), "run", "limits", "notify", "ping",
+# challengers ("shadow.NAME"); and "tick", the whole.
 tick_steps = Table(
     "tick_steps",
     metadata,
@@ -616,6 +617,8 @@ tick_steps = Table(
     Column("ended_at", Instant, nullable=False),
     Column("succeeded_at", Instant),  # the last time without an error; NULL for never
     Column("failing_since", Instant),  # NULL while it works
+    Column("recovered_from", Instant),  # the `failing_since` of the newest failure that has ended
+    Column("recovered_at", Instant),  # when that one ended
     Column("failures", Integer, nullable=False),  # in a row
     Column("code", Text),
     Column("error", Text),

@@ -15,6 +15,10 @@ from sqlalchemy.exc import ArgumentError
 
 from storage.errors import Unreachable
 
+DRIVERS = {"sqlite": ("sqlite", "sqlite+pysqlite"), "postgresql": ("postgresql", "postgresql+psycopg")}
+PORT_MAX = 65_535
+EXAMPLE = "write sqlite:///file.db or postgresql://user@host:5432/name"
+ESCAPES = "write : / @ # and % in a user or password as %3A %2F %40 %23 and %25"
 VISIBLE = ("host", "hostaddr", "port", "user", "dbname")  # parameters that say where and who
 ELLIPSIS = "…"
 SHORT = 4  # a secret of fewer characters is replaced as a whole word only, since it may be a part of many
@@ -30,29 +34,34 @@ def parse_url(url: str, name: str = "storage.url") -> URL:
     Parameters
     ----------
     name
-        What messages call the URL; they contain no part of it.
+        The key or source that holds it, for messages, which contain no part of it but a port or driver.
 
     Raises
     ------
     Unreachable
-        It is none, or its password is not escaped, so that its host may be a part of the password.
+        It is none, its port is none, its driver is not the one that is installed here, or its password is not escaped, so that its
+        host may be a part of the password.
     """
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # ValueError: the port is no number
-        parsed = None
-    if parsed is None:
-        raise Unreachable(
-            f"{name} is not a database URL",
-            remedy="write sqlite:///file.db or postgresql://user@host/name, and the characters @ : / ? # of a "
-            "password as %40 %3A %2F %3F %23",
-        )
-    if parsed.get_backend_name() != "sqlite" and (
-        url.count("@") > 1 or "@" in f"{parsed.host or ''}{parsed.database or ''}"
-    ):
+    except ArgumentError:
+        raise Unreachable(f"{name} is not a database URL", remedy=f"{EXAMPLE}; {ESCAPES}") from None
+    except ValueError:
+        raise Unreachable(f"{name} has a port that is no number", remedy=f"{EXAMPLE}; {ESCAPES}") from None
+    backend = parsed.get_backend_name()
+    if backend != "sqlite" and (url.count("@") > 1 or "@" in f"{parsed.host or ''}{parsed.database or ''}"):
         raise Unreachable(
             f"{name} has an @ that is not escaped, so it can be read in two ways",
             remedy="write each @ but the one before the host as %40",
+        )
+    ports = (parsed.port, *parsed.normalized_query.get("port", ()))
+    for port in ",".join(str(one) for one in ports if one is not None).split(","):
+        if port and not (port.isascii() and port.isdecimal() and 0 < int(port) <= PORT_MAX):
+            raise Unreachable(f"{name} has port {port!r:.20}", remedy=f"use a port from 1 to {PORT_MAX}")
+    if parsed.drivername not in DRIVERS.get(backend, (parsed.drivername,)):
+        raise Unreachable(
+            f"{name} names the driver {parsed.drivername.partition('+')[2]!r:.30}, which is not used here",
+            remedy=f"begin it with {backend}://",
         )
     return parsed
 
