@@ -93,23 +93,6 @@ def display_form(value: str) -> tuple[str, str]:
     return "", value
 
 
-def written_forms(value: str) -> tuple[re.Pattern[str], str]:
-    """
-    Return an expression for a stripped value as a whole word in sentences, and a part in lower case that all forms have.
-
-    A card number, an IBAN or a phone number may be written with any separators, an e-mail address in upper or lower case.
-    """
-    display, normalised = display_form(value)
-    if not display:
-        return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)"), value.lower()
-    if "@" in value:
-        return re.compile(rf"(?<![\w.+%-]){re.escape(value)}(?!\w)", re.IGNORECASE), value.lower()
-    between = rf"[()./{SEPARATORS}]{{0,2}}"
-    letters = between.join(map(re.escape, normalised))
-    part = normalised[:2] if normalised[0].isalpha() else normalised[-2:]
-    return re.compile(rf"(?<!\w){letters}(?!\w)", re.IGNORECASE), part.lower()
-
-
 def _is_iban(value: str) -> bool:
     from stdnum import iban  # loads its table of national formats
 

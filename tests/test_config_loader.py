@@ -237,6 +237,27 @@ REFUSED = [
     ("[alerts\nper_day = 5", "is not valid TOML"),
     ("[alerts]\nper_day = 5\nper_day = 6", "is not valid TOML"),
 ]  # fmt: skip
+REFUSED += [
+    (
+        "[limit.visa]\nbasis_point = 90",
+        "limit.visa.basis_point is not a key, did you mean limit.visa.basis_points?",
+    ),
+    ("[watch.in]\nfolders = 'in'", "watch.in.folders is not a key, did you mean watch.in.folder?"),
+    (
+        "[limit]\nbasis_points = 90\nrate = 'fraud'",
+        "limit.basis_points must be a table, got 90: write the keys of [limit] below [limit.NAME], with a name of your choice (",
+    ),
+    ("[shadow]\nalerts.per_day = 3", "shadow.alerts.per_day is not a key: write [shadow.NAME] above it"),
+    (
+        "[limit.visa]\nbasis_points = 90\nonly = {channel = 'web'}",
+        'limit.visa.only must be a list in square brackets, got "web": write channel = ["web"] (',
+    ),
+    (
+        "[notify]\nurls = 'slack://s3cret'",
+        "notify.urls must be a list in square brackets, got a value not shown here (",
+    ),
+    ("[notify]\nping_url = 'ftp://s3cret'", "or empty, got a value not shown here"),
+]
 
 
 @pytest.mark.parametrize(("toml", "sentence"), REFUSED)

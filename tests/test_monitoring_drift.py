@@ -28,7 +28,7 @@ from storage.queries.monitoring import DriftFilter, drift_page
 from storage.runs import scoring_queue
 from tests.support.databases import Copier, Opener, World
 from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
-from tests.support.sql import RUN_TABLES, forget, query
+from tests.support.sql import RUN_TABLES, execute, forget, query
 from tests.support.worlds import SMALL, load, load_both
 
 FROM, TO = START + 19 * DAY, START + 30 * DAY
@@ -270,11 +270,14 @@ def test_the_calendar_knows_zones_and_years() -> None:
 
 def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite_copier: Copier) -> None:
     store = sqlite_copier(MEASURED)
-    before = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR)
+    before, measured = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR), query(store, METRICS)
     late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-20T10:00:00Z,c1,m1,9.00"])
     load(store, SMALL, "transactions", late, now=TO + DAY)
     assert drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR) == before
     assert "late1" not in before
+    execute(store, "UPDATE ledger SET status = 'pending' WHERE kind = 'drift'")
+    backfill(store, SMALL, start=FROM, end=TO, as_of=NOW + DAY, policy="live", by="test")
+    assert query(store, METRICS) == measured  # nor in the share of fraud a maturity later
 
 
 def test_the_command_tells_the_newest_window_in_words(

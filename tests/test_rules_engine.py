@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.features.history import feature_fields
 from pipeline.rules.engine import stored_text, vocabulary
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
+from pipeline.rules.satisfiable import may_match
 from pipeline.runs.scoring_run import run
 from pipeline.services.review import rules
 from pipeline.services.session import Session
@@ -115,8 +116,42 @@ REFUSED = [
     ("__import__('os')", "'__import__' (char 1) is neither a field"),
     ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "is nested more than 50 levels deep"),
     ('country = "\\q"', "has an invalid backslash escape"),
+    ("amount < 1e310", "'1e310' (char 10) is beyond what a number can be"),
+    ('country = "\\ud800"', "has half of a character"),
+    ("card in @no\0where.txt", "cannot be read as text"),
     ("card in @nowhere.txt", "'@nowhere.txt' (char 9) cannot be read as text"),
 ]
+
+
+# A rule, and whether any payment could match it.
+POSSIBLE = [
+    ("amount > 5 and amount < 3", False),
+    ("amount >= 5 and amount <= 5", True),
+    ("amount > 5 or amount < 3", True),
+    ("amount > 1e400", False),
+    ("not (amount > 5) and amount > 5", False),
+    ("amount is missing and not amount is missing", False),
+    ("amount > age and amount < age", True),  # two columns are not compared in every combination
+    ('country = "FR" and country = "DE"', False),
+    ('country = "FR" and card = "DE"', True),
+    ('country = ""', False),  # an empty text is a missing one
+    ('not country in ("FR", "DE")', True),
+    ('country in ("FR", "DE") and not country in ("DE", "FR", "IT")', False),
+    ('country is missing and country = "FR"', False),
+    ('(amount > 5 and amount < 3) or country = "FR"', True),
+]
+
+
+@pytest.mark.parametrize(("text", "possible"), POSSIBLE)
+def test_a_rule_that_no_payment_can_match_is_known(text: str, possible: bool) -> None:
+    assert may_match(parse(text, WORDS)) == possible
+
+
+def test_a_rule_that_no_payment_can_match_is_refused() -> None:
+    with pytest.raises(
+        RuleError, match="no payment can match 'amount > 5 and amount < 3': its conditions contradict"
+    ):
+        stored_text("amount > 5 and amount < 3", CONFIG, displays=True)
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED)
@@ -136,6 +171,9 @@ def test_a_watch_list_is_read_from_a_file_and_written_out(tmp_path: Path) -> Non
     path.write_text("\n".join(str(n) for n in range(VALUES_MAX + 1)))
     with pytest.raises(RuleError, match="10,001 values"):
         parse(f"card in @{path}", WORDS)
+    path.write_text("1\ninf\n")
+    with pytest.raises(RuleError, match="a line is no finite number"):
+        parse(f"age in @{path}", WORDS)
     path.write_text("1\nx\n")
     with pytest.raises(RuleError, match="field 'age' is numeric"):
         parse(f"age in @{path}", WORDS)

@@ -20,7 +20,7 @@ MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
 KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
 # Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
-PRIVATE = re.compile(r"urls?|url_env|.*_file")
+PRIVATE = re.compile(r"(.*_)?(urls?|url_env)|.*_file")
 
 
 class Config(Sections):
@@ -47,7 +47,18 @@ class Config(Sections):
 
     @property
     def storage_url(self) -> str:
-        """The database's URL with its password; use it only to open the database."""
+        """
+        The database's URL with its password; use it only to open the database.
+
+        A file that holds it is read each time, so the next connection uses a password that was changed.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read.
+        """
+        if self.storage.url_file:
+            return read_secret_file("storage.url", self.storage.url_file)
         return self.storage.url.get_secret_value()
 
     def for_policy(self, policy: str) -> "Config":

@@ -1,7 +1,7 @@
-"""The database of a monitor: create or upgrade it."""
+"""The database of a monitor: create or upgrade it, or say how."""
 
 from pipeline.services.session import Session, hash_key_check
-from storage.database import setup
+from storage.database import setup, setup_sql
 from storage.database.setup import Upgrade
 
 
@@ -25,4 +25,21 @@ def upgrade(session: Session) -> Upgrade:
         labels.precedence,
         labels.never_by_silence,
         hash_key_check(config),
+    )
+
+
+def upgrade_sql(session: Session) -> str:
+    """
+    The statements that `upgrade` would execute on Postgres, for an administrator; nothing is changed.
+
+    Raises
+    ------
+    Refused
+        The database is an SQLite file.
+    UnsupportedSchema, WrongMonitor
+        As for `upgrade`.
+    """
+    config, labels = session.config, session.config.labels
+    return setup_sql.upgrade_sql(
+        session.store, config.monitor.name, session.now, labels.precedence, labels.never_by_silence
     )
