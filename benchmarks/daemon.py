@@ -1,12 +1,13 @@
 """
-Months of a daemon: its memory over many ticks, and what finding work costs as the database grows.
+Months of a daemon: its memory over many ticks, what finding work costs as the database grows, and a month of faults.
 
-    python -m benchmarks.daemon [--ticks 10000] [--rows 200000 2000000]
+    python -m benchmarks.daemon [--ticks 10000] [--rows 200000 2000000] [--weeks 4]
 
 Ticks are simulated, five minutes apart, over made-up payments: hourly windows, weekly trainings, and nothing to do
 most of the time. Resident memory is read after the first training cycles and at the end. For the second part
 databases are filled with so many scored transactions and 500 queued ones, and the steps that look for work take turns
-on all of them; medians are compared.
+on all of them; medians are compared. For the third part, on each engine, two daemons live through a month in which a file
+is bad each day, and the database fails over and a daemon is killed each week (`benchmarks.daemon_month`).
 """
 
 import argparse
@@ -27,6 +28,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
+from benchmarks.daemon_month import WEEKS, month
+from benchmarks.machine import resident_mib
 from benchmarks.servers import server_if_installed
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
@@ -63,18 +66,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--ticks", type=int, default=10_000, help="of the first part; 0 leaves it out")
     parser.add_argument(
-        "--rows", type=int, nargs=2, default=[200_000, 2_000_000], help="scored, of the second"
+        "--rows",
+        type=int,
+        nargs=2,
+        default=[200_000, 2_000_000],
+        help="scored, of the second; 0 0 leaves it out",
     )
+    parser.add_argument("--weeks", type=int, default=WEEKS, help="of the third part; 0 leaves it out")
     args = parser.parse_args(argv)
     good = True
     with tempfile.TemporaryDirectory(prefix="fw") as name, ExitStack() as stack:
         folder = Path(name)
         if args.ticks:
             good &= _ticks(folder, args.ticks)
-        good &= _finding("SQLite", [f"sqlite:///{folder / f'{rows}.db'}" for rows in args.rows], args.rows)
         server = server_if_installed(stack, folder)
-        if server is not None:
+        if all(args.rows):
+            good &= _finding(
+                "SQLite", [f"sqlite:///{folder / f'{rows}.db'}" for rows in args.rows], args.rows
+            )
+        if all(args.rows) and server is not None:
             good &= _finding("Postgres", [server.url] * 2, args.rows)
+        for engine, running in (("SQLite", None), ("Postgres", server)):
+            if args.weeks and (running is not None or engine == "SQLite"):
+                (folder / engine).mkdir()
+                good &= month(engine, folder / engine, running, args.weeks)
     return 0 if good else 1
 
 
@@ -103,7 +118,7 @@ def _ticks(folder: Path, ticks: int) -> bool:
         worked += tally is not None and bool(tally.run_id)
         if (tick + 1) % (ticks // 10) == 0:
             gc.collect()
-            memory.append(_resident_mib())
+            memory.append(resident_mib())
     daemon.close()
     growth = memory[-1] / memory[2]
     idle = statistics.median(spent)
@@ -112,13 +127,6 @@ def _ticks(folder: Path, ticks: int) -> bool:
     print(f"  resident MiB at every tenth: {shown}; the end is {growth:.3f} of the third (at most {FLAT})")
     print(f"  a tick without work: {idle * 1e3:.1f} ms")
     return growth <= FLAT
-
-
-def _resident_mib() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("this benchmark reads /proc/self/status, which Linux has")
 
 
 def _finding(engine: str, urls: Sequence[str], sizes: Sequence[int]) -> bool:

@@ -1,422 +1,273 @@
 """
 Kill everything, again and again, and see whether anything is lost, doubled or different.
 
-    python -m benchmarks.faults [--kills 100] [--engine sqlite --engine postgresql]
+    python -m benchmarks.faults [--kills 300] [--days 32] [--engine sqlite --engine postgresql]
 
-On each engine the same payments are lived through twice. Once undisturbed: ingest of the past, then a daemon with
-what arrives late and a backfill. Once under SIGKILL: ingest alone, then two daemons, an ingest of late rows and
-labels and a backfill at the same time on one database, all of them killed at random, most of them inside a write, and started
-again; Postgres is restarted under them as well. To land inside a write the killer names the steps that were not hit
-often enough yet, and a process that comes to one of them waits there, its transaction open, until it is shot.
+On each engine the same payments are lived through once undisturbed, and again and again under fire: ingest of the past alone;
+then two daemons with feeds and messages, an ingest of what comes late and a backfill at the same time; then reviewers and a
+training; then two batches and some runs are undone, and the daemons do their work again; at last a person is erased and old
+rows are pruned. All processes are killed (SIGKILL) at random, most of them inside a write, and started again. Every
+twelfth is stopped instead (SIGSTOP) just before a write, for longer than its leases last, and goes on when others have
+done its work. Postgres is restarted under them as well. The writes that kills have to land in are those that the
+undisturbed run made, whatever they are.
 
-At the end both databases must agree: no transaction lost, none without a score, none doubled; scores, flags, labels,
-choices and promotions equal but for clocks and ids of runs and batches. The exit code is 1 when they do not.
+At the end both databases must agree: nothing lost or doubled, equal tables but for clocks, ids and who was killed
+(`COMPARED` names what is compared; runs, batches, audit trail and outbox are not, since they say how often something
+was tried, nor how many flags were open at a moment). Every message arrived, and one that arrived twice says so. Steps were claimed at most as often as there
+were steps and kills. The exit code is 1 otherwise.
 """
 
 import argparse
 import contextlib
 import json
-import mmap
-import os
-import random
-import signal
-import subprocess
+import re
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, text
 
-import storage
-from benchmarks.servers import Server, sealed
-from pipeline.config.config import Config
+from benchmarks.faults_killer import CHECKED_AFTER, Killer, Report, Steps, undisturbed
+from benchmarks.faults_story import BACKFILLED, WAITING, Place, rows, write_files
+from benchmarks.servers import Server
 from pipeline.config.database import open_configured
-from pipeline.daemon.daemon import Daemon
-from pipeline.ingest import ingest
-from pipeline.ingest.ingest_report import Options
-from pipeline.ingest.sources import sources
-from pipeline.runs.backfill import backfill
-from storage.database import leases
+from pipeline.notifications.deliver import DUPLICATE_NOTICE
 from storage.database.database import Store
-from storage.database.setup import upgrade
-from storage.errors import StorageError
-from storage.frames import DAY, HOUR, SECOND
-from storage.ingest import batches, history
-from storage.models import models
-from storage.monitoring import drift_metrics
-from storage.runs import ledger, runs, scores, scoring_queue
+from storage.frames import DAY
 
-START = 1_735_689_600 * SECOND  # 2025-01-01
-DAYS, PER_DAY, BATCH = 32, 60, 200
-FROM, TO = START + 19 * DAY, START + DAYS * DAY  # a Monday
-NOW = TO + 2 * HOUR
-BACKFILLED = FROM - 4 * DAY
-HEADERS = {
-    "transactions": "transaction_id,event_time,customer_id,terminal_id,amount",
-    "labels": "transaction_id,is_fraud,known_at,source",
-}
-SETTINGS = {
-    "schema": {"entities": ["customer_id", "terminal_id"], "categorical": [], "kind": "", "original_id": ""},
-    "labels": {"maturity": "5d"},
-    "features": {"windows": ["1d", "7d"]},
-    "training": {"min_rows": 200, "holdout": "2d"},
-    "strategy": {"min_positives_blend": 6, "min_positives_classifier": 40},
-    "alerts": {
-        "per_day": 5,
-        "expire": "3650d",
-    },  # when a flag expires depends on when it was raised, which kills delay
-    "schedule": {"catch_up": 3, "backoff": "1s", "attempts": 20},
-}
-STORAGE = Path(storage.__file__).parent
-MARK_BYTES, HALF = 4096, 2048
-BETWEEN = "between writes"
-ANYWHERE = 0.1  # of the kills land wherever a process happens to be
-WAIT_IN_STEP_S = 3.0  # that a process waits to be shot inside the step that was named
-PATIENCE_S = 2.5  # that the killer waits for a process to come to the step
-WRITES = (  # every kind of write that a kill has to land in
-    leases.acquire, batches.begin, batches.BatchLoader.add_transactions, batches.BatchLoader.add_labels,
-    batches.BatchLoader.finish, batches.remove, history.horizon, runs.begin_run, ledger.record_plan, ledger.claim,
-    ledger.finish, ledger.ensure, models.save_choice, models.install, scoring_queue.add_backfilled_span, scores.write_scores,
-    drift_metrics.write_drift, runs.end_run,
-)  # fmt: skip
-STEPS = tuple(f"{write.__module__.rpartition('.')[2]}.{write.__name__}" for write in WRITES)
+DAYS = 32
+ROUND = 60  # kills on one database; then the story begins anew on another
+MEMORY = (
+    "/dev/shm"  # a file system in memory: what a kill leaves is the same there, and nothing waits for a disk
+)
+UNTIL_ALL_HIT = 5  # kills per write from which on every one of them must have been hit
+ERASED = "CASE WHEN customer_id LIKE 'erased-%' THEN 'erased' ELSE customer_id END"
 COMPARED = {
-    "transactions": "SELECT transaction_id, event_time, amount, customer_id, terminal_id FROM visible_transactions ORDER BY 1",
-    "labels": "SELECT transaction_id, is_fraud, source, known_at FROM labels ORDER BY 1, 3, 4, 2",
-    "scores": "SELECT transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy, expected_loss FROM scores ORDER BY 1",
-    "flags": "SELECT transaction_id, channel, status, reviewer, CAST(reasons AS TEXT) FROM flags ORDER BY 1",
-    "choices": "SELECT training_date, strategy, rule, sentence FROM choices ORDER BY 1",
-    "promotions": "SELECT p.effective_from, m.strategy, m.n_mature, m.n_fraud FROM promotions p JOIN models m USING (model_id) ORDER BY 1",
-}
+    "transactions": f"SELECT transaction_id, event_time, amount, amount_base, currency, {ERASED}, terminal_id FROM visible_transactions",
+    "labels": "SELECT transaction_id, is_fraud, source, type, retracts IS NULL FROM labels",
+    "reports": "SELECT transaction_id, known_at FROM labels WHERE batch_id IS NOT NULL",
+    "verdicts": "SELECT transaction_id, verdict, type, action, note FROM verdicts",
+    "scores": "SELECT policy, transaction_id, score, outlier_score, fraud_probability, decision_value, threshold, channel, flagged, strategy, expected_loss FROM scores",
+    "flags": "SELECT policy, transaction_id, channel, status, reviewer, CAST(reasons AS TEXT), muted_by IS NULL FROM flags",
+    "choices": "SELECT training_date, strategy, rule, sentence FROM choices WHERE policy = 'live'",
+    "promotions": "SELECT DISTINCT p.effective_from, m.strategy, m.n_mature, m.n_fraud FROM promotions p JOIN models m ON m.model_id = p.model_id WHERE p.policy = 'live'",
+    "steps": "SELECT policy, kind, window_start, window_end, status FROM ledger",
+    "drift": "SELECT policy, window_start, window_end, feature, metric, value, alarm, n_current FROM drift_metrics",
+    "quality": "SELECT policy, window_start, window_end, channel, metric, kind, value FROM quality_metrics WHERE metric NOT IN ('open_flags', 'queue_age')",
+    "limits": "SELECT name, value, level, reports, payments FROM limit_checks",
+    "rates": "SELECT currency, day, rate FROM currency_rates",
+    "rules, mutes": "SELECT text, reason, ended_at IS NULL FROM rules UNION ALL SELECT value, reason, ended_at IS NULL FROM mutes",
+    "feeds": "SELECT path, status, error FROM watched_files",
+    "cursors": "SELECT source, cursor FROM source_cursors",
+    "withdrawn": "SELECT table_name, transaction_id FROM withdrawn_rows WHERE table_name IN ('transactions', 'labels')",
+}  # fmt: skip
 LEFT_OVER = {
     "transactions without a score": (
-        "SELECT COUNT(*) FROM visible_transactions t LEFT JOIN scores s ON s.transaction_id = t.transaction_id "
-        f"WHERE s.transaction_id IS NULL AND t.event_time >= '{np.datetime64(BACKFILLED, 'us')}+00:00'"
+        "visible_transactions t LEFT JOIN scores s ON s.transaction_id = t.transaction_id "
+        f"WHERE s.transaction_id IS NULL AND t.event_time >= '{np.datetime64(BACKFILLED - DAY, 'us')}+00:00'"
     ),
-    "queue": "SELECT COUNT(*) FROM scoring_queue",
-    "open gaps": "SELECT COUNT(*) FROM open_gaps",
-    "batches that are half loaded": "SELECT COUNT(*) FROM batches WHERE status = 'loading'",
-}
+    "open gaps": "open_gaps",
+    "batches that are half loaded": "batches WHERE status = 'loading'",
+    "undos that are half done": "withdrawals WHERE counts IS NULL",
+    "running runs": "runs WHERE status = 'running'",
+    "running steps": "ledger WHERE status = 'running'",
+    "flags without a score": (
+        "flags f LEFT JOIN scores s ON s.policy = f.policy AND s.transaction_id = f.transaction_id "
+        "WHERE s.transaction_id IS NULL"
+    ),
+} | {name.partition(" WHERE")[0]: name for name in WAITING}
+Tables = dict[str, list[tuple[Any, ...]]]
 
 
-@dataclass
-class Place:
-    """A database, the folder of its files, and the moment its clock began."""
+class Receiver(ThreadingHTTPServer):
+    """Takes the messages of both runs, and keeps them by the name of their database."""
 
-    url: str
-    folder: Path
-    begun: float = field(default_factory=time.time)
+    def __init__(self) -> None:
+        self.messages: dict[str, list[str]] = {}
+        super().__init__(("127.0.0.1", 0), _Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def config(self) -> Config:
-        """The settings of the scenario for this database."""
-        return sealed(Config.model_validate(SETTINGS | {"storage": {"url": self.url}}))
+    def url(self, name: str) -> str:
+        """Where the messages of a database go."""
+        return f"json://127.0.0.1:{self.server_port}/{name}"
 
-    def now(self) -> int:
-        """The scenario's clock: real seconds after `NOW`."""
-        return NOW + int((time.time() - self.begun) * SECOND)
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        """Keep a message."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert isinstance(self.server, Receiver)
+        self.server.messages.setdefault(self.path.strip("/"), []).append(body["message"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the scenario on each engine and compare; or be one of its processes."""
+    """Run the scenario on each engine and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=100, help="per engine")
+    parser.add_argument("--kills", type=int, default=300, help="per engine")
+    parser.add_argument("--days", type=int, default=DAYS, help="of payments, 22 at least")
     parser.add_argument("--engine", action="append", choices=["sqlite", "postgresql"])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--be", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.be:
-        return be(json.loads(args.be))
-    with tempfile.TemporaryDirectory(prefix="fw") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        write_files(folder)
-        engines = args.engine or ["sqlite", "postgresql"]
-        good = [scenario(engine, folder, stack, args.kills, args.seed) for engine in engines]
-    return 0 if all(good) else 1
-
-
-def scenario(engine: str, folder: Path, stack: ExitStack, kills: int, seed: int) -> bool:
-    """One engine: undisturbed, disturbed, compared."""
-    server = Server(folder, stack) if engine == "postgresql" else None
-    calm = Place(database(server, folder, "calm"), folder)
-    undisturbed(calm)
-    shot = Place(database(server, folder, "shot"), folder)
-    begun = time.time()
-    hits, restarts = Killer(shot, kills, seed, server).run()
-    print(
-        f"\n{engine}: {sum(hits.values())} kills in {time.time() - begun:.0f} s, {restarts} restarts of the server"
-    )
-    for step, number in sorted(hits.items(), key=lambda item: -item[1]):
-        print(f"  {number:4}  {step}")
-    missed = [step for step in STEPS if step not in hits]
-    print(f"  steps never hit: {', '.join(missed) or 'none'}")
-    return compare(calm, shot)
-
-
-def undisturbed(place: Place) -> None:
-    """The whole story with nobody interfering."""
-    prepare(place)
-    for role in ("past", "backfill", "arrivals", "daemon"):
-        work(role, place)
-
-
-def compare(calm: Place, shot: Place) -> bool:
-    """Print what differs or is left over; True when nothing is."""
+    memory = MEMORY if Path(MEMORY).is_dir() else None
     good = True
-    with open_configured(calm.config()) as one, open_configured(shot.config()) as other:
-        for name, sql in COMPARED.items():
-            left, right = rows(one, sql), rows(other, sql)
-            same = left == right and len(left) > 0
-            good &= same
-            print(
-                f"  {name:14} {len(left):6,} rows undisturbed, {len(right):6,} shot at: {'equal' if same else 'DIFFERENT'}"
-            )
-        for name, sql in LEFT_OVER.items():
-            found = rows(other, sql)[0][0]
-            good &= not found
-            print(f"  {name}: {found}")
-    return good
+    for engine in args.engine or ["sqlite", "postgresql"]:
+        with tempfile.TemporaryDirectory(prefix="fw", dir=memory) as name, ExitStack() as stack:
+            folder = Path(name)
+            folder.chmod(0o755)
+            write_files(folder, args.days)
+            good &= scenario(engine, folder, stack, args)
+    return 0 if good else 1
 
 
-def rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    """What a query gives."""
-    with store.read() as connection:
-        return [tuple(row) for row in connection.execute(text(sql))]
+def scenario(engine: str, folder: Path, stack: ExitStack, args: argparse.Namespace) -> bool:
+    """One engine: undisturbed once, disturbed in rounds until so many kills were made, each compared."""
+    server = Server(folder, stack) if engine == "postgresql" else None
+    receiver = Receiver()
+    stack.callback(receiver.shutdown)
 
+    def place(name: str) -> Place:
+        return Place(database(server, folder, name), folder, args.days, receiver.url(name))
 
-def prepare(place: Place) -> None:
-    """An empty database whose work begins at FROM."""
-    config = place.config()
-    with open_configured(config) as store:
-        upgrade(store, config.monitor.name, NOW, config.labels.precedence)
-        scoring_queue.set_starts_at(store, "live", FROM)
-
-
-# ── the processes ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def be(given: dict[str, Any]) -> int:
-    """Be one of the processes that are shot at."""
-    place = Place(given["url"], Path(given["folder"]), given["begun"])
-    with traced(Path(given["mark"])):
-        try:
-            work(given["role"], place)
-        except StorageError as error:
-            print(f"{given['role']}: {error}", file=sys.stderr)
-            return 3
-    return 0
-
-
-def work(role: str, place: Place) -> None:
-    """Do one part of the story to its end."""
-    config = place.config()
-    if role in ("daemon", "second daemon"):
-        return tick_until_done(place)
-    with open_configured(config) as store:
-        if role == "backfill":
-            backfill(store, config, start=BACKFILLED, end=FROM, as_of=place.now(), policy="live", by=role)
-        else:
-            read_in(store, config, place, history=role == "past")
-    return None
-
-
-def read_in(store: Store, config: Config, place: Place, *, history: bool) -> None:
-    """Ingest the files of one part, in small batches; those that are there already are recognised."""
-    part = "past" if history else "late"
-    for kind, of in (("transactions", ingest.ingest_transactions), ("labels", ingest.ingest_labels)):
-        paths = sorted(str(path) for path in place.folder.glob(f"{part}-{kind}-*.csv"))
-        given = sources(config, kind, paths, None, None)
-        list(of(store, config, given, clock=place.now, options=Options(history=history)))
-
-
-def tick_until_done(place: Place) -> None:
-    """A daemon whose ticks follow each other at once, until there is nothing left to do."""
-    daemon = Daemon(place.config, by=f"daemon {os.getpid()}", clock=place.now)
-    try:
-        while not (daemon.tick() is not None and finished(place)):
-            time.sleep(0.05 if daemon.active else 0.5)
-    finally:
-        daemon.close()
-
-
-def finished(place: Place) -> bool:
-    """Whether every window is done, everything has arrived, and the queue is empty."""
-    late = len(list(place.folder.glob("late-*.csv")))
-    with open_configured(place.config()) as store:
-        arrived = rows(store, "SELECT COUNT(*) FROM batches WHERE status = 'done' AND NOT history")[0][0]
-        queue = rows(store, "SELECT COUNT(*) FROM scoring_queue")[0][0]
-        return arrived == late and not queue and not ledger.unfinished(store, "live")
-
-
-@contextmanager
-def traced(path: Path) -> Iterator[None]:
-    """Write into a shared page which write step this process is in; wait in the one that was named."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), MARK_BYTES) as page:
-        original = Store._writing
-
-        @contextmanager
-        def writing(store: Store) -> Iterator[Connection]:
-            step = step_of(sys._getframe())
-            with original(store) as connection:
-                yield connection
-                named = bytes(page[HALF:]).rstrip(b"\0").decode().split()
-                put(page, 0, step)
-                if step in named:
-                    time.sleep(WAIT_IN_STEP_S)
-            put(page, 0, BETWEEN)
-
-        put(page, 0, BETWEEN)
-        Store._writing = writing  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            Store._writing = original  # type: ignore[method-assign]
-
-
-def step_of(frame: Any) -> str:
-    """The function of storage that asked for the write."""
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(STORAGE) and path.stem != "database":
-            name: str = frame.f_code.co_name.lstrip("_")
-            if name not in ("write", "remove_some"):
-                return f"{path.stem}.{name}"
-        frame = frame.f_back
-    return "elsewhere"
-
-
-def put(page: mmap.mmap, place: int, words: str) -> None:
-    """Write a short text into half of the page."""
-    page[place : place + HALF] = words.encode().ljust(HALF, b"\0")
-
-
-# ── the killer ───────────────────────────────────────────────────────────────────────────────────────────────────
+    begun = time.time()
+    calm = Calm(place("calm"), {}, {})
+    for phase, steps in undisturbed(calm.place, folder):
+        calm.steps = steps
+        if phase == CHECKED_AFTER:
+            calm.checked = tables(calm.place)
+    print(f"{engine}: undisturbed in {time.time() - begun:.0f} s", flush=True)
+    begun, done, good, number = time.time(), Report(), True, 0
+    while done.kills < args.kills:
+        number += 1
+        shot = place(f"shot{number}")
+        kills = min(ROUND, args.kills - done.kills)
+        killer = Killer(shot, kills, args.seed * 1000 + number, server, calm.steps, done)
+        good &= one_round(calm, killer, receiver.messages.setdefault(f"shot{number}", []))
+        done = done.plus(killer.report)
+    return report(done, calm.steps, time.time() - begun) and good
 
 
 @dataclass
-class Child:
-    """A running process, and the page it marks its steps in."""
+class Calm:
+    """The undisturbed run: its database, its writes, and its tables before anything was deleted."""
 
-    role: str
-    process: subprocess.Popen[bytes]
-    page: mmap.mmap
-
-    @property
-    def step(self) -> str:
-        """The write step it is in, empty while it starts."""
-        return bytes(self.page[:HALF]).rstrip(b"\0").decode()
+    place: Place
+    steps: Steps
+    checked: Tables
 
 
-class Killer:
-    """Starts the processes of the story, shoots them, and starts them again."""
+def one_round(calm: Calm, killer: Killer, received: Sequence[str]) -> bool:
+    """Live through the story once under fire, and compare."""
+    found: Tables = {}
+    reopened, shot = 0, killer.place
+    for phase in killer.run():
+        if phase == CHECKED_AFTER - 1:
+            reopened = open_steps(shot)
+        if phase == CHECKED_AFTER:
+            found = tables(shot)
+    good = compare(calm.checked, found, "before anything was deleted")
+    good &= compare(tables(calm.place), tables(shot), "at the end", empty=True)
+    with open_configured(shot.config()) as store:
+        good &= nothing_left(store)
+        good &= executions(store, shot, killer.report, reopened)
+        good &= messages(store, received, killer.report)
+    return good
 
-    def __init__(self, place: Place, kills: int, seed: int, server: Server | None) -> None:
-        self.place = place
-        self.kills = kills
-        self.server = server
-        self.random = random.Random(seed)
-        self.hits: Counter[str] = Counter()
-        self.restarts = 0
-        self.children: dict[str, Child] = {}
 
-    def run(self) -> tuple[Counter[str], int]:
-        """Shoot a third of the kills at the past's ingest, the rest at everything at once; then let it finish."""
-        prepare(self.place)
-        self.story(["past"], self.kills // 3)
-        self.story(["daemon", "second daemon", "backfill", "arrivals"], self.kills)
-        return self.hits, self.restarts
+def report(done: Report, steps: Steps, seconds: float) -> bool:
+    """Print where kills landed; False if a write was never hit although there were kills enough."""
+    print(
+        f"{done.hits.total()} kills and {done.zombies.total()} zombies in {seconds:.0f} s, {done.restarts} restarts of the server"
+    )
+    for step, _ in (done.hits + done.zombies).most_common():
+        print(f"  {done.hits[step]:4} killed {done.zombies[step]:3} stopped  {step}")
+    writes = {step for counts in steps.values() for step in counts}
+    missed = sorted(step for step in writes if not done.hits[step])
+    print(f"  {len(writes)} kinds of write; never hit: {', '.join(missed) or 'none'}")
+    return not missed or done.kills < UNTIL_ALL_HIT * len(writes)
 
-    def story(self, roles: list[str], until: int) -> None:
-        """Run these roles to their end, shooting until so many kills have been made in all."""
-        done: set[str] = set()
-        while len(done) < len(roles):
-            for role in roles:
-                if role not in done and role not in self.children:
-                    self.children[role] = self.start(role)
-            if sum(self.hits.values()) < until:
-                if self.shoot():
-                    self.restart_now_and_then(until)
-            else:
-                time.sleep(0.1)
-            for role, child in list(self.children.items()):
-                if (code := child.process.poll()) is not None:
-                    del self.children[role]
-                    if code == 0 and sum(self.hits.values()) >= until:
-                        done.add(role)
-                    elif code not in (0, 3, -signal.SIGKILL):
-                        sys.exit(f"{role} ended with {code}: a fault of its own")
 
-    def shoot(self) -> bool:
-        """Wait for a process to come to a step that was named, and kill it there; else kill one where it is; whether it was alive."""
-        awake = [child for child in self.children.values() if child.step]
-        if not awake:
-            time.sleep(0.01)
-            return False
-        wanted = {step for step in STEPS if self.hits[step] <= self.kills // (2 * len(STEPS))}
-        if "daemon" in self.children:  # every step can be come by now: those that never were hit come first
-            wanted = {step for step in STEPS if not self.hits[step]} or wanted
-        if self.random.random() < ANYWHERE:
-            wanted = set()
-        child = self.wait_for(wanted) or self.random.choice(awake)
-        where = child.step
-        alive = child.process.poll() is None
-        if alive:
-            child.process.kill()
-            child.process.wait()
-            self.hits[where] += 1
-            if sum(self.hits.values()) % 10 == 0:
-                print(f"{sum(self.hits.values())} kills", file=sys.stderr, flush=True)
-        self.name(set())
-        return alive
+def tables(place: Place) -> Tables:
+    """What is compared of a database."""
+    with open_configured(place.config()) as store:
+        return {name: sorted(rows(store, sql), key=repr) for name, sql in COMPARED.items()}
 
-    def wait_for(self, wanted: set[str]) -> Child | None:
-        """The first process to come to one of these steps, None if none does in time."""
-        self.name(wanted)
-        deadline = time.monotonic() + self.random.uniform(0.2, PATIENCE_S if wanted else 0.2)
-        while time.monotonic() < deadline:
-            for child in self.children.values():
-                if child.step in wanted:
-                    return child
-            time.sleep(0.0005)
-        return None
 
-    def name(self, wanted: set[str]) -> None:
-        """Tell every process where to wait."""
-        for child in self.children.values():
-            put(child.page, HALF, " ".join(sorted(wanted)))
+def compare(calm: Tables, shot: Tables, when: str, *, empty: bool = False) -> bool:
+    """Print what differs; True when nothing does, and with `empty` False no table is empty."""
+    good = True
+    print(f"  {when}:")
+    for name in COMPARED:
+        left, right = calm[name], shot[name]
+        same = left == right and (empty or len(left) > 0)
+        good &= same
+        word = "equal" if same else "DIFFERENT"
+        print(f"  {name:14} {len(left):6,} rows undisturbed, {len(right):6,} shot at: {word}")
+        if not same:
+            only = Counter(left) - Counter(right), Counter(right) - Counter(left)
+            for side, some in zip(("undisturbed", "shot at"), only, strict=True):
+                print(*(f"      only {side}: {str(row)[:300]}" for row in list(some)[:3]), sep="\n")
+    return good
 
-    def restart_now_and_then(self, until: int) -> None:
-        """Restart Postgres about every twentieth kill."""
-        if self.server is not None and self.random.random() < 1 / 20 and sum(self.hits.values()) < until:
-            self.server.restart()
-            self.restarts += 1
 
-    def start(self, role: str) -> Child:
-        """A new process in this role."""
-        mark = self.place.folder / f"{role.replace(' ', '-')}.mark"
-        mark.write_bytes(b"\0" * MARK_BYTES)
-        given = {
-            "role": role,
-            "url": self.place.url,
-            "folder": str(self.place.folder),
-            "begun": self.place.begun,
-            "mark": str(mark),
-        }
-        command = [sys.executable, "-m", "benchmarks.faults", "--be", json.dumps(given)]
-        log = (self.place.folder / f"{role.replace(' ', '-')}.log").open("ab")
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        log.close()
-        with mark.open("r+b") as file:
-            return Child(role, process, mmap.mmap(file.fileno(), MARK_BYTES))
+def nothing_left(store: Store) -> bool:
+    """Print what is left over; True when nothing is."""
+    counts = {name: rows(store, f"SELECT COUNT(*) FROM {where}")[0][0] for name, where in LEFT_OVER.items()}
+    print("  left over:", ", ".join(f"{name} {n}" for name, n in counts.items() if n) or "nothing")
+    return not any(counts.values())
+
+
+def open_steps(place: Place) -> int:
+    """Steps that are to be done again after an undo."""
+    with open_configured(place.config()) as store:
+        return int(rows(store, "SELECT COUNT(*) FROM ledger WHERE status = 'pending'")[0][0])
+
+
+def executions(store: Store, place: Place, done: Report, reopened: int) -> bool:
+    """
+    Print how often steps were claimed; True when it was at most once a step, and once more a kill.
+
+    A step that an undo makes due again, and one that is repeated because more of its window has arrived, is one more.
+    """
+    claimed, entries = (int(n) for n in rows(store, "SELECT SUM(token), COUNT(*) FROM ledger")[0])
+    repeated = len(place.repeats.read_text().split()) if place.repeats.exists() else 0
+    steps, interruptions = entries + reopened + repeated, done.kills + done.interrupted
+    print(
+        f"  executions: {claimed} of {steps} steps ({reopened} asked for again by an undo, {repeated} by late payments); "
+        f"at most {steps + interruptions} with {done.kills} kills and {done.interrupted} processes at work at a restart"
+    )
+    return entries + reopened <= claimed <= steps + interruptions
+
+
+def messages(store: Store, received: Sequence[str], done: Report) -> bool:
+    """Print how many messages arrived; True when each did, and each that did twice said so."""
+    sent = {row[0] for row in rows(store, "SELECT key FROM outbox WHERE status = 'sent'")}
+    silent = Counter(_key(body) for body in received if not body.startswith(DUPLICATE_NOTICE.strip()))
+    repeated = sum(body.startswith(DUPLICATE_NOTICE.strip()) for body in received)
+    lost, doubled = sent - {_key(body) for body in received}, [key for key, n in silent.items() if n > 1]
+    print(
+        f"  messages: {len(sent)} sent, {repeated} of them again with a notice, {len(lost)} lost, {len(doubled)} doubled"
+    )
+    return bool(sent) and not lost and not doubled and repeated <= done.kills + done.interrupted
+
+
+def _key(body: str) -> str:
+    found = re.search(r"key (\S+)\s*$", body)
+    return found.group(1) if found else ""
 
 
 def database(server: Server | None, folder: Path, name: str) -> str:
@@ -424,42 +275,6 @@ def database(server: Server | None, folder: Path, name: str) -> str:
     if server is None:
         return f"sqlite:///{folder}/{name}.db"
     return server.create(name)
-
-
-# ── the payments ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def write_files(folder: Path) -> None:
-    """Payments whose frauds are large amounts at two terminals; a tenth of the last days' arrive late."""
-    rng = np.random.default_rng(1)
-    n = DAYS * PER_DAY
-    times = np.sort(rng.integers(0, DAYS * DAY // SECOND, n)) * SECOND + START
-    customer, terminal = rng.integers(0, 40, n), rng.integers(0, 20, n)
-    amount = np.round(np.exp(rng.normal(3.0, 0.6, n)), 2)
-    fraud = (terminal < 2) & (rng.random(n) < 0.25)
-    amount[fraud] *= 12
-    late = (times >= BACKFILLED) & (rng.random(n) < 0.1)
-    said, known = iso(times), iso(times + 2 * DAY)
-    lines = np.array(
-        [f"t{k:06d},{said[k]},c{customer[k]},m{terminal[k]},{amount[k]:.2f}" for k in range(n)], dtype=object
-    )
-    answers = np.array([f"t{k:06d},1,{known[k]},chargeback" for k in range(n)], dtype=object)
-    split(folder, "past-transactions", "transactions", lines[~late])
-    split(folder, "late-transactions", "transactions", lines[late])
-    split(folder, "past-labels", "labels", answers[fraud & ~late])
-    split(folder, "late-labels", "labels", answers[fraud & late])
-
-
-def iso(instants: Any) -> Any:
-    """Instants as text."""
-    return np.char.add(np.datetime_as_string(instants.astype("datetime64[us]"), unit="s"), "Z")
-
-
-def split(folder: Path, name: str, kind: str, lines: Any) -> None:
-    """Files of a few rows each, so that there are many batches to interrupt."""
-    for number, place in enumerate(range(0, len(lines), BATCH)):
-        part = "\n".join([HEADERS[kind], *lines[place : place + BATCH]]) + "\n"
-        (folder / f"{name}-{number:03d}.csv").write_text(part, encoding="utf-8")
 
 
 if __name__ == "__main__":

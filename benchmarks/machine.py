@@ -17,3 +17,12 @@ def require(path: Path | None, what: str) -> Path:
 def peak_mib(usage: resource.struct_rusage) -> float:
     """Peak resident memory of a process in MiB; Linux counts KiB, macOS bytes."""
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def resident_mib() -> float:
+    """Resident memory of this process in MiB."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        sys.exit("this benchmark reads /proc/self/status, which Linux has")
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))

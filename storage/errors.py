@@ -7,10 +7,13 @@ The errors of a database, and who can fix them.
     └── StorageError
         ├── Unreachable       operator: no database answers at this address
         ├── SchemaOutOfDate   operator: tables or columns are missing; an upgrade adds them
-        │   └── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
+        │   ├── UnsupportedSchema  operator: the schema is too old to be upgraded, or newer than this program
+        │   └── NewerSchema        operator: the schema is newer, so that this program may only read
         ├── WrongMonitor      operator: the database belongs to another monitor
         ├── Busy              nobody: another process is working; wait and repeat
-        │   └── Locked        operator: another program holds the write lock of the file
+        │   ├── Locked        operator: another program holds the write lock of the file
+        │   ├── StepRunning   nobody: another worker has claimed the step
+        │   └── StepTaken     nobody: another worker has taken the step over
         ├── BadPosition       user: a list cannot be continued from there
         ├── Unknown           user: there is no such transaction, model or batch
         ├── Refused           user: what is to be stored contradicts what is stored
@@ -66,6 +69,12 @@ class UnsupportedSchema(SchemaOutOfDate):
     code = "unsupported_schema"
 
 
+class NewerSchema(SchemaOutOfDate):
+    """The schema is newer than this program, which can read the database and must not write to it."""
+
+    code = "newer_schema"
+
+
 class WrongMonitor(StorageError):  # noqa: N818
     """The database belongs to another monitor, or to another program."""
 
@@ -82,6 +91,18 @@ class Locked(Busy):
     """Another program held the database's write lock for longer than a short write takes."""
 
     code = "locked"
+
+
+class StepRunning(Busy):
+    """Another worker has claimed the step, or one that must come first, and is at work on it."""
+
+    code = "step_running"
+
+
+class StepTaken(Busy):
+    """Another worker has taken the step over: this one was suspended for longer than its lease, or the step was undone."""
+
+    code = "step_taken"
 
 
 # The database itself is away, locked, not ours, or another process has taken over: whatever is being done ends.

@@ -168,3 +168,23 @@ def sqlite_opener(sqlite_files: SqliteFiles, tmp_path: Path) -> Iterator[Opener]
 def sqlite_copier(sqlite_files: SqliteFiles, tmp_path: Path) -> Iterator[Copier]:
     """Open a copy of a world at `sqlite_url`; closed at the end."""
     yield from copying(sqlite_files, str(tmp_path / "fraudwatch"))
+
+
+@pytest.fixture
+def postgres_database(postgres: PostgresServer, tmp_path: Path) -> Iterator[str]:
+    """Name of the test's database on the server, for tests that need no second engine."""
+    name = database_name(postgres, tmp_path)
+    yield name
+    postgres.drop(name)
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_database: str) -> str:
+    """Its address."""
+    return postgres.url(postgres_database)
+
+
+@pytest.fixture
+def postgres_copier(postgres: PostgresServer, postgres_database: str) -> Iterator[Copier]:
+    """Open a copy of a world at `postgres_url`; closed at the end."""
+    yield from copying(postgres, postgres_database)

@@ -497,16 +497,26 @@ def test_the_hash_key_comes_from_the_environment_or_a_file_and_is_asked_for_only
 
 def test_a_shared_database_needs_a_key_for_its_models(tmp_path: Path) -> None:
     shared = '[storage]\nurl = "postgresql://u@h/d"'
-    assert load(tmp_path, "").model_key() is None
-    assert load(tmp_path, "", FRAUDWATCH_MODEL_KEY="f" * 16).model_key() == b"f" * 16
+    assert load(tmp_path, "").model_keys() == ()
+    new, old = "f" * 16, "e" * 20
+    for written, keys in [
+        (new, [new]),
+        (f"{new},{old}", [new, old]),
+        (f"{new}, {old},", [new, old]),
+        ("correct horse, battery", ["correct horse, battery"]),  # a part is too short for a key
+    ]:
+        found = load(tmp_path, "", FRAUDWATCH_MODEL_KEY=written).model_keys()
+        assert found == tuple(key.encode() for key in keys)
     with pytest.raises(ConfigError, match=r"FRAUDWATCH_MODEL_KEY or storage\.model_key_file"):
-        load(tmp_path, shared).model_key()
+        load(tmp_path, shared).model_keys()
     with pytest.raises(ConfigError, match="16 characters or more, got 5"):
-        load(tmp_path, "", FRAUDWATCH_MODEL_KEY="short").model_key()
+        load(tmp_path, "", FRAUDWATCH_MODEL_KEY="short").model_keys()
     secret = tmp_path / "model.key"
     secret.write_text("0123456789abcdef\n")
     config = load(tmp_path, f'{shared}\nmodel_key_file = "{secret}"')
-    assert config.model_key() == b"0123456789abcdef"
+    assert config.model_keys() == (b"0123456789abcdef",)
+    secret.write_text(f"{new}\n{old}\n")
+    assert config.model_keys() == (new.encode(), old.encode())
     assert "model.key" not in config.public_text()
 
 

@@ -1,6 +1,7 @@
 """Drift of windows, from payments to stored rows: what is told, what is pooled, and that every way of running agrees."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from detectors.drift.metrics import SCALES
 from detectors.drift.reference import DriftReference
+from detectors.model.artifact import seal
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.holidays import is_holiday
@@ -18,15 +20,15 @@ from pipeline.features.seasons import season_of
 from pipeline.monitoring import drift_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
+from pipeline.scoring.model_cache import load_model, seal_of
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.models import models
 from storage.monitoring import drift_metrics
 from storage.queries.monitoring import DriftFilter, drift_page
 from storage.runs import scoring_queue
 from tests.support.databases import Copier, Opener, World
 from tests.support.payments import PAYMENT_HEADER, START, payments, write_csv
-from tests.support.sql import RUN_TABLES, forget, query
+from tests.support.sql import RUN_TABLES, execute, forget, query
 from tests.support.worlds import SMALL, load, load_both
 
 FROM, TO = START + 19 * DAY, START + 30 * DAY
@@ -183,13 +185,10 @@ def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(
 ) -> None:
     store = fill(sqlite_opener(SMALL), SMALL, tmp_path)
     train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    old = Model.from_bytes(models.load_artifact(store, 1))
-    stripped = Model(
-        old.detector, old.settings, old.thresholds, old.notes, old.samples, DriftReference.empty()
-    )
-    blob = stripped.to_bytes()
-    without = Model.from_bytes(blob)
-    assert without.drift_reference.is_empty is (len(blob) <= len(old.to_bytes()))
+    old = load_model(store, SMALL, 1)
+    content = replace(old, drift_reference=DriftReference.empty()).to_bytes()
+    without, blob = Model.from_bytes(content), seal(content, seal_of(SMALL, 1))
+    assert without.drift_reference.is_empty is (len(content) <= len(old.to_bytes()))
     with store.write() as connection:
         from hashlib import sha256
 
@@ -271,11 +270,14 @@ def test_the_calendar_knows_zones_and_years() -> None:
 
 def test_payments_that_came_late_do_not_count_in_their_window(tmp_path: Path, sqlite_copier: Copier) -> None:
     store = sqlite_copier(MEASURED)
-    before = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR)
+    before, measured = drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR), query(store, METRICS)
     late = write_csv(tmp_path / "late.csv", PAYMENT_HEADER, ["late1,2025-01-20T10:00:00Z,c1,m1,9.00"])
     load(store, SMALL, "transactions", late, now=TO + DAY)
     assert drift_metrics.on_time_ids(store, FROM, FROM + DAY, HOUR) == before
     assert "late1" not in before
+    execute(store, "UPDATE ledger SET status = 'pending' WHERE kind = 'drift'")
+    backfill(store, SMALL, start=FROM, end=TO, as_of=NOW + DAY, policy="live", by="test")
+    assert query(store, METRICS) == measured  # nor in the share of fraud a maturity later
 
 
 def test_the_command_tells_the_newest_window_in_words(

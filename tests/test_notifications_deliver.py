@@ -73,7 +73,9 @@ def fail_step(
 ) -> None:
     entry = Entry("live", kind, AT - DAY + run_id, AT + run_id, AT)
     ledger.ensure(store, [entry])
-    ledger.fail(store, ledger.claim(store, entry, run_id), error, AT, again)
+    claimed = ledger.claim(store, entry, run_id, "worker")
+    assert claimed is not None
+    ledger.fail(store, claimed, error, AT, again)
 
 
 def add_waiting_messages(store: Store, n: int, event: str = "drift") -> None:

@@ -116,6 +116,9 @@ REFUSED = [
     ("__import__('os')", "'__import__' (char 1) is neither a field"),
     ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "is nested more than 50 levels deep"),
     ('country = "\\q"', "has an invalid backslash escape"),
+    ("amount < 1e310", "'1e310' (char 10) is beyond what a number can be"),
+    ('country = "\\ud800"', "has half of a character"),
+    ("card in @no\0where.txt", "cannot be read as text"),
     ("card in @nowhere.txt", "'@nowhere.txt' (char 9) cannot be read as text"),
 ]
 
@@ -168,6 +171,9 @@ def test_a_watch_list_is_read_from_a_file_and_written_out(tmp_path: Path) -> Non
     path.write_text("\n".join(str(n) for n in range(VALUES_MAX + 1)))
     with pytest.raises(RuleError, match="10,001 values"):
         parse(f"card in @{path}", WORDS)
+    path.write_text("1\ninf\n")
+    with pytest.raises(RuleError, match="a line is no finite number"):
+        parse(f"age in @{path}", WORDS)
     path.write_text("1\nx\n")
     with pytest.raises(RuleError, match="field 'age' is numeric"):
         parse(f"age in @{path}", WORDS)

@@ -52,6 +52,7 @@ DATED_BACK = (
     fraudwatch init
     fraudwatch init --from payments.csv --output config.toml
     fraudwatch init --from payments.csv --labels disputes.csv --output config.toml
+    fraudwatch init --sql > tables.sql
     """,
 )
 @click.option(
@@ -69,15 +70,23 @@ DATED_BACK = (
 )
 @output_option
 @click.option("--force", is_flag=True, help="With --output, replace a file that exists.")
+@click.option("--sql", is_flag=True, help="Print the statements for Postgres, and execute none.")
 @click.pass_obj
 def init(
-    context: CliContext, sample: Path | None, labels: Path | None, output: Path | None, force: bool
+    context: CliContext,
+    sample: Path | None,
+    labels: Path | None,
+    output: Path | None,
+    force: bool,
+    sql: bool,
 ) -> None:
     """Create or upgrade the database, or propose a configuration.
 
-    It is safe to repeat. With --from, print a proposed config for a file of any format that ingest reads, with a reason for every
+    It is safe to repeat. With --sql, print what an administrator of Postgres may execute instead. With --from, print a proposed config for a file of any format that ingest reads, with a reason for every
     guess; the database is not touched. With --output the proposal is a file, which is written whole or not at all.
     """
+    if sql and sample is not None:
+        raise click.UsageError("--sql is for the database, --from for a config: give one of them")
     if sample is not None:
         _propose(context, sample, labels, output, force)
         return
@@ -85,9 +94,12 @@ def init(
         raise click.UsageError(
             "--labels, --output and --force go with --from FILE: they are for the proposed config"
         )
-    from pipeline.services.data.database import upgrade
+    from pipeline.services.data.database import upgrade, upgrade_sql
 
     with context.session(verified=False) as session:
+        if sql:
+            click.echo(upgrade_sql(session), nl=False)
+            return
         done = upgrade(session)
         if session.config.schema_.hash:
             _warn_without_key(session.config)

@@ -7,9 +7,12 @@ A command's module is imported when the command is called or listed, and heavy m
 
 import getpass
 import os
+import signal
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,14 +63,21 @@ SECTIONS = {
     },
     "Administration": {
         "undo": "admin:undo",
-        "erase": "admin:erase",
+        "person": "person:person",
+        "erase": "person:erase",
+        "hold": "person:hold",
         "prune": "admin:prune",
+        "audit": "admin:audit",
     },
 }
 # The last bits of sums in BLAS depend on its number of threads: with one, a score does not depend on the machine's cores.
 # Boosted trees, which profit from more, are told theirs by training.threads.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 COMMANDS = {name: where for section in SECTIONS.values() for name, where in section.items()}
+
+
+class PipeClosed(Exception):  # noqa: N818 - nothing went wrong
+    """Nobody reads what the command prints any more."""
 
 
 class RootGroup(Group):
@@ -84,6 +94,15 @@ class RootGroup(Group):
         module, _, function = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"pipeline.cli.{module}"), function)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click would end with 1 if the reader of its output has gone, as `head` does."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, each with the first sentence of its help."""
@@ -115,21 +134,31 @@ def cli(ctx: click.Context, config_path: Path | None, actor: str | None) -> None
     ctx.obj = CliContext(config_path, actor or getpass.getuser())
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: what runs ends as it does after Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command; an expected error is printed as one line without a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     for variable in ONE_THREAD:
         os.environ.setdefault(variable, "1")  # read when numpy is imported, which nothing has done yet
     degrade_characters()
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as error:
         click.echo("interrupted: finished steps are kept, and nothing is half written", err=True)
-        sys.exit(130)
+        sys.exit(143 if isinstance(error.__cause__, Terminated) else 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of the pipe has closed it, as `head` does
+    except PipeClosed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         sys.exit(0)
     except Exception as error:
         _exit_if_expected(error)

@@ -48,7 +48,14 @@ def train(context: CliContext, as_of: Any, shadow: str | None) -> None:
 
     with context.session() as session, progress_bar() as bar:
         summary = run_training(session, TrainRequest(_as_of(as_of, session.config), shadow), bar)
-    _print_summary(summary)
+    if summary.failures:
+        _print_summary(summary)
+    ended = (
+        "fraudwatch strategy show says why"
+        if summary.trainings
+        else "another process has trained for this date"
+    )
+    click.echo(f"run {summary.run_id} has ended: {ended}")
 
 
 @click.command(

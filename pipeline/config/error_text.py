@@ -1,6 +1,7 @@
 """Turns validation errors into one sentence that names key, requirement, value and place."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ from pipeline.number_text import exact
 
 UNANSWERED = "CHECK"  # a value that `init --from` leaves to somebody who knows the data
 VALUE_MAX = 80  # characters of a value repeated in a message
-SECRET_KEYS = frozenset({"url", "urls", "ping_url", "hash_key", "password", "token"})
+# Keys whose values may be secrets, whatever they are written in, and values that may be secrets under any key.
+SECRET_KEYS = re.compile(r"(.*_)?(urls?|key|keys|password|passwd|token|secret|env)")
+SECRET_VALUES = re.compile(r"://|@|passw|secret|token|sslkey", re.IGNORECASE)
 
 # pydantic's error type → requirement; names in braces come from the error's context
 _REQUIREMENTS = {
@@ -117,7 +120,7 @@ def place(key: str, file: str, origins: Mapping[str, str]) -> str:
 def format_value(key: str, value: object) -> str:
     """Write a value for a message: shortened, and hidden if it may hold a secret."""
     text = json.dumps(value, default=str, ensure_ascii=False)
-    if key.rpartition(".")[2] in SECRET_KEYS or "://" in text:
+    if SECRET_KEYS.fullmatch(key.rpartition(".")[2]) or SECRET_VALUES.search(text):
         return "a value not shown here"
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 

@@ -125,7 +125,9 @@ def _read_secret_files(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
         if table.get(key) and overridden == (f"{name}_file" in origins):
             requirement = f"must not be set together with {name}; remove one of them"
             raise InvalidSetting(f"{name}_file", path, requirement)
-        if not overridden:
+        if overridden:
+            table[f"{key}_file"] = ""
+        else:
             secret = read_secret_file(name, path)
             table[key] = _lines(secret) if key == "urls" else secret
 

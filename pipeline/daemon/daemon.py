@@ -36,7 +36,7 @@ from pipeline.services.runs.tick import (
 from pipeline.services.session import Session, open_session
 from storage.database import leases
 from storage.database.leases import Lease
-from storage.errors import Busy, Locked, StorageError, UnsupportedSchema
+from storage.errors import Busy, Locked, NewerSchema, StorageError, UnsupportedSchema
 
 LEASE = 30 * SECOND
 STANDBY_S = 10  # how often a daemon that stands by checks the lease
@@ -222,7 +222,7 @@ class Daemon:
         self._resources = ExitStack()
 
     def _handle_storage_error(self, error: StorageError) -> Outcome:
-        if isinstance(error, Busy) and not isinstance(error, Locked):
+        if isinstance(error, Busy | NewerSchema) and not isinstance(error, Locked):
             self._release()
             logs.event("standby", logs.WARNING, code=error.code, reason=str(error))
             return "standby"

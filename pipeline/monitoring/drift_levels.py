@@ -141,12 +141,13 @@ def _of_labels(
 
 
 def _fraud_rate(mature: History, span: slice, due: int, through: int) -> Level:
-    """The share of fraud among a window's mature transactions."""
+    """The share of fraud among a window's mature transactions that had arrived when it was due."""
     events = mature.events.between(span.start, span.stop)
     rows = np.arange(span.start, span.stop)
     part = mature.transactions.take(rows)
     status = status_at(part, events, due)
-    known = (part.event_time <= through) & has_known_status(status, mature.silence_at(due)[rows])
+    arrived = (part.event_time <= through) & (part.ingested_at <= due)
+    known = arrived & has_known_status(status, mature.silence_at(due)[rows])
     n = int(np.count_nonzero(known))
     suppressed_because = "" if n else "labels of the window that should be mature by now are not complete"
     rate = float(np.mean(status[known] == FRAUD)) if n else float("nan")

@@ -80,6 +80,12 @@ def run_step(store: Store, config: Config, policy: str, run_id: int, window: Win
     return replace(done, transactions=len(scored))
 
 
+def is_outdated(store: Store, config: Config, policy: str, window: Window) -> bool:
+    """Whether more of a window was scored since it was estimated."""
+    scored = load_scored_window(store, config, policy, window, window[1])
+    return len(scored) != (_rows_estimated_before(store, policy, window) or 0)
+
+
 def realise_mature(
     store: Store, config: Config, policy: str, run_id: int | None, since: int, as_of: int
 ) -> QualityStep:

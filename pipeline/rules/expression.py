@@ -77,7 +77,8 @@ class NumberComparison:
     def evaluate(self, columns: RuleColumns) -> Truth:
         """Unknown for rows in which either side is missing."""
         left = columns.numbers(self.column)
-        right = self.value if self.other is None else self.value * columns.numbers(self.other)
+        with np.errstate(over="ignore", invalid="ignore"):  # a factor may take a number out of range
+            right = self.value if self.other is None else self.value * columns.numbers(self.other)
         true, known = OPERATORS[self.op](left, right), ~np.isnan(left) & ~np.isnan(right)
         return Truth(true & known, ~true & known)
 

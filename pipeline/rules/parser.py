@@ -14,6 +14,7 @@ parsed, its position and a remedy.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,9 +253,12 @@ class _RuleParser:
         if self._kind(name) == "text":
             return tuple(dict.fromkeys(self._vocabulary.stored_value(name.text, line) for line in lines))
         try:
-            return tuple(dict.fromkeys(float(line) for line in lines))
+            numbers = tuple(dict.fromkeys(float(line) for line in lines))
         except ValueError as error:
             raise RuleError(f"{token}: field {name.text!r} is numeric, but {error}") from None
+        if not all(map(math.isfinite, numbers)):
+            raise RuleError(f"{token}: field {name.text!r} is numeric, but a line is no finite number")
+        return numbers
 
     def _text(self, name: Token) -> str:
         token = self._next
@@ -272,25 +276,30 @@ class _RuleParser:
                 f"{token} is not a number, but {name.text!r} is numeric: write the number without quotes"
             )
         self._at += 1
-        return float(token.text.replace("_", ""))
+        value = float(token.text.replace("_", ""))
+        if not math.isfinite(value):
+            raise RuleError(f"{token} is beyond what a number can be: write a smaller one")
+        return value
 
 
 def _unquoted(token: Token) -> str:
-    if token.text.startswith("'"):
-        return token.text[1:-1]
     try:
-        return str(json.loads(token.text, strict=False))
+        value = token.text[1:-1] if token.text.startswith("'") else str(json.loads(token.text, strict=False))
+        value.encode()
+    except UnicodeEncodeError:
+        raise RuleError(f"{token} has half of a character (a lone surrogate): write it whole") from None
     except ValueError:
         raise RuleError(
             f"{token} has an invalid backslash escape: double the backslash, or use single quotes"
         ) from None
+    return value
 
 
 def _lines(token: Token) -> list[str]:
     """The values of a watch-list, one a line; blank lines and lines that begin with # are skipped."""
     try:
         text = Path(token.text[1:]).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # no text, or no name of a file
         raise RuleError(f"{token} cannot be read as text: give a text file with one value a line") from None
     lines = [line.strip() for line in text.splitlines()]
     values = [line for line in lines if line and not line.startswith("#")]

@@ -8,14 +8,15 @@ several processes can share them: each task is a contiguous range of windows, wh
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.monitoring import quality
 from pipeline.progress import NoProgress, Progress
-from pipeline.runs.scoring_run import finish_run, process_entries
+from pipeline.runs.scoring_run import finish_run
+from pipeline.runs.steps import process_entries
 from pipeline.schedule import planning
 from pipeline.schedule.run_context import (
     RunContext,
@@ -32,6 +33,7 @@ from storage.frames import Strings
 from storage.models import models
 from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
+from storage.runs.workers import hold as hold_worker
 
 TASKS_PER_WORKER = 4  # small enough that workers finish together, large enough to share the history they read
 
@@ -52,7 +54,8 @@ def backfill(
     """
     Process [start, end) as the schedule would have: trainings in order, and the windows after them.
 
-    A backfill is idempotent and may be interrupted: finished windows are skipped, and a transaction keeps its score.
+    A backfill is idempotent and may be interrupted: finished windows are skipped, and a transaction keeps its score. It shares
+    its steps with other workers on the same span, and ends when all of them are done.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ def backfill(
         _repeat_rejected_trainings(run, claimable(run, start, end, with_trainings=model_id is None))
         entries = claimable(run, start, end, with_trainings=model_id is None)
         if workers == 1:
-            summary = process_entries(run, entries, _UnscoredIds(run), model_id)
+            summary = process_entries(run, entries, _UnscoredIds(run), model_id, wait=True)
         else:
             summary = _with_workers(run, entries, workers, model_id)
         quality.catch_up(store, config, policy, run.run_id, end)
@@ -89,7 +92,7 @@ def _with_workers(
     windows = [entry for entry in entries if entry.kind not in ("train", "quality")]
     summary = process_entries(run, trainings, _UnscoredIds(run), model_id)
     summary = summary.plus(_process_in_parallel(run, windows, workers, model_id))
-    return summary.plus(process_entries(run, qualities, _UnscoredIds(run), model_id))
+    return summary.plus(process_entries(run, qualities, _UnscoredIds(run), model_id, wait=True))
 
 
 def claimable(run: RunContext, start: int, end: int, *, with_trainings: bool = True) -> list[Entry]:
@@ -136,6 +139,9 @@ class _UnscoredIds:
 
 
 def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
+    """Refuse a span of which nothing is known yet; what comes late to one that was scored before is left to the next run."""
+    if ledger.entries(run.store, run.policy, "score", since=start, until=end, status="done"):
+        return
     lateness = run.config.schedule.allowed_lateness
     unscored = scoring_queue.unscored(run.store, run.policy, start, end)
     if len(unscored.transaction_id) and not len(_UnscoredIds(run)(start, end)):
@@ -174,8 +180,11 @@ def _process_in_parallel(
             for finished in as_completed(running):
                 summary = summary.plus(finished.result())
                 run.progress.advance(float(len(running[finished].entries)))
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):  # a signal, which does not reach the others
+                for process in active_children():
+                    process.terminate()
             raise
     run.progress.stop()
     return summary
@@ -195,7 +204,7 @@ def _worker_tasks(
 
 def _run_task(task: _WorkerTask) -> RunSummary:
     """Process one task; runs in a worker process."""
-    with open_configured(task.config) as store:
+    with open_configured(task.config) as store, hold_worker(store, task.by) as worker:
         store_with_fields = with_stored_fields(store, task.policy)
         run = RunContext(
             store_with_fields,
@@ -203,11 +212,12 @@ def _run_task(task: _WorkerTask) -> RunSummary:
             task.policy,
             task.as_of,
             task.run_id,
+            worker,
             task.by,
             NoProgress(),
             never_stop,
         )
-        summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id)
+        summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id, wait=True)
         if run.bugs:
             raise run.bugs[
                 0

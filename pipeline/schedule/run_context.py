@@ -17,7 +17,7 @@ from storage.errors import StorageError
 from storage.frames import DAY, Strings
 from storage.ingest import history as stored_history
 from storage.models import models
-from storage.runs import runs
+from storage.runs import runs, workers
 from storage.runs.ledger import Entry
 
 READ_AHEAD = 60 * DAY  # how far a long backfill reads beyond its current window at once; bounds memory
@@ -34,6 +34,7 @@ class RunContext:
     policy: str
     as_of: int  # the horizon: the run uses nothing that became visible later
     run_id: int
+    worker: str  # the id under which this process claims steps
     by: str
     progress: Progress
     should_stop: Callable[[], bool]  # checked between steps; if True, the rest is left to the next run
@@ -134,22 +135,33 @@ def start_run(
     progress: Progress | None,
     stopping: Callable[[], bool] = never_stop,
 ) -> Iterator[RunContext]:
-    """Record a run and yield its context with a fixed horizon; if the body raises, the run is recorded as failed."""
-    config.model_key()  # fails before the run is recorded
+    """
+    Record a run and yield its context with a fixed horizon.
+
+    If the body raises, the run is recorded as failed; if it is stopped by a signal, as interrupted.
+    """
+    config.model_keys()  # fails before the run is recorded
     horizon = stored_history.horizon(store, as_of)
-    run_id = runs.begin_run(store, policy, kind, as_of, config.public_text(), horizon.newest_batch)
-    bar = progress or NoProgress()
-    try:
-        store_with_fields = with_stored_fields(store, policy)
-        notifies = kind in NOTIFYING_KINDS and policy == LIVE and config.notify.enabled
-        yield RunContext(
-            store_with_fields, config, policy, horizon.as_of, run_id, by, bar, stopping, notifies
+    with workers.hold(store, by) as worker:
+        run_id = runs.begin_run(
+            store, policy, kind, as_of, config.public_text(), horizon.newest_batch, worker
         )
-    except BaseException as error:
-        bar.stop()
-        with suppress(StorageError):  # the database may be what failed
-            runs.end_run(store, run_id, as_of, "failed", {}, f"{type(error).__name__}: {error}")
-        raise
+        bar = progress or NoProgress()
+        try:
+            store_with_fields = with_stored_fields(store, policy)
+            notifies = kind in NOTIFYING_KINDS and policy == LIVE and config.notify.enabled
+            yield RunContext(
+                store_with_fields, config, policy, horizon.as_of, run_id, worker, by, bar, stopping, notifies
+            )
+        except BaseException as error:
+            bar.stop()
+            with suppress(StorageError):  # the database may be what failed
+                if isinstance(error, Exception):
+                    message = f"{type(error).__name__}: {error}"
+                    runs.end_run(store, run_id, as_of, "failed", {}, message)
+                else:
+                    runs.end_run(store, run_id, as_of, "interrupted", {}, "stopped by a signal")
+            raise
 
 
 def with_stored_fields(store: Store, policy: str) -> Store:

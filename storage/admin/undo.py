@@ -140,7 +140,7 @@ def _reopen_run(store: Store, run_id: int, reason: str, actor: str, now: int) ->
             connection.execute(update(table).where(mine, table.c.policy == run.policy).values(policy=aside))
         fresh = {
             "status": "pending", "attempts": 0, "not_before": None, "finished_at": None,
-            "run_id": None, "counts": None, "error": None,
+            "run_id": None, "counts": None, "error": None, "worker": None,
         }  # fmt: skip
         connection.execute(update(tables.ledger).where(entry.run_id == run_id).values(fresh))
         return int(withdrawal), aside

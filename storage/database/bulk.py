@@ -51,13 +51,17 @@ def _many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> in
 
 
 def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequence[Any]]) -> int:
-    """COPY cannot skip conflicts, so it fills a staging table; keys are inserted in order, so writers never deadlock."""
+    """
+    COPY cannot skip conflicts, so it fills a staging table; keys are inserted in order, so writers never deadlock.
+
+    The table lasts as long as the transaction: another one may run in another session, and with other columns.
+    """
     stage = f"stage_{table.name}"
     key = ", ".join(column.name for column in table.primary_key) or "transaction_id"
     order = "transaction_id" if table.name == "labels" else key
     with connection.connection.cursor() as cursor:  # type: ignore[attr-defined]
         cursor.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {stage} AS SELECT {listed} FROM {table.name} LIMIT 0"
+            f"CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DROP AS SELECT {listed} FROM {table.name} LIMIT 0"
         )
         cursor.execute(f"TRUNCATE {stage}")
         with cursor.copy(f"COPY {stage} ({listed}) FROM STDIN") as copy:
@@ -86,7 +90,9 @@ def staged_ids(connection: Connection, ids: Iterable[str]) -> Iterator[str]:
 
 def _stage_postgres(connection: Connection, ids: Iterable[str]) -> None:
     with connection.connection.cursor() as cursor:  # type: ignore[attr-defined]
-        cursor.execute(f'CREATE TEMP TABLE IF NOT EXISTS {STAGE} (transaction_id TEXT COLLATE "C")')
+        cursor.execute(
+            f'CREATE TEMP TABLE IF NOT EXISTS {STAGE} (transaction_id TEXT COLLATE "C") ON COMMIT DROP'
+        )
         cursor.execute(f"TRUNCATE {STAGE}")
         with cursor.copy(f"COPY {STAGE} FROM STDIN") as copy:
             for name in ids:

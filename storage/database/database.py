@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
+from storage.database import postgres
 from storage.database.tables import Fields, revisions_table, transactions_table
+from storage.database.urls import display_url, parse_url, without_secrets
 from storage.errors import Locked, StorageError, Unreachable
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
@@ -58,13 +59,13 @@ class Store:
 
     @property
     def display_url(self) -> str:
-        """The URL with its password hidden."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """Engine, user, host, port and database of its URL."""
+        return display_url(self.engine.url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one snapshot of the database."""
-        with self._translate_errors(), self.engine.connect() as connection:
+        with self.translated_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -93,7 +94,7 @@ class Store:
     def _writing(self) -> Iterator[Connection]:
         options = {"fraudwatch_write": True}
         with (
-            self._translate_errors(),
+            self.translated_errors(),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
@@ -104,7 +105,7 @@ class Store:
             guard(connection)
 
     @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Turn driver errors that an operator can fix, or that pass with time, into a `StorageError`."""
         try:
             yield
@@ -112,6 +113,8 @@ class Store:
             user_error = _user_error(self, error)
             if user_error is None:
                 raise
+            if isinstance(user_error, Unreachable):
+                self.engine.dispose()  # the next connection is a new one, to whatever server there is then
             raise user_error from error
 
     def close(self) -> None:
@@ -130,8 +133,8 @@ class Store:
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for a database in memory, on a server, or of a URL that is none."""
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = parse_url(url)
+    except Unreachable:
         return None
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)) if is_file else None
@@ -146,20 +149,19 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     Unreachable
         The database cannot be opened; the message does not contain the password.
     """
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise Unreachable(
-                f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
-            )
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = create_engine(parsed, poolclass=NullPool if parsed.get_backend_name() == "sqlite" else None)
-    except (ArgumentError, NoSuchModuleError) as error:
+    parsed = parse_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise Unreachable(
-            "storage.url is not a database URL",
-            remedy="write sqlite:///file.db or postgresql://user@host/name",
-        ) from error
+            f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    is_file = parsed.get_backend_name() == "sqlite"
+    arguments = {} if is_file else postgres.connect_arguments(parsed)
+    pool = NullPool if is_file else None
+    engine = create_engine(
+        parsed, poolclass=pool, connect_args=arguments, hide_parameters=True
+    )  # errors do not quote values
     store = Store(engine, fields, schema)
     _listen(store)
     try:
@@ -169,18 +171,20 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
             )
     except DBAPIError as error:
         engine.dispose()
-        raise Unreachable(f"database {store.display_url} cannot be opened: {_cause(error)}") from error
+        raise Unreachable(
+            f"database {store.display_url} cannot be opened: {_cause(error, parsed)}"
+        ) from error
     return store
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, url: URL) -> str:
     original = error.orig if isinstance(error, DBAPIError) else error
-    return re.sub(r"\s+", " ", str(original)).strip().rstrip(".")
+    return without_secrets(re.sub(r"\s+", " ", str(original)).strip().rstrip("."), url)
 
 
 def _user_error(store: Store, error: Exception) -> StorageError | None:
     """The `StorageError` for an error that is not a bug; None for any other."""
-    cause = _cause(error)
+    cause = _cause(error, store.engine.url)
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if "database is locked" in cause:
         return Locked(
@@ -192,26 +196,27 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
             remedy="free space",
             code="disk_full",
         )
-    original = error.orig if isinstance(error, DBAPIError) else error
-    refused = isinstance(
-        original, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction
-    )
-    if "readonly database" in cause or refused:
+    if "readonly database" in cause:
         return Unreachable(f"database {store.display_url} is read-only: give this user write access to it")
     if "malformed" in cause or "not a database" in cause:
         return Unreachable(f"database {store.display_url} is damaged ({cause}): restore a backup")
-    away = isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
-    away = away or "unable to open database" in cause or "disk I/O error" in cause
-    if lost or away or isinstance(error, PoolTimeout):
+    if (
+        lost
+        or "unable to open database" in cause
+        or "disk I/O error" in cause
+        or isinstance(error, PoolTimeout)
+    ):
         return Unreachable(f"database {store.display_url} does not answer: {cause}")
-    return None
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return postgres.user_error(store.engine, f"database {store.display_url}", original, cause)
 
 
 def _listen(store: Store) -> None:
-    prepare = _prepare_sqlite if store.dialect == "sqlite" else _prepare_postgres(store.schema)
-    event.listen(store.engine, "connect", prepare)
     if store.dialect == "sqlite":
+        event.listen(store.engine, "connect", _prepare_sqlite)
         event.listen(store.engine, "begin", _begin_sqlite)
+    else:
+        event.listen(store.engine, "begin", lambda connection: postgres.begin(connection, store.schema))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -221,6 +226,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "synchronous=NORMAL",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "foreign_keys=ON",
+        "secure_delete=ON",  # deleted rows are overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -228,14 +234,3 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("fraudwatch_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _prepare_postgres(schema: str) -> Any:
-    def prepare(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f'SET search_path TO "{schema}"')
-            cursor.execute("SET timezone TO 'UTC'")
-            cursor.execute("SET datestyle TO 'ISO'")  # the only one that the driver reads
-        connection.commit()
-
-    return prepare

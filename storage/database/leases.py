@@ -1,16 +1,15 @@
 """Leases with fencing tokens: one process at a time does a job, by the database's clock."""
 
-import os
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, Row, insert, select, text, update
 
 from storage.database.column_types import as_micros, from_texts
 from storage.database.database import Store
+from storage.database.processes import died, display, this_process
 from storage.database.tables import leases
 from storage.errors import Busy, StorageError
 from storage.frames import SECOND
@@ -18,7 +17,6 @@ from storage.frames import SECOND
 RENEWALS = 3  # per duration of a lease: after one failed renewal there are two more
 # Leases that this process holds. A lease of this process that is not listed could not be released; it is free.
 _MINE: set[tuple[str, str, int]] = set()
-RETRY_S = 0.5  # between two attempts to acquire a lease that another process holds
 
 
 def database_now(connection: Connection) -> int:
@@ -39,27 +37,32 @@ def acquire(store: Store, name: str, holder: str, duration: int) -> int:
         Another process holds the lease.
     """
     with store.write_exclusive() as connection:
-        now = database_now(connection)
+        now, here = database_now(connection), str(this_process())
         current = connection.execute(leases.select().where(leases.c.name == name)).one_or_none()
-        row = {"holder": holder, "process": _this_process(), "expires_at": now + duration}
+        row = {"holder": holder, "process": here, "expires_at": now + duration}
         if current is None:
             connection.execute(insert(leases).values(name=name, token=1, **row))
             _MINE.add(_key(connection, name, 1))
             return 1
-        left_behind = (
-            current.process == _this_process() and _key(connection, name, current.token) not in _MINE
-        )
-        expired = current.expires_at is None or current.expires_at <= now
-        if not expired and not left_behind and not _died(current.process):
+        if not is_over(connection, current, now):
             wait = (current.expires_at - now) // SECOND + 1
             raise Busy(
-                f"{current.holder} ({current.process}) is at work on {name}",
+                f"{current.holder} ({display(current.process)}) is at work on {name}",
                 remedy=f"wait, {wait} s at most if it died",
             )
         token = int(current.token) + 1
         connection.execute(update(leases).where(leases.c.name == name).values(token=token, **row))
         _MINE.add(_key(connection, name, token))
         return token
+
+
+def is_over(connection: Connection, lease: Row[Any], now: int) -> bool:
+    """Whether a lease was released, has expired, or belongs to a process that has died here or could not release it."""
+    if lease.expires_at is None or lease.expires_at <= now:
+        return True
+    if lease.process == str(this_process()):
+        return _key(connection, lease.name, lease.token) not in _MINE
+    return died(lease.process)
 
 
 def renew(connection: Connection, name: str, token: int, duration: int) -> None:
@@ -85,9 +88,20 @@ def release(connection: Connection, name: str, token: int) -> None:
 
 
 @contextmanager
-def hold(store: Store, name: str, holder: str, duration: int) -> Iterator["Lease"]:
+def hold(
+    store: Store,
+    name: str,
+    holder: str,
+    duration: int,
+    release: Callable[[Connection, str, int], None] = release,
+) -> Iterator["Lease"]:
     """
     Hold a lease during a block; it is renewed in the background, and every write of this store checks it.
+
+    Parameters
+    ----------
+    release
+        What ends the lease after the block, given the connection, the name and the token.
 
     Raises
     ------
@@ -105,32 +119,6 @@ def hold(store: Store, name: str, holder: str, duration: int) -> Iterator["Lease
         _MINE.discard(_key(store, name, lease.token))
         with suppress(StorageError), store.write() as connection:  # a lease that is not released expires
             release(connection, name, lease.token)
-
-
-@contextmanager
-def hold_when_free(
-    store: Store, name: str, holder: str, duration: int, stopping: Callable[[], bool]
-) -> Iterator["Lease"]:
-    """
-    The same, after waiting until the lease is free.
-
-    Raises
-    ------
-    Busy
-        Another process held the lease until `stopping` returned true.
-    """
-    while True:
-        try:
-            with ExitStack() as stack:
-                lease = stack.enter_context(hold(store, name, holder, duration))
-                leave = stack.pop_all()
-            break
-        except Busy:
-            if stopping():
-                raise
-            time.sleep(RETRY_S)
-    with leave:
-        yield lease
 
 
 class Lease:
@@ -195,20 +183,3 @@ class Lease:
 
 def _key(where: Connection | Store, name: str, token: int) -> tuple[str, str, int]:
     return where.engine.url.render_as_string(hide_password=True), name, token
-
-
-def _this_process() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
-
-
-def _died(process: str) -> bool:
-    host, _, pid = process.rpartition("/")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

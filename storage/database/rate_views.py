@@ -1,8 +1,8 @@
 """Rates of fraud and disputes, in SQL: the view `monthly_fraud_rates`, and the parts that queries as of an instant share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 
 # Payments that happened, in their newest version: no refunds, nothing declined. `own` are further columns.
 SETTLED = """
@@ -54,10 +54,11 @@ def newest_values(quoted_names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def monthly_rates(connection: Connection, never_by_silence: Mapping[str, Sequence[str]]) -> str:
+def monthly_rates(
+    connection: Connection, never_by_silence: Mapping[str, Sequence[str]], present: Collection[str]
+) -> str:
     """Rates by calendar month of UTC; the command `rates` has them by month of schedule.timezone, and as of any time."""
     quote = connection.dialect.identifier_preparer.quote
-    present = {column["name"] for column in inspect(connection).get_columns("transactions")}
     never = {quote(name): values for name, values in never_by_silence.items() if name in present}
     literals = {
         name: ", ".join(f"'{value.replace(chr(39), chr(39) * 2)}'" for value in values)

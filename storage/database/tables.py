@@ -126,6 +126,8 @@ monitor = Table(
     Column("readable_from", Text),
     # A value of no person, hashed with the key of `schema.hash`: another key is noticed. NULL until a field is hashed.
     Column("hash_key_check", Text),
+    # Since when an SQLite file may have old bytes of what was erased, because another program was reading it.
+    Column("overwrite_since", Instant),
 )
 
 batches = Table(
@@ -651,10 +653,12 @@ audit = Table(
     Column("os_user", Text),  # who the operating system says it was
     Column("database_user", Text),  # the same of the database; NULL on SQLite
     # `hash` covers the row and the hash of the row before it. It covers `content_hash` instead of `before` and `after`, so that
-    # a person can be erased from them: `redacted_by` is then the audit_id of the entry that says so. NULL before 0204.
+    # a person can be erased from them: `redacted_by` is then the audit_id of the entry that says so, and `salt`, without which
+    # `content_hash` tells nothing of what was there, is gone. NULL before 0204.
     Column("content_hash", Text),
     Column("hash", Text),
     Column("redacted_by", Integer),
+    Column("salt", Text),
     sqlite_autoincrement=True,
 )
 

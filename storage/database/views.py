@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from storage.database import loss_views, rate_views
-from storage.database.tables import Fields
+from storage.database.tables import Fields, transactions_table
 from storage.frames import REVIEWERS
 
 NAMES = (
@@ -31,11 +31,18 @@ def recreate(
         CURRENT_LABELS,
         _flagged(connection, fields),
         _cases(connection, fields),
-        rate_views.monthly_rates(connection, never_by_silence or {}),
+        rate_views.monthly_rates(connection, never_by_silence or {}, _columns(connection, fields)),
         *FIXED,
     ):
         connection.exec_driver_sql(sql)
     loss_views.create(connection, fields)
+
+
+def _columns(connection: Connection, fields: Fields) -> set[str]:
+    """The columns of `transactions`: configured ones, and those that were configured before."""
+    table, inspector = transactions_table(fields), inspect(connection)
+    stored = inspector.get_columns(table.name) if inspector.has_table(table.name) else []
+    return {column.name for column in table.c} | {column["name"] for column in stored}
 
 
 def field_name(name: str) -> str:

@@ -7,15 +7,20 @@ from sqlalchemy import select
 from storage.database import tables
 from storage.database.database import Store
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
+from storage.runs import workers
 
 GapRemedy = Literal["wait", "repeat_training", "repeat_window"]
 
 
 def run_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
-    """Runs, newest first."""
+    """Runs, newest first. One whose worker is gone is interrupted, before the next run writes it down."""
     r = tables.runs.c
     newest_first = (SortKey(r.run_id, descending=True),)
-    return fetch_page(store, select(tables.runs).where(r.policy == policy), newest_first, limit, after)
+    page = fetch_page(store, select(tables.runs).where(r.policy == policy), newest_first, limit, after)
+    with store.read() as connection:
+        gone = workers.interrupted_runs(connection)
+    rows = [row | {"status": "interrupted"} if row["run_id"] in gone else row for row in page.rows]
+    return RowPage(rows, page.next_position)
 
 
 def gap_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:

@@ -1,20 +1,27 @@
 """
 The ledger: one entry for every due step (scoring a window, a training, …) and its status.
 
-An entry is `pending` from the moment it is due, `running` while a run works on it, then `done` or `failed`. A failed
+An entry is `pending` from the moment it is due, `running` while a worker works on it, then `done` or `failed`. A failed
 entry with `not_before` is retried; one without stays failed until a person takes care of it.
+
+One worker at a time has a step: `claim` counts its `token` up, and what is written inside `fenced` is written only as long
+as the step is still this worker's by that token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, update
+import numpy as np
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database.database import Store
 from storage.database.tables import ledger, policies
+from storage.errors import StepRunning, StepTaken
+from storage.runs import workers
 
 
 @dataclass(frozen=True)
@@ -135,12 +142,66 @@ def _fetch(store: Store, rows: "Select[Any]") -> list[Entry]:
         return [Entry(**row) for row in ordered]
 
 
-def claim(store: Store, entry: Entry, run_id: int) -> Entry:
-    """Set an entry to `running`, with one more attempt."""
-    claimed = replace(entry, status="running", attempts=entry.attempts + 1, run_id=run_id, error=None)
-    with store.write() as connection:
-        write(connection, claimed)
+def claim(store: Store, entry: Entry, run_id: int, worker: str) -> Entry | None:
+    """
+    Set an entry to `running` for this worker, with one more attempt; None if another one has finished it since it was read.
+
+    Steps of workers that are gone are free. Of each policy one training runs at a time, since it builds on those before.
+
+    Raises
+    ------
+    StepRunning
+        Another worker is at work on it; or, if it is a training, on another training of the policy.
+    """
+    with store.write_exclusive() as connection:
+        workers.retire_gone(connection)
+        stored = connection.execute(select(ledger).where(_is(entry))).mappings().one()
+        current = Entry(**stored)
+        if current.status == "running" or (entry.kind == "train" and _is_training(connection, entry.policy)):
+            raise StepRunning(f"another worker is at work on the {_name(entry)}", remedy="wait")
+        if not current.is_open and (current.token != entry.token or entry.status == "running"):
+            return None
+        claimed = replace(
+            current, status="running", attempts=current.attempts + 1, run_id=run_id, error=None, worker=worker,
+            token=current.token + 1,
+        )  # fmt: skip
+        values = _values(claimed) | {"worker": worker, "token": claimed.token}
+        unchanged = (ledger.c.token == current.token) & (ledger.c.status != "running")
+        if connection.execute(update(ledger).where(_is(entry), unchanged).values(values)).rowcount != 1:
+            raise StepRunning(f"another worker is at work on the {_name(entry)}", remedy="wait")
     return claimed
+
+
+def _is_training(connection: Connection, policy: str) -> bool:
+    row = ledger.c
+    running = exists().where(row.policy == policy, row.kind == "train", row.status == "running")
+    return bool(connection.scalar(select(running)))
+
+
+@contextmanager
+def fenced(store: Store, claimed: Entry) -> Iterator[None]:
+    """
+    Check in every write of a block that the step is still this worker's.
+
+    Raises
+    ------
+    StepTaken
+        From a write: another worker has the step by now, or it was undone. Nothing of that write is stored.
+    """
+
+    def guard(connection: Connection) -> None:
+        mine = select(ledger.c.token).where(_is(claimed), ledger.c.worker == claimed.worker)
+        # On Postgres the row stays locked until the write commits, so no worker takes over in between.
+        if connection.scalar(mine.with_for_update(read=True)) != claimed.token:
+            raise StepTaken(
+                f"the {_name(claimed)} was taken over by another worker, so nothing more is written here"
+            )
+
+    store.write_guards.append(guard)
+    try:
+        yield
+    finally:
+        store.write_guards.remove(guard)
 
 
 def reopen(store: Store, finished: Sequence[Entry]) -> list[Entry]:
@@ -171,15 +232,22 @@ def fail(store: Store, entry: Entry, error: str, now: int, not_before: int | Non
 
 
 def write(connection: Connection, entry: Entry) -> None:
-    """Write an entry's status inside the caller's transaction."""
+    """Write an entry's status inside the caller's transaction; its worker and token stay."""
+    connection.execute(update(ledger).where(_is(entry)).values(_values(entry)))
+
+
+def _is(entry: Entry):  # type: ignore[no-untyped-def]
     row = ledger.c
-    matching = and_(
+    return and_(
         row.policy == entry.policy,
         row.kind == entry.kind,
         row.window_start == entry.window_start,
         row.window_end == entry.window_end,
     )
-    values = {
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return {
         "status": entry.status,
         "attempts": entry.attempts,
         "not_before": entry.not_before,
@@ -188,4 +256,8 @@ def write(connection: Connection, entry: Entry) -> None:
         "counts": dict(entry.counts or {}),
         "error": entry.error,
     }
-    connection.execute(update(ledger).where(matching).values(values))
+
+
+def _name(entry: Entry) -> str:
+    day = str(np.datetime64(entry.window_end, "us").astype("datetime64[D]"))
+    return f"step {entry.kind} of {day} ({entry.policy})"

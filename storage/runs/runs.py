@@ -7,10 +7,19 @@ from sqlalchemy import insert, update
 
 from storage.database.database import Store
 from storage.database.tables import runs
+from storage.runs import workers
 
 
-def begin_run(store: Store, policy: str, kind: str, now: int, config_text: str, newest_batch: int) -> int:
-    """Add a run with status `running`; returns its id."""
+def begin_run(
+    store: Store,
+    policy: str,
+    kind: str,
+    now: int,
+    config_text: str,
+    newest_batch: int,
+    worker: str | None = None,
+) -> int:
+    """Add a run with status `running`; returns its id. Runs whose worker is gone are interrupted ones from now on."""
     row = {
         "policy": policy,
         "kind": kind,
@@ -18,8 +27,10 @@ def begin_run(store: Store, policy: str, kind: str, now: int, config_text: str, 
         "status": "running",
         "newest_batch": newest_batch,
         "config": config_text,
+        "worker": worker,
     }
-    with store.write() as connection:
+    with store.write_exclusive() as connection:
+        workers.interrupt_abandoned(connection)
         inserted = connection.execute(insert(runs), row)
     assert inserted.inserted_primary_key is not None
     return int(inserted.inserted_primary_key[0])

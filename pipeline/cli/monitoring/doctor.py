@@ -71,6 +71,13 @@ def _database(_code: str, facts: "checks.DatabaseFacts") -> str:
     return f"{facts.address}, monitor {facts.monitor}, schema up to date"
 
 
+def _erased(_code: str, facts: "checks.OverwriteFacts") -> str:
+    return (
+        f"the file has had old bytes of erased values since {_utc_text(facts.since)}, because another program reads it: end that "
+        "program (fuser FILE names it), then fraudwatch prune"
+    )
+
+
 def _clock(code: str, facts: "checks.ClockFacts") -> str:
     time = facts.now.astimezone().isoformat(timespec="seconds")
     if code == "behind_data":
@@ -203,7 +210,7 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 
 
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
-    "config": _config, "database": _database, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
+    "config": _config, "database": _database, "erased": _erased, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
     "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,

@@ -16,6 +16,7 @@ from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
+from storage.admin.overwrite import waiting_since
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
 from storage.queries.status import (
@@ -89,6 +90,13 @@ class RatesFileFacts:
     """Why the file schema.rates cannot be used."""
 
     error: str
+
+
+@dataclass(frozen=True)
+class OverwriteFacts:
+    """Since when an SQLite file has old bytes of what was erased, because another program reads it."""
+
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,7 @@ Facts = (
     | WaitingRecord
     | StaleRate
     | RatesFileFacts
+    | OverwriteFacts
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
@@ -225,7 +234,7 @@ class CheckResult:
     Attributes
     ----------
     subject
-        What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
+        What was checked: config, database, erased (if old bytes of it are left), model_key (if it is missing), clock, transactions, entities (each that one
         value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
         ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
@@ -252,6 +261,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
         CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        *_overwrite(session),
         *_model_key(config),
         _clock(session, state),
         _transactions(state),
@@ -270,6 +280,12 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
+
+
+def _overwrite(session: Session) -> Iterator[CheckResult]:
+    since = waiting_since(session.store)
+    if since is not None:
+        yield CheckResult("erased", "old_bytes", OverwriteFacts(as_datetime(since)), failed=True)
 
 
 def _clock(session: Session, state: MonitorState) -> CheckResult:
@@ -297,7 +313,7 @@ def _labels(state: MonitorState, config: Config) -> CheckResult:
 def _model_key(config: Config) -> Iterator[CheckResult]:
     """Whether the key that seals models is missing; SQLite may go without one."""
     try:
-        config.model_key()
+        config.model_keys()
     except ConfigError as error:
         yield CheckResult("model_key", "missing", ModelKeyFacts(str(error)), failed=True)
 

@@ -11,7 +11,7 @@ from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_curso
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
-from storage.errors import Busy, Unreachable
+from storage.errors import Busy, NewerSchema, Unreachable
 from storage.ingest import history
 from storage.queries.monitoring import QualityFilter, quality_page, validate_metrics
 
@@ -153,6 +153,6 @@ def refresh_quality(session: Session, policy: str) -> QualityRefresh:
     matured = span[1] + config.labels.longest_maturity + config.quality.window
     try:
         measured = quality.refresh(store, config, policy, min(session.now, matured), session.actor)
-    except (Unreachable, Busy, ConfigError) as error:
+    except (Unreachable, Busy, NewerSchema, ConfigError) as error:
         return QualityRefresh(0, (), str(error))
     return QualityRefresh(measured.realised, measured.alarms)

@@ -21,6 +21,8 @@ class RunRecord:
     ----------
     as_of
         The time of the run: it used what was known then. Of a run that nobody dated this is when it began.
+    status
+        "interrupted": it was stopped, or its process is gone; the next run goes on with its steps.
     newest_batch
         The newest batch of data that it could see.
     counts
@@ -31,7 +33,7 @@ class RunRecord:
     policy: str
     kind: Literal["schedule", "backfill", "manual", "late", "train"]
     as_of: datetime
-    status: Literal["running", "done", "failed"]
+    status: Literal["running", "done", "failed", "interrupted"]
     newest_batch: int
     counts: Mapping[str, int] | None
     error: str | None

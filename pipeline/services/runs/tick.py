@@ -15,6 +15,7 @@ from pipeline.runs.challengers import ChallengerRun
 from pipeline.runs.tick import ChallengerRetired, RunFinished, StepFailed, Tick, TickEvent
 from pipeline.schedule.run_context import LIVE, RunSummary, never_stop
 from pipeline.services.session import Session, past_instant
+from storage.admin.overwrite import overwrite
 from storage.monitoring import health
 from storage.monitoring.health import HealthFigures, NewestChoice
 
@@ -68,6 +69,7 @@ def run_tick(
     """
     require_apprise(session.config)
     as_of = None if request.as_of is None else past_instant(session, request.as_of)
+    overwrite(session.store)
     return Tick(
         session.store,
         session.config,
@@ -90,7 +92,7 @@ def check_config(config: Config) -> None:
     ConfigError
         The key that seals models is missing, or Apprise is not installed although notify.urls is set.
     """
-    config.model_key()
+    config.model_keys()
     require_apprise(config)
 
 

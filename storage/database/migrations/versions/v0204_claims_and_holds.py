@@ -26,13 +26,15 @@ def upgrade() -> None:
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     for table, names in (
-        (monitor, ("readable_from", "hash_key_check")),
-        (audit, ("os_user", "database_user", "content_hash", "hash", "redacted_by")),
+        (monitor, ("readable_from", "hash_key_check", "overwrite_since")),
+        (audit, ("os_user", "database_user", "content_hash", "hash", "redacted_by", "salt")),
     ):
         for name in names:
             op.add_column(table.name, sa.Column(name, table.c[name].type))
     op.add_column(ledger.name, sa.Column("worker", sa.Text))
     op.add_column(ledger.name, sa.Column("token", sa.Integer, nullable=False, server_default="0"))
+    # Claims know nothing of the processes of an older version, which have ended before the upgrade.
+    connection.execute(sa.text("UPDATE ledger SET status = 'pending' WHERE status = 'running'"))
     tick_steps.create(connection)
     holds.create(connection)
     if connection.dialect.name == "postgresql":
@@ -41,6 +43,7 @@ def upgrade() -> None:
         connection.execute(sa.text(f"ALTER TABLE runs ADD CHECK ({STATUS})"))
     else:
         rewrite(connection, runs)
+    connection.execute(sa.text("UPDATE runs SET status = 'interrupted' WHERE status = 'running'"))
 
 
 def downgrade() -> None:
