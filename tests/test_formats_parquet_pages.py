@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ print(sum(map(len, batches)), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
 def rows(path: Path) -> list[tuple[str, str]]:
     """All rows of a file."""
     found: list[tuple[str, str]] = []
-    for batch in open_path(path, None, path.name).rows(EXPECTED):
-        columns = (batch.columns[name].to_pylist() for name in ("id", "text"))
-        found += zip(*columns, strict=True)
+    with closing(open_path(path, None, path.name)) as reader:
+        for batch in reader.rows(EXPECTED):
+            columns = (batch.columns[name].to_pylist() for name in ("id", "text"))
+            found += zip(*columns, strict=True)
     return found
 
 

@@ -116,7 +116,9 @@ def test_a_tick_reports_each_part_and_isolates_challengers(
         run_tick(session, TickRequest(as_of=as_datetime(NOW) + timedelta(days=1)), events.append)
 
 
-@pytest.mark.parametrize(("error", "told"), [(ZeroDivisionError(), ["Delivery"]), (Unreachable("gone"), [])])
+@pytest.mark.parametrize(
+    ("error", "told"), [(ZeroDivisionError(), ["Delivery", "ChallengerRun"]), (Unreachable("gone"), [])]
+)
 def test_a_run_that_fails_is_notified_unless_the_database_is_gone(
     session: Session, monkeypatch: pytest.MonkeyPatch, error: Exception, told: list[str]
 ) -> None:

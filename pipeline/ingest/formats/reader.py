@@ -261,6 +261,7 @@ class _ParquetReader:
             at_once = rows_at_once(self._file, names, self._dictionaries, self._source_name)
             batches = self._parquet.iter_batches(min(at_once, BATCH_ROWS), columns=names)
             for batch in batches if at_once >= BATCH_ROWS else _joined(batches):
+                batch.validate(full=True)  # text that is not UTF-8
                 for part in _bounded(batch):
                     columns = {name: _plain_text(part.column(name)) for name in names}
                     yield decoded(np.arange(first, first + part.num_rows), columns)
