@@ -20,7 +20,8 @@ NUMBERS = st.one_of(
     st.floats(allow_nan=False).map(repr),
 )
 QUOTED = st.one_of(
-    st.sampled_from(['""', "'FR'", '"X\\"Y"', '"\\u202e"', '"\\ud800"', '"\\u0000"', '"\\x"', '"']), st.text(max_size=8).map(repr)
+    st.sampled_from(['""', "'FR'", '"X\\"Y"', '"\\u202e"', '"\\ud800"', '"\\u0000"', '"\\x"', '"']),
+    st.text(max_size=8).map(repr),
 )
 NAMES = st.sampled_from(["amount", "age", "country", "card_rate", "missing", "zzz", "Amount"])
 TOKENS = st.one_of(
