@@ -165,6 +165,7 @@ def _usual(store: Store, config: Config, truth: dict[str, int]) -> None:
                     recent=made.samples.holdout,
                     days=config.training.holdout / DAY,
                     notes={},
+                    columns=made.features.raw_names,
                 )
                 scores = model.score(raw, history.transactions.amount[rows] / MONEY)
                 found[exclude].append(float(average_precision(y, scores.score)))

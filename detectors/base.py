@@ -9,7 +9,7 @@ independently, so a row's score is the same to the last bit in any batch and any
     └── ArtifactError        a stored model that cannot be trusted
 """
 
-from typing import ClassVar, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)  # from no labels to many
 SEED = 7  # of every draw of random numbers: the same rows and threads give the same model
 MIN_FRAUDS_TO_FIT = 2  # a classifier fitted on one fraud would memorise it
 POSITIVE_WEIGHT_MAX = 30.0
+LEARNED_MAX = 1e100  # of what is learned on scaled columns; products of a few of them are finite
 
 
 class DetectorError(ValueError):
@@ -129,6 +130,28 @@ def require_fitted(fitted: T | None, name: str) -> T:
     if fitted is None:
         raise NotFitted(f"{name} is not fitted", remedy="call fit first")
     return fitted
+
+
+def require_arrays(owner: str, shape: tuple[int, ...], *parts: NDArray[Any], at_most: float = np.inf) -> None:
+    """
+    Check arrays that were learned, and that code indexes by: a stored one may have any shape and values.
+
+    Raises
+    ------
+    DetectorError
+        One of them has another shape, or a value that is not finite, or is larger than `at_most`.
+    """
+    for part in parts:
+        if part.shape != shape:
+            raise DetectorError(f"{owner} has an array of shape {part.shape}, its others need {shape}")
+        if not np.isfinite(part).all() or (at_most < np.inf and np.abs(part).max(initial=0) > at_most):
+            raise DetectorError(f"{owner} has an array with values that nobody can have learned")
+
+
+def require_finite(owner: str, *values: float) -> None:
+    """Raise DetectorError if one of the numbers is infinite or missing."""
+    if not np.isfinite(values).all():
+        raise DetectorError(f"{owner} has numbers that are not finite: {values}")
 
 
 def as_rows(X: ArrayLike, n_features: int | None = None) -> Floats:

@@ -8,16 +8,21 @@ What a field may hold is said by its annotation, in both directions: `str`, `boo
 array, another dataclass, `Any` for JSON, and `… | None`, tuples and mappings of these. A field of type `Detector` or
 `Classifier` holds a detector of the registry under its name there: no other name in the bytes is looked up, and none imported.
 What does not fit the annotations is refused. Equal values give equal bytes.
+
+Bytes may be hostile: `unpack` looks at what is declared before it allocates, and never reads more than that. What arrays must
+have besides their dtype, so that code that indexes by them stays inside of memory and ends, each dataclass checks itself.
 """
 
 import io
 import json
+import math
 import types
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
+from tokenize import TokenError
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -28,11 +33,21 @@ from detectors.registry import DETECTORS, detector_class
 
 MANIFEST = "manifest.json"
 VALUE = "value"  # the entry of the manifest with the fields, and the first part of every path
+UNPACKED_MAX = 1 << 29  # bytes of all members; the largest models have some 50 MB
+MANIFEST_MAX = (
+    1 << 24
+)  # bytes; boosted trees are text in it, and JSON takes up to thirty times its size in memory
+MEMBERS_MAX = 50_000  # a histogram has four, and each column has one
+DIMENSION_MAX = 1 << 32
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others do not unpack piece by piece
+NPY_VERSION = (1, 0)
+PLAIN_KINDS = "biufUM"  # numbers, truth values, texts and times
+LARGEST_INT = 2**63
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal values are equal bytes
 # What zipfile, json and numpy raise on bytes that `pack` did not write.
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError,
-    ArithmeticError, RuntimeError, MemoryError,
+    ArithmeticError, RuntimeError, MemoryError, SyntaxError, TokenError,
 )  # fmt: skip
 
 T = TypeVar("T")
@@ -81,14 +96,12 @@ def unpack(kind: type[T], content: bytes) -> tuple[T, dict[str, Any]]:
 
     def read(path: str) -> NDArray[Any]:
         members.append(f"{path}.npy")
-        array: NDArray[Any] = np.lib.format.read_array(
-            io.BytesIO(archive.read(members[-1])), allow_pickle=False
-        )
-        return array
+        return _array(_member(archive, members[-1]), path)
 
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
+            _check_sizes(archive.infolist())
+            manifest = json.loads(_member(archive, MANIFEST))
             value: T = _decode(kind, manifest.pop(VALUE), VALUE, read)
             if sorted(archive.namelist()) != sorted(members):
                 raise ArtifactError("the stored arrays are not those that the manifest lists")
@@ -97,6 +110,48 @@ def unpack(kind: type[T], content: bytes) -> tuple[T, dict[str, Any]]:
             raise
         raise ArtifactError(f"the stored bytes cannot be read: {error}") from error
     return value, manifest
+
+
+def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that would take too much memory, before any of it is unpacked."""
+    if len(members) > MEMBERS_MAX:
+        raise ArtifactError(f"the archive has {len(members):,} members, more than {MEMBERS_MAX:,}")
+    if len({member.filename for member in members}) != len(members):
+        raise ArtifactError("the archive has two members of one name")
+    if any(member.compress_type not in METHODS or member.flag_bits & 1 for member in members):
+        raise ArtifactError("the archive is compressed or encrypted otherwise than any that is stored")
+    unpacked = sum(member.file_size for member in members)
+    manifest = max((member.file_size for member in members if member.filename == MANIFEST), default=0)
+    if unpacked > UNPACKED_MAX or manifest > MANIFEST_MAX:
+        raise ArtifactError(
+            f"the archive unpacks to {unpacked:,} bytes, its manifest to {manifest:,}: too much"
+        )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member of an archive; no more than its declared size is unpacked, and another size does not match its checksum."""
+    member = archive.getinfo(name)
+    with archive.open(member) as stream:
+        content = stream.read(member.file_size)
+        if len(content) != member.file_size or stream.read(1):
+            raise ArtifactError(f"{name} has not the {member.file_size:,} bytes that it declares")
+    return content
+
+
+def _array(content: bytes, path: str) -> NDArray[Any]:
+    """An array from the bytes of `numpy.save`, whose header must declare as many values as there are."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != NPY_VERSION:
+        raise ArtifactError(f"{path} is no array of format {NPY_VERSION[0]}.{NPY_VERSION[1]}")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ArtifactError(f"Object arrays are not read: {path}")
+    values, size = math.prod(shape), len(content) - stream.tell()
+    plain = dtype.kind in PLAIN_KINDS and dtype.itemsize > 0
+    if not plain or values * dtype.itemsize != size or not all(0 <= each < DIMENSION_MAX for each in shape):
+        raise ArtifactError(f"{path} cannot be read: {size:,} bytes are no {dtype} of shape {shape!s:.40}")
+    flat = np.frombuffer(content, dtype, values, stream.tell()).copy()
+    return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
 def _encode(kind: Any, value: Any, path: str, members: dict[str, bytes]) -> Any:
@@ -174,6 +229,7 @@ def _leaf(kind: Any, value: Any, path: str) -> Any:
         fits = isinstance(value, str) and value in get_args(kind)
     else:
         fits = kind is Any or type(value) is kind or (kind is float and type(value) is int)
+        fits = fits and not (kind is int and abs(value) >= LARGEST_INT)
     if not fits:
         raise _misfit(kind, value, path)
     return float(value) if kind is float else value

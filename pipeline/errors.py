@@ -7,6 +7,7 @@ The exceptions of this package, their exit codes, and who can fix the cause.
     ├── FraudwatchError              this package; one line on stderr, never a traceback
     │   ├── ConfigError      exit 2  fix config.toml or the environment
     │   ├── InputError       exit 2  fix the command or the file: a path, column or argument
+    │   ├── SourceUnavailable exit 1  fix the query or its database; nothing was written
     │   └── NotReady         exit 1  wait or load more data: no data, no mature labels, no model yet
     ├── StorageError                 storage.errors: the database is unreachable, busy, too old, another's
     └── DetectorError                detectors.base: data that cannot be fitted, or a damaged model
@@ -56,6 +57,13 @@ class InputError(FraudwatchError):
 
     exit_code = 2
     code = "input"
+
+
+class SourceUnavailable(FraudwatchError):  # noqa: N818 (reads as the state it reports)
+    """The database of a query gives no rows."""
+
+    exit_code = 1
+    code = "unreachable"
 
 
 class NotReady(FraudwatchError):  # noqa: N818 (a state, not an error: more data or time ends it)

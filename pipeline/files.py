@@ -1,10 +1,15 @@
-"""Files that appear only when they are complete."""
+"""Names of files as text, and files that appear only when they are complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import InputError
+
+
+def display_name(path: Path) -> str:
+    """A path as text that can be printed and stored: bytes of it that are not UTF-8 become escapes such as `\\udcff`."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

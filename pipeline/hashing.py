@@ -22,6 +22,7 @@ from pipeline.card_numbers import SEPARATORS, is_card_number, last_four, without
 from pipeline.sanitize import DISPLAY_END
 
 CACHE_SIZE = 1 << 16  # hashes: entities recur, and a look-up is ten times faster than a hash
+KEY_CHECK = "fraudwatch: which key hashes the fields of schema.hash"
 STORED = re.compile(rf".+{DISPLAY_END}[0-9a-f]{{64}}")
 DISPLAYED = re.compile(r"•••• ?\d{4}|\S…@\S+|[A-Z]{2}… \w{4}|… ?\d{4}", re.ASCII)  # a display form alone
 _EMAIL = re.compile(r"[^@\s]+@([^@\s]+\.[^\W\d_]{2,})")
@@ -68,6 +69,11 @@ class Hasher:
         return f"{display}{DISPLAY_END}{self.hash(normalised)}" if display else self.hash(value)
 
 
+def key_check(key: bytes) -> str:
+    """The check value of a key: the hash of a constant, by which another key is noticed."""
+    return Hasher(key).hash(KEY_CHECK)
+
+
 def display_form(value: str) -> tuple[str, str]:
     """
     Return the display form of a stripped value, "" if its shape is not known, and the value as it is hashed.
@@ -85,23 +91,6 @@ def display_form(value: str) -> tuple[str, str]:
         digits = re.sub(r"[^0-9]", "", value)
         return f"… {digits[-4:]}", f"+{digits}"
     return "", value
-
-
-def written_forms(value: str) -> tuple[re.Pattern[str], str]:
-    """
-    Return an expression for a stripped value as a whole word in sentences, and a part in lower case that all forms have.
-
-    A card number, an IBAN or a phone number may be written with any separators, an e-mail address in upper or lower case.
-    """
-    display, normalised = display_form(value)
-    if not display:
-        return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)"), value.lower()
-    if "@" in value:
-        return re.compile(rf"(?<![\w.+%-]){re.escape(value)}(?!\w)", re.IGNORECASE), value.lower()
-    between = rf"[()./{SEPARATORS}]{{0,2}}"
-    letters = between.join(map(re.escape, normalised))
-    part = normalised[:2] if normalised[0].isalpha() else normalised[-2:]
-    return re.compile(rf"(?<!\w){letters}(?!\w)", re.IGNORECASE), part.lower()
 
 
 def _is_iban(value: str) -> bool:

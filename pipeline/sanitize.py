@@ -23,7 +23,7 @@ PAGE_MAX = 300  # characters of a value on a page
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 # Characters that chats and mail programs interpret → inert characters that look alike.
-_INERT = str.maketrans(
+INERT = str.maketrans(
     {"<": "‹", ">": "›", "&": "＆", "@": "＠", "[": "［", "]": "］", "`": "´", "|": "¦", "#": "＃"}
 )
 _ADDRESS = re.compile(
@@ -81,7 +81,7 @@ def id_for_message(text: str) -> str:
     Addresses are defanged: `evil[.]com`, `http[:]//`; other characters are replaced by ones that look alike. Digits of an
     id are not masked.
     """
-    inert = for_terminal(text).translate(_INERT)
+    inert = for_terminal(text).translate(INERT)
     return _ADDRESS.sub("[.]", inert).replace("://", "[:]//")
 
 

@@ -105,6 +105,10 @@ class StepTaken(Busy):
     code = "step_taken"
 
 
+# The database itself is away, locked, not ours, or another process has taken over: whatever is being done ends.
+DATABASE_ERRORS = (Unreachable, SchemaOutOfDate, WrongMonitor, Busy)
+
+
 class Unknown(StorageError):  # noqa: N818
     """The database has no such row."""
 

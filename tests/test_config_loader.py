@@ -237,6 +237,27 @@ REFUSED = [
     ("[alerts\nper_day = 5", "is not valid TOML"),
     ("[alerts]\nper_day = 5\nper_day = 6", "is not valid TOML"),
 ]  # fmt: skip
+REFUSED += [
+    (
+        "[limit.visa]\nbasis_point = 90",
+        "limit.visa.basis_point is not a key, did you mean limit.visa.basis_points?",
+    ),
+    ("[watch.in]\nfolders = 'in'", "watch.in.folders is not a key, did you mean watch.in.folder?"),
+    (
+        "[limit]\nbasis_points = 90\nrate = 'fraud'",
+        "limit.basis_points must be a table, got 90: write the keys of [limit] below [limit.NAME], with a name of your choice (",
+    ),
+    ("[shadow]\nalerts.per_day = 3", "shadow.alerts.per_day is not a key: write [shadow.NAME] above it"),
+    (
+        "[limit.visa]\nbasis_points = 90\nonly = {channel = 'web'}",
+        'limit.visa.only must be a list in square brackets, got "web": write channel = ["web"] (',
+    ),
+    (
+        "[notify]\nurls = 'slack://s3cret'",
+        "notify.urls must be a list in square brackets, got a value not shown here (",
+    ),
+    ("[notify]\nping_url = 'ftp://s3cret'", "or empty, got a value not shown here"),
+]
 
 
 @pytest.mark.parametrize(("toml", "sentence"), REFUSED)
@@ -476,16 +497,26 @@ def test_the_hash_key_comes_from_the_environment_or_a_file_and_is_asked_for_only
 
 def test_a_shared_database_needs_a_key_for_its_models(tmp_path: Path) -> None:
     shared = '[storage]\nurl = "postgresql://u@h/d"'
-    assert load(tmp_path, "").model_key() is None
-    assert load(tmp_path, "", FRAUDWATCH_MODEL_KEY="f" * 16).model_key() == b"f" * 16
+    assert load(tmp_path, "").model_keys() == ()
+    new, old = "f" * 16, "e" * 20
+    for written, keys in [
+        (new, [new]),
+        (f"{new},{old}", [new, old]),
+        (f"{new}, {old},", [new, old]),
+        ("correct horse, battery", ["correct horse, battery"]),  # a part is too short for a key
+    ]:
+        found = load(tmp_path, "", FRAUDWATCH_MODEL_KEY=written).model_keys()
+        assert found == tuple(key.encode() for key in keys)
     with pytest.raises(ConfigError, match=r"FRAUDWATCH_MODEL_KEY or storage\.model_key_file"):
-        load(tmp_path, shared).model_key()
+        load(tmp_path, shared).model_keys()
     with pytest.raises(ConfigError, match="16 characters or more, got 5"):
-        load(tmp_path, "", FRAUDWATCH_MODEL_KEY="short").model_key()
+        load(tmp_path, "", FRAUDWATCH_MODEL_KEY="short").model_keys()
     secret = tmp_path / "model.key"
     secret.write_text("0123456789abcdef\n")
     config = load(tmp_path, f'{shared}\nmodel_key_file = "{secret}"')
-    assert config.model_key() == b"0123456789abcdef"
+    assert config.model_keys() == (b"0123456789abcdef",)
+    secret.write_text(f"{new}\n{old}\n")
+    assert config.model_keys() == (new.encode(), old.encode())
     assert "model.key" not in config.public_text()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,8 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
 from pipeline.config.sections import HealthSection
+from pipeline.daemon import health_server
 from pipeline.daemon.daemon import Daemon
-from pipeline.daemon.health import TICK_GRACE, TICK_MAX, Health, serve_health
+from pipeline.daemon.health import TICK_GRACE, TICK_MAX, Health
+from pipeline.daemon.health_server import serve_health
 from pipeline.errors import ConfigError
 from storage.frames import DAY, HOUR, MINUTE
 from tests.support.daemon import Clock
@@ -139,3 +143,88 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
 def test_without_a_port_nothing_listens() -> None:
     with serve_health(SMALL, Health(Clock(FROM))) as port:
         assert port is None
+
+
+def talk(port: int | None, *parts: bytes) -> bytes:
+    """Send bytes as they are; returns all that is answered until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", int(port or 0)), timeout=10) as client:
+        for part in parts:
+            client.sendall(part)
+        answer = b""
+        while some := client.recv(1 << 16):
+            answer += some
+        return answer
+
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+# What is sent, and how the first line of the answer goes on.
+REQUESTS = [
+    (b"GET /healthz HTTP/1.1\r\n\r\n", b"200 OK"),
+    (b"HEAD /healthz HTTP/1.1\r\n\r\n", b"200 OK"),
+    (b"HEAD /metrics HTTP/1.0\r\n\r\n", b"200 OK"),
+    (b"HEAD /elsewhere HTTP/1.0\r\n\r\n", b"404 Not Found"),
+    (b"POST /healthz HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"405 Method Not Allowed"),
+    (b"BREW /healthz HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
+    (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414 "),
+    (GET + b"".join(b"H%d: x\r\n" % number for number in range(200)) + b"\r\n", b"431 "),
+    (GET + b"Long: " + b"a" * 70_000 + b"\r\n\r\n", b"431 "),
+    (b"GET /healthz HTTP/9.9\r\n\r\n", b"505 "),
+    (b"\xff\xfe nonsense\r\n\r\n", b"400 Bad Request"),
+    (b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=abc\r\n\r\n", b"200 OK"),
+    (b"GET /metrics HTTP/1.1\r\nAccept: \xff;;;q=,\r\nAuthorization: \xff\r\n\r\n", b"200 OK"),
+]  # fmt: skip
+
+
+def test_every_request_is_answered_shortly(capfd: pytest.CaptureFixture[str]) -> None:
+    config, health = on_a_port(), Health(Clock(FROM))
+    with serve_health(config, health) as port:
+        for sent, status in REQUESTS:
+            answer = talk(port, sent)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.split(b" ", 1)[1].startswith(status), (sent[:40], head)
+            assert not sent.startswith(b"HEAD") or (b"Content-Length: " in head and not body)
+            assert b"<" not in body
+            assert not status.startswith(b"4") or body.count(b"\n") <= 1
+        assert b"Allow: GET, HEAD" in talk(port, b"PUT / HTTP/1.1\r\n\r\n")
+    assert capfd.readouterr().err == ""
+
+
+def cut_off(client: socket.socket) -> bool:
+    """Whether somebody who sends a byte now and then is cut off within ten seconds."""
+    try:
+        for _ in range(100):
+            client.sendall(b"G")
+            time.sleep(0.1)
+    except OSError:
+        return True
+    return False
+
+
+def test_slow_clients_and_many_of_them_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(health_server, "REQUEST_S", 1.0)
+    config, health = on_a_port(), Health(Clock(FROM))
+    for number in range(40_000):  # an answer that no buffer holds
+        health._rows.labels(f"watch.folder_{number}", "accepted")
+    with serve_health(config, health) as port:
+        address = ("127.0.0.1", int(port or 0))
+        before = threading.active_count()
+        silent = [socket.create_connection(address) for _ in range(60)]
+        assert get(port, "/healthz")[0] == 200
+        assert threading.active_count() - before <= health_server.CONNECTIONS_MAX + 1
+        reader = socket.create_connection(address)
+        reader.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        drip = socket.create_connection(address)
+        assert cut_off(drip)
+        left = socket.create_connection(address)
+        left.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        left.close()
+        deadline = time.monotonic() + 10
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert threading.active_count() <= before
+        assert get(port, "/healthz")[0] == 200
+        for client in (*silent, reader, drip):
+            client.close()
+    assert capfd.readouterr().err == ""

@@ -2,8 +2,9 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
@@ -95,7 +96,7 @@ outers = st.builds(
     inners,
     st.none() | inners,
     st.lists(inners, max_size=2).map(tuple),
-    st.tuples(st.text(), st.integers() | st.integers(-9, 9).map(np.int64)),
+    st.tuples(st.text(), st.integers(1 - 2**63, 2**63 - 1) | st.integers(-9, 9).map(np.int64)),
     st.dictionaries(st.text(), numbers, max_size=3),
     st.dictionaries(st.tuples(st.text(), st.text()), inners, max_size=2),
     st.dictionaries(st.text(), json_values, max_size=3),
@@ -318,6 +319,81 @@ def test_a_key_that_is_no_field_is_refused() -> None:
 def test_a_truth_value_is_no_whole_number() -> None:
     with pytest.raises(ArtifactError, match="value/pair/1 is True, not of kind int"):
         codec.pack(Outer(**vars(example()) | {"pair": ("p", True)}))
+
+
+def test_a_whole_number_has_at_most_64_bits() -> None:
+    with pytest.raises(ArtifactError, match="value/pair/1 is 92233720"):
+        codec.pack(Outer(**vars(example()) | {"pair": ("p", 2**63)}))
+
+
+def bomb(size: int, declared: int, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive with a member of zeros that declares another size."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        for name, member in MEMBERS.items():
+            archive.writestr(name, b"\0" * size if name == "value/inner/floats.npy" else member)
+    return content.getvalue().replace(size.to_bytes(4, "little"), declared.to_bytes(4, "little"))
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "declared": (lambda: bomb(500_000, codec.UNPACKED_MAX + 1), "unpacks to 536,87"),
+    "more than declared": (lambda: bomb(1 << 26, 500_000), "cannot be read"),  # the checksum is that of the rest, too
+    "less than declared": (lambda: bomb(500_000, 1 << 26), "has not the 67,108,864 bytes"),
+    "another method": (lambda: bomb(500_000, 500_000, zipfile.ZIP_BZIP2), "compressed or encrypted otherwise"),
+    "many members": (
+        lambda: zipped(MEMBERS | {f"value/{n}.npy": b"" for n in range(codec.MEMBERS_MAX)}), "members, more than 50,000",
+    ),
+    "manifest": (
+        lambda: zipped(MEMBERS | {"manifest.json": b" " * (codec.MANIFEST_MAX + 1)}), "its manifest to 16,777,217: too much",
+    ),
+    "two of one name": (
+        lambda: zipped(MEMBERS | {"value/inner/flouts.npy": b""}).replace(b"flouts", b"floats"), "two members of one name",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_archive_that_would_take_too_much_memory_is_refused_before_it_does(name: str) -> None:
+    make, message = BOMBS[name]
+    crafted = make()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactError, match=message):
+            codec.unpack(Outer, crafted)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def header(descr: str = "'<f8'", shape: str = "(1,)") -> bytes:
+    """An array of one number whose header says something else."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"\0" * 8
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        header(shape="(1000000000,)"),
+        header(shape="(4294967296, 4294967296)"),  # overflows to 0
+        header(shape="(-1,)"),
+        header(shape="(-1, -1)"),
+        header(shape="(0, 99999999999)"),
+        header(shape="()"[:1] * 3000),
+        header(descr="'|O'"),
+        header(descr="[('a', '<f8')]"),
+        header(descr="('<f4', (2,))"),
+        header(descr="'|V8'"),
+        header(descr="'<U0'", shape="(99999999999,)"),
+        header(descr="'<c8'"),
+        b"\x93NUMPY\x02\x00" + (1 << 31).to_bytes(4, "little"),
+        b"",
+    ],
+)
+def test_an_array_that_is_not_what_its_header_declares_is_refused(member: bytes) -> None:
+    with pytest.raises(ArtifactError):
+        codec.unpack(Outer, zipped(MEMBERS | {"value/inner/any_kind.npy": member}))
+    codec.unpack(Outer, zipped(MEMBERS | {"value/inner/any_kind.npy": header()}))
 
 
 def test_the_archive_tells_neither_time_nor_machine() -> None:

@@ -11,19 +11,21 @@ from sqlalchemy import insert, text, update
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.hashing import STORED, Hasher, display_form
+from pipeline.hashing import STORED, Hasher, display_form, key_check
 from pipeline.sanitize import for_csv, for_page, for_terminal
-from pipeline.services.admin import erase
+from pipeline.services.data.database import upgrade as prepare
+from pipeline.services.person import EntityValue, erase
 from pipeline.services.review.flags import FlagRequest, list_flags
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
 from pipeline.services.review.rules import NewRule, add_rule
 from pipeline.services.review.verdicts import NewVerdict, record
-from pipeline.services.session import Session
+from pipeline.services.session import Session, hash_key_check
 from storage.admin.erase import Erasure
 from storage.database import tables
 from storage.database.database import Store
 from storage.database.hash_form import has_displays
-from storage.database.setup import upgrade
+from storage.database.setup import upgrade, verify
+from storage.errors import WrongMonitor
 from tests.support.commands import fraudwatch
 from tests.support.databases import Opener
 from tests.support.payments import PAYMENT_HEADER, write_csv
@@ -144,7 +146,7 @@ def test_every_door_finds_a_hashed_card_however_it_is_typed(
     assert flagged(session, typed) == ["p1", "p2"]
     assert DOORS["mutes add"](session, typed) == stored
     assert f'"{stored}"' in DOORS["rules add"](session, typed)
-    erased = erase(session, "customer_id", typed)
+    erased = erase(session, [EntityValue("customer_id", typed)])
     assert erased.counts["transactions"] == 2
     assert (erased.counts["rejected_rows"], erased.counts["mutes"], erased.counts["rules"]) == (1, 1, 1)
     for table in ("transactions", "rejected_rows", "mutes", "rules", "audit"):
@@ -163,7 +165,7 @@ def test_a_display_form_finds_nothing_and_says_so(opener: Opener, tmp_path: Path
 
 
 def erase_customer(session: Session, typed: str) -> Erasure:
-    return erase(session, "customer_id", typed)
+    return erase(session, [EntityValue("customer_id", typed)])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_what_people_wrote_of_an_erased_value_goes_however_they_wrote_it(
     session = with_flags(opener(config), config, tmp_path)
     add_mute(session, NewMute(UNTIL, sentence, EntityTarget("customer_id", typed)))
     record(session, NewVerdict(("p1",), "fraud", note=sentence))
-    expected = left.format(*[erase(session, "customer_id", typed).pseudonym] * 2)
+    expected = left.format(*[erase(session, [EntityValue("customer_id", typed)]).values[0].pseudonym] * 2)
     assert query(session.store, "SELECT reason FROM mutes") == [(expected,)]
     assert expected in str(query(session.store, "SELECT after FROM audit"))
     assert sentence not in str(query(session.store, "SELECT before, after FROM audit"))
@@ -201,8 +203,39 @@ def test_a_card_number_stored_in_a_sentence_before_is_erased_too(
     add_mute(session, NewMute(UNTIL, "why", EntityTarget("customer_id", CARD)))
     with session.store.write() as connection:
         connection.execute(update(tables.mutes).values(reason=f"of {written}"))
-    pseudonym = erase(session, "customer_id", CARD).pseudonym
+    pseudonym = erase(session, [EntityValue("customer_id", CARD)]).values[0].pseudonym
     assert query(session.store, "SELECT reason FROM mutes") == [(f"of {pseudonym}",)]
+
+
+def test_another_key_is_noticed_before_it_makes_new_pseudonyms(opener: Opener, tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    store = opener(config)
+    session = Session(store, config, "ann", clock=lambda: NOW)
+
+    def kept() -> object:
+        return query(store, "SELECT hash_key_check FROM monitor")[0][0]
+
+    def verified() -> None:
+        verify(store, config.monitor.name, hash_key_check(config))
+
+    assert kept() is None  # a DBA may create the tables, who has no key
+    verified()
+    row = f"p1,2025-01-01T00:00:00Z,{CARD},m1,5"
+    file = write_csv(tmp_path / "payments.csv", PAYMENT_HEADER, [row])
+    load(store, config, "transactions", file)
+    assert kept() == key_check(KEY)
+    assert KEY.decode() not in str(kept())
+    prepare(session)
+    (tmp_path / "key").write_bytes(b"another key of 27 characters")
+    for door in (verified, lambda: prepare(session), lambda: load(store, config, "transactions", file)):
+        with pytest.raises(
+            WrongMonitor, match=r"hashed with another key than the one that is set: set FRAUDWATCH_HASH_KEY"
+        ):
+            door()
+    (tmp_path / "key").write_bytes(b"")
+    verified()  # lists need no key
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    verified()
 
 
 def test_a_database_with_bare_hashes_keeps_them_and_a_new_one_has_displays(

@@ -66,7 +66,7 @@ def count(store: Store, sql: str) -> int:
 
 
 def poll(store: Store, config: Config, now: int = NOON) -> list[FeedReport]:
-    return feeds.poll(store, config, lambda: now)
+    return list(feeds.poll(store, config, lambda: now))
 
 
 def accepted(reports: list[FeedReport]) -> list[int]:

@@ -28,6 +28,7 @@ from pipeline.ingest.sources import Source
 from pipeline.services.data.ingest import IngestRequest, ingest, waiting_payments
 from pipeline.services.session import Session
 from storage.admin.erase import erase
+from storage.admin.personal_rows import PersonValue
 from storage.admin.prune import prune
 from storage.admin.undo import undo_batch
 from storage.database.database import Store
@@ -305,11 +306,11 @@ def test_undo_of_what_was_taken_up_lets_it_wait_for_a_corrected_rate(place: Plac
 
 def test_a_person_who_was_erased_stays_erased(place: Place) -> None:
     place.ingest(CHF)
-    erased = erase(place.store, "card", "k1", "ann", NOW)
+    erased = erase(place.store, [PersonValue("card", "k1")], "ann", NOW)
     assert erased.counts["waiting_rows"] == 1
     place.rates("2026-03-02,CHF,2")
     place.take_up()
-    assert [row[4] for row in place.amounts()] == [erased.pseudonym]
+    assert [row[4] for row in place.amounts()] == [erased.values[0].pseudonym]
 
 
 def test_retention_of_rejected_rows_keeps_what_waits(place: Place) -> None:

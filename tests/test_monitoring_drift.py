@@ -1,6 +1,7 @@
 """Drift of windows, from payments to stored rows: what is told, what is pooled, and that every way of running agrees."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from detectors.drift.metrics import SCALES
 from detectors.drift.reference import DriftReference
+from detectors.model.artifact import seal
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.holidays import is_holiday
@@ -18,9 +20,9 @@ from pipeline.features.seasons import season_of
 from pipeline.monitoring import drift_text
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
+from pipeline.scoring.model_cache import load_model, seal_of
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
-from storage.models import models
 from storage.monitoring import drift_metrics
 from storage.queries.monitoring import DriftFilter, drift_page
 from storage.runs import scoring_queue
@@ -183,13 +185,10 @@ def test_a_model_of_an_older_version_scores_and_says_what_it_lacks(
 ) -> None:
     store = fill(sqlite_opener(SMALL), SMALL, tmp_path)
     train_once(store, SMALL, date=FROM, as_of=NOW, policy="live", by="test")
-    old = Model.from_bytes(models.load_artifact(store, 1))
-    stripped = Model(
-        old.detector, old.settings, old.thresholds, old.notes, old.samples, DriftReference.empty()
-    )
-    blob = stripped.to_bytes()
-    without = Model.from_bytes(blob)
-    assert without.drift_reference.is_empty is (len(blob) <= len(old.to_bytes()))
+    old = load_model(store, SMALL, 1)
+    content = replace(old, drift_reference=DriftReference.empty()).to_bytes()
+    without, blob = Model.from_bytes(content), seal(content, seal_of(SMALL, 1))
+    assert without.drift_reference.is_empty is (len(content) <= len(old.to_bytes()))
     with store.write() as connection:
         from hashlib import sha256
 

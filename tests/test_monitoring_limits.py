@@ -19,6 +19,7 @@ from pipeline.runs.tick import Tick
 from pipeline.services.monitoring.fraud_rates import list_limits
 from pipeline.services.session import Session
 from storage.admin.erase import erase
+from storage.admin.personal_rows import PersonValue
 from storage.database import tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR
@@ -221,7 +222,7 @@ def test_a_hashed_value_is_sent_by_its_display_form_and_an_erased_one_by_its_pse
     body = str(query(store, "SELECT body FROM outbox")[0][0])
     assert "merchant_id •••• 4242: " in body
     assert "aaaa" not in body
-    assert erase(store, "merchant_id", stored, "ann", AT).counts["limit_checks"] == 1
+    assert erase(store, [PersonValue("merchant_id", stored)], "ann", AT).counts["limit_checks"] == 1
     assert query(store, f"SELECT COUNT(*) FROM limit_checks WHERE value = '{stored}'") == [(0,)]
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.features.history import feature_fields
 from pipeline.rules.engine import stored_text, vocabulary
 from pipeline.rules.parser import VALUES_MAX, RuleError, Vocabulary, parse
+from pipeline.rules.satisfiable import may_match
 from pipeline.runs.scoring_run import run
 from pipeline.services.review import rules
 from pipeline.services.session import Session
@@ -120,6 +121,37 @@ REFUSED = [
     ("card in @no\0where.txt", "cannot be read as text"),
     ("card in @nowhere.txt", "'@nowhere.txt' (char 9) cannot be read as text"),
 ]
+
+
+# A rule, and whether any payment could match it.
+POSSIBLE = [
+    ("amount > 5 and amount < 3", False),
+    ("amount >= 5 and amount <= 5", True),
+    ("amount > 5 or amount < 3", True),
+    ("amount > 1e400", False),
+    ("not (amount > 5) and amount > 5", False),
+    ("amount is missing and not amount is missing", False),
+    ("amount > age and amount < age", True),  # two columns are not compared in every combination
+    ('country = "FR" and country = "DE"', False),
+    ('country = "FR" and card = "DE"', True),
+    ('country = ""', False),  # an empty text is a missing one
+    ('not country in ("FR", "DE")', True),
+    ('country in ("FR", "DE") and not country in ("DE", "FR", "IT")', False),
+    ('country is missing and country = "FR"', False),
+    ('(amount > 5 and amount < 3) or country = "FR"', True),
+]
+
+
+@pytest.mark.parametrize(("text", "possible"), POSSIBLE)
+def test_a_rule_that_no_payment_can_match_is_known(text: str, possible: bool) -> None:
+    assert may_match(parse(text, WORDS)) == possible
+
+
+def test_a_rule_that_no_payment_can_match_is_refused() -> None:
+    with pytest.raises(
+        RuleError, match="no payment can match 'amount > 5 and amount < 3': its conditions contradict"
+    ):
+        stored_text("amount > 5 and amount < 3", CONFIG, displays=True)
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.model.model import Model
+from detectors.model.artifact import seal
 from detectors.registry import DETECTORS, detector_class
 from pipeline.config.sections import OutlierSection
 from pipeline.errors import NotReady
@@ -14,6 +14,7 @@ from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from pipeline.schedule.run_context import Step, pending
+from pipeline.scoring.model_cache import load_model, seal_of
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR
@@ -60,8 +61,8 @@ def test_every_outlier_detector_trains_scores_explains_and_is_stored(name: str, 
     assert flags
     assert all(reason["text"] and 0 <= reason["share"] <= 1 for flag in flags for reason in flag["reasons"])
     artifact = models.load_artifact(loaded, 1)
-    model = Model.from_bytes(artifact, config.model_key())
-    assert model.to_bytes(config.model_key()) == artifact
+    model = load_model(loaded, config, 1)
+    assert seal(model.to_bytes(), seal_of(config, 1)) == artifact
     (outlier,) = model.detector.fitted().parts.outliers
     assert type(outlier.detector) is detector_class(name)
     assert outlier.group.name == "outlier"

@@ -57,7 +57,7 @@ TEXT_FIELDS = frozenset({
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
     "column", "columns", "pseudonym", "value", "type", "source", "description", "before", "after",
     # addresses, versions and hashes
-    "address", "origin", "places", "config_hash", "sha256", "database", "version", "path",
+    "address", "origin", "places", "config_hash", "sha256", "database", "version", "path", "newest_hash",
     # what people wrote, and what came with a transaction
     "reason", "note", "verdict_type", "verdict_note", "label_type", "text", "fields",
     # stored sentences, and messages of errors
@@ -309,6 +309,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "models.model_card": ({"policy": "live", "model_id": 99}, "unknown_model"),
     "models.promote": ({"request": PromotionRequest("live", 99, "?")}, "unknown_model"),
+    "holds.end_hold": ({"hold_id": 99}, "unknown_hold"),
     "mutes.end_mute": ({"mute_id": 99}, "unknown_mute"),
     "rules.end_rule": ({"rule_id": 99}, "unknown_rule"),
     "notifications.show_message": ({"message_id": 99}, "unknown_message"),

@@ -22,6 +22,7 @@ from pipeline.services.review.flags import FlagRecord, FlagRequest, count_flags,
 from pipeline.services.runs.runs import list_gaps, list_runs
 from pipeline.services.session import Session
 from storage.admin.erase import erase
+from storage.admin.personal_rows import PersonValue
 from storage.database import tables
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
@@ -239,7 +240,9 @@ def test_rules_mutes_and_erasures_meet_the_same_stored_value(hashed: Session, tm
         text, _ = stored_text(rule, hashed.config, displays=True)
         assert str(stored) in text, rule
         assert CARD not in text, rule
-    erased = erase(hashed.store, "customer_id", entity_filter(hashed, "customer_id", CARD), "ann", NOW)
+    erased = erase(
+        hashed.store, [PersonValue("customer_id", entity_filter(hashed, "customer_id", CARD))], "ann", NOW
+    )
     assert erased.counts["transactions"] == 2
     assert count_flags(hashed, replace(LIVE, entity=("customer_id", CARD))) == 0
 

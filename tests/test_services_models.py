@@ -1,17 +1,26 @@
 """Model operations by hand: card, promotion, rollback; and a model that was tampered with does not load."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
 from detectors.model.artifact import libraries
 from pipeline.config.config import MODEL_KEY
+from pipeline.config.sections import MonitorSection
 from pipeline.errors import ConfigError, InputError
+from pipeline.features import catalogue, compute
+from pipeline.features import columns as columns_table
+from pipeline.features.catalogue import build_catalogue
+from pipeline.features.history import load as load_history
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import ModelCache
+from pipeline.scoring.reasons import FlaggedRows, contributions_of, strongest_reasons
+from pipeline.scoring.score_rows import score_batch
 from pipeline.services.models import models as modelling
 from pipeline.services.models.models import PromotionRequest, PromotionResult
 from pipeline.services.session import Session
@@ -135,3 +144,89 @@ def test_models_of_another_key_are_refused_and_a_run_asks_for_the_key_first(trai
     with pytest.raises(ConfigError, match="sealed with a key"):
         run(store, keyless, as_of=NOW + DAY, policy="live", by="test")
     assert query(store, "SELECT COUNT(*) FROM runs") == runs
+
+
+def test_no_model_of_another_id_or_monitor_can_be_put_in_a_models_place(trained):
+    store, config = trained
+    first, second = (models.load_artifact(store, model_id) for model_id in (1, 2))
+
+    def put(artifact):
+        with store.write() as connection:
+            stored = {"artifact": artifact, "sha256": hashlib.sha256(artifact).hexdigest()}
+            connection.execute(update(tables.models).where(tables.models.c.model_id == 2).values(stored))
+
+    put(first)
+    assert "sealed as model 1 of monitor 'fraudwatch', not as model 2" in card(store, config, 2).load_error
+    put(second)
+    assert card(store, config, 2).loads
+    other = with_url(
+        config.model_copy(update={"monitor": MonitorSection(name="cards")}), "sqlite:///elsewhere"
+    )
+    assert "of monitor 'fraudwatch', not as model 2 of 'cards'" in card(store, other, 2).load_error
+
+
+def test_keys_are_rotated_without_a_gap(trained):
+    store, config = trained
+    old = config.model_keys()[0].decode()
+    rotated = with_url(config, "sqlite:///elsewhere")
+    rotated._secrets[MODEL_KEY] = SecretStr(f"{'new' * 8},{old}")
+    assert card(store, rotated, 2).loads
+    scored = run(store, rotated, as_of=NOW + 7 * DAY, policy="live", by="test")
+    assert (len(scored.trainings), scored.failures) == (1, [])
+    rotated._secrets[MODEL_KEY] = SecretStr("new" * 8)
+    assert card(store, rotated, 3).loads
+    assert "add that key after a comma" in card(store, rotated, 2).load_error
+
+
+def test_a_model_finds_its_columns_by_name(trained, monkeypatch):
+    store, config = trained
+
+    def scores():
+        history = load_history(store, config, START, NOW)
+        rows = np.arange(len(history) - 200, len(history))
+        batch = score_batch(config, ModelCache(store, config, "live"), history, rows, 2)
+        flagged = FlaggedRows(
+            batch.rows,
+            batch.raw,
+            batch.model.detector.encode(batch.raw),
+            np.full(200, batch.model.strategy, object),
+        )
+        reasons = [
+            list(strongest_reasons(flagged, place, each, batch.features, config))
+            for place, each in enumerate(contributions_of(batch.model, flagged))
+        ]
+        return batch.raw.tobytes(), batch.scores.score.tobytes(), reasons
+
+    def columns(**tables_of):
+        for name, table in tables_of.items():
+            for module in (catalogue, compute):
+                monkeypatch.setattr(
+                    module, name, table, raising=False
+                )  # not every module imports every table
+
+    before = scores()
+    payment, window = columns_table.PAYMENT_COLUMNS, columns_table.WINDOW_COLUMNS
+    new = replace(payment[0], name="twice_the_amount", values=lambda rows: 2.0 * rows.amount)
+    columns(PAYMENT_COLUMNS=(new, *payment[::-1]), WINDOW_COLUMNS=window[::-1])
+    assert scores() == before
+    trained_again = run(store, config, as_of=NOW + 7 * DAY, policy="live", by="test")
+    assert (len(trained_again.trainings), trained_again.failures) == (1, [])
+    assert "twice_the_amount" in card(store, config, 3).feature_names
+    columns(PAYMENT_COLUMNS=payment, WINDOW_COLUMNS=window)
+    assert scores() == before
+    told = "the model was trained on the column twice_the_amount, which is not computed any more: install the version"
+    assert told in card(store, config, 3).load_error
+    columns(PAYMENT_COLUMNS=payment, WINDOW_COLUMNS=window[1:])
+    assert "_count_" in card(store, config, 2).load_error
+
+
+def test_a_field_whose_name_a_new_column_takes_is_still_found(monkeypatch):
+    old = build_catalogue(("customer",), ("risk",), ("channel",), (DAY,), (0, 6))
+    taken = replace(columns_table.PAYMENT_COLUMNS[0], name="risk")
+    monkeypatch.setattr(catalogue, "PAYMENT_COLUMNS", (*columns_table.PAYMENT_COLUMNS, taken))
+    now = build_catalogue(("customer",), ("risk",), ("channel",), (DAY,), (0, 6))
+    found = now.of_model(old.raw_names, old.encoding)
+    assert ("risk" in now.raw_names, "risk_field" in now.raw_names) == (True, True)
+    assert found.raw_names == tuple("risk_field" if name == "risk" else name for name in old.raw_names)
+    assert now.of_model(now.raw_names, now.encoding) == now
+    assert [feature.code for feature in found.features] == [feature.code for feature in old.features]

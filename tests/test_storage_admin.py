@@ -17,8 +17,10 @@ from pipeline.rules.engine import stored_text
 from pipeline.runs.scoring_run import run
 from pipeline.services.data.export import ExportedTable, ExportRequest, export_table
 from pipeline.services.session import Session
-from storage.admin import erase, prune, undo
-from storage.database import database, tables
+from pipeline.written_forms import written_forms
+from storage.admin import erase, overwrite, prune, undo
+from storage.admin.personal_rows import PersonValue, Spelling
+from storage.database import tables
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from storage.errors import Busy, Unknown
@@ -26,6 +28,7 @@ from storage.frames import DAY
 from storage.ingest import batches
 from storage.queries import export as exporting
 from storage.review import rules_and_mutes
+from storage.review.audit_chain import check_chain
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Opener, with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, START, payments, write_csv
@@ -121,6 +124,11 @@ def test_a_run_that_is_withdrawn_is_done_again_with_the_same_result(first_week: 
     assert count(first_week, "scoring_queue") == 0
 
 
+def person(*values: str) -> list[PersonValue]:
+    """A customer, or several, as the service names them."""
+    return [PersonValue("customer_id", value, (Spelling(*written_forms(value)),)) for value in values]
+
+
 def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: Path) -> None:
     bad = write_csv(tmp_path / "bad.csv", PAYMENT_HEADER, ["x1,never,c7,m1,5", "x2,never,c77,m1,5"])
     load(loaded, SMALL, "transactions", bad, now=NOW)
@@ -134,31 +142,31 @@ def test_a_person_is_erased_everywhere_and_scores_stay(loaded: Store, tmp_path: 
     flagged = query(loaded, "SELECT COUNT(*) FROM flags WHERE channel = 'rule'")[0][0]
     scores = query(loaded, SCORES)
     of_c7 = query(loaded, "SELECT COUNT(*) FROM transactions WHERE customer_id = 'c7'")[0][0]
-    told = erase.erase(loaded, "customer_id", "c7", "ann", NOW)
+    told = erase.erase(loaded, person("c7"), "ann", NOW)
     assert told.counts["transactions"] == of_c7
     assert (told.counts["rejected_rows"], told.counts["verdicts"], told.counts["audit"]) == (1, 1, 3)
     assert told.counts["flags"] == flagged > 3
-    assert (told.counts["rules"], told.counts["mutes"]) == (2, 2)  # the text or value of each, and its reason
-    assert re.fullmatch(r"erased-[0-9a-f]{16}", told.pseudonym)
+    assert (told.counts["rules"], told.counts["mutes"]) == (1, 1)
+    assert re.fullmatch(r"erased-[0-9a-f]{16}", told.values[0].pseudonym)
     everything = [
         str(row) for name in exporting.names(loaded) for part in exporting.rows(loaded, name) for row in part
     ]
     assert not [row for row in everything if "'c7'" in row or '"c7"' in row]
     assert [row for row in everything if '"c77"' in row]
     again = "SELECT COUNT(*) FROM transactions WHERE customer_id = '{}'"
-    assert query(loaded, again.format(told.pseudonym)) == [(of_c7,)]
+    assert query(loaded, again.format(told.values[0].pseudonym)) == [(of_c7,)]
     last = query(loaded, "SELECT action, subject FROM audit ORDER BY audit_id")[-1]
-    assert last == ("erase", f"customer_id {told.pseudonym}")
+    assert last == ("erase", f"customer_id {told.values[0].pseudonym}")
     assert query(loaded, SCORES) == scores
     with pytest.raises(Unknown, match="nothing was erased"):
-        erase.erase(loaded, "customer_id", "c7", "ann", NOW)
+        erase.erase(loaded, person("c7"), "ann", NOW)
 
 
 KEEP_OLD_BYTES = "PRAGMA secure_delete = OFF"  # the default differs between builds of SQLite
 
 
 def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(overwrite, "WAIT_MS", 100)
     config = with_url(SMALL, f"sqlite:///{tmp_path / 'f.db'}")
     with open_configured(config) as store:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute(KEEP_OLD_BYTES))
@@ -173,23 +181,22 @@ def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: 
             tmp_path / "b.csv", PAYMENT_HEADER, rows[:3000]
         )  # the other half's bytes are in free pages
         load(store, SMALL, "transactions", half, now=NOW + 1)
-        for person in ("person-000007", "person-001500", "person-002999"):
-            assert erase.erase(store, "customer_id", person, "ann", NOW).overwritten
+        for name in ("person-000007", "person-001500", "person-002999"):
+            assert erase.erase(store, person(name), "ann", NOW).overwritten
             for file in tmp_path.glob("f.db*"):
-                assert person.encode() not in file.read_bytes(), (person, file)
+                assert name.encode() not in file.read_bytes(), (name, file)
         with store.read() as connection:
             connection.execute(text("SELECT COUNT(*) FROM transactions"))  # a reader that stays
-            assert not erase.erase(store, "customer_id", "person-000001", "ann", NOW).overwritten
+            assert not erase.erase(store, person("person-000001"), "ann", NOW).overwritten
+            assert overwrite.waiting_since(store) == NOW
+            assert not overwrite.overwrite(store)
+        prune.prune(store, {}, NOW + 1)  # once the reader is gone
+        assert overwrite.waiting_since(store) is None
+        assert not [file for file in tmp_path.glob("f.db*") if b"person-000001" in file.read_bytes()]
 
 
-def test_words_are_replaced_whole() -> None:
-    person = erase._Person("customer_id", "c1", "X")
-    assert person.in_text("c1, c12 c1") == "X, c12 X"
-    assert person.in_text({"a": ["c1", {"b": "card c1 and c11"}], "n": 5}) == {
-        "a": ["X", {"b": "card X and c11"}],
-        "n": 5,
-    }
-    assert person.in_row('{"line": "t1,c1,3"}') == '{"line": "t1,X,3"}'
+def test_every_connection_overwrites_what_it_deletes(sqlite_opener: Opener) -> None:
+    assert query(sqlite_opener(SMALL), "PRAGMA secure_delete") == [(1,)]
 
 
 def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_path: Path) -> None:
@@ -205,10 +212,10 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     undo.undo_batch(store, 3, "too", "ann", NOW + 7)
     before = query(store, "SELECT row FROM withdrawn_rows")
     assert len({str(row) for row in before}) == len(before) >= 4
-    told = erase.erase(store, "customer_id", "12", "ann", NOW + 9)
+    told = erase.erase(store, [PersonValue("customer_id", "12")], "ann", NOW + 9)
     as_text = lambda rows: [json.loads(r[0]) if isinstance(r[0], str) else r[0] for r in rows]  # noqa: E731
     expected = [
-        row | ({"customer_id": told.pseudonym} if row.get("customer_id") == "12" else {})
+        row | ({"customer_id": told.values[0].pseudonym} if row.get("customer_id") == "12" else {})
         for row in as_text(before)
     ]
     after = as_text(query(store, "SELECT row FROM withdrawn_rows"))
@@ -217,7 +224,7 @@ def test_an_id_that_is_a_short_number_changes_nothing_else(opener: Opener, tmp_p
     assert after != as_text(before)
     (rejected,) = query(store, "SELECT row FROM rejected_rows")
     assert json.loads(str(rejected[0])) == {
-        "transaction_id": "t3", "event_time": "never", "customer_id": told.pseudonym,
+        "transaction_id": "t3", "event_time": "never", "customer_id": told.values[0].pseudonym,
         "terminal_id": "m1", "amount": "12",
     }  # fmt: skip
     assert query(store, "SELECT reason FROM withdrawals WHERE withdrawal_id = 1") == [("12 rows were wrong",)]
@@ -268,9 +275,11 @@ def test_messages_notes_and_the_audit_trail_have_retentions_of_their_own(
     assert query(store, "SELECT note FROM verdicts ORDER BY verdict_id") == [(None,), (None,), ("call 3",)]
     with store.read() as connection:
         trail = connection.execute(select(tables.audit).order_by(tables.audit.c.audit_id)).all()
-    assert [(row.subject, row.after.get("note"), row.after["verdict"]) for row in trail] == [
-        ("t2", None, "fraud"), ("t3", "call 3", "fraud"),
+    assert [(row.subject, row.after.get("note"), row.after.get("verdict")) for row in trail] == [
+        ("t2", None, "fraud"), ("t3", "call 3", "fraud"), ("notes", None, None), ("audit 1", None, None),
     ]  # fmt: skip
+    check = check_chain(store, trail[0].hash)
+    assert (check.rows, check.redacted, check.is_whole) == (4, 1, True)
     assert prune.prune(store, before, NOW) == {}
     assert prune.prune(store, {"transactions": START + DAY}, NOW)["verdicts"] == 1
     assert count(store, "verdicts") == 2

@@ -128,7 +128,7 @@ def test_a_query_the_database_refuses_is_reported_with_its_words(url, query):
         ("postgresql://somebody:secret@127.0.0.1:1/none", "gives no rows"),
         ("mysql://somebody:secret@host/db", "mysql database"),
         ("oracle+oracledb://somebody:secret@host/db", "oracle database"),
-        ("not a url secret", "no valid database URL"),
+        ("not a url secret", "not a database URL"),
     ],
 )
 def test_a_database_that_is_not_there_is_reported_without_its_password(tmp_path, url, said):

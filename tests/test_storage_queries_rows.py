@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from pipeline.errors import InputError
 from pipeline.services.pages import Page, decode_cursor, encode_cursor, every
@@ -14,6 +14,7 @@ from storage.database import tables
 from storage.database.column_types import as_micros
 from storage.database.database import Store
 from storage.queries.rows import Row, SortKey, fetch_page, stream
+from storage.review.audit_trail import write_audit
 from tests.support.databases import Opener
 from tests.support.worlds import SMALL
 
@@ -27,9 +28,9 @@ def store(opener: Opener) -> Store:
     """Seven entries of the audit trail, of which three have one time."""
     opened = opener(SMALL)
     times = [NOON + offset for offset in (0, 1, 2, 2, 2, 3, 4)]
-    rows = [{"at": at, "actor": "ann", "action": "verdict", "subject": str(at)} for at in times]
-    with opened.write() as connection:
-        connection.execute(insert(tables.audit), rows)
+    with opened.write_exclusive() as connection:
+        for at in times:
+            write_audit(connection, "ann", "verdict", str(at), None, None, at)
     return opened
 
 
@@ -52,10 +53,8 @@ def test_pages_of_any_size_hold_each_row_once_in_order(store: Store, size: int) 
 
 def test_rows_that_arrive_in_the_meantime_neither_repeat_nor_hide_others(store: Store) -> None:
     first = fetch_page(store, select(A.audit_id), NEWEST_FIRST, 3)
-    with store.write() as connection:
-        connection.execute(
-            insert(tables.audit), {"at": NOON + 9, "actor": "bob", "action": "undo", "subject": "run 1"}
-        )
+    with store.write_exclusive() as connection:
+        write_audit(connection, "bob", "undo", "run 1", None, None, NOON + 9)
     second = fetch_page(store, select(A.audit_id), NEWEST_FIRST, 100, first.next_position)
     assert [row["audit_id"] for row in first.rows + second.rows] == [7, 6, 3, 4, 5, 2, 1]
     assert second.next_position is None

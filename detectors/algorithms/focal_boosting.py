@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from detectors.algorithms.boosting import BoostedTrees, Boosting, train_to_text
 from detectors.base import (
+    DetectorError,
     Floats,
     as_labels,
     as_positive_weight,
@@ -33,6 +34,13 @@ class FocalTrees(BoostedTrees):
 
     alpha: float = 0.5  # the loss's weight of a fraud
     start: float = 0.0  # the margin that training began with, which LightGBM's model leaves out
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 < self.alpha < 1 and np.isfinite(self.start)):
+            raise DetectorError(
+                f"alpha must be between 0 and 1, got {self.alpha}, and the start finite, got {self.start}"
+            )
 
     def score(self, margin: Floats) -> Floats:
         """Logit of the probability that corresponds to margins, (n_samples,)."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
-from detectors.base import SEED, Floats, require_fitted, row_sums
+from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted, row_sums
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,12 @@ class ColumnSurprises(FittedOnScale):
     surprise: Floats  # (n_features, n_bins + 2), outside bins first and last
     reach: Floats  # (n_features, 2) outer limits of the first and last bin of each column
     usual: Floats  # (n_features,) mean surprise of the training rows
+
+    def __post_init__(self) -> None:
+        n, bins = len(self.scale.mean), self.edges.shape[-1] - 1
+        for part, width in ((self.edges, bins + 1), (self.surprise, bins + 2), (self.reach, 2)):
+            require_arrays("HBOS", (n, width), part, at_most=LEARNED_MAX)
+        require_arrays("HBOS", (n,), self.usual, at_most=LEARNED_MAX)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import SEED, Floats, require_fitted
+from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Spheres(FittedOnScale):
     radii: Floats  # (n_samples, n_spheres) squared, ascending within a sample
     isolation: Floats  # (n_samples, n_spheres)
     usual: Floats  # (n_features,) medians of the scaled training rows
+
+    def __post_init__(self) -> None:
+        n = len(self.scale.mean)
+        require_arrays("INNE", (*self.radii.shape[:2], n), self.centres, at_most=LEARNED_MAX)
+        require_arrays("INNE", self.centres.shape[:2], self.radii, self.isolation, at_most=LEARNED_MAX)
+        require_arrays("INNE", (n,), self.usual, at_most=LEARNED_MAX)
 
 
 @dataclass(eq=False)

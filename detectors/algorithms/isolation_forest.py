@@ -7,11 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class, systematic_sample
-from detectors.algorithms.tree_kernel import Forest, flatten
-from detectors.base import SEED, Floats, Ints, as_rows, as_training_rows, as_weights, require_fitted, row_sums
+from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
+from detectors.base import (
+    SEED,
+    Floats,
+    Ints,
+    as_rows,
+    as_training_rows,
+    as_weights,
+    require_finite,
+    require_fitted,
+    row_sums,
+)
 
 EULER = float(np.euler_gamma)
-LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
 # Rows per tree. A tree cannot distinguish values beyond the largest in its sample, and the rarest values matter most: 256, the
 # paper's value, is too few here (average precision 0.246, 1024 rows: 0.289), and with 1024 a tenth of the largest amounts is
 # not distinguished from merely large ones (`benchmarks/novelty.py`).
@@ -26,6 +35,10 @@ class IsolationTrees:
     n_features: int
     scale: float  # n_trees · c(rows per tree): a path sum of this scores 2^−1
     offset: float
+
+    def __post_init__(self) -> None:
+        self.forest.require_columns(self.n_features)
+        require_finite("an isolation forest", self.scale, self.offset)
 
     def score(self, path_sums: Floats) -> Floats:
         """PyOD's decision_function of sums of path lengths over the trees, (n_samples,)."""

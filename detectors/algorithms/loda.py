@@ -10,7 +10,7 @@ from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
 from detectors.algorithms.tree_kernel import compiled
-from detectors.base import SEED, Floats, require_fitted
+from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted
 
 EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 
@@ -23,6 +23,13 @@ class Projections(FittedOnScale):
     limits: Floats  # (n_cuts, n_bins + 1)
     surprise: Floats  # (n_cuts, n_bins + 2), outside bins first and last
     usual: Floats  # (n_cuts,) mean surprise of the training rows
+
+    def __post_init__(self) -> None:
+        n, bins = len(self.cuts), max(1, self.limits.shape[-1] - 1)
+        require_arrays("LODA", (n, len(self.scale.mean)), self.cuts, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n, bins + 1), self.limits, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n, bins + 2), self.surprise, at_most=LEARNED_MAX)
+        require_arrays("LODA", (n,), self.usual, at_most=LEARNED_MAX)
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from detectors.algorithms.scaling import SoftScale
 from detectors.base import (
+    LEARNED_MAX,
     DetectorError,
     Floats,
     as_labels,
@@ -16,6 +17,8 @@ from detectors.base import (
     as_training_rows,
     as_weights,
     probability_of,
+    require_arrays,
+    require_finite,
     require_fitted,
     row_sums,
 )
@@ -30,6 +33,12 @@ class Coefficients:
     scale: SoftScale
     coefficients: Floats  # (n_features,)
     intercept: float  # with the training weight undone
+
+    def __post_init__(self) -> None:
+        require_arrays(
+            "a logistic regression", (len(self.scale.mean),), self.coefficients, at_most=LEARNED_MAX
+        )
+        require_finite("a logistic regression", self.intercept)
 
 
 @dataclass(eq=False)

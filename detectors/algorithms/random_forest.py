@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.algorithms.isolation_forest import LARGEST
 from detectors.algorithms.pyod_support import systematic_sample
-from detectors.algorithms.tree_kernel import Forest, flatten
+from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
 from detectors.base import (
     SEED,
     Floats,
@@ -19,6 +18,7 @@ from detectors.base import (
     as_training_rows,
     as_weights,
     probability_of,
+    require_finite,
     require_fitted,
     row_sums,
 )
@@ -33,6 +33,10 @@ class ProbabilityTrees:
     forest: Forest
     n_features: int
     log_weight: float  # of a fraud in training, undone in the score
+
+    def __post_init__(self) -> None:
+        self.forest.require_columns(self.n_features)
+        require_finite("a random forest", self.log_weight)
 
     def score(self, sums: Floats) -> Floats:
         """Logit of the mean of the trees' probabilities with the training weight undone, (n_samples,)."""

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.base import Floats
+from detectors.base import LEARNED_MAX, DetectorError, Floats, require_arrays
 
+CONSTANT = 1e-9  # the scale of a column that does not vary; a tiny scale would amplify rounding errors
 FURTHEST = 1e12  # spreads from the centre; larger distances would overflow
 
 
@@ -24,6 +25,13 @@ class SoftScale:
     mean: Floats
     deviation: Floats
 
+    def __post_init__(self) -> None:
+        shape = (len(self.mean),)
+        require_arrays("a scale", shape, self.centre, self.spread)
+        require_arrays("a scale", shape, self.mean, self.deviation, at_most=LEARNED_MAX)
+        if min(self.spread.min(initial=1), self.deviation.min(initial=1)) <= CONSTANT:
+            raise DetectorError(f"the spreads and deviations of a scale must be above {CONSTANT}")
+
     @classmethod
     def fit(cls, rows: Floats) -> "SoftScale":
         """Fit to training rows (n_samples, n_features)."""
@@ -38,8 +46,8 @@ class SoftScale:
 
 
 def _or_one(scale: Floats) -> Floats:
-    """Replace the scale of a constant column by 1; a tiny scale would amplify rounding errors."""
-    return np.where(np.isfinite(scale) & (scale > 1e-9), scale, 1.0)
+    """Replace the scale of a constant column by 1."""
+    return np.where(np.isfinite(scale) & (scale > CONSTANT), scale, 1.0)
 
 
 def _soft(rows: Floats, centre: Floats, spread: Floats) -> Floats:

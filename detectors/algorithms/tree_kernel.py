@@ -19,11 +19,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats
+from detectors.base import DetectorError, Floats, require_arrays
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
 BLOCK = 512  # rows per block: a tree stays in the cache for all of them
 
 
@@ -66,6 +67,27 @@ class Forest:
     value: Floats
     roots: NDArray[np.uint32]
     depth: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        n = len(self.feature)
+        require_arrays("a forest", (n,), self.feature, self.threshold, self.value, at_most=LARGEST)
+        require_arrays("a forest", (2 * n,), self.child)
+        require_arrays("a forest", (len(self.roots),), self.roots, self.depth)
+        left, right = self.child[::2], self.child[1::2]
+        here = np.arange(n, dtype=np.uint32)
+        proper = ((left > here) & (right > here)) | ((left == here) & (right == here))
+        inside = n > 0 and len(self.roots) > 0 and int(self.child.max()) < n and int(self.roots.max()) < n
+        if not (inside and proper.all()):
+            raise DetectorError(
+                "the nodes of a forest are no trees: a child lies behind its parent, or is a leaf itself"
+            )
+        if not np.array_equal(_heights(self.child)[self.roots], self.depth):
+            raise DetectorError("the depths of a forest are not those of its trees")
+
+    def require_columns(self, n_features: int) -> None:
+        """Raise DetectorError if a node splits on a column that rows of so many features do not have."""
+        if int(self.feature.max()) >= n_features:
+            raise DetectorError(f"a forest splits on column {int(self.feature.max())} of {n_features}")
 
     def sums(self, X: Floats) -> Floats:
         """Sum over the trees of the value at the leaf each row ends in, (n_samples,)."""
@@ -127,6 +149,17 @@ def _float32_at_most(thresholds: Floats) -> NDArray[np.float32]:
 def _step(node: np.uint32, x: np.float32, threshold: np.float32) -> np.uint32:
     """Index of the next node in `child`."""
     return np.uint32(2) * node + np.uint32(x > threshold)
+
+
+@compiled
+def _heights(child: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Splits on the longest branch below each node; children lie behind their parents."""
+    n = len(child) // 2
+    heights = np.zeros(n, dtype=np.uint32)
+    for node in range(n - 1, -1, -1):
+        if child[2 * node] != node:
+            heights[node] = 1 + max(heights[child[2 * node]], heights[child[2 * node + 1]])
+    return heights
 
 
 @compiled

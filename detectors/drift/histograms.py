@@ -160,6 +160,10 @@ class ReferenceHistograms:
     )  # counts (total bins,) of subsets of the reference, such as seasons
 
     def __post_init__(self) -> None:
+        if any(
+            part.ndim != 1 for each in self.histograms for part in (each.cuts, each.group, each.binned.counts)
+        ):
+            raise DetectorError("the histogram of a column has arrays of one dimension")
         sizes = [
             len(part)
             for histogram in self.histograms

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import DetectorError, Floats, Ints
 from detectors.drift.alarm_calibration import AlarmCalibration
 from detectors.drift.domain_classifier import ROWS_MIN, fit_domain_classifier, subsample
 from detectors.drift.histograms import BinnedSample, ColumnHistogram, ReferenceHistograms
@@ -42,7 +42,18 @@ class WindowHistogram:
         """Number of transactions."""
         return int(self.score.n)
 
+    @property
+    def _bins(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of its counts, and the number of columns of its rows."""
+        counted = (self.features, self.score, self.reasons)
+        shapes = (part.shape for sample in counted for part in (sample.counts, sample.gaps))
+        return (*shapes, self.flags.shape, self.rows.shape[1:])
+
     def __add__(self, other: "WindowHistogram") -> "WindowHistogram":
+        if self._bins != other._bins:
+            raise DetectorError(
+                f"histograms with bins {self._bins} and {other._bins} are not of one reference"
+            )
         return WindowHistogram(
             self.features + other.features,
             self.score + other.score,
@@ -121,6 +132,19 @@ class DriftReference:
     metrics: tuple[str, ...] = ()  # of columns, names in `COLUMN_METRICS`
     levels: Mapping[tuple[str, str], UsualLevel] = field(default_factory=dict)
     calibration: AlarmCalibration = field(default_factory=AlarmCalibration)
+
+    def __post_init__(self) -> None:
+        columns = len(self.features.names)
+        fits = (
+            self.flags.shape == (len(self.channels),),
+            self.rows.ndim == 2
+            and (not len(self.rows) or self.rows.shape[1] == len(self.classifier_columns)),
+            all(0 <= place < columns for place in self.classifier_columns),
+            set(self.metrics) <= set(COLUMN_METRICS),
+            len(self.score.histograms) <= 1 and len(self.reasons.histograms) <= 1,
+        )
+        if not all(fits):
+            raise DetectorError("the parts of a drift reference do not fit together")
 
     @classmethod
     def empty(cls) -> "DriftReference":

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.base import Bools, DetectorError, Floats, as_weights
+from detectors.base import Bools, DetectorError, Floats, as_weights, require_arrays
 
 # Prior strength: every history is mixed with this many transactions at the base rate, so that an entity with one known
 # fraud in two payments does not look worse than one with twenty in fifty.
@@ -42,6 +42,12 @@ class EncodingPlan:
     rates: tuple[tuple[str, int, int], ...] = ()
     categories: tuple[tuple[str, int], ...] = ()
 
+    def __post_init__(self) -> None:
+        singles = [column for _, column in (*self.passthrough, *self.categories)]
+        columns = [*singles, *(min(pair[1:]) for pair in self.rates)]
+        if min(columns, default=0) < 0:
+            raise DetectorError("columns of an encoding are counted from 0")
+
     @property
     def names(self) -> list[str]:
         """Names of the features, in the order of the encoder's columns."""
@@ -63,6 +69,9 @@ class CategoryRates:
     values: Floats  # (n_values,) hashes, ascending
     frequency: Floats  # (n_values,) share of transactions
     rate: Floats  # (n_values,) smoothed share of fraud
+
+    def __post_init__(self) -> None:
+        require_arrays("a category", (max(1, len(self.values)),), self.values, self.frequency, self.rate)
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,11 @@ class Encoder:
     base_rate: float
     medians: Floats
     categories: tuple[CategoryRates, ...]
+
+    def __post_init__(self) -> None:
+        require_arrays("an encoder", (len(self.plan.passthrough),), self.medians)
+        if len(self.categories) != len(self.plan.categories) or not np.isfinite(self.base_rate):
+            raise DetectorError("what an encoder has learned does not fit its plan")
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detectors.base import DetectorError, Floats, as_weights
+from detectors.base import DetectorError, Floats, as_weights, require_arrays
 
 KNOTS = 1024  # quantiles stored between the tails
 TAIL = 256  # distinct scores stored individually at either end, where thresholds lie
@@ -33,6 +33,12 @@ class RankScale:
     scores: Floats  # (k,) quantiles of the training scores, ascending
     ranks: Floats  # (k,)
     spread: float
+
+    def __post_init__(self) -> None:
+        require_arrays("a rank scale", (max(1, len(self.scores)),), self.scores, self.ranks)
+        rising = bool((np.diff(self.scores) > 0).all() and (np.diff(self.ranks) >= 0).all())
+        if not (rising and self.ranks[0] > 0 and self.ranks[-1] < 1 and 0 < self.spread < np.inf):
+            raise DetectorError("a rank scale must rise from above 0 to below 1")
 
     @classmethod
     def fit(cls, scores: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.base import Bools, Floats, Ints
+from detectors.base import Bools, DetectorError, Floats, Ints
 from detectors.inputs.encoding import EncodingPlan
 
 
@@ -94,6 +94,10 @@ class FeatureGroup:
 
     name: str
     columns: tuple[int, ...]  # positions among the encoder's outputs
+
+    def __post_init__(self) -> None:
+        if min(self.columns, default=0) < 0:
+            raise DetectorError("columns of a group of features are counted from 0")
 
     def view(self, X: Floats) -> Floats:
         """The features of the group, (n, n_group_columns)."""

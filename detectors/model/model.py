@@ -13,12 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import SEED, Bools, Floats, Strategy
+from detectors.base import SEED, ArtifactError, Bools, DetectorError, Floats, Strategy
+from detectors.codec import UNREADABLE
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
 from detectors.evaluation.thresholds import Costs, capacity_threshold
 from detectors.inputs.sample import Layout, Sample
-from detectors.model.artifact import seal, unseal, verify_scores
+from detectors.model.artifact import RETRAIN, pack, unpack, verify_scores
 from detectors.model.auto_detector import NOVELTY, AutoDetector, FittedStrategy, Ranks
 from detectors.registry import DEFAULT_OUTLIER
 from detectors.strategy.validation_folds import ValidationFold
@@ -75,9 +76,20 @@ class StoredModel:
     settings: ModelSettings
     thresholds: Mapping[str, float]
     notes: Mapping[str, Any]
+    columns: tuple[str, ...]  # (n_raw,)
     samples: Floats  # (SAMPLE_ROWS, n_raw)
     sample_scores: Floats  # (SAMPLE_ROWS,)
     drift_reference: DriftReference
+
+    def __post_init__(self) -> None:
+        n, channels = len(self.columns), {self.settings.strategy, NOVELTY}
+        fits = (
+            self.samples.shape == (len(self.sample_scores), n)
+            and self.settings.strategy == self.fitted.strategy
+            and channels <= set(self.thresholds)
+        )
+        if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
+            raise DetectorError("the parts of a model do not fit together")
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class Model:
     settings: ModelSettings
     thresholds: Mapping[str, float]
     notes: Mapping[str, Any]  # JSON of the pipeline, stored with the model
+    columns: tuple[str, ...]  # (n_raw,) names of the raw columns that it was trained on, in their order
     samples: Floats  # (SAMPLE_ROWS, n_raw)
     drift_reference: DriftReference = field(default_factory=DriftReference.empty)
 
@@ -103,7 +116,7 @@ class Model:
         Parameters
         ----------
         raw
-            (n, n_raw) raw features.
+            (n, n_raw) raw features: the model's `columns`.
         amount
             (n,) what is at risk, in the base currency; amount-dependent costs use it.
         """
@@ -145,42 +158,65 @@ class Model:
             values[:, place] = raw[:, column]
         return values
 
-    def to_bytes(self, key: bytes | None = None) -> bytes:
-        """Serialize the model as an artifact without pickle, sealed with `key` if there is one."""
+    def to_bytes(self) -> bytes:
+        """Serialize the model without pickle; `detectors.model.artifact` seals it."""
         scores = self.score(self.samples, np.ones(len(self.samples))).score
-        stored = StoredModel(
-            self.detector.fitted(),
-            self.settings,
-            self.thresholds,
-            self.notes,
-            self.samples,
-            scores,
-            self.drift_reference,
+        return pack(
+            StoredModel(
+                self.detector.fitted(),
+                self.settings,
+                self.thresholds,
+                self.notes,
+                self.columns,
+                self.samples,
+                scores,
+                self.drift_reference,
+            )
         )
-        return seal(stored, key)
 
     @classmethod
-    def from_bytes(cls, artifact: bytes, key: bytes | None = None) -> "Model":
+    def from_bytes(cls, content: bytes) -> "Model":
         """
-        Load a model and check that it scores its stored sample rows exactly as when it was stored.
+        Load a model, and check that it can score and explain, and that it scores its stored sample rows exactly as when it was stored.
 
         Raises
         ------
         ArtifactError
-            A byte changed, the key or the format differs, or the sample rows score differently.
+            The content is not a model, or its sample rows score differently.
         """
-        stored, libraries = unseal(StoredModel, artifact, key)
+        stored, libraries = unpack(StoredModel, content)
         model = cls(
             AutoDetector.restored(stored.fitted, **stored.settings.detector_parameters()),
             stored.settings,
             stored.thresholds,
             stored.notes,
+            stored.columns,
             stored.samples,
             stored.drift_reference,
         )
+        model._check_usable()
         scores = model.score(stored.samples, np.ones(len(stored.samples))).score
         verify_scores(scores, stored.sample_scores, libraries)
         return model
+
+    def _check_usable(self) -> None:
+        """Raise ArtifactError if the parts of the model do not fit together: a row cannot be scored, explained or binned."""
+        try:
+            finite = self._tries_a_row()
+        except UNREADABLE as error:
+            raise ArtifactError(f"the model cannot score: {error}", remedy=RETRAIN) from error
+        if not finite:
+            raise ArtifactError("the model gives scores that are no numbers", remedy=RETRAIN)
+
+    def _tries_a_row(self) -> bool:
+        """Score, explain and bin a row; whether all that comes out is finite."""
+        row = np.zeros((1, len(self.columns)))
+        score = self.score(row, np.ones(1)).score
+        explained = [self.detector.explain(row, channel) for channel in (self.strategy, NOVELTY)]
+        if not self.drift_reference.is_empty:
+            no_flag, no_reason = np.array([-1]), np.empty(0, np.int64)
+            self.drift_reference.bin_window(self.drift_values(row), score, no_flag, no_reason)
+        return bool(np.isfinite([score, *(each.sum(axis=1) for each in explained)]).all())
 
 
 def fit_model(
@@ -191,6 +227,7 @@ def fit_model(
     recent: Sample,
     days: float,
     notes: Mapping[str, Any],
+    columns: Sequence[str],
     folds: Sequence[ValidationFold] | None = None,
     muted: Bools | None = None,
     young: Sample | None = None,
@@ -209,6 +246,8 @@ def fit_model(
         the budget counts cases, otherwise flags.
     days
         Length of `recent` in days: its total weight divided by this length is the daily volume.
+    columns
+        Names of the raw columns.
     folds
         Validation folds from which the weight of a blend is learned; made from `mature` by default.
     muted
@@ -224,6 +263,7 @@ def fit_model(
         settings=settings,
         thresholds={settings.strategy: np.inf, NOVELTY: np.inf},
         notes=notes,
+        columns=tuple(columns),
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )
     return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days, muted))

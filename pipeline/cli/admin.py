@@ -1,11 +1,11 @@
-"""Commands for administration: undo a batch or run, erase an entity, prune old rows, export tables."""
+"""Commands for administration: undo a batch or run, prune old rows, check the audit trail, export tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from pipeline.cli.options import CliContext, Command, Group, confirm, parse_entity
+from pipeline.cli.options import CliContext, Command, Group
 
 
 @click.group(cls=Group)
@@ -48,39 +48,6 @@ undo_command(
     "a span before the schedule started, fraudwatch backfill.",
     'fraudwatch undo run 7 --reason "labels were wrong"',
 )
-
-
-@click.command(
-    cls=Command,
-    epilog="""
-    fraudwatch erase --entity customer_id=C001234
-    fraudwatch erase --entity customer_id=C001234 --yes
-    """,
-)
-@click.option("--entity", required=True, metavar="COLUMN=VALUE", help="The entity to erase.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.pass_obj
-def erase(context: CliContext, entity: str, yes: bool) -> None:
-    """Replace the value of an entity by a random pseudonym.
-
-    It is replaced in every table. Counts and histories stay the same; this cannot be undone. Erase the value at the source and in watched folders
-    first, or it will be ingested again.
-    """
-    from pipeline.services.admin import erase as erase_entity
-
-    with context.session() as session:
-        column, value = parse_entity(entity, session.config)
-        if not yes:
-            confirm(f"Erase this {column} permanently?")
-        erasure = erase_entity(session, column, value)
-    changed = ", ".join(f"{n:,} in {table}" for table, n in erasure.counts.items() if n)
-    click.echo(f"{column}: the value is {erasure.pseudonym} now ({changed})")
-    if not erasure.overwritten:
-        click.echo(
-            "another program uses the database, so its file may still hold old bytes of the value: stop it, then run "
-            "sqlite3 FILE 'VACUUM; PRAGMA wal_checkpoint(TRUNCATE)'",
-            err=True,
-        )
 
 
 @click.command(
@@ -136,3 +103,51 @@ def export(context: CliContext, table: str, output: Path) -> None:
         bar.start(table, None, "rows")
         exported = export_table(session, ExportRequest(table, output), bar)
     click.echo(f"{exported.table}: {exported.rows:,} rows written to {exported.path}")
+
+
+@click.group(cls=Group)
+def audit() -> None:
+    """Check the audit trail."""
+
+
+FAULTS = {
+    "changed_or_missing_before": "row {} does not follow from the row before it: it was changed, or one before it is gone",
+    "content_changed": "the before or after of row {} was changed",
+    "not_chained": "row {} has no hash, although a row before it has one",
+    "redacted_without_reason": "the before and after of row {} were removed, and no later row says why",
+}
+
+
+@audit.command(
+    "verify",
+    epilog="""
+    fraudwatch audit verify
+    fraudwatch audit verify --expect 3f9a8c1b5d7e...
+    """,
+)
+@click.option(
+    "--expect", metavar="HASH", help="The newest hash of an earlier check, which must still be there."
+)
+@click.pass_obj
+def verify_audit(context: CliContext, expect: str | None) -> None:
+    """Check that no row was changed, removed or put in later.
+
+    Exit code 1 if one was. Keep the newest hash in another place: it proves later that no row up to it was cut off.
+    """
+    from pipeline.services.admin import verify_audit as verify
+
+    with context.session() as session:
+        check = verify(session, expect)
+    older = f", {check.older:,} from before there were hashes" if check.older else ""
+    redacted = f", {check.redacted:,} of them redacted" if check.redacted else ""
+    click.echo(f"{check.rows:,} rows follow from one another{redacted}{older}")
+    if check.newest_hash is not None:
+        click.echo(f"newest hash: {check.newest_hash}")
+    if check.fault is not None:
+        click.echo(f"the chain breaks: {FAULTS[check.fault].format(check.first_broken)}", err=True)
+    if check.has_expected is False:
+        click.echo(
+            "no row has the expected hash: rows were cut off, or another trail was put in place", err=True
+        )
+    if not check.is_whole:
+        raise SystemExit(1)

@@ -63,8 +63,11 @@ SECTIONS = {
     },
     "Administration": {
         "undo": "admin:undo",
-        "erase": "admin:erase",
+        "person": "person:person",
+        "erase": "person:erase",
+        "hold": "person:hold",
         "prune": "admin:prune",
+        "audit": "admin:audit",
     },
 }
 # The last bits of sums in BLAS depend on its number of threads: with one, a score does not depend on the machine's cores.

@@ -104,9 +104,9 @@ def parse_entity(text: str, config: "Config") -> tuple[str, str]:
     return column, value
 
 
-def confirm(question: str) -> None:
+def is_confirmed(question: str) -> bool:
     """
-    Ask before something is done; a "no" aborts the command.
+    Ask yes or no.
 
     Raises
     ------
@@ -114,11 +114,17 @@ def confirm(question: str) -> None:
         Nobody can answer: standard input is not a terminal, and ended without an answer.
     """
     try:
-        click.confirm(question, abort=True, err=True)
+        return click.confirm(question, err=True)
     except click.Abort:
         if not sys.stdin.isatty():
             raise click.UsageError(f"{question} Nobody can answer here: add --yes") from None
         raise
+
+
+def confirm(question: str) -> None:
+    """Ask before something is done, as `is_confirmed`; a "no" aborts the command."""
+    if not is_confirmed(question):
+        raise click.Abort
 
 
 def expiry_options(command: Any) -> Any:

@@ -74,35 +74,38 @@ def run(context: CliContext, as_of: Any) -> None:
     """
     from pipeline.cli.output import progress_bar
     from pipeline.services.runs.backfill import unscored_history
-    from pipeline.services.runs.tick import TickRequest, run_tick
+    from pipeline.services.runs.tick import ChallengerRun, StepFailed, TickRequest, run_tick
 
-    bugs: list[Exception] = []
+    failures: list[StepFailed | ChallengerRun] = []
 
     def report(event: "TickEvent") -> None:
         _print_event(event)
-        bugs.extend([bug] if (bug := getattr(event, "bug", None)) else [])
+        if isinstance(event, StepFailed | ChallengerRun):
+            failures.append(event)
 
     with context.session() as session, progress_bar() as bar:
         request = TickRequest(as_of=_as_of(as_of, session.config))
         summary = run_tick(session, request, report, progress=bar)
         older = unscored_history(session)
-    if bugs:
-        raise bugs[0]
     if older is not None:
         text = f"transactions from {older.start:%Y-%m-%d} on are older than the schedule and have no score"
         click.echo(f"{text}: {_backfill_command(older)} scores them", err=True)
-    _print_summary(summary)
+    _print_summary(summary, [failure.bug for failure in failures if failure.bug is not None])
+    if any(isinstance(failure, StepFailed) for failure in failures):
+        sys.exit(1)
 
 
 def _print_event(event: "TickEvent") -> None:
     """Print what happens beside the run itself, which is summarised at the end."""
     from pipeline.cli.monitoring.notify import delivery_text
-    from pipeline.services.runs.tick import ChallengerRetired, ChallengerRun, Delivery
+    from pipeline.services.runs.tick import ChallengerRetired, ChallengerRun, Delivery, StepFailed
 
     if isinstance(event, Delivery) and (event.sent or event.errors):
         click.echo(delivery_text(event), err=True)
     elif isinstance(event, ChallengerRun):
         click.echo(challenger_text(event))
+    elif isinstance(event, StepFailed):
+        click.echo(f"{event.name} failed: {event.error}", err=True)
     elif isinstance(event, ChallengerRetired):
         click.echo(f"challenger {event.name} is no longer configured and has been retired")
 
@@ -226,8 +229,11 @@ def _as_of(value: Any, config: "Config") -> "datetime | None":
     return to_utc(value, config.schedule.timezone) if value else None
 
 
-def _print_summary(summary: "RunSummary") -> None:
+def _print_summary(summary: "RunSummary", bugs: "Sequence[Exception]" = ()) -> None:
+    """Print what a run did; the first bug in it is raised."""
     click.echo(summary_text(summary))
+    for bug in (*summary.bugs, *bugs):
+        raise bug
     if summary.failures:
         sys.exit(1)
 

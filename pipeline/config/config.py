@@ -20,7 +20,7 @@ MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
 KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
 # Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
-PRIVATE = re.compile(r"urls?|url_env|.*_file")
+PRIVATE = re.compile(r"(.*_)?(urls?|url_env)|.*_file")
 
 
 class Config(Sections):
@@ -106,27 +106,31 @@ class Config(Sections):
             )
         return key.encode()
 
-    def model_key(self) -> bytes | None:
+    def model_keys(self) -> tuple[bytes, ...]:
         """
-        Return the key that seals models, or None.
+        Return the keys of models: the first one seals, each of them opens; none on SQLite, which may go without.
 
-        SQLite may go without a key: whoever can write to the file can change everything in it anyway.
+        Whoever can write to an SQLite file can change everything in it anyway. Several keys are separated by commas or lines, each
+        of 16 characters or more; a text with a shorter part is one key.
 
         Raises
         ------
         ConfigError
             If the key has fewer than 16 characters, or a shared database has none.
         """
-        key = self._secret(MODEL_KEY) or read_secret_file("storage.model_key", self.storage.model_key_file)
-        if not key and self.storage_url.startswith("sqlite"):
-            return None
-        if len(key) < KEY_LENGTH_MIN:
+        text = self._secret(MODEL_KEY) or read_secret_file("storage.model_key", self.storage.model_key_file)
+        if not text and self.storage_url.startswith("sqlite"):
+            return ()
+        if len(text) < KEY_LENGTH_MIN:
             raise ConfigError(
-                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got {len(key)}",
+                f"models in a shared database are sealed with a key of {KEY_LENGTH_MIN} characters or more, got {len(text)}",
                 remedy=f"set {MODEL_KEY} or storage.model_key_file, and keep the key: models cannot be read without it",
                 code="no_model_key",
             )
-        return key.encode()
+        keys = [part.strip() for part in re.split(r"[,\n]", text) if part.strip()]
+        if min(map(len, keys), default=0) < KEY_LENGTH_MIN:
+            keys = [text]
+        return tuple(key.encode() for key in keys)
 
     def health_token(self) -> str:
         """

@@ -1,6 +1,7 @@
 """Turns validation errors into one sentence that names key, requirement, value and place."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ from pipeline.number_text import exact
 
 UNANSWERED = "CHECK"  # a value that `init --from` leaves to somebody who knows the data
 VALUE_MAX = 80  # characters of a value repeated in a message
-SECRET_KEYS = frozenset({"url", "urls", "hash_key", "password", "token"})
+# Keys whose values may be secrets, whatever they are written in, and values that may be secrets under any key.
+SECRET_KEYS = re.compile(r"(.*_)?(urls?|key|keys|password|passwd|token|secret|env)")
+SECRET_VALUES = re.compile(r"://|@|passw|secret|token|sslkey", re.IGNORECASE)
 
 # pydantic's error type → requirement; names in braces come from the error's context
 _REQUIREMENTS = {
@@ -55,12 +58,15 @@ def with_place(error: InvalidSetting, file: str, origins: Mapping[str, str]) -> 
 
 def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -> str:
     """Return one sentence about the first error that pydantic found."""
-    first = error.errors(include_url=False)[0]
+    # a key that does not exist may be the one that is missing, written in another way
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path[: _depth(path)])
     where = place(key, file, origins)
     if first["type"] == "extra_forbidden":
         gone = what_became_of(key)
+        if path[0] == "shadow" and path[1] in ShadowSection.model_fields:
+            return f"{key} is not a key: write [shadow.NAME] above it, with a name of your choice ({where})"
         return (
             f"{key} is no longer a key: {gone} ({where})"
             if gone
@@ -74,7 +80,17 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     value = first["input"]
     # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
-    return f"{key} {requirement}, got {format_value(key, value)} ({where})"
+    shown = format_value(key, value)
+    return f"{key} {requirement}, got {shown}{_remedy(path, first['type'], shown)} ({where})"
+
+
+def _remedy(path: list[str], error_type: str, shown: str) -> str:
+    """What to write instead, where the requirement alone does not say it."""
+    if error_type == "model_type" and len(path) == 2 and path[0] in NAMED:
+        return f": write the keys of [{path[0]}] below [{path[0]}.NAME], with a name of your choice"
+    if error_type == "tuple_type" and shown.startswith('"') and shown.endswith('"'):
+        return f": write {path[-1]} = [{shown}]"
+    return ""
 
 
 def unanswered(raw: Mapping[str, Any], file: str, origins: Mapping[str, str]) -> str:
@@ -104,7 +120,7 @@ def place(key: str, file: str, origins: Mapping[str, str]) -> str:
 def format_value(key: str, value: object) -> str:
     """Write a value for a message: shortened, and hidden if it may hold a secret."""
     text = json.dumps(value, default=str, ensure_ascii=False)
-    if key.rpartition(".")[2] in SECRET_KEYS or "://" in text:
+    if SECRET_KEYS.fullmatch(key.rpartition(".")[2]) or SECRET_VALUES.search(text):
         return "a value not shown here"
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 

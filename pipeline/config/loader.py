@@ -111,11 +111,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _read_secret_files(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
     """
-    Read the files that storage.url_file and notify.urls_file name into storage.url and notify.urls.
+    Read the files that storage.url_file, notify.urls_file and notify.ping_url_file name into the keys without _file.
 
     A setting of the environment wins over one of the file. Other secrets are read when they are asked for.
     """
-    for section, key in (("storage", "url"), ("notify", "urls")):
+    for section, key in (("storage", "url"), ("notify", "urls"), ("notify", "ping_url")):
         table = raw.get(section)
         path = table.get(f"{key}_file") if isinstance(table, dict) else None
         if not isinstance(table, dict) or not isinstance(path, str) or not path:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from detectors.base import DetectorError, Method
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
+from pipeline.config.crontab import check_crontab
 from pipeline.durations import format_duration, parse_duration
 from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.notifications.events import EVENTS, Event
@@ -105,12 +106,6 @@ def _hours(hours: object) -> object:
     return hours
 
 
-def _cron(line: str) -> str:
-    if line and len(line.split()) != 5:
-        raise ValueError('must be five fields as in a crontab, such as "*/15 * * * *", or empty')
-    return line
-
-
 def _receiver_url(url: SecretStr) -> SecretStr:
     match = RECEIVER_URL.fullmatch(url.get_secret_value())
     unknown = sorted(set((match[1] or "").split(",")) - {*EVENTS, ""}) if match else []
@@ -119,6 +114,12 @@ def _receiver_url(url: SecretStr) -> SecretStr:
             'must be Apprise URLs such as "mailtos://…", optionally with the events they are for in front: '
             f'"failure,drift=slack://…"; events are {", ".join(EVENTS)}'
         )
+    return url
+
+
+def _ping_url(url: SecretStr) -> SecretStr:
+    if url.get_secret_value() and re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()) is None:
+        raise ValueError('must be a URL such as "https://hc-ping.com/…", or empty')
     return url
 
 
@@ -466,7 +467,7 @@ class ScheduleSection(ConfigSection):
     allowed_lateness: Annotated[int, BeforeValidator(_duration(0, 31 * DAY)), AS_DURATION] = HOUR
     timezone: Zone = "UTC"
     tick: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
-    cron: Annotated[str, AfterValidator(_cron)] = ""
+    cron: Annotated[str, AfterValidator(check_crontab)] = ""
     catch_up: Annotated[int, Field(ge=2)] = 24
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
     backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = 5 * MINUTE
@@ -529,6 +530,8 @@ class NotifySection(ConfigSection):
     per_hour: Annotated[int, Field(ge=2)] = 20
     attempts: Annotated[int, Field(ge=1, le=100)] = 12
     backoff: Annotated[int, BeforeValidator(_duration(SECOND, DAY)), AS_DURATION] = MINUTE
+    ping_url: Annotated[SecretStr, AfterValidator(_ping_url)] = SecretStr("")
+    ping_url_file: str = ""
 
     @property
     def enabled(self) -> bool:

@@ -13,29 +13,24 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.config import Config
 from pipeline.daemon import logs
-from pipeline.daemon.health import Health, Outcome, serve_health
+from pipeline.daemon.health import TICK_MAX, Health, Outcome
+from pipeline.daemon.health_server import serve_health
+from pipeline.daemon.tick_log import TickLog
 from pipeline.durations import SECOND
 from pipeline.errors import ConfigError, FraudwatchError, NotReady
 from pipeline.services.runs.tick import (
     LIVE,
-    ChallengerRetired,
-    ChallengerRun,
-    Delivery,
-    FeedReport,
-    RunFinished,
     RunSummary,
-    TickEvent,
     TickRequest,
     check_config,
     health_figures,
+    report_silence,
     run_tick,
 )
 from pipeline.services.session import Session, open_session
@@ -50,7 +45,6 @@ RETRY_S_MIN, RETRY_S_MAX = (
     1.0,
     60.0,
 )  # pauses while the database is unreachable double from the first to the second
-WARNING, ERROR = 30, 40
 TICK_JOB = "tick"
 LEASE_NAME = "daemon:live"
 
@@ -123,7 +117,7 @@ class Daemon:
             logs.event("not_ready", code=error.code, reason=str(error))
             return None, "not_ready", str(error)
         except FraudwatchError as error:
-            logs.event("tick_failed", WARNING, code=error.code, reason=str(error))
+            logs.event("tick_failed", logs.WARNING, code=error.code, reason=str(error))
             return None, "failed", str(error)
         except Exception as error:  # noqa: BLE001 (top level: a bug must not end a daemon that has other work)
             logs.bug("tick_failed", error)
@@ -151,7 +145,12 @@ class Daemon:
             with open_session(config, self._by):
                 pass
         except (ConfigError, StorageError) as error:
-            logs.event("config_refused", ERROR, code=error.code, reason=str(error), kept=self.config.origin)
+            logs.event(
+                "config_refused", logs.ERROR, code=error.code, reason=str(error), kept=self.config.origin
+            )
+            return False
+        except Exception as error:  # noqa: BLE001 (top level: a bug must not end a daemon whose old config works)
+            logs.bug("config_refused", error, kept=self.config.origin)
             return False
         with self._lock:
             self._release()
@@ -174,18 +173,28 @@ class Daemon:
     def _tick(self) -> RunSummary:
         self._now()
         session = self._acquire()
-        log = _TickLog(self.health)
-        request = TickRequest(scheduled=True)
-        summary = run_tick(session, request, log, stopping=self._should_stop)
-        if self.config.health.port:
-            self.health.update_snapshot(health_figures(session, LIVE), summary.windows_left)
+        left = 0
+        try:
+            log, request = TickLog(self.health), TickRequest(scheduled=True)
+            summary = run_tick(session, request, log, stopping=self._should_stop)
+            left = summary.windows_left
+        except StorageError:
+            raise
+        except Exception:
+            self._update_health(session, left)
+            raise
+        self._update_health(session, left)
         return summary
+
+    def _update_health(self, session: Session, windows_left: int) -> None:
+        if self.config.health.port:
+            self.health.update_snapshot(health_figures(session, LIVE), windows_left)
 
     def _now(self) -> int:
         """The newest reading of the clock; a clock that steps back is logged and ignored."""
         now = self._clock()
         if now < self._newest - SECOND:
-            logs.event("clock_back", WARNING, seconds=(self._newest - now) // SECOND)
+            logs.event("clock_back", logs.WARNING, seconds=(self._newest - now) // SECOND)
         self._newest = max(self._newest, now)
         return self._newest
 
@@ -195,7 +204,14 @@ class Daemon:
             return self._session
         self._release()
         session = self._resources.enter_context(open_session(self.config, self._by, clock=self._now))
-        self._lease = self._resources.enter_context(leases.hold(session.store, LEASE_NAME, self._by, LEASE))
+        try:
+            self._lease = self._resources.enter_context(
+                leases.hold(session.store, LEASE_NAME, self._by, LEASE)
+            )
+        except Busy:
+            if report_silence(session, TICK_MAX):
+                logs.event("no_tick", logs.WARNING, reason="the daemon at work has ended no tick for hours")
+            raise
         self._session = session
         logs.event("active", token=self._lease.token, database=session.store.display_url)
         return session
@@ -208,98 +224,18 @@ class Daemon:
     def _handle_storage_error(self, error: StorageError) -> Outcome:
         if isinstance(error, Busy | NewerSchema) and not isinstance(error, Locked):
             self._release()
-            logs.event("standby", WARNING, code=error.code, reason=str(error))
+            logs.event("standby", logs.WARNING, code=error.code, reason=str(error))
             return "standby"
         self._database_away(error)
         return "away"
 
     def _database_away(self, error: StorageError) -> None:
         self._failures += 1
-        logs.event("database_away", ERROR, code=error.code, reason=str(error), failures=self._failures)
+        logs.event("database_away", logs.ERROR, code=error.code, reason=str(error), failures=self._failures)
         self._release()
 
     def _should_stop(self) -> bool:
         return self.stopping.is_set() or (self._lease is not None and self._lease.lost)
-
-
-class _TickLog:
-    """Logs the results of one tick, and counts them for the health port."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-        self._since = time.monotonic()
-
-    def __call__(self, event: TickEvent) -> None:
-        """Log one result."""
-        if isinstance(event, FeedReport):
-            self._feed(event)
-        elif isinstance(event, Delivery):
-            self._delivery(event)
-        elif isinstance(event, RunFinished):
-            self._run(event.summary)
-        elif isinstance(event, ChallengerRun):
-            self._challenger(event)
-        elif isinstance(event, ChallengerRetired):
-            logs.event("challenger_ended", challenger=event.name)
-
-    def _feed(self, feed: FeedReport) -> None:
-        self._health.feed_read(feed)
-        if feed.error is not None:
-            logs.event("feed_failed", WARNING, feed=feed.feed, reason=feed.error)
-        elif feed.report is not None and not feed.report.nothing_new:
-            counts = feed.report.counts
-            logs.event("ingested", feed=feed.feed, batch_id=feed.report.batch_id, **asdict(counts))
-            for currency, payments in feed.report.waiting.items():
-                logs.event("waiting_for_rate", WARNING, feed=feed.feed, currency=currency, payments=payments)
-            for stale in feed.report.stale_rates:
-                logs.event(
-                    "old_rate",
-                    WARNING,
-                    feed=feed.feed,
-                    currency=stale.currency,
-                    payments=stale.payments,
-                    rate_of=str(stale.day),
-                    age_days=stale.age_days,
-                )
-        elif feed.rates is not None and (feed.rates.added or feed.rates.corrected):
-            rates = feed.rates
-            logs.event("rates_ingested", feed=feed.feed, added=rates.added, corrected=rates.corrected)
-
-    def _delivery(self, delivery: Delivery) -> None:
-        if delivery.sent:
-            logs.event("notified", messages=delivery.sent, deferred=delivery.deferred)
-        for error in delivery.errors:
-            logs.event("notify_failed", WARNING, reason=error)
-
-    def _run(self, summary: RunSummary) -> None:
-        seconds = self._seconds()
-        if summary.run_id:
-            _log_run(summary, seconds)
-            self._health.run_finished(summary, seconds)
-
-    def _challenger(self, run: ChallengerRun) -> None:
-        seconds = self._seconds()
-        if run.bug is not None:
-            logs.bug("challenger_failed", run.bug, challenger=run.name)
-        elif run.summary is None:
-            logs.event("challenger_failed", WARNING, challenger=run.name, reason=str(run.error))
-        elif run.summary.run_id:
-            _log_run(run.summary, seconds, challenger=run.name)
-
-    def _seconds(self) -> float:
-        """Seconds since the run before this one ended."""
-        since, self._since = self._since, time.monotonic()
-        return self._since - since
-
-
-def _log_run(summary: RunSummary, seconds: float, **labels: str) -> None:
-    for sentence in summary.trainings:
-        logs.event("trained", **labels, message=sentence)
-    for sentence in summary.failures:
-        logs.event("step_failed", WARNING, **labels, reason=sentence)
-    if summary.windows_left:
-        logs.event("catching_up", WARNING, **labels, windows_left=summary.windows_left)
-    logs.event("run", **labels, run_id=summary.run_id, **summary.counts(), seconds=round(seconds, 3))
 
 
 def serve(daemon: Daemon) -> int:
@@ -364,7 +300,7 @@ def _shut_down(daemon: Daemon, scheduler: Any) -> int:
     waiting.start()
     waiting.join(STOP_WITHIN_S)
     if waiting.is_alive():
-        logs.event("stopped_hard", WARNING, reason="the current step took longer and is rolled back")
+        logs.event("stopped_hard", logs.WARNING, reason="the current step took longer and is rolled back")
         os._exit(1)
     daemon.close()
     logs.event("stopped")
@@ -387,12 +323,13 @@ def _install_signal_handlers(daemon: Daemon, wake: threading.Event, reload: thre
 
 
 def _trigger(config: Config) -> Any:
-    from apscheduler.triggers.cron import CronTrigger
     from apscheduler.triggers.interval import IntervalTrigger
+
+    from pipeline.daemon.crontab_trigger import CrontabTrigger
 
     clock = config.schedule
     if clock.cron:
-        return CronTrigger.from_crontab(clock.cron, timezone=clock.timezone)
+        return CrontabTrigger(clock.cron, clock.timezone)
     return IntervalTrigger(seconds=clock.tick / SECOND, timezone=clock.timezone)
 
 

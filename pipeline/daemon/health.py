@@ -1,26 +1,19 @@
 """
-The daemon's health port: `/healthz`, `/readyz` and Prometheus `/metrics`.
+What the health port says: whether ticks start and end, whether the database answers, what fails, and Prometheus metrics.
 
 The daemon records events in `Health`, and requests are answered from memory, so a scraper never waits for a slow
 database nor the other way round. Nothing here contains an entity's value or an amount.
 """
 
-import hmac
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from pipeline.config.config import Config
 from pipeline.durations import MINUTE, SECOND
-from pipeline.errors import ConfigError
 from pipeline.services.runs.tick import STRATEGIES, FeedReport, HealthFigures, NewestChoice, RunSummary
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
@@ -28,8 +21,6 @@ READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # 
 TICK_GRACE = 5 * MINUTE  # a tick may start this much later than expected
 TICK_MAX = 6 * 60 * MINUTE  # the first backlog takes hours; a longer tick is treated as hung
 RUN_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600)  # s
-PLAIN_TEXT = "text/plain; charset=utf-8"
-READ_TIMEOUT_S = 10  # for a client that sends nothing
 COUNTERS = {
     "windows": "Windows scored.",
     "scored_transactions": "Transactions scored.",
@@ -84,7 +75,7 @@ class Health(Collector):
         with self._lock:
             self._running_since, self._last_tick_end = None, self._clock()
             self._outcome, self._reason = outcome, reason
-            if outcome != "done":
+            if outcome in {"standby", "away"}:
                 self._snapshot = None  # another daemon speaks for the database
 
     def next_tick(self, at: int | None) -> None:
@@ -139,6 +130,12 @@ class Health(Collector):
             return False, reason
         return True, "standby" if outcome == "standby" else "active"
 
+    def failing(self) -> list[str]:
+        """The parts of a tick that fail: feeds, limits, messages, challengers …, by name."""
+        with self._lock:
+            parts = {} if self._snapshot is None else self._snapshot.parts
+        return sorted(name for (name,), failures in parts.items() if failures)
+
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The current gauges."""
         with self._lock:
@@ -165,6 +162,8 @@ def _gauges(snapshot: HealthFigures, now: int, left: int) -> Iterator[GaugeMetri
     yield _family("flags", "Flags by channel and status.", ("channel", "status"), snapshot.flags)
     ages = {(kind,): (now - moment) / SECOND for kind, moment in snapshot.newest_batch.items()}
     yield _family("newest_batch_age_seconds", "Time since the newest batch.", ("kind",), ages)
+    failing = {name: failures > 0 for name, failures in snapshot.parts.items()}
+    yield _family("step_failing", "1 for a part of the tick that fails.", ("step",), failing)
     unsent = {(state,): 0 for state in UNSENT_STATUSES} | snapshot.messages
     yield _family("messages", "Notification messages that have not arrived.", ("status",), unsent)
     share = (
@@ -194,82 +193,3 @@ def _family(name: str, help_: str, labels: tuple[str, ...], values: Mapping[Any,
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"fraudwatch_{name}", help_, value=float(value))
-
-
-@contextmanager
-def serve_health(config: Config, health: Health) -> Iterator[int | None]:
-    """
-    Serve the health port while the block lasts; yields the port, None if `health.port` is 0.
-
-    Raises
-    ------
-    ConfigError
-        The port is in use, or the host is not an address of this machine.
-    """
-    section = config.health
-    if not section.port:
-        yield None
-        return
-    handler = type("Handler", (_Handler,), {"health": health, "token": config.health_token()})
-    try:
-        server = ThreadingHTTPServer((section.host, section.port), handler)
-    except OSError as error:
-        raise ConfigError(
-            f"health.port is {section.port} on {section.host}, which cannot be listened on "
-            f"({error.strerror}): choose another, or 0 for none"
-        ) from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET requests; all paths but /healthz need the token, if one is configured."""
-
-    health: Health
-    token: str
-    timeout = READ_TIMEOUT_S
-    server_version = "fraudwatch"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """Answer one request."""
-        path = self.path.partition("?")[0]
-        if path == "/healthz":
-            self._send_state(*self.health.alive())
-        elif path not in {"/readyz", "/metrics"}:
-            self._send(404, PLAIN_TEXT, b"see /healthz, /readyz, /metrics\n")
-        elif not self._is_authorized():
-            self._send(401, PLAIN_TEXT, b"send Authorization: Bearer TOKEN\n")
-        elif path == "/readyz":
-            self._send_state(*self.health.ready())
-        else:
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._send(200, content_type, encode(self.health.registry))
-
-    def log_message(self, *_: Any) -> None:
-        """Do not log requests."""
-
-    def _is_authorized(self) -> bool:
-        header = self.headers.get("Authorization", "").encode()
-        return not self.token or hmac.compare_digest(header, f"Bearer {self.token}".encode())
-
-    def _send_state(self, ok: bool, state: str) -> None:
-        body = json.dumps({"ok": ok, "state": state}).encode() + b"\n"
-        self._send(200 if ok else 503, "application/json", body)
-
-    def _send(self, status: int, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        if status == 401:
-            self.send_header("WWW-Authenticate", "Bearer")
-        self.end_headers()
-        self.wfile.write(body)

@@ -15,6 +15,7 @@ from pipeline.sanitize import for_terminal
 
 LogFormat = Literal["console", "json"]
 LOG = logging.getLogger("fraudwatch")
+WARNING, ERROR = logging.WARNING, logging.ERROR
 
 
 def configure(log_format: LogFormat, stream: TextIO | None = None) -> None:

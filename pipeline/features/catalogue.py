@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
 
+from detectors.base import ArtifactError
 from detectors.inputs.encoding import EncodingPlan
 from detectors.inputs.sample import Layout
 from pipeline.durations import format_duration
@@ -61,7 +62,8 @@ class FeatureCatalogue:
     """
     The raw columns, the features, and the encoding from one to the other.
 
-    `raw_names[i]` names column i of `raw_features`; `features[j]` describes column j of the encoder.
+    `raw_names[i]` names column i of `raw_features`; `features[j]` describes column j of the encoder. `computed` are all
+    columns that are computed for these fields: those of a stored model (`of_model`) are some of them, in its own order.
     """
 
     entities: tuple[str, ...]
@@ -77,6 +79,7 @@ class FeatureCatalogue:
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
+    computed: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -88,6 +91,39 @@ class FeatureCatalogue:
     def payment_columns(self) -> tuple[Column[PaymentRows], ...]:
         """The columns of the payment itself."""
         return (*PAYMENT_COLUMNS, *HOLIDAY_COLUMNS) if self.holidays else PAYMENT_COLUMNS
+
+    def of_model(self, columns: Sequence[str], encoding: EncodingPlan) -> "FeatureCatalogue":
+        """
+        Choose the raw columns and features of a stored model by name, in the order of its training.
+
+        A user's field that has been renamed since, because a new column took its name, is found by the field.
+
+        Raises
+        ------
+        ArtifactError
+            One of them is not computed any more.
+        """
+        fields = dict(zip(self.numeric, self.computed[len(self.computed) - self._fields :], strict=False))
+        renamed = {name: now for name, now in fields.items() if now not in columns}
+        features = {feature.name: feature for feature in self.features}
+        names = [renamed.get(name, name) for name in columns]
+        of_features = [renamed.get(name, name) for name in encoding.names]
+        for name in [*(set(names) - set(self.computed)), *(set(of_features) - set(features))]:
+            raise ArtifactError(
+                f"the model was trained on the column {name}, which is not computed any more",
+                remedy="install the version that trained it, or train a new model",
+            )
+        return replace(
+            self,
+            raw_names=tuple(names),
+            features=tuple(features[name] for name in of_features),
+            encoding=encoding,
+        )
+
+    @property
+    def _fields(self) -> int:
+        """The number of the user's own columns, which are the last."""
+        return len(self.numeric) + len(self.categorical)
 
 
 def build_catalogue(
@@ -137,7 +173,8 @@ def build_catalogue(
         rates=tuple((rate.name, at[positives], at[total]) for rate, positives, total in rates),
         categories=tuple((name, at[hashed]) for name, hashed in zip(base.categorical, hashes, strict=True)),
     )
-    return replace(base, raw_names=tuple(at), features=(*numbers, *learned), encoding=encoding)
+    features = (*numbers, *learned)
+    return replace(base, raw_names=tuple(at), features=features, encoding=encoding, computed=tuple(at))
 
 
 def column_name(entity: str, statistic: str, window: int) -> str:

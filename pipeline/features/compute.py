@@ -132,6 +132,8 @@ def raw_features(
         merchant_initiated=_merchant_initiated(visible_history, catalogue),
     )
     raw = _assemble(view)
+    if catalogue.raw_names != catalogue.computed:
+        raw = np.take(raw, [catalogue.computed.index(name) for name in catalogue.raw_names], axis=1)
     return raw if len(rows) == len(queries) and (rows == queries).all() else raw[inverse]
 
 
@@ -150,7 +152,7 @@ def _slice(history: Transactions, first: int, end: int) -> Transactions:
 
 def _assemble(view: _HistoryView) -> Floats:
     catalogue, columns = view.catalogue, view.history.columns
-    raw = np.empty((len(view.timeline.rows), len(catalogue.raw_names)))
+    raw = np.empty((len(view.timeline.rows), len(catalogue.computed)))
     payments = _payment_rows(view)
     at = _fill(raw, 0, (column.values(payments) for column in catalogue.payment_columns))
     width = len(WINDOW_COLUMNS) * len(catalogue.windows) + len(ENTITY_COLUMNS)

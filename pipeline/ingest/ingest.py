@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.config.config import Config
 from pipeline.errors import InputError
+from pipeline.hashing import key_check
 from pipeline.ingest.checks.card_data import PlainCardNumberCheck, plain_card_number_check
 from pipeline.ingest.checks.inline_label_check import InlineLabelCheck
 from pipeline.ingest.checks.label_check import DEFAULT_SOURCE, KNOWN_AFTER, LabelCheck
@@ -40,7 +41,7 @@ from pipeline.ingest.sources import Source, open_source
 from pipeline.progress import NoProgress, Progress
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
-from storage.database.hash_form import has_displays
+from storage.database.hash_form import has_displays, keep_key_check
 from storage.ingest import batches
 from storage.ingest.batches import Batch, BatchLoader, RejectedRow
 from storage.ingest.chunks import LabelChunk, TransactionChunk, WaitingChunk
@@ -73,6 +74,8 @@ def ingest_transactions(
         If another ingest is running.
     """
     check = TransactionCheck(config, current_rates(store, config), has_displays(store))
+    if config.schema_.hash:
+        keep_key_check(store, key_check(config.hash_key()))
     context = _IngestContext.create(store, config, options, clock, progress)
     schema = config.schema_
     if schema.is_fraud and not schema.known_at and context.history and options.known_after is None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.config.config import Config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SourceUnavailable
+from pipeline.files import display_name
 from pipeline.ingest.formats import reader
 from pipeline.ingest.formats.instants import parse_instant
 from pipeline.ingest.formats.query_reader import open_query
 from pipeline.ingest.formats.row_batch import BATCH_ROWS
 from storage.database.column_types import as_micros
+from storage.errors import Unreachable
 from storage.ingest import external_query
 
 
@@ -142,9 +144,18 @@ def _open(config: Config, source: Source) -> reader.SourceReader:
     parts = external_query.read_query(
         config.source_url(source.sql), section.query, section.timeout, BATCH_ROWS, source.name, since
     )
+    parts = _source_errors(parts)
     if cursor is not None:
         parts = cursor.track(parts, source.name)
     return open_query(parts, source.name)
+
+
+def _source_errors(parts: Iterator[external_query.Part]) -> Iterator[external_query.Part]:
+    """Tell an error of the query's database from one of the monitor's own."""
+    try:
+        yield from parts
+    except Unreachable as error:
+        raise SourceUnavailable(error.message, remedy=error.remedy, code=error.code) from error
 
 
 def _query(config: Config, kind: str, name: str) -> Source:
@@ -164,5 +175,5 @@ def _sources(name: str, file_format: str | None) -> list[Source]:
         return [Source("standard input", file_format=file_format, stream=sys.stdin.buffer)]
     paths = matching_paths(name)
     for path in paths:
-        reader.check_path(path, str(path))
-    return [Source(str(path), path, file_format or reader.format_of(path)) for path in paths]
+        reader.check_path(path, display_name(path))
+    return [Source(display_name(path), path, file_format or reader.format_of(path)) for path in paths]

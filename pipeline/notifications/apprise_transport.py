@@ -5,6 +5,7 @@ import re
 import warnings
 from importlib.util import find_spec
 from io import StringIO
+from urllib.parse import parse_qsl, unquote
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError
@@ -84,7 +85,16 @@ class _CapturedLog:
 
 
 def _failure_text(text: str, receiver: Receiver) -> str:
-    parts = re.split(r"[^\w.-]+", receiver.url.get_secret_value())
-    for part in sorted({part for part in parts if len(part) >= SECRET_PART_MIN}, key=len, reverse=True):
+    for part in _secret_parts(receiver.url.get_secret_value()):
         text = text.replace(part, "…")
     return f"{receiver.display_name}: {text[:RESPONSE_MAX] or 'the service rejected the message'}"
+
+
+def _secret_parts(url: str) -> list[str]:
+    """The password and the values of parameters, of any length, and all longer parts, also as they are when unescaped; longest first."""
+    address, _, query = url.partition("?")
+    userinfo = address.partition("://")[2].rpartition("@")[0]
+    whole = {userinfo.partition(":")[2], *(value for _, value in parse_qsl(query))}
+    parts = {part for text in (url, unquote(url)) for part in re.split(r"[^\w.-]+", text)}
+    secrets = {part for part in parts if len(part) >= SECRET_PART_MIN} | whole | set(map(unquote, whole))
+    return sorted(filter(None, secrets), key=len, reverse=True)

@@ -20,6 +20,7 @@ from pipeline.notifications import apprise_transport, messages
 from pipeline.notifications.messages import Notification
 from pipeline.notifications.receivers import Receiver, receivers
 from pipeline.schedule.run_context import LIVE, NOTIFYING_KINDS, never_stop
+from pipeline.schedule.ticks import ticks_after
 from storage.database import leases
 from storage.database.database import Store
 from storage.errors import Busy
@@ -28,7 +29,9 @@ from storage.notifications import events as event_queries
 from storage.notifications import outbox
 from storage.notifications.events import EVENT_AGE_MAX, Event, EventWindow
 from storage.notifications.outbox import DueMessage, Message
+from storage.runs import tick_steps
 
+SILENCE_MAX = HOUR  # that a tick may be late before people learn of it
 FIRST_LOOKBACK = DAY  # how far back the first run looks for events
 LEASE = 120 * SECOND  # renewed while messages are sent; a killed sender blocks others this long
 RETRY_PAUSE_MAX = HOUR
@@ -74,7 +77,7 @@ def send_notifications(
 def queue_messages(store: Store, config: Config, now: int) -> int:
     """Write a message per new event and receiver to the outbox, which drops those queued before; returns how many."""
     since = max(outbox.notify_since(store, now - FIRST_LOOKBACK), now - EVENT_AGE_MAX)
-    window = EventWindow(LIVE, NOTIFYING_KINDS, since)
+    window = EventWindow(LIVE, NOTIFYING_KINDS, since, now)
     queued = [
         message
         for kind in messages.notification_kinds(config)
@@ -82,6 +85,23 @@ def queue_messages(store: Store, config: Config, now: int) -> int:
         for message in _messages_for_receivers(kind.event, kind.text(event), config)
     ]
     return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, now)
+
+
+def queue_silence(store: Store, config: Config, now: int, longest: int = SILENCE_MAX) -> bool:
+    """
+    Queue a message if no tick of the schedule has ended for long; returns whether there is such a silence.
+
+    Parameters
+    ----------
+    longest
+        How long after the tick that was due next (µs).
+    """
+    last = tick_steps.last_tick(store)
+    if last is None or now - next(ticks_after(config.schedule, last)) <= longest:
+        return False
+    silence = _messages_for_receivers("failure", messages.no_tick_since(last, now), config)
+    outbox.add_messages(store, silence, now)
+    return True
 
 
 def _queue_flag_messages(store: Store, config: Config, now: int) -> int:

@@ -18,6 +18,7 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.notifications import events
 from storage.notifications.events import DriftAlarms, Event, EventWindow
+from storage.runs.tick_steps import TickStep
 
 Row = Mapping[str, Any]
 FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
@@ -53,6 +54,8 @@ def notification_kinds(config: Config) -> tuple[NotificationKind, ...]:
         NotificationKind("model", events.rejected_candidates, candidate_rejected),
         NotificationKind("failure", events.failed_steps, step_failed),
         NotificationKind("failure", events.failed_runs, run_failed),
+        NotificationKind("failure", events.failing_parts, part_fails),
+        NotificationKind("failure", events.recovered_parts, part_works_again),
         NotificationKind("choice", events.changed_choices, choice_changed),
         NotificationKind("drift", events.drift_alarms, drift_alarm),
         NotificationKind("quality", events.quality_alarms, quality_text),
@@ -140,6 +143,36 @@ def run_failed(row: Row) -> Notification:
     key = f"failure:{row['policy']}:run:{day(row['started_at'])}:{_short_hash(row['error'] or '')}"
     body = f"Run {row['run_id']} ({row['kind']}) ended early: {error}\n\nThe next run continues from there. fraudwatch runs lists all runs."
     return Notification(key, f"a {row['kind']} run failed", body)
+
+
+def part_fails(part: TickStep) -> Notification:
+    """A feed or another part of a tick that began to fail."""
+    error = safe((part.error or "no reason was recorded").partition("\n")[0])
+    body = (
+        f"{part.name} fails since {_minute_text(part.failing_since or 0)}: {error}\n\n"
+        "The rest of each tick goes on. It is tried again, a file when it changes; a message comes when it works again. "
+        "fraudwatch doctor lists all parts that fail, fraudwatch feeds all files."
+    )
+    return Notification(f"failure:part:{part.name}:{part.failing_since}", f"{part.name} fails", body)
+
+
+def part_works_again(part: TickStep) -> Notification:
+    """A feed or another part of a tick that failed and works again."""
+    failed = _span_text({"window_start": part.recovered_from, "window_end": part.recovered_at})
+    body = f"{part.name} works again. It failed from {failed}."
+    return Notification(
+        f"failure:part:{part.name}:{part.recovered_from}:over", f"{part.name} works again", body
+    )
+
+
+def no_tick_since(last: int, now: int) -> Notification:
+    """No tick of the schedule has ended for long."""
+    body = (
+        f"No tick has ended since {_minute_text(last)}, as seen {_minute_text(now)}: nothing was read, scored or sent in between. "
+        "What was missed is caught up, once a daemon works.\n\n"
+        "The log says why: the daemon was stopped, hung, or could not use its database."
+    )
+    return Notification(f"failure:no_tick:{last}", f"no tick since {_minute_text(last)}", body)
 
 
 def drift_alarm(alarms: DriftAlarms) -> Notification:

@@ -18,7 +18,8 @@ from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import Floats, History, catalogue_of, feature_fields, raw_matrix
 from pipeline.rules.expression import REASON_VALUES_MAX, Bools, Condition
-from pipeline.rules.parser import Kind, Vocabulary, parse
+from pipeline.rules.parser import Kind, RuleError, Vocabulary, parse
+from pipeline.rules.satisfiable import may_match
 from storage.database.database import Store
 from storage.frames import MONEY, Coded, Ints
 from storage.review import rules_and_mutes
@@ -99,14 +100,18 @@ def stored_text(text: str, config: Config, displays: bool) -> tuple[str, Mapping
     Raises
     ------
     RuleError
-        The rule cannot be parsed.
+        The rule cannot be parsed, or no payment could match it.
     """
     from pipeline.ingest.checks.stored_values import stored_values
 
     fields = feature_fields(config)
-    return parse(
-        text, replace(vocabulary(fields), stored_value=stored_values(config, displays))
-    ).to_text(), fields
+    condition = parse(text, replace(vocabulary(fields), stored_value=stored_values(config, displays)))
+    if not may_match(condition):
+        raise RuleError(
+            f"no payment can match {text!r}: its conditions contradict each other, or no value meets one of them",
+            code="impossible_rule",
+        )
+    return condition.to_text(), fields
 
 
 def rule_fields(store: Store) -> list[Mapping[str, Any]]:

@@ -218,6 +218,10 @@ def _run_task(task: _WorkerTask) -> RunSummary:
             never_stop,
         )
         summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id, wait=True)
+        if run.bugs:
+            raise run.bugs[
+                0
+            ]  # with its traceback, which a summary would lose on its way to the other process
         return replace(summary, run_id=0)
 
 

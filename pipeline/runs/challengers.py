@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.config.config import Config
-from pipeline.expected_errors import EXPECTED_ERRORS
+from pipeline.expected_errors import EXPECTED_ERRORS, bug_in
 from pipeline.schedule.run_context import LIVE, RunSummary
 from storage.database.database import Store
+from storage.errors import DATABASE_ERRORS
 from storage.runs import scoring_queue
 
 
@@ -25,8 +26,10 @@ class ChallengerRun:
 
     @property
     def bug(self) -> Exception | None:
-        """The error, if it is one that nobody expects."""
-        return None if isinstance(self.error, EXPECTED_ERRORS) else self.error
+        """The error of the run or of one of its steps, if it is one that nobody expects."""
+        if self.summary is not None and self.summary.bugs:
+            return self.summary.bugs[0]
+        return bug_in(self.error)
 
 
 def run_challengers(
@@ -41,11 +44,13 @@ def run_challengers(
     Parameters
     ----------
     isolated
-        Errors that end only that challenger's run; others are raised.
+        Errors that end only that challenger's run; others are raised, and those of the database itself.
     """
     for name in sorted(config.shadow):
         try:
             yield ChallengerRun(name, run_policy(config.for_challenger(name), name))
+        except DATABASE_ERRORS:
+            raise
         except isolated as error:
             yield ChallengerRun(name, None, error)
 

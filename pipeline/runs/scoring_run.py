@@ -112,7 +112,7 @@ def finish_run(context: RunContext, summary: RunSummary) -> RunSummary:
     status = "failed" if summary.failures else "interrupted" if summary.stopped else "done"
     error = "; ".join(summary.failures) or None
     runs.end_run(context.store, context.run_id, context.as_of, status, summary.counts(), error)
-    return replace(summary, run_id=context.run_id)
+    return replace(summary, run_id=context.run_id, bugs=[*summary.bugs, *context.bugs])
 
 
 def _execution_order(steps: planning.OpenSteps) -> list[Entry]:

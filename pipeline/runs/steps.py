@@ -139,7 +139,8 @@ class LedgerRunner:
             return RunSummary()
         with _record_failures(self.context, claimed) as failures:
             date = entry.window_end
-            pruned = prune.prune(self.context.store, cutoffs(self.context.config, date), date)
+            before = cutoffs(self.context.config, date)
+            pruned = prune.prune(self.context.store, before, date, by=self.context.by)
             ledger.finish(self.context.store, claimed, pruned, self.context.as_of)
         return RunSummary(failures=failures)
 
@@ -206,8 +207,8 @@ def _record_failures(context: RunContext, claimed: Entry) -> Iterator[list[str]]
     """
     Write only while the entry is this worker's; record why it failed and when it is retried.
 
-    `RECORDED_ERRORS` are recorded, and the run goes on with the next entry. If the database is unreachable, the entry is due
-    again when this worker ends, and the next run repeats it. Any other exception is a bug: it is recorded and raised again.
+    Errors are recorded, bugs too, and the run goes on with the next entry. If the database is unreachable, the entry is due
+    again when this worker ends, and the next run repeats it.
     """
     failures: list[str] = []
     with ledger.fenced(context.store, claimed):
@@ -217,9 +218,9 @@ def _record_failures(context: RunContext, claimed: Entry) -> Iterator[list[str]]
             failures.append(_fail(context, claimed, error))
         except StorageError:
             raise
-        except Exception as error:
-            _fail(context, claimed, error)
-            raise
+        except Exception as error:  # noqa: BLE001 (a bug in one step must not stop the others; who runs them raises or logs it)
+            failures.append(_fail(context, claimed, error))
+            context.bugs.append(error)
 
 
 def _fail(context: RunContext, claimed: Entry, error: Exception) -> str:

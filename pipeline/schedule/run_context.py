@@ -39,6 +39,7 @@ class RunContext:
     progress: Progress
     should_stop: Callable[[], bool]  # checked between steps; if True, the rest is left to the next run
     notifies: bool = False  # whether its flags are sent to the receivers in [notify]
+    bugs: list[Exception] = field(default_factory=list)  # that ended a step; the next ones go on
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class RunSummary:
     stopped: bool = False  # stopped on request before everything was done
     trainings: list[str] = field(default_factory=list)  # a sentence each
     failures: list[str] = field(default_factory=list)  # a sentence each; they are in the ledger, too
+    bugs: list[Exception] = field(default_factory=list)  # those of the failures that nobody expects
 
     def plus(self, other: "RunSummary") -> "RunSummary":
         """The sum of both summaries, with this one's run_id."""
@@ -99,6 +101,7 @@ class RunSummary:
             self.stopped or other.stopped,
             self.trainings + other.trainings,
             self.failures + other.failures,
+            self.bugs + other.bugs,
         )
 
     def counts(self) -> dict[str, int]:
@@ -137,7 +140,7 @@ def start_run(
 
     If the body raises, the run is recorded as failed; if it is stopped by a signal, as interrupted.
     """
-    config.model_key()  # fails before the run is recorded
+    config.model_keys()  # fails before the run is recorded
     horizon = stored_history.horizon(store, as_of)
     with workers.hold(store, by) as worker:
         run_id = runs.begin_run(

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from detectors.base import ArtifactError
+from detectors.model.artifact import RETRAIN, Seal, unseal
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
@@ -15,6 +17,42 @@ from storage.frames import Ints
 from storage.models import models
 
 MODELS_MAX = 4  # in memory; windows move forward, so an old model is rarely needed again
+
+
+def seal_of(config: Config, model_id: int) -> Seal:
+    """The seal of a model of this monitor."""
+    return Seal(config.monitor.name, model_id, config.model_keys())
+
+
+def load_model(store: Store, config: Config, model_id: int) -> Model:
+    """
+    A stored model that can score here.
+
+    Raises
+    ------
+    Unknown, Damaged, ArtifactError
+        There is no such model, its bytes cannot be trusted, or a column that it was trained on is not computed any more.
+    """
+    model = Model.from_bytes(unseal(models.load_artifact(store, model_id), seal_of(config, model_id)))
+    catalogue_of_model(model)
+    return model
+
+
+def catalogue_of_model(model: Model) -> FeatureCatalogue:
+    """
+    The features that a model was trained on, independent of the current configuration.
+
+    Raises
+    ------
+    ArtifactError
+        A column that it was trained on is not computed any more, or its notes are none of a training.
+    """
+    try:
+        int(model.notes["trained_at"])
+        computed = catalogue_of(model.notes["fields"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"the model's notes cannot be read: {error}", remedy=RETRAIN) from error
+    return computed.of_model(model.columns, model.detector.layout_.encoding)
 
 
 class ModelCache:
@@ -53,8 +91,7 @@ class ModelCache:
     def model(self, model_id: int) -> Model:
         """A model by id, from the cache or the database."""
         if model_id not in self._models:
-            artifact = models.load_artifact(self._store, model_id)
-            self._models[model_id] = Model.from_bytes(artifact, self._config.model_key())
+            self._models[model_id] = load_model(self._store, self._config, model_id)
         self._models.move_to_end(model_id)
         while len(self._models) > MODELS_MAX:
             self._models.popitem(last=False)
@@ -71,4 +108,4 @@ class ModelCache:
 
     def catalogue(self, model_id: int) -> FeatureCatalogue:
         """The features that this model was trained on, independent of the current configuration."""
-        return catalogue_of(self.fields(model_id))
+        return catalogue_of_model(self.model(model_id))

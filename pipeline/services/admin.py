@@ -1,18 +1,15 @@
-"""Administration: undo a batch or a run, erase a person, prune what is past its retention."""
+"""Administration: undo a batch or a run, prune what is past its retention, check the audit trail."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.card_numbers import mask_numbers
 from pipeline.config.retention import cutoffs
-from pipeline.hashing import written_forms
-from pipeline.services.entities import entity_filter
 from pipeline.services.session import Session
-from storage.admin import erase as erasing
 from storage.admin import prune as pruning
 from storage.admin import undo
-from storage.admin.erase import DIGITS_MIN, Erasure, Spelling
 from storage.admin.undo import Withdrawal
+from storage.review.audit_chain import ChainCheck, check_chain
 
 
 @dataclass(frozen=True)
@@ -65,26 +62,20 @@ def undo_run(session: Session, request: UndoRequest) -> Withdrawal:
     )
 
 
-def erase(session: Session, column: str, value: str) -> Erasure:
-    """
-    Replace an entity's value by a random pseudonym in every table, in sentences however it is written.
-
-    Raises
-    ------
-    InputError
-        The column is none of `schema.entities`.
-    Unknown
-        No stored row holds this value.
-    """
-    stored, typed = entity_filter(session, column, value), value.strip()
-    spelling = None
-    if not typed.isdigit() or len(typed) >= DIGITS_MIN:
-        spelling = Spelling(*written_forms(typed))
-    return erasing.erase(session.store, column, stored, session.actor, session.now, spelling)
-
-
 def prune(session: Session, *, dry_run: bool = False) -> Pruning:
     """Let old open flags expire and delete rows that are older than [retention] allows, or only count them."""
     now = session.now
-    counts = pruning.prune(session.store, cutoffs(session.config, now), now, dry=dry_run)
+    counts = pruning.prune(session.store, cutoffs(session.config, now), now, dry=dry_run, by=session.actor)
     return Pruning(counts, dry_run)
+
+
+def verify_audit(session: Session, expected: str | None = None) -> ChainCheck:
+    """
+    Check that no row of the audit trail was changed, removed or put in later.
+
+    Parameters
+    ----------
+    expected
+        The newest hash of an earlier check, which must still be there: so nothing after it was cut off.
+    """
+    return check_chain(session.store, expected)

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.config.loader import load_config
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
+from pipeline.hashing import key_check
 from storage.database.column_types import as_micros
 from storage.database.database import Store
 from storage.database.setup import require_file, verify
@@ -76,8 +77,16 @@ def open_session(
         require_file(config.storage_url)
     with open_configured(config) as store:
         if verified:
-            verify(store, config.monitor.name)
+            verify(store, config.monitor.name, hash_key_check(config))
         yield Session(store, config, actor, clock)
+
+
+def hash_key_check(config: Config) -> str | None:
+    """The check value of the key of `schema.hash`; None without hashed fields or a key, which whoever needs one asks for."""
+    try:
+        return key_check(config.hash_key()) if config.schema_.hash else None
+    except ConfigError:
+        return None
 
 
 def read_config(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:

@@ -129,7 +129,8 @@ class PromotionGate:
         try:
             champion = self.model_cache.model(champion_id)
             candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
-            champion_raw = self._champion_features(champion_id, history, window, candidate_raw)
+            columns = prepared.features.raw_names
+            champion_raw = self._champion_features(champion_id, history, window, candidate_raw, columns)
             if prepared.reviews.any_of(window.rows):
                 past = past.with_examples(self._known_to(champion, history, prepared, window, candidate_raw))
                 risk = at_risk(self.config, history.transactions.take(window.rows))
@@ -211,18 +212,22 @@ class PromotionGate:
         return Sample(raw, window.y, np.ones(len(raw)), risk, times, since, owner).take(known)
 
     def _champion_features(
-        self, champion_id: int, history: History, window: EvaluationWindow, candidate_raw: Floats
+        self,
+        champion_id: int,
+        history: History,
+        window: EvaluationWindow,
+        candidate_raw: Floats,
+        candidate_columns: tuple[str, ...],
     ) -> Floats:
         """Raw features for the champion, with the fields, windows and maturity of its training."""
-        fields = self.model_cache.fields(champion_id)
-        if fields == feature_history.feature_fields(self.config):
+        fields, catalogue = self.model_cache.fields(champion_id), self.model_cache.catalogue(champion_id)
+        same_fields = fields == feature_history.feature_fields(self.config)
+        if same_fields and catalogue.raw_names == candidate_columns:
             return candidate_raw
         ids, span = history.transactions.transaction_id[window.rows], (window.start, window.end + 1)
         past = self.reader.for_rows(*span, ids)
         rows = past.positions(ids, *span)
-        return feature_history.raw_matrix(
-            past, rows, self.model_cache.catalogue(champion_id), self.config, fields
-        )
+        return feature_history.raw_matrix(past, rows, catalogue, self.config, fields)
 
 
 def without_own_labels(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from detectors.drift.reference import DriftReference
 from detectors.inputs.sample import Sample
-from detectors.model.artifact import libraries
+from detectors.model.artifact import libraries, seal
 from detectors.model.model import Model, ModelSettings, fit_model
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
@@ -18,6 +18,7 @@ from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, feature_catalogue, feature_fields
 from pipeline.monitoring import drift_reference
 from pipeline.rules.mutes import Mute, in_force
+from pipeline.scoring.model_cache import seal_of
 from pipeline.training import readiness, samples
 from pipeline.training.case_budget import cases_per_day, without_muted_channels
 from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
@@ -46,7 +47,12 @@ class FittedModel:
     """A fitted model, ready to be stored."""
 
     record: models.ModelRecord
-    artifact: bytes
+    content: bytes
+    config: Config
+
+    def artifact(self, model_id: int) -> bytes:
+        """The content, sealed as the model with this id."""
+        return seal(self.content, seal_of(self.config, model_id))
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,8 @@ def fit(
     )
     return FittedModel(
         _record(config, prepared.training_set, history, model, chosen.choice_id, run_id, date),
-        model.to_bytes(config.model_key()),
+        model.to_bytes(),
+        config,
     )
 
 
@@ -165,6 +172,7 @@ def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: in
         recent=prepared.samples.holdout,
         days=days,
         notes={"fields": feature_fields(config), "trained_at": date},
+        columns=prepared.features.raw_names,
         folds=chosen.folds,
         muted=prepared.samples.muted,
         young=prepared.samples.young,

@@ -8,7 +8,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    bindparam,
     cast,
     delete,
     exists,
@@ -19,9 +18,12 @@ from sqlalchemy import (
     update,
 )
 
+from storage.admin import holds
+from storage.admin.overwrite import overwrite
 from storage.database import bulk, tables
 from storage.database.database import Store
-from storage.review import expiry
+from storage.review import audit_chain, expiry
+from storage.review.audit_trail import redact, write_audit
 
 ROWS_A_WRITE = 5_000
 OF_A_TRANSACTION = (
@@ -36,7 +38,9 @@ OF_A_TRANSACTION = (
 )
 
 
-def prune(store: Store, before: Mapping[str, int], as_of: int, *, dry: bool = False) -> dict[str, int]:
+def prune(
+    store: Store, before: Mapping[str, int], as_of: int, *, dry: bool = False, by: str = "retention"
+) -> dict[str, int]:
     """
     Let old open flags expire, then delete rows that are older than these instants, in short transactions.
 
@@ -48,9 +52,11 @@ def prune(store: Store, before: Mapping[str, int], as_of: int, *, dry: bool = Fa
         For `transactions`, `rejected`, `drift`, `runs`, `withdrawn`, `messages`, `audit`: rows before this instant are
         deleted; for `notes`: notes before it are; for `flags`: open flags on payments before it expire. Groups that
         are not named stay. A transaction is deleted with its labels, verdicts, scores and flags; one with an open flag
-        stays.
+        stays, and so does one of a value that a hold keeps. Of the audit trail the oldest rows go.
     as_of
         µs; since when the expired flags are expired.
+    by
+        For the audit trail, which says what was removed from it.
     dry
         Count only.
     """
@@ -59,14 +65,22 @@ def prune(store: Store, before: Mapping[str, int], as_of: int, *, dry: bool = Fa
         counts["expired_flags"] = expiry.expire_flags(store, before["flags"], as_of, dry=dry)
     for name, instant in before.items():
         if name == "transactions":
-            counts |= _transactions(store, instant, before.get("flags"), dry)
+            counts |= _transactions(store, instant, before.get("flags"), as_of, dry)
             for table, stray in _strays(store, instant):
                 counts[table.name] = counts.get(table.name, 0) + _delete(store, table, stray, dry)
         elif name == "notes":
-            counts["notes"] = _blank_notes(store, instant, dry)
+            counts["notes"] = _blank_notes(store, instant, by, as_of, dry)
+        elif name == "audit":
+            counts["audit"] = (
+                audit_chain.count_oldest(store, instant)
+                if dry
+                else audit_chain.delete_oldest(store, instant, by, as_of)
+            )
         elif name != "flags":
             for table, old in _old(name, instant):
                 counts[table.name] = _delete(store, table, old, dry)
+    if not dry:
+        overwrite(store)
     return {table: n for table, n in counts.items() if n}
 
 
@@ -112,7 +126,6 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
                 and_(message.created_at < instant, message.status.not_in(("pending", "sending"))),
             ),
         ],
-        "audit": [(tables.audit, tables.audit.c.at < instant)],
         "withdrawn": [
             (
                 withdrawn,
@@ -125,7 +138,7 @@ def _old(name: str, instant: int) -> list[tuple[Table, "ColumnElement[bool]"]]:
     return old[name]
 
 
-def _blank_notes(store: Store, instant: int, dry: bool) -> int:
+def _blank_notes(store: Store, instant: int, by: str, now: int, dry: bool) -> int:
     """Remove old notes from verdicts and from the audit trail, where `after` has them under "note"; the rows stay."""
     verdict, entry = tables.verdicts, tables.audit
     noted = and_(verdict.c.at < instant, verdict.c.note.is_not(None))
@@ -138,23 +151,22 @@ def _blank_notes(store: Store, instant: int, dry: bool) -> int:
             )
     blanked = 0
     while True:
-        with store.write() as connection:
+        with store.write_exclusive() as connection:
             some = select(verdict.c.verdict_id).where(noted).limit(ROWS_A_WRITE)
             n = connection.execute(
                 update(verdict).where(verdict.c.verdict_id.in_(some)).values(note=None)
             ).rowcount
-            rows = connection.execute(
-                select(entry.c.audit_id, entry.c.after).where(audited).limit(ROWS_A_WRITE)
+            chosen = (
+                select(entry.c.audit_id, entry.c.before, entry.c.after).where(audited).limit(ROWS_A_WRITE)
             )
-            trimmed = [
-                {"id": row.audit_id, "without": {key: row.after[key] for key in row.after if key != "note"}}
-                for row in rows
-            ]
-            if trimmed:
-                write = update(entry).where(entry.c.audit_id == bindparam("id"))
-                connection.execute(write.values(after=bindparam("without")), trimmed)
-        blanked += n + len(trimmed)
-        if max(n, len(trimmed)) < ROWS_A_WRITE:
+            rows = connection.execute(chosen).all()
+            if rows:
+                number = write_audit(connection, by, "prune", "notes", None, {"rows": len(rows)}, now)
+            for row in rows:
+                without = {key: row.after[key] for key in row.after if key != "note"}
+                redact(connection, row.audit_id, row.before, without, number)
+        blanked += n + len(rows)
+        if max(n, len(rows)) < ROWS_A_WRITE:
             return blanked
 
 
@@ -174,7 +186,9 @@ def _delete(store: Store, table: Table, old: "ColumnElement[bool]", dry: bool) -
             return deleted
 
 
-def _transactions(store: Store, instant: int, expire_before: int | None, dry: bool) -> dict[str, int]:
+def _transactions(
+    store: Store, instant: int, expire_before: int | None, now: int, dry: bool
+) -> dict[str, int]:
     """Delete old transactions without an open flag; those with one that expires first are counted with them."""
     t, f = store.transactions.c, tables.flags.c
     open_: ColumnElement[bool] = exists().where(f.transaction_id == t.transaction_id, f.status == "open")
@@ -183,13 +197,15 @@ def _transactions(store: Store, instant: int, expire_before: int | None, dry: bo
     old = select(t.transaction_id).where(t.event_time < instant, ~open_)
     if dry:
         with store.read() as connection:
-            return {
-                "transactions": int(connection.scalar(select(func.count()).select_from(old.subquery())) or 0)
-            }
+            counted = select(func.count()).select_from(
+                old.where(holds.without_hold(connection, store, now)).subquery()
+            )
+            return {"transactions": int(connection.scalar(counted) or 0)}
     counts = dict.fromkeys(OF_A_TRANSACTION, 0)
     while True:
-        with store.write() as connection:
-            ids = list(connection.scalars(old.order_by(t.event_time, t.transaction_id).limit(ROWS_A_WRITE)))
+        with store.write_exclusive() as connection:  # so that no hold is added meanwhile
+            free = old.where(holds.without_hold(connection, store, now))
+            ids = list(connection.scalars(free.order_by(t.event_time, t.transaction_id).limit(ROWS_A_WRITE)))
             for name, n in _drop(connection, ids).items():
                 counts[name] += n
         if len(ids) < ROWS_A_WRITE:

@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from storage.database import postgres
 from storage.database.tables import Fields, revisions_table, transactions_table
+from storage.database.urls import display_url, parse_url, without_secrets
 from storage.errors import Locked, StorageError, Unreachable
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
@@ -59,8 +59,8 @@ class Store:
 
     @property
     def display_url(self) -> str:
-        """The URL with its password hidden."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """Engine, user, host, port and database of its URL."""
+        return display_url(self.engine.url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -133,8 +133,8 @@ class Store:
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for a database in memory, on a server, or of a URL that is none."""
     try:
-        parsed = make_url(url)
-    except ArgumentError:
+        parsed = parse_url(url)
+    except Unreachable:
         return None
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)) if is_file else None
@@ -149,22 +149,19 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     Unreachable
         The database cannot be opened; the message does not contain the password.
     """
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise Unreachable(
-                f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
-            )
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        is_file = parsed.get_backend_name() == "sqlite"
-        arguments = {} if is_file else postgres.connect_arguments(parsed)
-        engine = create_engine(parsed, poolclass=NullPool if is_file else None, connect_args=arguments)
-    except (ArgumentError, NoSuchModuleError) as error:
+    parsed = parse_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise Unreachable(
-            "storage.url is not a database URL",
-            remedy="write sqlite:///file.db or postgresql://user@host/name",
-        ) from error
+            f"storage.url is for {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    is_file = parsed.get_backend_name() == "sqlite"
+    arguments = {} if is_file else postgres.connect_arguments(parsed)
+    pool = NullPool if is_file else None
+    engine = create_engine(
+        parsed, poolclass=pool, connect_args=arguments, hide_parameters=True
+    )  # errors do not quote values
     store = Store(engine, fields, schema)
     _listen(store)
     try:
@@ -174,18 +171,20 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
             )
     except DBAPIError as error:
         engine.dispose()
-        raise Unreachable(f"database {store.display_url} cannot be opened: {_cause(error)}") from error
+        raise Unreachable(
+            f"database {store.display_url} cannot be opened: {_cause(error, parsed)}"
+        ) from error
     return store
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, url: URL) -> str:
     original = error.orig if isinstance(error, DBAPIError) else error
-    return re.sub(r"\s+", " ", str(original)).strip().rstrip(".")
+    return without_secrets(re.sub(r"\s+", " ", str(original)).strip().rstrip("."), url)
 
 
 def _user_error(store: Store, error: Exception) -> StorageError | None:
     """The `StorageError` for an error that is not a bug; None for any other."""
-    cause = _cause(error)
+    cause = _cause(error, store.engine.url)
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if "database is locked" in cause:
         return Locked(
@@ -227,6 +226,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "synchronous=NORMAL",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "foreign_keys=ON",
+        "secure_delete=ON",  # deleted rows are overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -10,7 +10,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import loss_views, tables, views
+from storage.database import audit_guard, hash_form, loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import Locked, NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -36,11 +36,13 @@ def upgrade(
     now: int,
     precedence: Sequence[str] = (),
     never_by_silence: Mapping[str, Sequence[str]] | None = None,
+    hash_key_check: str | None = None,
 ) -> Upgrade:
     """
     Create or upgrade the tables, add the configured columns and recreate the views; returns what changed.
 
-    Views leave out payments with a value of `never_by_silence`: they were declined.
+    Views leave out payments with a value of `never_by_silence`: they were declined. `hash_key_check` is the check value of the key
+    that fields are hashed by, None without one.
 
     It is idempotent, and two processes may run it at once: one waits for the other.
 
@@ -49,7 +51,7 @@ def upgrade(
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
-        The database belongs to another monitor, or to another program.
+        The database belongs to another monitor, or to another program, or its values were hashed by another key.
     """
     if store.dialect == "postgresql":
         _create_schema(store)
@@ -62,6 +64,8 @@ def upgrade(
             connection.execute(
                 insert(tables.monitor), {"name": monitor, "created_at": now, "hash_displays": True}
             )
+        if hash_key_check is not None:
+            hash_form.keep_key_check_in(connection, hash_key_check)
         columns = add_columns(connection, store)
         configure(connection, store, precedence, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
@@ -106,9 +110,10 @@ def configure(
         )
     )
     views.recreate(connection, store.fields, never_by_silence)
+    audit_guard.recreate(connection, store.schema)
 
 
-def verify(store: Store, monitor: str) -> None:
+def verify(store: Store, monitor: str, hash_key_check: str | None = None) -> None:
     """
     Check that the database can be used with this version and this configuration.
 
@@ -123,7 +128,7 @@ def verify(store: Store, monitor: str) -> None:
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
-        The database belongs to another monitor.
+        The database belongs to another monitor, or its values were hashed by another key.
     """
     with store.read() as connection:
         current = schema_version(connection)
@@ -136,6 +141,8 @@ def verify(store: Store, monitor: str) -> None:
                 f"database {store.display_url} has schema {current}, this is {tables.VERSION}", remedy=REMEDY
             )
         _refuse_other_monitor(connection, current, monitor)
+        if hash_key_check is not None:
+            hash_form.refuse_other_key(connection, hash_key_check)
         missing = [name for name in store.fields.names if name not in _present(connection, "transactions")]
         refund_kinds = set(connection.scalars(select(tables.refund_kinds.c.kind)))
         case_entity = connection.scalar(select(tables.monitor.c.case_entity)) or ""

@@ -126,6 +126,8 @@ monitor = Table(
     Column("readable_from", Text),
     # A value of no person, hashed with the key of `schema.hash`: another key is noticed. NULL until a field is hashed.
     Column("hash_key_check", Text),
+    # Since when an SQLite file may have old bytes of what was erased, because another program was reading it.
+    Column("overwrite_since", Instant),
 )
 
 batches = Table(
@@ -606,7 +608,8 @@ leases = Table(
     Column("expires_at", Instant),  # by the database's clock; NULL once released
 )
 
-# How each part of a tick ended the last time: feeds ("watch.NAME", "source.NAME"), "run", "limits", "notify", challengers.
+# How each part of a tick ended the last time: feeds ("watch.NAME", "source.NAME"), "run", "limits", "notify", "ping",
+# challengers ("shadow.NAME"); and "tick", the whole.
 tick_steps = Table(
     "tick_steps",
     metadata,
@@ -614,6 +617,8 @@ tick_steps = Table(
     Column("ended_at", Instant, nullable=False),
     Column("succeeded_at", Instant),  # the last time without an error; NULL for never
     Column("failing_since", Instant),  # NULL while it works
+    Column("recovered_from", Instant),  # the `failing_since` of the newest failure that has ended
+    Column("recovered_at", Instant),  # when that one ended
     Column("failures", Integer, nullable=False),  # in a row
     Column("code", Text),
     Column("error", Text),
@@ -648,10 +653,12 @@ audit = Table(
     Column("os_user", Text),  # who the operating system says it was
     Column("database_user", Text),  # the same of the database; NULL on SQLite
     # `hash` covers the row and the hash of the row before it. It covers `content_hash` instead of `before` and `after`, so that
-    # a person can be erased from them: `redacted_by` is then the audit_id of the entry that says so. NULL before 0204.
+    # a person can be erased from them: `redacted_by` is then the audit_id of the entry that says so, and `salt`, without which
+    # `content_hash` tells nothing of what was there, is gone. NULL before 0204.
     Column("content_hash", Text),
     Column("hash", Text),
     Column("redacted_by", Integer),
+    Column("salt", Text),
     sqlite_autoincrement=True,
 )
 

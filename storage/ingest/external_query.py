@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from storage.database.column_types import as_datetime
+from storage.database.urls import parse_url, without_secrets
 from storage.errors import Unreachable
 from storage.frames import SECOND
 
@@ -79,7 +79,7 @@ def read_query(
                 if rows:
                     yield names, []
     except DBAPIError as error:
-        raise Unreachable(f"{name} gives no rows: {_cause(error, timeout)}") from error
+        raise Unreachable(f"{name} gives no rows: {_cause(error, timeout, engine.url)}") from error
     finally:
         engine.dispose()
 
@@ -113,12 +113,7 @@ def _check_single_select(query: str, name: str) -> None:
 
 
 def _engine(url: str, timeout: int, name: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise Unreachable(
-            f"{name} has no valid database URL", remedy="write postgresql://user@host/name"
-        ) from None
+    parsed = parse_url(url, f"the URL of {name}")
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return create_engine("sqlite://", creator=lambda: _open_sqlite(parsed), poolclass=NullPool)
@@ -134,7 +129,7 @@ def _engine(url: str, timeout: int, name: str) -> Engine:
         f"-c statement_timeout={timeout // 1000}",
     }
     postgres = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(postgres, connect_args=arguments, poolclass=NullPool)
+    return create_engine(postgres, connect_args=arguments, poolclass=NullPool, hide_parameters=True)
 
 
 def _open_sqlite(url: URL) -> sqlite3.Connection:
@@ -163,8 +158,8 @@ def _limited(connection: Connection, timeout: int) -> Iterator[Callable[[], None
     yield restart
 
 
-def _cause(error: DBAPIError, timeout: int) -> str:
-    message = re.sub(r"\s+", " ", str(error.orig)).strip().rstrip(".")
+def _cause(error: DBAPIError, timeout: int, url: URL) -> str:
+    message = without_secrets(re.sub(r"\s+", " ", str(error.orig)).strip().rstrip("."), url)
     if "interrupted" in message or "statement timeout" in message:
         return f"no answer within {timeout / SECOND:g} s; raise its timeout or narrow its query"
     return message

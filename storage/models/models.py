@@ -1,11 +1,11 @@
 """Choices, models, promotion checks and promotions. Rows are only added; a rollback is one more promotion."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage.database.database import Store
 from storage.database.tables import choices, models, promotion_checks, promotions, readiness
@@ -100,7 +100,7 @@ def install(
     store: Store,
     entry: Entry,
     record: ModelRecord,
-    artifact: bytes,
+    artifact: Callable[[int], bytes],
     reason: str,
     by: str,
     now: int,
@@ -109,16 +109,22 @@ def install(
     """
     Store a model, promote it from its entry's date on unless its check rejected it, and finish the entry, in one transaction.
 
+    Parameters
+    ----------
+    artifact
+        The model's bytes, given its id: they are sealed with it.
+
     Returns
     -------
     The model's id.
     """
-    row = asdict(record) | {"artifact": artifact, "sha256": hashlib.sha256(artifact).hexdigest()}
     rejected = check is not None and check.verdict == "rejected"
     with store.write_exclusive() as connection:
-        inserted = connection.execute(insert(models), row)
+        inserted = connection.execute(insert(models), asdict(record) | _stored(b""))
         assert inserted.inserted_primary_key is not None
         model_id = int(inserted.inserted_primary_key[0])
+        mine = models.c.model_id == model_id
+        connection.execute(update(models).where(mine).values(_stored(artifact(model_id))))
         if check is not None:
             of_model = {"policy": entry.policy, "model_id": model_id, "training_date": entry.window_end}
             connection.execute(insert(promotion_checks), asdict(check) | of_model | {"run_id": record.run_id})
@@ -127,6 +133,10 @@ def install(
         counts = {"model_id": model_id, "choice_id": record.choice_id} | ({"rejected": 1} if rejected else {})
         write(connection, done(entry, counts, now))
     return model_id
+
+
+def _stored(artifact: bytes) -> dict[str, Any]:
+    return {"artifact": artifact, "sha256": hashlib.sha256(artifact).hexdigest()}
 
 
 def learned_until(store: Store, model_id: int) -> tuple[int | None, int]:

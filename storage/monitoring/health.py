@@ -6,7 +6,16 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from storage.database.database import Store
-from storage.database.tables import batches, choices, drift_metrics, flags, ledger, limit_checks, outbox
+from storage.database.tables import (
+    batches,
+    choices,
+    drift_metrics,
+    flags,
+    ledger,
+    limit_checks,
+    outbox,
+    tick_steps,
+)
 from storage.runs import scoring_queue
 
 
@@ -36,6 +45,7 @@ class HealthFigures:
     limits: dict[
         tuple[str, str], float
     ]  # (name, "now" or "expected") → share of the limit, of its worst value
+    parts: dict[tuple[str], int]  # (name,) of a part of a tick → failures in a row
 
 
 def read(store: Store, policy: str) -> HealthFigures:
@@ -57,6 +67,7 @@ def read(store: Store, policy: str) -> HealthFigures:
             choice=_choice(connection, policy),
             limits=_limits(connection),
             messages=_messages(connection),
+            parts=_parts(connection),
         )
 
 
@@ -71,6 +82,11 @@ def _messages(connection: Connection) -> dict[tuple[str], int]:
     state = outbox.c.status
     open_ = state.in_(("pending", "sending", "failed"))
     rows = select(state, func.count()).where(open_).group_by(state)
+    return {(row[0],): int(row[1]) for row in connection.execute(rows)}
+
+
+def _parts(connection: Connection) -> dict[tuple[str], int]:
+    rows = select(tick_steps.c.name, tick_steps.c.failures)
     return {(row[0],): int(row[1]) for row in connection.execute(rows)}
 
 

@@ -27,6 +27,8 @@ from storage.database.tables import (
 from storage.database.views import field_name
 from storage.frames import DAY
 from storage.queries.flags import flags_on
+from storage.runs import tick_steps
+from storage.runs.tick_steps import TickStep
 
 # What people choose by; a new event is a name here.
 Event = Literal["flags", "drift", "quality", "failure", "choice", "model", "limit"]
@@ -51,11 +53,12 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class EventWindow:
-    """The runs whose events are notified: those of a policy and some kinds that began at `since` (µs) or later."""
+    """The runs whose events are notified: those of a policy and some kinds that began from `since` to `now` (µs)."""
 
     policy: str
     kinds: Sequence[str]
     since: int
+    now: int
 
     def run_ids(self) -> "Select[Any]":
         """Query for the ids of the runs."""
@@ -113,6 +116,17 @@ def failed_runs(store: Store, window: EventWindow) -> list[Row]:
     failed = (r.status == "failed") & r.run_id.in_(window.run_ids())
     rows = select(r.run_id, r.policy, r.kind, r.started_at, r.error, r.counts).where(failed)
     return [row for row in _rows(store, rows.order_by(r.run_id)) if not (row["counts"] or {}).get("failures")]
+
+
+def failing_parts(store: Store, window: EventWindow) -> list[TickStep]:
+    """Parts of a tick that began to fail, and fail still."""
+    return [step for step in tick_steps.failing(store) if (step.failing_since or 0) >= window.since]
+
+
+def recovered_parts(store: Store, window: EventWindow) -> list[TickStep]:
+    """Parts of a tick that failed and have worked again for `SETTLED`."""
+    steps, settled = tick_steps.list_steps(store), window.now - tick_steps.SETTLED
+    return [step for step in steps if window.since <= (step.recovered_at or 0) <= settled]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     column,
+    exists,
     func,
     literal,
     null,
+    or_,
     select,
     table,
     text,
@@ -24,6 +27,7 @@ from storage.database import tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
+from storage.runs.tick_steps import FEEDS
 
 NEWEST_ROWS = 100_000  # transactions that are looked through for the commonest value of an entity
 WITHDRAWN = " withdrawn "  # what an undone run adds to the policy of its promotions, before a number
@@ -198,19 +202,22 @@ def newest_training(store: Store, policy: str) -> TrainingOutcome | None:
 
 def feed_page(store: Store, limit: int | None = None, after: Position | None = None) -> RowPage:
     """
-    What has been read of every feed: polled queries, then files of watched folders, the newest first.
+    How every feed ended the last time, and what has been read of it: feeds, then files of watched folders, the newest first.
 
-    A query has `read_through`, the instant up to which it has been read; a file has its `path`.
+    A query with a cursor has `read_through`, the instant up to which it has been read; a file has its `path`.
     """
-    c, f = tables.source_cursors.c, tables.watched_files.c
+    c, f, s = tables.source_cursors.c, tables.watched_files.c, tables.tick_steps.c
     queries = select(
         literal(0).label("place"), c.source.label("feed"), c.cursor, literal("", Text).label("path"),
-        c.read_at.label("at"), c.batch_id, literal("done", Text).label("status"), _nothing(f.error),
-    )  # fmt: skip
+        func.coalesce(s.ended_at, c.read_at, type_=Instant).label("at"), c.batch_id, _status(s.error), s.error,
+    ).outerjoin(tables.tick_steps, s.name == c.source)  # fmt: skip
+    others = select(
+        literal(0), s.name, _nothing(c.cursor), literal("", Text), s.ended_at, _nothing(c.batch_id), _status(s.error), s.error,
+    ).where(or_(*(s.name.startswith(kind) for kind in FEEDS)), ~exists().where(c.source == s.name))  # fmt: skip
     files = select(
         literal(1), f.source, _nothing(c.cursor), f.path, f.processed_at, f.batch_id, f.status, f.error
     )
-    entries = union_all(queries, files).subquery()
+    entries = union_all(queries, others, files).subquery()
     order = (
         SortKey(entries.c.place),
         SortKey(entries.c.at, descending=True),
@@ -219,6 +226,10 @@ def feed_page(store: Store, limit: int | None = None, after: Position | None = N
     )
     page = fetch_page(store, select(entries), order, limit, after)
     return RowPage([_feed(row) for row in page.rows], page.next_position)
+
+
+def _status(error: Any) -> Any:
+    return case((error.is_(None), literal("done", Text)), else_=literal("failed", Text)).label("status")
 
 
 def _nothing(like: Any) -> Any:

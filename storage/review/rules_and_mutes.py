@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.database.tables import flags, monitor, mutes, rules
-from storage.errors import Unknown
+from storage.errors import Refused, Unknown
 from storage.review.audit_trail import write_audit
 
 
@@ -46,9 +47,20 @@ def add(
         The columns that only this kind has.
     until
         µs; the first instant at which it is no longer in force.
+
+    Raises
+    ------
+    Refused
+        It would end before it begins.
     """
     with store.write_exclusive() as connection:
         start = _after_the_horizon(connection, now)
+        if until <= start:
+            raise Refused(
+                f"this {kind.noun} would end before it begins, at {as_datetime(start):%Y-%m-%d %H:%M:%S} UTC",
+                remedy="give a later end",
+                code="past_expiry",
+            )
         row = {
             **columns,
             "reason": reason,

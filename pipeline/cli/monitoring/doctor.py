@@ -20,6 +20,7 @@ TITLES = {
     "newest_training": "newest training",
     "schedule": "schedule starts",
     "steps": "windows",
+    "ticks": "next ticks",
     "model_key": "model key",
     "waiting_rows": "waiting rows",
     "currency_rates": "currency rates",
@@ -53,8 +54,10 @@ def result_line(result: "CheckResult") -> str:
 
 
 def _title(result: "CheckResult") -> str:
-    from pipeline.services.monitoring.doctor import ChallengerFacts
+    from pipeline.services.monitoring.doctor import ChallengerFacts, FailureFacts
 
+    if isinstance(result.facts, FailureFacts):
+        return result.facts.name
     if isinstance(result.facts, ChallengerFacts):
         return f"challenger {result.facts.policy}"
     return TITLES.get(result.subject, result.subject)
@@ -66,6 +69,13 @@ def _config(_code: str, facts: "checks.ConfigFacts") -> str:
 
 def _database(_code: str, facts: "checks.DatabaseFacts") -> str:
     return f"{facts.address}, monitor {facts.monitor}, schema up to date"
+
+
+def _erased(_code: str, facts: "checks.OverwriteFacts") -> str:
+    return (
+        f"the file has had old bytes of erased values since {_utc_text(facts.since)}, because another program reads it: end that "
+        "program (fuser FILE names it), then fraudwatch prune"
+    )
 
 
 def _clock(code: str, facts: "checks.ClockFacts") -> str:
@@ -148,6 +158,17 @@ def _schedule(_code: str, facts: "checks.ScheduleFacts") -> str:
     return facts.starts_at.astimezone().isoformat(timespec="minutes")
 
 
+def _ticks(code: str, facts: "checks.TickFacts") -> str:
+    due = ", ".join(f"{time:%a %Y-%m-%d %H:%M:%S %Z}" for time in facts.next)
+    ended = "no daemon has run yet" if code == "none_yet" else f"the last one ended {_utc_text(facts.last)}"
+    return f"{due}, counted from now; {ended}"
+
+
+def _failing(_code: str, facts: "checks.FailureFacts") -> str:
+    times = f"{facts.failures:,} times" if facts.failures > 1 else "once"
+    return f"fails since {_utc_text(facts.since)}, {times} in a row: {facts.error}"
+
+
 def _steps(_code: str, facts: "checks.StepFacts") -> str:
     windows = f", {facts.windows_open:,} not done" if facts.windows_open else ""
     others = f"; {facts.others_open:,} other steps not done" if facts.others_open else ""
@@ -189,9 +210,9 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 
 
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
-    "config": _config, "database": _database, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
+    "config": _config, "database": _database, "erased": _erased, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
     "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
-    "model": _model, "newest_training": _newest_training, "schedule": _schedule, "steps": _steps, "queue": _queue,
+    "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.sections import FormatSection
 from pipeline.errors import InputError
+from pipeline.files import display_name
 from pipeline.ingest.decoding.compression import first_bytes, is_zip, named_format, unpacked, zipped_format
 from pipeline.ingest.decoding.encodings import UTF8, as_utf8, detected
 from pipeline.ingest.decoding.not_text import check_known, check_text
@@ -33,6 +34,7 @@ from pipeline.ingest.formats.arrow_arrays import as_ints
 from pipeline.ingest.formats.csv_reader import read_csv
 from pipeline.ingest.formats.excel_reader import ExcelReader
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
+from pipeline.ingest.formats.parquet_pages import rows_at_once
 from pipeline.ingest.formats.row_batch import BATCH_BYTES, BATCH_ROWS, ExpectedColumns, RowBatch, decoded
 
 MIB = 1 << 20
@@ -80,10 +82,10 @@ def format_of(path: Path) -> str:
         If the ending is unknown, or it is no zip file that can be read.
     """
     if path.suffix.lower() != ".zip":
-        return named_format(path.name, str(path))
-    check_path(path, str(path))
-    with _input_errors(str(path)), path.open("rb") as file:
-        return zipped_format(file, str(path))
+        return named_format(path.name, display_name(path))
+    check_path(path, display_name(path))
+    with _input_errors(display_name(path)), path.open("rb") as file:
+        return zipped_format(file, display_name(path))
 
 
 def check_path(path: Path, source_name: str) -> None:
@@ -108,8 +110,8 @@ def detect_encoding(path: Path) -> str:
     """
     if format_of(path) not in TEXT_FORMATS:
         return UTF8
-    with _input_errors(str(path)), path.open("rb") as file:
-        start = unpacked(file, str(path)).read(DETECTED)
+    with _input_errors(display_name(path)), path.open("rb") as file:
+        start = unpacked(file, display_name(path)).read(DETECTED)
         return detected(start if len(start) < DETECTED else start[: start.rfind(b"\n") + 1])
 
 
@@ -242,9 +244,10 @@ class _ParquetReader:
 
     def __init__(self, file: BinaryIO, digest: Callable[[], str | None], source_name: str) -> None:
         self._source_name, self._digest, self._file = source_name, digest, file
+        self._dictionaries = _dictionary_columns(pq.read_metadata(file))
         self._parquet = pq.ParquetFile(
             file,
-            read_dictionary=_dictionary_columns(pq.read_metadata(file)),
+            read_dictionary=self._dictionaries,
             buffer_size=MIB,
             pre_buffer=False,
         )
@@ -253,14 +256,28 @@ class _ParquetReader:
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         with _input_errors(self._source_name):
             names = expected.select(self._parquet.schema_arrow.names, self._source_name)
+            self._check_flat(names)
             first = 1
-            for batch in self._parquet.iter_batches(BATCH_ROWS, columns=names):
+            at_once = rows_at_once(self._file, names, self._dictionaries, self._source_name)
+            batches = self._parquet.iter_batches(min(at_once, BATCH_ROWS), columns=names)
+            for batch in batches if at_once >= BATCH_ROWS else _joined(batches):
                 for part in _bounded(batch):
                     columns = {name: _plain_text(part.column(name)) for name in names}
                     yield decoded(np.arange(first, first + part.num_rows), columns)
                     first += part.num_rows
             if first == 1:
                 yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
+
+    def _check_flat(self, names: list[str]) -> None:
+        """Raise InputError for lists and the like, of which one row may be as long as a file."""
+        for name in names:
+            kind = self._parquet.schema_arrow.field(name).type
+            if pa.types.is_nested(kind):
+                raise InputError(
+                    f"{self._source_name}: column {name} holds {kind}; it must hold one value a row",
+                    remedy="convert it first",
+                    code="bad_file",
+                )
 
     def digest(self) -> str | None:
         return self._digest()
@@ -271,6 +288,23 @@ class _ParquetReader:
     def close(self) -> None:
         self._parquet.close()
         self._file.close()
+
+
+def _joined(batches: Iterator[Any]) -> Iterator[Any]:
+    """Join small batches to some of usual size."""
+    waiting, rows, size = list[Any](), 0, 0
+    for batch in batches:
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield from _one(waiting)
+            waiting, rows, size = [], 0, 0
+    yield from _one(waiting)
+
+
+def _one(batches: list[Any]) -> Iterator[Any]:
+    if batches:
+        yield from pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
 
 
 def _dictionary_columns(metadata: Any) -> list[str]:
@@ -363,7 +397,8 @@ def _input_errors(source_name: str) -> Iterator[None]:
         raise InputError(message, code="bad_file") from error
     except OSError as error:
         message = f"{source_name} cannot be read: {error.strerror or _first_line(error)}"
-        raise InputError(message, code="bad_file") from error
+        of_the_disk = error.errno is not None  # Arrow raises OSError for damaged files, too
+        raise InputError(message, code="unreadable" if of_the_disk else "bad_file") from error
 
 
 def _first_line(error: Exception) -> str:

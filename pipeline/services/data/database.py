@@ -1,6 +1,6 @@
 """The database of a monitor: create or upgrade it, or say how."""
 
-from pipeline.services.session import Session
+from pipeline.services.session import Session, hash_key_check
 from storage.database import setup, setup_sql
 from storage.database.setup import Upgrade
 
@@ -14,12 +14,17 @@ def upgrade(session: Session) -> Upgrade:
     UnsupportedSchema
         The schema is older than the first migration, or newer than this program.
     WrongMonitor
-        The database belongs to another monitor.
+        The database belongs to another monitor, or its values were hashed by another key.
     """
     config = session.config
     labels = config.labels
     return setup.upgrade(
-        session.store, config.monitor.name, session.now, labels.precedence, labels.never_by_silence
+        session.store,
+        config.monitor.name,
+        session.now,
+        labels.precedence,
+        labels.never_by_silence,
+        hash_key_check(config),
     )
 
 

@@ -13,16 +13,18 @@ from storage.queries.status import feed_page
 @dataclass(frozen=True)
 class FeedRecord:
     """
-    A polled query, or a file of a watched folder.
+    A feed as it ended the last time, or a file of a watched folder.
 
     Attributes
     ----------
     read_through
-        Of a query: the newest instant that has been read.
+        Of a query with a cursor: the newest instant that has been read.
     path
         Of a file.
     at
         When it was read.
+    status
+        Whether that worked; a folder fails while it has a file that was refused.
     """
 
     feed: str
@@ -36,7 +38,7 @@ class FeedRecord:
 
 def list_feeds(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[FeedRecord]:
     """
-    Polled queries, then files of watched folders, those that were read last first.
+    Polled queries and watched folders, then files of these, those that were read last first.
 
     Raises
     ------

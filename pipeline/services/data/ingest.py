@@ -157,4 +157,4 @@ def waiting_payments(session: Session) -> tuple[WaitingRecord, ...]:
 
 def poll_feeds(session: Session) -> list[FeedReport]:
     """Read every polled query and watched folder; a feed that fails does not stop the others."""
-    return feeds.poll(session.store, session.config, session.clock)
+    return list(feeds.poll(session.store, session.config, session.clock))

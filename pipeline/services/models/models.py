@@ -7,16 +7,13 @@ from typing import Literal
 
 from detectors.base import DetectorError
 from detectors.model.artifact import libraries
-from detectors.model.model import Model
 from pipeline.card_numbers import mask_numbers
-from pipeline.config.config import Config
 from pipeline.errors import InputError
-from pipeline.scoring.model_cache import ModelCache
+from pipeline.scoring.model_cache import ModelCache, load_model
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
-from storage.database.database import Store
 from storage.errors import Damaged
 from storage.models import models
 from storage.queries.models import model_page, model_row
@@ -238,7 +235,7 @@ def promote(session: Session, request: PromotionRequest) -> PromotionResult:
             remedy="earlier transactions keep the model that was in force at their time; score them anew under another policy",
             code="past_promotion",
         )
-    _load(session.store, session.config, request.model_id)
+    load_model(session.store, session.config, request.model_id)
     number = models.promote(
         session.store,
         request.policy,
@@ -268,13 +265,9 @@ def rollback(session: Session, policy: str, reason: str) -> PromotionResult:
     return promote(session, PromotionRequest(policy, previous[-1], reason))
 
 
-def _load(store: Store, config: Config, model_id: int) -> Model:
-    return Model.from_bytes(models.load_artifact(store, model_id), config.model_key())
-
-
 def _load_error(session: Session, model_id: int) -> str | None:
     try:
-        _load(session.store, session.config, model_id)
+        load_model(session.store, session.config, model_id)
     except (DetectorError, Damaged) as error:
         return str(error)
     return None

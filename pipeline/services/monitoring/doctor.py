@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.currencies.currency_rates import StaleRate
 from pipeline.ingest.currencies.rate_sources import stale_rates
 from pipeline.schedule.run_context import LIVE
+from pipeline.schedule.ticks import ticks_after
 from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
+from storage.admin.overwrite import waiting_since
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
 from storage.queries.status import (
@@ -22,8 +26,9 @@ from storage.queries.status import (
     monitor_state,
     newest_training,
 )
-from storage.runs import scoring_queue
+from storage.runs import scoring_queue, tick_steps
 
+TICKS_SHOWN = 3
 CLOCK_TOLERANCE = timedelta(days=1)  # a payment dated this far ahead of the clock: one of the two is wrong
 
 
@@ -88,6 +93,13 @@ class RatesFileFacts:
 
 
 @dataclass(frozen=True)
+class OverwriteFacts:
+    """Since when an SQLite file has old bytes of what was erased, because another program reads it."""
+
+    since: datetime
+
+
+@dataclass(frozen=True)
 class ModelKeyFacts:
     """Why models cannot be sealed, and what to do."""
 
@@ -121,6 +133,24 @@ class ScheduleFacts:
     """When the schedule starts; None until the first run sets it."""
 
     starts_at: datetime | None
+
+
+@dataclass(frozen=True)
+class TickFacts:
+    """When the last tick of a daemon ended, and when the next ones are due."""
+
+    last: datetime | None
+    next: tuple[datetime, ...]  # in the zone of the schedule
+
+
+@dataclass(frozen=True)
+class FailureFacts:
+    """A part of the tick that fails: a feed, limits, messages, a challenger …"""
+
+    name: str
+    since: datetime
+    failures: int  # in a row
+    error: str
 
 
 @dataclass(frozen=True)
@@ -181,10 +211,13 @@ Facts = (
     | WaitingRecord
     | StaleRate
     | RatesFileFacts
+    | OverwriteFacts
     | ModelKeyFacts
     | ModelFacts
     | TrainingFacts
     | ScheduleFacts
+    | TickFacts
+    | FailureFacts
     | StepFacts
     | QueueFacts
     | ScoreFacts
@@ -201,9 +234,9 @@ class CheckResult:
     Attributes
     ----------
     subject
-        What was checked: config, database, model_key (if it is missing), clock, transactions, entities (each that one
+        What was checked: config, database, erased (if old bytes of it are left), model_key (if it is missing), clock, transactions, entities (each that one
         value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
-        flags, scores (of a challenger, which raises no flags), messages, challenger.
+        ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
     """
@@ -228,6 +261,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
         CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        *_overwrite(session),
         *_model_key(config),
         _clock(session, state),
         _transactions(state),
@@ -238,12 +272,20 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _model(state, newest),
         *_newest_training(newest),
         _schedule(session, policy),
+        _ticks(session, config),
+        *_failing(session),
         _steps(state),
         CheckResult("queue", "counted", QueueFacts(state.queue)),
         _flags(state) if policy == LIVE else CheckResult("scores", "counted", _scores(state)),
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
+
+
+def _overwrite(session: Session) -> Iterator[CheckResult]:
+    since = waiting_since(session.store)
+    if since is not None:
+        yield CheckResult("erased", "old_bytes", OverwriteFacts(as_datetime(since)), failed=True)
 
 
 def _clock(session: Session, state: MonitorState) -> CheckResult:
@@ -271,7 +313,7 @@ def _labels(state: MonitorState, config: Config) -> CheckResult:
 def _model_key(config: Config) -> Iterator[CheckResult]:
     """Whether the key that seals models is missing; SQLite may go without one."""
     try:
-        config.model_key()
+        config.model_keys()
     except ConfigError as error:
         yield CheckResult("model_key", "missing", ModelKeyFacts(str(error)), failed=True)
 
@@ -324,6 +366,20 @@ def _schedule(session: Session, policy: str) -> CheckResult:
     if starts_at is None:
         return CheckResult("schedule", "not_started", ScheduleFacts(None))
     return CheckResult("schedule", "started", ScheduleFacts(as_datetime(starts_at)))
+
+
+def _ticks(session: Session, config: Config) -> CheckResult:
+    last, zone = tick_steps.last_tick(session.store), ZoneInfo(config.schedule.timezone)
+    due = (as_datetime(at).astimezone(zone) for at in ticks_after(config.schedule, session.now))
+    facts = TickFacts(None if last is None else as_datetime(last), tuple(islice(due, TICKS_SHOWN)))
+    return CheckResult("ticks", "none_yet" if last is None else "planned", facts)
+
+
+def _failing(session: Session) -> Iterator[CheckResult]:
+    for step in tick_steps.failing(session.store):
+        since = as_datetime(step.failing_since or step.ended_at)
+        facts = FailureFacts(step.name, since, step.failures, step.error or "")
+        yield CheckResult("failing", step.code or "bug", facts, failed=True)
 
 
 def _steps(state: MonitorState) -> CheckResult:

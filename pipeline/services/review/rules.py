@@ -77,7 +77,7 @@ def preview_rule(session: Session, text: str, days: int) -> RulePreview:
     Raises
     ------
     RuleError
-        The rule cannot be parsed.
+        The rule cannot be parsed, or no payment could match it.
     NotReady
         No transaction is stored yet.
     """
@@ -111,7 +111,7 @@ def add_rule(session: Session, rule: NewRule) -> StoredRule:
     Raises
     ------
     RuleError
-        The rule cannot be parsed.
+        The rule cannot be parsed, or no payment could match it.
     InputError
         Its end is not in the future.
     """

@@ -7,19 +7,21 @@ from datetime import datetime
 from detectors.base import STRATEGIES
 from pipeline.config.config import Config
 from pipeline.ingest.feeds import FeedReport
+from pipeline.notifications import deliver
 from pipeline.notifications.apprise_transport import require_apprise
 from pipeline.notifications.deliver import Delivery
 from pipeline.progress import Progress
 from pipeline.runs.challengers import ChallengerRun
-from pipeline.runs.tick import ChallengerRetired, RunFinished, Tick, TickEvent
+from pipeline.runs.tick import ChallengerRetired, RunFinished, StepFailed, Tick, TickEvent
 from pipeline.schedule.run_context import LIVE, RunSummary, never_stop
 from pipeline.services.session import Session, past_instant
+from storage.admin.overwrite import overwrite
 from storage.monitoring import health
 from storage.monitoring.health import HealthFigures, NewestChoice
 
 __all__ = [
     "LIVE", "STRATEGIES", "ChallengerRetired", "ChallengerRun", "Delivery", "FeedReport", "HealthFigures", "NewestChoice",
-    "RunFinished", "RunSummary", "TickEvent", "TickRequest", "check_config", "health_figures", "run_tick",
+    "RunFinished", "RunSummary", "StepFailed", "TickEvent", "TickRequest", "check_config", "health_figures", "report_silence", "run_tick",
 ]  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def run_tick(
     """
     require_apprise(session.config)
     as_of = None if request.as_of is None else past_instant(session, request.as_of)
+    overwrite(session.store)
     return Tick(
         session.store,
         session.config,
@@ -89,8 +92,16 @@ def check_config(config: Config) -> None:
     ConfigError
         The key that seals models is missing, or Apprise is not installed although notify.urls is set.
     """
-    config.model_key()
+    config.model_keys()
     require_apprise(config)
+
+
+def report_silence(session: Session, longest: int) -> bool:
+    """Tell receivers if no tick has ended for `longest` (µs) after the one that was due; returns whether that is so."""
+    silent = deliver.queue_silence(session.store, session.config, session.now, longest)
+    if silent and session.config.notify.enabled:
+        deliver.deliver(session.store, session.config, clock=session.clock, by=session.actor)
+    return silent
 
 
 def health_figures(session: Session, policy: str) -> HealthFigures:

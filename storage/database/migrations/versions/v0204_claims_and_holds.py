@@ -26,8 +26,8 @@ def upgrade() -> None:
     for name in views.NAMES:  # `init` creates them again
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
     for table, names in (
-        (monitor, ("readable_from", "hash_key_check")),
-        (audit, ("os_user", "database_user", "content_hash", "hash", "redacted_by")),
+        (monitor, ("readable_from", "hash_key_check", "overwrite_since")),
+        (audit, ("os_user", "database_user", "content_hash", "hash", "redacted_by", "salt")),
     ):
         for name in names:
             op.add_column(table.name, sa.Column(name, table.c[name].type))
