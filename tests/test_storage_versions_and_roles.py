@@ -33,7 +33,7 @@ READ = (
 WRITE = (
     ("run",), ("train",), ("prune",), ("backfill", "--from", "2025-01-20", "--to", "2025-01-27"),
     ("label", "add", "t001200", "--fraud", "--source", "customer"), ("ingest", "transactions", "new.csv"),
-    ("mutes", "add", "channel=audit", "--for", "1d", "--reason", "noise"),
+    ("mutes", "add", "--channel", "audit", "--for", "1d", "--reason", "noise"),
 )  # fmt: skip
 
 
