@@ -39,7 +39,7 @@ def may_match(condition: Condition) -> bool:
         return True
     rows = list(product(*columns.values()))
     tried = {name: [row[place] for row in rows] for place, name in enumerate(columns)}
-    return bool(condition.evaluate(_Tried(tried)).true.any())
+    return bool(condition.evaluate(_ValueCombinations(tried)).true.any())
 
 
 def _around(values: set[float]) -> list[float]:
@@ -58,7 +58,7 @@ def _leaves(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-class _Tried:
+class _ValueCombinations:
     """Combinations of values as the columns that a condition reads; "" is a missing text, as in every file."""
 
     def __init__(self, columns: Mapping[str, Sequence[float | str]]) -> None:

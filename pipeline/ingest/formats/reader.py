@@ -298,12 +298,12 @@ def _joined(batches: Iterator[Any]) -> Iterator[Any]:
         waiting.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if rows >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield from _one(waiting)
+            yield from _as_one(waiting)
             waiting, rows, size = [], 0, 0
-    yield from _one(waiting)
+    yield from _as_one(waiting)
 
 
-def _one(batches: list[Any]) -> Iterator[Any]:
+def _as_one(batches: list[Any]) -> Iterator[Any]:
     if batches:
         yield from pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
 

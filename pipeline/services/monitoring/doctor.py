@@ -28,7 +28,7 @@ from storage.queries.status import (
 )
 from storage.runs import scoring_queue, tick_steps
 
-TICKS_SHOWN = 3
+NEXT_TICKS = 3
 CLOCK_TOLERANCE = timedelta(days=1)  # a payment dated this far ahead of the clock: one of the two is wrong
 
 
@@ -371,7 +371,7 @@ def _schedule(session: Session, policy: str) -> CheckResult:
 def _ticks(session: Session, config: Config) -> CheckResult:
     last, zone = tick_steps.last_tick(session.store), ZoneInfo(config.schedule.timezone)
     due = (as_datetime(at).astimezone(zone) for at in ticks_after(config.schedule, session.now))
-    facts = TickFacts(None if last is None else as_datetime(last), tuple(islice(due, TICKS_SHOWN)))
+    facts = TickFacts(None if last is None else as_datetime(last), tuple(islice(due, NEXT_TICKS)))
     return CheckResult("ticks", "none_yet" if last is None else "planned", facts)
 
 
