@@ -469,7 +469,7 @@ def simulate(
 @output_options
 @click.pass_obj
 def feeds(context: CliContext, poll: bool, output_format: str, output: Path | None) -> None:
-    """List how far polled queries and watched folders were read, and which fail.
+    """List the feeds: how far each was read, and which of them fail.
 
     Exit code 1 if --poll could not read a feed.
     """

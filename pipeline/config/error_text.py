@@ -78,7 +78,7 @@ def first_error(error: ValidationError, file: str, origins: Mapping[str, str]) -
     template = "{error}" if "error" in context else _REQUIREMENTS.get(first["type"], first["msg"])
     requirement = template.format_map({name: _plain_number(value) for name, value in context.items()})
     value = first["input"]
-    # of a table only the keys are text: its values may be secrets
+    # of a table only the keys are shown: its values may be secrets
     value = sorted(value) if isinstance(value, dict) else value
     text = format_value(key, value)
     return f"{key} {requirement}, got {text}{_remedy(path, first['type'], text)} ({where})"
@@ -121,7 +121,7 @@ def format_value(key: str, value: object) -> str:
     """Write a value for a message: shortened, and hidden if it may hold a secret."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     if SECRET_KEYS.fullmatch(key.rpartition(".")[2]) or SECRET_VALUES.search(text):
-        return "a value not text here"
+        return "a value not shown here"
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 
 

@@ -32,7 +32,7 @@ DEPTH_MAX = 4
 
 
 @dataclass(frozen=True)
-class _Page:
+class _PageHeader:
     is_dictionary: bool
     size: int  # unpacked
     values: int
@@ -98,7 +98,7 @@ def _longest_of_dictionary(parquet: Any, group: int, name: str) -> int:
     return 0
 
 
-def _checked_pages(file: BinaryIO, chunk: Any, source_name: str) -> Iterator["_Page"]:
+def _checked_pages(file: BinaryIO, chunk: Any, source_name: str) -> Iterator["_PageHeader"]:
     """
     The pages of a column of a row group.
 
@@ -122,7 +122,7 @@ def _checked_pages(file: BinaryIO, chunk: Any, source_name: str) -> Iterator["_P
         yield page
 
 
-def _pages(file: BinaryIO, chunk: Any) -> Iterator[_Page]:
+def _pages(file: BinaryIO, chunk: Any) -> Iterator[_PageHeader]:
     """The pages of a column of a row group, by their headers."""
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
@@ -136,7 +136,7 @@ def _pages(file: BinaryIO, chunk: Any) -> Iterator[_Page]:
         values, encoding = page[1], page[ENCODING_FIELD[kind]]
         if min(fields[2], fields[3], values) < 0:
             raise ValueError
-        yield _Page(fields[1] == DICTIONARY_PAGE, fields[2], values, encoding)
+        yield _PageHeader(fields[1] == DICTIONARY_PAGE, fields[2], values, encoding)
         read += 0 if fields[1] == DICTIONARY_PAGE else values
         at = header.at + fields[3]
 
