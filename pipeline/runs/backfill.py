@@ -7,6 +7,7 @@ several processes can share them: each task is a contiguous range of windows, wh
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 
@@ -29,6 +30,7 @@ from pipeline.schedule.run_context import (
 )
 from pipeline.training.readiness import LEAK
 from storage.database.database import Store
+from storage.database.setup import verify
 from storage.frames import Strings
 from storage.models import models
 from storage.runs import ledger, scoring_queue
@@ -204,7 +206,10 @@ def _worker_tasks(
 
 def _run_task(task: _WorkerTask) -> RunSummary:
     """Process one task; runs in a worker process."""
-    with open_configured(task.config) as store, hold_worker(store, task.by) as worker:
+    with ExitStack() as stack:
+        store = stack.enter_context(open_configured(task.config))
+        verify(store, task.config.monitor.name)  # a database that is upgraded meanwhile is not written to
+        worker = stack.enter_context(hold_worker(store, task.by))
         store_with_fields = with_stored_fields(store, task.policy)
         run = RunContext(
             store_with_fields,
