@@ -23,9 +23,10 @@ from benchmarks.servers import sealed
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.daemon.daemon import Daemon
-from pipeline.services import admin
+from pipeline.services import admin, person
 from pipeline.services.admin import UndoRequest
 from pipeline.services.data.ingest import IngestRequest, ingest
+from pipeline.services.person import EntityValue
 from pipeline.services.review import labels, mutes, rules, verdicts
 from pipeline.services.review.labels import LabelRetraction, NewLabel
 from pipeline.services.review.mutes import EntityTarget, NewMute
@@ -246,7 +247,7 @@ def _undone(undo: Callable[[Session, UndoRequest], Any], session: Session, numbe
 
 def _erase(session: Session, _place: Place) -> None:
     try:
-        admin.erase(session, "customer_id", ERASED)
+        person.erase(session, [EntityValue("customer_id", ERASED)])
     except Unknown as error:
         if error.code != "unknown_entity":
             raise

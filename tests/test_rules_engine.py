@@ -116,7 +116,7 @@ REFUSED = [
     ("__import__('os')", "'__import__' (char 1) is neither a field"),
     ("amount > 5 and " + "(" * 80 + "amount > 5" + ")" * 80, "is nested more than 50 levels deep"),
     ('country = "\\q"', "has an invalid backslash escape"),
-    ("amount < 1e310", "'1e310' (char 10) is beyond what a number can be"),
+    ("amount > 1e400", "'1e400' (char 10) is beyond what a number can be"),
     ('country = "\\ud800"', "has half of a character"),
     ("card in @no\0where.txt", "cannot be read as text"),
     ("card in @nowhere.txt", "'@nowhere.txt' (char 9) cannot be read as text"),
@@ -128,7 +128,6 @@ POSSIBLE = [
     ("amount > 5 and amount < 3", False),
     ("amount >= 5 and amount <= 5", True),
     ("amount > 5 or amount < 3", True),
-    ("amount > 1e400", False),
     ("not (amount > 5) and amount > 5", False),
     ("amount is missing and not amount is missing", False),
     ("amount > age and amount < age", True),  # two columns are not compared in every combination
