@@ -17,7 +17,7 @@ from storage.errors import Locked, NewerSchema, Refused, Unreachable, Unsupporte
 from storage.frames import HOUR
 from storage.runs import ledger, runs
 from storage.runs.ledger import Entry
-from tests.support.commands import CONFIG, fraudwatch
+from tests.support.commands import CONFIG, fraudwatch, invoke
 from tests.support.databases import Copier, Opener, PostgresServer, with_url
 from tests.support.payments import PAYMENT_HEADER, payments
 from tests.support.sql import count, execute, query
@@ -26,7 +26,7 @@ from tests.test_storage_database_setup import EXPRESSIONS, assert_tables_are_tho
 
 NEWER = "9999"
 READ = (
-    ("doctor",), ("flags", "list"), ("summary", "--from", "2025-01-20", "--to", "2025-01-27"), ("runs",), ("gaps",), ("quality",),
+    ("flags", "list"), ("summary", "--from", "2025-01-20", "--to", "2025-01-27"), ("runs",), ("gaps",), ("quality",),
     ("drift",), ("models", "list"), ("strategy", "list"), ("feeds",), ("export", "scores", "-o", "scores.csv"),
     ("report", "--from", "2025-01-20", "--to", "2025-01-27", "-o", "report.html"),
 )  # fmt: skip
@@ -50,6 +50,9 @@ def test_an_older_program_reads_and_does_not_write(
     before = [count(store, name) for name in ("runs", "labels", "mutes", "batches", "audit", "models")]
     for command in READ:
         fraudwatch(tmp_path, *command)
+    examined = invoke(tmp_path, "doctor")
+    assert f"its schema is {NEWER}, this program's {tables.VERSION}: it can be read" in examined.out
+    assert examined.code == 1
     for command in WRITE:
         message = fraudwatch(tmp_path, *command, code=1)
         told = (

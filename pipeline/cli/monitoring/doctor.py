@@ -67,8 +67,14 @@ def _config(_code: str, facts: "checks.ConfigFacts") -> str:
     return facts.origin
 
 
-def _database(_code: str, facts: "checks.DatabaseFacts") -> str:
-    return f"{facts.address}, monitor {facts.monitor}, schema up to date"
+def _database(code: str, facts: "checks.DatabaseFacts") -> str:
+    schema = "schema up to date"
+    if code == "newer":
+        schema = (
+            f"its schema is {facts.version}, this program's {facts.program_version}: it can be read, and nothing is written; "
+            "install the newer version of fraudwatch"
+        )
+    return f"{facts.address}, monitor {facts.monitor}, {schema}"
 
 
 def _erased(_code: str, facts: "checks.OverwriteFacts") -> str:

@@ -17,6 +17,7 @@ from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
 from storage.admin.overwrite import waiting_since
+from storage.database import setup, tables
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
 from storage.queries.status import (
@@ -41,10 +42,12 @@ class ConfigFacts:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """The database that answered; its schema is up to date."""
+    """The database that answered; a program whose schema is older than its `version` only reads it."""
 
     address: str
     monitor: str
+    version: str
+    program_version: str
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
     state, newest = monitor_state(session.store, policy), newest_training(session.store, policy)
     return (
         CheckResult("config", "loaded", ConfigFacts(config.origin)),
-        CheckResult("database", "usable", DatabaseFacts(session.store.display_url, config.monitor.name)),
+        _database(session),
         *_overwrite(session),
         *_model_key(config),
         _clock(session, state),
@@ -280,6 +283,14 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
+
+
+def _database(session: Session) -> CheckResult:
+    with session.store.read() as connection:
+        version = str(setup.schema_version(connection))
+    facts = DatabaseFacts(session.store.display_url, session.config.monitor.name, version, tables.VERSION)
+    newer = version > tables.VERSION
+    return CheckResult("database", "newer" if newer else "usable", facts, failed=newer)
 
 
 def _overwrite(session: Session) -> Iterator[CheckResult]:
