@@ -467,7 +467,9 @@ def test_a_daemon_notifies_of_a_run_that_ended_early(loaded: Store, url: str, in
     clock = [NOW]
     daemon = Daemon(lambda: with_url(with_receivers(inbox.url), url), by="test", clock=lambda: clock[0])
     for _ in range(2):
-        assert daemon.tick() is None
+        summary = daemon.tick()
+        assert summary is not None
+        assert len(summary.bugs) == 1
         clock[0] += 10 * MINUTE  # it is tried again by then
     daemon.close()
     assert inbox.titles.count("[fraudwatch] a schedule run failed") == 1  # the same error is told once a day

@@ -21,7 +21,7 @@ from pipeline.ingest import ingest
 from pipeline.ingest.formats import parquet_pages
 from pipeline.monitoring import limits
 from pipeline.notifications import deliver, ping
-from pipeline.runs import scoring_run
+from pipeline.runs import scoring_run, steps
 from pipeline.services.data.feeds import list_feeds
 from pipeline.services.monitoring import doctor
 from pipeline.services.session import Session
@@ -284,7 +284,7 @@ PARTS = [
     (deliver, "queue_messages", "notify"),
     (drift_metrics, "write_drift", "run"),
     (prune, "prune", "run"),
-    (scoring_run.train, "fit", "run"),
+    (steps.train, "fit", "run"),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.loader import load_config
 from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
-from pipeline.daemon.health import serve_health
+from pipeline.daemon.health_server import serve_health
 from pipeline.services.session import current_time, open_session
 from storage.queries import export as exporting
 from tests.support.commands import CONFIG, invoke

@@ -57,7 +57,9 @@ TEXT_FIELDS = frozenset({
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
     "column", "columns", "pseudonym", "value", "type", "source", "description", "before", "after",
     # addresses, versions and hashes
-    "address", "origin", "places", "config_hash", "sha256", "database", "version", "path", "newest_hash",
+    "address", "origin", "places", "config_hash", "sha256", "database", "version", "program_version", "path", "newest_hash",
+    # statements for another program
+    "upgrade_sql",
     # what people wrote, and what came with a transaction
     "reason", "note", "verdict_type", "verdict_note", "label_type", "text", "fields",
     # stored sentences, and messages of errors

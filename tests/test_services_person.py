@@ -157,7 +157,7 @@ def every_byte(engine: Engine, store: Store, folder: Path) -> bytes:
         store.close()
         files = [path.read_bytes() for path in folder.glob("fraudwatch.db*")]
         return b"\n".join([*files, *unpacked]).lower()
-    relations = "FROM pg_class WHERE relnamespace = CURRENT_SCHEMA()::regnamespace AND relkind IN "
+    relations = f"FROM pg_class WHERE relnamespace = '{store.schema}'::regnamespace AND relkind IN "
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM FULL"))
         connection.execute(text("CHECKPOINT"))

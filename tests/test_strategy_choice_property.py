@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
-from pipeline.features.history import REVIEW, History
+from pipeline.features.history import History
 from pipeline.features.label_history import label_events
 from pipeline.training import prevalence, strategy_choice, training_set
 from storage.database.setup import upgrade
@@ -24,7 +24,7 @@ from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels,
 N = 30
 DAYS = 40
 DATE = 30 * DAY
-SOURCES = ("chargeback", "audit", "hearsay", REVIEW)
+SOURCES = ("chargeback", "audit", "hearsay", "review")
 ANY_SOURCE = tuple(range(len(SOURCES)))
 ENTITIES = {"customer": 4, "terminal": 3}
 CONFIG = Config.model_validate(

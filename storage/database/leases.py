@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from storage.database.column_types import as_micros, from_texts
 from storage.database.database import Store
@@ -171,7 +172,7 @@ class Lease:
                 if self._taken():
                     self._lost.set()
                     return
-            except StorageError:
+            except (StorageError, DBAPIError):
                 continue  # the database is away: the next renewal may succeed, otherwise the lease expires
 
     def _taken(self) -> bool:

@@ -256,6 +256,8 @@ class _ParquetReader:
     def rows(self, expected: ExpectedColumns) -> Iterator[RowBatch]:
         with _input_errors(self._source_name):
             names = expected.select(self._parquet.schema_arrow.names, self._source_name)
+            if expected.every:
+                names = [name for name in names if not self._is_nested(name)]
             self._check_flat(names)
             first = 1
             at_once = rows_at_once(self._file, names, self._dictionaries, self._source_name)
@@ -269,11 +271,14 @@ class _ParquetReader:
             if first == 1:
                 yield RowBatch(np.empty(0, np.int64), {name: pa.nulls(0, pa.string()) for name in names})
 
+    def _is_nested(self, name: str) -> bool:
+        return bool(pa.types.is_nested(self._parquet.schema_arrow.field(name).type))
+
     def _check_flat(self, names: list[str]) -> None:
         """Raise InputError for lists and the like, of which one row may be as long as a file."""
         for name in names:
-            kind = self._parquet.schema_arrow.field(name).type
-            if pa.types.is_nested(kind):
+            if self._is_nested(name):
+                kind = self._parquet.schema_arrow.field(name).type
                 raise InputError(
                     f"{self._source_name}: column {name} holds {kind}; it must hold one value a row",
                     remedy="convert it first",
