@@ -326,7 +326,7 @@ def write_files(folder: Path, days: int) -> None:
     ):  # rows that come by one way never see those of another, whichever is first
         for entity, some in ((customer, 40), (terminal, 20)):
             theirs = (way == name) & (entity % 3 != k)
-            entity[theirs] = entity[theirs] // 3 * 3 % (some - 3) + k
+            entity[theirs] = entity[theirs] // 3 * 3 % (some - some % 3) + k
     label_way = np.where(late, np.where(np.cumsum(fraud & late) % 2, ARRIVALS, WATCHED), "past")
     said, known = iso(times), iso(times + 2 * DAY)
     lines = np.array(

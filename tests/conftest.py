@@ -46,6 +46,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [
+        item for item in items if not (item.get_closest_marker("one_engine") and "postgresql" in item.name)
+    ]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

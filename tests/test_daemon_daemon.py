@@ -169,6 +169,7 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
     assert gap["remedy"] == "repeat_window"
 
 
+@pytest.mark.one_engine
 @pytest.mark.long
 def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
     store = copier(FOUR_WEEKS, FOUR_HOURLY)

@@ -230,6 +230,7 @@ def test_what_nobody_measured_is_refused_with_what_there_is(loaded: Store) -> No
         validate_metrics(loaded, "other")
 
 
+@pytest.mark.one_engine
 def test_a_week_without_scores_is_done_and_leaves_no_row(loaded: Store) -> None:
     scoring_queue.set_starts_at(loaded, "live", FROM + 3 * DAY)
     run(loaded, KNOWN, as_of=TO + 3 * WEEK, policy="live", by="test")
@@ -318,9 +319,8 @@ def test_a_late_label_is_measured_once_and_not_at_every_reading(backfilled: Stor
     assert [reading.windows for reading in readings] == [1, 0, 0]
 
 
+@pytest.mark.one_engine
 def test_reading_changes_no_later_estimate(backfilled: Store) -> None:
-    if backfilled.dialect != "sqlite":
-        pytest.skip("the times of the measures do not depend on the engine")
     whole = [row for row in rows(backfilled) if row[4] == "estimated"]
     forget(backfilled, *RUN_TABLES, "quality_metrics")
     live(backfilled, FROM, FROM + 3 * WEEK)

@@ -208,6 +208,7 @@ def rule(text: str, now: int, until: int = NOW + 365 * DAY) -> dict[str, object]
     }
 
 
+@pytest.mark.one_engine
 def test_a_rule_flags_what_happens_while_it_is_in_force_and_no_detector_flagged(loaded: Store) -> None:
     scoring_queue.set_starts_at(loaded, "live", FROM)
     run(loaded, SMALL, as_of=FROM + 5 * DAY + 2 * HOUR, policy="live", by="test")

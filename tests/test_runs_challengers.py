@@ -91,6 +91,7 @@ def elsewhere(config: Config, url: str, folder: Path) -> Config:
     return moved.model_copy(update={"storage": other})
 
 
+@pytest.mark.one_engine
 @pytest.mark.long
 def test_live_writes_the_same_bytes_with_and_without_a_challenger(
     opener: Opener, url: str, tmp_path: Path

@@ -94,6 +94,7 @@ def test_work_that_begins_in_the_middle_of_a_week_is_scored_by_the_training_befo
     assert [e.window_end for e in ledger.entries(loaded, "live", "train", status="done")] == [FROM]
 
 
+@pytest.mark.one_engine
 def test_a_training_that_knows_nothing_new_leaves_the_model_before_it(loaded: Store) -> None:
     long_after = TO + 32 * DAY
     scoring_queue.set_starts_at(loaded, "live", FROM + 3 * DAY)

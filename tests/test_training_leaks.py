@@ -150,6 +150,7 @@ def test_what_one_customer_does_is_an_attack_and_no_leak(
     assert bool(leaks_of(opener(config), config, rows, tmp_path)) == leaks
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("gate", [True, False])
 def test_a_leak_stops_a_promotion_until_its_field_is_trusted(
     opener: Opener, tmp_path: Path, gate: bool

@@ -149,6 +149,7 @@ def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(f
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 2]
 
 
+@pytest.mark.one_engine
 def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Store) -> None:
     train(filled, BLIND, SECOND_DATE)
     train(filled, CLASSIFIES, THIRD)
@@ -216,12 +217,11 @@ def poison(store: Store, folder: Path) -> None:
     load(store, CLASSIFIES, "labels", write_csv(folder / "bad.csv", LABEL_HEADER, wrong), now=NOW)
 
 
+@pytest.mark.one_engine
 @pytest.mark.long
 def test_a_poisoned_training_is_refused_however_the_past_is_lived_through(
     copier: Copier, url: str, tmp_path: Path
 ) -> None:
-    if not url.startswith("sqlite"):
-        pytest.skip("takes two minutes; that both engines score alike is tested elsewhere")
     config = with_url(
         configured({"strategy": {"method": "classification"}, "training": {"exclude_flagged": True}}), url
     )
