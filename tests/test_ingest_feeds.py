@@ -161,6 +161,19 @@ def test_a_bad_file_is_refused_once_and_tried_again_when_it_changes(opener: Open
     assert accepted(poll(store, config, later)) == [1]
 
 
+def test_a_file_that_the_settings_refused_is_tried_again_by_others(opener: Opener, tmp_path: Path) -> None:
+    store, inbox = opener(SMALL), tmp_path / "inbox"
+    inbox.mkdir()
+    right = configured(watch={"inbox": {"folder": str(inbox), "settle_time": "0s"}})
+    wrong = right.model_copy(update={"schema_": right.schema_.model_copy(update={"amount": "amountx"})})
+    path = write_csv(inbox / "payments.csv", PAYMENT_HEADER, ["f1,2025-01-01T00:00:00Z,c,m,1.00"])
+    later = path.stat().st_mtime_ns // 1000 + DAY
+    (refused,) = poll(store, wrong, later)
+    assert "amountx" in (refused.error or "")
+    assert poll(store, wrong, later) == []
+    assert accepted(poll(store, right, later)) == [1]
+
+
 def test_what_is_remembered_may_be_lost_and_nothing_is_doubled(
     opener: Opener, url: str, tmp_path: Path
 ) -> None:

@@ -12,13 +12,15 @@ from pipeline.services.data.ingest import IngestRequest, ingest
 from pipeline.services.monitoring.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check
 from pipeline.services.session import Session
 from storage.admin.undo import undo_run
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.queries.status import labels_without_transaction
+from storage.runs import scoring_queue
 from tests.support.databases import Opener, with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, write_csv
-from tests.support.sql import execute, query
-from tests.support.worlds import NOW, SMALL, TO, load
+from tests.support.sql import count, execute, query
+from tests.support.worlds import FROM, NOW, SMALL, TO, load
 
 
 def session_of(store: Store, now: int = NOW) -> Session:
@@ -49,6 +51,33 @@ def test_a_monitor_at_work_passes(backfilled: Store) -> None:
     (newest,) = query(backfilled, "SELECT MAX(event_time) FROM transactions")[0]
     assert f"newest {str(newest)[:19]}" in result_line(results["transactions"])
     assert result_line(results["steps"]) == "✓ windows: 21 scored"
+
+
+def test_payments_that_only_a_backfill_scores_are_named_with_the_command(first_week: Store) -> None:
+    (scored_until,) = query(first_week, "SELECT MAX(window_end) FROM ledger WHERE kind = 'score'")[0]
+    scoring_queue.set_starts_at(first_week, "live", FROM + 9 * DAY)
+    (left_out,) = [result for result in check(session_of(first_week), "live") if result.subject == "unscored"]
+    n = count(first_week, f"transactions WHERE event_time >= '{scored_until}'") - count(
+        first_week, "scoring_queue"
+    )
+    assert result_line(left_out) == (
+        f"✗ payments: {n} are not scored and will not be by themselves, because the newest backfill ends before the schedule "
+        "begins: fraudwatch backfill --from 2025-01-27T00:00Z --to 2025-01-29T00:00Z"
+    )
+    execute(
+        first_week,
+        f"DELETE FROM scores WHERE transaction_id IN (SELECT transaction_id FROM transactions WHERE event_time >= '{as_datetime(FROM + 6 * DAY)}')",
+    )
+    execute(
+        first_week,
+        f"UPDATE ledger SET status = 'pending' WHERE kind = 'score' AND window_end = '{scored_until}'",
+    )
+    interrupted, _ = [
+        result for result in check(session_of(first_week), "live") if result.subject == "unscored"
+    ]
+    assert result_line(interrupted).endswith(
+        "because a backfill was interrupted: fraudwatch backfill --from 2025-01-26T00:00Z --to 2025-01-27T00:00Z"
+    )
 
 
 def test_after_an_undo_it_says_that_trainings_were_withdrawn_and_counts_windows_apart_from_other_steps(

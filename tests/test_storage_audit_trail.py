@@ -131,6 +131,23 @@ def test_the_oldest_rows_go_and_the_chain_stays_whole(store: Store) -> None:
     assert check_chain(store).first_broken == 4
 
 
+def test_a_trail_without_its_triggers_is_not_whole(opener: Opener) -> None:
+    store = opener(SMALL)
+    entry(store, "model 1")
+    assert check_chain(store).is_whole
+    with store.write() as connection:
+        drop = (
+            "ALTER TABLE audit DISABLE TRIGGER audit_guard"
+            if store.dialect == "postgresql"
+            else "DROP TRIGGER audit_guard_delete"
+        )
+        connection.execute(text(drop))
+    assert not check_chain(store).is_whole
+    with store.write() as connection:
+        audit_guard.recreate(connection, store.schema)
+    assert check_chain(store).is_whole
+
+
 def test_rows_from_before_there_were_hashes_come_first(opener: Opener) -> None:
     store = opener(SMALL)
     tamper(

@@ -25,6 +25,8 @@ SECRET = "canary"
         (f"postgresql://h/d?port=abc&password={SECRET}", "port 'abc'"),
         (f"postgresql+nothing://u:{SECRET}@h/d", "the driver 'nothing', which is not used here: begin it with postgresql://"),
         (f"postgresql+psycopg2://u:{SECRET}@h/d", "the driver 'psycopg2'"),
+        (f"sqlite://u:{SECRET}@/x.db", "names a host or user, but SQLite is a file"),
+        (f"sqlite://{SECRET}/x.db", "names a host or user, but SQLite is a file"),
         ("sqlite+pysqlcipher:///x", "the driver 'pysqlcipher'"),
         (f"mysql://u:{SECRET}@h/d", "mysql"),
         (f"foo://{SECRET}", "foo"),

@@ -149,5 +149,11 @@ def verify_audit(context: CliContext, expect: str | None) -> None:
         click.echo(
             "no row has the expected hash: rows were cut off, or another trail was put in place", err=True
         )
+    if not check.is_guarded:
+        click.echo(
+            "the triggers that keep rows from being changed are gone, so rows may have been changed and chained anew: "
+            "find out who dropped them, then fraudwatch init puts them back",
+            err=True,
+        )
     if not check.is_whole:
         raise SystemExit(1)

@@ -29,6 +29,8 @@ def configure(log_format: LogFormat, stream: TextIO | None = None) -> None:
     scheduler.handlers[:] = [handler]
     scheduler.setLevel(logging.ERROR)
     scheduler.propagate = False
+    # What it says of a server that went away is said by `database_away`, without a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def event(action: str, level: int = logging.INFO, /, **fields: Any) -> None:

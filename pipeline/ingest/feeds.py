@@ -33,6 +33,7 @@ from storage.ingest.feed_state import WatchedFile
 from storage.runs import tick_steps
 
 Clock = Callable[[], int]
+READ_BY = ("schema", "format", "labels", "events", "watch")  # sections that decide how a file is read
 UNFINISHED_SUFFIXES = (
     ".tmp",
     ".part",
@@ -197,17 +198,19 @@ def _poll_file(
     """
     Ingest a file that is new or has changed; returns its state, None while it is not complete.
 
-    A file that failed is tried again once it changes, or at every poll if the disk or its permissions were to blame.
+    A file that failed is tried again once it or the settings change, or at every poll if the disk or its permissions were to blame.
     """
     name = display_name(path)
     before, size, modified = earlier.get(name), NEVER, 0
+    reading = config.hash(*READ_BY)
     batch_id, sentence = None, None
     try:
         stat = _stat(path)
         if stat is None or not _is_complete(path, stat, section.settle_time, clock()):
             return before
         size, modified = stat.st_size, stat.st_mtime_ns
-        if before is not None and (before.size, before.modified_ns) == (size, modified):
+        same = before is not None and (before.size, before.modified_ns) == (size, modified)
+        if before is not None and same and (before.status == "done" or before.config_hash == reading):
             return before
         batch_id = yield from _ingest_file(store, config, feed, section, path, clock)
     except Exception as error:  # noqa: BLE001 (an error of a file, even a bug, must not stop the others)
@@ -217,7 +220,7 @@ def _poll_file(
             size = NEVER
         yield FeedReport(feed, error=sentence, bug=report.bug)
     status = "done" if sentence is None else "failed"
-    current = WatchedFile(name, size, modified, status, clock(), batch_id, sentence)
+    current = WatchedFile(name, size, modified, status, clock(), batch_id, sentence, reading)
     feed_state.save_file(store, feed, current)
     return current
 

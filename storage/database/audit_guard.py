@@ -26,6 +26,18 @@ def recreate(connection: Connection, schema: str) -> None:
         connection.execute(text(statement))
 
 
+def is_guarded(connection: Connection, schema: str) -> bool:
+    """Whether all triggers are in place and in force."""
+    if connection.dialect.name == "postgresql":
+        found = """
+            SELECT COUNT(*) FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+            WHERE c.relname = 'audit' AND c.relnamespace = CAST(:schema AS regnamespace)
+              AND g.tgname IN ('audit_guard', 'audit_guard_truncate') AND g.tgenabled IN ('O', 'A')"""
+        return bool(connection.scalar(text(found), {"schema": f'"{schema}"'}) == 2)
+    found = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit' AND name LIKE 'audit_guard_%'"
+    return bool(connection.scalar(text(found)) == 3)
+
+
 def _sqlite() -> list[str]:
     unchanged = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in UNCHANGED)
     conditions = {

@@ -69,7 +69,7 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     "ledger": ("policy", "kind", "status", "counts", "worker"),
     "schedules": ("policy", "timezone"),
     "source_cursors": ("source",),
-    "watched_files": ("source", "status"),
+    "watched_files": ("source", "status", "config_hash"),
     "withdrawals": ("subject", "by", "counts"),
     "withdrawn_rows": ("table_name", "transaction_id"),
     "runs": ("policy", "kind", "status", "counts", "worker"),

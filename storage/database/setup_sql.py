@@ -21,6 +21,7 @@ GRANTS = """
 -- Rights of a role that runs fraudwatch and owns nothing (replace NAME; a new table needs them again):
 -- GRANT USAGE ON SCHEMA {schema} TO NAME;
 -- GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO NAME;
+-- REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.audit FROM NAME;
 -- GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO NAME;
 -- GRANT TEMPORARY ON DATABASE {database} TO NAME;
 """

@@ -364,6 +364,9 @@ watched_files = Table(
     Column("processed_at", Instant, nullable=False),
     Column("batch_id", Integer),
     Column("error", Text),
+    Column(
+        "config_hash", Text
+    ),  # of the settings that it was read by: a refused file is tried again by others
 )
 
 # Batches and runs that were undone: who did it, and why. `withdrawn_rows` has every row as it was.

@@ -54,6 +54,10 @@ def parse_url(url: str, name: str = "storage.url") -> URL:
             f"{name} has an @ that is not escaped, so it can be read in two ways",
             remedy="write each @ but the one before the host as %40",
         )
+    if backend == "sqlite" and (parsed.host or parsed.username or parsed.password):
+        raise Unreachable(
+            f"{name} names a host or user, but SQLite is a file", remedy="write sqlite:///file.db"
+        )
     ports = (parsed.port, *parsed.normalized_query.get("port", ()))
     for port in ",".join(str(one) for one in ports if one is not None).split(","):
         if port and not (port.isascii() and port.isdecimal() and 0 < int(port) <= PORT_MAX):

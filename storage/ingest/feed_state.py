@@ -19,6 +19,7 @@ class WatchedFile:
     processed_at: int
     batch_id: int | None = None
     error: str | None = None
+    config_hash: str | None = None  # of the settings that it was read by
 
 
 def cursor(store: Store, source: str) -> int | None:
@@ -42,7 +43,7 @@ def save_cursor(store: Store, source: str, newest: int, now: int, batch_id: int 
 def files(store: Store, source: str) -> dict[str, WatchedFile]:
     """The files of a watched folder that have been ingested or refused, by path."""
     f = watched_files.c
-    rows = select(f.path, f.size, f.modified_ns, f.status, f.processed_at, f.batch_id, f.error)
+    rows = select(f.path, f.size, f.modified_ns, f.status, f.processed_at, f.batch_id, f.error, f.config_hash)
     with store.read() as connection:
         result = connection.execute(rows.where(f.source == source)).mappings()
         return {row["path"]: WatchedFile(**row) for row in result}

@@ -60,6 +60,15 @@ class MonitorState:
 
 
 @dataclass(frozen=True)
+class UnscoredSpan:
+    """Payments before the schedule began that only a backfill scores: they were left out, or a backfill was interrupted."""
+
+    start: int  # µs
+    end: int
+    payments: int
+
+
+@dataclass(frozen=True)
 class TrainingOutcome:
     """The newest training that ended."""
 
@@ -83,6 +92,37 @@ def monitor_state(store: Store, policy: str) -> MonitorState:
             instant = connection.scalar(text(sql).columns(column("newest", Instant)))
             values[name] = None if instant is None else as_datetime(instant)
     return MonitorState(**values)
+
+
+INTERRUPTED = """
+    SELECT MIN(window_start) AS first, MAX(window_end) AS until FROM open_gaps
+    WHERE policy = :policy AND kind = 'score' AND window_end <= (SELECT starts_at FROM policies WHERE policy = :policy)
+      AND NOT EXISTS (SELECT 1 FROM runs WHERE kind = 'backfill' AND status = 'running')"""
+LEFT_OUT = """
+    SELECT (SELECT MAX(span_end) FROM backfilled_spans WHERE policy = :policy) AS first,
+           (SELECT starts_at FROM policies WHERE policy = :policy) AS until"""
+UNSCORED = """
+    SELECT COUNT(*) FROM visible_transactions t
+    WHERE t.event_time >= :first AND t.event_time < :until
+      AND (t.kind IS NULL OR t.kind NOT IN (SELECT kind FROM refund_kinds))
+      AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.policy = :policy AND s.transaction_id = t.transaction_id)"""
+
+
+def unscored_spans(store: Store, policy: str) -> dict[str, UnscoredSpan]:
+    """What an interrupted backfill has not scored, and what lies between the newest backfill and the schedule."""
+    spans = {}
+    count = text(UNSCORED).bindparams(bindparam("first", type_=Instant), bindparam("until", type_=Instant))
+    with store.read() as connection:
+        for code, sql in (("interrupted", INTERRUPTED), ("left_out", LEFT_OUT)):
+            typed = text(sql).columns(column("first", Instant), column("until", Instant))
+            row = connection.execute(typed, {"policy": policy}).one()
+            if row.first is None or row.until is None or row.first >= row.until:
+                continue
+            given = {"policy": policy, "first": row.first, "until": row.until}
+            payments = int(connection.scalar(count, given) or 0)
+            if payments:
+                spans[code] = UnscoredSpan(row.first, row.until, payments)
+    return spans
 
 
 WITHOUT_TRANSACTION = """

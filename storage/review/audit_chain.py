@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, func, select
 
+from storage.database import audit_guard
 from storage.database.database import Store
 from storage.database.tables import audit
 from storage.review.audit_trail import content_hash, row_hash, write_audit
@@ -34,6 +35,8 @@ class ChainCheck:
         The first row that breaks the chain, and how; None if it is whole.
     has_expected
         Whether a row has the hash that was asked for; None if none was.
+    is_guarded
+        Whether the triggers that refuse changes are in force.
     """
 
     rows: int
@@ -43,11 +46,12 @@ class ChainCheck:
     first_broken: int | None = None
     fault: Fault | None = None
     has_expected: bool | None = None
+    is_guarded: bool = True
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing contradicts the trail."""
-        return self.first_broken is None and self.has_expected is not False
+        return self.first_broken is None and self.has_expected is not False and self.is_guarded
 
 
 def check_chain(store: Store, expected: str | None = None) -> ChainCheck:
@@ -61,6 +65,7 @@ def check_chain(store: Store, expected: str | None = None) -> ChainCheck:
     """
     c = audit.c
     with store.read() as connection:
+        guarded = audit_guard.is_guarded(connection, store.schema)
         reasons = set(connection.scalars(select(c.audit_id).where(c.action.in_(REDACTING))))
         beginnings = {"", *_pruned_hashes(connection)}
         rows = redacted = older = 0
@@ -74,11 +79,11 @@ def check_chain(store: Store, expected: str | None = None) -> ChainCheck:
                     continue
                 fault = _fault(row, beginnings if previous is None else {previous}, reasons)
                 if fault is not None:
-                    return ChainCheck(rows, redacted, older, previous, row["audit_id"], fault, found)
+                    return ChainCheck(rows, redacted, older, previous, row["audit_id"], fault, found, guarded)
                 rows, redacted = rows + 1, redacted + (row["redacted_by"] is not None)
                 previous = row["hash"]
                 found = found or expected == previous if found is not None else None
-    return ChainCheck(rows, redacted, older, previous, has_expected=found)
+    return ChainCheck(rows, redacted, older, previous, has_expected=found, is_guarded=guarded)
 
 
 def _pruned_hashes(connection: Connection) -> Iterator[str]:

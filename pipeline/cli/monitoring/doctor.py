@@ -20,6 +20,7 @@ TITLES = {
     "newest_training": "newest training",
     "schedule": "schedule starts",
     "steps": "windows",
+    "unscored": "payments",
     "ticks": "next ticks",
     "model_key": "model key",
     "waiting_rows": "waiting rows",
@@ -172,7 +173,17 @@ def _ticks(code: str, facts: "checks.TickFacts") -> str:
 
 def _failing(_code: str, facts: "checks.FailureFacts") -> str:
     times = f"{facts.failures:,} times" if facts.failures > 1 else "once"
-    return f"fails since {_utc_text(facts.since)}, {times} in a row: {facts.error}"
+    paused = "" if facts.worked_at is None else f", and worked for a while until {_utc_text(facts.worked_at)}"
+    return f"fails since {_utc_text(facts.since)}{paused}, {times} in a row: {facts.error}"
+
+
+def _unscored(code: str, facts: "checks.UnscoredFacts") -> str:
+    why = {
+        "interrupted": "a backfill was interrupted",
+        "left_out": "the newest backfill ends before the schedule begins",
+    }[code]
+    span = f"--from {facts.start:%Y-%m-%dT%H:%M}Z --to {facts.end:%Y-%m-%dT%H:%M}Z"
+    return f"{facts.payments:,} are not scored and will not be by themselves, because {why}: fraudwatch backfill {span}"
 
 
 def _steps(_code: str, facts: "checks.StepFacts") -> str:
@@ -218,7 +229,7 @@ def _challenger(_code: str, facts: "checks.ChallengerFacts") -> str:
 SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
     "config": _config, "database": _database, "erased": _erased, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
     "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
-    "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "queue": _queue,
+    "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "unscored": _unscored, "queue": _queue,
     "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from storage.queries.status import (
     commonest_values,
     monitor_state,
     newest_training,
+    unscored_spans,
 )
 from storage.runs import scoring_queue, tick_steps
 
@@ -147,11 +148,21 @@ class TickFacts:
 
 
 @dataclass(frozen=True)
+class UnscoredFacts:
+    """Payments before the schedule began that nothing but a backfill scores."""
+
+    start: datetime
+    end: datetime
+    payments: int
+
+
+@dataclass(frozen=True)
 class FailureFacts:
     """A part of the tick that fails: a feed, limits, messages, a challenger …"""
 
     name: str
     since: datetime
+    worked_at: datetime | None  # since then, for a while; None if it did not
     failures: int  # in a row
     error: str
 
@@ -206,6 +217,7 @@ class ChallengerFacts:
 
 Facts = (
     ConfigFacts
+    | UnscoredFacts
     | DatabaseFacts
     | ClockFacts
     | TransactionFacts
@@ -278,6 +290,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         _ticks(session, config),
         *_failing(session),
         _steps(state),
+        *_unscored(session, policy),
         CheckResult("queue", "counted", QueueFacts(state.queue)),
         _flags(state) if policy == LIVE else CheckResult("scores", "counted", _scores(state)),
         _messages(session, config),
@@ -389,7 +402,10 @@ def _ticks(session: Session, config: Config) -> CheckResult:
 def _failing(session: Session) -> Iterator[CheckResult]:
     for step in tick_steps.failing(session.store):
         since = as_datetime(step.failing_since or step.ended_at)
-        facts = FailureFacts(step.name, since, step.failures, step.error or "")
+        worked = step.succeeded_at
+        paused = worked is not None and step.failing_since is not None and worked > step.failing_since
+        worked_at = as_datetime(worked) if worked is not None and paused else None
+        facts = FailureFacts(step.name, since, worked_at, step.failures, step.error or "")
         yield CheckResult("failing", step.code or "bug", facts, failed=True)
 
 
@@ -398,6 +414,12 @@ def _steps(state: MonitorState) -> CheckResult:
     unfinished = bool(facts.windows_open or facts.others_open)
     failed = bool(facts.windows_open and not facts.windows_done)
     return CheckResult("steps", "unfinished" if unfinished else "done", facts, failed=failed)
+
+
+def _unscored(session: Session, policy: str) -> Iterator[CheckResult]:
+    for code, span in unscored_spans(session.store, policy).items():
+        facts = UnscoredFacts(as_datetime(span.start), as_datetime(span.end), span.payments)
+        yield CheckResult("unscored", code, facts, failed=True)
 
 
 def _scores(state: MonitorState) -> ScoreFacts:

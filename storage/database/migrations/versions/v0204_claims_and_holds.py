@@ -32,6 +32,7 @@ def upgrade() -> None:
         for name in names:
             op.add_column(table.name, sa.Column(name, table.c[name].type))
     op.add_column(ledger.name, sa.Column("worker", sa.Text))
+    op.add_column("watched_files", sa.Column("config_hash", sa.Text))
     op.add_column(ledger.name, sa.Column("token", sa.Integer, nullable=False, server_default="0"))
     # Claims know nothing of the processes of an older version, which have ended before the upgrade.
     connection.execute(sa.text("UPDATE ledger SET status = 'pending' WHERE status = 'running'"))
