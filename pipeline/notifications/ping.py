@@ -33,7 +33,7 @@ def ping(config: Config) -> None:
     request = threading.Thread(target=lambda: answers.append(_request(url)), name="ping", daemon=True)
     request.start()
     request.join(WITHIN_S)
-    answer = answers[0] if answers else f"there was no answer within {WITHIN_S} s"
+    answer = answers[0] if answers else _late()
     if answer:
         raise PingError(f"notify.ping_url was not reached: {answer}", remedy="check the URL and the network")
 
@@ -46,7 +46,15 @@ def _request(url: str) -> str:
     except HTTPError as error:
         error.close()
         return f"the answer was {error.code}"
+    except TimeoutError:
+        return _late()
     except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            return _late()
         return str(getattr(error.reason, "strerror", None) or type(error.reason).__name__)
     except Exception as error:  # noqa: BLE001 (its text may hold the URL)
         return type(error).__name__
+
+
+def _late() -> str:
+    return f"there was no answer within {WITHIN_S} s"
