@@ -8,7 +8,8 @@ DAYS := 98
 FROM := 2025-02-10
 TO := 2025-04-07
 DATA ?=
-WORKERS ?= 2
+# One more than there are cores: a worker often waits for a database or a process of its own.
+WORKERS ?= 3
 # Boosters and BLAS spin when their threads outnumber free cores.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1

@@ -112,18 +112,18 @@ def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> No
     assert week(loaded, 0, "realised")["precision"]["value"] is not None
 
 
+@pytest.mark.one_engine
 @pytest.mark.long
 def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(backfilled: Store, url: str) -> None:
     whole = rows(backfilled)
     assert len(whole) > 150
     everything = (*RUN_TABLES, "backfilled_spans", "quality_metrics")
-    if url.startswith("sqlite"):  # pieces take long, and their order is no matter of the engine
-        forget(backfilled, *everything)
-        for start, end in [(0, 3), (3, 11), (11, 28)]:
-            live(backfilled, FROM + start * DAY, FROM + end * DAY)
-        assert rows(backfilled) == whole
-        live(backfilled)
-        assert rows(backfilled) == whole
+    forget(backfilled, *everything)
+    for start, end in [(0, 3), (3, 11), (11, 28)]:
+        live(backfilled, FROM + start * DAY, FROM + end * DAY)
+    assert rows(backfilled) == whole
+    live(backfilled)
+    assert rows(backfilled) == whole
     forget(backfilled, "quality_metrics", "ledger")
     live(backfilled, workers=2, config=with_url(KNOWN, url))
     assert rows(backfilled) == whole
@@ -156,6 +156,7 @@ def test_a_late_label_changes_the_week_it_speaks_of_and_no_other(backfilled: Sto
     assert done.realised == 0  # nothing new: nothing is measured again
 
 
+@pytest.mark.one_engine
 def test_what_was_measured_is_kept_by_a_backfill_of_an_older_span(loaded: Store) -> None:
     live(loaded, FROM + 2 * WEEK, TO)
     refresh(loaded, KNOWN, "live", TO + WEEK, "test")

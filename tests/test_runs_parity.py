@@ -115,6 +115,7 @@ def after_downtime(store: Store, config: Config, policy: str) -> None:
         run(store, config, as_of=END, policy=policy, by="tick", catch_up=4)
 
 
+@pytest.mark.one_engine
 @pytest.mark.long
 def test_every_way_of_running_writes_the_same_bytes(copier: Copier, url: str) -> None:
     store, small, other = copier(SCORED_ON_ARRIVAL), with_url(SMALL, url), with_url(OTHER_GRID, url)

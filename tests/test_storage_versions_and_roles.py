@@ -183,6 +183,7 @@ OLD_COLUMNS = {  # of the tables that 0204 changed
     "runs": (
         "run_id", "policy", "kind", "started_at", "finished_at", "status", "newest_batch", "config", "counts", "error",
     ),
+    "watched_files": ("source", "path", "size", "modified_ns", "status", "processed_at", "batch_id", "error"),
 }  # fmt: skip
 
 
