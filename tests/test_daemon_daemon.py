@@ -127,6 +127,7 @@ def test_a_bad_config_is_refused_and_the_old_one_stays(
     assert daemon.config.schedule.window == HOUR
 
 
+@pytest.mark.one_engine
 def test_a_change_of_schedule_begins_where_the_ledger_ends(
     started: tuple[Daemon, Clock, Store], url: str
 ) -> None:

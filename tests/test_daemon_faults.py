@@ -79,6 +79,7 @@ def test_a_locked_file_is_waited_for_then_said_and_tried_again(
     daemon.close()
 
 
+@pytest.mark.one_engine
 def test_a_field_that_is_dropped_from_the_schema_stays_with_its_model_until_the_next_promotion(
     copier: Copier, url: str
 ) -> None:

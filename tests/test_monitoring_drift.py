@@ -66,6 +66,7 @@ def in_day(row: list[str], day: int) -> bool:
     return int((np.datetime64(row[1][:10]) - np.datetime64("2025-01-01")).astype(int)) >= day
 
 
+@pytest.mark.one_engine
 def test_every_way_of_running_measures_the_same_drift(copier: Copier) -> None:
     store = copier(MEASURED)
     whole = query(store, METRICS)

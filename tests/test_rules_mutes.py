@@ -67,6 +67,7 @@ def test_a_feature_that_is_none_is_refused_with_the_one_that_was_meant() -> None
         known_feature("customer_id_cuont_7d", Config())
 
 
+@pytest.mark.one_engine
 def test_muted_flags_are_written_marked_and_left_out_of_lists_and_digests(first_week: Store) -> None:
     before = query(first_week, "SELECT transaction_id, muted_by FROM flags")
     said = {"kind": "channel", "name": "outlier", "value": None}

@@ -37,6 +37,7 @@ def test_workers_write_what_one_process_writes(backfilled: Store, url: str) -> N
     assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE policy <> 'live'") == [(0,)]
 
 
+@pytest.mark.one_engine
 def test_a_policy_rescored_by_one_model_marks_what_it_was_trained_on(backfilled: Store) -> None:
     newest = model_page(backfilled, "live").rows[0]
     score(backfilled, policy="one", model_id=newest["model_id"])

@@ -68,6 +68,7 @@ def test_every_outlier_detector_trains_scores_explains_and_is_stored(name: str, 
     assert outlier.group.name == "outlier"
 
 
+@pytest.mark.one_engine
 def test_a_backfill_in_pieces_writes_what_one_piece_writes(backfilled: Store) -> None:
     whole = query(backfilled, SCORES), query(backfilled, FLAGS)
     forget(backfilled, *RUN_TABLES)
@@ -159,6 +160,7 @@ def test_a_verdict_closes_the_flag_becomes_a_label_and_is_audited(first_week: St
         answer(first_week, "nobody", "fraud", NOW)
 
 
+@pytest.mark.one_engine
 def test_an_audit_sample_is_drawn_at_random_from_what_is_not_flagged(backfilled: Store) -> None:
     others = "SELECT transaction_id FROM flags WHERE channel <> 'audit' ORDER BY transaction_id"
     without = query(backfilled, others)

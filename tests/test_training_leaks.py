@@ -183,6 +183,7 @@ def test_a_leak_stops_a_promotion_until_its_field_is_trusted(
     assert "Model 2 stays in force" in told[0]
 
 
+@pytest.mark.one_engine
 def test_the_same_backfill_trains_again_once_the_field_is_trusted(opener: Opener, tmp_path: Path) -> None:
     untrusting = configured(tmp_path, categorical=["dispute"])
     store = opener(untrusting)
