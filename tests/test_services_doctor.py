@@ -16,7 +16,7 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.queries.status import labels_without_transaction
-from storage.runs import scoring_queue
+from storage.runs import runs, scoring_queue, workers
 from tests.support.databases import Opener, with_url
 from tests.support.payments import LABEL_HEADER, PAYMENT_HEADER, write_csv
 from tests.support.sql import count, execute, query
@@ -56,6 +56,8 @@ def test_a_monitor_at_work_passes(backfilled: Store) -> None:
 def test_payments_that_only_a_backfill_scores_are_named_with_the_command(first_week: Store) -> None:
     (scored_until,) = query(first_week, "SELECT MAX(window_end) FROM ledger WHERE kind = 'score'")[0]
     scoring_queue.set_starts_at(first_week, "live", FROM + 9 * DAY)
+    assert "unscored" not in checked(first_week)  # what was loaded as history was left out on purpose
+    execute(first_week, "UPDATE batches SET history = FALSE")
     (left_out,) = [result for result in check(session_of(first_week), "live") if result.subject == "unscored"]
     n = count(first_week, f"transactions WHERE event_time >= '{scored_until}'") - count(
         first_week, "scoring_queue"
@@ -78,6 +80,12 @@ def test_payments_that_only_a_backfill_scores_are_named_with_the_command(first_w
     assert result_line(interrupted).endswith(
         "because a backfill was interrupted: fraudwatch backfill --from 2025-01-26T00:00Z --to 2025-01-27T00:00Z"
     )
+    with workers.hold(first_week, "ann") as worker:
+        runs.begin_run(first_week, "live", "backfill", NOW, "", 0, worker)
+        (left_out,) = [
+            result for result in check(session_of(first_week), "live") if result.subject == "unscored"
+        ]
+        assert left_out.code == "left_out"  # the backfill goes on
 
 
 def test_after_an_undo_it_says_that_trainings_were_withdrawn_and_counts_windows_apart_from_other_steps(

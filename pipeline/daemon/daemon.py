@@ -303,9 +303,8 @@ def _shut_down(daemon: Daemon, scheduler: Any) -> int:
         logs.event("stopped_hard", logs.WARNING, reason="the current step took longer and is rolled back")
         os._exit(1)
     daemon.close()
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # while Python ends it has no handler, and a second signal would kill it
+    # While Python ends there is no handler, and another signal would kill it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logs.event("stopped")
     return 0
 

@@ -224,9 +224,7 @@ def _run_task(task: _WorkerTask) -> RunSummary:
         )
         summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id, wait=True)
         if run.bugs:
-            raise run.bugs[
-                0
-            ]  # with its traceback, which a summary would lose on its way to the other process
+            raise run.bugs[0]  # with its traceback, which a summary would lose between processes
         return replace(summary, run_id=0)
 
 

@@ -159,9 +159,8 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     is_file = parsed.get_backend_name() == "sqlite"
     arguments = {} if is_file else postgres.connect_arguments(parsed)
     pool = NullPool if is_file else None
-    engine = create_engine(
-        parsed, poolclass=pool, connect_args=arguments, hide_parameters=True
-    )  # errors do not quote values
+    # With hidden parameters, errors do not quote values.
+    engine = create_engine(parsed, poolclass=pool, connect_args=arguments, hide_parameters=True)
     store = Store(engine, fields, schema)
     _listen(store)
     try:

@@ -27,6 +27,7 @@ from storage.database import tables
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
+from storage.runs import workers
 from storage.runs.tick_steps import FEEDS
 
 NEWEST_ROWS = 100_000  # transactions that are looked through for the commonest value of an entity
@@ -97,23 +98,37 @@ def monitor_state(store: Store, policy: str) -> MonitorState:
 INTERRUPTED = """
     SELECT MIN(window_start) AS first, MAX(window_end) AS until FROM open_gaps
     WHERE policy = :policy AND kind = 'score' AND window_end <= (SELECT starts_at FROM policies WHERE policy = :policy)
-      AND NOT EXISTS (SELECT 1 FROM runs WHERE kind = 'backfill' AND status = 'running')"""
+"""
 LEFT_OUT = """
     SELECT (SELECT MAX(span_end) FROM backfilled_spans WHERE policy = :policy) AS first,
            (SELECT starts_at FROM policies WHERE policy = :policy) AS until"""
 UNSCORED = """
-    SELECT COUNT(*) FROM visible_transactions t
+    SELECT COUNT(*) FROM visible_transactions t JOIN batches b ON b.batch_id = t.batch_id
     WHERE t.event_time >= :first AND t.event_time < :until
       AND (t.kind IS NULL OR t.kind NOT IN (SELECT kind FROM refund_kinds))
       AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.policy = :policy AND s.transaction_id = t.transaction_id)"""
 
 
 def unscored_spans(store: Store, policy: str) -> dict[str, UnscoredSpan]:
-    """What an interrupted backfill has not scored, and what lies between the newest backfill and the schedule."""
+    """
+    What an interrupted backfill has not scored, and what arrived since for the time between the newest backfill and the schedule.
+
+    Payments of that time that were loaded as history were left out on purpose.
+    """
     spans = {}
-    count = text(UNSCORED).bindparams(bindparam("first", type_=Instant), bindparam("until", type_=Instant))
+    instants = bindparam("first", type_=Instant), bindparam("until", type_=Instant)
+    running = select(tables.runs.c.run_id).where(
+        tables.runs.c.kind == "backfill", tables.runs.c.status == "running"
+    )
     with store.read() as connection:
-        for code, sql in (("interrupted", INTERRUPTED), ("left_out", LEFT_OUT)):
+        at_work = set(connection.scalars(running)) - workers.interrupted_runs(connection)
+        for code, sql, which in (
+            ("interrupted", INTERRUPTED, ""),
+            ("left_out", LEFT_OUT, " AND NOT b.history"),
+        ):
+            if code == "interrupted" and at_work:
+                continue
+            count = text(UNSCORED + which).bindparams(*instants)
             typed = text(sql).columns(column("first", Instant), column("until", Instant))
             row = connection.execute(typed, {"policy": policy}).one()
             if row.first is None or row.until is None or row.first >= row.until:

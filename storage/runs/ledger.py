@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -236,7 +236,7 @@ def write(connection: Connection, entry: Entry) -> None:
     connection.execute(update(ledger).where(_is(entry)).values(_values(entry)))
 
 
-def _is(entry: Entry):  # type: ignore[no-untyped-def]
+def _is(entry: Entry) -> ColumnElement[bool]:
     row = ledger.c
     return and_(
         row.policy == entry.policy,
