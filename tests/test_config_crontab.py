@@ -81,6 +81,7 @@ def test_a_line_that_is_none_or_never_fires_is_refused_and_a_daemon_keeps_its_ow
         load_config(file, {})
     assert str(refused.value).startswith("schedule.cron must")
     assert "\n" not in str(refused.value)
+    assert f'got "{line}"' in str(refused.value)
     assert not daemon.reload()
     assert daemon.config.schedule.cron == "0 0 * * 7"
     assert daemon.health.alive()[0]

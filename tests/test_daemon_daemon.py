@@ -121,9 +121,11 @@ def test_a_bad_config_is_refused_and_the_old_one_stays(
 
     daemon._load = bad
     assert not daemon.reload()
+    assert daemon.health.failing() == ["config"]
     assert daemon.config is kept
     daemon._load = lambda: with_url(HOURLY, url)
     assert daemon.reload()
+    assert daemon.health.failing() == []
     assert daemon.config.schedule.window == HOUR
 
 

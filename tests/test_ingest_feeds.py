@@ -161,6 +161,16 @@ def test_a_bad_file_is_refused_once_and_tried_again_when_it_changes(opener: Open
     assert accepted(poll(store, config, later)) == [1]
 
 
+def test_a_file_of_which_nothing_is_accepted_says_why(opener: Opener, tmp_path: Path) -> None:
+    store, inbox = opener(SMALL), tmp_path / "inbox"
+    inbox.mkdir()
+    config = configured(watch={"inbox": {"folder": str(inbox), "settle_time": "0s"}})
+    path = write_csv(inbox / "bad.csv", PAYMENT_HEADER, ["f1,2025-01-01T00:00:00Z,c,m,much"])
+    _, refused = poll(store, config, path.stat().st_mtime_ns // 1000 + DAY)
+    assert refused.error is not None
+    assert "every row was rejected (amount is not a number" in refused.error
+
+
 def test_a_file_that_the_settings_refused_is_tried_again_by_others(opener: Opener, tmp_path: Path) -> None:
     store, inbox = opener(SMALL), tmp_path / "inbox"
     inbox.mkdir()

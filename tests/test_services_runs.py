@@ -130,3 +130,8 @@ def test_a_run_that_fails_is_notified_unless_the_database_is_gone(
     with pytest.raises(type(error)):
         run_tick(session, TickRequest(as_of=as_datetime(TO + HOUR)), events.append)
     assert [type(event).__name__ for event in events] == told
+
+
+def test_a_run_ends_later_than_it_began(backfilled: Store) -> None:
+    began, ended = query(backfilled, "SELECT started_at, finished_at FROM runs WHERE run_id = 1")[0]
+    assert ended > began

@@ -16,7 +16,7 @@ UNANSWERED = "CHECK"  # a value that `init --from` leaves to somebody who knows 
 VALUE_MAX = 80  # characters of a value repeated in a message
 # Keys whose values may be secrets, whatever they are written in, and values that may be secrets under any key.
 SECRET_KEYS = re.compile(r"(.*_)?(urls?|key|keys|password|passwd|token|secret|env)")
-SECRET_VALUES = re.compile(r"://|@|passw|secret|token|sslkey", re.IGNORECASE)
+SECRET_VALUES = re.compile(r"[^\"]@|://|passw|secret|token|sslkey", re.IGNORECASE)
 
 # pydantic's error type → requirement; names in braces come from the error's context
 _REQUIREMENTS = {

@@ -145,13 +145,16 @@ class Daemon:
             with open_session(config, self._by):
                 pass
         except (ConfigError, StorageError) as error:
+            self.health.config_read(refused=True)
             logs.event(
                 "config_refused", logs.ERROR, code=error.code, reason=str(error), kept=self.config.origin
             )
             return False
         except Exception as error:  # noqa: BLE001 (top level: a bug must not end a daemon whose old config works)
+            self.health.config_read(refused=True)
             logs.bug("config_refused", error, kept=self.config.origin)
             return False
+        self.health.config_read(refused=False)
         with self._lock:
             self._release()
             self.config = config

@@ -21,6 +21,8 @@ READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # 
 TICK_GRACE = 5 * MINUTE  # a tick may start this much later than expected
 TICK_MAX = 6 * 60 * MINUTE  # the first backlog takes hours; a longer tick is treated as hung
 RUN_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600)  # s
+CONFIG = "config"  # among the parts that fail: a new configuration was refused
+FAILING = "1 for a part of the tick that fails, and for a configuration that was refused."
 COUNTERS = {
     "windows": "Windows scored.",
     "scored_transactions": "Transactions scored.",
@@ -47,6 +49,7 @@ class Health(Collector):
         self._reason = "no tick has finished yet"
         self._left = 0
         self._snapshot: HealthFigures | None = None
+        self._is_config_refused = False
         disable_created_metrics()  # type: ignore[no-untyped-call]  # no extra _created series per counter
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -106,6 +109,11 @@ class Health(Collector):
             for outcome in ("accepted", "duplicate", "revised", "rejected"):
                 self._rows.labels(feed.feed, outcome).inc(getattr(counts, outcome))
 
+    def config_read(self, *, refused: bool) -> None:
+        """Record whether a new configuration was refused, so that the one before stays in force."""
+        with self._lock:
+            self._is_config_refused = refused
+
     def update_snapshot(self, snapshot: HealthFigures, left: int) -> None:
         """Store the database counts after a tick, and how many windows are left for later ticks."""
         with self._lock:
@@ -131,10 +139,14 @@ class Health(Collector):
         return True, "standby" if outcome == "standby" else "active"
 
     def failing(self) -> list[str]:
-        """The parts of a tick that fail: feeds, limits, messages, challengers …, by name."""
+        """What fails, by name: parts of a tick (feeds, limits, messages, challengers …), and a configuration that was refused."""
+        return sorted(name for (name,), fails in self._parts().items() if fails)
+
+    def _parts(self) -> dict[tuple[str], bool]:
         with self._lock:
-            parts = {} if self._snapshot is None else self._snapshot.parts
-        return sorted(name for (name,), failures in parts.items() if failures)
+            snapshot, refused = self._snapshot, self._is_config_refused
+        parts = {} if snapshot is None else {name: failures > 0 for name, failures in snapshot.parts.items()}
+        return parts | {(CONFIG,): refused}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The current gauges."""
@@ -146,6 +158,7 @@ class Health(Collector):
         yield _gauge("ready", "1 while the database answers.", outcome in READY_OUTCOMES)
         if finished is not None:
             yield _gauge("last_tick_timestamp_seconds", "When the last tick ended.", finished / SECOND)
+        yield _family("step_failing", FAILING, ("step",), self._parts())
         if snapshot is not None:
             yield from _gauges(snapshot, now, left)
 
@@ -162,8 +175,6 @@ def _gauges(snapshot: HealthFigures, now: int, left: int) -> Iterator[GaugeMetri
     yield _family("flags", "Flags by channel and status.", ("channel", "status"), snapshot.flags)
     ages = {(kind,): (now - moment) / SECOND for kind, moment in snapshot.newest_batch.items()}
     yield _family("newest_batch_age_seconds", "Time since the newest batch.", ("kind",), ages)
-    failing = {name: failures > 0 for name, failures in snapshot.parts.items()}
-    yield _family("step_failing", "1 for a part of the tick that fails.", ("step",), failing)
     unsent = {(state,): 0 for state in UNSENT_STATUSES} | snapshot.messages
     yield _family("messages", "Notification messages that have not arrived.", ("status",), unsent)
     share = (

@@ -48,6 +48,8 @@ class TickLog:
         elif feed.report is not None and not feed.report.nothing_new:
             counts = feed.report.counts
             logs.event("ingested", feed=feed.feed, batch_id=feed.report.batch_id, **asdict(counts))
+            for reason, rows in feed.report.reasons.items():
+                logs.event("rejected", logs.WARNING, feed=feed.feed, rows=rows, reason=reason)
             for currency, payments in feed.report.waiting.items():
                 logs.event(
                     "waiting_for_rate", logs.WARNING, feed=feed.feed, currency=currency, payments=payments

@@ -258,7 +258,7 @@ def _ingest_file(
                 continue
             batch_id = poll.report.batch_id or poll.report.same_as or batch_id
             if poll.report.fails:
-                raise NothingAcceptedError([poll.report.source])
+                raise NothingAcceptedError([poll.report.source], next(iter(poll.report.reasons), None))
     return batch_id
 
 

@@ -26,13 +26,14 @@ class Options:
 
 
 class NothingAcceptedError(InputError):
-    """Every row of these sources was rejected; the rows are stored with their reasons."""
+    """Every row of these sources was rejected, most of them for this reason; the rows are stored with their reasons."""
 
     code = "nothing_accepted"
 
-    def __init__(self, source_names: Sequence[str]) -> None:
+    def __init__(self, source_names: Sequence[str], reason: str | None = None) -> None:
+        because = "" if reason is None else f" ({reason})"
         super().__init__(
-            f"nothing was accepted of {', '.join(source_names)}: every row was rejected",
+            f"nothing was accepted of {', '.join(source_names)}: every row was rejected{because}",
             remedy="correct the file or [schema] by the reasons given, and ingest it again",
         )
 

@@ -156,7 +156,7 @@ def refresh(store: Store, config: Config, policy: str, as_of: int, by: str) -> Q
         runs.end_run(
             store,
             run.run_id,
-            as_of,
+            run.ended_at,
             "done",
             {"realised": outcome.realised, "alarms": len(outcome.alarms)},
             None,

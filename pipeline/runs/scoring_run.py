@@ -111,7 +111,7 @@ def finish_run(context: RunContext, summary: RunSummary) -> RunSummary:
     """Write status, counts and errors to the run's row."""
     status = "failed" if summary.failures else "interrupted" if summary.stopped else "done"
     error = "; ".join(summary.failures) or None
-    runs.end_run(context.store, context.run_id, context.as_of, status, summary.counts(), error)
+    runs.end_run(context.store, context.run_id, context.ended_at, status, summary.counts(), error)
     return replace(summary, run_id=context.run_id, bugs=[*summary.bugs, *context.bugs])
 
 

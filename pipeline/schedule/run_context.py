@@ -2,6 +2,7 @@
 What every kind of run shares: its context, its steps, its summary, and how it reads history.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pipeline.progress import NoProgress, Progress
 from pipeline.rules import engine, mutes
 from storage.database.database import Store
 from storage.errors import StorageError
-from storage.frames import DAY, Strings
+from storage.frames import DAY, SECOND, Strings
 from storage.ingest import history as stored_history
 from storage.models import models
 from storage.runs import runs, workers
@@ -40,6 +41,12 @@ class RunContext:
     should_stop: Callable[[], bool]  # checked between steps; if True, the rest is left to the next run
     notifies: bool = False  # whether its flags are sent to the receivers in [notify]
     bugs: list[Exception] = field(default_factory=list)  # that ended a step; the next ones go on
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ended_at(self) -> int:
+        """The horizon and the time that the run has taken, in µs."""
+        return self.as_of + _elapsed(self.began)
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,7 @@ def start_run(
     """
     config.model_keys()  # fails before the run is recorded
     horizon = stored_history.horizon(store, as_of)
+    began = time.monotonic()
     with workers.hold(store, by) as worker:
         run_id = runs.begin_run(
             store, policy, kind, as_of, config.public_text(), horizon.newest_batch, worker
@@ -158,10 +166,15 @@ def start_run(
             with suppress(StorageError):  # the database may be what failed
                 if isinstance(error, Exception):
                     message = f"{type(error).__name__}: {error}"
-                    runs.end_run(store, run_id, as_of, "failed", {}, message)
+                    runs.end_run(store, run_id, as_of + _elapsed(began), "failed", {}, message)
                 else:
-                    runs.end_run(store, run_id, as_of, "interrupted", {}, "stopped by a signal")
+                    ended_at, why = as_of + _elapsed(began), "stopped by a signal"
+                    runs.end_run(store, run_id, ended_at, "interrupted", {}, why)
             raise
+
+
+def _elapsed(since: float) -> int:
+    return round((time.monotonic() - since) * SECOND)
 
 
 def with_stored_fields(store: Store, policy: str) -> Store:
