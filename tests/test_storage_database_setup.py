@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     insert,
     inspect,
     select,
@@ -33,6 +34,7 @@ from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, Upgrade,
 from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import Opener, with_url
+from tests.support.sql import execute
 from tests.support.worlds import SMALL
 
 COMMANDS = (("init",), ("run",), ("flags", "list"), ("doctor",), ("models", "list"))
@@ -288,3 +290,19 @@ def test_a_command_that_reads_creates_no_database(tmp_path: Path) -> None:
             "typo.db has no tables of fraudwatch: create or upgrade the tables (fraudwatch init)" in message
         )
     assert not (tmp_path / "typo.db").exists()
+
+
+def test_deleted_rows_are_overwritten_in_an_sqlite_file(sqlite_opener: Opener, tmp_path: Path) -> None:
+    store = sqlite_opener(SMALL)
+    # as in a library that was compiled without it
+    event.listen(
+        store.engine, "connect", lambda driver, _: driver.execute("PRAGMA secure_delete=OFF"), insert=True
+    )
+
+    def stored() -> bool:
+        return any(b"a person who asked" in path.read_bytes() for path in tmp_path.glob("fraudwatch*"))
+
+    execute(store, "INSERT INTO label_precedence (source, rank) VALUES ('a person who asked', 99)")
+    assert stored()
+    execute(store, "DELETE FROM label_precedence WHERE rank = 99")
+    assert not stored()
