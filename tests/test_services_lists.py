@@ -32,6 +32,7 @@ from storage.ingest import feed_state
 from storage.ingest.feed_state import WatchedFile
 from storage.notifications import events
 from storage.queries.flags import FlagOrder, top_flags
+from storage.runs import scoring_queue
 from tests.support.databases import Opener
 from tests.support.payments import PAYMENT_HEADER, write_csv
 from tests.support.worlds import FROM, NOW, SMALL, load
@@ -282,6 +283,8 @@ def test_gaps_come_with_a_remedy_that_names_no_command(session: Session) -> None
     gap = list_gaps(session, "live").items[-1]
     assert (gap.window_end, gap.attempts, gap.error) == (as_datetime(FROM + 21 * DAY), 3, "broken")
     assert gap.remedy == "repeat_window"
+    assert [gap.remedy for gap in list_gaps(session, "other").items] == ["repeat_backfill"]
+    scoring_queue.set_starts_at(session.store, "other", FROM + 20 * DAY)
     assert [gap.remedy for gap in list_gaps(session, "other").items] == ["wait"]
 
 

@@ -5,11 +5,13 @@ from typing import Literal
 from sqlalchemy import select
 
 from storage.database import tables
+from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
-from storage.runs import workers
+from storage.runs import scoring_queue, workers
 
-GapRemedy = Literal["wait", "repeat_training", "repeat_window"]
+OF_WINDOWS = ("score", "drift", "quality")  # steps that a backfill has
+GapRemedy = Literal["wait", "repeat_backfill", "repeat_training", "repeat_window"]
 
 
 def run_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
@@ -33,11 +35,13 @@ def gap_page(store: Store, policy: str, limit: int | None = None, after: Positio
     page = fetch_page(
         store, select(*columns).where(e.policy == policy, e.status != "done"), oldest_first, limit, after
     )
-    return RowPage([row | {"remedy": _remedy(row)} for row in page.rows], page.next_position)
+    starts_at = scoring_queue.starts_at(store, policy)
+    return RowPage([row | {"remedy": _remedy(row, starts_at)} for row in page.rows], page.next_position)
 
 
-def _remedy(row: Row) -> GapRemedy:
-    """What closes a gap: the next run, or, once there are no retries left, a person who repeats the step."""
+def _remedy(row: Row, starts_at: int | None) -> GapRemedy:
+    """What closes a gap: the next run; before the schedule began a backfill; without retries left a person who repeats the step."""
     if row["status"] != "failed" or row["not_before"] is not None:
-        return "wait"
+        is_before = starts_at is None or row["window_end"] <= as_datetime(starts_at)
+        return "repeat_backfill" if is_before and row["kind"] in OF_WINDOWS else "wait"
     return "repeat_training" if row["kind"] == "train" else "repeat_window"

@@ -49,7 +49,7 @@ class GapRecord:
     not_before
         When it is tried again; None if it waits for its first attempt, or if no retries are left.
     remedy
-        "wait": the next run does it, or, for windows before the schedule began, a backfill. "repeat_training",
+        "wait": the next run does it. "repeat_backfill": the schedule begins later, so only a backfill does it. "repeat_training",
         "repeat_window": no retries are left, so a person repeats it once the cause of the error is removed.
     """
 
