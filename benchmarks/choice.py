@@ -41,11 +41,13 @@ from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.encoding import Encoder
+from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.strategy.blend import blend_surprisal, learn_weight
 from detectors.strategy.choice import StrategySettings, choose
-from detectors.strategy.components import Components, FitSettings, surprisal
+from detectors.strategy.components import Components
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
 from pipeline.features.compute import raw_features
@@ -221,7 +223,7 @@ def scores_of(
     able = mature.y.sum() >= MIN_FRAUDS_TO_FIT
     parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
     X = parts.encoder.transform(test.raw)
-    outlier = surprisal(parts.outlier_rank(X))
+    outlier = surprisal(parts.outliers.rank(X))
     if not able:
         return {"outlier": outlier}
     boosting, forest = parts.boosting.surprisal(X), parts.forest.surprisal(X)

@@ -388,9 +388,31 @@ def test_every_code_has_words_and_label_free_means_label_free():
     assert needs_labels == {name for name in PLAN.encoding.names if "fraud" in name}
 
 
-def test_the_outlier_detector_looks_at_the_amount_and_at_what_is_usual_for_the_payer():
-    chosen = [feature.name for feature in PLAN.features if feature.outlier]
-    assert chosen == ["amount", "customer_amount_ratio_7d"]
+def test_outlier_detection_sees_every_label_free_feature_and_no_other():
+    groups = {
+        group.name: [PLAN.encoding.names[place] for place in group.columns] for group in PLAN.layout.groups
+    }
+    assert groups["amount"] == ["amount", "customer_amount_ratio_7d", "shop_amount_ratio_7d"]
+    assert groups["field"] == ["risk"]
+    assert groups["category"] == ["channel_frequency"]
+    free = {feature.name for feature in PLAN.features if feature.label_free}
+    assert set(groups["everything"]) == free
+    families = [set(columns) for name, columns in groups.items() if name != "everything"]
+    shorter = {name for name in free if "amount_deviation_1d" in name or "amount_ratio_1d" in name}
+    assert set.union(*families) == free - {"log_amount"} - shorter
+
+
+def test_a_family_without_a_feature_is_left_out():
+    plain = build_catalogue(("customer",), (), (), (DAY,), (0, 6))
+    assert [group.name for group in plain.layout.groups] == [
+        "amount",
+        "usual",
+        "deviation",
+        "velocity",
+        "recency",
+        "time",
+        "everything",
+    ]
 
 
 def test_a_field_called_like_a_column_of_ours_gets_another_name():

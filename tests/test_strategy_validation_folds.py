@@ -11,8 +11,8 @@ from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.sample import Layout, Sample
 from detectors.strategy import validation_folds as folds_of
-from detectors.strategy.components import FitSettings
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import fit_validation_folds, fold_spans, subsample_genuine
 
 DELAY = 300

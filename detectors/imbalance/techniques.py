@@ -22,11 +22,12 @@ from detectors.evaluation.thresholds import Costs
 from detectors.imbalance.flow_generator import ROWS_MAX, FlowGenerator, fidelity
 from detectors.imbalance.resampling import Method, resample
 from detectors.inputs.encoding import Encoder
-from detectors.inputs.ranks import RankScale
+from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.auto_detector import REVIEWED, AutoDetector
-from detectors.registry import DEFAULT_OUTLIER, DETECTORS, outlier_detector
+from detectors.registry import DEFAULT_OUTLIER, DETECTORS
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.outlier_team import FitSettings, OutlierTeam
 from detectors.strategy.validation_folds import fit_validation_folds
 
 DISCRETE_MAX = 20  # SMOTE for mixed types treats a column with at most so many values as categorical
@@ -66,11 +67,6 @@ class Training:
         return self.encoder.transform(self.mature.raw)
 
     @cached_property
-    def outlier_view(self) -> Floats:
-        """The outlier detectors' features of the usual rows."""
-        return self.view(self.encoder.transform(self.usual.raw))
-
-    @cached_property
     def discrete_columns(self) -> list[int]:
         """Indices of columns with few values, for SMOTE of mixed types."""
         return [place for place, column in enumerate(self.X.T) if 2 <= len(np.unique(column)) <= DISCRETE_MAX]
@@ -90,9 +86,12 @@ class Training:
         """Number of known frauds."""
         return int(self.mature.y.sum())
 
-    def view(self, X: Floats) -> Floats:
-        """The feature columns that outlier detectors use."""
-        return self.layout.outlier_view(X)
+    def outliers(self, name: str) -> OutlierTeam:
+        """The outlier detectors of this name, fitted to the usual rows."""
+        usual = self.encoder.transform(self.usual.raw)
+        return OutlierTeam.fit(
+            self.layout.groups, usual, self.usual.weight, FitSettings(name, self.seed, self.threads)
+        )
 
 
 @dataclass(frozen=True)
@@ -186,20 +185,17 @@ def _resampled(method: Method, share: float) -> Callable[[Training], FittedTechn
 
 def _outlier(name: str) -> Callable[[Training], FittedTechnique]:
     def fit(training: Training) -> FittedTechnique:
-        model = outlier_detector(name, training.seed).fit(training.outlier_view)
-        scale = RankScale.fit(model.anomaly_score(training.outlier_view))
-        return FittedTechnique(
-            lambda rows: logit(scale.transform(model.anomaly_score(training.view(rows.X))))
-        )
+        outliers = training.outliers(name)
+        return FittedTechnique(lambda rows: logit(outliers.rank(rows.X)))
 
     return fit
 
 
 def _with_outlier_score(training: Training) -> FittedTechnique:
-    outlier = outlier_detector(DEFAULT_OUTLIER, training.seed).fit(training.outlier_view)
+    outliers = training.outliers(DEFAULT_OUTLIER)
 
     def wider(X: Floats) -> Floats:
-        return np.column_stack([X, outlier.anomaly_score(training.view(X))])
+        return np.column_stack([X, surprisal(outliers.rank(X))])
 
     model = Boosting(1.0, training.threads, training.seed).fit(wider(training.X), training.mature.y)
     return FittedTechnique(

@@ -90,6 +90,11 @@ class RankScale:
         return ranks[above - 1] + share * (ranks[above] - ranks[above - 1])
 
 
+def surprisal(rank: Floats) -> Floats:
+    """−ln(1 − rank), elementwise: 0 at rank 0, and 1 more for each e-fold rarer score."""
+    return -np.log1p(-rank)
+
+
 def _knot_places(ranks: Floats) -> NDArray[np.intp]:
     """Indices of the distinct scores in the tails and of `KNOTS` evenly spaced quantiles between them."""
     n = len(ranks)

@@ -94,6 +94,7 @@ class FeatureGroup:
 
     name: str
     columns: tuple[int, ...]  # positions among the encoder's outputs
+    distinct: bool = False  # whether columns that say the same as another are left out in training
 
     def __post_init__(self) -> None:
         if min(self.columns, default=0) < 0:
@@ -115,13 +116,10 @@ class Layout:
     def plain(cls, n_columns: int, outlier_columns: Sequence[int] | None = None) -> "Layout":
         """Columns used as they are, missing values imputed with medians; one group of all columns or `outlier_columns`."""
         plan = EncodingPlan(passthrough=tuple((f"x{place}", place) for place in range(n_columns)))
-        return cls.of_columns(plan, range(n_columns) if outlier_columns is None else outlier_columns)
+        columns = range(n_columns) if outlier_columns is None else outlier_columns
+        return cls(plan, (FeatureGroup("outlier", tuple(columns), distinct=True),))
 
     @classmethod
     def of_columns(cls, encoding: EncodingPlan, outlier_columns: Sequence[int]) -> "Layout":
         """One group of the features in `outlier_columns`."""
         return cls(encoding, (FeatureGroup("outlier", tuple(outlier_columns)),))
-
-    def outlier_view(self, X: Floats) -> Floats:
-        """The features of all groups, (n, n_outlier_columns)."""
-        return np.concatenate([group.view(X) for group in self.groups], axis=1)

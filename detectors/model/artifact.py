@@ -23,7 +23,7 @@ import numpy as np
 from detectors import codec
 from detectors.base import ArtifactError, Floats
 
-FORMAT_VERSION = 3  # goes up when the fields of a stored model change, or the formulas that they belong to
+FORMAT_VERSION = 4  # goes up when the fields of a stored model change, or the formulas that they belong to
 NAME = b"fraudwatch-model "
 LINE_MAX = 4096  # bytes of the line of the seal
 KEY_ID_LENGTH = 8  # hex digits

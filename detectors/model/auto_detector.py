@@ -39,12 +39,14 @@ from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrat
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
+from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
-from detectors.strategy.components import Components, FitSettings, surprisal
+from detectors.strategy.components import Components
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 
 NOVELTY = "novelty"  # channel of the flags that the outlier detector raises on its own
@@ -275,13 +277,13 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         parts, raw = self._fitted(), self._features(X)
         X = parts.encoder.transform(raw)
         if (channel or self.strategy_) in ("outlier", NOVELTY) or parts.boosting is None:
-            return parts.explain_outlier(X)
+            return parts.outliers.explain(X)
         if parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        surprisals = surprisal(parts.outlier_rank(X)), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        surprisals = surprisal(parts.outliers.rank(X)), parts.boosting.surprisal(X), parts.forest.surprisal(X)
         share = classifier_share(self.weight_.value, *surprisals)[:, None]
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
-        return (1.0 - share) * _normalised(parts.explain_outlier(X)) + share / 2 * sum(classifiers)
+        return (1.0 - share) * _normalised(parts.outliers.explain(X)) + share / 2 * sum(classifiers)
 
     def fitted(self) -> FittedStrategy:
         """What was learned, to be stored."""
@@ -339,7 +341,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _rank(self, parts: Components, raw: Floats) -> Ranks:
         X = parts.encoder.transform(raw)
-        outlier = parts.outlier_rank(X)
+        outlier = parts.outliers.rank(X)
         if parts.boosting is None:
             return Ranks(outlier, None)
         if parts.forest is None or self.weight_ is None:

@@ -8,7 +8,7 @@ from detectors.algorithms.boosting import Boosting
 from detectors.base import MIN_FRAUDS_TO_FIT, Bools, Floats
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Layout, Sample
-from detectors.strategy.components import FitSettings
+from detectors.strategy.outlier_team import FitSettings
 
 BLOCKS = 4  # of equally many frauds; more follow the trainings of the past more closely, but each costs a fit
 

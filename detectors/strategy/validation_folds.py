@@ -12,8 +12,10 @@ import numpy as np
 
 from detectors.algorithms.pyod_support import systematic_sample
 from detectors.base import Floats, Ints
+from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
-from detectors.strategy.components import Components, FitSettings, surprisal
+from detectors.strategy.components import Components
+from detectors.strategy.outlier_team import FitSettings
 
 FOLDS = 4
 # Genuine rows that a fold trains on, and that it scores, at most, beside all frauds. Detectors of a fold have the usual
@@ -104,7 +106,7 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=surprisal(parts.outlier_rank(X)),
+        outlier=surprisal(parts.outliers.rank(X)),
         boosting=surprisal(parts.boosting.scale.transform(margin)),
         forest=parts.forest.surprisal(X),
         margin=margin,

@@ -13,7 +13,7 @@ from typing import Any
 
 from detectors.base import ArtifactError
 from detectors.inputs.encoding import EncodingPlan
-from detectors.inputs.sample import Layout
+from detectors.inputs.sample import FeatureGroup, Layout
 from pipeline.durations import format_duration
 from pipeline.features.columns import (
     ENTITY_COLUMNS,
@@ -43,8 +43,6 @@ class Feature:
         How far it looks back, in µs.
     usual
         The raw column that holds the entity's usual value.
-    outlier
-        True if the outlier detector uses it: label-free and, except for the amount, relative to the payer's own past.
     """
 
     name: str
@@ -54,7 +52,46 @@ class Feature:
     label_free: bool = True
     period: int | None = None  # µs
     usual: str | None = None
-    outlier: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    Label-free features that one outlier detector sees together.
+
+    Attributes
+    ----------
+    codes
+        Codes of the features; all if empty.
+    longest
+        Of features over windows, only those over the longest: those over shorter ones say nearly the same.
+    without
+        Names of features that are left out.
+    distinct
+        Whether columns that say the same as another are found in training and left out; only users' fields need it.
+    """
+
+    name: str
+    codes: tuple[str, ...] = ()
+    longest: bool = False
+    without: tuple[str, ...] = ()
+    distinct: bool = False
+
+
+# The first is what single outlier detectors see. The amount is without its logarithm there: an isolation forest on logarithms
+# isolates small amounts, too. "everything" detects what is rare only in features of several families together.
+FAMILIES = (
+    Family("amount", ("AMOUNT", "AMOUNT_AGAINST_MEAN"), longest=True, without=("log_amount",)),
+    Family("usual", ("USUAL_AMOUNT", "AMOUNT_SPREAD")),
+    Family("deviation", ("AMOUNT_ABOVE_USUAL", "AMOUNT_AGAINST_MEAN"), longest=True),
+    Family("velocity", ("VELOCITY",)),
+    Family("recency", ("RECENT_ACTIVITY",)),
+    Family("pair", ("NEW_PAIR",)),
+    Family("category", ("CATEGORY",), distinct=True),
+    Family("field", ("FIELD_VALUE",), distinct=True),
+    Family("time", ("TIME_OF_DAY",)),
+    Family("everything"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,9 +120,24 @@ class FeatureCatalogue:
 
     @property
     def layout(self) -> Layout:
-        """The encoding, and the features that the outlier detector sees."""
-        columns = [place for place, feature in enumerate(self.features) if feature.outlier]
-        return Layout.of_columns(self.encoding, columns)
+        """The encoding, and the families of features that outlier detectors see; those without a feature are left out."""
+        of_families = [(family, self._members(family)) for family in FAMILIES]
+        groups = [
+            FeatureGroup(family.name, columns, family.distinct) for family, columns in of_families if columns
+        ]
+        return Layout(self.encoding, tuple(groups))
+
+    def _members(self, family: "Family") -> tuple[int, ...]:
+        """Positions of the family's features."""
+        longest = self.windows[-1]
+        return tuple(
+            place
+            for place, feature in enumerate(self.features)
+            if feature.label_free
+            and (not family.codes or feature.code in family.codes)
+            and (not family.longest or feature.window in (None, longest))
+            and feature.name not in family.without
+        )
 
     @property
     def payment_columns(self) -> tuple[Column[PaymentRows], ...]:
@@ -185,14 +237,13 @@ def column_name(entity: str, statistic: str, window: int) -> str:
 def _columns(base: FeatureCatalogue) -> Iterator[Feature]:
     """The raw columns that come before the user's fields, in their order; those without a code are no features."""
     for payment in base.payment_columns:
-        yield _feature(payment.name, payment, outlier=payment.outlier)
+        yield _feature(payment.name, payment)
     for entity in base.entities:
         for window in base.windows:
             for over in WINDOW_COLUMNS:
-                outlier = over.outlier and entity == base.entities[0] and window == base.windows[-1]
                 usual = column_name(entity, over.usual, window) if over.usual else None
                 name = column_name(entity, over.name, window)
-                yield _feature(name, over, entity, window, usual=usual, outlier=outlier)
+                yield _feature(name, over, entity, window, usual=usual)
         for column in ENTITY_COLUMNS:
             yield _feature(f"{entity}_{column.name}", column, entity)
     for first, second in base.pairs:
@@ -207,9 +258,8 @@ def _feature(
     window: int | None = None,
     *,
     usual: str | None = None,
-    outlier: bool = False,
 ) -> Feature:
-    return Feature(name, column.code, entity, window, column.label_free, column.period, usual, outlier)
+    return Feature(name, column.code, entity, window, column.label_free, column.period, usual)
 
 
 def _rates(base: FeatureCatalogue) -> Iterator[tuple[Feature, str, str]]:

@@ -54,8 +54,6 @@ class Column(Generic[Rows]):
         False if it is computed from labels.
     period
         Of a column of the calendar: after how long it repeats, µs.
-    outlier
-        True if the outlier detector uses it: of the windows, only the payer's longest.
     """
 
     name: str
@@ -65,7 +63,6 @@ class Column(Generic[Rows]):
     usual: str = ""
     label_free: bool = True
     period: int | None = None
-    outlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,8 @@ def _rounded(wave: Callable[[float], float], turns: Sequence[float]) -> Floats:
 HOUR_SIN, HOUR_COS = _cycle(24)
 WEEKDAY_SIN, WEEKDAY_COS = _cycle(7)
 
-# The outlier detector uses amount and ratio without logarithms: the isolation forest's average precision on two
-# weeks of the Handbook data is .33 with them and .22 with logarithms, because it then isolates small values, too.
 PAYMENT_COLUMNS: tuple[Column[PaymentRows], ...] = (
-    Column("amount", lambda rows: rows.amount / MONEY, "AMOUNT", outlier=True),
+    Column("amount", lambda rows: rows.amount / MONEY, "AMOUNT"),
     Column("log_amount", lambda rows: rows.logs / LOG_UNITS, "AMOUNT"),
     Column("hour_sin", lambda rows: HOUR_SIN[rows.hour], "TIME_OF_DAY", period=DAY),
     Column("hour_cos", lambda rows: HOUR_COS[rows.hour], "TIME_OF_DAY", period=DAY),
@@ -157,8 +152,7 @@ class WindowRows:
     known_frauds: NDArray[Any]
 
 
-# The first entity is the payer. The outlier detector uses one ratio to the payer's mean only: correlated copies over
-# other windows or entities drown the amount (docs/novelty.md has the comparison).
+# The first entity is the payer.
 WINDOW_COLUMNS: tuple[Column[WindowRows], ...] = (
     Column("count", lambda rows: rows.amounts.count, "VELOCITY"),
     Column("amount_mean", lambda rows: rows.amounts.mean, "USUAL_AMOUNT", missing=math.nan),
@@ -172,7 +166,6 @@ WINDOW_COLUMNS: tuple[Column[WindowRows], ...] = (
         "AMOUNT_AGAINST_MEAN",
         missing=1.0,
         usual="amount_mean",
-        outlier=True,
     ),
     Column("matured_frauds", lambda rows: rows.matured_frauds, label_free=False),
     Column("matured_known", lambda rows: rows.matured_known, label_free=False),

@@ -17,7 +17,7 @@ from detectors.evaluation.reviewed_payments import (
     correct_outcomes,
     review_strata,
 )
-from detectors.strategy.components import FitSettings
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.past_risk import past_risk
 from pipeline import hash_sampling
 from pipeline.config.config import Config

@@ -135,7 +135,7 @@ def _flagged_as_outliers(config: Config, features: FeatureCatalogue, unlabelled:
     if not len(unlabelled):
         return np.zeros(0, dtype=bool)
     encoder = Encoder.fit(features.encoding, unlabelled.raw, unlabelled.y, unlabelled.weight)
-    view = features.layout.outlier_view(encoder.transform(unlabelled.raw))
+    view = features.layout.groups[0].view(encoder.transform(unlabelled.raw))
     return suspicious_rows(
         view, unlabelled.weight, unlabelled.times, config.alerts.per_day, DAY, config.outlier.detector
     )

@@ -18,8 +18,8 @@ from detectors.strategy.choice import (
     StrategySettings,
     choose,
 )
-from detectors.strategy.components import FitSettings
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
