@@ -218,14 +218,15 @@ def scores_of(
     able = mature.y.sum() >= MIN_FRAUDS_TO_FIT
     parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
     X = parts.encoder.transform(test.raw)
-    outlier = surprisal(parts.outliers.rank(X))
+    of_families = parts.outliers.surprisals(X)
+    outlier = surprisal(parts.outliers.rank_of(of_families))
     if not able:
         return {"outlier": outlier}
     boosting, forest = parts.boosting.surprisal(X), parts.forest.surprisal(X)
     weight = learn_weight(folds).value
     return {
         "outlier": outlier,
-        "blend": blend_surprisal(weight, outlier, boosting, forest),
+        "blend": blend_surprisal(weight, parts.families.surprisal(of_families), boosting, forest),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
 

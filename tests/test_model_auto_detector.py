@@ -133,11 +133,11 @@ def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_a
     folds = []
     for frauds in held:
         n = 1_000 + frauds
-        said = rng.exponential(size=(3, n))
+        said = rng.exponential(size=(4, n))
         of = np.arange(n) < frauds
         folds.append(
             ValidationFold(
-                of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[1], n_training_frauds=3
+                of, np.ones(n), np.ones(n), np.arange(n), np.arange(n), *said, said[2], n_training_frauds=3
             )
         )
     detector(strategy="blend").fit_samples(mature, mature.take(y == 0), "blend", folds)

@@ -12,6 +12,7 @@ from detectors.strategy.blend import (
     PRIOR_WEIGHT,
     WEIGHT_GRID,
     BlendWeight,
+    blend_of,
     blend_surprisal,
     classifier_share,
     learn_weight,
@@ -34,6 +35,7 @@ def fold(outlier, classifier, n=2000, entity=None, seed=0):
         time=np.arange(rows),
         entity=np.arange(rows) if entity is None else np.append(entity, np.arange(n) + 10**6),
         outlier=said[0],
+        families=said[0],
         boosting=said[1],
         forest=said[2],
         margin=said[1],
@@ -96,7 +98,7 @@ def test_the_weight_is_that_at_which_frauds_stand_highest_less_what_it_costs_to_
         """Of each fraud by its definition, those of one entity and fold together."""
         total = 0.0
         for one in folds:
-            score = blend_surprisal(weight, one.outlier, one.boosting, one.forest)
+            score = blend_of(weight, one)
             genuine = one.weight * ~one.y
             for row in np.flatnonzero(one.y):
                 share = genuine[score >= score[row]].sum() / genuine.sum()

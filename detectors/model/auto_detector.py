@@ -39,10 +39,9 @@ from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrat
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
-from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
-from detectors.strategy.blend import BlendWeight, blend_surprisal, classifier_share, learn_weight
+from detectors.strategy.blend import BlendWeight, blend_of, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
 from detectors.strategy.components import Components
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
@@ -278,12 +277,14 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         X = parts.encoder.transform(raw)
         if (channel or self.strategy_) in ("outlier", NOVELTY) or parts.boosting is None:
             return parts.outliers.explain(X)
-        if parts.forest is None or self.weight_ is None:
+        if parts.families is None or parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        surprisals = surprisal(parts.outliers.rank(X)), parts.boosting.surprisal(X), parts.forest.surprisal(X)
-        share = classifier_share(self.weight_.value, *surprisals)[:, None]
+        of_families = parts.outliers.surprisals(X)
+        sides = parts.families.surprisal(of_families), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        share = classifier_share(self.weight_.value, *sides)[:, None]
+        families = parts.outliers.divided(X, parts.families.regression.contributions(of_families))
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
-        return (1.0 - share) * _normalised(parts.outliers.explain(X)) + share / 2 * sum(classifiers)
+        return (1.0 - share) * _normalised(families) + share / 2 * sum(classifiers)
 
     def fitted(self) -> FittedStrategy:
         """What was learned, to be stored."""
@@ -341,20 +342,21 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _rank(self, parts: Components, raw: Floats) -> Ranks:
         X = parts.encoder.transform(raw)
-        outlier = parts.outliers.rank(X)
+        of_families = parts.outliers.surprisals(X)
+        outlier = parts.outliers.rank_of(of_families)
         if parts.boosting is None:
             return Ranks(outlier, None)
-        if parts.forest is None or self.weight_ is None:
+        if parts.families is None or parts.forest is None or self.weight_ is None:
             return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
-        surprisals = surprisal(outlier), parts.boosting.surprisal(X), parts.forest.surprisal(X)
-        return Ranks(outlier, _blend(self.weight_, *surprisals))
+        sides = parts.families.surprisal(of_families), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
 
     def _calibrate_blend(self, mature: Sample, folds: Sequence[ValidationFold]) -> None:
         """Learn a blend's weight and calibrator from held-out rows; without any, the calibrator from the training rows."""
         self.weight_ = learn_weight(folds)
         if folds:
             newest = _newest(folds)
-            suspicion = [_blend(self.weight_, fold.outlier, fold.boosting, fold.forest) for fold in newest]
+            suspicion = [_logit(blend_of(self.weight_.value, fold)) for fold in newest]
             y, weight = ([getattr(fold, name) for fold in newest] for name in ("y", "weight"))
             fold = np.concatenate(suspicion), np.concatenate(y), np.concatenate(weight)
         else:
@@ -386,9 +388,9 @@ def _newest(folds: Sequence[ValidationFold]) -> Sequence[ValidationFold]:
     return folds[-1 - int(np.searchsorted(frauds[:-1], BETA_FROM)) :]
 
 
-def _blend(weight: BlendWeight, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
+def _logit(surprisals: Floats) -> Floats:
     """Logit of the blend from its surprisal s, as from the rank of a single detector: ln(e^s − 1)."""
-    s = np.maximum(blend_surprisal(weight.value, outlier, boosting, forest), SURPRISAL_MIN)
+    s = np.maximum(surprisals, SURPRISAL_MIN)
     return s + np.log(-np.expm1(-s))
 
 

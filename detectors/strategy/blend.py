@@ -1,11 +1,12 @@
 """
 The blend of outlier detection and classification, and its weight, learned from held-out frauds.
 
-Both sides give the surprisal −ln u of a row, where u is the share of training rows that score higher. If one kind of fraud is
-detected by the outlier detector and another by classifiers, and the density of either kind is about 1/u, the likelihood ratio
+The side of outlier detection is the regression on its families (`detectors.strategy.family_regression`). Both sides give the
+surprisal −ln u of a row, where u is the share of genuine training rows that score higher. If one kind of fraud is
+detected by the one and another by the classifiers, and the density of either kind is about 1/u, the likelihood ratio
 of a row is that of the mixture (Neyman & Pearson 1933), to which a side contributes only where it is confident::
 
-    s = ln((1 − w) e^outlier + w e^classifiers),   classifiers = (forest + boosting) / 2
+    s = ln((1 − w) e^families + w e^classifiers),   classifiers = (forest + boosting) / 2
 
 In a sum of surprisals or a mean of ranks, the noise of an uninformed side would drown the other. The weight w of the
 classifiers starts at `PRIOR_WEIGHT` and is learned from held-out frauds. A random forest and boosted trees together rank
@@ -39,17 +40,17 @@ class BlendWeight:
     gain: float  # mean detection credit of a held-out fraud, less that of the outlier detector alone
 
 
-def blend_surprisal(weight: float, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
+def blend_surprisal(weight: float, families: Floats, boosting: Floats, forest: Floats) -> Floats:
     """Surprisal of the blend, elementwise."""
     with np.errstate(divide="ignore"):  # ln 0 where a side has weight 0
-        s = np.logaddexp(np.log1p(-weight) + outlier, np.log(weight) + 0.5 * (boosting + forest))
+        s = np.logaddexp(np.log1p(-weight) + families, np.log(weight) + 0.5 * (boosting + forest))
     return np.asarray(s)
 
 
-def classifier_share(weight: float, outlier: Floats, boosting: Floats, forest: Floats) -> Floats:
+def classifier_share(weight: float, families: Floats, boosting: Floats, forest: Floats) -> Floats:
     """The responsibility of the classifiers in the mixture, elementwise in [0, 1]."""
     with np.errstate(divide="ignore"):
-        return np.asarray(expit(np.log(weight) - np.log1p(-weight) + 0.5 * (boosting + forest) - outlier))
+        return np.asarray(expit(np.log(weight) - np.log1p(-weight) + 0.5 * (boosting + forest) - families))
 
 
 def learn_weight(folds: Sequence[ValidationFold]) -> BlendWeight:
@@ -66,18 +67,26 @@ def learn_weight(folds: Sequence[ValidationFold]) -> BlendWeight:
     if not frauds:
         return BlendWeight(PRIOR_WEIGHT, 0.0, 0.0)
 
-    def credit(weight: float) -> float:
-        pairs = zip(clusters, folds, strict=True)
-        return float(sum(cluster @ _detection_credit(fold, weight) for cluster, fold in pairs))
+    def credit(scores: Sequence[Floats]) -> float:
+        every = zip(clusters, folds, scores, strict=True)
+        return float(sum(cluster @ _detection_credit(fold, score) for cluster, fold, score in every))
 
-    best = max(WEIGHT_GRID, key=lambda weight: credit(weight) - MOVE_COST * abs(weight - PRIOR_WEIGHT))
+    def credit_at(weight: float) -> float:
+        return credit([blend_of(weight, fold) for fold in folds])
+
+    best = max(WEIGHT_GRID, key=lambda weight: credit_at(weight) - MOVE_COST * abs(weight - PRIOR_WEIGHT))
     value = round(PRIOR_WEIGHT + (best - PRIOR_WEIGHT) * frauds / (frauds + PRIOR_STRENGTH), 4)
-    return BlendWeight(value, round(frauds, 6), (credit(value) - credit(0.0)) / frauds)
+    gain = credit_at(value) - credit([fold.outlier for fold in folds])
+    return BlendWeight(value, round(frauds, 6), gain / frauds)
 
 
-def _detection_credit(fold: ValidationFold, weight: float) -> Floats:
-    """Detection credit in [0, 1] of each fraud of a fold, (n_frauds,)."""
-    score = blend_surprisal(weight, fold.outlier, fold.boosting, fold.forest)
+def blend_of(weight: float, fold: ValidationFold) -> Floats:
+    """Surprisal of the blend of each row of a fold, (n,)."""
+    return blend_surprisal(weight, fold.families, fold.boosting, fold.forest)
+
+
+def _detection_credit(fold: ValidationFold, score: Floats) -> Floats:
+    """Detection credit in [0, 1] of each fraud of a fold by a score (n,), (n_frauds,)."""
     genuine = fold.y == 0
     order = np.argsort(score[genuine])
     above = np.append(0.0, np.cumsum(fold.weight[genuine][order]))

@@ -2,7 +2,8 @@
 The fitted components of a strategy: a team of outlier detectors and up to two classifiers.
 
 Every component has a rank scale of its own training scores, so that their scores are comparable: the share of training
-rows below a score, and its *surprisal*, −ln of the share above, which has the highest resolution at the top.
+rows below a score, and its *surprisal*, −ln of the share above, which has the highest resolution at the top. Where a component
+learns from labels, the share is of genuine rows: among all of them, known frauds would take the top for themselves.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from detectors.base import Classifier, Floats
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import Layout, Sample
+from detectors.strategy.family_regression import FamilyRegression
 from detectors.strategy.outlier_team import FitSettings, OutlierTeam
 
 FOREST_MAX_GENUINE = 10_000  # half the default: a fit takes half as long and ranks as well, within noise
@@ -30,19 +32,39 @@ class RankedClassifier:
     def fit(cls, classifier: Classifier, X: Floats, sample: Sample) -> Self:
         """Fit the classifier and its rank scale."""
         classifier.fit(X, sample.y, sample.weight)
-        return cls(classifier, RankScale.fit(classifier.anomaly_score(X), sample.weight))
+        return cls(classifier, _scale_of_genuine(classifier.anomaly_score(X), sample))
 
     def surprisal(self, X: Floats) -> Floats:
-        """−ln of the share of training rows above each row's score, (n,)."""
+        """−ln of the share of genuine training rows above each row's score, (n,)."""
         return surprisal(self.scale.transform(self.classifier.anomaly_score(X)))
 
 
 @dataclass(frozen=True)
+class RankedFamilies:
+    """The regression on the families' surprisals, and the rank scale of its scores."""
+
+    regression: FamilyRegression
+    scale: RankScale
+
+    @classmethod
+    def fit(cls, outliers: OutlierTeam, X: Floats, sample: Sample) -> Self:
+        """Fit to labelled rows, whose features are `X` (n, n_features)."""
+        surprisals = outliers.surprisals(X)
+        regression = FamilyRegression.fit(surprisals, sample.y, sample.weight, outliers.shares)
+        return cls(regression, _scale_of_genuine(regression.score(surprisals), sample))
+
+    def surprisal(self, surprisals: Floats) -> Floats:
+        """−ln of the share of genuine training rows above the score of these surprisals (n, n_members), (n,)."""
+        return surprisal(self.scale.transform(self.regression.score(surprisals)))
+
+
+@dataclass(frozen=True)
 class Components:
-    """The outlier detectors and, where the strategy needs them, the classifiers."""
+    """The outlier detectors and, where the strategy needs them, the regression on their families and the classifiers."""
 
     encoder: Encoder
     outliers: OutlierTeam
+    families: RankedFamilies | None = None
     boosting: RankedClassifier | None = None
     forest: RankedClassifier | None = None
 
@@ -67,13 +89,18 @@ class Components:
         X = encoder.transform(mature.raw)
         boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
         if strategy == "classification":
-            return cls(encoder, outliers, boosting)
+            return cls(encoder, outliers, boosting=boosting)
         forest = RankedClassifier.fit(
             RandomForest(seed=settings.seed, max_genuine=FOREST_MAX_GENUINE), X, mature
         )
-        return cls(encoder, outliers, boosting, forest)
+        return cls(encoder, outliers, RankedFamilies.fit(outliers, X, mature), boosting, forest)
 
     @property
     def layout(self) -> Layout:
         """The layout that the components were fitted in."""
         return Layout(self.encoder.plan, self.outliers.groups)
+
+
+def _scale_of_genuine(scores: Floats, sample: Sample) -> RankScale:
+    genuine = sample.y == 0
+    return RankScale.fit(scores[genuine], sample.weight[genuine])

@@ -17,7 +17,7 @@ from detectors.base import SEED, STRATEGIES, Floats, Ints, Strategy
 from detectors.evaluation.comparison import CONFIDENCE, RankingCurve, bootstrap_weights
 from detectors.evaluation.metrics import percentile_interval, ratio
 from detectors.evaluation.thresholds import Costs
-from detectors.strategy.blend import blend_surprisal, learn_weight
+from detectors.strategy.blend import blend_of, learn_weight
 from detectors.strategy.choice import (
     MIN_VALIDATION_FRAUDS,
     Evidence,
@@ -100,7 +100,7 @@ def _strategy_scores(folds: Sequence[ValidationFold]) -> list[dict[Strategy, Flo
         scores.append(
             {
                 "outlier": fold.outlier,
-                "blend": blend_surprisal(weight.value, fold.outlier, fold.boosting, fold.forest),
+                "blend": blend_of(weight.value, fold),
                 "classification": fold.margin,
             }
         )

@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 from scipy.stats import rankdata
 
-from detectors.base import SEED, Detector, DetectorError, Floats
+from detectors.base import SEED, Detector, DetectorError, Floats, row_sums
 from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import FeatureGroup
 from detectors.registry import DEFAULT_OUTLIER, outlier_detector
@@ -103,7 +103,8 @@ class OutlierTeam:
             raise DetectorError("outlier detection needs a group of features")
         fitted = [RankedOutlier.fit(group, X, weight, settings, of_many=len(groups) > 1) for group in groups]
         members = tuple(member for member, _ in fitted)
-        score = _mean(members, [surprisals for _, surprisals in fitted])
+        shares = _shares(members)
+        score = row_sums(np.stack([surprisals for _, surprisals in fitted], axis=1) * shares)
         return cls(members, RankScale.fit(score, weight))
 
     @property
@@ -111,13 +112,22 @@ class OutlierTeam:
         """The groups of features, each with the columns that its detector sees."""
         return tuple(member.group for member in self.members)
 
+    @property
+    def shares(self) -> Floats:
+        """Weight of each family; they sum to 1, (n_members,)."""
+        return _shares(self.members)
+
     def surprisals(self, X: Floats) -> Floats:
         """Surprisal of each family, (n, n_members)."""
         return np.stack([member.surprisal(X) for member in self.members], axis=1)
 
     def rank(self, X: Floats) -> Floats:
         """Share of training rows below each row's score, (n,) in (0, 1)."""
-        return self.scale.transform(_mean(self.members, [member.surprisal(X) for member in self.members]))
+        return self.rank_of(self.surprisals(X))
+
+    def rank_of(self, surprisals: Floats) -> Floats:
+        """Share of training rows below the score of these surprisals (n, n_members), (n,) in (0, 1)."""
+        return self.scale.transform(row_sums(surprisals * self.shares))
 
     def explain(self, X: Floats) -> Floats:
         """
@@ -128,12 +138,17 @@ class OutlierTeam:
         """
         if len(self.members) == 1:
             return self.members[0].explain(X)
-        total = sum(member.weight for member in self.members)
+        return self.divided(X, self.surprisals(X) * self.shares)
+
+    def divided(self, X: Floats, parts: Floats) -> Floats:
+        """
+        Contribution of each feature, (n, n_features), given those of the families, (n, n_members), which they add up to.
+
+        A family's part is divided among the features that raise its detector's score, in proportion.
+        """
         contributions = np.zeros_like(X)
-        for member in self.members:
-            raising = np.maximum(member.explain(X), 0.0)
-            part = member.surprisal(X) * member.weight / total
-            contributions += _in_proportion(raising, member.group, part)
+        for member, part in zip(self.members, parts.T, strict=True):
+            contributions += _in_proportion(np.maximum(member.explain(X), 0.0), member.group, part)
         return contributions
 
 
@@ -167,12 +182,9 @@ def distinct_columns(X: Floats, columns: Sequence[int]) -> tuple[int, ...]:
     return tuple(kept) or tuple(columns[:1])
 
 
-def _mean(members: Sequence[RankedOutlier], surprisals: Sequence[Floats]) -> Floats:
-    """Weighted mean of the members' surprisals, elementwise, summed in their order: equal to the bit in any batch."""
-    total = np.zeros_like(surprisals[0])
-    for member, surprise in zip(members, surprisals, strict=True):
-        total += member.weight * surprise
-    return np.asarray(total / sum(member.weight for member in members))
+def _shares(members: Sequence[RankedOutlier]) -> Floats:
+    weights = np.array([member.weight for member in members])
+    return np.asarray(weights / weights.sum())
 
 
 def _in_proportion(raising: Floats, group: FeatureGroup, part: Floats) -> Floats:

@@ -35,6 +35,7 @@ class ValidationFold:
     time: Ints
     entity: Ints
     outlier: Floats
+    families: Floats  # of the regression on the outlier detectors' families
     boosting: Floats
     forest: Floats
     margin: Floats  # boosting's logit
@@ -97,8 +98,10 @@ def _fold(
 
 def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -> ValidationFold:
     X = parts.encoder.transform(validation.raw)
+    assert parts.families is not None
     assert parts.boosting is not None
     assert parts.forest is not None
+    of_families = parts.outliers.surprisals(X)
     margin = parts.boosting.classifier.anomaly_score(X)
     return ValidationFold(
         y=validation.y,
@@ -106,7 +109,8 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=surprisal(parts.outliers.rank(X)),
+        outlier=surprisal(parts.outliers.rank_of(of_families)),
+        families=parts.families.surprisal(of_families),
         boosting=surprisal(parts.boosting.scale.transform(margin)),
         forest=parts.forest.surprisal(X),
         margin=margin,
