@@ -255,7 +255,7 @@ def best_of_each_day(model: Model, test: Test, share: float) -> Bools:
     flagged = np.zeros(len(test.day), dtype=bool)
     for day in range(WEEK):
         rows = np.flatnonzero(test.day == day)
-        order = rows[np.argsort(-ranks.score[rows], kind="stable")]
+        order = rows[np.argsort(-ranks.suspicion[rows], kind="stable")]
         main, rest = order[: PER_DAY - own], order[PER_DAY - own :]
         novel = rest[np.argsort(-ranks.outlier_score[rest], kind="stable")][:own]
         flagged[main] = flagged[novel] = True

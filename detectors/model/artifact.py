@@ -1,7 +1,7 @@
 """
 The artifact of a model: a line that seals it, and after it a dataclass stored by `detectors.codec`.
 
-    fraudwatch-model 3 {"key": "3f9a02c1", "model": 7, "monitor": "cards"} hmac-sha256:<hash>
+    fraudwatch-model 4 {"key": "3f9a02c1", "model": 7, "monitor": "cards"} hmac-sha256:<hash>
 
 The hash covers the line before it and all bytes after it, so a changed byte is detected before anything is parsed. A plain
 hash (sha256, key null) detects damage. A keyed one (HMAC, RFC 2104) also authenticates the writer: if others can write to the

@@ -57,9 +57,14 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of n rows, (n,) each; decision_value and threshold are those of `channel`."""
+    """
+    Scores of n rows, (n,) each; decision_value and threshold are those of `channel`.
 
-    score: Floats
+    A score is 1 − the share of the reference transactions that rank higher; the reference are those on which thresholds
+    were set. Above a flag of the novelty channel rank all that the main channel flags, and what is rarer.
+    """
+
+    score: Floats  # in (0, 1)
     outlier_score: Floats
     fraud_probability: Floats  # NaN under `outlier`
     decision_value: Floats
@@ -75,6 +80,7 @@ class StoredModel:
     fitted: FittedStrategy
     settings: ModelSettings
     thresholds: Mapping[str, float]
+    main_share: float
     notes: Mapping[str, Any]
     columns: tuple[str, ...]  # (n_raw,)
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -87,6 +93,7 @@ class StoredModel:
             self.samples.shape == (len(self.sample_scores), n)
             and self.settings.strategy == self.fitted.strategy
             and channels <= set(self.thresholds)
+            and 0 <= self.main_share <= 1
         )
         if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
             raise DetectorError("the parts of a model do not fit together")
@@ -99,6 +106,7 @@ class Model:
     detector: AutoDetector
     settings: ModelSettings
     thresholds: Mapping[str, float]
+    main_share: float  # of the rows that thresholds were set on: what the main channel flags
     notes: Mapping[str, Any]  # JSON of the pipeline, stored with the model
     columns: tuple[str, ...]  # (n_raw,) names of the raw columns that it was trained on, in their order
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -125,8 +133,10 @@ class Model:
         value = _decision_value(self.settings, ranks, probability, amount)
         main = value >= self.thresholds[self.strategy]
         novel = ~main & (ranks.outlier_score >= self.thresholds[NOVELTY])
+        score = self.detector.score(ranks)
+        after_main = (1.0 - self.main_share) * ranks.outlier_score
         return Scores(
-            score=ranks.score,
+            score=np.where(novel, np.maximum(score, after_main), score),
             outlier_score=ranks.outlier_score,
             fraud_probability=probability,
             decision_value=np.where(novel, ranks.outlier_score, value),
@@ -166,6 +176,7 @@ class Model:
                 self.detector.fitted(),
                 self.settings,
                 self.thresholds,
+                self.main_share,
                 self.notes,
                 self.columns,
                 self.samples,
@@ -189,6 +200,7 @@ class Model:
             AutoDetector.restored(stored.fitted, **stored.settings.detector_parameters()),
             stored.settings,
             stored.thresholds,
+            stored.main_share,
             stored.notes,
             stored.columns,
             stored.samples,
@@ -242,8 +254,8 @@ def fit_model(
     usual
         Transactions not known to be fraud, labelled or not, for the outlier detector.
     recent
-        The newest transactions, held out from fitting: thresholds are set on their scores. With `time` in µs and `entity`
-        the budget counts cases, otherwise flags.
+        The newest transactions, held out from fitting: thresholds are set on them, and scores refer to them (to `usual` if there
+        are none). With `time` in µs and `entity` the budget counts cases, otherwise flags.
     days
         Length of `recent` in days: its total weight divided by this length is the daily volume.
     columns
@@ -258,15 +270,20 @@ def fit_model(
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
     detector.fit_samples(mature, usual, settings.strategy, folds, young)
     ranks = detector.rank(recent.raw)
-    model = Model(
+    if len(recent):
+        detector.refer_to(ranks, recent.weight)
+    else:
+        detector.refer_to(detector.rank(usual.raw), usual.weight)
+    thresholds, main_share = _thresholds(settings, detector, ranks, recent, days, muted)
+    return Model(
         detector=detector,
         settings=settings,
-        thresholds={settings.strategy: np.inf, NOVELTY: np.inf},
+        thresholds=thresholds,
+        main_share=main_share,
         notes=notes,
         columns=tuple(columns),
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )
-    return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days, muted))
 
 
 def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
@@ -276,8 +293,8 @@ def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, day
     This makes two models comparable at the same number of reviews.
     """
     own = replace(settings, strategy=model.strategy)
-    ranks = model.detector.rank(rows.raw)
-    return replace(model, settings=own, thresholds=_thresholds(own, model.detector, ranks, rows, days))
+    thresholds, share = _thresholds(own, model.detector, model.detector.rank(rows.raw), rows, days)
+    return replace(model, settings=own, thresholds=thresholds, main_share=share)
 
 
 def _thresholds(
@@ -287,9 +304,9 @@ def _thresholds(
     recent: Sample,
     days: float,
     muted: Bools | None = None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
     """
-    Thresholds of the channels: capacity first, then cost.
+    Thresholds of the channels: capacity first, then cost; and the share of `recent` that the main channel flags.
 
     The main channel gets its share of the daily reviews and flags only transactions that are worth a review; the novelty
     channel of the outlier detector gets its own share for the cases that it adds.
@@ -306,7 +323,8 @@ def _thresholds(
     thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
         thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
-    return thresholds
+    share = np.average(value >= main, weights=recent.weight) if len(recent) else 0.0
+    return thresholds, float(share)
 
 
 def _decision_value(settings: ModelSettings, ranks: Ranks, probability: Floats, amount: Floats) -> Floats:

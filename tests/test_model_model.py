@@ -1,0 +1,82 @@
+"""A model: the thresholds of its channels, and what its scores mean."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectors.inputs.sample import Layout, Sample
+from detectors.model.auto_detector import NOVELTY
+from detectors.model.model import Model, ModelSettings, fit_model
+
+DAYS = 7.0
+STRATEGIES = ("outlier", "blend", "classification")
+DAY = 86_400_000_000
+
+
+def rows(n, seed, frauds=0.02, strange=0.0):
+    """Fraud is high in the second column; strange rows, genuine ones, are far out in the first; one entity in ten."""
+    rng = np.random.default_rng(seed)
+    raw = rng.standard_normal((n, 3))
+    y = (rng.random(n) < frauds).astype(float)
+    raw[y == 1, 1] += 3.0
+    raw[rng.random(n) < strange, 0] += 8.0
+    time = np.sort(rng.integers(0, int(DAYS) * DAY, n))
+    return Sample(raw, y, np.ones(n), np.full(n, 20.0), time, entity=rng.integers(0, n // 10, n))
+
+
+def fitted(strategy, recent, **settings):
+    past = rows(4000, 1)
+    return fit_model(
+        ModelSettings(strategy, **settings), Layout.plain(3), past, past.take(past.y == 0), recent, DAYS, {}, ("a", "b", "c")
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models():
+    """One model for each strategy, with thresholds set on 3,000 rows of a week."""
+    return {strategy: fitted(strategy, rows(3000, 2)) for strategy in STRATEGIES}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_score_is_the_share_of_reference_rows_that_do_not_rank_higher(models, strategy):
+    reference, model = rows(3000, 2), models[strategy]
+    scores = model.score(reference.raw, reference.amount)
+    usual = scores.channel != NOVELTY
+    higher = np.array([(scores.score > score).mean() for score in scores.score[usual]])
+    np.testing.assert_allclose(scores.score[usual], 1 - higher, atol=0.02)
+    assert 0 < scores.score.min() < 0.01
+    assert 0.999 < scores.score.max() < 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_score_rises_strictly_with_what_the_model_believes_also_beyond_the_reference(models, strategy):
+    model, raw = models[strategy], rows(2000, 3).raw * 3.0
+    ranks = model.detector.rank(raw)
+    score = model.detector.score(ranks)
+    order = np.argsort(ranks.suspicion)
+    rising = np.diff(ranks.suspicion[order]) > 0
+    assert (np.diff(score[order])[rising] > 0).all()
+    assert model.detector.anomaly_score(raw).tolist() == score.tolist()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_flagged_ranks_among_the_first_of_the_reference_weeks(models, strategy):
+    later = rows(3000, 4, strange=0.002)
+    scores = models[strategy].score(later.raw, later.amount)
+    novel = scores.flagged & (scores.channel == NOVELTY)
+    assert scores.score[scores.flagged].min() > 0.8
+    if strategy != "outlier":
+        main = scores.flagged & ~novel
+        assert novel.any()
+        assert scores.score[novel].max() < scores.score[main].min()
+        assert scores.score[novel].min() > np.quantile(scores.score[~scores.flagged], 0.9)
+        order = np.argsort(scores.outlier_score[novel])
+        assert (np.diff(scores.score[novel][order]) > 0).all()
+
+
+def test_a_stored_model_scores_the_same_and_refers_to_training_rows_without_a_holdout(models):
+    later = rows(200, 5)
+    for model in (*models.values(), fitted("outlier", rows(3000, 2).take(slice(0, 0)))):
+        again = Model.from_bytes(replace(model).to_bytes()).score(later.raw, later.amount)
+        assert again.score.tobytes() == model.score(later.raw, later.amount).score.tobytes()
