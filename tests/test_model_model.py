@@ -7,7 +7,7 @@ import pytest
 
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.auto_detector import NOVELTY
-from detectors.model.model import Model, ModelSettings, fit_model
+from detectors.model.model import VOLUME_SHARE, Model, ModelSettings, fit_model, with_new_thresholds
 
 DAYS = 7.0
 STRATEGIES = ("outlier", "blend", "classification")
@@ -71,8 +71,44 @@ def test_what_is_flagged_ranks_among_the_first_of_the_reference_weeks(models, st
         assert novel.any()
         assert scores.score[novel].max() < scores.score[main].min()
         assert scores.score[novel].min() > np.quantile(scores.score[~scores.flagged], 0.9)
-        order = np.argsort(scores.outlier_score[novel])
-        assert (np.diff(scores.score[novel][order]) > 0).all()
+        after_main = (1 - models[strategy].main_share) * scores.outlier_score[novel]
+        own = models[strategy].detector.anomaly_score(later.raw[novel])
+        assert scores.score[novel].tolist() == np.maximum(own, after_main).tolist()
+
+
+@pytest.mark.parametrize("strategy", ["blend", "classification"])
+@pytest.mark.parametrize("per_day", [20, 500])
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_novelty_is_its_share_of_the_flags_raised_not_of_the_budget(models, strategy, per_day, share):
+    holdout = rows(3000, 2, frauds=0.005, strange=0.02)  # 60 strange rows, which would fill a budget
+    settings = replace(models[strategy].settings, per_day=per_day, outlier_share=share)
+    scores = with_new_thresholds(models[strategy], settings, holdout, DAYS).score(holdout.raw, holdout.amount)
+    novel = scores.channel[scores.flagged] == NOVELTY
+    assert share / 3 < novel.mean() <= share
+    if per_day == 500:
+        assert novel.sum() < per_day * share * DAYS / 2
+
+
+def test_novelty_has_no_flag_where_nothing_is_rare_and_the_whole_share_where_it_is_all(models):
+    model, calm = models["classification"], rows(3000, 6)
+    strange = with_new_thresholds(model, model.settings, rows(3000, 2, strange=0.02), DAYS)
+    assert not (strange.score(calm.raw, calm.amount).channel == NOVELTY).any()
+    alone = with_new_thresholds(model, replace(model.settings, outlier_share=1.0), calm, DAYS)
+    scores = alone.score(calm.raw, calm.amount)
+    assert set(scores.channel[scores.flagged]) == {NOVELTY}
+    assert 0.04 < scores.flagged.mean() <= VOLUME_SHARE
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_of_few_payments_a_day_few_are_flagged_unless_they_are_worth_a_review(strategy):
+    holdout = rows(280, 2, frauds=0.0, strange=0.2)  # 40 a day, below alerts.per_day
+    model = fitted(strategy, holdout, per_day=50, outlier_share=0.5)
+    scores = model.score(holdout.raw, holdout.amount)
+    unsure = scores.flagged & ~(scores.fraud_probability >= model.settings.costs.threshold)
+    assert unsure.mean() <= VOLUME_SHARE
+    assert (scores.channel[unsure] == ("outlier" if strategy == "outlier" else NOVELTY)).all()
+    if strategy == "outlier":
+        assert scores.flagged.sum() == 14
 
 
 def test_a_stored_model_scores_the_same_and_refers_to_training_rows_without_a_holdout(models):

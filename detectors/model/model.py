@@ -27,6 +27,9 @@ from detectors.strategy.validation_folds import ValidationFold
 # Channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1).
 AUDIT = "audit"
 RULE = "rule"  # channel of transactions flagged by an analyst's rule; no model has a threshold for it
+VOLUME_SHARE = (
+    0.05  # of the transactions are flagged at most, unless a probability says that they are worth a review
+)
 SAMPLE_ROWS = 16  # rows stored with their scores: a loaded model must reproduce them exactly
 
 
@@ -306,25 +309,45 @@ def _thresholds(
     muted: Bools | None = None,
 ) -> tuple[dict[str, float], float]:
     """
-    Thresholds of the channels: capacity first, then cost; and the share of `recent` that the main channel flags.
+    Thresholds of the channels, and the share of `recent` that the main channel flags.
 
-    The main channel gets its share of the daily reviews and flags only transactions that are worth a review; the novelty
-    channel of the outlier detector gets its own share for the cases that it adds.
+    Capacity first, then cost: the main channel gets its share of the daily cases and flags only what is worth a review. Where no
+    probability says so, under outlier detection and in the novelty channel, at most `VOLUME_SHARE` of the volume is flagged.
+    Novelty gets its share of the cases, and at most that share of all flags: it does not fill up what the main channel leaves.
     """
-    strategy = settings.strategy
+    strategy, share = settings.strategy, settings.outlier_share
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
-    own = 0.0 if strategy == "outlier" else settings.per_day * settings.outlier_share
-    worth = -np.inf if strategy == "outlier" else settings.costs.threshold
     weight = recent.weight if muted is None else np.where(muted, 0.0, recent.weight)
     rows = None if recent.entity is None or recent.time is None else CaseRows(recent.entity, recent.time)
-    main = max(capacity_threshold(value, weight, days, settings.per_day - own, rows), worth)
-    rest = np.where(value < main, ranks.outlier_score, np.nan)
-    novelty = capacity_threshold(rest, weight, days, own, rows, value >= main) if own else np.inf
+    most = VOLUME_SHARE * float(recent.weight.sum()) / days
+    if strategy == "outlier":
+        main, novelty = (
+            capacity_threshold(value, weight, days, settings.per_day, rows, flags_per_day=most),
+            np.inf,
+        )
+    else:
+        main = max(
+            capacity_threshold(value, weight, days, settings.per_day * (1.0 - share), rows),
+            settings.costs.threshold,
+        )
+        flagged = (value >= main) & (weight > 0)
+        cases, flags = (
+            _beside(float(weight[counted].sum()) / days, share)
+            for counted in (flagged if rows is None else rows.openers(flagged), flagged)
+        )
+        rest = np.where(value < main, ranks.outlier_score, np.nan)
+        own = min(settings.per_day * share, cases)
+        novelty = capacity_threshold(rest, weight, days, own, rows, flagged, min(most, flags))
     thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
         thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
-    share = np.average(value >= main, weights=recent.weight) if len(recent) else 0.0
-    return thresholds, float(share)
+    main_share = np.average(value >= main, weights=recent.weight) if len(recent) else 0.0
+    return thresholds, float(main_share)
+
+
+def _beside(main: float, share: float) -> float:
+    """How many of novelty beside so many of the main channel are that share of both."""
+    return main * share / (1.0 - share) if share < 1.0 else np.inf
 
 
 def _decision_value(settings: ModelSettings, ranks: Ranks, probability: Floats, amount: Floats) -> Floats:
