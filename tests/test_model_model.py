@@ -111,8 +111,24 @@ def test_of_few_payments_a_day_few_are_flagged_unless_they_are_worth_a_review(st
         assert scores.flagged.sum() == 14
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_expected_loss_has_the_probability_or_where_there_is_none_an_upper_guess(models, strategy):
+    later, model = rows(500, 8), replace(models[strategy], prevalence=0.02)
+    scores = model.score(later.raw, later.amount)
+    if strategy == "outlier":
+        assert np.isnan(scores.fraud_probability).all()
+        assert scores.loss_probability == pytest.approx(np.minimum(1.0, 0.02 / (1.0 - scores.score)))
+        assert np.isnan(models[strategy].score(later.raw, later.amount).loss_probability).all()
+    else:
+        assert scores.loss_probability.tolist() == scores.fraud_probability.tolist()
+
+
 def test_a_stored_model_scores_the_same_and_refers_to_training_rows_without_a_holdout(models):
     later = rows(200, 5)
-    for model in (*models.values(), fitted("outlier", rows(3000, 2).take(slice(0, 0)))):
+    for model in (
+        replace(models["outlier"], prevalence=0.02),
+        *models.values(),
+        fitted("outlier", rows(3000, 2).take(slice(0, 0))),
+    ):
         again = Model.from_bytes(replace(model).to_bytes()).score(later.raw, later.amount)
         assert again.score.tobytes() == model.score(later.raw, later.amount).score.tobytes()

@@ -17,6 +17,7 @@ from detectors.base import SEED, ArtifactError, Bools, DetectorError, Floats, St
 from detectors.codec import UNREADABLE
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
+from detectors.evaluation.prevalence import upper_guess
 from detectors.evaluation.thresholds import Costs, capacity_threshold
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.artifact import RETRAIN, pack, unpack, verify_scores
@@ -70,6 +71,9 @@ class Scores:
     score: Floats  # in (0, 1)
     outlier_score: Floats
     fraud_probability: Floats  # NaN under `outlier`
+    loss_probability: (
+        Floats  # what an expected loss is computed with: the same, under `outlier` an upper guess by rank
+    )
     decision_value: Floats
     threshold: Floats
     channel: NDArray[np.object_]
@@ -84,6 +88,7 @@ class StoredModel:
     settings: ModelSettings
     thresholds: Mapping[str, float]
     main_share: float
+    prevalence: float | None
     notes: Mapping[str, Any]
     columns: tuple[str, ...]  # (n_raw,)
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -97,6 +102,7 @@ class StoredModel:
             and self.settings.strategy == self.fitted.strategy
             and channels <= set(self.thresholds)
             and 0 <= self.main_share <= 1
+            and 0 <= (self.prevalence or 0.0) <= 1
         )
         if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
             raise DetectorError("the parts of a model do not fit together")
@@ -110,6 +116,7 @@ class Model:
     settings: ModelSettings
     thresholds: Mapping[str, float]
     main_share: float  # of the rows that thresholds were set on: what the main channel flags
+    prevalence: float | None  # that upper guesses of probabilities assume; None where nothing is known of it
     notes: Mapping[str, Any]  # JSON of the pipeline, stored with the model
     columns: tuple[str, ...]  # (n_raw,) names of the raw columns that it was trained on, in their order
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -138,10 +145,12 @@ class Model:
         novel = ~main & (ranks.outlier_score >= self.thresholds[NOVELTY])
         score = self.detector.score(ranks)
         after_main = (1.0 - self.main_share) * ranks.outlier_score
+        guessed = self.strategy == "outlier"
         return Scores(
             score=np.where(novel, np.maximum(score, after_main), score),
             outlier_score=ranks.outlier_score,
             fraud_probability=probability,
+            loss_probability=upper_guess(score, self.prevalence) if guessed else probability,
             decision_value=np.where(novel, ranks.outlier_score, value),
             threshold=np.where(novel, self.thresholds[NOVELTY], self.thresholds[self.strategy]),
             channel=np.where(novel, NOVELTY, self.strategy).astype(object),
@@ -180,6 +189,7 @@ class Model:
                 self.settings,
                 self.thresholds,
                 self.main_share,
+                self.prevalence,
                 self.notes,
                 self.columns,
                 self.samples,
@@ -204,6 +214,7 @@ class Model:
             stored.settings,
             stored.thresholds,
             stored.main_share,
+            stored.prevalence,
             stored.notes,
             stored.columns,
             stored.samples,
@@ -246,6 +257,7 @@ def fit_model(
     folds: Sequence[ValidationFold] | None = None,
     muted: Bools | None = None,
     young: Sample | None = None,
+    prevalence: float | None = None,
 ) -> Model:
     """
     Fit the model of one training.
@@ -269,6 +281,8 @@ def fit_model(
         (n,) rows of `recent` whose flags are muted, and so use no budget.
     young
         Labelled transactions that are not a random sample, for the classifiers only.
+    prevalence
+        That upper guesses of probabilities assume under outlier detection.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
     detector.fit_samples(mature, usual, settings.strategy, folds, young)
@@ -283,6 +297,7 @@ def fit_model(
         settings=settings,
         thresholds=thresholds,
         main_share=main_share,
+        prevalence=prevalence,
         notes=notes,
         columns=tuple(columns),
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
