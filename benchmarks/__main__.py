@@ -11,6 +11,7 @@ from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
 WITH_DATA = ("handbook", "novelty", "hygiene", "choice")
+OF_FOLDER = ("novelty",)  # these take the folder of that file, which may hold other worlds
 
 
 def main() -> int:
@@ -27,7 +28,8 @@ def main() -> int:
         if data is None:
             print("left out: it needs the Handbook's transactions; run make bench DATA=PATH.parquet")
         else:
-            failed |= bool(importlib.import_module(f"benchmarks.{name}").main([str(data)]))
+            own = data.parent if name in OF_FOLDER else data
+            failed |= bool(importlib.import_module(f"benchmarks.{name}").main([str(own)]))
     return int(failed)
 
 

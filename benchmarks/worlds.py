@@ -228,16 +228,20 @@ def _from_table(
 ) -> World:
     """A world of a table in the columns of [schema], `begin` µs the first day that is trained on."""
     table = table.sort_values(["event_time", "transaction_id"])
+    rows, fraud = transactions_of(table, fields), table["is_fraud"].to_numpy() == 1
+    return World(name, rows, fraud, fields, test[0], test[0] - begin, test[1], chosen, reported)
+
+
+def transactions_of(table: pd.DataFrame, fields: Fields) -> Transactions:
+    """The payments of a table in the order of time."""
     time_of = table["event_time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
     names = (*fields.entities, *fields.categorical)
-    rows = _transactions(
+    return _transactions(
         time_of,
         np.rint(table["amount"].to_numpy() * MONEY).astype(np.int64),
         {column: _coded(table[column]) for column in names},
         {column: table[column].to_numpy(dtype=np.float64, na_value=np.nan) for column in fields.numeric},
     )
-    fraud = table["is_fraud"].to_numpy() == 1
-    return World(name, rows, fraud, fields, test[0], test[0] - begin, test[1], chosen, reported)
 
 
 def _coded(column: pd.Series) -> Coded:

@@ -99,7 +99,8 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
     amount, loss = money(row["amount_base"], currency), row["expected_loss"]
-    expected = "" if loss is None else f"  expected loss {money(round(loss, 2), currency)}"
+    most = "" if row["fraud_probability"] is not None else "at most "
+    expected = "" if loss is None else f"  expected loss {most}{money(round(loss, 2), currency)}"
     yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"

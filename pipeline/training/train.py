@@ -65,6 +65,7 @@ class Prepared:
     reviews: Reviews
     findings: list[readiness.ReadinessFinding]
     muted_channels: frozenset[str] = frozenset()
+    prevalence: float | None = None  # that upper guesses of probabilities assume
 
     def before(self, start: int) -> "Prepared":
         """
@@ -133,7 +134,15 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
     )
     channels = frozenset(mute.name for mute in muting if mute.kind == "channel")
     findings = readiness.examine(data)
-    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings, channels)
+    return Prepared(
+        training_set,
+        features,
+        training_samples,
+        reviews_at(history, date),
+        findings,
+        channels,
+        rarity.assumed,
+    )
 
 
 def fit(
@@ -176,6 +185,7 @@ def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: in
         folds=chosen.folds,
         muted=prepared.samples.muted,
         young=prepared.samples.young,
+        prevalence=prepared.prevalence,
     )
 
 
