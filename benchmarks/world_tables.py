@@ -45,11 +45,12 @@ from detectors.base import Detector
 from detectors.evaluation.comparison import bootstrap_weights
 from detectors.evaluation.metrics import average_precision
 from detectors.inputs.encoding import Encoder
-from detectors.inputs.ranks import RankScale
+from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import Sample
 from detectors.registry import detector_class, outlier_detector
 from detectors.strategy.choice import StrategySettings, choose_in_order
-from detectors.strategy.components import Components, FitSettings, surprisal
+from detectors.strategy.components import Components
+from detectors.strategy.outlier_team import FitSettings
 from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.catalogue import Feature
@@ -239,7 +240,7 @@ def _scores(seen: Unlabelled, seed: int) -> Iterator[tuple[str, Floats]]:
     """The scores of everybody for the test rows; those that no seed changes only once."""
     features, layout = seen.features, seen.world.fields.catalogue.layout
     parts = Components.fit(layout, seen.usual.take(slice(0)), seen.usual, FitSettings(seed=seed), "outlier")
-    yield OUR, surprisal(parts.outlier_rank(parts.encoder.transform(seen.test)))
+    yield OUR, surprisal(parts.outliers.rank(parts.encoder.transform(seen.test)))
     usual, test = seen.encoded()
     payer, longest = seen.world.fields.entities[0], seen.world.fields.config.features.windows[-1]
     pair = [

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -188,7 +188,7 @@ def handbook(path: Path, date: str = HANDBOOK_TEST) -> World:
 
 def ecommerce(path: Path) -> World:
     """Payments of 60 days; tuned on days 28 to 41, reported on days 42 to 59, for which the whole past is trained on."""
-    return _from_file("ecommerce", path, 28, 42, 60)
+    return _from_file("ecommerce", path, 28, 42, 60, others=("domain",))
 
 
 def sparkov(path: Path) -> World:
@@ -212,8 +212,15 @@ def proposed(path: Path) -> Fields:
     return Fields(tuple(schema["entities"]), tuple(schema["numeric"]), tuple(schema["categorical"]))
 
 
-def _from_file(name: str, path: Path, chosen: int, reported: int, end: int) -> World:
-    return _of_days(name, pd.read_parquet(path), proposed(path), chosen, reported, end)
+def _from_file(
+    name: str, path: Path, chosen: int, reported: int, end: int, others: Sequence[str] = ()
+) -> World:
+    """A world of a file; `others` are columns that are in it, but not among the fields that are proposed."""
+    table = pd.read_parquet(path)
+    world = _of_days(name, table, proposed(path), chosen, reported, end)
+    table = table.sort_values(["event_time", "transaction_id"])
+    columns = {**world.transactions.columns, **{other: _coded(table[other]) for other in others}}
+    return replace(world, transactions=replace(world.transactions, columns=columns))
 
 
 def _of_days(name: str, table: pd.DataFrame, fields: Fields, chosen: int, reported: int, end: int) -> World:
