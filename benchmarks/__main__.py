@@ -1,7 +1,8 @@
 """
 Run every benchmark that this machine has the means for: `make bench`, or `make bench DATA=handbook.parquet`.
 
-Each can be run alone, with more options: `python -m benchmarks.NAME --help`.
+Each can be run alone, with more options: `python -m benchmarks.NAME --help`. `worlds` reads two more files, from the folder that the
+Handbook's is in.
 """
 
 import argparse
@@ -10,8 +11,8 @@ import sys
 from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
-WITH_DATA = ("handbook", "novelty", "hygiene", "choice")
-OF_FOLDER = ("novelty",)  # these take the folder of that file, which may hold other worlds
+WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds")
+OF_FOLDER = ("novelty", "worlds")  # these take the folder of that file, which may hold other worlds
 
 
 def main() -> int:
