@@ -39,9 +39,7 @@ STATUSES = (FRAUD, FRAUD, GENUINE, GENUINE, NEITHER, UNKNOWN)  # UNKNOWN: it ret
 SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
 NAMES = {FRAUD: "fraud", GENUINE: "genuine", UNKNOWN: "unknown", NEITHER: "neither"}
-PLAN = build_catalogue(
-    tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=FRAUD_SPAN
-)
+PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=FRAUD_SPAN)
 WITH_INITIATOR = build_catalogue(
     tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=FRAUD_SPAN,
     initiated_by="initiator", merchant_initiated=("merchant", " RETRY"),

@@ -244,7 +244,9 @@ def load_frauds(store: Store, start: int, end: int, known_from: int) -> tuple[Tr
     said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
     chosen = (t.transaction_id.in_(said), t.event_time >= start, t.event_time < end)
     with store.read() as connection:
-        return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(connection, store, *chosen)
+        return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
+            connection, store, *chosen
+        )
 
 
 def load_labels(store: Store, start: int, end: int) -> Labels:
