@@ -47,10 +47,7 @@ from detectors.strategy.choice import StrategySettings, choose
 from detectors.strategy.components import Components, FitSettings, surprisal
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
-from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
-from pipeline.features.compute import raw_features
-from pipeline.features.label_history import label_events
-from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels
+from storage.frames import MONEY, Floats, Ints
 
 KS = (0, 1, 2, 5, 10, 20, 50, 100, 300, 1000)
 ALL = 10**9
@@ -62,7 +59,6 @@ ROWS = 25_000  # genuine rows to learn from; they stand for all of them
 TEST_GENUINE = 25_000  # genuine rows to judge on; they stand for all of them
 PER_DAY_SHARE = 50 / 10_000  # reviews a transaction
 COSTS = Costs(missed_fraud=100.0, review=1.0, missed="constant")
-WINDOWS = (DAY, 7 * DAY, 30 * DAY)
 ASKED = {"mean regret": 0.02, "worst regret": 0.06, "below outlier": 0.02}
 
 
@@ -178,14 +174,13 @@ class Known:
 
     world: World
     frauds: Ints  # positions of the known ones, mature or not
-    features: FeatureCatalogue
 
 
 def live(world: World, variant: str, k: int, seed: int) -> Cell:
     """Let k frauds be known, choose, fit every strategy, and judge."""
     known = withheld(world, variant, k, seed)
     mature, test, y_test = samples(known, seed)
-    layout, how = known.features.layout, FitSettings(seed=7 + seed)
+    layout, how = known.world.fields.catalogue.layout, FitSettings(seed=7 + seed)
     folds = fit_validation_folds(mature, layout, how)
     told = gather_evidence(folds, ReviewBudget(COSTS, PER_DAY_SHARE), seed)
     choice = choose(_rarity(known), (), StrategySettings(), told)
@@ -246,8 +241,7 @@ def withheld(world: World, variant: str, k: int, seed: int) -> Known:
             gone[known] = False
             known = known - np.cumsum(gone)[known]
             world = world.without(gone)
-    names = list(world.transactions.columns)
-    return Known(world, known, build_catalogue(names[:2], (), names[2:], WINDOWS, (0, 6)))
+    return Known(world, known)
 
 
 def samples(known: Known, seed: int) -> tuple[Sample, Sample, Floats]:
@@ -258,7 +252,7 @@ def samples(known: Known, seed: int) -> tuple[Sample, Sample, Floats]:
     mature = np.flatnonzero(world.mature)
     learn, weight = _drawn(rng, mature, y[mature] == 1, ROWS)
     test, of_test = _drawn(rng, world.test, world.fraud[world.test], TEST_GENUINE)
-    raw = _raw(known, np.concatenate([learn, test]))
+    raw = world.raw(np.concatenate([learn, test]), known.frauds)
     rows = world.transactions
     train = Sample(
         raw[: len(learn)],
@@ -267,7 +261,7 @@ def samples(known: Known, seed: int) -> tuple[Sample, Sample, Floats]:
         rows.amount[learn] / MONEY,
         rows.event_time[learn],
         world.known_at[learn],
-        rows.columns["customer_id"].codes[learn].astype(np.int64),
+        rows.columns[world.fields.entities[0]].codes[learn].astype(np.int64),
     )
     asked = Sample(raw[len(learn) :], np.full(len(test), np.nan), of_test, rows.amount[test] / MONEY)
     return train, asked, world.fraud[test].astype(np.float64)
@@ -281,35 +275,10 @@ def _drawn(rng: np.random.Generator, rows: Ints, always: np.ndarray, genuine: in
     return chosen, np.where(np.isin(chosen, rows[always]), 1.0, len(others) / max(len(kept), 1))
 
 
-def _raw(known: Known, rows: Ints) -> Floats:
-    world = known.world
-    held, n = world.transactions, len(known.frauds)
-    labels = Labels.from_answers(
-        np.arange(n),
-        held.transaction_id[known.frauds],
-        np.ones(n, dtype=bool),
-        Coded(np.zeros(n, dtype=np.int32), np.array(["chargeback"], dtype=object)),
-        world.known_at[known.frauds],
-        world.known_at[known.frauds],
-    )
-    complete = Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    return raw_features(
-        held,
-        label_events(held, labels, ("chargeback",)),
-        rows,
-        known.features,
-        maturity=world.maturity,
-        allowed_lateness=0,
-        lookback=WINDOWS[-1] + world.maturity,
-        completeness=complete,
-        silence_ok=np.ones(len(held), dtype=bool),
-    )
-
-
 def _rarity(known: Known):
     world = known.world
     fraud = np.isin(np.flatnonzero(world.mature), known.frauds)
-    columns = [world.transactions.columns[name].codes[world.mature] for name in known.features.entities]
+    columns = [world.transactions.columns[name].codes[world.mature] for name in world.fields.entities]
     return estimate_prevalence(float(len(fraud)), float(fraud.sum()), effective_among(fraud, columns))
 
 

@@ -1,17 +1,25 @@
 """
-Payments to choose a strategy in: the Handbook's, and three simulated worlds that differ in what fraud looks like.
+Payments of seven worlds that differ in what is known of a payment, and in what fraud looks like.
 
-    handbook    1.3 million simulated card payments; large amounts, stolen cards, compromised terminals
+    handbook    1.3 million card payments, simulated; large amounts, stolen cards, compromised terminals
+    ecommerce   60,000 payments of web shops, real: twenty columns, most of them without a name
+    sparkov     60,000 card payments of another simulator: who the customer is, what kind of shop, and where both are
+    simulate    `fraudwatch simulate --reviewers`, as in `make demo`: four kinds of entity; attacks, tests of cards, takeovers
     anomalous   fraud breaks the customer's habits: several times the usual amount, from abroad
     hidden      fraud has usual amounts and usual customers, and gives itself away by a few shops and the hour
     extreme     2 million payments, 100 of them fraud, each about as unusual as in `anomalous`
 
-and a fourth in which a team answers flags, so that what happens depends on the monitor: `reviewed`.
+The first three are files of a folder (`FILES`), the others are drawn. Their fields are those that `fraudwatch init --from FILE`
+proposes. Each world has weeks to tune on and later ones to report (`World.chosen`, `World.reported`). `reviewed` is a world in
+which a team answers flags, so that what happens depends on the monitor.
 
-A world knows the truth. `Cell` is what a monitor of it may know: k frauds, all else silent.
+A world knows the truth: a monitor of it learns of a fraud `maturity` after it happened, or of a few only, as in `benchmarks.choice`.
 """
 
-from collections.abc import Sequence
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +28,12 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from benchmarks.machine import require
+from pipeline.config.config import Config
+from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
+from pipeline.features.compute import raw_features
+from pipeline.features.label_history import label_events
+from pipeline.schema_inference.propose import propose
 from pipeline.simulation.economy import (
     CHANNELS,
     COUNTRIES,
@@ -32,13 +46,49 @@ from pipeline.simulation.economy import (
     usual_amount,
 )
 from pipeline.simulation.reviewed import ReviewedWorld
-from pipeline.simulation.simulate import draw_payments
-from storage.frames import DAY, MONEY, Coded, Floats, Ints, Transactions
+from pipeline.simulation.simulate import draw_payments, simulate
+from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels, Transactions
 
 Bools = NDArray[np.bool_]
 
 START = 20_089 * DAY  # 2025-01-01
 HANDBOOK_TEST = "2018-08-08"
+MATURITY = 7 * DAY  # until a fraud is known, and silence may be read
+Days = tuple[int, int]  # µs: from the first day until the end of the last
+FILES = {
+    "handbook": "handbook_2018-04-01_2018-08-14.parquet",
+    "ecommerce": "ecommerce_days_00-59.parquet",
+    "sparkov": "sparkov_cards.parquet",
+}
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of [schema], as `fraudwatch init --from FILE` proposes them."""
+
+    entities: tuple[str, ...]
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        """The shipped configuration for these fields; a fraud is known after a week."""
+        schema = {
+            "entities": list(self.entities),
+            "numeric": list(self.numeric),
+            "categorical": list(self.categorical),
+            "kind": "",
+            "original_id": "",
+        }
+        return Config.model_validate({"schema": schema, "labels": {"maturity": "7d"}})
+
+    @property
+    def catalogue(self) -> FeatureCatalogue:
+        """The features that are shipped for these fields."""
+        features = self.config.features
+        return build_catalogue(
+            self.entities, self.numeric, self.categorical, features.windows, features.night
+        )
 
 
 @dataclass(frozen=True)
@@ -48,10 +98,13 @@ class World:
     name: str
     transactions: Transactions
     fraud: Bools  # (n,)
+    fields: Fields
     date: int  # µs: training
     span: int  # µs before the date that training looks back
     until: int  # µs: end of the test days
-    maturity: int  # µs until a fraud is known, and silence may be read
+    chosen: Days  # weeks to tune on
+    reported: Days  # later weeks, on which nothing is tuned
+    maturity: int = MATURITY  # µs until a fraud is known, and silence may be read
 
     @property
     def known_at(self) -> Ints:
@@ -70,20 +123,130 @@ class World:
         time = self.transactions.event_time
         return np.flatnonzero((time >= self.date) & (time < self.until))
 
+    def testing(self, days: Days) -> "World":
+        """The same world with these test days, and the training before them."""
+        return replace(self, date=days[0], until=days[1])
+
+    def raw(self, rows: Ints, frauds: Ints | None = None) -> Floats:
+        """
+        Raw features of the payments at these positions, (n_rows, n_raw), point in time.
+
+        `frauds` are the positions of those that ever become known; None for all. All else is silent.
+        """
+        held = self.transactions
+        frauds = np.flatnonzero(self.fraud) if frauds is None else frauds
+        n, features = len(frauds), self.fields.catalogue
+        labels = Labels.from_answers(
+            np.arange(n),
+            held.transaction_id[frauds],
+            np.ones(n, dtype=bool),
+            Coded(np.zeros(n, dtype=np.int32), np.array(["chargeback"], dtype=object)),
+            self.known_at[frauds],
+            self.known_at[frauds],
+        )
+        return raw_features(
+            held,
+            label_events(held, labels, ("chargeback",)),
+            rows,
+            features,
+            maturity=self.maturity,
+            allowed_lateness=0,
+            lookback=features.windows[-1] + self.maturity,
+            completeness=Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
+            silence_ok=np.ones(len(held), dtype=bool),
+        )
+
     def without(self, gone: Bools) -> "World":
         """The same world if these payments had never happened."""
         return replace(self, transactions=self.transactions.take(~gone), fraud=self.fraud[~gone])
 
 
+def load(name: str, folder: Path, seed: int = 7) -> World:
+    """A world by its name: a file of the folder, or drawn by a seed, of which files take no notice."""
+    if name in FILES:
+        path = require(folder / FILES[name], f"the payments of the world {name}")
+        return {"handbook": handbook, "ecommerce": ecommerce, "sparkov": sparkov}[name](path)
+    return DRAWN[name](seed)
+
+
 def handbook(path: Path, date: str = HANDBOOK_TEST) -> World:
-    """The Handbook's payments; 60 days of mature history, a delay of 7 days, 7 test days."""
-    table = pd.read_parquet(path).sort_values(["event_time", "transaction_id"])
-    seconds = table["event_time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    entities = {name: pd.factorize(table[name])[0] for name in ("customer_id", "terminal_id")}
-    amount = np.rint(table["amount"].to_numpy() * MONEY).astype(np.int64)
-    rows = _transactions(seconds, amount, entities)
-    day = int(pd.Timestamp(date, tz="UTC").value // 1000)
-    return World("handbook", rows, table["is_fraud"].to_numpy() == 1, day, 67 * DAY, day + 7 * DAY, 7 * DAY)
+    """The Handbook's payments; 60 days of mature history, 7 test days; tuned on 06-20 to 07-17, reported on 07-18 to 08-14."""
+    table = pd.read_parquet(path)
+    day = _day(date)
+    return _from_table(
+        "handbook",
+        table,
+        Fields(("customer_id", "terminal_id")),
+        day - 67 * DAY,
+        (day, day + 7 * DAY),
+        chosen=(_day("2018-06-20"), _day("2018-07-18")),
+        reported=(_day("2018-07-18"), _day("2018-08-15")),
+    )
+
+
+def ecommerce(path: Path) -> World:
+    """Payments of 60 days; tuned on days 28 to 41, reported on days 42 to 59, for which the whole past is trained on."""
+    return _from_file("ecommerce", path, 28, 42, 60)
+
+
+def sparkov(path: Path) -> World:
+    """Payments of 212 days; tuned on days 120 to 150, reported on days 151 to 211."""
+    return _from_file("sparkov", path, 120, 151, 212)
+
+
+def simulated(seed: int = 7) -> World:
+    """280,000 payments of 98 days with reviewers, as first stored; tuned on days 56 to 69, reported on days 70 to 97."""
+    with tempfile.TemporaryDirectory(prefix="fraudwatch-worlds-") as folder:
+        paths = simulate(98, seed, Path(folder), reviewers=True, truth=True).paths
+        table, fields = pd.read_parquet(paths["transactions"]), proposed(paths["transactions"])
+        truth = pd.read_parquet(paths["truth"])
+    table = table[table["kind"] == "payment"].merge(truth, on="transaction_id", how="left", validate="1:1")
+    return _of_days("simulate", table, fields, 56, 70, 98)
+
+
+def proposed(path: Path) -> Fields:
+    """The fields that `fraudwatch init --from` proposes for a file."""
+    schema = tomllib.loads(propose(path, time.time_ns() // 1000).toml)["schema"]
+    return Fields(tuple(schema["entities"]), tuple(schema["numeric"]), tuple(schema["categorical"]))
+
+
+def _from_file(name: str, path: Path, chosen: int, reported: int, end: int) -> World:
+    return _of_days(name, pd.read_parquet(path), proposed(path), chosen, reported, end)
+
+
+def _of_days(name: str, table: pd.DataFrame, fields: Fields, chosen: int, reported: int, end: int) -> World:
+    """A world whose weeks are given as days since its first one."""
+    first = int(table["event_time"].min().floor("D").value // 1000)
+    weeks = [
+        (first + begin * DAY, first + until * DAY) for begin, until in ((chosen, reported), (reported, end))
+    ]
+    return _from_table(name, table, fields, first, weeks[1], *weeks)
+
+
+def _from_table(
+    name: str, table: pd.DataFrame, fields: Fields, begin: int, test: Days, chosen: Days, reported: Days
+) -> World:
+    """A world of a table in the columns of [schema], `begin` µs the first day that is trained on."""
+    table = table.sort_values(["event_time", "transaction_id"])
+    time_of = table["event_time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    names = (*fields.entities, *fields.categorical)
+    rows = _transactions(
+        time_of,
+        np.rint(table["amount"].to_numpy() * MONEY).astype(np.int64),
+        {column: _coded(table[column]) for column in names},
+        {column: table[column].to_numpy(dtype=np.float64, na_value=np.nan) for column in fields.numeric},
+    )
+    fraud = table["is_fraud"].to_numpy() == 1
+    return World(name, rows, fraud, fields, test[0], test[0] - begin, test[1], chosen, reported)
+
+
+def _coded(column: pd.Series) -> Coded:
+    codes, values = pd.factorize(column)
+    return Coded(codes.astype(np.int32), np.asarray(values).astype(str).astype(object))
+
+
+def _day(date: str) -> int:
+    return int(pd.Timestamp(date, tz="UTC").value // 1000)
 
 
 def anomalous(seed: int = 1) -> World:
@@ -116,6 +279,11 @@ def reviewed(seed: int = 1) -> ReviewedWorld:
 
 
 SIMULATED = {"anomalous": anomalous, "hidden": hidden, "extreme": extreme}
+DRAWN: dict[str, Callable[[int], World]] = {"simulate": simulated, **SIMULATED}
+WORLDS = (*FILES, *DRAWN)
+
+
+FIELDS = Fields(("customer_id", "merchant_id"), (), ("channel", "country"))
 
 
 def _simulated(
@@ -136,8 +304,17 @@ def _simulated(
     payments = join([usual, made])
     payments = payments.take(np.argsort(payments.time, kind="stable"))
     date = START + (days - test) * DAY
+    end = START + days * DAY
     return World(
-        name, _as_transactions(payments), payments.pattern >= 0, date, span * DAY, START + days * DAY, 7 * DAY
+        name,
+        _as_transactions(payments),
+        payments.pattern >= 0,
+        FIELDS,
+        date,
+        span * DAY,
+        end,
+        chosen=(date - test * DAY, date),
+        reported=(date, end),
     )
 
 
@@ -179,29 +356,19 @@ def _hides(rng: Generator, payments: Payments, world: object) -> Payments:
 
 
 def _as_transactions(payments: Payments) -> Transactions:
-    rows = _transactions(
-        payments.time,
-        payments.cents * (MONEY // 100),
-        {"customer_id": payments.customer, "merchant_id": payments.merchant},
-    )
+    entities = {"customer_id": payments.customer, "merchant_id": payments.merchant}
     fields = {"channel": (payments.channel, CHANNELS), "country": (payments.country, COUNTRIES)}
+    numbered = {name: (codes, np.arange(codes.max() + 1).astype(str)) for name, codes in entities.items()}
     columns = {
         name: Coded(codes.astype(np.int32), np.array(values, dtype=object))
-        for name, (codes, values) in fields.items()
+        for name, (codes, values) in (numbered | fields).items()
     }
-    return replace(rows, columns={**rows.columns, **columns})
+    return _transactions(payments.time, payments.cents * (MONEY // 100), columns, {})
 
 
-def _transactions(time: Ints, amount: Ints, entities: dict[str, Ints]) -> Transactions:
+def _transactions(
+    time_of: Ints, amount: Ints, columns: dict[str, Coded], numeric: dict[str, Floats]
+) -> Transactions:
     """In the order of time; ids are numbered so that ties keep their order."""
-    columns = {
-        name: Coded(codes.astype(np.int32), np.arange(codes.max() + 1).astype(str).astype(object))
-        for name, codes in entities.items()
-    }
-    ids = np.char.zfill(np.arange(len(time)).astype(str), 8).astype(object)
-    return Transactions(ids, time, time.copy(), amount, columns)
-
-
-def entities_of(rows: Transactions, names: Sequence[str] = ("customer_id",)) -> list[Floats]:
-    """Codes of entity columns."""
-    return [rows.columns[name].codes for name in names]
+    ids = np.char.zfill(np.arange(len(time_of)).astype(str), 8).astype(object)
+    return Transactions(ids, time_of, time_of.copy(), amount, columns, numeric)
