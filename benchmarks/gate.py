@@ -54,8 +54,8 @@ SETTINGS: tuple[tuple[Strategy, Strategy], ...] = (
 SEEDS, BROKEN_SEEDS = 7, 2
 DATES = 3  # trainings of a seed that are judged
 EVERY, LATER = 7 * DAY, 14 * DAY
-SPAN = 180 * DAY
-LEARNED, JUDGED, HELD_OUT = 10_000, 12_000, 4_000  # genuine rows; they stand for all of them
+SPAN = 0.5  # of a world's days: a training has rows that the one before had not, and lacks some that it had
+LEARNED, JUDGED, HELD_OUT = 5_000, 9_000, 3_000  # genuine rows; they stand for all of them
 PAYMENTS, CUSTOMERS = 220_000, 2 / 3  # of a file that a seed has at most
 PER_DAY_SHARE = 0.005  # reviews a transaction
 LOSS = 0.05
@@ -219,6 +219,7 @@ class Trainings:
     def __init__(self, world: World, seed: int, end: int) -> None:
         self.world, self.seed, self.end = world, seed, end
         self.times = world.transactions.event_time
+        self.span = int(SPAN * float(self.times[-1] - self.times[0]))
         self.draws = np.random.default_rng((seed, 1)).random(len(self.times))
         self.entity = world.transactions.columns[world.fields.entities[0]].codes.astype(np.int64)
         self.per_day = PER_DAY_SHARE * len(self.times) * DAY / float(self.times[-1] - self.times[0])
@@ -226,16 +227,15 @@ class Trainings:
     def cases(self, dates: Sequence[int], broken: bool) -> Iterator[Case]:
         """Train at each date, compare with the model of the week before; broken ones at the last date."""
         world, settings = self.world, SETTINGS[self.seed % len(SETTINGS)]
-        champion, then = self._trained(world, dates[0] - EVERY, settings[0])
-        for nth, date in enumerate(dates, 1):
-            strategy = settings[nth % 2]
+        for nth, date in enumerate(dates):
+            champion, then = self._trained(world, date - EVERY, settings[nth % 2])
+            strategy = settings[(nth + 1) % 2]
             pair = Pair(self, date, champion, then, strategy)
             past = self.learned(world, date, date - world.maturity - EVERY)
             sound = self.fitted(past, world, date, strategy)
             yield pair.case(sound, world, past, "sound", "", "", 0.0)
             if broken and date == dates[-1]:
                 yield from pair.broken(sound, past)
-            champion, then = self._trained(world, date, strategy)
 
     def _trained(self, world: World, date: int, strategy: Strategy) -> tuple[Model, dict[str, float]]:
         learned = self.learned(world, date, date - world.maturity)
@@ -244,7 +244,7 @@ class Trainings:
 
     def learned(self, world: World, date: int, until: int) -> Sample:
         """Labelled rows of the span before `until`, as they are known at `date`."""
-        return self.sample(world, (date - SPAN, until), LEARNED)
+        return self.sample(world, (date - self.span, until), LEARNED)
 
     def fitted(self, past: Sample, world: World, date: int, strategy: Strategy) -> Model:
         """A model that learned from these rows, with the thresholds of the newest week."""

@@ -15,7 +15,7 @@ from detectors.inputs.sample import Sample
 from detectors.model.model import Model
 from storage.frames import FRAUD
 
-GENUINE_ROWS = 20_000  # that are ranked, beside all frauds
+GENUINE_ROWS = 5_000  # that are ranked, beside all frauds
 FRAUDS_MIN = 10
 MORE_FRAUDS = 1.25  # with more than so many times the frauds that it learned, many are new to it
 # Of the area under the ROC curve. A week later, data unchanged, it falls by 0.01 at most; with the labels of other payments by
