@@ -21,6 +21,7 @@ from pipeline.rules.mutes import Mute, in_force
 from pipeline.scoring.model_cache import seal_of
 from pipeline.training import readiness, samples
 from pipeline.training.case_budget import cases_per_day, without_muted_channels
+from pipeline.training.learned_payments import learned_ranking
 from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
 from pipeline.training.samples import TrainingSamples
 from pipeline.training.strategy_choice import StoredChoice
@@ -160,8 +161,11 @@ def fit(
     `reference` is the history that drift is measured against later; None for the training's own history.
     """
     model = fit_alone(config, prepared, chosen, date)
+    learned = learned_ranking(model, prepared.samples.mature)
     model = replace(
-        model, drift_reference=_watch(config, history, prepared, model, date, reference or history)
+        model,
+        notes={**model.notes, "learned": learned},
+        drift_reference=_watch(config, history, prepared, model, date, reference or history),
     )
     return FittedModel(
         _record(config, prepared.training_set, history, model, chosen.choice_id, run_id, date),
