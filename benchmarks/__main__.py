@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
-WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds")
-OF_FOLDER = ("novelty", "worlds")  # these take the folder of that file, which may hold other worlds
+WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
+OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds
 
 
 def main() -> int:
