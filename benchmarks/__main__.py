@@ -1,7 +1,8 @@
 """
 Run every benchmark that this machine has the means for: `make bench`, or `make bench DATA=handbook.parquet`.
 
-Each can be run alone, with more options: `python -m benchmarks.NAME --help`.
+Each can be run alone, with more options: `python -m benchmarks.NAME --help`. `worlds` reads two more files, from the folder that the
+Handbook's is in.
 """
 
 import argparse
@@ -10,7 +11,8 @@ import sys
 from pathlib import Path
 
 ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
-WITH_DATA = ("handbook", "novelty", "hygiene", "choice")
+WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
+OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds
 
 
 def main() -> int:
@@ -27,7 +29,8 @@ def main() -> int:
         if data is None:
             print("left out: it needs the Handbook's transactions; run make bench DATA=PATH.parquet")
         else:
-            failed |= bool(importlib.import_module(f"benchmarks.{name}").main([str(data)]))
+            own = data.parent if name in OF_FOLDER else data
+            failed |= bool(importlib.import_module(f"benchmarks.{name}").main([str(own)]))
     return int(failed)
 
 

@@ -125,7 +125,7 @@ def _trained(this: RunContext, date: int) -> tuple[PromotionCheck, float]:
     reader, shelf = HistoryReader(this, date), ModelCache(store, config, LIVE)
     marks = [time.process_time()]
     history = reader.for_training(date)
-    chosen = strategy_choice.choose_through(store, config, reader.for_training, LIVE, date, this.run_id)
+    chosen = strategy_choice.choose_at(store, config, reader.for_training, LIVE, date, this.run_id)
     made = train.prepare(config, history, date)
     marks.append(time.process_time())
     fitted = train.fit(config, history, made, chosen, date, this.run_id)

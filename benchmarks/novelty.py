@@ -1,28 +1,28 @@
 """
 Fraud that nobody has labelled: what the outlier detector's own share of flags finds, and what it costs.
 
-    python -m benchmarks.novelty PATH/TO/handbook.parquet
-    python -m benchmarks.novelty PATH/TO/handbook.parquet --week 2018-07-04 --scenario 3 --seeds 1 --json
+    python -m benchmarks.novelty FOLDER
+    python -m benchmarks.novelty FOLDER --world handbook --kind 3 --json
+    python -m benchmarks.novelty FOLDER --part weeks --part losses
 
-The Handbook's simulated card data has three kinds of fraud. Each in turn is the unknown one: none of its labels exists,
-neither for training nor in the features that are made of labels. Trained on everything before, with labels that come
-7 days late, fraudwatch flags 100 transactions a day of the week after; a share of the flags is the outlier detector's.
-Recall of the unknown scenario and of the two known ones, for shares of 0 to 30 %, in two worlds:
+FOLDER holds the files of `benchmarks.worlds`; a world whose file is not there is left out. Two worlds have several kinds of fraud, the Handbook's (three scenarios) and that of
+`fraudwatch simulate --reviewers` (four patterns). Three parts:
 
-    unlabelled   the unknown fraud has happened all along and is taken for genuine
-    new          the unknown fraud begins with the test week
+    kinds    Each kind in turn is the unknown one: none of its labels exists, neither for training nor in the features that are made
+             of labels. Trained on everything before, with labels that come 7 days late, fraudwatch flags the week after. Recall of
+             the unknown kind and of the known ones, flags a day and those of channel novelty among them, for shares of 0 to 30 %.
+             It has happened all along and is taken for genuine (`unlabelled`), or begins with the test week (`new`).
+    weeks    With all kinds known: the flags of novelty among all flags, by week, with a training before each.
+    losses   Whether flags with a large expected loss cost more: the part of the realised loss of a channel's flags that lies in
+             the half with the larger expected losses; beside it the halves by score and by amount.
 
-and counted in two ways:
+Flags fall by the thresholds of the week before (`threshold`), which is what ships; part `kinds` also has exactly so many flags every
+day, the highest values first (`budget`). A bar is out of reach where even a share without a single miss would not find so much: in
+the Handbook's week scenario 3 alone has more frauds than the outlier detector has flags. Scenario 2, compromised terminals and usual
+amounts, looks like anything else; nothing without labels finds it, and it has no bar.
 
-    threshold    what ships: thresholds are set on the week before, and flags fall as they fall
-    budget       exactly 100 flags every day, the highest values first
-
-A bar is out of reach where even a share without a single miss would not find so much: in the week tested scenario 3 alone
-has more frauds than the outlier detector has flags. Scenario 2, compromised terminals and usual amounts, looks like
-anything else; nothing without labels finds it, and it has no bar.
-
-Samples, features, model and thresholds are those of a training of fraudwatch with the shipped config, but for the file's
-columns, a maturity of 7 days and alerts.per_day. One thread.
+Samples, features, model and thresholds are those of a training of fraudwatch with the shipped config, but for the file's columns, a
+maturity of 7 days and alerts.per_day. One thread.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,72 +39,100 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.handbook import COLUMNS, DELAY, TEST, WEEK
-from benchmarks.machine import require
-from detectors.model.model import Model, with_new_thresholds
+from benchmarks import worlds
+from benchmarks.worlds import Fields
+from detectors.base import Strategy
+from detectors.model.auto_detector import NOVELTY
+from detectors.model.model import Model, Scores, with_new_thresholds
 from pipeline.config.config import Config
-from pipeline.config.loader import load_config
 from pipeline.features import history as feature_history
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
 from pipeline.features.label_history import label_events
+from pipeline.simulation.fraud_patterns import PATTERNS
+from pipeline.simulation.simulate import simulate
 from pipeline.training import strategy_choice, train
-from storage.frames import DAY, MONEY, Coded, Completeness, Ints, Labels, Transactions
+from storage.frames import DAY, MONEY, Coded, Completeness, Floats, Ints, Labels, Transactions
 
-PER_DAY = 100
+PARTS = ("kinds", "weeks", "losses")
+WEEK = 7  # days
+DELAY = 7  # days until a fraud is known
+PER_DAY = {"handbook": 100}  # flags; `USUAL_PER_DAY` elsewhere
+USUAL_PER_DAY = 50
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3)
 SHIPPED = 0.1  # strategy.outlier_share
-SCENARIOS = (1, 2, 3)
-WORLDS = ("unlabelled", "new")
-BARS = {1: 0.90, 3: 0.55}  # recall of the unknown scenario with the shipped share; 2 looks usual: no bar
-LOSS_MAX = 0.01  # of the known scenarios' recall, for the shipped share
-ENTITIES = ("customer_id", "terminal_id")
+KINDS = {"handbook": ("1", "2", "3"), "simulate": PATTERNS}
+LIVES = ("unlabelled", "new")
+# Recall of the unknown kind with the shipped share, where it has a bar.
+BARS = {("handbook", "1"): 0.90, ("handbook", "3"): 0.55}
+LOSS_MAX = 0.01  # of the known kinds' recall, for the shipped share
+EXCESS_MAX = 1.2  # novelty among all flags of all weeks, in shares
+SIMULATED_DAYS, SIMULATED_WEEK = 98, 84  # days in all, and the first day of the test week
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Cards:
-    """The Handbook's transactions, and what each really was: 0 genuine, else its scenario."""
+    """Payments of a world in the order of time, and what each really was."""
 
+    world: str
     transactions: Transactions
-    scenario: Ints
+    kind: Ints  # 0 genuine, else the place of its kind in KINDS, from 1
+    fields: Fields
+    week: int  # µs: the first instant of the test week
 
     def take(self, rows: Bools) -> "Cards":
         """These rows only."""
-        return Cards(self.transactions.take(rows), self.scenario[rows])
+        return replace(self, transactions=self.transactions.take(rows), kind=self.kind[rows])
+
+    @property
+    def per_day(self) -> int:
+        """alerts.per_day."""
+        return PER_DAY.get(self.world, USUAL_PER_DAY)
+
+    @property
+    def config(self) -> Config:
+        """The shipped one for these fields."""
+        config = self.fields.config
+        return config.model_copy(
+            update={"alerts": config.alerts.model_copy(update={"per_day": self.per_day})}
+        )
 
 
 @dataclass(frozen=True)
 class Found:
-    """Shares of the test week's fraud that were flagged, and flags a day; a row of the table."""
+    """What was flagged in the test week; a row of the table."""
 
     world: str
-    scenario: int  # the unknown one
-    seed: int
+    life: str
+    kind: str  # the unknown one
     share: float
     way: str
-    unknown: float
+    unknown: float  # recall
     known: float
-    per_day: float
-    frauds: int  # of the unknown scenario, in the test week
+    per_day: float  # flags a day, and those of channel novelty
+    novelty: float
+    frauds: int  # of the unknown kind, in the test week
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 1 if a bar is missed."""
+    """Print the tables; 1 if a bar is missed."""
     args = _arguments(argv)
-    started = time.perf_counter()
-    cards = read(require(args.data, "the Handbook's transactions as Parquet"))
-    week = int(pd.Timestamp(args.week, tz="UTC").value // 1000)
-    found: list[Found] = []
-    for world in args.world or WORLDS:
-        for scenario in args.scenario or SCENARIOS:
-            lived = as_lived(cards, week, scenario, world)
-            for seed in range(args.seeds):
-                found += judged(Case(lived, week, scenario, world, seed))
-                print(f"{world}, {scenario} unknown, seed {seed}: {time.perf_counter() - started:.0f} s",
-                      file=sys.stderr, flush=True)  # fmt: skip
-    bars = list(verdicts(found))
-    print(json.dumps(as_json(args.week, found, bars)) if args.json else as_text(args.week, found, bars))
+    parts = args.part or PARTS
+    found = list(_kinds(args)) if "kinds" in parts else []
+    weeks = list(_weeks(args)) if "weeks" in parts else []
+    orders = list(_losses(args)) if "losses" in parts else []
+    bars = [*verdicts(found), *excesses(weeks)]
+    if args.json:
+        print(
+            json.dumps(
+                {"kinds": [asdict(one) for one in found], "weeks": weeks, "losses": orders, "bars": bars}
+            )
+        )
+    else:
+        print(
+            "\n".join([*kinds_text(found), *weeks_text(weeks), *losses_text(orders), *map(_bar_line, bars)])
+        )
     return int(any(bar["result"] == "MISSED" for bar in bars))
 
 
@@ -112,47 +140,71 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="the Handbook's transactions, a Parquet file")
-    parser.add_argument("--week", default=TEST, help=f"first day of the test week (default {TEST})")
-    parser.add_argument("--world", action="append", choices=WORLDS, help="only this world")
-    parser.add_argument(
-        "--scenario", action="append", type=int, choices=SCENARIOS, help="only this; repeat for more"
-    )
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="the table as JSON")
+    parser.add_argument("folder", type=Path, help="folder with the files of benchmarks.worlds")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; repeat for more")
+    parser.add_argument("--world", action="append", choices=worlds.WORLDS, help="only this world")
+    parser.add_argument("--life", action="append", choices=LIVES, help="only this")
+    parser.add_argument("--kind", action="append", help="only this unknown kind; repeat for more")
+    parser.add_argument("--week", help="first day of the Handbook's test week")
+    parser.add_argument("--weeks", type=int, default=4, help="the last so many weeks of part weeks")
+    parser.add_argument("--json", action="store_true", help="the tables as JSON")
     return parser.parse_args(argv)
 
 
 # ── the worlds ──
 
 
-def read(path: Path) -> Cards:
-    """The file in time order."""
-    table = pd.read_parquet(path).sort_values(["event_time", "transaction_id"])
-    times = table["event_time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    amount = np.rint(table["amount"].to_numpy() * MONEY).astype(np.int64)
-    columns = {}
-    for name in ENTITIES:
-        codes, values = pd.factorize(table[name])
-        columns[name] = Coded(codes.astype(np.int32), values.to_numpy().astype(str).astype(object))
-    ids = table["transaction_id"].astype(str).to_numpy(dtype=object)
-    rows = Transactions(ids, times, times.copy(), amount, columns)
-    return Cards(rows, np.where(table["is_fraud"] == 1, table["fraud_scenario"], 0).astype(np.int64))
+def _there(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those of these worlds that were asked for and whose files are there."""
+    asked = [name for name in names if name in (args.world or names)]
+    return [name for name in asked if name not in worlds.FILES or (args.folder / worlds.FILES[name]).exists()]
 
 
-def as_lived(cards: Cards, week: int, unknown: int, world: str) -> Cards:
-    """Everything up to the end of the test week, as that world has it."""
+def of_kinds(name: str, args: argparse.Namespace) -> Cards:
+    """A world with several kinds of fraud, each of them numbered."""
+    if name == "handbook":
+        table = pd.read_parquet(args.folder / worlds.FILES[name])
+        kind = np.where(table["is_fraud"] == 1, table["fraud_scenario"], 0).astype(np.int64)
+        week = int(pd.Timestamp(args.week or worlds.HANDBOOK_TEST, tz="UTC").value // 1000)
+        return _cards(name, table, kind, Fields(("customer_id", "terminal_id")), week)
+    with tempfile.TemporaryDirectory(prefix="fraudwatch-novelty-") as folder:
+        paths = simulate(SIMULATED_DAYS, 7, Path(folder), reviewers=True, truth=True).paths
+        table, fields = pd.read_parquet(paths["transactions"]), worlds.proposed(paths["transactions"])
+        truth = pd.read_parquet(paths["truth"])
+    table = table[table["kind"] == "payment"].merge(truth, on="transaction_id", how="left", validate="1:1")
+    kind = table["pattern"].astype(str).map({name: place for place, name in enumerate(PATTERNS, 1)})
+    first = int(table["event_time"].min().floor("D").value // 1000)
+    return _cards(name, table, kind.fillna(0).to_numpy(np.int64), fields, first + SIMULATED_WEEK * DAY)
+
+
+def _cards(name: str, table: pd.DataFrame, kind: Ints, fields: Fields, week: int) -> Cards:
+    table = table.assign(number=kind).sort_values(["event_time", "transaction_id"])
+    return Cards(name, worlds.transactions_of(table, fields), table["number"].to_numpy(), fields, week)
+
+
+def of_one_kind(name: str, args: argparse.Namespace) -> Cards:
+    """Any world, all of whose fraud is known."""
+    world = worlds.load(name, args.folder)
+    kind, until = world.fraud.astype(np.int64), world.transactions.event_time[-1]
+    last = world.date + (until - world.date) // (WEEK * DAY) * WEEK * DAY
+    return Cards(
+        name, world.transactions, kind, world.fields, int(last) - (WEEK * DAY if last == until else 0)
+    )
+
+
+def as_lived(cards: Cards, unknown: int, life: str) -> Cards:
+    """Everything up to the end of the test week, as that life has it."""
     times = cards.transactions.event_time
-    lived = times < week + WEEK * DAY
-    if world == "new":
-        lived &= (cards.scenario != unknown) | (times >= week)
+    lived = times < cards.week + WEEK * DAY
+    if life == "new":
+        lived &= (cards.kind != unknown) | (times >= cards.week)
     return cards.take(lived)
 
 
-def history_of(cards: Cards, unknown: int) -> History:
+def history_of(cards: Cards, unknown: int | None) -> History:
     """The stored history: every fraud but the unknown kind is labelled DELAY days later."""
     rows = cards.transactions
-    frauds = np.flatnonzero((cards.scenario > 0) & (cards.scenario != unknown))
+    frauds = np.flatnonzero((cards.kind > 0) & (cards.kind != (unknown or -1)))
     known_at = rows.event_time[frauds] + DELAY * DAY
     labels = Labels.from_answers(
         label_id=np.arange(len(frauds)),
@@ -177,149 +229,223 @@ def history_of(cards: Cards, unknown: int) -> History:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A world, the scenario that is unknown in it, and the seed of the detectors."""
+class Trained:
+    """A model of the test week's first instant, what it was trained on, and the week's payments."""
 
     cards: Cards
-    week: int  # µs: the training's date and the first instant of the test week
-    unknown: int
-    world: str
-    seed: int
+    model: Model
+    holdout: train.Prepared
+    test: "Test"
 
-    @property
-    def config(self) -> Config:
-        """The shipped one for this file."""
-        own = {
-            "FRAUDWATCH_LABELS__MATURITY": f"{DELAY}d",
-            "FRAUDWATCH_ALERTS__PER_DAY": str(PER_DAY),
-        }
-        with tempfile.NamedTemporaryFile(suffix=".toml") as empty:  # not the one of the folder this runs in
-            return load_config(Path(empty.name), COLUMNS | own)
+    @classmethod
+    def of(cls, cards: Cards, unknown: int | None, strategy: Strategy) -> "Trained":
+        """Train on what is known when the week begins."""
+        config, history = cards.config, history_of(cards, unknown)
+        made = train.prepare(config, history, cards.week)
+        chosen = strategy_choice.StoredChoice(0, strategy, SHIPPED, "")
+        model = train.fit_alone(config, made, chosen, cards.week)
+        return cls(cards, model, made, Test.of(cards, config, history, made.features))
 
+    def with_share(self, share: float) -> Model:
+        """The model with the thresholds of this share."""
+        days = (self.cards.week - self.holdout.training_set.holdout_start) / DAY
+        settings = replace(self.model.settings, outlier_share=share)
+        return with_new_thresholds(self.model, settings, self.holdout.samples.holdout, days)
 
-def judged(case: Case) -> Iterator[Found]:
-    """Fit once, then set the thresholds of every share and look at what they flag."""
-    config, history = case.config, history_of(case.cards, case.unknown)
-    made = train.prepare(config, history, case.week)
-    chosen = strategy_choice.StoredChoice(0, "classification", SHIPPED, "")
-    model = train.fit_alone(config, made, chosen, case.week)
-    days = (case.week - made.training_set.holdout_start) / DAY
-    test = Test.of(case, config, history, made.features)
-    for share in SHARES:
-        shared = with_new_thresholds(
-            model, replace(model.settings, outlier_share=share), made.samples.holdout, days
-        )
-        yield test.found(case, share, "threshold", shared.score(test.raw, test.amount).flagged)
-        yield test.found(case, share, "budget", best_of_each_day(model, test, share))
+    def scores(self, share: float = SHIPPED) -> Scores:
+        """Scores of the week with the thresholds of this share."""
+        return self.with_share(share).score(self.test.raw, self.test.amount)
 
 
 @dataclass(frozen=True)
 class Test:
-    """The test week's transactions."""
+    """The test week's payments."""
 
-    raw: NDArray[np.float64]
-    amount: NDArray[np.float64]
+    raw: Floats
+    amount: Floats
     day: Ints
-    scenario: Ints
+    kind: Ints
 
     @classmethod
-    def of(cls, case: Case, config: Config, history: History, features: FeatureCatalogue) -> "Test":
+    def of(cls, cards: Cards, config: Config, history: History, features: FeatureCatalogue) -> "Test":
         """Their features as they are when they are scored."""
-        rows = history.transactions
-        test = np.flatnonzero(rows.event_time >= case.week)
+        times = history.transactions.event_time
+        test = np.flatnonzero((times >= cards.week) & (times < cards.week + WEEK * DAY))
         raw = feature_history.raw_matrix(history, test, features, config)
-        day = (rows.event_time[test] - case.week) // DAY
-        return cls(raw, rows.amount[test] / MONEY, day, case.cards.scenario[test])
-
-    def found(self, case: Case, share: float, way: str, flagged: Bools) -> Found:
-        """How much of either kind of fraud these flags caught."""
-        unknown = self.scenario == case.unknown
-        known = (self.scenario > 0) & ~unknown
-        recalls = float(flagged[unknown].mean()), float(flagged[known].mean())
-        return Found(
-            case.world,
-            case.unknown,
-            case.seed,
-            share,
-            way,
-            *recalls,
-            float(flagged.sum() / WEEK),
-            int(unknown.sum()),
-        )
+        amount = history.transactions.amount[test] / MONEY
+        return cls(raw, amount, (times[test] - cards.week) // DAY, cards.kind[test])
 
 
-def best_of_each_day(model: Model, test: Test, share: float) -> Bools:
-    """Exactly PER_DAY flags a day: the classifier's best, then of the rest the outlier detector's."""
-    ranks = model.detector.rank(test.raw)
-    own = round(PER_DAY * share)
-    flagged = np.zeros(len(test.day), dtype=bool)
+def judged(cards: Cards, unknown: int, life: str) -> Iterator[Found]:
+    """Fit once, then set the thresholds of every share and look at what they flag."""
+    name = KINDS[cards.world][unknown - 1]
+    trained = Trained.of(as_lived(cards, unknown, life), unknown, "classification")
+    test = trained.test
+    of_unknown = test.kind == unknown
+    of_known = (test.kind > 0) & ~of_unknown
+    for share in SHARES:
+        scores = trained.scores(share)
+        flagged, novel = scores.flagged, scores.flagged & (scores.channel == NOVELTY)
+        budget, of_budget = best_of_each_day(trained, share)
+        for way, flags, own in (("threshold", flagged, novel), ("budget", budget, of_budget)):
+            recalls = float(flags[of_unknown].mean()), float(flags[of_known].mean())
+            counts = float(flags.sum() / WEEK), float(own.sum() / WEEK), int(of_unknown.sum())
+            yield Found(cards.world, life, name, share, way, *recalls, *counts)
+
+
+def best_of_each_day(trained: Trained, share: float) -> tuple[Bools, Bools]:
+    """Exactly alerts.per_day flags a day: the classifier's best, then of the rest the outlier detector's; and the latter."""
+    test, per_day = trained.test, trained.cards.per_day
+    ranks, own = trained.model.detector.rank(test.raw), round(per_day * share)
+    flagged, novel = np.zeros(len(test.day), dtype=bool), np.zeros(len(test.day), dtype=bool)
     for day in range(WEEK):
         rows = np.flatnonzero(test.day == day)
-        order = rows[np.argsort(-ranks.score[rows], kind="stable")]
-        main, rest = order[: PER_DAY - own], order[PER_DAY - own :]
-        novel = rest[np.argsort(-ranks.outlier_score[rest], kind="stable")][:own]
-        flagged[main] = flagged[novel] = True
-    return flagged
+        order = rows[np.argsort(-ranks.suspicion[rows], kind="stable")]
+        main, rest = order[: per_day - own], order[per_day - own :]
+        flagged[main] = True
+        novel[rest[np.argsort(-ranks.outlier_score[rest], kind="stable")][:own]] = True
+    return flagged | novel, novel
 
 
-# ── the table ──
+def _kinds(args: argparse.Namespace) -> Iterator[Found]:
+    started = time.perf_counter()
+    for world in _there(args, KINDS):
+        cards = of_kinds(world, args)
+        for life in args.life or LIVES:
+            for number, kind in enumerate(KINDS[world], 1):
+                if kind in (args.kind or [kind]):
+                    yield from judged(cards, number, life)
+                    print(f"{world}, {life}, {kind} unknown: {time.perf_counter() - started:.0f} s",
+                          file=sys.stderr, flush=True)  # fmt: skip
 
 
-Key = tuple[str, int, str, float]  # world, scenario, way, share
+# ── novelty among all flags, week by week ──
 
 
-def means(found: Sequence[Found]) -> dict[Key, NDArray[np.float64]]:
-    """Mean over seeds of (unknown, known, flags a day, frauds)."""
-    rows: dict[Key, list[tuple[float, float, float, int]]] = {}
+def _weeks(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for world in _there(args, [name for name in worlds.WORLDS if name != "extreme"]):
+        whole = of_one_kind(world, args)
+        for back in reversed(range(args.weeks)):
+            cards = replace(whole, week=whole.week - back * WEEK * DAY)
+            scores = Trained.of(as_lived(cards, 0, "unlabelled"), None, "classification").scores()
+            novel = scores.flagged & (scores.channel == NOVELTY)
+            yield {"world": world, "flags": int(scores.flagged.sum()), "novelty": int(novel.sum())}
+            print(f"{world}: a week", file=sys.stderr, flush=True)
+
+
+def excesses(weeks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The bar of novelty among all flags of a world's weeks."""
+    for world in dict.fromkeys(week["world"] for week in weeks):
+        flags, novel = (
+            sum(week[name] for week in weeks if week["world"] == world) for name in ("flags", "novelty")
+        )
+        measured, bar = novel / max(flags, 1), EXCESS_MAX * SHIPPED
+        yield {"of": f"{world}, all weeks", "what": "novelty among flags", "measured": measured, "bar": bar,
+               "asked": "at most", "result": "met" if measured <= bar else "MISSED"}  # fmt: skip
+
+
+# ── expected and realised loss ──
+
+
+def _losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for world in _there(args, [name for name in worlds.WORLDS if name != "extreme"]):
+        whole = of_one_kind(world, args)
+        cards = as_lived(whole, 0, "unlabelled")
+        for strategy in ("outlier", "classification"):
+            trained = Trained.of(cards, None, strategy)  # type: ignore[arg-type]
+            scores, test = trained.scores(), trained.test
+            for channel in (strategy, NOVELTY):
+                flags = np.flatnonzero(scores.flagged & (scores.channel == channel))
+                loss = (test.amount * (test.kind > 0))[flags]
+                orders = {
+                    "expected loss": scores.loss_probability * test.amount,
+                    "score": scores.score,
+                    "amount": test.amount,
+                }
+                if loss.sum() > 0:
+                    halves = {name: upper_half(order[flags], loss) for name, order in orders.items()}
+                    yield {
+                        "world": world,
+                        "channel": channel,
+                        "flags": len(flags),
+                        "frauds": int((loss > 0).sum()),
+                        **halves,
+                    }
+            print(f"{world}, {strategy}", file=sys.stderr, flush=True)
+
+
+def upper_half(order: Floats, loss: Floats) -> float:
+    """Part of the loss that lies in the half of the flags with the larger values."""
+    upper = np.argsort(-order, kind="stable")[: (len(order) + 1) // 2]
+    return float(loss[upper].sum() / loss.sum())
+
+
+# ── the tables ──
+
+
+Key = tuple[str, str, str, str]  # world, life, kind, way
+
+
+def by_share(found: Sequence[Found]) -> dict[Key, dict[float, Found]]:
+    """What was found in each case, by the outlier share."""
+    cases: dict[Key, dict[float, Found]] = {}
     for one in found:
-        key = (one.world, one.scenario, one.way, one.share)
-        rows.setdefault(key, []).append((one.unknown, one.known, one.per_day, one.frauds))
-    return {key: np.mean(values, axis=0) for key, values in rows.items()}
+        cases.setdefault((one.world, one.life, one.kind, one.way), {})[one.share] = one
+    return cases
 
 
 def verdicts(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
     """Each bar, what was measured with the shipped share, and whether it is met."""
-    mean = means(found)
-    for world, scenario, way in dict.fromkeys(key[:3] for key in mean):
-        unknown, known, _, frauds = mean[world, scenario, way, SHIPPED]
-        unknown_without, known_without, _, _ = mean[world, scenario, way, 0.0]
-        reach = min(1.0, unknown_without + SHIPPED * PER_DAY * WEEK / frauds)
-        named = {"world": world, "scenario": scenario, "way": way}
-        if scenario in BARS:
-            yield named | _verdict(
-                "recall of the unknown", unknown, BARS[scenario], unknown >= BARS[scenario], reach
-            )
-        lost = known_without - known
-        yield named | _verdict("lost recall of the known", lost, LOSS_MAX, lost <= LOSS_MAX, reach=1.0)
+    for (world, life, kind, way), shares in by_share(found).items():
+        shipped, without = shares[SHIPPED], shares[0.0]
+        own = SHIPPED * PER_DAY.get(world, USUAL_PER_DAY) * WEEK
+        reach = min(1.0, without.unknown + own / shipped.frauds)
+        of, bar = f"{world}, {kind} unknown, {life}, {way}", BARS.get((world, kind))
+        if bar is not None:
+            result = "met" if shipped.unknown >= bar else "MISSED" if reach >= bar else "out of reach"
+            yield {"of": of, "what": "recall of the unknown", "measured": shipped.unknown, "bar": bar, "asked": "at least",
+                   "result": result, "reach": reach}  # fmt: skip
+        lost = without.known - shipped.known
+        yield {"of": of, "what": "lost recall of the known", "measured": lost, "bar": LOSS_MAX, "asked": "at most",
+               "result": "met" if lost <= LOSS_MAX else "MISSED"}  # fmt: skip
 
 
-def _verdict(what: str, measured: float, bar: float, met: bool, reach: float) -> dict[str, Any]:
-    result = "met" if met else "MISSED" if reach >= bar else "out of reach"
-    return {"what": what, "measured": float(measured), "bar": bar, "result": result, "reach": float(reach)}
+def kinds_text(found: Sequence[Found]) -> Iterator[str]:
+    """The table of the unknown kinds."""
+    if not found:
+        return
+    yield "By the outlier share: recall of the unknown / known fraud (flags a day, those of novelty)"
+    yield f"{'':48}" + "".join(f"{share:>22.0%}" for share in SHARES)
+    for case, shares in by_share(found).items():
+        cells = (
+            f"{one.unknown:.2f} / {one.known:.2f} ({one.per_day:.0f}, {one.novelty:.0f})"
+            for one in shares.values()
+        )
+        yield f"{', '.join(case):48}" + "".join(f"{cell:>22}" for cell in cells)
 
 
-def as_text(week: str, found: Sequence[Found], bars: Sequence[dict[str, Any]]) -> str:
-    """The table and the bars."""
-    mean = means(found)
-    head = f"Week of {week}, {PER_DAY} flags a day, by the outlier share: recall of the unknown / known fraud (flags a day)"
-    lines = [head, f"{'':32}" + "".join(f"{share:>20.0%}" for share in SHARES)]
-    for world, scenario, way in dict.fromkeys(key[:3] for key in mean):
-        cells = (mean[world, scenario, way, share] for share in SHARES)
-        shown = "".join(f"{f'{u:.2f} / {k:.2f} ({n:.0f})':>20}" for u, k, n, _ in cells)
-        lines.append(f"{f'{scenario} unknown, {world}, {way}':32}{shown}")
-    return "\n".join([*lines, f"Bars, for the shipped share of {SHIPPED:.0%}:", *map(_bar_line, bars)])
+def weeks_text(weeks: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The table of weeks."""
+    if weeks:
+        yield "Flags of novelty among all flags, by week"
+    for world in dict.fromkeys(week["world"] for week in weeks):
+        of_world = [week for week in weeks if week["world"] == world]
+        yield f"{world:16}" + "".join(f"{week['novelty']:>6} of {week['flags']:>4}" for week in of_world)
+
+
+def losses_text(orders: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The table of losses."""
+    if orders:
+        yield "Realised loss in the upper half of the flags by …"
+        yield f"{'':32}{'flags':>8}{'frauds':>8}{'expected loss':>15}{'score':>8}{'amount':>8}"
+    for row in orders:
+        shares = f"{row['expected loss']:>15.0%}{row['score']:>8.0%}{row['amount']:>8.0%}"
+        yield f"{row['world'] + ', ' + row['channel']:32}{row['flags']:>8}{row['frauds']:>8}{shares}"
 
 
 def _bar_line(bar: dict[str, Any]) -> str:
     reach = f", at most {bar['reach']:.2f} were possible" if bar["result"] == "out of reach" else ""
-    asked = f"asked {'at least' if bar['bar'] > LOSS_MAX else 'at most'} {bar['bar']:.2f}"
-    named = f"{bar['scenario']} unknown, {bar['world']}, {bar['way']}: {bar['what']}"
-    return f"  {bar['result']:13}{named} {bar['measured']:.3f}, {asked}{reach}"
-
-
-def as_json(week: str, found: Sequence[Found], bars: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Everything that was measured, a row a world, scenario, seed, share and way."""
-    return {"week": week, "per_day": PER_DAY, "rows": [asdict(one) for one in found], "bars": list(bars)}
+    return f"  {bar['result']:13}{bar['of']}: {bar['what']} {bar['measured']:.3f}, asked {bar['asked']} {bar['bar']:.2f}{reach}"
 
 
 if __name__ == "__main__":

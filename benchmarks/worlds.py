@@ -16,10 +16,12 @@ which a team answers flags, so that what happens depends on the monitor.
 A world knows the truth: a monitor of it learns of a fraud `maturity` after it happened, or of a few only, as in `benchmarks.choice`.
 """
 
+import argparse
+import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,7 +188,7 @@ def handbook(path: Path, date: str = HANDBOOK_TEST) -> World:
 
 def ecommerce(path: Path) -> World:
     """Payments of 60 days; tuned on days 28 to 41, reported on days 42 to 59, for which the whole past is trained on."""
-    return _from_file("ecommerce", path, 28, 42, 60)
+    return _from_file("ecommerce", path, 28, 42, 60, others=("domain",))
 
 
 def sparkov(path: Path) -> World:
@@ -210,8 +212,15 @@ def proposed(path: Path) -> Fields:
     return Fields(tuple(schema["entities"]), tuple(schema["numeric"]), tuple(schema["categorical"]))
 
 
-def _from_file(name: str, path: Path, chosen: int, reported: int, end: int) -> World:
-    return _of_days(name, pd.read_parquet(path), proposed(path), chosen, reported, end)
+def _from_file(
+    name: str, path: Path, chosen: int, reported: int, end: int, others: Sequence[str] = ()
+) -> World:
+    """A world of a file; `others` are columns that are in it, but not among the fields that are proposed."""
+    table = pd.read_parquet(path)
+    world = _of_days(name, table, proposed(path), chosen, reported, end)
+    table = table.sort_values(["event_time", "transaction_id"])
+    columns = {**world.transactions.columns, **{other: _coded(table[other]) for other in others}}
+    return replace(world, transactions=replace(world.transactions, columns=columns))
 
 
 def _of_days(name: str, table: pd.DataFrame, fields: Fields, chosen: int, reported: int, end: int) -> World:
@@ -228,16 +237,20 @@ def _from_table(
 ) -> World:
     """A world of a table in the columns of [schema], `begin` µs the first day that is trained on."""
     table = table.sort_values(["event_time", "transaction_id"])
+    rows, fraud = transactions_of(table, fields), table["is_fraud"].to_numpy() == 1
+    return World(name, rows, fraud, fields, test[0], test[0] - begin, test[1], chosen, reported)
+
+
+def transactions_of(table: pd.DataFrame, fields: Fields) -> Transactions:
+    """The payments of a table in the order of time."""
     time_of = table["event_time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
     names = (*fields.entities, *fields.categorical)
-    rows = _transactions(
+    return _transactions(
         time_of,
         np.rint(table["amount"].to_numpy() * MONEY).astype(np.int64),
         {column: _coded(table[column]) for column in names},
         {column: table[column].to_numpy(dtype=np.float64, na_value=np.nan) for column in fields.numeric},
     )
-    fraud = table["is_fraud"].to_numpy() == 1
-    return World(name, rows, fraud, fields, test[0], test[0] - begin, test[1], chosen, reported)
 
 
 def _coded(column: pd.Series) -> Coded:
@@ -372,3 +385,42 @@ def _transactions(
     """In the order of time; ids are numbered so that ties keep their order."""
     ids = np.char.zfill(np.arange(len(time_of)).astype(str), 8).astype(object)
     return Transactions(ids, time_of, time_of.copy(), amount, columns, numeric)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the tables of `benchmarks.world_tables` for the worlds; 1 if a bar is missed."""
+    from benchmarks import world_tables
+
+    args = _arguments(argv)
+    names = args.world or WORLDS
+    for name in names:
+        if name in FILES:
+            require(args.folder / FILES[name], f"the payments of the world {name}")
+
+    def worlds() -> Iterator[World]:
+        for name in names:
+            world = load(name, args.folder)
+            yield world.testing(world.chosen if args.chosen else world.reported)
+
+    missed = False
+    if args.table in (None, 1):
+        missed |= world_tables.report_unlabelled(worlds(), args.seeds)
+    if args.table in (None, 3):
+        missed |= world_tables.report_labelled(worlds())
+    return int(missed)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help=f"where {', '.join(FILES.values())} are")
+    parser.add_argument("--world", action="append", choices=WORLDS, help="only this; repeat for more")
+    parser.add_argument("--table", type=int, choices=(1, 3), help="1 without labels, 3 with them")
+    parser.add_argument("--chosen", action="store_true", help="on the weeks to tune on")
+    parser.add_argument("--seeds", type=int, default=3, help="of the detectors without labels (default 3)")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ from detectors.evaluation.prevalence import (
     describe_prevalence,
     effective_positives,
     estimate_prevalence,
+    upper_guess,
 )
 
 COUNTS = [(67_240, 7), (43_210, 117), (100, 100), (100, 99), (1, 0), (1, 1), (5_000_000, 500), (2_000, 0)]
@@ -34,6 +35,27 @@ def test_the_interval_for_people_is_jeffreys(mature, frauds):
 def test_seven_frauds_in_67240_leave_a_range_of_five():
     found = estimate_prevalence(67_240, 7, 7)
     assert (found.lower * 1e4, found.upper * 1e4) == pytest.approx((0.42, 2.15), abs=0.01)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 20))
+@settings(deadline=None, derandomize=True)
+def test_of_the_rows_that_rank_at_least_as_high_no_larger_share_is_fraud(fraud, ties):
+    y = np.array(fraud)
+    rank = np.arange(len(y)) // ties
+    for row in range(len(y)):
+        above = rank >= rank[row]
+        (guess,) = upper_guess(np.array([1.0 - above.mean()]), y.mean())
+        assert y[above].mean() <= guess + 1e-9
+        assert guess <= 1.0
+
+
+def test_an_upper_guess_assumes_the_prevalence_or_the_upper_end_while_no_fraud_is_known():
+    assert estimate_prevalence(1000, 5, 5).assumed == 0.005
+    silent = estimate_prevalence(1000, 0, 0)
+    assert silent.assumed == silent.upper > 0.003
+    assert estimate_prevalence(0, 0, 0).assumed is None
+    assert np.isnan(upper_guess(np.array([0.5, 0.999]), None)).all()
+    assert upper_guess(np.array([0.0, 0.9, 0.999]), 0.01) == pytest.approx([0.01, 0.1, 1.0])
 
 
 def test_without_mature_transactions_anything_is_possible():

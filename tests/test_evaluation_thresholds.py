@@ -96,6 +96,14 @@ def test_the_lowest_threshold_within_a_budget_of_cases(sample, per_day, threshol
     assert capacity_threshold(values, None, 1, per_day, rows) == threshold
 
 
+@pytest.mark.parametrize(("flags", "threshold"), [(0, INF), (1, 9), (2, 8), (2.9, 8), (3, 7), (INF, -INF)])
+def test_flags_are_limited_however_few_cases_they_are(flags, threshold):
+    values, rows = rows_of([(9, 1, 0), (8, 1, 1), (7, 1, 2), (6, 2, 0)])
+    assert capacity_threshold(values, None, 1, 2, rows, flags_per_day=flags) == threshold
+    with pytest.raises(DetectorError, match="cases and flags a day must be 0 or more"):
+        capacity_threshold(values, None, 1, 2, rows, flags_per_day=-1)
+
+
 def test_a_flag_in_a_case_of_another_channel_is_no_case_more():
     values, rows = rows_of([(9, 1, 0), (8, 2, 0), (7, 1, 1), (6, 3, 0)])
     flagged = values == 9

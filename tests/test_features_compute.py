@@ -9,12 +9,12 @@ import pytest
 
 from detectors.inputs.encoding import Encoder
 from pipeline.features.amount_windows import log_units
-from pipeline.features.catalogue import build_catalogue
+from pipeline.features.catalogue import Feature, build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.entity_windows import CHUNK
 from pipeline.features.history import catalogue_of
 from pipeline.features.label_history import label_events, status_at
-from pipeline.scoring.reason_text import TEXTS
+from pipeline.scoring.reason_text import TEXTS, ReasonFacts, reason_text
 from storage.frames import DAY, HOUR, MONEY, NEVER, Coded, Completeness, Labels, Transactions
 
 WINDOWS = (DAY, 7 * DAY)
@@ -383,7 +383,29 @@ def test_features_are_what_the_encoder_gives_in_the_same_order():
 
 
 def test_every_code_has_words_and_label_free_means_label_free():
-    assert {feature.code for feature in PLAN.features} <= set(TEXTS)
+    everything = build_catalogue(
+        ("customer",), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=180 * DAY
+    )
+    assert {feature.code for feature in everything.features} <= set(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sentence"),
+    [(3 * 86400, "3 days after this customer's last known fraud"), (180 * 86400, "no known fraud of this customer in its 180-day window")],
+)  # fmt: skip
+def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
+    feature = Feature("customer_seconds_since_fraud", "RECENT_FRAUD", "customer", 180 * DAY)
+    assert reason_text(ReasonFacts(feature, float(seconds), None, 10.0, "EUR")) == sentence
+
+
+def test_known_frauds_must_be_passed():
+    with_frauds = build_catalogue(
+        ("customer", "shop"), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=DAY
+    )
+    history = rows((0, 10.0))
+    told = (MATURITY, LATENESS, LOOKBACK, NOTHING_COMPLETE, np.ones(1, dtype=bool))
+    with pytest.raises(ValueError, match="pass them"):
+        raw_features(history, label_events(history, labels(), ()), np.arange(1), with_frauds, *told)
     needs_labels = {feature.name for feature in PLAN.features if not feature.label_free}
     assert needs_labels == {name for name in PLAN.encoding.names if "fraud" in name}
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from pipeline.features.catalogue import build_catalogue
 from pipeline.features.compute import raw_features
+from pipeline.features.fraud_history import FraudHistory
 from pipeline.features.label_history import label_events, status_at
 from storage.frames import (
+    DAY,
     FRAUD,
     GENUINE,
     HOUR,
@@ -31,14 +33,15 @@ from storage.frames import (
 )
 
 WINDOWS = (2 * HOUR, 5 * HOUR, 9 * HOUR)
+FRAUD_SPAN = 16 * HOUR  # longer than windows and maturity reach
 PRECEDENCE = ("audit", "review", "chargeback")
 STATUSES = (FRAUD, FRAUD, GENUINE, GENUINE, NEITHER, UNKNOWN)  # UNKNOWN: it retracts another
 SOURCES = ("chargeback", "audit", "hearsay", "review", "rumour")
 ENTITIES = {"customer": 3, "terminal": 2, "device": 2}
 NAMES = {FRAUD: "fraud", GENUINE: "genuine", UNKNOWN: "unknown", NEITHER: "neither"}
-PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6))
+PLAN = build_catalogue(tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=FRAUD_SPAN)
 WITH_INITIATOR = build_catalogue(
-    tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6),
+    tuple(ENTITIES), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=FRAUD_SPAN,
     initiated_by="initiator", merchant_initiated=("merchant", " RETRY"),
 )  # fmt: skip
 INITIATORS = ("customer", "Merchant", "retry ", "")  # two of them stay out of velocity, in any case
@@ -121,7 +124,7 @@ def completenesses(draw):
     )
 
 
-def computed(world, rows=None):
+def computed(world, rows=None, frauds=None):
     history, labels = world["history"], world["labels"]
     return raw_features(
         history,
@@ -133,7 +136,12 @@ def computed(world, rows=None):
         lookback=WINDOWS[-1] + world["maturity"],
         completeness=world["completeness"],
         silence_ok=world["silence_ok"],
+        frauds=frauds_of(world) if frauds is None else frauds,
     )
+
+
+def frauds_of(world):
+    return FraudHistory.of(world["history"], world["labels"], PRECEDENCE)
 
 
 # ── the reference ──
@@ -161,6 +169,10 @@ def reference(world, t):
             found[f"{entity}_matured_frauds_{name}"] = answers.count("fraud")
             found[f"{entity}_matured_known_{name}"] = len(answers) - answers.count("unknown")
             found[f"{entity}_known_frauds_{name}"] = [current(world, h, now) for h in recent].count("fraud")
+        span = [h for h in past if history.event_time[h] > now - FRAUD_SPAN and plausible(world, h)]
+        frauds = [h for h in span if current(world, h, now) == "fraud"]
+        found[f"{entity}_known_frauds"] = len(frauds)
+        found[f"{entity}_seconds_since_fraud"] = since(history, frauds, now, FRAUD_SPAN) / 1e6
         found[f"{entity}_seconds_since_last"] = since(history, own, now, lookback) / 1e6
     for pair in itertools.combinations(ENTITIES, 2):
         own = [h for h in by_customer if together(history, pair, h, t)]
@@ -172,6 +184,16 @@ def reference(world, t):
 
 def together(history, entities, h, t):
     return all(history.columns[name].codes[h] == history.columns[name].codes[t] >= 0 for name in entities)
+
+
+def plausible(world, h):
+    """Whether a label of h says fraud that was not known more than a day before h happened."""
+    labels, history = world["labels"], world["history"]
+    return any(
+        labels.status[m] == FRAUD and labels.known_at[m] >= history.event_time[h] - DAY
+        for m in range(len(labels))
+        if labels.transaction_id[m] == history.transaction_id[h]
+    )
 
 
 def initiated(world, h):
@@ -282,7 +304,9 @@ def test_a_longer_history_changes_nothing(world, data):
     t = data.draw(st.integers(0, len(history) - 1))
     start = int(history.event_time[t]) - WINDOWS[-1] - world["maturity"]
     kept = history.event_time > start
-    assert alone(world, t, kept) == raw[t].tobytes()
+    counted = history.event_time > int(history.event_time[t]) - FRAUD_SPAN
+    frauds = frauds_of(world | {"history": history.take(counted)})
+    assert alone(world, t, kept, frauds) == raw[t].tobytes()
 
 
 @EXAMPLES
@@ -325,8 +349,8 @@ def test_what_a_row_may_not_know_changes_nothing(world, data):
     assert computed(altered, np.array([t])).tobytes() == raw[t].tobytes()
 
 
-def alone(world, t, kept):
-    """Row t computed from these rows, and the labels known by then, only; as bytes."""
+def alone(world, t, kept, frauds=None):
+    """Row t computed from these rows, and the labels known by then, only, and from these frauds; as bytes."""
     labels, history = world["labels"], world["history"]
     known = labels.available_at <= history.event_time[t]
     smaller = {
@@ -334,7 +358,7 @@ def alone(world, t, kept):
         "labels": labels.take(known),
         "silence_ok": world["silence_ok"][kept],
     }
-    return computed(world | smaller, np.array([int(kept[:t].sum())])).tobytes()
+    return computed(world | smaller, np.array([int(kept[:t].sum())]), frauds).tobytes()
 
 
 @EXAMPLES

@@ -121,7 +121,10 @@ OLD = codec.pack(Weights(), {}, b"fraudwatch-model 2 sha256:" + b"0" * 64)
         (b"tree\nversion=v4\n" * 100, "not a fraudwatch model"),
         (CONTENT, "not a fraudwatch model"),
         (OLD, "has format 2, this version reads 4: train a new model"),
-        (seal(CONTENT, PLAIN).replace(b"model 4", b"model 5", 1), "has format 5, this version reads 4"),
+        (
+            seal(CONTENT, PLAIN).replace(b"model 4", b"model 3", 1),
+            "has format 3, this version reads 4: train a new model",
+        ),
         (b"fraudwatch-model 4 " + b"{" * 5000, "not a fraudwatch model"),
         (b"fraudwatch-model 4 {" + b"[" * 3000 + b"} sha256:" + b"0" * 64 + b"\n", "do not match its hash"),
     ],

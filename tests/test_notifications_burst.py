@@ -18,7 +18,7 @@ def flags(*customers: str | None, step: timedelta = timedelta(0)) -> list[dict[s
     """A flag of each customer, one after the other."""
     return [
         {
-            "transaction_id": f"t{n}", "event_time": NOON + n * step, "amount_base": 10.0, "channel": "blend", "score": 0.9, "expected_loss": 5.0,
+            "transaction_id": f"t{n}", "event_time": NOON + n * step, "amount_base": 10.0, "channel": "blend", "score": 0.9, "expected_loss": 5.0, "fraud_probability": 0.5,
             "reasons": [], "customer_id": customer,
         }
         for n, customer in enumerate(customers)

@@ -200,12 +200,14 @@ def test_a_score_holds_the_expected_loss_of_the_first_version(
     add(store, tmp_path, row(caught, 9_999))
     scores = query(
         store,
-        """SELECT s.fraud_probability, l.at_risk, s.expected_loss FROM scores s
-        JOIN transaction_losses l ON l.transaction_id = s.transaction_id WHERE s.policy = 'live'""",
+        """SELECT s.fraud_probability, l.at_risk, s.expected_loss, s.score, COALESCE(NULLIF(c.prevalence, 0), c.prevalence_upper) FROM scores s
+        JOIN transaction_losses l ON l.transaction_id = s.transaction_id
+        JOIN models m ON m.model_id = s.model_id JOIN choices c ON c.choice_id = m.choice_id WHERE s.policy = 'live'""",
     )
     assert {probability is None for probability, *_ in scores} == {True, False}
-    for probability, risk, expected in scores:
-        assert expected == (None if probability is None else pytest.approx(probability * float(risk)))
+    for probability, risk, expected, score, prevalence in scores:
+        guess = min(1.0, prevalence / (1 - score))  # of outlier detection: as if all fraud ranked so high
+        assert expected == pytest.approx((guess if probability is None else probability) * float(risk))
 
 
 def test_the_audit_sample_is_no_detection(store: Store, caught: str) -> None:

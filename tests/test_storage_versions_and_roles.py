@@ -194,6 +194,7 @@ def back_to_0203(store: Store) -> None:
             connection.execute(text(f"DROP VIEW {name}"))
         for name in ("tick_steps", "holds"):
             connection.execute(text(f"DROP TABLE {name}"))
+        connection.execute(text("DROP INDEX labels_of_fraud"))
         for name, kept in OLD_COLUMNS.items():
             table = tables.metadata.tables[name]
             if name == "runs":

@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.base import STRATEGIES
-from detectors.evaluation.prevalence import estimate_prevalence
+from detectors.evaluation.prevalence import ReviewCorrection, estimate_prevalence
 from detectors.strategy.choice import (
     STAY_SHARE,
+    Evaluation,
     Evidence,
     PreviousChoice,
     StrategyComparison,
     StrategySettings,
     choose,
+    choose_in_order,
     outlier_share,
 )
+from storage.database.column_types import plain
 
 AUTO = StrategySettings(
     min_positives_blend=10, min_positives_classifier=100
@@ -439,3 +442,40 @@ def test_more_frauds_never_propose_less(one, other, in_force):
         for count in (fewer, more)
     ]
     assert levels[0] <= levels[1]
+
+
+# ── a few dates in order ──
+
+
+def test_a_choice_in_order_is_the_last_of_choices_one_by_one():
+    cases = [4, 12, 105, 110, 90, 85, 79, 78, 4]
+    evaluations = [Evaluation(rarity(4_000, n)) for n in cases]
+    previous, choice = [], None
+    for each in evaluations:
+        choice = choose(each.prevalence, previous, AUTO, each.evidence)
+        previous.insert(0, PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+    assert choose_in_order(evaluations, AUTO) == choice
+    assert choose_in_order(evaluations[:6], AUTO).strategy == "classification"  # 85 keep it
+    assert choose_in_order(evaluations[4:6], AUTO).strategy == "blend"  # but do not start it
+    with pytest.raises(ValueError, match="needs an evaluation"):
+        choose_in_order([], AUTO)
+
+
+def test_an_evaluation_is_the_same_after_it_was_stored():
+    nothing = float("nan")
+    told = Evidence(
+        31.5,
+        (
+            StrategyComparison("blend", "outlier", "cost", 1.25, 2.5),
+            StrategyComparison("classification", "blend", "average precision", nothing, nothing),
+        ),
+        0.3,
+        0.1,
+        {"outlier.cost": 1 / 3, "blend.average precision": nothing},
+    )
+    reviewed = replace(rarity(4_000, 30, 11.1), reviews=ReviewCorrection(40, 3, 0.02, 0.01))
+    for evaluation in (Evaluation(reviewed, told), Evaluation(rarity(0, 0))):
+        again = Evaluation.of(json.loads(json.dumps(plain(evaluation.numbers()))))
+        assert repr(again) == repr(evaluation)  # NaN is not equal to itself
+    choice = choose_in_order([Evaluation(reviewed, told)], AUTO)
+    assert repr(Evaluation.of(plain(choice.numbers))) == repr(Evaluation(reviewed, told))

@@ -14,11 +14,13 @@ from detectors.evaluation.comparison import (
     Estimate,
     FoldPredictions,
     FoldRows,
+    TechniqueMetrics,
     difference,
     evaluate_technique,
 )
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
+from pipeline.notifications.messages import candidate_rejected
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import ModelCache
@@ -27,13 +29,21 @@ from pipeline.services.models.models import PromotionRequest
 from pipeline.services.monitoring import doctor
 from pipeline.services.session import Session
 from pipeline.training import train as training
+from pipeline.training.learned_payments import has_changed, learned_ranking
 from pipeline.training.prevalence import Reviews
-from pipeline.training.promotion_gate import EFFECTIVE_MIN, EvaluationWindow, without_own_labels
+from pipeline.training.promotion_gate import (
+    EFFECTIVE_MIN,
+    REJECTING,
+    EvaluationWindow,
+    judge,
+    without_own_labels,
+)
 from pipeline.training.strategy_choice import StoredChoice
 from storage.database import tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
+from storage.notifications.events import EventWindow, rejected_candidates
 from storage.queries.models import check_page, model_page
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
@@ -120,7 +130,7 @@ def newest_training(store: Store) -> doctor.CheckResult:
 def test_a_model_that_is_worse_is_kept_and_not_promoted_until_a_person_says_so(filled: Store) -> None:
     said = train(filled, BLIND, SECOND_DATE)
     assert "candidate 2 was rejected" in said
-    assert "Model 1 stays in force; a promotion by hand overrules this" in said
+    assert said.endswith("Model 1 stays in force.")
     first, second = checked(filled)
     assert (first["verdict"], first["rule"], first["champion_id"]) == ("promoted", "FIRST", None)
     assert (second["verdict"], second["champion_id"]) == ("rejected", 1)
@@ -158,6 +168,80 @@ def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Stor
     assert third["rule"] in {"NOT_WORSE", "BETTER"}
     assert ModelCache(filled, CLASSIFIES, "live").in_force_until(NOW) == [1, 3]
     assert newest_training(filled).code == "promoted"
+
+
+def test_a_second_refusal_in_a_row_names_the_age_of_the_model_in_force_and_one_action(filled: Store) -> None:
+    train(filled, BLIND, SECOND_DATE)
+    train(filled, BLIND, THIRD)
+    kinds = [row[0] for row in query(filled, "SELECT DISTINCT kind FROM runs")]
+    rejected = rejected_candidates(filled, EventWindow("live", kinds, 0, NOW))
+    first, second = (candidate_rejected(row) for row in rejected)
+    assert [row["refusals"] for row in rejected] == [1, 2]
+    assert "in a row" not in first.body
+    assert (
+        "That is 2 candidates in a row: model 1, which stays in force, was trained 14 days before."
+        in second.body
+    )
+    for model_id, message in ((2, first), (3, second)):
+        assert message.body.count("fraudwatch ") == 1
+        assert f"fraudwatch models promote {model_id}." in message.body
+
+
+def two_models(gain: float, rows_sd: float, costs: float = 0.0) -> tuple[TechniqueMetrics, TechniqueMetrics]:
+    """Candidate and champion that differ by this in average precision and relative cost, on rows that bring little chance."""
+    chance = np.random.default_rng(1).standard_normal(200)
+    champion = {"ap": 0.5, "cost": 1000.0}
+    candidate = {"ap": 0.5 + gain, "cost": 1000.0 * (1 + costs)}
+    samples = {"ap": chance * rows_sd, "cost": chance}
+    return (
+        TechniqueMetrics(
+            {name: Estimate(value, value, value) for name, value in candidate.items()},
+            {name: value + samples[name] for name, value in candidate.items()},
+        ),
+        TechniqueMetrics(
+            {name: Estimate(value, value, value) for name, value in champion.items()},
+            {name: np.full(200, value) for name, value in champion.items()},
+        ),
+    )
+
+
+def test_two_draws_of_the_same_training_differ_by_more_than_the_rows_explain() -> None:
+    assert judge(*two_models(-0.015, rows_sd=0.001))[0] not in REJECTING
+    assert judge(*two_models(0.0, rows_sd=0.001, costs=0.05))[0] not in REJECTING
+    assert judge(*two_models(-0.1, rows_sd=0.02))[0] == "WORSE_AP"
+    assert judge(*two_models(-0.1, rows_sd=0.08))[0] == "NOT_WORSE"
+    assert judge(*two_models(0.0, rows_sd=0.02, costs=0.5))[0] == "WORSE_COST"
+    assert judge(*two_models(0.1, rows_sd=0.02))[0] == "BETTER"
+
+
+def test_a_model_ranks_what_it_learned_from_until_the_labels_are_those_of_other_payments(
+    small: Store,
+) -> None:
+    history = feature_history.load(small, CLASSIFIES, START, SECOND_DATE)
+    made = training.prepare(CLASSIFIES, history, SECOND_DATE)
+    mature = made.samples.mature
+    model = training.fit_alone(CLASSIFIES, made, StoredChoice(1, "classification", 0.1, ""), SECOND_DATE)
+    then = learned_ranking(model, mature)
+    assert then["auc"] > 0.9
+    assert then["frauds"] == mature.y.sum()
+    assert not has_changed(then, learned_ranking(model, mature.take(mature.times > SECOND_DATE - 20 * DAY)))
+    elsewhere = learned_ranking(model, replace(mature, y=np.roll(mature.y, 60)))
+    assert has_changed(then, elsewhere)
+    assert not has_changed(then | {"frauds": then["frauds"] / 2}, elsewhere)  # most of them are new to it
+    assert not has_changed({}, elsewhere)  # a model of before
+    assert learned_ranking(model, mature.take(mature.y == 0)) == {}
+
+
+def test_a_candidate_of_a_changed_past_is_refused_although_the_window_is_wrong_as_well(
+    small: Store, tmp_path: Path
+) -> None:
+    poison(small, tmp_path)
+    said = train(small, CLASSIFIES, THIRD)
+    third = checked(small)[1]
+    assert (third["verdict"], third["rule"], third["champion_id"]) == ("rejected", "HISTORY_CHANGED", 1)
+    assert "The labels or values of old payments were changed: model 1 no longer ranks" in said
+    row = third | {"refusals": 1, "training_date": THIRD, "champion_trained_at": FIRST}
+    assert candidate_rejected(row).body == third["sentence"]  # with what to do in it
 
 
 def test_without_the_gate_nothing_is_judged(small: Store) -> None:

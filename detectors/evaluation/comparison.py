@@ -23,6 +23,11 @@ CONFIDENCE = 0.95
 # same settings, trained a week apart (benchmarks/hygiene.py), differ by 0.003 and 1.9 % at most, one of them significantly.
 MIN_AP_DIFFERENCE = 0.01
 MIN_COST_DIFFERENCE = 0.02  # relative to the other model's cost
+# Standard deviations of a difference between two trainings of the same settings beyond what the test rows explain: they
+# had other rows (`python -m benchmarks.gate`).
+TRAINING_SD_AP = 0.008
+TRAINING_SD_COST = 0.04  # relative to the other model's cost
+TRAINING_Z = 1.645  # of the interval of a difference between trainings: 5 % beyond each bound
 Bools = NDArray[np.bool_]
 RECALLS = (0.5, 0.2, 0.1)  # probability thresholds at which recall is reported for uncorrected probabilities
 RANKING = ("ap", "auc")
@@ -116,6 +121,26 @@ def difference(of: TechniqueMetrics, other: TechniqueMetrics, metric: str) -> Es
     """How much higher a metric is for one technique than for another, paired over the resamples."""
     value = of.metrics[metric].value - other.metrics[metric].value
     return _estimate(value, of.samples[metric] - other.samples[metric])
+
+
+def training_difference(
+    of: TechniqueMetrics, other: TechniqueMetrics, metric: str, training_sd: float
+) -> Estimate:
+    """
+    How much higher a metric is for one model than for another, with the chance of training beside that of the rows.
+
+    A bootstrap of the rows takes both models for given, but each of them is one draw of what its training could have made. So the
+    variance of the resampled differences and that of a training are added, and the interval is normal; of 90 %.
+
+    Parameters
+    ----------
+    training_sd
+        Standard deviation of the difference between trainings of the same settings, in units of the metric.
+    """
+    value = of.metrics[metric].value - other.metrics[metric].value
+    rows_sd = float(np.nanstd(of.samples[metric] - other.samples[metric]))
+    half = TRAINING_Z * float(np.hypot(rows_sd, training_sd))
+    return Estimate(value, value - half, value + half)
 
 
 def false_flag_rates(

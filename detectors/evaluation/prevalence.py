@@ -42,6 +42,23 @@ class PrevalenceEstimate:
     display_upper: float
     reviews: ReviewCorrection | None = None
 
+    @property
+    def assumed(self) -> float | None:
+        """What an upper guess of probabilities assumes: the prevalence, or the upper end while no fraud is known."""
+        return self.prevalence or (None if self.prevalence is None else self.upper)
+
+
+def upper_guess(score: Floats, prevalence: float | None) -> Floats:
+    """
+    Upper guess of the probability of fraud by rank alone: min(1, prevalence / share above), share above = 1 − score; elementwise.
+
+    If all fraud ranked at least as high as a row, this would be the share of fraud there, and no ranking can have more of it
+    (the argument of Markov's inequality). How much less it has is not known without labels. NaN without a prevalence.
+    """
+    if prevalence is None:
+        return np.full(len(score), np.nan)
+    return np.minimum(1.0, prevalence / (1.0 - score))
+
 
 def estimate_prevalence(
     mature: float,

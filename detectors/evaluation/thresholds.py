@@ -75,9 +75,10 @@ def capacity_threshold(
     per_day: float,
     rows: CaseRows | None = None,
     flagged: Bools | None = None,
+    flags_per_day: float = np.inf,
 ) -> float:
     """
-    The lowest threshold that keeps expected cases a day within `per_day`; without `rows` each flag is a case.
+    The lowest threshold that keeps expected cases and flags a day within their limits; without `rows` each flag is a case.
 
     Equal values are flagged together or not at all, so a tie across the limit stays unflagged. The threshold
     is a value of the sample, or the number just above the highest value if even that has too many cases.
@@ -99,30 +100,35 @@ def capacity_threshold(
         Entities and times of the n rows.
     flagged
         (n,) rows that another channel flags anyway: only the cases that come in addition to theirs count.
+    flags_per_day
+        Expected flags a day, however few cases they are.
 
     Returns
     -------
     float
-        −inf when the whole volume fits; inf when `per_day` is 0 and for an empty sample, whose volume is unknown.
+        −inf when the whole volume fits; inf when a limit is 0 and for an empty sample, whose volume is unknown.
 
     Raises
     ------
     DetectorError
-        `days` is not positive, or `per_day` is negative or NaN.
+        `days` is not positive, or a limit is negative or NaN.
     """
     if not days > 0:
         raise DetectorError(f"a daily volume needs a sample of more than 0 days, got {days}")
-    if not per_day >= 0:
-        raise DetectorError(f"cases a day must be 0 or more, got {per_day}")
+    if not min(per_day, flags_per_day) >= 0:
+        raise DetectorError(f"cases and flags a day must be 0 or more, got {per_day} and {flags_per_day}")
     sample, weight = _sample(values, weights)
     usable = np.flatnonzero(~np.isnan(sample) & (weight > 0))
-    if per_day == 0 or len(usable) == 0:
+    if min(per_day, flags_per_day) == 0 or len(usable) == 0:
         return float(np.inf)
     order = usable[np.argsort(-sample[usable], kind="stable")]
     ranked = sample[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last of equal values
-    load = _flags(weight[order]) if rows is None else _cases(rows, weight, order, flagged)
-    fitting = bisect_right(ends, per_day * days, key=load)
+    flags = _flags(weight[order])
+    cases = flags if rows is None else _cases(rows, weight, order, flagged)
+    fitting = min(
+        bisect_right(ends, flags_per_day * days, key=flags), bisect_right(ends, per_day * days, key=cases)
+    )
     if fitting == len(ends):
         return float(-np.inf)
     return float(ranked[ends[fitting - 1]] if fitting else np.nextafter(ranked[0], np.inf))

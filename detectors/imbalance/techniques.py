@@ -215,7 +215,7 @@ def _auto(strategy: str) -> Callable[[Training], FittedTechnique]:
         model.fit_samples(mature, training.usual, chosen, folds)  # type: ignore[arg-type]
         is_auto = strategy == "auto"
         return FittedTechnique(
-            lambda rows: logit(model.rank(rows.raw).score),
+            lambda rows: model.rank(rows.raw).suspicion,
             note=f"chose {chosen}" if is_auto else "",
             refit=_auto(chosen) if is_auto else None,
         )

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
+from scipy.special import logit
 from sklearn.base import BaseEstimator
 
 from detectors.base import (
@@ -39,6 +39,7 @@ from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrat
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
+from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_of, blend_surprisal, classifier_share, learn_weight
@@ -51,21 +52,19 @@ from detectors.strategy.validation_folds import ValidationFold, fit_validation_f
 NOVELTY = "novelty"  # channel of the flags that the outlier detector raises on its own
 FOLD = 0.25  # newest share of the labelled rows: the calibration fold of classification
 SURPRISAL_MIN = 1e-300  # keeps the logit finite
+REFERENCE_ROWS = 20_000  # training rows that the scores of `fit` refer to; more only cost time
 COSTS = Costs(missed_fraud=100.0, review=1.0, missed="constant")  # the article's
 REVIEWED = 0.005  # default share of rows that are reviewed: 50 of 10,000 a day
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Outputs of fitted detectors for rows: the outlier rank in (0, 1) and, with a classifier, the logit of fraud."""
+    """Outputs of fitted detectors for rows, (n,) each."""
 
-    outlier_score: Floats
-    suspicion: Floats | None
-
-    @property
-    def score(self) -> Floats:
-        """The score of each row in [0, 1]; strictly increasing in the suspicion."""
-        return self.outlier_score if self.suspicion is None else expit(self.suspicion)
+    outlier_score: Floats  # in (0, 1)
+    suspicion: (
+        Floats  # what ranks rows: the logit of fraud, or of the outlier score where there is no classifier
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class FittedStrategy:
     parts: Components
     calibrator: Calibrator | None  # None under outlier detection
     weight: BlendWeight | None  # of a blend
+    reference: RankScale  # of the suspicion of the rows that scores refer to
 
 
 class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -84,6 +84,10 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     It is meant to be not much worse than the best of the three in hindsight. It cannot detect fraud that looks usual until
     enough of that fraud is labelled.
+
+    A score is 1 − the share of the reference rows that rank higher, whatever the strategy: a row with .99 ranks among the first
+    hundredth of them. After `fit` the reference is the training rows, evenly thinned to some 20,000; the pipeline refers
+    the scores of a model to the newest transactions, which were held out (`refer_to`).
 
     Parameters
     ----------
@@ -173,6 +177,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         evidence = gather_evidence(folds, ReviewBudget(COSTS, REVIEWED), self.seed)
         choice = self.choose(labels, weight, codes, evidence)
         self.fit_samples(mature, everything.take(labels != 1), choice.strategy, folds)
+        thinned = everything.take(slice(None, None, max(1, len(rows) // REFERENCE_ROWS)))
+        self.refer_to(self.rank(thinned.raw), thinned.weight)
         self.choice_: Choice | None = choice
         self.feature_names_in_ = column_names(X)
         return self
@@ -186,7 +192,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         young: Sample | None = None,
     ) -> Self:
         """
-        Fit a given strategy on samples that were prepared for it.
+        Fit a given strategy on samples that were prepared for it; scores need `refer_to` after it.
 
         Parameters
         ----------
@@ -218,6 +224,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.choice_ = None
         self.weight_: BlendWeight | None = None
         self.calibrator_: Calibrator | None = None
+        self.reference_: RankScale | None = None
         learned = mature if young is None else mature.with_examples(young)
         self._parts: Components | None = Components.fit(
             self.layout_, learned, usual, self.fit_settings, strategy
@@ -237,16 +244,34 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return FitSettings(check_outlier_detector(self.outlier), self.seed, self.threads)
 
     def anomaly_score(self, X: ArrayLike) -> Floats:
-        """Score of each row in [0, 1], (n_samples,); higher = more suspicious."""
-        return self.rank(self._features(X)).score
+        """Score of each row in (0, 1), (n_samples,): 1 − the share of the reference rows that rank higher."""
+        return self.score(self.rank(self._features(X)))
 
     def fraud_probability(self, X: ArrayLike) -> Floats:
         """Calibrated probability of fraud, (n_samples,); NaN under outlier detection, which has none."""
         return self.probability(self.rank(self._features(X)))
 
+    def refer_to(self, ranks: Ranks, weight: Floats) -> Self:
+        """
+        Make these rows the reference of scores.
+
+        Parameters
+        ----------
+        ranks
+            Of one or more rows.
+        weight
+            (n,) how many transactions each stands for.
+        """
+        self.reference_ = RankScale.fit(ranks.suspicion, weight)
+        return self
+
+    def score(self, ranks: Ranks) -> Floats:
+        """Score of rows that were already ranked, (n,): strictly increasing in the suspicion."""
+        return require_fitted(self.reference_, "the reference of scores").transform(ranks.suspicion)
+
     def probability(self, ranks: Ranks) -> Floats:
         """Calibrated probability of fraud of rows that were already ranked, (n_samples,)."""
-        if self.calibrator_ is None or ranks.suspicion is None:
+        if self.calibrator_ is None:
             return np.full(len(ranks.outlier_score), np.nan)
         return self.calibrator_.probability(ranks.suspicion)
 
@@ -260,7 +285,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return self._fitted().encoder.transform(raw)
 
     def rank(self, raw: Floats) -> Ranks:
-        """Outlier rank and suspicion of each row of `raw` (n, n_raw); rows are ranked independently of each other."""
+        """Outlier score and suspicion of each row of `raw` (n, n_raw), independently of the others."""
         return self._rank(self._fitted(), raw)
 
     def explain(self, X: ArrayLike, channel: str | None = None) -> Floats:
@@ -288,7 +313,8 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def fitted(self) -> FittedStrategy:
         """What was learned, to be stored."""
-        return FittedStrategy(self.strategy_, self._fitted(), self.calibrator_, self.weight_)
+        reference = require_fitted(self.reference_, "the reference of scores")
+        return FittedStrategy(self.strategy_, self._fitted(), self.calibrator_, self.weight_, reference)
 
     @classmethod
     def restored(cls, fitted: FittedStrategy, **parameters: Any) -> Self:
@@ -298,6 +324,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         detector.layout_, detector.strategy_, detector.choice_ = layout, fitted.strategy, None
         detector.n_features_in_ = layout.encoding.n_columns
         detector.calibrator_, detector.weight_ = fitted.calibrator, fitted.weight
+        detector.reference_ = fitted.reference
         detector._parts = fitted.parts
         return detector
 
@@ -345,7 +372,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         of_families = parts.outliers.surprisals(X)
         outlier = parts.outliers.rank_of(of_families)
         if parts.boosting is None:
-            return Ranks(outlier, None)
+            return Ranks(outlier, logit(outlier))
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
         sides = parts.families.surprisal(of_families), parts.boosting.surprisal(X), parts.forest.surprisal(X)
@@ -361,7 +388,6 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             fold = np.concatenate(suspicion), np.concatenate(y), np.concatenate(weight)
         else:
             of_training = self._rank(self._fitted(), mature.raw).suspicion
-            assert of_training is not None
             fold = of_training, mature.y, mature.weight
         self.calibrator_ = fit_calibrator(*fold)
 
@@ -374,7 +400,6 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             past, fold, earlier = mature, mature, usual
         parts = Components.fit(self.layout_, past, earlier, self.fit_settings, "classification")
         suspicion = self._rank(parts, fold.raw).suspicion
-        assert suspicion is not None
         return fit_calibrator(suspicion, fold.y, fold.weight)
 
 

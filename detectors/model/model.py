@@ -17,6 +17,7 @@ from detectors.base import SEED, ArtifactError, Bools, DetectorError, Floats, St
 from detectors.codec import UNREADABLE
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
+from detectors.evaluation.prevalence import upper_guess
 from detectors.evaluation.thresholds import Costs, capacity_threshold
 from detectors.inputs.sample import Layout, Sample
 from detectors.model.artifact import RETRAIN, pack, unpack, verify_scores
@@ -27,6 +28,9 @@ from detectors.strategy.validation_folds import ValidationFold
 # Channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1).
 AUDIT = "audit"
 RULE = "rule"  # channel of transactions flagged by an analyst's rule; no model has a threshold for it
+VOLUME_SHARE = (
+    0.05  # of the transactions are flagged at most, unless a probability says that they are worth a review
+)
 SAMPLE_ROWS = 16  # rows stored with their scores: a loaded model must reproduce them exactly
 
 
@@ -57,11 +61,19 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of n rows, (n,) each; decision_value and threshold are those of `channel`."""
+    """
+    Scores of n rows, (n,) each; decision_value and threshold are those of `channel`.
 
-    score: Floats
+    A score is 1 − the share of the reference transactions that rank higher; the reference are those on which thresholds
+    were set. Above a flag of the novelty channel rank all that the main channel flags, and what is rarer.
+    """
+
+    score: Floats  # in (0, 1)
     outlier_score: Floats
     fraud_probability: Floats  # NaN under `outlier`
+    loss_probability: (
+        Floats  # what an expected loss is computed with: the same, under `outlier` an upper guess by rank
+    )
     decision_value: Floats
     threshold: Floats
     channel: NDArray[np.object_]
@@ -75,6 +87,8 @@ class StoredModel:
     fitted: FittedStrategy
     settings: ModelSettings
     thresholds: Mapping[str, float]
+    main_share: float
+    prevalence: float | None
     notes: Mapping[str, Any]
     columns: tuple[str, ...]  # (n_raw,)
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -87,6 +101,8 @@ class StoredModel:
             self.samples.shape == (len(self.sample_scores), n)
             and self.settings.strategy == self.fitted.strategy
             and channels <= set(self.thresholds)
+            and 0 <= self.main_share <= 1
+            and 0 <= (self.prevalence or 0.0) <= 1
         )
         if not fits or self.fitted.parts.layout.encoding.n_columns > n or len(set(self.columns)) != n:
             raise DetectorError("the parts of a model do not fit together")
@@ -99,6 +115,8 @@ class Model:
     detector: AutoDetector
     settings: ModelSettings
     thresholds: Mapping[str, float]
+    main_share: float  # of the rows that thresholds were set on: what the main channel flags
+    prevalence: float | None  # that upper guesses of probabilities assume; None where nothing is known of it
     notes: Mapping[str, Any]  # JSON of the pipeline, stored with the model
     columns: tuple[str, ...]  # (n_raw,) names of the raw columns that it was trained on, in their order
     samples: Floats  # (SAMPLE_ROWS, n_raw)
@@ -125,10 +143,14 @@ class Model:
         value = _decision_value(self.settings, ranks, probability, amount)
         main = value >= self.thresholds[self.strategy]
         novel = ~main & (ranks.outlier_score >= self.thresholds[NOVELTY])
+        score = self.detector.score(ranks)
+        after_main = (1.0 - self.main_share) * ranks.outlier_score
+        guessed = self.strategy == "outlier"
         return Scores(
-            score=ranks.score,
+            score=np.where(novel, np.maximum(score, after_main), score),
             outlier_score=ranks.outlier_score,
             fraud_probability=probability,
+            loss_probability=upper_guess(score, self.prevalence) if guessed else probability,
             decision_value=np.where(novel, ranks.outlier_score, value),
             threshold=np.where(novel, self.thresholds[NOVELTY], self.thresholds[self.strategy]),
             channel=np.where(novel, NOVELTY, self.strategy).astype(object),
@@ -166,6 +188,8 @@ class Model:
                 self.detector.fitted(),
                 self.settings,
                 self.thresholds,
+                self.main_share,
+                self.prevalence,
                 self.notes,
                 self.columns,
                 self.samples,
@@ -189,6 +213,8 @@ class Model:
             AutoDetector.restored(stored.fitted, **stored.settings.detector_parameters()),
             stored.settings,
             stored.thresholds,
+            stored.main_share,
+            stored.prevalence,
             stored.notes,
             stored.columns,
             stored.samples,
@@ -231,6 +257,7 @@ def fit_model(
     folds: Sequence[ValidationFold] | None = None,
     muted: Bools | None = None,
     young: Sample | None = None,
+    prevalence: float | None = None,
 ) -> Model:
     """
     Fit the model of one training.
@@ -242,8 +269,8 @@ def fit_model(
     usual
         Transactions not known to be fraud, labelled or not, for the outlier detector.
     recent
-        The newest transactions, held out from fitting: thresholds are set on their scores. With `time` in µs and `entity`
-        the budget counts cases, otherwise flags.
+        The newest transactions, held out from fitting: thresholds are set on them, and scores refer to them (to `usual` if there
+        are none). With `time` in µs and `entity` the budget counts cases, otherwise flags.
     days
         Length of `recent` in days: its total weight divided by this length is the daily volume.
     columns
@@ -254,19 +281,27 @@ def fit_model(
         (n,) rows of `recent` whose flags are muted, and so use no budget.
     young
         Labelled transactions that are not a random sample, for the classifiers only.
+    prevalence
+        That upper guesses of probabilities assume under outlier detection.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
     detector.fit_samples(mature, usual, settings.strategy, folds, young)
     ranks = detector.rank(recent.raw)
-    model = Model(
+    if len(recent):
+        detector.refer_to(ranks, recent.weight)
+    else:
+        detector.refer_to(detector.rank(usual.raw), usual.weight)
+    thresholds, main_share = _thresholds(settings, detector, ranks, recent, days, muted)
+    return Model(
         detector=detector,
         settings=settings,
-        thresholds={settings.strategy: np.inf, NOVELTY: np.inf},
+        thresholds=thresholds,
+        main_share=main_share,
+        prevalence=prevalence,
         notes=notes,
         columns=tuple(columns),
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
     )
-    return replace(model, thresholds=_thresholds(settings, detector, ranks, recent, days, muted))
 
 
 def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
@@ -276,8 +311,8 @@ def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, day
     This makes two models comparable at the same number of reviews.
     """
     own = replace(settings, strategy=model.strategy)
-    ranks = model.detector.rank(rows.raw)
-    return replace(model, settings=own, thresholds=_thresholds(own, model.detector, ranks, rows, days))
+    thresholds, share = _thresholds(own, model.detector, model.detector.rank(rows.raw), rows, days)
+    return replace(model, settings=own, thresholds=thresholds, main_share=share)
 
 
 def _thresholds(
@@ -287,26 +322,47 @@ def _thresholds(
     recent: Sample,
     days: float,
     muted: Bools | None = None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
     """
-    Thresholds of the channels: capacity first, then cost.
+    Thresholds of the channels, and the share of `recent` that the main channel flags.
 
-    The main channel gets its share of the daily reviews and flags only transactions that are worth a review; the novelty
-    channel of the outlier detector gets its own share for the cases that it adds.
+    Capacity first, then cost: the main channel gets its share of the daily cases and flags only what is worth a review. Where no
+    probability says so, under outlier detection and in the novelty channel, at most `VOLUME_SHARE` of the volume is flagged.
+    Novelty gets its share of the cases, and at most that share of all flags: it does not fill up what the main channel leaves.
     """
-    strategy = settings.strategy
+    strategy, share = settings.strategy, settings.outlier_share
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
-    own = 0.0 if strategy == "outlier" else settings.per_day * settings.outlier_share
-    worth = -np.inf if strategy == "outlier" else settings.costs.threshold
     weight = recent.weight if muted is None else np.where(muted, 0.0, recent.weight)
     rows = None if recent.entity is None or recent.time is None else CaseRows(recent.entity, recent.time)
-    main = max(capacity_threshold(value, weight, days, settings.per_day - own, rows), worth)
-    rest = np.where(value < main, ranks.outlier_score, np.nan)
-    novelty = capacity_threshold(rest, weight, days, own, rows, value >= main) if own else np.inf
+    most = VOLUME_SHARE * float(recent.weight.sum()) / days
+    if strategy == "outlier":
+        main, novelty = (
+            capacity_threshold(value, weight, days, settings.per_day, rows, flags_per_day=most),
+            np.inf,
+        )
+    else:
+        main = max(
+            capacity_threshold(value, weight, days, settings.per_day * (1.0 - share), rows),
+            settings.costs.threshold,
+        )
+        flagged = (value >= main) & (weight > 0)
+        cases, flags = (
+            _beside(float(weight[counted].sum()) / days, share)
+            for counted in (flagged if rows is None else rows.openers(flagged), flagged)
+        )
+        rest = np.where(value < main, ranks.outlier_score, np.nan)
+        own = min(settings.per_day * share, cases)
+        novelty = capacity_threshold(rest, weight, days, own, rows, flagged, min(most, flags))
     thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
         thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
-    return thresholds
+    main_share = np.average(value >= main, weights=recent.weight) if len(recent) else 0.0
+    return thresholds, float(main_share)
+
+
+def _beside(main: float, share: float) -> float:
+    """How many of novelty beside so many of the main channel are that share of both."""
+    return main * share / (1.0 - share) if share < 1.0 else np.inf
 
 
 def _decision_value(settings: ModelSettings, ranks: Ranks, probability: Floats, amount: Floats) -> Floats:

@@ -10,7 +10,8 @@ Prevalence comes first, then the number of effective frauds, then evidence, then
     evidence    a strategy that beats the prior on held-out frauds replaces it; a tie keeps the prior
     hysteresis  a change needs `confirmations` evaluations in a row, and the bounds to stay are lower
 
-The function is pure: the same counts and the same earlier choices give the same choice. A classifier catches up with an
+The function is pure: the same counts and the same earlier choices give the same choice. `choose_in_order` has a finite memory: it
+takes what some dates say, oldest first, and begins with the first of them as if nothing had been chosen before. A classifier catches up with an
 outlier detector at 2 to 1,000 known frauds, depending on the data, so no bound on a count is right everywhere. A low bound
 is safe because the blend's weight is learned (`detectors.strategy.blend`): it favours the outlier detector until held-out
 frauds show that classifiers are better. The default bounds come from `benchmarks/choice.py`.
@@ -19,11 +20,17 @@ frauds show that classifiers are better. The default bounds come from `benchmark
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from detectors.base import MIN_FRAUDS_TO_FIT, STRATEGIES, Method, Strategy
 from detectors.evaluation.comparison import MIN_AP_DIFFERENCE, MIN_COST_DIFFERENCE
-from detectors.evaluation.prevalence import PrevalenceEstimate, describe_frauds, describe_prevalence, percent
+from detectors.evaluation.prevalence import (
+    PrevalenceEstimate,
+    ReviewCorrection,
+    describe_frauds,
+    describe_prevalence,
+    percent,
+)
 
 Metric = Literal["cost", "average precision"]
 
@@ -95,6 +102,41 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What one training date says of the strategies, whatever was chosen before."""
+
+    prevalence: PrevalenceEstimate
+    evidence: Evidence | None = None
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything in it, as JSON."""
+        evidence = None if self.evidence is None else asdict(self.evidence)
+        return {"prevalence": asdict(self.prevalence), "evidence": evidence}
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Any]) -> Self:
+        """The evaluation that has these numbers, `numbers()` of it or of a choice; null is NaN, which JSON does not have."""
+        prevalence, evidence = numbers["prevalence"], numbers["evidence"]
+        reviews = prevalence.get("reviews")
+        correction = None if reviews is None else ReviewCorrection(**reviews)
+        estimate = PrevalenceEstimate(**{**prevalence, "reviews": correction})
+        return cls(estimate, None if evidence is None else _evidence_of(evidence))
+
+
+def _evidence_of(numbers: Mapping[str, Any]) -> Evidence:
+    comparisons = tuple(
+        StrategyComparison(**{**pair, "lower": _number(pair["lower"]), "upper": _number(pair["upper"])})
+        for pair in numbers["comparisons"]
+    )
+    values = {name: _number(value) for name, value in numbers["values"].items()}
+    return Evidence(numbers["positives"], comparisons, numbers["weight"], numbers["gain"], values)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@dataclass(frozen=True)
 class Choice:
     """The chosen strategy and its explanation."""
 
@@ -161,6 +203,29 @@ def choose(
         outlier_share=outlier_share(strategy, settings),
         numbers=explanation.numbers(in_force),
     )
+
+
+def choose_in_order(evaluations: Sequence[Evaluation], settings: StrategySettings) -> Choice:
+    """
+    Choose the strategy of the newest of some evaluations, oldest first: the first is chosen as if none had been before.
+
+    What came before them does not matter, so that a choice can be repeated from a few dates. With 2 confirmations and all but
+    the last evaluation in common, chains that begin at different dates end alike once two evaluations in a row propose the same
+    from every strategy. They may part only where none did for as long as they look back: between the bounds to start and to stay.
+
+    Raises
+    ------
+    ValueError
+        There is no evaluation.
+    """
+    previous: list[PreviousChoice] = []
+    choice: Choice | None = None
+    for each in evaluations:
+        choice = choose(each.prevalence, previous, settings, each.evidence)
+        previous.insert(0, PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"]))
+    if choice is None:
+        raise ValueError("a choice needs an evaluation")
+    return choice
 
 
 def outlier_share(strategy: Strategy, settings: StrategySettings) -> float:

@@ -576,6 +576,17 @@ class Sections(ConfigSection):
         """How far back (µs) features look: the longest window plus the longest maturity of labels."""
         return self.features.windows[-1] + self.labels.longest_maturity
 
+    @property
+    def fraud_span(self) -> int:
+        """
+        How far back (µs) features count known frauds: `training.span`.
+
+        With `retention.transactions` it is at most what is kept before the span of a training, so that a feature never depends on
+        rows that have been deleted.
+        """
+        span, kept = self.training.span, self.retention.transactions
+        return min(span, kept - span - self.training.every) if kept else span
+
     def for_challenger(self, name: str) -> Self:
         """Return the settings of the challenger [shadow.NAME]: these, with its overrides."""
         overrides = self.shadow[name].overrides

@@ -17,6 +17,7 @@ from detectors.inputs.sample import FeatureGroup, Layout
 from pipeline.durations import format_duration
 from pipeline.features.columns import (
     ENTITY_COLUMNS,
+    FRAUD_COLUMNS,
     HOLIDAY_COLUMNS,
     PAIR_COLUMNS,
     PAYMENT_COLUMNS,
@@ -25,6 +26,7 @@ from pipeline.features.columns import (
     Column,
     PaymentRows,
 )
+from pipeline.features.fraud_history import KnownFrauds
 
 # Pairs grow with the square of the entities: the first four give six pairs.
 PAIRED_ENTITIES_MAX = 4
@@ -113,6 +115,7 @@ class FeatureCatalogue:
     timezone: str = "UTC"  # of the holidays
     initiated_by: str = ""  # the field that says who initiated a payment
     merchant_initiated: tuple[str, ...] = ()  # its values, in any case, for recurring and retried payments
+    fraud_span: int = 0  # µs that known frauds are counted back; 0 for models that were trained without
     raw_names: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     encoding: EncodingPlan = field(default_factory=EncodingPlan)
@@ -138,6 +141,11 @@ class FeatureCatalogue:
             and (not family.longest or feature.window in (None, longest))
             and feature.name not in family.without
         )
+
+    @property
+    def fraud_columns(self) -> tuple[Column[KnownFrauds], ...]:
+        """The columns of an entity's known frauds."""
+        return FRAUD_COLUMNS if self.fraud_span else ()
 
     @property
     def payment_columns(self) -> tuple[Column[PaymentRows], ...]:
@@ -188,6 +196,7 @@ def build_catalogue(
     timezone: str = "UTC",
     initiated_by: str = "",
     merchant_initiated: Sequence[str] = (),
+    fraud_span: int = 0,
 ) -> FeatureCatalogue:
     """
     Build the catalogue of these fields and windows.
@@ -212,6 +221,7 @@ def build_catalogue(
         timezone=timezone,
         initiated_by=initiated_by,
         merchant_initiated=tuple(merchant_initiated) if initiated_by else (),
+        fraud_span=fraud_span,
     )
     columns, rates, categories = list(_columns(base)), list(_rates(base)), list(_categories(base))
     hashes = [f"{name}_hash" for name in base.categorical]
@@ -246,6 +256,8 @@ def _columns(base: FeatureCatalogue) -> Iterator[Feature]:
                 yield _feature(name, over, entity, window, usual=usual)
         for column in ENTITY_COLUMNS:
             yield _feature(f"{entity}_{column.name}", column, entity)
+        for known in base.fraud_columns:
+            yield _feature(f"{entity}_{known.name}", known, entity, base.fraud_span)
     for first, second in base.pairs:
         for column in PAIR_COLUMNS:
             yield _feature(f"{first}_with_{second}_{column.name}", column, f"{first}+{second}")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.amount_windows import LOG_UNITS, AmountWindow
 from pipeline.features.entity_windows import EntityIndex, QueryRows
+from pipeline.features.fraud_history import KnownFrauds
 from pipeline.features.holidays import is_holiday
 from pipeline.features.late_arrivals import LateArrivals
 from storage.frames import DAY, HOUR, MONEY, SECOND, WEEK, Ints
@@ -197,6 +198,11 @@ class EntityRows:
 
 ENTITY_COLUMNS: tuple[Column[EntityRows], ...] = (
     Column("seconds_since_last", lambda rows: rows.since_last / SECOND, "RECENT_ACTIVITY", missing=None),
+)
+# Back to `training.span`, further than windows reach.
+FRAUD_COLUMNS: tuple[Column[KnownFrauds], ...] = (
+    Column("known_frauds", lambda rows: rows.count, "KNOWN_FRAUD", label_free=False),
+    Column("seconds_since_fraud", lambda rows: rows.since_last / SECOND, "RECENT_FRAUD", label_free=False),
 )
 # A row that lacks one of the two is never the first of a pair.
 PAIR_COLUMNS: tuple[Column[EntityRows], ...] = (

@@ -43,6 +43,7 @@ from pipeline.features.entity_windows import (
     combined,
     dense,
 )
+from pipeline.features.fraud_history import FraudHistory, KnownFraudCounts
 from pipeline.features.label_history import LabelCounts, LabelEvents, LabelState
 from storage.frames import SECOND, Coded, Codes, Completeness, Ints, Transactions
 
@@ -64,6 +65,7 @@ class _HistoryView:
     logs: Ints  # (n,) integer log-amounts
     window_start: list[Ints]  # for each window, the first position that each query row counts
     matured_window_start: list[Ints]  # the same, shifted back by maturity
+    frauds: KnownFraudCounts | None  # None if the catalogue has no column of known frauds
     merchant_initiated: Bools | None  # (n,) rows that stay out of velocity and first meetings
 
     def of_customers(self, codes: Ints | Codes) -> Ints | Codes:
@@ -81,6 +83,7 @@ def raw_features(
     lookback: int,
     completeness: Completeness,
     silence_ok: Bools,
+    frauds: FraudHistory | None = None,
 ) -> Floats:
     """
     Compute the raw columns of some rows of a history, (n_rows, n_raw), C-contiguous.
@@ -97,6 +100,9 @@ def raw_features(
         µs; the lookback covers the longest window plus maturity.
     silence_ok
         (n,) False where a missing label never means genuine.
+    frauds
+        Frauds of `catalogue.fraud_span` before the first of `rows` and up to the last; they may be more. Not needed without
+        a span.
 
     Raises
     ------
@@ -129,6 +135,7 @@ def raw_features(
         logs=log_units(visible_history.amount),
         window_start=[timeline.window_start(window) for window in catalogue.windows],
         matured_window_start=[timeline.window_start(maturity + window) for window in catalogue.windows],
+        frauds=_known_frauds(visible_history, timeline, catalogue, frauds),
         merchant_initiated=_merchant_initiated(visible_history, catalogue),
     )
     raw = _assemble(view)
@@ -159,6 +166,9 @@ def _assemble(view: _HistoryView) -> Floats:
     for entity in catalogue.entities:
         _fill_entity(view, columns[entity], raw[:, at : at + width])
         at += width
+        if view.frauds is not None:
+            known = view.frauds.of_entity(entity, columns[entity].take(view.timeline.rows))
+            at = _fill(raw, at, (column.values(known) for column in catalogue.fraud_columns))
     for first, second in catalogue.pairs:
         _fill_pair(view, columns[first], columns[second], raw[:, at : at + len(PAIR_COLUMNS)])
         at += len(PAIR_COLUMNS)
@@ -267,6 +277,20 @@ def _fill_pair(view: _HistoryView, first: Coded, second: Coded, out: Floats) -> 
     for queries in index.chunks():
         rows = EntityRows(index, queries, late, view.lookback)
         out[queries.query_index] = np.column_stack([column.values(rows) for column in PAIR_COLUMNS])
+
+
+def _known_frauds(
+    history: Transactions, timeline: EventTimeline, catalogue: FeatureCatalogue, frauds: FraudHistory | None
+) -> KnownFraudCounts | None:
+    """What the query rows know of frauds; None if no column needs it."""
+    if not catalogue.fraud_span:
+        return None
+    if frauds is None:
+        raise ValueError("the catalogue counts known frauds: pass them")
+    rows = timeline.rows
+    return KnownFraudCounts(
+        frauds, history.transaction_id[rows], timeline.event_time[rows], timeline.as_of, catalogue.fraud_span
+    )
 
 
 def _merchant_initiated(history: Transactions, catalogue: FeatureCatalogue) -> Bools | None:

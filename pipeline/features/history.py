@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
 from pipeline.features.compute import raw_features
+from pipeline.features.fraud_history import LABEL_BEFORE_PAYMENT, FraudHistory, FraudReader
 from pipeline.features.label_history import LabelEvents, label_events
 from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
@@ -41,6 +42,7 @@ class History:
     ]  # (n,) False where silence never means genuine by the first version, for features
     precedence: Sequence[str] = ()  # of label sources
     silence: Silence | None = None  # what else decides on silence; None for nothing
+    frauds: FraudReader | None = None  # of a longer past; None if only these payments are known
 
     def __len__(self) -> int:
         return len(self.transactions)
@@ -70,6 +72,12 @@ class History:
             if not reviewed.any()
             else label_events(self.transactions, self.labels.take(~reviewed), self.precedence)
         )
+
+    def frauds_since(self, start: int) -> FraudHistory:
+        """The stored frauds with event_time ≥ start up to the end of this history; there may be older ones."""
+        if self.frauds is None:
+            return FraudHistory.of(self.transactions, self.labels, self.precedence)
+        return self.frauds.since(start)
 
     def silence_at(self, instant: int) -> NDArray[np.bool_]:
         """
@@ -104,11 +112,7 @@ def load(
         rows = stored_history.load_transactions(store, start, end)
     else:
         rows = stored_history.load_entities(store, start, end, entities)
-    payments = (
-        rows.take(~has_value(rows.columns["kind"], config.schema_.refund_kinds))
-        if config.schema_.kind
-        else rows
-    )
+    payments = _payments(config, rows)
     labels = stored_history.load_labels(store, start, end)
     never = config.labels.never_by_silence
     silence = Silence(
@@ -125,7 +129,20 @@ def load(
         silence_ok=silence.by_first_version,
         precedence=config.labels.precedence,
         silence=silence,
+        frauds=FraudReader(partial(_load_frauds, store, config, end)),
     )
+
+
+def _payments(config: Config, rows: Transactions) -> Transactions:
+    """The rows that are no refunds."""
+    if not config.schema_.kind:
+        return rows
+    return rows.take(~has_value(rows.columns["kind"], config.schema_.refund_kinds))
+
+
+def _load_frauds(store: Store, config: Config, end: int, start: int) -> FraudHistory:
+    rows, labels = stored_history.load_frauds(store, start, end, known_from=start - LABEL_BEFORE_PAYMENT)
+    return FraudHistory.of(_payments(config, rows), labels, config.labels.precedence)
 
 
 def maturity_of(config: Config, transactions: Transactions) -> Ints:
@@ -156,6 +173,7 @@ def feature_fields(config: Config) -> Mapping[str, Any]:
         "timezone": config.schedule.timezone,
         "initiated_by": config.schema_.initiated_by,
         "merchant_initiated": list(config.schema_.merchant_initiated),
+        "fraud_span": config.fraud_span,
     }
 
 
@@ -171,6 +189,7 @@ def catalogue_of(fields: Mapping[str, Any]) -> FeatureCatalogue:
         timezone=fields.get("timezone", "UTC"),
         initiated_by=fields.get("initiated_by", ""),
         merchant_initiated=fields.get("merchant_initiated", ()),
+        fraud_span=fields.get("fraud_span", 0),
     )
 
 
@@ -191,6 +210,10 @@ def raw_matrix(
     if fields is not None:
         maturity = fields.get("maturity", maturity)
         lookback = max(fields["windows"]) + maturity
+    frauds = None
+    if features.fraud_span and len(rows):
+        first = int(history.transactions.event_time[rows].min())
+        frauds = history.frauds_since(first - features.fraud_span)
     return raw_features(
         history.transactions,
         history.events,
@@ -201,4 +224,5 @@ def raw_matrix(
         lookback=lookback,
         completeness=history.completeness,
         silence_ok=history.silence_ok,
+        frauds=frauds,
     )

@@ -16,6 +16,7 @@ from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
+from storage.frames import DAY
 from storage.notifications import events
 from storage.notifications.events import DriftAlarms, Event, EventWindow
 from storage.runs.tick_steps import TickStep
@@ -24,6 +25,9 @@ Row = Mapping[str, Any]
 FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
+CORRECTED_IN_DATA = frozenset(
+    {"LEAK", "HISTORY_CHANGED"}
+)  # rules of the promotion gate that say what to do themselves
 VALUES_MAX = 10  # of a field that a message about a limit names, the worst first
 
 
@@ -99,7 +103,8 @@ def _by_channel(rows: Sequence[Row]) -> str:
 
 def _flag_lines(row: Row, currency: str) -> Iterator[str]:
     amount, loss = money(row["amount_base"], currency), row["expected_loss"]
-    expected = "" if loss is None else f"  expected loss {money(round(loss, 2), currency)}"
+    most = "" if row["fraud_probability"] is not None else "at most "
+    expected = "" if loss is None else f"  expected loss {most}{money(round(loss, 2), currency)}"
     yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"
@@ -257,14 +262,21 @@ def choice_changed(row: Row) -> Notification:
 
 
 def candidate_rejected(row: Row) -> Notification:
-    """A candidate that the promotion gate turned down."""
+    """A candidate that the promotion gate turned down; the age of the champion from the second in a row on."""
     key = f"model:{row['policy']}:refused:{row['model_id']}"
-    stays = "" if row["champion_id"] is None else f"Model {row['champion_id']} stays in force. "
-    body = (
-        f"{safe(row['sentence'])}\n\n{stays}fraudwatch models show {row['model_id']} has the numbers; "
-        f"fraudwatch models promote {row['model_id']} promotes the candidate anyway."
-    )
-    return Notification(key, f"candidate {row['model_id']} of {day(row['training_date'])} was rejected", body)
+    lines = [safe(row["sentence"])]
+    if row["refusals"] > 1:
+        days = (row["training_date"] - row["champion_trained_at"]) // DAY
+        lines.append(
+            f"That is {row['refusals']} candidates in a row: model {row['champion_id']}, which stays in force, was trained {days:,} days before."
+        )
+    if row["rule"] not in CORRECTED_IN_DATA:
+        lines.append(
+            f"If settings or data were changed on purpose: fraudwatch models promote {row['model_id']}. Otherwise the next "
+            "training brings another candidate."
+        )
+    subject = f"candidate {row['model_id']} of {day(row['training_date'])} was rejected"
+    return Notification(key, subject, "\n\n".join(lines))
 
 
 def model_promoted(row: Row) -> Notification:

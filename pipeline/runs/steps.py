@@ -280,7 +280,7 @@ def _fit_and_promote(
 ) -> str:
     date, store, config = claimed.window_end, context.store, context.config
     try:
-        choice = strategy_choice.choose_through(
+        choice = strategy_choice.choose_at(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.features.catalogue import Feature
 from pipeline.number_text import amount, exact
-from storage.frames import DAY, HOUR
+from storage.frames import DAY, HOUR, SECOND
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,12 @@ def _ago(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
+def _recent_fraud(facts: ReasonFacts) -> str:
+    if facts.value * SECOND >= (facts.feature.window or 0):
+        return f"no known fraud of this {facts.entity_name} in its {facts.span} window"
+    return f"{_ago(facts.value)} after this {facts.entity_name}'s last known fraud"
+
+
 def _new_pair(facts: ReasonFacts) -> str:
     first, _, second = (facts.feature.entity or "").partition("+")
     names = [name.removesuffix("_id").replace("_", " ") for name in (first, second)]
@@ -100,6 +106,7 @@ TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
     ),
     "NEW_PAIR": _new_pair,
     "RECENT_ACTIVITY": lambda facts: f"{_ago(facts.value)} after this {facts.entity_name}'s last payment",
+    "RECENT_FRAUD": _recent_fraud,
     "TIME_OF_DAY": lambda _facts: "time of day or week",
     "USUAL_AMOUNT": lambda facts: (
         f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"

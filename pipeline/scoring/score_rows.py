@@ -38,8 +38,11 @@ class ScoredBatch:
 
     @property
     def expected_loss(self) -> Floats:
-        """Fraud probability × what is at risk, (n,) in the base currency; NaN without a probability."""
-        return np.asarray(self.scores.fraud_probability * self.at_risk)
+        """
+        Fraud probability × what is at risk, (n,) in the base currency; under outlier detection with an upper guess of the
+        probability, NaN without one.
+        """
+        return np.asarray(self.scores.loss_probability * self.at_risk)
 
 
 def score_batch(

@@ -32,6 +32,8 @@ from detectors.evaluation import comparison
 from detectors.evaluation.comparison import (
     MIN_AP_DIFFERENCE,
     MIN_COST_DIFFERENCE,
+    TRAINING_SD_AP,
+    TRAINING_SD_COST,
     Estimate,
     FoldPredictions,
     TechniqueMetrics,
@@ -54,6 +56,7 @@ from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
 from pipeline.training.answers import is_answered
+from pipeline.training.learned_payments import has_changed, learned_ranking
 from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
@@ -67,6 +70,7 @@ from storage.models import models
 from storage.models.models import PromotionCheck
 
 EFFECTIVE_MIN = 10  # effective frauds; with fewer, the interval of average precision is too wide to compare
+HISTORY_CHANGED = "HISTORY_CHANGED"  # rule of a rejection: the champion fails on what it learned from
 GENUINE_ROWS = 60_000  # of the window that are evaluated, sampled by hash and weighted
 
 
@@ -123,11 +127,14 @@ class PromotionGate:
         self, history: History, prepared: Prepared, choice: StoredChoice, champion_id: int, date: int
     ) -> PromotionCheck:
         window = self._window(history, prepared, champion_id, date)
-        if window.effective < EFFECTIVE_MIN:
-            return _too_few(window, champion_id)
         past = prepared.before(window.start)
         try:
             champion = self.model_cache.model(champion_id)
+            then, now = self._rankings_of_learned(champion_id, champion, prepared)
+            if has_changed(then, now):
+                return _history_changed(champion_id, then, now)
+            if window.effective < EFFECTIVE_MIN:
+                return _too_few(window, champion_id)
             candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
             columns = prepared.features.raw_names
             champion_raw = self._champion_features(champion_id, history, window, candidate_raw, columns)
@@ -149,6 +156,22 @@ class PromotionGate:
             champion_id,
             *self._evaluations(history, window, [(candidate, candidate_raw), (champion, champion_raw)]),
         )
+
+    def _rankings_of_learned(
+        self, champion_id: int, champion: Model, prepared: Prepared
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """`learned_ranking` of the champion when it was trained and by what is stored today; empty where they cannot be compared."""
+        learned_until, _ = models.learned_until(self.store, champion_id)
+        then: Mapping[str, Any] = champion.notes.get("learned") or {}
+        if not then or not self._has_features(champion_id, prepared.features.raw_names):
+            return {}, {}
+        mature = prepared.samples.mature
+        return then, learned_ranking(champion, mature.take(mature.times <= (learned_until or 0)))
+
+    def _has_features(self, champion_id: int, columns: tuple[str, ...]) -> bool:
+        """Whether the champion has the same raw columns, of the same fields, windows and maturity."""
+        same_fields = self.model_cache.fields(champion_id) == feature_history.feature_fields(self.config)
+        return same_fields and self.model_cache.catalogue(champion_id).raw_names == columns
 
     def _evaluations(
         self, history: History, window: EvaluationWindow, models: Sequence[tuple[Model, Floats]]
@@ -220,10 +243,9 @@ class PromotionGate:
         candidate_columns: tuple[str, ...],
     ) -> Floats:
         """Raw features for the champion, with the fields, windows and maturity of its training."""
-        fields, catalogue = self.model_cache.fields(champion_id), self.model_cache.catalogue(champion_id)
-        same_fields = fields == feature_history.feature_fields(self.config)
-        if same_fields and catalogue.raw_names == candidate_columns:
+        if self._has_features(champion_id, candidate_columns):
             return candidate_raw
+        fields, catalogue = self.model_cache.fields(champion_id), self.model_cache.catalogue(champion_id)
         ids, span = history.transactions.transaction_id[window.rows], (window.start, window.end + 1)
         past = self.reader.for_rows(*span, ids)
         rows = past.positions(ids, *span)
@@ -266,8 +288,19 @@ def _predictions(model: Model, rows: Sample) -> FoldPredictions:
 def _leaking(leaks: Sequence[ReadinessFinding], champion_id: int | None) -> PromotionCheck:
     stays = f"Model {champion_id} stays in force" if champion_id is not None else "No model is in force"
     messages = "; ".join(leak.message for leak in leaks)
-    message = f"The candidate was trained on what may be a leak: {messages}. To go on, {leaks[0].remedy}. {stays}; a promotion by hand overrules this."
+    message = (
+        f"The candidate was trained on what may be a leak: {messages}. To go on, {leaks[0].remedy}. {stays}."
+    )
     return PromotionCheck("rejected", LEAK, message, champion_id=champion_id)
+
+
+def _history_changed(champion_id: int, then: Mapping[str, Any], now: Mapping[str, Any]) -> PromotionCheck:
+    message = (
+        f"The labels or values of old payments were changed: model {champion_id} no longer ranks the payments that it learned from (area "
+        f"under the ROC curve {now['auc']:.2f}, {then['auc']:.2f} when it was trained). Undo the batch that changed them, unless that "
+        f"was meant. Model {champion_id} stays in force."
+    )
+    return PromotionCheck("rejected", HISTORY_CHANGED, message, champion_id=champion_id)
 
 
 def _too_few(window: EvaluationWindow, champion_id: int) -> PromotionCheck:
@@ -284,31 +317,36 @@ def _inconclusive(window: EvaluationWindow, champion_id: int, why: str) -> Promo
 def _decided(
     window: EvaluationWindow, champion_id: int, candidate: TechniqueMetrics, champion: TechniqueMetrics
 ) -> PromotionCheck:
-    ap, cost = (
-        comparison.difference(candidate, champion, "ap"),
-        comparison.difference(candidate, champion, "cost"),
-    )
-    ap_direction = _direction(ap, MIN_AP_DIFFERENCE)
-    cost_direction = _direction(_negative(cost), MIN_COST_DIFFERENCE * champion.metrics["cost"].value)
-    rule = RULES[ap_direction, cost_direction]
-    measures: dict[str, Any] = {
-        "ap": candidate.metrics["ap"].value,
-        "ap_champion": champion.metrics["ap"].value,
-        **{f"ap_{name}": value for name, value in _interval(ap).items()},
-        "cost": candidate.metrics["cost"].value,
-        "cost_champion": champion.metrics["cost"].value,
-        **{f"cost_{name}": value for name, value in _interval(cost).items()},
-    }
+    rule, measures = judge(candidate, champion)
     verdict: Literal["promoted", "rejected"] = "rejected" if rule in REJECTING else "promoted"
     message = _sentence(window, champion_id, rule, measures)
     return PromotionCheck(verdict, rule, message, champion_id=champion_id, **_counts(window), **measures)
 
 
+def judge(candidate: TechniqueMetrics, champion: TechniqueMetrics) -> tuple[str, dict[str, Any]]:
+    """The rule that applies to two models evaluated on the same rows, and the columns of the check with what was measured."""
+    cost_scale = champion.metrics["cost"].value
+    ap = comparison.training_difference(candidate, champion, "ap", TRAINING_SD_AP)
+    cost = comparison.training_difference(candidate, champion, "cost", TRAINING_SD_COST * cost_scale)
+    directions = (
+        _direction(ap, MIN_AP_DIFFERENCE),
+        _direction(_negative(cost), MIN_COST_DIFFERENCE * cost_scale),
+    )
+    return RULES[directions], {
+        "ap": candidate.metrics["ap"].value,
+        "ap_champion": champion.metrics["ap"].value,
+        **{f"ap_{name}": value for name, value in _interval(ap).items()},
+        "cost": candidate.metrics["cost"].value,
+        "cost_champion": cost_scale,
+        **{f"cost_{name}": value for name, value in _interval(cost).items()},
+    }
+
+
 def _direction(gain: Estimate, matters: float) -> int:
-    """1 if significantly better, −1 if significantly worse and by more than `matters`, 0 otherwise."""
-    if gain.lower > 0 and gain.value > 0:
+    """1 if significantly better, −1 if significantly worse by more than `matters`, 0 otherwise."""
+    if gain.lower > 0:
         return 1
-    return -1 if gain.upper < 0 and -gain.value > matters else 0
+    return -1 if gain.upper < -matters else 0
 
 
 def _negative(estimate: Estimate) -> Estimate:
@@ -346,7 +384,7 @@ def _sentence(window: EvaluationWindow, champion_id: int, rule: str, m: Mapping[
     message = f"The candidate is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
     if rule not in REJECTING:
         return message
-    return f"{message} Model {champion_id} stays in force; a promotion by hand overrules this."
+    return f"{message} Model {champion_id} stays in force."
 
 
 # (direction of average precision, direction of the gain in cost) → rule.

@@ -1,11 +1,22 @@
 """
-The strategy choice at a training date, and the chain of earlier choices it depends on.
+The strategy choice at a training date, and the few earlier dates that it depends on.
 
-A choice estimates the prevalence of fraud, evaluates all strategies on held-out frauds, and takes previous choices into
-account.
+A training date is *evaluated* by itself: the prevalence of fraud, and all strategies on held-out frauds, from what was known at
+that date. The *choice* of a date is a pure function of its own evaluation and of those of the `memory` dates of the grid before it,
+through which hysteresis is played from the oldest on (`detectors.strategy.choice.choose_in_order`). It never looks at another
+choice, so it does not matter where a schedule or a backfill begins, in which order its pieces run, or what was chosen under a
+longer chain: a training makes `memory` evaluations before it at most, however long the history is.
+
+A stored choice holds its own evaluation and those that had to be made for it, and the next training takes them from there; only
+what no stored choice holds is evaluated, from the history as of its date. Dates on which too little was known have no evaluation. A training
+at a date that is not on the grid, made by hand, has the same memory, and is in nobody else's.
+
+The memory is finite, so hysteresis is, too: where evaluations stay between the bounds to start and to stay for longer than the memory,
+the strategy is the one that the oldest of them alone would start. For counts that change as slowly as those of a span of 180 days,
+within 10 of 300 frauds, that is two or three changes in 60 trainings, and 0.3 with an endless memory; with a memory of 4 it is three or four.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +25,9 @@ from detectors.base import MIN_FRAUDS_TO_FIT, Strategy
 from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.strategy.choice import (
     Choice,
-    PreviousChoice,
+    Evaluation,
     StrategySettings,
-    choose,
+    choose_in_order,
 )
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.outlier_team import FitSettings
@@ -35,6 +46,8 @@ from storage.ingest import history as stored_history
 from storage.models import models
 
 Folds = tuple[ValidationFold, ...]
+MEMORY = 8  # training dates before its own that a choice depends on; more if many must confirm a change
+EARLIER = "earlier"  # among a stored choice's numbers: the evaluations of earlier dates that were made for it
 
 
 @dataclass(frozen=True)
@@ -48,46 +61,76 @@ class StoredChoice:
     folds: Folds = ()  # held-out rows that the weights of a blend are fitted on
 
 
-def choose_through(
+def choose_at(
     store: Store, config: Config, history_of: Callable[[int], History], policy: str, date: int, run_id: int
 ) -> StoredChoice:
     """
-    Make every missing choice up to `date`, in the order of their dates, and return the choice of `date`.
+    The choice of `date`, which is made and stored unless it is there already.
 
-    A choice depends on the previous ones. So the chain begins with the first training date of the stored
-    history, wherever the first run or backfill begins; models are fitted only for the dates that need one.
-    Existing choices are kept; a date with too few transactions has no choice.
+    Parameters
+    ----------
+    history_of
+        Loads all that a training at a date may use.
 
     Raises
     ------
     NotReady
         Fewer than `training.min_rows` transactions were known at `date`.
     """
-    for earlier in _dates_before(store, config, policy, date):
-        with suppress(NotReady):
-            _store_choice(store, config, history_of(earlier), policy, earlier, run_id)
     stored = models.choice_of(store, policy, date)
-    if stored is None:
-        return _store_choice(store, config, history_of(date), policy, date, run_id)
-    folds: Folds = ()
-    if stored["strategy"] == "blend":
-        history = history_of(date)
-        folds = validation_folds_of(config, history, training_set_at(config, history, date))
-    return StoredChoice(
-        stored["choice_id"], stored["strategy"], stored["outlier_share"], stored["sentence"], folds
-    )
+    if stored is not None:
+        folds: Folds = ()
+        if stored["strategy"] == "blend":
+            history = history_of(date)
+            folds = validation_folds_of(config, history, training_set_at(config, history, date))
+        return StoredChoice(
+            stored["choice_id"], stored["strategy"], stored["outlier_share"], stored["sentence"], folds
+        )
+    dates = _dates_before(store, config, date)
+    known, made = _stored_evaluations(store, policy, dates, date), {}
+    for before in dates:
+        if before not in known:
+            with suppress(NotReady):
+                made[before], _ = evaluate(config, history_of(before), before)
+    evaluation, folds = evaluate(config, history_of(date), date)
+    choice = choose_in_order([*_in_order(known | made), evaluation], _settings(config))
+    carried = [{"date": before, **each.numbers()} for before, each in made.items()]
+    row = _row(policy, date, run_id, evaluation.prevalence, choice, {**choice.numbers, EARLIER: carried})
+    choice_id = models.save_choice(store, row)
+    return StoredChoice(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
 
 
 def preview(store: Store, config: Config, history: History, policy: str, date: int) -> Choice:
     """
-    What a training at `date` would choose; nothing is stored.
+    What a training at `date` would choose; nothing is stored. Of the dates before it those count that a stored choice holds.
 
     Raises
     ------
     NotReady
         Fewer than `training.min_rows` transactions were known at `date`.
     """
-    return _decide(store, config, history, policy, date)[1]
+    known = _stored_evaluations(store, policy, _dates_before(store, config, date), date)
+    return choose_in_order([*_in_order(known), evaluate(config, history, date)[0]], _settings(config))
+
+
+def evaluate(config: Config, history: History, date: int) -> tuple[Evaluation, Folds]:
+    """
+    What `date` alone says of the strategies, and the held-out rows behind it.
+
+    Raises
+    ------
+    NotReady
+        Fewer than `training.min_rows` transactions were known at `date`.
+    """
+    training_set = training_set_at(config, history, date)
+    folds = validation_folds_of(config, history, training_set)
+    evidence = gather_evidence(folds, _review(config, history, training_set))
+    return Evaluation(prevalence_of(config, history, training_set), evidence), folds
+
+
+def memory(config: Config) -> int:
+    """How many training dates before its own a choice may depend on."""
+    return max(MEMORY, 2 * config.strategy.confirmations)
 
 
 def validation_folds_of(config: Config, history: History, training_set: TrainingSet) -> Folds:
@@ -106,33 +149,31 @@ def validation_folds_of(config: Config, history: History, training_set: Training
     )
 
 
-def _dates_before(store: Store, config: Config, policy: str, date: int) -> list[int]:
-    clock, every = config.schedule, config.training.every
-    newest = models.newest_choice_date(store, policy)
-    if newest is None:
-        span = stored_history.span(store)
-        newest = date if span is None else span[0]
-    return grid.dates_inside(every, clock.timezone, newest, date) if newest < date else []
+def _dates_before(store: Store, config: Config, date: int) -> list[int]:
+    """The newest dates of the grid before `date`, as far as it remembers, with a transaction before them; oldest first."""
+    every, timezone = config.training.every, config.schedule.timezone
+    span = stored_history.span(store)
+    first = date if span is None else span[0]
+    dates: list[int] = []
+    at = date
+    while len(dates) < memory(config) and (at := grid.floor(every, timezone, at - 1)) > first:
+        dates.append(at)
+    return dates[::-1]
 
 
-def _store_choice(
-    store: Store, config: Config, history: History, policy: str, date: int, run_id: int
-) -> StoredChoice:
-    rarity, choice, folds = _decide(store, config, history, policy, date)
-    choice_id = models.save_choice(store, _row(policy, date, run_id, rarity, choice))
-    return StoredChoice(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
+def _stored_evaluations(store: Store, policy: str, dates: Sequence[int], date: int) -> dict[int, Evaluation]:
+    """The evaluations of these dates before `date` that stored choices hold: their own, and those made for them."""
+    found: dict[int, Evaluation] = {}
+    for row in models.choices_between(store, policy, dates[0] if dates else date, date):
+        numbers = row["evidence"] or {}
+        own = [{"date": row["training_date"], **numbers}] if numbers else []
+        for each in [*numbers.get(EARLIER, ()), *own]:
+            found[each["date"]] = Evaluation.of(each)
+    return {at: found[at] for at in dates if at in found}
 
 
-def _decide(
-    store: Store, config: Config, history: History, policy: str, date: int
-) -> tuple[PrevalenceEstimate, Choice, Folds]:
-    training_set = training_set_at(config, history, date)
-    rarity, folds = (
-        prevalence_of(config, history, training_set),
-        validation_folds_of(config, history, training_set),
-    )
-    held_out_evidence = gather_evidence(folds, _review(config, history, training_set))
-    return rarity, choose(rarity, _previous(store, policy, date), _settings(config), held_out_evidence), folds
+def _in_order(evaluations: Mapping[int, Evaluation]) -> list[Evaluation]:
+    return [evaluation for _, evaluation in sorted(evaluations.items())]
 
 
 def _review(config: Config, history: History, training_set: TrainingSet) -> ReviewBudget:
@@ -142,11 +183,6 @@ def _review(config: Config, history: History, training_set: TrainingSet) -> Revi
     first, last = history.transactions.event_time[training_set.mature[[0, -1]]]
     days = max(float(last - first) / DAY, 1.0)
     return ReviewBudget(costs_of(config), min(1.0, config.alerts.per_day * days / len(training_set.mature)))
-
-
-def _previous(store: Store, policy: str, date: int) -> list[PreviousChoice]:
-    rows = models.last_choices(store, policy, date)
-    return [PreviousChoice(row["strategy"], row["proposed"], row["evidence"]["gate_open"]) for row in rows]
 
 
 def _settings(config: Config) -> StrategySettings:
@@ -161,7 +197,14 @@ def _settings(config: Config) -> StrategySettings:
     )
 
 
-def _row(policy: str, date: int, run_id: int, rarity: PrevalenceEstimate, choice: Choice) -> dict[str, Any]:
+def _row(
+    policy: str,
+    date: int,
+    run_id: int,
+    rarity: PrevalenceEstimate,
+    choice: Choice,
+    numbers: Mapping[str, Any],
+) -> dict[str, Any]:
     return {
         "policy": policy,
         "training_date": date,
@@ -178,5 +221,5 @@ def _row(policy: str, date: int, run_id: int, rarity: PrevalenceEstimate, choice
         "rule": choice.rule,
         "sentence": choice.sentence,
         "next_change": choice.next_change,
-        "evidence": choice.numbers,
+        "evidence": numbers,
     }

@@ -21,6 +21,7 @@ from pipeline.rules.mutes import Mute, in_force
 from pipeline.scoring.model_cache import seal_of
 from pipeline.training import readiness, samples
 from pipeline.training.case_budget import cases_per_day, without_muted_channels
+from pipeline.training.learned_payments import learned_ranking
 from pipeline.training.prevalence import Reviews, prevalence_of, reviews_at
 from pipeline.training.samples import TrainingSamples
 from pipeline.training.strategy_choice import StoredChoice
@@ -65,6 +66,7 @@ class Prepared:
     reviews: Reviews
     findings: list[readiness.ReadinessFinding]
     muted_channels: frozenset[str] = frozenset()
+    prevalence: float | None = None  # that upper guesses of probabilities assume
 
     def before(self, start: int) -> "Prepared":
         """
@@ -133,7 +135,15 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
     )
     channels = frozenset(mute.name for mute in muting if mute.kind == "channel")
     findings = readiness.examine(data)
-    return Prepared(training_set, features, training_samples, reviews_at(history, date), findings, channels)
+    return Prepared(
+        training_set,
+        features,
+        training_samples,
+        reviews_at(history, date),
+        findings,
+        channels,
+        rarity.assumed,
+    )
 
 
 def fit(
@@ -151,8 +161,11 @@ def fit(
     `reference` is the history that drift is measured against later; None for the training's own history.
     """
     model = fit_alone(config, prepared, chosen, date)
+    learned = learned_ranking(model, prepared.samples.mature)
     model = replace(
-        model, drift_reference=_watch(config, history, prepared, model, date, reference or history)
+        model,
+        notes={**model.notes, "learned": learned},
+        drift_reference=_watch(config, history, prepared, model, date, reference or history),
     )
     return FittedModel(
         _record(config, prepared.training_set, history, model, chosen.choice_id, run_id, date),
@@ -176,6 +189,7 @@ def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: in
         folds=chosen.folds,
         muted=prepared.samples.muted,
         young=prepared.samples.young,
+        prevalence=prepared.prevalence,
     )
 
 

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0204"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0205"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0204"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -221,6 +221,14 @@ LABEL_RETRACTIONS = Index(
     postgresql_where=text("retracts IS NOT NULL"),
 )
 
+LABELS_OF_FRAUD = Index(
+    "labels_of_fraud",
+    "known_at",
+    "transaction_id",
+    sqlite_where=text("is_fraud = 1"),
+    postgresql_where=text("is_fraud"),
+)
+
 labels = Table(
     "labels",
     metadata,
@@ -244,6 +252,7 @@ labels = Table(
     CheckConstraint("retracts IS NULL OR is_fraud IS NULL", name="labels_retraction"),
     LABELS_ONCE,
     LABEL_RETRACTIONS,
+    LABELS_OF_FRAUD,
     # For labels that became known, or were ingested, since an instant.
     Index("labels_by_known_at", "known_at"),
     Index("labels_by_batch", "batch_id"),
@@ -486,7 +495,9 @@ scores = Table(
     Column("channel", Text, nullable=False),
     Column("flagged", Boolean, nullable=False),
     Column("strategy", Text, nullable=False),
-    Column("expected_loss", Double),  # fraud_probability × (exposure + fee), in the base currency
+    Column(
+        "expected_loss", Double
+    ),  # fraud_probability (or an upper guess, where that is NULL) × (exposure + fee), in the base currency
     Column("in_sample", Boolean),  # TRUE where the model was trained on it; NULL where it cannot have been
     sqlite_with_rowid=False,
 )

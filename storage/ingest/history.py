@@ -233,12 +233,34 @@ class VisibleBatches:
         return np.where(self._history[batch], event_time, self._visible_at[batch])
 
 
+def load_frauds(store: Store, start: int, end: int, known_from: int) -> tuple[Transactions, Labels]:
+    """
+    Visible transactions with start ≤ event_time < end of which a label said from `known_from` on that they were fraud, and all
+    their labels.
+
+    Both are found from the labels of fraud, by the index of these, whatever else the span holds.
+    """
+    t = store.transactions.c
+    said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
+    chosen = (t.transaction_id.in_(said), t.event_time >= start, t.event_time < end)
+    with store.read() as connection:
+        return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
+            connection, store, *chosen
+        )
+
+
 def load_labels(store: Store, start: int, end: int) -> Labels:
     """
     Visible labels of transactions with start ≤ event_time < end, ordered by label_id.
 
     Rows that only tell how a dispute about money went on are left out: they change no label.
     """
+    t = store.transactions.c
+    with store.read() as connection:
+        return _labels(connection, store, t.event_time >= start, t.event_time < end)
+
+
+def _labels(connection: Connection, store: Store, *of_transactions: ColumnElement[bool]) -> Labels:
     t, b = store.transactions.c, batches.c
     chosen = (
         select(
@@ -256,13 +278,12 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
         )
         .join(store.transactions, t.transaction_id == labels.c.transaction_id)
         .outerjoin(batches, b.batch_id == labels.c.batch_id)
-        .where(t.event_time >= start, t.event_time < end)
+        .where(*of_transactions)
         .where(or_(labels.c.batch_id.is_(None), b.status == "done"))
         .where(says_something())
         .order_by(labels.c.label_id)
     )
-    with store.read() as connection:
-        rows = connection.execute(chosen).all()
+    rows = connection.execute(chosen).all()
     source, bulk = Coder(), Coder()
     source.add([row.source for row in rows])
     bulk.add([row.bulk_id for row in rows])

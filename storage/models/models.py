@@ -13,8 +13,6 @@ from storage.errors import Damaged, Unknown
 from storage.review.audit_trail import write_audit
 from storage.runs.ledger import Entry, done, write
 
-CHOICES_MAX = 10  # earlier choices that the next one may depend on
-
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -85,15 +83,6 @@ def choice_of(store: Store, policy: str, date: int) -> dict[str, Any] | None:
     with store.read() as connection:
         row = connection.execute(rows).mappings().one_or_none()
     return None if row is None else dict(row)
-
-
-def newest_choice_date(store: Store, policy: str) -> int | None:
-    """The newest training date that has a choice."""
-    with store.read() as connection:
-        result: int | None = connection.scalar(
-            select(func.max(choices.c.training_date)).where(choices.c.policy == policy)
-        )
-    return result
 
 
 def install(
@@ -247,11 +236,10 @@ def promoted(store: Store, policy: str) -> list[Promotion]:
         return [Promotion(*row) for row in connection.execute(rows)]
 
 
-def last_choices(store: Store, policy: str, before: int) -> list[dict[str, Any]]:
-    """Choices of trainings before an instant, newest training date first; the newest choice of each date."""
-    earlier = (choices.c.policy == policy) & (choices.c.training_date < before)
-    rows = select(choices).where(earlier).order_by(choices.c.training_date.desc(), choices.c.choice_id.desc())
+def choices_between(store: Store, policy: str, start: int, end: int) -> list[dict[str, Any]]:
+    """Choices of trainings with start ≤ date < end, oldest first; the newest choice of each date."""
+    inside = (choices.c.training_date >= start) & (choices.c.training_date < end)
+    rows = select(choices).where((choices.c.policy == policy) & inside)
     with store.read() as connection:
-        result = [dict(row) for row in connection.execute(rows.limit(3 * CHOICES_MAX)).mappings()]
-    once = {row["training_date"]: row for row in reversed(result)}
-    return [once[date] for date in sorted(once, reverse=True)][:CHOICES_MAX]
+        found = connection.execute(rows.order_by(choices.c.training_date, choices.c.choice_id)).mappings()
+        return list({row["training_date"]: dict(row) for row in found}.values())

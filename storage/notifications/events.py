@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, exists, func, select
 
 from storage.database.database import Store
 from storage.database.tables import (
@@ -228,10 +228,20 @@ def new_promotions(store: Store, window: EventWindow) -> list[Row]:
 
 
 def rejected_candidates(store: Store, window: EventWindow) -> list[Row]:
-    """Candidates that the promotion gate rejected because they are worse than the champion."""
-    c = promotion_checks.c
+    """
+    Candidates that the promotion gate rejected.
+
+    Each has the training date of the champion and the number of its candidates that were rejected until then.
+    """
+    c, champion = promotion_checks.c, models.alias("champion").c
+    until = promotion_checks.alias("until").c
+    against = (until.policy == c.policy) & (until.champion_id == c.champion_id)
+    before = against & (until.verdict == "rejected") & (until.training_date <= c.training_date)
+    refusals = select(func.count()).where(before).scalar_subquery().label("refusals")
+    trained_at = select(champion.trained_at).where(champion.model_id == c.champion_id).scalar_subquery()
     mine = (c.policy == window.policy) & (c.verdict == "rejected") & c.run_id.in_(window.run_ids())
-    return _rows(store, select(promotion_checks).where(mine).order_by(c.training_date, c.model_id))
+    rows = select(promotion_checks, refusals, trained_at.label("champion_trained_at"))
+    return _rows(store, rows.where(mine).order_by(c.training_date, c.model_id))
 
 
 def _rows(store: Store, rows: "Select[Any]") -> list[Row]:

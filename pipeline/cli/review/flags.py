@@ -89,7 +89,7 @@ def list_flags(
 ) -> None:
     """List flagged transactions, the largest expected losses first.
 
-    Flags without a fraud probability have none: they follow by score. --sort gives another order. Muted flags are hidden unless --muted is given.
+    Outlier detection has no fraud probability: its expected losses are upper guesses (≤). --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
     from pipeline.services.pages import every
@@ -124,12 +124,14 @@ def _all_columns(entities: tuple[str, ...]) -> list[str]:
 
 def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
     texts = "; ".join(reason.text for reason in flag.reasons[:REASONS_MAX])
+    loss = None if flag.expected_loss is None else flag.expected_loss.value
+    guessed = loss is not None and flag.fraud_probability is None
     return {
         **flag.fields,
         **vars(flag),
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
-        "expected_loss": None if flag.expected_loss is None else flag.expected_loss.value,
+        "expected_loss": f"≤ {loss}" if guessed and is_table else loss,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }
 
@@ -174,7 +176,14 @@ def _field_text(value: str | float) -> str:
 
 def _expected_loss_text(flag: "FlagRecord") -> str:
     loss = flag.expected_loss
-    return "none, without a fraud probability" if loss is None else f"{loss.value:,f} {loss.currency}"
+    if loss is None:
+        return "none, without a fraud probability"
+    guess = (
+        ""
+        if flag.fraud_probability is not None
+        else ", an upper guess: outlier detection has no fraud probability"
+    )
+    return f"{loss.value:,f} {loss.currency}{guess}"
 
 
 def _label_text(flag: "FlagRecord") -> str:

@@ -7,6 +7,7 @@ from pipeline.rendering.text import safe_text
 from pipeline.sanitize import for_terminal
 from storage.queries import report_counts
 from storage.queries.flags import top_flags
+from storage.queries.report_counts import Row
 
 ROWS_MAX = 5  # of each entity column
 PAYMENTS_MAX = 10
@@ -58,7 +59,7 @@ def _payments(data: ReportData) -> Table:
     rows = [
         [
             for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", amount(row["amount_base"]), row["channel"], f"{row['score']:.4f}",
-            "–" if row["expected_loss"] is None else amount(round(row["expected_loss"], 2)), row["status"],
+            _expected_loss(row), row["status"],
             "; ".join(safe_text(reason["text"]) for reason in row["reasons"][:REASONS_MAX]),
         ]
         for row in top_flags(data.store, scope.policy, scope.start, scope.end, PAYMENTS_MAX)
@@ -66,5 +67,11 @@ def _payments(data: ReportData) -> Table:
     columns = (
         "payment", "time, UTC", f"amount, {data.currency}", "channel", "score", "expected loss", "status", "reasons",
     )  # fmt: skip
-    title = "The largest expected loss first (where there is none, the highest score), with reasons"
+    title = "The largest expected loss first (≤: an upper guess, without a fraud probability), with reasons"
     return Table(title, columns, rows, frozenset({columns[2], "score", "expected loss"}))
+
+
+def _expected_loss(row: Row) -> str:
+    if row["expected_loss"] is None:
+        return "–"
+    return ("≤ " if row["fraud_probability"] is None else "") + amount(round(row["expected_loss"], 2))

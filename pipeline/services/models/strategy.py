@@ -7,8 +7,8 @@ from math import isnan
 from typing import Any
 
 from detectors.base import STRATEGIES
-from detectors.evaluation.prevalence import PrevalenceEstimate, ReviewCorrection
-from detectors.strategy.choice import StrategyComparison
+from detectors.evaluation.prevalence import PrevalenceEstimate
+from detectors.strategy.choice import Evaluation, StrategyComparison
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
@@ -183,12 +183,6 @@ def preview_choice(session: Session, policy: str, as_of: datetime | None = None)
     return ChoicePreview(as_datetime(date), explanation, tuple(cohorts))
 
 
-def _prevalence(numbers: Mapping[str, Any]) -> PrevalenceEstimate:
-    reviews = numbers.get("reviews")
-    correction = ReviewCorrection(**reviews) if reviews else None
-    return PrevalenceEstimate(**{**numbers, "reviews": correction})
-
-
 def _explanation(choice: Mapping[str, Any], numbers: Mapping[str, Any], currency: str) -> ChoiceExplanation:
     settings, evidence = numbers["settings"], numbers["evidence"]
     gate = PrevalenceGate(
@@ -197,7 +191,7 @@ def _explanation(choice: Mapping[str, Any], numbers: Mapping[str, Any], currency
     return as_record(
         ChoiceExplanation,
         choice,
-        prevalence=_prevalence(numbers["prevalence"]),
+        prevalence=Evaluation.of(numbers).prevalence,
         frauds_for_blend=numbers["min_positives_blend"],
         frauds_for_classification=numbers["min_positives_classifier"],
         gate=gate,

@@ -89,7 +89,8 @@ class FlagRecord:
     muted_by
         The number of the mute that covers it.
     expected_loss
-        Fraud probability × (exposure + fee), in the base currency; None without a probability.
+        Fraud probability × (exposure + fee), in the base currency. Without a fraud probability it is computed with an upper
+        guess of one; None without that.
     is_fraud, label_type, label_source, known_at
         The label that holds, what kind of fraud or dispute it names, where it comes from and when it became known; None
         without one. `is_fraud` is None with a source for a dispute that is not about fraud.

@@ -1,0 +1,47 @@
+"""
+Whether a model still ranks the payments that it learned from: if not, their labels or values were changed since.
+
+Where wrong labels or values are stored for the whole past, those of the promotion gate's window are wrong as well, and neither
+model ranks them. What the champion has learned tells the difference: it ranks those payments far better than new ones.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from detectors.evaluation.metrics import auc_roc
+from detectors.inputs.sample import Sample
+from detectors.model.model import Model
+from storage.frames import FRAUD
+
+GENUINE_ROWS = 5_000  # that are ranked, beside all frauds
+FRAUDS_MIN = 10
+MORE_FRAUDS = 1.25  # with more than so many times the frauds that it learned, many are new to it
+# Of the area under the ROC curve. A week later, data unchanged, it falls by 0.01 at most; with the labels of other payments by
+# 0.2 to 0.5 (`python -m benchmarks.gate`).
+FALL = 0.1
+
+
+def learned_ranking(model: Model, mature: Sample) -> dict[str, float]:
+    """
+    The area under the ROC curve of a model among the payments that it learned from, and the number of frauds among them.
+
+    Returns
+    -------
+    An entry of the model's notes; empty with fewer than ten frauds or without genuine payments.
+    """
+    fraud = mature.y == FRAUD
+    step = max(1, int((~fraud).sum()) // GENUINE_ROWS)
+    rows = mature.take(fraud | (np.cumsum(~fraud) % step == 0))
+    frauds = int(fraud.sum())
+    if frauds < FRAUDS_MIN or len(rows) == frauds:
+        return {}
+    return {"auc": auc_roc(rows.y, model.score(rows.raw, rows.amount).score), "frauds": frauds}
+
+
+def has_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the `learned_ranking` of a model is so much lower now that the payments it learned from must have changed."""
+    if not then or not now:
+        return False
+    return bool(now["frauds"] <= MORE_FRAUDS * then["frauds"] and then["auc"] - now["auc"] > FALL)
