@@ -36,7 +36,7 @@ from scipy import stats
 from benchmarks.machine import require
 from benchmarks.worlds import HANDBOOK_TEST, SIMULATED, World, handbook
 from detectors.algorithms.boosting import Boosting
-from detectors.base import MIN_FRAUDS_TO_FIT, STRATEGIES
+from detectors.base import FRAUDS_NEEDED, MIN_FRAUDS_TO_FIT, STRATEGIES
 from detectors.evaluation.metrics import average_precision
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
@@ -215,20 +215,21 @@ def scores_of(
     mature: Sample, test: Sample, layout: Layout, how: FitSettings, folds: Sequence[ValidationFold]
 ) -> dict[str, Floats]:
     """What each strategy ranks the test rows by; as `AutoDetector`, whose strategies share their parts."""
-    able = mature.y.sum() >= MIN_FRAUDS_TO_FIT
-    parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if able else "outlier")
+    frauds = int(mature.y.sum())
+    parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if frauds else "outlier")
     X = parts.encoder.transform(test.raw)
     of_families = parts.outliers.surprisals(X)
     outlier = surprisal(parts.outliers.rank_of(of_families))
-    if not able:
+    if not frauds:
         return {"outlier": outlier}
     boosting, forest = parts.boosting.surprisal(X), parts.forest.surprisal(X)
-    weight = learn_weight(folds).value
-    return {
+    weight = learn_weight(folds).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
+    scores = {
         "outlier": outlier,
-        "blend": blend_surprisal(weight, parts.families.surprisal(of_families), boosting, forest),
+        "blend": blend_surprisal(weight, parts.families.surprisal(of_families, X), boosting, forest),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
+    return {strategy: score for strategy, score in scores.items() if frauds >= FRAUDS_NEEDED[strategy]}
 
 
 def withheld(world: World, variant: str, k: int, seed: int) -> Known:

@@ -25,6 +25,8 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)  # from no labels to many
 
 SEED = 7  # of every draw of random numbers: the same rows and threads give the same model
 MIN_FRAUDS_TO_FIT = 2  # a classifier fitted on one fraud would memorise it
+# Fewest known frauds that a strategy learns from; with one, a blend's classifiers have no weight.
+FRAUDS_NEEDED: dict[Strategy, int] = {"outlier": 0, "blend": 1, "classification": MIN_FRAUDS_TO_FIT}
 POSITIVE_WEIGHT_MAX = 30.0
 LEARNED_MAX = 1e100  # of what is learned on scaled columns; products of a few of them are finite
 

@@ -39,7 +39,7 @@ def detector(**more):
     ("frauds", "strategy"),
     [
         (0, "outlier"),
-        (1, "outlier"),
+        (1, "blend"),
         (6, "blend"),
         (60, "blend"),
         (400, "classification"),
@@ -167,12 +167,13 @@ def test_reasons_of_a_blend_follow_the_side_that_a_score_is_owed_to():
     found = detector(strategy="blend").fit(X, told)
     odd = np.zeros((1, X.shape[1]))
     odd[0, 0] = 50.0  # nothing like it was ever seen, fraud or not
-    for weight, part in ((0.0, "outlier"), (1.0, "classifiers")):
+    for weight, part in ((0.0, "families"), (1.0, "classifiers")):
         found.weight_ = replace(found.weight_, value=weight)
         said = found.explain(odd, "blend")
-        alone = found.explain(odd, "outlier")
+        parts = found.fitted().parts
+        alone = parts.families.explain(parts.outliers, parts.encoder.transform(odd))
         same = np.allclose(said, alone / np.abs(alone).sum())
-        assert same == (part == "outlier")
+        assert same == (part == "families")
 
 
 def test_the_outlier_detector_may_be_shown_some_columns_only():
@@ -190,7 +191,7 @@ def test_without_labels_it_detects_outliers():
     assert one.anomaly_score(X).tobytes() == detector(strategy="outlier").fit(X).anomaly_score(X).tobytes()
     assert np.isnan(one.fraud_probability(X)).all()
     assert auc_roc(y, one.anomaly_score(X)) > 0.9
-    with pytest.raises(DetectorError, match="needs 2 known frauds"):
+    with pytest.raises(DetectorError, match="needs a known fraud to learn from, there is none"):
         detector(strategy="blend").fit(X)
 
 
@@ -264,5 +265,5 @@ def test_a_classifier_without_frauds_is_refused():
     with pytest.raises(DetectorError, match="needs 2 known frauds to learn from, there is none: use outlier"):
         detector(strategy="classification").fit(X, told)
     rows = Sample(X, y, np.ones(len(X)), np.ones(len(X)))
-    with pytest.raises(DetectorError, match="needs 2 known frauds to learn from, there is none: use outlier"):
+    with pytest.raises(DetectorError, match="needs a known fraud to learn from, there is none: use outlier"):
         AutoDetector(layout=Layout.plain(6)).fit_samples(rows, rows, "blend")

@@ -20,14 +20,19 @@ def drawn(frauds, n=5_000, seed=1):
     return S, y
 
 
-def fitted(S, y):
-    return FamilyRegression.fit(S, y, np.ones(len(y)), TEAM)
+def fitted(S, y, view=None):
+    return FamilyRegression.fit(S, silent(S) if view is None else view, y, np.ones(len(y)), TEAM)
+
+
+def silent(S):
+    """A feature that says nothing."""
+    return np.zeros((len(S), 1))
 
 
 def test_frauds_raise_the_family_that_tells_them_the_more_the_more_there_are():
     test, y_test = drawn(200, seed=9)
     found = [average_precision(y_test, test @ TEAM)]
-    found += [average_precision(y_test, fitted(*drawn(k)).score(test)) for k in (2, 20, 500)]
+    found += [average_precision(y_test, fitted(*drawn(k)).score(test, silent(test))) for k in (2, 20, 500)]
     assert found == sorted(found)
     assert found[-1] > found[0] + 0.1
 
@@ -35,35 +40,66 @@ def test_frauds_raise_the_family_that_tells_them_the_more_the_more_there_are():
 def test_a_fraud_that_tells_nothing_leaves_the_combination_of_the_team():
     S, y = drawn(0)
     S[0], y[0] = S[1:].mean(axis=0), 1
-    coefficients = fitted(S, y).coefficients
-    assert np.allclose(coefficients / coefficients.sum(), TEAM, atol=0.05)
+    families = fitted(S, y).families
+    assert np.allclose(families / families.sum(), TEAM, atol=0.05)
 
 
 def test_the_estimate_is_the_maximum_a_posteriori():
-    """Of many rows it is scikit-learn's, whose penalty of the same strength knows no prior but 0."""
-    S, y = drawn(2_000, n=40_000)
+    """Of many rows it is scikit-learn's, whose one penalty fits all coefficients of columns that are scaled for it."""
+    S, y = drawn(2_000, n=9_000)
     common = S @ TEAM
-    rows = np.column_stack(
-        [common * COMMON * np.sqrt(STRENGTH), S]
-    )  # so that one penalty fits all coefficients
+    rows = np.column_stack([common * COMMON * np.sqrt(STRENGTH), S])
     other = LogisticRegression(C=1 / STRENGTH, tol=1e-8, max_iter=1000).fit(rows, y).coef_[0]
     expected = other[0] * COMMON * np.sqrt(STRENGTH) * TEAM + other[1:]
-    assert np.allclose(fitted(S, y).coefficients, expected, atol=0.02)
+    assert np.allclose(fitted(S, y).families, expected, atol=0.05)
+
+
+def test_a_direction_is_learned_that_no_surprisal_tells():
+    rng = np.random.default_rng(2)
+    S, y = drawn(0, n=6_000)
+    view = rng.normal(size=(6_000, 5))
+    y[:60] = 1
+    view[:60, 3] += 2.0  # not rare: the sign tells it
+    regression = fitted(S[::2], y[::2], view[::2])
+    assert regression.features.argmax() == 3
+    score = regression.score(S[1::2], view[1::2])
+    assert average_precision(y[1::2], score) > 3 * average_precision(y[1::2], S[1::2] @ TEAM)
+
+
+def test_many_features_that_say_nothing_cost_little():
+    test, y_test = drawn(200, seed=9)
+    rng = np.random.default_rng(3)
+    noise, of_test = rng.normal(size=(5_000, 100)), rng.normal(size=(5_000, 100))
+    S, y = drawn(5)
+    alone = average_precision(y_test, fitted(S, y).score(test, silent(test)))
+    assert average_precision(y_test, fitted(S, y, noise).score(test, of_test)) > alone - 0.05
 
 
 def test_weights_stand_for_rows():
     S, y = drawn(20, n=500)
-    twice = FamilyRegression.fit(np.tile(S, (2, 1)), np.tile(y, 2), np.ones(1000), TEAM)
-    weighted = FamilyRegression.fit(S, y, np.full(500, 2.0), TEAM)
-    assert np.allclose(twice.coefficients, weighted.coefficients, atol=1e-3)
+    twice = FamilyRegression.fit(
+        np.tile(S, (2, 1)), silent(np.tile(S, (2, 1))), np.tile(y, 2), np.ones(1000), TEAM
+    )
+    weighted = FamilyRegression.fit(S, silent(S), y, np.full(500, 2.0), TEAM)
+    assert np.allclose(twice.families, weighted.families, atol=1e-3)
+
+
+def test_of_more_rows_than_it_learns_from_a_sample_stands_for_all():
+    S, y = drawn(40, n=60_000)
+    assert np.allclose(fitted(S, y).families, fitted(S[:9_000], y[:9_000]).families, atol=0.25)
 
 
 def test_a_row_scores_the_same_to_the_bit_alone_or_in_a_batch_and_its_contributions_add_up():
     S, y = drawn(20)
-    regression = fitted(S, y)
-    scores = regression.score(S)
-    assert all(regression.score(S[place : place + 1])[0] == scores[place] for place in range(50))
-    assert np.allclose(regression.contributions(S).sum(axis=1), scores)
+    view = np.random.default_rng(4).normal(size=(len(S), 3))
+    regression = fitted(S, y, view)
+    scores = regression.score(S, view)
+    assert all(
+        regression.score(S[place : place + 1], view[place : place + 1])[0] == scores[place]
+        for place in range(50)
+    )
+    parts = regression.of_families(S).sum(axis=1) + regression.of_features(view).sum(axis=1)
+    assert np.allclose(parts, scores)
 
 
 @pytest.mark.parametrize("y", [np.zeros(5_000), np.ones(5_000)])

@@ -16,7 +16,7 @@ are fitted on all labelled rows and use that calibrator.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from scipy.special import logit
 from sklearn.base import BaseEstimator
 
 from detectors.base import (
+    FRAUDS_NEEDED,
     MIN_FRAUDS_TO_FIT,
     SEED,
     DetectorError,
@@ -44,7 +45,7 @@ from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_of, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
-from detectors.strategy.components import Components
+from detectors.strategy.components import Components, RankedClassifier, RankedFamilies
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
@@ -117,7 +118,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self,
         strategy: Method = "auto",
         *,
-        min_positives_blend: float = 2,
+        min_positives_blend: float = 1,
         min_positives_classifier: float = 300,
         prevalence_gate_low: float = 1e-4,
         prevalence_gate_high: float = 1.2e-4,
@@ -213,9 +214,11 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             ranks and explains without labels.
         """
         frauds = int((mature.y == 1).sum())
-        if strategy != "outlier" and frauds < MIN_FRAUDS_TO_FIT:
+        needed = FRAUDS_NEEDED[strategy]
+        if frauds < needed:
             raise DetectorError(
-                f"{strategy} needs {MIN_FRAUDS_TO_FIT} known frauds to learn from, there {_are(frauds)}",
+                f"{strategy} needs {'a known fraud' if needed == 1 else f'{needed} known frauds'} to learn from, "
+                f"there {'is one' if frauds else 'is none'}",
                 remedy="use outlier",
             )
         self.layout_ = self._layout(usual.raw.shape[1])
@@ -304,10 +307,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return parts.outliers.explain(X)
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        of_families = parts.outliers.surprisals(X)
-        sides = parts.families.surprisal(of_families), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        sides = _sides(parts.families, parts.boosting, parts.forest, parts.outliers.surprisals(X), X)
         share = classifier_share(self.weight_.value, *sides)[:, None]
-        families = parts.outliers.divided(X, parts.families.regression.contributions(of_families))
+        families = parts.families.explain(parts.outliers, X)
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
         return (1.0 - share) * _normalised(families) + share / 2 * sum(classifiers)
 
@@ -375,12 +377,14 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return Ranks(outlier, logit(outlier))
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
-        sides = parts.families.surprisal(of_families), parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        sides = _sides(parts.families, parts.boosting, parts.forest, of_families, X)
         return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
 
     def _calibrate_blend(self, mature: Sample, folds: Sequence[ValidationFold]) -> None:
         """Learn a blend's weight and calibrator from held-out rows; without any, the calibrator from the training rows."""
         self.weight_ = learn_weight(folds)
+        if np.count_nonzero(mature.y == 1) < MIN_FRAUDS_TO_FIT:
+            self.weight_ = replace(self.weight_, value=0.0)
         if folds:
             newest = _newest(folds)
             suspicion = [_logit(blend_of(self.weight_.value, fold)) for fold in newest]
@@ -413,14 +417,21 @@ def _newest(folds: Sequence[ValidationFold]) -> Sequence[ValidationFold]:
     return folds[-1 - int(np.searchsorted(frauds[:-1], BETA_FROM)) :]
 
 
+def _sides(
+    families: RankedFamilies,
+    boosting: RankedClassifier,
+    forest: RankedClassifier,
+    of_families: Floats,
+    X: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Surprisals of the three sides of a blend, (n,) each."""
+    return families.surprisal(of_families, X), boosting.surprisal(X), forest.surprisal(X)
+
+
 def _logit(surprisals: Floats) -> Floats:
     """Logit of the blend from its surprisal s, as from the rank of a single detector: ln(e^s − 1)."""
     s = np.maximum(surprisals, SURPRISAL_MIN)
     return s + np.log(-np.expm1(-s))
-
-
-def _are(frauds: int) -> str:
-    return "is one" if frauds else "is none"
 
 
 def _normalised(contributions: Floats) -> Floats:

@@ -45,7 +45,7 @@ class StrategySettings:
     """The keys of `[strategy]`."""
 
     method: Method = "auto"
-    min_positives_blend: float = 2
+    min_positives_blend: float = 1
     min_positives_classifier: float = 300
     prevalence_gate_low: float = 1e-4
     prevalence_gate_high: float = 1.2e-4

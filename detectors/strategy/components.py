@@ -14,7 +14,7 @@ from detectors.algorithms.random_forest import RandomForest
 from detectors.base import Classifier, Floats
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale, surprisal
-from detectors.inputs.sample import Layout, Sample
+from detectors.inputs.sample import FeatureGroup, Layout, Sample
 from detectors.strategy.family_regression import FamilyRegression
 from detectors.strategy.outlier_team import FitSettings, OutlierTeam
 
@@ -41,21 +41,29 @@ class RankedClassifier:
 
 @dataclass(frozen=True)
 class RankedFamilies:
-    """The regression on the families' surprisals, and the rank scale of its scores."""
+    """The regression on the families and their features, and the rank scale of its scores."""
 
     regression: FamilyRegression
+    features: FeatureGroup
     scale: RankScale
 
     @classmethod
     def fit(cls, outliers: OutlierTeam, X: Floats, sample: Sample) -> Self:
         """Fit to labelled rows, whose features are `X` (n, n_features)."""
-        surprisals = outliers.surprisals(X)
-        regression = FamilyRegression.fit(surprisals, sample.y, sample.weight, outliers.shares)
-        return cls(regression, _scale_of_genuine(regression.score(surprisals), sample))
+        surprisals, group = outliers.surprisals(X), FeatureGroup("families", outliers.columns)
+        view = group.view(X)
+        regression = FamilyRegression.fit(surprisals, view, sample.y, sample.weight, outliers.shares)
+        return cls(regression, group, _scale_of_genuine(regression.score(surprisals, view), sample))
 
-    def surprisal(self, surprisals: Floats) -> Floats:
-        """−ln of the share of genuine training rows above the score of these surprisals (n, n_members), (n,)."""
-        return surprisal(self.scale.transform(self.regression.score(surprisals)))
+    def surprisal(self, surprisals: Floats, X: Floats) -> Floats:
+        """−ln of the share of genuine training rows above each row's score, (n,), given the families' surprisals."""
+        return surprisal(self.scale.transform(self.regression.score(surprisals, self.features.view(X))))
+
+    def explain(self, outliers: OutlierTeam, X: Floats) -> Floats:
+        """Contribution of each feature to the logit, less the intercept, (n, n_features)."""
+        contributions = outliers.divided(X, self.regression.of_families(outliers.surprisals(X)))
+        contributions[:, list(self.features.columns)] += self.regression.of_features(self.features.view(X))
+        return contributions
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,10 @@ class Components:
     @classmethod
     def fit(cls, layout: Layout, mature: Sample, usual: Sample, settings: FitSettings, strategy: str) -> Self:
         """
-        Fit the components of a strategy: only the outlier detectors, boosting as well, or boosting and a random forest.
+        Fit the components of a strategy.
+
+        Under `outlier` these are the outlier detectors only, under `classification` boosting as well; a blend has the regression on
+        families, boosting and a random forest.
 
         Parameters
         ----------
@@ -87,13 +98,14 @@ class Components:
         if strategy == "outlier":
             return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
+        families = RankedFamilies.fit(outliers, X, mature) if strategy == "blend" else None
         boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
         if strategy == "classification":
             return cls(encoder, outliers, boosting=boosting)
         forest = RankedClassifier.fit(
             RandomForest(seed=settings.seed, max_genuine=FOREST_MAX_GENUINE), X, mature
         )
-        return cls(encoder, outliers, RankedFamilies.fit(outliers, X, mature), boosting, forest)
+        return cls(encoder, outliers, families, boosting, forest)
 
     @property
     def layout(self) -> Layout:

@@ -1,13 +1,14 @@
 """
-Outlier detection that known frauds have taught which families matter.
+Outlier detection that known frauds have taught what matters.
 
 The surprisals of the families of features (`detectors.strategy.outlier_team`) are a dozen numbers with a meaning. A logistic
-regression on them begins as the team's own combination and moves away from it as frauds come in::
+regression on them, and on the features z themselves in the direction of fraud, begins as the team's own combination and moves
+away from it as frauds come in::
 
-    logit = a + c Σ w_f S_f + Σ d_f S_f,   d_f ~ N(0, 1 / STRENGTH)
+    logit = a + c Σ w_f S_f + Σ d_f S_f + Σ e_j z_j,   d_f ~ N(0, 1 / STRENGTH),   e_j ~ N(0, FEATURES_VARIANCE / n_features)
 
-with w_f the team's weights. These are maximum a posteriori estimates: few frauds cannot overrule the prior that a family
-matters by the weight of its tail (d = 0), many can.
+with w_f the team's weights and z_j scaled by `SoftScale`. These are maximum a posteriori estimates: few frauds cannot overrule
+the prior that a family matters by the weight of its tail (d = 0) and that no direction is suspicious (e = 0); many can.
 """
 
 from dataclasses import dataclass
@@ -17,30 +18,45 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from detectors.base import LEARNED_MAX, DetectorError, Floats, require_arrays, require_finite, row_sums
+from detectors.algorithms.pyod_support import systematic_sample
+from detectors.algorithms.scaling import SoftScale
+from detectors.base import (
+    LEARNED_MAX,
+    SEED,
+    Bools,
+    DetectorError,
+    Floats,
+    require_arrays,
+    require_finite,
+    row_sums,
+)
 
-# Inverse variance of the families' own coefficients. With 5 known frauds in each of six worlds 16 ranked no worse than the
-# team alone in any (benchmarks/choice.py, weeks to tune on); 4 lost .014 in one and 64 gained less in four.
-STRENGTH = 16.0
+# Inverse variance of the families' own coefficients, and the variance of the features' part of the logit. Chosen on 1 to 100 known
+# frauds in earlier weeks of six worlds and on tables without time: half or twice of either changes average precision by .02 at most.
+STRENGTH = 64.0
+FEATURES_VARIANCE = 0.5
 COMMON = (
     4.0  # where the coefficient of the team's combination begins; half or twice of it makes no difference
 )
-ITERATIONS = 200
+GENUINE_MAX = 10_000  # genuine rows that it learns from; they stand for all of them
+ITERATIONS = 300
 
 
 @dataclass(frozen=True)
 class FamilyRegression:
-    """The learned coefficient of each family's surprisal; the intercept ranks nothing and is not kept."""
+    """What it has learned; the intercept ranks nothing and is not kept."""
 
-    coefficients: Floats  # (n_members,)
+    families: Floats  # (n_members,) coefficients of their surprisals
+    scale: SoftScale
+    features: Floats  # (n_features,) coefficients of the scaled features
 
     def __post_init__(self) -> None:
-        require_arrays(
-            "a regression on families", (len(self.coefficients),), self.coefficients, at_most=LEARNED_MAX
-        )
+        shapes = ((len(self.families),), self.families), ((len(self.scale.mean),), self.features)
+        for shape, coefficients in shapes:
+            require_arrays("a regression on families", shape, coefficients, at_most=LEARNED_MAX)
 
     @classmethod
-    def fit(cls, surprisals: Floats, y: Floats, sample_weight: Floats, team: Floats) -> Self:
+    def fit(cls, surprisals: Floats, view: Floats, y: Floats, sample_weight: Floats, team: Floats) -> Self:
         """
         Fit to labelled rows.
 
@@ -48,6 +64,8 @@ class FamilyRegression:
         ----------
         surprisals
             (n, n_members) of the families.
+        view
+            (n, n_features) the features of all families.
         y
             (n,) 1 fraud, 0 genuine.
         sample_weight
@@ -60,30 +78,54 @@ class FamilyRegression:
         DetectorError
             There is no fraud, or no genuine row.
         """
-        frauds, total = float(sample_weight @ y), float(sample_weight.sum())
-        if not 0 < frauds < total:
+        genuine = np.flatnonzero((y == 0) & (sample_weight > 0))
+        if not len(genuine) or not (sample_weight @ y > 0):
             raise DetectorError("a regression on families needs both classes")
-        columns = np.column_stack([surprisals @ team, surprisals])
-        fraud, precision = y == 1, np.append(COMMON**-2, np.full(surprisals.shape[1], STRENGTH))
-        prior = np.append(COMMON, np.zeros(surprisals.shape[1]))
+        scale = SoftScale.fit(view)
+        kept = genuine[systematic_sample(sample_weight[genuine], GENUINE_MAX, SEED)]
+        rows = np.sort(np.concatenate([np.flatnonzero(y == 1), kept]))
+        fraud, weight = y[rows] == 1, sample_weight[rows].copy()
+        weight[~fraud] *= sample_weight[genuine].sum() / weight[~fraud].sum()
+        columns = np.column_stack([surprisals[rows] @ team, surprisals[rows], scale.transform(view[rows])])
+        members, features = surprisals.shape[1], view.shape[1]
+        prior = np.append(COMMON, np.zeros(members + features))
+        precision = np.concatenate(
+            [
+                [COMMON**-2],
+                np.full(members, STRENGTH),
+                np.full(features, features / FEATURES_VARIANCE),
+            ]
+        )
+        found = _most_likely(columns, fraud, weight, prior, precision)
+        own = found[1 : 1 + members]
+        return cls(found[0] * team + own, scale, np.ascontiguousarray(found[1 + members :]))
 
-        def loss(parameters: Floats) -> tuple[float, Floats]:
-            logit = parameters[0] + columns @ parameters[1:]
-            apart = parameters[1:] - prior
-            of_rows = np.where(fraud, np.logaddexp(0.0, -logit), np.logaddexp(0.0, logit))
-            slope = sample_weight * (expit(logit) - fraud)
-            value = float(sample_weight @ of_rows + 0.5 * precision @ apart**2)
-            return value, np.append(slope.sum(), slope @ columns + precision * apart)
-
-        start = np.append(np.log(frauds / (total - frauds)) - COMMON, prior)
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
-        require_finite("a regression on families", *found)
-        return cls(found[1] * team + found[2:])
-
-    def contributions(self, surprisals: Floats) -> Floats:
+    def of_families(self, surprisals: Floats) -> Floats:
         """What each family adds to the logit, (n, n_members)."""
-        return surprisals * self.coefficients
+        return surprisals * self.families
 
-    def score(self, surprisals: Floats) -> Floats:
+    def of_features(self, view: Floats) -> Floats:
+        """What each feature adds to the logit by its direction, (n, n_features)."""
+        return np.asarray(self.scale.transform(view) * self.features)
+
+    def score(self, surprisals: Floats, view: Floats) -> Floats:
         """Logit of fraud, less the intercept, (n,): the same to the bit in any batch."""
-        return row_sums(self.contributions(surprisals))
+        return row_sums(self.of_families(surprisals)) + row_sums(self.of_features(view))
+
+
+def _most_likely(columns: Floats, fraud: Bools, weight: Floats, prior: Floats, precision: Floats) -> Floats:
+    """Coefficients of the columns, without the intercept, which has no prior, (n_columns,)."""
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        logit = parameters[0] + columns @ parameters[1:]
+        apart = parameters[1:] - prior
+        of_rows = np.where(fraud, np.logaddexp(0.0, -logit), np.logaddexp(0.0, logit))
+        slope = weight * (expit(logit) - fraud)
+        value = float(weight @ of_rows + 0.5 * precision @ apart**2)
+        return value, np.append(slope.sum(), slope @ columns + precision * apart)
+
+    odds = float(weight[fraud].sum() / weight[~fraud].sum())
+    start = np.append(np.log(odds) - prior[0], prior)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
+    require_finite("a regression on families", *found)
+    return np.asarray(found[1:])

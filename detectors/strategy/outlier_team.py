@@ -113,6 +113,11 @@ class OutlierTeam:
         return tuple(member.group for member in self.members)
 
     @property
+    def columns(self) -> tuple[int, ...]:
+        """The features that a detector sees, ascending."""
+        return tuple(sorted({column for group in self.groups for column in group.columns}))
+
+    @property
     def shares(self) -> Floats:
         """Weight of each family; they sum to 1, (n_members,)."""
         return _shares(self.members)

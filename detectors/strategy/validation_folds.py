@@ -110,7 +110,7 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
         time=validation.times,
         entity=validation.entities,
         outlier=surprisal(parts.outliers.rank_of(of_families)),
-        families=parts.families.surprisal(of_families),
+        families=parts.families.surprisal(of_families, X),
         boosting=surprisal(parts.boosting.scale.transform(margin)),
         forest=parts.forest.surprisal(X),
         margin=margin,

@@ -389,7 +389,7 @@ class StrategySection(ConfigSection):
     """How the strategy is chosen: outlier detection, blend or classification."""
 
     method: Method = "auto"
-    min_positives_blend: Annotated[int, Field(ge=1)] = 2
+    min_positives_blend: Annotated[int, Field(ge=1)] = 1
     min_positives_classifier: Annotated[int, Field(ge=2)] = 300
     prevalence_gate_low: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     prevalence_gate_high: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
