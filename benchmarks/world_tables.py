@@ -86,6 +86,7 @@ FAMILIES = {  # of the mean of families, by what a feature says
     "AMOUNT": "amount",
     "AMOUNT_ABOVE_USUAL": "amount",
     "AMOUNT_AGAINST_MEAN": "amount",
+    "AMOUNT_AGAINST_FIELD": "field",
     "USUAL_AMOUNT": "usual",
     "AMOUNT_SPREAD": "usual",
     "VELOCITY": "velocity",

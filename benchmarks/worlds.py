@@ -32,8 +32,10 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import require
 from pipeline.config.config import Config
-from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
+from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.compute import raw_features
+from pipeline.features.fraud_history import FraudHistory
+from pipeline.features.history import feature_catalogue
 from pipeline.features.label_history import label_events
 from pipeline.schema_inference.propose import propose
 from pipeline.simulation.economy import (
@@ -87,10 +89,7 @@ class Fields:
     @property
     def catalogue(self) -> FeatureCatalogue:
         """The features that are shipped for these fields."""
-        features = self.config.features
-        return build_catalogue(
-            self.entities, self.numeric, self.categorical, features.windows, features.night
-        )
+        return feature_catalogue(self.config)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,7 @@ class World:
             lookback=features.windows[-1] + self.maturity,
             completeness=Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
             silence_ok=np.ones(len(held), dtype=bool),
+            frauds=FraudHistory.of(held, labels, ("chargeback",)),
         )
 
     def without(self, gone: Bools) -> "World":

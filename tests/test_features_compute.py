@@ -372,6 +372,17 @@ def numbered(codes):
     return Coded(codes.astype(np.int32), np.array([f"v{c}" for c in range(codes.max() + 1)], dtype=object))
 
 
+# ── the amount against a field ──
+
+
+def test_an_amount_that_is_the_whole_field_is_exactly_one():
+    history = replace(rows((0, 0.1), (1, 2500.1), (2, 30.0), (3, 30.0), (4, 99.0)), numeric={})
+    fields = np.array([0.1, 2500.1, math.nan, math.inf, -49.0])
+    found = features(replace(history, numeric={"risk": fields}))["amount_against_risk"]
+    assert found[[0, 1, 4]].tolist() == [1.0, 1.0, 2.0]
+    assert np.isnan(found[[2, 3]]).all()
+
+
 # ── the catalogue ──
 
 

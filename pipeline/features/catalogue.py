@@ -17,6 +17,7 @@ from detectors.inputs.sample import FeatureGroup, Layout
 from pipeline.durations import format_duration
 from pipeline.features.columns import (
     ENTITY_COLUMNS,
+    FIELD_COLUMNS,
     FRAUD_COLUMNS,
     HOLIDAY_COLUMNS,
     PAIR_COLUMNS,
@@ -226,8 +227,15 @@ def build_catalogue(
     columns, rates, categories = list(_columns(base)), list(_rates(base)), list(_categories(base))
     hashes = [f"{name}_hash" for name in base.categorical]
     learned = [*(rate for rate, _, _ in rates), *categories]
-    reserved = [*hashes, *(feature.name for feature in (*columns, *learned))]
-    columns += [Feature(name, "FIELD_VALUE") for name in _without_collisions(base.numeric, reserved)]
+    against = [(name, column) for name in base.numeric for column in FIELD_COLUMNS]
+    reserved = [
+        *hashes,
+        *(feature.name for feature in (*columns, *learned)),
+        *(f"{column.name}_{name}" for name, column in against),
+    ]
+    free = dict(zip(base.numeric, _without_collisions(base.numeric, reserved), strict=True))
+    columns += [_feature(f"{column.name}_{name}", column, usual=free[name]) for name, column in against]
+    columns += [Feature(name, "FIELD_VALUE") for name in free.values()]
     at = {name: place for place, name in enumerate([*(column.name for column in columns), *hashes])}
     numbers = [column for column in columns if column.code]
     encoding = EncodingPlan(

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.amount_windows import LOG_UNITS, AmountWindow
+from pipeline.features.amount_windows import LOG_UNITS, RATIO_PRIOR, AmountWindow
 from pipeline.features.entity_windows import EntityIndex, QueryRows
 from pipeline.features.fraud_history import KnownFrauds
 from pipeline.features.holidays import is_holiday
@@ -137,6 +137,31 @@ HOLIDAY_COLUMNS: tuple[Column[PaymentRows], ...] = (
         "TIME_OF_DAY",
         period=WEEK,
     ),
+)
+
+
+# ── of the payment and one of the user's numeric fields ──
+
+
+@dataclass(frozen=True)
+class FieldRows:
+    """The query rows' amount and numeric field, (k,) each."""
+
+    amount: Ints  # 1/10,000 of the base currency
+    field: Floats  # NaN where missing
+
+    @property
+    def ratio(self) -> Floats:
+        """The amount over the size of the field, each with `RATIO_PRIOR` added; NaN where the field is missing or infinite."""
+        size = np.where(np.isfinite(self.field), np.abs(self.field), np.nan)
+        ratio: Floats = (self.amount / MONEY + RATIO_PRIOR) / (size + RATIO_PRIOR)
+        return ratio
+
+
+# Trees cut one column at a time, so that "the amount is the whole balance" would take them many cuts and many frauds. Equal
+# numbers give exactly 1, whatever their size.
+FIELD_COLUMNS: tuple[Column[FieldRows], ...] = (
+    Column("amount_against", lambda rows: rows.ratio, "AMOUNT_AGAINST_FIELD"),
 )
 
 

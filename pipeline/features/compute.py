@@ -26,11 +26,13 @@ from pipeline.features.amount_windows import AmountSums, log_units
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.columns import (
     ENTITY_COLUMNS,
+    FIELD_COLUMNS,
     PAIR_COLUMNS,
     WINDOW_COLUMNS,
     WITHOUT_MERCHANT_INITIATED,
     Column,
     EntityRows,
+    FieldRows,
     PaymentRows,
     WindowRows,
 )
@@ -200,6 +202,9 @@ def _payment_rows(view: _HistoryView) -> PaymentRows:
 
 def _field_columns(view: _HistoryView) -> Iterator[Floats]:
     rows = view.timeline.rows
+    for name in view.catalogue.numeric:
+        both = FieldRows(view.history.amount[rows], view.history.numeric[name][rows])
+        yield from (column.values(both) for column in FIELD_COLUMNS)
     for name in view.catalogue.numeric:
         yield view.history.numeric[name][rows]
     for name in view.catalogue.categorical:

@@ -60,6 +60,13 @@ def _ratio(facts: ReasonFacts) -> str:
     return f"amount {amount(facts.amount)} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
 
 
+def _against_field(facts: ReasonFacts) -> str:
+    name = facts.feature.name.removeprefix("amount_against_")
+    if not _is_known(facts.usual):
+        return f"amount {amount(facts.amount)} has no {name} to compare with"
+    return f"amount {amount(facts.amount)} against {name} of {facts.usual:,.2f}"
+
+
 def _ago(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
@@ -91,6 +98,7 @@ def _category(facts: ReasonFacts) -> str:
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
     "AMOUNT": lambda facts: f"amount is {amount(facts.amount)} {facts.currency}",
     "AMOUNT_ABOVE_USUAL": _deviation,
+    "AMOUNT_AGAINST_FIELD": _against_field,
     "AMOUNT_AGAINST_MEAN": _ratio,
     "AMOUNT_SPREAD": lambda facts: (
         f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
