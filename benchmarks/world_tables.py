@@ -55,21 +55,16 @@ from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.catalogue import Feature
 from pipeline.features.history import History
-from pipeline.features.label_history import label_events
 from pipeline.training import train
 from pipeline.training.samples import UNLABELLED_ROWS
 from pipeline.training.strategy_choice import StoredChoice, evaluate
 from storage.frames import (
     DAY,
-    FOREVER,
     HOUR,
     MONEY,
     WEEK,
-    Coded,
-    Completeness,
     Floats,
     Ints,
-    Labels,
 )
 
 CONFIDENCE = 0.9
@@ -343,7 +338,7 @@ def labelled(world: World) -> list[Part]:
     days = (world.until - world.date) / DAY
     step = -(-days // (7 * PARTS)) * WEEK
     edges = [*range(world.date, world.until, int(step)), world.until]
-    history, fields = _history(world), _counted_fields(world)
+    history, fields = world.history(), _counted_fields(world)
     parts = []
     for begin, end in pairwise(edges):
         part = _part(replace(world, date=begin, until=end), history, fields)
@@ -382,26 +377,6 @@ def _part(world: World, history: History, fields: Floats) -> Part:
         detector.fit(learned[0], mature.y, mature.weight)
         scores[title] = detector.anomaly_score(learned[1])
     return Part(judged, choice.strategy, scores)
-
-
-def _history(world: World) -> History:
-    """What the product would have loaded: each fraud is known a week after it happened, silence is complete."""
-    frauds, held = np.flatnonzero(world.fraud), world.transactions
-    known, n = world.known_at[frauds], len(frauds)
-    source = Coded(np.zeros(n, dtype=np.int32), np.array(["chargeback"], dtype=object))
-    labels = Labels.from_answers(
-        np.arange(n), held.transaction_id[frauds], np.ones(n, dtype=bool), source, known, known
-    )
-    complete = Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    precedence = world.fields.config.labels.precedence
-    return History(
-        held,
-        labels,
-        label_events(held, labels, precedence),
-        complete,
-        np.ones(len(held), dtype=bool),
-        precedence,
-    )
 
 
 def _known(history: History, date: int) -> History:

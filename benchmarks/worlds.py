@@ -33,9 +33,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import require
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
-from pipeline.features.compute import raw_features
-from pipeline.features.fraud_history import FraudHistory
-from pipeline.features.history import feature_catalogue
+from pipeline.features.history import History, feature_catalogue, raw_matrix
 from pipeline.features.label_history import label_events
 from pipeline.schema_inference.propose import propose
 from pipeline.simulation.economy import (
@@ -128,15 +126,11 @@ class World:
         """The same world with these test days, and the training before them."""
         return replace(self, date=days[0], until=days[1])
 
-    def raw(self, rows: Ints, frauds: Ints | None = None) -> Floats:
-        """
-        Raw features of the payments at these positions, (n_rows, n_raw), point in time.
-
-        `frauds` are the positions of those that ever become known; None for all. All else is silent.
-        """
+    def history(self, frauds: Ints | None = None) -> History:
+        """What the product would have stored; `frauds` are the positions of those that ever become known, None for all."""
         held = self.transactions
         frauds = np.flatnonzero(self.fraud) if frauds is None else frauds
-        n, features = len(frauds), self.fields.catalogue
+        n, precedence = len(frauds), self.fields.config.labels.precedence
         labels = Labels.from_answers(
             np.arange(n),
             held.transaction_id[frauds],
@@ -145,18 +139,18 @@ class World:
             self.known_at[frauds],
             self.known_at[frauds],
         )
-        return raw_features(
+        return History(
             held,
-            label_events(held, labels, ("chargeback",)),
-            rows,
-            features,
-            maturity=self.maturity,
-            allowed_lateness=0,
-            lookback=features.windows[-1] + self.maturity,
-            completeness=Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
-            silence_ok=np.ones(len(held), dtype=bool),
-            frauds=FraudHistory.of(held, labels, ("chargeback",)),
+            labels,
+            label_events(held, labels, precedence),
+            Completeness(FOREVER, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
+            np.ones(len(held), dtype=bool),
+            precedence,
         )
+
+    def raw(self, rows: Ints, frauds: Ints | None = None) -> Floats:
+        """Raw features of the payments at these positions, (n_rows, n_raw), point in time; `frauds` as in `history`."""
+        return raw_matrix(self.history(frauds), rows, self.fields.catalogue, self.fields.config)
 
     def without(self, gone: Bools) -> "World":
         """The same world if these payments had never happened."""

@@ -16,6 +16,7 @@ from detectors.inputs.arrays import as_code_columns
 from detectors.inputs.sample import Layout, Sample
 from detectors.model import auto_detector
 from detectors.model.auto_detector import AutoDetector, FittedStrategy
+from detectors.strategy.outlier_team import OutlierTeam
 from detectors.strategy.validation_folds import ValidationFold
 
 
@@ -110,6 +111,15 @@ def test_probabilities_are_calibrated_and_outlier_detection_has_none():
     p = found.fraud_probability(X[15_000:])
     assert p.mean() == pytest.approx(y[15_000:].mean(), rel=0.15)
     assert np.isnan(detector(strategy="outlier").fit(X, y).fraud_probability(X[:5])).all()
+
+
+def test_classification_is_calibrated_without_more_outlier_detectors(monkeypatch):
+    X, y, _ = world(60)
+    mature = Sample(X, y, np.ones(len(y)), np.ones(len(y)))
+    fitted, fit = [], OutlierTeam.fit
+    monkeypatch.setattr(OutlierTeam, "fit", lambda *given: fitted.append(given) or fit(*given))
+    detector().fit_samples(mature, mature.take(y == 0), "classification")
+    assert len(fitted) == 1
 
 
 @pytest.mark.parametrize(

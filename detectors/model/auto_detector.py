@@ -11,7 +11,7 @@ Time order, oldest first::
     └ rows before the fold ─┴ calibration fold ┘
     └ outlier detector: every row that is not a known fraud ─────────────┘
 
-The calibrator is fitted on the scores of detectors that were fitted on the rows before the fold alone. The final detectors
+The calibrator is fitted on the scores of a classifier that was fitted on the rows before the fold alone. The final detectors
 are fitted on all labelled rows and use that calibrator.
 """
 
@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 from sklearn.base import BaseEstimator
 
+from detectors.algorithms.boosting import Boosting
 from detectors.base import (
     FRAUDS_NEEDED,
     MIN_FRAUDS_TO_FIT,
@@ -40,6 +41,7 @@ from detectors.evaluation.calibration import BETA_FROM, Calibrator, fit_calibrat
 from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
+from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
@@ -238,7 +240,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
                 fit_validation_folds(mature, self.layout_, self.fit_settings) if folds is None else folds,
             )
         elif strategy == "classification":
-            self.calibrator_ = self._calibrate_classification(mature, usual)
+            self.calibrator_ = self._calibrate_classification(mature)
         return self
 
     @property
@@ -289,7 +291,16 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def rank(self, raw: Floats) -> Ranks:
         """Outlier score and suspicion of each row of `raw` (n, n_raw), independently of the others."""
-        return self._rank(self._fitted(), raw)
+        parts = self._fitted()
+        X = parts.encoder.transform(raw)
+        of_families = parts.outliers.surprisals(X)
+        outlier = parts.outliers.rank_of(of_families)
+        if parts.boosting is None:
+            return Ranks(outlier, logit(outlier))
+        if parts.families is None or parts.forest is None or self.weight_ is None:
+            return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
+        sides = _sides(parts.families, parts.boosting, parts.forest, of_families, X)
+        return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
 
     def explain(self, X: ArrayLike, channel: str | None = None) -> Floats:
         """
@@ -369,17 +380,6 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         parts: Components | None = getattr(self, "_parts", None)
         return require_fitted(parts, "the detector")
 
-    def _rank(self, parts: Components, raw: Floats) -> Ranks:
-        X = parts.encoder.transform(raw)
-        of_families = parts.outliers.surprisals(X)
-        outlier = parts.outliers.rank_of(of_families)
-        if parts.boosting is None:
-            return Ranks(outlier, logit(outlier))
-        if parts.families is None or parts.forest is None or self.weight_ is None:
-            return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
-        sides = _sides(parts.families, parts.boosting, parts.forest, of_families, X)
-        return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
-
     def _calibrate_blend(self, mature: Sample, folds: Sequence[ValidationFold]) -> None:
         """Learn a blend's weight and calibrator from held-out rows; without any, the calibrator from the training rows."""
         self.weight_ = learn_weight(folds)
@@ -391,20 +391,20 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             y, weight = ([getattr(fold, name) for fold in newest] for name in ("y", "weight"))
             fold = np.concatenate(suspicion), np.concatenate(y), np.concatenate(weight)
         else:
-            of_training = self._rank(self._fitted(), mature.raw).suspicion
+            of_training = self.rank(mature.raw).suspicion
             fold = of_training, mature.y, mature.weight
         self.calibrator_ = fit_calibrator(*fold)
 
-    def _calibrate_classification(self, mature: Sample, usual: Sample) -> Calibrator:
+    def _calibrate_classification(self, mature: Sample) -> Calibrator:
         """Fit on the rows before the fold, calibrate on the fold; with too few frauds, calibrate the level only, on all rows."""
         cut = round(len(mature) * (1 - FOLD))
         past, fold = mature.take(slice(0, cut)), mature.take(slice(cut, len(mature)))
-        earlier = usual.take(slice(0, max(1, round(len(usual) * (1 - FOLD)))))
         if np.count_nonzero(past.y == 1) < MIN_FRAUDS_TO_FIT:
-            past, fold, earlier = mature, mature, usual
-        parts = Components.fit(self.layout_, past, earlier, self.fit_settings, "classification")
-        suspicion = self._rank(parts, fold.raw).suspicion
-        return fit_calibrator(suspicion, fold.y, fold.weight)
+            past, fold = mature, mature
+        encoder = Encoder.fit(self.layout_.encoding, past.raw, past.y, past.weight)
+        boosting = Boosting(seed=self.seed, threads=self.threads)
+        boosting.fit(encoder.transform(past.raw), past.y, past.weight)
+        return fit_calibrator(boosting.anomaly_score(encoder.transform(fold.raw)), fold.y, fold.weight)
 
 
 def _newest(folds: Sequence[ValidationFold]) -> Sequence[ValidationFold]:
