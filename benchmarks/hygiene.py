@@ -130,7 +130,7 @@ def _trained(this: RunContext, date: int) -> tuple[PromotionCheck, float]:
     marks.append(time.process_time())
     fitted = train.fit(config, history, made, chosen, date, this.run_id)
     marks.append(time.process_time())
-    check = PromotionGate(store, config, shelf, reader).check(history, made, chosen, date)
+    check = PromotionGate(store, config, shelf, reader).check(history, made, chosen, fitted.model, date)
     marks.append(time.process_time())
     entry = pending(LIVE, Step("train", date, date), 0)
     ledger.ensure(store, [entry])

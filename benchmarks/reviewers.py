@@ -31,6 +31,7 @@ from scipy.stats import binom
 
 from benchmarks.worlds import REVIEWED_DAYS, START, reviewed
 from detectors.evaluation.prevalence import PrevalenceEstimate, estimate_prevalence
+from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.features import history as feature_history
@@ -349,11 +350,11 @@ class GateBefore(PromotionGate):
     """The rule before: all labels of mature rows, those of the champion's own flags included."""
 
     def check(
-        self, history: History, prepared: Prepared, choice: StoredChoice, date: int
+        self, history: History, prepared: Prepared, choice: StoredChoice, candidate: Model, date: int
     ) -> PromotionCheck | None:
         """Compare as if nobody had reviewed anything."""
         nobody = Reviews(*(np.zeros(len(history), dtype=bool) for _ in range(3)))
-        return super().check(history, replace(prepared, reviews=nobody), choice, date)
+        return super().check(history, replace(prepared, reviews=nobody), choice, candidate, date)
 
     def _window(self, history: History, _prepared: Prepared, champion_id: int, date: int) -> EvaluationWindow:
         rows, y = mature_before(self.config, history, date)
@@ -396,8 +397,9 @@ def _try_challengers(found: Found, world: ReviewedWorld, store: Store, config: C
                 "now": PromotionGate(store, config, cache, reader),
                 "truth": GateOfTruth(store, config, cache, reader, world),
             }
+            candidate = train.fit_alone(config, prepared, choice, date)
             for rule, gate in gates.items():
-                check = gate.check(history, prepared, choice, date)
+                check = gate.check(history, prepared, choice, candidate, date)
                 assert check is not None
                 found.gate.setdefault(rule, []).append(check.rule)
                 found.gain.setdefault(rule, []).append(check.ap_difference or float("nan"))

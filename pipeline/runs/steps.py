@@ -294,7 +294,8 @@ def _fit_and_promote(
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), context.as_of)
         return f"{planning.day(date)}: no new model: {error}"
-    check = PromotionGate(store, config, model_cache, reader).check(history, training_data, choice, date)
+    gate = PromotionGate(store, config, model_cache, reader)
+    check = gate.check(history, training_data, choice, fitted.model, date)
     model_id = models.install(
         store, claimed, fitted.record, fitted.artifact, choice.sentence, context.by, context.as_of, check
     )

@@ -205,9 +205,10 @@ class HistoryReader:
         self._entities = list(dict.fromkeys([*run.config.schema_.entities, *model_entities]))
 
     def for_training(self, date: int) -> History:
-        """All history that a training at `date` may use."""
+        """All history that a training at `date` may use, and the one before it for the promotion gate."""
         config = self._run.config
-        return self._whole(date - config.training.span - config.lookback, date)
+        span = config.training.every + config.training.span
+        return self._whole(date - span - config.lookback, date)
 
     def for_rows(self, start: int, end: int, ids: Strings) -> History:
         """The past of the entities of some transactions with start ≤ event_time < end."""

@@ -2,10 +2,12 @@
 Promotion gate: compares a candidate with the champion on the newest window whose labels are mature.
 
 The new model was trained on that window and the champion was not, so their scores there cannot be compared. The candidate
-is therefore fitted again with the same choice, settings and sampled rows, but without rows from the window on::
+is therefore fitted again with the same choice and settings, on the rows that the champion was fitted on::
 
     labelled rows ......................│ newest mature window │ no label yet ...... │ date of the training
     └ candidate and champion trained on ┘ both are evaluated   ┘
+
+So two models differ by what was changed since (settings, the choice, labels, values), and by chance: of the rows, and of a training.
 
 Ranking is compared by average precision and flags by their cost, at the same number of cases: both models get their
 thresholds from their scores in the window, without labels, for today's budget and costs. (With the thresholds of their
@@ -56,7 +58,7 @@ from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
 from pipeline.training.answers import is_answered
-from pipeline.training.learned_payments import has_changed, learned_ranking
+from pipeline.training.learned_payments import has_changed, is_lower, learned_ranking
 from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
 from pipeline.training.strategy_choice import StoredChoice
@@ -71,6 +73,7 @@ from storage.models.models import PromotionCheck
 
 EFFECTIVE_MIN = 10  # effective frauds; with fewer, the interval of average precision is too wide to compare
 HISTORY_CHANGED = "HISTORY_CHANGED"  # rule of a rejection: the champion fails on what it learned from
+FAILS_ON_LEARNED = "FAILS_ON_LEARNED"  # the candidate does
 GENUINE_ROWS = 60_000  # of the window that are evaluated, sampled by hash and weighted
 
 
@@ -102,7 +105,7 @@ class PromotionGate:
     reader: HistoryReader
 
     def check(
-        self, history: History, prepared: Prepared, choice: StoredChoice, date: int
+        self, history: History, prepared: Prepared, choice: StoredChoice, candidate: Model, date: int
     ) -> PromotionCheck | None:
         """
         Compare the candidate with the champion at `date`, and decide on promotion; None if `training.gate` is off.
@@ -121,18 +124,24 @@ class PromotionGate:
             return PromotionCheck(
                 "promoted", "FIRST", "It is the first model: there is no champion to compare it with."
             )
-        return self._compare(history, prepared, choice, in_force[-1], date)
+        return self._compare(history, prepared, choice, candidate, in_force[-1], date)
 
     def _compare(
-        self, history: History, prepared: Prepared, choice: StoredChoice, champion_id: int, date: int
+        self,
+        history: History,
+        prepared: Prepared,
+        choice: StoredChoice,
+        candidate: Model,
+        champion_id: int,
+        date: int,
     ) -> PromotionCheck:
         window = self._window(history, prepared, champion_id, date)
-        past = prepared.before(window.start)
         try:
             champion = self.model_cache.model(champion_id)
-            then, now = self._rankings_of_learned(champion_id, champion, prepared)
-            if has_changed(then, now):
-                return _history_changed(champion_id, then, now)
+            past = self._past(history, prepared, window, champion_id, date)
+            of_learned = self._check_learned(champion_id, champion, candidate, past)
+            if of_learned is not None:
+                return of_learned
             if window.effective < EFFECTIVE_MIN:
                 return _too_few(window, champion_id)
             candidate_raw = feature_history.raw_matrix(history, window.rows, prepared.features, self.config)
@@ -148,25 +157,41 @@ class PromotionGate:
                     return _too_few(window, champion_id)
             earlier = (fold.before(window.start) for fold in choice.folds)
             folds = tuple(fold for fold in earlier if fold.y.any())
-            candidate = train.fit_alone(self.config, past, replace(choice, folds=folds), date)
+            again = train.fit_alone(self.config, past, replace(choice, folds=folds), date)
         except (DetectorError, Damaged) as error:
             return _inconclusive(window, champion_id, f"they cannot be compared ({error})")
         return _decided(
             window,
             champion_id,
-            *self._evaluations(history, window, [(candidate, candidate_raw), (champion, champion_raw)]),
+            *self._evaluations(history, window, [(again, candidate_raw), (champion, champion_raw)]),
         )
 
-    def _rankings_of_learned(
-        self, champion_id: int, champion: Model, prepared: Prepared
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """`learned_ranking` of the champion when it was trained and by what is stored today; empty where they cannot be compared."""
+    def _past(
+        self, history: History, prepared: Prepared, window: EvaluationWindow, champion_id: int, date: int
+    ) -> Prepared:
+        """Samples before the window that reach as far back as the champion's, so that a candidate of them knows as much as it does."""
+        _, trained_at = models.learned_until(self.store, champion_id)
+        training = self.config.training
+        span_start = max(trained_at, date - training.every) - training.span
+        return train.prepare_again(self.config, history, prepared, span_start, window.start)
+
+    def _check_learned(
+        self, champion_id: int, champion: Model, candidate: Model, past: Prepared
+    ) -> PromotionCheck | None:
+        """A rejection if one of the models does not rank the payments that both learned from; None if both do or have other features."""
         learned_until, _ = models.learned_until(self.store, champion_id)
+        if not self._has_features(champion_id, past.features.raw_names):
+            return None
+        mature = past.samples.mature
+        mature = mature.take(mature.times <= (learned_until or 0))
         then: Mapping[str, Any] = champion.notes.get("learned") or {}
-        if not then or not self._has_features(champion_id, prepared.features.raw_names):
-            return {}, {}
-        mature = prepared.samples.mature
-        return then, learned_ranking(champion, mature.take(mature.times <= (learned_until or 0)))
+        now = learned_ranking(champion, mature)
+        if has_changed(then, now):
+            return _history_changed(champion_id, then, now)
+        of_candidate = learned_ranking(candidate, mature)
+        if candidate.strategy != "outlier" and is_lower(of_candidate, now):
+            return _fails_on_learned(champion_id, of_candidate, now)
+        return None
 
     def _has_features(self, champion_id: int, columns: tuple[str, ...]) -> bool:
         """Whether the champion has the same raw columns, of the same fields, windows and maturity."""
@@ -301,6 +326,16 @@ def _history_changed(champion_id: int, then: Mapping[str, Any], now: Mapping[str
         f"was meant. Model {champion_id} stays in force."
     )
     return PromotionCheck("rejected", HISTORY_CHANGED, message, champion_id=champion_id)
+
+
+def _fails_on_learned(
+    champion_id: int, of_candidate: Mapping[str, Any], of_champion: Mapping[str, Any]
+) -> PromotionCheck:
+    message = (
+        f"The candidate does not rank the payments that it and model {champion_id} learned from (area under the ROC curve "
+        f"{of_candidate['auc']:.2f} against {of_champion['auc']:.2f}). Model {champion_id} stays in force."
+    )
+    return PromotionCheck("rejected", FAILS_ON_LEARNED, message, champion_id=champion_id)
 
 
 def _too_few(window: EvaluationWindow, champion_id: int) -> PromotionCheck:

@@ -47,6 +47,7 @@ MODEL_SECTIONS = (
 class FittedModel:
     """A fitted model, ready to be stored."""
 
+    model: Model
     record: models.ModelRecord
     content: bytes
     config: Config
@@ -67,19 +68,6 @@ class Prepared:
     findings: list[readiness.ReadinessFinding]
     muted_channels: frozenset[str] = frozenset()
     prevalence: float | None = None  # that upper guesses of probabilities assume
-
-    def before(self, start: int) -> "Prepared":
-        """
-        The same samples without rows from `start` on, except for the holdout, which has no labels.
-
-        Thresholds are set on the holdout: they are quantiles of scores and use no labels.
-        """
-        samples = {
-            name: sample.take(sample.times < start)
-            for name, sample in vars(self.samples).items()
-            if name not in ("holdout", "muted")
-        }
-        return replace(self, samples=replace(self.samples, **samples))
 
     def with_examples(self, more: Sample) -> "Prepared":
         """The same samples with these young examples instead."""
@@ -146,6 +134,21 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
     )
 
 
+def prepare_again(
+    config: Config, history: History, prepared: Prepared, span_start: int, end: int
+) -> Prepared:
+    """
+    The samples of the same date as they are drawn from rows of `span_start` ≤ event_time ≤ `end` only.
+
+    The holdout stays: thresholds are quantiles of its scores and use no labels.
+    """
+    whole = training_set_at(config, history, prepared.training_set.date, span_start)
+    earlier = whole.until(history.transactions.event_time, end)
+    drawn = samples.for_training(config, history, earlier, prepared.features, ())
+    holdout, muted = prepared.samples.holdout, prepared.samples.muted
+    return replace(prepared, samples=replace(drawn, holdout=holdout, muted=muted))
+
+
 def fit(
     config: Config,
     history: History,
@@ -168,6 +171,7 @@ def fit(
         drift_reference=_watch(config, history, prepared, model, date, reference or history),
     )
     return FittedModel(
+        model,
         _record(config, prepared.training_set, history, model, chosen.choice_id, run_id, date),
         model.to_bytes(),
         config,

@@ -2,7 +2,7 @@
 Training set at a date: mature labels, answers about younger payments, unlabelled rows and the holdout.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ class Examples:
     weight: Floats  # how many payments each stands for
     since: Ints  # µs since when each has been known with its current label
 
+    def take(self, selected: Bools) -> "Examples":
+        """Some of them."""
+        return Examples(self.rows[selected], self.y[selected], self.weight[selected], self.since[selected])
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -44,8 +48,27 @@ class TrainingSet:
     holdout: Ints  # newest rows, that thresholds are set on
     holdout_start: int
 
+    def until(self, times: Ints, end: int) -> "TrainingSet":
+        """The same without rows after `end` and without the holdout; `times` are those of the history, µs."""
+        mature, young, unlabelled = (
+            times[rows] <= end for rows in (self.mature, self.young.rows, self.unlabelled)
+        )
+        return replace(
+            self,
+            mature=self.mature[mature],
+            y=self.y[mature],
+            weight=self.weight[mature],
+            mature_since=self.mature_since[mature],
+            young=self.young.take(young),
+            unlabelled=self.unlabelled[unlabelled],
+            cleared=self.cleared[unlabelled],
+            holdout=self.holdout[:0],
+        )
 
-def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
+
+def training_set_at(
+    config: Config, history: History, date: int, span_start: int | None = None
+) -> TrainingSet:
     """
     Split the transactions known at `date` into mature, young, unlabelled and holdout rows.
 
@@ -55,6 +78,11 @@ def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     newest `training.holdout`, on which nothing is fitted, or on the newest quarter of a history that is shorter than four
     holdouts.
 
+    Parameters
+    ----------
+    span_start
+        µs; `training.span` before the date by default.
+
     Raises
     ------
     NotReady
@@ -62,7 +90,8 @@ def training_set_at(config: Config, history: History, date: int) -> TrainingSet:
     """
     rows = history.transactions
     visible = history.as_of(config.schedule.allowed_lateness) <= date
-    in_span = visible & (rows.event_time >= date - config.training.span)
+    begin = date - config.training.span if span_start is None else span_start
+    in_span = visible & (rows.event_time >= begin)
     positions = np.flatnonzero(in_span)
     if len(positions) < config.training.min_rows:
         raise NotReady(
