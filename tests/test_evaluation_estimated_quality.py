@@ -1,18 +1,25 @@
-"""What probabilities expect, and that intervals cover the truth at their rate in worlds where probabilities are off."""
+"""What probabilities expect, and that intervals cover the truth at their rate where probabilities are off, by little or by much."""
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from detectors.base import DetectorError
+from detectors.evaluation.calibration import fit_calibrator
 from detectors.evaluation.estimated_quality import (
+    Calibration,
     ExpectedFrauds,
     PastWindow,
+    QualityEstimate,
     ShiftPosterior,
     estimate,
     fit_shift_posterior,
 )
 
-NOTHING = fit_shift_posterior([])
+MANY = Calibration(frauds=1e9, cluster=1.0)  # so many held-out frauds that the calibrator itself is sure
+NOTHING = fit_shift_posterior([], MANY)
 
 
 def expected(p: np.ndarray, loss: float = 100.0) -> ExpectedFrauds:
@@ -22,7 +29,8 @@ def expected(p: np.ndarray, loss: float = 100.0) -> ExpectedFrauds:
 def said(
     flagged: ExpectedFrauds, rest: ExpectedFrauds, past: tuple[list[PastWindow], list[PastWindow]] = ([], [])
 ):  # type: ignore[no-untyped-def]
-    return estimate(flagged, rest, fit_shift_posterior(past[0]), fit_shift_posterior(past[1]), 1.0, 0.9, 0.99)
+    shifts = [fit_shift_posterior(windows, MANY) for windows in past]
+    return estimate(flagged, rest, *shifts, 1.0, 0.9, 0.99)
 
 
 def known(dispersion: float, mean: float = 0.0) -> ShiftPosterior:
@@ -68,11 +76,11 @@ def test_shifts_are_drawn_as_they_are_weighed() -> None:
 def test_one_window_moves_an_estimate_part_of_the_way_and_ages() -> None:
     """By hand, in logits: twice as many frauds came as were expected, in a window as sure as a thousand frauds are."""
     double = [expected(np.full(100_000, 0.01)), 2_000.0]
-    fresh, old = (fit_shift_posterior([PastWindow(*double, age)]) for age in (0.0, 30.0))  # type: ignore[arg-type]
+    fresh, old = (fit_shift_posterior([PastWindow(*double, age)], MANY) for age in (0.0, 30.0))  # type: ignore[arg-type]
     assert 0.5 * np.log(2) < fresh.weight @ fresh.mean < np.log(2.02)
     assert abs(old.weight @ old.mean) < 0.1
     assert (
-        fit_shift_posterior([PastWindow(ExpectedFrauds(0, 0.0, 0.0), 0.0, 0.0)]).mean.tolist()
+        fit_shift_posterior([PastWindow(ExpectedFrauds(0, 0.0, 0.0), 0.0, 0.0)], MANY).mean.tolist()
         == NOTHING.mean.tolist()
     )
 
@@ -134,6 +142,69 @@ def test_nine_in_ten_truths_lie_in_the_interval(spread: float, clustered: int) -
             past.append(PastWindow(one, truth, 0.0))
             del week
     assert 0.83 <= np.mean(inside) <= 0.99
+
+
+CLUSTER = 3  # frauds of one cause
+
+
+def scores(rng: np.random.Generator, causes: int, genuine: int, lift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of clustered frauds and of genuine rows, which score lower by 2.2 + `lift` standard deviations."""
+    cause = np.repeat(0.7 * rng.standard_normal(causes), CLUSTER)
+    frauds = 2.2 + lift + cause + rng.standard_normal(len(cause))
+    z = 2 * np.concatenate([frauds, rng.standard_normal(genuine)])
+    return z, np.append(np.ones(len(cause)), np.zeros(genuine))
+
+
+def first_estimate(
+    rng: np.random.Generator, held_out: int, calibration: Calibration
+) -> tuple[Mapping[str, QualityEstimate], dict[str, float]]:
+    """Estimate and truth of a first week: calibrated on so many clusters of frauds, by a detector that learns more from then on."""
+    calibrator = fit_calibrator(*scores(rng, held_out, 60 * held_out * CLUSTER, 0.0))
+    z, y = scores(rng, int(rng.poisson(15)), 4_500, 3 / np.sqrt(held_out))
+    flagged, p = z >= np.quantile(z, 0.98), calibrator.probability(z)
+    shift = fit_shift_posterior([], calibration)
+    found = estimate(expected(p[flagged]), expected(p[~flagged]), shift, shift, 1.0, 0.9, 0.99)
+    truth = {"caught": y[flagged].sum(), "missed": y[~flagged].sum(), "precision": y[flagged].mean()}
+    return found, truth | {"cost": 100 * truth["missed"] + flagged.sum() - truth["caught"]}
+
+
+def covered(held_out: int, calibration: Calibration) -> dict[str, float]:
+    rng, inside = np.random.default_rng(11), []
+    for _ in range(60):
+        found, truth = first_estimate(rng, held_out, calibration)
+        inside.append([found[name].lower <= value <= found[name].upper for name, value in truth.items()])
+    return dict(zip(truth, np.mean(inside, axis=0), strict=True))
+
+
+@pytest.mark.parametrize("held_out", [20, 40])
+def test_the_first_estimate_covers_nine_in_ten_truths_however_few_frauds_calibrated_it(held_out: int) -> None:
+    rates = covered(held_out, Calibration(held_out, CLUSTER))
+    assert min(rates.values()) >= 0.85, rates
+
+
+def test_without_the_doubt_of_the_calibrator_and_the_clusters_it_covers_too_few() -> None:
+    rates = covered(20, MANY)
+    assert min(rates.values()) < 0.85, rates
+
+
+def test_what_few_frauds_calibrated_stays_unsure_after_many_windows() -> None:
+    """Each training calibrates anew: the error of earlier ones says little of the next one's."""
+    past = [PastWindow(expected(np.full(5_000, 0.02)), 100.0, float(age)) for age in range(26)]
+    few, many = (fit_shift_posterior(past, Calibration(frauds, 1.0)) for frauds in (20.0, 2_000.0))
+    rng = np.random.default_rng(1)
+    assert few.sample(rng, 20_000)[0].std() > 2 * many.sample(rng, 20_000)[0].std()
+
+
+def test_losses_of_clustered_frauds_vary_more() -> None:
+    rest = ExpectedFrauds.of(np.full(1_000, 0.05), np.append(np.full(990, 10.0), np.full(10, 9_010.0)))
+    nothing = ExpectedFrauds(0, 0.0, 0.0)
+    one, four = (
+        estimate(nothing, rest, known(1.0), replace(known(1.0), dispersion=np.array([d])), 1.0, 0.9, 0.99)[
+            "cost"
+        ]
+        for d in (1.0, 4.0)
+    )
+    assert four.upper - four.lower > 1.5 * (one.upper - one.lower)
 
 
 def test_amounts_that_differ_make_the_cost_less_sure() -> None:

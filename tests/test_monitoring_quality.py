@@ -1,5 +1,6 @@
 """From scores and labels to measured quality, on both engines: when, with what knowledge, and that every way of running agrees."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.monitoring.quality import refresh
 from pipeline.monitoring.quality_text import side_by_side
+from pipeline.monitoring.realised_quality import ALARMING
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
@@ -32,7 +34,7 @@ from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
 from tests.support.payments import LABEL_HEADER, START, payments, write_csv
 from tests.support.reviews import answer
-from tests.support.sql import RUN_TABLES, forget, query
+from tests.support.sql import RUN_TABLES, execute, forget, query
 from tests.support.worlds import SMALL, load, load_both
 
 DAYS = 47
@@ -110,6 +112,37 @@ def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> No
     assert "no probability" in str(told["precision"]["message"])
     assert week(loaded, 0, "realised")["brier"]["value"] is None
     assert week(loaded, 0, "realised")["precision"]["value"] is not None
+
+
+@pytest.mark.one_engine
+def test_probabilities_that_too_few_held_out_frauds_calibrated_give_no_estimate_and_no_alarm(
+    backfilled: Store,
+) -> None:
+    sure = week(backfilled, 0, "estimated")["precision"]
+    held_out(backfilled, 19.0)
+    none = week(backfilled, 0, "estimated")
+    assert {none[name]["value"] for name in (*ALARMING, "caught", "missed")} == {None}
+    why = "an estimate needs 20 frauds that probabilities could be checked on, and there are 19"
+    assert none["recall"]["message"] == why
+    assert none["expected_caught"]["value"] is not None
+    came = week(backfilled, 0, "realised")
+    assert came["recall"]["value"] is not None
+    assert not any(came[name]["alarm"] for name in ALARMING)
+    held_out(backfilled, 20.0)
+    unsure = week(backfilled, 0, "estimated")["precision"]
+    assert sure["upper"] - sure["lower"] < unsure["upper"] - unsure["lower"]
+
+
+def held_out(store: Store, frauds: float) -> None:
+    """Measure the four weeks again as if so many held-out frauds had calibrated every model."""
+    for choice_id, evidence in query(store, "SELECT choice_id, evidence FROM choices"):
+        numbers = json.loads(evidence)
+        numbers["evidence"] = {**(numbers["evidence"] or {}), "positives": frauds}
+        execute(store, "UPDATE choices SET evidence = :numbers WHERE choice_id = :id",
+                numbers=json.dumps(numbers), id=choice_id)  # fmt: skip
+    forget(store, "quality_metrics")
+    execute(store, "DELETE FROM ledger WHERE kind = 'quality'")
+    live(store)
 
 
 @pytest.mark.one_engine

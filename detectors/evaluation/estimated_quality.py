@@ -3,7 +3,9 @@ Estimated quality of flags before labels arrive: the expectation of calibrated p
 
 Probabilities alone would give intervals that are too narrow: a model is miscalibrated in one direction, by more in some weeks
 than in others, and frauds come in clusters (overdispersion). All three are learned from earlier windows with mature labels:
-the calibration shift, its variation between windows, and the dispersion of counts. Priors hold until windows outweigh them.
+the calibration shift, its variation between windows, and the dispersion of counts. Until windows outweigh them, priors hold,
+which come from the training: the fewer frauds were held out to calibrate on, the larger the shift may be, and counts are as
+dispersed as the known frauds are clustered. With fewer than `MIN_FRAUDS` held-out frauds nothing should be estimated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +18,14 @@ from detectors.base import DetectorError, Floats
 
 # Number of Monte Carlo samples: the ends of an alarm's interval, at 1 in 300, rest on 60 samples a side.
 N_SAMPLES = 20_000
-SHIFT = 0.5  # prior standard deviation, in logits, of the calibration shift: two thirds more or less
+SHIFT = 0.5  # prior standard deviation, in logits, of the calibration shift under many held-out frauds: two thirds more or less
+SHIFT_FEW = 2.0  # the standard deviation that one held-out fraud adds; n add a share 1/√n of it
+MIN_FRAUDS = 20.0  # held-out frauds, clusters counted once: with fewer an interval would say next to nothing
 SPREAD = 0.05  # prior scale, in logits, of the variation of the shift between windows
 SPREADS = np.geomspace(0.02, 2.0, 25)  # grid of spreads
-DISPERSION, DISPERSION_LOG = (
-    1.0,
-    0.4,
-)  # prior of a count's variance relative to independent frauds, and standard deviation of its logarithm
+DISPERSION_LOG = (
+    0.4  # prior standard deviation of the logarithm of a count's variance relative to independent frauds
+)
 DISPERSIONS = np.geomspace(0.5, 8.0, 13)
 HALF_LIFE = 3.0  # windows: older windows were scored by older models
 SEED = 7
@@ -88,6 +91,23 @@ class PastWindow:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """
+    What a model's probabilities rest on.
+
+    Attributes
+    ----------
+    frauds
+        Frauds that were held out from fitting and calibrated on; clusters on one entity count once.
+    cluster
+        Mean number of known frauds with a common cause, 1 or more.
+    """
+
+    frauds: float
+    cluster: float
+
+
+@dataclass(frozen=True)
 class ShiftPosterior:
     """
     Posterior of the calibration shift: how far observed fraud rates lie from expected ones, in logits.
@@ -121,9 +141,11 @@ class QualityEstimate:
     alarm_above: float
 
 
-def fit_shift_posterior(past: Sequence[PastWindow]) -> ShiftPosterior:
+def fit_shift_posterior(past: Sequence[PastWindow], calibration: Calibration) -> ShiftPosterior:
     """
     Learn the calibration shift from past windows, of which newer ones have more weight.
+
+    Before any, the shift has the variance `SHIFT`² + `SHIFT_FEW`² / frauds, as that of a rate that is estimated from so many.
 
     In each window the logit of the observed share minus that of the expected share is normal around a common shift; its variance
     is the count's variance times a dispersion, plus the spread between windows. For every pair of spread and dispersion of a grid
@@ -140,18 +162,20 @@ def fit_shift_posterior(past: Sequence[PastWindow]) -> ShiftPosterior:
     count_variance = np.array([window.expected.variance_ratio for window in windows]) / (
         n * rate * (1 - rate)
     )
-    variance = dispersion[:, None] * count_variance + spread[:, None] ** 2  # (k, windows)
+    own = SHIFT_FEW / np.sqrt(max(calibration.frauds, 1.0))
+    between = np.hypot(spread, own)
+    variance = dispersion[:, None] * count_variance + between[:, None] ** 2  # (k, windows)
     recency = np.exp2(-np.array([window.age for window in windows]) / HALF_LIFE)
     precision = 1 / SHIFT**2 + np.sum(recency / variance, axis=1)
     mean = np.sum(recency * shift / variance, axis=1) / precision
     fit = np.sum(recency * (np.log(variance) + shift**2 / variance), axis=1) + np.log(precision)
-    dispersion_prior = np.log(dispersion / DISPERSION) / DISPERSION_LOG
+    dispersion_prior = np.log(dispersion / calibration.cluster) / DISPERSION_LOG
     spread_prior = 2 * np.log1p((spread / SPREAD) ** 2) - 2 * np.log(
         spread
     )  # half-Cauchy prior on a logarithmic grid
     weight = -0.5 * (fit - mean**2 * precision + dispersion_prior**2 + spread_prior)
     weight = np.exp(weight - weight.max())
-    return ShiftPosterior(weight / weight.sum(), mean, 1 / np.sqrt(precision), spread, dispersion)
+    return ShiftPosterior(weight / weight.sum(), mean, 1 / np.sqrt(precision), between, dispersion)
 
 
 def estimate(
@@ -182,9 +206,9 @@ def estimate(
     Medians of `caught`, `missed`, `frauds`, `cost`, `precision` and `recall` with their intervals; NaN where undefined.
     """
     rng = np.random.default_rng(SEED)
-    caught = _counts(rng, flagged, flagged_shift)
-    missed = _counts(rng, rest, rest_shift)
-    lost = _losses(rng, rest, missed)
+    caught, _ = _counts(rng, flagged, flagged_shift)
+    missed, dispersion = _counts(rng, rest, rest_shift)
+    lost = _losses(rng, rest, missed, dispersion)
     samples = {
         "caught": caught,
         "missed": missed,
@@ -196,23 +220,25 @@ def estimate(
     return {name: _interval(values, confidence, alarm_confidence) for name, values in samples.items()}
 
 
-def _counts(rng: np.random.Generator, expected: ExpectedFrauds, posterior: ShiftPosterior) -> Floats:
-    """Samples of the number of frauds: a beta-distributed share around the shifted expectation, with the learned dispersion."""
+def _counts(
+    rng: np.random.Generator, expected: ExpectedFrauds, posterior: ShiftPosterior
+) -> tuple[Floats, Floats]:
+    """Samples of the number of frauds and of its dispersion: a beta-distributed share around the shifted expectation."""
     if not expected.n:
-        return np.zeros(N_SAMPLES)
+        return np.zeros(N_SAMPLES), np.ones(N_SAMPLES)
     shift, dispersion = posterior.sample(rng, N_SAMPLES)
     share = expit(logit(expected.rate) + shift)
     concentration = np.maximum(expected.n / (dispersion * expected.variance_ratio) - 1, 0.5)
     samples = rng.beta(share * concentration, (1 - share) * concentration)
-    return np.asarray(np.floor(samples * expected.n + rng.random(N_SAMPLES)))
+    return np.floor(samples * expected.n + rng.random(N_SAMPLES)), dispersion
 
 
-def _losses(rng: np.random.Generator, expected: ExpectedFrauds, frauds: Floats) -> Floats:
-    """Samples of the total loss of so many frauds: the more frauds, the less their mean loss varies."""
+def _losses(rng: np.random.Generator, expected: ExpectedFrauds, frauds: Floats, dispersion: Floats) -> Floats:
+    """Samples of the total loss of so many frauds: the more clusters of frauds, the less their mean loss varies."""
     mean = expected.loss / expected.frauds if expected.frauds > 0 else 0.0
     if expected.loss_variation == 0:
         return frauds * mean
-    shape = np.maximum(frauds, 1.0) / expected.loss_variation
+    shape = np.maximum(frauds / dispersion, 1.0) / expected.loss_variation
     return np.asarray(frauds * mean * rng.gamma(shape) / shape)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from detectors.evaluation.estimated_quality import (
+    MIN_FRAUDS,
+    Calibration,
     ExpectedFrauds,
     PastWindow,
     QualityEstimate,
@@ -20,6 +22,7 @@ from detectors.evaluation.estimated_quality import (
     fit_shift_posterior,
 )
 from detectors.evaluation.realised_quality import NO_FLAG, NO_PROBABILITY, NO_ROWS
+from detectors.strategy.choice import Evaluation
 from pipeline.config.config import Config
 from pipeline.config.costs import at_stake
 from pipeline.monitoring.realised_quality import (
@@ -34,6 +37,7 @@ from pipeline.schedule.run_context import start_run
 from storage.database.database import Store
 from storage.frames import DAY, Ints
 from storage.ingest.history import completeness
+from storage.models import models
 from storage.monitoring import quality_metrics
 from storage.monitoring.quality_metrics import QualityMetric, Window
 from storage.runs import runs
@@ -41,6 +45,9 @@ from storage.runs.ledger import newest_done
 
 Measures = Mapping[tuple[str, str], QualityMetric]  # metrics of a window, by kind and metric name
 
+TOO_FEW = (
+    "an estimate needs {needed:.0f} frauds that probabilities could be checked on, and there are {frauds:.0f}"
+)
 PAST_WINDOWS = 26  # newest windows that show how far probabilities are off
 ESTIMATED = ("caught", "missed", "frauds", "precision", "recall", "cost")
 GROUPS = ("caught", "missed")  # frauds among flagged transactions, and among the others
@@ -230,14 +237,31 @@ def _estimates(
                 *window, f"expected_{name}_variance", "estimated", expectation.variance, n=expectation.n
             )
         )
+    calibration = _calibration(store, labelled)
     past = _past_windows(store, config, policy, window, strategy)
+    matured = sum(one.frauds for windows in past.values() for one in windows) / calibration.cluster
+    if calibration.frauds + matured < MIN_FRAUDS:
+        why = TOO_FEW.format(needed=MIN_FRAUDS, frauds=np.floor(calibration.frauds + matured))
+        return rows + [QualityMetric(*window, name, "estimated", None, message=why) for name in ESTIMATED]
+    shifts = {name: fit_shift_posterior(windows, calibration) for name, windows in past.items()}
     estimates = estimate(
-        expected["caught"], expected["missed"], fit_shift_posterior(past["caught"]), fit_shift_posterior(past["missed"]),
+        expected["caught"], expected["missed"], shifts["caught"], shifts["missed"],
         config.costs.review, config.quality.confidence, 1 - config.quality.alarm_rate / len(ALARMING),
     )  # fmt: skip
     return rows + [
         _estimated(window, name, estimates[name], expected["caught"].n, len(labelled)) for name in ESTIMATED
     ]
+
+
+def _calibration(store: Store, scored: ScoredWindow) -> Calibration:
+    """What the probabilities of the window's main model rest on, as its training stored it."""
+    choice = models.choice_of_model(store, int(pd.Series(scored.scores.model_id).mode()[0]))
+    evaluation = Evaluation.of(choice["evidence"])
+    frauds, effective = evaluation.prevalence.positives, evaluation.prevalence.effective
+    return Calibration(
+        frauds=evaluation.evidence.positives if evaluation.evidence else 0.0,
+        cluster=frauds / effective if effective else 1.0,
+    )
 
 
 def _estimated(window: Window, name: str, estimate_: QualityEstimate, flags: int, n: int) -> QualityMetric:

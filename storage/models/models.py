@@ -85,6 +85,23 @@ def choice_of(store: Store, policy: str, date: int) -> dict[str, Any] | None:
     return None if row is None else dict(row)
 
 
+def choice_of_model(store: Store, model_id: int) -> dict[str, Any]:
+    """
+    The choice that a model was trained by.
+
+    Raises
+    ------
+    Unknown
+        There is no such model.
+    """
+    rows = select(choices).join(models, models.c.choice_id == choices.c.choice_id)
+    with store.read() as connection:
+        row = connection.execute(rows.where(models.c.model_id == model_id)).mappings().first()
+    if row is None:
+        raise Unknown(f"there is no model {model_id}")
+    return dict(row)
+
+
 def install(
     store: Store,
     entry: Entry,
