@@ -81,7 +81,6 @@ FAMILIES = {  # of the mean of families, by what a feature says
     "AMOUNT": "amount",
     "AMOUNT_ABOVE_USUAL": "amount",
     "AMOUNT_AGAINST_MEAN": "amount",
-    "AMOUNT_AGAINST_FIELD": "field",
     "USUAL_AMOUNT": "usual",
     "AMOUNT_SPREAD": "usual",
     "VELOCITY": "velocity",
@@ -245,7 +244,7 @@ def _scores(seen: Unlabelled, seed: int) -> Iterator[tuple[str, Floats]]:
         if one.name == "amount"
         or (one.code == "AMOUNT_AGAINST_MEAN" and (one.entity, one.window) == (payer, longest))
     ]
-    every = [place for place, one in enumerate(features) if one.label_free]
+    [every] = [list(group.columns) for group in layout.groups if group.name == "everything"]
     yield "amount and ratio", _forest(usual[:, pair], test[:, pair], seed)
     yield "all features", _forest(usual[:, every], test[:, every], seed)
     yield "raw fields", _forest(*seen.fields, seed)

@@ -421,14 +421,14 @@ def test_known_frauds_must_be_passed():
     assert needs_labels == {name for name in PLAN.encoding.names if "fraud" in name}
 
 
-def test_outlier_detection_sees_every_label_free_feature_and_no_other():
+def test_outlier_detection_sees_every_label_free_feature_but_relations_and_no_other():
     groups = {
         group.name: [PLAN.encoding.names[place] for place in group.columns] for group in PLAN.layout.groups
     }
     assert groups["amount"] == ["amount", "customer_amount_ratio_7d", "shop_amount_ratio_7d"]
     assert groups["field"] == ["risk"]
     assert groups["category"] == ["channel_frequency"]
-    free = {feature.name for feature in PLAN.features if feature.label_free}
+    free = {feature.name for feature in PLAN.features if feature.label_free} - {"amount_against_risk"}
     assert set(groups["everything"]) == free
     families = [set(columns) for name, columns in groups.items() if name != "everything"]
     shorter = {name for name in free if "amount_deviation_1d" in name or "amount_ratio_1d" in name}

@@ -96,6 +96,9 @@ FAMILIES = (
     Family("everything"),
 )
 
+# An amount equal to a field has a ratio in the middle of all ratios: trees can cut it out, an outlier detector cannot.
+FOR_CLASSIFIERS = frozenset({"AMOUNT_AGAINST_FIELD"})
+
 
 @dataclass(frozen=True)
 class FeatureCatalogue:
@@ -138,6 +141,7 @@ class FeatureCatalogue:
             place
             for place, feature in enumerate(self.features)
             if feature.label_free
+            and feature.code not in FOR_CLASSIFIERS
             and (not family.codes or feature.code in family.codes)
             and (not family.longest or feature.window in (None, longest))
             and feature.name not in family.without
