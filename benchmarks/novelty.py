@@ -14,7 +14,7 @@ FOLDER holds the files of `benchmarks.worlds`; a world whose file is not there i
              It has happened all along and is taken for genuine (`unlabelled`), or begins with the test week (`new`).
     weeks    With all kinds known: the flags of novelty among all flags, by week, with a training before each.
     losses   Whether flags with a large expected loss cost more: the part of the realised loss of a channel's flags that lies in
-             the half with the larger expected losses; beside it the halves by score and by amount.
+             each week's half with the larger expected losses; beside it the halves by score and by amount.
 
 Flags fall by the thresholds of the week before (`threshold`), which is what ships; part `kinds` also has exactly so many flags every
 day, the highest values first (`budget`). A bar is out of reach where even a share without a single miss would not find so much: in
@@ -63,6 +63,8 @@ SHARES = (0.0, 0.05, 0.1, 0.2, 0.3)
 SHIPPED = 0.1  # strategy.outlier_share
 KINDS = {"handbook": ("1", "2", "3"), "simulate": PATTERNS}
 LIVES = ("unlabelled", "new")
+ONE_KIND = tuple(name for name in worlds.WORLDS if name != "extreme")  # whose fraud is too rare for a week
+ORDERS = ("expected loss", "score", "amount")
 # Recall of the unknown kind with the shipped share, where it has a bar.
 BARS = {("handbook", "1"): 0.90, ("handbook", "3"): 0.55}
 LOSS_MAX = 0.01  # of the known kinds' recall, for the shipped share
@@ -146,7 +148,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--life", action="append", choices=LIVES, help="only this")
     parser.add_argument("--kind", action="append", help="only this unknown kind; repeat for more")
     parser.add_argument("--week", help="first day of the Handbook's test week")
-    parser.add_argument("--weeks", type=int, default=4, help="the last so many weeks of part weeks")
+    parser.add_argument(
+        "--weeks", type=int, default=4, help="the last so many weeks of parts weeks and losses"
+    )
     parser.add_argument("--json", action="store_true", help="the tables as JSON")
     return parser.parse_args(argv)
 
@@ -323,14 +327,19 @@ def _kinds(args: argparse.Namespace) -> Iterator[Found]:
 
 
 def _weeks(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for world in _there(args, [name for name in worlds.WORLDS if name != "extreme"]):
+    for world in _there(args, ONE_KIND):
         whole = of_one_kind(world, args)
-        for back in reversed(range(args.weeks)):
-            cards = replace(whole, week=whole.week - back * WEEK * DAY)
-            scores = Trained.of(as_lived(cards, 0, "unlabelled"), None, "classification").scores()
+        for week in _last_weeks(whole, args):
+            scores = Trained.of(week, None, "classification").scores()
             novel = scores.flagged & (scores.channel == NOVELTY)
             yield {"world": world, "flags": int(scores.flagged.sum()), "novelty": int(novel.sum())}
             print(f"{world}: a week", file=sys.stderr, flush=True)
+
+
+def _last_weeks(whole: Cards, args: argparse.Namespace) -> Iterator[Cards]:
+    """The payments up to the end of each of the last weeks, oldest first."""
+    for back in reversed(range(args.weeks)):
+        yield as_lived(replace(whole, week=whole.week - back * WEEK * DAY), 0, "unlabelled")
 
 
 def excesses(weeks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -348,36 +357,47 @@ def excesses(weeks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for world in _there(args, [name for name in worlds.WORLDS if name != "extreme"]):
+    strategies: tuple[Strategy, ...] = ("outlier", "classification")
+    for world in _there(args, ONE_KIND):
         whole = of_one_kind(world, args)
-        cards = as_lived(whole, 0, "unlabelled")
-        for strategy in ("outlier", "classification"):
-            trained = Trained.of(cards, None, strategy)  # type: ignore[arg-type]
-            scores, test = trained.scores(), trained.test
+        for strategy in strategies:
+            weeks = [Trained.of(week, None, strategy) for week in _last_weeks(whole, args)]
+            scored = [(week.scores(), week.test) for week in weeks]
             for channel in (strategy, NOVELTY):
-                flags = np.flatnonzero(scores.flagged & (scores.channel == channel))
-                loss = (test.amount * (test.kind > 0))[flags]
-                orders = {
-                    "expected loss": scores.loss_probability * test.amount,
-                    "score": scores.score,
-                    "amount": test.amount,
-                }
-                if loss.sum() > 0:
-                    halves = {name: upper_half(order[flags], loss) for name, order in orders.items()}
-                    yield {
-                        "world": world,
-                        "channel": channel,
-                        "flags": len(flags),
-                        "frauds": int((loss > 0).sum()),
-                        **halves,
+                flags = [flagged_losses(scores, test, channel) for scores, test in scored]
+                total = sum(float(week["loss"].sum()) for week in flags)
+                if total > 0:
+                    upper = {
+                        name: sum(upper_half(week[name], week["loss"]) for week in flags) / total
+                        for name in ORDERS
                     }
+                    counts = (
+                        sum(int(np.count_nonzero(week[name])) for week in flags) for name in ("score", "loss")
+                    )
+                    yield (
+                        {"world": world, "channel": channel}
+                        | dict(zip(("flags", "frauds"), counts, strict=True))
+                        | upper
+                    )
             print(f"{world}, {strategy}", file=sys.stderr, flush=True)
 
 
+def flagged_losses(scores: Scores, test: Test, channel: str) -> dict[str, Floats]:
+    """What the flags of a channel are ordered by, and what each of them really lost."""
+    flags = np.flatnonzero(scores.flagged & (scores.channel == channel))
+    values = {
+        "expected loss": scores.loss_probability * test.amount,
+        "score": scores.score,
+        "amount": test.amount,
+        "loss": test.amount * (test.kind > 0),
+    }
+    return {name: value[flags] for name, value in values.items()}
+
+
 def upper_half(order: Floats, loss: Floats) -> float:
-    """Part of the loss that lies in the half of the flags with the larger values."""
+    """The loss that lies in the half of the flags with the larger values."""
     upper = np.argsort(-order, kind="stable")[: (len(order) + 1) // 2]
-    return float(loss[upper].sum() / loss.sum())
+    return float(loss[upper].sum())
 
 
 # ── the tables ──

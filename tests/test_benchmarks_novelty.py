@@ -90,5 +90,5 @@ def test_the_share_of_novelty_is_that_of_all_weeks_together():
 
 def test_the_loss_in_the_upper_half_of_the_flags():
     loss = np.array([0.0, 30.0, 0.0, 10.0])
-    assert upper_half(np.array([4.0, 3.0, 2.0, 1.0]), loss) == 0.75
-    assert upper_half(np.array([1.0, 3.0, 2.0, 4.0]), loss) == 1.0
+    assert upper_half(np.array([4.0, 3.0, 2.0, 1.0]), loss) == 30.0
+    assert upper_half(np.array([1.0, 3.0, 2.0, 4.0]), loss) == 40.0

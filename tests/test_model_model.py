@@ -89,6 +89,24 @@ def test_novelty_is_its_share_of_the_flags_raised_not_of_the_budget(models, stra
         assert novel.sum() < per_day * share * DAYS / 2
 
 
+def test_novelty_keeps_to_its_share_in_either_half_of_the_holdout(models):
+    model, holdout = models["classification"], rows(3000, 2, strange=0.02)
+    later = holdout.times > np.quantile(holdout.times, 0.8)
+    more = holdout.raw[:, 0] + np.where(later & (holdout.raw[:, 0] > 5), 20.0, 0.0)  # a wave at the end
+    wave = replace(holdout, raw=np.column_stack([more, holdout.raw[:, 1:]]))
+    counts = {}
+    for name, sample in (("wave", wave), ("whole", replace(wave, time=None, entity=None))):
+        shuffled = sample.take(np.random.default_rng(1).permutation(3000)) if name == "whole" else sample
+        again = with_new_thresholds(model, model.settings, shuffled, DAYS)
+        scores = again.score(wave.raw, wave.amount)
+        novel = scores.flagged & (scores.channel == NOVELTY)
+        counts[name] = int(novel.sum())
+        main = int((scores.flagged & ~novel).sum())
+        if name == "wave":
+            assert novel[later].sum() <= main / 9 / 2
+    assert 0 < counts["wave"] < counts["whole"]
+
+
 def test_novelty_has_no_flag_where_nothing_is_rare_and_the_whole_share_where_it_is_all(models):
     model, calm = models["classification"], rows(3000, 6)
     strange = with_new_thresholds(model, model.settings, rows(3000, 2, strange=0.02), DAYS)

@@ -328,7 +328,8 @@ def _thresholds(
 
     Capacity first, then cost: the main channel gets its share of the daily cases and flags only what is worth a review. Where no
     probability says so, under outlier detection and in the novelty channel, at most `VOLUME_SHARE` of the volume is flagged.
-    Novelty gets its share of the cases, and at most that share of all flags: it does not fill up what the main channel leaves.
+    Novelty gets its share of the cases, and at most that share of all flags: it does not fill up what the main channel leaves. It
+    keeps to that in either half of `recent` (if that has room for a flag), because in later weeks more may be unusual.
     """
     strategy, share = settings.strategy, settings.outlier_share
     value = _decision_value(settings, ranks, detector.probability(ranks), recent.amount)
@@ -336,10 +337,8 @@ def _thresholds(
     rows = None if recent.entity is None or recent.time is None else CaseRows(recent.entity, recent.time)
     most = VOLUME_SHARE * float(recent.weight.sum()) / days
     if strategy == "outlier":
-        main, novelty = (
-            capacity_threshold(value, weight, days, settings.per_day, rows, flags_per_day=most),
-            np.inf,
-        )
+        novelty = np.inf
+        main = capacity_threshold(value, weight, days, settings.per_day, rows, flags_per_day=most)
     else:
         main = max(
             capacity_threshold(value, weight, days, settings.per_day * (1.0 - share), rows),
@@ -351,13 +350,24 @@ def _thresholds(
             for counted in (flagged if rows is None else rows.openers(flagged), flagged)
         )
         rest = np.where(value < main, ranks.outlier_score, np.nan)
-        own = min(settings.per_day * share, cases)
-        novelty = capacity_threshold(rest, weight, days, own, rows, flagged, min(most, flags))
+        own, flags = min(settings.per_day * share, cases), min(most, flags)
+        parts = _halves(recent, weight) if min(own, flags) * days >= 2 else (weight,)
+        novelty = max(
+            capacity_threshold(rest, part, days / len(parts), own, rows, flagged, flags) for part in parts
+        )
     thresholds = {strategy: float(main), NOVELTY: float(novelty)}
     if settings.audit_per_day and len(recent):
         thresholds[AUDIT] = max(0.0, 1 - settings.audit_per_day * days / float(recent.weight.sum()))
     main_share = np.average(value >= main, weights=recent.weight) if len(recent) else 0.0
     return thresholds, float(main_share)
+
+
+def _halves(recent: Sample, weight: Floats) -> tuple[Floats, Floats]:
+    """The weights of the rows in the earlier and the later half of the volume, (n,) each: 0 in the other half."""
+    order = np.argsort(recent.times, kind="stable")
+    later = np.empty(len(recent), dtype=bool)
+    later[order] = np.cumsum(recent.weight[order]) > recent.weight.sum() / 2
+    return np.where(later, 0.0, weight), np.where(later, weight, 0.0)
 
 
 def _beside(main: float, share: float) -> float:
