@@ -29,7 +29,7 @@ Average precision is that of each part, the mean weighted by its frauds.
 Intervals hold 90 %: entities that pay are resampled, the same for everybody. The best of the others is best on all rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -122,6 +122,16 @@ def mean(of: Sequence[Interval]) -> Interval:
 def smallest(of: Sequence[Interval]) -> Interval:
     """The smallest of some figures, with its own resamples."""
     return min(of, key=lambda one: one.value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table says of a world, and the figure that is asked for."""
+
+    text: str
+    figure: Interval
+    counts: bool = True
+    missed: bool = False  # something else that was asked for
 
 
 # ── rows to be judged on ──
@@ -282,36 +292,39 @@ def _fields(world: World) -> Floats:
     )
 
 
-def report_unlabelled(worlds: Iterator[World], seeds: int) -> bool:
-    """Print the table of average precisions without labels; whether a bar is missed."""
-    print("\nWithout labels: average precision in the test days")
-    ratios: dict[str, Interval] = {}
-    for world in worlds:
-        judged, found = unlabelled(world, seeds)
-        best = max((name for name in found if name != OUR), key=lambda name: found[name].value)
-        ratio = _ratio(found[OUR], found[best])
-        counts = found[best].value >= RELEVANT * judged.prevalence
-        print(f"\n{world.name}: {int(judged.y.sum())} frauds, prevalence {judged.prevalence:.4f}")
-        for name, one in sorted(found.items(), key=lambda item: -item[1].value):
-            print(f"    {name:20}{one}")
-        aside = "" if counts else f"   not counted: {best} is below {RELEVANT:g} × prevalence"
-        print(f"    r = {ratio} against {best}{aside}", flush=True)
-        if counts:
-            ratios[world.name] = ratio
-    if not ratios:
-        return False
-    bars = {
-        "mean of r": (mean(list(ratios.values())), 1.0),
-        "smallest r": (smallest(list(ratios.values())), 0.8),
-    }
-    return _passed(bars)
+def row_unlabelled(world: World, seeds: int) -> Row:
+    """A world's average precisions without labels; r counts where the best of the others is better than chance."""
+    judged, found = unlabelled(world, seeds)
+    best = _best(found)
+    ratio, counts = _ratio(found[OUR], found[best]), found[best].value >= RELEVANT * judged.prevalence
+    aside = "" if counts else f"   not counted: {best} is below {RELEVANT:g} × prevalence"
+    lines = [
+        f"{world.name}: {int(judged.y.sum())} frauds, prevalence {judged.prevalence:.4f}",
+        *_sorted_lines(found),
+        f"    r = {ratio} against {best}{aside}",
+    ]
+    return Row("\n".join(lines), ratio, counts)
+
+
+def bars_unlabelled(rows: Iterable[Row]) -> bool:
+    """Print what is asked of r; whether it is missed."""
+    ratios = [row.figure for row in rows if row.counts]
+    return bool(ratios) and _missed({"mean of r": (mean(ratios), 1.0), "smallest r": (smallest(ratios), 0.8)})
+
+
+def _best(found: Mapping[str, Interval]) -> str:
+    return max((name for name in found if name != OUR), key=lambda name: found[name].value)
+
+
+def _sorted_lines(found: Mapping[str, Interval]) -> list[str]:
+    return [f"    {name:20}{one}" for name, one in sorted(found.items(), key=lambda item: -item[1].value)]
 
 
 def _ratio(ours: Interval, best: Interval) -> Interval:
     return Interval(ours.value / best.value, ours.samples / np.maximum(best.samples, 1e-9))
 
 
-def _passed(bars: Mapping[str, tuple[Interval, float]]) -> bool:
+def _missed(bars: Mapping[str, tuple[Interval, float]]) -> bool:
     """Print figures beside what is asked of them; whether one is missed."""
     print()
     for name, (found, bar) in bars.items():
@@ -327,9 +340,17 @@ def _passed(bars: Mapping[str, tuple[Interval, float]]) -> bool:
 class Part:
     """Test days from one training to the next, with everybody's scores of their payments."""
 
+    begin: int  # µs: the training
     judged: Judged
     strategy: str
     scores: Mapping[str, Floats]
+
+    def __str__(self) -> str:
+        """Average precision of everybody."""
+        y, weight = self.judged.y, self.judged.weight
+        told = [f"{name} {average_precision(y, score, weight):.3f}" for name, score in self.scores.items()]
+        day = np.datetime64(self.begin, "us").astype("datetime64[D]")
+        return f"    {day}: {', '.join(told)}; {int(y.sum())} frauds, {self.strategy}"
 
 
 def labelled(world: World) -> list[Part]:
@@ -341,14 +362,6 @@ def labelled(world: World) -> list[Part]:
     parts = []
     for begin, end in pairwise(edges):
         part = _part(replace(world, date=begin, until=end), history, fields)
-        found = {
-            name: average_precision(part.judged.y, score, part.judged.weight)
-            for name, score in part.scores.items()
-        }
-        told = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-        print(
-            f"    {np.datetime64(begin, 'us').astype('datetime64[D]')} ({part.strategy}): {told}", flush=True
-        )
         parts.append(part)
     return parts
 
@@ -375,7 +388,7 @@ def _part(world: World, history: History, fields: Floats) -> Part:
         detector = detector_class(name)()
         detector.fit(learned[0], mature.y, mature.weight)
         scores[title] = detector.anomaly_score(learned[1])
-    return Part(judged, choice.strategy, scores)
+    return Part(world.date, judged, choice.strategy, scores)
 
 
 def _known(history: History, date: int) -> History:
@@ -470,27 +483,32 @@ def _so_far(
     return found
 
 
-def report_labelled(worlds: Iterator[World]) -> bool:
-    """Print the table of average precisions with labels; whether a bar is missed."""
-    print("\nWith labels: average precision, trained before each part of the test days")
-    gains: dict[str, Interval] = {}
-    missed = False
-    for world in worlds:
-        print(f"\n{world.name}")
-        parts = labelled(world)
-        found = {name: _over_parts(parts, name) for name in parts[0].scores}
-        best = max((name for name in found if name != OUR), key=lambda name: found[name].value)
-        for name, one in sorted(found.items(), key=lambda item: -item[1].value):
-            print(f"    {name:20}{one}")
-        gains[world.name] = Interval(
-            found[OUR].value - found[best].value, found[OUR].samples - found[best].samples
-        )
-        print(f"    difference {gains[world.name]} to {best}", flush=True)
-        if world.name == "handbook" and len(parts) == HANDBOOK_WEEKS:
-            missed |= _handbook_protocol(world, parts)
-    each = list(gains.values())
-    bars = {"smallest": (smallest(each), -0.01), "mean": (mean(each), 0.01)}
-    return _passed(bars) or missed
+def row_labelled(world: World) -> Row:
+    """A world's average precisions with labels, and the difference to the best of the others."""
+    parts = labelled(world)
+    found = {name: _over_parts(parts, name) for name in parts[0].scores}
+    best = _best(found)
+    gain = Interval(found[OUR].value - found[best].value, found[OUR].samples - found[best].samples)
+    lines = [world.name, *map(str, parts), *_sorted_lines(found), f"    difference {gain} to {best}"]
+    asked: dict[str, float] = {}
+    if world.name == "handbook" and len(parts) == HANDBOOK_WEEKS:
+        asked = _handbook_protocol(world, parts)
+        lines += [
+            f"    by the Handbook's protocol, {name} {value:.3f}, asked {HANDBOOK_ASKED[name]:g}"
+            for name, value in asked.items()
+        ]
+    return Row(
+        "\n".join(lines),
+        gain,
+        missed=any(round(value, 2) < HANDBOOK_ASKED[name] for name, value in asked.items()),
+    )
+
+
+def bars_labelled(rows: Sequence[Row]) -> bool:
+    """Print what is asked of the differences; whether it is missed."""
+    gains = [row.figure for row in rows]
+    missed = _missed({"smallest": (smallest(gains), -0.01), "mean": (mean(gains), 0.01)})
+    return missed or any(row.missed for row in rows)
 
 
 def _over_parts(parts: Sequence[Part], name: str) -> Interval:
@@ -502,8 +520,8 @@ def _over_parts(parts: Sequence[Part], name: str) -> Interval:
     return Interval(float(share @ values), share @ np.stack([one.samples for one in of]))
 
 
-def _handbook_protocol(world: World, parts: Sequence[Part]) -> bool:
-    """Print the figures of the Handbook's protocol, weeks one by one; whether their means fall short."""
+def _handbook_protocol(world: World, parts: Sequence[Part]) -> dict[str, float]:
+    """Our figures by the Handbook's protocol, mean over weeks."""
     held = world.transactions
     truth = pd.DataFrame(
         {
@@ -516,11 +534,8 @@ def _handbook_protocol(world: World, parts: Sequence[Part]) -> bool:
     truth["event_time"] = truth["event_time"].dt.tz_localize("UTC")
     figures = []
     for part in parts:
-        week = str(held.event_time[part.judged.rows[0]].astype("datetime64[us]").astype("datetime64[D]"))
+        week = str(np.datetime64(part.begin, "us").astype("datetime64[D]"))
         ids = held.transaction_id[part.judged.rows]
         scores = pd.DataFrame({"transaction_id": ids, "score": part.scores[OUR]})
         figures.append(judge(scores, truth, week)[1:])
-    means = dict(zip(HANDBOOK_ASKED, np.mean(figures, axis=0), strict=True))
-    for name, value in means.items():
-        print(f"    by the Handbook's protocol, {name} {value:.3f}, asked {HANDBOOK_ASKED[name]:g}")
-    return any(round(value, 2) < HANDBOOK_ASKED[name] for name, value in means.items())
+    return dict(zip(HANDBOOK_ASKED, np.mean(figures, axis=0).tolist(), strict=True))

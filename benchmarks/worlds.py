@@ -17,13 +17,17 @@ A world knows the truth: a monitor of it learns of a fraud `maturity` after it h
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -50,6 +54,9 @@ from pipeline.simulation.economy import (
 from pipeline.simulation.reviewed import ReviewedWorld
 from pipeline.simulation.simulate import draw_payments, simulate
 from storage.frames import DAY, FOREVER, MONEY, Coded, Completeness, Floats, Ints, Labels, Transactions
+
+if TYPE_CHECKING:
+    from benchmarks import world_tables
 
 Bools = NDArray[np.bool_]
 
@@ -288,6 +295,7 @@ def reviewed(seed: int = 1) -> ReviewedWorld:
 SIMULATED = {"anomalous": anomalous, "hidden": hidden, "extreme": extreme}
 DRAWN: dict[str, Callable[[int], World]] = {"simulate": simulated, **SIMULATED}
 WORLDS = (*FILES, *DRAWN)
+TABLES = {1: "Without labels", 3: "With labels"}
 
 
 FIELDS = Fields(("customer_id", "merchant_id"), (), ("channel", "country"))
@@ -390,18 +398,24 @@ def main(argv: list[str] | None = None) -> int:
     for name in names:
         if name in FILES:
             require(args.folder / FILES[name], f"the payments of the world {name}")
-
-    def worlds() -> Iterator[World]:
-        for name in names:
-            world = load(name, args.folder)
-            yield world.testing(world.chosen if args.chosen else world.reported)
-
     missed = False
-    if args.table in (None, 1):
-        missed |= world_tables.report_unlabelled(worlds(), args.seeds)
-    if args.table in (None, 3):
-        missed |= world_tables.report_labelled(worlds())
+    with ProcessPoolExecutor(args.processes) as pool:
+        for table in (args.table,) if args.table else TABLES:
+            print(f"\n{TABLES[table]}, average precision in the test days", flush=True)
+            rows = []
+            for row in pool.map(partial(_row, args, table), names):
+                print(f"\n{row.text}", flush=True)
+                rows.append(row)
+            missed |= (world_tables.bars_unlabelled if table == 1 else world_tables.bars_labelled)(rows)
     return int(missed)
+
+
+def _row(args: argparse.Namespace, table: int, name: str) -> "world_tables.Row":
+    from benchmarks import world_tables
+
+    world = load(name, args.folder)
+    world = world.testing(world.chosen if args.chosen else world.reported)
+    return world_tables.row_unlabelled(world, args.seeds) if table == 1 else world_tables.row_labelled(world)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -410,11 +424,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("folder", type=Path, help=f"where {', '.join(FILES.values())} are")
     parser.add_argument("--world", action="append", choices=WORLDS, help="only this; repeat for more")
-    parser.add_argument("--table", type=int, choices=(1, 3), help="1 without labels, 3 with them")
+    parser.add_argument("--table", type=int, choices=TABLES, help="1 without labels, 3 with them")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="worlds side by side")
     parser.add_argument("--chosen", action="store_true", help="on the weeks to tune on")
     parser.add_argument("--seeds", type=int, default=3, help="of the detectors without labels (default 3)")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.exit(main())
