@@ -122,7 +122,9 @@ class Case:
 
     def verdict(self) -> "Verdict":
         """What the gate says."""
-        learned = has_changed(self.then, self.now) or is_lower(self.of_candidate, self.now)
+        champion, candidate = self.settings.split(" → ")
+        learned = has_changed(self.then, self.now)
+        learned |= champion == candidate and is_lower(self.of_candidate, self.now)
         if self.effective < EFFECTIVE_MIN:
             return Verdict("INCONCLUSIVE", learned, float("nan"), float("nan"), float("nan"))
         rule, measured = judge(*self.metrics())
@@ -194,16 +196,16 @@ def _work(args: argparse.Namespace, name: str, seed: int) -> None:
         verdict = case.verdict()
         print(
             f"{case.name} {case.settings} {case.source}: {verdict.rule}, {verdict.difference:+.3f} ({verdict.lower:+.3f} to "
-            f"{verdict.upper:+.3f}), loss {case.loss:.3f}, past {_auc(case.then)} {_auc(case.now)} "
-            f"{_auc(case.of_candidate)}",
+            f"{verdict.upper:+.3f}), loss {case.loss:.3f}, past {_past(case.then)} {_past(case.now)} "
+            f"{_past(case.of_candidate)}",
             flush=True,
         )
     done.touch()
     print(f"{name}, seed {seed}: {n} cases, {time.process_time() - began:.0f} s", flush=True)
 
 
-def _auc(ranking: dict[str, float]) -> str:
-    return f"{ranking['auc']:.3f}" if ranking else "–"
+def _past(ranking: dict[str, float]) -> str:
+    return f"{ranking['ap']:.3f}" if ranking else "–"
 
 
 def _customers(world: World, seed: int) -> World:

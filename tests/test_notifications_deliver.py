@@ -201,12 +201,16 @@ def test_rejected_candidates_changed_choices_and_quality_alarms_are_sent(
             "feature_names": [],
             "thresholds": {},
         }
-        connection.execute(insert(tables.models), model | {"sha256": "", "artifact": b""})
+        for model_id, weeks in ((5, 3), (6, 1), (7, 0)):
+            stored = {"model_id": model_id, "trained_at": AT - weeks * 7 * DAY, "sha256": "", "artifact": b""}
+            connection.execute(insert(tables.models), model | stored)
         check = {
-            "policy": "live", "model_id": 7, "training_date": AT, "champion_id": 6, "verdict": "rejected", "rule": "worse",
-            "sentence": "Model 7 costs more than model 6.", "run_id": run_id,
+            "policy": "live", "model_id": 7, "training_date": AT, "champion_id": 5, "verdict": "rejected", "rule": "WORSE_COST",
+            "sentence": "Model 7 costs more than model 5. Model 5 stays in force.", "run_id": run_id,
         }  # fmt: skip
-        connection.execute(insert(tables.promotion_checks), check)
+        before = check | {"model_id": 6, "training_date": AT - 7 * DAY, "run_id": run_id - 1}
+        for one in (before, check):
+            connection.execute(insert(tables.promotion_checks), one)
         connection.execute(insert(tables.quality_metrics), measured)
     assert send_notifications(store, config, clock=at(AT), by="test").sent == 3
     assert inbox.titles == [
@@ -214,7 +218,11 @@ def test_rejected_candidates_changed_choices_and_quality_alarms_are_sent(
         "[fraudwatch] blend instead of outlier",
         "[fraudwatch] quality: precision",
     ]
-    assert "Model 7 costs more than model 6." in inbox.got[0]["message"]
+    assert inbox.got[0]["message"].startswith(
+        "Model 7 costs more than model 5. Model 5 stays in force.\n\n"
+        "That is 2 candidates in a row: model 5, in force, was trained 21 days before.\n\n"
+        "If settings or data were changed on purpose: fraudwatch models promote 7. Otherwise the next training brings another candidate."
+    )
     assert "precision is below what was expected" in inbox.got[2]["message"]
 
 

@@ -45,7 +45,6 @@ from storage.database import tables
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from storage.models import models
-from storage.notifications.events import EventWindow, rejected_candidates
 from storage.queries.models import check_page, model_page
 from storage.runs import ledger, scoring_queue
 from tests.support.databases import Copier, World, with_url
@@ -172,23 +171,6 @@ def test_the_model_in_force_goes_on_scoring_and_a_sound_one_follows(filled: Stor
     assert newest_training(filled).code == "promoted"
 
 
-def test_a_second_refusal_in_a_row_names_the_age_of_the_model_in_force_and_one_action(filled: Store) -> None:
-    train(filled, BLIND, SECOND_DATE)
-    train(filled, BLIND, THIRD)
-    kinds = [row[0] for row in query(filled, "SELECT DISTINCT kind FROM runs")]
-    rejected = rejected_candidates(filled, EventWindow("live", kinds, 0, NOW))
-    first, second = (candidate_rejected(row) for row in rejected)
-    assert [row["refusals"] for row in rejected] == [1, 2]
-    assert "in a row" not in first.body
-    assert (
-        "That is 2 candidates in a row: model 1, which stays in force, was trained 14 days before."
-        in second.body
-    )
-    for model_id, message in ((2, first), (3, second)):
-        assert message.body.count("fraudwatch ") == 1
-        assert f"fraudwatch models promote {model_id}." in message.body
-
-
 def two_models(gain: float, rows_sd: float, costs: float = 0.0) -> tuple[TechniqueMetrics, TechniqueMetrics]:
     """Candidate and champion that differ by this in average precision and relative cost, on rows that bring little chance."""
     chance = np.random.default_rng(1).standard_normal(200)
@@ -224,7 +206,7 @@ def test_a_model_ranks_what_it_learned_from_until_the_labels_are_those_of_other_
     mature = made.samples.mature
     model = training.fit_alone(CLASSIFIES, made, StoredChoice(1, "classification", 0.1, ""), SECOND_DATE)
     then = learned_ranking(model, mature)
-    assert then["auc"] > 0.9
+    assert then["ap"] > 0.5
     assert then["frauds"] == mature.y.sum()
     assert not has_changed(then, learned_ranking(model, mature.take(mature.times > SECOND_DATE - 20 * DAY)))
     elsewhere = learned_ranking(model, replace(mature, y=np.roll(mature.y, 60)))
@@ -307,7 +289,8 @@ def test_a_candidate_is_fitted_again_on_the_rows_that_the_champion_was_fitted_on
     assert made.samples.mature.times.min() > of_champion.times.min()
     assert of_candidate.times.max() <= start
     for name in ("times", "y", "weight", "raw"):
-        assert np.array_equal(getattr(of_candidate, name), getattr(of_champion, name)), name
+        mine, theirs = getattr(of_candidate, name), getattr(of_champion, name)
+        assert np.array_equal(mine, theirs, equal_nan=True), name
     assert again.samples.unlabelled.times.max() <= start
     assert np.array_equal(again.samples.holdout.times, made.samples.holdout.times)
 

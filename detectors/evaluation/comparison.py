@@ -23,9 +23,9 @@ CONFIDENCE = 0.95
 # same settings, trained a week apart (benchmarks/hygiene.py), differ by 0.003 and 1.9 % at most, one of them significantly.
 MIN_AP_DIFFERENCE = 0.01
 MIN_COST_DIFFERENCE = 0.02  # relative to the other model's cost
-# Standard deviations of a difference between two trainings of the same settings beyond what the test rows explain: they
-# had other rows (`python -m benchmarks.gate`).
-TRAINING_SD_AP = 0.008
+# Standard deviations of a difference between two trainings of the same settings beyond what the test rows explain: other trees, or
+# the other strategy that was chosen, which was 0.03 lower on web-shop payments (`python -m benchmarks.gate`).
+TRAINING_SD_AP = 0.015
 TRAINING_SD_COST = 0.04  # relative to the other model's cost
 TRAINING_Z = 1.645  # of the interval of a difference between trainings: 5 % beyond each bound
 Bools = NDArray[np.bool_]

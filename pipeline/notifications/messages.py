@@ -268,7 +268,7 @@ def candidate_rejected(row: Row) -> Notification:
     if row["refusals"] > 1:
         days = (row["training_date"] - row["champion_trained_at"]) // DAY
         lines.append(
-            f"That is {row['refusals']} candidates in a row: model {row['champion_id']}, which stays in force, was trained {days:,} days before."
+            f"That is {row['refusals']} candidates in a row: model {row['champion_id']}, in force, was trained {days:,} days before."
         )
     if row["rule"] not in CORRECTED_IN_DATA:
         lines.append(

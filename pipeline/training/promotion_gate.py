@@ -189,7 +189,7 @@ class PromotionGate:
         if has_changed(then, now):
             return _history_changed(champion_id, then, now)
         of_candidate = learned_ranking(candidate, mature)
-        if candidate.strategy != "outlier" and is_lower(of_candidate, now):
+        if candidate.strategy == champion.strategy and is_lower(of_candidate, now):
             return _fails_on_learned(champion_id, of_candidate, now)
         return None
 
@@ -321,8 +321,8 @@ def _leaking(leaks: Sequence[ReadinessFinding], champion_id: int | None) -> Prom
 
 def _history_changed(champion_id: int, then: Mapping[str, Any], now: Mapping[str, Any]) -> PromotionCheck:
     message = (
-        f"The labels or values of old payments were changed: model {champion_id} no longer ranks the payments that it learned from (area "
-        f"under the ROC curve {now['auc']:.2f}, {then['auc']:.2f} when it was trained). Undo the batch that changed them, unless that "
+        f"The labels or values of old payments were changed: model {champion_id} no longer ranks the payments that it learned from "
+        f"(average precision {now['ap']:.2f}, {then['ap']:.2f} when it was trained). Undo the batch that changed them, unless that "
         f"was meant. Model {champion_id} stays in force."
     )
     return PromotionCheck("rejected", HISTORY_CHANGED, message, champion_id=champion_id)
@@ -332,8 +332,8 @@ def _fails_on_learned(
     champion_id: int, of_candidate: Mapping[str, Any], of_champion: Mapping[str, Any]
 ) -> PromotionCheck:
     message = (
-        f"The candidate does not rank the payments that it and model {champion_id} learned from (area under the ROC curve "
-        f"{of_candidate['auc']:.2f} against {of_champion['auc']:.2f}). Model {champion_id} stays in force."
+        f"The candidate does not rank the payments that it and model {champion_id} learned from (average precision "
+        f"{of_candidate['ap']:.2f} against {of_champion['ap']:.2f}). Model {champion_id} stays in force."
     )
     return PromotionCheck("rejected", FAILS_ON_LEARNED, message, champion_id=champion_id)
 
