@@ -226,7 +226,7 @@ def scores_of(
     weight = learn_weight(folds).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
     scores = {
         "outlier": outlier,
-        "blend": blend_surprisal(weight, parts.families.surprisal(of_families, X), boosting, forest),
+        "blend": blend_surprisal(weight, parts.families.surprisal(outlier, of_families, X), boosting, forest),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
     return {strategy: score for strategy, score in scores.items() if frauds >= FRAUDS_NEEDED[strategy]}

@@ -43,7 +43,7 @@ def detector(**more):
         (1, "blend"),
         (6, "blend"),
         (60, "blend"),
-        (400, "classification"),
+        (900, "classification"),
     ],
 )
 def test_the_number_of_known_frauds_decides(frauds, strategy):

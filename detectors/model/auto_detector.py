@@ -42,14 +42,14 @@ from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
 from detectors.inputs.encoding import Encoder
-from detectors.inputs.ranks import RankScale
+from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_of, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
 from detectors.strategy.components import Components, RankedClassifier, RankedFamilies
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
-from detectors.strategy.outlier_team import FitSettings
+from detectors.strategy.outlier_team import FitSettings, OutlierTeam
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 
 NOVELTY = "novelty"  # channel of the flags that the outlier detector raises on its own
@@ -299,7 +299,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return Ranks(outlier, logit(outlier))
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
-        sides = _sides(parts.families, parts.boosting, parts.forest, of_families, X)
+        sides = _sides(parts.families, parts.boosting, parts.forest, parts.outliers, of_families, X)
         return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
 
     def explain(self, X: ArrayLike, channel: str | None = None) -> Floats:
@@ -318,7 +318,9 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return parts.outliers.explain(X)
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        sides = _sides(parts.families, parts.boosting, parts.forest, parts.outliers.surprisals(X), X)
+        sides = _sides(
+            parts.families, parts.boosting, parts.forest, parts.outliers, parts.outliers.surprisals(X), X
+        )
         share = classifier_share(self.weight_.value, *sides)[:, None]
         families = parts.families.explain(parts.outliers, X)
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
@@ -421,11 +423,13 @@ def _sides(
     families: RankedFamilies,
     boosting: RankedClassifier,
     forest: RankedClassifier,
+    outliers: OutlierTeam,
     of_families: Floats,
     X: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Surprisals of the three sides of a blend, (n,) each."""
-    return families.surprisal(of_families, X), boosting.surprisal(X), forest.surprisal(X)
+    """Surprisals of the three sides of a blend, (n,) each, given those of the outlier detectors' families."""
+    outlier = surprisal(outliers.rank_of(of_families))
+    return families.surprisal(outlier, of_families, X), boosting.surprisal(X), forest.surprisal(X)
 
 
 def _logit(surprisals: Floats) -> Floats:

@@ -51,17 +51,32 @@ class RankedFamilies:
     def fit(cls, outliers: OutlierTeam, X: Floats, sample: Sample) -> Self:
         """Fit to labelled rows, whose features are `X` (n, n_features)."""
         surprisals, group = outliers.surprisals(X), FeatureGroup("families", outliers.columns)
-        view = group.view(X)
-        regression = FamilyRegression.fit(surprisals, view, sample.y, sample.weight, outliers.shares)
-        return cls(regression, group, _scale_of_genuine(regression.score(surprisals, view), sample))
+        seen = surprisal(outliers.rank_of(surprisals)), surprisals, group.view(X)
+        regression = FamilyRegression.fit(*seen, sample.y, sample.weight)
+        return cls(regression, group, _scale_of_genuine(regression.score(*seen), sample))
 
-    def surprisal(self, surprisals: Floats, X: Floats) -> Floats:
-        """−ln of the share of genuine training rows above each row's score, (n,), given the families' surprisals."""
-        return surprisal(self.scale.transform(self.regression.score(surprisals, self.features.view(X))))
+    def surprisal(self, outlier: Floats, surprisals: Floats, X: Floats) -> Floats:
+        """
+        −ln of the share of genuine training rows above each row's score, (n,).
+
+        Parameters
+        ----------
+        outlier
+            (n,) surprisal of the outlier detectors' common score.
+        surprisals
+            (n, n_members) of the families.
+        X
+            (n, n_features).
+        """
+        score = self.regression.score(outlier, surprisals, self.features.view(X))
+        return surprisal(self.scale.transform(score))
 
     def explain(self, outliers: OutlierTeam, X: Floats) -> Floats:
         """Contribution of each feature to the logit, less the intercept, (n, n_features)."""
-        contributions = outliers.divided(X, self.regression.of_families(outliers.surprisals(X)))
+        surprisals = outliers.surprisals(X)
+        outlier = surprisal(outliers.rank_of(surprisals))
+        parts = self.regression.of_families(outlier, surprisals * outliers.shares, surprisals)
+        contributions = outliers.divided(X, parts)
         contributions[:, list(self.features.columns)] += self.regression.of_features(self.features.view(X))
         return contributions
 

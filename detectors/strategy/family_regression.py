@@ -5,10 +5,11 @@ The surprisals of the families of features (`detectors.strategy.outlier_team`) a
 regression on them, and on the features z themselves in the direction of fraud, begins as the team's own combination and moves
 away from it as frauds come in::
 
-    logit = a + c Σ w_f S_f + Σ d_f S_f + Σ e_j z_j,   d_f ~ N(0, 1 / STRENGTH),   e_j ~ N(0, FEATURES_VARIANCE / n_features)
+    logit = a + c S + Σ d_f S_f + Σ e_j z_j,
+    c ~ N(COMMON, COMMON_SD²),   d_f ~ N(0, 1 / STRENGTH),   e_j ~ N(0, FEATURES_VARIANCE / n_features)
 
-with w_f the team's weights and z_j scaled by `SoftScale`. These are maximum a posteriori estimates: few frauds cannot overrule
-the prior that a family matters by the weight of its tail (d = 0) and that no direction is suspicious (e = 0); many can.
+with S the surprisal of the team's score and z_j scaled by `SoftScale`. These are maximum a posteriori estimates: few frauds cannot
+overrule the prior that a family matters by the weight of its tail (d = 0) and that no direction is suspicious (e = 0); many can.
 """
 
 from dataclasses import dataclass
@@ -35,9 +36,9 @@ from detectors.base import (
 # frauds in earlier weeks of six worlds and on tables without time: half or twice of either changes average precision by .02 at most.
 STRENGTH = 64.0
 FEATURES_VARIANCE = 0.5
-COMMON = (
-    4.0  # where the coefficient of the team's combination begins; half or twice of it makes no difference
-)
+# A fraud that is rarer than all but the share u of payments is u^−c times as frequent among frauds. The prior of c is narrow: with
+# a wide one, a single fraud that looked usual turned the order of the team around.
+COMMON, COMMON_SD = 0.75, 0.25
 GENUINE_MAX = 10_000  # genuine rows that it learns from; they stand for all of them
 ITERATIONS = 300
 
@@ -46,22 +47,26 @@ ITERATIONS = 300
 class FamilyRegression:
     """What it has learned; the intercept ranks nothing and is not kept."""
 
+    team: float  # coefficient of the team's surprisal
     families: Floats  # (n_members,) coefficients of their surprisals
     scale: SoftScale
     features: Floats  # (n_features,) coefficients of the scaled features
 
     def __post_init__(self) -> None:
+        require_finite("a regression on families", self.team)
         shapes = ((len(self.families),), self.families), ((len(self.scale.mean),), self.features)
         for shape, coefficients in shapes:
             require_arrays("a regression on families", shape, coefficients, at_most=LEARNED_MAX)
 
     @classmethod
-    def fit(cls, surprisals: Floats, view: Floats, y: Floats, sample_weight: Floats, team: Floats) -> Self:
+    def fit(cls, team: Floats, surprisals: Floats, view: Floats, y: Floats, sample_weight: Floats) -> Self:
         """
         Fit to labelled rows.
 
         Parameters
         ----------
+        team
+            (n,) surprisal of the team's score.
         surprisals
             (n, n_members) of the families.
         view
@@ -70,8 +75,6 @@ class FamilyRegression:
             (n,) 1 fraud, 0 genuine.
         sample_weight
             (n,) how many transactions each row stands for.
-        team
-            (n_members,) weights of the team, which sum to 1.
 
         Raises
         ------
@@ -86,31 +89,33 @@ class FamilyRegression:
         rows = np.sort(np.concatenate([np.flatnonzero(y == 1), kept]))
         fraud, weight = y[rows] == 1, sample_weight[rows].copy()
         weight[~fraud] *= sample_weight[genuine].sum() / weight[~fraud].sum()
-        columns = np.column_stack([surprisals[rows] @ team, surprisals[rows], scale.transform(view[rows])])
+        columns = np.column_stack([team[rows], surprisals[rows], scale.transform(view[rows])])
         members, features = surprisals.shape[1], view.shape[1]
         prior = np.append(COMMON, np.zeros(members + features))
         precision = np.concatenate(
             [
-                [COMMON**-2],
+                [COMMON_SD**-2],
                 np.full(members, STRENGTH),
                 np.full(features, features / FEATURES_VARIANCE),
             ]
         )
         found = _most_likely(columns, fraud, weight, prior, precision)
-        own = found[1 : 1 + members]
-        return cls(found[0] * team + own, scale, np.ascontiguousarray(found[1 + members :]))
+        own, directions = np.split(found[1:], [members])
+        return cls(float(found[0]), own, scale, directions)
 
-    def of_families(self, surprisals: Floats) -> Floats:
-        """What each family adds to the logit, (n, n_members)."""
-        return surprisals * self.families
+    def of_families(self, team: Floats, parts: Floats, surprisals: Floats) -> Floats:
+        """What each family adds to the logit, (n, n_members), given its `parts` of the team's score, (n, n_members)."""
+        whole = row_sums(parts)[:, np.newaxis]
+        shares = np.divide(parts, whole, out=np.full_like(parts, 1.0 / parts.shape[1]), where=whole > 0)
+        return np.asarray(shares * (self.team * team)[:, np.newaxis] + surprisals * self.families)
 
     def of_features(self, view: Floats) -> Floats:
         """What each feature adds to the logit by its direction, (n, n_features)."""
         return np.asarray(self.scale.transform(view) * self.features)
 
-    def score(self, surprisals: Floats, view: Floats) -> Floats:
+    def score(self, team: Floats, surprisals: Floats, view: Floats) -> Floats:
         """Logit of fraud, less the intercept, (n,): the same to the bit in any batch."""
-        return row_sums(self.of_families(surprisals)) + row_sums(self.of_features(view))
+        return self.team * team + row_sums(surprisals * self.families) + row_sums(self.of_features(view))
 
 
 def _most_likely(columns: Floats, fraud: Bools, weight: Floats, prior: Floats, precision: Floats) -> Floats:

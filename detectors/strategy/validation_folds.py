@@ -102,6 +102,7 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
     assert parts.boosting is not None
     assert parts.forest is not None
     of_families = parts.outliers.surprisals(X)
+    outlier = surprisal(parts.outliers.rank_of(of_families))
     margin = parts.boosting.classifier.anomaly_score(X)
     return ValidationFold(
         y=validation.y,
@@ -109,8 +110,8 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=surprisal(parts.outliers.rank_of(of_families)),
-        families=parts.families.surprisal(of_families, X),
+        outlier=outlier,
+        families=parts.families.surprisal(outlier, of_families, X),
         boosting=surprisal(parts.boosting.scale.transform(margin)),
         forest=parts.forest.surprisal(X),
         margin=margin,
