@@ -160,7 +160,7 @@ def first_estimate(
 ) -> tuple[Mapping[str, QualityEstimate], dict[str, float]]:
     """Estimate and truth of a first week: calibrated on so many clusters of frauds, by a detector that learns more from then on."""
     calibrator = fit_calibrator(*scores(rng, held_out, 60 * held_out * CLUSTER, 0.0))
-    z, y = scores(rng, int(rng.poisson(15)), 4_500, 3 / np.sqrt(held_out))
+    z, y = scores(rng, int(rng.poisson(15)), 2_700, 4 / np.sqrt(held_out))
     flagged, p = z >= np.quantile(z, 0.98), calibrator.probability(z)
     shift = fit_shift_posterior([], calibration)
     found = estimate(expected(p[flagged]), expected(p[~flagged]), shift, shift, 1.0, 0.9, 0.99)
@@ -170,7 +170,7 @@ def first_estimate(
 
 def covered(held_out: int, calibration: Calibration) -> dict[str, float]:
     rng, inside = np.random.default_rng(11), []
-    for _ in range(60):
+    for _ in range(40):
         found, truth = first_estimate(rng, held_out, calibration)
         inside.append([found[name].lower <= value <= found[name].upper for name, value in truth.items()])
     return dict(zip(truth, np.mean(inside, axis=0), strict=True))
