@@ -10,7 +10,17 @@ import importlib
 import sys
 from pathlib import Path
 
-ALWAYS = ("detectors", "features", "ingest", "stability", "drift", "drift_alarms", "daemon", "faults")
+ALWAYS = (
+    "detectors",
+    "arrays",
+    "features",
+    "ingest",
+    "stability",
+    "drift",
+    "drift_alarms",
+    "daemon",
+    "faults",
+)
 WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
 OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds
 
