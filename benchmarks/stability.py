@@ -81,7 +81,8 @@ class Told:
 
 
 BOUNDS = (
-    Bound("min_positives_blend", SETTINGS.min_positives_blend, 20_000, unit=0.05),
+    # The shipped bound is 1, below which there is none to count; a monitor may ask for more.
+    Bound("min_positives_blend", 2, 20_000, replace(SETTINGS, min_positives_blend=2), unit=0.05),
     Bound("min_positives_classifier", SETTINGS.min_positives_classifier, 200_000),
     # 35: the fewest whose upper bound is above 1.2 in 10,000; the bounds on frauds are out of the way.
     Bound(

@@ -190,7 +190,8 @@ def test_channels_are_told_apart(backfilled: Store) -> None:
 
 
 def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
-    live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR)
+    audited = KNOWN.model_copy(update={"alerts": KNOWN.alerts.model_copy(update={"audit_per_day": 2})})
+    live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR, config=audited)
     open_ = flag_page(loaded, "live", FlagFilter(status="open")).rows[:5]
     assert week(loaded, 0, "realised")["open_flags"]["value"] > 0
     answers = ("fraud", "genuine", "genuine", "no_opinion", "fraud")
@@ -199,7 +200,7 @@ def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
     answer(loaded, open_[1]["transaction_id"], "genuine", FROM + 9 * DAY)  # once more: it counts once
     retracted = verdicts.undo(loaded, "live", [open_[4]["transaction_id"]], "typo", "ann", FROM + 10 * DAY)
     assert [outcome.after for chunk in retracted for outcome in chunk] == ["open"]
-    live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR)
+    live(loaded, FROM + WEEK, FROM + 2 * WEEK, as_of=FROM + 2 * WEEK + 2 * HOUR, config=audited)
     found = week(loaded, 1, "realised")
     assert found["reviews"]["value"] == 4
     assert found["reviewed_precision"]["value"] == pytest.approx(1 / 3)  # of those with an opinion

@@ -258,7 +258,10 @@ def test_a_rule_keeps_its_fields_and_windows_when_the_configuration_moves_on(loa
     rules_and_mutes.add(loaded, RULE, **said)  # type: ignore[arg-type]
     schema = SMALL.schema_.model_copy(update={"entities": ("customer_id",)})
     windows = SMALL.features.model_copy(update={"windows": (DAY,)})
-    moved = SMALL.model_copy(update={"schema_": schema, "features": windows})
+    ungated = SMALL.training.model_copy(
+        update={"gate": False}
+    )  # it would refuse a model that no longer sees terminals
+    moved = SMALL.model_copy(update={"schema_": schema, "features": windows, "training": ungated})
     with open_configured(with_url(moved, url)) as narrow:
         tally = run(narrow, with_url(moved, url), as_of=FROM + 9 * DAY + 2 * HOUR, policy="live", by="test")
     assert not tally.failures

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.config import Config
@@ -158,6 +158,7 @@ def rejections(config: Config, path: Path) -> list[str]:
     st.lists(st.sampled_from(sorted(ODD)), max_size=4),
 )
 def test_ingest_accepts_what_is_proposed(tmp_path: Path, name: str, time: str, odd: list[str]) -> None:
+    assume(not (name == "torn.csv" and "nul" in odd))  # a NUL a row in what is not UTF-8: that is no text
     path = tmp_path / name
     path.write_bytes(FILES[name](rows_with(time, odd)))
     config = proposed(path)

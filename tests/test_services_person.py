@@ -117,7 +117,7 @@ def lived(opener: Opener, folder: Path) -> Session:
     mine = [
         row[0] for row in query(store, "SELECT transaction_id FROM flags WHERE channel = 'rule' ORDER BY 1")
     ]
-    assert len(mine) > 5
+    assert len(mine) > 1
     record(session, NewVerdict((str(mine[0]),), "genuine", note=f"{ADDRESS.upper()} and {NAME} called"))
     add_labels(
         session, NewLabel((str(mine[1]),), "fraud", note=f"{NAME}, {NAME.encode('unicode_escape').decode()}")

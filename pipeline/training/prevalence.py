@@ -43,6 +43,11 @@ class Reviews:
         """Whether any of these rows is reviewed or censored."""
         return bool((self.reviewed | self.censored)[rows].any())
 
+    @property
+    def exist(self) -> bool:
+        """Whether any payment is reviewed or censored."""
+        return bool((self.reviewed | self.censored).any())
+
     def known_outcomes(self, rows: Ints, y: Floats, weight: Floats) -> KnownOutcomes:
         """What is known of these rows, with their labels and weights."""
         accused = self.accused[rows]

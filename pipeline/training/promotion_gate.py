@@ -186,7 +186,8 @@ class PromotionGate:
         mature = mature.take(mature.times <= (learned_until or 0))
         then: Mapping[str, Any] = champion.notes.get("learned") or {}
         now = learned_ranking(champion, mature)
-        if has_changed(then, now):
+        # Unreviewed payments stand for reviewed ones, by weights that differ from date to date: then the two do not compare.
+        if not past.reviews.exist and has_changed(then, now):
             return _history_changed(champion_id, then, now)
         of_candidate = learned_ranking(candidate, mature)
         if candidate.strategy == champion.strategy and is_lower(of_candidate, now):
