@@ -190,7 +190,9 @@ class PromotionGate:
         if not past.reviews.exist and has_changed(then, now):
             return _history_changed(champion_id, then, now)
         of_candidate = learned_ranking(candidate, mature)
-        if candidate.strategy == champion.strategy and is_lower(of_candidate, now):
+        # A blend memorises by the weight of its classifiers, which differs between trainings.
+        both_classify = candidate.strategy == champion.strategy == "classification"
+        if both_classify and is_lower(of_candidate, now):
             return _fails_on_learned(champion_id, of_candidate, now)
         return None
 
