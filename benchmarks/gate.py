@@ -124,7 +124,7 @@ class Case:
         """What the gate says."""
         champion, candidate = self.settings.split(" → ")
         learned = has_changed(self.then, self.now)
-        learned |= champion == candidate and is_lower(self.of_candidate, self.now)
+        learned |= champion == candidate == "classification" and is_lower(self.of_candidate, self.now)
         if self.effective < EFFECTIVE_MIN:
             return Verdict("INCONCLUSIVE", learned, float("nan"), float("nan"), float("nan"))
         rule, measured = judge(*self.metrics())
