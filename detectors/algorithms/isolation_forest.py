@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.algorithms.pyod_support import pyod_class, systematic_sample
-from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
+from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten, means_below
 from detectors.base import (
     SEED,
     Floats,
@@ -154,11 +154,7 @@ def _expected_path(tree: Any) -> Floats:
     """
     counts = tree.n_node_samples
     path: Floats = tree.compute_node_depths() + _average_path(counts) - 1.0  # a root has depth 1 there
-    for node in range(tree.node_count - 1, -1, -1):  # children lie behind their parents
-        left, right = tree.children_left[node], tree.children_right[node]
-        if left >= 0:
-            path[node] = (counts[left] * path[left] + counts[right] * path[right]) / counts[node]
-    return path
+    return means_below(path, counts, tree.children_left, tree.children_right)
 
 
 def _average_path(counts: Ints) -> Floats:

@@ -146,6 +146,23 @@ def _float32_at_most(thresholds: Floats) -> NDArray[np.float32]:
 
 
 @compiled
+def means_below(
+    values: Floats, counts: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> Floats:
+    """
+    Values of the nodes of one tree, (n_nodes,), with an inner node's replaced by its children's mean, weighted by their counts.
+
+    A child lies behind its parent; that of a leaf is negative.
+    """
+    means = values.copy()
+    for node in range(len(means) - 1, -1, -1):
+        if left[node] >= 0:
+            both = counts[left[node]] * means[left[node]] + counts[right[node]] * means[right[node]]
+            means[node] = both / counts[node]
+    return means
+
+
+@compiled
 def _step(node: np.uint32, x: np.float32, threshold: np.float32) -> np.uint32:
     """Index of the next node in `child`."""
     return np.uint32(2) * node + np.uint32(x > threshold)
