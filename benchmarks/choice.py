@@ -218,15 +218,13 @@ def scores_of(
     frauds = int(mature.y.sum())
     parts = Components.fit(layout, mature, mature.take(mature.y == 0), how, "blend" if frauds else "outlier")
     X = parts.encoder.transform(test.raw)
-    of_families = parts.outliers.surprisals(X)
-    outlier = surprisal(parts.outliers.rank_of(of_families))
     if not frauds:
-        return {"outlier": outlier}
-    boosting, forest = parts.boosting.surprisal(X), parts.forest.surprisal(X)
+        return {"outlier": surprisal(parts.outliers.rank(X))}
+    sides = parts.sides(X)
     weight = learn_weight(folds).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
     scores = {
-        "outlier": outlier,
-        "blend": blend_surprisal(weight, parts.families.surprisal(outlier, of_families, X), boosting, forest),
+        "outlier": surprisal(sides.outlier_rank),
+        "blend": blend_surprisal(weight, *sides.mixed),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }
     return {strategy: score for strategy, score in scores.items() if frauds >= FRAUDS_NEEDED[strategy]}

@@ -28,9 +28,7 @@ DETECTORS = {
     "isolation_forest": Registration(
         "isolation_forest:IsolationForest",
         "isolation forest",
-        of_many={
-            "n_trees": 50
-        },  # ten such forests cost what two of the default size cost, and their noise averages out
+        of_many={"n_trees": 50},  # the noise of ten such forests averages out
     ),
     "hbos": Registration("hbos:HBOS", "HBOS"),
     "loda": Registration("loda:LODA", "LODA"),

@@ -21,7 +21,7 @@ from detectors.drift.reference import AlarmTerms
 from detectors.drift.reference_fit import ReferenceSample, ScoredRows, fit_drift_reference
 from detectors.drift.reference_windows import ReferenceWindows
 from detectors.inputs.encoding import EncodingPlan
-from detectors.inputs.sample import Layout, Sample
+from detectors.inputs.sample import FeatureGroup, Layout, Sample
 from detectors.model.artifact import Seal, seal, unseal
 from detectors.model.model import Model, ModelSettings, fit_model
 
@@ -44,7 +44,7 @@ def model(strategy: Strategy, outlier: str) -> Model:
     raw[y == 1, 0] += 100
     sample = Sample(raw.astype(float), y, np.ones(400), np.ones(400))
     fitted = fit_model(
-        ModelSettings(strategy, outlier), Layout.of_columns(PLAN, (0, 1)), sample, sample, sample.take(slice(300, 400)),
+        ModelSettings(strategy, outlier), Layout(PLAN, (FeatureGroup("amount", (0, 1)),)), sample, sample, sample.take(slice(300, 400)),
         days=2.0, notes={"trained_at": 1}, columns=COLUMNS,
     )  # fmt: skip
     scored = fitted.score(sample.raw, np.ones(400))

@@ -64,7 +64,7 @@ def test_contributions_add_up_to_the_score_of_the_team():
     X, _ = made(1)
     team = fitted(families(1, 1, 10), X)
     weights = np.array([member.weight for member in team.members])
-    score = team.surprisals(X) @ weights / weights.sum()
+    score = team.score(X).families @ weights / weights.sum()
     assert np.allclose(team.explain(X).sum(axis=1), score)
     assert team.scale.transform(score) == pytest.approx(team.rank(X))
     assert (team.explain(X[:10]).argmax(axis=1) == 0).all()

@@ -23,9 +23,8 @@ SHIFT_FEW = 2.0  # the standard deviation that one held-out fraud adds; n add a 
 MIN_FRAUDS = 20.0  # held-out frauds, clusters counted once: with fewer an interval would say next to nothing
 SPREAD = 0.05  # prior scale, in logits, of the variation of the shift between windows
 SPREADS = np.geomspace(0.02, 2.0, 25)  # grid of spreads
-DISPERSION_LOG = (
-    0.4  # prior standard deviation of the logarithm of a count's variance relative to independent frauds
-)
+# Prior standard deviation of the logarithm of a count's variance relative to independent frauds.
+DISPERSION_LOG = 0.4
 DISPERSIONS = np.geomspace(0.5, 8.0, 13)
 HALF_LIFE = 3.0  # windows: older windows were scored by older models
 SEED = 7

@@ -118,8 +118,3 @@ class Layout:
         plan = EncodingPlan(passthrough=tuple((f"x{place}", place) for place in range(n_columns)))
         columns = range(n_columns) if outlier_columns is None else outlier_columns
         return cls(plan, (FeatureGroup("outlier", tuple(columns), distinct=True),))
-
-    @classmethod
-    def of_columns(cls, encoding: EncodingPlan, outlier_columns: Sequence[int]) -> "Layout":
-        """One group of the features in `outlier_columns`."""
-        return cls(encoding, (FeatureGroup("outlier", tuple(outlier_columns)),))

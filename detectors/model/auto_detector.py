@@ -42,14 +42,14 @@ from detectors.evaluation.prevalence import effective_among, estimate_prevalence
 from detectors.evaluation.thresholds import Costs
 from detectors.inputs.arrays import as_code_columns, as_features, as_partial_labels, column_names
 from detectors.inputs.encoding import Encoder
-from detectors.inputs.ranks import RankScale, surprisal
+from detectors.inputs.ranks import RankScale
 from detectors.inputs.sample import Layout, Sample
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from detectors.strategy.blend import BlendWeight, blend_of, blend_surprisal, classifier_share, learn_weight
 from detectors.strategy.choice import Choice, Evidence, StrategySettings, choose
-from detectors.strategy.components import Components, RankedClassifier, RankedFamilies
+from detectors.strategy.components import Components
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
-from detectors.strategy.outlier_team import FitSettings, OutlierTeam
+from detectors.strategy.outlier_team import FitSettings
 from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
 
 NOVELTY = "novelty"  # channel of the flags that the outlier detector raises on its own
@@ -65,9 +65,8 @@ class Ranks:
     """Outputs of fitted detectors for rows, (n,) each."""
 
     outlier_score: Floats  # in (0, 1)
-    suspicion: (
-        Floats  # what ranks rows: the logit of fraud, or of the outlier score where there is no classifier
-    )
+    # What ranks rows: the logit of fraud, or of the outlier score where there is no classifier.
+    suspicion: Floats
 
 
 @dataclass(frozen=True)
@@ -293,14 +292,13 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Outlier score and suspicion of each row of `raw` (n, n_raw), independently of the others."""
         parts = self._fitted()
         X = parts.encoder.transform(raw)
-        of_families = parts.outliers.surprisals(X)
-        outlier = parts.outliers.rank_of(of_families)
+        if self.weight_ is not None:
+            sides = parts.sides(X)
+            return Ranks(sides.outlier_rank, _logit(blend_surprisal(self.weight_.value, *sides.mixed)))
+        outlier = parts.outliers.rank(X)
         if parts.boosting is None:
             return Ranks(outlier, logit(outlier))
-        if parts.families is None or parts.forest is None or self.weight_ is None:
-            return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
-        sides = _sides(parts.families, parts.boosting, parts.forest, parts.outliers, of_families, X)
-        return Ranks(outlier, _logit(blend_surprisal(self.weight_.value, *sides)))
+        return Ranks(outlier, parts.boosting.classifier.anomaly_score(X))
 
     def explain(self, X: ArrayLike, channel: str | None = None) -> Floats:
         """
@@ -318,10 +316,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return parts.outliers.explain(X)
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        sides = _sides(
-            parts.families, parts.boosting, parts.forest, parts.outliers, parts.outliers.surprisals(X), X
-        )
-        share = classifier_share(self.weight_.value, *sides)[:, None]
+        share = classifier_share(self.weight_.value, *parts.sides(X).mixed)[:, None]
         families = parts.families.explain(parts.outliers, X)
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
         return (1.0 - share) * _normalised(families) + share / 2 * sum(classifiers)
@@ -417,19 +412,6 @@ def _newest(folds: Sequence[ValidationFold]) -> Sequence[ValidationFold]:
     """
     frauds = np.cumsum([np.count_nonzero(fold.y == 1) for fold in reversed(folds)])
     return folds[-1 - int(np.searchsorted(frauds[:-1], BETA_FROM)) :]
-
-
-def _sides(
-    families: RankedFamilies,
-    boosting: RankedClassifier,
-    forest: RankedClassifier,
-    outliers: OutlierTeam,
-    of_families: Floats,
-    X: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Surprisals of the three sides of a blend, (n,) each, given those of the outlier detectors' families."""
-    outlier = surprisal(outliers.rank_of(of_families))
-    return families.surprisal(outlier, of_families, X), boosting.surprisal(X), forest.surprisal(X)
 
 
 def _logit(surprisals: Floats) -> Floats:

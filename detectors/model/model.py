@@ -28,9 +28,8 @@ from detectors.strategy.validation_folds import ValidationFold
 # Channel of the random audit sample; its threshold applies to uniform random numbers in [0, 1).
 AUDIT = "audit"
 RULE = "rule"  # channel of transactions flagged by an analyst's rule; no model has a threshold for it
-VOLUME_SHARE = (
-    0.05  # of the transactions are flagged at most, unless a probability says that they are worth a review
-)
+# Of the transactions so many are flagged at most, unless a probability says that they are worth a review.
+VOLUME_SHARE = 0.05
 SAMPLE_ROWS = 16  # rows stored with their scores: a loaded model must reproduce them exactly
 
 
@@ -71,9 +70,8 @@ class Scores:
     score: Floats  # in (0, 1)
     outlier_score: Floats
     fraud_probability: Floats  # NaN under `outlier`
-    loss_probability: (
-        Floats  # what an expected loss is computed with: the same, under `outlier` an upper guess by rank
-    )
+    # What an expected loss is computed with: the fraud probability, under `outlier` an upper guess by rank.
+    loss_probability: Floats
     decision_value: Floats
     threshold: Floats
     channel: NDArray[np.object_]

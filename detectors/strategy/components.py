@@ -11,12 +11,12 @@ from typing import Self
 
 from detectors.algorithms.boosting import Boosting
 from detectors.algorithms.random_forest import RandomForest
-from detectors.base import Classifier, Floats
+from detectors.base import Classifier, Floats, require_fitted
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import FeatureGroup, Layout, Sample
 from detectors.strategy.family_regression import FamilyRegression
-from detectors.strategy.outlier_team import FitSettings, OutlierTeam
+from detectors.strategy.outlier_team import FitSettings, OutlierTeam, TeamScores
 
 FOREST_MAX_GENUINE = 10_000  # half the default: a fit takes half as long and ranks as well, within noise
 
@@ -50,35 +50,35 @@ class RankedFamilies:
     @classmethod
     def fit(cls, outliers: OutlierTeam, X: Floats, sample: Sample) -> Self:
         """Fit to labelled rows, whose features are `X` (n, n_features)."""
-        surprisals, group = outliers.surprisals(X), FeatureGroup("families", outliers.columns)
-        seen = surprisal(outliers.rank_of(surprisals)), surprisals, group.view(X)
-        regression = FamilyRegression.fit(*seen, sample.y, sample.weight)
-        return cls(regression, group, _scale_of_genuine(regression.score(*seen), sample))
+        scores, group = outliers.score(X), FeatureGroup("families", outliers.columns)
+        view = group.view(X)
+        regression = FamilyRegression.fit(scores, view, sample.y, sample.weight)
+        return cls(regression, group, _scale_of_genuine(regression.score(scores, view), sample))
 
-    def surprisal(self, outlier: Floats, surprisals: Floats, X: Floats) -> Floats:
-        """
-        −ln of the share of genuine training rows above each row's score, (n,).
-
-        Parameters
-        ----------
-        outlier
-            (n,) surprisal of the outlier detectors' common score.
-        surprisals
-            (n, n_members) of the families.
-        X
-            (n, n_features).
-        """
-        score = self.regression.score(outlier, surprisals, self.features.view(X))
-        return surprisal(self.scale.transform(score))
+    def surprisal(self, scores: TeamScores, X: Floats) -> Floats:
+        """−ln of the share of genuine training rows above each row's score, (n,), given what the team says of the rows."""
+        return surprisal(self.scale.transform(self.regression.score(scores, self.features.view(X))))
 
     def explain(self, outliers: OutlierTeam, X: Floats) -> Floats:
         """Contribution of each feature to the logit, less the intercept, (n, n_features)."""
-        surprisals = outliers.surprisals(X)
-        outlier = surprisal(outliers.rank_of(surprisals))
-        parts = self.regression.of_families(outlier, surprisals * outliers.shares, surprisals)
-        contributions = outliers.divided(X, parts)
+        contributions = outliers.divided(X, self.regression.of_families(outliers.score(X)))
         contributions[:, list(self.features.columns)] += self.regression.of_features(self.features.view(X))
         return contributions
+
+
+@dataclass(frozen=True)
+class BlendSides:
+    """What the sides of a blend say of n rows, (n,) each: surprisals, and the rank by outlier detection alone."""
+
+    outlier_rank: Floats
+    families: Floats
+    boosting: Floats
+    forest: Floats
+
+    @property
+    def mixed(self) -> tuple[Floats, Floats, Floats]:
+        """The three that a blend mixes."""
+        return self.families, self.boosting, self.forest
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,23 @@ class Components:
     def layout(self) -> Layout:
         """The layout that the components were fitted in."""
         return Layout(self.encoder.plan, self.outliers.groups)
+
+    def sides(self, X: Floats) -> BlendSides:
+        """
+        What the sides of a blend say of rows of features (n, n_features).
+
+        Raises
+        ------
+        NotFitted
+            These are not the components of a blend.
+        """
+        families = require_fitted(self.families, "the regression of a blend")
+        boosting = require_fitted(self.boosting, "the boosting of a blend")
+        forest = require_fitted(self.forest, "the random forest of a blend")
+        scores = self.outliers.score(X)
+        return BlendSides(
+            scores.rank, families.surprisal(scores, X), boosting.surprisal(X), forest.surprisal(X)
+        )
 
 
 def _scale_of_genuine(scores: Floats, sample: Sample) -> RankScale:

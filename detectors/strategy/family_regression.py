@@ -31,6 +31,7 @@ from detectors.base import (
     require_finite,
     row_sums,
 )
+from detectors.strategy.outlier_team import TeamScores
 
 # Inverse variance of the families' own coefficients, and the variance of the features' part of the logit. Chosen on 1 to 100 known
 # frauds in earlier weeks of six worlds and on tables without time: half or twice of either changes average precision by .02 at most.
@@ -59,16 +60,14 @@ class FamilyRegression:
             require_arrays("a regression on families", shape, coefficients, at_most=LEARNED_MAX)
 
     @classmethod
-    def fit(cls, team: Floats, surprisals: Floats, view: Floats, y: Floats, sample_weight: Floats) -> Self:
+    def fit(cls, scores: TeamScores, view: Floats, y: Floats, sample_weight: Floats) -> Self:
         """
         Fit to labelled rows.
 
         Parameters
         ----------
-        team
-            (n,) surprisal of the team's score.
-        surprisals
-            (n, n_members) of the families.
+        scores
+            What the team says of the rows.
         view
             (n, n_features) the features of all families.
         y
@@ -89,8 +88,10 @@ class FamilyRegression:
         rows = np.sort(np.concatenate([np.flatnonzero(y == 1), kept]))
         fraud, weight = y[rows] == 1, sample_weight[rows].copy()
         weight[~fraud] *= sample_weight[genuine].sum() / weight[~fraud].sum()
-        columns = np.column_stack([team[rows], surprisals[rows], scale.transform(view[rows])])
-        members, features = surprisals.shape[1], view.shape[1]
+        columns = np.column_stack(
+            [scores.surprisal[rows], scores.families[rows], scale.transform(view[rows])]
+        )
+        members, features = scores.families.shape[1], view.shape[1]
         prior = np.append(COMMON, np.zeros(members + features))
         precision = np.concatenate(
             [
@@ -103,19 +104,22 @@ class FamilyRegression:
         own, directions = np.split(found[1:], [members])
         return cls(float(found[0]), own, scale, directions)
 
-    def of_families(self, team: Floats, parts: Floats, surprisals: Floats) -> Floats:
-        """What each family adds to the logit, (n, n_members), given its `parts` of the team's score, (n, n_members)."""
-        whole = row_sums(parts)[:, np.newaxis]
-        shares = np.divide(parts, whole, out=np.full_like(parts, 1.0 / parts.shape[1]), where=whole > 0)
-        return np.asarray(shares * (self.team * team)[:, np.newaxis] + surprisals * self.families)
+    def of_families(self, scores: TeamScores) -> Floats:
+        """What each family adds to the logit, (n, n_members)."""
+        whole = row_sums(scores.parts)[:, np.newaxis]
+        evenly = np.full_like(scores.parts, 1.0 / scores.parts.shape[1])
+        shares = np.divide(scores.parts, whole, out=evenly, where=whole > 0)
+        of_team = (self.team * scores.surprisal)[:, np.newaxis]
+        return np.asarray(shares * of_team + scores.families * self.families)
 
     def of_features(self, view: Floats) -> Floats:
         """What each feature adds to the logit by its direction, (n, n_features)."""
         return np.asarray(self.scale.transform(view) * self.features)
 
-    def score(self, team: Floats, surprisals: Floats, view: Floats) -> Floats:
+    def score(self, scores: TeamScores, view: Floats) -> Floats:
         """Logit of fraud, less the intercept, (n,): the same to the bit in any batch."""
-        return self.team * team + row_sums(surprisals * self.families) + row_sums(self.of_features(view))
+        of_families = self.team * scores.surprisal + row_sums(scores.families * self.families)
+        return of_families + row_sums(self.of_features(view))
 
 
 def _most_likely(columns: Floats, fraud: Bools, weight: Floats, prior: Floats, precision: Floats) -> Floats:

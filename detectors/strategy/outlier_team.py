@@ -24,6 +24,7 @@ from detectors.inputs.ranks import RankScale, surprisal
 from detectors.inputs.sample import FeatureGroup
 from detectors.registry import DEFAULT_OUTLIER, outlier_detector
 
+NO_GROUP = "outlier detection needs a group of features"
 TAIL_POWER = 1.5
 WEIGHT_MAX = 20.0  # a family whose tail is a few far values must not silence the others
 # Columns whose ranks agree to this degree say the same thing, and one of them is enough.
@@ -77,6 +78,20 @@ class RankedOutlier:
 
 
 @dataclass(frozen=True)
+class TeamScores:
+    """What a team says of n rows."""
+
+    rank: Floats  # (n,) share of training rows below the team's score, in (0, 1)
+    families: Floats  # (n, n_members) surprisal of each family
+    parts: Floats  # (n, n_members) what each family adds to the team's score
+
+    @property
+    def surprisal(self) -> Floats:
+        """−ln of the share of training rows above the team's score, (n,)."""
+        return surprisal(self.rank)
+
+
+@dataclass(frozen=True)
 class OutlierTeam:
     """The detectors of all families of features, and the rank scale of their common score."""
 
@@ -85,7 +100,7 @@ class OutlierTeam:
 
     def __post_init__(self) -> None:
         if not self.members:
-            raise DetectorError("outlier detection needs a group of features")
+            raise DetectorError(NO_GROUP)
 
     @classmethod
     def fit(cls, groups: Sequence[FeatureGroup], X: Floats, weight: Floats, settings: FitSettings) -> Self:
@@ -100,12 +115,11 @@ class OutlierTeam:
             (n,) how many transactions each row stands for.
         """
         if not groups:
-            raise DetectorError("outlier detection needs a group of features")
+            raise DetectorError(NO_GROUP)
         fitted = [RankedOutlier.fit(group, X, weight, settings, of_many=len(groups) > 1) for group in groups]
         members = tuple(member for member, _ in fitted)
-        shares = _shares(members)
-        score = row_sums(np.stack([surprisals for _, surprisals in fitted], axis=1) * shares)
-        return cls(members, RankScale.fit(score, weight))
+        surprisals = np.stack([each for _, each in fitted], axis=1)
+        return cls(members, RankScale.fit(row_sums(surprisals * _shares(members)), weight))
 
     @property
     def groups(self) -> tuple[FeatureGroup, ...]:
@@ -117,22 +131,15 @@ class OutlierTeam:
         """The features that a detector sees, ascending."""
         return tuple(sorted({column for group in self.groups for column in group.columns}))
 
-    @property
-    def shares(self) -> Floats:
-        """Weight of each family; they sum to 1, (n_members,)."""
-        return _shares(self.members)
-
-    def surprisals(self, X: Floats) -> Floats:
-        """Surprisal of each family, (n, n_members)."""
-        return np.stack([member.surprisal(X) for member in self.members], axis=1)
-
     def rank(self, X: Floats) -> Floats:
         """Share of training rows below each row's score, (n,) in (0, 1)."""
-        return self.rank_of(self.surprisals(X))
+        return self.score(X).rank
 
-    def rank_of(self, surprisals: Floats) -> Floats:
-        """Share of training rows below the score of these surprisals (n, n_members), (n,) in (0, 1)."""
-        return self.scale.transform(row_sums(surprisals * self.shares))
+    def score(self, X: Floats) -> TeamScores:
+        """What the team says of rows of features (n, n_features)."""
+        families = np.stack([member.surprisal(X) for member in self.members], axis=1)
+        parts = families * _shares(self.members)
+        return TeamScores(self.scale.transform(row_sums(parts)), families, parts)
 
     def explain(self, X: Floats) -> Floats:
         """
@@ -143,7 +150,7 @@ class OutlierTeam:
         """
         if len(self.members) == 1:
             return self.members[0].explain(X)
-        return self.divided(X, self.surprisals(X) * self.shares)
+        return self.divided(X, self.score(X).parts)
 
     def divided(self, X: Floats, parts: Floats) -> Floats:
         """
@@ -188,6 +195,7 @@ def distinct_columns(X: Floats, columns: Sequence[int]) -> tuple[int, ...]:
 
 
 def _shares(members: Sequence[RankedOutlier]) -> Floats:
+    """Weight of each family; they sum to 1, (n_members,)."""
     weights = np.array([member.weight for member in members])
     return np.asarray(weights / weights.sum())
 

@@ -98,23 +98,19 @@ def _fold(
 
 def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -> ValidationFold:
     X = parts.encoder.transform(validation.raw)
-    assert parts.families is not None
+    sides = parts.sides(X)
     assert parts.boosting is not None
-    assert parts.forest is not None
-    of_families = parts.outliers.surprisals(X)
-    outlier = surprisal(parts.outliers.rank_of(of_families))
-    margin = parts.boosting.classifier.anomaly_score(X)
     return ValidationFold(
         y=validation.y,
         weight=validation.weight,
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=outlier,
-        families=parts.families.surprisal(outlier, of_families, X),
-        boosting=surprisal(parts.boosting.scale.transform(margin)),
-        forest=parts.forest.surprisal(X),
-        margin=margin,
+        outlier=surprisal(sides.outlier_rank),
+        families=sides.families,
+        boosting=sides.boosting,
+        forest=sides.forest,
+        margin=parts.boosting.classifier.anomaly_score(X),
         n_training_frauds=n_training_frauds,
     )
 

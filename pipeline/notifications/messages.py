@@ -25,9 +25,8 @@ Row = Mapping[str, Any]
 FLAGS_MAX = 10  # flags that a digest shows, the largest expected losses first
 NAMES_MAX = 3  # features in a subject
 LINES_MAX = 20  # of one list in a body
-CORRECTED_IN_DATA = frozenset(
-    {"LEAK", "HISTORY_CHANGED"}
-)  # rules of the promotion gate that say what to do themselves
+# Rules of the promotion gate that say what to do themselves.
+CORRECTED_IN_DATA = frozenset({"LEAK", "HISTORY_CHANGED"})
 VALUES_MAX = 10  # of a field that a message about a limit names, the worst first
 
 

@@ -179,22 +179,20 @@ class PromotionGate:
         self, champion_id: int, champion: Model, candidate: Model, past: Prepared
     ) -> PromotionCheck | None:
         """A rejection if one of the models does not rank the payments that both learned from; None if both do or have other features."""
-        learned_until, _ = models.learned_until(self.store, champion_id)
-        if not self._has_features(champion_id, past.features.raw_names):
-            return None
-        mature = past.samples.mature
-        mature = mature.take(mature.times <= (learned_until or 0))
-        then: Mapping[str, Any] = champion.notes.get("learned") or {}
-        now = learned_ranking(champion, mature)
         # Unreviewed payments stand for reviewed ones, by weights that differ from date to date: then the two do not compare.
-        if not past.reviews.exist and has_changed(then, now):
-            return _history_changed(champion_id, then, now)
-        of_candidate = learned_ranking(candidate, mature)
+        then: Mapping[str, Any] = {} if past.reviews.exist else champion.notes.get("learned") or {}
         # A blend memorises by the weight of its classifiers, which differs between trainings.
         both_classify = candidate.strategy == champion.strategy == "classification"
-        if both_classify and is_lower(of_candidate, now):
-            return _fails_on_learned(champion_id, of_candidate, now)
-        return None
+        if not (then or both_classify) or not self._has_features(champion_id, past.features.raw_names):
+            return None
+        learned_until, _ = models.learned_until(self.store, champion_id)
+        mature = past.samples.mature
+        mature = mature.take(mature.times <= (learned_until or 0))
+        now = learned_ranking(champion, mature)
+        if has_changed(then, now):
+            return _history_changed(champion_id, then, now)
+        of_candidate = learned_ranking(candidate, mature) if both_classify else {}
+        return _fails_on_learned(champion_id, of_candidate, now) if is_lower(of_candidate, now) else None
 
     def _has_features(self, champion_id: int, columns: tuple[str, ...]) -> bool:
         """Whether the champion has the same raw columns, of the same fields, windows and maturity."""

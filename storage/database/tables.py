@@ -495,9 +495,8 @@ scores = Table(
     Column("channel", Text, nullable=False),
     Column("flagged", Boolean, nullable=False),
     Column("strategy", Text, nullable=False),
-    Column(
-        "expected_loss", Double
-    ),  # fraud_probability (or an upper guess, where that is NULL) × (exposure + fee), in the base currency
+    # fraud_probability (or an upper guess, where that is NULL) × (exposure + fee), in the base currency
+    Column("expected_loss", Double),
     Column("in_sample", Boolean),  # TRUE where the model was trained on it; NULL where it cannot have been
     sqlite_with_rowid=False,
 )
