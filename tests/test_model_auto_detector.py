@@ -154,6 +154,13 @@ def test_a_blend_is_calibrated_by_the_newest_folds_whose_detectors_know_nearly_a
     assert seen == [sum(held[-used:])]
 
 
+def test_with_one_known_fraud_the_classifiers_of_a_blend_have_no_weight():
+    X, _, told = world(1)
+    found = detector(strategy="blend").fit(X, told)
+    assert found.weight_.value == 0.0
+    assert detector(strategy="blend").fit(*world(2)[::2]).weight_.value > 0
+
+
 def test_missing_values_are_filled_and_input_stays():
     X, _, told = world(400)
     X[::7, 1] = np.nan

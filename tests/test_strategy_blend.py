@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detectors.algorithms.logistic import Logistic
+from detectors.inputs.sample import Sample
 from detectors.strategy.blend import (
     HALF_CREDIT_SHARE,
     MOVE_COST,
@@ -17,6 +19,7 @@ from detectors.strategy.blend import (
     classifier_share,
     learn_weight,
 )
+from detectors.strategy.components import RankedClassifier
 from detectors.strategy.validation_folds import ValidationFold
 
 
@@ -159,3 +162,15 @@ def test_a_blend_lies_between_its_sides(weight):
     assert (score <= sides.max(axis=0) + 1e-12).all()
     if weight in (0.0, 1.0):
         assert score.tolist() == sides[int(weight)].tolist()
+
+
+def test_a_classifier_is_ranked_among_genuine_rows():
+    """Among all rows known frauds would take the top for themselves: nothing below them could be rarer than their share."""
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(3_000, 2)), (np.arange(3_000) < 600).astype(float)
+    X[y == 1, 0] += 6
+    sample = Sample(X, y, np.ones(3_000), np.ones(3_000))
+    ranked = RankedClassifier.fit(Logistic(), X, sample)
+    genuine = ranked.surprisal(X[y == 0])
+    assert genuine.max() > np.log(2_400)
+    assert np.average(genuine > np.log(100)) == pytest.approx(0.01, abs=0.002)

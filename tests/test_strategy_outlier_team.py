@@ -67,6 +67,7 @@ def test_contributions_add_up_to_the_score_of_the_team():
     score = team.score(X).families @ weights / weights.sum()
     assert np.allclose(team.explain(X).sum(axis=1), score)
     assert team.scale.transform(score) == pytest.approx(team.rank(X))
+    assert (team.explain(X) >= 0).all()  # what lowers a detector's score takes nothing from the others
     assert (team.explain(X[:10]).argmax(axis=1) == 0).all()
     assert (team.explain(X[10:20]).argmax(axis=1) == 1).all()
 
@@ -119,6 +120,12 @@ def least(work, times=20):
         work()
         spent.append(time.process_time() - began)
     return min(spent)
+
+
+def test_one_of_many_forests_is_smaller_than_one_alone():
+    X, _ = made(1)
+    assert {member.detector.n_trees for member in fitted(families(6, 6), X).members} == {50}
+    assert fitted(families(12), X).members[0].detector.n_trees == 200
 
 
 def test_no_group_is_refused():

@@ -23,6 +23,22 @@ def systematic_sample(weights: Floats, at_most: int, seed: int) -> Ints:
     return rows if len(rows) > 1 else np.sort(np.argsort(-weights, kind="stable")[:2])
 
 
+def thin_genuine(labels: Floats, weights: Floats, at_most: int, seed: int) -> tuple[Ints, Floats]:
+    """
+    All frauds and at most so many genuine rows, weighted to represent all of them: ascending indices and their weights.
+
+    Rows of weight 0 are left out.
+    """
+    frauds = np.flatnonzero((labels == 1) & (weights > 0))
+    genuine = np.flatnonzero((labels != 1) & (weights > 0))
+    if len(genuine) <= at_most:
+        kept = np.sort(np.concatenate([frauds, genuine]))
+        return kept, weights[kept]
+    sampled = genuine[systematic_sample(weights[genuine], at_most, seed)]
+    kept = np.sort(np.concatenate([frauds, sampled]))
+    return kept, np.where(labels[kept] == 1, weights[kept], weights[genuine].sum() / len(sampled))
+
+
 def pyod_class(module: str, name: str) -> Any:
     """A detector class of PyOD, imported on first use: the import takes a second or two and emits deprecation warnings."""
     with warnings.catch_warnings():

@@ -6,12 +6,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from detectors.algorithms.pyod_support import systematic_sample
+from detectors.algorithms.pyod_support import thin_genuine
 from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
 from detectors.base import (
     SEED,
     Floats,
-    Ints,
     as_labels,
     as_positive_weight,
     as_rows,
@@ -106,7 +105,7 @@ class RandomForest:
         rows = as_training_rows(X)
         labels, weights = as_labels(y, len(rows)), as_weights(sample_weight, len(rows))
         weight = as_positive_weight(self.positive_weight, labels, weights)
-        kept, weights = self._subsample_genuine(labels, weights)
+        kept, weights = thin_genuine(labels, weights, self.max_genuine, self.seed)
         weights = np.where(labels[kept] == 1, weight, 1.0) * weights / weights.mean()
         trees = self._grow(np.clip(rows[kept], -LARGEST, LARGEST), labels[kept], weights)
         base_rate = float(weights @ labels[kept] / weights.sum())
@@ -133,18 +132,6 @@ class RandomForest:
     def base_score(self) -> float:
         """The logit of the probability at the roots."""
         return require_fitted(self.fitted, self.name).base_score
-
-    def _subsample_genuine(self, labels: Floats, weights: Floats) -> tuple[Ints, Floats]:
-        """All frauds and at most `max_genuine` genuine rows, weighted to represent all of them."""
-        frauds = np.flatnonzero((labels == 1) & (weights > 0))
-        genuine = np.flatnonzero((labels == 0) & (weights > 0))
-        if len(genuine) > self.max_genuine:
-            sampled = genuine[systematic_sample(weights[genuine], self.max_genuine, self.seed)]
-            share = weights[genuine].sum() / len(sampled)
-            kept = np.sort(np.concatenate([frauds, sampled]))
-            return kept, np.where(labels[kept] == 1, weights[kept], share)
-        kept = np.sort(np.concatenate([frauds, genuine]))
-        return kept, weights[kept]
 
     def _grow(self, rows: Floats, labels: Floats, weights: Floats) -> list[Any]:
         from sklearn.ensemble import RandomForestClassifier

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from detectors.algorithms.pyod_support import systematic_sample
+from detectors.algorithms.pyod_support import thin_genuine
 from detectors.algorithms.scaling import SoftScale
 from detectors.base import (
     LEARNED_MAX,
@@ -80,14 +80,11 @@ class FamilyRegression:
         DetectorError
             There is no fraud, or no genuine row.
         """
-        genuine = np.flatnonzero((y == 0) & (sample_weight > 0))
-        if not len(genuine) or not (sample_weight @ y > 0):
+        if not 0 < sample_weight @ y < sample_weight.sum():
             raise DetectorError("a regression on families needs both classes")
         scale = SoftScale.fit(view)
-        kept = genuine[systematic_sample(sample_weight[genuine], GENUINE_MAX, SEED)]
-        rows = np.sort(np.concatenate([np.flatnonzero(y == 1), kept]))
-        fraud, weight = y[rows] == 1, sample_weight[rows].copy()
-        weight[~fraud] *= sample_weight[genuine].sum() / weight[~fraud].sum()
+        rows, weight = thin_genuine(y, sample_weight, GENUINE_MAX, SEED)
+        fraud = y[rows] == 1
         columns = np.column_stack(
             [scores.surprisal[rows], scores.families[rows], scale.transform(view[rows])]
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detectors.algorithms.pyod_support import systematic_sample
+from detectors.algorithms.pyod_support import thin_genuine
 from detectors.base import Floats, Ints
 from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
@@ -117,19 +117,7 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
 
 def subsample_genuine(sample: Sample, genuine: int, seed: int) -> Sample:
     """All frauds and about `genuine` genuine rows at most, weighted to represent all of them."""
-    others = np.flatnonzero(sample.y != 1)
-    if len(others) <= genuine:
+    if np.count_nonzero(sample.y != 1) <= genuine:
         return sample
-    kept = others[systematic_sample(sample.weight[others], genuine, seed)]
-    rows = np.sort(np.concatenate([np.flatnonzero(sample.y == 1), kept]))
-    subsample = sample.take(rows)
-    share = float(sample.weight[others].sum()) / len(kept)
-    return Sample(
-        subsample.raw,
-        subsample.y,
-        np.where(subsample.y == 1, subsample.weight, share),
-        subsample.amount,
-        subsample.time,
-        subsample.known_at,
-        subsample.entity,
-    )
+    rows, weight = thin_genuine(sample.y, sample.weight, genuine, seed)
+    return replace(sample.take(rows), weight=weight)
