@@ -8,7 +8,9 @@ The exceptions of this package, their exit codes, and who can fix the cause.
     │   ├── ConfigError      exit 2  fix config.toml or the environment
     │   ├── InputError       exit 2  fix the command or the file: a path, column or argument
     │   ├── SourceUnavailable exit 1  fix the query or its database; nothing was written
-    │   └── NotReady         exit 1  wait or load more data: no data, no mature labels, no model yet
+    │   ├── NotReady         exit 1  wait or load more data: no data, no mature labels, no model yet
+    │   ├── NotAuthenticated exit 1  log in, or send a token that is in force
+    │   └── Forbidden        exit 1  ask somebody whose role may do it
     ├── StorageError                 storage.errors: the database is unreachable, busy, too old, another's
     └── DetectorError                detectors.base: data that cannot be fitted, or a damaged model
 
@@ -71,3 +73,17 @@ class NotReady(FraudwatchError):  # noqa: N818 (a state, not an error: more data
 
     exit_code = 1
     code = "not_ready"
+
+
+class NotAuthenticated(FraudwatchError):  # noqa: N818
+    """It is not known who asks: a wrong password, an ended session, a token that is not in force."""
+
+    exit_code = 1
+    code = "not_authenticated"
+
+
+class Forbidden(FraudwatchError):  # noqa: N818
+    """Who asks is known, and may not do this."""
+
+    exit_code = 1
+    code = "forbidden"

@@ -120,7 +120,6 @@ REFUSED = [
     ("[alrts]\nper_day = 5", "alrts is not a key, did you mean alerts?"),
     ("[notify]\nmail = 'x'", "notify.mail is not a key; keys are urls, urls_file, urgent"),
     # keys and sections of earlier versions
-    ("[web]\nport = 1", "web is no longer a key: it had no keys: remove it (config.toml"),
     ("[choose]\nstrategy = 'auto'", "choose is no longer a key: [choose] is [strategy] now"),
     ("[shadow.a.choose]\nstrategy = 'auto'", "shadow.a.choose is no longer a key: [choose] is [strategy] now"),
     ("[strategy]\nfew = 3", "strategy.few is no longer a key: it is strategy.min_positives_blend now"),
@@ -224,6 +223,11 @@ REFUSED = [
     ("[costs]\nexposure = 'payout'", "costs.exposure must name a field of schema.numeric"),
     ("[retention]\naudit = '30d'", 'retention.audit must be "0s" (for ever) or at least 365d'),
     ("[limit.a]\nbasis_points = 5\nby = 'payment'\npayments = 'previous'", 'limit.a.by must be "report" with payments = "previous"'),
+    ("[web]\nsession_idle = '13h'", 'web.session_idle must not be longer than web.session_absolute (12h), got "13h"'),
+    ("[web]\nhost = '0.0.0.0'", "web.public_url must say how people reach the console when web.host is 0.0.0.0"),
+    ("[web]\npublic_url = 'https://u:p@x/'", 'web.public_url must be a URL without a path such as "https://fraud.example.com"'),
+    ("[web]\ntrusted_proxies = ['10.0.0.1/24']", 'web.trusted_proxies must be addresses or networks such as "10.0.0.7"'),
+    ("[web]\nfour_eyes = ['undo', 'all']", "web.four_eyes must be one of"),
     # challengers
     ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),
     ("[shadow.Bold]\nstrategy.min_positives_blend = 3", "shadow.Bold must be named differently"),

@@ -95,6 +95,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _spans_that_do_not_fit(config)
     yield from _sources_without_one_url(config)
     yield from _health_without_token(config)
+    yield from _web(config)
     yield from _retention_too_short(config)
     yield from _shadows(config)
 
@@ -430,6 +431,16 @@ def _health_without_token(config: Sections) -> Iterator[Violation]:
             f"must name an environment variable with a token when health.host is {health.host!r}, "
             "which other machines can reach",
         )
+
+
+def _web(config: Sections) -> Iterator[Violation]:
+    web = config.web
+    if web.session_idle > web.session_absolute:
+        longest = format_duration(web.session_absolute)
+        shown = format_duration(web.session_idle)
+        yield "web.session_idle", shown, f"must not be longer than web.session_absolute ({longest})"
+    if web.host not in LOOPBACK and not web.public_url:
+        yield "web.public_url", "", f"must say how people reach the console when web.host is {web.host}"
 
 
 def _retention_too_short(config: Sections) -> Iterator[Violation]:

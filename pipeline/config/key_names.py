@@ -10,7 +10,6 @@ from pipeline.config.sections import LimitSection, Sections, ShadowSection, Sour
 GONE = {
     # a key or section that earlier versions had, and what to do about it
     "choose": "[choose] is [strategy] now, with choose.strategy as strategy.method",
-    "web": "it had no keys: remove it",
     "costs.missed": "it is costs.missed_fraud_basis now",
     "drift.js_alarm": "alarms are calibrated to drift.false_alarms_per_week now",
     "drift.psi_alarm": "alarms are calibrated to drift.false_alarms_per_week now",

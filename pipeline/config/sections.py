@@ -6,6 +6,7 @@ validates each key alone; `pipeline.config.consistency` validates keys together.
 """
 
 import codecs
+import ipaddress
 import re
 import zoneinfo
 from collections.abc import Callable
@@ -121,6 +122,20 @@ def _ping_url(url: SecretStr) -> SecretStr:
     if url.get_secret_value() and re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()) is None:
         raise ValueError('must be a URL such as "https://hc-ping.com/…", or empty')
     return url
+
+
+def _public_url(url: str) -> str:
+    if url and re.fullmatch(r"https?://[^\s/?#@]+", url) is None:
+        raise ValueError('must be a URL without a path such as "https://fraud.example.com", or empty')
+    return url
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError('must be addresses or networks such as "10.0.0.7" or "10.0.0.0/24"') from error
+    return text
 
 
 def _quiet_hours(hours: tuple[str, ...]) -> tuple[str, ...]:
@@ -539,6 +554,27 @@ class NotifySection(ConfigSection):
         return bool(self.urls)
 
 
+FourEyesAction = Literal["promote", "undo", "erase", "role", "mute", "bulk_genuine"]
+
+
+class WebSection(ConfigSection):
+    """The console and the API: where they answer, how long a session lasts, and what needs two people."""
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8321
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
+    allowed_hosts: Texts = ()
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(_distinct)
+    ] = ()
+    session_idle: Annotated[int, BeforeValidator(_duration(MINUTE, 31 * DAY)), AS_DURATION] = HOUR
+    session_absolute: Annotated[int, BeforeValidator(_duration(MINUTE, 31 * DAY)), AS_DURATION] = 12 * HOUR
+    four_eyes: Annotated[tuple[FourEyesAction, ...], Field(strict=False), AfterValidator(_distinct)] = ()
+    four_eyes_expire: Annotated[int, BeforeValidator(_duration(HOUR, 90 * DAY)), AS_DURATION] = 3 * DAY
+    bulk_rows: Annotated[int, Field(ge=1)] = 50
+    bulk_amount: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Sections(ConfigSection):
     """Every section of config.toml. Durations are int µs; `schema_` is the section [schema]."""
 
@@ -565,6 +601,7 @@ class Sections(ConfigSection):
     drift: DriftSection = DriftSection()
     quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
+    web: WebSection = WebSection()
 
     @property
     def case_entity(self) -> str:

@@ -50,6 +50,7 @@ MAY_HOLD: Mapping[str, Mapping[str, Form]] = {
     "readiness": {"message": "text", "remedy": "text", "numbers": "text"},
     "comparisons": {"config_text": "text", "sentence": "text", "notes": "text"},
     "promotion_checks": {"sentence": "text"},
+    "approvals": {"request": "text", "error": "text"},
 }
 
 # Ids, words of our own, names of settings, columns and staff, hashes of whole rows and files; and of bytes: models, which have
@@ -99,6 +100,12 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     "comparisons": ("by", "settings", "folds"),
     "comparison_results": ("technique", "metric"),
     "promotion_checks": ("policy", "verdict", "rule"),
+    "users": ("name", "role", "password_hash", "issuer", "subject", "refresh_token", "by"),
+    "user_sessions": ("secret_hash",),
+    "api_tokens": ("name", "secret_hash", "role", "by", "revoked_by"),
+    "log_in_attempts": ("name_hash", "address"),
+    "approvals": ("action", "status"),
+    "web_keys": ("secret",),
     "transactions": ("transaction_id", "currency", "kind", "original_id"),
     "revisions": ("transaction_id", "currency", "kind", "original_id"),
 }  # fmt: skip

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0205"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0206"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0204"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -810,6 +810,104 @@ promotion_checks = Table(
     Column("cost_upper", Double),
     Column("run_id", Integer),
     Index("promotion_checks_by_date", "policy", "training_date"),
+)
+
+# Who may log in. A user who is disabled keeps the row, since others name it.
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # in lower case; `actor` of what this user does
+    Column("role", Text, nullable=False),
+    Column("password_hash", Text),  # argon2id; NULL for a user who logs in at the identity provider only
+    Column("issuer", Text),  # the identity provider and its name for the user; NULL for a local user
+    Column("subject", Text),
+    Column("refresh_token", LargeBinary),  # encrypted
+    Column("checked_at", Instant),  # when the identity provider last confirmed the role
+    Column("check_claimed_at", Instant),  # when a process last began to ask it
+    Column("created_at", Instant, nullable=False),
+    Column(BY, Text, nullable=False),
+    Column("disabled_at", Instant),
+    UniqueConstraint("issuer", "subject", name="users_by_subject"),
+    sqlite_autoincrement=True,
+)
+
+# Of secrets only hashes are stored.
+user_sessions = Table(
+    "user_sessions",
+    metadata,
+    Column("session_id", Integer, primary_key=True),
+    Column("secret_hash", Text, nullable=False, unique=True),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("user_sessions_by_user", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("token_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),  # of the program
+    Column("secret_hash", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("per_minute", Integer, nullable=False),  # requests
+    Column("user_id", ForeignKey("users.user_id")),  # who issued it; NULL for the operator of the machine
+    Column(BY, Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("last_used_at", Instant),
+    Column("revoked_at", Instant),
+    Column("revoked_by", Text),
+    Index("api_tokens_by_user", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+# Log-ins by password of the last day, by which they are limited. A name may be a password in the wrong field, so it is hashed.
+log_in_attempts = Table(
+    "log_in_attempts",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("name_hash", Text, nullable=False),
+    Column("address", Text, nullable=False),  # IPv4, or the first 64 bits of IPv6
+    Column("succeeded", Boolean, nullable=False),
+    Index("log_in_attempts_by_name", "name_hash", "at"),
+    Index("log_in_attempts_by_address", "address", "at"),
+    sqlite_autoincrement=True,
+)
+
+# What a user asked for that another one must approve.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("approval_id", Integer, primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("request", Json, nullable=False),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False),
+    Column("requested_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column(
+        "status", Text, one_of("status", "pending", "approved", "done", "failed", "rejected"), nullable=False
+    ),
+    Column("decided_by", ForeignKey("users.user_id")),
+    Column("decided_at", Instant),
+    Column("error", Text),  # of one that was approved and failed
+    Index("approvals_by_status", "status", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+# One random key, made when it is first needed, from which others are derived. It protects what leaves the database (values in
+# addresses, positions in lists) from those who cannot read the database.
+web_keys = Table(
+    "web_keys",
+    metadata,
+    Column("key_id", Integer, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
 )
 
 
