@@ -9,7 +9,6 @@ import pytest
 from argon2 import PasswordHasher
 
 from pipeline.errors import Forbidden
-from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.services.session import Session
 from pipeline.services.users import passwords, sessions, tokens, users
 from pipeline.services.users.handles import EntityHandle, EntityHandles, entity_handles
@@ -23,11 +22,10 @@ from storage.frames import DAY
 from storage.users import log_in_attempts
 from tests.support.databases import Opener
 from tests.support.sql import query
+from tests.support.users import PASSWORD, audited, code, hash_fast
 from tests.support.worlds import NOW, SMALL
 
-PASSWORD = "violet otters hum at noon"
 OTHER = "four green bicycles sing"
-FAST = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,7 @@ def cheap_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """The same algorithm with less work, but for the tests of the work itself."""
     passwords._nobodys_hash.cache_clear()
     if request.node.get_closest_marker("one_engine") is None:
-        monkeypatch.setattr(passwords, "_hasher", lambda: FAST)
+        hash_fast(monkeypatch)
 
 
 @pytest.fixture
@@ -57,19 +55,6 @@ def with_web(session: Session, **keys: Any) -> Session:
 
 def enter(session: Session, password: str = PASSWORD, name: str = "ann", address: str = "192.0.2.1") -> LogIn:
     return log_in(session, name, password, address)
-
-
-def code(call: Any, *arguments: Any, **named: Any) -> str:
-    with pytest.raises(EXPECTED_ERRORS) as caught:
-        call(*arguments, **named)
-    return str(caught.value.code)  # type: ignore[attr-defined]
-
-
-def audited(session: Session) -> list[tuple[str, str, str]]:
-    return [
-        tuple(row)
-        for row in query(session.store, "SELECT actor, action, subject FROM audit ORDER BY audit_id")
-    ]
 
 
 # Log in, log out, and what ends a session.

@@ -62,6 +62,8 @@ SECTIONS = {
         "notify": "monitoring.notify:notify",
     },
     "Administration": {
+        "users": "users:users",
+        "tokens": "users:tokens",
         "undo": "admin:undo",
         "person": "person:person",
         "erase": "person:erase",

@@ -20,6 +20,7 @@ COMMANDS = {
     "schema_out_of_date": "fraudwatch init",
     "schema_too_old": "fraudwatch init",
     "span_not_known_yet": "fraudwatch undo batch N, then fraudwatch ingest transactions --history",
+    "token_revoked": "fraudwatch tokens list",
     "undo_interrupted": "fraudwatch undo batch N",
     "unknown_batch": "fraudwatch export batches -o batches.csv",
     "unknown_choice": "fraudwatch strategy list",
@@ -33,6 +34,10 @@ COMMANDS = {
     "unknown_name": "fraudwatch rules names",
     "unknown_rule": "fraudwatch rules list",
     "unknown_run": "fraudwatch runs",
+    "unknown_token": "fraudwatch tokens list",
+    "unknown_user": "fraudwatch users list",
+    "user_disabled": "fraudwatch users list",
+    "user_not_disabled": "fraudwatch users list",
 }
 
 

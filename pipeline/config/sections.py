@@ -567,8 +567,10 @@ class WebSection(ConfigSection):
     trusted_proxies: Annotated[
         tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(_distinct)
     ] = ()
-    session_idle: Annotated[int, BeforeValidator(_duration(MINUTE, 31 * DAY)), AS_DURATION] = HOUR
-    session_absolute: Annotated[int, BeforeValidator(_duration(MINUTE, 31 * DAY)), AS_DURATION] = 12 * HOUR
+    session_idle: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), AS_DURATION] = HOUR
+    session_absolute: Annotated[int, BeforeValidator(_duration(5 * MINUTE, 31 * DAY)), AS_DURATION] = (
+        12 * HOUR
+    )
     four_eyes: Annotated[tuple[FourEyesAction, ...], Field(strict=False), AfterValidator(_distinct)] = ()
     four_eyes_expire: Annotated[int, BeforeValidator(_duration(HOUR, 90 * DAY)), AS_DURATION] = 3 * DAY
     bulk_rows: Annotated[int, Field(ge=1)] = 50

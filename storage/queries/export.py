@@ -12,11 +12,14 @@ from storage.database.views import NAMES
 from storage.errors import Unknown
 
 ROWS_AT_ONCE = 20_000
+# Hashes of passwords and secrets, and the key of what leaves the database.
+NOT_EXPORTED = frozenset({"users", "user_sessions", "api_tokens", "log_in_attempts", "web_keys"})
 
 
 def names(store: Store) -> list[str]:
-    """The tables and views that can be exported."""
-    return sorted({*tables.metadata.tables, store.transactions.name, store.revisions.name, *NAMES})
+    """The tables and views that can be exported: all without secrets."""
+    everything = {*tables.metadata.tables, store.transactions.name, store.revisions.name, *NAMES}
+    return sorted(everything - NOT_EXPORTED)
 
 
 def columns(store: Store, name: str) -> dict[str, Any]:

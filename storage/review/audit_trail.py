@@ -35,7 +35,11 @@ def write_audit(
 def write_audits(
     connection: Connection, actor: str, action: str, changes: Sequence[Mapping[str, Any]], now: int
 ) -> int:
-    """The same for several changes at once, each with its `subject`, `before` and `after`; returns the last one's number."""
+    """
+    The same for several changes at once; returns the last one's number.
+
+    Each has its `subject`, `before` and `after`, and may have an `at`, `actor` and `action` of its own.
+    """
     database_user = None
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": AUDIT_LOCK})
