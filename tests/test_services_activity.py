@@ -116,7 +116,7 @@ def test_uses_are_written_once_a_minute_and_never_set_back(session: Session) -> 
     def used() -> tuple[int, int | None]:
         live, token = resolve_session(session, begun.secret), resolve_token(session, issued.secret)
         last = token.last_used_at
-        return int(live.seen_at.timestamp() * 10**6), None if last is None else int(last.timestamp() * 10**6)
+        return int(live.used_at.timestamp() * 10**6), None if last is None else int(last.timestamp() * 10**6)
 
     assert used() == (NOW, None)
     use(NOW + MINUTE - 1)
@@ -125,6 +125,6 @@ def test_uses_are_written_once_a_minute_and_never_set_back(session: Session) -> 
     assert used() == (NOW + 2 * MINUTE, NOW + 2 * MINUTE)
     late = ActivityRecorder(replace(session, clock=lambda: NOW + MINUTE))
     live = resolve_session(session, begun.secret)
-    late.used(replace(live, seen_at=live.seen_at - timedelta(minutes=5)))
+    late.used(replace(live, used_at=live.used_at - timedelta(minutes=5)))
     late.close()
     assert used()[0] == NOW + 2 * MINUTE

@@ -27,6 +27,7 @@ from pipeline.services.review.labels import LabelRetraction, NewLabel
 from pipeline.services.review.verdicts import NewVerdict, UndoneVerdict, VerdictRequest
 from pipeline.services.runs.backfill import BackfillRequest
 from pipeline.services.session import Session
+from pipeline.services.users.permissions import Caller
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from tests.support.databases import with_url
@@ -36,7 +37,15 @@ ROOT = Path(__file__).parents[1]
 DOORS = ("pipeline/cli", "pipeline/daemon", "pipeline/api", "pipeline/web")
 SUPPORT = {
     "__init__",
+    "beginning",
     "entities",
+    "handles",
+    "keys",
+    "masking",
+    "names",
+    "passwords",
+    "permissions",
+    "secrets",
     "pages",
     "records",
     "rules_and_mutes",
@@ -55,11 +64,13 @@ TEXT_FIELDS = frozenset({
     "policy", "strategy", "proposed", "in_force", "rule", "verdict", "code", "kind", "metric", "feature", "channel",
     "technique", "techniques", "name", "table", "subject", "monitor", "by", "currency", "feature_names", "against",
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
-    "column", "columns", "pseudonym", "value", "type", "source", "description", "before", "after",
+    "column", "columns", "pseudonym", "role", "action", "requested_by", "decided_by", "transaction_ids", "value", "type", "source", "description", "before", "after",
     # addresses, versions and hashes
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "program_version", "path", "newest_hash",
     # statements for another program
     "upgrade_sql",
+    # secrets that are shown once
+    "secret", "csrf",
     # what people wrote, and what came with a transaction
     "reason", "note", "verdict_type", "verdict_note", "label_type", "text", "fields",
     # stored sentences, and messages of errors
@@ -302,6 +313,7 @@ def test_the_pages_of_every_list_are_the_list(session: Session) -> None:
         assert tuple(items[:25]) == whole.items, name
 
 
+ADMINISTRATOR = Caller("ann", "administrator", 1)
 UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "backfill.backfill": (
         {"request": BackfillRequest(as_datetime(FROM), as_datetime(TO), rescore_as="try", model_id=99)},
@@ -311,11 +323,14 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "models.model_card": ({"policy": "live", "model_id": 99}, "unknown_model"),
     "models.promote": ({"request": PromotionRequest("live", 99, "?")}, "unknown_model"),
+    "approvals.approve": ({"caller": ADMINISTRATOR, "approval_id": 99}, "unknown_approval"),
+    "approvals.reject": ({"caller": ADMINISTRATOR, "approval_id": 99}, "unknown_approval"),
     "holds.end_hold": ({"hold_id": 99}, "unknown_hold"),
     "mutes.end_mute": ({"mute_id": 99}, "unknown_mute"),
     "rules.end_rule": ({"rule_id": 99}, "unknown_rule"),
     "notifications.show_message": ({"message_id": 99}, "unknown_message"),
     "strategy.show_choice": ({"policy": "live", "choice_id": 99}, "unknown_choice"),
+    "tokens.revoke_token": ({"token_id": 99}, "unknown_token"),
     "verdicts.list_verdicts": ({"request": VerdictRequest("nobody")}, "unknown_transaction"),
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -338,9 +353,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 def takes_an_id(function: Function) -> bool:
     hints = {name: kind for name, kind in typing.get_type_hints(function).items() if name != "return"}
-    requests = [kind for kind in hints.values() if dataclasses.is_dataclass(kind) and kind is not Session]
+    requests = [
+        kind for kind in hints.values() if dataclasses.is_dataclass(kind) and kind not in (Session, Caller)
+    ]
     names = {*hints, *(field.name for kind in requests for field in dataclasses.fields(kind))}
-    return any(name.endswith("_id") for name in names)
+    return any(
+        name.endswith("_id") and name != "user_id" for name in names
+    )  # a user is named; the id is the caller's
 
 
 def test_every_service_that_takes_an_id_is_tried_with_an_unknown_one() -> None:

@@ -1,8 +1,10 @@
 """Users, sessions, tokens: who gets in, what ends their access, and that no secret is stored; on both engines."""
 
+import re
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,14 @@ from pipeline.services.session import Session
 from pipeline.services.users import passwords, sessions, tokens, users
 from pipeline.services.users.handles import EntityHandle, EntityHandles, entity_handles
 from pipeline.services.users.masking import HIDDEN, masked, text_for, value_for
-from pipeline.services.users.permissions import MEANING, PERMISSIONS, ROLES, Caller, Permission
+from pipeline.services.users.permissions import MEANING, PERMISSIONS, ROLES, Caller, Permission, roles_with
 from pipeline.services.users.sessions import LogIn, log_in, log_out, resolve_session
 from pipeline.services.users.tokens import NewToken, issue_token, resolve_token, revoke_token
 from pipeline.services.users.users import NewUser, add_user
 from storage.database.column_types import as_datetime
+from storage.database.tables import metadata
 from storage.frames import DAY
+from storage.queries.export import NOT_EXPORTED, names
 from storage.users import log_in_attempts
 from tests.support.databases import Opener
 from tests.support.sql import query
@@ -467,3 +471,17 @@ def test_viewers_see_the_form_of_a_value(value: str, seen: str) -> None:
         assert value_for(caller, value) == (value if sees else seen)
         assert text_for(caller, "card 4242 of Ann") == ("card 4242 of Ann" if sees else HIDDEN)
         assert (value_for(caller, None), text_for(caller, None)) == (None, None)
+
+
+def test_the_page_of_users_says_what_each_role_allows() -> None:
+    page = (Path(__file__).parents[1] / "docs/users.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| ([a-z_, ]+) \|$", page, re.MULTILINE)
+    told = {name: (meaning, tuple(roles.split(", "))) for name, meaning, roles in rows}
+    assert told == {p.value: (MEANING[p], roles_with(p)) for p in Permission}
+
+
+def test_no_table_with_secrets_is_exported(session: Session) -> None:
+    secrets = ("password_hash", "secret", "secret_hash", "name_hash", "refresh_token")
+    with_secrets = {table.name for table in metadata.sorted_tables if set(secrets) & set(table.c.keys())}
+    assert with_secrets <= NOT_EXPORTED <= set(metadata.tables)
+    assert not with_secrets & set(names(session.store))

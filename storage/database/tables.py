@@ -840,7 +840,7 @@ user_sessions = Table(
     Column("secret_hash", Text, nullable=False, unique=True),
     Column("user_id", ForeignKey("users.user_id"), nullable=False),
     Column("created_at", Instant, nullable=False),
-    Column("seen_at", Instant, nullable=False),
+    Column("used_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index("user_sessions_by_user", "user_id"),

@@ -34,7 +34,7 @@ def record(
         The number of each that was used, with the newest time (µs).
     """
     with store.write_exclusive() as connection:
-        _touch(connection, user_sessions, "session_id", "seen_at", sessions)
+        _touch(connection, user_sessions, "session_id", "used_at", sessions)
         _touch(connection, api_tokens, "token_id", "last_used_at", tokens)
         if views:
             changes = [

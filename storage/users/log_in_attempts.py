@@ -15,7 +15,7 @@ from storage.frames import DAY, MINUTE
 WINDOW = 15 * MINUTE  # µs
 FAILURES_OF_A_NAME = 10  # in a window
 FAILURES_OF_AN_ADDRESS = 30  # in a window; an office shares one
-KEPT = DAY  # µs
+RETENTION = DAY  # µs
 
 
 def begin(store: Store, name_hash: str, address: str, now: int) -> int:
@@ -29,7 +29,7 @@ def begin(store: Store, name_hash: str, address: str, now: int) -> int:
     """
     c = log_in_attempts.c
     with store.write_exclusive() as connection:
-        connection.execute(delete(log_in_attempts).where(c.at < now - KEPT))
+        connection.execute(delete(log_in_attempts).where(c.at < now - RETENTION))
         _refuse(connection, c.name_hash == name_hash, FAILURES_OF_A_NAME, now)
         _refuse(connection, c.address == address, FAILURES_OF_AN_ADDRESS, now)
         row = {"at": now, "name_hash": name_hash, "address": address, "succeeded": False}

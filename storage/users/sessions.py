@@ -11,7 +11,7 @@ from storage.review.audit_trail import write_audit
 from storage.users import log_in_attempts
 from storage.users.users import UserRow, find_in
 
-KEPT = 30 * DAY  # µs; rows of sessions that have ended
+RETENTION = 30 * DAY  # µs; rows of sessions that have ended
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SessionRow:
 
     session_id: int
     created_at: int
-    seen_at: int
+    used_at: int
     expires_at: int
     ended_at: int | None
     user: UserRow
@@ -43,14 +43,14 @@ def begin(
         "secret_hash": secret_hash,
         "user_id": user.user_id,
         "created_at": now,
-        "seen_at": now,
+        "used_at": now,
         "expires_at": expires_at,
     }
     with store.write_exclusive() as connection:
         current = find_in(connection, user.name)
         if (current.role, current.password_hash) != (user.role, user.password_hash) or current.disabled_at:
             return False
-        connection.execute(delete(user_sessions).where(user_sessions.c.expires_at < now - KEPT))
+        connection.execute(delete(user_sessions).where(user_sessions.c.expires_at < now - RETENTION))
         if attempt is not None:
             log_in_attempts.succeed(connection, attempt)
         connection.execute(insert(user_sessions), row)
@@ -68,7 +68,7 @@ def refuse(store: Store, name: str | None, now: int) -> None:
 def find(store: Store, secret_hash: str) -> SessionRow | None:
     """The session whose secret has this hash, ended or not; None if there is none."""
     s = user_sessions.c
-    own = [s.session_id, s.created_at.label("began_at"), s.seen_at, s.expires_at, s.ended_at]
+    own = [s.session_id, s.created_at.label("began_at"), s.used_at, s.expires_at, s.ended_at]
     query = select(*own, users).join(users, users.c.user_id == s.user_id).where(s.secret_hash == secret_hash)
     with store.read() as connection:
         row = connection.execute(query).mappings().one_or_none()
@@ -76,7 +76,7 @@ def find(store: Store, secret_hash: str) -> SessionRow | None:
         return None
     user = UserRow(**{column.name: row[column.name] for column in users.columns})
     return SessionRow(
-        row["session_id"], row["began_at"], row["seen_at"], row["expires_at"], row["ended_at"], user
+        row["session_id"], row["began_at"], row["used_at"], row["expires_at"], row["ended_at"], user
     )
 
 

@@ -91,7 +91,7 @@ class ActivityRecorder:
 
     def used(self, access: LiveSession | LiveToken) -> None:
         """Have it written that a session or a token is used, if the last time was over a minute ago."""
-        before = access.seen_at if isinstance(access, LiveSession) else access.last_used_at
+        before = access.used_at if isinstance(access, LiveSession) else access.last_used_at
         now = self._session.now
         if before is not None and now - as_micros(before) < USED_EVERY:
             return

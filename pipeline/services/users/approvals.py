@@ -71,7 +71,7 @@ ApprovalRequest = (
 
 
 @dataclass(frozen=True)
-class _Action:
+class _GraveAction:
     """Which setting it belongs to, who may do it, of what request, which of those need two people, and how it is done."""
 
     setting: FourEyesAction
@@ -103,38 +103,40 @@ def _is_bulk_genuine(session: Session, answer: NewVerdict | NewLabel) -> bool:
     )
 
 
-_ACTIONS: Mapping[ActionName, _Action] = {
-    "promote": _Action(
+_ACTIONS: Mapping[ActionName, _GraveAction] = {
+    "promote": _GraveAction(
         "promote", Permission.MANAGE_MODELS, PromotionRequest, _against_the_gate, models.promote
     ),
-    "undo_batch": _Action("undo", Permission.UNDO, UndoRequest, _always, admin.undo_batch),
-    "undo_run": _Action("undo", Permission.UNDO, UndoRequest, _always, admin.undo_run),
-    "erase": _Action(
+    "undo_batch": _GraveAction("undo", Permission.UNDO, UndoRequest, _always, admin.undo_batch),
+    "undo_run": _GraveAction("undo", Permission.UNDO, UndoRequest, _always, admin.undo_run),
+    "erase": _GraveAction(
         "erase",
         Permission.ERASE,
         Erasing,
         _always,
         lambda session, request: person.erase(session, request.values),
     ),
-    "set_role": _Action(
+    "set_role": _GraveAction(
         "role",
         Permission.MANAGE_USERS,
         RoleChange,
         _always,
         lambda session, request: users.set_role(session, request.name, request.role),
     ),
-    "enable_user": _Action(
+    "enable_user": _GraveAction(
         "role",
         Permission.MANAGE_USERS,
         UserName,
         _always,
         lambda session, request: users.enable_user(session, request.name),
     ),
-    "add_mute": _Action("mute", Permission.WRITE_RULES, NewMute, _is_long, mutes.add_mute),
-    "record_verdict": _Action(
+    "add_mute": _GraveAction("mute", Permission.WRITE_RULES, NewMute, _is_long, mutes.add_mute),
+    "record_verdict": _GraveAction(
         "bulk_genuine", Permission.ANSWER, NewVerdict, _is_bulk_genuine, verdicts.record
     ),
-    "add_labels": _Action("bulk_genuine", Permission.ANSWER, NewLabel, _is_bulk_genuine, labels.add_labels),
+    "add_labels": _GraveAction(
+        "bulk_genuine", Permission.ANSWER, NewLabel, _is_bulk_genuine, labels.add_labels
+    ),
 }
 
 
@@ -290,14 +292,14 @@ def _require_person(caller: Caller) -> None:
         raise Forbidden("a token cannot decide for a person", remedy="log in", code="four_eyes")
 
 
-def _require_another(caller: Caller, action: _Action, row: Row) -> None:
+def _require_another(caller: Caller, action: _GraveAction, row: Row) -> None:
     _require_person(caller)
     caller.require(action.permission)
     if caller.user_id == row["user_id"]:
         raise Forbidden("who asked for it cannot approve it", remedy="ask somebody else", code="four_eyes")
 
 
-def _require_asker(session: Session, action: _Action, row: Row) -> None:
+def _require_asker(session: Session, action: _GraveAction, row: Row) -> None:
     user = find(session.store, row["requested_by"])
     assert user is not None
     asker = Caller(user.name, user_role(user.role), user.user_id)
@@ -329,7 +331,8 @@ def _stored(action: ActionName, request: ApprovalRequest) -> dict[str, Any]:
 
 
 def _request(row: Row) -> ApprovalRequest:
-    request: ApprovalRequest = TypeAdapter(_ACTIONS[row["action"]].kind).validate_python(row["request"])
+    kind = _ACTIONS[row["action"]].kind
+    request: ApprovalRequest = TypeAdapter(kind).validate_python(row["request"])
     return request
 
 

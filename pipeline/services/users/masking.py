@@ -7,8 +7,8 @@ from pipeline.sanitize import DISPLAY_END
 from pipeline.services.users.permissions import Caller, Permission
 
 HIDDEN = "•••"
-SHOWN = 2  # characters at the end of a value without a known form
-SHOWN_FROM = 6  # characters of a value; of a shorter one nothing is shown
+VISIBLE = 2  # characters at the end of a value without a known form
+LENGTH_MIN = 6  # characters of a value; of a shorter one nothing is shown
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,7 +25,7 @@ def masked(value: str) -> str:
     display, _ = display_form(value.strip())
     if display:
         return display
-    return HIDDEN + value[-SHOWN:] if len(value) >= SHOWN_FROM else HIDDEN
+    return HIDDEN + value[-VISIBLE:] if len(value) >= LENGTH_MIN else HIDDEN
 
 
 def value_for(caller: Caller, value: str | None) -> str | None:

@@ -8,11 +8,13 @@ from datetime import datetime
 
 from pipeline.errors import InputError, NotAuthenticated
 from pipeline.services.session import Session
+from pipeline.services.users.beginning import LogIn, begin_session, csrf_of
 from pipeline.services.users.keys import derived_key
+from pipeline.services.users.names import user_name
 from pipeline.services.users.passwords import is_password, needs_new_hash, password_hash
-from pipeline.services.users.permissions import Caller, UserRole, user_role
-from pipeline.services.users.secrets import derived_secret, new_secret, secret_hash
-from pipeline.services.users.users import set_password, user_name
+from pipeline.services.users.permissions import Caller, user_role
+from pipeline.services.users.secrets import secret_hash
+from pipeline.services.users.users import set_password
 from storage.database.column_types import as_datetime
 from storage.users import log_in_attempts, sessions, users
 from storage.users.sessions import SessionRow
@@ -22,35 +24,13 @@ IPV6_BITS = 64  # of an address that one customer of a network provider has all 
 
 
 @dataclass(frozen=True)
-class LogIn:
-    """
-    A session that has begun.
-
-    Attributes
-    ----------
-    secret
-        For the cookie; it is stored nowhere.
-    csrf
-        What every write of the session must send besides.
-    expires_at
-        When the session ends at the latest.
-    """
-
-    secret: str = field(repr=False)
-    csrf: str = field(repr=False)
-    name: str
-    role: UserRole
-    expires_at: datetime
-
-
-@dataclass(frozen=True)
 class LiveSession:
     """A session in force: its user, and what every write must send besides the cookie."""
 
     session_id: int
     caller: Caller
     csrf: str = field(repr=False)
-    seen_at: datetime
+    used_at: datetime
     expires_at: datetime
 
 
@@ -82,27 +62,6 @@ def log_in(session: Session, name: str, password: str, address: str) -> LogIn:
     return begun
 
 
-def begin_session(session: Session, user: UserRow, attempt: int | None = None) -> LogIn:
-    """
-    Begin a session of a user who has proven who it is.
-
-    Parameters
-    ----------
-    attempt
-        The number of the attempt to log in by a password that has succeeded.
-
-    Raises
-    ------
-    NotAuthenticated
-        The user was disabled meanwhile, or has another password or role.
-    """
-    secret, now = new_secret(), session.now
-    expires_at = now + session.config.web.session_absolute
-    if not sessions.begin(session.store, user, secret_hash(secret), expires_at, attempt, now):
-        raise NotAuthenticated("the user has just been changed", remedy="log in again", code="user_changed")
-    return LogIn(secret, _csrf(secret), user.name, user_role(user.role), as_datetime(expires_at))
-
-
 def resolve_session(session: Session, secret: str) -> LiveSession:
     """
     The session of a cookie; it only reads.
@@ -120,7 +79,7 @@ def resolve_session(session: Session, secret: str) -> LiveSession:
         raise NotAuthenticated("the session has ended", remedy="log in again", code="session_ended")
     caller = Caller(row.user.name, user_role(row.user.role), row.user.user_id)
     return LiveSession(
-        row.session_id, caller, _csrf(secret), as_datetime(row.seen_at), as_datetime(row.expires_at)
+        row.session_id, caller, csrf_of(secret), as_datetime(row.used_at), as_datetime(row.expires_at)
     )
 
 
@@ -150,11 +109,7 @@ def change_password(session: Session, name: str, old: str, new: str, address: st
 
 
 def _end(session: Session, row: SessionRow) -> int:
-    return min(row.expires_at, row.seen_at + session.config.web.session_idle)
-
-
-def _csrf(secret: str) -> str:
-    return derived_secret(secret, "csrf")
+    return min(row.expires_at, row.used_at + session.config.web.session_idle)
 
 
 def _user(session: Session, name: str) -> UserRow | None:

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from pipeline.errors import InputError, NotAuthenticated
 from pipeline.services.session import Session
+from pipeline.services.users.names import NAME_MAX
 from pipeline.services.users.permissions import Caller, Role, token_role
 from pipeline.services.users.secrets import new_secret, secret_hash
-from pipeline.services.users.users import NAME_MAX
 from storage.database.column_types import as_datetime, as_micros
 from storage.frames import DAY
 from storage.users import tokens

@@ -1,18 +1,15 @@
 """Users of the console and the API: add and list them, change their password or role, disable and enable them."""
 
-import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipeline.errors import InputError
 from pipeline.services.session import Session
+from pipeline.services.users.names import user_name
 from pipeline.services.users.passwords import check_password, password_hash
 from pipeline.services.users.permissions import UserRole, user_role
 from storage.database.column_types import as_datetime
 from storage.users import users
 from storage.users.users import UserRow
-
-NAME_MAX = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,12 @@ def add_user(session: Session, user: NewUser) -> StoredUser:
     name, role = user_name(user.name), user_role(user.role)
     check_password(name, user.password)
     row = users.add(session.store, name, role, password_hash(user.password), session.actor, session.now)
-    return stored_user(row)
+    return _stored_user(row)
 
 
 def list_users(session: Session) -> tuple[StoredUser, ...]:
     """All users, disabled ones too, by name."""
-    return tuple(map(stored_user, users.stored_users(session.store)))
+    return tuple(map(_stored_user, users.stored_users(session.store)))
 
 
 def set_password(session: Session, name: str, password: str) -> None:
@@ -125,8 +122,7 @@ def enable_user(session: Session, name: str) -> None:
     users.enable(session.store, user_name(name), session.actor, session.now)
 
 
-def stored_user(row: UserRow) -> StoredUser:
-    """A row as a user."""
+def _stored_user(row: UserRow) -> StoredUser:
     return StoredUser(
         row.user_id,
         row.name,
@@ -137,22 +133,3 @@ def stored_user(row: UserRow) -> StoredUser:
         None if row.checked_at is None else as_datetime(row.checked_at),
         None if row.disabled_at is None else as_datetime(row.disabled_at),
     )
-
-
-def user_name(text: str) -> str:
-    """
-    A user's name as it is stored: in lower case, in one Unicode form.
-
-    Raises
-    ------
-    InputError
-        It is empty, too long, or has blanks or characters that cannot be seen.
-    """
-    name = unicodedata.normalize("NFKC", text.strip()).lower()
-    if not 0 < len(name) <= NAME_MAX or not name.isprintable() or " " in name:
-        raise InputError(
-            f"a user's name has 1 to {NAME_MAX} visible characters and no blanks",
-            remedy="write it like ann or ann@example.com",
-            code="bad_user_name",
-        )
-    return name
