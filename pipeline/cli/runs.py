@@ -185,7 +185,7 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
     A second daemon on the same database stands by and takes over when the first one dies. SIGTERM finishes the
     current step and stops; SIGHUP reloads the config, and if the new one is invalid, the old one stays in force.
     """
-    from pipeline.daemon import logs
+    from pipeline import logs
     from pipeline.daemon.daemon import Daemon, serve
 
     logs.configure(log_format)
