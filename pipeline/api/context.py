@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from pipeline.api.cursors import Cursors
 from pipeline.api.request_limits import RequestLimits
 from pipeline.config.config import Config
+from pipeline.services.review.flags import FlagReason
 from pipeline.services.session import Session
 from pipeline.services.users.handles import EntityHandles
 from pipeline.services.users.masking import text_for, value_for
@@ -61,10 +62,18 @@ class RequestContext:
         """What somebody wrote, as the caller may see it."""
         return text_for(self.caller, text)
 
+    def visible_reason(self, reason: FlagReason) -> str:
+        """The sentence of a reason as the caller may see it: a rule's quotes values."""
+        return self.visible_text(reason.text) or "" if reason.code == "RULE" else reason.text
+
     def entity_handles(self, fields: Mapping[str, str | float | None]) -> dict[str, str]:
         """By entity column the handle of a payment's value, which stands for it in addresses."""
         values = {name: fields.get(name) for name in self.app.config.schema_.entities}
-        return {name: self.app.handles.handle(name, value) for name, value in values.items() if isinstance(value, str)}
+        return {
+            name: self.app.handles.handle(name, value)
+            for name, value in values.items()
+            if isinstance(value, str)
+        }
 
 
 def app_state(request: Request) -> AppState:

@@ -25,7 +25,9 @@ class Cursors:
     """Seals and opens the cursors of one database."""
 
     def __init__(self, session: Session) -> None:
-        self._cipher = AESSIV(derived_key(session, "cursors: MAC") + derived_key(session, "cursors: encryption"))
+        self._cipher = AESSIV(
+            derived_key(session, "cursors: MAC") + derived_key(session, "cursors: encryption")
+        )
 
     def seal(self, cursor: str | None, path: str, parameters: Sequence[tuple[str, str]]) -> str | None:
         """The cursor of a service as callers get it; None after the last page."""
@@ -49,7 +51,9 @@ class Cursors:
             raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
             return self._cipher.decrypt(raw, [_list_id(path, parameters)]).decode()
         except (InvalidTag, ValueError):
-            raise ApiError("bad_cursor", "the cursor was not made here for this list and these filters") from None
+            raise ApiError(
+                "bad_cursor", "the cursor was not made here for this list and these filters"
+            ) from None
 
 
 def _list_id(path: str, parameters: Sequence[tuple[str, str]]) -> bytes:

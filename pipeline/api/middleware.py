@@ -6,17 +6,19 @@ the limit is small, and a slow sender holds no thread and no connection to the d
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import logs
 from pipeline.api.problems import ApiError, problem_of_error
+from pipeline.api.types import SLASH
 
 BODY_MAX = 4 * 1024 * 1024  # bytes: a thousand transactions have a few hundred thousand
 BODY_S = 20.0  # for the whole body to arrive
@@ -60,6 +62,7 @@ class RequestGuard:
         try:
             _check_host(scope, self._hosts)
             _check_address(scope)
+            scope["path"] = _with_slashes_marked(scope)
             body = await _read_body(scope, receive)
             await _answer_in_time(self._app, scope, _replay(body, receive), answer)
         except Exception as error:  # noqa: BLE001 (top level: whatever happens, the client gets a problem)
@@ -139,6 +142,15 @@ def _check_address(scope: Scope) -> None:
             raise ApiError("bad_request", "the address is not UTF-8") from None
         if b"\0" in plain:
             raise ApiError("bad_request", "the address holds a null character")
+
+
+def _with_slashes_marked(scope: Scope) -> str:
+    """The path with each encoded slash as `SLASH`: it is a part of an id, and separates nothing."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2f" not in raw.lower():
+        return str(scope["path"])
+    marked = re.sub(rb"(?i)%2f", quote(SLASH).encode(), raw.partition(b"?")[0])
+    return unquote(marked.decode("ascii"))
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:

@@ -44,7 +44,6 @@ PROBLEMS: dict[str, ProblemCode] = {
     ),
     **_table(404, no_route=("There is no such address", "`/api/v1/openapi.json` lists all addresses.")),
     **_table(405, method_not_allowed=("The address has no such method", "The header `Allow` lists those that it has.")),
-    **_table(406, not_acceptable=("There is no such format", "Ask for `application/json`, or for `text/csv` of a list.")),
     **_table(408, body_too_slow=("The request took too long to arrive", "Send the whole body at once.")),
     **_table(413, body_too_large=("The request is too large", "Send fewer rows at once; `detail` says how many bytes are accepted.")),
     **_table(415, unsupported_media_type=("The body is not JSON", "Send `Content-Type: application/json`.")),

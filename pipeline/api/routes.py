@@ -1,7 +1,7 @@
 """
 Who may use which route: one table of method and path, and the permission that each needs.
 
-`create_app` refuses a route that is not in the table, so none is open by mistake; `pipeline.services.users.permissions` says which
+What is not in the table cannot be reached, so no route is open by mistake; `pipeline.services.users.permissions` says which
 roles have a permission.
 """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pipeline.services.entities import entity_filter
+from pipeline.services.entities import require_entity_column
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
@@ -16,12 +16,11 @@ from storage.queries.rows import Row
 
 @dataclass(frozen=True)
 class EntityRequest:
-    """The payments of one customer, card, merchant …; the value as people know it, or with `is_stored` as it is stored."""
+    """The payments of one customer, card, merchant …; the value as it is stored."""
 
     policy: str
-    column: str = ""
-    value: str = ""
-    is_stored: bool = False
+    column: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class PaymentRecord:
 class LabelRequest:
     """Whose labels to list."""
 
-    transaction_id: str = ""
+    transaction_id: str
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def entity_timeline(
     InputError
         There is no such entity column, or the cursor is not one of this list.
     """
-    position = decode_cursor(cursor, keys=2)
-    stored = request.value if request.is_stored else entity_filter(session, request.column, request.value)
-    page = payments.entity_page(session.store, request.policy, (request.column, stored), limit, position)
+    position, entity = decode_cursor(cursor, keys=2), (request.column, request.value)
+    require_entity_column(session, request.column)
+    page = payments.entity_page(session.store, request.policy, entity, limit, position)
     return Page(tuple(_record(session, row) for row in page.rows), encode_cursor(page.next_position))
 
 

@@ -18,6 +18,16 @@ from storage.queries.rows import Row
 from storage.review.payment_state import flag_version
 from storage.review.verdicts import Action
 
+__all__ = [
+    "FlagOrder",
+    "FlagReason",
+    "FlagRecord",
+    "FlagRequest",
+    "FlagStatus",
+    "count_flags",
+    "list_flags",
+    "show_flag",
+]
 FlagStatus = Literal["open", "fraud", "genuine", "closed", "expired"]
 
 
@@ -30,8 +40,8 @@ class FlagRequest:
     ----------
     since, until
         Event times in [since, until).
-    entity
-        Column and value, as a person typed it.
+    entity, stored_entity
+        Column and value, as a person typed it, and as it is stored.
     muted
         True for muted flags only, False for all others.
     cleared_then_reported
@@ -48,6 +58,7 @@ class FlagRequest:
     channel: str | None = None
     min_score: float | None = None
     entity: tuple[str, str] | None = None
+    stored_entity: tuple[str, str] | None = None
     muted: bool | None = None
     cleared_then_reported: bool = False
     order: FlagOrder = "loss"
@@ -192,7 +203,7 @@ def _filters(session: Session, request: FlagRequest) -> FlagFilter:
         status=request.status,
         channel=None if request.channel is None else _known_channel(request.channel),
         min_score=request.min_score,
-        entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
+        entity=request.stored_entity if entity is None else (entity[0], entity_filter(session, *entity)),
         muted=request.muted,
         cleared_then_reported=request.cleared_then_reported,
     )

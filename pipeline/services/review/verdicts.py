@@ -26,6 +26,26 @@ from storage.review.verdicts import (
     VerdictOutcome,
 )
 
+__all__ = [
+    "NO_PROGRESS",
+    "Action",
+    "Answer",
+    "NewVerdict",
+    "RequestKey",
+    "UndoneVerdict",
+    "Verdict",
+    "VerdictBatch",
+    "VerdictBatchResult",
+    "VerdictOutcome",
+    "VerdictRecord",
+    "VerdictRequest",
+    "VerdictRow",
+    "VerdictRowResult",
+    "list_verdicts",
+    "record",
+    "record_each",
+    "undo",
+]
 NO_PROGRESS = NoProgress()
 
 
