@@ -9,11 +9,15 @@ from alembic import op
 from sqlalchemy.schema import CreateIndex
 
 from storage.database.tables import FLAG_ORDERS, claims, flags, idempotency_keys, notes
-from storage.review.flag_order import set_order
 
 revision = "0207"
 down_revision = "0206"
 TABLES = (notes, claims, idempotency_keys)
+COPY = """
+    UPDATE flags SET loss_order = COALESCE(s.expected_loss, -1.0), score = s.score, event_time = t.event_time,
+                     amount_base = t.amount_base
+    FROM scores s, transactions t
+    WHERE s.policy = flags.policy AND s.transaction_id = flags.transaction_id AND t.transaction_id = flags.transaction_id"""
 COLUMNS = ("loss_order", "score", "event_time", "amount_base")
 
 
@@ -27,7 +31,7 @@ def upgrade() -> None:
         if name not in present:
             op.add_column("flags", sa.Column(name, flags.c[name].type))
     if not present.issuperset(COLUMNS):
-        set_order(connection)
+        connection.execute(sa.text(COPY))
     for index in FLAG_ORDERS:
         connection.execute(CreateIndex(index, if_not_exists=True))
 
