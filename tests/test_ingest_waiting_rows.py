@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Connection
 
+from pipeline import logs
 from pipeline.cli.data import ingest_lines
 from pipeline.config.config import Config
 from pipeline.config.consistency import find_violations
 from pipeline.config.database import open_configured
 from pipeline.config.sections import SourceSection, WatchSection
-from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
 from pipeline.ingest import feeds, waiting_rows
 from pipeline.ingest.formats import csv_reader

@@ -297,7 +297,7 @@ def test_a_bug_in_one_part_stops_no_other(
     function: str,
     part: str,
 ) -> None:
-    from pipeline.daemon import logs
+    from pipeline import logs
 
     logs.configure("json")
     monkeypatch.setattr(module, function, broken)

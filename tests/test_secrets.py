@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import logs
 from pipeline.config.loader import load_config
-from pipeline.daemon import logs
 from pipeline.daemon.daemon import Daemon
 from pipeline.daemon.health_server import serve_health
 from pipeline.services.session import current_time, open_session

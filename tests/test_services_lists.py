@@ -32,6 +32,7 @@ from storage.ingest import feed_state
 from storage.ingest.feed_state import WatchedFile
 from storage.notifications import events
 from storage.queries.flags import FlagOrder, top_flags
+from storage.review.flag_order import set_order
 from storage.runs import scoring_queue
 from tests.support.databases import Opener
 from tests.support.payments import PAYMENT_HEADER, write_csv
@@ -88,9 +89,11 @@ def test_flags_are_listed_in_each_order_page_by_page_where_many_are_equal(
     session: Session, order: FlagOrder
 ) -> None:
     t = session.store.transactions
+    ids = [flag.transaction_id for flag in list_flags(session, LIVE).items]
     with session.store.write() as connection:
         connection.execute(update(t).values(amount=103.59, amount_base=103.5912))
         connection.execute(update(tables.scores).values(score=0.9, expected_loss=12.345678901))
+        set_order(connection, "live", ids)
     request = replace(LIVE, order=order)
     whole = list_flags(session, request).items
     keys = dict.fromkeys(("loss", "score", "amount"), lambda _: 0) | {
@@ -116,6 +119,7 @@ def test_the_largest_expected_losses_come_first_then_the_highest_scores_page_by_
         for name, (loss, score) in zip(names, given, strict=True):
             changed = update(tables.scores).where(s.policy == "live", s.transaction_id == name)
             connection.execute(changed.values(expected_loss=loss, score=score))
+        set_order(connection, "live", names)
     ranked = sorted(
         zip(names, given, strict=True),
         key=lambda flag: (flag[1][0] is None, -(flag[1][0] or 0), -flag[1][1], flag[0]),
@@ -196,6 +200,7 @@ def flag_payments(store: Store, *names: str) -> None:
     with store.write() as connection:
         connection.execute(insert(tables.scores), [scored | {"transaction_id": name} for name in names])
         connection.execute(insert(tables.flags), [flagged | {"transaction_id": name} for name in names])
+        set_order(connection, "live", names)
 
 
 def test_a_field_hides_no_column_of_flags_that_has_its_name(opener: Opener, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from storage.ingest import feed_state
 from storage.ingest.feed_state import WatchedFile
 from storage.models import models
 from storage.queries.choices import choice_page, choice_row
-from storage.queries.flags import FlagFilter, count_flags, flag_page, flag_row, flagged_view
+from storage.queries.flags import FlagFilter, count_flags, flag_page, flag_row, flags_of
 from storage.queries.models import check_page, model_page, model_row
 from storage.queries.monitoring import DriftFilter, QualityFilter, drift_page, quality_page
 from storage.queries.rows import Position, Row, RowPage
@@ -149,6 +149,6 @@ def test_a_field_named_like_a_column_of_flags_has_a_name_of_its_own(store: Store
     columns = flag_page(store, "live", FlagFilter(), limit=1).rows[0].keys()
     beside = {"transaction_id", "event_time", "amount", "amount_base", "currency", *store.fields.names}
     wide = store.with_extra_columns(tuple(columns - beside), ())
-    page = [column.name for column in flagged_view(wide).columns]
+    page = [str(column.key) for column in flags_of(wide, "live", "staged_ids").selected_columns]
     for name in columns - beside:
         assert f"transaction_{name}" in page

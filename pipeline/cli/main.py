@@ -33,6 +33,7 @@ SECTIONS = {
         "run": "runs:run",
         "backfill": "runs:backfill",
         "daemon": "runs:daemon",
+        "serve": "runs:serve",
         "runs": "runs:list_runs",
         "gaps": "runs:list_gaps",
     },

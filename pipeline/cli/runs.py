@@ -185,7 +185,7 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
     A second daemon on the same database stands by and takes over when the first one dies. SIGTERM finishes the
     current step and stops; SIGHUP reloads the config, and if the new one is invalid, the old one stays in force.
     """
-    from pipeline.daemon import logs
+    from pipeline import logs
     from pipeline.daemon.daemon import Daemon, serve
 
     logs.configure(log_format)
@@ -196,6 +196,35 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
         _print_summary(running.once())
     finally:
         running.close()
+
+
+@click.command(
+    cls=Command,
+    epilog="""
+    fraudwatch serve
+    fraudwatch serve --log json
+    """,
+)
+@click.option(
+    "--log", "log_format", type=click.Choice(["console", "json"]), default="console", show_default=True
+)
+@click.pass_obj
+def serve(context: CliContext, log_format: Any) -> None:
+    """Answer requests of programs and browsers.
+
+    The API is on web.host and web.port, under /api/v1; beside it /healthz, /readyz and /metrics. It runs beside the daemon, which
+    does what is due. Everybody needs a token or a log-in. SIGTERM ends it once it has answered.
+    """
+    try:
+        from pipeline.api.server import serve as serve_api
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"serve needs {error.name}, which is not installed: pip install 'fraudwatch[web]'"
+        ) from error
+    from pipeline import logs
+
+    logs.configure(log_format)
+    serve_api(context.load_config())
 
 
 def _remedy_text(

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from pipeline import logs
 from pipeline.config.config import Config
-from pipeline.daemon import logs
 from pipeline.daemon.health import TICK_MAX, Health, Outcome
 from pipeline.daemon.health_server import serve_health
 from pipeline.daemon.tick_log import TickLog

@@ -6,15 +6,16 @@ database nor the other way round. Nothing here contains an entity's value or an 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pipeline.durations import MINUTE, SECOND
-from pipeline.services.runs.tick import STRATEGIES, FeedReport, HealthFigures, NewestChoice, RunSummary
+from pipeline.rendering.health_metrics import FAILING, figure_gauges, gauge, gauge_family
+from pipeline.services.runs.tick import FeedReport, HealthFigures, RunSummary
 
 Outcome = Literal["done", "standby", "away", "not_ready", "failed"]
 READY_OUTCOMES: frozenset[str] = frozenset({"done", "standby", "not_ready"})  # the database answered
@@ -22,7 +23,6 @@ TICK_GRACE = 5 * MINUTE  # a tick may start this much later than expected
 TICK_MAX = 6 * 60 * MINUTE  # the first backlog takes hours; a longer tick is treated as hung
 RUN_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600)  # s
 CONFIG = "config"  # among the parts that fail: a new configuration was refused
-FAILING = "1 for a part of the tick that fails, and for a configuration that was refused."
 COUNTERS = {
     "windows": "Windows scored.",
     "scored_transactions": "Transactions scored.",
@@ -31,9 +31,6 @@ COUNTERS = {
     "trainings": "Models fitted and promoted.",
     "failures": "Windows and trainings that failed.",
 }
-STEP_KINDS = ("score", "train", "drift", "quality", "prune")
-UNFINISHED_STATUSES = ("pending", "running", "failed")
-UNSENT_STATUSES = ("pending", "sending", "failed")
 
 
 class Health(Collector):
@@ -154,53 +151,12 @@ class Health(Collector):
             outcome, finished, snapshot, left = self._outcome, self._last_tick_end, self._snapshot, self._left
         now = self._clock()
         working = outcome in {"done", "failed", "not_ready"}
-        yield _gauge("active", "1 on the daemon that holds the lease, 0 on one that stands by.", working)
-        yield _gauge("ready", "1 while the database answers.", outcome in READY_OUTCOMES)
+        yield gauge("active", "1 on the daemon that holds the lease, 0 on one that stands by.", working)
+        yield gauge("ready", "1 while the database answers.", outcome in READY_OUTCOMES)
         if finished is not None:
-            yield _gauge("last_tick_timestamp_seconds", "When the last tick ended.", finished / SECOND)
-        yield _family("step_failing", FAILING, ("step",), self._parts())
+            yield gauge("last_tick_timestamp_seconds", "When the last tick ended.", finished / SECOND)
+        yield gauge_family("step_failing", FAILING, ("step",), self._parts())
         if snapshot is not None:
-            yield from _gauges(snapshot, now, left)
-
-
-def _gauges(snapshot: HealthFigures, now: int, left: int) -> Iterator[GaugeMetricFamily]:
-    if snapshot.newest_window is not None:
-        lag = (now - snapshot.newest_window) / SECOND
-        yield _gauge("window_lag_seconds", "Time since the end of the newest scored window.", lag)
-    yield _gauge("queue_transactions", "Transactions that wait for a score.", snapshot.queue)
-    yield _gauge("catching_up_windows", "Windows left for later ticks after downtime.", left)
-    yield _gauge("drift_alarms", "Alarms of the newest window measured.", snapshot.drift_alarms)
-    gaps = {(kind, status): 0 for kind in STEP_KINDS for status in UNFINISHED_STATUSES} | snapshot.gaps
-    yield _family("gaps", "Steps that are due and not done.", ("kind", "status"), gaps)
-    yield _family("flags", "Flags by channel and status.", ("channel", "status"), snapshot.flags)
-    ages = {(kind,): (now - moment) / SECOND for kind, moment in snapshot.newest_batch.items()}
-    yield _family("newest_batch_age_seconds", "Time since the newest batch.", ("kind",), ages)
-    unsent = {(state,): 0 for state in UNSENT_STATUSES} | snapshot.messages
-    yield _family("messages", "Notification messages that have not arrived.", ("status",), unsent)
-    share = (
-        "Share of a limit that is reached, now and at the end of its span as expected, by its worst value."
-    )
-    yield _family("limit_share", share, ("limit", "when"), snapshot.limits)
-    if snapshot.choice is not None:
-        yield from _choice_gauges(snapshot.choice)
-
-
-def _choice_gauges(choice: NewestChoice) -> Iterator[GaugeMetricFamily]:
-    strategies = {(name,): name == choice.strategy for name in STRATEGIES}
-    yield _family("strategy", "1 for the strategy chosen.", ("strategy",), strategies)
-    positives = "Mature frauds; a cluster on one entity counts once."
-    yield _gauge("effective_positives", positives, choice.effective_positives)
-    for end, value in (("", choice.prevalence), ("_lower", choice.lower), ("_upper", choice.upper)):
-        if value is not None:
-            yield _gauge(f"prevalence{end}", "Share of fraud among mature transactions.", value)
-
-
-def _family(name: str, help_: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"fraudwatch_{name}", help_, labels=labels)
-    for place, value in sorted(values.items()):
-        family.add_metric(place, float(value))
-    return family
-
-
-def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"fraudwatch_{name}", help_, value=float(value))
+            left_text = "Windows left for later ticks after downtime."
+            yield gauge("catching_up_windows", left_text, left)
+            yield from figure_gauges(snapshot, now)

@@ -11,18 +11,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client.exposition import choose_encoder
-
+from pipeline import logs
 from pipeline.config.config import Config
-from pipeline.daemon import logs
 from pipeline.daemon.health import Health
 from pipeline.errors import ConfigError
+from pipeline.rendering.health_metrics import metrics_encoder
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 CONNECTIONS_MAX = 16  # at once; a Prometheus, two probes and a person need four
@@ -124,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/readyz":
             self._send_state(*self.health.ready(), self.health.failing())
         else:
-            encode, content_type = _encoder(self.headers.get("Accept", ""))
+            encode, content_type = metrics_encoder(self.headers.get("Accept", ""))
             self._send(200, content_type, encode(self.health.registry))
 
     def do_HEAD(self) -> None:
@@ -161,11 +160,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-
-def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
-    """The format that a scraper asks for; plain text if what it asks for makes no sense."""
-    try:
-        return choose_encoder(accept)
-    except (LookupError, TypeError, ValueError):
-        return choose_encoder("")

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 
-from pipeline.daemon import logs
+from pipeline import logs
 from pipeline.daemon.health import Health
 from pipeline.services.runs.tick import (
     ChallengerRetired,

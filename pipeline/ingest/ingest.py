@@ -332,6 +332,7 @@ class _IngestContext:
         if existing is None:
             holder = f"the ingest of {name}"
             with batches.begin(self.store, kind, name, self.history, self.clock(), holder) as loader:
+                loader.row_outcomes = {} if self.options.row_outcomes else None
                 rejections = self._load_rows(loader, reader, expected, step, name)
                 reasons = dict(rejections.counts.most_common())
                 report = replace(
@@ -341,6 +342,7 @@ class _IngestContext:
                     examples=rejections.examples,
                     dated_back=self.dated_back,
                     waiting=dict(loader.waiting),
+                    row_outcomes=loader.row_outcomes or {},
                 )
                 if require is not None:
                     require(report)

@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.errors import InputError
 from pipeline.ingest.checks.rejected_row_text import RejectionExample
 from pipeline.ingest.currencies.currency_rates import StaleRate
-from storage.ingest.batches import Counts
+from storage.ingest.batches import Counts, RowOutcome
 
 Clock = Callable[[], int]  # µs; read at the start of a source and when its batch becomes visible
 Kind = Literal["transactions", "labels"]
@@ -23,6 +23,7 @@ class Options:
     known_after: int | None = None
     complete_through: int | None = None
     repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
+    row_outcomes: bool = False  # whether the report says of each row of transactions what became of it
 
 
 class NothingAcceptedError(InputError):
@@ -85,6 +86,8 @@ class IngestReport:
         How many rows wait for a rate, by currency; `counts.rejected` includes them, `reasons` does not.
     stale_rates
         Old rates by which rows were converted.
+    row_outcomes
+        By row number, if `Options.row_outcomes` asks for them.
     inline
         Whether they are labels that stand beside transactions (`schema.is_fraud`).
     """
@@ -113,6 +116,7 @@ class IngestReport:
     dated_back: bool = False
     waiting: Mapping[str, int] = field(default_factory=dict)
     stale_rates: tuple[StaleRate, ...] = ()
+    row_outcomes: Mapping[int, RowOutcome] = field(default_factory=dict)
     inline: bool = False
 
     @property

@@ -11,6 +11,16 @@ from storage.admin import undo
 from storage.admin.undo import Withdrawal
 from storage.review.audit_chain import ChainCheck, check_chain
 
+__all__ = [
+    "ChainCheck",
+    "Pruning",
+    "UndoRequest",
+    "prune",
+    "undo_batch",
+    "undo_run",
+    "verify_audit",
+]
+
 
 @dataclass(frozen=True)
 class UndoRequest:

@@ -24,6 +24,14 @@ def entity_filter(session: Session, column: str, value: str) -> str:
     ConfigError
         The column is hashed, and there is no key.
     """
+    require_entity_column(session, column)
+    if not value.strip():
+        raise InputError(f"the value of {column} is empty", code="empty_entity")
+    return stored_values(session.config, has_displays(session.store))(column, value)
+
+
+def require_entity_column(session: Session, column: str) -> None:
+    """Raise InputError unless a column is one of `schema.entities`."""
     entities = session.config.schema_.entities
     if column not in entities:
         raise InputError(
@@ -31,6 +39,3 @@ def entity_filter(session: Session, column: str, value: str) -> str:
             remedy=f"choose {', '.join(entities)}",
             code="unknown_entity_column",
         )
-    if not value.strip():
-        raise InputError(f"the value of {column} is empty", code="empty_entity")
-    return stored_values(session.config, has_displays(session.store))(column, value)

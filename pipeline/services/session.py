@@ -14,7 +14,7 @@ from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, InputError
 from pipeline.hashing import key_check
 from storage.database.column_types import as_micros
-from storage.database.database import Store
+from storage.database.database import BUSY_TIMEOUT_MS, Store
 from storage.database.setup import require_file, verify
 
 
@@ -58,7 +58,12 @@ def past_instant(session: Session, moment: datetime | None) -> int:
 
 @contextmanager
 def open_session(
-    config: Config, actor: str, *, clock: Callable[[], int] = current_time, verified: bool = True
+    config: Config,
+    actor: str,
+    *,
+    clock: Callable[[], int] = current_time,
+    verified: bool = True,
+    lock_wait_ms: int = BUSY_TIMEOUT_MS,
 ) -> Iterator[Session]:
     """
     Open the configured database.
@@ -67,6 +72,8 @@ def open_session(
     ----------
     verified
         Whether the database must belong to this monitor and have the current schema; only its setup does without.
+    lock_wait_ms
+        How long a write waits for the lock of an SQLite file.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def open_session(
     """
     if verified:
         require_file(config.storage_url)
-    with open_configured(config) as store:
+    with open_configured(config, lock_wait_ms) as store:
         if verified:
             verify(store, config.monitor.name, hash_key_check(config))
         yield Session(store, config, actor, clock)

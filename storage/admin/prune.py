@@ -29,6 +29,8 @@ ROWS_A_WRITE = 5_000
 OF_A_TRANSACTION = (
     "labels",
     "verdicts",
+    "notes",
+    "claims",
     "scores",
     "flags",
     "flag_notifications_pending",
@@ -69,7 +71,8 @@ def prune(
             for table, stray in _strays(store, instant):
                 counts[table.name] = counts.get(table.name, 0) + _delete(store, table, stray, dry)
         elif name == "notes":
-            counts["notes"] = _blank_notes(store, instant, by, as_of, dry)
+            old_notes = _delete(store, tables.notes, tables.notes.c.at < instant, dry)
+            counts["notes"] = old_notes + _blank_notes(store, instant, by, as_of, dry)
         elif name == "audit":
             counts["audit"] = (
                 audit_chain.count_oldest(store, instant)
@@ -90,13 +93,15 @@ def _strays(store: Store, instant: int) -> list[tuple[Table, "ColumnElement[bool
 
     If such a transaction arrived now, it would be older than its retention.
     """
-    label, verdict, t = tables.labels.c, tables.verdicts.c, store.transactions.c
+    label, verdict, note, t = tables.labels.c, tables.verdicts.c, tables.notes.c, store.transactions.c
     recorded_at = func.coalesce(label.recorded_at, label.known_at)
     labelled = exists().where(t.transaction_id == label.transaction_id)
     answered = exists().where(t.transaction_id == verdict.transaction_id)
+    noted = exists().where(t.transaction_id == note.transaction_id)
     return [
         (tables.labels, and_(label.known_at < instant, recorded_at < instant, ~labelled)),
         (tables.verdicts, and_(verdict.at < instant, ~answered)),
+        (tables.notes, and_(note.at < instant, ~noted)),
     ]
 
 

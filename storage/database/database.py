@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,10 +32,13 @@ WRITE_LOCK = (
 class Store:
     """The database of one monitor."""
 
-    def __init__(self, engine: Engine, fields: Fields, schema: str) -> None:
+    def __init__(
+        self, engine: Engine, fields: Fields, schema: str, lock_wait_ms: int = BUSY_TIMEOUT_MS
+    ) -> None:
         self.engine = engine
         self.fields = fields
         self.schema = schema
+        self.lock_wait_ms = lock_wait_ms
         self.dialect = engine.dialect.name
         self.transactions = transactions_table(fields)
         self.revisions = revisions_table(fields)
@@ -53,7 +57,7 @@ class Store:
             categorical=self.fields.categorical + more,
             numeric=self.fields.numeric + numbers,
         )
-        wide = Store(self.engine, fields, self.schema)
+        wide = Store(self.engine, fields, self.schema, self.lock_wait_ms)
         wide.write_guards = self.write_guards
         return wide
 
@@ -140,9 +144,14 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if is_file else None
 
 
-def open_store(url: str, schema: str, fields: Fields) -> Store:
+def open_store(url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_TIMEOUT_MS) -> Store:
     """
     Open a database.
+
+    Parameters
+    ----------
+    lock_wait_ms
+        How long a write waits for the lock of an SQLite file.
 
     Raises
     ------
@@ -161,7 +170,7 @@ def open_store(url: str, schema: str, fields: Fields) -> Store:
     pool = NullPool if is_file else None
     # With hidden parameters, errors do not quote values.
     engine = create_engine(parsed, poolclass=pool, connect_args=arguments, hide_parameters=True)
-    store = Store(engine, fields, schema)
+    store = Store(engine, fields, schema, lock_wait_ms)
     _listen(store)
     try:
         with store.read() as connection:
@@ -187,7 +196,7 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if "database is locked" in cause:
         return Locked(
-            f"database {store.display_url} was locked for {BUSY_TIMEOUT_MS // 1000} s by another program"
+            f"database {store.display_url} was locked for {store.lock_wait_ms // 1000} s by another program"
         )
     if "disk is full" in cause or "No space left" in cause:
         return Unreachable(
@@ -212,18 +221,18 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
 
 def _listen(store: Store) -> None:
     if store.dialect == "sqlite":
-        event.listen(store.engine, "connect", _prepare_sqlite)
+        event.listen(store.engine, "connect", partial(_prepare_sqlite, store.lock_wait_ms))
         event.listen(store.engine, "begin", _begin_sqlite)
     else:
         event.listen(store.engine, "begin", lambda connection: postgres.begin(connection, store.schema))
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(lock_wait_ms: int, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # otherwise the driver begins deferred transactions of its own
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"busy_timeout={lock_wait_ms}",
         "foreign_keys=ON",
         "secure_delete=ON",  # deleted rows are overwritten
     ):

@@ -51,6 +51,8 @@ MAY_HOLD: Mapping[str, Mapping[str, Form]] = {
     "comparisons": {"config_text": "text", "sentence": "text", "notes": "text"},
     "promotion_checks": {"sentence": "text"},
     "approvals": {"request": "text", "error": "text"},
+    "notes": {"text": "text"},
+    "idempotency_keys": {"answer": "text"},
 }
 
 # Ids, words of our own, names of settings, columns and staff, hashes of whole rows and files; and of bytes: models, which have
@@ -106,6 +108,9 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     "log_in_attempts": ("name_hash", "address"),
     "approvals": ("action", "status"),
     "web_keys": ("secret",),
+    "notes": ("transaction_id", "by"),
+    "claims": ("policy", "transaction_id", "by"),
+    "idempotency_keys": ("caller", "key", "request_hash"),
     "transactions": ("transaction_id", "currency", "kind", "original_id"),
     "revisions": ("transaction_id", "currency", "kind", "original_id"),
 }  # fmt: skip

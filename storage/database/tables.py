@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0206"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0207"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0204"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -516,7 +516,22 @@ flags = Table(
     Column("reviewed_at", Instant),  # since when it has this status; NULL while it is open
     Column("reviewer", Text),
     Column("muted_by", Integer),  # mute_id of the mute in force when the transaction happened
+    # Copies of what never changes, so that a list in an order reads an index of this table alone (`review.flag_order`).
+    Column("loss_order", Double),  # the expected loss, -1 without one
+    Column("score", Double),
+    Column("event_time", Instant),
+    Column("amount_base", Money),
     sqlite_with_rowid=False,
+)
+FLAG_ORDERS = tuple(
+    Index(f"flags_by_{by}{name}", flags.c.policy, *columns, *keys, flags.c.transaction_id)
+    for by, columns in (("status_", [flags.c.status]), ("", []))
+    for name, keys in (
+        ("loss", [flags.c.loss_order.desc(), flags.c.score.desc()]),
+        ("time", [flags.c.event_time.desc()]),
+        ("score", [flags.c.score.desc()]),
+        ("amount", [flags.c.amount_base.desc()]),
+    )
 )
 
 # Flags for the next digest: rows are added when flags are raised, and removed when the digest is written.
@@ -700,6 +715,44 @@ outbox = Table(
     UniqueConstraint("key", "target", name="outbox_once"),
     Index("outbox_by_status", "status", "target", "sent_at"),
     sqlite_autoincrement=True,
+)
+
+# What people write about a payment, without answering.
+notes = Table(
+    "notes",
+    metadata,
+    Column("note_id", Integer, primary_key=True),
+    Column("transaction_id", IdText, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column(BY, Text, nullable=False),
+    Index("notes_by_transaction", "transaction_id"),
+    Index("notes_by_time", "at"),
+    sqlite_autoincrement=True,
+)
+
+# Flags that somebody is at work on, so that nobody else begins; a claim ends by itself at `until`.
+claims = Table(
+    "claims",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("transaction_id", IdText, primary_key=True),
+    Column(BY, Text, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Answers to requests with an Idempotency-Key, of the last day: the same request again gets the same answer.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_hash", Text, nullable=False),
+    Column("answer", Json, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("idempotency_keys_by_time", "at"),
 )
 
 # Muted flags are still written, with `muted_by`. `ended_at` is set when a person ends a mute before `until`.

@@ -16,7 +16,7 @@ NAMES = (
 TAKEN = {
     "channel", "status", "score", "policy", "run_id", "model_id", "reasons", "threshold", "is_fraud", "muted_by", "reviewer",
     "reviewed_at", "outlier_score", "fraud_probability", "decision_value", "expected_loss", "label_source", "label_type", "known_at",
-    "verdict", "verdict_type", "verdict_action", "verdict_note",
+    "verdict", "verdict_id", "verdict_type", "verdict_action", "verdict_note", "claimed_by", "claimed_until",
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from storage.review.flag_status import update_flags_of_batch
 from storage.runs import scoring_queue
 
 Kind = Literal["transactions", "labels"]
+RowStatus = Literal["accepted", "duplicate", "revised", "rejected", "waiting"]
 LEASE = "ingest"
 EVENT_TIMES = """
     SELECT t.transaction_id, t.event_time FROM {stage} w
@@ -42,6 +43,14 @@ class RejectedRow:
     row_number: int
     row: str  # JSON, hashed fields hashed
     reason: str
+
+
+@dataclass(frozen=True)
+class RowOutcome:
+    """What became of a row of transactions, and why it was rejected."""
+
+    status: RowStatus
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,8 @@ class BatchLoader:
         self.kind = kind
         self.counts = Counts()
         self.says_completeness = True  # whether labels up to now are complete, unless it is given
+        # By row number, if somebody wants to know of each row; None for a source that may have millions.
+        self.row_outcomes: dict[int, RowOutcome] | None = None
         self.waiting = Counter[str]()  # rows that were set aside to wait for a rate, by currency
 
     def add_transactions(self, chunk: TransactionChunk) -> Counts:
@@ -103,13 +114,17 @@ class BatchLoader:
         with self._write() as connection:
             fresh = _insert(connection, self._store, chunk, self.batch_id)
             counts = Counts(len(fresh), accepted=len(fresh))
+            outcomes: dict[RowStatus, Ints] = {"accepted": chunk.row_number[fresh]}
             if len(fresh) < len(chunk):
                 others = chunk.take(np.setdiff1d(np.arange(len(chunk)), fresh))
-                duplicate, revised = revise(connection, self._store, others, self.batch_id)
-                counts += Counts(len(others), duplicate=duplicate, revised=revised)
+                revised = np.array(revise(connection, self._store, others, self.batch_id), dtype=bool)
+                counts += Counts(len(others), duplicate=int((~revised).sum()), revised=int(revised.sum()))
+                outcomes |= {"revised": others.row_number[revised], "duplicate": others.row_number[~revised]}
             self._enqueue(connection, chunk.take(fresh) if len(fresh) < len(chunk) else chunk)
             if self.waiting:
                 waiting_rows.supersede(connection, self.batch_id, chunk)
+        for status, numbers in outcomes.items():
+            self._note(status, numbers)
         self.counts += counts
         return counts
 
@@ -150,6 +165,8 @@ class BatchLoader:
                 connection.execute(
                     insert(rejected_rows), [{"batch_id": self.batch_id, **asdict(row)} for row in rows]
                 )
+        if self.row_outcomes is not None:
+            self.row_outcomes |= {row.row_number: RowOutcome("rejected", row.reason) for row in rows}
         counts = Counts(len(rows), rejected=len(rows))
         self.counts += counts
         return counts
@@ -161,6 +178,7 @@ class BatchLoader:
             fresh = waiting_rows.add(connection, self.batch_id, rows)
         counts = Counts(len(rows), duplicate=len(rows) - fresh, rejected=fresh)
         assert rows.currency is not None
+        self._note("waiting", rows.row_number)
         self.waiting.update(rows.currency.tolist())
         self.counts += counts
         return counts
@@ -217,6 +235,10 @@ class BatchLoader:
         with self._store.write() as connection:
             leases.renew(connection, LEASE, self._token, LEASE_LASTS)
             yield connection
+
+    def _note(self, status: RowStatus, numbers: Ints) -> None:
+        if self.row_outcomes is not None:
+            self.row_outcomes |= dict.fromkeys(numbers.tolist(), RowOutcome(status))
 
     def _enqueue(self, connection: Connection, chunk: TransactionChunk) -> None:
         payments = np.ones(len(chunk), dtype=bool)
@@ -283,6 +305,14 @@ def find_batch(store: Store, kind: Kind, content_hash: str) -> Batch | None:
         return None
     counts = Counts(row.read, row.accepted, row.duplicate, row.revised, row.rejected)
     return Batch(row.batch_id, row.kind, row.source, row.history, row.visible_at, counts)
+
+
+def rejection_reasons(store: Store, batch_id: int) -> dict[int, str]:
+    """By row number why rows of a batch were rejected."""
+    r = rejected_rows.c
+    with store.read() as connection:
+        rows = connection.execute(select(r.row_number, r.reason).where(r.batch_id == batch_id))
+        return {row.row_number: row.reason for row in rows}
 
 
 def history_is_open(store: Store, policy: str = "live") -> bool:

@@ -25,33 +25,33 @@ def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
         return set(connection.execute(text(sql)).scalars())
 
 
-def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> tuple[int, int]:
+def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> list[bool]:
     """
     Compare rows with the newest stored version of their id, events with every version, and store those that differ as revisions.
 
     Returns
     -------
-    The number of duplicates and of revisions.
+    Of each row whether it is a revision; the others are duplicates.
     """
     versions, revision = _versions(connection, store, chunk.transaction_id.tolist())
     columns, events = chunk.columns(batch_id), chunk.begins is not None
     begins = chunk.begins.tolist() if chunk.begins is not None else [False] * len(chunk)
-    duplicate, rows = 0, []
+    revised, rows = [], []
     for begin, *values in zip(begins, *columns.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
         row["event_time"] = int(from_texts([row["event_time"]])[0])
         name = row["transaction_id"]
         if events:
             row = _of_payment(row, versions[name][-1], store)
-        if begin or _content(row, store) in versions[name][0 if events else -1 :]:
-            duplicate += 1
+        revised.append(not begin and _content(row, store) not in versions[name][0 if events else -1 :])
+        if not revised[-1]:
             continue
         versions[name].append(_content(row, store))
         revision[name] = revision.get(name, 0) + 1
         rows.append(row | {"revision": revision[name]})
     if rows:
         connection.execute(insert(store.revisions), rows)
-    return duplicate, len(rows)
+    return revised
 
 
 def _of_payment(row: dict[str, Any], newest: tuple[Any, ...], store: Store) -> dict[str, Any]:

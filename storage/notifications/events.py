@@ -24,7 +24,6 @@ from storage.database.tables import (
     quality_metrics,
     runs,
 )
-from storage.database.views import field_name
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 from storage.runs import tick_steps
@@ -38,19 +37,9 @@ Row = dict[str, Any]
 EVENT_AGE_MAX = 7 * DAY  # events of runs that started earlier are not sent any more
 WINDOW_MAX = 31 * DAY  # schedule.window
 MATURES_MAX = 400 * DAY  # a window whose labels took longer to mature is not notified
+
+
 # What a digest says of every flag; of the few that it shows, everything is read.
-COUNTED = (
-    "transaction_id",
-    "event_time",
-    "amount_base",
-    "score",
-    "expected_loss",
-    "channel",
-    "status",
-    "muted_by",
-)
-
-
 @dataclass(frozen=True)
 class EventWindow:
     """The runs whose events are notified: those of a policy and some kinds that began from `since` to `now` (µs)."""
@@ -76,9 +65,8 @@ def pending_flags(store: Store, policy: str) -> list[str]:
 
 
 def flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    """Open flags on these transactions that are not muted, the largest expected losses first: `COUNTED` and the entity of cases."""
-    entity = store.fields.case_entity
-    result = flags_on(store, policy, ids, (*COUNTED, *([field_name(entity)] if entity else [])))
+    """Open flags on these transactions that are not muted, the largest expected losses first."""
+    result = flags_on(store, policy, ids)
     waiting = [row for row in result if row["status"] == "open" and row["muted_by"] is None]
     return sorted(waiting, key=_largest_loss_first)
 

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, Text, column, exists, func, select, table, text
+from sqlalchemy import Boolean, Connection, Select, Text, and_, column, exists, func, select, table, text
 
 from storage.database import bulk, tables
+from storage.database.column_types import IdText, Instant
 from storage.database.database import Store
-from storage.database.views import field_name
+from storage.database.views import VISIBLE, field_name, ranked_labels
 from storage.errors import Unknown
 from storage.frames import REVIEWERS
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, row_converter
+from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, row_converter
 from storage.review.verdict_log import is_retracted
 
 FlagOrder = Literal["loss", "time", "score", "amount"]  # each from the largest, newest or highest on
@@ -21,8 +22,10 @@ OF_FLAG = (
     "run_id",
 )  # fmt: skip
 OF_SCORE = ("score", "outlier_score", "fraud_probability", "decision_value", "threshold", "expected_loss")
-OF_LABEL = ("is_fraud", "known_at")
+OF_LABEL = {"is_fraud": "is_fraud", "label_type": "type", "label_source": "source", "known_at": "known_at"}
+OF_CLAIM = {"claimed_by": "by", "claimed_until": "until"}
 OF_VERDICT = {
+    "verdict_id": "verdict_id",
     "verdict": "verdict",
     "verdict_type": "type",
     "verdict_action": "action",
@@ -55,28 +58,34 @@ def flag_page(
     *,
     order: FlagOrder = "loss",
 ) -> RowPage:
-    """Flagged transactions in an order; ties are ordered by transaction_id."""
-    view = flagged_view(store)
-    chosen = _matching(_with_verdict(view), view, policy, filters)
-    return fetch_page(store, chosen, _sort_keys(view, order), limit, after)
+    """
+    Flagged transactions in an order; ties are ordered by transaction_id.
+
+    The page is cut from an index of `flags`, and only its rows are joined with everything else.
+    """
+    chosen = _matching(store, select(tables.flags.c.transaction_id), policy, filters)
+    with store.read() as connection:
+        page = read_page(connection, chosen, _sort_keys(order), limit, after)
+        ids = [row["transaction_id"] for row in page.rows]
+        rows = {row["transaction_id"]: row for row in _flag_rows(connection, store, policy, ids)}
+    return RowPage([rows[name] for name in ids], page.next_position)
 
 
-def _sort_keys(view: Any, order: FlagOrder) -> list[SortKey]:
-    """The keys of an order, none ever NULL: flags without an expected loss come after all others, by score."""
-    v = view.c
+def _sort_keys(order: FlagOrder) -> list[SortKey]:
+    """The keys of an order: flags without an expected loss come after all others, by score."""
+    f = tables.flags.c
     columns: dict[FlagOrder, list[Any]] = {
-        "loss": [func.coalesce(v.expected_loss, -1.0), v.score],
-        "time": [v.event_time],
-        "score": [v.score],
-        "amount": [v.amount_base],
+        "loss": [f.loss_order, f.score],
+        "time": [f.event_time],
+        "score": [f.score],
+        "amount": [f.amount_base],
     }
-    return [*(SortKey(key, descending=True) for key in columns[order]), SortKey(v.transaction_id)]
+    return [*(SortKey(key, descending=True) for key in columns[order]), SortKey(f.transaction_id)]
 
 
 def count_flags(store: Store, policy: str, filters: FlagFilter) -> int:
     """How many flags match."""
-    view = flagged_view(store)
-    rows = _matching(select(func.count()).select_from(view), view, policy, filters)
+    rows = _matching(store, select(func.count()).select_from(tables.flags), policy, filters)
     with store.read() as connection:
         return int(connection.scalar(rows) or 0)
 
@@ -96,71 +105,88 @@ def flag_row(store: Store, policy: str, transaction_id: str) -> Row:
     return rows[0]
 
 
-def flags_on(
-    store: Store, policy: str, ids: Sequence[str], columns: Sequence[str] | None = None
-) -> list[Row]:
-    """The flags on these transactions, with all columns of the view or some."""
-    view = flagged_view(store)
-    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
-        mine = view.c.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}"))
-        chosen = _with_verdict(view) if columns is None else select(*(view.c[name] for name in columns))
-        query = chosen.where(view.c.policy == policy, mine)
-        convert = row_converter(query)
-        return [convert(row) for row in connection.execute(query).mappings()]
+def flags_on(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """The flags on these transactions."""
+    with store.read() as connection:
+        return _flag_rows(connection, store, policy, ids)
 
 
 def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> list[Row]:
     """The flags of a span in the order `loss`: the largest expected losses, then the highest scores."""
-    view = flagged_view(store)
-    inside = (view.c.policy == policy) & (view.c.event_time >= since) & (view.c.event_time < until)
-    return fetch_page(store, _with_verdict(view).where(inside), _sort_keys(view, "loss"), limit).rows
+    return flag_page(store, policy, FlagFilter(since, until), limit).rows
 
 
-def flagged_view(store: Store) -> Any:
-    """The view `flagged_transactions`, with the types of the columns that it is made of."""
-    sources = (
-        (tables.flags, OF_FLAG), (store.transactions, OF_TRANSACTION), (tables.scores, OF_SCORE),
-        (tables.labels, OF_LABEL),
-    )  # fmt: skip
-    columns = [column(name, source.c[name].type) for source, names in sources for name in names]
-    fields = tables.field_types(store.fields).items()
-    own = [column(field_name(name), kind) for name, kind in fields]
-    return table(
-        "flagged_transactions", *columns, column("label_type", Text), column("label_source", Text), *own
+def _flag_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    with bulk.staged_ids(connection, ids) as stage:
+        query = flags_of(store, policy, stage)
+        convert = row_converter(query)
+        return [convert(row) for row in connection.execute(query).mappings()]
+
+
+def flags_of(store: Store, policy: str, stage: str) -> "Select[Any]":
+    """Select a policy's flags on the transactions of a staging table: the view `flagged_transactions`, with verdicts and claims."""
+    staged = f"SELECT transaction_id FROM {stage}"
+    holding = (
+        text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
+        .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
+        .subquery("holding")
     )
+    f, t, s = tables.flags.c, store.transactions.c, tables.scores.c
+    v, n, c = tables.verdicts.c, tables.verdicts.alias().c, tables.claims.c
+    newest = select(func.max(n.verdict_id)).where(n.transaction_id == f.transaction_id).scalar_subquery()
+    joined = (
+        tables.flags.join(store.transactions, t.transaction_id == f.transaction_id)
+        .join(tables.scores, and_(s.policy == f.policy, s.transaction_id == f.transaction_id))
+        .outerjoin(holding, holding.c.transaction_id == f.transaction_id)
+        .outerjoin(tables.verdicts, v.verdict_id == newest)
+        .outerjoin(tables.claims, and_(c.policy == f.policy, c.transaction_id == f.transaction_id))
+    )
+    columns = [
+        *(
+            source[name]
+            for source, names in ((f, OF_FLAG), (t, OF_TRANSACTION), (s, OF_SCORE))
+            for name in names
+        ),
+        *(holding.c[column].label(name) for name, column in OF_LABEL.items()),
+        *(v[column].label(name) for name, column in OF_VERDICT.items()),
+        *(c[column].label(name) for name, column in OF_CLAIM.items()),
+        *(t[name].label(field_name(name)) for name in store.fields.names),
+    ]
+    return select(*columns).select_from(joined).where(f.policy == policy, f.transaction_id.in_(text(staged)))
 
 
-def _with_verdict(view: Any) -> "Select[Any]":
-    """Select flags with the newest that people said of their payments."""
-    v, n = tables.verdicts.c, tables.verdicts.alias().c
-    newest = select(func.max(n.verdict_id)).where(n.transaction_id == view.c.transaction_id).scalar_subquery()
-    joined = view.outerjoin(tables.verdicts, v.verdict_id == newest)
-    return select(view, *(v[column].label(name) for name, column in OF_VERDICT.items())).select_from(joined)
-
-
-def _matching(rows: "Select[Any]", view: Any, policy: str, filters: FlagFilter) -> "Select[Any]":
-    rows = rows.where(view.c.policy == policy)
+def _matching(store: Store, rows: "Select[Any]", policy: str, filters: FlagFilter) -> "Select[Any]":
+    f, t = tables.flags.c, store.transactions.c
+    conditions = [f.policy == policy]
     if filters.since is not None:
-        rows = rows.where(view.c.event_time >= filters.since)
+        conditions.append(f.event_time >= filters.since)
     if filters.until is not None:
-        rows = rows.where(view.c.event_time < filters.until)
-    for name in ("status", "channel"):
-        if getattr(filters, name) is not None:
-            rows = rows.where(view.c[name] == getattr(filters, name))
+        conditions.append(f.event_time < filters.until)
+    if filters.status is not None:
+        conditions.append(f.status == filters.status)
+    if filters.channel is not None:
+        conditions.append(f.channel == filters.channel)
     if filters.min_score is not None:
-        rows = rows.where(view.c.score >= filters.min_score)
+        conditions.append(f.score >= filters.min_score)
     if filters.entity is not None:
-        rows = rows.where(view.c[field_name(filters.entity[0])] == filters.entity[1])
+        name, value = filters.entity
+        conditions.append(f.transaction_id.in_(select(t.transaction_id).where(t[name] == value)))
     if filters.muted is not None:
-        muted_by = view.c.muted_by
-        rows = rows.where(muted_by.is_not(None) if filters.muted else muted_by.is_(None))
+        conditions.append(f.muted_by.is_not(None) if filters.muted else f.muted_by.is_(None))
     if filters.cleared_then_reported:
-        c = tables.labels.c
-        cleared = exists().where(
-            c.transaction_id == view.c.transaction_id,
-            c.source.in_(REVIEWERS),
-            c.is_fraud.is_(False),
-            ~is_retracted(c),
-        )
-        rows = rows.where(view.c.is_fraud.is_(True), view.c.label_source.not_in(REVIEWERS), cleared)
-    return rows
+        conditions += _cleared_then_reported()
+    return rows.where(*conditions)
+
+
+def _cleared_then_reported() -> list[Any]:
+    """A flag whose payment counts as fraud by another source, and that a person called genuine."""
+    f, c = tables.flags.c, tables.labels.c
+    cleared = exists().where(
+        c.transaction_id == f.transaction_id,
+        c.source.in_(REVIEWERS),
+        c.is_fraud.is_(False),
+        ~is_retracted(c),
+    )
+    reported = table("current_labels", column("transaction_id", IdText), column("source", Text)).c
+    others = select(reported.transaction_id).where(reported.source.not_in(REVIEWERS))
+    return [f.status == "fraud", cleared, f.transaction_id.in_(others)]

@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, RowMapping, Select, and_, literal, or_
+from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, RowMapping, Select, and_, literal, or_
 from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import MONEY_STEP, CurrencyAmount, Instant, Money, as_datetime, as_micros
@@ -78,14 +78,25 @@ def fetch_page(
     BadPosition
         `after` cannot be a position of this list.
     """
+    with store.read() as connection:
+        return read_page(connection, query, keys, limit, after)
+
+
+def read_page(
+    connection: Connection,
+    query: "Select[Any]",
+    keys: Sequence[SortKey],
+    limit: int | None = None,
+    after: Position | None = None,
+) -> RowPage:
+    """The same inside a transaction."""
     ordered = query.add_columns(*(key.column.label(_key_name(place)) for place, key in enumerate(keys)))
     ordered = ordered.order_by(*(key.column.desc() if key.descending else key.column for key in keys))
     if after is not None:
         _check_position(keys, after)
         ordered = ordered.where(_is_after(keys, after))
     convert = row_converter(query)
-    with store.read() as connection:
-        rows = connection.execute(ordered.limit(None if limit is None else limit + 1)).mappings().all()
+    rows = connection.execute(ordered.limit(None if limit is None else limit + 1)).mappings().all()
     if limit is None or len(rows) <= limit:
         return RowPage([convert(row) for row in rows], None)
     position = tuple(rows[limit - 1][_key_name(place)] for place in range(len(keys)))
@@ -124,13 +135,18 @@ def _key_name(place: int) -> str:
 
 
 def _is_after(keys: Sequence[SortKey], after: Position) -> ColumnElement[bool]:
-    """The rows after a position: those beyond it by the first key in which they differ."""
+    """
+    The rows after a position: those beyond it by the first key in which they differ.
+
+    No database finds the begin of that in an index, but of its consequence, that the first key is not before its value.
+    """
     values = [literal(value, key.column.type) for key, value in zip(keys, after, strict=True)]
     cases = []
     for place, (key, value) in enumerate(zip(keys, values, strict=True)):
         equal = [keys[before].column == values[before] for before in range(place)]
         cases.append(and_(*equal, key.column < value if key.descending else key.column > value))
-    return or_(*cases)
+    first, value = keys[0], values[0]
+    return and_(first.column <= value if first.descending else first.column >= value, or_(*cases))
 
 
 def exact_amount(value: float) -> Decimal:

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import and_, exists, func, select
 
 from storage.database import tables
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
 from storage.runs import scoring_queue, workers
 
 OF_WINDOWS = ("score", "drift", "quality")  # steps that a backfill has
@@ -45,3 +45,27 @@ def _remedy(row: Row, starts_at: int | None) -> GapRemedy:
         is_before = starts_at is None or row["window_end"] <= as_datetime(starts_at)
         return "repeat_backfill" if is_before and row["kind"] in OF_WINDOWS else "wait"
     return "repeat_training" if row["kind"] == "train" else "repeat_window"
+
+
+def running_backfills(store: Store) -> list[Row]:
+    """
+    The backfills at work, by policy: with the number of steps that each has done, and of those that are left in the spans of its policy.
+    """
+    r, e, b = tables.runs.c, tables.ledger.c, tables.backfilled_spans.c
+    inside = exists().where(b.policy == e.policy, b.span_start < e.window_end, e.window_end <= b.span_end)
+    of_policy = and_(e.policy == r.policy, e.status.in_(("pending", "running")), inside)
+    left = select(func.count()).where(of_policy).scalar_subquery()
+    at_work = select(func.count()).where(of_policy, e.status == "running").scalar_subquery()
+    done = select(func.count()).where(e.run_id == r.run_id, e.status == "done").scalar_subquery()
+    through = (
+        select(func.max(e.window_end, type_=e.window_end.type))
+        .where(e.run_id == r.run_id, e.status == "done", e.kind == "score")
+        .scalar_subquery()
+    )
+    query = select(
+        r.run_id, r.policy, r.started_at, done.label("steps_done"), at_work.label("steps_running"), left.label("steps_left"),
+        through.label("scored_through"),
+    ).where(r.kind == "backfill", r.status == "running").order_by(r.run_id)  # fmt: skip
+    with store.read() as connection:
+        gone = workers.interrupted_runs(connection)
+    return [row for row in read_rows(store, query) if row["run_id"] not in gone]

@@ -40,6 +40,8 @@ class PaymentState:
         By source, the times at which its labels became known, retracted ones included; no two may be equal.
     newest_verdict
         Of those that have not been retracted.
+    last_entry
+        The newest row of the log, retracted or not; None without any.
     ranks
         Of label sources; the lowest ranks first.
     """
@@ -53,7 +55,13 @@ class PaymentState:
     is_reported: bool
     taken: Mapping[str, frozenset[int]]
     newest_verdict: Any
+    last_entry: Any
     ranks: Mapping[str, int]
+
+    @property
+    def version(self) -> str:
+        """Changes with every answer and every status: what somebody has seen before answering."""
+        return flag_version(None if self.last_entry is None else self.last_entry.verdict_id, self.status)
 
     @property
     def is_answered(self) -> bool:
@@ -71,6 +79,11 @@ class PaymentState:
         return min(sources, key=lambda source: (self.ranks.get(source, UNRANKED), REVIEWERS.index(source)))
 
 
+def flag_version(verdict_id: int | None, status: str | None) -> str:
+    """The version of a flag with this newest row of the log and this status; of a payment without a flag the status is None."""
+    return f"{verdict_id or 0}-{status or 'unflagged'}"
+
+
 def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> list[PaymentState]:
     """The state of each of these payments, in their order."""
     f, v = flags.c, verdicts.c
@@ -85,6 +98,10 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
             v.transaction_id.in_(mine), not_retracted(v)
         )
         newest = {row.transaction_id: row for row in connection.execute(answers.order_by(v.verdict_id))}
+        entries = select(v.transaction_id, v.verdict_id, v.verdict, v.by, v.at).where(
+            v.transaction_id.in_(mine)
+        )
+        last = {row.transaction_id: row for row in connection.execute(entries.order_by(v.verdict_id))}
         rows = connection.execute(_label_rows(mine)).all()
         current = _holding(connection, stage)
         reported = _holding(connection, stage, NOT_BY_REVIEWERS)
@@ -108,6 +125,7 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
             any(row.label_id == reported.get(name) and row.is_fraud for row in valid[name]),
             {source: frozenset(instants) for source, instants in taken[name].items()},
             newest.get(name),
+            last.get(name),
             ranks,
         )
         for name in ids

@@ -7,16 +7,17 @@ retraction is known from its own time on; nothing is deleted, so what was comput
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, delete, insert
 
 from storage.database.database import Store
-from storage.database.tables import labels, verdicts
+from storage.database.tables import claims, labels, verdicts
 from storage.errors import Refused, StorageError, Unknown
 from storage.review.audit_trail import write_audits
 from storage.review.flag_status import update_flags
+from storage.review.idempotency import RequestKey, keep_answer, kept_answer
 from storage.review.payment_state import Label, PaymentState, payment_states
 from storage.review.verdict_log import CUSTOMER, NO_OPINION, RETRACTED
 
@@ -88,6 +89,119 @@ def record(
         genuine without a note.
     """
     return _write(store, policy, ids, _Recording(statement, now), actor, now)
+
+
+@dataclass(frozen=True)
+class StatementOn:
+    """What a person says of one payment, and the version of its flag that they have seen; None for any."""
+
+    transaction_id: str
+    statement: Statement
+    if_seen: str | None = None
+
+
+@dataclass(frozen=True)
+class StatementResult:
+    """
+    What became of one row of a batch.
+
+    Attributes
+    ----------
+    code, message, remedy
+        Why nothing was written; None if it was.
+    before, after
+        Status of the payment's flag; None if it has none.
+    is_fraud
+        What the label says that counts now.
+    version
+        Of the flag from now on.
+    verdict, by, at
+        The newest that people said; `at` in µs. None if nobody has said anything.
+    """
+
+    transaction_id: str
+    code: str | None
+    message: str | None
+    remedy: str | None
+    before: str | None
+    after: str | None
+    is_fraud: bool | None
+    version: str | None
+    verdict: str | None
+    by: str | None
+    at: int | None
+
+
+def record_each(
+    store: Store,
+    policy: str,
+    rows: Sequence[StatementOn],
+    actor: str,
+    now: int,
+    key: RequestKey | None = None,
+) -> tuple[list[StatementResult], bool]:
+    """
+    Store what a person says of each of at most `ROWS_A_WRITE` payments, in one transaction; a row that is refused fails no other.
+
+    Parameters
+    ----------
+    rows
+        No two of the same payment.
+    key
+        If its answer is kept already, nothing is written and that answer is returned.
+
+    Returns
+    -------
+    A result for each row, in order, and whether it is that of an earlier request.
+
+    Raises
+    ------
+    Refused
+        The key belongs to another request.
+    """
+    with store.write_exclusive() as connection:
+        kept = None if key is None else kept_answer(connection, key, now)
+        if kept is not None:
+            return [StatementResult(**row) for row in kept], True
+        states = payment_states(connection, policy, [row.transaction_id for row in rows])
+        codes = [_refusal_of(row, state, now) for row, state in zip(rows, states, strict=True)]
+        accepted = [
+            (row, state) for row, state, code in zip(rows, states, codes, strict=True) if code is None
+        ]
+        if accepted:
+            actions = [_Recording(row.statement, now) for row, _ in accepted]
+            _change(connection, policy, [state for _, state in accepted], actions, actor, now)
+        after = payment_states(connection, policy, [row.transaction_id for row in rows])
+        results = [_result(*each) for each in zip(codes, states, after, strict=True)]
+        if key is not None:
+            keep_answer(connection, key, [asdict(result) for result in results], now)
+        return results, False
+
+
+def _refusal_of(row: StatementOn, state: PaymentState, now: int) -> str | None:
+    if not state.is_stored:
+        return "unknown_transaction"
+    if row.if_seen is not None and row.if_seen != state.version:
+        return "seen_another"
+    return _Recording(row.statement, now).refusal(state)
+
+
+def _result(code: str | None, before: PaymentState, after: PaymentState) -> StatementResult:
+    entry, name = after.last_entry, after.transaction_id
+    _, sentence, remedy = REFUSALS[code] if code is not None else (None, "", "")
+    return StatementResult(
+        transaction_id=name,
+        code=code,
+        message=sentence.format(repr(name)) if code is not None else None,
+        remedy=remedy or None,
+        before=before.status,
+        after=after.status,
+        is_fraud=None if after.current is None else after.current.is_fraud,
+        version=after.version if after.is_stored else None,
+        verdict=None if entry is None else entry.verdict,
+        by=None if entry is None else entry.by,
+        at=None if entry is None else entry.at,
+    )
 
 
 def undo(
@@ -245,6 +359,11 @@ REFUSALS: dict[str, tuple[type[StorageError], str, str]] = {
         "there is a report of fraud on transaction {}",
         "add a note that says why it is genuine all the same, which overrules the report",
     ),
+    "seen_another": (
+        Refused,
+        "somebody has answered transaction {} since it was looked at",
+        "look at it again, and send its version of now",
+    ),
     "no_verdict": (Unknown, "there is no verdict to undo on transaction {}", "nothing was written"),
     "no_label": (Unknown, "there is no such label to retract on transaction {}", "nothing was written"),
 }
@@ -258,17 +377,38 @@ def _write(
     chunks = [distinct[start : start + ROWS_A_WRITE] for start in range(0, len(distinct), ROWS_A_WRITE)]
     with store.read() as connection:
         _check([state for chunk in chunks for state in payment_states(connection, policy, chunk)], action)
-    shared = {"by": actor, "bulk_id": secrets.token_hex(8) if len(distinct) > 1 else None}
+    bulk_id = _bulk_id(len(distinct))
     for chunk in chunks:
         with store.write_exclusive() as connection:
             before = payment_states(connection, policy, chunk)
             _check(before, action)
-            changes = [action.change(payment) for payment in before]
-            _insert(connection, before, changes, shared, now)
-            update_flags(connection, chunk)
-            after = payment_states(connection, policy, chunk)
-            _audit(connection, action, before, after, changes, shared, now)
+            after = _change(connection, policy, before, [action] * len(before), actor, now, bulk_id)
         yield [_outcome(*states) for states in zip(before, after, strict=True)]
+
+
+def _bulk_id(payments: int) -> str | None:
+    return secrets.token_hex(8) if payments > 1 else None
+
+
+def _change(
+    connection: Connection,
+    policy: str,
+    before: Sequence[PaymentState],
+    actions: Sequence[_Action],
+    actor: str,
+    now: int,
+    bulk_id: str | None = None,
+) -> list[PaymentState]:
+    """Write the change of each payment, end claims on its flag, and return the states after that."""
+    ids = [payment.transaction_id for payment in before]
+    changes = [action.change(payment) for action, payment in zip(actions, before, strict=True)]
+    shared = {"by": actor, "bulk_id": bulk_id or _bulk_id(len(ids))}
+    _insert(connection, before, changes, shared, now)
+    connection.execute(delete(claims).where(claims.c.policy == policy, claims.c.transaction_id.in_(ids)))
+    update_flags(connection, ids)
+    after = payment_states(connection, policy, ids)
+    _audit(connection, actions[0], before, after, changes, shared, now)
+    return after
 
 
 def _check(payments: Sequence[PaymentState], action: _Action) -> None:

@@ -14,6 +14,7 @@ from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
+from storage.review.flag_order import set_order
 from storage.review.flag_status import update_flags
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
@@ -147,7 +148,9 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
         for flag in raised
     ]
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
-    update_flags(connection, [flag.transaction_id for flag in raised])
+    ids = [flag.transaction_id for flag in raised]
+    set_order(connection, policy, ids)
+    update_flags(connection, ids)
     return len(rows)
 
 

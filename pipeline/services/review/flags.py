@@ -10,13 +10,24 @@ from pipeline.services.entities import entity_filter
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.session import Session
-from storage.database.column_types import as_micros
+from storage.database.column_types import as_datetime, as_micros
 from storage.database.views import field_name
 from storage.queries import flags
 from storage.queries.flags import FlagFilter, FlagOrder
 from storage.queries.rows import Row
+from storage.review.payment_state import flag_version
 from storage.review.verdicts import Action
 
+__all__ = [
+    "FlagOrder",
+    "FlagReason",
+    "FlagRecord",
+    "FlagRequest",
+    "FlagStatus",
+    "count_flags",
+    "list_flags",
+    "show_flag",
+]
 FlagStatus = Literal["open", "fraud", "genuine", "closed", "expired"]
 
 
@@ -29,8 +40,8 @@ class FlagRequest:
     ----------
     since, until
         Event times in [since, until).
-    entity
-        Column and value, as a person typed it.
+    entity, stored_entity
+        Column and value, as a person typed it, and as it is stored.
     muted
         True for muted flags only, False for all others.
     cleared_then_reported
@@ -47,6 +58,7 @@ class FlagRequest:
     channel: str | None = None
     min_score: float | None = None
     entity: tuple[str, str] | None = None
+    stored_entity: tuple[str, str] | None = None
     muted: bool | None = None
     cleared_then_reported: bool = False
     order: FlagOrder = "loss"
@@ -96,6 +108,10 @@ class FlagRecord:
         without one. `is_fraud` is None with a source for a dispute that is not about fraud.
     verdict, verdict_type, verdict_action, verdict_note
         The newest that people said of the payment, with the type of the fraud, what was done, and a note.
+    version
+        Changes with every answer and every status.
+    claimed_by, claimed_until
+        Who works on it, and until when at most; None if nobody does.
     """
 
     policy: str
@@ -124,6 +140,9 @@ class FlagRecord:
     verdict_type: str | None
     verdict_action: Action | None
     verdict_note: str | None
+    version: str
+    claimed_by: str | None
+    claimed_until: datetime | None
     model_id: int
     run_id: int
 
@@ -184,7 +203,7 @@ def _filters(session: Session, request: FlagRequest) -> FlagFilter:
         status=request.status,
         channel=None if request.channel is None else _known_channel(request.channel),
         min_score=request.min_score,
-        entity=None if entity is None else (entity[0], entity_filter(session, *entity)),
+        entity=request.stored_entity if entity is None else (entity[0], entity_filter(session, *entity)),
         muted=request.muted,
         cleared_then_reported=request.cleared_then_reported,
     )
@@ -198,6 +217,8 @@ def _known_channel(name: str) -> str:
 
 def _record(session: Session, row: Row) -> FlagRecord:
     base, loss = session.config.schema_.base_currency, row["expected_loss"]
+    is_claimed = row["claimed_until"] is not None and row["claimed_until"] > as_datetime(session.now)
+    claim = {name: row[name] if is_claimed else None for name in ("claimed_by", "claimed_until")}
     return as_record(
         FlagRecord,
         row,
@@ -206,4 +227,6 @@ def _record(session: Session, row: Row) -> FlagRecord:
         amount_base=as_amount(row["amount_base"], base),
         fields={name: row[field_name(name)] for name in session.store.fields.names},
         reasons=tuple(as_record(FlagReason, reason) for reason in row["reasons"]),
+        version=flag_version(row["verdict_id"], row["status"]),
+        **claim,
     )

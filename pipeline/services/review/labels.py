@@ -12,6 +12,14 @@ from pipeline.services.session import Session, past_instant
 from storage.review import verdicts
 from storage.review.verdicts import Action, Statement, VerdictOutcome
 
+__all__ = [
+    "NO_PROGRESS",
+    "Action",
+    "LabelRetraction",
+    "NewLabel",
+    "add_labels",
+    "retract_labels",
+]
 NO_PROGRESS = NoProgress()
 
 

@@ -5,16 +5,47 @@ from datetime import datetime
 from typing import Literal
 
 from pipeline.card_numbers import mask_numbers
+from pipeline.errors import InputError
 from pipeline.progress import NoProgress, Progress
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
 from pipeline.services.records import as_record
 from pipeline.services.review.statements import known_type, named_ids, with_progress
 from pipeline.services.session import Session
+from storage.database.column_types import as_datetime
 from storage.queries.verdicts import verdict_page
 from storage.review import verdicts
-from storage.review.verdicts import Action, Statement, Verdict, VerdictOutcome
+from storage.review.idempotency import RequestKey
+from storage.review.verdicts import (
+    ROWS_A_WRITE,
+    Action,
+    Statement,
+    StatementOn,
+    StatementResult,
+    Verdict,
+    VerdictOutcome,
+)
 
+__all__ = [
+    "NO_PROGRESS",
+    "Action",
+    "Answer",
+    "NewVerdict",
+    "RequestKey",
+    "UndoneVerdict",
+    "Verdict",
+    "VerdictBatch",
+    "VerdictBatchResult",
+    "VerdictOutcome",
+    "VerdictRecord",
+    "VerdictRequest",
+    "VerdictRow",
+    "VerdictRowResult",
+    "list_verdicts",
+    "record",
+    "record_each",
+    "undo",
+]
 NO_PROGRESS = NoProgress()
 
 
@@ -36,6 +67,78 @@ class NewVerdict:
     type: str | None = None
     action: Action = "none"
     note: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """
+    One row of a batch of verdicts.
+
+    Attributes
+    ----------
+    if_seen
+        The version of the flag that the person has seen: nothing is written if somebody has answered since. None for any.
+    """
+
+    transaction_id: str
+    verdict: Verdict
+    type: str | None = None
+    action: Action = "none"
+    note: str = ""
+    if_seen: str | None = None
+
+
+@dataclass(frozen=True)
+class VerdictBatch:
+    """Verdicts on at most a thousand payments, each row for itself; the same `key` again gets the same answer for a day."""
+
+    rows: tuple[VerdictRow, ...]
+    key: RequestKey | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The newest that somebody said of a payment, and the version of its flag."""
+
+    version: str | None
+    status: str | None
+    verdict: Literal["fraud", "genuine", "no_opinion", "retracted"] | None
+    by: str | None
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class VerdictRowResult:
+    """
+    What became of one row.
+
+    Attributes
+    ----------
+    code, message, remedy
+        Why nothing was written; None if it was.
+    before
+        Status of the payment's flag before; None if it has none.
+    is_fraud
+        What the label says that counts now.
+    current
+        What holds now.
+    """
+
+    transaction_id: str
+    code: str | None
+    message: str | None
+    remedy: str | None
+    before: str | None
+    is_fraud: bool | None
+    current: Answer
+
+
+@dataclass(frozen=True)
+class VerdictBatchResult:
+    """A result for each row, in order, and whether an earlier request with the same key has written them."""
+
+    results: tuple[VerdictRowResult, ...]
+    replayed: bool
 
 
 @dataclass(frozen=True)
@@ -93,6 +196,64 @@ def record(
     ids = named_ids(verdict.transaction_ids)
     outcomes = verdicts.record(session.store, LIVE, ids, statement, session.actor, session.now)
     return with_progress(outcomes, len(ids), progress)
+
+
+def record_each(session: Session, batch: VerdictBatch) -> VerdictBatchResult:
+    """
+    Store each verdict of a batch, as `record` does for one; a row that is refused fails no other.
+
+    Raises
+    ------
+    InputError
+        There is no row, there are too many, one names no transaction, or two the same.
+    Refused
+        The key of the batch belongs to another request.
+    """
+    rows = batch.rows
+    ids = named_ids([row.transaction_id for row in rows])
+    if len(ids) < len(rows):
+        raise InputError(
+            "a transaction is named twice", remedy="send one row for each", code="repeated_transaction"
+        )
+    if len(rows) > ROWS_A_WRITE:
+        raise InputError(f"{len(rows):,} rows are too many", remedy=f"send at most {ROWS_A_WRITE:,} at once")
+    refused = {
+        place: error for place, row in enumerate(rows) if (error := _refusal(session, row)) is not None
+    }
+    statements = [
+        StatementOn(
+            row.transaction_id,
+            Statement(row.verdict, row.type, row.action, mask_numbers(row.note)),
+            row.if_seen,
+        )
+        for place, row in enumerate(rows)
+        if place not in refused
+    ]
+    written, replayed = verdicts.record_each(
+        session.store, LIVE, statements, session.actor, session.now, batch.key
+    )
+    others = iter(written)
+    results = (
+        refused[place] if place in refused else _row_result(next(others)) for place in range(len(rows))
+    )
+    return VerdictBatchResult(tuple(results), replayed)
+
+
+def _refusal(session: Session, row: VerdictRow) -> VerdictRowResult | None:
+    try:
+        known_type(session, row.verdict, row.type)
+    except InputError as error:
+        nothing = Answer(None, None, None, None, None)
+        return VerdictRowResult(
+            row.transaction_id, error.code, error.message, error.remedy, None, None, nothing
+        )
+    return None
+
+
+def _row_result(result: StatementResult) -> VerdictRowResult:
+    at = None if result.at is None else as_datetime(result.at)
+    current = as_record(Answer, vars(result), status=result.after, at=at)
+    return as_record(VerdictRowResult, vars(result), current=current)
 
 
 def undo(

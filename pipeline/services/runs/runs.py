@@ -95,3 +95,30 @@ def list_gaps(
     page = runs.gap_page(session.store, policy, limit, decode_cursor(cursor, keys=3))
     records = tuple(as_record(GapRecord, row) for row in page.rows)
     return Page(records, encode_cursor(page.next_position))
+
+
+@dataclass(frozen=True)
+class BackfillProgress:
+    """
+    A backfill at work.
+
+    Attributes
+    ----------
+    steps_done, steps_running, steps_left
+        Steps that this run has done, and steps in the spans of its policy that are being done, and are not done yet.
+    scored_through
+        The end of the newest window that it has scored; None if there is none.
+    """
+
+    run_id: int
+    policy: str
+    started_at: datetime
+    steps_done: int
+    steps_running: int
+    steps_left: int
+    scored_through: datetime | None
+
+
+def running_backfills(session: Session) -> tuple[BackfillProgress, ...]:
+    """The backfills at work."""
+    return tuple(as_record(BackfillProgress, row) for row in runs.running_backfills(session.store))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from detectors.base import STRATEGIES
 from pipeline.config.config import Config
 from pipeline.ingest.feeds import FeedReport
 from pipeline.notifications import deliver
@@ -20,7 +19,7 @@ from storage.monitoring import health
 from storage.monitoring.health import HealthFigures, NewestChoice
 
 __all__ = [
-    "LIVE", "STRATEGIES", "ChallengerRetired", "ChallengerRun", "Delivery", "FeedReport", "HealthFigures", "NewestChoice",
+    "LIVE", "ChallengerRetired", "ChallengerRun", "Delivery", "FeedReport", "HealthFigures", "NewestChoice",
     "RunFinished", "RunSummary", "StepFailed", "TickEvent", "TickRequest", "check_config", "health_figures", "report_silence", "run_tick",
 ]  # fmt: skip
 

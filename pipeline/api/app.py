@@ -1,0 +1,93 @@
+"""The app: routers, and what surrounds every request."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from pipeline.api import document, health
+from pipeline.api.access import session as session_routes
+from pipeline.api.authorization import Authorization
+from pipeline.api.context import AppState
+from pipeline.api.cursors import Cursors
+from pipeline.api.data import entities, export, feeds, transactions
+from pipeline.api.middleware import RequestGuard
+from pipeline.api.models import choices, comparisons, models, policies
+from pipeline.api.monitoring import audit, drift, messages, quality, rates
+from pipeline.api.problems import add_handlers
+from pipeline.api.request_limits import RequestLimits
+from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
+from pipeline.api.routes import API
+from pipeline.api.runs import runs
+from pipeline.config.config import Config
+from pipeline.services.session import Session, open_session
+from pipeline.services.users.handles import entity_handles
+
+LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+NOUNS = (
+    flags, verdicts, labels, notes, claims, mutes, rules, transactions, entities, feeds, export, models, choices, comparisons,
+    policies, drift, quality, rates, messages, runs, audit, session_routes, document,
+)  # fmt: skip
+
+
+@contextmanager
+def open_app(config: Config) -> Iterator[FastAPI]:
+    """
+    The app of a monitor, with its database open.
+
+    Raises
+    ------
+    Unreachable, SchemaOutOfDate, WrongMonitor
+        The database cannot be used.
+    """
+    with (
+        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
+        open_session(config, "serve") as loading,
+    ):
+        yield create_app(config, session, loading)
+
+
+def create_app(config: Config, session: Session, loading: Session) -> FastAPI:
+    """
+    The app of a monitor.
+
+    Parameters
+    ----------
+    session
+        For everything but loads.
+    loading
+        For loads: the same database, with the patience of an ingest.
+    """
+    app = FastAPI(
+        title="fraudwatch",
+        version=version("fraudwatch"),
+        docs_url=None,  # its pages load scripts of another host
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.shared = AppState(
+        config, session, loading, entity_handles(session), Cursors(session), RequestLimits()
+    )
+    add_handlers(app)
+    router = APIRouter(prefix=API)
+    for noun in NOUNS:
+        router.include_router(noun.router)
+    app.include_router(router)
+    app.include_router(health.router)
+    app.openapi = lambda: document.document_of(app)  # type: ignore[method-assign]
+    app.add_middleware(Authorization, document=app.openapi())
+    app.add_middleware(RequestGuard, hosts=_hosts(config))
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.web.trusted_proxies))
+    return app
+
+
+def _hosts(config: Config) -> list[str]:
+    """Every name in the header Host that is this server's."""
+    public = urlsplit(config.web.public_url).hostname or ""
+    named = f"[{public}]" if ":" in public else public
+    return [*LOOPBACK, *config.web.allowed_hosts, *([named] if named else [])]

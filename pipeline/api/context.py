@@ -1,0 +1,91 @@
+"""What a request works with: the session of its caller, who that is, and what the app shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from pipeline.api.cursors import Cursors
+from pipeline.api.request_limits import RequestLimits
+from pipeline.config.config import Config
+from pipeline.services.review.flags import FlagReason
+from pipeline.services.session import Session
+from pipeline.services.users.handles import EntityHandles
+from pipeline.services.users.masking import text_for, value_for
+from pipeline.services.users.permissions import Caller
+
+
+@dataclass(frozen=True)
+class AppState:
+    """
+    What all requests share.
+
+    Attributes
+    ----------
+    session
+        Its writes wait for the lock of an SQLite file for two seconds at most.
+    loading
+        The same database, with the patience of an ingest.
+    """
+
+    config: Config
+    session: Session
+    loading: Session
+    handles: EntityHandles
+    cursors: Cursors
+    limits: RequestLimits
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """One request of a caller."""
+
+    app: AppState
+    session: Session
+    caller: Caller
+    request: Request
+
+    def loading_session(self) -> Session:
+        """The session of the caller for loads."""
+        return replace(self.app.loading, actor=self.caller.name)
+
+    def visible_fields(self, fields: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
+        """The configured fields of a payment as the caller may see them."""
+        entities = self.app.config.schema_.entities
+        return {
+            name: value_for(self.caller, value) if name in entities and isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+
+    def visible_text(self, text: str | None) -> str | None:
+        """What somebody wrote, as the caller may see it."""
+        return text_for(self.caller, text)
+
+    def visible_reason(self, reason: FlagReason) -> str:
+        """The sentence of a reason as the caller may see it: a rule's quotes values."""
+        return self.visible_text(reason.text) or "" if reason.code == "RULE" else reason.text
+
+    def entity_handles(self, fields: Mapping[str, str | float | None]) -> dict[str, str]:
+        """By entity column the handle of a payment's value, which stands for it in addresses."""
+        values = {name: fields.get(name) for name in self.app.config.schema_.entities}
+        return {
+            name: self.app.handles.handle(name, value)
+            for name, value in values.items()
+            if isinstance(value, str)
+        }
+
+
+def app_state(request: Request) -> AppState:
+    """What the app of a request shares."""
+    state = request.app.state.shared
+    assert isinstance(state, AppState)
+    return state
+
+
+def _context(request: Request) -> RequestContext:
+    state, caller = app_state(request), request.scope["state"]["caller"]
+    return RequestContext(state, replace(state.session, actor=caller.name), caller, request)
+
+
+Context = Annotated[RequestContext, Depends(_context)]

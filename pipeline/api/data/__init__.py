@@ -1,0 +1,1 @@
+"""Payments, entities, feeds and exports."""

@@ -1,0 +1,1 @@
+"""Models, choices of a strategy, comparisons and policies."""

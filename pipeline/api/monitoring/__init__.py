@@ -1,0 +1,1 @@
+"""Drift, quality, rates and limits, messages, and the audit trail."""

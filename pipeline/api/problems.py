@@ -1,0 +1,169 @@
+"""Errors as `application/problem+json` (RFC 9457), for all statuses from 400 on."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from pipeline.api.problem_codes import PAGE, PROBLEMS
+from pipeline.errors import FraudwatchError
+from pipeline.expected_errors import EXPECTED_ERRORS, error_code
+from pipeline.logs import bug
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2  # what a short write of another process takes at most
+RETRIED = (
+    "busy",
+    "locked",
+    "step_running",
+    "step_taken",
+    "unreachable",
+    "cancelled",
+    "overloaded",
+    "timeout",
+)
+CODE_OF_STATUS = {
+    404: "no_route",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+ERRORS_MAX = 100  # that one answer lists
+
+
+class ProblemError(BaseModel):
+    """One value of the request that is wrong."""
+
+    pointer: str  # RFC 6901, beginning with /body, /query, /path or /header
+    detail: str
+
+
+class Problem(BaseModel):
+    """What the API answers with when it cannot do what was asked."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemError] = []
+    current: Any = None
+
+
+class ApiError(FraudwatchError):
+    """An error of the API itself, by a code of `PROBLEMS`; `current` and `errors` go into the answer."""
+
+    code = "bad_request"
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        current: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or PROBLEMS[code].title, code=code)
+        self.errors = errors
+        self.current = current
+        self.headers = headers or {}
+
+
+def problem_type(code: str) -> str:
+    """The address of the explanation of a code."""
+    return f"{PAGE}#{code}"
+
+
+def problem_body(
+    code: str, detail: str, request_id: str, errors: Sequence[Mapping[str, str]] = (), current: Any = None
+) -> dict[str, Any]:
+    """The members of a problem."""
+    kind = PROBLEMS[code]
+    body: dict[str, Any] = {
+        "type": problem_type(code), "title": kind.title, "status": kind.status, "detail": detail or kind.title, "code": code,
+        "request_id": request_id,
+    }  # fmt: skip
+    if errors:
+        body["errors"] = list(errors)[:ERRORS_MAX]
+    if current is not None:
+        body["current"] = current
+    return body
+
+
+def problem_response(
+    code: str,
+    detail: str,
+    request_id: str,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    current: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An answer with a problem."""
+    body = problem_body(code, detail, request_id, errors, current)
+    more = {"Retry-After": str(RETRY_AFTER_S)} if code in RETRIED else {}
+    if body["status"] == HTTPStatus.UNAUTHORIZED:
+        more["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, body["status"], {**more, **(headers or {})}, MEDIA_TYPE)
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the middleware gave to a request."""
+    return str(request.scope["state"]["request_id"])
+
+
+def problem_of_error(error: Exception, request_id: str) -> JSONResponse:
+    """
+    The answer to an error: an expected one by its code, any other as a bug that the log explains.
+
+    A bug's text may hold values of rows, so it does not go out.
+    """
+    if isinstance(error, ApiError):
+        return problem_response(
+            error.code,
+            error.message,
+            request_id,
+            errors=error.errors,
+            current=error.current,
+            headers=error.headers,
+        )
+    code = error_code(error)
+    if isinstance(error, EXPECTED_ERRORS) and code in PROBLEMS:
+        return problem_response(code, str(error), request_id)
+    bug("request_failed", error, request_id=request_id)
+    return problem_response("out_of_memory" if isinstance(error, MemoryError) else "bug", "", request_id)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of an app with a problem."""
+
+    def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        errors = [{"pointer": _pointer(each["loc"]), "detail": str(each["msg"])} for each in error.errors()]
+        detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
+        return problem_response("invalid_request", detail, request_id_of(request), errors=errors)
+
+    def by_status(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = CODE_OF_STATUS.get(error.status_code, "bad_request")
+        return problem_response(code, "", request_id_of(request), headers=error.headers)
+
+    def expected(request: Request, error: Exception) -> JSONResponse:
+        return problem_of_error(error, request_id_of(request))
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, by_status)
+    for kind in EXPECTED_ERRORS:
+        app.add_exception_handler(kind, expected)
+
+
+def _pointer(place: Sequence[Any]) -> str:
+    """A JSON pointer (RFC 6901) to a value of the request."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)

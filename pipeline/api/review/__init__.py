@@ -1,0 +1,1 @@
+"""Flags, verdicts, labels, notes, claims, rules and mutes."""

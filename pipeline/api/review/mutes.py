@@ -1,0 +1,97 @@
+"""Mutes, which keep expected flags out of messages and lists for a while."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from pipeline.api.body import Body
+from pipeline.api.context import Context, RequestContext
+from pipeline.api.listing import Listing, Parameters, json_answer
+from pipeline.api.review.expiry import ExpiringBody
+from pipeline.api.types import Name, PathNumber
+from pipeline.services.review.mutes import (
+    ChannelTarget,
+    EntityTarget,
+    FeatureTarget,
+    NewMute,
+    StoredMute,
+    add_mute,
+    end_mute,
+    list_mutes,
+)
+from pipeline.services.users.masking import value_for
+
+router = APIRouter(prefix="/mutes", tags=["Review"])
+
+
+class EntityMuteTarget(Body):
+    """Flags of one customer, card, merchant …; the value as people know it, not hashed."""
+
+    kind: Literal["entity"]
+    column: Name
+    value: Name
+
+
+class FeatureMuteTarget(Body):
+    """Flags whose strongest reason is this feature, or has this code."""
+
+    kind: Literal["feature"]
+    feature: Name
+
+
+class ChannelMuteTarget(Body):
+    """Flags of one channel."""
+
+    kind: Literal["channel"]
+    channel: Name
+
+
+class MuteBody(ExpiringBody):
+    """A mute to be added."""
+
+    target: Annotated[EntityMuteTarget | FeatureMuteTarget | ChannelMuteTarget, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class EndedAt:
+    """The first instant at which it is no longer in force."""
+
+    ended_at: datetime
+
+
+@router.get("", operation_id="list_mutes", response_model=Listing[StoredMute])
+def list_(context: Context, parameters: Parameters) -> Response:
+    """List mutes with the number of flags that each has muted, ended ones too, the newest first."""
+    return parameters.answer(StoredMute, partial(list_mutes, context.session), partial(_shown, context))
+
+
+@router.post("", operation_id="add_mute", response_model=StoredMute, status_code=201)
+def add(context: Context, body: MuteBody) -> Response:
+    """Mute flags of an entity, a feature or a channel; it applies to transactions from now on."""
+    mute = add_mute(context.session, NewMute(body.end, body.reason, _target(body)))
+    return json_answer(StoredMute, _shown(context, mute), 201)
+
+
+@router.post("/{mute_id}/end", operation_id="end_mute", response_model=EndedAt)
+def end(context: Context, mute_id: PathNumber) -> Response:
+    """End a mute early; flags that it has muted stay muted."""
+    return json_answer(EndedAt, EndedAt(end_mute(context.session, mute_id)))
+
+
+def _target(body: MuteBody) -> EntityTarget | FeatureTarget | ChannelTarget:
+    target = body.target
+    if isinstance(target, EntityMuteTarget):
+        return EntityTarget(target.column, target.value)
+    if isinstance(target, FeatureMuteTarget):
+        return FeatureTarget(target.feature)
+    return ChannelTarget(target.channel)
+
+
+def _shown(context: RequestContext, mute: StoredMute) -> StoredMute:
+    return replace(
+        mute, value=value_for(context.caller, mute.value), reason=context.visible_text(mute.reason) or ""
+    )

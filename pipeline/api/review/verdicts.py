@@ -1,0 +1,133 @@
+"""Verdicts: what people say of payments, one at a time or in batches, and how it is undone."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.api.body import Body
+from pipeline.api.context import Context, RequestContext
+from pipeline.api.idempotency import IdempotencyKey, replay_headers, request_key
+from pipeline.api.listing import Listing, Parameters, json_answer, value_adapter
+from pipeline.api.problem_codes import PROBLEMS
+from pipeline.api.problems import ApiError
+from pipeline.api.types import Name, PathTransaction, Reason, TransactionId, TransactionIds, Words
+from pipeline.services.review.verdicts import (
+    Action,
+    Answer,
+    UndoneVerdict,
+    Verdict,
+    VerdictBatch,
+    VerdictOutcome,
+    VerdictRecord,
+    VerdictRequest,
+    VerdictRow,
+    VerdictRowResult,
+    list_verdicts,
+    record_each,
+    undo,
+)
+
+router = APIRouter(tags=["Review"])
+
+
+class NewVerdictBody(Body):
+    """What a person says of a payment; `if_seen` is the version of the flag that they have looked at."""
+
+    verdict: Verdict
+    type: Name | None = None
+    action: Action = "none"
+    note: Words = ""
+    if_seen: Name | None = None
+
+    def row(self, transaction_id: str) -> VerdictRow:
+        """As the service takes it."""
+        return VerdictRow(transaction_id, self.verdict, self.type, self.action, self.note, self.if_seen)
+
+
+class VerdictOnBody(NewVerdictBody):
+    """A row of a batch."""
+
+    transaction_id: TransactionId
+
+
+class VerdictBatchBody(Body):
+    """Verdicts on up to 1,000 payments; each row is written or refused for itself."""
+
+    verdicts: Annotated[list[VerdictOnBody], Field(min_length=1, max_length=1_000)]
+
+
+class UndoBody(Body):
+    """The payments whose newest verdict is taken back, and why; all of them or none."""
+
+    transaction_ids: TransactionIds
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class VerdictResults:
+    """A result for each row, in the order of the request; a row with a `code` was refused."""
+
+    results: tuple[VerdictRowResult, ...]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What changed for each payment."""
+
+    results: tuple[VerdictOutcome, ...]
+
+
+@router.get("/verdicts", operation_id="list_verdicts", response_model=Listing[VerdictRecord])
+def list_(
+    context: Context, parameters: Parameters, transaction_id: Annotated[TransactionId | None, Query()] = None
+) -> Response:
+    """List what people said, the newest first; of one payment, or of all."""
+    request = VerdictRequest(transaction_id)
+    show = partial(_shown, context)
+    return parameters.answer(VerdictRecord, partial(list_verdicts, context.session, request), show)
+
+
+@router.post("/verdicts", operation_id="record_verdicts", response_model=VerdictResults)
+async def record_batch(context: Context, body: VerdictBatchBody, key: IdempotencyKey = None) -> Response:
+    """Answer many payments at once, row by row: one that is refused fails no other."""
+    rows = tuple(each.row(each.transaction_id) for each in body.verdicts)
+    batch = VerdictBatch(rows, await request_key(context, key))
+    done = await run_in_threadpool(record_each, context.session, batch)
+    return json_answer(VerdictResults, VerdictResults(done.results), headers=replay_headers(done.replayed))
+
+
+@router.post(
+    "/transactions/{transaction_id}/verdict", operation_id="record_verdict", response_model=VerdictRowResult
+)
+def record_one(context: Context, transaction_id: PathTransaction, body: NewVerdictBody) -> Response:
+    """Answer one payment, flagged or not; 409 if somebody has answered since `if_seen`."""
+    (result,) = record_each(context.session, VerdictBatch((body.row(transaction_id),))).results
+    if result.code is not None:
+        raise refused(result)
+    return json_answer(VerdictRowResult, result)
+
+
+@router.post("/verdicts/undo", operation_id="undo_verdicts", response_model=Outcomes)
+def undo_(context: Context, body: UndoBody) -> Response:
+    """Take the newest verdict on each payment back, from now on."""
+    return json_answer(
+        Outcomes, Outcomes(undo(context.session, UndoneVerdict(body.transaction_ids, body.reason)))
+    )
+
+
+def refused(result: VerdictRowResult) -> ApiError:
+    """The problem of a row that was refused."""
+    assert result.code is not None
+    text = f"{result.message}: {result.remedy}" if result.remedy else result.message or ""
+    current: dict[str, Any] | None = None
+    if PROBLEMS[result.code].status == 409 and result.current != Answer(None, None, None, None, None):
+        current = value_adapter(Answer).dump_python(result.current, mode="json")
+    return ApiError(result.code, text, current=current)
+
+
+def _shown(context: RequestContext, verdict: VerdictRecord) -> VerdictRecord:
+    return replace(verdict, note=context.visible_text(verdict.note))

@@ -1,0 +1,1 @@
+"""Runs, gaps and backfills."""

@@ -1,0 +1,46 @@
+"""Runs, gaps and backfills at work."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import APIRouter, Response
+
+from pipeline.api.context import Context
+from pipeline.api.listing import Listing, Parameters
+from pipeline.api.types import Policy
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.runs.runs import (
+    BackfillProgress,
+    GapRecord,
+    RunRecord,
+    list_gaps,
+    list_runs,
+    running_backfills,
+)
+
+router = APIRouter(tags=["Runs"])
+
+
+@dataclass(frozen=True)
+class RunningBackfills:
+    """The backfills at work, with how far they are."""
+
+    backfills: tuple[BackfillProgress, ...]
+
+
+@router.get("/runs", operation_id="list_runs", response_model=Listing[RunRecord])
+def runs(context: Context, parameters: Parameters, policy: Policy = LIVE) -> Response:
+    """List runs, newest first."""
+    return parameters.answer(RunRecord, partial(list_runs, context.session, policy))
+
+
+@router.get("/gaps", operation_id="list_gaps", response_model=Listing[GapRecord])
+def gaps(context: Context, parameters: Parameters, policy: Policy = LIVE) -> Response:
+    """List steps that were due and are not done, oldest first, each with what closes it."""
+    return parameters.answer(GapRecord, partial(list_gaps, context.session, policy))
+
+
+@router.get("/backfills", operation_id="list_backfills", response_model=RunningBackfills)
+def backfills(context: Context) -> RunningBackfills:
+    """List the backfills at work."""
+    return RunningBackfills(running_backfills(context.session))

@@ -1,0 +1,78 @@
+"""The process that answers: uvicorn with the app, on one address."""
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pipeline import logs
+from pipeline.api.app import open_app
+from pipeline.config.config import Config
+from pipeline.errors import ConfigError
+
+HEAD_S = 10.0  # for the head of a request to arrive; uvicorn itself waits forever
+IDLE_S = 30  # between two requests of a connection
+CONNECTIONS_MAX = 200
+STOP_WITHIN_S = 10
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that closes a connection on which the head of a request takes too long."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request, but not forever."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_S, self._close_without_request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _close_without_request(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+def serve(config: Config) -> None:
+    """
+    Answer requests until a signal ends the process.
+
+    Raises
+    ------
+    Unreachable, SchemaOutOfDate, WrongMonitor
+        The database cannot be used.
+    ConfigError
+        The port is in use, or the host is not an address of this machine.
+    """
+    section = config.web
+    with open_app(config) as app:
+        settings = uvicorn.Config(
+            app,
+            host=section.host,
+            port=section.port,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,  # the app has them checked against web.trusted_proxies
+            server_header=False,
+            access_log=False,  # the app writes its own, without the query
+            log_config=None,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=STOP_WITHIN_S,
+        )
+        logs.event(
+            "listening",
+            host=section.host,
+            port=section.port,
+            database=app.state.shared.session.store.display_url,
+        )
+        try:
+            asyncio.run(uvicorn.Server(settings).serve())
+        except SystemExit as error:
+            raise ConfigError(
+                f"web.port is {section.port} on {section.host}, which cannot be listened on",
+                remedy="choose another",
+            ) from error

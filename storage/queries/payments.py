@@ -1,0 +1,113 @@
+"""Payments, flagged or not, with what became of them: one by its id, and those of an entity in the order of time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Boolean, Connection, Select, Text, and_, select, text
+
+from storage.database import bulk, tables
+from storage.database.column_types import IdText, Instant
+from storage.database.database import Store
+from storage.database.views import VISIBLE, field_name, ranked_labels
+from storage.errors import Unknown
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_page, row_converter
+
+OF_TRANSACTION = (
+    "transaction_id",
+    "event_time",
+    "amount",
+    "currency",
+    "amount_base",
+    "kind",
+    "original_id",
+    "batch_id",
+)
+OF_SCORE = ("score", "fraud_probability", "threshold", "expected_loss", "model_id")
+OF_FLAG = ("channel", "status", "muted_by")
+OF_LABEL = {"is_fraud": "is_fraud", "label_type": "type", "label_source": "source", "known_at": "known_at"}
+
+
+def entity_page(
+    store: Store,
+    policy: str,
+    entity: tuple[str, str],
+    limit: int | None = None,
+    after: Position | None = None,
+) -> RowPage:
+    """The payments of an entity (its column, and its value as it is stored), the newest first."""
+    t, (column, value) = store.transactions.c, entity
+    chosen = select(t.transaction_id).where(t[column] == value, _is_visible(store))
+    keys = (SortKey(t.event_time, descending=True), SortKey(t.transaction_id))
+    with store.read() as connection:
+        page = read_page(connection, chosen, keys, limit, after)
+        ids = [row["transaction_id"] for row in page.rows]
+        rows = {row["transaction_id"]: row for row in _payment_rows(connection, store, policy, ids)}
+    return RowPage([rows[name] for name in ids], page.next_position)
+
+
+def payment_row(store: Store, policy: str, transaction_id: str) -> Row:
+    """
+    A payment with its score and flag under a policy.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction.
+    """
+    with store.read() as connection:
+        rows = _payment_rows(connection, store, policy, [transaction_id])
+    if not rows:
+        raise Unknown(f"there is no transaction {transaction_id!r}", code="unknown_transaction")
+    return rows[0]
+
+
+def label_page(
+    store: Store, transaction_id: str, limit: int | None = None, after: Position | None = None
+) -> RowPage:
+    """What is known of a payment from every source, what was recorded last first; what is being loaded is not there yet."""
+    c, b = tables.labels.c, tables.batches.c
+    rows = select(
+        c.label_id, c.transaction_id, c.is_fraud, c.type, c.reason, c.stage, c.source, c.known_at, c.recorded_at, c.batch_id,
+        c.by, c.retracts,
+    ).outerjoin(tables.batches, b.batch_id == c.batch_id)  # fmt: skip
+    mine = rows.where(c.transaction_id == transaction_id, c.batch_id.is_(None) | (b.status == "done"))
+    return fetch_page(store, mine, [SortKey(c.label_id, descending=True)], limit, after)
+
+
+def _is_visible(store: Store) -> Any:
+    done = select(tables.batches.c.batch_id).where(tables.batches.c.status == "done")
+    return store.transactions.c.batch_id.in_(done)
+
+
+def _payment_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    with bulk.staged_ids(connection, ids) as stage:
+        query = _payments(store, policy, stage)
+        convert = row_converter(query)
+        return [convert(row) for row in connection.execute(query).mappings()]
+
+
+def _payments(store: Store, policy: str, stage: str) -> "Select[Any]":
+    staged = f"SELECT transaction_id FROM {stage}"
+    holding = (
+        text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
+        .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
+        .subquery("holding")
+    )
+    t, s, f = store.transactions.c, tables.scores.c, tables.flags.c
+    joined = (
+        store.transactions.outerjoin(
+            tables.scores, and_(s.policy == policy, s.transaction_id == t.transaction_id)
+        )
+        .outerjoin(tables.flags, and_(f.policy == policy, f.transaction_id == t.transaction_id))
+        .outerjoin(holding, holding.c.transaction_id == t.transaction_id)
+    )
+    columns = [
+        *(
+            source[name]
+            for source, names in ((t, OF_TRANSACTION), (s, OF_SCORE), (f, OF_FLAG))
+            for name in names
+        ),
+        *(holding.c[column].label(name) for name, column in OF_LABEL.items()),
+        *(t[name].label(field_name(name)) for name in store.fields.names),
+    ]
+    return select(*columns).select_from(joined).where(t.transaction_id.in_(text(staged)), _is_visible(store))
