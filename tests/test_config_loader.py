@@ -113,6 +113,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         parse_duration(text)
 
 
+OIDC = "[oidc]\nissuer = 'https://x'\nclient_id = 'f'\nclient_secret_file = 's'\nroles = {fraud = 'reviewer'}"
 ENTITIES = '[schema]\nentities = ["a"]\n'
 REFUSED = [
     # unknown names
@@ -228,6 +229,13 @@ REFUSED = [
     ("[web]\npublic_url = 'https://u:p@x/'", 'web.public_url must be a URL without a path such as "https://fraud.example.com"'),
     ("[web]\ntrusted_proxies = ['10.0.0.1/24']", 'web.trusted_proxies must be addresses or networks such as "10.0.0.7"'),
     ("[web]\nfour_eyes = ['undo', 'all']", "web.four_eyes must be one of"),
+    ("[oidc]\npasswords = false", "oidc.passwords must be true without oidc.issuer, or nobody could log in"),
+    ("[oidc]\nissuer = 'http://login.example.com'", 'oidc.issuer must be an https URL such as "https://login.example.com/realms/fraud"'),
+    (OIDC.replace("client_id = 'f'", ""), "oidc.client_id must name this program as the provider knows it"),
+    (OIDC + "\nclient_secret_env = 'X'", "oidc.client_secret_file must be set, or oidc.client_secret_env, and not both"),
+    (OIDC.replace("{fraud = 'reviewer'}", "{}"), "oidc.roles must give a role to at least one group"),
+    (OIDC.replace("reviewer", "root"), "oidc.roles.fraud must be one of"),
+    (OIDC, "web.public_url must be set when oidc.issuer is: the provider sends people back there"),
     # challengers
     ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),
     ("[shadow.Bold]\nstrategy.min_positives_blend = 3", "shadow.Bold must be named differently"),

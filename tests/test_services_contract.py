@@ -38,6 +38,7 @@ DOORS = ("pipeline/cli", "pipeline/daemon", "pipeline/api", "pipeline/web")
 SUPPORT = {
     "__init__",
     "beginning",
+    "confirmation",
     "entities",
     "handles",
     "keys",
@@ -45,6 +46,8 @@ SUPPORT = {
     "names",
     "passwords",
     "permissions",
+    "provider",
+    "sealing",
     "secrets",
     "pages",
     "records",

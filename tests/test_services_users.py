@@ -16,6 +16,7 @@ from pipeline.services.users import passwords, sessions, tokens, users
 from pipeline.services.users.handles import EntityHandle, EntityHandles, entity_handles
 from pipeline.services.users.masking import HIDDEN, masked, text_for, value_for
 from pipeline.services.users.permissions import MEANING, PERMISSIONS, ROLES, Caller, Permission, roles_with
+from pipeline.services.users.sealing import Sealer
 from pipeline.services.users.sessions import LogIn, log_in, log_out, resolve_session
 from pipeline.services.users.tokens import NewToken, issue_token, resolve_token, revoke_token
 from pipeline.services.users.users import NewUser, add_user
@@ -446,7 +447,7 @@ def test_a_handle_that_was_not_made_here_is_refused(session: Session) -> None:
 
 def test_handles_are_those_of_one_database(session: Session) -> None:
     handles = entity_handles(session)
-    assert code(EntityHandles(b"x" * 64).resolve, handles.handle("card_id", "1")) == "bad_handle"
+    assert code(EntityHandles(Sealer(b"x" * 64)).resolve, handles.handle("card_id", "1")) == "bad_handle"
     assert len(set(query(session.store, "SELECT secret FROM web_keys"))) == 1
 
 

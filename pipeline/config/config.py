@@ -143,6 +143,19 @@ class Config(Sections):
         """
         return self._named_secret("health.token_env", self.health.token_env)
 
+    def oidc_secret(self) -> str:
+        """
+        Return the secret by which the identity provider knows this program.
+
+        Raises
+        ------
+        ConfigError
+            Its file or environment variable is missing or empty.
+        """
+        return read_secret_file("oidc.client_secret", self.oidc.client_secret_file) or self._named_secret(
+            "oidc.client_secret_env", self.oidc.client_secret_env
+        )
+
     def _secret(self, variable: str) -> str:
         return self._secrets[variable].get_secret_value() if variable in self._secrets else ""
 

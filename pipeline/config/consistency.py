@@ -96,6 +96,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _sources_without_one_url(config)
     yield from _health_without_token(config)
     yield from _web(config)
+    yield from _oidc(config)
     yield from _retention_too_short(config)
     yield from _shadows(config)
 
@@ -441,6 +442,26 @@ def _web(config: Sections) -> Iterator[Violation]:
         yield "web.session_idle", shown, f"must not be longer than web.session_absolute ({longest})"
     if web.host not in LOOPBACK and not web.public_url:
         yield "web.public_url", "", f"must say how people reach the console when web.host is {web.host}"
+
+
+def _oidc(config: Sections) -> Iterator[Violation]:
+    oidc = config.oidc
+    if not oidc.issuer:
+        if not oidc.passwords:
+            yield "oidc.passwords", False, "must be true without oidc.issuer, or nobody could log in"
+        return
+    if not oidc.client_id:
+        yield "oidc.client_id", "", "must name this program as the provider knows it when oidc.issuer is set"
+    if bool(oidc.client_secret_env) == bool(oidc.client_secret_file):
+        yield (
+            "oidc.client_secret_file",
+            oidc.client_secret_file,
+            "must be set, or oidc.client_secret_env, and not both, when oidc.issuer is set",
+        )
+    if not oidc.roles:
+        yield "oidc.roles", {}, "must give a role to at least one group when oidc.issuer is set"
+    if not config.web.public_url:
+        yield "web.public_url", "", "must be set when oidc.issuer is: the provider sends people back there"
 
 
 def _retention_too_short(config: Sections) -> Iterator[Violation]:

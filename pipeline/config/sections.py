@@ -130,6 +130,15 @@ def _public_url(url: str) -> str:
     return url
 
 
+def _issuer(url: str) -> str:
+    if (
+        url
+        and re.fullmatch(r"https://[^\s?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])[^\s?#@]*", url) is None
+    ):
+        raise ValueError('must be an https URL such as "https://login.example.com/realms/fraud", or empty')
+    return url
+
+
 def _network(text: str) -> str:
     try:
         ipaddress.ip_network(text)
@@ -577,6 +586,22 @@ class WebSection(ConfigSection):
     bulk_amount: Annotated[float, Field(ge=0)] = 0.0
 
 
+class OidcSection(ConfigSection):
+    """The identity provider at which users log in, and which role its groups give them."""
+
+    issuer: Annotated[str, AfterValidator(_issuer)] = ""
+    client_id: str = ""
+    client_secret_env: Annotated[str, AfterValidator(_variable)] = ""
+    client_secret_file: str = ""
+    scopes: Texts = ("openid", "profile", "offline_access")
+    user_name: Text = "preferred_username"
+    groups: Text = "groups"
+    roles: dict[
+        Text, Literal["viewer", "reviewer", "rule_author", "model_owner", "administrator", "auditor"]
+    ] = {}
+    passwords: bool = True
+
+
 class Sections(ConfigSection):
     """Every section of config.toml. Durations are int µs; `schema_` is the section [schema]."""
 
@@ -604,6 +629,7 @@ class Sections(ConfigSection):
     quality: QualitySection = QualitySection()
     notify: NotifySection = NotifySection()
     web: WebSection = WebSection()
+    oidc: OidcSection = OidcSection()
 
     @property
     def case_entity(self) -> str:

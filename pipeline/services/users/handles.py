@@ -7,18 +7,11 @@ so an address can be kept; a handle that was not made here is refused; and histo
 can be read without the database.
 """
 
-import base64
-import json
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import InputError
 from pipeline.services.session import Session
-from pipeline.services.users.keys import derived_key
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from pipeline.services.users.sealing import Sealer, sealer
 
 
 @dataclass(frozen=True)
@@ -33,13 +26,11 @@ class EntityHandle:
 class EntityHandles:
     """Makes and reads handles."""
 
-    key: bytes = field(repr=False)
+    sealer: Sealer
 
     def handle(self, column: str, value: str) -> str:
         """The handle of a stored value, which fits into an address."""
-        text = json.dumps([column, value], ensure_ascii=True, separators=(",", ":"))
-        sealed = self._cipher.encrypt(text.encode(), None)
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        return self.sealer.seal([column, value])
 
     def resolve(self, handle: str) -> EntityHandle:
         """
@@ -50,31 +41,15 @@ class EntityHandles:
         InputError
             It is none, or was made for another database.
         """
-        from cryptography.exceptions import InvalidTag
-
         try:
-            padded = handle + "=" * (-len(handle) % 4)
-            sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
-            column, value = json.loads(self._cipher.decrypt(sealed, None))
-        except (InvalidTag, ValueError):
+            column, value = self.sealer.unseal(handle)
+        except ValueError:
             raise InputError(
                 "this is no handle of an entity", remedy="search for it", code="bad_handle"
             ) from None
         return EntityHandle(column, value)
 
-    @cached_property
-    def _cipher(self) -> "AESSIV":
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-        except ImportError as error:
-            raise ConfigError(
-                "handles of entities need cryptography, which is not installed",
-                remedy="pip install 'fraudwatch[web]'",
-                code="no_web",
-            ) from error
-        return AESSIV(self.key)
-
 
 def entity_handles(session: Session) -> EntityHandles:
     """What makes and reads the handles of this database."""
-    return EntityHandles(derived_key(session, "handles: MAC") + derived_key(session, "handles: encryption"))
+    return EntityHandles(sealer(session, "handles"))

@@ -6,9 +6,10 @@ import ipaddress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipeline.errors import InputError, NotAuthenticated
+from pipeline.errors import Forbidden, InputError, NotAuthenticated
 from pipeline.services.session import Session
 from pipeline.services.users.beginning import LogIn, begin_session, csrf_of
+from pipeline.services.users.confirmation import require_confirmed
 from pipeline.services.users.keys import derived_key
 from pipeline.services.users.names import user_name
 from pipeline.services.users.passwords import is_password, needs_new_hash, password_hash
@@ -49,7 +50,15 @@ def log_in(session: Session, name: str, password: str, address: str) -> LogIn:
         The name or the password is wrong, or the user is disabled; which of them is not said.
     Refused
         Too many log-ins have failed: of this name, or from this address.
+    Forbidden
+        `oidc.passwords` is false.
     """
+    if not session.config.oidc.passwords:
+        raise Forbidden(
+            "nobody logs in by a password here",
+            remedy="log in at the identity provider",
+            code="passwords_off",
+        )
     attempt = log_in_attempts.begin(session.store, _name_hash(session, name), _network(address), session.now)
     user = _user(session, name)
     stored = None if user is None or user.disabled_at is not None else user.password_hash
@@ -77,6 +86,7 @@ def resolve_session(session: Session, secret: str) -> LiveSession:
     ends = _end(session, row)
     if ends <= session.now:
         raise NotAuthenticated("the session has ended", remedy="log in again", code="session_ended")
+    require_confirmed(session, row.user)
     caller = Caller(row.user.name, user_role(row.user.role), row.user.user_id)
     return LiveSession(
         row.session_id, caller, csrf_of(secret), as_datetime(row.used_at), as_datetime(row.expires_at)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from pipeline.errors import InputError, NotAuthenticated
 from pipeline.services.session import Session
+from pipeline.services.users.confirmation import require_confirmed
 from pipeline.services.users.names import NAME_MAX
 from pipeline.services.users.permissions import Caller, Role, token_role
 from pipeline.services.users.secrets import new_secret, secret_hash
@@ -150,6 +151,8 @@ def resolve_token(session: Session, secret: str) -> LiveToken:
         raise NotAuthenticated("the token was revoked", remedy="issue another", code="token_revoked")
     if token.expires_at <= session.now:
         raise NotAuthenticated("the token has expired", remedy="issue another", code="token_expired")
+    if user is not None:
+        require_confirmed(session, user)
     used = None if token.last_used_at is None else as_datetime(token.last_used_at)
     caller = Caller(f"token {token.name}", token_role(token.role), token.user_id, token.token_id)
     return LiveToken(caller, token.per_minute, used)
