@@ -38,7 +38,12 @@ class ListParameters:
     as_csv: bool
 
     def answer(
-        self, kind: Any, read: Callable[..., Page[Item]], show: Callable[[Item], Shown] | None = None
+        self,
+        kind: Any,
+        read: Callable[..., Page[Item]],
+        show: Callable[[Item], Shown] | None = None,
+        *,
+        viewed: Callable[[int], None] | None = None,
     ) -> Response:
         """
         A page of a list.
@@ -51,10 +56,14 @@ class ListParameters:
             Reads a page, given `limit` and `cursor` by name.
         show
             Makes an item of the answer of one of the page; None where they are the same.
+        viewed
+            Writes down that the caller looks at so many rows of people's data; None for other lists.
         """
         request = self.context.request
         place, cursors = (request.url.path, request.query_params.multi_items()), self.context.app.cursors
         page = read(limit=self.limit, cursor=cursors.open(self.cursor, *place))
+        if viewed is not None:
+            viewed(len(page.items))
         items = page.items if show is None else tuple(show(item) for item in page.items)
         following = cursors.seal(page.next_cursor, *place)
         headers = {"Vary": "Accept"}
