@@ -71,11 +71,11 @@ class ListParameters:
             link = request.url.include_query_params(cursor=following)
             headers["Link"] = f'<{link.path}?{link.query}>; rel="next"'
         if self.as_csv:
-            rows = items_adapter(kind).dump_python(items, mode="json")
+            rows = items_adapter(kind).dump_python(items, mode="json", warnings=False)
             return Response(csv_text(rows), media_type=f"{CSV}; charset=utf-8", headers=headers)
         body = (
             b'{"items":'
-            + items_adapter(kind).dump_json(items)
+            + items_adapter(kind).dump_json(items, warnings=False)
             + b',"next_cursor":'
             + json.dumps(following).encode()
             + b"}"
@@ -115,7 +115,7 @@ def value_adapter(kind: Any) -> TypeAdapter[Any]:
 
 def json_answer(kind: Any, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """One value as JSON."""
-    return Response(value_adapter(kind).dump_json(value), status, headers, "application/json")
+    return Response(value_adapter(kind).dump_json(value, warnings=False), status, headers, "application/json")
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
