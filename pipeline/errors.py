@@ -86,4 +86,4 @@ class Forbidden(FraudwatchError):  # noqa: N818
     """Who asks is known, and may not do this."""
 
     exit_code = 1
-    code = "forbidden"
+    code = "not_allowed"

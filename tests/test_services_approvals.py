@@ -192,7 +192,7 @@ def test_who_asked_cannot_approve_and_neither_can_a_token_or_a_role_that_may_not
     callers += [Caller("x", role, 99) for role in ROLES if needed not in PERMISSIONS[role]]
     callers += [Caller("token x", "administrator", None, 1)]
     for caller in callers:
-        assert code(approve, empty.session, caller, asked.approval_id) in ("four_eyes", "forbidden")
+        assert code(approve, empty.session, caller, asked.approval_id) in ("four_eyes", "not_allowed")
     assert list_approvals(empty.session).items[0].status == "pending"
 
 
@@ -202,7 +202,7 @@ def test_who_may_not_do_it_cannot_ask_for_it(empty: Team, case: Case) -> None:
     for role in ROLES:
         if needed not in PERMISSIONS[role]:
             caller = Caller("x", role, empty.eve.user_id)
-            assert code(request_approval, empty.session, caller, case.action, case.grave) == "forbidden"
+            assert code(request_approval, empty.session, caller, case.action, case.grave) == "not_allowed"
     token = Caller("token x", "administrator", empty.ann.user_id, 1)
     assert code(request_approval, empty.session, token, case.action, case.grave) == "four_eyes"
     operators = Caller("token x", "administrator", None, 1)
@@ -244,7 +244,7 @@ def test_a_request_is_decided_once(empty: Team) -> None:
     assert code(approved, empty, second) == "approval_decided"
     assert code(approve, empty.session, empty.bob, 99) == "unknown_approval"
     assert code(reject, empty.session, empty.bob, 99) == "unknown_approval"
-    assert code(reject, empty.session, empty.eve, second.approval_id) == "forbidden"
+    assert code(reject, empty.session, empty.eve, second.approval_id) == "not_allowed"
     assert code(reject, empty.session, replace(empty.bob, token_id=1), second.approval_id) == "four_eyes"
 
 
@@ -308,7 +308,7 @@ def test_nobody_makes_a_second_pair_of_eyes_alone(empty: Team) -> None:
     for role in ROLES:
         if role != "viewer":
             assert code(allowed, empty.session, empty.ann, "new", role) == "four_eyes"
-    assert code(allowed, empty.session, empty.eve, "new", "viewer") == "forbidden"
+    assert code(allowed, empty.session, empty.eve, "new", "viewer") == "not_allowed"
     config = empty.session.config
     free = config.model_copy(update={"web": config.web.model_copy(update={"four_eyes": ()})})
     allowed(replace(empty.session, config=free), empty.ann, "new", "administrator")

@@ -1,7 +1,7 @@
 """The app: routers, and what surrounds every request."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.api import document, health
+from pipeline.api.access import approvals, persons, tokens, users
 from pipeline.api.access import session as session_routes
 from pipeline.api.authorization import Authorization
 from pipeline.api.context import AppState
@@ -21,16 +22,17 @@ from pipeline.api.problems import add_handlers
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
 from pipeline.api.routes import API
-from pipeline.api.runs import runs
+from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
 from pipeline.services.session import Session, open_session
+from pipeline.services.users.activity import ActivityRecorder
 from pipeline.services.users.handles import entity_handles
 
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 NOUNS = (
     flags, verdicts, labels, notes, claims, mutes, rules, transactions, entities, feeds, export, models, choices, comparisons,
-    policies, drift, quality, rates, messages, runs, audit, session_routes, document,
+    policies, drift, quality, rates, messages, runs, undo, audit, session_routes, approvals, users, tokens, persons, document,
 )  # fmt: skip
 
 
@@ -47,11 +49,12 @@ def open_app(config: Config) -> Iterator[FastAPI]:
     with (
         open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
         open_session(config, "serve") as loading,
+        closing(ActivityRecorder(loading)) as activity,
     ):
-        yield create_app(config, session, loading)
+        yield create_app(config, session, loading, activity)
 
 
-def create_app(config: Config, session: Session, loading: Session) -> FastAPI:
+def create_app(config: Config, session: Session, loading: Session, activity: ActivityRecorder) -> FastAPI:
     """
     The app of a monitor.
 
@@ -61,6 +64,8 @@ def create_app(config: Config, session: Session, loading: Session) -> FastAPI:
         For everything but loads.
     loading
         For loads: the same database, with the patience of an ingest.
+    activity
+        Writes who looked at what.
     """
     app = FastAPI(
         title="fraudwatch",
@@ -71,7 +76,7 @@ def create_app(config: Config, session: Session, loading: Session) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.shared = AppState(
-        config, session, loading, entity_handles(session), Cursors(session), RequestLimits()
+        config, session, loading, entity_handles(session), Cursors(session), RequestLimits(), activity
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

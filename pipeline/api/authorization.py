@@ -132,6 +132,7 @@ def _caller(request: Request, app: AppState) -> Caller:
         token = resolve_token(app.session, authorization[len(BEARER) :].strip())
         if token.caller.token_id is not None:
             app.limits.check(token.caller.token_id, token.per_minute)
+        app.activity.used(token)
         return token.caller
     secret = request.cookies.get(session_cookie(request))
     if authorization or not secret:
@@ -146,6 +147,7 @@ def _caller(request: Request, app: AppState) -> Caller:
         if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), live.csrf.encode()):
             raise ApiError("csrf")
     request.scope["state"]["live_session"] = live
+    app.activity.used(live)
     return live.caller
 
 

@@ -1,6 +1,6 @@
 """What a request works with: the session of its caller, who that is, and what the app shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -9,8 +9,10 @@ from fastapi import Depends, Request
 from pipeline.api.cursors import Cursors
 from pipeline.api.request_limits import RequestLimits
 from pipeline.config.config import Config
+from pipeline.services.person import EntityValue
 from pipeline.services.review.flags import FlagReason
 from pipeline.services.session import Session
+from pipeline.services.users.activity import ActivityRecorder, View, ViewKind
 from pipeline.services.users.handles import EntityHandles
 from pipeline.services.users.masking import text_for, value_for
 from pipeline.services.users.permissions import Caller
@@ -35,6 +37,7 @@ class AppState:
     handles: EntityHandles
     cursors: Cursors
     limits: RequestLimits
+    activity: ActivityRecorder
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,20 @@ class RequestContext:
     def loading_session(self) -> Session:
         """The session of the caller for loads."""
         return replace(self.app.loading, actor=self.caller.name)
+
+    def viewed(
+        self, kind: ViewKind, subject: str, rows: int, values: Iterable[EntityValue] = (), **detail: str
+    ) -> None:
+        """
+        Have it written that the caller looks at people's data; call it before the answer is sent.
+
+        Raises
+        ------
+        Busy
+            Views have not been written for a while.
+        """
+        named = {value.column: value.value for value in values}
+        self.app.activity.viewed(self.caller, View(kind, subject, rows, named | detail))
 
     def visible_fields(self, fields: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
         """The configured fields of a payment as the caller may see them."""

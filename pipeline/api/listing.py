@@ -38,7 +38,12 @@ class ListParameters:
     as_csv: bool
 
     def answer(
-        self, kind: Any, read: Callable[..., Page[Item]], show: Callable[[Item], Shown] | None = None
+        self,
+        kind: Any,
+        read: Callable[..., Page[Item]],
+        show: Callable[[Item], Shown] | None = None,
+        *,
+        viewed: Callable[[int], None] | None = None,
     ) -> Response:
         """
         A page of a list.
@@ -51,10 +56,14 @@ class ListParameters:
             Reads a page, given `limit` and `cursor` by name.
         show
             Makes an item of the answer of one of the page; None where they are the same.
+        viewed
+            Writes down that the caller looks at so many rows of people's data; None for other lists.
         """
         request = self.context.request
         place, cursors = (request.url.path, request.query_params.multi_items()), self.context.app.cursors
         page = read(limit=self.limit, cursor=cursors.open(self.cursor, *place))
+        if viewed is not None:
+            viewed(len(page.items))
         items = page.items if show is None else tuple(show(item) for item in page.items)
         following = cursors.seal(page.next_cursor, *place)
         headers = {"Vary": "Accept"}
@@ -62,11 +71,11 @@ class ListParameters:
             link = request.url.include_query_params(cursor=following)
             headers["Link"] = f'<{link.path}?{link.query}>; rel="next"'
         if self.as_csv:
-            rows = items_adapter(kind).dump_python(items, mode="json")
+            rows = items_adapter(kind).dump_python(items, mode="json", warnings=False)
             return Response(csv_text(rows), media_type=f"{CSV}; charset=utf-8", headers=headers)
         body = (
             b'{"items":'
-            + items_adapter(kind).dump_json(items)
+            + items_adapter(kind).dump_json(items, warnings=False)
             + b',"next_cursor":'
             + json.dumps(following).encode()
             + b"}"
@@ -106,7 +115,7 @@ def value_adapter(kind: Any) -> TypeAdapter[Any]:
 
 def json_answer(kind: Any, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """One value as JSON."""
-    return Response(value_adapter(kind).dump_json(value), status, headers, "application/json")
+    return Response(value_adapter(kind).dump_json(value, warnings=False), status, headers, "application/json")
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

@@ -23,6 +23,9 @@ from pipeline.api.types import SLASH
 BODY_MAX = 4 * 1024 * 1024  # bytes: a thousand transactions have a few hundred thousand
 BODY_S = 20.0  # for the whole body to arrive
 ANSWER_S = 60.0  # until an answer begins
+REQUESTS_MAX = (
+    64  # at once, of which as many work as there are threads; the others would wait for longer than people do
+)
 HEADERS = {
     # The answers of the API load nothing; a page sets a policy of its own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -41,11 +44,12 @@ class RequestGuard:
     Parameters
     ----------
     hosts
-        The names that this server may be called by; empty for those of the loopback interface.
+        The names that this server may be called by.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
         self._app = app
+        self._at_work = 0
         self._hosts = frozenset(host.lower() for host in hosts) or frozenset(
             {"localhost", "127.0.0.1", "[::1]"}
         )
@@ -59,7 +63,10 @@ class RequestGuard:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(scope, send, request_id)
         began = time.monotonic()
+        self._at_work += 1
         try:
+            if self._at_work > REQUESTS_MAX:
+                raise ApiError("overloaded")  # noqa: TRY301 (it is answered like all others)
             _check_host(scope, self._hosts)
             _check_address(scope)
             scope["path"] = _with_slashes_marked(scope)
@@ -71,6 +78,7 @@ class RequestGuard:
             else:
                 logs.bug("answer_failed", error, request_id=request_id)
         finally:
+            self._at_work -= 1
             _log(scope, answer, time.monotonic() - began)
 
 

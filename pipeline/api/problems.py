@@ -135,6 +135,8 @@ def problem_of_error(error: Exception, request_id: str) -> JSONResponse:
             headers=error.headers,
         )
     code = error_code(error)
+    if code == "locked":  # of no interest to callers: somebody else is writing, and a moment later they may
+        return problem_response("busy", "another program is writing", request_id)
     if isinstance(error, EXPECTED_ERRORS) and code in PROBLEMS:
         return problem_response(code, str(error), request_id)
     bug("request_failed", error, request_id=request_id)

@@ -1,9 +1,9 @@
 """The process that answers: uvicorn with the app, on one address."""
 
-import asyncio
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline import logs
@@ -48,21 +48,6 @@ def serve(config: Config) -> None:
     """
     section = config.web
     with open_app(config) as app:
-        settings = uvicorn.Config(
-            app,
-            host=section.host,
-            port=section.port,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,  # the app has them checked against web.trusted_proxies
-            server_header=False,
-            access_log=False,  # the app writes its own, without the query
-            log_config=None,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=IDLE_S,
-            timeout_graceful_shutdown=STOP_WITHIN_S,
-        )
         logs.event(
             "listening",
             host=section.host,
@@ -70,9 +55,28 @@ def serve(config: Config) -> None:
             database=app.state.shared.session.store.display_url,
         )
         try:
-            asyncio.run(uvicorn.Server(settings).serve())
+            uvicorn.Server(server_settings(app, section.host, section.port)).run()
         except SystemExit as error:
             raise ConfigError(
                 f"web.port is {section.port} on {section.host}, which cannot be listened on",
                 remedy="choose another",
             ) from error
+
+
+def server_settings(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn answers with the app."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,  # the app has them checked against web.trusted_proxies
+        server_header=False,
+        access_log=False,  # the app writes its own, without the query
+        log_config=None,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=STOP_WITHIN_S,
+    )

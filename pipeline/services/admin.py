@@ -15,6 +15,7 @@ __all__ = [
     "ChainCheck",
     "Pruning",
     "UndoRequest",
+    "Withdrawal",
     "prune",
     "undo_batch",
     "undo_run",

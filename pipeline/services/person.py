@@ -16,6 +16,20 @@ from storage.admin.erase import Erasure
 from storage.admin.personal_rows import DIGITS_MIN, PersonValue, Spelling
 from storage.database.column_types import as_datetime
 
+__all__ = [
+    "HASH",
+    "OTHERS_MAX",
+    "EntityValue",
+    "Erasure",
+    "LinkedValue",
+    "PersonExport",
+    "PersonSummary",
+    "erase",
+    "export",
+    "linked_values",
+    "summarise",
+]
+
 HASH = re.compile(r"[0-9a-f]{64}")
 OTHERS_MAX = 2  # others that may share a value which is proposed: a family's card, not a merchant
 

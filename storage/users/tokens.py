@@ -98,6 +98,6 @@ def revoke(store: Store, number: int, by: str, now: int) -> None:
         if row is None:
             raise Unknown(f"there is no token {number}", code="unknown_token")
         if row.revoked_at is not None:
-            raise Unknown(f"token {number} is revoked already", code="token_revoked")
+            raise Unknown(f"token {number} is revoked already", code="token_ended")
         connection.execute(update(api_tokens).where(mine).values(revoked_at=now, revoked_by=by))
         write_audit(connection, by, "revoke token", f"token {number}", None, {"revoked_at": now}, now)

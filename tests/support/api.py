@@ -1,41 +1,90 @@
-"""The API over a database, in this process: an app, and a client for each role."""
+"""The API over a database: a real server in a thread of this process, and clients with tokens of each role."""
 
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+import httpx
+import uvicorn
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 
 from pipeline.api.app import create_app
+from pipeline.api.server import server_settings
 from pipeline.config.config import Config
 from pipeline.services.session import Session
+from pipeline.services.users.activity import ActivityRecorder
 from pipeline.services.users.tokens import NewToken, issue_token
 from storage.database.database import Store
 from tests.support.worlds import NOW
 
-HOST = "http://localhost"
+START_S = 10
 
 
-def session_of(store: Store, config: Config, now: int = NOW) -> Session:
-    return Session(store, config, "serve", clock=lambda: now)
+@dataclass
+class ApiServer:
+    """A server that answers, and its database."""
 
+    url: str
+    app: FastAPI
+    session: Session
+    clients: dict[str | None, httpx.Client] = field(default_factory=dict)
 
-def app_of(store: Store, config: Config, now: int = NOW) -> FastAPI:
-    """The app over a store, at a fixed time."""
-    session = session_of(store, config, now)
-    return create_app(config, session, session)
+    def client(self, role: str | None = "administrator") -> httpx.Client:
+        """A client with a token of a role, None for nobody; one for each role."""
+        if role not in self.clients:
+            headers = {} if role is None else {"Authorization": f"Bearer {self.token(role)}"}
+            self.clients[role] = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return self.clients[role]
 
+    def token(self, role: str, per_minute: int = 1_000_000) -> str:
+        """The secret of a new token with a role."""
+        return issue_token(
+            self.session, NewToken(f"test {role}", role, timedelta(days=30), per_minute)
+        ).secret
 
-def token_of(store: Store, config: Config, role: str, now: int = NOW, per_minute: int = 1_000_000) -> str:
-    """The secret of a new token with a role."""
-    new = NewToken(f"test {role}", role, timedelta(days=30), per_minute)
-    return issue_token(session_of(store, config, now), new).secret
+    def get(self, path: str, role: str | None = "administrator", **more: Any) -> httpx.Response:
+        """The answer to a GET under /api/v1."""
+        return self.client(role).get(f"/api/v1{path}", **more)
+
+    def post(
+        self, path: str, body: Any = None, role: str | None = "administrator", **more: Any
+    ) -> httpx.Response:
+        """The answer to a POST of JSON under /api/v1."""
+        return self.client(role).post(f"/api/v1{path}", json={} if body is None else body, **more)
+
+    def flush(self) -> None:
+        """Wait until views are written."""
+        activity = self.app.state.shared.activity
+        until = time.monotonic() + START_S
+        while activity._waits() and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 @contextmanager
-def client_of(app: FastAPI, token: str | None = None) -> Iterator[TestClient]:
-    """An HTTP client of an app; with a token or as nobody."""
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    with TestClient(app, base_url=HOST, headers=headers, raise_server_exceptions=False) as client:
-        yield client
+def serving(
+    store: Store, config: Config, now: int = NOW, loading: Store | None = None
+) -> Iterator[ApiServer]:
+    """A server over a store, at a fixed time."""
+    session = Session(store, config, "serve", clock=lambda: now)
+    loads = session if loading is None else Session(loading, config, "serve", clock=lambda: now)
+    with closing(ActivityRecorder(session)) as activity:
+        app = create_app(config, session, loads, activity)
+        server = uvicorn.Server(server_settings(app, "127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        until = time.monotonic() + START_S
+        while not server.started and time.monotonic() < until:
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        running = ApiServer(f"http://127.0.0.1:{port}", app, session)
+        try:
+            yield running
+        finally:
+            for client in running.clients.values():
+                client.close()
+            server.should_exit = True
+            thread.join(START_S)

@@ -13,6 +13,7 @@ from pipeline.api.types import Name, PathHandle, Policy
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import EntityRequest, entity_timeline
 from pipeline.services.entities import entity_filter
+from pipeline.services.person import EntityValue
 from pipeline.services.users.masking import value_for
 
 router = APIRouter(prefix="/entities", tags=["Payments"])
@@ -56,8 +57,12 @@ def timeline(context: Context, handle: PathHandle, parameters: Parameters, polic
     """List the transactions of an entity with their scores, flags and labels, the newest first."""
     entity = context.app.handles.resolve(handle)
     request = EntityRequest(policy, entity.column, entity.value)
+    values = (EntityValue(entity.column, entity.value),)
     return parameters.answer(
-        ShownPayment, partial(entity_timeline, context.session, request), partial(shown_payment, context)
+        ShownPayment,
+        partial(entity_timeline, context.session, request),
+        partial(shown_payment, context),
+        viewed=lambda rows: context.viewed("entity", entity.column, rows, values),
     )
 
 

@@ -31,6 +31,7 @@ def export(context: Context, table: PathName, format: Literal["csv", "parquet"] 
     folder = tempfile.TemporaryDirectory(prefix="fraudwatch-export-")
     try:
         done = export_table(context.session, ExportRequest(table, Path(folder.name) / f"rows.{format}"))
+        context.viewed("export", table, done.rows)
     except BaseException:
         folder.cleanup()
         raise

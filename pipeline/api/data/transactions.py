@@ -60,6 +60,7 @@ def submit(context: Context, body: TransactionsBody) -> Response:
 def show(context: Context, transaction_id: PathTransaction, policy: Policy = LIVE) -> Response:
     """Show a transaction, flagged or not, with its score and the label that holds."""
     payment = show_payment(context.session, policy, transaction_id)
+    context.viewed("flag", transaction_id, 1)
     return json_answer(ShownPayment, shown_payment(context, payment))
 
 

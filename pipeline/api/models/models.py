@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Response
 
+from pipeline.api.access.approvals import ASKED, asked_for
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import Listing, Parameters, json_answer
@@ -50,10 +51,14 @@ def show(context: Context, model_id: PathNumber, policy: Policy = LIVE) -> Respo
     return json_answer(ModelCard, model_card(context.session, policy, model_id))
 
 
-@router.post("/{model_id}/promote", operation_id="promote_model", response_model=PromotionResult)
+@router.post(
+    "/{model_id}/promote", operation_id="promote_model", response_model=PromotionResult, responses=ASKED
+)
 def promote_(context: Context, model_id: PathNumber, body: PromotionBody) -> Response:
     """Let a model score transactions from now on, or from a later time; stored scores do not change."""
     request = PromotionRequest(body.policy, model_id, body.reason, body.effective_from)
+    if (asked := asked_for(context, "promote", request)) is not None:
+        return asked
     return json_answer(PromotionResult, promote(context.session, request))
 
 

@@ -39,7 +39,10 @@ def list_(
     """List who changed or looked at what, the newest first."""
     request = AuditRequest(actor, action, subject, since, until)
     return parameters.answer(
-        AuditEntry, partial(list_audit, context.session, request), partial(_shown, context)
+        AuditEntry,
+        partial(list_audit, context.session, request),
+        partial(_shown, context),
+        viewed=lambda rows: context.viewed("audit", "trail", rows),
     )
 
 

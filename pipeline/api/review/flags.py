@@ -11,6 +11,7 @@ from pipeline.api.context import Context, RequestContext
 from pipeline.api.listing import Listing, Parameters, json_answer
 from pipeline.api.types import Name, PathTransaction, Policy, Since, Until
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.person import EntityValue
 from pipeline.services.review.flags import (
     FlagOrder,
     FlagRecord,
@@ -76,8 +77,12 @@ Request = Annotated[FlagRequest, Depends(_request)]
 @router.get("", operation_id="list_flags", response_model=Listing[ShownFlag])
 def list_(context: Context, request: Request, parameters: Parameters) -> Response:
     """List flags: by expected loss, unless another order is asked for."""
+    entity = () if request.stored_entity is None else (EntityValue(*request.stored_entity),)
     return parameters.answer(
-        ShownFlag, partial(list_flags, context.session, request), partial(shown_flag, context)
+        ShownFlag,
+        partial(list_flags, context.session, request),
+        partial(shown_flag, context),
+        viewed=lambda rows: context.viewed("flags", request.policy, rows, entity, order=request.order),
     )
 
 
@@ -91,6 +96,7 @@ def count(context: Context, request: Request) -> FlagCount:
 def show(context: Context, transaction_id: PathTransaction, policy: Policy = LIVE) -> Response:
     """Show a flag with its reasons, and the version that a verdict sends as `if_seen`."""
     flag = show_flag(context.session, policy, transaction_id)
+    context.viewed("flag", transaction_id, 1)
     return json_answer(ShownFlag, shown_flag(context, flag))
 
 

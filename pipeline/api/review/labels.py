@@ -5,6 +5,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Response
 
+from pipeline.api.access.approvals import ASKED, asked_for
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import Listing, Parameters, json_answer
@@ -45,10 +46,13 @@ def list_(context: Context, transaction_id: PathTransaction, parameters: Paramet
     return parameters.answer(LabelRecord, read)
 
 
-@router.post("/labels", operation_id="add_labels", response_model=Outcomes)
+@router.post("/labels", operation_id="add_labels", response_model=Outcomes, responses=ASKED)
 def add(context: Context, body: NewLabelsBody) -> Response:
     """Label payments, flagged or not; on a flag it is a verdict, too."""
-    return json_answer(Outcomes, Outcomes(add_labels(context.session, NewLabel(**dict(body)))))
+    label = NewLabel(**dict(body))
+    if (asked := asked_for(context, "add_labels", label)) is not None:
+        return asked
+    return json_answer(Outcomes, Outcomes(add_labels(context.session, label)))
 
 
 @router.post("/labels/retract", operation_id="retract_labels", response_model=Outcomes)

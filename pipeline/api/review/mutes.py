@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from pipeline.api.access.approvals import ASKED, asked_for
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.listing import Listing, Parameters, json_answer
@@ -69,10 +70,13 @@ def list_(context: Context, parameters: Parameters) -> Response:
     return parameters.answer(StoredMute, partial(list_mutes, context.session), partial(_shown, context))
 
 
-@router.post("", operation_id="add_mute", response_model=StoredMute, status_code=201)
+@router.post("", operation_id="add_mute", response_model=StoredMute, status_code=201, responses=ASKED)
 def add(context: Context, body: MuteBody) -> Response:
     """Mute flags of an entity, a feature or a channel; it applies to transactions from now on."""
-    mute = add_mute(context.session, NewMute(body.end, body.reason, _target(body)))
+    new = NewMute(body.end, body.reason, _target(body))
+    if (asked := asked_for(context, "add_mute", new)) is not None:
+        return asked
+    mute = add_mute(context.session, new)
     return json_answer(StoredMute, _shown(context, mute), 201)
 
 

@@ -29,7 +29,12 @@ def list_(
 ) -> Response:
     """List notes, the newest first; on one payment, or on all."""
     read = partial(list_notes, context.session, NoteRequest(transaction_id))
-    return parameters.answer(NoteRecord, read, partial(_shown, context))
+    return parameters.answer(
+        NoteRecord,
+        read,
+        partial(_shown, context),
+        viewed=lambda rows: context.viewed("verdicts", transaction_id or "all", rows, of="notes"),
+    )
 
 
 @router.post(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from pipeline.api.access.approvals import ASKED, asked_for
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.idempotency import IdempotencyKey, replay_headers, request_key
@@ -15,9 +16,11 @@ from pipeline.api.listing import Listing, Parameters, json_answer, value_adapter
 from pipeline.api.problem_codes import PROBLEMS
 from pipeline.api.problems import ApiError
 from pipeline.api.types import Name, PathTransaction, Reason, TransactionId, TransactionIds, Words
+from pipeline.errors import Forbidden
 from pipeline.services.review.verdicts import (
     Action,
     Answer,
+    NewVerdict,
     UndoneVerdict,
     Verdict,
     VerdictBatch,
@@ -30,6 +33,7 @@ from pipeline.services.review.verdicts import (
     record_each,
     undo,
 )
+from pipeline.services.users.approvals import needs_approval
 
 router = APIRouter(tags=["Review"])
 
@@ -88,23 +92,35 @@ def list_(
     """List what people said, the newest first; of one payment, or of all."""
     request = VerdictRequest(transaction_id)
     show = partial(_shown, context)
-    return parameters.answer(VerdictRecord, partial(list_verdicts, context.session, request), show)
+    return parameters.answer(
+        VerdictRecord,
+        partial(list_verdicts, context.session, request),
+        show,
+        viewed=lambda rows: context.viewed("verdicts", transaction_id or "all", rows),
+    )
 
 
-@router.post("/verdicts", operation_id="record_verdicts", response_model=VerdictResults)
+@router.post("/verdicts", operation_id="record_verdicts", response_model=VerdictResults, responses=ASKED)
 async def record_batch(context: Context, body: VerdictBatchBody, key: IdempotencyKey = None) -> Response:
     """Answer many payments at once, row by row: one that is refused fails no other."""
     rows = tuple(each.row(each.transaction_id) for each in body.verdicts)
+    if (asked := await run_in_threadpool(_asked_for, context, rows)) is not None:
+        return asked
     batch = VerdictBatch(rows, await request_key(context, key))
     done = await run_in_threadpool(record_each, context.session, batch)
     return json_answer(VerdictResults, VerdictResults(done.results), headers=replay_headers(done.replayed))
 
 
 @router.post(
-    "/transactions/{transaction_id}/verdict", operation_id="record_verdict", response_model=VerdictRowResult
+    "/transactions/{transaction_id}/verdict",
+    operation_id="record_verdict",
+    response_model=VerdictRowResult,
+    responses=ASKED,
 )
 def record_one(context: Context, transaction_id: PathTransaction, body: NewVerdictBody) -> Response:
     """Answer one payment, flagged or not; 409 if somebody has answered since `if_seen`."""
+    if (asked := _asked_for(context, (body.row(transaction_id),))) is not None:
+        return asked
     (result,) = record_each(context.session, VerdictBatch((body.row(transaction_id),))).results
     if result.code is not None:
         raise refused(result)
@@ -117,6 +133,28 @@ def undo_(context: Context, body: UndoBody) -> Response:
     return json_answer(
         Outcomes, Outcomes(undo(context.session, UndoneVerdict(body.transaction_ids, body.reason)))
     )
+
+
+def _asked_for(context: RequestContext, rows: tuple[VerdictRow, ...]) -> Response | None:
+    """The answer if the rows that say genuine are so many or so much that two people must say so; None if not."""
+    genuine = [row for row in rows if row.verdict == "genuine"]
+    if not genuine:
+        return None
+    ids = tuple(row.transaction_id for row in genuine)
+    same = (
+        len(genuine) == len(rows) and len({(row.action, row.note, row.if_seen is None) for row in rows}) == 1
+    )
+    if same and rows[0].if_seen is None:
+        return asked_for(
+            context, "record_verdict", NewVerdict(ids, "genuine", None, rows[0].action, rows[0].note)
+        )
+    if needs_approval(context.session, context.caller, "record_verdict", NewVerdict(ids, "genuine")):
+        raise Forbidden(
+            "so many or such large payments are called genuine that two people must say so",
+            remedy="send them alone, all with the same action and note and without if_seen",
+            code="four_eyes",
+        )
+    return None
 
 
 def refused(result: VerdictRowResult) -> ApiError:

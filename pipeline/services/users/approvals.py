@@ -176,9 +176,7 @@ def request_approval(
     Forbidden
         The caller's role does not allow it, or a program asks for what needs two people.
     """
-    kind = _ACTIONS[action]
-    caller.require(kind.permission)
-    if kind.setting not in session.config.web.four_eyes or not kind.is_grave(session, request):
+    if not needs_approval(session, caller, action, request):
         return None
     if caller.user_id is None or caller.token_id is not None:
         raise Forbidden(
@@ -190,6 +188,20 @@ def request_approval(
         session.store, action, stored, caller.user_id, expires_at, caller.name, session.now
     )
     return _approval(session, approval_row(session.store, number))
+
+
+def needs_approval(session: Session, caller: Caller, action: ActionName, request: ApprovalRequest) -> bool:
+    """
+    Whether another user must approve what the caller wants to do.
+
+    Raises
+    ------
+    Forbidden
+        The caller's role does not allow it at all.
+    """
+    kind = _ACTIONS[action]
+    caller.require(kind.permission)
+    return kind.setting in session.config.web.four_eyes and kind.is_grave(session, request)
 
 
 def forbid_second_account(session: Session, caller: Caller, name: str, role: str) -> None:

@@ -1,0 +1,80 @@
+"""What one user asks for and another one approves."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from pipeline.api.context import Context, RequestContext
+from pipeline.api.listing import Listing, Parameters, json_answer, value_adapter
+from pipeline.api.types import PathNumber
+from pipeline.services.users.approvals import (
+    ActionName,
+    Approval,
+    ApprovalRequest,
+    Status,
+    approve,
+    list_approvals,
+    reject,
+    request_approval,
+)
+from pipeline.services.users.permissions import Permission
+
+router = APIRouter(prefix="/approvals", tags=["Access"])
+
+
+@dataclass(frozen=True)
+class ShownApproval:
+    """What a user asked for, and what became of it; `request` is null for those who may not see values."""
+
+    approval_id: int
+    action: ActionName
+    request: dict[str, Any] | None
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    status: Status
+    decided_by: str | None
+    decided_at: datetime | None
+    error: str | None
+
+
+ASKED: dict[int | str, dict[str, Any]] = {
+    202: {"model": ShownApproval, "description": "Another person must approve it; nothing is done yet."}
+}
+
+
+@router.get("", operation_id="list_approvals", response_model=Listing[ShownApproval])
+def list_(context: Context, parameters: Parameters) -> Response:
+    """List what somebody asked for that needs two people, the newest first."""
+    return parameters.answer(
+        ShownApproval, partial(list_approvals, context.session), partial(_shown, context)
+    )
+
+
+@router.post("/{approval_id}/approve", operation_id="approve", response_model=ShownApproval)
+def approve_(context: Context, approval_id: PathNumber) -> Response:
+    """Approve a request and carry it out; one that fails says why in `error`."""
+    return json_answer(ShownApproval, _shown(context, approve(context.session, context.caller, approval_id)))
+
+
+@router.post("/{approval_id}/reject", operation_id="reject", response_model=ShownApproval)
+def reject_(context: Context, approval_id: PathNumber) -> Response:
+    """Reject a request, or withdraw one's own."""
+    return json_answer(ShownApproval, _shown(context, reject(context.session, context.caller, approval_id)))
+
+
+def asked_for(context: RequestContext, action: ActionName, request: ApprovalRequest) -> Response | None:
+    """The answer to what needs two people: another one must approve it. None for what the caller may do alone."""
+    approval = request_approval(context.session, context.caller, action, request)
+    return None if approval is None else json_answer(ShownApproval, _shown(context, approval), 202)
+
+
+def _shown(context: RequestContext, approval: Approval) -> ShownApproval:
+    request = None
+    if context.caller.may(Permission.SEE_VALUES):
+        kind: Any = type(approval.request)
+        request = value_adapter(kind).dump_python(approval.request, mode="json")
+    return ShownApproval(**vars(approval) | {"request": request})
