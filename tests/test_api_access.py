@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from pipeline.api.problems import ApiError

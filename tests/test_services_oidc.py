@@ -4,12 +4,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from pipeline.config.config import Config
 from pipeline.errors import SourceUnavailable
 from pipeline.services.session import Session
 from pipeline.services.users import confirmation, oidc, users
@@ -20,12 +18,11 @@ from pipeline.services.users.tokens import NewToken, issue_token, resolve_token
 from storage.frames import MINUTE, SECOND
 from storage.users import provider_users
 from tests.support.databases import Opener
-from tests.support.oidc import PUBLIC_URL, SECRET, LocalProvider, running_provider
+from tests.support.oidc import LocalProvider, config_of, running_provider
 from tests.support.sql import query
 from tests.support.users import PASSWORD, add_caller, audited, code, hash_fast
 from tests.support.worlds import SMALL
 
-ROLES = {"analysts": "reviewer", "owners": "model_owner", "chiefs": "administrator"}
 NOW = time.time_ns() // 1000  # tokens of the provider are of today
 
 
@@ -34,16 +31,6 @@ def idp() -> Iterator[LocalProvider]:
     """One provider for all tests of this file."""
     with running_provider() as provider:
         yield provider
-
-
-def config_of(issuer: str, **keys: Any) -> Config:
-    section = {"issuer": issuer, "client_id": "fraudwatch", "client_secret_env": "S", "roles": ROLES} | keys
-    config = Config.model_validate(
-        SMALL.model_dump(include={"features", "schema_"}, mode="python", exclude={"features": True})
-        | {"web": {"public_url": PUBLIC_URL}, "oidc": section}
-    )
-    config._secrets["S"] = SecretStr(SECRET)
-    return config
 
 
 @pytest.fixture

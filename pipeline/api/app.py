@@ -1,7 +1,7 @@
 """The app: routers, and what surrounds every request."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.api import document, health
-from pipeline.api.access import approvals, persons, tokens, users
+from pipeline.api.access import approvals, oidc, persons, tokens, users
 from pipeline.api.access import session as session_routes
 from pipeline.api.authorization import Authorization
 from pipeline.api.context import AppState
@@ -19,6 +19,7 @@ from pipeline.api.middleware import RequestGuard
 from pipeline.api.models import choices, comparisons, models, policies
 from pipeline.api.monitoring import audit, drift, messages, quality, rates
 from pipeline.api.problems import add_handlers
+from pipeline.api.provider_checks import ProviderChecks
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
 from pipeline.api.routes import API
@@ -27,6 +28,7 @@ from pipeline.config.config import Config
 from pipeline.services.session import Session, open_session
 from pipeline.services.users.activity import ActivityRecorder
 from pipeline.services.users.handles import entity_handles
+from pipeline.services.users.provider import Provider
 
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -50,8 +52,13 @@ def open_app(config: Config) -> Iterator[FastAPI]:
         open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
         open_session(config, "serve") as loading,
         closing(ActivityRecorder(loading)) as activity,
+        ExitStack() as stack,
     ):
-        yield create_app(config, session, loading, activity)
+        app = create_app(config, session, loading, activity)
+        provider = app.state.shared.provider
+        if provider is not None:
+            stack.enter_context(closing(ProviderChecks(loading, provider)))
+        yield app
 
 
 def create_app(config: Config, session: Session, loading: Session, activity: ActivityRecorder) -> FastAPI:
@@ -76,7 +83,14 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
         redirect_slashes=False,
     )
     app.state.shared = AppState(
-        config, session, loading, entity_handles(session), Cursors(session), RequestLimits(), activity
+        config,
+        session,
+        loading,
+        entity_handles(session),
+        Cursors(session),
+        RequestLimits(),
+        activity,
+        Provider(config) if config.oidc.issuer else None,
     )
     add_handlers(app)
     router = APIRouter(prefix=API)
@@ -84,6 +98,7 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
         router.include_router(noun.router)
     app.include_router(router)
     app.include_router(health.router)
+    app.include_router(oidc.router)
     app.openapi = lambda: document.document_of(app)  # type: ignore[method-assign]
     app.add_middleware(Authorization, document=app.openapi())
     app.add_middleware(RequestGuard, hosts=_hosts(config))

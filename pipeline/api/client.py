@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
+import httpx2 as httpx
 
 from pipeline.api.data.entities import ShownEntity
 from pipeline.api.data.transactions import ShownPayment

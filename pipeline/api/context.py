@@ -16,6 +16,7 @@ from pipeline.services.users.activity import ActivityRecorder, View, ViewKind
 from pipeline.services.users.handles import EntityHandles
 from pipeline.services.users.masking import text_for, value_for
 from pipeline.services.users.permissions import Caller
+from pipeline.services.users.provider import Provider
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class AppState:
         Its writes wait for the lock of an SQLite file for two seconds at most.
     loading
         The same database, with the patience of an ingest.
+    provider
+        The identity provider; None without one.
     """
 
     config: Config
@@ -38,6 +41,7 @@ class AppState:
     cursors: Cursors
     limits: RequestLimits
     activity: ActivityRecorder
+    provider: Provider | None
 
 
 @dataclass(frozen=True)

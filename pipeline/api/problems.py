@@ -23,6 +23,7 @@ RETRIED = (
     "step_running",
     "step_taken",
     "unreachable",
+    "provider_unreachable",
     "cancelled",
     "overloaded",
     "timeout",

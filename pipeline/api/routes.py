@@ -28,6 +28,8 @@ _PAGES: Mapping[tuple[str, str], Needed] = {
     ("GET", "/readyz"): Access.PUBLIC,
     ("GET", "/metrics"): VIEW,
     ("GET", "/docs/problems.md"): Access.PUBLIC,
+    ("GET", "/oidc/login"): Access.PUBLIC,
+    ("GET", "/oidc/callback"): Access.PUBLIC,
 }
 _API: Mapping[tuple[str, str], Needed] = {
     ("GET", "/openapi.json"): Access.PUBLIC,

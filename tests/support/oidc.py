@@ -13,11 +13,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import pytest
+from pydantic import SecretStr
+
+from pipeline.config.config import Config
+from pipeline.config.sections import OidcSection, WebSection
+from tests.support.worlds import SMALL
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("oidc_provider.mjs")
 PUBLIC_URL = "http://localhost:8321"
 SECRET = "a secret of the client"
+ROLES = {"analysts": "reviewer", "owners": "model_owner", "chiefs": "administrator"}
 
 
 @dataclass(frozen=True)
@@ -62,3 +68,15 @@ def running_provider() -> Iterator[LocalProvider]:
             yield LocalProvider(f"http://localhost:{port}")
         finally:
             process.kill()
+
+
+def config_of(issuer: str, **keys: Any) -> Config:
+    """The small config with a provider; `keys` are of [oidc]."""
+    section = {"issuer": issuer, "client_id": "fraudwatch", "client_secret_env": "S", "roles": ROLES} | keys
+    update = {
+        "web": WebSection.model_validate({"public_url": PUBLIC_URL}),
+        "oidc": OidcSection.model_validate(section),
+    }
+    config = SMALL.model_copy(update=update, deep=True)
+    config._secrets["S"] = SecretStr(SECRET)
+    return config

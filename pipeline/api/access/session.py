@@ -43,15 +43,20 @@ def log_in_(request: Request, body: LogInBody) -> Response:
     address = request.client.host if request.client else ""
     begun = log_in(app_state(request).session, body.name, body.password.get_secret_value(), address)
     answer = json_answer(WhoAmI, WhoAmI(begun.name, begun.role, _permissions(begun.role), begun.csrf))
+    set_session_cookie(request, answer, begun.secret)
+    return answer
+
+
+def set_session_cookie(request: Request, answer: Response, secret: str) -> None:
+    """Give the browser the secret of its session, which no script can read and no other site can send with a write."""
     answer.set_cookie(
         session_cookie(request),
-        begun.secret,
+        secret,
         httponly=True,
         secure=is_secure(request),
         samesite="lax",
         path="/",
     )
-    return answer
 
 
 @router.get("", operation_id="who_am_i", response_model=WhoAmI)

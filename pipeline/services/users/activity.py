@@ -6,13 +6,13 @@ begins at once, so what a killed process may lose are the views of the moment; a
 be written, answers with people's data are refused after `BEHIND`: nobody looks without a trace.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline import logs
 from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.services.session import Session
 from pipeline.services.users.permissions import Caller
@@ -24,7 +24,6 @@ from storage.frames import MINUTE
 from storage.users import activity
 from storage.users.activity import ViewRow
 
-LOG = logging.getLogger("fraudwatch")
 BEHIND = 30.0  # seconds that the oldest view may wait
 WAITING_MAX = 10_000  # views
 RETRY = 1.0  # seconds
@@ -134,7 +133,7 @@ class ActivityRecorder:
 
     def _put_back(self, error: Exception, sessions: dict[int, int], tokens: dict[int, int]) -> None:
         if not self._failing:
-            LOG.warning("views cannot be written: %s", error, extra={"action": "audit_behind"})
+            logs.event("audit_behind", logs.WARNING, error=str(error))
         self._failing = True
         with self._changed:
             self._sessions = sessions | self._sessions
