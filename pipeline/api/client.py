@@ -105,18 +105,16 @@ class Client:
     def claim(self, transaction_ids: Sequence[str], span: str = "PT15M") -> tuple[ClaimRow, ...]:
         """Claim each flag that nobody else works on."""
         body = {"transaction_ids": list(transaction_ids), "span": span}
-        rows: tuple[ClaimRow, ...] = value_adapter(tuple[ClaimRow, ...]).validate_python(
-            self._send("POST", "/claims", json=body).json()["results"]
-        )
-        return rows
+        results = self._send("POST", "/claims", json=body).json()["results"]
+        return tuple(map(_adapter(ClaimRow).validate_python, results))
 
     def _get(self, path: str, kind: type[Result], **more: Any) -> Result:
-        result: Result = value_adapter(kind).validate_json(self._send("GET", path, **more).content)
+        result: Result = _adapter(kind).validate_json(self._send("GET", path, **more).content)
         return result
 
     def _post(self, path: str, kind: type[Result], body: Mapping[str, Any], key: str | None = None) -> Result:
         headers = {} if key is None else {"Idempotency-Key": key}
-        result: Result = value_adapter(kind).validate_json(
+        result: Result = _adapter(kind).validate_json(
             self._send("POST", path, json=body, headers=headers).content
         )
         return result
@@ -125,7 +123,7 @@ class Client:
         parameters: dict[str, Any] = {"limit": PAGE, **filters}
         while True:
             page = self._send("GET", path, params=parameters).json()
-            yield from value_adapter(tuple[kind, ...]).validate_python(page["items"])  # type: ignore[valid-type]
+            yield from map(_adapter(kind).validate_python, page["items"])
             if page["next_cursor"] is None:
                 return
             parameters["cursor"] = page["next_cursor"]
@@ -146,6 +144,10 @@ class Client:
                 Problem.model_validate_json(response.content), None if after is None else int(after)
             )
         return response
+
+
+def _adapter(kind: Any) -> Any:
+    return value_adapter(kind)
 
 
 def _segment(text: str) -> str:
