@@ -61,7 +61,7 @@ def test_an_answer_without_the_browser_that_began_is_refused(api: ApiServer, idp
         refused = other.get(f"{api.url}/oidc/callback", params=answer)
         assert (refused.status_code, refused.json()["code"]) == (401, "bad_log_in")
         assert "set-cookie" not in refused.headers
-        for parameters in ({}, {"state": "\0", "code": "x" * 5000}, {"error": "<script>"}):
+        for parameters in ({}, {"state": "é", "code": "x" * 5000}, {"error": "<script>"}):
             forged = browser.get(f"{api.url}/oidc/callback", params=parameters)
             assert (forged.status_code, forged.json()["code"]) == (401, "bad_log_in")
             assert "<script>" not in forged.text

@@ -27,7 +27,7 @@ function providerOf(idTokenHasClaims) {
     issueRefreshToken: () => true,
     pkce: { required: () => true },
     rotateRefreshToken: () => true,
-    ttl: { AccessToken: 600, Grant: 86400, IdToken: 600, Interaction: 600, RefreshToken: 86400, Session: 86400 },
+    ttl: { AccessToken: 600, Grant: 86400, IdToken: 3600, Interaction: 600, RefreshToken: 86400, Session: 86400 },
   });
   provider.use(async (ctx, next) => {
     if (!ctx.path.startsWith('/interaction/')) return next();
