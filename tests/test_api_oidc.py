@@ -16,7 +16,6 @@ from tests.support.oidc import LocalProvider, config_of, running_provider
 from tests.support.worlds import SMALL
 
 pytestmark = pytest.mark.one_engine
-NOW = time.time_ns() // 1000  # tokens of the provider are of today
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,8 @@ def idp() -> Iterator[LocalProvider]:
 @pytest.fixture
 def api(opener: Opener, idp: LocalProvider) -> Iterator[ApiServer]:
     """A server over an empty database, with that provider."""
-    with serving(opener(SMALL), config_of(idp.issuer), NOW) as running:
+    now = time.time_ns() // 1000  # tokens of the provider are of this moment
+    with serving(opener(SMALL), config_of(idp.issuer), now) as running:
         yield running
 
 

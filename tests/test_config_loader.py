@@ -234,7 +234,7 @@ REFUSED = [
     (OIDC.replace("client_id = 'f'", ""), "oidc.client_id must name this program as the provider knows it"),
     (OIDC + "\nclient_secret_env = 'X'", "oidc.client_secret_file must be set, or oidc.client_secret_env, and not both"),
     (OIDC.replace("{fraud = 'reviewer'}", "{}"), "oidc.roles must give a role to at least one group"),
-    (OIDC.replace("reviewer", "root"), "oidc.roles.fraud must be one of"),
+    (OIDC.replace("reviewer", "root"), "oidc.roles must be one of"),
     (OIDC, "web.public_url must be set when oidc.issuer is: the provider sends people back there"),
     # challengers
     ("[shadow.live]\nstrategy.min_positives_blend = 3", 'shadow.live must be named differently from "live"'),

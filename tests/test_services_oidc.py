@@ -23,8 +23,6 @@ from tests.support.sql import query
 from tests.support.users import PASSWORD, add_caller, audited, code, hash_fast
 from tests.support.worlds import SMALL
 
-NOW = time.time_ns() // 1000  # tokens of the provider are of today
-
 
 @pytest.fixture(scope="session")
 def idp() -> Iterator[LocalProvider]:
@@ -42,8 +40,8 @@ def session(opener: Opener, idp: LocalProvider, monkeypatch: pytest.MonkeyPatch)
         ann={"preferred_username": "Ann", "groups": ["analysts", "chiefs", "others"]},
         zoe={"preferred_username": "zoe", "groups": ["others"]},
     )
-    config = config_of(idp.issuer)
-    return Session(opener(SMALL), config, "serve", clock=lambda: NOW)
+    now = time.time_ns() // 1000  # tokens of the provider are of this moment
+    return Session(opener(SMALL), config_of(idp.issuer), "serve", clock=lambda: now)
 
 
 @pytest.fixture
@@ -122,7 +120,7 @@ def test_an_answer_that_was_not_asked_for_is_refused(
         (first.value, {"state": answer["state"], "error": "access_denied"}),
     ]:
         assert code(finish_log_in, session, provider, cookie, forged) == "bad_log_in", forged
-    late = at(session, NOW + oidc.STARTED_FOR + 1)
+    late = at(session, session.now + oidc.STARTED_FOR + 1)
     assert code(finish_log_in, late, provider, first.value, answer) == "bad_log_in"
     assert finish_log_in(session, provider, first.value, answer).name == "ann"
     assert code(finish_log_in, session, provider, first.value, answer) == "bad_log_in"  # a code is used once
@@ -147,17 +145,17 @@ def test_an_id_token_of_another_nonce_client_or_time_is_refused(
         cookie, given = answer()
         _, _, nonce, verifier = oidc._started(session).unseal(cookie)
         with pytest.raises(Exception, match="does not hold"):
-            provider.redeem(given["code"], nonce, verifier, NOW // SECOND + later)
+            provider.redeem(given["code"], nonce, verifier, session.now // SECOND + later)
     cookie, given = answer()
     _, _, _, verifier = oidc._started(session).unseal(cookie)
     with pytest.raises(Exception, match="does not hold"):
-        provider.redeem(given["code"], "another nonce", verifier, NOW // SECOND)
+        provider.redeem(given["code"], "another nonce", verifier, session.now // SECOND)
     cookie, given = answer()
     _, _, nonce, verifier = oidc._started(session).unseal(cookie)
     strict = Provider(config_of(idp.issuer))
     monkeypatch.setattr("pipeline.services.users.provider.ALGORITHMS", ("ES256",))
     with pytest.raises(Exception, match="does not hold"):
-        strict.redeem(given["code"], nonce, verifier, NOW // SECOND)
+        strict.redeem(given["code"], nonce, verifier, session.now // SECOND)
 
 
 @pytest.mark.parametrize("in_id_token", [False, True])
@@ -169,19 +167,21 @@ def test_a_lost_group_ends_sessions_and_tokens_at_the_next_check(
     user = users.list_users(session)[0]
     token = issue_token(session, NewToken("shop", "viewer", timedelta(days=9), user_id=user.user_id)).secret
     assert check_users(session, provider) == 0  # confirmed just now
-    later = at(session, NOW + oidc.CHECK_EVERY + 1)
+    later = at(session, session.now + oidc.CHECK_EVERY + 1)
     assert check_users(later, provider) == 1
     assert resolve_session(later, begun.secret)
     assert resolve_token(later, token)
     assert check_users(later, provider) == 0
     idp.set(ann={"preferred_username": "Ann", "groups": ["others"]})
-    lost = at(session, NOW + 2 * oidc.CHECK_EVERY + 2)  # with the refresh token that the first check brought
+    lost = at(
+        session, session.now + 2 * oidc.CHECK_EVERY + 2
+    )  # with the refresh token that the first check brought
     assert check_users(lost, provider) == 1
     assert code(resolve_session, lost, begun.secret) == "no_session"
     assert code(resolve_token, lost, token) == "token_revoked"
     assert audited(session)[-1] == (idp.issuer, "end access", "user ann")
     assert code(enter, lost, provider, idp) == "no_role"
-    assert check_users(at(session, NOW + 4 * oidc.CHECK_EVERY), provider) == 0
+    assert check_users(at(session, session.now + 4 * oidc.CHECK_EVERY), provider) == 0
 
 
 def test_another_group_is_another_role_and_ends_the_session(
@@ -189,7 +189,7 @@ def test_another_group_is_another_role_and_ends_the_session(
 ) -> None:
     begun = enter(session, provider, idp)
     idp.set(ann={"preferred_username": "Ann", "groups": ["owners"]})
-    later = at(session, NOW + oidc.CHECK_EVERY + 1)
+    later = at(session, session.now + oidc.CHECK_EVERY + 1)
     check_users(later, provider)
     assert code(resolve_session, later, begun.secret) == "no_session"
     assert users.list_users(session)[0].role == "model_owner"
@@ -201,7 +201,7 @@ def test_a_user_whom_the_provider_does_not_know_any_more_loses_the_session(
 ) -> None:
     begun = enter(session, provider, idp)
     idp.set(ann=None)
-    later = at(session, NOW + oidc.CHECK_EVERY + 1)
+    later = at(session, session.now + oidc.CHECK_EVERY + 1)
     assert check_users(later, provider) == 1
     assert code(resolve_session, later, begun.secret) == "no_session"
 
@@ -213,15 +213,15 @@ def test_while_the_provider_is_away_users_are_believed_for_a_quarter_of_an_hour(
     user = users.list_users(session)[0]
     token = issue_token(session, NewToken("shop", "viewer", timedelta(days=9), user_id=user.user_id)).secret
     idp.set(settings={"away": True})
-    later = at(session, NOW + confirmation.CONFIRMED_FOR - 1)
+    later = at(session, session.now + confirmation.CONFIRMED_FOR - 1)
     assert code(check_users, later, provider) == "provider_unreachable"
     assert code(start_log_in, later, Provider(session.config)) == "provider_unreachable"
     assert resolve_session(later, begun.secret)
-    late = at(session, NOW + confirmation.CONFIRMED_FOR)
+    late = at(session, session.now + confirmation.CONFIRMED_FOR)
     assert code(resolve_session, late, begun.secret) == "role_unconfirmed"
     assert code(resolve_token, late, token) == "role_unconfirmed"
     idp.set(settings={"away": False})
-    assert check_users(at(session, NOW + confirmation.CONFIRMED_FOR + MINUTE), provider) == 1
+    assert check_users(at(session, session.now + confirmation.CONFIRMED_FOR + MINUTE), provider) == 1
     assert resolve_session(late, begun.secret)
     assert resolve_token(late, token)
 
@@ -232,15 +232,15 @@ def test_one_user_of_whom_the_provider_says_nothing_does_not_keep_others_waiting
     idp.set(eve={"preferred_username": "eve", "groups": ["owners"]})
     enter(session, provider, idp)
     enter(session, provider, idp, "eve")
-    answer = provider.ask_again
+    answer = provider.refresh
 
     def failing(refresh_token: str, subject: str, now_s: int) -> Identity:
         if subject == "ann":
             raise SourceUnavailable("away", code="provider_unreachable")
         return answer(refresh_token, subject, now_s)
 
-    monkeypatch.setattr(provider, "ask_again", failing)
-    later = NOW + oidc.CHECK_EVERY + 1
+    monkeypatch.setattr(provider, "refresh", failing)
+    later = session.now + oidc.CHECK_EVERY + 1
     assert code(check_users, at(session, later), provider) == "provider_unreachable"
     again = later + provider_users.CLAIM + 1
     assert code(check_users, at(session, again), provider) == "provider_unreachable"
@@ -252,7 +252,7 @@ def test_two_processes_do_not_use_one_refresh_token(
     session: Session, provider: Provider, idp: LocalProvider
 ) -> None:
     enter(session, provider, idp)
-    later = NOW + oidc.CHECK_EVERY + 1
+    later = session.now + oidc.CHECK_EVERY + 1
     (user,) = provider_users.due(session.store, later - oidc.CHECK_EVERY, later)
     assert provider_users.claim(session.store, user, later)
     assert not provider_users.claim(session.store, user, later)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from pipeline.config.sections import OidcSection
 from pipeline.errors import Forbidden, InputError, NotAuthenticated, SourceUnavailable
@@ -66,7 +67,7 @@ def finish_log_in(session: Session, provider: Provider, cookie: str, answer: Map
     """
     nonce, verifier = _expected(session, cookie, answer)
     if answer.get("iss", provider.issuer) != provider.issuer:  # RFC 9207
-        raise _not_begun()
+        _refuse()
     if "code" not in answer:
         raise NotAuthenticated(
             "the identity provider refused the log-in", remedy="log in again", code="bad_log_in"
@@ -103,7 +104,7 @@ def check_users(session: Session, provider: Provider) -> int:
 def _check(session: Session, provider: Provider, user: UserRow) -> None:
     try:
         refresh_token = _tokens(session).unseal((user.refresh_token or b"").decode())
-        identity = provider.ask_again(refresh_token, user.subject or "", session.now // SECOND)
+        identity = provider.refresh(refresh_token, user.subject or "", session.now // SECOND)
     except (GrantEnded, ValueError):
         provider_users.end_unconfirmed(session.store, user, session.now)
         return
@@ -141,14 +142,14 @@ def _expected(session: Session, cookie: str, answer: Mapping[str, str]) -> tuple
     try:
         began, state, nonce, verifier = _started(session).unseal(cookie)
     except ValueError:
-        raise _not_begun() from None
+        _refuse()
     if answer.get("state") != state or session.now - began > STARTED_FOR:
-        raise _not_begun()
+        _refuse()
     return nonce, verifier
 
 
-def _not_begun() -> NotAuthenticated:
-    return NotAuthenticated(
+def _refuse() -> NoReturn:
+    raise NotAuthenticated(
         "this log-in did not begin here, or took over 10 minutes", remedy="log in again", code="bad_log_in"
     )
 

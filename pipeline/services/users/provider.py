@@ -45,7 +45,7 @@ class Provider:
         self._oidc = config.oidc
         self._secret = config.oidc_secret()
         self._redirect = config.web.public_url + CALLBACK
-        self._known: dict[str, tuple[float, Any]] = {}
+        self._cache: dict[str, tuple[float, Any]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -82,14 +82,14 @@ class Provider:
         address = self._addresses()["token_endpoint"]
         try:
             with self._client() as client:
-                tokens = self._ask(lambda: client.fetch_token(address, code=code, code_verifier=verifier))
+                tokens = self._send(lambda: client.fetch_token(address, code=code, code_verifier=verifier))
                 return self._identity(client, tokens, nonce, None, now_s)
         except GrantEnded as error:
             raise NotAuthenticated(
                 "the identity provider does not take the code", remedy="log in again", code="bad_log_in"
             ) from error
 
-    def ask_again(self, refresh_token: str, subject: str, now_s: int) -> Identity:
+    def refresh(self, refresh_token: str, subject: str, now_s: int) -> Identity:
         """
         What the provider says of a user now.
 
@@ -104,7 +104,9 @@ class Provider:
         """
         address = self._addresses()["token_endpoint"]
         with self._client() as client:
-            tokens = self._ask(lambda: client.refresh_token(address, refresh_token=refresh_token, scope=None))
+            tokens = self._send(
+                lambda: client.refresh_token(address, refresh_token=refresh_token, scope=None)
+            )
             return self._identity(client, tokens, None, subject, now_s)
 
     def _identity(
@@ -126,7 +128,7 @@ class Provider:
             raise _unbelievable("it names another user")
         missing = {self._oidc.groups, self._oidc.user_name} - claims.keys()
         if missing and "userinfo_endpoint" in self._addresses():
-            info = self._ask(lambda: _json(client.get(self._addresses()["userinfo_endpoint"])))
+            info = self._send(lambda: _json(client.get(self._addresses()["userinfo_endpoint"])))
             if info.get("sub") != named:
                 raise _unbelievable("its user info is of another user")
             claims = {**info, **claims}
@@ -161,7 +163,7 @@ class Provider:
         try:
             return jwt.decode(token, KeySet.import_key_set(self._keys()), algorithms=list(ALGORITHMS))
         except (JoseError, ValueError):
-            self._known.pop("keys", None)
+            self._cache.pop("keys", None)
             return jwt.decode(token, KeySet.import_key_set(self._keys()), algorithms=list(ALGORITHMS))
 
     def _addresses(self) -> Mapping[str, Any]:
@@ -182,11 +184,11 @@ class Provider:
 
     def _remembered(self, name: str, read: Callable[[], Any]) -> Any:
         with self._lock:
-            at, value = self._known.get(name, (0.0, None))
+            at, value = self._cache.get(name, (0.0, None))
         if value is None or time.monotonic() - at > FRESH_S:
             value = read()
             with self._lock:
-                self._known[name] = (time.monotonic(), value)
+                self._cache[name] = (time.monotonic(), value)
         return value
 
     def _read(self, address: str) -> Any:
@@ -195,7 +197,7 @@ class Provider:
         def get() -> Any:
             return _json(httpx2.get(address, timeout=TIMEOUT_S, follow_redirects=False))
 
-        return self._ask(get)
+        return self._send(get)
 
     @contextmanager
     def _client(self) -> "Iterator[OAuth2Client]":
@@ -219,7 +221,7 @@ class Provider:
         ) as client:
             yield client
 
-    def _ask(self, request: Callable[[], Answer]) -> Answer:
+    def _send(self, request: Callable[[], Answer]) -> Answer:
         """Send a request; what the provider refuses is told apart from a provider that is away."""
         import httpx2
         from authlib.integrations.base_client import OAuthError
