@@ -1,7 +1,7 @@
 """
 A small client for programs in Python: typed results, lists that page by themselves, problems as exceptions.
 
-Needs only `httpx`, of the extra `fraudwatch[web]`::
+Needs only `httpx2`, of the extra `fraudwatch[web]`::
 
     with Client("http://127.0.0.1:8321", token) as api:
         for flag in api.flags(status="open"):
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-import httpx2 as httpx
+import httpx2
 
 from pipeline.api.data.entities import ShownEntity
 from pipeline.api.data.transactions import ShownPayment
@@ -55,7 +55,7 @@ class Client:
 
     def __init__(self, url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +128,7 @@ class Client:
                 return
             parameters["cursor"] = page["next_cursor"]
 
-    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """
         Send a request.
 

@@ -1,5 +1,6 @@
 """The audit trail: its entries, and whether anything was changed in it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.services.users.masking import HIDDEN
 from pipeline.services.users.permissions import Permission
 
 router = APIRouter(prefix="/audit", tags=["Audit"])
-WRITTEN = ("note", "reason", "text", "value")  # members of a change that quote people, or a value of one
+QUOTING = ("note", "reason", "text", "value")  # members of a change that quote people, or a value of one
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,14 @@ def check(context: Context, newest_hash: Name | None = None) -> Response:
 def _shown(context: RequestContext, entry: AuditEntry) -> AuditEntry:
     if context.caller.may(Permission.SEE_VALUES):
         return entry
-    return replace(entry, before=_without_quotes(entry.before), after=_without_quotes(entry.after))
+    hidden = {*QUOTING, *context.app.config.schema_.entities}
+    return replace(entry, before=_without(hidden, entry.before), after=_without(hidden, entry.after))
 
 
-def _without_quotes(change: Any) -> Any:
+def _without(hidden: Collection[str], change: Any) -> Any:
     if not isinstance(change, dict):
         return change
     return {
-        name: HIDDEN if name in WRITTEN and value else _without_quotes(value)
+        name: HIDDEN if name in hidden and value else _without(hidden, value)
         for name, value in change.items()
     }
