@@ -121,6 +121,7 @@ def literal_codes() -> Iterator[str]:
                         if isinstance(statement, ast.Assign | ast.AnnAssign)
                         and "code" in {getattr(each, "id", "") for each in targets(statement)}
                         and isinstance(statement.value, ast.Constant)
+                        and statement.value.value
                     )
 
 
