@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.services.review.flags import FlagRequest, list_flags
 from storage.frames import SECOND
-from storage.review.idempotency import KEPT
+from storage.review.idempotency import ANSWER_LIFETIME
 from tests.support.api import ApiServer, serving
 from tests.support.databases import Copier
 from tests.support.sql import execute, query
@@ -208,7 +208,7 @@ def test_an_answer_is_kept_for_a_day(copier: Copier) -> None:
         name = ids_of(api)[0]
         body, key = {"text": "waits"}, {"Idempotency-Key": "n"}
         api.post(f"/transactions/{name}/notes", body, headers=key)
-    for now, notes in ((NOW + KEPT - SECOND, 1), (NOW + KEPT + SECOND, 2)):
+    for now, notes in ((NOW + ANSWER_LIFETIME - SECOND, 1), (NOW + ANSWER_LIFETIME + SECOND, 2)):
         with serving(store, SMALL, now) as api:
             headers = {"Authorization": f"Bearer {api.token('administrator')}"}
             execute(

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import httpx2
 
-from pipeline.api.data.entities import ShownEntity
-from pipeline.api.data.transactions import ShownPayment
+from pipeline.api.data.entities import VisibleEntity
+from pipeline.api.data.transactions import VisiblePayment
 from pipeline.api.listing import value_adapter
 from pipeline.api.problems import Problem
-from pipeline.api.review.flags import ShownFlag
+from pipeline.api.review.flags import VisibleFlag
 from pipeline.api.review.verdicts import VerdictResults
 from pipeline.api.routes import API
 from pipeline.services.data.transactions import SubmittedTransactions
@@ -65,25 +65,25 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def flags(self, **filters: Any) -> Iterator[ShownFlag]:
+    def flags(self, **filters: Any) -> Iterator[VisibleFlag]:
         """All flags that pass the filters of `GET /flags`, the largest expected loss first."""
-        return self._all("/flags", ShownFlag, filters)
+        return self._all("/flags", VisibleFlag, filters)
 
-    def flag(self, transaction_id: str) -> ShownFlag:
+    def flag(self, transaction_id: str) -> VisibleFlag:
         """The flag on a transaction."""
-        return self._get(f"/flags/{_segment(transaction_id)}", ShownFlag)
+        return self._get(f"/flags/{_segment(transaction_id)}", VisibleFlag)
 
-    def transaction(self, transaction_id: str) -> ShownPayment:
+    def transaction(self, transaction_id: str) -> VisiblePayment:
         """A transaction, flagged or not."""
-        return self._get(f"/transactions/{_segment(transaction_id)}", ShownPayment)
+        return self._get(f"/transactions/{_segment(transaction_id)}", VisiblePayment)
 
-    def entity(self, column: str, value: str) -> ShownEntity:
+    def entity(self, column: str, value: str) -> VisibleEntity:
         """The handle of a value of an entity column."""
-        return self._post("/entities", ShownEntity, {"column": column, "value": value})
+        return self._post("/entities", VisibleEntity, {"column": column, "value": value})
 
-    def timeline(self, handle: str) -> Iterator[ShownPayment]:
+    def timeline(self, handle: str) -> Iterator[VisiblePayment]:
         """All transactions of an entity, the newest first."""
-        return self._all(f"/entities/{handle}/transactions", ShownPayment, {})
+        return self._all(f"/entities/{handle}/transactions", VisiblePayment, {})
 
     def submit(self, transactions: Sequence[Mapping[str, Any]]) -> SubmittedTransactions:
         """Store up to 1,000 transactions; sending them again is harmless."""

@@ -6,7 +6,7 @@ from storage.database.database import Store
 from storage.database.tables import notes
 from storage.errors import Unknown
 from storage.review.audit_trail import write_audit
-from storage.review.idempotency import RequestKey, keep_answer, kept_answer
+from storage.review.idempotency import RequestKey, store_answer, stored_answer
 
 STORED = text("SELECT 1 FROM visible_transactions WHERE transaction_id = :id")
 
@@ -25,7 +25,7 @@ def add_note(
         The key belongs to another request.
     """
     with store.write_exclusive() as connection:
-        kept = None if key is None else kept_answer(connection, key, now)
+        kept = None if key is None else stored_answer(connection, key, now)
         if kept is not None:
             return int(kept["note_id"]), True
         if connection.scalar(STORED, {"id": transaction_id}) is None:
@@ -34,5 +34,5 @@ def add_note(
         number = int(connection.execute(insert(notes).returning(notes.c.note_id), row).scalar_one())
         write_audit(connection, actor, "note", transaction_id, None, {"note_id": number, "note": note}, now)
         if key is not None:
-            keep_answer(connection, key, {"note_id": number}, now)
+            store_answer(connection, key, {"note_id": number}, now)
         return number, False

@@ -42,7 +42,7 @@ def list_(
     return parameters.answer(
         AuditEntry,
         partial(list_audit, context.session, request),
-        partial(_shown, context),
+        partial(_visible, context),
         viewed=lambda rows: context.viewed("audit", "trail", rows),
     )
 
@@ -54,7 +54,7 @@ def check(context: Context, newest_hash: Name | None = None) -> Response:
     return json_answer(AuditCheck, AuditCheck(found.is_whole, found))
 
 
-def _shown(context: RequestContext, entry: AuditEntry) -> AuditEntry:
+def _visible(context: RequestContext, entry: AuditEntry) -> AuditEntry:
     if context.caller.may(Permission.SEE_VALUES):
         return entry
     hidden = {*QUOTING, *context.app.config.schema_.entities}
