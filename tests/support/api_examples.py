@@ -190,6 +190,10 @@ def _of_sessions(api: ApiServer) -> Iterator[Call]:
         yield Call("log_in", body, begun)
         yield Call("who_am_i", None, browser.get("/api/v1/session"))
         headers = {"X-CSRF-Token": begun.json()["csrf"]}
+        passwords = {"old": PASSWORD + "!", "new": PASSWORD + "?"}
+        changed = browser.post("/api/v1/session/password", json=passwords, headers=headers)
+        yield Call("change_password", passwords, changed)
+        headers = {"X-CSRF-Token": changed.json()["csrf"]}
         yield Call("log_out", None, browser.delete("/api/v1/session", headers=headers))
 
 
@@ -239,7 +243,7 @@ def example_of(call: Call) -> dict[str, Any]:
         and call.operation != "read_document"
     ):
         example["answer"] = call.response.json()
-    if call.operation in ("log_in", "who_am_i"):
+    if call.operation in ("log_in", "who_am_i", "change_password"):
         example["answer"]["csrf"] = "Vq3R0kTz"
     if call.operation == "issue_token":
         example["answer"]["secret"] = "fw_2QhX"

@@ -80,6 +80,8 @@ def list_notes(
 
     Raises
     ------
+    Unknown
+        There is no such transaction.
     InputError
         The cursor is not one of this list.
     """
