@@ -13,9 +13,9 @@ STORED = text("SELECT 1 FROM visible_transactions WHERE transaction_id = :id")
 
 def add_note(
     store: Store, transaction_id: str, note: str, actor: str, now: int, key: RequestKey | None = None
-) -> tuple[int, bool]:
+) -> tuple[int, int, bool]:
     """
-    Add a note; returns its number, and whether an earlier request with the same key has added it.
+    Add a note; returns its number, when it was added (µs), and whether an earlier request with the same key has done that.
 
     Raises
     ------
@@ -27,12 +27,12 @@ def add_note(
     with store.write_exclusive() as connection:
         kept = None if key is None else stored_answer(connection, key, now)
         if kept is not None:
-            return int(kept["note_id"]), True
+            return int(kept["note_id"]), int(kept["at"]), True
         if connection.scalar(STORED, {"id": transaction_id}) is None:
             raise Unknown(f"there is no transaction {transaction_id!r}", code="unknown_transaction")
         row = {"transaction_id": transaction_id, "text": note, "at": now, "by": actor}
         number = int(connection.execute(insert(notes).returning(notes.c.note_id), row).scalar_one())
         write_audit(connection, actor, "note", transaction_id, None, {"note_id": number, "note": note}, now)
         if key is not None:
-            store_answer(connection, key, {"note_id": number}, now)
-        return number, False
+            store_answer(connection, key, {"note_id": number, "at": now}, now)
+        return number, now, False
