@@ -2,6 +2,7 @@
 The fraud monitor: schedules, runs and reports on the models of `detectors` and the data of `storage`.
 
     cli, daemon                   entry points: arguments, signals and clocks in; text, logs and exit codes out
+    api                           the same over HTTP: services as JSON and CSV
     services                      use cases that every entry point can call
     runs, comparison              scoring runs, backfills, challengers; a benchmark of techniques on the user's history
     reporting, notifications      the report and the summary; events, messages and their delivery

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from pipeline.services.review.flags import FlagRequest, list_flags
-from storage.review.idempotency import KEPT
+from storage.frames import SECOND
+from storage.review.idempotency import ANSWER_LIFETIME
 from tests.support.api import ApiServer, serving
 from tests.support.databases import Copier
 from tests.support.sql import execute, query
@@ -31,9 +32,9 @@ def ids_of(api: ApiServer, **filters: Any) -> list[str]:
     ]
 
 
-def at_once(number: int, work: Callable[[int], httpx.Response]) -> list[httpx.Response]:
+def at_once(number: int, work: Callable[[int], httpx2.Response]) -> list[httpx2.Response]:
     """The answers to requests that are sent at the same time."""
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     barrier = threading.Barrier(number)
 
     def run(place: int) -> None:
@@ -207,7 +208,7 @@ def test_an_answer_is_kept_for_a_day(copier: Copier) -> None:
         name = ids_of(api)[0]
         body, key = {"text": "waits"}, {"Idempotency-Key": "n"}
         api.post(f"/transactions/{name}/notes", body, headers=key)
-    for now, notes in ((NOW + KEPT - 1, 1), (NOW + KEPT, 2)):
+    for now, notes in ((NOW + ANSWER_LIFETIME - SECOND, 1), (NOW + ANSWER_LIFETIME + SECOND, 2)):
         with serving(store, SMALL, now) as api:
             headers = {"Authorization": f"Bearer {api.token('administrator')}"}
             execute(
@@ -222,9 +223,9 @@ def test_of_many_who_answer_the_same_version_at_once_one_wins(api: ApiServer) ->
     name = ids_of(api)[0]
     seen, headers = api.get(f"/flags/{name}").json()["version"], dict(api.client().headers)
 
-    def answer(place: int) -> httpx.Response:
+    def answer(place: int) -> httpx2.Response:
         body = {"verdict": "fraud", "note": f"{place}", "if_seen": seen}
-        return httpx.post(
+        return httpx2.post(
             f"{api.url}/api/v1/transactions/{name}/verdict",
             json=body,
             headers=headers,
@@ -240,9 +241,9 @@ def test_of_many_who_answer_the_same_version_at_once_one_wins(api: ApiServer) ->
 def test_of_many_who_send_the_same_key_at_once_one_writes(api: ApiServer) -> None:
     name, headers = ids_of(api)[0], dict(api.client().headers) | {"Idempotency-Key": "k"}
 
-    def note(_place: int) -> httpx.Response:
+    def note(_place: int) -> httpx2.Response:
         address = f"{api.url}/api/v1/transactions/{name}/notes"
-        return httpx.post(address, json={"text": "once"}, headers=headers, timeout=30, trust_env=False)
+        return httpx2.post(address, json={"text": "once"}, headers=headers, timeout=30, trust_env=False)
 
     answers = at_once(8, note)
     assert {each.status_code for each in answers} == {201}
@@ -272,7 +273,7 @@ def test_a_flag_is_claimed_by_one_until_the_claim_ends_or_a_verdict_is_there(cop
         assert [each["transaction_id"] for each in api.get("/claims").json()["items"]] == [name]
         for span in ("PT0S", "P1D", "-PT5M", "soon", 1e30):
             assert api.post("/claims", {"transaction_ids": [name], "span": span}).status_code == 422, span
-    with serving(store, SMALL, NOW + 600_000_000) as later:
+    with serving(store, SMALL, NOW + 601 * SECOND) as later:
         headers = {"Authorization": f"Bearer {later.token('auditor')}"}
         assert later.client(None).get("/api/v1/claims", headers=headers).json()["items"] == []
         assert later.client(None).get(f"/api/v1/flags/{name}", headers=headers).json()["claimed_by"] is None
@@ -282,10 +283,10 @@ def test_of_many_who_claim_at_once_one_wins(api: ApiServer) -> None:
     name, tokens = ids_of(api)[0], [api.token("reviewer") for _ in range(2)]
     execute(api.session.store, "UPDATE api_tokens SET name = 'p' || token_id")
 
-    def claim(place: int) -> httpx.Response:
+    def claim(place: int) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {tokens[place % 2]}"}
         address = f"{api.url}/api/v1/claims"
-        return httpx.post(
+        return httpx2.post(
             address, json={"transaction_ids": [name]}, headers=headers, timeout=30, trust_env=False
         )
 

@@ -19,11 +19,13 @@ import pytest
 from pipeline.cli.main import cli
 from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.services.data.export import ExportRequest
+from pipeline.services.data.payments import LabelRequest
 from pipeline.services.models.models import PromotionRequest
 from pipeline.services.pages import Page, encode_cursor
 from pipeline.services.records import Amount
 from pipeline.services.review.flags import FlagRequest
 from pipeline.services.review.labels import LabelRetraction, NewLabel
+from pipeline.services.review.notes import NewNote, NoteRequest
 from pipeline.services.review.verdicts import NewVerdict, UndoneVerdict, VerdictRequest
 from pipeline.services.runs.backfill import BackfillRequest
 from pipeline.services.session import Session
@@ -67,6 +69,7 @@ TEXT_FIELDS = frozenset({
     "policy", "strategy", "proposed", "in_force", "rule", "verdict", "code", "kind", "metric", "feature", "channel",
     "technique", "techniques", "name", "table", "subject", "monitor", "by", "currency", "feature_names", "against",
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
+    "actor", "os_user", "database_user", "claimed_by", "original_id", "hash",
     "column", "columns", "pseudonym", "role", "action", "requested_by", "decided_by", "transaction_ids", "value", "type", "source", "description", "before", "after",
     # addresses, versions and hashes
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "program_version", "path", "newest_hash",
@@ -255,14 +258,18 @@ def required_arguments(function: Function) -> dict[str, Any]:
     return given
 
 
+# What a list may require: a value that the world has.
+REQUIRED = {"policy": "live", "column": "customer_id", "value": "c1", "transaction_id": "t000001"}
+
+
 def required_arguments_of_request(kind: Any) -> Any:
     missing = {
         field.name
         for field in dataclasses.fields(kind)
         if field.default is field.default_factory is dataclasses.MISSING
     }
-    assert missing <= {"policy"}, f"{kind.__name__}: a list can be asked for without {missing}"
-    return kind(**dict.fromkeys(missing, "live"))
+    assert missing <= REQUIRED.keys(), f"{kind.__name__}: a list can be asked for without {missing}"
+    return kind(**{name: REQUIRED[name] for name in missing})
 
 
 def lists() -> dict[str, Function]:
@@ -332,6 +339,10 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "mutes.end_mute": ({"mute_id": 99}, "unknown_mute"),
     "rules.end_rule": ({"rule_id": 99}, "unknown_rule"),
     "notifications.show_message": ({"message_id": 99}, "unknown_message"),
+    "notes.add_note": ({"note": NewNote("nobody", "?")}, "unknown_transaction"),
+    "notes.list_notes": ({"request": NoteRequest("nobody")}, "unknown_transaction"),
+    "payments.list_labels": ({"request": LabelRequest("nobody")}, "unknown_transaction"),
+    "payments.show_payment": ({"policy": "live", "transaction_id": "nobody"}, "unknown_transaction"),
     "strategy.show_choice": ({"policy": "live", "choice_id": 99}, "unknown_choice"),
     "tokens.revoke_token": ({"token_id": 99}, "unknown_token"),
     "verdicts.list_verdicts": ({"request": VerdictRequest("nobody")}, "unknown_transaction"),

@@ -20,8 +20,8 @@ BANNED = frozenset({
 })  # fmt: skip
 # Words that say nothing when they stand alone.
 BARE = frozenset({"this", "one", "who", "whom", "what", "known", "work", "words"})
-# Whole names in which such a word is the usual term.
-ALLOWED = frozenset({"last_seen", "first_seen", "seen_at"})
+# Whole names in which such a word is the usual term, or that a library calls.
+ALLOWED = frozenset({"last_seen", "first_seen", "seen_at", "if_seen", "connection_made"})
 
 
 def words(name: str) -> list[str]:

@@ -32,7 +32,7 @@ BEARER = "bearer "
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _RouteRule:
     """What a route needs; of one in the document also the parameters of its address, and whether it has a body."""
 
     method: str
@@ -64,7 +64,7 @@ class Authorization:
             _check_parameters(request, rule)
         await self._app(scope, receive, send)
 
-    def _rule_of(self, scope: Scope) -> _Rule:
+    def _rule_of(self, scope: Scope) -> _RouteRule:
         fitting = [rule for rule in self._rules if rule.path.match(scope["path"])]
         for rule in fitting:
             if rule.method == scope["method"]:
@@ -75,17 +75,17 @@ class Authorization:
         raise ApiError("no_route")
 
 
-def _rule(document: Mapping[str, Any], method: str, path: str, needed: Needed) -> _Rule:
+def _rule(document: Mapping[str, Any], method: str, path: str, needed: Needed) -> _RouteRule:
     operation = document["paths"].get(path, {}).get(method.lower())
     names = None
     if operation is not None:
         names = frozenset(each["name"] for each in operation.get("parameters", ()) if each["in"] == "query")
-    return _Rule(
+    return _RouteRule(
         method, compile_path(path)[0], needed, names, operation is not None and "requestBody" in operation
     )
 
 
-def _check_parameters(request: Request, rule: _Rule) -> None:
+def _check_parameters(request: Request, rule: _RouteRule) -> None:
     """Refuse parameters that the route does not have: a filter with a slip of the pen would list everything."""
     unknown = sorted(set(request.query_params) - rule.parameters) if rule.parameters is not None else []
     if rule.parameters is not None and unknown:

@@ -1,7 +1,7 @@
 """
 A small client for programs in Python: typed results, lists that page by themselves, problems as exceptions.
 
-Needs only `httpx`, of the extra `fraudwatch[web]`::
+Needs only `httpx2`, of the extra `fraudwatch[web]`::
 
     with Client("http://127.0.0.1:8321", token) as api:
         for flag in api.flags(status="open"):
@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-import httpx2 as httpx
+import httpx2
 
-from pipeline.api.data.entities import ShownEntity
-from pipeline.api.data.transactions import ShownPayment
+from pipeline.api.data.entities import VisibleEntity
+from pipeline.api.data.transactions import VisiblePayment
 from pipeline.api.listing import value_adapter
 from pipeline.api.problems import Problem
-from pipeline.api.review.flags import ShownFlag
+from pipeline.api.review.flags import VisibleFlag
 from pipeline.api.review.verdicts import VerdictResults
 from pipeline.api.routes import API
 from pipeline.services.data.transactions import SubmittedTransactions
@@ -55,7 +55,7 @@ class Client:
 
     def __init__(self, url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -65,25 +65,25 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def flags(self, **filters: Any) -> Iterator[ShownFlag]:
+    def flags(self, **filters: Any) -> Iterator[VisibleFlag]:
         """All flags that pass the filters of `GET /flags`, the largest expected loss first."""
-        return self._all("/flags", ShownFlag, filters)
+        return self._all("/flags", VisibleFlag, filters)
 
-    def flag(self, transaction_id: str) -> ShownFlag:
+    def flag(self, transaction_id: str) -> VisibleFlag:
         """The flag on a transaction."""
-        return self._get(f"/flags/{_segment(transaction_id)}", ShownFlag)
+        return self._get(f"/flags/{_segment(transaction_id)}", VisibleFlag)
 
-    def transaction(self, transaction_id: str) -> ShownPayment:
+    def transaction(self, transaction_id: str) -> VisiblePayment:
         """A transaction, flagged or not."""
-        return self._get(f"/transactions/{_segment(transaction_id)}", ShownPayment)
+        return self._get(f"/transactions/{_segment(transaction_id)}", VisiblePayment)
 
-    def entity(self, column: str, value: str) -> ShownEntity:
+    def entity(self, column: str, value: str) -> VisibleEntity:
         """The handle of a value of an entity column."""
-        return self._post("/entities", ShownEntity, {"column": column, "value": value})
+        return self._post("/entities", VisibleEntity, {"column": column, "value": value})
 
-    def timeline(self, handle: str) -> Iterator[ShownPayment]:
+    def timeline(self, handle: str) -> Iterator[VisiblePayment]:
         """All transactions of an entity, the newest first."""
-        return self._all(f"/entities/{handle}/transactions", ShownPayment, {})
+        return self._all(f"/entities/{handle}/transactions", VisiblePayment, {})
 
     def submit(self, transactions: Sequence[Mapping[str, Any]]) -> SubmittedTransactions:
         """Store up to 1,000 transactions; sending them again is harmless."""
@@ -128,7 +128,7 @@ class Client:
                 return
             parameters["cursor"] = page["next_cursor"]
 
-    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """
         Send a request.
 

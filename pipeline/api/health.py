@@ -21,27 +21,29 @@ router = APIRouter(tags=["Health"])
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """Whether all is well, in a word."""
 
     ok: bool
     state: str
 
 
-@router.get("/healthz", operation_id="is_alive", response_model=State)
+@router.get("/healthz", operation_id="is_alive", response_model=ServerState)
 async def is_alive() -> Response:
     """Say that the server answers."""
-    return json_answer(State, State(ok=True, state="ok"))
+    return json_answer(ServerState, ServerState(ok=True, state="ok"))
 
 
-@router.get("/readyz", operation_id="is_ready", response_model=State, responses={503: {"model": State}})
+@router.get(
+    "/readyz", operation_id="is_ready", response_model=ServerState, responses={503: {"model": ServerState}}
+)
 def is_ready(request: Request) -> Response:
     """Say whether the database answers, too."""
     try:
         health_figures(app_state(request).session, LIVE)
     except EXPECTED_ERRORS as error:
-        return json_answer(State, State(ok=False, state=error_code(error)), 503)
-    return json_answer(State, State(ok=True, state="active"))
+        return json_answer(ServerState, ServerState(ok=False, state=error_code(error)), 503)
+    return json_answer(ServerState, ServerState(ok=True, state="active"))
 
 
 @router.get("/metrics", operation_id="read_metrics", response_class=Response)

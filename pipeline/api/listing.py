@@ -16,7 +16,7 @@ from pipeline.sanitize import for_csv
 from pipeline.services.pages import Page
 
 Item = TypeVar("Item")
-Shown = TypeVar("Shown")
+Visible = TypeVar("Visible")
 LIMIT_MAX = 1_000
 CSV = "text/csv"
 
@@ -41,7 +41,7 @@ class ListParameters:
         self,
         kind: Any,
         read: Callable[..., Page[Item]],
-        show: Callable[[Item], Shown] | None = None,
+        show: Callable[[Item], Visible] | None = None,
         *,
         viewed: Callable[[int], None] | None = None,
     ) -> Response:

@@ -61,7 +61,7 @@ class RequestGuard:
             return
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(scope, send, request_id)
+        answer = _GuardedAnswer(scope, send, request_id)
         began = time.monotonic()
         self._at_work += 1
         try:
@@ -82,7 +82,7 @@ class RequestGuard:
             _log(scope, answer, time.monotonic() - began)
 
 
-class _Answer:
+class _GuardedAnswer:
     """Sends an answer with the headers that all have; after `closed` nothing more of it."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
@@ -107,7 +107,7 @@ class _Answer:
         await self._send(message)
 
 
-async def _answer_in_time(app: ASGIApp, scope: Scope, receive: Receive, answer: _Answer) -> None:
+async def _answer_in_time(app: ASGIApp, scope: Scope, receive: Receive, answer: _GuardedAnswer) -> None:
     """Run the app; if no answer has begun in time, it goes on alone and nobody hears of it."""
     is_late = False
 
@@ -197,7 +197,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _log(scope: Scope, answer: _Answer, seconds: float) -> None:
+def _log(scope: Scope, answer: _GuardedAnswer, seconds: float) -> None:
     """One line a request, without the query, which may hold what people search for."""
     client, caller = scope.get("client"), scope["state"].get("caller")
     logs.event(

@@ -37,6 +37,7 @@ _API: Mapping[tuple[str, str], Needed] = {
     ("POST", "/session"): Access.PUBLIC,
     ("GET", "/session"): Access.CALLER,
     ("DELETE", "/session"): Access.CALLER,
+    ("POST", "/session/password"): Access.CALLER,
     ("GET", "/approvals"): VIEW,  # deciding needs the permission of what is asked for
     ("POST", "/approvals/{approval_id}/approve"): VIEW,
     ("POST", "/approvals/{approval_id}/reject"): VIEW,

@@ -26,7 +26,7 @@ def _within_years(moment: datetime) -> datetime:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 TransactionId = Annotated[str, StringConstraints(min_length=1, max_length=1_000), AfterValidator(_storable)]
-Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_storable)]
+LongText = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_storable)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_storable)]
 Instant = Annotated[AwareDatetime, AfterValidator(_within_years)]
 TransactionIds = Annotated[tuple[TransactionId, ...], Field(min_length=1, max_length=1_000)]

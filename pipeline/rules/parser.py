@@ -53,6 +53,8 @@ DEPTH_MAX = 50  # of nested brackets and nots
 class RuleError(InputError):
     """A rule cannot be parsed."""
 
+    code = "bad_rule"
+
 
 @dataclass(frozen=True)
 class Token:

@@ -11,6 +11,7 @@ from storage.database.database import Store
 from storage.database.views import VISIBLE, field_name, ranked_labels
 from storage.errors import Unknown
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_page, row_converter
+from storage.queries.verdicts import require_transaction
 
 OF_TRANSACTION = (
     "transaction_id",
@@ -64,7 +65,15 @@ def payment_row(store: Store, policy: str, transaction_id: str) -> Row:
 def label_page(
     store: Store, transaction_id: str, limit: int | None = None, after: Position | None = None
 ) -> RowPage:
-    """What is known of a payment from every source, what was recorded last first; what is being loaded is not there yet."""
+    """
+    What is known of a payment from every source, what was recorded last first; what is being loaded is not there yet.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction.
+    """
+    require_transaction(store, transaction_id)
     c, b = tables.labels.c, tables.batches.c
     rows = select(
         c.label_id, c.transaction_id, c.is_fraud, c.type, c.reason, c.stage, c.source, c.known_at, c.recorded_at, c.batch_id,

@@ -22,12 +22,13 @@ def verdict_page(
     v = tables.verdicts.c
     rows = select(tables.verdicts)
     if transaction_id is not None:
-        _require_transaction(store, transaction_id)
+        require_transaction(store, transaction_id)
         rows = rows.where(v.transaction_id == transaction_id)
     return fetch_page(store, rows, (SortKey(v.verdict_id, descending=True),), limit, after)
 
 
-def _require_transaction(store: Store, transaction_id: str) -> None:
+def require_transaction(store: Store, transaction_id: str) -> None:
+    """Raise Unknown unless there is such a transaction."""
     sql = text("SELECT 1 FROM visible_transactions WHERE transaction_id = :id")
     with store.read() as connection:
         if connection.scalar(sql, {"id": transaction_id}) is None:

@@ -13,7 +13,7 @@ from storage.database.tables import idempotency_keys
 from storage.errors import Refused
 from storage.frames import DAY
 
-KEPT = DAY  # µs
+ANSWER_LIFETIME = DAY  # µs
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class RequestKey:
     request_hash: str
 
 
-def kept_answer(connection: Connection, request: RequestKey, now: int) -> Any:
+def stored_answer(connection: Connection, request: RequestKey, now: int) -> Any:
     """
-    The answer to the same request, if it was sent less than `KEPT` ago; else None.
+    The answer to the same request, if it was sent less than `ANSWER_LIFETIME` ago; else None.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def kept_answer(connection: Connection, request: RequestKey, now: int) -> Any:
         The key belongs to another request.
     """
     k = idempotency_keys.c
-    connection.execute(delete(idempotency_keys).where(k.at <= now - KEPT))
+    connection.execute(delete(idempotency_keys).where(k.at <= now - ANSWER_LIFETIME))
     same = select(k.request_hash, k.answer).where(k.caller == request.caller, k.key == request.key)
     row = connection.execute(same).one_or_none()
     if row is None:
@@ -49,7 +49,7 @@ def kept_answer(connection: Connection, request: RequestKey, now: int) -> Any:
     return row.answer
 
 
-def keep_answer(connection: Connection, request: RequestKey, answer: Any, now: int) -> None:
+def store_answer(connection: Connection, request: RequestKey, answer: Any, now: int) -> None:
     """Keep the answer to a request."""
     row = {
         "caller": request.caller, "key": request.key, "request_hash": request.request_hash, "answer": answer, "at": now,

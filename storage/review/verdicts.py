@@ -17,7 +17,7 @@ from storage.database.tables import claims, labels, verdicts
 from storage.errors import Refused, StorageError, Unknown
 from storage.review.audit_trail import write_audits
 from storage.review.flag_status import update_flags
-from storage.review.idempotency import RequestKey, keep_answer, kept_answer
+from storage.review.idempotency import RequestKey, store_answer, stored_answer
 from storage.review.payment_state import Label, PaymentState, payment_states
 from storage.review.verdict_log import CUSTOMER, NO_OPINION, RETRACTED
 
@@ -160,7 +160,7 @@ def record_each(
         The key belongs to another request.
     """
     with store.write_exclusive() as connection:
-        kept = None if key is None else kept_answer(connection, key, now)
+        kept = None if key is None else stored_answer(connection, key, now)
         if kept is not None:
             return [StatementResult(**row) for row in kept], True
         states = payment_states(connection, policy, [row.transaction_id for row in rows])
@@ -174,7 +174,7 @@ def record_each(
         after = payment_states(connection, policy, [row.transaction_id for row in rows])
         results = [_result(*each) for each in zip(codes, states, after, strict=True)]
         if key is not None:
-            keep_answer(connection, key, [asdict(result) for result in results], now)
+            store_answer(connection, key, [asdict(result) for result in results], now)
         return results, False
 
 

@@ -1,14 +1,15 @@
 """The API over a database: a real server in a thread of this process, and clients with tokens of each role."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 import uvicorn
 from fastapi import FastAPI
 
@@ -31,13 +32,15 @@ class ApiServer:
     url: str
     app: FastAPI
     session: Session
-    clients: dict[str | None, httpx.Client] = field(default_factory=dict)
+    clients: dict[str | None, httpx2.Client] = field(default_factory=dict)
 
-    def client(self, role: str | None = "administrator") -> httpx.Client:
+    def client(self, role: str | None = "administrator") -> httpx2.Client:
         """A client with a token of a role, None for nobody; one for each role."""
         if role not in self.clients:
             headers = {} if role is None else {"Authorization": f"Bearer {self.token(role)}"}
-            self.clients[role] = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+            self.clients[role] = httpx2.Client(
+                base_url=self.url, headers=headers, timeout=30, trust_env=False
+            )
         return self.clients[role]
 
     def token(self, role: str, per_minute: int = 1_000_000) -> str:
@@ -46,13 +49,13 @@ class ApiServer:
             self.session, NewToken(f"test {role}", role, timedelta(days=30), per_minute)
         ).secret
 
-    def get(self, path: str, role: str | None = "administrator", **more: Any) -> httpx.Response:
+    def get(self, path: str, role: str | None = "administrator", **more: Any) -> httpx2.Response:
         """The answer to a GET under /api/v1."""
         return self.client(role).get(f"/api/v1{path}", **more)
 
     def post(
         self, path: str, body: Any = None, role: str | None = "administrator", **more: Any
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """The answer to a POST of JSON under /api/v1."""
         return self.client(role).post(f"/api/v1{path}", json={} if body is None else body, **more)
 
@@ -68,9 +71,10 @@ class ApiServer:
 def serving(
     store: Store, config: Config, now: int = NOW, loading: Store | None = None
 ) -> Iterator[ApiServer]:
-    """A server over a store, at a fixed time."""
-    session = Session(store, config, "serve", clock=lambda: now)
-    loads = session if loading is None else Session(loading, config, "serve", clock=lambda: now)
+    """A server over a store, by a clock that begins at a time (µs) and goes on by a microsecond with each look."""
+    ticks = itertools.count(now)
+    session = Session(store, config, "serve", clock=lambda: next(ticks))
+    loads = session if loading is None else replace(session, store=loading)
     with closing(ActivityRecorder(session)) as activity:
         app = create_app(config, session, loads, activity)
         server = uvicorn.Server(server_settings(app, "127.0.0.1", 0))

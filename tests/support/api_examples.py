@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 from pydantic import SecretStr
 
 from pipeline.api.problem_codes import problems_page
@@ -27,9 +27,8 @@ from storage.models import comparisons
 from storage.models.comparisons import TechniqueMetric
 from tests.support.api import ApiServer, serving
 from tests.support.databases import SESSION_FOLDER, SqliteFiles, copy_world
-from tests.support.sql import execute
 from tests.support.users import PASSWORD
-from tests.support.worlds import FIRST_WEEK, NOW, SMALL
+from tests.support.worlds import BACKFILLED, NOW, SMALL
 
 TARGET = Path(__file__).parents[2] / "pipeline/api/examples.json"
 PROBLEMS_PAGE = Path(__file__).parents[2] / "docs/problems.md"
@@ -43,7 +42,7 @@ LATE_ROWS = {
 EXAMPLES = SMALL.model_copy(
     update={
         "limit": {"visa": LimitSection.model_validate({"basis_points": 90.0, "days": 30, "by": "payment"})},
-        "web": WebSection.model_validate({"four_eyes": ["undo"]}),
+        "web": WebSection.model_validate({"four_eyes": ["mute"]}),
     },
     deep=True,
 )
@@ -55,7 +54,7 @@ class Call:
 
     operation: str
     body: Any
-    response: httpx.Response
+    response: httpx2.Response
 
 
 def every_call(api: ApiServer) -> Iterator[Call]:
@@ -135,7 +134,6 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     yield post(
         "promote_model", v1("/models/1/promote"), {"reason": "known to be good", "effective_from": LATER}
     )
-    api.post("/models/2/promote", {"reason": "the newer one"})
     yield post("roll_back_model", v1("/models/rollback"), {"reason": "too many flags"})
     yield get("list_choices", v1("/choices?limit=1"))
     yield get("show_newest_choice", v1("/choices/newest"))
@@ -187,41 +185,41 @@ def every_call(api: ApiServer) -> Iterator[Call]:
 def _of_sessions(api: ApiServer) -> Iterator[Call]:
     """What only a browser does."""
     body = {"name": "eve", "password": PASSWORD + "!"}
-    with httpx.Client(base_url=api.url, trust_env=False) as browser:
+    with httpx2.Client(base_url=api.url, trust_env=False) as browser:
         begun = browser.post("/api/v1/session", json=body)
         yield Call("log_in", body, begun)
         yield Call("who_am_i", None, browser.get("/api/v1/session"))
         headers = {"X-CSRF-Token": begun.json()["csrf"]}
+        passwords = {"old": PASSWORD + "!", "new": PASSWORD + "?"}
+        changed = browser.post("/api/v1/session/password", json=passwords, headers=headers)
+        yield Call("change_password", passwords, changed)
+        headers = {"X-CSRF-Token": changed.json()["csrf"]}
         yield Call("log_out", None, browser.delete("/api/v1/session", headers=headers))
 
 
 def _of_approvals(api: ApiServer) -> Iterator[Call]:
     """What one administrator asks for and another decides."""
-    reason = {"reason": "sent by mistake"}
+    mute = {"target": {"kind": "channel", "channel": "audit"}, "reason": "nobody reads them", "span": "P60D"}
     with logged_in(api, "ada", "administrator") as ada, logged_in(api, "bob", "administrator") as bob:
         for _ in range(2):
-            assert ada.post("/api/v1/batches/1/undo", json=reason).status_code == 202
+            assert ada.post("/api/v1/mutes", json=mute).status_code == 202
         yield Call("list_approvals", None, bob.get("/api/v1/approvals?limit=1"))
         yield Call("reject", None, bob.post("/api/v1/approvals/1/reject"))
         yield Call("approve", None, bob.post("/api/v1/approvals/2/approve"))
 
 
 @contextmanager
-def logged_in(api: ApiServer, name: str, role: str) -> Iterator[httpx.Client]:
+def logged_in(api: ApiServer, name: str, role: str) -> Iterator[httpx2.Client]:
     """A browser in which a new user has logged in."""
     add_user(api.session, NewUser(name, role, PASSWORD))
-    with httpx.Client(base_url=api.url, trust_env=False, timeout=30) as browser:
+    with httpx2.Client(base_url=api.url, trust_env=False, timeout=30) as browser:
         begun = browser.post("/api/v1/session", json={"name": name, "password": PASSWORD})
         browser.headers["X-CSRF-Token"] = begun.json()["csrf"]
         yield browser
 
 
 def fill(store: Store) -> None:
-    """What no test's world has: a second model, and a comparison of techniques."""
-    execute(
-        store,
-        "INSERT INTO models SELECT 2, choice_id, run_id, trained_at, strategy, span_start, span_end, n_mature, n_fraud, feature_names, fields, thresholds, config_hash, versions, sample_scores, sha256, artifact FROM models WHERE model_id = 1",
-    )
+    """What no test's world has: a comparison of techniques."""
     settings = {"folds": 1, "test": "7d", "max_rows": 1000, "only": [], "by": "", "seed": 7, "per_day": 5.0}
     fold = {
         "from": "2025-02-01T00:00:00+00:00",
@@ -245,7 +243,7 @@ def example_of(call: Call) -> dict[str, Any]:
         and call.operation != "read_document"
     ):
         example["answer"] = call.response.json()
-    if call.operation in ("log_in", "who_am_i"):
+    if call.operation in ("log_in", "who_am_i", "change_password"):
         example["answer"]["csrf"] = "Vq3R0kTz"
     if call.operation == "issue_token":
         example["answer"]["secret"] = "fw_2QhX"
@@ -258,7 +256,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SESSION_FOLDER] = folder
         engine = SqliteFiles(Path(folder))
-        copy_world(engine, FIRST_WEEK, "examples")
+        copy_world(engine, BACKFILLED, "examples")
         storage = EXAMPLES.storage.model_copy(update={"url": SecretStr(engine.url("examples"))})
         config = EXAMPLES.model_copy(update={"storage": storage})
         with open_configured(config) as store, serving(store, config) as api:

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/approvals", tags=["Access"])
 
 
 @dataclass(frozen=True)
-class ShownApproval:
+class VisibleApproval:
     """What a user asked for, and what became of it; `request` is null for those who may not see values."""
 
     approval_id: int
@@ -42,39 +42,43 @@ class ShownApproval:
 
 
 ASKED: dict[int | str, dict[str, Any]] = {
-    202: {"model": ShownApproval, "description": "Another person must approve it; nothing is done yet."}
+    202: {"model": VisibleApproval, "description": "Another person must approve it; nothing is done yet."}
 }
 
 
-@router.get("", operation_id="list_approvals", response_model=Listing[ShownApproval])
+@router.get("", operation_id="list_approvals", response_model=Listing[VisibleApproval])
 def list_(context: Context, parameters: Parameters) -> Response:
     """List what somebody asked for that needs two people, the newest first."""
     return parameters.answer(
-        ShownApproval, partial(list_approvals, context.session), partial(_shown, context)
+        VisibleApproval, partial(list_approvals, context.session), partial(_visible, context)
     )
 
 
-@router.post("/{approval_id}/approve", operation_id="approve", response_model=ShownApproval)
+@router.post("/{approval_id}/approve", operation_id="approve", response_model=VisibleApproval)
 def approve_(context: Context, approval_id: PathNumber) -> Response:
     """Approve a request and carry it out; one that fails says why in `error`."""
-    return json_answer(ShownApproval, _shown(context, approve(context.session, context.caller, approval_id)))
+    return json_answer(
+        VisibleApproval, _visible(context, approve(context.session, context.caller, approval_id))
+    )
 
 
-@router.post("/{approval_id}/reject", operation_id="reject", response_model=ShownApproval)
+@router.post("/{approval_id}/reject", operation_id="reject", response_model=VisibleApproval)
 def reject_(context: Context, approval_id: PathNumber) -> Response:
     """Reject a request, or withdraw one's own."""
-    return json_answer(ShownApproval, _shown(context, reject(context.session, context.caller, approval_id)))
+    return json_answer(
+        VisibleApproval, _visible(context, reject(context.session, context.caller, approval_id))
+    )
 
 
-def asked_for(context: RequestContext, action: ActionName, request: ApprovalRequest) -> Response | None:
+def approval_answer(context: RequestContext, action: ActionName, request: ApprovalRequest) -> Response | None:
     """The answer to what needs two people: another one must approve it. None for what the caller may do alone."""
     approval = request_approval(context.session, context.caller, action, request)
-    return None if approval is None else json_answer(ShownApproval, _shown(context, approval), 202)
+    return None if approval is None else json_answer(VisibleApproval, _visible(context, approval), 202)
 
 
-def _shown(context: RequestContext, approval: Approval) -> ShownApproval:
+def _visible(context: RequestContext, approval: Approval) -> VisibleApproval:
     request = None
     if context.caller.may(Permission.SEE_VALUES):
         kind: Any = type(approval.request)
         request = value_adapter(kind).dump_python(approval.request, mode="json")
-    return ShownApproval(**vars(approval) | {"request": request})
+    return VisibleApproval(**vars(approval) | {"request": request})

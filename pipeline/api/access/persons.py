@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import json_answer
@@ -70,8 +70,8 @@ def export_(context: Context, body: PersonBody) -> Response:
 def erase_(context: Context, body: PersonBody) -> Response:
     """Replace the values of a person by random pseudonyms everywhere."""
     values = body.entity_values()
-    if (asked := asked_for(context, "erase", Erasing(values))) is not None:
-        return asked
+    if (pending := approval_answer(context, "erase", Erasing(values))) is not None:
+        return pending
     return json_answer(Erasure, erase(context.session, values))
 
 

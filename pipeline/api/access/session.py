@@ -11,7 +11,7 @@ from pipeline.api.body import Body
 from pipeline.api.context import Context, app_state
 from pipeline.api.listing import json_answer
 from pipeline.services.users.permissions import PERMISSIONS, Permission, Role
-from pipeline.services.users.sessions import log_in, log_out
+from pipeline.services.users.sessions import change_password, log_in, log_out
 
 router = APIRouter(prefix="/session", tags=["Access"])
 
@@ -21,6 +21,13 @@ class LogInBody(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     password: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
+
+
+class OwnPasswordBody(Body):
+    """The password that the user has, and the one to be set."""
+
+    old: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
+    new: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,18 @@ def log_in_(request: Request, body: LogInBody) -> Response:
     """Begin a session: its cookie is set, and `csrf` goes into the header X-CSRF-Token of every write."""
     address = request.client.host if request.client else ""
     begun = log_in(app_state(request).session, body.name, body.password.get_secret_value(), address)
+    answer = json_answer(WhoAmI, WhoAmI(begun.name, begun.role, _permissions(begun.role), begun.csrf))
+    set_session_cookie(request, answer, begun.secret)
+    return answer
+
+
+@router.post("/password", operation_id="change_password", response_model=WhoAmI)
+def change_password_(context: Context, body: OwnPasswordBody) -> Response:
+    """Set one's own password: all of one's sessions end, and this one begins anew."""
+    request, caller = context.request, context.caller
+    address = request.client.host if request.client else ""
+    old, new = body.old.get_secret_value(), body.new.get_secret_value()
+    begun = change_password(context.app.session, caller.name, old, new, address)
     answer = json_answer(WhoAmI, WhoAmI(begun.name, begun.role, _permissions(begun.role), begun.csrf))
     set_session_cookie(request, answer, begun.secret)
     return answer

@@ -35,7 +35,7 @@ class TokenBody(Body):
 
 
 @dataclass(frozen=True)
-class ShownToken:
+class TokenWithSecret:
     """A token and its secret, which is shown now and never again."""
 
     token: StoredToken
@@ -55,12 +55,12 @@ def list_(context: Context) -> Response:
     return json_answer(Tokens, Tokens(list_tokens(context.session)))
 
 
-@router.post("", operation_id="issue_token", response_model=ShownToken, status_code=201)
+@router.post("", operation_id="issue_token", response_model=TokenWithSecret, status_code=201)
 def issue(context: Context, body: TokenBody) -> Response:
     """Issue a token; its secret is shown only now."""
     new = NewToken(body.name, body.role, body.span, body.per_minute, context.caller.user_id)
     issued = issue_token(context.session, new)
-    return json_answer(ShownToken, ShownToken(issued.token, issued.secret), 201)
+    return json_answer(TokenWithSecret, TokenWithSecret(issued.token, issued.secret), 201)
 
 
 @router.post("/{token_id}/revoke", operation_id="revoke_token", status_code=204, response_class=Response)

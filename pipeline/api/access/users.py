@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field, SecretStr
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import json_answer
@@ -74,8 +74,8 @@ def add(context: Context, body: UserBody) -> Response:
 )
 def role(context: Context, name: PathName, body: RoleBody) -> Response:
     """Give a user another role; it ends the user's sessions."""
-    if (asked := asked_for(context, "set_role", RoleChange(name, body.role))) is not None:
-        return asked
+    if (pending := approval_answer(context, "set_role", RoleChange(name, body.role))) is not None:
+        return pending
     set_role(context.session, name, body.role)
     return Response(status_code=204)
 
@@ -101,7 +101,7 @@ def disable(context: Context, name: PathName) -> Response:
 )
 def enable(context: Context, name: PathName) -> Response:
     """Let a user log in again."""
-    if (asked := asked_for(context, "enable_user", UserName(name))) is not None:
-        return asked
+    if (pending := approval_answer(context, "enable_user", UserName(name))) is not None:
+        return pending
     enable_user(context.session, name)
     return Response(status_code=204)

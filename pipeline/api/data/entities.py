@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
-from pipeline.api.data.transactions import ShownPayment, shown_payment
+from pipeline.api.data.transactions import VisiblePayment, visible_payment
 from pipeline.api.listing import Listing, Parameters, json_answer
 from pipeline.api.types import Name, PathHandle, Policy
 from pipeline.schedule.run_context import LIVE
@@ -27,7 +27,7 @@ class EntityBody(Body):
 
 
 @dataclass(frozen=True)
-class ShownEntity:
+class VisibleEntity:
     """A value of an entity as the caller may see it, and the handle that stands for it in addresses."""
 
     column: str
@@ -35,23 +35,23 @@ class ShownEntity:
     handle: str
 
 
-@router.post("", operation_id="find_entity", response_model=ShownEntity)
+@router.post("", operation_id="find_entity", response_model=VisibleEntity)
 def find(context: Context, body: EntityBody) -> Response:
     """Give the handle of a value, whether anything is stored of it or not."""
     return json_answer(
-        ShownEntity, _shown(context, body.column, entity_filter(context.session, body.column, body.value))
+        VisibleEntity, _visible(context, body.column, entity_filter(context.session, body.column, body.value))
     )
 
 
-@router.get("/{handle}", operation_id="show_entity", response_model=ShownEntity)
+@router.get("/{handle}", operation_id="show_entity", response_model=VisibleEntity)
 def show(context: Context, handle: PathHandle) -> Response:
     """Show what a handle stands for."""
     entity = context.app.handles.resolve(handle)
-    return json_answer(ShownEntity, _shown(context, entity.column, entity.value))
+    return json_answer(VisibleEntity, _visible(context, entity.column, entity.value))
 
 
 @router.get(
-    "/{handle}/transactions", operation_id="list_entity_transactions", response_model=Listing[ShownPayment]
+    "/{handle}/transactions", operation_id="list_entity_transactions", response_model=Listing[VisiblePayment]
 )
 def timeline(context: Context, handle: PathHandle, parameters: Parameters, policy: Policy = LIVE) -> Response:
     """List the transactions of an entity with their scores, flags and labels, the newest first."""
@@ -59,14 +59,14 @@ def timeline(context: Context, handle: PathHandle, parameters: Parameters, polic
     request = EntityRequest(policy, entity.column, entity.value)
     values = (EntityValue(entity.column, entity.value),)
     return parameters.answer(
-        ShownPayment,
+        VisiblePayment,
         partial(entity_timeline, context.session, request),
-        partial(shown_payment, context),
+        partial(visible_payment, context),
         viewed=lambda rows: context.viewed("entity", entity.column, rows, values),
     )
 
 
-def _shown(context: RequestContext, column: str, value: str) -> ShownEntity:
-    return ShownEntity(
+def _visible(context: RequestContext, column: str, value: str) -> VisibleEntity:
+    return VisibleEntity(
         column, value_for(context.caller, value) or "", context.app.handles.handle(column, value)
     )

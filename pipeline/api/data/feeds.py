@@ -14,7 +14,7 @@ router = APIRouter(tags=["Payments"])
 
 
 @dataclass(frozen=True)
-class WaitingPayments:
+class PaymentsWithoutRate:
     """Payments that wait for a rate, by currency."""
 
     currencies: tuple[WaitingRecord, ...]
@@ -26,7 +26,7 @@ def list_(context: Context, parameters: Parameters) -> Response:
     return parameters.answer(FeedRecord, partial(list_feeds, context.session))
 
 
-@router.get("/waiting", operation_id="list_waiting", response_model=WaitingPayments)
-def waiting(context: Context) -> WaitingPayments:
+@router.get("/waiting", operation_id="list_waiting", response_model=PaymentsWithoutRate)
+def waiting(context: Context) -> PaymentsWithoutRate:
     """Count the payments that wait for a rate of their currency."""
-    return WaitingPayments(waiting_payments(context.session))
+    return PaymentsWithoutRate(waiting_payments(context.session))

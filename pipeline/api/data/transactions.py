@@ -37,7 +37,7 @@ class TransactionsBody(Body):
 
 
 @dataclass(frozen=True)
-class ShownPayment(PaymentRecord):
+class VisiblePayment(PaymentRecord):
     """A payment as its caller may see it, with a handle for each of its entities."""
 
     handles: Mapping[str, str]
@@ -56,15 +56,15 @@ def submit(context: Context, body: TransactionsBody) -> Response:
     return json_answer(SubmittedTransactions, done)
 
 
-@router.get("/{transaction_id}", operation_id="show_transaction", response_model=ShownPayment)
+@router.get("/{transaction_id}", operation_id="show_transaction", response_model=VisiblePayment)
 def show(context: Context, transaction_id: PathTransaction, policy: Policy = LIVE) -> Response:
     """Show a transaction, flagged or not, with its score and the label that holds."""
     payment = show_payment(context.session, policy, transaction_id)
     context.viewed("flag", transaction_id, 1)
-    return json_answer(ShownPayment, shown_payment(context, payment))
+    return json_answer(VisiblePayment, visible_payment(context, payment))
 
 
-def shown_payment(context: RequestContext, payment: PaymentRecord) -> ShownPayment:
+def visible_payment(context: RequestContext, payment: PaymentRecord) -> VisiblePayment:
     """A payment as the caller may see it."""
     visible = replace(payment, fields=context.visible_fields(payment.fields))
-    return ShownPayment(**vars(visible), handles=context.entity_handles(payment.fields))
+    return VisiblePayment(**vars(visible), handles=context.entity_handles(payment.fields))

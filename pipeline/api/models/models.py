@@ -4,7 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Response
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import Listing, Parameters, json_answer
@@ -57,8 +57,8 @@ def show(context: Context, model_id: PathNumber, policy: Policy = LIVE) -> Respo
 def promote_(context: Context, model_id: PathNumber, body: PromotionBody) -> Response:
     """Let a model score transactions from now on, or from a later time; stored scores do not change."""
     request = PromotionRequest(body.policy, model_id, body.reason, body.effective_from)
-    if (asked := asked_for(context, "promote", request)) is not None:
-        return asked
+    if (pending := approval_answer(context, "promote", request)) is not None:
+        return pending
     return json_answer(PromotionResult, promote(context.session, request))
 
 

@@ -1,5 +1,6 @@
 """The audit trail: its entries, and whether anything was changed in it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.services.users.masking import HIDDEN
 from pipeline.services.users.permissions import Permission
 
 router = APIRouter(prefix="/audit", tags=["Audit"])
-WRITTEN = ("note", "reason", "text", "value")  # members of a change that quote people, or a value of one
+QUOTING = ("note", "reason", "text", "value")  # members of a change that quote people, or a value of one
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def list_(
     return parameters.answer(
         AuditEntry,
         partial(list_audit, context.session, request),
-        partial(_shown, context),
+        partial(_visible, context),
         viewed=lambda rows: context.viewed("audit", "trail", rows),
     )
 
@@ -53,16 +54,17 @@ def check(context: Context, newest_hash: Name | None = None) -> Response:
     return json_answer(AuditCheck, AuditCheck(found.is_whole, found))
 
 
-def _shown(context: RequestContext, entry: AuditEntry) -> AuditEntry:
+def _visible(context: RequestContext, entry: AuditEntry) -> AuditEntry:
     if context.caller.may(Permission.SEE_VALUES):
         return entry
-    return replace(entry, before=_without_quotes(entry.before), after=_without_quotes(entry.after))
+    hidden = {*QUOTING, *context.app.config.schema_.entities}
+    return replace(entry, before=_without(hidden, entry.before), after=_without(hidden, entry.after))
 
 
-def _without_quotes(change: Any) -> Any:
+def _without(hidden: Collection[str], change: Any) -> Any:
     if not isinstance(change, dict):
         return change
     return {
-        name: HIDDEN if name in WRITTEN and value else _without_quotes(value)
+        name: HIDDEN if name in hidden and value else _without(hidden, value)
         for name, value in change.items()
     }

@@ -35,20 +35,20 @@ def rates(
     """List rates by month, the newest first, with the forecast of what is still to be reported."""
     request = RateRequest(by, per or "", since, until, as_of)
 
-    def shown(record: RateRecord) -> RateRecord:
+    def visible(record: RateRecord) -> RateRecord:
         return replace(record, value=_visible(context, per, record.value))
 
-    return parameters.answer(RateRecord, partial(list_rates, context.session, request), shown)
+    return parameters.answer(RateRecord, partial(list_rates, context.session, request), visible)
 
 
 @router.get("/limits", operation_id="list_limits", response_model=Listing[LimitRecord])
 def limits(context: Context, parameters: Parameters, as_of: AsOf = None) -> Response:
     """List where each limit stands, the worst first."""
 
-    def shown(record: LimitRecord) -> LimitRecord:
+    def visible(record: LimitRecord) -> LimitRecord:
         return replace(record, value=_visible(context, record.column, record.value))
 
-    return parameters.answer(LimitRecord, partial(list_limits, context.session, as_of), shown)
+    return parameters.answer(LimitRecord, partial(list_limits, context.session, as_of), visible)
 
 
 def _visible(context: RequestContext, column: str | None, value: str | None) -> str | None:

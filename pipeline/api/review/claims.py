@@ -69,4 +69,5 @@ def claim_(context: Context, body: ClaimBody) -> Response:
 @router.post("/release", operation_id="release_flags", response_model=ReleasedClaims)
 def release_(context: Context, body: ReleaseBody) -> Response:
     """End one's own claims."""
-    return json_answer(ReleasedClaims, ReleasedClaims(release(context.session, body.transaction_ids)))
+    ended = release(context.session, body.transaction_ids)
+    return json_answer(ReleasedClaims, ReleasedClaims(tuple(each.transaction_id for each in ended)))

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/flags", tags=["Review"])
 
 
 @dataclass(frozen=True)
-class ShownFlag(FlagRecord):
+class VisibleFlag(FlagRecord):
     """A flag as its caller may see it, with a handle for each of its entities."""
 
     handles: Mapping[str, str]
@@ -74,14 +74,14 @@ def _request(
 Request = Annotated[FlagRequest, Depends(_request)]
 
 
-@router.get("", operation_id="list_flags", response_model=Listing[ShownFlag])
+@router.get("", operation_id="list_flags", response_model=Listing[VisibleFlag])
 def list_(context: Context, request: Request, parameters: Parameters) -> Response:
     """List flags: by expected loss, unless another order is asked for."""
     entity = () if request.stored_entity is None else (EntityValue(*request.stored_entity),)
     return parameters.answer(
-        ShownFlag,
+        VisibleFlag,
         partial(list_flags, context.session, request),
-        partial(shown_flag, context),
+        partial(visible_flag, context),
         viewed=lambda rows: context.viewed("flags", request.policy, rows, entity, order=request.order),
     )
 
@@ -92,15 +92,15 @@ def count(context: Context, request: Request) -> FlagCount:
     return FlagCount(count_flags(context.session, request))
 
 
-@router.get("/{transaction_id}", operation_id="show_flag", response_model=ShownFlag)
+@router.get("/{transaction_id}", operation_id="show_flag", response_model=VisibleFlag)
 def show(context: Context, transaction_id: PathTransaction, policy: Policy = LIVE) -> Response:
     """Show a flag with its reasons, and the version that a verdict sends as `if_seen`."""
     flag = show_flag(context.session, policy, transaction_id)
     context.viewed("flag", transaction_id, 1)
-    return json_answer(ShownFlag, shown_flag(context, flag))
+    return json_answer(VisibleFlag, visible_flag(context, flag))
 
 
-def shown_flag(context: RequestContext, flag: FlagRecord) -> ShownFlag:
+def visible_flag(context: RequestContext, flag: FlagRecord) -> VisibleFlag:
     """A flag as the caller may see it."""
     visible = replace(
         flag,
@@ -108,4 +108,4 @@ def shown_flag(context: RequestContext, flag: FlagRecord) -> ShownFlag:
         reasons=tuple(replace(reason, text=context.visible_reason(reason)) for reason in flag.reasons),
         verdict_note=context.visible_text(flag.verdict_note),
     )
-    return ShownFlag(**vars(visible), handles=context.entity_handles(flag.fields))
+    return VisibleFlag(**vars(visible), handles=context.entity_handles(flag.fields))

@@ -5,12 +5,12 @@ from typing import Literal
 
 from fastapi import APIRouter, Response
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import Listing, Parameters, json_answer
-from pipeline.api.review.verdicts import Outcomes
-from pipeline.api.types import Instant, Name, PathTransaction, Reason, TransactionIds, Words
+from pipeline.api.review.verdicts import VerdictOutcomes
+from pipeline.api.types import Instant, LongText, Name, PathTransaction, Reason, TransactionIds
 from pipeline.services.data.payments import LabelRecord, LabelRequest, list_labels
 from pipeline.services.review.labels import Action, LabelRetraction, NewLabel, add_labels, retract_labels
 
@@ -25,7 +25,7 @@ class NewLabelsBody(Body):
     source: Literal["investigation", "customer"] = "investigation"
     type: Name | None = None
     action: Action = "none"
-    note: Words = ""
+    note: LongText = ""
     known_at: Instant | None = None
 
 
@@ -46,16 +46,18 @@ def list_(context: Context, transaction_id: PathTransaction, parameters: Paramet
     return parameters.answer(LabelRecord, read)
 
 
-@router.post("/labels", operation_id="add_labels", response_model=Outcomes, responses=ASKED)
+@router.post("/labels", operation_id="add_labels", response_model=VerdictOutcomes, responses=ASKED)
 def add(context: Context, body: NewLabelsBody) -> Response:
     """Label payments, flagged or not; on a flag it is a verdict, too."""
     label = NewLabel(**dict(body))
-    if (asked := asked_for(context, "add_labels", label)) is not None:
-        return asked
-    return json_answer(Outcomes, Outcomes(add_labels(context.session, label)))
+    if (pending := approval_answer(context, "add_labels", label)) is not None:
+        return pending
+    return json_answer(VerdictOutcomes, VerdictOutcomes(add_labels(context.session, label)))
 
 
-@router.post("/labels/retract", operation_id="retract_labels", response_model=Outcomes)
+@router.post("/labels/retract", operation_id="retract_labels", response_model=VerdictOutcomes)
 def retract(context: Context, body: RetractBody) -> Response:
     """Take a label of each payment back, from now on."""
-    return json_answer(Outcomes, Outcomes(retract_labels(context.session, LabelRetraction(**dict(body)))))
+    return json_answer(
+        VerdictOutcomes, VerdictOutcomes(retract_labels(context.session, LabelRetraction(**dict(body))))
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.listing import Listing, Parameters, json_answer
@@ -67,17 +67,17 @@ class EndedAt:
 @router.get("", operation_id="list_mutes", response_model=Listing[StoredMute])
 def list_(context: Context, parameters: Parameters) -> Response:
     """List mutes with the number of flags that each has muted, ended ones too, the newest first."""
-    return parameters.answer(StoredMute, partial(list_mutes, context.session), partial(_shown, context))
+    return parameters.answer(StoredMute, partial(list_mutes, context.session), partial(_visible, context))
 
 
 @router.post("", operation_id="add_mute", response_model=StoredMute, status_code=201, responses=ASKED)
 def add(context: Context, body: MuteBody) -> Response:
     """Mute flags of an entity, a feature or a channel; it applies to transactions from now on."""
     new = NewMute(body.end, body.reason, _target(body))
-    if (asked := asked_for(context, "add_mute", new)) is not None:
-        return asked
+    if (pending := approval_answer(context, "add_mute", new)) is not None:
+        return pending
     mute = add_mute(context.session, new)
-    return json_answer(StoredMute, _shown(context, mute), 201)
+    return json_answer(StoredMute, _visible(context, mute), 201)
 
 
 @router.post("/{mute_id}/end", operation_id="end_mute", response_model=EndedAt)
@@ -95,7 +95,7 @@ def _target(body: MuteBody) -> EntityTarget | FeatureTarget | ChannelTarget:
     return ChannelTarget(target.channel)
 
 
-def _shown(context: RequestContext, mute: StoredMute) -> StoredMute:
+def _visible(context: RequestContext, mute: StoredMute) -> StoredMute:
     return replace(
         mute, value=value_for(context.caller, mute.value), reason=context.visible_text(mute.reason) or ""
     )

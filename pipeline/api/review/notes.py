@@ -32,7 +32,7 @@ def list_(
     return parameters.answer(
         NoteRecord,
         read,
-        partial(_shown, context),
+        partial(_visible, context),
         viewed=lambda rows: context.viewed("verdicts", transaction_id or "all", rows, of="notes"),
     )
 
@@ -52,5 +52,5 @@ async def add(
     return json_answer(NoteRecord, added.note, 201, replay_headers(added.replayed))
 
 
-def _shown(context: RequestContext, note: NoteRecord) -> NoteRecord:
+def _visible(context: RequestContext, note: NoteRecord) -> NoteRecord:
     return replace(note, text=context.visible_text(note.text) or "")

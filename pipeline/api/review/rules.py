@@ -12,7 +12,7 @@ from pipeline.api.context import Context, RequestContext
 from pipeline.api.listing import Listing, Parameters, json_answer
 from pipeline.api.review.expiry import ExpiringBody
 from pipeline.api.review.mutes import EndedAt
-from pipeline.api.types import PathNumber, Words
+from pipeline.api.types import LongText, PathNumber
 from pipeline.services.review.rules import (
     NewRule,
     RuleName,
@@ -26,7 +26,7 @@ from pipeline.services.review.rules import (
 )
 
 router = APIRouter(prefix="/rules", tags=["Review"])
-RuleText = Annotated[Words, StringConstraints(min_length=1)]
+RuleText = Annotated[LongText, StringConstraints(min_length=1)]
 
 
 class RuleBody(ExpiringBody):
@@ -52,7 +52,7 @@ class RuleNames:
 @router.get("", operation_id="list_rules", response_model=Listing[StoredRule])
 def list_(context: Context, parameters: Parameters) -> Response:
     """List rules with the number of flags that each has raised, ended ones too, the newest first."""
-    return parameters.answer(StoredRule, partial(list_rules, context.session), partial(_shown, context))
+    return parameters.answer(StoredRule, partial(list_rules, context.session), partial(_visible, context))
 
 
 @router.post("", operation_id="add_rule", response_model=StoredRule, status_code=201)
@@ -80,7 +80,7 @@ def end(context: Context, rule_id: PathNumber) -> Response:
     return json_answer(EndedAt, EndedAt(end_rule(context.session, rule_id)))
 
 
-def _shown(context: RequestContext, rule: StoredRule) -> StoredRule:
+def _visible(context: RequestContext, rule: StoredRule) -> StoredRule:
     return replace(
         rule, text=context.visible_text(rule.text) or "", reason=context.visible_text(rule.reason) or ""
     )

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.idempotency import IdempotencyKey, replay_headers, request_key
 from pipeline.api.listing import Listing, Parameters, json_answer, value_adapter
 from pipeline.api.problem_codes import PROBLEMS
 from pipeline.api.problems import ApiError
-from pipeline.api.types import Name, PathTransaction, Reason, TransactionId, TransactionIds, Words
+from pipeline.api.types import LongText, Name, PathTransaction, Reason, TransactionId, TransactionIds
 from pipeline.errors import Forbidden
 from pipeline.services.review.verdicts import (
     Action,
@@ -44,7 +44,7 @@ class NewVerdictBody(Body):
     verdict: Verdict
     type: Name | None = None
     action: Action = "none"
-    note: Words = ""
+    note: LongText = ""
     if_seen: Name | None = None
 
     def row(self, transaction_id: str) -> VerdictRow:
@@ -79,7 +79,7 @@ class VerdictResults:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class VerdictOutcomes:
     """What changed for each payment."""
 
     results: tuple[VerdictOutcome, ...]
@@ -91,7 +91,7 @@ def list_(
 ) -> Response:
     """List what people said, the newest first; of one payment, or of all."""
     request = VerdictRequest(transaction_id)
-    show = partial(_shown, context)
+    show = partial(_visible, context)
     return parameters.answer(
         VerdictRecord,
         partial(list_verdicts, context.session, request),
@@ -104,8 +104,8 @@ def list_(
 async def record_batch(context: Context, body: VerdictBatchBody, key: IdempotencyKey = None) -> Response:
     """Answer many payments at once, row by row: one that is refused fails no other."""
     rows = tuple(each.row(each.transaction_id) for each in body.verdicts)
-    if (asked := await run_in_threadpool(_asked_for, context, rows)) is not None:
-        return asked
+    if (pending := await run_in_threadpool(_approval_answer, context, rows)) is not None:
+        return pending
     batch = VerdictBatch(rows, await request_key(context, key))
     done = await run_in_threadpool(record_each, context.session, batch)
     return json_answer(VerdictResults, VerdictResults(done.results), headers=replay_headers(done.replayed))
@@ -119,23 +119,24 @@ async def record_batch(context: Context, body: VerdictBatchBody, key: Idempotenc
 )
 def record_one(context: Context, transaction_id: PathTransaction, body: NewVerdictBody) -> Response:
     """Answer one payment, flagged or not; 409 if somebody has answered since `if_seen`."""
-    if (asked := _asked_for(context, (body.row(transaction_id),))) is not None:
-        return asked
+    if (pending := _approval_answer(context, (body.row(transaction_id),))) is not None:
+        return pending
     (result,) = record_each(context.session, VerdictBatch((body.row(transaction_id),))).results
     if result.code is not None:
         raise refused(result)
     return json_answer(VerdictRowResult, result)
 
 
-@router.post("/verdicts/undo", operation_id="undo_verdicts", response_model=Outcomes)
+@router.post("/verdicts/undo", operation_id="undo_verdicts", response_model=VerdictOutcomes)
 def undo_(context: Context, body: UndoBody) -> Response:
     """Take the newest verdict on each payment back, from now on."""
     return json_answer(
-        Outcomes, Outcomes(undo(context.session, UndoneVerdict(body.transaction_ids, body.reason)))
+        VerdictOutcomes,
+        VerdictOutcomes(undo(context.session, UndoneVerdict(body.transaction_ids, body.reason))),
     )
 
 
-def _asked_for(context: RequestContext, rows: tuple[VerdictRow, ...]) -> Response | None:
+def _approval_answer(context: RequestContext, rows: tuple[VerdictRow, ...]) -> Response | None:
     """The answer if the rows that say genuine are so many or so much that two people must say so; None if not."""
     genuine = [row for row in rows if row.verdict == "genuine"]
     if not genuine:
@@ -145,7 +146,7 @@ def _asked_for(context: RequestContext, rows: tuple[VerdictRow, ...]) -> Respons
         len(genuine) == len(rows) and len({(row.action, row.note, row.if_seen is None) for row in rows}) == 1
     )
     if same and rows[0].if_seen is None:
-        return asked_for(
+        return approval_answer(
             context, "record_verdict", NewVerdict(ids, "genuine", None, rows[0].action, rows[0].note)
         )
     if needs_approval(context.session, context.caller, "record_verdict", NewVerdict(ids, "genuine")):
@@ -167,5 +168,5 @@ def refused(result: VerdictRowResult) -> ApiError:
     return ApiError(result.code, text, current=current)
 
 
-def _shown(context: RequestContext, verdict: VerdictRecord) -> VerdictRecord:
+def _visible(context: RequestContext, verdict: VerdictRecord) -> VerdictRecord:
     return replace(verdict, note=context.visible_text(verdict.note))

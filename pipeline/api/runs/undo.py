@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from pipeline.api.access.approvals import ASKED, asked_for
+from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
 from pipeline.api.listing import json_answer
@@ -24,8 +24,8 @@ class WithdrawBody(Body):
 def batch(context: Context, batch_id: PathNumber, body: WithdrawBody) -> Response:
     """Withdraw a batch: its transactions with their scores and flags, or its labels."""
     request = UndoRequest(batch_id, body.reason)
-    if (asked := asked_for(context, "undo_batch", request)) is not None:
-        return asked
+    if (pending := approval_answer(context, "undo_batch", request)) is not None:
+        return pending
     return json_answer(Withdrawal, undo_batch(context.loading_session(), request))
 
 
@@ -33,6 +33,6 @@ def batch(context: Context, batch_id: PathNumber, body: WithdrawBody) -> Respons
 def run(context: Context, run_id: PathNumber, body: WithdrawBody) -> Response:
     """Withdraw a run: its scores, flags, drift, choices and promotions; its steps are due again."""
     request = UndoRequest(run_id, body.reason)
-    if (asked := asked_for(context, "undo_run", request)) is not None:
-        return asked
+    if (pending := approval_answer(context, "undo_run", request)) is not None:
+        return pending
     return json_answer(Withdrawal, undo_run(context.loading_session(), request))

