@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,7 @@ END_S = 30
 
 
 @pytest.fixture
-def environment(sqlite_opener: Opener, sqlite_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(sqlite_opener: Opener, sqlite_url: str, tmp_path: Path) -> dict[str, str]:
     """Of a process whose database has its tables."""
     sqlite_opener(SMALL)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
@@ -29,7 +28,7 @@ def environment(sqlite_opener: Opener, sqlite_url: str, tmp_path: Path) -> Itera
         f'[storage]\nurl = "{sqlite_url}"\n[web]\nport = {port}\n'
         '[schema]\nentities = ["customer_id", "terminal_id"]\ncategorical = []\nkind = ""\noriginal_id = ""\n'
     )
-    yield os.environ | {"FRAUDWATCH_CONFIG": str(config), "PORT": str(port)}
+    return os.environ | {"FRAUDWATCH_CONFIG": str(config), "PORT": str(port)}
 
 
 def serve(environment: dict[str, str]) -> "subprocess.Popen[str]":
