@@ -22,6 +22,7 @@ from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
 from storage.frames import REVIEWERS, Completeness, Ints, Labels, Transactions
 from storage.ingest import history as stored_history
+from storage.ingest.chunks import TransactionChunk
 from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
@@ -94,8 +95,7 @@ class History:
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant up to which its score may use what is known."""
-        of_time = self.transactions.event_time + allowed_lateness
-        return np.maximum(of_time, self.transactions.ingested_at)
+        return self.transactions.as_of(allowed_lateness)
 
 
 def load(
@@ -112,6 +112,19 @@ def load(
         rows = stored_history.load_transactions(store, start, end)
     else:
         rows = stored_history.load_entities(store, start, end, entities)
+    return _history(store, config, start, end, rows)
+
+
+def load_arriving(store: Store, config: Config, lookback: int, chunk: TransactionChunk, at: int) -> History:
+    """The past of the entities of some payments that are not stored, with them, as if they had arrived at an instant (µs)."""
+    start, end = int(chunk.event_time.min()) - lookback, int(chunk.event_time.max()) + 1
+    names = [name for name in store.fields.entities if name in chunk.text]
+    entities = {name: [value for value in chunk.text[name] if value is not None] for name in names}
+    rows = stored_history.load_entities(store, start, end, entities, chunk, at)
+    return _history(store, config, start, end, rows)
+
+
+def _history(store: Store, config: Config, start: int, end: int, rows: Transactions) -> History:
     payments = _payments(config, rows)
     labels = stored_history.load_labels(store, start, end)
     never = config.labels.never_by_silence

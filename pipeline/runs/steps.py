@@ -79,7 +79,7 @@ class LedgerRunner:
 
     def __init__(self, context: RunContext, end: int, fixed_model_id: int | None) -> None:
         self.context = context
-        self.reader = HistoryReader(context, end)
+        self.reader = HistoryReader(context.store, context.config, context.policy, end)
         self.model_cache = ModelCache(context.store, context.config, context.policy, fixed_model_id)
         self._window: tuple[int, int] | None = None
         self._batches: list[ScoredBatch] = []

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
@@ -56,6 +56,13 @@ class Store:
         wide = Store(self.engine, fields, self.schema)
         wide.write_guards = self.write_guards
         return wide
+
+    def with_transactions(self, name: str) -> "Store":
+        """The same database with the table of this name in place of `transactions`; it shares the connections."""
+        other = Store(self.engine, self.fields, self.schema)
+        other.write_guards = self.write_guards
+        other.transactions = self.transactions.to_metadata(MetaData(), name=name)
+        return other
 
     @property
     def display_url(self) -> str:
