@@ -144,12 +144,22 @@ def test_one_bad_payment_fails_no_other(backfilled: Store) -> None:
         payment("new-3", event_time=as_datetime(NOON + SECOND).isoformat()),
         payment("new-1", amount=3),
         payment("new-4", time=FROM - 30 * DAY),
+        payment("new-5", customer_id=None, terminal_id=None),
     )
-    assert [each.status for each in answer.payments] == ["dry_run", *["rejected"] * 4]
+    assert [each.status for each in answer.payments] == ["dry_run", *["rejected"] * 5]
     problems = [each.problem or "" for each in answer.payments]
-    for problem, part in zip(problems, ("", "amount", "ahead", "same id", "no model"), strict=True):
+    for problem, part in zip(
+        problems, ("", "amount", "ahead", "same id", "no model", "who paid"), strict=True
+    ):
         assert part in problem
-    assert [each.transaction_id for each in answer.payments] == ["new-1", "new-2", "new-3", "new-1", "new-4"]
+    assert [each.transaction_id for each in answer.payments] == [
+        "new-1",
+        "new-2",
+        "new-3",
+        "new-1",
+        "new-4",
+        "new-5",
+    ]
 
 
 def test_other_content_is_a_revision_and_changes_no_score(backfilled: Store) -> None:

@@ -113,6 +113,48 @@ def _print_event(event: "TickEvent") -> None:
 @click.command(
     cls=Command,
     epilog="""
+    fraudwatch score payments.jsonl
+    echo '{"transaction_id": "t1", "event_time": "2026-03-02T12:00:00Z", "amount": 99, …}' | fraudwatch score -
+    fraudwatch score payments.jsonl --store --format json
+    """,
+)
+@click.argument("file", type=click.File("rb"))
+@click.option("--store", is_flag=True, help="Store the payments and their scores, each once.")
+@output_options
+@click.pass_obj
+def score(context: CliContext, file: Any, store: bool, output_format: str, output: Path | None) -> None:
+    """Score payments now, each as if it had just arrived.
+
+    FILE has one JSON object a line, - is standard input; at most 1,000 payments. Nothing is written without --store.
+    """
+    from pipeline.cli.output import write_rows
+    from pipeline.services.runs.scoring import ScoreRequest, open_scorer, read_payments
+    from pipeline.services.runs.scoring import score as score_payments
+
+    request = ScoreRequest(read_payments(file), store)
+    with context.session() as session:
+        if store:
+            with open_scorer(session) as scorer:
+                answer = score_payments(session, request, scorer)
+        else:
+            answer = score_payments(session, request)
+    if answer.is_stale:
+        newest = (
+            "nothing" if answer.history_through is None else f"{answer.history_through:%Y-%m-%d %H:%M} UTC"
+        )
+        click.echo(f"scores miss what has happened since: history is stored through {newest}", err=True)
+    rows = (
+        vars(payment) | {"first_reason": payment.problem or next((r.text for r in payment.reasons), None)}
+        for payment in answer.payments
+    )
+    write_rows(rows, SCORE_COLUMNS, output_format, output, "no payment")
+    if all(payment.status == "rejected" for payment in answer.payments):
+        sys.exit(1)
+
+
+@click.command(
+    cls=Command,
+    epilog="""
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --workers 4
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --rescore --policy cheaper
@@ -266,6 +308,9 @@ def challenger_text(run: "ChallengerRun") -> str:
     return f"challenger {run.name}: {summary_text(run.summary)}"
 
 
+SCORE_COLUMNS = [
+    "transaction_id", "status", "score", "fraud_probability", "expected_loss", "flagged", "channel", "first_reason",
+]  # fmt: skip
 RUN_COLUMNS = ["run_id", "kind", "as_of", "status", "counts", "error"]
 GAP_COLUMNS = ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"]
 

@@ -9,8 +9,8 @@ Payments of several callers that arrive at the same time are stored and scored t
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.runs.window_scores import ModelBatch, batches_by_model, raised_flags, score_rows
-from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, RunSummary, start_run
+from pipeline.schedule.run_context import (
+    LIVE,
+    HistoryReader,
+    RunContext,
+    RunSummary,
+    start_run,
+    with_stored_fields,
+)
 from pipeline.scoring.model_cache import ModelCache
 from storage.database.database import Store
 from storage.frames import DAY
@@ -62,10 +69,11 @@ class _Waiting:
 class ArrivalScorer:
     """Scores payments of policy live and keeps their models in memory; several threads may use it."""
 
-    def __init__(self, store: Store, config: Config, context: RunContext | None = None) -> None:
-        self._store = store if context is None else context.store
+    def __init__(self, store: Store, config: Config, begin: Callable[[], RunContext] | None = None) -> None:
+        self._store = with_stored_fields(store, LIVE)
         self._config = config
-        self._context = context
+        self._begin = begin
+        self._context: RunContext | None = None
         self._models = ModelCache(self._store, config, LIVE)
         self._scoring = threading.Lock()
         self._queueing = threading.Lock()
@@ -128,8 +136,7 @@ class ArrivalScorer:
                 waiting.done.set()
 
     def _add_group(self, group: list[_Waiting], now: int) -> None:
-        context = self._context
-        assert context is not None, "open it by `arrival_scorer` to store payments"
+        context = self._run()
         chunk = TransactionChunk.joined([waiting.chunk for waiting in group])
         arrived = arrivals.add(self._store, LIVE, self._batch_of(now), chunk, now)
         owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])
@@ -144,9 +151,21 @@ class ArrivalScorer:
     def _batch_of(self, now: int) -> int:
         """The batch of the day, since one that is read for months would say little."""
         if self._batch is None or self._batch[0] != now // DAY:
-            assert self._context is not None
-            self._batch = now // DAY, arrivals.begin(self._store, SOURCE, now, self._context.by)
+            self._batch = now // DAY, arrivals.begin(self._store, SOURCE, now, self._run().by)
         return self._batch[1]
+
+    def _run(self) -> RunContext:
+        """The run that all scores belong to; it begins with the first payment that is stored."""
+        if self._context is None:
+            assert self._begin is not None, "open it by `arrival_scorer` to store payments"
+            self._context = self._begin()
+        return self._context
+
+    def end(self) -> None:
+        """Write what was scored to the run."""
+        if self._context is not None:
+            counts = self.summary.counts()
+            runs.end_run(self._store, self._context.run_id, self._context.ended_at, "done", counts)
 
     def _reader(self) -> HistoryReader:
         """A reader that knows the rules, mutes and promotions of this moment."""
@@ -157,10 +176,14 @@ class ArrivalScorer:
 @contextmanager
 def arrival_scorer(store: Store, config: Config, now: int, by: str) -> Iterator[ArrivalScorer]:
     """A scorer that stores payments; all that it scores belongs to one run, which ends with the block."""
-    with start_run(store, config, now, LIVE, "arrival", by, None) as context:
-        scorer = ArrivalScorer(store, config, context)
+    with ExitStack() as stack:
+        scorer = ArrivalScorer(
+            store,
+            config,
+            lambda: stack.enter_context(start_run(store, config, now, LIVE, "arrival", by, None)),
+        )
         yield scorer
-        runs.end_run(store, context.run_id, context.ended_at, "done", scorer.summary.counts())
+        scorer.end()
 
 
 def _payment_scores(config: Config, batch: ModelBatch, reader: HistoryReader) -> Iterator[PaymentScore]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -117,6 +117,31 @@ class ScoreAnswer:
     is_stale: bool
 
 
+def read_payments(lines: BinaryIO) -> tuple[Mapping[str, Any], ...]:
+    """
+    Payments from JSON Lines.
+
+    Raises
+    ------
+    InputError
+        A line is no JSON object.
+    """
+    payments = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            payment = json.loads(line)
+        except (ValueError, RecursionError):
+            payment = None
+        if not isinstance(payment, dict):
+            raise InputError(
+                f"line {number} is no JSON object", remedy="write one payment a line", code="bad_file"
+            )
+        payments.append(payment)
+    return tuple(payments)
+
+
 @contextmanager
 def open_scorer(session: Session) -> Iterator[ArrivalScorer]:
     """What scores and stores payments for as long as a door is open; it keeps models in memory, and threads may share it."""
@@ -190,11 +215,11 @@ def _checked(session: Session, request: ScoreRequest) -> tuple[TransactionChunk,
 
 
 def _columns(check: TransactionCheck) -> ExpectedColumns:
-    """Those of a source of transactions; what says whether they were fraud may be missing."""
-    expected = check.expected_columns()
-    labels = {check.source_name(name) for name in (check.schema.is_fraud, check.schema.known_at) if name}
-    required = {name: key for name, key in expected.required.items() if name not in labels}
-    optional = {name: key for name, key in expected.required.items() if name in labels}
+    """Those of a source of transactions; of a few payments many a field may be missing."""
+    expected, schema = check.expected_columns(), check.schema
+    needed = {check.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)}
+    required = {name: key for name, key in expected.required.items() if name in needed}
+    optional = {name: key for name, key in expected.required.items() if name not in needed}
     return ExpectedColumns(required, {**expected.optional, **optional})
 
 
@@ -206,10 +231,13 @@ def _scorable(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk, 
     refund[chunk.payment_places(session.store.fields.refund_kinds)] = False
     repeated = np.ones(len(chunk), dtype=bool)
     repeated[np.unique(chunk.transaction_id.astype(str), return_index=True)[1]] = False
+    entities = [name for name in session.store.fields.entities if name in chunk.text]
+    nobody = np.array([all(chunk.text[name][k] is None for name in entities) for k in range(len(chunk))])
     good = np.ones(len(chunk), dtype=bool)
     for wrong, why in (
         (repeated, REPEATED),
         (refund, REFUND),
+        (nobody, f"it has none of {', '.join(entities)}, so nothing is known of who paid"),
         (chunk.event_time > session.now, AHEAD),
         (~scorer.has_model(chunk), NO_MODEL),
     ):
