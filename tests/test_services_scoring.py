@@ -18,7 +18,7 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from tests.support.sql import query
-from tests.support.worlds import FROM, NOW, SMALL, TO, load_arrivals
+from tests.support.worlds import FROM, SMALL, TO, load_arrivals
 
 NOON = TO + 12 * HOUR
 
@@ -147,11 +147,9 @@ def test_one_bad_payment_fails_no_other(backfilled: Store) -> None:
         payment("new-5", customer_id=None, terminal_id=None),
     )
     assert [each.status for each in answer.payments] == ["dry_run", *["rejected"] * 5]
-    problems = [each.problem or "" for each in answer.payments]
-    for problem, part in zip(
-        problems, ("", "amount", "ahead", "same id", "no model", "who paid"), strict=True
-    ):
-        assert part in problem
+    errors = [each.error or "" for each in answer.payments]
+    for error, part in zip(errors, ("", "amount", "ahead", "same id", "no model", "who paid"), strict=True):
+        assert part in error
     assert [each.transaction_id for each in answer.payments] == [
         "new-1",
         "new-2",

@@ -1,5 +1,6 @@
 """Commands that train, run what is due, backfill or start the daemon, and that list runs and gaps."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,10 +129,11 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
     FILE has one JSON object a line, - is standard input; at most 1,000 payments. Nothing is written without --store.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.runs.scoring import ScoreRequest, open_scorer, read_payments
+    from pipeline.services.runs.scoring import ScoreRequest
     from pipeline.services.runs.scoring import score as score_payments
+    from pipeline.services.scorer import open_scorer
 
-    request = ScoreRequest(read_payments(file), store)
+    request = ScoreRequest(_payments(file), store)
     with context.session() as session:
         if store:
             with open_scorer(session) as scorer:
@@ -144,12 +146,28 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
         )
         click.echo(f"scores miss what has happened since: history is stored through {newest}", err=True)
     rows = (
-        vars(payment) | {"first_reason": payment.problem or next((r.text for r in payment.reasons), None)}
+        vars(payment) | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
         for payment in answer.payments
     )
     write_rows(rows, SCORE_COLUMNS, output_format, output, "no payment")
     if all(payment.status == "rejected" for payment in answer.payments):
         sys.exit(1)
+
+
+def _payments(lines: Any) -> list[dict[str, Any]]:
+    """Payments from JSON Lines."""
+    payments = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            payment = json.loads(line)
+        except (ValueError, RecursionError):
+            payment = None
+        if not isinstance(payment, dict):
+            raise click.UsageError(f"line {number} is no JSON object: write one payment a line")
+        payments.append(payment)
+    return payments
 
 
 @click.command(

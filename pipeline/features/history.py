@@ -112,7 +112,7 @@ def load(
         rows = stored_history.load_transactions(store, start, end)
     else:
         rows = stored_history.load_entities(store, start, end, entities)
-    return _history(store, config, start, end, rows)
+    return _history(store, config, start, end, rows, entities)
 
 
 def load_arriving(store: Store, config: Config, lookback: int, chunk: TransactionChunk, at: int) -> History:
@@ -121,12 +121,23 @@ def load_arriving(store: Store, config: Config, lookback: int, chunk: Transactio
     names = [name for name in store.fields.entities if name in chunk.text]
     entities = {name: [value for value in chunk.text[name] if value is not None] for name in names}
     rows = stored_history.load_entities(store, start, end, entities, chunk, at)
-    return _history(store, config, start, end, rows)
+    return _history(store, config, start, end, rows, entities)
 
 
-def _history(store: Store, config: Config, start: int, end: int, rows: Transactions) -> History:
+def _history(
+    store: Store,
+    config: Config,
+    start: int,
+    end: int,
+    rows: Transactions,
+    entities: Mapping[str, Sequence[str]] | None,
+) -> History:
+    """The history of these rows; `entities` are those that all of them were chosen by, None if they were not."""
     payments = _payments(config, rows)
-    labels = stored_history.load_labels(store, start, end)
+    if entities is None:
+        labels = stored_history.load_labels(store, start, end)
+    else:
+        labels = stored_history.load_labels_of(store, payments.transaction_id)
     never = config.labels.never_by_silence
     silence = Silence(
         payments,
@@ -142,7 +153,7 @@ def _history(store: Store, config: Config, start: int, end: int, rows: Transacti
         silence_ok=silence.by_first_version,
         precedence=config.labels.precedence,
         silence=silence,
-        frauds=FraudReader(partial(_load_frauds, store, config, end)),
+        frauds=FraudReader(partial(_load_frauds, store, config, end, entities)),
     )
 
 
@@ -153,8 +164,11 @@ def _payments(config: Config, rows: Transactions) -> Transactions:
     return rows.take(~has_value(rows.columns["kind"], config.schema_.refund_kinds))
 
 
-def _load_frauds(store: Store, config: Config, end: int, start: int) -> FraudHistory:
-    rows, labels = stored_history.load_frauds(store, start, end, known_from=start - LABEL_BEFORE_PAYMENT)
+def _load_frauds(
+    store: Store, config: Config, end: int, entities: Mapping[str, Sequence[str]] | None, start: int
+) -> FraudHistory:
+    known_from = start - LABEL_BEFORE_PAYMENT
+    rows, labels = stored_history.load_frauds(store, start, end, known_from, entities)
     return FraudHistory.of(_payments(config, rows), labels, config.labels.precedence)
 
 

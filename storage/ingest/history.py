@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, text, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Select, false, func, or_, select, text, type_coerce, update
 
 from storage.database import bulk
 from storage.database.column_types import Instant, as_texts
@@ -25,6 +25,7 @@ from storage.frames import (
     Floats,
     Ints,
     Labels,
+    Strings,
     Transactions,
 )
 from storage.ingest.chunks import TransactionChunk
@@ -299,16 +300,29 @@ class VisibleBatches:
         return np.where(self._history[batch], event_time, self._visible_at[batch])
 
 
-def load_frauds(store: Store, start: int, end: int, known_from: int) -> tuple[Transactions, Labels]:
+def load_frauds(
+    store: Store,
+    start: int,
+    end: int,
+    known_from: int,
+    values_by_column: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Transactions, Labels]:
     """
     Visible transactions with start ≤ event_time < end of which a label said from `known_from` on that they were fraud, and all
     their labels.
 
     Both are found from the labels of fraud, by the index of these, whatever else the span holds.
+
+    Parameters
+    ----------
+    values_by_column
+        Only those that have one of the values in any of the columns are needed; of many values all are read.
     """
     t = store.transactions.c
     said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
-    chosen = (t.transaction_id.in_(said), t.event_time >= start, t.event_time < end)
+    chosen = [t.transaction_id.in_(said), t.event_time >= start, t.event_time < end]
+    if values_by_column is not None and sum(map(len, values_by_column.values())) <= VALUES_MAX:
+        chosen.append(or_(false(), *(t[name].in_(some) for name, some in values_by_column.items() if some)))
     with store.read() as connection:
         return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
             connection, store, *chosen
@@ -324,6 +338,13 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
     t = store.transactions.c
     with store.read() as connection:
         return _labels(connection, store, t.event_time >= start, t.event_time < end)
+
+
+def load_labels_of(store: Store, transaction_ids: Strings) -> Labels:
+    """Visible labels of these transactions, otherwise as `load_labels`."""
+    with store.read() as connection, bulk.staged_ids(connection, transaction_ids.tolist()) as stage:
+        staged = text(f"SELECT transaction_id FROM {stage}")
+        return _labels(connection, store, store.transactions.c.transaction_id.in_(staged))
 
 
 def _labels(connection: Connection, store: Store, *of_transactions: ColumnElement[bool]) -> Labels:

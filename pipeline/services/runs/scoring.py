@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
 from pipeline.ingest.formats.row_batch import ExpectedColumns
 from pipeline.ingest.formats.validators import Reasons
-from pipeline.runs.arrivals import ArrivalScorer, PaymentScore, arrival_scorer
+from pipeline.runs.arrivals import ArrivalScorer, PaymentScore
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.review.flags import FlagReason
@@ -69,7 +68,7 @@ class ScoredPayment:
     ----------
     status
         "dry_run": it was scored as if it had arrived now. "scored": stored and scored. "duplicate": it was stored already, with the
-        same content. "revised": it was stored already, and this is a revision, which changes no score. "rejected": `problem` says why.
+        same content. "revised": it was stored already, and this is a revision, which changes no score. "rejected": `error` says why.
     score
         1 − the share of the reference transactions that rank higher; None without a score (yet).
     expected_loss
@@ -84,7 +83,7 @@ class ScoredPayment:
 
     transaction_id: str | None
     status: PaymentStatus
-    problem: str | None = None
+    error: str | None = None
     score: float | None = None
     fraud_probability: float | None = None
     expected_loss: Amount | None = None
@@ -115,38 +114,6 @@ class ScoreAnswer:
     payments: tuple[ScoredPayment, ...]
     history_through: datetime | None
     is_stale: bool
-
-
-def read_payments(lines: BinaryIO) -> tuple[Mapping[str, Any], ...]:
-    """
-    Payments from JSON Lines.
-
-    Raises
-    ------
-    InputError
-        A line is no JSON object.
-    """
-    payments = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            payment = json.loads(line)
-        except (ValueError, RecursionError):
-            payment = None
-        if not isinstance(payment, dict):
-            raise InputError(
-                f"line {number} is no JSON object", remedy="write one payment a line", code="bad_file"
-            )
-        payments.append(payment)
-    return tuple(payments)
-
-
-@contextmanager
-def open_scorer(session: Session) -> Iterator[ArrivalScorer]:
-    """What scores and stores payments for as long as a door is open; it keeps models in memory, and threads may share it."""
-    with arrival_scorer(session.store, session.config, session.now, session.actor) as scorer:
-        yield scorer
 
 
 def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None = None) -> ScoreAnswer:
@@ -308,7 +275,7 @@ def _of_row(session: Session, name: str, status: PaymentStatus, row: Row | None)
         ScoredPayment,
         row,
         status=status,
-        problem=None,
+        error=None,
         expected_loss=None if loss is None else as_amount(loss, base),
         reasons=tuple(as_record(FlagReason, reason) for reason in row["reasons"] or ()),
     )
