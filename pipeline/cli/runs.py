@@ -175,6 +175,7 @@ def _payments(lines: Any) -> list[dict[str, Any]]:
     epilog="""
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --workers 4
+    fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --scheduler tcp://10.0.0.5:8786
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --rescore --policy cheaper
     """,
 )
@@ -183,6 +184,7 @@ def _payments(lines: Any) -> list[dict[str, Any]]:
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of processes."
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Score windows on the workers of this Dask scheduler.")
 @click.option(
     "--rescore", is_flag=True, help="Store scores under another policy; live scores and flags do not change."
 )
@@ -194,6 +196,7 @@ def backfill(
     start: Any,
     end: Any,
     workers: int,
+    scheduler: str | None,
     rescore: bool,
     policy: str | None,
     model_id: int | None,
@@ -209,11 +212,15 @@ def backfill(
     from pipeline.services.runs.backfill import BackfillRequest, stored_span
     from pipeline.services.runs.backfill import backfill as run_backfill
 
+    if scheduler and workers > 1:
+        raise click.UsageError("--workers are processes of this machine; the scheduler has its own")
     if rescore != (policy is not None):
         raise click.UsageError("--rescore and --policy go together, for example --rescore --policy try")
     with context.session() as session, progress_bar() as bar:
         zone = session.config.schedule.timezone
-        request = BackfillRequest(to_utc(start, zone), to_utc(end, zone), workers, policy, model_id)
+        request = BackfillRequest(
+            to_utc(start, zone), to_utc(end, zone), workers, scheduler, policy, model_id
+        )
         result = run_backfill(session, request, bar)
         stored = stored_span(session)
         candidates = list_models(session, policy or "live").items if result.summary.no_model else ()

@@ -43,6 +43,7 @@ def process_entries(
     fixed_model_id: int | None = None,
     *,
     wait: bool = False,
+    runner: "LedgerRunner | None" = None,
 ) -> RunSummary:
     """
     Process ledger entries in the order given; skip those that another worker is at work on or has finished meanwhile.
@@ -51,8 +52,11 @@ def process_entries(
     ----------
     wait
         Whether to wait at the end for those that another worker is at work on, and to process them if it dies.
+    runner
+        That has history and models in memory already.
     """
-    runner = LedgerRunner(context, max((entry.window_end for entry in entries), default=0), fixed_model_id)
+    end = max((entry.window_end for entry in entries), default=0)
+    runner = runner or LedgerRunner(context, end, fixed_model_id)
     summary, remaining = RunSummary(), list(entries)
     context.progress.start("scoring", float(len(entries)), "steps")
     while remaining:
@@ -67,6 +71,18 @@ def process_entries(
             time.sleep(RETRY_S)
     context.progress.stop()
     return summary
+
+
+class UnscoredIds:
+    """Ids of the transactions in a window that have no score yet."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    def __call__(self, begin: int, until: int) -> Strings:
+        run = self._run
+        lateness = run.config.schedule.allowed_lateness
+        return scoring_queue.unscored(run.store, run.policy, begin, until, run.as_of, lateness).transaction_id
 
 
 class LedgerRunner:
