@@ -177,7 +177,7 @@ def _compared(args: argparse.Namespace, folder: Path, server: Server, stack: Exi
         f"{claims} executions of {steps} steps"
     )
     differs = equal.main(urls)
-    return int(differs or claims > steps + kills)
+    return int(differs or not steps <= claims <= steps + kills)
 
 
 def _environment(url: str) -> dict[str, str]:

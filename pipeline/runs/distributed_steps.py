@@ -26,7 +26,13 @@ from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, FraudwatchError
 from pipeline.progress import NoProgress
 from pipeline.runs.steps import LedgerRunner, UnscoredIds, process_entries
-from pipeline.schedule.run_context import RunContext, RunSummary, never_stop, with_stored_fields
+from pipeline.schedule.run_context import (
+    RunContext,
+    RunSummary,
+    never_stop,
+    step_sort_key,
+    with_stored_fields,
+)
 from storage.database.setup import verify
 from storage.runs import ledger
 from storage.runs.ledger import Entry
@@ -266,6 +272,7 @@ def run_task(task: _Task) -> None:
         for entry in ledger.entries(worker.run.store, task.policy, since=start, until=end)
         if entry.kind in ("score", "drift") and entry.key[1:] in wanted
     ]
+    entries.sort(key=lambda entry: step_sort_key(entry.kind, entry.window_end))
     process_entries(
         worker.run, entries, UnscoredIds(worker.run), task.model_id, wait=True, runner=worker.runner
     )
