@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.fraud_history import LABEL_BEFORE_PAYMENT, FraudHistory, FraudReader
-from pipeline.features.label_history import LabelEvents, label_events
+from pipeline.features.label_history import LabelEvents, label_events, transaction_positions
 from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
 from storage.frames import REVIEWERS, Completeness, Ints, Labels, Transactions
@@ -61,6 +62,16 @@ class History:
         inside = np.sort(indices[indices >= 0]).astype(np.int64)
         moved: Ints = inside + np.int64(span.start)
         return moved
+
+    @cached_property
+    def label_positions(self) -> Ints:
+        """The position of each label's transaction, (m,); −1 if it is not among them."""
+        return transaction_positions(self.transactions, self.labels)
+
+    @cached_property
+    def draws(self) -> Floats:
+        """The number in [0, 1) by which each transaction is sampled, (n,)."""
+        return hash_sampling.uniform(self.transactions.transaction_id)
 
     @cached_property
     def unreviewed(self) -> LabelEvents:

@@ -300,7 +300,7 @@ def _fit_and_promote(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
-        training_data = train.prepare(config, history, date, reader.mutes)
+        training_data = train.prepare(config, history, date, reader.mutes, choice.prevalence)
         reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(
             store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]
