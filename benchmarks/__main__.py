@@ -20,6 +20,7 @@ ALWAYS = (
     "drift_alarms",
     "daemon",
     "faults",
+    "distributed",
 )
 WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
 OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds

@@ -122,7 +122,7 @@ def _gate(store: Store, config: Config, trainings: int) -> int:
 def _trained(this: RunContext, date: int) -> tuple[PromotionCheck, float]:
     """One training as the pipeline makes it, with the gate's share of its processor time."""
     store, config = this.store, this.config
-    reader, shelf = HistoryReader(this, date), ModelCache(store, config, LIVE)
+    reader, shelf = HistoryReader(this.store, this.config, this.policy, date), ModelCache(store, config, LIVE)
     marks = [time.process_time()]
     history = reader.for_training(date)
     chosen = strategy_choice.choose_at(store, config, reader.for_training, LIVE, date, this.run_id)

@@ -388,7 +388,10 @@ def _try_challengers(found: Found, world: ReviewedWorld, store: Store, config: C
     """At the last trainings, a candidate that looks at shops and devices, before three gates."""
     for date in CHALLENGED:
         with start_run(store, config, END + DAY, LIVE, "backfill", "benchmark", None) as context:
-            reader, cache = HistoryReader(context, date), EarlierModels(store, config, LIVE)
+            reader, cache = (
+                HistoryReader(context.store, context.config, context.policy, date),
+                EarlierModels(store, config, LIVE),
+            )
             history = reader.for_training(date)
             prepared = train.prepare(config, history, date)
             choice = StoredChoice(0, "classification", config.strategy.outlier_share, "")

@@ -57,9 +57,20 @@ class Transactions:
     columns: Mapping[str, Coded] = field(default_factory=dict)
     numeric: Mapping[str, Floats] = field(default_factory=dict)
     at_risk: Ints | None = None  # (n,) what of the amount is at risk; None where it is all of it
+    # (n,) of rows that were scored on arrival the newest promotion then, −1 for the others; None if there are only others
+    promotion: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.event_time)
+
+    def as_of(self, allowed_lateness: int) -> Ints:
+        """
+        The instant (µs) up to which the score of each row may use what is known, (n,).
+
+        A row that was scored on arrival knows what was known then; the others wait for what comes late.
+        """
+        waited = np.maximum(self.event_time + allowed_lateness, self.ingested_at)
+        return waited if self.promotion is None else np.where(self.promotion >= 0, self.ingested_at, waited)
 
     @property
     def exposure(self) -> Ints:
@@ -76,6 +87,7 @@ class Transactions:
             {name: column.take(rows) for name, column in self.columns.items()},
             {name: column[rows] for name, column in self.numeric.items()},
             None if self.at_risk is None else self.at_risk[rows],
+            None if self.promotion is None else self.promotion[rows],
         )
 
     def between(self, start: int, end: int) -> slice:

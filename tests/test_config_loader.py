@@ -214,7 +214,7 @@ REFUSED = [
     ("[schema]\nrefund_kinds = []", "schema.refund_kinds must name at least one kind when schema"),
     ("[strategy]\nmin_positives_blend = 400", "strategy.min_positives_blend must be less than strategy.min_positives_classifier (300), got 400"),
     ("[strategy]\nprevalence_gate_low = 0.001", "strategy.prevalence_gate_low must be less than strategy.prevalence_gate_high (0.00012), got 0.001"),
-    ("[training]\nmin_rows = 300000", "training.min_rows must not be more than training.max_rows (200000)"),
+    ("[training]\nmin_rows = 300000", "training.min_rows must not be more than training.max_rows (100000)"),
     ("[source.core]\nurl_env = 'X'", "source.core.query is missing; set it (config.toml, [source.core])"),
     ("[source.core]\nquery = 'x'", "source.core must have exactly one of url, url_env and url_file"),
     ("[source.Core]\nquery = 'x'\nurl_env = 'X'", "source.Core must be named with lower-case letters"),

@@ -55,6 +55,7 @@ SUPPORT = {
     "records",
     "rules_and_mutes",
     "statements",
+    "scorer",
     "session",
 }  # what services and doors are written with
 # What names no command and knows no door; report and messages are doors in this respect: people read them.

@@ -62,7 +62,7 @@ def store(backfilled: Store) -> Store:
         connection.execute(tables.promotions.delete().where(tables.promotions.c.model_id == 2))
         connection.execute(insert(tables.ledger), gaps)
         connection.execute(insert(tables.runs), [
-            {"policy": "live", "kind": "late", "started_at": NOW, "status": "running", "newest_batch": 2, "config": ""}
+            {"policy": "live", "kind": "arrival", "started_at": NOW, "status": "running", "newest_batch": 2, "config": ""}
         ] * 4)  # fmt: skip
     for _ in range(2):
         models.promote(backfilled, "live", NOW + DAY, 1, "twice at one instant", "ann", NOW)

@@ -231,7 +231,7 @@ def test_a_candidate_of_a_changed_past_is_refused_although_the_window_is_wrong_a
 def test_a_candidate_that_learned_something_else_is_refused_whatever_the_window_holds(small: Store) -> None:
     chosen = StoredChoice(1, "classification", 0.1, "")
     with start_run(small, CLASSIFIES, NOW, "live", "backfill", "test", None) as context:
-        reader = HistoryReader(context, SECOND_DATE)
+        reader = HistoryReader(context.store, context.config, context.policy, SECOND_DATE)
         history = reader.for_training(SECOND_DATE)
         made = training.prepare(CLASSIFIES, history, SECOND_DATE)
         mature = made.samples.mature

@@ -149,7 +149,7 @@ class Boosting:
         fixed = {
             "objective": "binary",
             "deterministic": True,
-            "force_row_wise": True,
+            "force_col_wise": True,
             "num_threads": self.threads,
             "seed": self.seed,
             "verbosity": -1,

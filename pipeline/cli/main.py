@@ -31,6 +31,7 @@ SECTIONS = {
     "Runs": {
         "train": "runs:train",
         "run": "runs:run",
+        "score": "runs:score",
         "backfill": "runs:backfill",
         "daemon": "runs:daemon",
         "serve": "runs:serve",

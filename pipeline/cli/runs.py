@@ -1,5 +1,6 @@
 """Commands that train, run what is due, backfill or start the daemon, and that list runs and gaps."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +114,68 @@ def _print_event(event: "TickEvent") -> None:
 @click.command(
     cls=Command,
     epilog="""
+    fraudwatch score payments.jsonl
+    echo '{"transaction_id": "t1", "event_time": "2026-03-02T12:00:00Z", "amount": 99, …}' | fraudwatch score -
+    fraudwatch score payments.jsonl --store --format json
+    """,
+)
+@click.argument("file", type=click.File("rb"))
+@click.option("--store", is_flag=True, help="Store the payments and their scores, each once.")
+@output_options
+@click.pass_obj
+def score(context: CliContext, file: Any, store: bool, output_format: str, output: Path | None) -> None:
+    """Score payments now, each as if it had just arrived.
+
+    FILE has one JSON object a line, - is standard input; at most 1,000 payments. Nothing is written without --store.
+    """
+    from pipeline.cli.output import write_rows
+    from pipeline.services.runs.scoring import ScoreRequest
+    from pipeline.services.runs.scoring import score as score_payments
+    from pipeline.services.scorer import open_scorer
+
+    request = ScoreRequest(_payments(file), store)
+    with context.session() as session:
+        if store:
+            with open_scorer(session) as scorer:
+                answer = score_payments(session, request, scorer)
+        else:
+            answer = score_payments(session, request)
+    if answer.is_stale:
+        newest = (
+            "nothing" if answer.history_through is None else f"{answer.history_through:%Y-%m-%d %H:%M} UTC"
+        )
+        click.echo(f"scores miss what has happened since: history is stored through {newest}", err=True)
+    rows = (
+        vars(payment) | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
+        for payment in answer.payments
+    )
+    write_rows(rows, SCORE_COLUMNS, output_format, output, "no payment")
+    if all(payment.status == "rejected" for payment in answer.payments):
+        sys.exit(1)
+
+
+def _payments(lines: Any) -> list[dict[str, Any]]:
+    """Payments from JSON Lines."""
+    payments = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            payment = json.loads(line)
+        except (ValueError, RecursionError):
+            payment = None
+        if not isinstance(payment, dict):
+            raise click.UsageError(f"line {number} is no JSON object: write one payment a line")
+        payments.append(payment)
+    return payments
+
+
+@click.command(
+    cls=Command,
+    epilog="""
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --workers 4
+    fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --scheduler tcp://10.0.0.5:8786
     fraudwatch backfill --from 2026-02-01 --to 2026-04-01 --rescore --policy cheaper
     """,
 )
@@ -123,6 +184,7 @@ def _print_event(event: "TickEvent") -> None:
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of processes."
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Score windows on the workers of this Dask scheduler.")
 @click.option(
     "--rescore", is_flag=True, help="Store scores under another policy; live scores and flags do not change."
 )
@@ -134,6 +196,7 @@ def backfill(
     start: Any,
     end: Any,
     workers: int,
+    scheduler: str | None,
     rescore: bool,
     policy: str | None,
     model_id: int | None,
@@ -149,11 +212,15 @@ def backfill(
     from pipeline.services.runs.backfill import BackfillRequest, stored_span
     from pipeline.services.runs.backfill import backfill as run_backfill
 
+    if scheduler and workers > 1:
+        raise click.UsageError("--workers are processes of this machine; the scheduler has its own")
     if rescore != (policy is not None):
         raise click.UsageError("--rescore and --policy go together, for example --rescore --policy try")
     with context.session() as session, progress_bar() as bar:
         zone = session.config.schedule.timezone
-        request = BackfillRequest(to_utc(start, zone), to_utc(end, zone), workers, policy, model_id)
+        request = BackfillRequest(
+            to_utc(start, zone), to_utc(end, zone), workers, scheduler, policy, model_id
+        )
         result = run_backfill(session, request, bar)
         stored = stored_span(session)
         candidates = list_models(session, policy or "live").items if result.summary.no_model else ()
@@ -295,6 +362,9 @@ def challenger_text(run: "ChallengerRun") -> str:
     return f"challenger {run.name}: {summary_text(run.summary)}"
 
 
+SCORE_COLUMNS = [
+    "transaction_id", "status", "score", "fraud_probability", "expected_loss", "flagged", "channel", "first_reason",
+]  # fmt: skip
 RUN_COLUMNS = ["run_id", "kind", "as_of", "status", "counts", "error"]
 GAP_COLUMNS = ["kind", "window_start", "window_end", "status", "attempts", "not_before", "error", "remedy"]
 

@@ -120,7 +120,7 @@ class _FoldBuilder:
         except NotReady:
             return None
         newest = slice(-self._options.max_rows, None)
-        draws = hash_sampling.uniform(self._history.transactions.transaction_id[at.unlabelled])
+        draws = self._history.draws[at.unlabelled]
         return _FoldTraining(
             at.mature[newest],
             at.y[newest],

@@ -395,7 +395,7 @@ class TrainingSection(ConfigSection):
 
     every: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 7 * DAY
     span: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 180 * DAY
-    max_rows: Annotated[int, Field(ge=1000)] = 200_000
+    max_rows: Annotated[int, Field(ge=1000)] = 100_000
     min_rows: Annotated[int, Field(ge=10)] = 500
     holdout: Annotated[int, BeforeValidator(_duration(DAY)), AS_DURATION] = 7 * DAY
     threads: Annotated[int, Field(ge=1, le=256)] = 1

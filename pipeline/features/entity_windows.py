@@ -54,7 +54,7 @@ class EventTimeline:
     def of(cls, history: Transactions, rows: Ints, allowed_lateness: int) -> "EventTimeline":
         """The timeline of these query rows over this part of history."""
         event_time, ingested_at = history.event_time, history.ingested_at
-        as_of = np.maximum(event_time[rows] + allowed_lateness, ingested_at[rows])
+        as_of = history.as_of(allowed_lateness)[rows]
         return cls(event_time, ingested_at, rows, as_of, out_of_order(ingested_at, rows, as_of))
 
     def __len__(self) -> int:

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue, build_catalogue
 from pipeline.features.compute import raw_features
 from pipeline.features.fraud_history import LABEL_BEFORE_PAYMENT, FraudHistory, FraudReader
-from pipeline.features.label_history import LabelEvents, label_events
+from pipeline.features.label_history import LabelEvents, label_events, transaction_positions
 from pipeline.features.silence import Silence, has_value
 from storage.database.database import Store
 from storage.frames import REVIEWERS, Completeness, Ints, Labels, Transactions
 from storage.ingest import history as stored_history
+from storage.ingest.chunks import TransactionChunk
 from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
@@ -62,6 +64,16 @@ class History:
         return moved
 
     @cached_property
+    def label_positions(self) -> Ints:
+        """The position of each label's transaction, (m,); −1 if it is not among them."""
+        return transaction_positions(self.transactions, self.labels)
+
+    @cached_property
+    def draws(self) -> Floats:
+        """The number in [0, 1) by which each transaction is sampled, (n,)."""
+        return hash_sampling.uniform(self.transactions.transaction_id)
+
+    @cached_property
     def unreviewed(self) -> LabelEvents:
         """Labels without those of reviewers, who chose what they looked at; verdicts on the random audit sample stay."""
         source = self.labels.source
@@ -94,8 +106,7 @@ class History:
 
     def as_of(self, allowed_lateness: int) -> Ints:
         """as_of(t) of every transaction: the instant up to which its score may use what is known."""
-        of_time = self.transactions.event_time + allowed_lateness
-        return np.maximum(of_time, self.transactions.ingested_at)
+        return self.transactions.as_of(allowed_lateness)
 
 
 def load(
@@ -112,8 +123,32 @@ def load(
         rows = stored_history.load_transactions(store, start, end)
     else:
         rows = stored_history.load_entities(store, start, end, entities)
+    return _history(store, config, start, end, rows, entities)
+
+
+def load_arriving(store: Store, config: Config, lookback: int, chunk: TransactionChunk, at: int) -> History:
+    """The past of the entities of some payments that are not stored, with them, as if they had arrived at an instant (µs)."""
+    start, end = int(chunk.event_time.min()) - lookback, int(chunk.event_time.max()) + 1
+    names = [name for name in store.fields.entities if name in chunk.text]
+    entities = {name: [value for value in chunk.text[name] if value is not None] for name in names}
+    rows = stored_history.load_entities(store, start, end, entities, chunk, at)
+    return _history(store, config, start, end, rows, entities)
+
+
+def _history(
+    store: Store,
+    config: Config,
+    start: int,
+    end: int,
+    rows: Transactions,
+    entities: Mapping[str, Sequence[str]] | None,
+) -> History:
+    """The history of these rows; `entities` are those that all of them were chosen by, None if they were not."""
     payments = _payments(config, rows)
-    labels = stored_history.load_labels(store, start, end)
+    if entities is None:
+        labels = stored_history.load_labels(store, start, end)
+    else:
+        labels = stored_history.load_labels_of(store, payments.transaction_id)
     never = config.labels.never_by_silence
     silence = Silence(
         payments,
@@ -129,7 +164,7 @@ def load(
         silence_ok=silence.by_first_version,
         precedence=config.labels.precedence,
         silence=silence,
-        frauds=FraudReader(partial(_load_frauds, store, config, end)),
+        frauds=FraudReader(partial(_load_frauds, store, config, end, entities)),
     )
 
 
@@ -140,8 +175,11 @@ def _payments(config: Config, rows: Transactions) -> Transactions:
     return rows.take(~has_value(rows.columns["kind"], config.schema_.refund_kinds))
 
 
-def _load_frauds(store: Store, config: Config, end: int, start: int) -> FraudHistory:
-    rows, labels = stored_history.load_frauds(store, start, end, known_from=start - LABEL_BEFORE_PAYMENT)
+def _load_frauds(
+    store: Store, config: Config, end: int, entities: Mapping[str, Sequence[str]] | None, start: int
+) -> FraudHistory:
+    known_from = start - LABEL_BEFORE_PAYMENT
+    rows, labels = stored_history.load_frauds(store, start, end, known_from, entities)
     return FraudHistory.of(_payments(config, rows), labels, config.labels.precedence)
 
 

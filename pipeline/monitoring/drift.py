@@ -109,8 +109,10 @@ def _score_window(
     """Score a window's transactions with the models in force at their time, or all with one model."""
     history = reader.for_rows(*window, ids)
     rows = history.positions(ids, *window)
-    model_ids = model_cache.model_ids(
-        history.transactions.event_time[rows] if len(rows) else np.array(window[:1])
+    model_ids = (
+        model_cache.models_of(history.transactions.take(rows))
+        if len(rows)
+        else model_cache.model_ids(np.array(window[:1]))
     )
     if model_id_override is not None:
         model_ids = np.full_like(model_ids, model_id_override)

@@ -109,9 +109,7 @@ def fit(
     transactions = data.history.transactions
     if not len(data.rows):
         return DriftReference.empty()
-    selected, _ = hash_sampling.sample_rows(
-        hash_sampling.uniform(transactions.transaction_id[data.rows]), REFERENCE_ROWS
-    )
+    selected, _ = hash_sampling.sample_rows(data.history.draws[data.rows], REFERENCE_ROWS)
     rows = data.rows[selected]
     raw = raw_matrix(data.history, rows, features, config)
     first, last = int(transactions.event_time[data.rows[0]]), int(transactions.event_time[data.rows[-1]])

@@ -16,8 +16,9 @@ from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.monitoring import quality
 from pipeline.progress import NoProgress, Progress
+from pipeline.runs.distributed_steps import process_on_scheduler
 from pipeline.runs.scoring_run import finish_run
-from pipeline.runs.steps import process_entries
+from pipeline.runs.steps import UnscoredIds, process_entries
 from pipeline.schedule import planning
 from pipeline.schedule.run_context import (
     RunContext,
@@ -31,7 +32,6 @@ from pipeline.schedule.run_context import (
 from pipeline.training.readiness import LEAK
 from storage.database.database import Store
 from storage.database.setup import verify
-from storage.frames import Strings
 from storage.models import models
 from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
@@ -50,6 +50,7 @@ def backfill(
     policy: str,
     by: str,
     workers: int = 1,
+    scheduler: str | None = None,
     model_id: int | None = None,
     progress: Progress | None = None,
 ) -> RunSummary:
@@ -63,6 +64,8 @@ def backfill(
     ----------
     workers
         Number of processes that score windows; 1 scores in this process.
+    scheduler
+        Address of a Dask scheduler whose workers score the windows instead.
     model_id
         Score everything by this model, without training; rows it was trained on are marked as in-sample.
 
@@ -77,24 +80,27 @@ def backfill(
         _check_span_is_known(run, start, end)
         _repeat_rejected_trainings(run, claimable(run, start, end, with_trainings=model_id is None))
         entries = claimable(run, start, end, with_trainings=model_id is None)
-        if workers == 1:
-            summary = process_entries(run, entries, _UnscoredIds(run), model_id, wait=True)
+        if workers == 1 and scheduler is None:
+            summary = process_entries(run, entries, UnscoredIds(run), model_id, wait=True)
         else:
-            summary = _with_workers(run, entries, workers, model_id)
+            summary = _with_others(run, entries, workers, scheduler, model_id)
         quality.catch_up(store, config, policy, run.run_id, end)
         return finish_run(run, summary)
 
 
-def _with_workers(
-    run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
+def _with_others(
+    run: RunContext, entries: Sequence[Entry], workers: int, scheduler: str | None, model_id: int | None
 ) -> RunSummary:
     """Run trainings here in order, then windows in parallel, then quality over all windows in order."""
     trainings = [entry for entry in entries if entry.kind == "train"]
     qualities = [entry for entry in entries if entry.kind == "quality"]
     windows = [entry for entry in entries if entry.kind not in ("train", "quality")]
-    summary = process_entries(run, trainings, _UnscoredIds(run), model_id)
-    summary = summary.plus(_process_in_parallel(run, windows, workers, model_id))
-    return summary.plus(process_entries(run, qualities, _UnscoredIds(run), model_id, wait=True))
+    summary = process_entries(run, trainings, UnscoredIds(run), model_id)
+    if scheduler is None:
+        summary = summary.plus(_process_in_parallel(run, windows, workers, model_id))
+    elif windows:
+        summary = summary.plus(process_on_scheduler(run, windows, scheduler, model_id))
+    return summary.plus(process_entries(run, qualities, UnscoredIds(run), model_id, wait=True))
 
 
 def claimable(run: RunContext, start: int, end: int, *, with_trainings: bool = True) -> list[Entry]:
@@ -128,25 +134,13 @@ def _repeat_rejected_trainings(run: RunContext, entries: Sequence[Entry]) -> Non
         ledger.reopen(run.store, repeated)
 
 
-class _UnscoredIds:
-    """Ids of the transactions in a window that have no score yet."""
-
-    def __init__(self, run: RunContext) -> None:
-        self._run = run
-
-    def __call__(self, begin: int, until: int) -> Strings:
-        run = self._run
-        lateness = run.config.schedule.allowed_lateness
-        return scoring_queue.unscored(run.store, run.policy, begin, until, run.as_of, lateness).transaction_id
-
-
 def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
     """Refuse a span of which nothing is known yet; what comes late to one that was scored before is left to the next run."""
     if ledger.entries(run.store, run.policy, "score", since=start, until=end, status="done"):
         return
     lateness = run.config.schedule.allowed_lateness
     unscored = scoring_queue.unscored(run.store, run.policy, start, end)
-    if len(unscored.transaction_id) and not len(_UnscoredIds(run)(start, end)):
+    if len(unscored.transaction_id) and not len(UnscoredIds(run)(start, end)):
         arrived = int(unscored.ingested_at.min())
         raise NotReady(
             f"all {len(unscored.transaction_id):,} transactions of the span count as known only from "
@@ -222,7 +216,7 @@ def _run_task(task: _WorkerTask) -> RunSummary:
             NoProgress(),
             never_stop,
         )
-        summary = process_entries(run, task.entries, _UnscoredIds(run), task.model_id, wait=True)
+        summary = process_entries(run, task.entries, UnscoredIds(run), task.model_id, wait=True)
         if run.bugs:
             raise run.bugs[0]  # with its traceback, which a summary would lose between processes
         return replace(summary, run_id=0)

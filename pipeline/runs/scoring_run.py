@@ -103,7 +103,7 @@ def train_once(
         entry = pending(policy, Step("train", date, date), config.schedule.allowed_lateness)
         ledger.ensure(store, [entry])
         entry = ledger.find(store, policy, "train", date, date) or entry
-        reader, model_cache = HistoryReader(context, date), ModelCache(store, config, policy)
+        reader, model_cache = HistoryReader(store, config, policy, date), ModelCache(store, config, policy)
         return finish_run(context, train_step(context, entry, reader, model_cache, force=True))
 
 
@@ -156,7 +156,7 @@ def _score_late_arrivals(context: RunContext) -> RunSummary:
 
 
 def _score_days(context: RunContext, queue: Queue) -> RunSummary:
-    reader = HistoryReader(context, context.as_of)
+    reader = HistoryReader(context.store, context.config, context.policy, context.as_of)
     model_cache = ModelCache(context.store, context.config, context.policy)
     summary = RunSummary()
     for day in np.unique(queue.event_time // DAY):

@@ -43,6 +43,7 @@ def process_entries(
     fixed_model_id: int | None = None,
     *,
     wait: bool = False,
+    runner: "LedgerRunner | None" = None,
 ) -> RunSummary:
     """
     Process ledger entries in the order given; skip those that another worker is at work on or has finished meanwhile.
@@ -51,8 +52,11 @@ def process_entries(
     ----------
     wait
         Whether to wait at the end for those that another worker is at work on, and to process them if it dies.
+    runner
+        That has history and models in memory already.
     """
-    runner = LedgerRunner(context, max((entry.window_end for entry in entries), default=0), fixed_model_id)
+    end = max((entry.window_end for entry in entries), default=0)
+    runner = runner or LedgerRunner(context, end, fixed_model_id)
     summary, remaining = RunSummary(), list(entries)
     context.progress.start("scoring", float(len(entries)), "steps")
     while remaining:
@@ -69,6 +73,18 @@ def process_entries(
     return summary
 
 
+class UnscoredIds:
+    """Ids of the transactions in a window that have no score yet."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    def __call__(self, begin: int, until: int) -> Strings:
+        run = self._run
+        lateness = run.config.schedule.allowed_lateness
+        return scoring_queue.unscored(run.store, run.policy, begin, until, run.as_of, lateness).transaction_id
+
+
 class LedgerRunner:
     """
     Processes ledger entries, each claimed first.
@@ -79,7 +95,7 @@ class LedgerRunner:
 
     def __init__(self, context: RunContext, end: int, fixed_model_id: int | None) -> None:
         self.context = context
-        self.reader = HistoryReader(context, end)
+        self.reader = HistoryReader(context.store, context.config, context.policy, end)
         self.model_cache = ModelCache(context.store, context.config, context.policy, fixed_model_id)
         self._window: tuple[int, int] | None = None
         self._batches: list[ScoredBatch] = []
@@ -284,7 +300,7 @@ def _fit_and_promote(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
-        training_data = train.prepare(config, history, date, reader.mutes)
+        training_data = train.prepare(config, history, date, reader.mutes, choice.prevalence)
         reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(
             store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]

@@ -1,13 +1,17 @@
 """Score the transactions of a window, each by the model in force at its event time; write scores and flags."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.model.model import Scores
+from pipeline.config.config import Config
+from pipeline.features.history import History
 from pipeline.rules import engine, mutes
+from pipeline.rules.engine import Rule
+from pipeline.rules.mutes import Mute
 from pipeline.schedule.run_context import LIVE, HistoryReader, RunContext, RunSummary
 from pipeline.scoring.audit_sample import with_audit
 from pipeline.scoring.flags import flags_of
@@ -15,6 +19,16 @@ from pipeline.scoring.model_cache import ModelCache
 from pipeline.scoring.score_rows import ScoredBatch, score_batch
 from storage.frames import Ints, Strings
 from storage.runs import scores as results
+from storage.runs.scores import Flag
+
+
+@dataclass(frozen=True)
+class ModelBatch:
+    """The transactions that one model scores, with rules and the audit sample applied."""
+
+    scored: ScoredBatch
+    scores: Scores  # after rules and the audit sample
+    rule_ids: Ints  # the rule that flags each row, 0 for none
 
 
 def score_rows(
@@ -24,59 +38,60 @@ def score_rows(
     if not len(ids):
         return RunSummary(), []
     summary, batches = RunSummary(), []
-    for batch, rows in _batches_by_model(context, reader, model_cache, start, end, ids):
+    history = reader.for_rows(start, end, ids)
+    rows = history.positions(ids, start, end)
+    for batch, chosen in batches_by_model(context.config, history, rows, model_cache, reader.rules):
         if batch is None:
-            summary = summary.plus(RunSummary(no_model=len(rows)))
-        else:
-            summary = summary.plus(_write_scores(context, reader, model_cache, batch))
-            batches.append(batch.scored)
+            summary = summary.plus(RunSummary(no_model=len(chosen)))
+            continue
+        flags = []
+        if context.policy == LIVE:
+            flags = raised_flags(context.config, batch, reader.rules, reader.mutes)
+        summary = summary.plus(write_scores(context, batch, flags, model_cache.fixed_model_id))
+        batches.append(batch.scored)
     return summary, batches
 
 
-@dataclass(frozen=True)
-class _ModelBatch:
-    """The transactions of a window that one model scores, with rules and the audit sample applied."""
-
-    scored: ScoredBatch
-    scores: Scores  # after rules and the audit sample
-    rule_ids: Ints  # the rule that flags each row, 0 for none
-
-
-def _batches_by_model(
-    context: RunContext, reader: HistoryReader, model_cache: ModelCache, start: int, end: int, ids: Strings
-) -> Iterator[tuple[_ModelBatch | None, Ints]]:
-    history = reader.for_rows(start, end, ids)
-    rows = history.positions(ids, start, end)
-    model_ids = model_cache.model_ids(history.transactions.event_time[rows])
+def batches_by_model(
+    config: Config, history: History, rows: Ints, model_cache: ModelCache, rules: Sequence[Rule]
+) -> Iterator[tuple[ModelBatch | None, Ints]]:
+    """The transactions at these positions, scored by the model of each, and their positions; None where there is no model."""
+    model_ids = model_cache.models_of(history.transactions.take(rows))
     for model_id in np.unique(model_ids):
         chosen = rows[model_ids == model_id]
         if model_id < 0:
             yield None, chosen
             continue
-        batch = score_batch(context.config, model_cache, history, chosen, int(model_id))
+        batch = score_batch(config, model_cache, history, chosen, int(model_id))
         rule_batch = engine.RuleBatch(
-            history, chosen, context.config, batch.features, batch.raw, model_cache.maturity(int(model_id))
+            history, chosen, config, batch.features, batch.raw, model_cache.maturity(int(model_id))
         )
-        rule_ids = engine.first_matching_rules(reader.rules, rule_batch)
+        rule_ids = engine.first_matching_rules(rules, rule_batch)
         scores = with_audit(
             batch.model,
             engine.with_rules(batch.scores, rule_ids),
             history.transactions.transaction_id[chosen],
         )
-        yield _ModelBatch(batch, scores, rule_ids), chosen
+        yield ModelBatch(batch, scores, rule_ids), chosen
 
 
-def _write_scores(
-    context: RunContext, reader: HistoryReader, model_cache: ModelCache, model_batch: _ModelBatch
+def raised_flags(
+    config: Config, batch: ModelBatch, rules: Sequence[Rule], all_mutes: Sequence[Mute]
+) -> list[Flag]:
+    """The flags of a batch with their reasons, the muted ones marked."""
+    scored, rows = batch.scored, batch.scored.rows
+    reasons = engine.reasons(rules, batch.rule_ids)
+    flags = flags_of(
+        scored.model, scored.model_id, scored.features, scored.raw, rows, batch.scores, config, reasons
+    )
+    return mutes.mark_muted(flags, rows, all_mutes)
+
+
+def write_scores(
+    context: RunContext, model_batch: ModelBatch, flags: Sequence[Flag], fixed_model_id: int | None = None
 ) -> RunSummary:
+    """Write the scores of a batch, and these flags."""
     batch, rows, scores = model_batch.scored, model_batch.scored.rows, model_batch.scores
-    flags = []
-    if context.policy == LIVE:
-        reasons = engine.reasons(reader.rules, model_batch.rule_ids)
-        flags = flags_of(
-            batch.model, batch.model_id, batch.features, batch.raw, rows, scores, context.config, reasons
-        )
-        flags = mutes.mark_muted(flags, rows, reader.mutes)
     written = results.write_scores(
         context.store,
         context.policy,
@@ -93,7 +108,7 @@ def _write_scores(
             channel=scores.channel,
             flagged=scores.flagged,
             expected_loss=batch.expected_loss,
-            in_sample=_in_sample_mask(batch, fixed_model_id=model_cache.fixed_model_id),
+            in_sample=_in_sample_mask(batch, fixed_model_id),
         ),
         flags,
         notify=context.notifies,

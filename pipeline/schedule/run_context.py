@@ -22,7 +22,7 @@ from storage.runs import runs, workers
 from storage.runs.ledger import Entry
 
 READ_AHEAD = 60 * DAY  # how far a long backfill reads beyond its current window at once; bounds memory
-LIVE = "live"  # the policy whose flags people see; challengers only store scores with `flagged`
+LIVE = models.LIVE
 ENTITY_READ_MAX = 2_000  # up to this many transactions, only the past of their entities is read
 
 
@@ -66,7 +66,7 @@ class Step:
 NOTIFYING_KINDS = (
     "schedule",
     "manual",
-    "late",
+    "arrival",
     "train",
 )  # kinds of run that send messages; a backfill does not
 STEP_ORDER = {"score": 0, "drift": 1, "quality": 2, "train": 3, "prune": 4}
@@ -189,41 +189,42 @@ def with_stored_fields(store: Store, policy: str) -> Store:
 class HistoryReader:
     """Reads history for a sequence of computations, in blocks that move forward in time."""
 
-    def __init__(self, run: RunContext, run_end: int) -> None:
-        self._run = run
+    def __init__(self, store: Store, config: Config, policy: str, run_end: int) -> None:
+        self._store = store
+        self._config = config
         self._run_end = run_end
         self._span = (0, 0)
         self._block: History | None = None
-        self.rules = engine.load_rules(run.store)
-        self.mutes = mutes.load_mutes(run.store)
-        in_force = [*models.fields_in_force(run.store, run.policy), *(rule.fields for rule in self.rules)]
+        self.rules = engine.load_rules(store)
+        self.mutes = mutes.load_mutes(store)
+        in_force = [*models.fields_in_force(store, policy), *(rule.fields for rule in self.rules)]
         windows = [max(fields["windows"]) for fields in in_force]
-        self._lookback = max(
-            run.config.lookback, max(windows, default=0) + run.config.labels.longest_maturity
+        self.lookback = max(  # µs, the longest past that a model or a rule needs
+            config.lookback, max(windows, default=0) + config.labels.longest_maturity
         )
         model_entities = [name for fields in in_force for name in fields["entities"]]
-        self._entities = list(dict.fromkeys([*run.config.schema_.entities, *model_entities]))
+        self._entities = list(dict.fromkeys([*config.schema_.entities, *model_entities]))
 
     def for_training(self, date: int) -> History:
         """All history that a training at `date` may use, and the one before it for the promotion gate."""
-        config = self._run.config
+        config = self._config
         span = config.training.every + config.training.span
         return self._whole(date - span - config.lookback, date)
 
     def for_rows(self, start: int, end: int, ids: Strings) -> History:
         """The past of the entities of some transactions with start ≤ event_time < end."""
-        config = self._run.config
-        begin = start - self._lookback
+        config = self._config
+        begin = start - self.lookback
         if self._covers(begin, end) or len(ids) > ENTITY_READ_MAX:
             return self._whole(begin, end)
-        entities = stored_history.entities_of(self._run.store, ids, self._entities)
-        return feature_history.load(self._run.store, config, begin, end, entities)
+        entities = stored_history.entities_of(self._store, ids, self._entities)
+        return feature_history.load(self._store, config, begin, end, entities)
 
     def span(self, start: int, end: int) -> History:
         """A history with all transactions of a span and their labels, but not the lookback that features need."""
         if self._covers(start, end) and self._block is not None:
             return self._block
-        return feature_history.load(self._run.store, self._run.config, start, end)
+        return feature_history.load(self._store, self._config, start, end)
 
     def _covers(self, start: int, end: int) -> bool:
         return self._block is not None and self._span[0] <= start and end <= self._span[1]
@@ -232,7 +233,7 @@ class HistoryReader:
         if not self._covers(start, end) or self._block is None:
             until = max(end, min(end + READ_AHEAD, self._run_end))
             self._block = None  # free the old block before the new one is read
-            self._block = feature_history.load(self._run.store, self._run.config, start, until)
+            self._block = feature_history.load(self._store, self._config, start, until)
             self._span = (start, until)
         return self._block
 

@@ -13,8 +13,9 @@ from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import catalogue_of
 from storage.database.database import Store
-from storage.frames import Ints
+from storage.frames import Ints, Transactions
 from storage.models import models
+from storage.models.models import LIVE
 
 MODELS_MAX = 4  # in memory; windows move forward, so an old model is rarely needed again
 
@@ -77,12 +78,29 @@ class ModelCache:
         promotions = sorted(
             models.promoted(self._store, self._policy), key=lambda p: (p.effective_from, p.seq)
         )
+        self._seq = np.array([p.seq for p in promotions], dtype=np.int64)
         self._from = np.array([p.effective_from for p in promotions], dtype=np.int64)
         self._ids = np.array([-1] + [p.model_id for p in promotions], dtype=np.int64)
 
     def model_ids(self, event_times: Ints) -> Ints:
         """The model of the newest promotion with effective_from ≤ event_time, −1 if there is none yet."""
         return self._ids[np.searchsorted(self._from, event_times, side="right")]
+
+    def models_of(self, rows: Transactions) -> Ints:
+        """
+        The model that scores each row, (n,), −1 if there is none yet.
+
+        A row that was scored on arrival knows the promotions that there were then: a training that was due may not have ended.
+        """
+        found = self.model_ids(rows.event_time)
+        if rows.promotion is None or self._policy != LIVE or self.fixed_model_id is not None:
+            return found
+        for seq in np.unique(rows.promotion[rows.promotion >= 0]):
+            known = self._seq <= seq
+            ids, start = np.append(-1, self._ids[1:][known]), self._from[known]
+            arrived = rows.promotion == seq
+            found[arrived] = ids[np.searchsorted(start, rows.event_time[arrived], side="right")]
+        return found
 
     def in_force_until(self, instant: int) -> list[int]:
         """The models that took effect up to an instant, in that order."""

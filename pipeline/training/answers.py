@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.features.history import History
-from pipeline.features.label_history import Bools, transaction_positions
+from pipeline.features.label_history import Bools
 from storage.frames import FRAUD, GENUINE, REVIEWERS, Ints
 
 
@@ -31,7 +31,7 @@ def bulk_of(history: History, date: int) -> Ints:
     chosen = (labels.bulk.codes >= 0) & (labels.status == GENUINE)
     if chosen.any():
         chosen &= _standing(history, date)
-        rows = transaction_positions(history.transactions, labels.take(chosen))
+        rows = history.label_positions[chosen]
         bulk[rows[rows >= 0]] = labels.bulk.codes[chosen][rows >= 0]
     return bulk
 
@@ -59,7 +59,5 @@ def _is_from(history: History, sources: Sequence[str]) -> Bools:
 
 def _positions(history: History, labels: Bools) -> Ints:
     """Positions of the transactions of these labels."""
-    if not labels.any():
-        return np.zeros(0, dtype=np.int64)
-    rows = transaction_positions(history.transactions, history.labels.take(labels))
+    rows = history.label_positions[labels]
     return rows[rows >= 0]

@@ -7,7 +7,7 @@ import numpy as np
 from detectors.evaluation.label_delay import DelayCurve, delay_curve, tail_weights
 from pipeline.config.config import Config
 from pipeline.features.history import History
-from pipeline.features.label_history import Bools, transaction_positions
+from pipeline.features.label_history import Bools
 from pipeline.training.answers import is_reported, reports_by_others
 from storage.frames import DAY, FRAUD, Floats, Ints
 
@@ -42,10 +42,9 @@ def reports_of(history: History, date: int) -> FraudReports:
     """
     labels, times = history.labels, history.transactions.event_time
     is_report = reports_by_others(history) & (labels.available_at <= date)
-    reports = labels.take(is_report)
-    rows = transaction_positions(history.transactions, reports)
+    rows, available_at = history.label_positions[is_report], labels.available_at[is_report]
     first = np.full(len(times), NEVER_REPORTED)
-    np.minimum.at(first, rows[rows >= 0], reports.available_at[rows >= 0])
+    np.minimum.at(first, rows[rows >= 0], available_at[rows >= 0])
     frauds = np.flatnonzero((first < NEVER_REPORTED) & (times <= date))
     delay = np.maximum(first[frauds] - times[frauds], 0)
     return FraudReports(frauds, (date - times[frauds]) / DAY, delay / DAY)

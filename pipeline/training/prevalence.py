@@ -169,7 +169,7 @@ def _outcomes(
 ) -> tuple[CorrectedOutcomes, float]:
     """Outcomes of a sample of the rows: all that people looked at, all frauds, and `COMPARED_ROWS` others; and the share of fraud at their word."""
     always = (reviews.reviewed | reviews.censored | (y == FRAUD))[rows]
-    draws = hash_sampling.uniform(history.transactions.transaction_id[rows])
+    draws = history.draws[rows]
     selected, sampling = hash_sampling.sample_rows(draws, COMPARED_ROWS + int(always.sum()), always)
     sampling[sampling > 1] *= (len(rows) - always.sum()) / max(sampling[sampling > 1].sum(), 1)
     rows, weight = rows[selected], weight[rows[selected]] * sampling

@@ -241,7 +241,7 @@ class PromotionGate:
             start = max(start, learned_until or 0)
         inside &= times > start
         rows, y = mature[inside], prepared.training_set.y[inside]
-        draws = hash_sampling.uniform(history.transactions.transaction_id[rows])
+        draws = history.draws[rows]
         selected, weight = hash_sampling.sample_rows(draws, GENUINE_ROWS + int(y.sum()), y == FRAUD)
         weight *= prepared.training_set.weight[inside][selected]
         effective = effective_frauds(self.config, history, rows, y)

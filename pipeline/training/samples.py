@@ -80,7 +80,7 @@ def for_training(
     All frauds and about `training.max_rows` other mature rows, young rows that people answered, unlabelled rows for the outlier detector,
     and the holdout.
     """
-    draws, most = hash_sampling.uniform(history.transactions.transaction_id), config.training.max_rows
+    draws, most = history.draws, config.training.max_rows
     mature, mature_weight = hash_sampling.sample_rows(
         draws[training_set.mature], most, training_set.y == FRAUD
     )
@@ -112,7 +112,7 @@ def for_evidence(
     config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
 ) -> Sample:
     """All frauds and about EVIDENCE_ROWS other mature rows."""
-    draws = hash_sampling.uniform(history.transactions.transaction_id[training_set.mature])
+    draws = history.draws[training_set.mature]
     selected, weight = hash_sampling.sample_rows(draws, EVIDENCE_ROWS, training_set.y == FRAUD)
     matrix = SampleMatrix(config, history, features, [training_set.mature[selected]])
     return _mature_sample(matrix, training_set, selected, weight)

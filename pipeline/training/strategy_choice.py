@@ -59,6 +59,7 @@ class StoredChoice:
     outlier_share: float
     sentence: str
     folds: Folds = ()  # held-out rows that the weights of a blend are fitted on
+    prevalence: PrevalenceEstimate | None = None  # where the choice was made just now
 
 
 def choose_at(
@@ -97,7 +98,9 @@ def choose_at(
     carried = [{"date": before, **each.numbers()} for before, each in made.items()]
     row = _row(policy, date, run_id, evaluation.prevalence, choice, {**choice.numbers, EARLIER: carried})
     choice_id = models.save_choice(store, row)
-    return StoredChoice(choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds)
+    return StoredChoice(
+        choice_id, choice.strategy, choice.outlier_share, choice.sentence, folds, evaluation.prevalence
+    )
 
 
 def preview(store: Store, config: Config, history: History, policy: str, date: int) -> Choice:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from detectors.drift.reference import DriftReference
+from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.inputs.sample import Sample
 from detectors.model.artifact import libraries, seal
 from detectors.model.model import Model, ModelSettings, fit_model
@@ -91,7 +92,13 @@ class Prepared:
             raise NotReady("; ".join(errors))
 
 
-def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] = ()) -> Prepared:
+def prepare(
+    config: Config,
+    history: History,
+    date: int,
+    mutes: Sequence[Mute] = (),
+    prevalence: PrevalenceEstimate | None = None,
+) -> Prepared:
     """
     Draw the samples of a training from a history that reaches back `training.span` + lookback, and check readiness.
 
@@ -99,6 +106,8 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
     ----------
     mutes
         Flags that one of them covers at `date` use no budget.
+    prevalence
+        At `date`, if it has been estimated.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def prepare(config: Config, history: History, date: int, mutes: Sequence[Mute] =
     training_set, features = training_set_at(config, history, date), feature_catalogue(config)
     muting = in_force(mutes, date)
     training_samples = samples.for_training(config, history, training_set, features, muting)
-    rarity = prevalence_of(config, history, training_set)
+    rarity = prevalence or prevalence_of(config, history, training_set)
     data = readiness.TrainingData(
         config,
         history,

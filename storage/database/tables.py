@@ -32,8 +32,8 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0207"  # the newest migration (0200 is the first one of 0.2.0); versions grow
-READABLE_FROM = "0204"  # the oldest schema version whose programs still read a database of this one
+VERSION = "0208"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+READABLE_FROM = "0208"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
 
@@ -138,6 +138,8 @@ batches = Table(
     Column("source", Text, nullable=False),
     Column("status", Text, one_of("status", "loading", "done", "withdrawn"), nullable=False),
     Column("history", Boolean, nullable=False),
+    # Payments that are scored as they arrive, each with an `arrived_at` of its own; `visible_at` is the newest of them.
+    Column("on_arrival", Boolean, nullable=False, server_default=text("false")),
     Column("content_hash", Text),
     Column("read", Integer, nullable=False, server_default="0"),
     Column("accepted", Integer, nullable=False, server_default="0"),
@@ -407,7 +409,9 @@ runs = Table(
     metadata,
     Column("run_id", Integer, primary_key=True),
     Column("policy", Text, nullable=False),
-    Column("kind", Text, one_of("kind", "schedule", "backfill", "manual", "late", "train"), nullable=False),
+    Column(
+        "kind", Text, one_of("kind", "schedule", "backfill", "manual", "arrival", "train"), nullable=False
+    ),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column(
@@ -990,6 +994,9 @@ def transactions_table(fields: Fields) -> Table:
         Column("transaction_id", IdText, primary_key=True),
         *content_columns(),
         Column("batch_id", Integer, nullable=False),
+        # Of a payment that was scored on arrival: when it arrived, and the newest promotion of the policy then.
+        Column("arrived_at", Instant),
+        Column("arrived_promotion", Integer),
         *field_columns(fields),
         Index("transactions_by_time", "event_time"),
         Index(

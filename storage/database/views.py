@@ -56,7 +56,7 @@ def _visible(connection: Connection, fields: Fields) -> str:
     return f"""
         CREATE VIEW visible_transactions AS
         SELECT t.transaction_id, t.event_time,
-               CASE WHEN b.history THEN t.event_time ELSE b.visible_at END AS ingested_at,
+               CASE WHEN b.history THEN t.event_time ELSE COALESCE(t.arrived_at, b.visible_at) END AS ingested_at,
                t.amount, t.currency, t.amount_base, t.kind, t.original_id{own}, t.batch_id
         FROM transactions t JOIN batches b ON b.batch_id = t.batch_id
         WHERE b.status = 'done'"""

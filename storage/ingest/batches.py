@@ -112,7 +112,7 @@ class BatchLoader:
         Rows of the same part of a source that wait for a rate are added first, so that those with a later version are known.
         """
         with self._write() as connection:
-            fresh = _insert(connection, self._store, chunk, self.batch_id)
+            fresh = insert_fresh(connection, self._store, chunk, chunk.columns(self.batch_id))
             counts = Counts(len(fresh), accepted=len(fresh))
             outcomes: dict[RowStatus, Ints] = {"accepted": chunk.row_number[fresh]}
             if len(fresh) < len(chunk):
@@ -200,7 +200,7 @@ class BatchLoader:
         with self._store.write_exclusive() as connection:
             leases.renew(connection, LEASE, self._token, 0)
             leases.release(connection, LEASE, self._token)
-            visible_at = _stamp(connection, now)
+            visible_at = stamp(connection, now)
             through = (
                 complete_through if complete_through is not None else self._through(connection, visible_at)
             )
@@ -241,11 +241,8 @@ class BatchLoader:
             self.row_outcomes |= dict.fromkeys(numbers.tolist(), RowOutcome(status))
 
     def _enqueue(self, connection: Connection, chunk: TransactionChunk) -> None:
-        payments = np.ones(len(chunk), dtype=bool)
-        if chunk.kind is not None:
-            payments = ~np.isin(chunk.kind.astype(str), list(self._store.fields.refund_kinds))
-        ids, times = chunk.transaction_id[payments], chunk.event_time[payments]
-        scoring_queue.enqueue(connection, self._coverage, ids, times)
+        payments = chunk.payments(self._store.fields.refund_kinds)
+        scoring_queue.enqueue(connection, self._coverage, payments.transaction_id, payments.event_time)
 
     def _through(self, connection: Connection, visible_at: int) -> int | None:
         """
@@ -362,7 +359,7 @@ def _remove_some(store: Store, table: str, batch_id: int) -> int:
         return int(gone.rowcount)
 
 
-def _stamp(connection: Connection, now: int) -> int:
+def stamp(connection: Connection, now: int) -> int:
     """An instant after every earlier visible_at and every run's as_of, even if the clock was set back."""
     before = connection.execute(select(monitor.c.visible_at, monitor.c.horizon)).one()
     visible_at: int = max([now, *(instant + 1 for instant in before if instant is not None)])
@@ -375,27 +372,33 @@ def _coverage(store: Store) -> list[scoring_queue.Coverage]:
         return scoring_queue.coverage(connection)
 
 
-def _insert(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> Ints:
+def insert_fresh(
+    connection: Connection, store: Store, chunk: TransactionChunk, columns: bulk.Columns
+) -> Ints:
     """
     Insert the rows with new ids; returns their positions.
 
     Usually all ids are new, and one insert is enough. Otherwise it is rolled back and only the new rows are inserted.
+
+    Parameters
+    ----------
+    columns
+        The columns of the chunk as they are stored.
     """
     everything = np.arange(len(chunk))
     first = _first_of_each(chunk.transaction_id)
     if len(first) == len(chunk):
         attempt = connection.begin_nested()
-        if bulk.insert_new(connection, store.transactions, chunk.columns(batch_id)) == len(chunk):
+        if bulk.insert_new(connection, store.transactions, columns) == len(chunk):
             attempt.commit()
             return everything
         attempt.rollback()
     known = known_ids(connection, chunk.transaction_id)
-    new = np.array(
-        [position for position in first if chunk.transaction_id[position] not in known], dtype=np.int64
-    )
-    if len(new):
-        bulk.insert_new(connection, store.transactions, chunk.take(new).columns(batch_id))
-    return new
+    new = [position for position in first if chunk.transaction_id[position] not in known]
+    if new:
+        some = {name: [values[position] for position in new] for name, values in columns.items()}
+        bulk.insert_new(connection, store.transactions, some)
+    return np.array(new, dtype=np.int64)
 
 
 def _first_of_each(ids: Strings) -> Ints:

@@ -1,6 +1,6 @@
 """Chunks of validated transactions and labels for loading, one array per column."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,37 @@ class TransactionChunk:
             {name: column[rows] for name, column in self.numeric.items()},
             some(self.begins),
         )
+
+    @classmethod
+    def joined(cls, chunks: Sequence["TransactionChunk"]) -> "TransactionChunk":
+        """One chunk of the rows of some, which have the same columns."""
+        first = chunks[0]
+
+        def column(of: Callable[["TransactionChunk"], Any]) -> Any:
+            return None if of(first) is None else np.concatenate([of(chunk) for chunk in chunks])
+
+        return cls(
+            column(lambda chunk: chunk.row_number),
+            column(lambda chunk: chunk.transaction_id),
+            column(lambda chunk: chunk.event_time),
+            column(lambda chunk: chunk.amount),
+            column(lambda chunk: chunk.amount_base),
+            column(lambda chunk: chunk.currency),
+            column(lambda chunk: chunk.kind),
+            column(lambda chunk: chunk.original_id),
+            {name: column(lambda chunk, name=name: chunk.text[name]) for name in first.text},  # type: ignore[misc]
+            {name: column(lambda chunk, name=name: chunk.numeric[name]) for name in first.numeric},  # type: ignore[misc]
+        )
+
+    def payments(self, refund_kinds: Sequence[str]) -> "TransactionChunk":
+        """The rows that are no refunds."""
+        return self if self.kind is None else self.take(self.payment_places(refund_kinds))
+
+    def payment_places(self, refund_kinds: Sequence[str]) -> Ints:
+        """Positions of the rows that are no refunds."""
+        if self.kind is None:
+            return np.arange(len(self))
+        return np.flatnonzero(~np.isin(self.kind.astype(str), list(refund_kinds)))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, false, func, or_, select, text, type_coerce, update
 
 from storage.database import bulk
+from storage.database.column_types import Instant, as_texts
 from storage.database.database import Store
 from storage.database.loss_views import exposure
 from storage.database.tables import batches, labels, monitor
@@ -24,12 +25,17 @@ from storage.frames import (
     Floats,
     Ints,
     Labels,
+    Strings,
     Transactions,
 )
+from storage.ingest.chunks import TransactionChunk
 
 ROWS_AT_ONCE = 50_000  # rows held as Python objects while they become arrays
 VALUES_MAX = 500  # values that one query looks up
 ALWAYS = ("kind", "currency", "original_id")
+STAGE = "arriving_transactions"
+NOT_STORED = -1  # in place of the batch of a payment that is read as if it had arrived
+NEWEST = 2**31 - 1  # a promotion after every other
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,23 @@ def load_transactions(store: Store, start: int, end: int) -> Transactions:
 
 
 def load_entities(
-    store: Store, start: int, end: int, values_by_column: Mapping[str, Sequence[str]]
+    store: Store,
+    start: int,
+    end: int,
+    values_by_column: Mapping[str, Sequence[str]],
+    arriving: TransactionChunk | None = None,
+    arrived_at: int = 0,
 ) -> Transactions:
     """
     Visible transactions of the span that have one of the values in any of the columns.
 
     The columns are `transaction_id` or configured entities; each is looked up by its index.
+
+    Parameters
+    ----------
+    arriving
+        Payments that are not stored, to be read as if they had arrived at `arrived_at` (µs); they stand for stored ones of
+        the same id.
     """
     t = store.transactions.c
     span = (t.event_time >= start, t.event_time < end)
@@ -84,7 +101,30 @@ def load_entities(
         for some in _slices(sorted(set(values)))
     ]
     with store.read() as connection:
-        return _transactions(connection, store, parts)
+        if arriving is None:
+            return _transactions(connection, store, parts)
+        ids = arriving.transaction_id.tolist()
+        stored = [part.where(t.transaction_id.not_in(ids)) for part in parts]
+        return _transactions(connection, store, stored, _staged(connection, store, arriving, arrived_at))
+
+
+def _staged(connection: Connection, store: Store, chunk: TransactionChunk, arrived_at: int) -> Store:
+    """
+    The store with a temporary table of these payments in place of its transactions; they know every promotion.
+
+    The table is gone when the read ends.
+    """
+    names = [column.name for column in store.transactions.c]
+    listed = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
+    empty = f"SELECT {listed} FROM {store.transactions.name} LIMIT 0"
+    connection.execute(text(f"CREATE TEMP TABLE {STAGE} AS {empty}"))
+    columns = chunk.columns(NOT_STORED) | {
+        "arrived_at": as_texts(np.full(len(chunk), arrived_at)),
+        "arrived_promotion": [NEWEST] * len(chunk),
+    }
+    staged = store.with_transactions(STAGE)
+    bulk.insert_new(connection, staged.transactions, columns)
+    return staged
 
 
 def entities_of(store: Store, ids: Iterable[str], columns: Sequence[str]) -> dict[str, list[str]]:
@@ -111,6 +151,17 @@ def _columns(store: Store) -> "Select[Any]":
     return select(t.transaction_id, _micros(store, t.event_time), t.amount_base, t.batch_id, *own)
 
 
+def _arrival(store: Store) -> tuple[Any, Any]:
+    """Of payments that were scored on arrival: when they arrived, in µs, and the newest promotion then."""
+    t = store.transactions.c
+    return type_coerce(t.arrived_at, Instant), t.arrived_promotion
+
+
+def _or_none(values: Sequence[int | None]) -> Ints:
+    """−1 for None."""
+    return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
 def _micros(store: Store, column: Any) -> Any:
     """An instant in the form that the engine returns fastest: µs on Postgres, text on SQLite."""
     if store.dialect == "postgresql":
@@ -118,14 +169,22 @@ def _micros(store: Store, column: Any) -> Any:
     return text(f"{column.table.name}.{column.name}")
 
 
-def _transactions(connection: Connection, store: Store, parts: Sequence["Select[Any]"]) -> Transactions:
+def _transactions(
+    connection: Connection, store: Store, parts: Sequence["Select[Any]"], staged: Store | None = None
+) -> Transactions:
     visible = VisibleBatches(connection)
+    on_arrival = visible.any_on_arrival or staged is not None
+    if on_arrival:
+        parts = [part.add_columns(*_arrival(store)) for part in parts]
+    if staged is not None:
+        parts = [*parts, _columns(staged).add_columns(*_arrival(staged))]
     names = (*ALWAYS, *store.fields.text)
     coders = {name: Coder() for name in names}
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
     ids: list[list[str]] = []
     times, ingested_at, amounts = [], [], []
     at_risk: list[Ints] | None = None if store.fields.loss.is_whole_amount else []
+    promotions: list[Ints] | None = [] if on_arrival else None
     for rows in _chunks(connection, parts):
         columns = list(zip(*rows, strict=True))
         batch = np.array(columns[3], dtype=np.int64)
@@ -137,9 +196,14 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
             ]
             batch = batch[readable]
         time = _instants(columns[1])
+        arrived_at = visible.ingested_at(batch, time)
+        if promotions is not None:
+            promotion = _or_none(columns.pop())
+            arrived_at = np.where(promotion < 0, arrived_at, _or_none(columns.pop()))
+            promotions.append(promotion)
         ids.append(list(columns[0]))
         times.append(time)
-        ingested_at.append(visible.ingested_at(batch, time))
+        ingested_at.append(arrived_at)
         amounts.append(_money(columns[2]))
         if at_risk is not None:
             at_risk.append(_money(columns.pop()))
@@ -157,6 +221,7 @@ def _transactions(connection: Connection, store: Store, parts: Sequence["Select[
             {name: coder.coded() for name, coder in coders.items()},
             {name: np.concatenate(some) if some else np.empty(0) for name, some in numeric.items()},
             None if at_risk is None else _joined(at_risk),
+            None if promotions is None else _joined(promotions),
         ),
         unique=len(parts) <= 1,
     )
@@ -214,7 +279,9 @@ class VisibleBatches:
 
     def __init__(self, connection: Connection) -> None:
         b = batches.c
-        rows = connection.execute(select(b.batch_id, b.history, b.visible_at).where(b.status == "done")).all()
+        columns = (b.batch_id, b.history, b.visible_at, b.on_arrival)
+        rows = connection.execute(select(*columns).where(b.status == "done")).all()
+        self.any_on_arrival = any(row.on_arrival for row in rows)
         size = max((row.batch_id for row in rows), default=0) + 2
         self._done = np.zeros(size, dtype=bool)
         self._history = np.zeros(size, dtype=bool)
@@ -226,23 +293,36 @@ class VisibleBatches:
 
     def is_visible(self, batch: Ints) -> Any:
         """Whether rows of these batches are visible."""
-        return self._done[np.minimum(batch, len(self._done) - 1)]
+        return (batch == NOT_STORED) | self._done[np.minimum(batch, len(self._done) - 1)]
 
     def ingested_at(self, batch: Ints, event_time: Ints) -> Ints:
         """When rows became visible; for history the event time."""
         return np.where(self._history[batch], event_time, self._visible_at[batch])
 
 
-def load_frauds(store: Store, start: int, end: int, known_from: int) -> tuple[Transactions, Labels]:
+def load_frauds(
+    store: Store,
+    start: int,
+    end: int,
+    known_from: int,
+    values_by_column: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Transactions, Labels]:
     """
     Visible transactions with start ≤ event_time < end of which a label said from `known_from` on that they were fraud, and all
     their labels.
 
     Both are found from the labels of fraud, by the index of these, whatever else the span holds.
+
+    Parameters
+    ----------
+    values_by_column
+        Only those that have one of the values in any of the columns are needed; of many values all are read.
     """
     t = store.transactions.c
     said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
-    chosen = (t.transaction_id.in_(said), t.event_time >= start, t.event_time < end)
+    chosen = [t.transaction_id.in_(said), t.event_time >= start, t.event_time < end]
+    if values_by_column is not None and sum(map(len, values_by_column.values())) <= VALUES_MAX:
+        chosen.append(or_(false(), *(t[name].in_(some) for name, some in values_by_column.items() if some)))
     with store.read() as connection:
         return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
             connection, store, *chosen
@@ -258,6 +338,13 @@ def load_labels(store: Store, start: int, end: int) -> Labels:
     t = store.transactions.c
     with store.read() as connection:
         return _labels(connection, store, t.event_time >= start, t.event_time < end)
+
+
+def load_labels_of(store: Store, transaction_ids: Strings) -> Labels:
+    """Visible labels of these transactions, otherwise as `load_labels`."""
+    with store.read() as connection, bulk.staged_ids(connection, transaction_ids.tolist()) as stage:
+        staged = text(f"SELECT transaction_id FROM {stage}")
+        return _labels(connection, store, store.transactions.c.transaction_id.in_(staged))
 
 
 def _labels(connection: Connection, store: Store, *of_transactions: ColumnElement[bool]) -> Labels:

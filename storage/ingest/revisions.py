@@ -8,11 +8,13 @@ payment, and what it leaves empty stays as it is.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Table, insert, select, text
 
 from storage.database import bulk
 from storage.database.column_types import from_texts
 from storage.database.database import Store
+from storage.frames import Ints
 from storage.ingest.chunks import TransactionChunk
 
 OWN = ("event_time", "amount", "amount_base", "currency", "kind", "original_id")
@@ -23,6 +25,20 @@ def known_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
     with bulk.staged_ids(connection, ids) as stage:
         sql = f"SELECT t.transaction_id FROM {stage} w JOIN transactions t USING (transaction_id)"
         return set(connection.execute(text(sql)).scalars())
+
+
+def changed(store: Store, chunk: TransactionChunk) -> Ints:
+    """Positions of the rows whose content differs from the newest stored version of their id; every id is stored."""
+    with store.read() as connection:
+        versions, _ = _versions(connection, store, chunk.transaction_id.tolist())
+    columns = chunk.columns(0)
+    differs = []
+    for place, values in enumerate(zip(*columns.values(), strict=True)):
+        row = dict(zip(columns, values, strict=True))
+        row["event_time"] = int(from_texts([row["event_time"]])[0])
+        if _content(row, store) != versions[row["transaction_id"]][-1]:
+            differs.append(place)
+    return np.array(differs, dtype=np.int64)
 
 
 def revise(connection: Connection, store: Store, chunk: TransactionChunk, batch_id: int) -> list[bool]:

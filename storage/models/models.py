@@ -13,6 +13,8 @@ from storage.errors import Damaged, Unknown
 from storage.review.audit_trail import write_audit
 from storage.runs.ledger import Entry, done, write
 
+LIVE = "live"  # the policy whose flags people see; challengers only store scores with `flagged`
+
 
 @dataclass(frozen=True)
 class ModelRecord:

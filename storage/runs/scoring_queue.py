@@ -17,6 +17,7 @@ from storage.database.database import Store
 from storage.database.tables import backfilled_spans, batches, ledger, policies, promotions, queue, scores
 from storage.frames import Ints, Strings
 
+EARLIEST = -(2**62)  # µs; before every payment
 FOREVER = 250_000_000_000_000_000  # µs; the year 9892, which both engines can still write
 
 
@@ -185,7 +186,7 @@ def queued(store: Store, policy: str, as_of: int, allowed_lateness: int) -> Queu
     """Visible transactions in the queue that may be scored at `as_of`; the cost grows with the queue, not with history."""
     t = store.transactions
     rows = (
-        select(t.c.transaction_id, t.c.event_time, batches.c.history, batches.c.visible_at)
+        select(t.c.transaction_id, t.c.event_time, t.c.arrived_at, batches.c.history, batches.c.visible_at)
         .select_from(queue)
         .join(t, t.c.transaction_id == queue.c.transaction_id)
         .join(batches, batches.c.batch_id == t.c.batch_id)
@@ -202,7 +203,9 @@ def unscored(
     rows = (
         _without_score(store, policy, start, end)
         .where(batches.c.status == "done")
-        .with_only_columns(t.transaction_id, t.event_time, batches.c.history, batches.c.visible_at)
+        .with_only_columns(
+            t.transaction_id, t.event_time, t.arrived_at, batches.c.history, batches.c.visible_at
+        )
     )
     return _queue(store, rows, as_of, allowed_lateness)
 
@@ -213,9 +216,16 @@ def _queue(store: Store, rows, as_of: int, allowed_lateness: int) -> Queue:  # t
         result = connection.execute(rows.order_by(t.event_time, t.transaction_id)).all()
     ids = np.array([row.transaction_id for row in result], dtype=object)
     times = np.array([row.event_time for row in result], dtype=np.int64)
-    arrived = np.array([row.event_time if row.history else row.visible_at for row in result], dtype=np.int64)
-    due = np.maximum(times + allowed_lateness, arrived) <= as_of
+    arrived = np.array([_arrived_at(row) for row in result], dtype=np.int64)
+    on_arrival = np.array([row.arrived_at is not None for row in result], dtype=bool)
+    due = np.where(on_arrival, arrived, np.maximum(times + allowed_lateness, arrived)) <= as_of
     return Queue(ids[due], times[due], arrived[due])
+
+
+def _arrived_at(row) -> int:  # type: ignore[no-untyped-def]
+    if row.arrived_at is not None:
+        return int(row.arrived_at)
+    return int(row.event_time if row.history else row.visible_at)
 
 
 def drop_before_first_model(store: Store, policy: str) -> int:

@@ -72,6 +72,11 @@ class Reasons:
             self._code[wrong & (self._code == 0)] = len(self._texts) - 1
 
     @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self._code)
+
+    @property
     def good(self) -> Bools:
         """Rows without a reason."""
         return np.asarray(self._code == 0)

@@ -25,6 +25,8 @@ class BackfillRequest:
     ----------
     workers
         Number of processes.
+    scheduler
+        Address of a Dask scheduler whose workers score the windows; None for processes of this machine.
     rescore_as
         The policy under which the current configuration is backtested; live's scores and flags do not change. None to
         score what live has not scored.
@@ -35,6 +37,7 @@ class BackfillRequest:
     start: datetime
     end: datetime
     workers: int = 1
+    scheduler: str | None = None
     rescore_as: str | None = None
     model_id: int | None = None
 
@@ -77,6 +80,7 @@ def backfill(session: Session, request: BackfillRequest, progress: Progress | No
             policy=policy,
             by=session.actor,
             workers=request.workers,
+            scheduler=request.scheduler,
             model_id=request.model_id,
             progress=progress,
         )

@@ -31,7 +31,7 @@ class RunRecord:
 
     run_id: int
     policy: str
-    kind: Literal["schedule", "backfill", "manual", "late", "train"]
+    kind: Literal["schedule", "backfill", "manual", "arrival", "train"]
     as_of: datetime
     status: Literal["running", "done", "failed", "interrupted"]
     newest_batch: int

@@ -1,0 +1,208 @@
+"""
+Scores payments as they arrive.
+
+A payment that is scored on arrival knows what was stored when it arrived, and nothing of what came later: its `as_of` is its own
+arrival, which is stored with it. So a backfill, a training and a second look compute the same features for it, to the byte. It
+is stored first and scored then; if the process dies in between, the next run scores it, to the same result.
+
+Payments of several callers that arrive at the same time are stored and scored together, and so share the cost.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.config import Config
+from pipeline.features import history as feature_history
+from pipeline.runs.window_scores import ModelBatch, batches_by_model, raised_flags, score_rows
+from pipeline.schedule.run_context import (
+    LIVE,
+    HistoryReader,
+    RunContext,
+    RunSummary,
+    start_run,
+    with_stored_fields,
+)
+from pipeline.scoring.model_cache import ModelCache
+from storage.database.database import Store
+from storage.frames import DAY
+from storage.ingest import arrivals
+from storage.ingest.chunks import TransactionChunk
+from storage.runs import runs
+from storage.runs.scores import Flag
+
+Bools = NDArray[np.bool_]
+
+SOURCE = "scored on arrival"  # of the batches
+
+
+@dataclass(frozen=True)
+class PaymentScore:
+    """What the model in force, the rules and the audit sample say of a payment; instants in µs, money in the base currency."""
+
+    transaction_id: str
+    score: float
+    fraud_probability: float | None
+    expected_loss: float | None
+    decision_value: float
+    threshold: float
+    channel: str
+    flag: Flag | None  # None if it is not flagged
+    model_id: int
+    strategy: str
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Payments of one caller, and what became of them."""
+
+    chunk: TransactionChunk
+    fresh: set[str]
+    done: threading.Event
+    errors: list[BaseException]
+
+
+class ArrivalScorer:
+    """Scores payments of policy live and keeps their models in memory; several threads may use it."""
+
+    def __init__(self, store: Store, config: Config, begin: Callable[[], RunContext] | None = None) -> None:
+        self._store = with_stored_fields(store, LIVE)
+        self._config = config
+        self._begin = begin
+        self._context: RunContext | None = None
+        self._models = ModelCache(self._store, config, LIVE)
+        self._scoring = threading.Lock()
+        self._queueing = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._batch: tuple[int, int] | None = None  # the day it is of, and its id
+        self.summary = RunSummary()
+
+    def has_model(self, chunk: TransactionChunk) -> Bools:
+        """Which payments a model is in force for, (n,)."""
+        with self._scoring:
+            self._models.refresh()
+            return self._models.model_ids(chunk.event_time) >= 0
+
+    def score(self, chunk: TransactionChunk, at: int) -> dict[str, PaymentScore]:
+        """
+        Score payments that are not stored, as if they had arrived at an instant (µs); by id.
+
+        Those without a model are left out.
+        """
+        with self._scoring:
+            reader = self._reader()
+            history = feature_history.load_arriving(self._store, self._config, reader.lookback, chunk, at)
+            times = chunk.event_time
+            rows = history.positions(chunk.transaction_id, int(times.min()), int(times.max()) + 1)
+            batches = batches_by_model(self._config, history, rows, self._models, reader.rules)
+            return {
+                score.transaction_id: score
+                for batch, _ in batches
+                if batch is not None
+                for score in _payment_scores(self._config, batch, reader)
+            }
+
+    def add(self, chunk: TransactionChunk, now: int) -> frozenset[str]:
+        """
+        Store the payments whose ids are new, and score them; returns these ids.
+
+        Known ones that were stored on arrival, but have no score yet, are scored, too.
+        """
+        mine = _Waiting(chunk, set(), threading.Event(), [])
+        with self._queueing:
+            self._waiting.append(mine)
+        with self._scoring:
+            if not mine.done.is_set():
+                self._add_waiting(now)
+        if mine.errors:
+            raise mine.errors[0]
+        return frozenset(mine.fresh)
+
+    def _add_waiting(self, now: int) -> None:
+        with self._queueing:
+            group, self._waiting = self._waiting, []
+        try:
+            self._add_group(group, now)
+        except BaseException as error:
+            for waiting in group:
+                waiting.errors.append(error)
+            raise
+        finally:
+            for waiting in group:
+                waiting.done.set()
+
+    def _add_group(self, group: list[_Waiting], now: int) -> None:
+        context = self._run()
+        chunk = TransactionChunk.joined([waiting.chunk for waiting in group])
+        arrived = arrivals.add(self._store, LIVE, self._batch_of(now), chunk, now)
+        owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])
+        for place in arrived.fresh:
+            group[owner[place]].fresh.add(str(chunk.transaction_id[place]))
+        ids, times = arrivals.unscored(self._store, LIVE, chunk.transaction_id.tolist())
+        if len(ids):
+            span = int(times.min()), int(times.max()) + 1
+            summary, _ = score_rows(context, self._reader(), self._models, *span, ids)
+            self.summary = self.summary.plus(summary)
+
+    def _batch_of(self, now: int) -> int:
+        """The batch of the day, since one that is read for months would say little."""
+        if self._batch is None or self._batch[0] != now // DAY:
+            self._batch = now // DAY, arrivals.begin(self._store, SOURCE, now, self._run().by)
+        return self._batch[1]
+
+    def _run(self) -> RunContext:
+        """The run that all scores belong to; it begins with the first payment that is stored."""
+        if self._context is None:
+            assert self._begin is not None, "open it by `arrival_scorer` to store payments"
+            self._context = self._begin()
+        return self._context
+
+    def end(self) -> None:
+        """Write what was scored to the run."""
+        if self._context is not None:
+            counts = self.summary.counts()
+            runs.end_run(self._store, self._context.run_id, self._context.ended_at, "done", counts)
+
+    def _reader(self) -> HistoryReader:
+        """A reader that knows the rules, mutes and promotions of this moment."""
+        self._models.refresh()
+        return HistoryReader(self._store, self._config, LIVE, 0)
+
+
+@contextmanager
+def arrival_scorer(store: Store, config: Config, now: int, by: str) -> Iterator[ArrivalScorer]:
+    """A scorer that stores payments; all that it scores belongs to one run, which ends with the block."""
+    with ExitStack() as stack:
+        scorer = ArrivalScorer(
+            store,
+            config,
+            lambda: stack.enter_context(start_run(store, config, now, LIVE, "arrival", by, None)),
+        )
+        yield scorer
+        scorer.end()
+
+
+def _payment_scores(config: Config, batch: ModelBatch, reader: HistoryReader) -> Iterator[PaymentScore]:
+    flags = {flag.transaction_id: flag for flag in raised_flags(config, batch, reader.rules, reader.mutes)}
+    scored, scores = batch.scored, batch.scores
+    for place, name in enumerate(scored.rows.transaction_id.tolist()):
+        yield PaymentScore(
+            name,
+            float(scores.score[place]),
+            _number(scores.fraud_probability[place]),
+            _number(scored.expected_loss[place]),
+            float(scores.decision_value[place]),
+            float(scores.threshold[place]),
+            str(scores.channel[place]),
+            flags.get(name),
+            scored.model_id,
+            scored.model.strategy,
+        )
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,306 @@
+"""
+Windows of a backfill on the workers of a Dask scheduler, on any number of machines.
+
+A task says which windows of the ledger to do, and returns nothing: a worker claims each step, does it against the database and
+finishes it, as every other process does. So order, exactly-once and recovery rest on the ledger, and the scheduler may lose
+anything: what it loses is done by the next task or the next call. A worker reads its own configuration; the database's URL and
+keys never travel. Trainings stay in the process that was called, because each needs the choice before it.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import count
+from typing import Any
+
+from detectors.model.artifact import libraries
+from pipeline.config.config import Config
+from pipeline.config.database import open_configured
+from pipeline.config.loader import load_config
+from pipeline.errors import ConfigError, FraudwatchError
+from pipeline.progress import NoProgress
+from pipeline.runs.steps import LedgerRunner, UnscoredIds, process_entries
+from pipeline.schedule.run_context import (
+    RunContext,
+    RunSummary,
+    never_stop,
+    step_sort_key,
+    with_stored_fields,
+)
+from storage.database.setup import verify
+from storage.runs import ledger
+from storage.runs.ledger import Entry
+from storage.runs.workers import hold as hold_worker
+
+CONNECT_S = 10
+WORKERS_S = 30  # that the first worker may take to appear
+AHEAD = 2  # tasks that wait for each thread of a worker, so that none is idle between two
+REPEATS_MAX = 5  # of a task whose worker died
+POLL_S = 0.5
+Window = tuple[int, int]
+
+
+class SchedulerError(FraudwatchError):
+    """The scheduler or its workers cannot be used; what was done is kept, and the same command does the rest."""
+
+    code = "scheduler"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Windows to do; instants in µs. It holds nothing that a log must not show."""
+
+    policy: str
+    as_of: int
+    run_id: int
+    by: str
+    span_end: int
+    windows: tuple[Window, ...]
+    model_id: int | None
+    fingerprint: tuple[tuple[str, str], ...]
+
+
+def process_on_scheduler(
+    run: RunContext, entries: Sequence[Entry], address: str, model_id: int | None
+) -> RunSummary:
+    """
+    Do these entries on the workers of a scheduler, and wait until all are done.
+
+    Parameters
+    ----------
+    address
+        tcp://HOST:PORT, or tls://HOST:PORT with the certificates that Dask's configuration names.
+
+    Raises
+    ------
+    SchedulerError
+        The scheduler cannot be reached or is lost, it has no worker, or a worker has another configuration or version.
+    ConfigError
+        The database is an SQLite file, or Dask is not installed.
+    """
+    _require_shared(run.config)
+    windows = sorted({entry.key[1:] for entry in entries})
+    todo = [
+        _Task(
+            run.policy,
+            run.as_of,
+            run.run_id,
+            run.by,
+            windows[-1][1],
+            (window,),
+            model_id,
+            fingerprint(run.config),
+        )
+        for window in windows
+    ]
+    run.progress.start("scoring", float(len(todo)), "windows")
+    try:
+        with _connected(address) as client:
+            _submit_all(client, todo, address, lambda: run.progress.advance(1))
+    finally:
+        run.progress.stop()
+    return _summary(run, windows)
+
+
+def fingerprint(config: Config) -> tuple[tuple[str, str], ...]:
+    """What a worker must have in common with the caller: settings, and versions of what decides on a score."""
+    settings = hashlib.sha256(config.hash().encode()).hexdigest()[:12]
+    return (
+        ("the configuration", settings),
+        ("fraudwatch", version("fraudwatch")),
+        *sorted(libraries().items()),
+    )
+
+
+def _require_shared(config: Config) -> None:
+    if config.storage_url.startswith("sqlite"):
+        raise ConfigError(
+            "storage.url is an SQLite file, which workers of other machines cannot share",
+            remedy="use Postgres, or several processes of this machine",
+        )
+    if find_spec("distributed") is None:
+        raise ConfigError(
+            "a scheduler needs Dask, which is not installed", remedy="pip install 'fraudwatch[distributed]'"
+        )
+
+
+def _dask() -> Any:
+    """Dask's package `distributed`, which is imported only where it is used, and has no complete types."""
+    return import_module("distributed")
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    dask = _dask()
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it would log is said in one sentence
+    security = dask.security.Security() if address.startswith("tls://") else None
+    try:
+        client = dask.Client(address, timeout=CONNECT_S, security=security, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SchedulerError(
+            f"no scheduler answers at {address} ({type(error).__name__})",
+            remedy="start one with dask scheduler, or check the address and the certificates",
+        ) from None
+    try:
+        with client.as_current():
+            yield client
+    finally:
+        client.close(timeout=CONNECT_S)
+
+
+def _submit_all(client: Any, todo: Sequence[_Task], address: str, done: Callable[[], None]) -> None:
+    """Keep so many tasks at the scheduler that no worker is idle; a future is released as its task ends."""
+    dask = _dask()
+    ahead = AHEAD * _threads(client, address)
+    queue, numbers, repeats = list(reversed(todo)), count(), dict[Window, int]()
+    running: dict[Any, _Task] = {}
+    while queue or running:
+        while queue and len(running) < ahead:
+            task = queue.pop()
+            key = f"fraudwatch-window-{task.run_id}-{task.windows[0][0]}-{next(numbers)}"
+            running[client.submit(run_task, task, key=key, pure=False)] = task
+        try:
+            ended = dask.wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            ended = set()
+        except dask.CancelledError:  # all of them, because the connection is gone
+            ended = set(running)
+        if client.status != "running":
+            raise SchedulerError(
+                f"the scheduler at {address} was lost with {len(queue) + len(running)} windows to do; what is done is kept",
+                remedy="repeat the command",
+            )
+        for future in ended:
+            task = running.pop(future)
+            if _ended_well(future, task, repeats):
+                done()
+            else:
+                queue.append(task)
+            future.release()
+
+
+def _threads(client: Any, address: str) -> int:
+    """Threads of all workers."""
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError:
+        raise SchedulerError(
+            f"the scheduler at {address} has no worker", remedy=f"start some with dask worker {address}"
+        ) from None
+    return sum(client.nthreads().values())
+
+
+def _ended_well(future: Any, task: _Task, repeats: dict[Window, int]) -> bool:
+    """Whether a task did its windows; False if it is to be repeated, because its worker died or the scheduler forgot it."""
+    dask = _dask()
+    try:
+        future.result(timeout=CONNECT_S)
+    except (dask.KilledWorker, dask.CancelledError, TimeoutError) as error:
+        window = task.windows[0]
+        repeats[window] = repeats.get(window, 0) + 1
+        if repeats[window] > REPEATS_MAX:
+            raise SchedulerError(
+                f"the workers that scored the window {window} died {repeats[window]} times ({type(error).__name__})",
+                remedy="look at their logs: memory is the usual cause",
+            ) from None
+        return False
+    return True
+
+
+def _summary(run: RunContext, windows: Sequence[Window]) -> RunSummary:
+    """What these windows came to, as the ledger has it."""
+    summary, wanted = RunSummary(), set(windows)
+    for entry in ledger.entries(run.store, run.policy, since=windows[0][0], until=windows[-1][1]):
+        if entry.run_id != run.run_id or entry.key[1:] not in wanted:
+            continue
+        counts = entry.counts or {}
+        if entry.status == "failed":
+            summary = summary.plus(RunSummary(failures=[f"{entry.kind}: {entry.error}"]))
+        elif entry.kind == "score":
+            scored, flagged, already, without = (
+                int(counts.get(name, 0)) for name in ("scored", "flagged", "already", "no_model")
+            )
+            summary = summary.plus(
+                RunSummary(
+                    windows=1, scored=scored, flagged=flagged, already_scored=already, no_model=without
+                )
+            )
+    return summary
+
+
+# ── in a worker ──
+
+
+class _Worker:
+    """What a process keeps between tasks of a run: its database, its lease, models and history."""
+
+    def __init__(self, task: _Task) -> None:
+        self.run_id = task.run_id
+        self._stack = ExitStack()
+        config = load_config(None, os.environ).for_policy(task.policy)
+        _refuse_others(task, fingerprint(config))
+        store = self._stack.enter_context(open_configured(config))
+        verify(store, config.monitor.name)
+        worker = self._stack.enter_context(hold_worker(store, task.by))
+        fields = with_stored_fields(store, task.policy)
+        self.run = RunContext(
+            fields, config, task.policy, task.as_of, task.run_id, worker, task.by, NoProgress(), never_stop
+        )
+        self.runner = LedgerRunner(self.run, task.span_end, task.model_id)
+
+    def close(self) -> None:
+        """End the lease and the connections."""
+        self._stack.close()
+
+
+_KEPT: list[_Worker] = []
+
+
+def run_task(task: _Task) -> None:
+    """Do the windows of a task; runs in a process of a worker, which does one task at a time."""
+    worker = _worker(task)
+    wanted = set(task.windows)
+    entries = [
+        entry
+        for start, end in task.windows
+        for entry in ledger.entries(worker.run.store, task.policy, since=start, until=end)
+        if entry.kind in ("score", "drift") and entry.key[1:] in wanted
+    ]
+    entries.sort(key=lambda entry: step_sort_key(entry.kind, entry.window_end))
+    process_entries(
+        worker.run, entries, UnscoredIds(worker.run), task.model_id, wait=True, runner=worker.runner
+    )
+    if worker.run.bugs:
+        raise worker.run.bugs.pop()
+
+
+def _worker(task: _Task) -> _Worker:
+    if _KEPT and _KEPT[0].run_id != task.run_id:
+        _KEPT.pop().close()
+    if not _KEPT:
+        _KEPT.append(_Worker(task))
+    return _KEPT[0]
+
+
+def _refuse_others(task: _Task, mine: tuple[tuple[str, str], ...]) -> None:
+    """
+    Refuse a task of a caller with other settings or versions.
+
+    Raises
+    ------
+    SchedulerError
+        Something differs.
+    """
+    theirs, own = dict(task.fingerprint), dict(mine)
+    for name in sorted(theirs.keys() | own.keys()):
+        if theirs.get(name) != own.get(name):
+            raise SchedulerError(
+                f"{name} of a worker is {own.get(name)}, that of the caller is {theirs.get(name)}",
+                remedy="give both the same file and the same versions",
+            )

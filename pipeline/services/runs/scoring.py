@@ -1,0 +1,289 @@
+"""Scores of payments while the caller waits: would it be flagged, and why; stored or only looked at."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.ingest.checks.card_data import plain_card_number_check
+from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
+from pipeline.ingest.currencies.rate_sources import current_rates
+from pipeline.ingest.formats.jsonl_reader import read_jsonl
+from pipeline.ingest.formats.row_batch import ExpectedColumns
+from pipeline.ingest.formats.validators import Reasons
+from pipeline.runs.arrivals import ArrivalScorer, PaymentScore
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.records import Amount, as_amount, as_record
+from pipeline.services.review.flags import FlagReason
+from pipeline.services.session import Session
+from storage.database.column_types import as_datetime
+from storage.database.hash_form import has_displays
+from storage.frames import Ints
+from storage.ingest import batches
+from storage.ingest.chunks import TransactionChunk
+from storage.ingest.history import span
+from storage.ingest.revisions import changed
+from storage.queries.rows import Row
+from storage.queries.scores import scores_of
+
+PAYMENTS_MAX = 1_000  # of one request
+SOURCE = "payments to be scored"  # in messages
+NO_MODEL = "no model was in force when it happened: ingest it, and backfill that time"
+AHEAD = "its time is ahead of the clock here, so it has not happened yet"
+REPEATED = "another payment of the request has the same id"
+REFUND = "it is a refund, which is stored but never scored: ingest it"
+
+PaymentStatus = Literal["dry_run", "scored", "duplicate", "revised", "rejected"]
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """
+    Payments to score.
+
+    Attributes
+    ----------
+    payments
+        1 to 1,000, each with the columns of a source of transactions as its keys.
+    store
+        Whether to store them and their scores, each once; otherwise nothing is written.
+    """
+
+    payments: Sequence[Mapping[str, Any]]
+    store: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredPayment:
+    """
+    What became of a payment, and its score.
+
+    Attributes
+    ----------
+    status
+        "dry_run": it was scored as if it had arrived now. "scored": stored and scored. "duplicate": it was stored already, with the
+        same content. "revised": it was stored already, and this is a revision, which changes no score. "rejected": `error` says why.
+    score
+        1 − the share of the reference transactions that rank higher; None without a score (yet).
+    expected_loss
+        Fraud probability × (exposure + fee), in the base currency.
+    flagged
+        Whether it is flagged, or would be; also if a mute keeps the flag out of lists (`muted_by`).
+    reasons
+        Of a flag, the strongest first.
+    arrived_at
+        The instant whose knowledge the score uses; None for a payment that was ingested and waits, or waited, for its window.
+    """
+
+    transaction_id: str | None
+    status: PaymentStatus
+    error: str | None = None
+    score: float | None = None
+    fraud_probability: float | None = None
+    expected_loss: Amount | None = None
+    decision_value: float | None = None
+    threshold: float | None = None
+    channel: str | None = None
+    flagged: bool | None = None
+    muted_by: int | None = None
+    reasons: tuple[FlagReason, ...] = ()
+    strategy: str | None = None
+    model_id: int | None = None
+    arrived_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ScoreAnswer:
+    """
+    The payments in the order of the request.
+
+    Attributes
+    ----------
+    history_through
+        When the newest stored payment happened; None if none is stored.
+    is_stale
+        Whether that is longer ago than a window and `schedule.allowed_lateness`, so that scores miss what happened since.
+    """
+
+    payments: tuple[ScoredPayment, ...]
+    history_through: datetime | None
+    is_stale: bool
+
+
+def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None = None) -> ScoreAnswer:
+    """
+    Score payments by the model in force, the rules and the audit sample.
+
+    Parameters
+    ----------
+    scorer
+        Needed to store payments; without one models are loaded anew.
+
+    Raises
+    ------
+    InputError
+        There is no payment or too many, none has a required column, or the sources of this monitor hold events.
+    Busy
+        A payment is a revision of a stored one, and an ingest is running.
+    """
+    payments, reasons = _checked(session, request)
+    newest = span(session.store)
+    known = {
+        "history_through": None if newest is None else as_datetime(newest[1]),
+        "is_stale": newest is None or newest[1] < session.now - _stale_after(session),
+    }
+    scorer = scorer or ArrivalScorer(session.store, session.config)
+    good = payments.take(_scorable(session, scorer, payments, reasons))
+    found: dict[str, ScoredPayment] = {}
+    if len(good):
+        found = _stored(session, scorer, good) if request.store else _looked_at(session, scorer, good)
+    id_column = source_name(session.config.schema_, session.config.schema_.transaction_id)
+    names = dict(zip((payments.row_number - 1).tolist(), payments.transaction_id.tolist(), strict=True))
+    listed = tuple(
+        ScoredPayment(_text(payment.get(id_column)), "rejected", reasons.of(place))
+        if reasons.of(place)
+        else found[names[place]]
+        for place, payment in enumerate(request.payments)
+    )
+    return ScoreAnswer(listed, **known)  # type: ignore[arg-type]
+
+
+def _checked(session: Session, request: ScoreRequest) -> tuple[TransactionChunk, Reasons]:
+    """The payments that can be read, and why the others cannot."""
+    config, count = session.config, len(request.payments)
+    if not 1 <= count <= PAYMENTS_MAX:
+        raise InputError(
+            f"a request scores 1 to {PAYMENTS_MAX:,} payments, this one has {count:,}",
+            remedy="send several requests",
+            code="payment_count",
+        )
+    if config.events.type:
+        raise InputError(
+            "the sources of this monitor hold events, of which several make a payment",
+            remedy="ingest them; payments are scored with their window",
+            code="events_not_scored",
+        )
+    check = TransactionCheck(config, current_rates(session.store, config), has_displays(session.store))
+    lines = "\n".join(json.dumps(dict(payment)) for payment in request.payments)
+    rows, *more = read_jsonl(BytesIO(lines.encode()), _columns(check), SOURCE)
+    if more:
+        raise InputError(
+            "the payments of the request are too long", remedy="send several requests", code="payment_count"
+        )
+    plain_card_number_check(config.schema_, SOURCE).check(rows)
+    chunk, _, reasons = check.check(rows, session.now)
+    return chunk, reasons
+
+
+def _columns(check: TransactionCheck) -> ExpectedColumns:
+    """Those of a source of transactions; of a few payments many a field may be missing."""
+    expected, schema = check.expected_columns(), check.schema
+    needed = {check.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)}
+    required = {name: key for name, key in expected.required.items() if name in needed}
+    optional = {name: key for name, key in expected.required.items() if name not in needed}
+    return ExpectedColumns(required, {**expected.optional, **optional})
+
+
+def _scorable(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk, reasons: Reasons) -> Ints:
+    """Positions of the payments that can be scored; the others are given a reason."""
+    if not len(chunk):
+        return np.arange(0)
+    refund = np.ones(len(chunk), dtype=bool)
+    refund[chunk.payment_places(session.store.fields.refund_kinds)] = False
+    repeated = np.ones(len(chunk), dtype=bool)
+    repeated[np.unique(chunk.transaction_id.astype(str), return_index=True)[1]] = False
+    entities = [name for name in session.store.fields.entities if name in chunk.text]
+    nobody = np.array([all(chunk.text[name][k] is None for name in entities) for k in range(len(chunk))])
+    good = np.ones(len(chunk), dtype=bool)
+    for wrong, why in (
+        (repeated, REPEATED),
+        (refund, REFUND),
+        (nobody, f"it has none of {', '.join(entities)}, so nothing is known of who paid"),
+        (chunk.event_time > session.now, AHEAD),
+        (~scorer.has_model(chunk), NO_MODEL),
+    ):
+        of_rows = np.zeros(reasons.size, dtype=bool)
+        of_rows[chunk.row_number[wrong] - 1] = True
+        reasons.add(of_rows, why)
+        good &= ~wrong
+    return np.flatnonzero(good)
+
+
+def _looked_at(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
+    scores = scorer.score(chunk, session.now)
+    return {name: _of_score(session, one) for name, one in scores.items()}
+
+
+def _of_score(session: Session, of: PaymentScore) -> ScoredPayment:
+    base, flag = session.config.schema_.base_currency, of.flag
+    reasons = () if flag is None else json.loads(flag.reasons)
+    return ScoredPayment(
+        of.transaction_id,
+        "dry_run",
+        score=of.score,
+        fraud_probability=of.fraud_probability,
+        expected_loss=None if of.expected_loss is None else as_amount(of.expected_loss, base),
+        decision_value=of.decision_value,
+        threshold=of.threshold,
+        channel=of.channel,
+        flagged=flag is not None,
+        muted_by=None if flag is None else flag.muted_by,
+        reasons=tuple(as_record(FlagReason, reason) for reason in reasons),
+        strategy=of.strategy,
+        model_id=of.model_id,
+        arrived_at=as_datetime(session.now),
+    )
+
+
+def _stored(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
+    fresh = scorer.add(chunk, session.now)
+    status: dict[str, PaymentStatus] = dict.fromkeys(fresh, "scored")
+    known = np.array(
+        [place for place, name in enumerate(chunk.transaction_id) if name not in fresh], np.int64
+    )
+    if len(known):
+        others = chunk.take(known)
+        differing = changed(session.store, others)
+        status |= dict.fromkeys(others.transaction_id.tolist(), "duplicate")
+        if len(differing):
+            _revise(session, others.take(differing))
+            status |= dict.fromkeys(others.take(differing).transaction_id.tolist(), "revised")
+    rows = scores_of(session.store, LIVE, chunk.transaction_id.tolist())
+    return {name: _of_row(session, name, status[name], rows.get(name)) for name in chunk.transaction_id}
+
+
+def _revise(session: Session, chunk: TransactionChunk) -> None:
+    """Store revisions in a batch of their own: what became of a payment is known from when its batch is visible."""
+    holder = f"{session.actor}, who revises payments"
+    with batches.begin(session.store, "transactions", SOURCE, False, session.now, holder) as loader:
+        loader.add_transactions(chunk)
+        content = f"{loader.batch_id} {chunk.transaction_id.tolist()}"
+        loader.finish(session.now, hashlib.sha256(content.encode()).hexdigest())
+
+
+def _of_row(session: Session, name: str, status: PaymentStatus, row: Row | None) -> ScoredPayment:
+    if row is None:
+        return ScoredPayment(name, status)
+    base, loss = session.config.schema_.base_currency, row["expected_loss"]
+    return as_record(
+        ScoredPayment,
+        row,
+        status=status,
+        error=None,
+        expected_loss=None if loss is None else as_amount(loss, base),
+        reasons=tuple(as_record(FlagReason, reason) for reason in row["reasons"] or ()),
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _stale_after(session: Session) -> int:
+    return int(session.config.schedule.window + session.config.schedule.allowed_lateness)

@@ -1,0 +1,104 @@
+"""
+Payments that are scored as they arrive: each is visible at once, from an instant of its own on.
+
+All that arrive on a day through one process share a batch, which is visible from its first payment on. They are written under
+the lock that `history.horizon` takes, so that an arrival is later than all that was visible before it, and earlier than all
+that comes after: what a payment's score knows is the same whenever it is computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, select, text, update
+
+from storage.database import bulk
+from storage.database.column_types import as_texts
+from storage.database.database import Store
+from storage.database.tables import batches, promotions, queue
+from storage.frames import Ints, Strings
+from storage.ingest.batches import insert_fresh, stamp
+from storage.ingest.chunks import TransactionChunk
+from storage.runs import scoring_queue
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """
+    What became of some payments.
+
+    Attributes
+    ----------
+    fresh
+        Positions of those that were stored; the ids of the others are known already.
+    arrived_at
+        µs; the same for all of them.
+    """
+
+    fresh: Ints
+    arrived_at: int
+
+
+def begin(store: Store, source: str, now: int, holder: str) -> int:
+    """Add a batch for payments that arrive one by one; returns its id."""
+    row = {
+        "kind": "transactions",
+        "source": source,
+        "status": "done",
+        "history": False,
+        "on_arrival": True,
+        "started_at": now,
+        "holder": holder,
+    }
+    with store.write_exclusive() as connection:
+        inserted = connection.execute(insert(batches).values(**row, visible_at=stamp(connection, now)))
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
+
+
+def add(store: Store, policy: str, batch_id: int, chunk: TransactionChunk, now: int) -> Arrived:
+    """
+    Store the payments whose ids are new, visible at once, and put them into the scoring queue, in one transaction.
+
+    With each is stored the newest promotion of the policy that scores it on arrival.
+    """
+    with store.write_exclusive() as connection:
+        arrived_at = stamp(connection, now)
+        columns = chunk.columns(batch_id) | {
+            "arrived_at": as_texts(np.full(len(chunk), arrived_at)),
+            "arrived_promotion": [_newest_promotion(connection, policy)] * len(chunk),
+        }
+        fresh = insert_fresh(connection, store, chunk, columns)
+        payments = chunk.take(fresh).payments(store.fields.refund_kinds)
+        always = scoring_queue.Coverage(policy, ((scoring_queue.EARLIEST, scoring_queue.FOREVER),))
+        others = [each for each in scoring_queue.coverage(connection) if each.policy != policy]
+        scoring_queue.enqueue(connection, [always, *others], payments.transaction_id, payments.event_time)
+        _count(connection, batch_id, len(fresh), arrived_at)
+    return Arrived(fresh, arrived_at)
+
+
+def unscored(store: Store, policy: str, ids: Sequence[str]) -> tuple[Strings, Ints]:
+    """Which of these payments are to be scored on arrival and have no score yet: their ids and times (µs)."""
+    t = store.transactions.c
+    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
+        waiting = select(queue.c.transaction_id).where(queue.c.policy == policy)
+        staged = text(f"SELECT transaction_id FROM {stage}")
+        rows = connection.execute(
+            select(t.transaction_id, t.event_time).where(
+                t.transaction_id.in_(staged), t.transaction_id.in_(waiting), t.arrived_at.is_not(None)
+            )
+        ).all()
+    names = np.array([row.transaction_id for row in rows], dtype=object)
+    return names, np.array([row.event_time for row in rows], dtype=np.int64)
+
+
+def _newest_promotion(connection: Connection, policy: str) -> int:
+    """The newest promotion of a policy; 0 if there is none, since they count from 1."""
+    newest = select(func.max(promotions.c.seq)).where(promotions.c.policy == policy)
+    return int(connection.scalar(newest) or 0)
+
+
+def _count(connection: Connection, batch_id: int, fresh: int, arrived_at: int) -> None:
+    b = batches.c
+    counts = {"read": b.read + fresh, "accepted": b.accepted + fresh, "visible_at": arrived_at}
+    connection.execute(update(batches).where(b.batch_id == batch_id).values(counts))

@@ -1,0 +1,222 @@
+"""Payments that are scored while the caller waits: stored exactly once, and the same to the byte whenever they are looked at."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.features import history as feature_history
+from pipeline.runs.arrivals import ArrivalScorer, arrival_scorer
+from pipeline.runs.backfill import backfill
+from pipeline.runs.scoring_run import run
+from pipeline.scoring.model_cache import ModelCache
+from pipeline.services.runs.scoring import ScoreAnswer, ScoreRequest, score
+from pipeline.services.session import Session
+from storage.database.column_types import as_datetime
+from storage.database.database import Store
+from storage.frames import DAY, HOUR, SECOND
+from tests.support.sql import query
+from tests.support.worlds import FROM, SMALL, TO, load_arrivals
+
+NOON = TO + 12 * HOUR
+
+
+def session(store: Store, now: int = NOON) -> Session:
+    return Session(store, SMALL, "program", lambda: now)
+
+
+def payment(name: str, time: int = NOON - HOUR, **others: object) -> dict[str, object]:
+    known = {
+        "customer_id": "c1",
+        "terminal_id": "t1",
+        "amount": 12.5,
+        "event_time": as_datetime(time).isoformat(),
+    }
+    return {"transaction_id": name} | known | others
+
+
+def stored(store: Store, *payments: dict[str, object], now: int = NOON) -> ScoreAnswer:
+    with arrival_scorer(store, SMALL, now, "program") as scorer:
+        return score(session(store, now), ScoreRequest(payments, store=True), scorer)
+
+
+def looked_at(store: Store, *payments: dict[str, object], now: int = NOON) -> ScoreAnswer:
+    return score(session(store, now), ScoreRequest(payments))
+
+
+def counts(store: Store) -> list[tuple[int, ...]]:
+    tables = ("transactions", "scores", "flags", "batches", "scoring_queue", "revisions", "runs")
+    return [query(store, f"SELECT COUNT(*) FROM {table}")[0] for table in tables]
+
+
+def test_a_dry_run_scores_and_writes_nothing(backfilled: Store) -> None:
+    before = counts(backfilled)
+    asked = payment("new-1", amount=9_000, customer_id="c2", terminal_id="m1"), payment("new-2", amount=20)
+    large, small = looked_at(backfilled, *asked).payments
+    assert large.status == small.status == "dry_run"
+    assert large.flagged
+    assert large.reasons
+    assert large.score > small.score
+    assert not small.flagged
+    assert counts(backfilled) == before
+
+
+def test_a_stored_payment_scores_as_in_a_dry_run_and_again_as_before(backfilled: Store) -> None:
+    asked = payment("new-1", amount=9_000), payment("new-2", terminal_id="m5")
+    dry = looked_at(backfilled, *asked).payments
+    first = stored(backfilled, *asked).payments
+    assert [each.status for each in first] == ["scored", "scored"]
+    instants = {"arrived_at": None, "status": "dry_run"}
+    assert [replace(each, **instants) for each in first] == [replace(each, **instants) for each in dry]
+    again = stored(backfilled, *asked, now=NOON + DAY).payments
+    assert [replace(each, status="scored") for each in again] == list(first)
+    assert {each.status for each in again} == {"duplicate"}
+    assert query(backfilled, "SELECT COUNT(*) FROM scores WHERE transaction_id LIKE 'new-%'") == [(2,)]
+    assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE transaction_id = 'new-1'") == [(1,)]
+
+
+def test_the_past_is_the_same_to_the_byte_whatever_comes_later(backfilled: Store, tmp_path) -> None:
+    """A payment that arrives later, but happened before it, is not in its features: not in a training, not in a rescore."""
+    model_id = stored(backfilled, payment("new-1", amount=80)).payments[0].model_id
+    before = query(backfilled, "SELECT score, outlier_score FROM scores WHERE transaction_id = 'new-1'")
+    late = [f"late-{n},{as_datetime(NOON - (2 + n) * HOUR).isoformat()},c1,m7,70" for n in range(6)]
+    header = "transaction_id,event_time,customer_id,terminal_id,amount"
+    load_arrivals(backfilled, tmp_path, "transactions", header, late, NOON + SECOND)
+    features = raw_of(backfilled, "new-1")
+    span = {"start": TO, "end": TO + DAY, "as_of": TO + 2 * DAY}
+    backfill(backfilled, SMALL, **span, policy="again", by="test", model_id=model_id)
+    again = query(
+        backfilled,
+        "SELECT score, outlier_score FROM scores WHERE transaction_id = 'new-1' AND policy = 'again'",
+    )
+    assert again == before
+    backfilled_late = "UPDATE transactions SET arrived_at = NULL, arrived_promotion = NULL"
+    with backfilled.write() as connection:
+        connection.exec_driver_sql(backfilled_late)
+    assert not np.array_equal(features, raw_of(backfilled, "new-1"))  # it would have known them an hour later
+
+
+def raw_of(store: Store, name: str) -> "np.ndarray":
+    history = feature_history.load(store, SMALL, TO - SMALL.lookback, TO + 2 * DAY)
+    rows = history.positions(np.array([name], dtype=object), TO - DAY, TO + 2 * DAY)
+    return feature_history.raw_matrix(history, rows, feature_history.feature_catalogue(SMALL), SMALL)
+
+
+def test_a_process_that_dies_after_storing_loses_nothing(backfilled: Store, monkeypatch) -> None:
+    dry = looked_at(backfilled, payment("new-1", amount=9_000)).payments[0]
+
+    def die(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.runs.arrivals.score_rows", die)
+        with pytest.raises(KeyboardInterrupt):
+            stored(backfilled, payment("new-1", amount=9_000))
+    assert query(backfilled, "SELECT COUNT(*) FROM scores WHERE transaction_id = 'new-1'") == [(0,)]
+    run(backfilled, SMALL, as_of=TO + DAY + 2 * HOUR, policy="live", by="test")
+    after = query(backfilled, "SELECT score FROM scores WHERE transaction_id = 'new-1'")
+    assert after == [(dry.score,)]
+
+
+def test_a_training_that_is_due_but_unfinished_leaves_the_model_in_force(backfilled: Store) -> None:
+    """The promotion of a training that ends later is not among those that a payment knew."""
+    first = stored(backfilled, payment("new-1")).payments[0]
+    with backfilled.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO promotions SELECT policy, seq + 1, effective_from, (SELECT MIN(model_id) FROM promotions), "
+            "'test', 'test', promoted_at FROM promotions ORDER BY seq DESC LIMIT 1"
+        )
+    later = stored(backfilled, payment("new-2")).payments[0]
+    assert later.model_id != first.model_id
+    history = feature_history.load(backfilled, SMALL, TO, TO + DAY)
+    models = ModelCache(backfilled, SMALL, "live").models_of(history.transactions)
+    found = dict(zip(history.transactions.transaction_id, models.tolist(), strict=True))
+    assert (found["new-1"], found["new-2"]) == (first.model_id, later.model_id)
+
+
+def test_one_bad_payment_fails_no_other(backfilled: Store) -> None:
+    answer = looked_at(
+        backfilled,
+        payment("new-1"),
+        payment("new-2", amount="much"),
+        payment("new-3", event_time=as_datetime(NOON + SECOND).isoformat()),
+        payment("new-1", amount=3),
+        payment("new-4", time=FROM - 30 * DAY),
+        payment("new-5", customer_id=None, terminal_id=None),
+    )
+    assert [each.status for each in answer.payments] == ["dry_run", *["rejected"] * 5]
+    errors = [each.error or "" for each in answer.payments]
+    for error, part in zip(errors, ("", "amount", "ahead", "same id", "no model", "who paid"), strict=True):
+        assert part in error
+    assert [each.transaction_id for each in answer.payments] == [
+        "new-1",
+        "new-2",
+        "new-3",
+        "new-1",
+        "new-4",
+        "new-5",
+    ]
+
+
+def test_other_content_is_a_revision_and_changes_no_score(backfilled: Store) -> None:
+    first = stored(backfilled, payment("new-1", amount=40)).payments[0]
+    second = stored(backfilled, payment("new-1", amount=41)).payments[0]
+    assert second.status == "revised"
+    assert second.score == first.score
+    assert query(backfilled, "SELECT transaction_id, revision FROM revisions") == [("new-1", 1)]
+    assert stored(backfilled, payment("new-1", amount=41)).payments[0].status == "duplicate"
+
+
+def test_nothing_can_be_scored_without_a_payment_a_column_or_with_too_many(backfilled: Store) -> None:
+    for payments in ((), (payment("a"),) * 1_001):
+        with pytest.raises(InputError, match="1 to 1,000"):
+            looked_at(backfilled, *payments)
+    with pytest.raises(InputError, match="amount"):
+        looked_at(backfilled, {key: value for key, value in payment("a").items() if key != "amount"})
+
+
+def test_an_old_history_is_called_stale(backfilled: Store) -> None:
+    assert not looked_at(backfilled, payment("a"), now=NOON).is_stale
+    assert looked_at(backfilled, payment("a", time=NOON), now=NOON + 5 * DAY).is_stale
+
+
+def test_payments_that_come_together_are_stored_once_and_each_caller_gets_its_own(backfilled: Store) -> None:
+    answers: dict[int, ScoreAnswer] = {}
+    with arrival_scorer(backfilled, SMALL, NOON, "program") as scorer:
+
+        def call(number: int) -> None:
+            asked = ScoreRequest((payment("same", amount=9_000), payment(f"own-{number}")), store=True)
+            answers[number] = score(session(backfilled), asked, scorer)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) == 8
+    assert sum(answer.payments[0].status == "scored" for answer in answers.values()) == 1
+    assert {answer.payments[0].score for answer in answers.values()} == {answers[0].payments[0].score}
+    assert all(answer.payments[1].transaction_id == f"own-{number}" for number, answer in answers.items())
+    assert query(backfilled, "SELECT COUNT(*) FROM scores WHERE transaction_id LIKE 'own-%'") == [(8,)]
+    assert query(backfilled, "SELECT COUNT(*) FROM flags WHERE transaction_id = 'same'") == [(1,)]
+    sums = "SELECT SUM(read), SUM(accepted) FROM batches WHERE on_arrival"
+    assert query(backfilled, sums) == [(9, 9)]
+
+
+def test_a_window_that_was_scored_on_arrival_is_done_and_its_drift_measured(backfilled: Store) -> None:
+    stored(backfilled, *[payment(f"new-{n}", time=NOON - n * SECOND) for n in range(30)])
+    before = query(backfilled, "SELECT transaction_id, score FROM scores WHERE transaction_id LIKE 'new-%'")
+    run(backfilled, SMALL, as_of=TO + DAY + 2 * HOUR, policy="live", by="test")
+    after = query(backfilled, "SELECT transaction_id, score FROM scores WHERE transaction_id LIKE 'new-%'")
+    assert after == before
+    sql = "SELECT COUNT(*) FROM drift_metrics WHERE metric = 'payments' AND value >= 30"
+    assert query(backfilled, sql)[0][0] >= 1
+
+
+def test_a_scorer_without_a_run_stores_nothing(backfilled: Store) -> None:
+    with pytest.raises(AssertionError, match="arrival_scorer"):
+        score(
+            session(backfilled), ScoreRequest((payment("a"),), store=True), ArrivalScorer(backfilled, SMALL)
+        )
