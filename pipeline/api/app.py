@@ -14,7 +14,7 @@ from pipeline.api.access import session as session_routes
 from pipeline.api.authorization import Authorization
 from pipeline.api.context import AppState
 from pipeline.api.cursors import Cursors
-from pipeline.api.data import entities, export, feeds, transactions
+from pipeline.api.data import entities, export, feeds, score, transactions
 from pipeline.api.middleware import RequestGuard
 from pipeline.api.models import choices, comparisons, models, policies
 from pipeline.api.monitoring import audit, drift, messages, quality, rates
@@ -25,6 +25,7 @@ from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verd
 from pipeline.api.routes import API
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
+from pipeline.services.scorer import ArrivalScorer, open_scorer
 from pipeline.services.session import Session, open_session
 from pipeline.services.users.activity import ActivityRecorder
 from pipeline.services.users.handles import entity_handles
@@ -33,7 +34,7 @@ from pipeline.services.users.provider import Provider
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 NOUNS = (
-    flags, verdicts, labels, notes, claims, mutes, rules, transactions, entities, feeds, export, models, choices, comparisons,
+    flags, verdicts, labels, notes, claims, mutes, rules, transactions, score, entities, feeds, export, models, choices, comparisons,
     policies, drift, quality, rates, messages, runs, undo, audit, session_routes, approvals, users, tokens, persons, document,
 )  # fmt: skip
 
@@ -52,16 +53,19 @@ def open_app(config: Config) -> Iterator[FastAPI]:
         open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS, pooled=True) as session,
         open_session(config, "serve", pooled=True) as loading,
         closing(ActivityRecorder(loading)) as activity,
+        open_scorer(session) as scorer,
         ExitStack() as stack,
     ):
-        app = create_app(config, session, loading, activity)
+        app = create_app(config, session, loading, activity, scorer)
         provider = app.state.shared.provider
         if provider is not None:
             stack.enter_context(closing(ProviderChecks(loading, provider)))
         yield app
 
 
-def create_app(config: Config, session: Session, loading: Session, activity: ActivityRecorder) -> FastAPI:
+def create_app(
+    config: Config, session: Session, loading: Session, activity: ActivityRecorder, scorer: ArrivalScorer
+) -> FastAPI:
     """
     The app of a monitor.
 
@@ -73,6 +77,8 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
         For loads: the same database, with the patience of an ingest.
     activity
         Writes who looked at what.
+    scorer
+        Scores payments as they arrive.
     """
     app = FastAPI(
         title="fraudwatch",
@@ -91,6 +97,7 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
         RequestLimits(),
         activity,
         Provider(config) if config.oidc.issuer else None,
+        scorer,
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

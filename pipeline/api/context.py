@@ -11,6 +11,7 @@ from pipeline.api.request_limits import RequestLimits
 from pipeline.config.config import Config
 from pipeline.services.person import EntityValue
 from pipeline.services.review.flags import FlagReason
+from pipeline.services.scorer import ArrivalScorer
 from pipeline.services.session import Session
 from pipeline.services.users.activity import ActivityRecorder, View, ViewKind
 from pipeline.services.users.handles import EntityHandles
@@ -42,6 +43,7 @@ class AppState:
     limits: RequestLimits
     activity: ActivityRecorder
     provider: Provider | None
+    scorer: ArrivalScorer
 
 
 @dataclass(frozen=True)

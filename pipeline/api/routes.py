@@ -80,6 +80,7 @@ _API: Mapping[tuple[str, str], Needed] = {
     ("POST", "/rules/{rule_id}/end"): WRITE_RULES,
     # payments
     ("POST", "/transactions"): Permission.INGEST,
+    ("POST", "/score"): Permission.SCORE,
     ("GET", "/transactions/{transaction_id}"): VIEW,
     ("GET", "/transactions/{transaction_id}/labels"): VIEW,
     ("POST", "/transactions/{transaction_id}/verdict"): ANSWER,

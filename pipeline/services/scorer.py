@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pipeline.runs.arrivals import ArrivalScorer, arrival_scorer
 from pipeline.services.session import Session
 
+__all__ = ["ArrivalScorer", "open_scorer"]
+
 
 @contextmanager
 def open_scorer(session: Session) -> Iterator[ArrivalScorer]:
