@@ -15,6 +15,7 @@ from pipeline.api.authorization import Authorization
 from pipeline.api.context import AppState
 from pipeline.api.cursors import Cursors
 from pipeline.api.data import entities, export, feeds, score, transactions
+from pipeline.api.event_sender import EventSender
 from pipeline.api.middleware import RequestGuard
 from pipeline.api.models import choices, comparisons, models, policies
 from pipeline.api.monitoring import audit, drift, messages, quality, rates
@@ -54,6 +55,7 @@ def open_app(config: Config) -> Iterator[FastAPI]:
         open_session(config, "serve", pooled=True) as loading,
         closing(ActivityRecorder(loading)) as activity,
         open_scorer(session) as scorer,
+        closing(EventSender(loading)),
         ExitStack() as stack,
     ):
         app = create_app(config, session, loading, activity, scorer)

@@ -1,5 +1,6 @@
 """The validated, frozen configuration of one monitor. Secrets are stored apart from it."""
 
+import base64
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ MODEL_KEY = "FRAUDWATCH_MODEL_KEY"
 KEY_LENGTH_MIN = 16  # characters; a shorter key can be found by brute force
 BUILT_IN = "built-in defaults"
 # Keys left out of the stored text and the hash: secrets, and where this machine keeps them.
-PRIVATE = re.compile(r"(.*_)?(urls?|url_env)|.*_file")
+PRIVATE = re.compile(r"(.*_)?(urls?|url_env)|secret(_env)?|.*_file")
 
 
 class Config(Sections):
@@ -87,6 +88,38 @@ class Config(Sections):
             or self._named_secret(f"source.{name}.url_env", source.url_env)
             or source.url.get_secret_value()
         )
+
+    def webhook_secret(self, name: str) -> bytes:
+        """
+        Return the key that requests of a webhook are signed with.
+
+        Raises
+        ------
+        ConfigError
+            Its file or environment variable is missing or empty, or it is not `whsec_` and 24 to 64 bytes in base64.
+        """
+        webhook, key = self.webhook[name], f"webhook.{name}.secret"
+        text = (
+            read_secret_file(key, webhook.secret_file)
+            or self._named_secret(f"{key}_env", webhook.secret_env)
+            or webhook.secret.get_secret_value()
+        )
+        try:
+            secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            secret = b""
+        if not text.startswith("whsec_") or not 24 <= len(secret) <= 64:
+            raise ConfigError(
+                f"{key} is not whsec_ and 24 to 64 bytes in base64",
+                remedy='make one: echo "whsec_$(openssl rand -base64 32)"',
+                code="no_secret",
+            )
+        return secret
+
+    @property
+    def notifies(self) -> bool:
+        """Whether people or programs are told of events."""
+        return self.notify.enabled or bool(self.webhook)
 
     def hash_key(self) -> bytes:
         """
@@ -169,11 +202,12 @@ class Config(Sections):
 
     def public_text(self, *sections: str) -> str:
         """Return these sections, or all, as TOML without secrets, in a fixed order."""
-        public = self.model_dump(mode="json", by_alias=True, exclude={"source", "watch", "limit", "shadow"})
+        public = self.model_dump(mode="json", by_alias=True, exclude=set(NAMED))
         named: dict[str, Mapping[str, ConfigSection]] = {
             "source": self.source,
             "watch": self.watch,
             "limit": self.limit,
+            "webhook": self.webhook,
         }
         for section, tables in named.items():
             public[section] = {name: tables[name].model_dump(mode="json") for name in sorted(tables)}

@@ -94,6 +94,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _bounds_out_of_order(config)
     yield from _spans_that_do_not_fit(config)
     yield from _sources_without_one_url(config)
+    yield from _webhooks_without_one_secret(config)
     yield from _health_without_token(config)
     yield from _web(config)
     yield from _oidc(config)
@@ -420,6 +421,24 @@ def _sources_without_one_url(config: Sections) -> Iterator[Violation]:
                 f"source.{name}",
                 f"{sum(urls)} of them",
                 "must have exactly one of url, url_env and url_file",
+            )
+
+
+def _webhooks_without_one_secret(config: Sections) -> Iterator[Violation]:
+    for name, webhook in config.webhook.items():
+        key = f"webhook.{name}"
+        if SECTION_NAME.fullmatch(name) is None:
+            yield (key, name, "must be named with lower-case letters, digits and single underscores")
+        secrets = [
+            bool(webhook.secret.get_secret_value()),
+            bool(webhook.secret_env),
+            bool(webhook.secret_file),
+        ]
+        if sum(secrets) != 1:
+            yield (
+                key,
+                f"{sum(secrets)} of them",
+                "must have exactly one of secret, secret_env and secret_file",
             )
 
 

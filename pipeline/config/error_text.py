@@ -130,7 +130,7 @@ def _plain_number(value: object) -> object:
 
 
 def _depth(path: list[str]) -> int:
-    return {"source": 3, "watch": 3, "limit": 3, "shadow": 4}.get(path[0], 2)
+    return {"source": 3, "watch": 3, "limit": 3, "shadow": 4, "webhook": 3}.get(path[0], 2)
 
 
 def _suggestion(key: str) -> str:

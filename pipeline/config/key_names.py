@@ -32,7 +32,13 @@ GONE = {
     "training.trees": "remove it: an isolation forest always has 200 trees",
     "watch.*.settle": "it is settle_time now",
 }
-NAMED = ("source", "watch", "shadow", "limit")  # sections of which there may be any number, each with a name
+NAMED = (
+    "source",
+    "watch",
+    "shadow",
+    "limit",
+    "webhook",
+)  # sections of which there may be any number, each with a name
 
 
 @cache

@@ -53,6 +53,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         MODEL_KEY,
         config.health.token_env,
         *(source.url_env for source in config.source.values()),
+        *(webhook.secret_env for webhook in config.webhook.values()),
     }
     config._origin = origin
     config._secrets.update({name: SecretStr(environ[name]) for name in secret_variables if environ.get(name)})

@@ -11,13 +11,14 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 from detectors.base import DetectorError, Method
 from detectors.registry import DEFAULT_OUTLIER, check_outlier_detector
 from pipeline.config.crontab import check_crontab
+from pipeline.config.outward_reasons import OUTWARD_REASONS
 from pipeline.durations import format_duration, parse_duration
 from storage.frames import DAY, HOUR, MINUTE, SECOND
 from storage.notifications.events import EVENTS, Event
@@ -122,6 +123,19 @@ def _ping_url(url: SecretStr) -> SecretStr:
     if url.get_secret_value() and re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()) is None:
         raise ValueError('must be a URL such as "https://hc-ping.com/…", or empty')
     return url
+
+
+def _webhook_url(url: SecretStr) -> SecretStr:
+    if re.fullmatch(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?", url.get_secret_value()) is None:
+        raise ValueError('must be a URL such as "https://shop.example.com/fraud", without a user or password')
+    return url
+
+
+def _outward_reasons(texts: dict[str, str]) -> dict[str, str]:
+    unknown = sorted(texts.keys() - OUTWARD_REASONS.keys())
+    if unknown:
+        raise ValueError(f"must be named by codes of reasons: {', '.join(sorted(OUTWARD_REASONS))}")
+    return texts
 
 
 def _public_url(url: str) -> str:
@@ -563,6 +577,25 @@ class NotifySection(ConfigSection):
         return bool(self.urls)
 
 
+WebhookEvent = Literal["flag.raised", "flag.answered", "strategy.changed", "model.promoted", "window.failed"]
+WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
+
+
+class WebhookSection(ConfigSection):
+    """A program that is told of events by a signed request."""
+
+    url: Annotated[SecretStr, AfterValidator(_webhook_url)]
+    secret: SecretStr = SecretStr("")
+    secret_env: Annotated[str, AfterValidator(_variable)] = ""
+    secret_file: str = ""
+    events: Annotated[
+        tuple[WebhookEvent, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)
+    ] = WEBHOOK_EVENTS
+    networks: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(_distinct)
+    ] = ()
+
+
 FourEyesAction = Literal["promote", "undo", "erase", "role", "mute", "bulk_genuine"]
 
 
@@ -582,6 +615,7 @@ class WebSection(ConfigSection):
     )
     four_eyes: Annotated[tuple[FourEyesAction, ...], Field(strict=False), AfterValidator(_distinct)] = ()
     four_eyes_expire: Annotated[int, BeforeValidator(_duration(HOUR, 90 * DAY)), AS_DURATION] = 3 * DAY
+    outward_reasons: Annotated[dict[str, str], AfterValidator(_outward_reasons)] = {}
     bulk_rows: Annotated[int, Field(ge=1)] = 50
     bulk_amount: Annotated[float, Field(ge=0)] = 0.0
 
@@ -613,6 +647,7 @@ class Sections(ConfigSection):
     watch: dict[str, WatchSection] = Field(default_factory=dict)
     shadow: dict[str, ShadowSection] = Field(default_factory=dict)
     limit: dict[str, LimitSection] = Field(default_factory=dict)
+    webhook: dict[str, WebhookSection] = Field(default_factory=dict)
     events: EventsSection = EventsSection()
     labels: LabelsSection = LabelsSection()
     features: FeaturesSection = FeaturesSection()

@@ -16,9 +16,10 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pipeline.config.config import Config
-from pipeline.notifications import apprise_transport, messages
+from pipeline.notifications import apprise_transport, messages, webhooks
 from pipeline.notifications.messages import Notification
 from pipeline.notifications.receivers import Receiver, receivers
+from pipeline.notifications.webhooks import Webhook
 from pipeline.schedule.run_context import LIVE, NOTIFYING_KINDS, never_stop
 from pipeline.schedule.ticks import ticks_after
 from storage.database import leases
@@ -67,7 +68,7 @@ def send_notifications(
     ConfigError
         Apprise is not installed.
     """
-    if not config.notify.enabled:
+    if not config.notifies:
         return Delivery()
     apprise_transport.require_apprise(config)
     queue_messages(store, config, clock())
@@ -76,15 +77,60 @@ def send_notifications(
 
 def queue_messages(store: Store, config: Config, now: int) -> int:
     """Write a message per new event and receiver to the outbox, which drops those queued before; returns how many."""
-    since = max(outbox.notify_since(store, now - FIRST_LOOKBACK), now - EVENT_AGE_MAX)
-    window = EventWindow(LIVE, NOTIFYING_KINDS, since, now)
+    window = _window(store, now)
     queued = [
         message
         for kind in messages.notification_kinds(config)
         for event in kind.query(store, window)
         for message in _messages_for_receivers(kind.event, kind.text(event), config)
     ]
+    queued += webhooks.event_messages(store, config, window)
     return outbox.add_messages(store, queued, now) + _queue_flag_messages(store, config, now)
+
+
+def send_to_programs(
+    store: Store,
+    config: Config,
+    *,
+    clock: Callable[[], int],
+    by: str,
+    stopping: Callable[[], bool] = never_stop,
+) -> Delivery:
+    """
+    Queue events for webhooks and send those that are due; people's messages wait for the next tick.
+
+    Flags stay pending for the digest; when that is made, their events are known already.
+    """
+    if not config.webhook:
+        return Delivery()
+    now = clock()
+    rows = event_queries.flags(store, LIVE, event_queries.pending_flags(store, LIVE))
+    queued = [
+        *webhooks.event_messages(store, config, _window(store, now)),
+        *webhooks.flag_messages(config, rows, now),
+    ]
+    outbox.add_messages(store, queued, now)
+    parts: list[Delivery] = []
+    with suppress(Busy), leases.hold(store, "notify", by, LEASE):
+        outbox.recover(store)
+        parts = [
+            _deliver_to_program(webhook, store, config, clock, stopping)
+            for webhook in webhooks.webhooks(config)
+        ]
+    return _sum(parts)
+
+
+def _window(store: Store, now: int) -> EventWindow:
+    since = max(outbox.notify_since(store, now - FIRST_LOOKBACK), now - EVENT_AGE_MAX)
+    return EventWindow(LIVE, NOTIFYING_KINDS, since, now)
+
+
+def _sum(parts: Sequence[Delivery]) -> Delivery:
+    return Delivery(
+        sum(part.sent for part in parts),
+        sum(part.deferred for part in parts),
+        tuple(error for part in parts for error in part.errors),
+    )
 
 
 def queue_silence(store: Store, config: Config, now: int, longest: int = SILENCE_MAX) -> bool:
@@ -114,7 +160,8 @@ def _queue_flag_messages(store: Store, config: Config, now: int) -> int:
     largest = event_queries.whole_flags(store, LIVE, first)
     digest = messages.flags_digest(LIVE, ids, rows, largest, config) if rows else None
     digests = _messages_for_receivers("flags", digest, config) if digest else []
-    return outbox.add_digest(store, LIVE, ids, digests, now)
+    to_programs = webhooks.flag_messages(config, rows, now)
+    return outbox.add_digest(store, LIVE, ids, [*digests, *to_programs], now)
 
 
 def _messages_for_receivers(event: Event, notification: Notification, config: Config) -> list[Message]:
@@ -145,13 +192,12 @@ def deliver(
     parts: list[Delivery] = []
     with suppress(Busy), leases.hold(store, "notify", by, LEASE):  # busy: another process sends everything
         outbox.recover(store)
-        outbox.drop_others(store, [receiver.position for receiver in receivers(config)])
-        parts.extend(_deliver_to(receiver, store, config, clock, stopping) for receiver in receivers(config))
-    return Delivery(
-        sum(part.sent for part in parts),
-        sum(part.deferred for part in parts),
-        tuple(error for part in parts for error in part.errors),
-    )
+        programs = webhooks.webhooks(config)
+        people = receivers(config)
+        outbox.drop_others(store, [*(one.position for one in people), *(one.target for one in programs)])
+        parts.extend(_deliver_to(receiver, store, config, clock, stopping) for receiver in people)
+        parts.extend(_deliver_to_program(webhook, store, config, clock, stopping) for webhook in programs)
+    return _sum(parts)
 
 
 def _deliver_to(
@@ -169,6 +215,24 @@ def _deliver_to(
         error = _send(store, config, receiver, message, clock)
         sent += error is None
     return Delivery(sent, deferred, (error,) if error else ())
+
+
+def _deliver_to_program(
+    webhook: Webhook, store: Store, config: Config, clock: Callable[[], int], stopping: Callable[[], bool]
+) -> Delivery:
+    """Send what is due to a webhook, each event by itself; after a failure the remaining ones wait for the next delivery."""
+    sent = 0
+    for message in outbox.due(store, webhook.target, clock()):
+        if stopping():
+            break
+        outbox.claim(store, message)
+        error = webhooks.send(webhook, message.key, message.body, clock())
+        if error is not None:
+            _record_failure(store, config, message, error, clock)
+            return Delivery(sent, 0, (error,))
+        outbox.sent(store, message, clock())
+        sent += 1
+    return Delivery(sent)
 
 
 def _sendable(
@@ -221,11 +285,17 @@ def _send(
     if error is None:
         outbox.sent(store, message, clock())
         return None
+    reason = f"{outbox.MAY_HAVE_ARRIVED}; {error}" if may_repeat else error
+    _record_failure(store, config, message, reason, clock)
+    return error
+
+
+def _record_failure(
+    store: Store, config: Config, message: DueMessage, reason: str, clock: Callable[[], int]
+) -> None:
     attempts = message.attempts + 1
     pause = min(config.notify.backoff * 2 ** (attempts - 1), RETRY_PAUSE_MAX)
-    reason = f"{outbox.MAY_HAVE_ARRIVED}; {error}" if may_repeat else error
     outbox.failed(store, message, reason, clock() + pause if attempts < config.notify.attempts else None)
-    return error
 
 
 def send_test_message(receiver: Receiver, config: Config) -> str | None:

@@ -157,7 +157,7 @@ def start_run(
         bar = progress or NoProgress()
         try:
             store_with_fields = with_stored_fields(store, policy)
-            notifies = kind in NOTIFYING_KINDS and policy == LIVE and config.notify.enabled
+            notifies = kind in NOTIFYING_KINDS and policy == LIVE and config.notifies
             yield RunContext(
                 store_with_fields, config, policy, horizon.as_of, run_id, worker, by, bar, stopping, notifies
             )

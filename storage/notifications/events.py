@@ -23,7 +23,9 @@ from storage.database.tables import (
     promotions,
     quality_metrics,
     runs,
+    verdicts,
 )
+from storage.database.tables import flags as flags_table
 from storage.frames import DAY
 from storage.queries.flags import flags_on
 from storage.runs import tick_steps
@@ -79,6 +81,15 @@ def whole_flags(store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
 def _largest_loss_first(row: Row) -> tuple[float, float, str]:
     loss = row["expected_loss"]
     return 1.0 if loss is None else -loss, -row["score"], row["transaction_id"]
+
+
+def answers(store: Store, window: EventWindow) -> list[Row]:
+    """What people said of flagged payments since `window.since`, oldest first; undone answers are `retracted`."""
+    v, f = verdicts.c, flags_table.c
+    columns = (v.verdict_id, v.transaction_id, v.verdict, v.type, v.action, v.at)
+    flagged = exists().where(f.policy == window.policy, f.transaction_id == v.transaction_id)
+    rows = select(*columns).where(v.at >= window.since, v.at <= window.now, flagged)
+    return _rows(store, rows.order_by(v.verdict_id))
 
 
 def failed_steps(store: Store, window: EventWindow) -> list[Row]:

@@ -21,6 +21,7 @@ from storage.database.tables import flag_notifications_pending, monitor, outbox
 from storage.errors import Unknown
 from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
 
+KEYS_AT_ONCE = 1_000  # that one query looks up
 MAY_HAVE_ARRIVED = (
     "the process that was sending it ended before it recorded the result: it may have arrived already"
 )
@@ -31,7 +32,7 @@ class Message:
     """A message to one receiver."""
 
     key: str
-    target: int  # position in notify.urls, from 1
+    target: int  # position in notify.urls, from 1; of a webhook its place among them, from −1 downwards
     event: str
     subject: str
     body: str
@@ -92,9 +93,15 @@ def add_digest(store: Store, policy: str, ids: Sequence[str], messages: Sequence
 
 def _existing_keys(store: Store, messages: Sequence[Message]) -> set[tuple[str, int]]:
     keys = sorted({message.key for message in messages})
-    rows = select(outbox.c.key, outbox.c.target).where(outbox.c.key.in_(keys))
+    found = set[tuple[str, int]]()
     with store.read() as connection:
-        return {(row.key, row.target) for row in connection.execute(rows)}
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = outbox.c.key.in_(keys[start : start + KEYS_AT_ONCE])
+            found |= {
+                (row.key, row.target)
+                for row in connection.execute(select(outbox.c.key, outbox.c.target).where(some))
+            }
+    return found
 
 
 def _add(connection: Connection, messages: Sequence[Message], now: int) -> int:

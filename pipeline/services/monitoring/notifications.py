@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from pipeline.errors import ConfigError
-from pipeline.notifications import deliver
+from pipeline.notifications import deliver, webhooks
 from pipeline.notifications.deliver import Delivery
 from pipeline.notifications.receivers import receivers
 from pipeline.schedule.run_context import never_stop
@@ -25,7 +25,7 @@ class QueuedMessage:
     created_at: datetime
     event: Event
     subject: str
-    target: int  # position of the receiver in notify.urls, from 1
+    target: int  # position of the receiver in notify.urls, from 1; of a webhook its place among them by name, from −1 downwards
     status: Literal["pending", "sending", "sent", "failed", "merged", "dropped"]
     attempts: int
     due_at: datetime
@@ -46,7 +46,7 @@ class FullMessage(QueuedMessage):
 class ReceiverTest:
     """Whether a test message reached a receiver."""
 
-    position: int  # in notify.urls, from 1
+    position: int | None  # in notify.urls, from 1; None for a webhook
     name: str  # holds no part of the URL
     error: str | None  # why it did not arrive
 
@@ -89,21 +89,37 @@ def send_messages(
     )
 
 
+def send_events(session: Session, *, stopping: Callable[[], bool] = never_stop) -> Delivery:
+    """
+    Queue events for webhooks and send those that are due; nothing without webhooks.
+
+    Raises
+    ------
+    ConfigError
+        A secret of a webhook is missing or none.
+    """
+    return deliver.send_to_programs(
+        session.store, session.config, clock=session.clock, by=session.actor, stopping=stopping
+    )
+
+
 def test_receivers(session: Session) -> Iterator[ReceiverTest]:
     """
-    Send a test message to each receiver, one after the other.
+    Send a test message to each receiver and each webhook, one after the other.
 
     Raises
     ------
     ConfigError
         There is no receiver, or Apprise is not installed.
     """
-    if not session.config.notify.enabled:
+    if not session.config.notifies:
         raise ConfigError(
-            "notify.urls is empty",
+            "notify.urls is empty, and there is no [webhook.NAME]",
             remedy="set FRAUDWATCH_NOTIFY__URLS='[\"mailtos://…\"]' or notify.urls_file",
             code="no_receiver",
         )
     for receiver in receivers(session.config):
         error = deliver.send_test_message(receiver, session.config)
         yield ReceiverTest(receiver.position, receiver.display_name, error)
+    for webhook in webhooks.webhooks(session.config):
+        yield ReceiverTest(None, f"webhook {webhook.name}", webhooks.send_test(webhook, session.now))
