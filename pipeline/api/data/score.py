@@ -43,10 +43,10 @@ def score(context: Context, body: ScoreBody) -> Response:
     rejected says why and fails no other.
     """
     answer = score_payments(context.session, ScoreRequest(body.transactions, body.store), context.app.scorer)
-    payments = tuple(_shown(context, payment) for payment in answer.payments)
+    payments = tuple(_visible(context, payment) for payment in answer.payments)
     return json_answer(ScoreAnswer, replace(answer, payments=payments))
 
 
-def _shown(context: RequestContext, payment: ScoredPayment) -> ScoredPayment:
+def _visible(context: RequestContext, payment: ScoredPayment) -> ScoredPayment:
     reasons = tuple(replace(each, text=context.visible_reason(each)) for each in payment.reasons)
     return replace(payment, reasons=reasons)
