@@ -71,6 +71,7 @@ PROBLEMS: dict[str, ProblemCode] = {
     **_table(421, unknown_host=("This server is not that host", "Use a name of `web.hosts`, or add it there.")),
     **_table(
         422,
+        payment_count=("A request scores 1 to 1,000 payments", "Send several requests."),
         invalid_request=("A value is not valid", "`errors` has a pointer to each value and what is wrong with it."),
         idempotency_key_reused=("The Idempotency-Key belongs to another request", NOTHING_WRITTEN + "Use a new key for a new request."),
         repeated_transaction=("A transaction is named twice in one batch", "Send one row for each transaction."),
@@ -82,6 +83,7 @@ PROBLEMS: dict[str, ProblemCode] = {
     ),
     **_table(
         500,
+        scheduler=("A scheduler of a backfill cannot be used", OPERATOR),
         bug=("The server has a bug", "Its log has a traceback with the `request_id`; please report it."),
         error=("The request failed", OPERATOR),
         storage=("The database refused", OPERATOR),
@@ -177,6 +179,7 @@ PROBLEMS: dict[str, ProblemCode] = {
         no_mature_span=("No label is mature yet", "More time ends it."),
         nothing_scored=("Nothing has been scored yet", "Wait for the first window."),
         nothing_to_compare=("There is nothing to compare", "More labels end it."),
+        events_not_scored=("Payments of this monitor are made of several events", "Send them as transactions; they are scored with their window."),
         too_few_transactions=("There are too few transactions", "More data ends it."),
         span_not_known_yet=("The span is recorded as arriving later", "Load it as history."),
         chart_without_data=("There are no data for the chart", "Wait for the first window."),

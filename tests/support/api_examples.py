@@ -125,6 +125,8 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     yield post("add_rule", v1("/rules"), {"text": "amount > 500", "reason": "large", "until": LATER})
     yield get("list_rules", v1("/rules?limit=1"))
     yield post("end_rule", v1("/rules/1/end"))
+    asked = {"transactions": [LATE_ROWS["transactions"][0] | {"transaction_id": "n0"}], "store": True}
+    yield post("score", v1("/score"), asked)
     yield post("submit_transactions", v1("/transactions"), LATE_ROWS)
     labels = [
         {"transaction_id": name, "is_fraud": 1, "known_at": "2025-02-09T12:00:00Z", "source": "chargeback"},
