@@ -5,7 +5,15 @@ from functools import cache
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.sections import LimitSection, Sections, ShadowSection, SourceSection, WatchSection
+from pipeline.config.sections import (
+    ConfigSection,
+    LimitSection,
+    Sections,
+    ShadowSection,
+    SourceSection,
+    WatchSection,
+    WebhookSection,
+)
 
 GONE = {
     # a key or section that earlier versions had, and what to do about it
@@ -49,9 +57,14 @@ def known_keys() -> dict[str, FieldInfo]:
         fields = getattr(section.annotation, "model_fields", {})
         title = section.alias or name
         fields_by_key.update({f"{title}.{field.alias or key}": field for key, field in fields.items()})
-    fields_by_key.update({f"source.*.{key}": field for key, field in SourceSection.model_fields.items()})
-    fields_by_key.update({f"watch.*.{key}": field for key, field in WatchSection.model_fields.items()})
-    fields_by_key.update({f"limit.*.{key}": field for key, field in LimitSection.model_fields.items()})
+    named: dict[str, type[ConfigSection]] = {
+        "source": SourceSection,
+        "watch": WatchSection,
+        "limit": LimitSection,
+        "webhook": WebhookSection,
+    }
+    for title, model in named.items():
+        fields_by_key.update({f"{title}.*.{key}": field for key, field in model.model_fields.items()})
     return fields_by_key
 
 
