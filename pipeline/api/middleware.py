@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,9 +24,8 @@ from pipeline.api.types import SLASH
 BODY_MAX = 4 * 1024 * 1024  # bytes: a thousand transactions have a few hundred thousand
 BODY_S = 20.0  # for the whole body to arrive
 ANSWER_S = 60.0  # until an answer begins
-REQUESTS_MAX = (
-    64  # at once, of which as many work as there are threads; the others would wait for longer than people do
-)
+REQUESTS_MAX = 64  # at once, of which `THREADS` work; more would wait for longer than people do
+THREADS = 12  # fewer than the pool of a database has connections
 HEADERS = {
     # The answers of the API load nothing; a page sets a policy of its own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -64,6 +64,7 @@ class RequestGuard:
         answer = _GuardedAnswer(scope, send, request_id)
         began = time.monotonic()
         self._at_work += 1
+        current_default_thread_limiter().total_tokens = THREADS
         try:
             if self._at_work > REQUESTS_MAX:
                 raise ApiError("overloaded")  # noqa: TRY301 (it is answered like all others)

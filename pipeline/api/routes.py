@@ -65,6 +65,7 @@ _API: Mapping[tuple[str, str], Needed] = {
     ("POST", "/verdicts/undo"): ANSWER,
     ("POST", "/labels"): ANSWER,
     ("POST", "/labels/retract"): ANSWER,
+    ("POST", "/labels/submit"): Permission.INGEST,
     ("GET", "/notes"): VIEW,
     ("GET", "/claims"): VIEW,
     ("POST", "/claims"): ANSWER,

@@ -1,5 +1,10 @@
 """The process that answers: uvicorn with the app, on one address."""
 
+import logging
+import os
+import signal
+import socket
+from contextlib import closing
 from typing import Any
 
 import uvicorn
@@ -47,20 +52,31 @@ def serve(config: Config) -> None:
         The port is in use, or the host is not an address of this machine.
     """
     section = config.web
-    with open_app(config) as app:
+    # The app logs what fails; what uvicorn says of broken requests is noise beside that.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    # uvicorn ends in an orderly way, and then sends itself the signal again, for whoever had a handler before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    with open_app(config) as app, closing(_listen(section.host, section.port)) as listener:
         logs.event(
             "listening",
             host=section.host,
             port=section.port,
             database=app.state.shared.session.store.display_url,
         )
-        try:
-            uvicorn.Server(server_settings(app, section.host, section.port)).run()
-        except SystemExit as error:
-            raise ConfigError(
-                f"web.port is {section.port} on {section.host}, which cannot be listened on",
-                remedy="choose another",
-            ) from error
+        uvicorn.Server(server_settings(app, section.host, section.port)).run([listener])
+    logs.event("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"web.port is {port} on {host}, which cannot be listened on ({os.strerror(error.errno or 0)})",
+            remedy="choose another",
+        ) from error
 
 
 def server_settings(app: FastAPI, host: str, port: int) -> uvicorn.Config:

@@ -144,7 +144,9 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if is_file else None
 
 
-def open_store(url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_TIMEOUT_MS) -> Store:
+def open_store(
+    url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_TIMEOUT_MS, *, pooled: bool = False
+) -> Store:
     """
     Open a database.
 
@@ -152,6 +154,8 @@ def open_store(url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_T
     ----------
     lock_wait_ms
         How long a write waits for the lock of an SQLite file.
+    pooled
+        Whether connections to an SQLite file stay open for the next use, as those to a server always do.
 
     Raises
     ------
@@ -167,7 +171,7 @@ def open_store(url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_T
         parsed = parsed.set(drivername="postgresql+psycopg")
     is_file = parsed.get_backend_name() == "sqlite"
     arguments = {} if is_file else postgres.connect_arguments(parsed)
-    pool = NullPool if is_file else None
+    pool = NullPool if is_file and not pooled else None
     # With hidden parameters, errors do not quote values.
     engine = create_engine(parsed, poolclass=pool, connect_args=arguments, hide_parameters=True)
     store = Store(engine, fields, schema, lock_wait_ms)

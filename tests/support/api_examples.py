@@ -126,6 +126,11 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     yield get("list_rules", v1("/rules?limit=1"))
     yield post("end_rule", v1("/rules/1/end"))
     yield post("submit_transactions", v1("/transactions"), LATE_ROWS)
+    labels = [
+        {"transaction_id": name, "is_fraud": 1, "known_at": "2025-02-09T12:00:00Z", "source": "chargeback"},
+        {"transaction_id": name, "is_fraud": "perhaps"},
+    ]
+    yield post("submit_labels", v1("/labels/submit"), {"labels": labels})
     yield get("list_feeds", v1("/feeds?limit=1"))
     yield get("list_waiting", v1("/waiting"))
     yield get("export_table", v1("/export/batches?format=csv"))

@@ -9,8 +9,8 @@ from pydantic import Field
 from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context
+from pipeline.api.expiry import ExpiringBody
 from pipeline.api.listing import json_answer
-from pipeline.api.review.expiry import ExpiringBody
 from pipeline.api.types import Name, PathNumber
 from pipeline.services.holds import NewHold, StoredHold, add_hold, end_hold, list_holds
 from pipeline.services.person import EntityValue, Erasure, PersonSummary, erase, export, summarise

@@ -11,8 +11,8 @@ from pydantic import Field
 from pipeline.api.access.approvals import ASKED, approval_answer
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
+from pipeline.api.expiry import ExpiringBody
 from pipeline.api.listing import Listing, Parameters, json_answer
-from pipeline.api.review.expiry import ExpiringBody
 from pipeline.api.types import Name, PathNumber
 from pipeline.services.review.mutes import (
     ChannelTarget,

@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints
 
 from pipeline.api.body import Body
 from pipeline.api.context import Context, RequestContext
+from pipeline.api.expiry import ExpiringBody
 from pipeline.api.listing import Listing, Parameters, json_answer
-from pipeline.api.review.expiry import ExpiringBody
 from pipeline.api.review.mutes import EndedAt
 from pipeline.api.types import LongText, PathNumber
 from pipeline.services.review.rules import (
