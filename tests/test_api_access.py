@@ -108,6 +108,8 @@ def test_what_is_not_in_the_table_cannot_be_reached_and_another_method_is_named(
     ):
         response = api.client().get(path)
         assert (response.status_code, response.json()["code"]) == (404, "no_route"), path
+    api.app.add_api_route("/forgotten", lambda: "open to all")
+    assert api.client().get("/forgotten").status_code == 404
     for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE"):
         response = api.client().request(method, f"{API}/verdicts")
         assert (response.status_code, response.headers["allow"]) == (405, "GET, POST"), method
