@@ -33,7 +33,6 @@ from tests.support.sql import query
 from tests.support.worlds import NOW, SMALL
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-TODAY = current_time()
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -104,7 +103,7 @@ def raise_flag(store: Store, config: Config, name: str = "new-1") -> None:
 
 def send(store: Store, config: Config, later: int = 0) -> Any:
     """As `fraudwatch serve` does, at the real time, since a receiver refuses a signature that is five minutes old."""
-    return send_to_programs(store, config, clock=lambda: TODAY + later, by="test")
+    return send_to_programs(store, config, clock=lambda: current_time() + later, by="test")
 
 
 def test_a_flag_and_its_answer_are_told_once_without_values_of_entities(
@@ -120,8 +119,8 @@ def test_a_flag_and_its_answer_are_told_once_without_values_of_entities(
     assert flag["data"]["reasons"]
     assert all(reason["text"] in OUTWARD_REASONS.values() for reason in flag["data"]["reasons"])
     assert not {"c2", "m1"} & set(json.dumps(flag).replace('"', " ").split())
-    answer(backfilled, "new-1", "fraud", TODAY, action="blocked")
-    send_notifications(backfilled, config, clock=lambda: TODAY + MINUTE, by="test")  # as a tick does
+    answer(backfilled, "new-1", "fraud", current_time(), action="blocked")
+    send_notifications(backfilled, config, clock=lambda: current_time() + MINUTE, by="test")  # as a tick does
     send(backfilled, config, 2 * MINUTE)
     (answered,) = program.of("flag.answered")
     assert answered["data"]["action"] == "blocked"
@@ -172,7 +171,7 @@ def test_a_model_that_is_promoted_and_a_choice_that_changes_are_told(
 ) -> None:
     config = with_webhook(program)
     with backfilled.write() as connection:  # as if the schedule had trained today
-        connection.execute(update(tables.runs).values(kind="schedule", started_at=TODAY))
+        connection.execute(update(tables.runs).values(kind="schedule", started_at=current_time()))
     send(backfilled, config)
     promoted = program.of("model.promoted")
     assert promoted

@@ -240,7 +240,7 @@ def _json(response: Any) -> dict[str, Any]:
     response.raise_for_status()
     content = response.json()
     if not isinstance(content, dict):
-        raise ValueError("not an object")  # noqa: TRY004 (as JSON that cannot be read)
+        raise _away("the answer is no JSON object")
     return content
 
 
