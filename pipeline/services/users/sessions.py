@@ -81,7 +81,7 @@ def resolve_session(session: Session, secret: str) -> LiveSession:
         There is no such session, or it has ended.
     """
     row = sessions.find(session.store, secret_hash(secret))
-    if row is None or row.ended_at is not None or row.user.disabled_at is not None:
+    if row is None or row.ended_at is not None:  # disabling a user ends the sessions
         raise NotAuthenticated("there is no such session", remedy="log in", code="no_session")
     ends = _end(session, row)
     if ends <= session.now:

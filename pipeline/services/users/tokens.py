@@ -141,13 +141,13 @@ def resolve_token(session: Session, secret: str) -> LiveToken:
     Raises
     ------
     NotAuthenticated
-        There is no such token, it was revoked or has expired, or the user who issued it is disabled.
+        There is no such token, it was revoked, as by disabling the user who issued it, or it has expired.
     """
     found = tokens.find(session.store, secret_hash(secret))
     if found is None:
         raise NotAuthenticated("there is no such token", code="no_token")
     token, user = found
-    if token.revoked_at is not None or (user is not None and user.disabled_at is not None):
+    if token.revoked_at is not None:
         raise NotAuthenticated("the token was revoked", remedy="issue another", code="token_revoked")
     if token.expires_at <= session.now:
         raise NotAuthenticated("the token has expired", remedy="issue another", code="token_expired")
