@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from detectors.algorithms.isolation_forest import IsolationForest, _grow
-from detectors.algorithms.pyod_support import systematic_sample
+from detectors.algorithms.isolation_forest import MAX_SAMPLES, IsolationForest
+from detectors.algorithms.pyod_support import pyod_class, systematic_sample
 from detectors.algorithms.random_forest import RandomForest
 from detectors.algorithms.tree_kernel import BLOCK, _float32_at_most, flatten
 
@@ -35,9 +35,12 @@ def rows(kind, n=3000, seed=0):
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "ties", "one column", "constant"])
 @pytest.mark.parametrize("max_rows", [2, 256, 1024, 10_000])
 def test_the_isolation_forest_scores_like_pyods(kind, max_rows):
-    X = rows(kind)
+    X = rows(kind, 5000)
     ours = IsolationForest(n_trees=40, max_rows=max_rows, seed=5).fit(X)
-    theirs = _grow(X[systematic_sample(np.ones(len(X)), max_rows, 5)], 40, 5)
+    learned = X[systematic_sample(np.ones(len(X)), max_rows, 5)]
+    theirs = pyod_class("iforest", "IForest")(
+        n_estimators=40, max_samples=min(MAX_SAMPLES, len(learned)), random_state=5
+    ).fit(learned)
     probes = np.concatenate([X, rows(kind, seed=1) * 3, np.zeros((1, X.shape[1]))])
     np.testing.assert_allclose(
         ours.anomaly_score(probes), theirs.decision_function(probes), rtol=0, atol=1e-12
