@@ -27,7 +27,7 @@ from storage.database.hash_form import has_displays
 from storage.frames import Ints
 from storage.ingest import batches
 from storage.ingest.chunks import TransactionChunk
-from storage.ingest.history import span
+from storage.ingest.history import newest_event
 from storage.ingest.revisions import changed
 from storage.queries.rows import Row
 from storage.queries.scores import scores_of
@@ -133,10 +133,10 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
         A payment is a revision of a stored one, and an ingest is running.
     """
     payments, reasons = _checked(session, request)
-    newest = span(session.store)
+    newest = newest_event(session.store)
     known = {
-        "history_through": None if newest is None else as_datetime(newest[1]),
-        "is_stale": newest is None or newest[1] < session.now - _stale_after(session),
+        "history_through": None if newest is None else as_datetime(newest),
+        "is_stale": newest is None or newest < session.now - _stale_after(session),
     }
     scorer = scorer or ArrivalScorer(session.store, session.config)
     good = payments.take(_scorable(session, scorer, payments, reasons))
