@@ -332,7 +332,7 @@ def test_a_token_speaks_for_its_program_until_it_expires_or_is_revoked(session: 
     assert code(resolve_token, at(session, NOW + 9 * DAY), secret) == "token_expired"
     revoke_token(session, 1)
     assert code(resolve_token, session, secret) == "token_revoked"
-    assert code(revoke_token, session, 1) == "token_revoked"
+    assert code(revoke_token, session, 1) == "token_ended"
     assert code(revoke_token, session, 2) == "unknown_token"
     assert [each[1:] for each in audited(session)[1:]] == [
         ("issue token", "token 1"),
