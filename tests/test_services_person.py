@@ -24,6 +24,7 @@ from pipeline.services.holds import NewHold, add_hold, end_hold, list_holds
 from pipeline.services.person import EntityValue, erase, export, summarise
 from pipeline.services.review.labels import LabelRetraction, NewLabel, add_labels, retract_labels
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
+from pipeline.services.review.notes import NewNote, add_note
 from pipeline.services.review.rules import NewRule, add_rule
 from pipeline.services.review.verdicts import NewVerdict, record
 from pipeline.services.session import Session
@@ -123,6 +124,7 @@ def lived(opener: Opener, folder: Path) -> Session:
         session, NewLabel((str(mine[1]),), "fraud", note=f"{NAME}, {NAME.encode('unicode_escape').decode()}")
     )
     retract_labels(session, LabelRetraction((str(mine[1]),), f"no: {NAME}"))
+    add_note(session, NewNote(str(mine[0]), f"{NAME} writes from {ADDRESS}"))
     limits.check_due_limits(store, config, NOW)
     queue_messages(store, config, NOW)
     undo_run(session, UndoRequest(2, f"wrong for {NAME}"))
@@ -198,7 +200,7 @@ def test_a_person_who_left_traces_everywhere_is_gone_to_the_last_byte(
     assert erased.overwritten
     assert {
         "transactions", "rejected_rows", "withdrawn_rows", "labels", "verdicts", "withdrawals", "watched_files", "runs",
-        "flags", "limit_checks", "audit", "outbox", "mutes", "rules",
+        "flags", "limit_checks", "audit", "outbox", "mutes", "rules", "notes",
     } <= {table for table, n in erased.counts.items() if n}  # fmt: skip
     # what was erased had been exported
     assert {table for table, n in erased.counts.items() if n} <= exported.keys()

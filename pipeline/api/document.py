@@ -144,6 +144,8 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
 
 def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[int]:
     yield 404  # a policy, model or flag that is not there
+    if path.endswith("/session"):
+        yield from (401, 403, 429)  # a log-in is refused without one
     if "requestBody" in operation:
         yield 415
     if method != "get" or path.endswith(("preview", "readiness", "newest")):

@@ -165,14 +165,18 @@ def record_each(
             return [StatementResult(**row) for row in kept], True
         states = payment_states(connection, policy, [row.transaction_id for row in rows])
         codes = [_refusal_of(row, state, now) for row, state in zip(rows, states, strict=True)]
+        after = {state.transaction_id: state for state in states}
         accepted = [
             (row, state) for row, state, code in zip(rows, states, codes, strict=True) if code is None
         ]
         if accepted:
             actions = [_Recording(row.statement, now) for row, _ in accepted]
-            _change(connection, policy, [state for _, state in accepted], actions, actor, now)
-        after = payment_states(connection, policy, [row.transaction_id for row in rows])
-        results = [_result(*each) for each in zip(codes, states, after, strict=True)]
+            changed = _change(connection, policy, [state for _, state in accepted], actions, actor, now)
+            after |= {state.transaction_id: state for state in changed}
+        results = [
+            _result(code, state, after[state.transaction_id])
+            for code, state in zip(codes, states, strict=True)
+        ]
         if key is not None:
             store_answer(connection, key, [asdict(result) for result in results], now)
         return results, False
