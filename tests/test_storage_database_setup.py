@@ -32,10 +32,11 @@ from storage.database.column_types import IdText, Instant, Json
 from storage.database.database import Store
 from storage.database.setup import BASELINE, MIGRATIONS, VERSION_TABLE, Upgrade, upgrade, verify
 from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
+from storage.queries.flags import FlagFilter, flag_page
 from tests.support.commands import CONFIG, fraudwatch
-from tests.support.databases import Opener, with_url
+from tests.support.databases import Copier, Opener, with_url
 from tests.support.sql import execute
-from tests.support.worlds import SMALL
+from tests.support.worlds import FIRST_WEEK, SMALL
 
 COMMANDS = (("init",), ("run",), ("flags", "list"), ("doctor",), ("models", "list"))
 
@@ -187,6 +188,27 @@ def test_labels_and_flags_of_schema_0202_are_kept(opener: Opener) -> None:
     ):
         with pytest.raises(Exception, match=r"(?i)check|unique"), store.write() as connection:
             connection.execute(insert(table), row)
+
+
+@pytest.mark.filterwarnings(EXPRESSIONS)
+def test_flags_of_schema_0206_get_the_columns_that_they_are_listed_by(copier: Copier) -> None:
+    store = copier(FIRST_WEEK)
+    before = flag_page(store, "live", FlagFilter()).rows
+    with store.write() as connection:
+        for name in views.NAMES:
+            connection.execute(text(f"DROP VIEW {name}"))
+        for index in tables.FLAG_ORDERS:
+            index.drop(connection)
+        for column in ("loss_order", "score", "event_time", "amount_base"):
+            connection.execute(text(f"ALTER TABLE flags DROP COLUMN {column}"))
+        for table in ("notes", "claims", "idempotency_keys"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0206'"))
+    assert upgrade(store, SMALL.monitor.name, 9, SMALL.labels.precedence).version == tables.VERSION
+    verify(store, SMALL.monitor.name)
+    assert flag_page(store, "live", FlagFilter()).rows == before
+    assert len(before) > 5
+    assert_tables_are_those_of_the_code(store)
 
 
 def test_the_version_in_the_code_is_the_newest_migration() -> None:

@@ -20,7 +20,7 @@ COMMANDS = {
     "schema_out_of_date": "fraudwatch init",
     "schema_too_old": "fraudwatch init",
     "span_not_known_yet": "fraudwatch undo batch N, then fraudwatch ingest transactions --history",
-    "token_revoked": "fraudwatch tokens list",
+    "token_ended": "fraudwatch tokens list",
     "undo_interrupted": "fraudwatch undo batch N",
     "unknown_batch": "fraudwatch export batches -o batches.csv",
     "unknown_choice": "fraudwatch strategy list",

@@ -57,7 +57,7 @@ def fraudwatch_process(home: Path, *arguments: str, code: int = 0, **environ: st
     return done.stdout if code == 0 else done.stderr
 
 
-def invoke(home: Path, *arguments: str, encoding: str = "utf-8", **environ: str) -> Outcome:
+def invoke(home: Path, *arguments: str, encoding: str = "utf-8", stdin: str = "", **environ: str) -> Outcome:
     """Run a command in this process and a folder; an exception that is no one-line error goes through."""
     from pipeline.cli.main import main
 
@@ -66,7 +66,8 @@ def invoke(home: Path, *arguments: str, encoding: str = "utf-8", **environ: str)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(home)
         patch.setattr(sys, "argv", ["fraudwatch", *arguments])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))  # nobody answers
+        typed = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")  # no terminal: nobody answers
+        patch.setattr(sys, "stdin", typed)
         for name in [name for name in os.environ if name.startswith("FRAUDWATCH_")]:
             patch.delenv(name)
         for name, value in ({"HOME": str(home), "COLUMNS": "200"} | environ).items():
