@@ -70,7 +70,8 @@ def fill(store: Store, transactions: int) -> None:
         for number, kind, rows in ((1, "transactions", transactions), (2, "labels", flagged)):
             connection.exec_driver_sql(BATCH.format(number=number, kind=kind, rows=rows, **values))
         for sql, numbers in ((TRANSACTIONS, every), (SCORES, every), (FLAGS, tenth), (LABELS, tenth)):
-            connection.exec_driver_sql(sql.format(numbers=numbers, **values))
+            statement = sql.format(numbers=numbers, **values)
+            connection.exec_driver_sql(statement.replace("%", "%%") if engine == "postgresql" else statement)
     if engine == "postgresql":
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")

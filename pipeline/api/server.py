@@ -2,17 +2,21 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 from contextlib import closing
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline import logs
 from pipeline.api.app import open_app
+from pipeline.api.middleware import HEADERS
+from pipeline.api.problems import problem_response
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError
 
@@ -34,6 +38,16 @@ class _Protocol(H11Protocol):
         """Stop waiting."""
         self._head_timer.cancel()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP with a problem; nothing of it has reached the app."""
+        answer = problem_response(
+            "bad_request", msg, secrets.token_hex(8), headers={**HEADERS, "Connection": "close"}
+        )
+        head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _close_without_request(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
