@@ -29,7 +29,7 @@ GOAL_MS = 20.0
 REASONS = '[{"code": "AMOUNT", "feature": "amount", "value": 5.5, "usual": null, "share": 0.5, "text": "amount is 5.50 EUR"}]'
 NUMBERS = {
     "sqlite": "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n)",
-    "postgresql": "(SELECT generate_series(0, {last}) AS i)",
+    "postgresql": "(SELECT generate_series(0::bigint, {last}) AS i)",
 }
 IDS = {"sqlite": "printf('t%07d', {i})", "postgresql": "'t' || lpad(({i})::text, 7, '0')"}
 TIMES = {

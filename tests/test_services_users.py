@@ -438,7 +438,7 @@ def test_a_handle_that_was_not_made_here_is_refused(session: Session) -> None:
         handle[:-4],
         handle + "AAAA",
         handle + "!",
-        "!" + handle,
+        "!!!!" + handle,
         handle * 2,
         *turned,
     ]:
