@@ -1,11 +1,13 @@
 """The app: routers, and what surrounds every request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.api import document, health
@@ -22,7 +24,7 @@ from pipeline.api.problems import add_handlers
 from pipeline.api.provider_checks import ProviderChecks
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
-from pipeline.api.routes import API
+from pipeline.api.routes import API, ROUTES, Needed
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
 from pipeline.services.session import Session, open_session
@@ -38,8 +40,26 @@ NOUNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Pages:
+    """
+    Pages for people beside the API.
+
+    Attributes
+    ----------
+    routes
+        What each of them needs, as `pipeline.api.routes`.
+    middleware
+        Surrounds everything else, and makes pages of problems.
+    """
+
+    routers: Sequence[APIRouter]
+    routes: Mapping[tuple[str, str], Needed]
+    middleware: type[ASGIApp]
+
+
 @contextmanager
-def open_app(config: Config) -> Iterator[FastAPI]:
+def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
     """
     The app of a monitor, with its database open.
 
@@ -54,14 +74,20 @@ def open_app(config: Config) -> Iterator[FastAPI]:
         closing(ActivityRecorder(loading)) as activity,
         ExitStack() as stack,
     ):
-        app = create_app(config, session, loading, activity)
+        app = create_app(config, session, loading, activity, pages)
         provider = app.state.shared.provider
         if provider is not None:
             stack.enter_context(closing(ProviderChecks(loading, provider)))
         yield app
 
 
-def create_app(config: Config, session: Session, loading: Session, activity: ActivityRecorder) -> FastAPI:
+def create_app(
+    config: Config,
+    session: Session,
+    loading: Session,
+    activity: ActivityRecorder,
+    pages: Pages | None = None,
+) -> FastAPI:
     """
     The app of a monitor.
 
@@ -73,6 +99,8 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
         For loads: the same database, with the patience of an ingest.
     activity
         Writes who looked at what.
+    pages
+        Of the console; None for the API alone.
     """
     app = FastAPI(
         title="fraudwatch",
@@ -100,8 +128,13 @@ def create_app(config: Config, session: Session, loading: Session, activity: Act
     app.include_router(health.router)
     app.include_router(oidc.router)
     app.openapi = lambda: document.document_of(app)  # type: ignore[method-assign]
-    app.add_middleware(Authorization, document=app.openapi())
+    for router in () if pages is None else pages.routers:
+        app.include_router(router, include_in_schema=False)
+    routes = ROUTES if pages is None else {**ROUTES, **pages.routes}
+    app.add_middleware(Authorization, document=app.openapi(), routes=routes)
     app.add_middleware(RequestGuard, hosts=_hosts(config))
+    if pages is not None:
+        app.add_middleware(pages.middleware)  # type: ignore[arg-type]
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.web.trusted_proxies))
     return app
 
