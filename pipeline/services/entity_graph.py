@@ -10,7 +10,7 @@ from storage.queries.entity_graph import Value, ValuePayments, flagged_and_fraud
 HOPS = 3
 NODES_MAX = 300
 NEIGHBOURS_MAX = 100  # a value with more, such as a large merchant, connects people who have nothing in common
-PAYMENTS_MAX = 500  # the newest ones of a value, which are read
+PAYMENTS_MAX = 200  # the newest ones of a value, which are read: enough to see that it has too many neighbours
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ WIDTH, HEIGHT = 760, 110  # of a timeline, px
 LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 20
 RING = 150  # px between hops of the graph
 LABELS_MAX = 40  # nodes with a name in the picture
+NAME_WIDTH, NAME_HEIGHT = 80, 13  # px that a name takes
+ENDS = (1, 8, 3, 1)  # by hop, how many ends of the outermost ring a node takes at least
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
     Only the lines to that one are drawn; all of them would hide each other.
     """
     places = _places(found)
-    reach = max((max(abs(x), abs(y)) for x, y in places), default=0.0) + 70
+    reach = max((max(abs(x), abs(y)) for x, y in places), default=0.0) + 90
     edges = Markup().join(
         Markup('<line class="edge {}" x1="{:.0f}" y1="{:.0f}" x2="{:.0f}" y2="{:.0f}"/>').format(
             "fraud" if node.frauds and node.hop > 0 else "", *places[node.parent], *places[at]
@@ -98,8 +100,7 @@ def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
         for at, node in enumerate(found.nodes)
         if node.parent is not None
     )
-    order = sorted(range(len(nodes)), key=lambda at: (found.nodes[at].hop > 1, not found.nodes[at].frauds, found.nodes[at].hop))
-    named = set(order[:LABELS_MAX])
+    named = _named(found, places)
     drawn = Markup().join(
         Markup('<a href="{}"><title>{}</title>{}{}</a>').format(
             node.address, node.hint, _mark(node, *places[at], 9 if at == 0 else 6), _name(node, *places[at]) if at in named else ""
@@ -110,6 +111,16 @@ def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
     return Markup('<svg class="drawn graph" viewBox="{0:.0f} {0:.0f} {1:.0f} {1:.0f}" role="group" aria-label="{2}">{3}{4}</svg>').format(
         -reach, 2 * reach, label, edges, drawn
     )
+
+
+def _named(found: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:
+    """The nodes whose name is written: the nearest and those with fraud, where there is room."""
+    named: list[int] = []
+    for at in sorted(range(len(places)), key=lambda at: (found.nodes[at].hop > 1, not found.nodes[at].frauds, at)):
+        x, y = places[at]
+        if all(abs(x - places[other][0]) > NAME_WIDTH or abs(y - places[other][1]) > NAME_HEIGHT for other in named):
+            named.append(at)
+    return set(named[:LABELS_MAX])
 
 
 def _mark(node: Node, x: float, y: float, size: float) -> Markup:
@@ -129,14 +140,14 @@ def _places(found: EntityGraph) -> list[tuple[float, float]]:
             children.setdefault(node.parent, []).append(place)
     ends = [0] * len(found.nodes)
     for place in reversed(range(len(found.nodes))):
-        ends[place] = max(1, sum(ends[child] for child in children.get(place, ())))
+        ends[place] = max(ENDS[found.nodes[place].hop], sum(ends[child] for child in children.get(place, ())))
     places = [(0.0, 0.0)] * len(found.nodes)
     waiting = [(0, -pi / 2, 1.5 * pi)]
     while waiting:
         place, begin, end = waiting.pop()
         at = begin
         for child in children.get(place, ()):
-            width = (end - begin) * ends[child] / ends[place]
+            width = (end - begin) * ends[child] / max(1, sum(ends[each] for each in children[place]))
             middle, radius = at + width / 2, RING * found.nodes[child].hop
             places[child] = (radius * cos(middle), radius * sin(middle))
             waiting.append((child, at, at + width))

@@ -65,11 +65,12 @@ def _payments(
 ) -> ValuePayments:
     others = [name for name in store.fields.entities if name != value[0]]
     rows = connection.execute(query, {"wanted": value[1]}).all()
-    neighbours: Counter[Value] = Counter()
-    for row in rows[:most]:
-        neighbours.update(
-            (name, other) for name, other in zip(others, row[1:], strict=True) if other is not None
-        )
+    neighbours = {
+        (name, other): count
+        for place, name in enumerate(others, start=1)
+        for other, count in Counter(row[place] for row in rows[:most]).items()
+        if other is not None
+    }
     return ValuePayments(tuple(row[0] for row in rows[:most]), len(rows) > most, neighbours)
 
 
