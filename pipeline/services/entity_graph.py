@@ -9,8 +9,12 @@ from storage.queries.entity_graph import Value, ValuePayments, flagged_and_fraud
 
 HOPS = 3
 NODES_MAX = 300
-NEIGHBOURS_MAX = 100  # a value with more, such as a large merchant, connects people who have nothing in common
-PAYMENTS_MAX = 200  # the newest ones of a value, which are read: enough to see that it has too many neighbours
+NEIGHBOURS_MAX = (
+    100  # a value with more, such as a large merchant, connects people who have nothing in common
+)
+PAYMENTS_MAX = (
+    200  # the newest ones of a value, which are read: enough to see that it has too many neighbours
+)
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,14 @@ def entity_graph(session: Session, column: str, value: str) -> EntityGraph:
         if hop == HOPS:
             break
         reached: list[Value] = []
-        for node in sorted(frontier, key=lambda each: len(payments[each].neighbours)):  # the closest-knit first
+        for node in sorted(
+            frontier, key=lambda each: len(payments[each].neighbours)
+        ):  # the closest-knit first
             if hop and len(payments[node].neighbours) > NEIGHBOURS_MAX:
                 continue
-            for other, shared in sorted(payments[node].neighbours.items(), key=lambda each: (-each[1], each[0])):
+            for other, shared in sorted(
+                payments[node].neighbours.items(), key=lambda each: (-each[1], each[0])
+            ):
                 if other in found:
                     continue
                 if len(found) == NODES_MAX:

@@ -63,7 +63,9 @@ def timeline(payments: Sequence[PaymentRecord], this: str | None) -> Markup:
             )
         )
     ticks = [Markup()] + [
-        Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 8, place + 4, f"{value:,.0f}" if value >= 10 else f"{value:.2g}")
+        Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            LEFT - 8, place + 4, f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+        )
         for value, place in ((10**high, TOP), (10**low, HEIGHT - BOTTOM))
     ]
     axis = Markup(
@@ -103,22 +105,30 @@ def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
     named = _named(found, places)
     drawn = Markup().join(
         Markup('<a href="{}"><title>{}</title>{}{}</a>').format(
-            node.address, node.hint, _mark(node, *places[at], 9 if at == 0 else 6), _name(node, *places[at]) if at in named else ""
+            node.address,
+            node.hint,
+            _mark(node, *places[at], 9 if at == 0 else 6),
+            _name(node, *places[at]) if at in named else "",
         )
         for at, node in enumerate(nodes)
     )
     label = f"Graph of {len(nodes)} values that share payments; the table beneath lists them"
-    return Markup('<svg class="drawn graph" viewBox="{0:.0f} {0:.0f} {1:.0f} {1:.0f}" role="group" aria-label="{2}">{3}{4}</svg>').format(
-        -reach, 2 * reach, label, edges, drawn
-    )
+    return Markup(
+        '<svg class="drawn graph" viewBox="{0:.0f} {0:.0f} {1:.0f} {1:.0f}" role="group" aria-label="{2}">{3}{4}</svg>'
+    ).format(-reach, 2 * reach, label, edges, drawn)
 
 
 def _named(found: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:
     """The nodes whose name is written: the nearest and those with fraud, where there is room."""
     named: list[int] = []
-    for at in sorted(range(len(places)), key=lambda at: (found.nodes[at].hop > 1, not found.nodes[at].frauds, at)):
+    for at in sorted(
+        range(len(places)), key=lambda at: (found.nodes[at].hop > 1, not found.nodes[at].frauds, at)
+    ):
         x, y = places[at]
-        if all(abs(x - places[other][0]) > NAME_WIDTH or abs(y - places[other][1]) > NAME_HEIGHT for other in named):
+        if all(
+            abs(x - places[other][0]) > NAME_WIDTH or abs(y - places[other][1]) > NAME_HEIGHT
+            for other in named
+        ):
             named.append(at)
     return set(named[:LABELS_MAX])
 
@@ -129,7 +139,9 @@ def _mark(node: Node, x: float, y: float, size: float) -> Markup:
 
 def _name(node: Node, x: float, y: float) -> Markup:
     anchor, shift = ("end", -11) if x < -1 else ("start", 11)
-    return Markup('<text class="name" x="{:.0f}" y="{:.0f}" text-anchor="{}">{}</text>').format(x + shift, y + 4, anchor, node.name)
+    return Markup('<text class="name" x="{:.0f}" y="{:.0f}" text-anchor="{}">{}</text>').format(
+        x + shift, y + 4, anchor, node.name
+    )
 
 
 def _places(found: EntityGraph) -> list[tuple[float, float]]:

@@ -22,7 +22,7 @@ def seen_flags(text: str) -> list[tuple[str, str | None]]:
     """
     try:
         rows: Any = json.loads(text)
-        seen = {name: version for name, version in rows}
+        seen = dict(rows)
     except (ValueError, TypeError) as error:
         raise InputError("the form names no flags", remedy="load the page again") from error
     if not seen or not all(

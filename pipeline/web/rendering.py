@@ -42,7 +42,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(
-        safe=safe_text, money=_money, cents=_cents, number=number, exact=exact, moment=_moment, day=_day, words=_words, share=share
+        safe=safe_text,
+        money=_money,
+        cents=_cents,
+        number=number,
+        exact=exact,
+        moment=_moment,
+        day=_day,
+        words=_words,
+        share=share,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
     return found
@@ -99,7 +107,7 @@ def _moment(at: datetime | None) -> Markup | str:
     if at is None:
         return "–"
     text = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(  # noqa: S704 (both come from a time)
+    return Markup('<time datetime="{}">{}</time>').format(
         text.strftime("%Y-%m-%dT%H:%M:%SZ"), text.strftime("%d %b %Y %H:%M UTC")
     )
 
@@ -110,4 +118,4 @@ def _day(at: datetime | None) -> str:
 
 def _words(text: object) -> Markup:
     """A value from outside: sanitised, and set apart from the direction of the text around it."""
-    return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))  # noqa: S704
+    return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))

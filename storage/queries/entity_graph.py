@@ -35,9 +35,7 @@ class ValuePayments:
     neighbours: Mapping[Value, int]
 
 
-def payments_of_values(
-    store: Store, values: Iterable[Value], most: int
-) -> dict[Value, ValuePayments]:
+def payments_of_values(store: Store, values: Iterable[Value], most: int) -> dict[Value, ValuePayments]:
     """
     The newest payments of each value with the values of other entities on them.
 

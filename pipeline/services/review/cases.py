@@ -131,7 +131,11 @@ class _Case:
 
 
 def list_cases(
-    session: Session, filters: CaseFilter = CaseFilter(), *, limit: int = CASES_A_PAGE, cursor: str | None = None
+    session: Session,
+    filters: CaseFilter = CaseFilter(),
+    *,
+    limit: int = CASES_A_PAGE,
+    cursor: str | None = None,
 ) -> CasePage:
     """
     The cases that wait for a review, the largest summed expected loss first.
@@ -211,7 +215,8 @@ def _case(members: Sequence[QueuedFlag], claims: Mapping[str, str]) -> _Case:
 
 def _ranked(cases: Iterable[_Case]) -> list[_Case]:
     """Cases by their loss, and those of the audit sample alone where a hash of their id puts them."""
-    others, sampled = [], []
+    others: list[_Case] = []
+    sampled: list[_Case] = []
     for case in cases:
         (sampled if all(flag.channel == AUDIT for flag in case.flags) else others).append(case)
     ranked = sorted((replace(case, rank=case.loss) for case in others), key=lambda case: case.position)

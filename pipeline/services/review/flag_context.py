@@ -99,7 +99,9 @@ class Event:
     text: str | None
 
 
-def entity_contexts(session: Session, flag: FlagRecord | PaymentRecord, policy: str) -> tuple[EntityContext, ...]:
+def entity_contexts(
+    session: Session, flag: FlagRecord | PaymentRecord, policy: str
+) -> tuple[EntityContext, ...]:
     """Each entity of a payment with what is usual for it."""
     found = []
     for column in session.config.schema_.entities:
@@ -150,7 +152,13 @@ def events_of(session: Session, transaction_id: str) -> tuple[Event, ...]:
         for each in list_notes(session, NoteRequest(transaction_id)).items
     ]
     labels = [
-        Event(each.known_at, each.source, "label", each.type or ("fraud" if each.is_fraud else "genuine"), each.reason)
+        Event(
+            each.known_at,
+            each.source,
+            "label",
+            each.type or ("fraud" if each.is_fraud else "genuine"),
+            each.reason,
+        )
         for each in list_labels(session, LabelRequest(transaction_id)).items
         if each.batch_id is not None
     ]

@@ -13,7 +13,7 @@ from pipeline.web.forms import FlagList, Words, seen_flags
 from pipeline.web.pages.queue import Address
 from pipeline.web.pages.verdicts import take_back, write_verdicts
 from pipeline.web.rendering import page
-from pipeline.web.shown import VERDICTS, versions, visible_flag
+from pipeline.web.review_items import VERDICTS, unmarked_flag, versions
 
 router = APIRouter()
 LISTED = 200  # payments that the list shows; the answer goes to all
@@ -22,19 +22,28 @@ MANY = 50  # above so many the answer that is proposed is none
 
 @router.post("/bulk")
 def preview(
-    context: Context, address: Address, flags: Annotated[str, Form(max_length=2_000_000)] = "", verdict: Annotated[str, Form()] = ""
+    context: Context,
+    address: Address,
+    flags: Annotated[str, Form(max_length=2_000_000)] = "",
+    verdict: Annotated[str, Form()] = "",
 ) -> Response:
     """List what an answer would label: the flags that are named, or without any all that the filters let through."""
-    names = [name for name, _ in seen_flags(flags)] if flags else list(case_transactions(context.session, address.filters))
+    names = (
+        [name for name, _ in seen_flags(flags)]
+        if flags
+        else list(case_transactions(context.session, address.filters))
+    )
     seen = dict(seen_flags(flags)) if flags else {}
-    found = [flag for flag in show_flags(context.session, LIVE, names).values() if flag.status == "open" or seen]
+    found = [
+        flag for flag in show_flags(context.session, LIVE, names).values() if flag.status == "open" or seen
+    ]
     context.viewed("flags", "bulk", min(len(found), LISTED))
     proposed = verdict if verdict in VERDICTS and len(found) <= MANY else "no_opinion"
     return page(
         context,
         "bulk.html",
         place="queue",
-        flags=[visible_flag(context, flag) for flag in found[:LISTED]],
+        flags=[unmarked_flag(context, flag) for flag in found[:LISTED]],
         count=len(found),
         total=_sum(found),
         currency=context.app.config.schema_.base_currency,
@@ -45,11 +54,19 @@ def preview(
 
 
 @router.post("/bulk/verdicts")
-def answer(context: Context, flags: FlagList, verdict: Annotated[Verdict, Form()], note: Words = "") -> Response:
+def answer(
+    context: Context, flags: FlagList, verdict: Annotated[Verdict, Form()], note: Words = ""
+) -> Response:
     """Answer them all."""
     done = write_verdicts(context, seen_flags(flags), verdict, note)
     return page(
-        context, "bulk_done.html", place="queue", done=done, label=VERDICTS[verdict], verdict=verdict, undone=False
+        context,
+        "bulk_done.html",
+        place="queue",
+        done=done,
+        label=VERDICTS[verdict],
+        verdict=verdict,
+        undone=False,
     )
 
 

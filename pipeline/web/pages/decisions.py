@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Response
 
 from pipeline.api.context import Context
-from pipeline.api.data.transactions import shown_payment
+from pipeline.api.data.transactions import visible_payment
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import show_payment
 from pipeline.services.review.flags import FlagRequest, count_flags
@@ -31,7 +31,15 @@ def preview_mute(context: Context, handle: Handle) -> Response:
     every = count_flags(context.session, FlagRequest(LIVE, stored_entity=stored))
     waiting = count_flags(context.session, FlagRequest(LIVE, status="open", stored_entity=stored))
     fraud = count_flags(context.session, FlagRequest(LIVE, status="fraud", stored_entity=stored))
-    return page(context, "decision.html", place="queue", kind="mute preview", every=every, waiting=waiting, fraud=fraud)
+    return page(
+        context,
+        "decision.html",
+        place="queue",
+        kind="mute preview",
+        every=every,
+        waiting=waiting,
+        fraud=fraud,
+    )
 
 
 @router.post("/mutes")
@@ -48,7 +56,11 @@ def mute(context: Context, handle: Handle, reason: Reason, days: Days = 7) -> Re
 def preview(context: Context, text: Annotated[str, Form(max_length=10_000)]) -> Response:
     """Try a rule on history."""
     return page(
-        context, "decision.html", place="queue", kind="rule preview", found=preview_rule(context.session, text, PREVIEW_DAYS)
+        context,
+        "decision.html",
+        place="queue",
+        kind="rule preview",
+        found=preview_rule(context.session, text, PREVIEW_DAYS),
     )
 
 
@@ -74,4 +86,6 @@ def label(
         add_labels(context.session, new)
     payment = show_payment(context.session, LIVE, transaction_id)
     context.viewed("flag", transaction_id, 1)
-    return page(context, "payment_row.html", place="queue", each=shown_payment(context, payment), column=column)
+    return page(
+        context, "payment_row.html", place="queue", each=visible_payment(context, payment), column=column
+    )

@@ -5,16 +5,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from pipeline.api.context import Context, RequestContext
-from pipeline.api.data.transactions import shown_payment
+from pipeline.api.data.transactions import visible_payment
 from pipeline.api.types import PathHandle
+from pipeline.rendering.text import safe_text
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import EntityRequest, entity_timeline
-from pipeline.services.entity_graph import HOPS, NEIGHBOURS_MAX, NODES_MAX, EntityGraph, GraphNode, entity_graph
+from pipeline.services.entity_graph import (
+    HOPS,
+    NEIGHBOURS_MAX,
+    NODES_MAX,
+    EntityGraph,
+    GraphNode,
+    entity_graph,
+)
 from pipeline.services.person import EntityValue
 from pipeline.services.users.masking import value_for
 from pipeline.web.drawings import Node, graph, timeline
 from pipeline.web.rendering import page
-from pipeline.rendering.text import safe_text
 
 router = APIRouter()
 PAYMENTS_A_PAGE = 100
@@ -40,7 +47,7 @@ def show(
         column=entity.column,
         value=value_for(context.caller, entity.value),
         handle=handle,
-        payments=[shown_payment(context, each) for each in found.items],
+        payments=[visible_payment(context, each) for each in found.items],
         currency=context.app.config.schema_.base_currency,
         picture=timeline(tuple(reversed(found.items)), None),
         next_address=None if following is None else f"{path}?cursor={following}",
@@ -75,7 +82,9 @@ def _node(context: RequestContext, node: GraphNode) -> Node:
     title = node.column.removesuffix("_id").replace("_", " ")
     kind = "root" if node.hop == 0 else "fraud" if node.frauds else "flagged" if node.flagged else ""
     more = "or more " if node.is_cut else ""
-    hint = f"{title} {name}: {node.payments:,} {more}payments, {node.flagged:,} flagged, {node.frauds:,} fraud"
+    hint = (
+        f"{title} {name}: {node.payments:,} {more}payments, {node.flagged:,} flagged, {node.frauds:,} fraud"
+    )
     return Node(name, f"/entities/{context.app.handles.handle(node.column, node.value)}", kind, hint)
 
 

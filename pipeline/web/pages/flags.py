@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from markupsafe import Markup
 
 from pipeline.api.context import Context, RequestContext
-from pipeline.api.data.transactions import shown_payment
+from pipeline.api.data.transactions import visible_payment
 from pipeline.api.types import PathTransaction
 from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.schedule.run_context import LIVE
@@ -27,10 +27,15 @@ from pipeline.services.users.permissions import Permission
 from pipeline.web.drawings import timeline
 from pipeline.web.forms import Words
 from pipeline.web.rendering import page
-from pipeline.web.shown import VERDICTS, versions, visible_flag
+from pipeline.web.review_items import VERDICTS, unmarked_flag, versions
 
 router = APIRouter()
-ACTIONS = {"none": "no action", "blocked": "blocked", "refunded": "refunded", "contacted": "customer contacted"}
+ACTIONS = {
+    "none": "no action",
+    "blocked": "blocked",
+    "refunded": "refunded",
+    "contacted": "customer contacted",
+}
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,17 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
     context.viewed("flag", transaction_id, 1)
     contexts = entity_contexts(session, payment, LIVE)
     similar = None if flag is None else similar_flags(session, flag)
-    shown = None if flag is None else visible_flag(context, flag)
+    shown = None if flag is None else unmarked_flag(context, flag)
     return page(
         context,
         "flag.html",
         place="queue",
-        payment=shown_payment(context, payment),
+        payment=visible_payment(context, payment),
         flag=shown,
         model=None if flag is None else _model(context, flag),
         contexts=[_shown_context(context, payment, each) for each in contexts],
         similar=similar,
-        alike=() if similar is None else [visible_flag(context, each) for each in similar.flags],
+        alike=() if similar is None else [unmarked_flag(context, each) for each in similar.flags],
         events=[_shown_event(context, each) for each in events_of(session, transaction_id)],
         versions="" if flag is None else versions([flag]),
         types=context.app.config.labels.fraud_types,
@@ -111,7 +116,11 @@ def _shown_event(context: RequestContext, event: Event) -> Event:
 def _proposed_rule(context: RequestContext, payment: PaymentRecord) -> str:
     """A rule about payments like this one, to begin with: at least its amount, with its first categorical value."""
     first = next(
-        (name for name in context.app.config.schema_.categorical if isinstance(payment.fields.get(name), str)),
+        (
+            name
+            for name in context.app.config.schema_.categorical
+            if isinstance(payment.fields.get(name), str)
+        ),
         None,
     )
     amount = f"amount >= {payment.amount_base.value:.0f}"

@@ -6,10 +6,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form, Response
 
 from pipeline.api.context import Context, RequestContext
+from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import EntityRequest, entity_timeline, show_payment
 from pipeline.services.entities import entity_filter
-from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.web.rendering import page
 
 router = APIRouter()

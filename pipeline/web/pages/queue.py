@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from pipeline.api.context import Context, RequestContext
+from pipeline.api.context import Context
 from pipeline.api.types import Name
 from pipeline.errors import InputError
 from pipeline.services.review.cases import Age, CaseFilter, ClaimState, list_cases
 from pipeline.services.users.masking import value_for
 from pipeline.web.rendering import page, redirect
-from pipeline.web.shown import visible_case
+from pipeline.web.review_items import visible_case
 
 router = APIRouter()
 FACETS = {
@@ -73,7 +73,7 @@ def queue(
     found = list_cases(
         context.session, address.filters, cursor=context.app.cursors.open(cursor, "/queue", parameters)
     )
-    context.viewed("flags", "queue", sum(len(case.flags) for case in found.items), **_detail(address))
+    context.viewed("flags", "queue", sum(len(case.flags) for case in found.items), (), **_detail(address))
     following = context.app.cursors.seal(found.next_cursor, "/queue", parameters)
     return page(
         context,
@@ -93,4 +93,3 @@ def _detail(address: QueueAddress) -> dict[str, str]:
     """What else is written of who looked: the filters, with the value of an entity in place of its handle."""
     given = {name: value for name, value in address.parameters.items() if name != "entity"}
     return given if address.filters.entity is None else {**given, "entity": address.filters.entity}
-

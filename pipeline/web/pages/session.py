@@ -60,12 +60,24 @@ def log_out_(context: Context) -> Response:
 def _form(request: Request, following: str, name: str, message: str, status: int = 200) -> Response:
     monitor = app_state(request).config.monitor.name
     return render(
-        "log_in.html", None, status, monitor=monitor, next=_own(following), name=name, message=message, csrf="", place=""
+        "log_in.html",
+        None,
+        status,
+        monitor=monitor,
+        next=_own(following),
+        name=name,
+        message=message,
+        csrf="",
+        place="",
     )
 
 
 def _own(address: str) -> str:
     """An address of this server: whoever makes a link to the log-in does not choose where it leads."""
     parts = urlsplit(address)
-    is_own = not (parts.scheme or parts.netloc) and address.startswith("/") and not address.startswith(("//", "/\\"))
+    is_own = (
+        not (parts.scheme or parts.netloc)
+        and address.startswith("/")
+        and not address.startswith(("//", "/\\"))
+    )
     return address if is_own and address.isprintable() else START

@@ -27,7 +27,7 @@ from pipeline.services.review.verdicts import (
 from pipeline.services.users.approvals import request_approval
 from pipeline.web.forms import FlagList, Words, seen_flags
 from pipeline.web.rendering import page
-from pipeline.web.shown import VERDICTS, visible_case
+from pipeline.web.review_items import VERDICTS, visible_case
 
 router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
@@ -127,7 +127,9 @@ def undo_(context: Context, flags: FlagList) -> Response:
 
 
 @router.post("/claims")
-def claim_(context: Context, flags: FlagList, release_: Annotated[str, Form(alias="release")] = "") -> Response:
+def claim_(
+    context: Context, flags: FlagList, release_: Annotated[str, Form(alias="release")] = ""
+) -> Response:
     """Claim the payments of a case, or give them back."""
     ids = tuple(name for name, _ in seen_flags(flags))
     if release_:

@@ -5,21 +5,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.api.context import RequestContext
-from pipeline.api.review.flags import ShownFlag, shown_flag
+from pipeline.api.review.flags import VisibleFlag, visible_flag
 from pipeline.services.records import Amount
 from pipeline.services.review.cases import AUDIT, Case
 from pipeline.services.review.flags import FlagRecord
 from pipeline.services.users.masking import value_for
 
 AUDIT_REASON = "AUDIT_SAMPLE"
-VERDICTS = {"fraud": "Fraud", "genuine": "Genuine", "no_opinion": "Closed without opinion", "retracted": "Taken back"}
+VERDICTS = {
+    "fraud": "Fraud",
+    "genuine": "Genuine",
+    "no_opinion": "Closed without opinion",
+    "retracted": "Taken back",
+}
 STATUSES = {
     "open": "Open", "fraud": "Fraud", "genuine": "Genuine", "closed": "Closed without opinion", "expired": "Expired",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class ShownCase:
+class VisibleCase:
     """
     A case as its caller may see it.
 
@@ -35,31 +40,31 @@ class ShownCase:
     column: str | None
     value: str | None
     handle: str | None
-    flags: tuple[ShownFlag, ...]
+    flags: tuple[VisibleFlag, ...]
     answered: int
     expected_loss: Amount | None
     claimed_by: str | None
     versions: str
 
 
-def visible_flag(context: RequestContext, flag: FlagRecord) -> ShownFlag:
+def unmarked_flag(context: RequestContext, flag: FlagRecord) -> VisibleFlag:
     """A flag as the caller may see it; one of the audit sample looks like all others until it is answered."""
     if flag.channel == AUDIT and flag.status == "open":
         reasons = tuple(reason for reason in flag.reasons if reason.code != AUDIT_REASON)
         flag = replace(flag, channel="", reasons=reasons)
-    return shown_flag(context, flag)
+    return visible_flag(context, flag)
 
 
-def visible_case(context: RequestContext, case: Case) -> ShownCase:
+def visible_case(context: RequestContext, case: Case) -> VisibleCase:
     """A case as the caller may see it."""
     column, stored = case.entity or (None, None)
     handle = None if column is None or stored is None else context.app.handles.handle(column, stored)
-    return ShownCase(
+    return VisibleCase(
         case.case_id,
         column,
         value_for(context.caller, stored),
         handle,
-        tuple(visible_flag(context, flag) for flag in case.flags),
+        tuple(unmarked_flag(context, flag) for flag in case.flags),
         case.answered,
         case.expected_loss,
         case.claimed_by,
