@@ -26,9 +26,18 @@ SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-NAVIGATION = (
+NAVIGATION = (  # name, title, address, and what it needs
     ("queue", "Queue", "/queue", Permission.VIEW),
-)  # fmt: skip
+    ("overview", "Overview", "/overview", Permission.VIEW),
+    ("strategy", "Strategy", "/strategy", Permission.VIEW),
+    ("drift", "Drift and quality", "/drift", Permission.VIEW),
+    ("runs", "Runs", "/runs", Permission.VIEW),
+    ("models", "Models", "/models", Permission.VIEW),
+    ("rules", "Rules", "/rules", Permission.VIEW),
+    ("mutes", "Mutes", "/mutes", Permission.VIEW),
+    ("users", "Users", "/users", Permission.MANAGE_USERS),
+    ("audit", "Audit", "/audit", Permission.VIEW_AUDIT),
+)
 
 
 @cache

@@ -31,4 +31,20 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/labels"): ANSWER,
     ("GET", "/entities/{handle}"): VIEW,
     ("GET", "/entities/{handle}/graph"): VIEW,
+    # monitoring
+    ("GET", "/overview"): VIEW,
+    ("GET", "/strategy"): VIEW,
+    ("GET", "/drift"): VIEW,
+    ("GET", "/runs"): VIEW,
+    ("GET", "/sections/{name}"): VIEW,
+    ("GET", "/charts/{name}/{scheme}"): VIEW,
+    # administration
+    ("GET", "/models"): VIEW,
+    ("POST", "/models/rollback"): Permission.MANAGE_MODELS,
+    ("GET", "/rules"): VIEW,
+    ("POST", "/rules/{rule_id}/end"): WRITE_RULES,
+    ("GET", "/mutes"): VIEW,
+    ("POST", "/mutes/{mute_id}/end"): WRITE_RULES,
+    ("GET", "/users"): Permission.MANAGE_USERS,
+    ("GET", "/audit"): Permission.VIEW_AUDIT,
 }
