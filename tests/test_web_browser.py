@@ -163,10 +163,12 @@ def test_every_page_can_be_read_without_seeing_it(browser: Any, server: ConsoleS
     person = Person(browser, server, "administrator", color_scheme=scheme, bypass_csp=True)
     flag = person.page.locator(".case").first.get_attribute("data-open")
     entity = person.page.locator(".case a.entity").first.get_attribute("href")
-    for path in ("/queue", flag, entity, "/nothing"):
+    for path, awaited in (
+        ("/queue", ".case.active"), (flag, "#answer"), (entity, "svg.graph"), ("/overview", "#outcome"), ("/models", "table"),
+        ("/users", "table"), ("/rules", ".empty"), ("/audit", "table"), ("/nothing", "h1"),
+    ):  # fmt: skip
         person.page.goto(f"{server.url}{path}")
-        if path == entity:
-            person.page.wait_for_selector("svg.graph")
+        person.page.wait_for_selector(awaited)
         person.page.add_script_tag(path=AXE)
         found = person.page.evaluate("axe.run({resultTypes: ['violations']})")
         grave = [

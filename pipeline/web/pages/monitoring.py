@@ -7,7 +7,6 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
-from pipeline.services.monitoring.reports import report_section, section_chart
 from pipeline.services.users.permissions import Permission
 from pipeline.web.rendering import page
 
@@ -52,6 +51,8 @@ def section(context: Context, name: PathName) -> Response:
     """Show a section of the report."""
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
+    from pipeline.services.monitoring.reports import report_section  # needs chart libraries, which load slowly
+
     found = report_section(context.session, name)
     return page(context, "section.html", place="", section=found, charts=[make() for make in found.charts])
 
@@ -59,6 +60,8 @@ def section(context: Context, name: PathName) -> Response:
 @router.get("/charts/{name}/{scheme}")
 def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
     """Show a chart of the report as a picture."""
+    from pipeline.services.monitoring.reports import section_chart
+
     return Response(section_chart(context.session, name, scheme), media_type="image/svg+xml")
 
 
