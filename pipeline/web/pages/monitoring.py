@@ -51,7 +51,8 @@ def section(context: Context, name: PathName) -> Response:
     """Show a section of the report."""
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
-    from pipeline.services.monitoring.reports import report_section  # needs chart libraries, which load slowly
+    # Its chart libraries load slowly.
+    from pipeline.services.monitoring.reports import report_section
 
     found = report_section(context.session, name)
     return page(context, "section.html", place="", section=found, charts=[make() for make in found.charts])
