@@ -27,7 +27,7 @@ class GraphNode:
     value
         As it is stored.
     parent
-        The place in the list of the node that it was found from, None for the first one; both share `shared` payments.
+        The place in the list of the node that it was nodes_by_value from, None for the first one; both share `shared` payments.
     payments, flagged, frauds
         Number of payments, at most `PAYMENTS_MAX`, and of those flagged and known to be fraud.
     is_cut
@@ -82,7 +82,7 @@ def entity_graph(session: Session, column: str, value: str) -> EntityGraph:
     """
     require_entity_column(session, column)
     root = (column, value)
-    found: dict[Value, tuple[int, Value | None, int]] = {root: (0, None, 0)}
+    nodes_by_value: dict[Value, tuple[int, Value | None, int]] = {root: (0, None, 0)}
     payments: dict[Value, ValuePayments] = {}
     frontier, is_cut = [root], False
     for hop in range(HOPS + 1):
@@ -98,28 +98,28 @@ def entity_graph(session: Session, column: str, value: str) -> EntityGraph:
             for other, shared in sorted(
                 payments[node].neighbours.items(), key=lambda each: (-each[1], each[0])
             ):
-                if other in found:
+                if other in nodes_by_value:
                     continue
-                if len(found) == NODES_MAX:
+                if len(nodes_by_value) == NODES_MAX:
                     is_cut = True
                     break
-                found[other] = (hop + 1, node, shared)
+                nodes_by_value[other] = (hop + 1, node, shared)
                 reached.append(other)
         frontier = reached
-    return _graph(session, found, payments, is_cut)
+    return _graph(session, nodes_by_value, payments, is_cut)
 
 
 def _graph(
     session: Session,
-    found: dict[Value, tuple[int, Value | None, int]],
+    nodes_by_value: dict[Value, tuple[int, Value | None, int]],
     payments: dict[Value, ValuePayments],
     is_cut: bool,
 ) -> EntityGraph:
     ids = list(dict.fromkeys(name for each in payments.values() for name in each.ids))
     flagged, frauds = flagged_and_fraud(session.store, LIVE, ids)
-    places = {value: place for place, value in enumerate(found)}
+    places = {value: place for place, value in enumerate(nodes_by_value)}
     nodes = []
-    for value, (hop, parent, shared) in found.items():
+    for value, (hop, parent, shared) in nodes_by_value.items():
         mine = payments[value]
         nodes.append(
             GraphNode(
@@ -137,9 +137,9 @@ def _graph(
         )
     edges = {
         (min(places[one], places[other]), max(places[one], places[other])): count
-        for one in found
+        for one in nodes_by_value
         if not nodes[places[one]].is_leaf
         for other, count in payments[one].neighbours.items()
-        if other in found
+        if other in nodes_by_value
     }
     return EntityGraph(tuple(nodes), tuple((*pair, count) for pair, count in sorted(edges.items())), is_cut)

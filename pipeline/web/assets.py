@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from pipeline.api.problems import ApiError
 
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".txt": "text/plain"}
-KEPT = "public, max-age=31536000, immutable"
+CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 router = APIRouter()
 
@@ -42,6 +42,6 @@ async def read_asset(version: str, name: str) -> Response:
     content = _contents().get(name)
     if content is None:
         raise ApiError("no_route")
-    kept = {"Cache-Control": KEPT} if version == asset_version() else {}
+    caching = {"Cache-Control": CACHE_FOREVER} if version == asset_version() else {}
     media_type = MEDIA_TYPES[PurePath(name).suffix]
-    return Response(content, headers=kept, media_type=f"{media_type}; charset=utf-8")
+    return Response(content, headers=caching, media_type=f"{media_type}; charset=utf-8")

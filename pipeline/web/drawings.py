@@ -29,13 +29,13 @@ class Node:
     hint: str
 
 
-def timeline(payments: Sequence[PaymentRecord], this: str | None) -> Markup:
+def draw_timeline(payments: Sequence[PaymentRecord], highlight: str | None) -> Markup:
     """
     Payments by time and amount, the amounts on a logarithmic axis.
 
     Parameters
     ----------
-    this
+    highlight
         The id of the payment that is looked at.
     """
     positive = [float(each.amount_base.value) for each in payments if each.amount_base.value > 0]
@@ -55,8 +55,10 @@ def timeline(payments: Sequence[PaymentRecord], this: str | None) -> Markup:
         return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
 
     dots = []
-    for each in sorted(payments, key=lambda each: (each.transaction_id == this, each.status is not None)):
-        kind = _kind(each, this)
+    for each in sorted(
+        payments, key=lambda each: (each.transaction_id == highlight, each.status is not None)
+    ):
+        kind = _kind(each, highlight)
         dots.append(
             Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(
                 kind, x(each.event_time), y(each.amount_base), 5 if kind == "this" else 3.6 if kind else 2.6
@@ -77,8 +79,8 @@ def timeline(payments: Sequence[PaymentRecord], this: str | None) -> Markup:
     )
 
 
-def _kind(payment: PaymentRecord, this: str | None) -> str:
-    if payment.transaction_id == this:
+def _kind(payment: PaymentRecord, highlight: str | None) -> str:
+    if payment.transaction_id == highlight:
         return "this"
     if payment.is_fraud:
         return "fraud"
@@ -87,22 +89,22 @@ def _kind(payment: PaymentRecord, this: str | None) -> str:
     return ""
 
 
-def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
+def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
     """
-    The graph as rings around its first node: each ring a hop further, each node in the sector of the one it was found from.
+    The graph as rings around its first node: each ring a hop further, each node in the sector of the one it was graph from.
 
     Only the lines to that one are drawn; all of them would hide each other.
     """
-    places = _places(found)
+    places = _places(graph)
     reach = max((max(abs(x), abs(y)) for x, y in places), default=0.0) + 90
     edges = Markup().join(
         Markup('<line class="edge {}" x1="{:.0f}" y1="{:.0f}" x2="{:.0f}" y2="{:.0f}"/>').format(
             "fraud" if node.frauds and node.hop > 0 else "", *places[node.parent], *places[at]
         )
-        for at, node in enumerate(found.nodes)
+        for at, node in enumerate(graph.nodes)
         if node.parent is not None
     )
-    named = _named(found, places)
+    named = _named(graph, places)
     drawn = Markup().join(
         Markup('<a href="{}"><title>{}</title>{}{}</a>').format(
             node.address,
@@ -118,11 +120,11 @@ def graph(found: EntityGraph, nodes: Sequence[Node]) -> Markup:
     ).format(-reach, 2 * reach, label, edges, drawn)
 
 
-def _named(found: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:
+def _named(graph: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:
     """The nodes whose name is written: the nearest and those with fraud, where there is room."""
     named: list[int] = []
     for at in sorted(
-        range(len(places)), key=lambda at: (found.nodes[at].hop > 1, not found.nodes[at].frauds, at)
+        range(len(places)), key=lambda at: (graph.nodes[at].hop > 1, not graph.nodes[at].frauds, at)
     ):
         x, y = places[at]
         if all(
@@ -144,23 +146,23 @@ def _name(node: Node, x: float, y: float) -> Markup:
     )
 
 
-def _places(found: EntityGraph) -> list[tuple[float, float]]:
+def _places(graph: EntityGraph) -> list[tuple[float, float]]:
     """Coordinates of the nodes: a node's share of the circle is as large as its number of ends."""
     children: dict[int, list[int]] = {}
-    for place, node in enumerate(found.nodes):
+    for place, node in enumerate(graph.nodes):
         if node.parent is not None:
             children.setdefault(node.parent, []).append(place)
-    ends = [0] * len(found.nodes)
-    for place in reversed(range(len(found.nodes))):
-        ends[place] = max(ENDS[found.nodes[place].hop], sum(ends[child] for child in children.get(place, ())))
-    places = [(0.0, 0.0)] * len(found.nodes)
+    ends = [0] * len(graph.nodes)
+    for place in reversed(range(len(graph.nodes))):
+        ends[place] = max(ENDS[graph.nodes[place].hop], sum(ends[child] for child in children.get(place, ())))
+    places = [(0.0, 0.0)] * len(graph.nodes)
     waiting = [(0, -pi / 2, 1.5 * pi)]
     while waiting:
         place, begin, end = waiting.pop()
         at = begin
         for child in children.get(place, ()):
             width = (end - begin) * ends[child] / max(1, sum(ends[each] for each in children[place]))
-            middle, radius = at + width / 2, RING * found.nodes[child].hop
+            middle, radius = at + width / 2, RING * graph.nodes[child].hop
             places[child] = (radius * cos(middle), radius * sin(middle))
             waiting.append((child, at, at + width))
             at += width

@@ -1,4 +1,4 @@
-"""What forms of pages send: lists of flags with the versions that were seen."""
+"""What forms of pages send: lists of flags with the versions that were versions."""
 
 import json
 from typing import Annotated, Any
@@ -8,12 +8,12 @@ from fastapi import Form
 from pipeline.errors import InputError
 
 FlagList = Annotated[str, Form(max_length=2_000_000)]
-Words = Annotated[str, Form(max_length=10_000)]
+NoteText = Annotated[str, Form(max_length=10_000)]
 
 
-def seen_flags(text: str) -> list[tuple[str, str | None]]:
+def flag_versions(text: str) -> list[tuple[str, str | None]]:
     """
-    The ids of flags and the versions of them that were seen, each id once.
+    The ids of flags and the versions of them that a page has shown, each id once.
 
     Raises
     ------
@@ -22,11 +22,11 @@ def seen_flags(text: str) -> list[tuple[str, str | None]]:
     """
     try:
         rows: Any = json.loads(text)
-        seen = dict(rows)
+        versions = dict(rows)
     except (ValueError, TypeError) as error:
         raise InputError("the form names no flags", remedy="load the page again") from error
-    if not seen or not all(
-        isinstance(name, str) and isinstance(version, str | None) for name, version in seen.items()
+    if not versions or not all(
+        isinstance(name, str) and isinstance(version, str | None) for name, version in versions.items()
     ):
         raise InputError("the form names no flags", remedy="select at least one")
-    return list(seen.items())
+    return list(versions.items())

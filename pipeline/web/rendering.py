@@ -58,7 +58,7 @@ def environment() -> Environment:
         exact=exact,
         moment=_moment,
         day=_day,
-        words=_words,
+        words=_value_text,
         share=share,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
@@ -125,6 +125,6 @@ def _day(at: datetime | None) -> str:
     return "–" if at is None else at.astimezone(UTC).strftime("%d %b %Y")
 
 
-def _words(text: object) -> Markup:
+def _value_text(text: object) -> Markup:
     """A value from outside: sanitised, and set apart from the direction of the text around it."""
     return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))

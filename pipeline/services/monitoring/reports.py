@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pipeline.errors import InputError, NotReady
-from pipeline.rendering import charts
+from pipeline.rendering import charts, html_page
 from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
@@ -114,9 +114,9 @@ def render_summary(session: Session, request: ReportRequest, note: Note = _ignor
     return "\n".join(summary.summary_lines(_load(session, request, note))).encode()
 
 
-def report_section(session: Session, name: str) -> ReportSection:
+def render_section(session: Session, name: str) -> bytes:
     """
-    A section of the report on the newest eight weeks, by its name, with quality as it was measured last.
+    A section of the report on the newest eight weeks as a part of a page (UTF-8), with quality as it was measured last.
 
     Raises
     ------
@@ -125,6 +125,10 @@ def report_section(session: Session, name: str) -> ReportSection:
     NotReady
         The live policy has scored nothing yet.
     """
+    return html_page.render_section(_section(session, name)).encode()
+
+
+def _section(session: Session, name: str) -> ReportSection:
     if name not in report.SECTIONS:
         raise InputError(
             f"there is no section {name!r}", remedy=f"choose one of {', '.join(report.SECTIONS)}"
@@ -135,7 +139,7 @@ def report_section(session: Session, name: str) -> ReportSection:
     )
 
 
-def section_chart(session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
+def render_section_chart(session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
     """
     A chart of such a section as SVG, in the colours of a light or a dark page.
 
@@ -153,7 +157,7 @@ def section_chart(session: Session, name: str, scheme: Literal["light", "dark"])
             remedy=f"choose one of {', '.join(report.CHARTS)}",
             code="no_such_chart",
         )
-    section = report_section(session, report.CHARTS[name][0])
+    section = _section(session, report.CHARTS[name][0])
     chart = next((chart for make in section.charts if (chart := make()).name == name), None)
     if chart is None:
         raise NotReady(f"chart {name} has no data", code="chart_without_data")

@@ -107,7 +107,14 @@ class CasePage:
 
 
 @dataclass(frozen=True)
-class _Case:
+class CaseTransactions:
+    """The transactions of the open flags of cases, in the order of the queue."""
+
+    transaction_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _OpenCase:
     """A case before its flags are read whole."""
 
     case_id: str
@@ -162,18 +169,14 @@ def list_cases(
     )
 
 
-def case_transactions(session: Session, filters: CaseFilter = CaseFilter()) -> tuple[str, ...]:
-    """The transactions of all open flags of the cases that the filter lets through, in the order of the queue."""
+def case_transactions(session: Session, filters: CaseFilter = CaseFilter()) -> CaseTransactions:
+    """The transactions of all open flags of the cases that the filter lets through."""
     tests = _tests(session, filters)
-    return tuple(
-        flag.transaction_id
-        for case in _ranked(_open_cases(session))
-        if all(test(case) for test in tests.values())
-        for flag in case.flags
-    )
+    cases = [case for case in _ranked(_open_cases(session)) if all(test(case) for test in tests.values())]
+    return CaseTransactions(tuple(flag.transaction_id for case in cases for flag in case.flags))
 
 
-def _begin(cases: Sequence[_Case], cursor: str | None) -> int:
+def _begin(cases: Sequence[_OpenCase], cursor: str | None) -> int:
     position = decode_cursor(cursor, keys=2)
     if position is None:
         return 0
@@ -185,7 +188,7 @@ def _begin(cases: Sequence[_Case], cursor: str | None) -> int:
         ) from None
 
 
-def _open_cases(session: Session) -> list[_Case]:
+def _open_cases(session: Session) -> list[_OpenCase]:
     """The cases of the live policy with an open flag."""
     owners: dict[str, list[QueuedFlag]] = defaultdict(list)
     for flag in queued_flags(session.store, LIVE):
@@ -207,16 +210,16 @@ def _within_a_day(flags: list[QueuedFlag]) -> Iterable[list[QueuedFlag]]:
     yield members
 
 
-def _case(members: Sequence[QueuedFlag], claims: Mapping[str, str]) -> _Case:
+def _case(members: Sequence[QueuedFlag], claims: Mapping[str, str]) -> _OpenCase:
     waiting = tuple(flag for flag in members if flag.status == "open")
     by = next((claims[flag.transaction_id] for flag in waiting if flag.transaction_id in claims), None)
-    return _Case(members[0].transaction_id, members[0].entity, waiting, len(members) - len(waiting), by)
+    return _OpenCase(members[0].transaction_id, members[0].entity, waiting, len(members) - len(waiting), by)
 
 
-def _ranked(cases: Iterable[_Case]) -> list[_Case]:
+def _ranked(cases: Iterable[_OpenCase]) -> list[_OpenCase]:
     """Cases by their loss, and those of the audit sample alone where a hash of their id puts them."""
-    others: list[_Case] = []
-    sampled: list[_Case] = []
+    others: list[_OpenCase] = []
+    sampled: list[_OpenCase] = []
     for case in cases:
         (sampled if all(flag.channel == AUDIT for flag in case.flags) else others).append(case)
     ranked = sorted((replace(case, rank=case.loss) for case in others), key=lambda case: case.position)
@@ -233,9 +236,9 @@ def _share(case_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[_Case], bool]]:
+def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[_OpenCase], bool]]:
     """By the name of a filter that is set, whether it lets a case through."""
-    tests: dict[str, Callable[[_Case], bool]] = {}
+    tests: dict[str, Callable[[_OpenCase], bool]] = {}
     if filters.channel is not None:
         tests["channel"] = lambda case: filters.channel in _channels(case)
     if filters.age is not None:
@@ -250,26 +253,26 @@ def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[_Case],
     return tests
 
 
-def _channels(case: _Case) -> set[str]:
+def _channels(case: _OpenCase) -> set[str]:
     """The channels of a case; a payment of the audit sample is on none that is shown."""
     return {flag.channel for flag in case.flags if flag.channel != AUDIT}
 
 
-def _age(session: Session, case: _Case) -> Age:
+def _age(session: Session, case: _OpenCase) -> Age:
     age = session.now - case.last
     return next((name for name, most in AGE_MAX.items() if age <= most), "older")
 
 
-def _claim_state(session: Session, case: _Case) -> ClaimState:
+def _claim_state(session: Session, case: _OpenCase) -> ClaimState:
     if case.claimed_by is None:
         return "free"
     return "mine" if case.claimed_by == session.actor else "taken"
 
 
 def _facets(
-    session: Session, cases: Sequence[_Case], tests: Mapping[str, Callable[[_Case], bool]]
+    session: Session, cases: Sequence[_OpenCase], tests: Mapping[str, Callable[[_OpenCase], bool]]
 ) -> dict[str, dict[str, int]]:
-    values: dict[str, Callable[[_Case], Iterable[str]]] = {
+    values: dict[str, Callable[[_OpenCase], Iterable[str]]] = {
         "channel": _channels,
         "age": lambda case: [_age(session, case)],
         "claim": lambda case: [_claim_state(session, case)],
@@ -284,7 +287,7 @@ def _facets(
     return facets
 
 
-def _with_flags(session: Session, cases: Sequence[_Case]) -> Iterable[Case]:
+def _with_flags(session: Session, cases: Sequence[_OpenCase]) -> Iterable[Case]:
     ids = [flag.transaction_id for case in cases for flag in case.flags]
     records = show_flags(session, LIVE, ids)
     base, column = session.config.schema_.base_currency, session.store.fields.case_entity

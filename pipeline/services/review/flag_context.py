@@ -17,7 +17,7 @@ from pipeline.services.data.payments import (
 )
 from pipeline.services.pages import encode_cursor
 from pipeline.services.records import Amount
-from pipeline.services.review.flags import FlagRecord, show_flags
+from pipeline.services.review.flags import FlagRecord, show_flag, show_flags
 from pipeline.services.review.notes import NoteRequest, list_notes
 from pipeline.services.review.verdicts import VerdictRequest, list_verdicts
 from pipeline.services.session import Session
@@ -90,12 +90,19 @@ class SimilarFlags:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that people or sources said of a payment."""
+    """
+    Something that people or sources said of a payment.
+
+    Attributes
+    ----------
+    value
+        Of a verdict or a label: what it says.
+    """
 
     at: datetime
     by: str
     kind: Literal["verdict", "note", "label"]
-    what: str
+    value: str
     text: str | None
 
 
@@ -111,8 +118,16 @@ def entity_contexts(
     return tuple(found)
 
 
-def similar_flags(session: Session, flag: FlagRecord) -> SimilarFlags:
-    """Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts."""
+def similar_flags(session: Session, policy: str, transaction_id: str) -> SimilarFlags:
+    """
+    Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts.
+
+    Raises
+    ------
+    Unknown
+        The policy has not flagged this transaction.
+    """
+    flag = show_flag(session, policy, transaction_id)
     shared: dict[str, list[str]] = {}
     times: dict[str, int] = {}
     for column in session.config.schema_.entities:
@@ -142,7 +157,14 @@ def similar_flags(session: Session, flag: FlagRecord) -> SimilarFlags:
 
 
 def events_of(session: Session, transaction_id: str) -> tuple[Event, ...]:
-    """What was said of a payment, the newest first: verdicts, notes, and labels of other sources."""
+    """
+    What was said of a payment, the newest first: verdicts, notes, and labels of other sources.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction.
+    """
     verdicts = [
         Event(each.at, each.by, "verdict", each.verdict, each.note)
         for each in list_verdicts(session, VerdictRequest(transaction_id)).items

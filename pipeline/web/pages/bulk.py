@@ -9,7 +9,7 @@ from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import case_transactions
 from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.verdicts import Verdict
-from pipeline.web.forms import FlagList, Words, seen_flags
+from pipeline.web.forms import FlagList, NoteText, flag_versions
 from pipeline.web.pages.queue import Address
 from pipeline.web.pages.verdicts import take_back, write_verdicts
 from pipeline.web.rendering import page
@@ -29,11 +29,11 @@ def preview(
 ) -> Response:
     """List what an answer would label: the flags that are named, or without any all that the filters let through."""
     names = (
-        [name for name, _ in seen_flags(flags)]
+        [name for name, _ in flag_versions(flags)]
         if flags
-        else list(case_transactions(context.session, address.filters))
+        else list(case_transactions(context.session, address.filters).transaction_ids)
     )
-    seen = dict(seen_flags(flags)) if flags else {}
+    seen = dict(flag_versions(flags)) if flags else {}
     found = [
         flag for flag in show_flags(context.session, LIVE, names).values() if flag.status == "open" or seen
     ]
@@ -55,10 +55,10 @@ def preview(
 
 @router.post("/bulk/verdicts")
 def answer(
-    context: Context, flags: FlagList, verdict: Annotated[Verdict, Form()], note: Words = ""
+    context: Context, flags: FlagList, verdict: Annotated[Verdict, Form()], note: NoteText = ""
 ) -> Response:
     """Answer them all."""
-    done = write_verdicts(context, seen_flags(flags), verdict, note)
+    done = write_verdicts(context, flag_versions(flags), verdict, note)
     return page(
         context,
         "bulk_done.html",
@@ -73,7 +73,7 @@ def answer(
 @router.post("/bulk/undo")
 def undo(context: Context, flags: FlagList) -> Response:
     """Take all of them back."""
-    seen = seen_flags(flags)
+    seen = flag_versions(flags)
     take_back(context, seen)
     return page(context, "bulk_done.html", place="queue", done=None, label="", verdict="", undone=len(seen))
 

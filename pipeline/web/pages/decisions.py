@@ -47,9 +47,11 @@ def mute(context: Context, handle: Handle, reason: Reason, days: Days = 7) -> Re
     """Mute flags of an entity from now on."""
     entity = context.app.handles.resolve(handle)
     new = NewMute(timedelta(days=days), reason, EntityTarget(entity.column, entity.value))
-    asked = request_approval(context.session, context.caller, "add_mute", new) is not None
-    until = None if asked else add_mute(context.session, new).until
-    return page(context, "decision.html", place="queue", kind="muted", asked=asked, until=until)
+    needs_approval = request_approval(context.session, context.caller, "add_mute", new) is not None
+    until = None if needs_approval else add_mute(context.session, new).until
+    return page(
+        context, "decision.html", place="queue", kind="muted", needs_approval=needs_approval, until=until
+    )
 
 
 @router.post("/rules/preview")

@@ -20,7 +20,7 @@ from pipeline.services.entity_graph import (
 )
 from pipeline.services.person import EntityValue
 from pipeline.services.users.masking import value_for
-from pipeline.web.drawings import Node, graph, timeline
+from pipeline.web.drawings import Node, draw_graph, draw_timeline
 from pipeline.web.rendering import page
 
 router = APIRouter()
@@ -49,7 +49,7 @@ def show(
         handle=handle,
         payments=[visible_payment(context, each) for each in found.items],
         currency=context.app.config.schema_.base_currency,
-        picture=timeline(tuple(reversed(found.items)), None),
+        picture=draw_timeline(tuple(reversed(found.items)), None),
         next_address=None if following is None else f"{path}?cursor={following}",
         is_first=cursor is None,
     )
@@ -66,7 +66,7 @@ def show_graph(context: Context, handle: PathHandle) -> Response:
         context,
         "graph.html",
         place="queue",
-        picture=graph(found, nodes),
+        picture=draw_graph(found, nodes),
         rows=list(zip(found.nodes, nodes, strict=True)),
         found=found,
         handle=handle,
@@ -88,5 +88,5 @@ def _node(context: RequestContext, node: GraphNode) -> Node:
     return Node(name, f"/entities/{context.app.handles.handle(node.column, node.value)}", kind, hint)
 
 
-def _parents(found: EntityGraph, nodes: list[Node]) -> list[str]:
-    return ["" if each.parent is None else nodes[each.parent].name for each in found.nodes]
+def _parents(graph: EntityGraph, nodes: list[Node]) -> list[str]:
+    return ["" if each.parent is None else nodes[each.parent].name for each in graph.nodes]

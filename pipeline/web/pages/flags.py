@@ -24,8 +24,8 @@ from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.notes import NewNote, add_note
 from pipeline.services.users.masking import value_for
 from pipeline.services.users.permissions import Permission
-from pipeline.web.drawings import timeline
-from pipeline.web.forms import Words
+from pipeline.web.drawings import draw_timeline
+from pipeline.web.forms import NoteText
 from pipeline.web.rendering import page
 from pipeline.web.review_items import VERDICTS, unmarked_flag, versions
 
@@ -39,7 +39,7 @@ ACTIONS = {
 
 
 @dataclass(frozen=True)
-class ShownContext:
+class VisibleContext:
     """An entity of the payment as the caller may see it, with its timeline."""
 
     context: EntityContext
@@ -56,7 +56,7 @@ def show(context: Context, transaction_id: PathTransaction) -> Response:
 
 
 @router.post("/flags/{transaction_id}/notes")
-def note(context: Context, transaction_id: PathTransaction, note: Words = "") -> Response:
+def note(context: Context, transaction_id: PathTransaction, note: NoteText = "") -> Response:
     """Add a note, without an answer."""
     add_note(context.session, NewNote(transaction_id, note))
     return Response(status_code=204, headers={"HX-Redirect": f"/flags/{quote(transaction_id, safe='')}"})
@@ -68,7 +68,7 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
     flag = show_flags(session, LIVE, [transaction_id]).get(transaction_id)
     context.viewed("flag", transaction_id, 1)
     contexts = entity_contexts(session, payment, LIVE)
-    similar = None if flag is None else similar_flags(session, flag)
+    similar = None if flag is None else similar_flags(session, LIVE, transaction_id)
     shown = None if flag is None else unmarked_flag(context, flag)
     return page(
         context,
@@ -77,10 +77,10 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
         payment=visible_payment(context, payment),
         flag=shown,
         model=None if flag is None else _model(context, flag),
-        contexts=[_shown_context(context, payment, each) for each in contexts],
+        contexts=[_visible_context(context, payment, each) for each in contexts],
         similar=similar,
         alike=() if similar is None else [unmarked_flag(context, each) for each in similar.flags],
-        events=[_shown_event(context, each) for each in events_of(session, transaction_id)],
+        events=[_visible_event(context, each) for each in events_of(session, transaction_id)],
         versions="" if flag is None else versions([flag]),
         types=context.app.config.labels.fraud_types,
         actions=ACTIONS,
@@ -99,17 +99,17 @@ def _model(context: RequestContext, flag: FlagRecord) -> ListedModel | None:
     return next((each for each in listed if each.model_id == flag.model_id), None)
 
 
-def _shown_context(context: RequestContext, payment: PaymentRecord, each: EntityContext) -> ShownContext:
-    return ShownContext(
+def _visible_context(context: RequestContext, payment: PaymentRecord, each: EntityContext) -> VisibleContext:
+    return VisibleContext(
         each,
         value_for(context.caller, each.value) or "",
         context.app.handles.handle(each.column, each.value),
-        timeline(each.payments, payment.transaction_id),
+        draw_timeline(each.payments, payment.transaction_id),
         each.high is not None and payment.amount_base.value > each.high.value,
     )
 
 
-def _shown_event(context: RequestContext, event: Event) -> Event:
+def _visible_event(context: RequestContext, event: Event) -> Event:
     return replace(event, text=context.visible_text(event.text))
 
 

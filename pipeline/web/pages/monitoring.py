@@ -8,7 +8,7 @@ from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
 from pipeline.services.users.permissions import Permission
-from pipeline.web.rendering import page
+from pipeline.web.rendering import html, page
 
 router = APIRouter()
 # By the page, its title and its sections. Sections with values of entities or figures by reviewer are on none.
@@ -52,18 +52,17 @@ def section(context: Context, name: PathName) -> Response:
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
     # Its chart libraries load slowly.
-    from pipeline.services.monitoring.reports import report_section
+    from pipeline.services.monitoring.reports import render_section
 
-    found = report_section(context.session, name)
-    return page(context, "section.html", place="", section=found, charts=[make() for make in found.charts])
+    return html(render_section(context.session, name).decode())
 
 
 @router.get("/charts/{name}/{scheme}")
 def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
     """Show a chart of the report as a picture."""
-    from pipeline.services.monitoring.reports import section_chart
+    from pipeline.services.monitoring.reports import render_section_chart
 
-    return Response(section_chart(context.session, name, scheme), media_type="image/svg+xml")
+    return Response(render_section_chart(context.session, name, scheme), media_type="image/svg+xml")
 
 
 def _page(context: Context, name: str) -> Response:

@@ -25,7 +25,7 @@ from pipeline.services.review.verdicts import (
     undo,
 )
 from pipeline.services.users.approvals import request_approval
-from pipeline.web.forms import FlagList, Words, seen_flags
+from pipeline.web.forms import FlagList, NoteText, flag_versions
 from pipeline.web.rendering import page
 from pipeline.web.review_items import VERDICTS, visible_case
 
@@ -40,7 +40,7 @@ class Written:
 
     written: tuple[VerdictRowResult, ...]
     refused: tuple[VerdictRowResult, ...]
-    asked: bool = False
+    needs_approval: bool = False
 
     @property
     def versions(self) -> str:
@@ -50,7 +50,7 @@ class Written:
 
 def write_verdicts(
     context: RequestContext,
-    seen: Sequence[tuple[str, str | None]],
+    versions: Sequence[tuple[str, str | None]],
     verdict: Verdict,
     note: str,
     fraud_type: str | None = None,
@@ -58,20 +58,20 @@ def write_verdicts(
 ) -> Written:
     """Write one answer for all of these flags, in chunks, or ask for the approval of what needs two people."""
     if verdict == "genuine":
-        ids = tuple(name for name, _ in seen)
+        ids = tuple(name for name, _ in versions)
         answer = NewVerdict(ids, verdict, None, action, note)
         if request_approval(context.session, context.caller, "record_verdict", answer) is not None:
-            return Written((), (), asked=True)
+            return Written((), (), needs_approval=True)
     results: list[VerdictRowResult] = []
-    for first in range(0, len(seen), ROWS_A_WRITE):
-        part = seen[first : first + ROWS_A_WRITE]
+    for first in range(0, len(versions), ROWS_A_WRITE):
+        part = versions[first : first + ROWS_A_WRITE]
         rows = tuple(VerdictRow(name, verdict, fraud_type, action, note, version) for name, version in part)
         results += record_each(context.session, VerdictBatch(rows)).results
     written = tuple(row for row in results if row.code is None)
     return Written(written, tuple(row for row in results if row.code is not None))
 
 
-def take_back(context: RequestContext, seen: Sequence[tuple[str, str | None]]) -> None:
+def take_back(context: RequestContext, versions: Sequence[tuple[str, str | None]]) -> None:
     """
     Undo the newest verdict on each of these payments.
 
@@ -80,9 +80,9 @@ def take_back(context: RequestContext, seen: Sequence[tuple[str, str | None]]) -
     ApiError
         Somebody has answered one of them since.
     """
-    ids = [name for name, _ in seen]
+    ids = [name for name, _ in versions]
     now = show_flags(context.session, LIVE, ids)
-    changed = [name for name, version in seen if name in now and version not in (None, now[name].version)]
+    changed = [name for name, version in versions if name in now and version not in (None, now[name].version)]
     if changed:
         raise ApiError("seen_another", f"somebody has answered {changed[0]} since, so nothing was undone")
     undo(context.session, UndoneVerdict(tuple(ids), UNDONE))
@@ -93,13 +93,13 @@ def answer(
     context: Context,
     flags: FlagList,
     verdict: Annotated[Verdict, Form()],
-    whom: Annotated[str, Form(max_length=1_000)] = "",
-    note: Words = "",
+    entity: Annotated[str, Form(max_length=1_000)] = "",
+    note: NoteText = "",
     fraud_type: Annotated[str, Form(alias="type", max_length=200)] = "",
     action: Annotated[Action, Form()] = "none",
 ) -> Response:
     """Answer the open payments of a case, or one payment."""
-    seen = seen_flags(flags)
+    seen = flag_versions(flags)
     done = write_verdicts(context, seen, verdict, note, fraud_type or None, action)
     return page(
         context,
@@ -109,19 +109,19 @@ def answer(
         written=done.written,
         written_ids=done.versions,
         refused=done.refused,
-        asked=done.asked,
+        needs_approval=done.needs_approval,
         opens=seen[0][0],
         verdict=verdict,
         label=VERDICTS[verdict],
         note=note,
-        whom=whom,
+        entity=entity,
     )
 
 
 @router.post("/verdicts/undo")
 def undo_(context: Context, flags: FlagList) -> Response:
     """Take answers back; the case is as it was before."""
-    seen = seen_flags(flags)
+    seen = flag_versions(flags)
     take_back(context, seen)
     return _case(context, [name for name, _ in seen])
 
@@ -131,7 +131,7 @@ def claim_(
     context: Context, flags: FlagList, release_: Annotated[str, Form(alias="release")] = ""
 ) -> Response:
     """Claim the payments of a case, or give them back."""
-    ids = tuple(name for name, _ in seen_flags(flags))
+    ids = tuple(name for name, _ in flag_versions(flags))
     if release_:
         release(context.session, ids)
     else:

@@ -47,7 +47,7 @@
     for (const other of all("form.answer")) if (!other.closest(".sent")) other.remove();
     const form = template.content.firstElementChild.cloneNode(true);
     form.elements.flags.value = item.dataset.flags;
-    form.elements.whom.value = (one(".whom bdi", item) || {}).textContent || "";
+    form.elements.entity.value = (one(".whom bdi", item) || {}).textContent || "";
     if (item.hasAttribute("data-mine")) {
       one('[data-key="c"] span', form).textContent = "Give back";
       one('[data-key="c"]', form).setAttribute("hx-vals", '{"release": "yes"}');
