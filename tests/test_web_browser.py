@@ -124,9 +124,17 @@ def test_a_note_a_claim_and_an_undo_by_keys(server: ConsoleServer, person: Perso
     assert "fraud" not in statuses(server)
     person.press("Enter")
     person.page.wait_for_url("**/flags/*")
+    first = person.page.url
     person.press("f")
     person.page.wait_for_selector("[data-answered]")
     assert statuses(server)["fraud"] == 1
+    person.press("u")
+    person.page.wait_for_selector("form.verdict")
+    assert "fraud" not in statuses(server)
+    person.press("g")
+    person.page.wait_for_selector("[data-answered]")
+    person.press("Enter")
+    person.page.wait_for_url(lambda url: "/flags/" in url and url != first)
 
 
 def test_a_bulk_answer_and_its_undo_by_keys(server: ConsoleServer, person: Person) -> None:

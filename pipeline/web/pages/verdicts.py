@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response
 
@@ -32,6 +32,7 @@ from pipeline.web.review_items import VERDICTS, visible_case
 router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
 UNDONE = "undone in the console"
+Place = Annotated[Literal["queue", "flag"], Form()]  # which page a form is on
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def answer(
     note: NoteText = "",
     fraud_type: Annotated[str, Form(alias="type", max_length=200)] = "",
     action: Annotated[Action, Form()] = "none",
+    place: Place = "queue",
 ) -> Response:
     """Answer the open payments of a case, or one payment."""
     seen = flag_versions(flags)
@@ -105,7 +107,8 @@ def answer(
         context,
         "answered.html",
         place="queue",
-        tag="li",
+        tag="li" if place == "queue" else "div",
+        form_place=place,
         written=done.written,
         written_ids=done.versions,
         refused=done.refused,
@@ -119,16 +122,19 @@ def answer(
 
 
 @router.post("/verdicts/undo")
-def undo_(context: Context, flags: FlagList) -> Response:
+def undo_(context: Context, flags: FlagList, place: Place = "queue") -> Response:
     """Take answers back; the case is as it was before."""
     seen = flag_versions(flags)
     take_back(context, seen)
-    return _case(context, [name for name, _ in seen])
+    return _after(context, [name for name, _ in seen], place)
 
 
 @router.post("/claims")
 def claim_(
-    context: Context, flags: FlagList, release_: Annotated[str, Form(alias="release")] = ""
+    context: Context,
+    flags: FlagList,
+    release_: Annotated[str, Form(alias="release")] = "",
+    place: Place = "queue",
 ) -> Response:
     """Claim the payments of a case, or give them back."""
     ids = tuple(name for name, _ in flag_versions(flags))
@@ -136,10 +142,13 @@ def claim_(
         release(context.session, ids)
     else:
         claim(context.session, NewClaim(ids))
-    return _case(context, ids)
+    return _after(context, ids, place)
 
 
-def _case(context: RequestContext, ids: Sequence[str]) -> Response:
+def _after(context: RequestContext, ids: Sequence[str], place: str) -> Response:
+    """The case as it is now, for its place in the queue; the page of a flag is loaded again."""
+    if place == "flag":
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
     case = case_of(context.session, ids)
     context.viewed("flags", "case", len(case.flags))
     return page(context, "case.html", place="queue", case=visible_case(context, case))

@@ -174,7 +174,7 @@
   const keys = {
     j: () => (list ? step(1) || follow("[data-next]") : neighbour(1)),
     k: () => (list ? step(-1) : neighbour(-1)),
-    Enter: () => active() && active().dataset.open && location.assign(active().dataset.open),
+    Enter: () => { if (list && active()) location.assign(active().dataset.open); else if (!list && one("[data-answered]")) neighbour(1); },
     s: () => {
       const item = active();
       if (!item || !list || !isOpen(item)) return;
