@@ -5,20 +5,26 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from pipeline.api.routes import Access
+from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.entity_graph import entity_graph
 from pipeline.services.review.cases import CaseFilter, list_cases
 from pipeline.services.review.flags import show_flag
 from pipeline.services.users.permissions import PERMISSIONS, user_role
+from pipeline.web.rendering import NAVIGATION
 from pipeline.web.routes import PAGE_ROUTES
+from storage.database.column_types import as_texts
 from storage.database.database import Store
+from storage.frames import HOUR
 from tests.support.console import ConsoleServer, console
 from tests.support.reports import CARD, HOSTILE, plant_hostile_values
 from tests.support.sql import execute, query
 from tests.support.users import PASSWORD, hash_fast
+from tests.support.worlds import FROM
 
 PAGE_BYTES_MAX = 150_000
 
@@ -84,6 +90,24 @@ def test_cases_are_those_of_the_view_and_the_dearest_comes_first(server: Console
     losses = [case.expected_loss.value for case in cases.items if case.expected_loss is not None]
     assert len(losses) > 5
     assert losses == sorted(losses, reverse=True)
+
+
+def test_a_case_ends_a_day_after_its_first_flag_though_flags_go_on(server: ConsoleServer) -> None:
+    store = server.api.session.store
+    names = sorted(open_ids(server))
+    for place, name in enumerate(names):  # each within a day of the one before
+        at = as_texts(np.array([FROM + place * 15 * HOUR]))[0]
+        execute(
+            store,
+            f"UPDATE transactions SET customer_id = 'c1', event_time = '{at}' WHERE transaction_id = '{name}'",
+            f"UPDATE flags SET event_time = '{at}' WHERE transaction_id = '{name}'",
+        )
+    first = query(store, "SELECT transaction_id FROM flags ORDER BY event_time LIMIT 1")[0][0]
+    server.visitor("reviewer").post("/verdicts", flags=seen(server, first), verdict="genuine")
+    view = query(store, "SELECT case_id, open_flags FROM flag_cases WHERE open_flags > 0")
+    cases = list_cases(server.api.session, limit=1_000).items
+    assert len(cases) == (len(names) + 1) // 2
+    assert {(case.case_id, len(case.flags)) for case in cases} == {tuple(row) for row in view}
 
 
 def test_pages_of_the_queue_have_every_case_once_whatever_is_answered_meanwhile(
@@ -238,13 +262,14 @@ def test_the_graph_has_what_shares_payments_and_no_more_than_its_limits(
         "LEFT JOIN current_labels c ON c.transaction_id = t.transaction_id WHERE t.customer_id = 'c1'",
     )[0]
     assert (graph.nodes[0].payments, graph.nodes[0].frauds) == (payments, frauds)
-    monkeypatch.setattr("pipeline.services.entity_graph.NODES_MAX", 10)
-    small = entity_graph(server.api.session, "customer_id", "c1")
-    assert (len(small.nodes), small.is_cut) == (10, True)
     monkeypatch.setattr("pipeline.services.entity_graph.NEIGHBOURS_MAX", 5)
     leaves = entity_graph(server.api.session, "customer_id", "c1")
     assert all(node.is_leaf for node in leaves.nodes[1:])
     assert max(node.hop for node in leaves.nodes) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.services.entity_graph.NODES_MAX", 10)
+    small = entity_graph(server.api.session, "customer_id", "c1")
+    assert (len(small.nodes), small.is_cut) == (10, True)
 
 
 @pytest.mark.one_engine
@@ -390,3 +415,37 @@ def test_a_mute_and_a_rule_from_a_flag_say_first_what_they_hit(server: ConsoleSe
     broken = author.post("/rules/preview", text="amount >")
     assert broken.status_code == 422
     assert server.visitor("reviewer").post("/rules", text="amount > 100").status_code == 403
+
+
+@pytest.mark.one_engine
+def test_every_entry_of_the_navigation_is_a_page_with_the_sections_it_names(server: ConsoleServer) -> None:
+    administrator, viewer = server.visitor("administrator"), server.visitor("viewer")
+    for _, title, address, _ in NAVIGATION:
+        page = administrator.get(address)
+        assert page.status_code == 200, address
+        assert f"<h1>{title}</h1>" in page.text
+        for section in re.findall(r'hx-get="(/sections/[a-z]+)"', page.text):
+            answer = administrator.get(section)
+            assert answer.status_code == 200, section
+            assert "<h2" in answer.text
+            assert not acting(answer.text)
+    picture = administrator.get("/charts/ledger/dark")
+    assert picture.headers["Content-Type"].startswith("image/svg+xml")
+    assert DARK["ink"] in picture.text
+    for hidden in ("/sections/attention", "/sections/entities", "/sections/payments", "/sections/queue"):
+        assert viewer.get(hidden).status_code == 422, hidden
+
+
+@pytest.mark.one_engine
+def test_rules_and_mutes_end_and_a_model_is_rolled_back_by_those_who_may(server: ConsoleServer) -> None:
+    author = server.visitor("rule_author")
+    handle = server.api.app.state.shared.handles.handle("customer_id", "c1")
+    author.post("/rules", text="amount > 100", reason="a wave", days="7")
+    author.post("/mutes", handle=handle, reason="a test card", days="7")
+    for kind, number in (("rules", 1), ("mutes", 1)):
+        assert f"/{kind}/{number}/end" in author.get(f"/{kind}").text
+        assert f"/{kind}/{number}/end" not in server.visitor("reviewer").get(f"/{kind}").text
+        assert author.post(f"/{kind}/{number}/end").headers["HX-Redirect"] == f"/{kind}"
+        assert "ended" in author.get(f"/{kind}").text
+    assert author.post("/models/rollback", reason="worse").status_code == 403
+    assert server.visitor("administrator").post("/models/rollback", reason="worse").status_code != 403
