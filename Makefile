@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: setup demo check test bench clean
+.PHONY: setup demo demo-web check test bench clean
 
 setup: .venv/ready
 
@@ -27,9 +27,9 @@ setup: .venv/ready
 	touch .venv/ready
 
 # The shipped config on simulated payments of a team that reviews, in a folder of its own; begins afresh each time.
-demo: export FRAUDWATCH_STORAGE__URL := sqlite:///$(DEMO)/fraudwatch.db
-demo: export FRAUDWATCH_SCHEMA__CATEGORICAL := ["channel", "country", "status", "method"]
-demo: export FRAUDWATCH_LABELS__MATURITY_BY := {"method": {"wallet": "14d", "direct_debit": "45d"}}
+demo demo-web: export FRAUDWATCH_STORAGE__URL := sqlite:///$(DEMO)/fraudwatch.db
+demo demo-web: export FRAUDWATCH_SCHEMA__CATEGORICAL := ["channel", "country", "status", "method"]
+demo demo-web: export FRAUDWATCH_LABELS__MATURITY_BY := {"method": {"wallet": "14d", "direct_debit": "45d"}}
 demo: setup
 	@rm -rf $(DEMO)
 	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --reviewers --output $(DEMO)
@@ -38,6 +38,16 @@ demo: setup
 	$(BIN)/fraudwatch ingest labels $(DEMO)/labels.parquet
 	$(BIN)/fraudwatch backfill --from $(FROM) --to $(TO)
 	$(BIN)/fraudwatch summary --from $(FROM) --to $(TO)
+
+# The console on the demo's database, which is made first where there is none; each time with another password.
+demo-web: setup
+	@test -f $(DEMO)/fraudwatch.db || $(MAKE) demo
+	@$(BIN)/fraudwatch init
+	@password=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(12))'); \
+	$(BIN)/fraudwatch users list | grep -q '^demo ' && change=password || change='add --role administrator'; \
+	printf '%s\n' "$$password" | $(BIN)/fraudwatch users $$change demo >/dev/null && \
+	printf '\nLog in at http://127.0.0.1:8321 as demo with the password %s\n\n' "$$password"
+	$(BIN)/fraudwatch serve
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,40 +1,24 @@
 """The report as a browser shows it: real Chromium, no network, two widths, keyboard and paper."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pipeline.config.database import open_configured
+from tests.support.browser import chromium
 from tests.support.databases import SqliteFiles, copy_world, with_url
 from tests.support.reports import plant_hostile_values, report_page, write_quality_metrics
 from tests.support.worlds import BACKFILLED, SMALL
 
-CHROMIUM = (
-    os.environ.get("FRAUDWATCH_CHROMIUM")
-    or shutil.which("chromium")
-    or shutil.which("chromium-browser")
-    or ""
-)
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 RENDERED = "document.querySelectorAll('figure.chart:not([data-rendered])').length === 0"
 WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium: apt-get install chromium, or name one in FRAUDWATCH_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,9 @@ TEXT_FIELDS = frozenset({
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
     "actor", "os_user", "database_user", "claimed_by", "original_id", "hash",
     "column", "columns", "pseudonym", "role", "action", "requested_by", "decided_by", "transaction_ids", "value", "type", "source", "description", "before", "after",
+    "case_id", "entity", "field", "commonest",
     # addresses, versions and hashes
+    "next_cursor",
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "program_version", "path", "newest_hash",
     # statements for another program
     "upgrade_sql",
@@ -335,6 +337,8 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
         "unknown_model",
     ),
     "comparisons.show_comparison": ({"comparison_id": 99}, "unknown_comparison"),
+    "flag_context.events_of": ({"transaction_id": "nobody"}, "unknown_transaction"),
+    "flag_context.similar_flags": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "models.model_card": ({"policy": "live", "model_id": 99}, "unknown_model"),
     "models.promote": ({"request": PromotionRequest("live", 99, "?")}, "unknown_model"),

@@ -1,11 +1,13 @@
 """The app: routers, and what surrounds every request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pipeline.api import document, health
@@ -23,7 +25,7 @@ from pipeline.api.problems import add_handlers
 from pipeline.api.provider_checks import ProviderChecks
 from pipeline.api.request_limits import RequestLimits
 from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
-from pipeline.api.routes import API
+from pipeline.api.routes import API, ROUTES, Needed
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
 from pipeline.services.scorer import ArrivalScorer, open_scorer
@@ -40,8 +42,26 @@ NOUNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Pages:
+    """
+    Pages for people beside the API.
+
+    Attributes
+    ----------
+    routes
+        What each of them needs, as `pipeline.api.routes`.
+    middleware
+        Surrounds everything else, and makes pages of problems.
+    """
+
+    routers: Sequence[APIRouter]
+    routes: Mapping[tuple[str, str], Needed]
+    middleware: type[ASGIApp]
+
+
 @contextmanager
-def open_app(config: Config) -> Iterator[FastAPI]:
+def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
     """
     The app of a monitor, with its database open.
 
@@ -58,7 +78,7 @@ def open_app(config: Config) -> Iterator[FastAPI]:
         closing(EventSender(loading)),
         ExitStack() as stack,
     ):
-        app = create_app(config, session, loading, activity, scorer)
+        app = create_app(config, session, loading, activity, scorer, pages)
         provider = app.state.shared.provider
         if provider is not None:
             stack.enter_context(closing(ProviderChecks(loading, provider)))
@@ -66,7 +86,12 @@ def open_app(config: Config) -> Iterator[FastAPI]:
 
 
 def create_app(
-    config: Config, session: Session, loading: Session, activity: ActivityRecorder, scorer: ArrivalScorer
+    config: Config,
+    session: Session,
+    loading: Session,
+    activity: ActivityRecorder,
+    scorer: ArrivalScorer,
+    pages: Pages | None = None,
 ) -> FastAPI:
     """
     The app of a monitor.
@@ -81,6 +106,8 @@ def create_app(
         Writes who looked at what.
     scorer
         Scores payments as they arrive.
+    pages
+        Of the console; None for the API alone.
     """
     app = FastAPI(
         title="fraudwatch",
@@ -109,8 +136,13 @@ def create_app(
     app.include_router(health.router)
     app.include_router(oidc.router)
     app.openapi = lambda: document.document_of(app)  # type: ignore[method-assign]
-    app.add_middleware(Authorization, document=app.openapi())
+    for router in () if pages is None else pages.routers:
+        app.include_router(router, include_in_schema=False)
+    routes = ROUTES if pages is None else {**ROUTES, **pages.routes}
+    app.add_middleware(Authorization, document=app.openapi(), routes=routes)
     app.add_middleware(RequestGuard, hosts=_hosts(config))
+    if pages is not None:
+        app.add_middleware(pages.middleware)  # type: ignore[arg-type]
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.web.trusted_proxies))
     return app
 

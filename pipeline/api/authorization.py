@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.context import AppState, app_state
 from pipeline.api.problems import ApiError
-from pipeline.api.routes import ROUTES, Access, Needed
+from pipeline.api.routes import Access, Needed
 from pipeline.errors import NotAuthenticated
 from pipeline.services.users.permissions import Caller
 from pipeline.services.users.sessions import resolve_session
@@ -50,11 +50,15 @@ class Authorization:
     ----------
     document
         The OpenAPI document of the app.
+    routes
+        What each route needs.
     """
 
-    def __init__(self, app: ASGIApp, *, document: Mapping[str, Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, document: Mapping[str, Any], routes: Mapping[tuple[str, str], Needed]
+    ) -> None:
         self._app = app
-        self._rules = [_rule(document, method, path, needed) for (method, path), needed in ROUTES.items()]
+        self._rules = [_rule(document, method, path, needed) for (method, path), needed in routes.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -143,7 +147,7 @@ def _caller(request: Request, app: AppState) -> Caller:
         )
     live = resolve_session(app.session, secret)
     if request.method not in SAFE:
-        _check_origin(request)
+        check_origin(request)
         if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), live.csrf.encode()):
             raise ApiError("csrf")
     request.scope["state"]["live_session"] = live
@@ -151,10 +155,16 @@ def _caller(request: Request, app: AppState) -> Caller:
     return live.caller
 
 
-def _check_origin(request: Request) -> None:
-    """Refuse what a browser sends for a page of another origin; one that says nothing of that is no browser of today."""
+def check_origin(request: Request) -> None:
+    """
+    Refuse what a browser sends for a page of another origin; one that says nothing of that is no browser of today.
+
+    A form of a page that names no referrer comes with the origin `null`, and says by `Sec-Fetch-Site` whose it is.
+    """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     foreign = site not in (None, "same-origin", "none")
+    if origin == "null" and site == "same-origin":
+        return
     if foreign or (
         origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
     ):

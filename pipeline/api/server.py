@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline import logs
-from pipeline.api.app import open_app
+from pipeline.api.app import Pages, open_app
 from pipeline.api.middleware import HEADERS
 from pipeline.api.problems import problem_response
 from pipeline.config.config import Config
@@ -54,7 +54,7 @@ class _Protocol(H11Protocol):
             self.transport.close()
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, pages: Pages) -> None:
     """
     Answer requests until a signal ends the process.
 
@@ -71,7 +71,7 @@ def serve(config: Config) -> None:
     # uvicorn ends in an orderly way, and then sends itself the signal again, for whoever had a handler before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    with open_app(config) as app, closing(_listen(section.host, section.port)) as listener:
+    with open_app(config, pages) as app, closing(_listen(section.host, section.port)) as listener:
         logs.event(
             "listening",
             host=section.host,

@@ -279,11 +279,12 @@ def daemon(context: CliContext, once: bool, log_format: Any) -> None:
 def serve(context: CliContext, log_format: Any) -> None:
     """Answer requests of programs and browsers.
 
-    The API is on web.host and web.port, under /api/v1; beside it /healthz, /readyz and /metrics. It runs beside the daemon, which
+    The console is on web.host and web.port, the API there under /api/v1; beside it /healthz, /readyz and /metrics. It runs beside the daemon, which
     does what is due. Everybody needs a token or a log-in. SIGTERM ends it once it has answered.
     """
     try:
         from pipeline.api.server import serve as serve_api
+        from pipeline.web.console import CONSOLE
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"serve needs {error.name}, which is not installed: pip install 'fraudwatch[web]'"
@@ -291,7 +292,7 @@ def serve(context: CliContext, log_format: Any) -> None:
     from pipeline import logs
 
     logs.configure(log_format)
-    serve_api(context.load_config())
+    serve_api(context.load_config(), CONSOLE)
 
 
 def _remedy_text(

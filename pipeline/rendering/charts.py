@@ -174,14 +174,16 @@ def compile_to_vega(spec: VegaSpec) -> VegaSpec:
     return vega
 
 
-def render_image(charts: Sequence[Chart], image_format: str, option: str = "") -> bytes:
-    """Charts below each other as PNG or SVG on white, with their titles; `option` is one of those of a single chart."""
+def render_image(
+    charts: Sequence[Chart], image_format: str, option: str = "", colours: dict[str, str] = LIGHT
+) -> bytes:
+    """Charts below each other as PNG or SVG, with their titles; `option` is one of those of a single chart."""
     import vl_convert
 
     parts = [_titled(chart, option) for chart in charts]
     below = {"vconcat": [{key: part[key] for key in part.keys() - {"autosize", "config"}} for part in parts]}
     frame = {"config": CONFIG, "background": PAPER, "padding": 12}
-    spec = with_colours((parts[0] if len(parts) == 1 else below) | frame)
+    spec = with_colours((parts[0] if len(parts) == 1 else below) | frame, colours)
     if image_format == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     png: bytes = vl_convert.vegalite_to_png(spec, scale=2)

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.rendering import charts
-from pipeline.rendering.elements import Chart, ReportPage, Table, VegaSpec
+from pipeline.rendering.elements import Chart, ReportPage, ReportSection, Table, VegaSpec
 
 SHORT_MAX = 34  # characters of a cell that stays on one line; a longer cell gets a minimum width
 
@@ -33,6 +33,12 @@ def render(page: ReportPage) -> str:
             scripts=[Markup(script) for script in scripts],  # noqa: S704
         )
     )
+
+
+def render_section(section: ReportSection) -> str:
+    """A section as a part of a page of the console, whose charts are pictures that the page loads."""
+    drawings = [chart() for chart in section.charts]
+    return _environment().get_template("section.html").render(section=section, charts=drawings)
 
 
 def _environment() -> Environment:

@@ -13,7 +13,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from pipeline.api.app import create_app
+from pipeline.api.app import Pages, create_app
 from pipeline.api.server import server_settings
 from pipeline.config.config import Config
 from pipeline.services.scorer import open_scorer
@@ -70,14 +70,18 @@ class ApiServer:
 
 @contextmanager
 def serving(
-    store: Store, config: Config, now: int = NOW, loading: Store | None = None
+    store: Store,
+    config: Config,
+    now: int = NOW,
+    loading: Store | None = None,
+    pages: Pages | None = None,
 ) -> Iterator[ApiServer]:
     """A server over a store, by a clock that begins at a time (µs) and goes on by a microsecond with each look."""
     ticks = itertools.count(now)
     session = Session(store, config, "serve", clock=lambda: next(ticks))
     loads = session if loading is None else replace(session, store=loading)
     with closing(ActivityRecorder(session)) as activity, open_scorer(session) as scorer:
-        app = create_app(config, session, loads, activity, scorer)
+        app = create_app(config, session, loads, activity, scorer, pages)
         server = uvicorn.Server(server_settings(app, "127.0.0.1", 0))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pipeline.errors import InputError, NotReady
-from pipeline.rendering import charts
+from pipeline.rendering import charts, html_page
+from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
 from pipeline.schedule import grid
+from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.quality import refresh_quality
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
@@ -110,6 +112,57 @@ def render_summary(session: Session, request: ReportRequest, note: Note = _ignor
         As for a page, which alone needs chart libraries.
     """
     return "\n".join(summary.summary_lines(_load(session, request, note))).encode()
+
+
+def render_section(session: Session, name: str) -> bytes:
+    """
+    A section of the report on the newest eight weeks as a part of a page (UTF-8), with quality as it was measured last.
+
+    Raises
+    ------
+    InputError
+        There is no such section.
+    NotReady
+        The live policy has scored nothing yet.
+    """
+    return html_page.render_section(_section(session, name)).encode()
+
+
+def _section(session: Session, name: str) -> ReportSection:
+    if name not in report.SECTIONS:
+        raise InputError(
+            f"there is no section {name!r}", remedy=f"choose one of {', '.join(report.SECTIONS)}"
+        )
+    start, end = _resolve_span(session, ReportRequest())
+    return report.SECTIONS[name](
+        ReportData.load(session.store, session.config, LIVE, start, end, session.now)
+    )
+
+
+def render_section_chart(session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
+    """
+    A chart of such a section as SVG, in the colours of a light or a dark page.
+
+    Raises
+    ------
+    InputError
+        There is no such chart, or the chart libraries are not installed.
+    NotReady
+        There are no data for the chart, or the live policy has scored nothing yet.
+    """
+    charts.require_chart_libraries()
+    if name not in report.CHARTS:
+        raise InputError(
+            f"there is no chart {name!r}",
+            remedy=f"choose one of {', '.join(report.CHARTS)}",
+            code="no_such_chart",
+        )
+    section = _section(session, report.CHARTS[name][0])
+    chart = next((chart for make in section.charts if (chart := make()).name == name), None)
+    if chart is None:
+        raise NotReady(f"chart {name} has no data", code="chart_without_data")
+    colours = charts.DARK if scheme == "dark" else charts.LIGHT
+    return charts.render_image([chart], "svg", colours=colours)
 
 
 def _load(session: Session, request: ReportRequest, note: Note) -> ReportData:

@@ -1,6 +1,6 @@
 """Flags: lists of flagged transactions, their number, and one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -27,6 +27,7 @@ __all__ = [
     "count_flags",
     "list_flags",
     "show_flag",
+    "show_flags",
 ]
 FlagStatus = Literal["open", "fraud", "genuine", "closed", "expired"]
 
@@ -187,6 +188,12 @@ def show_flag(session: Session, policy: str, transaction_id: str) -> FlagRecord:
         The policy has not flagged this transaction.
     """
     return _record(session, flags.flag_row(session.store, policy, transaction_id))
+
+
+def show_flags(session: Session, policy: str, transaction_ids: Sequence[str]) -> dict[str, FlagRecord]:
+    """The flags on these transactions by their ids; of a transaction without one there is nothing."""
+    rows = flags.flags_on(session.store, policy, transaction_ids)
+    return {row["transaction_id"]: _record(session, row) for row in rows}
 
 
 def _filters(session: Session, request: FlagRequest) -> FlagFilter:

@@ -1,0 +1,169 @@
+"""Pictures that are drawn here, as SVG: payments of an entity over time, and the graph around it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import cos, log10, pi, sin
+
+from markupsafe import Markup
+
+from pipeline.services.data.payments import PaymentRecord
+from pipeline.services.entity_graph import EntityGraph
+from pipeline.services.records import Amount
+
+WIDTH, HEIGHT = 760, 110  # of a timeline, px
+LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 20
+RING = 150  # px between hops of the graph
+LABELS_MAX = 40  # nodes with a name in the picture
+NAME_WIDTH, NAME_HEIGHT = 80, 13  # px that a name takes
+ENDS = (1, 8, 3, 1)  # by hop, how many ends of the outermost ring a node takes at least
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the graph as its viewer may see it."""
+
+    name: str
+    address: str
+    kind: str
+    hint: str
+
+
+def draw_timeline(payments: Sequence[PaymentRecord], highlight: str | None) -> Markup:
+    """
+    Payments by time and amount, the amounts on a logarithmic axis.
+
+    Parameters
+    ----------
+    highlight
+        The id of the payment that is looked at.
+    """
+    positive = [float(each.amount_base.value) for each in payments if each.amount_base.value > 0]
+    if not positive:
+        return Markup()
+    low, high = log10(min(positive)), log10(max(positive))
+    if high - low < 0.3:
+        low, high = low - 0.2, high + 0.2
+    first, last = payments[0].event_time, payments[-1].event_time
+    span = max((last - first).total_seconds(), 1.0)
+
+    def x(at: datetime) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (at - first).total_seconds() / span
+
+    def y(amount: Amount) -> float:
+        share = (log10(max(float(amount.value), 10**low)) - low) / (high - low)
+        return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+
+    dots = []
+    for each in sorted(
+        payments, key=lambda each: (each.transaction_id == highlight, each.status is not None)
+    ):
+        kind = _kind(each, highlight)
+        dots.append(
+            Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(
+                kind, x(each.event_time), y(each.amount_base), 5 if kind == "this" else 3.6 if kind else 2.6
+            )
+        )
+    ticks = [Markup()] + [
+        Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            LEFT - 8, place + 4, f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+        )
+        for value, place in ((10**high, TOP), (10**low, HEIGHT - BOTTOM))
+    ]
+    axis = Markup(
+        '<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text x="{0}" y="{3}">{4}</text><text x="{1}" y="{3}" text-anchor="end">{5}</text>'
+    ).format(LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM + 3, HEIGHT - 3, f"{first:%d %b %Y}", f"{last:%d %b %Y}")
+    label = f"{len(payments)} payments from {first:%d %b %Y} to {last:%d %b %Y} by amount"
+    return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        WIDTH, HEIGHT, label, axis, Markup().join(ticks), Markup().join(dots)
+    )
+
+
+def _kind(payment: PaymentRecord, highlight: str | None) -> str:
+    if payment.transaction_id == highlight:
+        return "this"
+    if payment.is_fraud:
+        return "fraud"
+    if payment.status is not None:
+        return "genuine" if payment.status == "genuine" else "flagged"
+    return ""
+
+
+def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
+    """
+    The graph as rings around its first node: each ring a hop further, each node in the sector of the one it was graph from.
+
+    Only the lines to that one are drawn; all of them would hide each other.
+    """
+    places = _places(graph)
+    reach = max((max(abs(x), abs(y)) for x, y in places), default=0.0) + 90
+    edges = Markup().join(
+        Markup('<line class="edge {}" x1="{:.0f}" y1="{:.0f}" x2="{:.0f}" y2="{:.0f}"/>').format(
+            "fraud" if node.frauds and node.hop > 0 else "", *places[node.parent], *places[at]
+        )
+        for at, node in enumerate(graph.nodes)
+        if node.parent is not None
+    )
+    named = _named(graph, places)
+    drawn = Markup().join(
+        Markup('<a href="{}"><title>{}</title>{}{}</a>').format(
+            node.address,
+            node.hint,
+            _mark(node, *places[at], 9 if at == 0 else 6),
+            _name(node, *places[at]) if at in named else "",
+        )
+        for at, node in enumerate(nodes)
+    )
+    label = f"Graph of {len(nodes)} values that share payments; the table beneath lists them"
+    return Markup(
+        '<svg class="drawn graph" viewBox="{0:.0f} {0:.0f} {1:.0f} {1:.0f}" role="group" aria-label="{2}">{3}{4}</svg>'
+    ).format(-reach, 2 * reach, label, edges, drawn)
+
+
+def _named(graph: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:
+    """The nodes whose name is written: the nearest and those with fraud, where there is room."""
+    named: list[int] = []
+    for at in sorted(
+        range(len(places)), key=lambda at: (graph.nodes[at].hop > 1, not graph.nodes[at].frauds, at)
+    ):
+        x, y = places[at]
+        if all(
+            abs(x - places[other][0]) > NAME_WIDTH or abs(y - places[other][1]) > NAME_HEIGHT
+            for other in named
+        ):
+            named.append(at)
+    return set(named[:LABELS_MAX])
+
+
+def _mark(node: Node, x: float, y: float, size: float) -> Markup:
+    return Markup('<circle class="node {}" cx="{:.0f}" cy="{:.0f}" r="{}"/>').format(node.kind, x, y, size)
+
+
+def _name(node: Node, x: float, y: float) -> Markup:
+    anchor, shift = ("end", -11) if x < -1 else ("start", 11)
+    return Markup('<text class="name" x="{:.0f}" y="{:.0f}" text-anchor="{}">{}</text>').format(
+        x + shift, y + 4, anchor, node.name
+    )
+
+
+def _places(graph: EntityGraph) -> list[tuple[float, float]]:
+    """Coordinates of the nodes: a node's share of the circle is as large as its number of ends."""
+    children: dict[int, list[int]] = {}
+    for place, node in enumerate(graph.nodes):
+        if node.parent is not None:
+            children.setdefault(node.parent, []).append(place)
+    ends = [0] * len(graph.nodes)
+    for place in reversed(range(len(graph.nodes))):
+        ends[place] = max(ENDS[graph.nodes[place].hop], sum(ends[child] for child in children.get(place, ())))
+    places = [(0.0, 0.0)] * len(graph.nodes)
+    waiting = [(0, -pi / 2, 1.5 * pi)]
+    while waiting:
+        place, begin, end = waiting.pop()
+        at = begin
+        for child in children.get(place, ()):
+            width = (end - begin) * ends[child] / max(1, sum(ends[each] for each in children[place]))
+            middle, radius = at + width / 2, RING * graph.nodes[child].hop
+            places[child] = (radius * cos(middle), radius * sin(middle))
+            waiting.append((child, at, at + width))
+            at += width
+    return places

@@ -1,0 +1,207 @@
+"""Models, rules, mutes, users and the audit trail as tables, with what can be done about a row."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Response
+
+from pipeline.api.context import Context
+from pipeline.api.types import PathNumber
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.audit import list_audit
+from pipeline.services.models.models import list_models, rollback
+from pipeline.services.review.mutes import end_mute, list_mutes
+from pipeline.services.review.rules import end_rule, list_rules
+from pipeline.services.users.masking import HIDDEN, value_for
+from pipeline.services.users.permissions import MEANING, Permission, roles_with
+from pipeline.services.users.users import list_users
+from pipeline.web.rendering import page
+
+router = APIRouter()
+ROWS_A_PAGE = 100
+Cursor = Annotated[str | None, Query(max_length=10_000)]
+
+
+@router.get("/models")
+def models(context: Context, cursor: Cursor = None) -> Response:
+    """List models with what the promotion gate said, and offer to go back to the one before."""
+    found = list_models(
+        context.session, LIVE, limit=ROWS_A_PAGE, cursor=context.app.cursors.open(cursor, "/models", [])
+    )
+    rows = [
+        (
+            each.model_id,
+            each.strategy,
+            each.trained_at,
+            each.effective_from or "rejected",
+            each.by or "",
+            each.reason,
+        )
+        for each in found.items
+    ]
+    return _table(
+        context,
+        "models",
+        "Models",
+        ("Model", "Strategy", "Trained", "Scores from", "By", "Why"),
+        rows,
+        found.next_cursor,
+    )
+
+
+@router.post("/models/rollback")
+def roll_back(context: Context, reason: Annotated[str, Form(min_length=1, max_length=2_000)]) -> Response:
+    """Promote the model before the one in force, from now on."""
+    rollback(context.session, LIVE, reason)
+    return Response(status_code=204, headers={"HX-Redirect": "/models"})
+
+
+@router.get("/rules")
+def rules(context: Context, cursor: Cursor = None) -> Response:
+    """List rules, the newest first."""
+    found = list_rules(
+        context.session, limit=ROWS_A_PAGE, cursor=context.app.cursors.open(cursor, "/rules", [])
+    )
+    rows = [
+        (
+            context.visible_text(each.text),
+            each.state,
+            each.flags,
+            each.until,
+            each.by,
+            context.visible_text(each.reason),
+        )
+        for each in found.items
+    ]
+    ends = [f"/rules/{each.rule_id}/end" if each.state != "ended" else None for each in found.items]
+    return _table(
+        context,
+        "rules",
+        "Rules",
+        ("Payments are flagged where", "State", "Flags", "Until", "By", "Why"),
+        rows,
+        found.next_cursor,
+        ends,
+    )
+
+
+@router.post("/rules/{rule_id}/end")
+def end_one_rule(context: Context, rule_id: PathNumber) -> Response:
+    """End a rule; its flags stay."""
+    end_rule(context.session, rule_id)
+    return Response(status_code=204, headers={"HX-Redirect": "/rules"})
+
+
+@router.get("/mutes")
+def mutes(context: Context, cursor: Cursor = None) -> Response:
+    """List mutes, the newest first."""
+    found = list_mutes(
+        context.session, limit=ROWS_A_PAGE, cursor=context.app.cursors.open(cursor, "/mutes", [])
+    )
+    rows = [
+        (
+            f"{each.kind} {each.name} {value_for(context.caller, each.value) or ''}",
+            each.state, each.flags, each.until, each.by, context.visible_text(each.reason),
+        )
+        for each in found.items
+    ]  # fmt: skip
+    ends = [f"/mutes/{each.mute_id}/end" if each.state != "ended" else None for each in found.items]
+    return _table(
+        context,
+        "mutes",
+        "Mutes",
+        ("Flags of", "State", "Muted", "Until", "By", "Why"),
+        rows,
+        found.next_cursor,
+        ends,
+    )
+
+
+@router.post("/mutes/{mute_id}/end")
+def end_one_mute(context: Context, mute_id: PathNumber) -> Response:
+    """End a mute; what it has muted stays muted."""
+    end_mute(context.session, mute_id)
+    return Response(status_code=204, headers={"HX-Redirect": "/mutes"})
+
+
+@router.get("/users")
+def users(context: Context) -> Response:
+    """List users with their roles, and what each role may do."""
+    rows = [
+        (
+            each.name,
+            each.role.replace("_", " "),
+            "disabled" if each.disabled_at else "active",
+            each.created_at,
+            each.by,
+        )
+        for each in list_users(context.session)
+    ]
+    may = [
+        (meaning, ", ".join(roles_with(permission)).replace("_", " "))
+        for permission, meaning in MEANING.items()
+    ]
+    return _table(
+        context, "users", "Users", ("Name", "Role", "State", "Since", "Added by"), rows, None, may=may
+    )
+
+
+@router.get("/audit")
+def audit(context: Context, cursor: Cursor = None) -> Response:
+    """List who changed or looked at what, the newest first; what was changed may quote values."""
+    found = list_audit(
+        context.session, limit=ROWS_A_PAGE, cursor=context.app.cursors.open(cursor, "/audit", [])
+    )
+    context.viewed("audit", "all", len(found.items))
+    sees = context.caller.may(Permission.SEE_VALUES)
+    rows = [
+        (
+            each.at,
+            each.actor,
+            each.action,
+            each.subject,
+            "" if not each.after else _json(each.after) if sees else HIDDEN,
+        )
+        for each in found.items
+    ]
+    return _table(context, "audit", "Audit", ("Time", "Who", "Did", "To", "With"), rows, found.next_cursor)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=list)
+
+
+def _table(
+    context: Context,
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    next_cursor: str | None,
+    ends: Sequence[str | None] = (),
+    may: Sequence[tuple[str, str]] = (),
+) -> Response:
+    """
+    A list as a page.
+
+    Parameters
+    ----------
+    ends
+        By row, where a form that ends it goes; None where there is nothing to end.
+    may
+        What roles may do, beneath the list.
+    """
+    path = f"/{name}"
+    following = context.app.cursors.seal(next_cursor, path, [])
+    return page(
+        context,
+        "list.html",
+        place=name,
+        title=title,
+        columns=columns,
+        rows=rows,
+        ends=ends if context.caller.may(Permission.WRITE_RULES) else (),
+        permissions=may,
+        next_address=None if following is None else f"{path}?cursor={following}",
+    )

@@ -1,0 +1,77 @@
+"""The overview, the strategy, drift and quality, and runs: sections of the report on the newest weeks, each read when it is shown."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from pipeline.api.context import Context
+from pipeline.api.types import PathName
+from pipeline.errors import InputError
+from pipeline.services.users.permissions import Permission
+from pipeline.web.rendering import html, page
+
+router = APIRouter()
+# By the page, its title and its sections. Sections with values of entities or figures by reviewer are on none.
+PAGES = {
+    "overview": ("Overview", ("attention", "outcome", "rates")),
+    "strategy": ("Strategy", ("choices", "curves", "model")),
+    "drift": ("Drift and quality", ("drift", "quality", "scores")),
+    "runs": ("Runs", ("ledger",)),
+}
+SECTIONS = {name for _, names in PAGES.values() for name in names}
+QUOTING = ("attention", "ledger")  # whose sentences may quote values of rows
+
+
+@router.get("/overview")
+def overview(context: Context) -> Response:
+    """Show whether all is well, and what was caught."""
+    return _page(context, "overview")
+
+
+@router.get("/strategy")
+def strategy(context: Context) -> Response:
+    """Show how the monitor detects fraud now, and why."""
+    return _page(context, "strategy")
+
+
+@router.get("/drift")
+def drift(context: Context) -> Response:
+    """Show what has changed in payments and scores, and how good flags are."""
+    return _page(context, "drift")
+
+
+@router.get("/runs")
+def runs(context: Context) -> Response:
+    """Show which windows were scored."""
+    return _page(context, "runs")
+
+
+@router.get("/sections/{name}")
+def section(context: Context, name: PathName) -> Response:
+    """Show a section of the report."""
+    if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
+        raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
+    # Its chart libraries load slowly.
+    from pipeline.services.monitoring.reports import render_section
+
+    return html(render_section(context.session, name).decode())
+
+
+@router.get("/charts/{name}/{scheme}")
+def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
+    """Show a chart of the report as a picture."""
+    from pipeline.services.monitoring.reports import render_section_chart
+
+    return Response(render_section_chart(context.session, name, scheme), media_type="image/svg+xml")
+
+
+def _page(context: Context, name: str) -> Response:
+    title, names = PAGES[name]
+    sees = context.caller.may(Permission.SEE_VALUES)
+    return page(
+        context,
+        "sections.html",
+        place=name,
+        title=title,
+        names=[each for each in names if sees or each not in QUOTING],
+    )

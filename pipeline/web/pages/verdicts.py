@@ -1,0 +1,154 @@
+"""Answers to flags from the queue and from a flag's page, their undoing, and claims."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Response
+
+from pipeline.api.context import Context, RequestContext
+from pipeline.api.problems import ApiError
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.review.cases import case_of
+from pipeline.services.review.claims import NewClaim, claim, release
+from pipeline.services.review.flags import show_flags
+from pipeline.services.review.verdicts import (
+    Action,
+    NewVerdict,
+    UndoneVerdict,
+    Verdict,
+    VerdictBatch,
+    VerdictRow,
+    VerdictRowResult,
+    record_each,
+    undo,
+)
+from pipeline.services.users.approvals import request_approval
+from pipeline.web.forms import FlagList, NoteText, flag_versions
+from pipeline.web.rendering import page
+from pipeline.web.review_items import VERDICTS, visible_case
+
+router = APIRouter()
+ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
+UNDONE = "undone in the console"
+Place = Annotated[Literal["queue", "flag"], Form()]  # which page a form is on
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of answers: those that were written, those that were refused, and whether another person must approve."""
+
+    written: tuple[VerdictRowResult, ...]
+    refused: tuple[VerdictRowResult, ...]
+    needs_approval: bool = False
+
+    @property
+    def versions(self) -> str:
+        """The ids that were written with their versions now, for an undo."""
+        return json.dumps([[row.transaction_id, row.current.version] for row in self.written])
+
+
+def write_verdicts(
+    context: RequestContext,
+    versions: Sequence[tuple[str, str | None]],
+    verdict: Verdict,
+    note: str,
+    fraud_type: str | None = None,
+    action: Action = "none",
+) -> Written:
+    """Write one answer for all of these flags, in chunks, or ask for the approval of what needs two people."""
+    if verdict == "genuine":
+        ids = tuple(name for name, _ in versions)
+        answer = NewVerdict(ids, verdict, None, action, note)
+        if request_approval(context.session, context.caller, "record_verdict", answer) is not None:
+            return Written((), (), needs_approval=True)
+    results: list[VerdictRowResult] = []
+    for first in range(0, len(versions), ROWS_A_WRITE):
+        part = versions[first : first + ROWS_A_WRITE]
+        rows = tuple(VerdictRow(name, verdict, fraud_type, action, note, version) for name, version in part)
+        results += record_each(context.session, VerdictBatch(rows)).results
+    written = tuple(row for row in results if row.code is None)
+    return Written(written, tuple(row for row in results if row.code is not None))
+
+
+def take_back(context: RequestContext, versions: Sequence[tuple[str, str | None]]) -> None:
+    """
+    Undo the newest verdict on each of these payments.
+
+    Raises
+    ------
+    ApiError
+        Somebody has answered one of them since.
+    """
+    ids = [name for name, _ in versions]
+    now = show_flags(context.session, LIVE, ids)
+    changed = [name for name, version in versions if name in now and version not in (None, now[name].version)]
+    if changed:
+        raise ApiError("seen_another", f"somebody has answered {changed[0]} since, so nothing was undone")
+    undo(context.session, UndoneVerdict(tuple(ids), UNDONE))
+
+
+@router.post("/verdicts")
+def answer(
+    context: Context,
+    flags: FlagList,
+    verdict: Annotated[Verdict, Form()],
+    entity: Annotated[str, Form(max_length=1_000)] = "",
+    note: NoteText = "",
+    fraud_type: Annotated[str, Form(alias="type", max_length=200)] = "",
+    action: Annotated[Action, Form()] = "none",
+    place: Place = "queue",
+) -> Response:
+    """Answer the open payments of a case, or one payment."""
+    seen = flag_versions(flags)
+    done = write_verdicts(context, seen, verdict, note, fraud_type or None, action)
+    return page(
+        context,
+        "answered.html",
+        place="queue",
+        tag="li" if place == "queue" else "div",
+        form_place=place,
+        written=done.written,
+        written_ids=done.versions,
+        refused=done.refused,
+        needs_approval=done.needs_approval,
+        opens=seen[0][0],
+        verdict=verdict,
+        label=VERDICTS[verdict],
+        note=note,
+        entity=entity,
+    )
+
+
+@router.post("/verdicts/undo")
+def undo_(context: Context, flags: FlagList, place: Place = "queue") -> Response:
+    """Take answers back; the case is as it was before."""
+    seen = flag_versions(flags)
+    take_back(context, seen)
+    return _after(context, [name for name, _ in seen], place)
+
+
+@router.post("/claims")
+def claim_(
+    context: Context,
+    flags: FlagList,
+    release_: Annotated[str, Form(alias="release")] = "",
+    place: Place = "queue",
+) -> Response:
+    """Claim the payments of a case, or give them back."""
+    ids = tuple(name for name, _ in flag_versions(flags))
+    if release_:
+        release(context.session, ids)
+    else:
+        claim(context.session, NewClaim(ids))
+    return _after(context, ids, place)
+
+
+def _after(context: RequestContext, ids: Sequence[str], place: str) -> Response:
+    """The case as it is now, for its place in the queue; the page of a flag is loaded again."""
+    if place == "flag":
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    case = case_of(context.session, ids)
+    context.viewed("flags", "case", len(case.flags))
+    return page(context, "case.html", place="queue", case=visible_case(context, case))

@@ -1,0 +1,130 @@
+"""
+Templates to pages, with the headers that keep a page to this server.
+
+No page has a script or style of its own, so the policy allows files of this server only: a value that escaped every other step could
+neither run nor send anything.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from fastapi import Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pipeline.api.context import RequestContext
+from pipeline.number_text import exact, mean_money, money, number
+from pipeline.rendering.charts import DARK, LIGHT
+from pipeline.rendering.text import safe_text, share
+from pipeline.services.records import Amount
+from pipeline.services.users.permissions import Caller, Permission
+from pipeline.web.assets import asset_address
+
+SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+NAVIGATION = (  # name, title, address, and what it needs
+    ("queue", "Queue", "/queue", Permission.VIEW),
+    ("overview", "Overview", "/overview", Permission.VIEW),
+    ("strategy", "Strategy", "/strategy", Permission.VIEW),
+    ("drift", "Drift and quality", "/drift", Permission.VIEW),
+    ("runs", "Runs", "/runs", Permission.VIEW),
+    ("models", "Models", "/models", Permission.VIEW),
+    ("rules", "Rules", "/rules", Permission.VIEW),
+    ("mutes", "Mutes", "/mutes", Permission.VIEW),
+    ("users", "Users", "/users", Permission.MANAGE_USERS),
+    ("audit", "Audit", "/audit", Permission.VIEW_AUDIT),
+)
+
+
+@cache
+def environment() -> Environment:
+    """What knows the templates; a name that a template does not get is an error."""
+    found = Environment(
+        loader=PackageLoader("pipeline.web", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(
+        safe=safe_text,
+        money=_money,
+        cents=_cents,
+        number=number,
+        exact=exact,
+        moment=_moment,
+        day=_day,
+        words=_value_text,
+        share=share,
+    )
+    found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
+    return found
+
+
+def render(template: str, caller: Caller | None, status: int = 200, **values: Any) -> Response:
+    """A template as an answer, whole page or a part of one."""
+    may = {permission.value: caller is not None and caller.may(permission) for permission in Permission}
+    links = [entry for entry in NAVIGATION if caller is not None and caller.may(entry[3])]
+    text = environment().get_template(template).render(caller=caller, may=may, navigation=links, **values)
+    return html(text, status)
+
+
+def html(text: str, status: int = 200) -> Response:
+    """HTML as an answer."""
+    headers = {"Content-Security-Policy": SECURITY_POLICY, "Vary": "HX-Request"}
+    return Response(text, status, headers, "text/html; charset=utf-8")
+
+
+def page(context: RequestContext, template: str, *, place: str, status: int = 200, **values: Any) -> Response:
+    """
+    A page, or a part of one, for the caller of a request.
+
+    Parameters
+    ----------
+    place
+        The entry of the navigation that it belongs to.
+    """
+    live = context.request.scope["state"].get("live_session")
+    shared: Mapping[str, Any] = {
+        "monitor": context.app.config.monitor.name,
+        "csrf": "" if live is None else live.csrf,
+        "place": place,
+    }
+    return render(template, context.caller, status, **shared, **values)
+
+
+def redirect(address: str) -> Response:
+    """Go to another page, after a form too."""
+    return Response(status_code=303, headers={"Location": address})
+
+
+def _money(amount: Amount | None) -> str:
+    return "–" if amount is None else money(amount.value, amount.currency)
+
+
+def _cents(amount: Amount | None) -> str:
+    """An amount that is expected, not paid: to the cent."""
+    return "–" if amount is None else mean_money(float(amount.value), amount.currency)
+
+
+def _moment(at: datetime | None) -> Markup | str:
+    """A time; the script writes it in the viewer's zone."""
+    if at is None:
+        return "–"
+    text = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        text.strftime("%Y-%m-%dT%H:%M:%SZ"), text.strftime("%d %b %Y %H:%M UTC")
+    )
+
+
+def _day(at: datetime | None) -> str:
+    return "–" if at is None else at.astimezone(UTC).strftime("%d %b %Y")
+
+
+def _value_text(text: object) -> Markup:
+    """A value from outside: sanitised, and set apart from the direction of the text around it."""
+    return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))

@@ -1,0 +1,50 @@
+"""Who may use which page: as the table of the API, method and path, and what each needs."""
+
+from collections.abc import Mapping
+
+from pipeline.api.routes import Access, Needed
+from pipeline.services.users.permissions import Permission
+
+VIEW, ANSWER, WRITE_RULES = Permission.VIEW, Permission.ANSWER, Permission.WRITE_RULES
+
+PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
+    ("GET", "/static/{version}/{name}"): Access.PUBLIC,
+    ("GET", "/log-in"): Access.PUBLIC,
+    ("POST", "/log-in"): Access.PUBLIC,
+    ("POST", "/log-out"): Access.CALLER,
+    ("GET", "/"): VIEW,
+    ("POST", "/jump"): VIEW,
+    # review
+    ("GET", "/queue"): VIEW,
+    ("POST", "/verdicts"): ANSWER,
+    ("POST", "/verdicts/undo"): ANSWER,
+    ("POST", "/claims"): ANSWER,
+    ("POST", "/bulk"): ANSWER,
+    ("POST", "/bulk/verdicts"): ANSWER,
+    ("POST", "/bulk/undo"): ANSWER,
+    ("GET", "/flags/{transaction_id}"): VIEW,
+    ("POST", "/flags/{transaction_id}/notes"): ANSWER,
+    ("POST", "/mutes/preview"): WRITE_RULES,
+    ("POST", "/mutes"): WRITE_RULES,
+    ("POST", "/rules/preview"): WRITE_RULES,
+    ("POST", "/rules"): WRITE_RULES,
+    ("POST", "/labels"): ANSWER,
+    ("GET", "/entities/{handle}"): VIEW,
+    ("GET", "/entities/{handle}/graph"): VIEW,
+    # monitoring
+    ("GET", "/overview"): VIEW,
+    ("GET", "/strategy"): VIEW,
+    ("GET", "/drift"): VIEW,
+    ("GET", "/runs"): VIEW,
+    ("GET", "/sections/{name}"): VIEW,
+    ("GET", "/charts/{name}/{scheme}"): VIEW,
+    # administration
+    ("GET", "/models"): VIEW,
+    ("POST", "/models/rollback"): Permission.MANAGE_MODELS,
+    ("GET", "/rules"): VIEW,
+    ("POST", "/rules/{rule_id}/end"): WRITE_RULES,
+    ("GET", "/mutes"): VIEW,
+    ("POST", "/mutes/{mute_id}/end"): WRITE_RULES,
+    ("GET", "/users"): Permission.MANAGE_USERS,
+    ("GET", "/audit"): Permission.VIEW_AUDIT,
+}

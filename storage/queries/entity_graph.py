@@ -1,0 +1,88 @@
+"""Which values of entities occur on the same payments."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, Connection, Select, Text, bindparam, select, text
+
+from storage.database import bulk, tables
+from storage.database.column_types import IdText, Instant
+from storage.database.database import Store
+from storage.database.views import VISIBLE, ranked_labels
+
+Value = tuple[str, str]  # of an entity: its column, and the value as it is stored
+
+
+@dataclass(frozen=True)
+class ValuePayments:
+    """
+    The newest payments of a value, and who shares them.
+
+    Attributes
+    ----------
+    ids
+        Of the payments.
+    is_cut
+        Whether there are more.
+    neighbours
+        By value of another entity, on how many of the payments it occurs.
+    """
+
+    ids: tuple[str, ...]
+    is_cut: bool
+    neighbours: Mapping[Value, int]
+
+
+def payments_of_values(store: Store, values: Iterable[Value], most: int) -> dict[Value, ValuePayments]:
+    """
+    The newest payments of each value with the values of other entities on them.
+
+    Parameters
+    ----------
+    most
+        Payments that are read of each value.
+    """
+    queries = {name: _newest(store, name, most + 1) for name in store.fields.entities}
+    with store.read() as connection:
+        return {value: _payments(connection, store, queries[value[0]], value, most) for value in values}
+
+
+def _newest(store: Store, column: str, limit: int) -> "Select[Any]":
+    """The newest payments of the value `wanted`, with the values of all other entities."""
+    t = store.transactions.c
+    others = [t[name] for name in store.fields.entities if name != column]
+    done = select(tables.batches.c.batch_id).where(tables.batches.c.status == "done")
+    rows = select(t.transaction_id, *others).where(t[column] == bindparam("wanted"), t.batch_id.in_(done))
+    return rows.order_by(t.event_time.desc()).limit(limit)
+
+
+def _payments(
+    connection: Connection, store: Store, query: "Select[Any]", value: Value, most: int
+) -> ValuePayments:
+    others = [name for name in store.fields.entities if name != value[0]]
+    rows = connection.execute(query, {"wanted": value[1]}).all()
+    neighbours = {
+        (name, other): count
+        for place, name in enumerate(others, start=1)
+        for other, count in Counter(row[place] for row in rows[:most]).items()
+        if other is not None
+    }
+    return ValuePayments(tuple(row[0] for row in rows[:most]), len(rows) > most, neighbours)
+
+
+def flagged_and_fraud(store: Store, policy: str, ids: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Which of these payments the policy has flagged, and which are fraud by the label that holds."""
+    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
+        staged = f"SELECT transaction_id FROM {stage}"
+        f = tables.flags.c
+        flagged = connection.scalars(
+            select(f.transaction_id).where(f.policy == policy, f.transaction_id.in_(text(staged)))
+        )
+        found = set(flagged)
+        holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})")).columns(
+            transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant
+        )
+        frauds = {row.transaction_id for row in connection.execute(holding) if row.is_fraud}
+    return found, frauds

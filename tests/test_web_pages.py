@@ -1,0 +1,451 @@
+"""The pages of the console as a server sends them: who may see what, what they hold, and what forms write."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pipeline.api.routes import Access
+from pipeline.rendering.charts import DARK
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.entity_graph import entity_graph
+from pipeline.services.review.cases import CaseFilter, list_cases
+from pipeline.services.review.flags import show_flag
+from pipeline.services.users.permissions import PERMISSIONS, user_role
+from pipeline.web.rendering import NAVIGATION
+from pipeline.web.routes import PAGE_ROUTES
+from storage.database.column_types import as_texts
+from storage.database.database import Store
+from storage.frames import HOUR
+from tests.support.console import ConsoleServer, console
+from tests.support.reports import CARD, HOSTILE, plant_hostile_values
+from tests.support.sql import execute, query
+from tests.support.users import PASSWORD, hash_fast
+from tests.support.worlds import FROM
+
+PAGE_BYTES_MAX = 150_000
+
+
+@pytest.fixture
+def server(first_week: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsoleServer]:
+    """The console over a week of flags."""
+    hash_fast(monkeypatch)
+    reopen(first_week)
+    with console(first_week) as running:
+        yield running
+
+
+def reopen(store: Store) -> None:
+    """Make all flags wait for a review, each with an expected loss of its own."""
+    execute(
+        store,
+        "DELETE FROM labels",
+        "UPDATE flags SET status = 'open', reviewer = NULL, reviewed_at = NULL, loss_order = amount_base / 4",
+        "UPDATE scores SET expected_loss = (SELECT amount_base / 4 FROM flags f WHERE f.transaction_id = scores.transaction_id)",
+    )
+
+
+class _Acting(HTMLParser):
+    """Elements and attributes that would run, or draw by a style of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "style" or (tag == "script" and not (given.get("src") or "").startswith("/static/")):
+            self.found.append(tag)
+        self.found += [name for name in given if name.startswith(("on", "hx-on")) or name == "style"]
+
+
+def acting(page: str) -> list[str]:
+    """What of a page would act by itself."""
+    parser = _Acting()
+    parser.feed(page)
+    return parser.found
+
+
+def open_ids(server: ConsoleServer) -> list[str]:
+    """The transactions of the queue, in its order."""
+    return [
+        flag.transaction_id
+        for case in list_cases(server.api.session, limit=1_000).items
+        for flag in case.flags
+    ]
+
+
+def seen(server: ConsoleServer, *names: str) -> str:
+    """Flags with the versions that a page shows now."""
+    return json.dumps([[name, show_flag(server.api.session, LIVE, name).version] for name in names])
+
+
+def test_cases_are_those_of_the_view_and_the_dearest_comes_first(server: ConsoleServer) -> None:
+    cases = list_cases(server.api.session, limit=1_000)
+    view = query(server.api.session.store, "SELECT case_id, open_flags FROM flag_cases WHERE open_flags > 0")
+    assert {(case.case_id, len(case.flags)) for case in cases.items} == {tuple(row) for row in view}
+    losses = [case.expected_loss.value for case in cases.items if case.expected_loss is not None]
+    assert len(losses) > 5
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_case_ends_a_day_after_its_first_flag_though_flags_go_on(server: ConsoleServer) -> None:
+    store = server.api.session.store
+    names = sorted(open_ids(server))
+    for place, name in enumerate(names):  # each within a day of the one before
+        at = as_texts(np.array([FROM + place * 15 * HOUR]))[0]
+        execute(
+            store,
+            f"UPDATE transactions SET customer_id = 'c1', event_time = '{at}' WHERE transaction_id = '{name}'",
+            f"UPDATE flags SET event_time = '{at}' WHERE transaction_id = '{name}'",
+        )
+    first = query(store, "SELECT transaction_id FROM flags ORDER BY event_time LIMIT 1")[0][0]
+    server.visitor("reviewer").post("/verdicts", flags=seen(server, first), verdict="genuine")
+    view = query(store, "SELECT case_id, open_flags FROM flag_cases WHERE open_flags > 0")
+    cases = list_cases(server.api.session, limit=1_000).items
+    assert len(cases) == (len(names) + 1) // 2
+    assert {(case.case_id, len(case.flags)) for case in cases} == {tuple(row) for row in view}
+
+
+def test_pages_of_the_queue_have_every_case_once_whatever_is_answered_meanwhile(
+    server: ConsoleServer,
+) -> None:
+    whole = [case.case_id for case in list_cases(server.api.session, limit=1_000).items]
+    first = list_cases(server.api.session, limit=3)
+    answered = first.items[0].flags[0].transaction_id
+    server.visitor("reviewer").post("/verdicts", flags=seen(server, answered), verdict="genuine")
+    rest, cursor = [], first.next_cursor
+    while cursor is not None:
+        page = list_cases(server.api.session, limit=3, cursor=cursor)
+        rest += [case.case_id for case in page.items]
+        cursor = page.next_cursor
+    assert [case.case_id for case in first.items] + rest == whole
+
+
+def test_payments_drawn_at_random_stand_between_the_others_and_look_like_them(server: ConsoleServer) -> None:
+    reasons = json.dumps(
+        [
+            {
+                "code": "AUDIT_SAMPLE",
+                "feature": None,
+                "value": None,
+                "usual": None,
+                "share": 0.0,
+                "text": "drawn at random",
+            }
+        ]
+    )
+    sampled = open_ids(server)[-3:]
+    for name in sampled:
+        execute(
+            server.api.session.store,
+            "UPDATE flags SET channel = 'audit', reasons = :reasons, loss_order = 0 WHERE transaction_id = :name",
+            reasons=reasons, name=name,
+        )  # fmt: skip
+    cases = list_cases(server.api.session, limit=1_000)
+    places = [at for at, case in enumerate(cases.items) if case.flags[0].transaction_id in sampled]
+    assert places != list(range(len(cases.items) - 3, len(cases.items)))
+    assert "audit" not in cases.facets["channel"]
+    for path in ("/queue", f"/flags/{sampled[0]}"):
+        page = server.visitor("reviewer").get(path).text
+        assert sampled[0] in page
+        assert "drawn at random" not in page
+        assert "audit" not in page
+    server.visitor("reviewer").post("/verdicts", flags=seen(server, sampled[0]), verdict="genuine")
+    assert "drawn at random" in server.visitor("reviewer").get(f"/flags/{sampled[0]}").text
+
+
+def test_filters_count_what_they_let_through(server: ConsoleServer) -> None:
+    facets = list_cases(server.api.session).facets
+    for channel, count in facets["channel"].items():
+        assert list_cases(server.api.session, CaseFilter(channel=channel)).cases == count
+    assert sum(facets["age"].values()) == list_cases(server.api.session).cases
+    dear = list_cases(server.api.session, limit=1_000).items[2].expected_loss
+    assert dear is not None
+    assert list_cases(server.api.session, CaseFilter(min_loss=float(dear.value))).cases == 3
+
+
+def test_an_answer_that_somebody_else_gave_meanwhile_is_shown_and_not_overwritten(
+    server: ConsoleServer,
+) -> None:
+    name = open_ids(server)[0]
+    before = seen(server, name)
+    server.visitor("rule_author").post("/verdicts", flags=before, verdict="fraud")
+    late = server.visitor("reviewer").post("/verdicts", flags=before, verdict="genuine")
+    assert "rule_author" in late.text
+    assert "was not written" in late.text
+    assert show_flag(server.api.session, LIVE, name).status == "fraud"
+
+
+def test_an_undo_takes_back_ones_own_answer_and_not_one_that_came_after_it(server: ConsoleServer) -> None:
+    name = open_ids(server)[0]
+    reviewer = server.visitor("reviewer")
+    answered = reviewer.post("/verdicts", flags=seen(server, name), verdict="fraud").text
+    flags = re.search(r'name="flags" value="([^"]+)"', answered)
+    assert flags is not None
+    undo = flags.group(1).replace("&#34;", '"')
+    server.visitor("rule_author").post("/verdicts", flags=seen(server, name), verdict="genuine")
+    assert reviewer.post("/verdicts/undo", flags=undo).status_code == 409
+    assert show_flag(server.api.session, LIVE, name).status == "genuine"
+    newest = seen(server, name)
+    assert reviewer.post("/verdicts/undo", flags=newest).status_code == 200
+    assert show_flag(server.api.session, LIVE, name).status == "fraud"
+
+
+def test_a_bulk_answer_lists_what_it_labels_and_writes_to_all_in_the_filter(server: ConsoleServer) -> None:
+    names = open_ids(server)
+    reviewer = server.visitor("reviewer")
+    listed = reviewer.post("/bulk", flags="", verdict="fraud").text
+    assert all(name in listed for name in names)
+    flags = re.search(r'name="flags" value="([^"]+)"', listed)
+    assert flags is not None
+    done = reviewer.post(
+        "/bulk/verdicts", flags=flags.group(1).replace("&#34;", '"'), verdict="fraud", note="one ring"
+    )
+    assert f"{len(names)} payments" in done.text
+    assert open_ids(server) == []
+    notes = query(server.api.session.store, "SELECT DISTINCT note FROM verdicts")
+    assert [row[0] for row in notes] == ["one ring"]
+
+
+def test_above_fifty_payments_the_proposal_is_no_opinion(
+    first_week: Store, monkeypatch: pytest.MonkeyPatch, server: ConsoleServer
+) -> None:
+    few = server.visitor("reviewer").post("/bulk", flags="", verdict="fraud").text
+    assert re.search(r'value="fraud" checked', few)
+    monkeypatch.setattr("pipeline.web.pages.bulk.MANY", 3)
+    many = server.visitor("reviewer").post("/bulk", flags="", verdict="fraud").text
+    assert re.search(r'value="no_opinion" checked', many)
+
+
+def test_a_claim_is_shown_to_others_and_given_back(server: ConsoleServer) -> None:
+    name = open_ids(server)[0]
+    server.visitor("reviewer").post("/claims", flags=seen(server, name))
+    assert '<span class="claim"><bdi>reviewer</bdi>' in server.visitor("rule_author").get("/queue").text
+    assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 1
+    server.visitor("reviewer").post("/claims", flags=seen(server, name), release="yes")
+    assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 0
+
+
+def test_any_payment_of_an_entity_can_be_labelled(server: ConsoleServer) -> None:
+    store = server.api.session.store
+    (name, customer), *_ = query(
+        store,
+        "SELECT transaction_id, customer_id FROM transactions WHERE transaction_id NOT IN (SELECT transaction_id FROM flags)",
+    )
+    row = server.visitor("reviewer").post(
+        "/labels", transaction_id=name, column="customer_id", verdict="fraud"
+    )
+    assert row.status_code == 200
+    assert "investigation" in row.text
+    assert query(store, f"SELECT is_fraud FROM current_labels WHERE transaction_id = '{name}'")[0][0]
+    handle = server.api.app.state.shared.handles.handle("customer_id", customer)
+    assert name in server.visitor("reviewer").get(f"/entities/{handle}").text
+
+
+def test_the_graph_has_what_shares_payments_and_no_more_than_its_limits(
+    server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = entity_graph(server.api.session, "customer_id", "c1")
+    assert (graph.nodes[0].column, graph.nodes[0].value, graph.nodes[0].hop) == ("customer_id", "c1", 0)
+    direct = query(
+        server.api.session.store, "SELECT DISTINCT terminal_id FROM transactions WHERE customer_id = 'c1'"
+    )
+    assert {node.value for node in graph.nodes if node.hop == 1} == {row[0] for row in direct}
+    assert max(node.hop for node in graph.nodes) <= 3
+    payments, frauds = query(
+        server.api.session.store,
+        "SELECT COUNT(*), SUM(CASE WHEN c.is_fraud THEN 1 ELSE 0 END) FROM transactions t "
+        "LEFT JOIN current_labels c ON c.transaction_id = t.transaction_id WHERE t.customer_id = 'c1'",
+    )[0]
+    assert (graph.nodes[0].payments, graph.nodes[0].frauds) == (payments, frauds)
+    monkeypatch.setattr("pipeline.services.entity_graph.NEIGHBOURS_MAX", 5)
+    leaves = entity_graph(server.api.session, "customer_id", "c1")
+    assert all(node.is_leaf for node in leaves.nodes[1:])
+    assert max(node.hop for node in leaves.nodes) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.services.entity_graph.NODES_MAX", 10)
+    small = entity_graph(server.api.session, "customer_id", "c1")
+    assert (len(small.nodes), small.is_cut) == (10, True)
+
+
+@pytest.mark.one_engine
+def test_every_page_needs_the_permission_of_its_table(server: ConsoleServer) -> None:
+    for (method, path), needed in PAGE_ROUTES.items():
+        for role in ("viewer", "reviewer", "rule_author", "auditor"):
+            visitor, place = server.visitor(role), re.sub(r"\{[a-z_]+\}", "none", path)
+            if path == "/log-out" or needed is Access.PUBLIC:
+                continue
+            answer = visitor.get(place) if method == "GET" else visitor.post(place)
+            allowed = isinstance(needed, Access) or needed in PERMISSIONS[user_role(role)]
+            assert (answer.status_code != 403) == allowed, (method, path, role, answer.status_code)
+
+
+@pytest.mark.one_engine
+def test_a_write_without_the_token_or_from_another_origin_is_refused(server: ConsoleServer) -> None:
+    name = open_ids(server)[0]
+    reviewer = server.visitor("reviewer")
+    for headers in (
+        {"X-CSRF-Token": ""},
+        {"X-CSRF-Token": "x" * 43},
+        {"X-CSRF-Token": reviewer.token, "Sec-Fetch-Site": "cross-site"},
+        {"X-CSRF-Token": reviewer.token, "Origin": "https://evil.example"},
+        {"X-CSRF-Token": reviewer.token, "Origin": "null"},
+    ):
+        answer = reviewer.http.post(
+            "/verdicts", data={"flags": seen(server, name), "verdict": "fraud"}, headers=headers
+        )
+        assert answer.status_code == 403, headers
+    assert show_flag(server.api.session, LIVE, name).status == "open"
+    foreign = reviewer.http.post(
+        "/log-in", data={"name": "reviewer", "password": PASSWORD}, headers={"Origin": "https://evil.example"}
+    )
+    assert foreign.status_code == 403
+
+
+@pytest.mark.one_engine
+def test_whoever_is_not_logged_in_is_sent_to_the_log_in_and_back(server: ConsoleServer) -> None:
+    http = server.visitor("reviewer").http.__class__(base_url=server.url, trust_env=False)
+    with http:
+        asked = http.get("/queue?age=day", headers={"Accept": "text/html"})
+        assert (asked.status_code, asked.headers["Location"]) == (303, "/log-in?next=%2Fqueue%3Fage%3Dday")
+        part = http.post("/verdicts", headers={"HX-Request": "true"})
+        assert part.headers["HX-Redirect"] == "/log-in"
+        wrong = http.post(
+            "/log-in", data={"name": "reviewer", "password": "wrong"}, headers={"Accept": "text/html"}
+        )
+        assert wrong.status_code == 401
+        assert "the name or the password is wrong" in wrong.text
+        for following in ("https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)"):
+            form = {"name": "reviewer", "password": PASSWORD, "next": following}
+            assert http.post("/log-in", data=form).headers["Location"] == "/", following
+        assert (
+            http.post("/log-in", data={**form, "next": "/queue?age=day"}).headers["Location"]
+            == "/queue?age=day"
+        )
+
+
+@pytest.mark.one_engine
+def test_errors_are_pages_in_the_words_of_the_problem(server: ConsoleServer) -> None:
+    reviewer = server.visitor("reviewer")
+    missing = reviewer.get("/flags/nobody")
+    assert missing.status_code == 404
+    assert "there is no transaction" in missing.text
+    assert missing.headers["Content-Type"].startswith("text/html")
+    program = reviewer.http.get("/flags/nobody", headers={"Accept": "application/json"})
+    assert program.json()["code"] == "unknown_transaction"
+    assert reviewer.get("/entities/none").status_code == 422
+
+
+@pytest.mark.one_engine
+def test_values_that_would_act_stay_text_and_are_masked_for_viewers(
+    first_week: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hash_fast(monkeypatch)
+    reopen(first_week)
+    plant_hostile_values(first_week)
+    reason = {"code": "RULE", "feature": None, "value": 1.0, "usual": None, "share": 0.5}
+    reasons = json.dumps([reason | {"text": f"{HOSTILE} paid with {CARD}"}])
+    execute(first_week, "UPDATE flags SET reasons = :reasons", reasons=reasons)
+    with console(first_week) as server:
+        name = open_ids(server)[0]
+        handle = server.api.app.state.shared.handles.handle("customer_id", HOSTILE)
+        for role in ("reviewer", "viewer"):
+            for path in ("/queue", f"/flags/{name}", f"/entities/{handle}", f"/entities/{handle}/graph"):
+                answer = server.visitor(role).get(path)
+                assert answer.status_code == 200, (role, path)
+                assert HOSTILE not in answer.text
+                assert CARD not in answer.text
+                assert acting(answer.text) == []
+        masked = server.visitor("viewer").get("/queue").text
+        assert "•••" in masked
+        assert "paid with" not in masked
+
+
+@pytest.mark.one_engine
+def test_pages_are_small_and_load_nothing_from_elsewhere(server: ConsoleServer) -> None:
+    name = open_ids(server)[0]
+    for path in ("/queue", f"/flags/{name}"):
+        answer = server.visitor("reviewer").get(path)
+        assert len(answer.content) < PAGE_BYTES_MAX
+        assert re.findall(r'(?:src|href)="https?:', answer.text) == []
+        policy = answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+    for address in set(re.findall(r'"(/static/[^"]+)"', answer.text)):
+        asset = server.visitor("reviewer").get(address)
+        assert asset.status_code == 200
+        assert "immutable" in asset.headers["Cache-Control"]
+
+
+@pytest.mark.one_engine
+def test_whoever_looks_is_in_the_audit_trail(server: ConsoleServer) -> None:
+    name = open_ids(server)[0]
+    handle = server.api.app.state.shared.handles.handle("customer_id", "c1")
+    for path in ("/queue", f"/flags/{name}", f"/entities/{handle}", f"/entities/{handle}/graph"):
+        assert server.visitor("viewer").get(path).status_code == 200
+    server.api.flush()
+    rows = query(server.api.session.store, "SELECT DISTINCT action FROM audit WHERE actor = 'viewer'")
+    assert {row[0] for row in rows} >= {"view flags", "view flag", "view entity", "view graph"}
+
+
+@pytest.mark.one_engine
+def test_the_jump_box_leads_to_payments_and_entities_without_a_value_in_an_address(
+    server: ConsoleServer,
+) -> None:
+    reviewer = server.visitor("reviewer")
+    assert reviewer.post("/jump", text=" t000001 ").headers["HX-Redirect"] == "/flags/t000001"
+    entity = reviewer.post("/jump", text="c17").headers["HX-Redirect"]
+    assert "c17" not in entity
+    assert "c17" in reviewer.get(entity).text
+    assert "Nothing has the id or the value" in reviewer.post("/jump", text="nobody at all").text
+
+
+@pytest.mark.one_engine
+def test_a_mute_and_a_rule_from_a_flag_say_first_what_they_hit(server: ConsoleServer) -> None:
+    author = server.visitor("rule_author")
+    handle = server.api.app.state.shared.handles.handle("customer_id", "c1")
+    assert "So far it has" in author.post("/mutes/preview", handle=handle).text
+    assert "Muted until" in author.post("/mutes", handle=handle, reason="a test card", days="7").text
+    assert "it would have hit" in author.post("/rules/preview", text="amount > 100").text
+    assert "in force until" in author.post("/rules", text="amount > 100", reason="a wave", days="7").text
+    broken = author.post("/rules/preview", text="amount >")
+    assert broken.status_code == 422
+    assert server.visitor("reviewer").post("/rules", text="amount > 100").status_code == 403
+
+
+@pytest.mark.one_engine
+def test_every_entry_of_the_navigation_is_a_page_with_the_sections_it_names(server: ConsoleServer) -> None:
+    administrator, viewer = server.visitor("administrator"), server.visitor("viewer")
+    for _, title, address, _ in NAVIGATION:
+        page = administrator.get(address)
+        assert page.status_code == 200, address
+        assert f"<h1>{title}</h1>" in page.text
+        for section in re.findall(r'hx-get="(/sections/[a-z]+)"', page.text):
+            answer = administrator.get(section)
+            assert answer.status_code == 200, section
+            assert "<h2" in answer.text
+            assert not acting(answer.text)
+    picture = administrator.get("/charts/ledger/dark")
+    assert picture.headers["Content-Type"].startswith("image/svg+xml")
+    assert DARK["ink"] in picture.text
+    for hidden in ("/sections/attention", "/sections/entities", "/sections/payments", "/sections/queue"):
+        assert viewer.get(hidden).status_code == 422, hidden
+
+
+@pytest.mark.one_engine
+def test_rules_and_mutes_end_and_a_model_is_rolled_back_by_those_who_may(server: ConsoleServer) -> None:
+    author = server.visitor("rule_author")
+    handle = server.api.app.state.shared.handles.handle("customer_id", "c1")
+    author.post("/rules", text="amount > 100", reason="a wave", days="7")
+    author.post("/mutes", handle=handle, reason="a test card", days="7")
+    for kind, number in (("rules", 1), ("mutes", 1)):
+        assert f"/{kind}/{number}/end" in author.get(f"/{kind}").text
+        assert f"/{kind}/{number}/end" not in server.visitor("reviewer").get(f"/{kind}").text
+        assert author.post(f"/{kind}/{number}/end").headers["HX-Redirect"] == f"/{kind}"
+        assert "ended" in author.get(f"/{kind}").text
+    assert author.post("/models/rollback", reason="worse").status_code == 403
+    assert server.visitor("administrator").post("/models/rollback", reason="worse").status_code != 403
