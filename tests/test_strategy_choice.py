@@ -18,6 +18,7 @@ from detectors.strategy.choice import (
     StrategySettings,
     choose,
     choose_in_order,
+    forgets_its_past,
     outlier_share,
 )
 from storage.database.column_types import plain
@@ -459,6 +460,33 @@ def test_a_choice_in_order_is_the_last_of_choices_one_by_one():
     assert choose_in_order(evaluations[4:6], AUTO).strategy == "blend"  # but do not start it
     with pytest.raises(ValueError, match="needs an evaluation"):
         choose_in_order([], AUTO)
+
+
+CASES = st.sampled_from([0, 5, 9, 10, 11, 79, 81, 99, 100, 105])
+COUNTS = st.tuples(CASES, st.sampled_from([4_000, 70_000, 1_000_000, 1_150_000]))
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=7), st.lists(COUNTS, min_size=1, max_size=6), st.integers(1, 2))
+@settings(max_examples=300)
+def test_after_evaluations_that_forget_their_past_any_past_gives_the_same_choice(
+    before, after, confirmations
+):
+    bounds = replace(AUTO, confirmations=confirmations)
+    older, newer = (
+        [Evaluation(rarity(mature, positives)) for positives, mature in each] for each in (before, after)
+    )
+    last = Evaluation(rarity(50_000, 90))
+    if forgets_its_past(newer, bounds):
+        alone = choose_in_order([*newer, last], bounds)
+        assert choose_in_order([*older, *newer, last], bounds) == alone
+
+
+def test_two_evaluations_that_start_a_strategy_forget_their_past_and_those_that_only_keep_it_do_not():
+    starting, keeping = Evaluation(rarity(4_000, 100)), Evaluation(rarity(4_000, 90))
+    assert forgets_its_past([starting, starting], AUTO)
+    assert forgets_its_past([starting, starting, keeping, keeping], AUTO)
+    for evaluations in ([], [starting], [keeping] * 8, [starting, keeping]):
+        assert not forgets_its_past(evaluations, AUTO)
 
 
 def test_an_evaluation_is_the_same_after_it_was_stored():

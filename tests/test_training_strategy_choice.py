@@ -83,8 +83,22 @@ def test_the_first_choice_of_a_long_history_asks_a_few_dates_and_stores_itself_a
     empty: Store, dates: Dates
 ) -> None:
     choose(empty, DATES[30])
-    assert dates.asked == DATES[30 - MEMORY : 31]
+    assert sorted(dates.asked) == DATES[30 - MEMORY : 31]
     assert [date for date, *_ in stored(empty, "live")] == [DATES[30]]
+
+
+def test_no_date_is_asked_before_those_after_which_it_makes_no_difference_what_was_chosen(
+    empty: Store, dates: Dates
+) -> None:
+    choose(empty, DATES[6])
+    assert dates.asked == [
+        DATES[5],
+        DATES[4],
+        DATES[6],
+    ]  # 310 and 320 cases: classification, whatever was before
+    for date in DATES[1:7]:
+        choose(empty, date, "schedule")
+    assert stored(empty, "live") == stored(empty, "schedule")[-1:]
 
 
 def test_the_next_choice_asks_its_own_date_alone(empty: Store, dates: Dates) -> None:
@@ -134,7 +148,7 @@ def test_a_training_by_hand_between_two_dates_is_in_no_memory(empty: Store, date
 def test_many_confirmations_are_remembered(empty: Store, dates: Dates) -> None:
     many = Config.model_validate({"strategy": {"confirmations": 10}})
     choose(empty, DATES[30], config=many)
-    assert dates.asked == DATES[10:31]
+    assert sorted(dates.asked) == DATES[10:31]
 
 
 def test_what_a_stored_choice_holds_is_what_was_evaluated(empty: Store, dates: Dates) -> None:

@@ -20,6 +20,7 @@ frauds show that classifiers are better. The default bounds come from `benchmark
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any, Literal, Self
 
 from detectors.base import MIN_FRAUDS_TO_FIT, STRATEGIES, Method, Strategy
@@ -37,6 +38,7 @@ Metric = Literal["cost", "average precision"]
 STAY_SHARE = 0.8  # of a bound on frauds: one in five may vanish (the span moves on, verdicts change) before a step back
 # Effective frauds in validation folds; with fewer, confidence intervals of differences are too wide.
 MIN_VALIDATION_FRAUDS = 20
+TRIED_CONFIRMATIONS = 2  # with more, the pasts to be tried are too many
 STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
 
 
@@ -226,6 +228,30 @@ def choose_in_order(evaluations: Sequence[Evaluation], settings: StrategySetting
     if choice is None:
         raise ValueError("a choice needs an evaluation")
     return choice
+
+
+def forgets_its_past(evaluations: Sequence[Evaluation], settings: StrategySettings) -> bool:
+    """
+    Whether a choice after these evaluations, oldest first, is the same whatever was chosen before them.
+
+    Every past that a choice looks at is tried: the newest `confirmations` choices before the first evaluation, or fewer.
+    """
+    looked_at = settings.confirmations
+    if looked_at > TRIED_CONFIRMATIONS or len(evaluations) < looked_at:
+        return False
+    choices = [PreviousChoice(*each) for each in product(STRATEGIES, STRATEGIES, (True, False))]
+    pasts = {past for n in range(looked_at + 1) for past in product(choices, repeat=n)}
+    for each in evaluations:
+        pasts = {(_as_previous(each, past, settings), *past)[:looked_at] for past in pasts}
+    # Of choices before the newest only what was proposed matters, and whether the gate was open.
+    return len({(past[0], *((one.proposed, one.gate_open) for one in past[1:])) for past in pasts}) == 1
+
+
+def _as_previous(
+    evaluation: Evaluation, past: Sequence[PreviousChoice], settings: StrategySettings
+) -> PreviousChoice:
+    choice = choose(evaluation.prevalence, past, settings, evaluation.evidence)
+    return PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"])
 
 
 def outlier_share(strategy: Strategy, settings: StrategySettings) -> float:

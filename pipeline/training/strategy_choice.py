@@ -7,7 +7,8 @@ through which hysteresis is played from the oldest on (`detectors.strategy.choic
 choice, so it does not matter where a schedule or a backfill begins, in which order its pieces run, or what was chosen under a
 longer chain: a training makes `memory` evaluations before it at most, however long the history is.
 
-A stored choice holds its own evaluation and those that had to be made for it, and the next training takes them from there; only
+Dates are evaluated from the newest back, until what was chosen before them can make no difference. A stored choice holds its own evaluation and
+those that had to be made for it, and the next training takes them from there; only
 what no stored choice holds is evaluated, from the history as of its date. Dates on which too little was known have no evaluation. A training
 at a date that is not on the grid, made by hand, has the same memory, and is in nobody else's.
 
@@ -28,6 +29,7 @@ from detectors.strategy.choice import (
     Evaluation,
     StrategySettings,
     choose_in_order,
+    forgets_its_past,
 )
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.outlier_team import FitSettings
@@ -87,15 +89,20 @@ def choose_at(
         return StoredChoice(
             stored["choice_id"], stored["strategy"], stored["outlier_share"], stored["sentence"], folds
         )
-    dates = _dates_before(store, config, date)
+    dates, settings = _dates_before(store, config, date), _settings(config)
     known, made = _stored_evaluations(store, policy, dates, date), {}
-    for before in dates:
-        if before not in known:
-            with suppress(NotReady):
+    needed: dict[int, Evaluation] = {}
+    for before in reversed(dates):
+        if forgets_its_past(_in_order(needed), settings):
+            break
+        with suppress(NotReady):
+            if before not in known:
+                history_of(next(at for at in dates if at not in known))  # the oldest: read once for all
                 made[before], _ = evaluate(config, history_of(before), before)
+            needed[before] = (known | made)[before]
     evaluation, folds = evaluate(config, history_of(date), date)
-    choice = choose_in_order([*_in_order(known | made), evaluation], _settings(config))
-    carried = [{"date": before, **each.numbers()} for before, each in made.items()]
+    choice = choose_in_order([*_in_order(needed), evaluation], settings)
+    carried = [{"date": before, **each.numbers()} for before, each in sorted(made.items())]
     row = _row(policy, date, run_id, evaluation.prevalence, choice, {**choice.numbers, EARLIER: carried})
     choice_id = models.save_choice(store, row)
     return StoredChoice(
