@@ -110,6 +110,19 @@ def test_thinned_rows_stand_for_all_of_them():
     assert subsample_genuine(mature, 10**6, seed=7) is mature
 
 
+def test_many_frauds_are_thinned_too_and_stand_for_all_of_them(monkeypatch):
+    mature = sample(400)
+    whole = fit_validation_folds(mature, LAYOUT, HOW)
+    monkeypatch.setattr(folds_of, "FRAUDS", 30)
+    fewer = fit_validation_folds(mature, LAYOUT, HOW)
+    for one, other in zip(whole, fewer, strict=True):
+        assert (one.y == 1).sum() == pytest.approx(80, abs=1)
+        assert (other.y == 1).sum() == pytest.approx(30, abs=1)
+        assert other.n_training_frauds <= 31 < one.n_training_frauds
+        assert other.weight @ other.y == pytest.approx(one.weight @ one.y)
+        assert (other.y == 0).sum() == (one.y == 0).sum()
+
+
 def test_evidence_prefers_who_finds_the_frauds():
     hidden = gather_evidence(fit_validation_folds(sample(80, hides=True), LAYOUT, HOW), REVIEW)
     assert hidden.positives == 64

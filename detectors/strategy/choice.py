@@ -38,7 +38,7 @@ Metric = Literal["cost", "average precision"]
 STAY_SHARE = 0.8  # of a bound on frauds: one in five may vanish (the span moves on, verdicts change) before a step back
 # Effective frauds in validation folds; with fewer, confidence intervals of differences are too wide.
 MIN_VALIDATION_FRAUDS = 20
-TRIED_CONFIRMATIONS = 2  # with more, the pasts to be tried are too many
+MOST_CONFIRMATIONS = 2  # with more, the pasts to be tried are too many
 STRATEGY_NAMES = {"outlier": "outlier detection", "blend": "a blend", "classification": "classification"}
 
 
@@ -237,7 +237,7 @@ def forgets_its_past(evaluations: Sequence[Evaluation], settings: StrategySettin
     Every past that a choice looks at is tried: the newest `confirmations` choices before the first evaluation, or fewer.
     """
     looked_at = settings.confirmations
-    if looked_at > TRIED_CONFIRMATIONS or len(evaluations) < looked_at:
+    if looked_at > MOST_CONFIRMATIONS or len(evaluations) < looked_at:
         return False
     choices = [PreviousChoice(*each) for each in product(STRATEGIES, STRATEGIES, (True, False))]
     pasts = {past for n in range(looked_at + 1) for past in product(choices, repeat=n)}

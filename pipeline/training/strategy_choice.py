@@ -7,10 +7,10 @@ through which hysteresis is played from the oldest on (`detectors.strategy.choic
 choice, so it does not matter where a schedule or a backfill begins, in which order its pieces run, or what was chosen under a
 longer chain: a training makes `memory` evaluations before it at most, however long the history is.
 
-Dates are evaluated from the newest back, until what was chosen before them can make no difference. A stored choice holds its own evaluation and
-those that had to be made for it, and the next training takes them from there; only
-what no stored choice holds is evaluated, from the history as of its date. Dates on which too little was known have no evaluation. A training
-at a date that is not on the grid, made by hand, has the same memory, and is in nobody else's.
+Dates are evaluated from the newest back, until what was chosen before them can make no difference. A stored choice holds its own
+evaluation and those that had to be made for it, and the next training takes them from there; only what no stored choice holds is
+evaluated, from the history as of its date. Dates on which too little was known have no evaluation. A training at a date that is not
+on the grid, made by hand, has the same memory, and is in nobody else's.
 
 The memory is finite, so hysteresis is, too: where evaluations stay between the bounds to start and to stay for longer than the memory,
 the strategy is the one that the oldest of them alone would start. For counts that change as slowly as those of a span of 180 days,
