@@ -145,10 +145,7 @@ def _history(
 ) -> History:
     """The history of these rows; `entities` are those that all of them were chosen by, None if they were not."""
     payments = _payments(config, rows)
-    if entities is None:
-        labels = stored_history.load_labels(store, start, end)
-    else:
-        labels = stored_history.load_labels_of(store, payments.transaction_id)
+    labels = stored_history.load_labels(store, start, end, entities)
     never = config.labels.never_by_silence
     silence = Silence(
         payments,

@@ -2,13 +2,14 @@
 Bulk inserts and staging tables: COPY on Postgres, executemany on SQLite. Only this module knows the difference.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, TextClause, text
 
 from storage.database.column_types import as_texts
 from storage.frames import Ints
@@ -72,6 +73,22 @@ def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequ
             "ON CONFLICT DO NOTHING"
         )
         return int(cursor.rowcount)
+
+
+def given_ids(dialect: str) -> str:
+    """
+    SQL that selects the transaction ids of the parameter `given_ids`, a JSON list, as `transaction_id`.
+
+    For reads, which then need no temporary table: a database that takes no writes, such as a replica, answers them, too.
+    """
+    if dialect == "postgresql":
+        return 'SELECT json_array_elements_text(CAST(:given_ids AS json)) COLLATE "C" AS transaction_id'
+    return "SELECT value AS transaction_id FROM json_each(:given_ids)"
+
+
+def with_given_ids(sql: str, ids: Iterable[str]) -> TextClause:
+    """A statement, or a part of one, that holds `given_ids`, with these ids."""
+    return text(sql).bindparams(given_ids=json.dumps(list(ids)))
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from storage.frames import (
     Floats,
     Ints,
     Labels,
-    Strings,
     Transactions,
 )
 from storage.ingest.chunks import TransactionChunk
@@ -321,30 +320,38 @@ def load_frauds(
     t = store.transactions.c
     said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
     chosen = [t.transaction_id.in_(said), t.event_time >= start, t.event_time < end]
-    if values_by_column is not None and sum(map(len, values_by_column.values())) <= VALUES_MAX:
-        chosen.append(or_(false(), *(t[name].in_(some) for name, some in values_by_column.items() if some)))
+    chosen += _one_of(store, values_by_column)
     with store.read() as connection:
         return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
             connection, store, *chosen
         )
 
 
-def load_labels(store: Store, start: int, end: int) -> Labels:
+def load_labels(
+    store: Store, start: int, end: int, values_by_column: Mapping[str, Sequence[str]] | None = None
+) -> Labels:
     """
     Visible labels of transactions with start ≤ event_time < end, ordered by label_id.
 
     Rows that only tell how a dispute about money went on are left out: they change no label.
+
+    Parameters
+    ----------
+    values_by_column
+        Only those of transactions that have one of the values in any of the columns are needed; of many values all are read.
     """
     t = store.transactions.c
+    span = (t.event_time >= start, t.event_time < end)
     with store.read() as connection:
-        return _labels(connection, store, t.event_time >= start, t.event_time < end)
+        return _labels(connection, store, *span, *_one_of(store, values_by_column))
 
 
-def load_labels_of(store: Store, transaction_ids: Strings) -> Labels:
-    """Visible labels of these transactions, otherwise as `load_labels`."""
-    with store.read() as connection, bulk.staged_ids(connection, transaction_ids.tolist()) as stage:
-        staged = text(f"SELECT transaction_id FROM {stage}")
-        return _labels(connection, store, store.transactions.c.transaction_id.in_(staged))
+def _one_of(store: Store, values_by_column: Mapping[str, Sequence[str]] | None) -> list[ColumnElement[bool]]:
+    """A condition on transactions with one of some values; none where they are many. Nothing is written, not even to a temporary table."""
+    if values_by_column is None or sum(map(len, values_by_column.values())) > VALUES_MAX:
+        return []
+    t = store.transactions.c
+    return [or_(false(), *(t[name].in_(some) for name, some in values_by_column.items() if some))]
 
 
 def _labels(connection: Connection, store: Store, *of_transactions: ColumnElement[bool]) -> Labels:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Boolean, Connection, Select, Text, and_, column, exists, func, select, table, text
+from sqlalchemy import Boolean, Connection, Select, Text, and_, column, exists, func, select, table
 
 from storage.database import bulk, tables
 from storage.database.column_types import IdText, Instant
@@ -117,17 +117,16 @@ def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> 
 
 
 def _flag_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    with bulk.staged_ids(connection, ids) as stage:
-        query = flags_of(store, policy, stage)
-        convert = row_converter(query)
-        return [convert(row) for row in connection.execute(query).mappings()]
+    query = flags_of(store, policy, ids)
+    convert = row_converter(query)
+    return [convert(row) for row in connection.execute(query).mappings()]
 
 
-def flags_of(store: Store, policy: str, stage: str) -> "Select[Any]":
-    """Select a policy's flags on the transactions of a staging table: the view `flagged_transactions`, with verdicts and claims."""
-    staged = f"SELECT transaction_id FROM {stage}"
+def flags_of(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
+    """Select a policy's flags on these transactions: the view `flagged_transactions`, with verdicts and claims."""
+    given = bulk.given_ids(store.dialect)
     holding = (
-        text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
+        bulk.with_given_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
         .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         .subquery("holding")
     )
@@ -152,7 +151,11 @@ def flags_of(store: Store, policy: str, stage: str) -> "Select[Any]":
         *(c[column].label(name) for name, column in OF_CLAIM.items()),
         *(t[name].label(field_name(name)) for name in store.fields.names),
     ]
-    return select(*columns).select_from(joined).where(f.policy == policy, f.transaction_id.in_(text(staged)))
+    return (
+        select(*columns)
+        .select_from(joined)
+        .where(f.policy == policy, f.transaction_id.in_(bulk.with_given_ids(given, ids)))
+    )
 
 
 def _matching(store: Store, rows: "Select[Any]", policy: str, filters: FlagFilter) -> "Select[Any]":

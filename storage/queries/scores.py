@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, select, text
+from sqlalchemy import and_, select
 
 from storage.database import bulk
 from storage.database.database import Store
@@ -17,12 +17,13 @@ def scores_of(store: Store, policy: str, ids: Sequence[str]) -> dict[str, Row]:
         s.transaction_id, s.score, s.fraud_probability, s.expected_loss, s.decision_value, s.threshold, s.channel, s.flagged,
         s.model_id, s.strategy, f.reasons, f.muted_by, t.arrived_at,
     )  # fmt: skip
-    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
+    given = bulk.with_given_ids(bulk.given_ids(store.dialect), ids)
+    with store.read() as connection:
         query = (
             select(*columns)
             .join(store.transactions, t.transaction_id == s.transaction_id)
             .outerjoin(flags, and_(f.policy == s.policy, f.transaction_id == s.transaction_id))
-            .where(s.policy == policy, s.transaction_id.in_(text(f"SELECT transaction_id FROM {stage}")))
+            .where(s.policy == policy, s.transaction_id.in_(given))
         )
         convert = row_converter(query)
         return {row["transaction_id"]: convert(row) for row in connection.execute(query).mappings()}
