@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, Select, Text, bindparam, select, text
+from sqlalchemy import Boolean, Connection, Select, Text, bindparam, select
 
 from storage.database import bulk, tables
 from storage.database.column_types import IdText, Instant
@@ -74,15 +74,16 @@ def _payments(
 
 def flagged_and_fraud(store: Store, policy: str, ids: Sequence[str]) -> tuple[set[str], set[str]]:
     """Which of these payments the policy has flagged, and which are fraud by the label that holds."""
-    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
-        staged = f"SELECT transaction_id FROM {stage}"
-        f = tables.flags.c
+    given, f = bulk.given_ids(store.dialect), tables.flags.c
+    with store.read() as connection:
         flagged = connection.scalars(
-            select(f.transaction_id).where(f.policy == policy, f.transaction_id.in_(text(staged)))
+            select(f.transaction_id).where(
+                f.policy == policy, f.transaction_id.in_(bulk.with_given_ids(given, ids))
+            )
         )
         found = set(flagged)
-        holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})")).columns(
-            transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant
-        )
+        holding = bulk.with_given_ids(
+            ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids
+        ).columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         frauds = {row.transaction_id for row in connection.execute(holding) if row.is_fraud}
     return found, frauds

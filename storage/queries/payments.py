@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, Select, Text, and_, select, text
+from sqlalchemy import Boolean, Connection, Select, Text, and_, select
 
 from storage.database import bulk, tables
 from storage.database.column_types import IdText, Instant
@@ -89,16 +89,15 @@ def _is_visible(store: Store) -> Any:
 
 
 def _payment_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    with bulk.staged_ids(connection, ids) as stage:
-        query = _payments(store, policy, stage)
-        convert = row_converter(query)
-        return [convert(row) for row in connection.execute(query).mappings()]
+    query = _payments(store, policy, ids)
+    convert = row_converter(query)
+    return [convert(row) for row in connection.execute(query).mappings()]
 
 
-def _payments(store: Store, policy: str, stage: str) -> "Select[Any]":
-    staged = f"SELECT transaction_id FROM {stage}"
+def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
+    given = bulk.given_ids(store.dialect)
     holding = (
-        text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
+        bulk.with_given_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
         .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         .subquery("holding")
     )
@@ -119,4 +118,8 @@ def _payments(store: Store, policy: str, stage: str) -> "Select[Any]":
         *(holding.c[column].label(name) for name, column in OF_LABEL.items()),
         *(t[name].label(field_name(name)) for name in store.fields.names),
     ]
-    return select(*columns).select_from(joined).where(t.transaction_id.in_(text(staged)), _is_visible(store))
+    return (
+        select(*columns)
+        .select_from(joined)
+        .where(t.transaction_id.in_(bulk.with_given_ids(given, ids)), _is_visible(store))
+    )
