@@ -75,20 +75,20 @@ def _copy(connection: Connection, table: Table, listed: str, rows: Iterable[Sequ
         return int(cursor.rowcount)
 
 
-def given_ids(dialect: str) -> str:
+def listed_ids(dialect: str) -> str:
     """
-    SQL that selects the transaction ids of the parameter `given_ids`, a JSON list, as `transaction_id`.
+    SQL that selects the transaction ids of the parameter `listed_ids`, a JSON list, as `transaction_id`.
 
     For reads, which then need no temporary table: a database that takes no writes, such as a replica, answers them, too.
     """
     if dialect == "postgresql":
-        return 'SELECT json_array_elements_text(CAST(:given_ids AS json)) COLLATE "C" AS transaction_id'
-    return "SELECT value AS transaction_id FROM json_each(:given_ids)"
+        return 'SELECT json_array_elements_text(CAST(:listed_ids AS json)) COLLATE "C" AS transaction_id'
+    return "SELECT value AS transaction_id FROM json_each(:listed_ids)"
 
 
-def with_given_ids(sql: str, ids: Iterable[str]) -> TextClause:
-    """A statement, or a part of one, that holds `given_ids`, with these ids."""
-    return text(sql).bindparams(given_ids=json.dumps(list(ids)))
+def with_listed_ids(sql: str, ids: Iterable[str]) -> TextClause:
+    """A statement, or a part of one, that holds `listed_ids`, with these ids."""
+    return text(sql).bindparams(listed_ids=json.dumps(list(ids)))
 
 
 @contextmanager

@@ -74,15 +74,15 @@ def _payments(
 
 def flagged_and_fraud(store: Store, policy: str, ids: Sequence[str]) -> tuple[set[str], set[str]]:
     """Which of these payments the policy has flagged, and which are fraud by the label that holds."""
-    given, f = bulk.given_ids(store.dialect), tables.flags.c
+    given, f = bulk.listed_ids(store.dialect), tables.flags.c
     with store.read() as connection:
         flagged = connection.scalars(
             select(f.transaction_id).where(
-                f.policy == policy, f.transaction_id.in_(bulk.with_given_ids(given, ids))
+                f.policy == policy, f.transaction_id.in_(bulk.with_listed_ids(given, ids))
             )
         )
         found = set(flagged)
-        holding = bulk.with_given_ids(
+        holding = bulk.with_listed_ids(
             ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids
         ).columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         frauds = {row.transaction_id for row in connection.execute(holding) if row.is_fraud}

@@ -124,9 +124,9 @@ def _flag_rows(connection: Connection, store: Store, policy: str, ids: Sequence[
 
 def flags_of(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
     """Select a policy's flags on these transactions: the view `flagged_transactions`, with verdicts and claims."""
-    given = bulk.given_ids(store.dialect)
+    given = bulk.listed_ids(store.dialect)
     holding = (
-        bulk.with_given_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
+        bulk.with_listed_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
         .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         .subquery("holding")
     )
@@ -154,7 +154,7 @@ def flags_of(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
     return (
         select(*columns)
         .select_from(joined)
-        .where(f.policy == policy, f.transaction_id.in_(bulk.with_given_ids(given, ids)))
+        .where(f.policy == policy, f.transaction_id.in_(bulk.with_listed_ids(given, ids)))
     )
 
 

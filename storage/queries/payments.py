@@ -95,9 +95,9 @@ def _payment_rows(connection: Connection, store: Store, policy: str, ids: Sequen
 
 
 def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
-    given = bulk.given_ids(store.dialect)
+    given = bulk.listed_ids(store.dialect)
     holding = (
-        bulk.with_given_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
+        bulk.with_listed_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
         .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
         .subquery("holding")
     )
@@ -121,5 +121,5 @@ def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
     return (
         select(*columns)
         .select_from(joined)
-        .where(t.transaction_id.in_(bulk.with_given_ids(given, ids)), _is_visible(store))
+        .where(t.transaction_id.in_(bulk.with_listed_ids(given, ids)), _is_visible(store))
     )

@@ -17,7 +17,7 @@ def scores_of(store: Store, policy: str, ids: Sequence[str]) -> dict[str, Row]:
         s.transaction_id, s.score, s.fraud_probability, s.expected_loss, s.decision_value, s.threshold, s.channel, s.flagged,
         s.model_id, s.strategy, f.reasons, f.muted_by, t.arrived_at,
     )  # fmt: skip
-    given = bulk.with_given_ids(bulk.given_ids(store.dialect), ids)
+    given = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
     with store.read() as connection:
         query = (
             select(*columns)
