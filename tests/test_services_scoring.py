@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from pipeline.errors import InputError
 from pipeline.features import history as feature_history
@@ -14,6 +15,8 @@ from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.services.runs.scoring import ScoreAnswer, ScoreRequest, score
 from pipeline.services.session import Session
+from storage.admin.undo import undo_batch
+from storage.database import tables
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
@@ -220,3 +223,35 @@ def test_a_scorer_without_a_run_stores_nothing(backfilled: Store) -> None:
         score(
             session(backfilled), ScoreRequest((payment("a"),), store=True), ArrivalScorer(backfilled, SMALL)
         )
+
+
+def test_an_id_that_is_being_loaded_is_not_called_known(backfilled: Store) -> None:
+    """The ingest may fail, and then nothing is stored of it."""
+    with backfilled.write() as connection:
+        loading = insert(tables.batches).values(
+            kind="transactions", source="x", status="loading", history=False, holder="x", started_at=NOON
+        )
+        (batch_id,) = connection.execute(loading).inserted_primary_key or ()
+        row = {
+            "transaction_id": "new-1",
+            "event_time": NOON - HOUR,
+            "amount": 3,
+            "amount_base": 3,
+            "batch_id": batch_id,
+        }
+        connection.execute(insert(backfilled.transactions).values(**row))
+    first, second = stored(backfilled, payment("new-1"), payment("new-2")).payments
+    assert (first.status, second.status) == ("rejected", "scored")
+    assert "send it again" in (first.error or "")
+
+
+def test_payments_that_come_after_their_batch_was_undone_are_in_another(backfilled: Store) -> None:
+    with arrival_scorer(backfilled, SMALL, NOON, "program") as scorer:
+        score(session(backfilled), ScoreRequest((payment("new-1"),), store=True), scorer)
+        (batch_id,) = query(backfilled, "SELECT MAX(batch_id) FROM batches")[0]
+        undo_batch(backfilled, batch_id, "a test", "ann", NOON)
+        (again,) = score(session(backfilled), ScoreRequest((payment("new-1"),), store=True), scorer).payments
+    assert again.status == "scored"
+    assert query(backfilled, "SELECT COUNT(*) FROM visible_transactions WHERE transaction_id = 'new-1'") == [
+        (1,)
+    ]

@@ -31,6 +31,7 @@ from pipeline.scoring.model_cache import ModelCache
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import arrivals
+from storage.ingest.arrivals import ArrivalBatch
 from storage.ingest.chunks import TransactionChunk
 from storage.runs import runs
 from storage.runs.scores import Flag
@@ -138,7 +139,9 @@ class ArrivalScorer:
     def _add_group(self, group: list[_Waiting], now: int) -> None:
         context = self._run()
         chunk = TransactionChunk.joined([waiting.chunk for waiting in group])
-        arrived = arrivals.add(self._store, LIVE, self._batch_of(now), chunk, now)
+        begun = ArrivalBatch(LIVE, SOURCE, context.by)
+        arrived = arrivals.add(self._store, begun, self._batch_of(now), chunk, now)
+        self._batch = now // DAY, arrived.batch_id
         owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])
         for place in arrived.fresh:
             group[owner[place]].fresh.add(str(chunk.transaction_id[place]))
@@ -148,11 +151,9 @@ class ArrivalScorer:
             summary, _ = score_rows(context, self._reader(), self._models, *span, ids)
             self.summary = self.summary.plus(summary)
 
-    def _batch_of(self, now: int) -> int:
-        """The batch of the day, since one that is read for months would say little."""
-        if self._batch is None or self._batch[0] != now // DAY:
-            self._batch = now // DAY, arrivals.begin(self._store, SOURCE, now, self._run().by)
-        return self._batch[1]
+    def _batch_of(self, now: int) -> int | None:
+        """The batch of the day, since one that is read for months would say little; None before it is begun."""
+        return self._batch[1] if self._batch is not None and self._batch[0] == now // DAY else None
 
     def _run(self) -> RunContext:
         """The run that all scores belong to; it begins with the first payment that is stored."""

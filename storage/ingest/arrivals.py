@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from storage.database import bulk
 from storage.database.column_types import as_texts
@@ -29,65 +29,100 @@ class Arrived:
 
     Attributes
     ----------
+    batch_id
+        The batch that they are in.
     fresh
         Positions of those that were stored; the ids of the others are known already.
     arrived_at
         µs; the same for all of them.
     """
 
+    batch_id: int
     fresh: Ints
     arrived_at: int
 
 
-def begin(store: Store, source: str, now: int, holder: str) -> int:
-    """Add a batch for payments that arrive one by one; returns its id."""
-    row = {
-        "kind": "transactions",
-        "source": source,
-        "status": "done",
-        "history": False,
-        "on_arrival": True,
-        "started_at": now,
-        "holder": holder,
-    }
-    with store.write_exclusive() as connection:
-        inserted = connection.execute(insert(batches).values(**row, visible_at=stamp(connection, now)))
-    assert inserted.inserted_primary_key is not None
-    return int(inserted.inserted_primary_key[0])
+@dataclass(frozen=True)
+class ArrivalBatch:
+    """A batch for payments that arrive one by one, as it is begun: policy that scores them, source and who stores them."""
+
+    policy: str
+    source: str
+    holder: str
 
 
-def add(store: Store, policy: str, batch_id: int, chunk: TransactionChunk, now: int) -> Arrived:
+def add(
+    store: Store, batch: ArrivalBatch, batch_id: int | None, chunk: TransactionChunk, now: int
+) -> Arrived:
     """
     Store the payments whose ids are new, visible at once, and put them into the scoring queue, in one transaction.
 
     With each is stored the newest promotion of the policy that scores it on arrival.
+
+    Parameters
+    ----------
+    batch_id
+        Where earlier ones are; a batch is begun if it is None, or if somebody has withdrawn it since.
     """
     with store.write_exclusive() as connection:
         arrived_at = stamp(connection, now)
+        if batch_id is None or not _is_visible(connection, batch_id):
+            batch_id = _begin(connection, batch, arrived_at)
         columns = chunk.columns(batch_id) | {
             "arrived_at": as_texts(np.full(len(chunk), arrived_at)),
-            "arrived_promotion": [_newest_promotion(connection, policy)] * len(chunk),
+            "arrived_promotion": [_newest_promotion(connection, batch.policy)] * len(chunk),
         }
         fresh = insert_fresh(connection, store, chunk, columns)
         payments = chunk.take(fresh).payments(store.fields.refund_kinds)
-        always = scoring_queue.Coverage(policy, ((scoring_queue.EARLIEST, scoring_queue.FOREVER),))
-        others = [each for each in scoring_queue.coverage(connection) if each.policy != policy]
+        always = scoring_queue.Coverage(batch.policy, ((scoring_queue.EARLIEST, scoring_queue.FOREVER),))
+        others = [each for each in scoring_queue.coverage(connection) if each.policy != batch.policy]
         scoring_queue.enqueue(connection, [always, *others], payments.transaction_id, payments.event_time)
         _count(connection, batch_id, len(fresh), arrived_at)
-    return Arrived(fresh, arrived_at)
+    return Arrived(batch_id, fresh, arrived_at)
+
+
+def _is_visible(connection: Connection, batch_id: int) -> bool:
+    status = select(batches.c.status).where(batches.c.batch_id == batch_id)
+    return connection.scalar(status) == "done"
+
+
+def _begin(connection: Connection, batch: ArrivalBatch, arrived_at: int) -> int:
+    row = {
+        "kind": "transactions",
+        "source": batch.source,
+        "status": "done",
+        "history": False,
+        "on_arrival": True,
+        "started_at": arrived_at,
+        "visible_at": arrived_at,
+        "holder": batch.holder,
+    }
+    inserted = connection.execute(insert(batches).values(**row))
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
+
+
+def visible(store: Store, ids: Sequence[str]) -> set[str]:
+    """Which of these ids are stored and visible; a batch that is being loaded may still be removed."""
+    t = store.transactions.c
+    listed = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
+    rows = (
+        select(t.transaction_id)
+        .join(batches, batches.c.batch_id == t.batch_id)
+        .where(t.transaction_id.in_(listed), batches.c.status == "done")
+    )
+    with store.read() as connection:
+        return set(connection.scalars(rows))
 
 
 def unscored(store: Store, policy: str, ids: Sequence[str]) -> tuple[Strings, Ints]:
     """Which of these payments are to be scored on arrival and have no score yet: their ids and times (µs)."""
     t = store.transactions.c
-    with store.read() as connection, bulk.staged_ids(connection, ids) as stage:
-        waiting = select(queue.c.transaction_id).where(queue.c.policy == policy)
-        staged = text(f"SELECT transaction_id FROM {stage}")
-        rows = connection.execute(
-            select(t.transaction_id, t.event_time).where(
-                t.transaction_id.in_(staged), t.transaction_id.in_(waiting), t.arrived_at.is_not(None)
-            )
-        ).all()
+    listed = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
+    waiting = select(queue.c.transaction_id).where(queue.c.policy == policy)
+    arrived = (t.transaction_id.in_(listed), t.transaction_id.in_(waiting), t.arrived_at.is_not(None))
+    with store.read() as connection:
+        rows = connection.execute(select(t.transaction_id, t.event_time).where(*arrived)).all()
     names = np.array([row.transaction_id for row in rows], dtype=object)
     return names, np.array([row.event_time for row in rows], dtype=np.int64)
 

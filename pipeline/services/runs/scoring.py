@@ -26,6 +26,7 @@ from storage.database.column_types import as_datetime
 from storage.database.hash_form import has_displays
 from storage.frames import Ints
 from storage.ingest import batches
+from storage.ingest.arrivals import visible
 from storage.ingest.chunks import TransactionChunk
 from storage.ingest.history import newest_event
 from storage.ingest.revisions import changed
@@ -36,6 +37,7 @@ PAYMENTS_MAX = 1_000  # of one request
 SOURCE = "payments to be scored"  # in messages
 NO_MODEL = "no model was in force when it happened: ingest it, and backfill that time"
 AHEAD = "its time is ahead of the clock here, so it has not happened yet"
+BEING_LOADED = "an ingest that is not finished holds the same id: send it again"
 REPEATED = "another payment of the request has the same id"
 REFUND = "it is a refund, which is stored but never scored: ingest it"
 
@@ -242,20 +244,23 @@ def _of_score(session: Session, of: PaymentScore) -> ScoredPayment:
 
 
 def _stored(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
-    fresh = scorer.add(chunk, session.now)
+    fresh, names = scorer.add(chunk, session.now), chunk.transaction_id.tolist()
     status: dict[str, PaymentStatus] = dict.fromkeys(fresh, "scored")
-    known = np.array(
-        [place for place, name in enumerate(chunk.transaction_id) if name not in fresh], np.int64
-    )
-    if len(known):
-        others = chunk.take(known)
-        differing = changed(session.store, others)
-        status |= dict.fromkeys(others.transaction_id.tolist(), "duplicate")
+    known = visible(session.store, names) - fresh
+    if known:
+        others = chunk.take(np.array([place for place, name in enumerate(names) if name in known], np.int64))
+        differing = others.take(changed(session.store, others))
+        status |= dict.fromkeys(known, "duplicate")
         if len(differing):
-            _revise(session, others.take(differing))
-            status |= dict.fromkeys(others.take(differing).transaction_id.tolist(), "revised")
-    rows = scores_of(session.store, LIVE, chunk.transaction_id.tolist())
-    return {name: _of_row(session, name, status[name], rows.get(name)) for name in chunk.transaction_id}
+            _revise(session, differing)
+            status |= dict.fromkeys(differing.transaction_id.tolist(), "revised")
+    rows = scores_of(session.store, LIVE, names)
+    return {
+        name: _of_row(session, name, status[name], rows.get(name))
+        if name in status
+        else ScoredPayment(name, "rejected", BEING_LOADED)
+        for name in names
+    }
 
 
 def _revise(session: Session, chunk: TransactionChunk) -> None:
