@@ -199,7 +199,7 @@ def test_a_scheduler_that_dies_meanwhile_loses_nothing(
 
 def test_a_task_holds_no_secret(postgres_url: str, tmp_path: Path) -> None:
     known = distributed_steps.fingerprint(own_config(tmp_path, postgres_url))
-    task = distributed_steps._Task("live", NOW, 1, "test", END, ((FROM, END),), None, known)
+    task = distributed_steps._Task("live", NOW, 1, "test", END, (FROM, END), None, known)
     sent = pickle.dumps(task)
     assert KEY.encode() not in sent
     assert b"postgres" not in sent

@@ -1,7 +1,7 @@
 """
 Windows of a backfill on the workers of a Dask scheduler, on any number of machines.
 
-A task says which windows of the ledger to do, and returns nothing: a worker claims each step, does it against the database and
+A task says which window of the ledger to do, and returns nothing: a worker claims each step, does it against the database and
 finishes it, as every other process does. So order, exactly-once and recovery rest on the ledger, and the scheduler may lose
 anything: what it loses is done by the next task or the next call. A worker reads its own configuration; the database's URL and
 keys never travel. Trainings stay in the process that was called, because each needs the choice before it.
@@ -33,6 +33,7 @@ from pipeline.schedule.run_context import (
     step_sort_key,
     with_stored_fields,
 )
+from storage.database.column_types import as_datetime
 from storage.database.setup import verify
 from storage.runs import ledger
 from storage.runs.ledger import Entry
@@ -54,14 +55,14 @@ class SchedulerError(FraudwatchError):
 
 @dataclass(frozen=True)
 class _Task:
-    """Windows to do; instants in µs. It holds nothing that a log must not show."""
+    """A window to do; instants in µs. It holds nothing that a log must not show."""
 
     policy: str
     as_of: int
     run_id: int
     by: str
     span_end: int
-    windows: tuple[Window, ...]
+    window: Window
     model_id: int | None
     fingerprint: tuple[tuple[str, str], ...]
 
@@ -86,6 +87,7 @@ def process_on_scheduler(
     """
     _require_shared(run.config)
     windows = sorted({entry.key[1:] for entry in entries})
+    mine = fingerprint(run.config)
     todo = [
         _Task(
             run.policy,
@@ -93,9 +95,9 @@ def process_on_scheduler(
             run.run_id,
             run.by,
             windows[-1][1],
-            (window,),
+            window,
             model_id,
-            fingerprint(run.config),
+            mine,
         )
         for window in windows
     ]
@@ -163,7 +165,7 @@ def _submit_all(client: Any, todo: Sequence[_Task], address: str, done: Callable
     while queue or running:
         while queue and len(running) < ahead:
             task = queue.pop()
-            key = f"fraudwatch-window-{task.run_id}-{task.windows[0][0]}-{next(numbers)}"
+            key = f"fraudwatch-window-{task.run_id}-{task.window[0]}-{next(numbers)}"
             running[client.submit(run_task, task, key=key, pure=False)] = task
         try:
             ended = dask.wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done
@@ -197,16 +199,15 @@ def _threads(client: Any, address: str) -> int:
 
 
 def _ended_well(future: Any, task: _Task, repeats: dict[Window, int]) -> bool:
-    """Whether a task did its windows; False if it is to be repeated, because its worker died or the scheduler forgot it."""
+    """Whether a task did its window; False if it is to be repeated, because its worker died or the scheduler forgot it."""
     dask = _dask()
     try:
         future.result(timeout=CONNECT_S)
     except (dask.KilledWorker, dask.CancelledError, TimeoutError) as error:
-        window = task.windows[0]
-        repeats[window] = repeats.get(window, 0) + 1
-        if repeats[window] > REPEATS_MAX:
+        repeats[task.window] = repeats.get(task.window, 0) + 1
+        if repeats[task.window] > REPEATS_MAX:
             raise SchedulerError(
-                f"the workers that scored the window {window} died {repeats[window]} times ({type(error).__name__})",
+                f"the workers that scored the window from {as_datetime(task.window[0]):%Y-%m-%d %H:%M} UTC died {repeats[task.window]} times ({type(error).__name__})",
                 remedy="look at their logs: memory is the usual cause",
             ) from None
         return False
@@ -263,14 +264,12 @@ _KEPT: list[_Worker] = []
 
 
 def run_task(task: _Task) -> None:
-    """Do the windows of a task; runs in a process of a worker, which does one task at a time."""
-    worker = _worker(task)
-    wanted = set(task.windows)
+    """Do the window of a task; runs in a process of a worker, which does one task at a time."""
+    worker, (start, end) = _worker(task), task.window
     entries = [
         entry
-        for start, end in task.windows
         for entry in ledger.entries(worker.run.store, task.policy, since=start, until=end)
-        if entry.kind in ("score", "drift") and entry.key[1:] in wanted
+        if entry.kind in ("score", "drift") and entry.key[1:] == task.window
     ]
     entries.sort(key=lambda entry: step_sort_key(entry.kind, entry.window_end))
     process_entries(

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, Select, Text, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from storage.database import bulk, tables
-from storage.database.column_types import IdText, Instant
 from storage.database.database import Store
-from storage.database.views import VISIBLE, ranked_labels
+from storage.queries.flags import holding_labels
 
 Value = tuple[str, str]  # of an entity: its column, and the value as it is stored
 
@@ -82,8 +81,6 @@ def flagged_and_fraud(store: Store, policy: str, ids: Sequence[str]) -> tuple[se
             )
         )
         found = set(flagged)
-        holding = bulk.with_listed_ids(
-            ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids
-        ).columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
-        frauds = {row.transaction_id for row in connection.execute(holding) if row.is_fraud}
+        label = holding_labels(store, ids).c
+        frauds = set(connection.scalars(select(label.transaction_id).where(label.is_fraud)))
     return found, frauds

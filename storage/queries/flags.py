@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Boolean, Connection, Select, Text, and_, column, exists, func, select, table
+from sqlalchemy import Boolean, Connection, Select, Subquery, Text, and_, column, exists, func, select, table
 
 from storage.database import bulk, tables
 from storage.database.column_types import IdText, Instant
@@ -12,7 +12,7 @@ from storage.database.database import Store
 from storage.database.views import VISIBLE, field_name, ranked_labels
 from storage.errors import Unknown
 from storage.frames import REVIEWERS
-from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, row_converter
+from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, rows_of
 from storage.review.verdict_log import is_retracted
 
 FlagOrder = Literal["loss", "time", "score", "amount"]  # each from the largest, newest or highest on
@@ -117,19 +117,12 @@ def top_flags(store: Store, policy: str, since: int, until: int, limit: int) -> 
 
 
 def _flag_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    query = flags_of(store, policy, ids)
-    convert = row_converter(query)
-    return [convert(row) for row in connection.execute(query).mappings()]
+    return rows_of(connection, flags_of(store, policy, ids))
 
 
 def flags_of(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
     """Select a policy's flags on these transactions: the view `flagged_transactions`, with verdicts and claims."""
-    given = bulk.listed_ids(store.dialect)
-    holding = (
-        bulk.with_listed_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
-        .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
-        .subquery("holding")
-    )
+    given, holding = bulk.listed_ids(store.dialect), holding_labels(store, ids)
     f, t, s = tables.flags.c, store.transactions.c, tables.scores.c
     v, n, c = tables.verdicts.c, tables.verdicts.alias().c, tables.claims.c
     newest = select(func.max(n.verdict_id)).where(n.transaction_id == f.transaction_id).scalar_subquery()
@@ -155,6 +148,16 @@ def flags_of(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
         select(*columns)
         .select_from(joined)
         .where(f.policy == policy, f.transaction_id.in_(bulk.with_listed_ids(given, ids)))
+    )
+
+
+def holding_labels(store: Store, ids: Sequence[str]) -> Subquery:
+    """The label that holds of each of these transactions: transaction_id, is_fraud, type, source and known_at."""
+    given = bulk.listed_ids(store.dialect)
+    return (
+        bulk.with_listed_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
+        .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
+        .subquery("holding")
     )
 
 

@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, Select, Text, and_, select
+from sqlalchemy import Connection, Select, and_, select
 
 from storage.database import bulk, tables
-from storage.database.column_types import IdText, Instant
 from storage.database.database import Store
-from storage.database.views import VISIBLE, field_name, ranked_labels
+from storage.database.views import field_name
 from storage.errors import Unknown
-from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_page, row_converter
+from storage.queries.flags import holding_labels
+from storage.queries.rows import (
+    Position,
+    Row,
+    RowPage,
+    SortKey,
+    fetch_page,
+    read_page,
+    rows_of,
+)
 from storage.queries.verdicts import require_transaction
 
 OF_TRANSACTION = (
@@ -89,18 +97,11 @@ def _is_visible(store: Store) -> Any:
 
 
 def _payment_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
-    query = _payments(store, policy, ids)
-    convert = row_converter(query)
-    return [convert(row) for row in connection.execute(query).mappings()]
+    return rows_of(connection, _payments(store, policy, ids))
 
 
 def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
-    given = bulk.listed_ids(store.dialect)
-    holding = (
-        bulk.with_listed_ids(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({given})"), ids)
-        .columns(transaction_id=IdText, is_fraud=Boolean, type=Text, source=Text, known_at=Instant)
-        .subquery("holding")
-    )
+    given, holding = bulk.listed_ids(store.dialect), holding_labels(store, ids)
     t, s, f = store.transactions.c, tables.scores.c, tables.flags.c
     joined = (
         store.transactions.outerjoin(

@@ -108,6 +108,12 @@ def read_rows(store: Store, query: "Select[Any]") -> list[Row]:
     return list(stream(store, query))
 
 
+def rows_of(connection: Connection, query: "Select[Any]") -> list[Row]:
+    """All rows of a query, read by a connection that reads more than this."""
+    convert = row_converter(query)
+    return [convert(row) for row in connection.execute(query).mappings()]
+
+
 def _check_position(keys: Sequence[SortKey], after: Position) -> None:
     """A position comes back from outside, so it may be anything that JSON can hold."""
     if len(after) != len(keys) or not all(map(_can_be, (key.column.type for key in keys), after)):

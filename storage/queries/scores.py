@@ -7,7 +7,7 @@ from sqlalchemy import and_, select
 from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import flags, scores
-from storage.queries.rows import Row, row_converter
+from storage.queries.rows import Row, read_rows
 
 
 def scores_of(store: Store, policy: str, ids: Sequence[str]) -> dict[str, Row]:
@@ -18,12 +18,10 @@ def scores_of(store: Store, policy: str, ids: Sequence[str]) -> dict[str, Row]:
         s.model_id, s.strategy, f.reasons, f.muted_by, t.arrived_at,
     )  # fmt: skip
     given = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
-    with store.read() as connection:
-        query = (
-            select(*columns)
-            .join(store.transactions, t.transaction_id == s.transaction_id)
-            .outerjoin(flags, and_(f.policy == s.policy, f.transaction_id == s.transaction_id))
-            .where(s.policy == policy, s.transaction_id.in_(given))
-        )
-        convert = row_converter(query)
-        return {row["transaction_id"]: convert(row) for row in connection.execute(query).mappings()}
+    query = (
+        select(*columns)
+        .join(store.transactions, t.transaction_id == s.transaction_id)
+        .outerjoin(flags, and_(f.policy == s.policy, f.transaction_id == s.transaction_id))
+        .where(s.policy == policy, s.transaction_id.in_(given))
+    )
+    return {row["transaction_id"]: row for row in read_rows(store, query)}
