@@ -21,6 +21,7 @@ from pipeline.notifications import webhooks
 from pipeline.notifications.deliver import send_notifications, send_to_programs
 from pipeline.runs.arrivals import arrival_scorer
 from pipeline.scoring.reason_text import TEXTS
+from pipeline.services.monitoring.doctor import MessageFacts, check
 from pipeline.services.monitoring.notifications import ReceiverTest, list_messages, test_receivers
 from pipeline.services.runs.scoring import ScoreRequest, score
 from pipeline.services.session import Session, current_time
@@ -223,3 +224,16 @@ def test_a_webhook_needs_one_secret_and_a_plain_url() -> None:
     ).public_text()
     assert "shop.example.com" not in text
     assert SECRET not in text
+
+
+def test_doctor_reports_an_event_that_did_not_arrive(backfilled: Store, program: Program) -> None:
+    config = with_webhook(program, events=["flag.raised"])
+    config = config.model_copy(update={"notify": config.notify.model_copy(update={"attempts": 1})})
+    raise_flag(backfilled, config)
+    program.status = 500
+    send(backfilled, config)
+    found = check(Session(backfilled, config, "test", current_time), "live")
+    (messages,) = [one for one in found if one.subject == "messages"]
+    assert messages.failed
+    assert isinstance(messages.facts, MessageFacts)
+    assert (messages.facts.receivers, messages.facts.failed) == (1, 1)

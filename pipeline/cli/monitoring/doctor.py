@@ -213,8 +213,8 @@ def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
 
 def _messages(code: str, facts: "checks.MessageFacts") -> str:
     if code == "no_receiver":
-        return "no receiver: notify.urls is empty"
-    counts = f"{facts.receivers:,} URLs, {facts.sent:,} sent, {facts.waiting:,} waiting"
+        return "no receiver: notify.urls is empty, and there is no [webhook.NAME]"
+    counts = f"{facts.receivers:,} receivers, {facts.sent:,} sent, {facts.waiting:,} waiting"
     if facts.failed:
         remedy = "fraudwatch notify list --waiting shows why, fraudwatch notify retry sends them again"
         return f"{counts}, {facts.failed:,} failed: {remedy}"

@@ -436,11 +436,11 @@ def _flags(state: MonitorState) -> CheckResult:
 
 
 def _messages(session: Session, config: Config) -> CheckResult:
-    if not config.notify.enabled:
+    if not config.notifies:
         return CheckResult("messages", "no_receiver", MessageFacts(0, 0, 0, 0))
     counts = outbox.counts(session.store)
     facts = MessageFacts(
-        receivers=len(config.notify.urls),
+        receivers=len(config.notify.urls) + len(config.webhook),
         sent=counts.get("sent", 0),
         waiting=counts.get("pending", 0) + counts.get("sending", 0),
         failed=counts.get("failed", 0),
