@@ -409,6 +409,21 @@ def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
     assert reason_text(ReasonFacts(feature, float(seconds), None, 10.0, "EUR")) == sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "value", "facts", "sentence"),
+    [
+        ("shop_seconds_since_last", "RECENT_ACTIVITY", 90.0, {}, "90 seconds after this shop's last payment"),
+        ("shop_seconds_since_last", "RECENT_ACTIVITY", 75 * 86400.0, {}, "no payment of this shop in the 75 days before"),
+        ("shop_seconds_since_last", "RECENT_ACTIVITY", 75 * 86400.0, {"absent": "shop"}, "this payment has no shop"),
+        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.19, {"frauds": 1.0, "payments": 1.0}, "1 of 1 matured payments of this shop were fraud (7-day window before maturity)"),
+        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.01, {}, "no matured payment of this shop says how often it is fraud (7-day window before maturity)"),
+    ],
+)  # fmt: skip
+def test_a_reason_claims_only_what_is_known_of_the_entity(name, code, value, facts, sentence):
+    feature = Feature(name, code, "shop", 7 * DAY)
+    assert reason_text(ReasonFacts(feature, value, None, 10.0, "EUR", **facts)) == sentence
+
+
 def test_known_frauds_must_be_passed():
     with_frauds = build_catalogue(
         ("customer", "shop"), ("risk",), ("channel",), WINDOWS, (0, 6), fraud_span=DAY

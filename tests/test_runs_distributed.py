@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.config.config import Config
 from pipeline.config.loader import load_config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.runs import distributed_steps
 from pipeline.runs.backfill import backfill
 from pipeline.runs.distributed_steps import SchedulerError
@@ -168,9 +168,13 @@ def test_what_cannot_work_is_one_sentence_and_a_second_call_completes(
             SchedulerError, match=r"the configuration of a worker is .* that of the caller is"
         ):
             run(store, other, one.address)
+        with pytest.raises(ConfigError, match="Dask's configuration names none"):
+            run(store, config, one.address.replace("tcp", "tls"))
     monkeypatch.setattr(distributed_steps, "CONNECT_S", 1)
     with pytest.raises(SchedulerError, match="no scheduler answers"):
         run(store, config, one.address)
+    failed = query(store, "SELECT COUNT(*) FROM runs")[0][0]
+    assert failed == 1  # the one whose workers had another configuration; the others were refused before
     assert run(store, config, None).windows == 6
 
 
@@ -207,4 +211,19 @@ def test_a_task_holds_no_secret(postgres_url: str, tmp_path: Path) -> None:
 
 def test_an_sqlite_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="SQLite file"):
-        distributed_steps._require_shared(SMALL)
+        distributed_steps.require_scheduler(SMALL, "tcp://127.0.0.1:8786")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["banana", "tcp://", "tcp://host", "host:8786", "tcp://host:port", "http://host:8786", "tls://host:1/x"],
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="is no address of a scheduler"):
+        distributed_steps.require_scheduler(SMALL, address)
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(InputError, match="has a user or a password") as refused:
+        distributed_steps.require_scheduler(SMALL, "tcp://me:secret@host:8786")
+    assert "secret" not in str(refused.value)

@@ -202,6 +202,7 @@ PROBLEMS: dict[str, ProblemCode] = {
         bad_transaction_id=("This is not the id of a transaction", "Ids have no null characters and no lone surrogates."),
         no_transaction=("No transaction is named", "Name at least one."),
         empty_span=("The span is empty", "Its start must be before its end, which is not part of it."),
+        scheduler_address=("This is no address of a Dask scheduler", "Write tcp://HOST:PORT or tls://HOST:PORT."),
         future_time=("The time is in the future", "Give a time that has passed."),
         past_expiry=("The end is in the past", "Give a later end."),
         past_promotion=("The promotion would begin in the past", "Give a time from now on."),

@@ -16,7 +16,7 @@ from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.monitoring import quality
 from pipeline.progress import NoProgress, Progress
-from pipeline.runs.distributed_steps import process_on_scheduler
+from pipeline.runs.distributed_steps import process_on_scheduler, require_scheduler
 from pipeline.runs.scoring_run import finish_run
 from pipeline.runs.steps import UnscoredIds, process_entries
 from pipeline.schedule import planning
@@ -73,8 +73,12 @@ def backfill(
     ------
     NotReady
         No transaction is stored, or every one of the span is recorded as arriving later than `as_of`.
+    FraudwatchError
+        The scheduler cannot be used.
     """
     planning.stored_span(store)
+    if scheduler is not None:
+        require_scheduler(config, scheduler)
     with start_run(store, config, as_of, policy, "backfill", by, progress) as run:
         scoring_queue.add_backfilled_span(store, policy, start, end, run.as_of)
         _check_span_is_known(run, start, end)

@@ -18,12 +18,13 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 from detectors.model.artifact import libraries
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from pipeline.config.loader import load_config
-from pipeline.errors import ConfigError, FraudwatchError
+from pipeline.errors import ConfigError, FraudwatchError, InputError
 from pipeline.progress import NoProgress
 from pipeline.runs.steps import LedgerRunner, UnscoredIds, process_entries
 from pipeline.schedule.run_context import (
@@ -67,11 +68,9 @@ class _Task:
     fingerprint: tuple[tuple[str, str], ...]
 
 
-def process_on_scheduler(
-    run: RunContext, entries: Sequence[Entry], address: str, model_id: int | None
-) -> RunSummary:
+def require_scheduler(config: Config, address: str) -> None:
     """
-    Do these entries on the workers of a scheduler, and wait until all are done.
+    Check that a scheduler and its workers can be used, before anything is written.
 
     Parameters
     ----------
@@ -80,12 +79,30 @@ def process_on_scheduler(
 
     Raises
     ------
+    InputError
+        This is no such address.
+    SchedulerError
+        The scheduler cannot be reached, or has no worker.
+    ConfigError
+        The database is an SQLite file, Dask is not installed, or its configuration names no certificates.
+    """
+    _require_address(address)
+    _require_shared(config)
+    with _connected(address) as client:
+        _threads(client, address)
+
+
+def process_on_scheduler(
+    run: RunContext, entries: Sequence[Entry], address: str, model_id: int | None
+) -> RunSummary:
+    """
+    Do these entries on the workers of a scheduler, and wait until all are done.
+
+    Raises
+    ------
     SchedulerError
         The scheduler cannot be reached or is lost, it has no worker, or a worker has another configuration or version.
-    ConfigError
-        The database is an SQLite file, or Dask is not installed.
     """
-    _require_shared(run.config)
     windows = sorted({entry.key[1:] for entry in entries})
     mine = fingerprint(run.config)
     todo = [
@@ -120,11 +137,31 @@ def fingerprint(config: Config) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _require_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        whole = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+    except ValueError:  # a port that is no number
+        whole = False
+    if "@" in address:  # neither shown nor stored, for it may be a password
+        raise InputError(
+            "the scheduler's address has a user or a password, which Dask does not know",
+            remedy="write tcp://HOST:PORT; tls:// with certificates keeps strangers out",
+            code="scheduler_address",
+        )
+    if not whole or parts.path or parts.query or parts.fragment:
+        raise InputError(
+            f"{address!r} is no address of a scheduler",
+            remedy="write tcp://HOST:PORT or tls://HOST:PORT, as dask scheduler prints it",
+            code="scheduler_address",
+        )
+
+
 def _require_shared(config: Config) -> None:
     if config.storage_url.startswith("sqlite"):
         raise ConfigError(
             "storage.url is an SQLite file, which workers of other machines cannot share",
-            remedy="use Postgres, or several processes of this machine",
+            remedy="use Postgres, or --workers N for processes of this machine",
         )
     if find_spec("distributed") is None:
         raise ConfigError(
@@ -142,6 +179,11 @@ def _connected(address: str) -> Iterator[Any]:
     dask = _dask()
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it would log is said in one sentence
     security = dask.security.Security() if address.startswith("tls://") else None
+    if security is not None and not (security.tls_ca_file and security.tls_client_cert):
+        raise ConfigError(
+            "tls:// needs certificates, and Dask's configuration names none",
+            remedy="set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY",
+        )
     try:
         client = dask.Client(address, timeout=CONNECT_S, security=security, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

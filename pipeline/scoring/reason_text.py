@@ -13,6 +13,8 @@ from pipeline.features.catalogue import Feature
 from pipeline.number_text import amount, exact
 from storage.frames import DAY, HOUR, SECOND
 
+NO_ENTITY = "NO_ENTITY"
+
 
 @dataclass(frozen=True)
 class ReasonFacts:
@@ -23,11 +25,14 @@ class ReasonFacts:
     usual: float | None  # the entity's usual value, where there is one
     amount: float  # of the transaction, in the base currency
     currency: str
+    absent: str | None = None  # the entity column, or that of a pair, in which the transaction has nothing
+    frauds: float = 0.0  # that a rate is made from
+    payments: float = 0.0  # among which they are
 
     @property
     def entity_name(self) -> str:
         """The entity's name for reviewers: "customer_id" → "customer"."""
-        return (self.feature.entity or "").removesuffix("_id").replace("_", " ")
+        return _words(self.feature.entity or "")
 
     @property
     def span(self) -> str:
@@ -38,7 +43,16 @@ class ReasonFacts:
 
 def reason_text(facts: ReasonFacts) -> str:
     """One sentence that a reviewer understands without knowing the model."""
-    return TEXTS[facts.feature.code](facts)
+    return TEXTS[reason_code(facts)](facts)
+
+
+def reason_code(facts: ReasonFacts) -> str:
+    """The code of the reason: that of the feature, unless the transaction lacks the feature's entity."""
+    return facts.feature.code if facts.absent is None else NO_ENTITY
+
+
+def _words(column: str) -> str:
+    return column.removesuffix("_id").replace("_", " ")
 
 
 def _is_known(value: float | None) -> bool:
@@ -74,6 +88,20 @@ def _ago(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
+def _recent_activity(facts: ReasonFacts) -> str:
+    """In words that are true also where there is no earlier payment, or none within what was read of the past."""
+    if facts.value >= 2 * 86400:
+        return f"no payment of this {facts.entity_name} in the {_ago(facts.value)} before"
+    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
+
+
+def _fraud_history(facts: ReasonFacts) -> str:
+    where = f"({facts.span} window before maturity)"
+    if not facts.payments > 0:
+        return f"no matured payment of this {facts.entity_name} says how often it is fraud {where}"
+    return f"{facts.frauds:,.0f} of {facts.payments:,.0f} matured payments of this {facts.entity_name} were fraud {where}"
+
+
 def _recent_fraud(facts: ReasonFacts) -> str:
     if facts.value * SECOND >= (facts.feature.window or 0):
         return f"no known fraud of this {facts.entity_name} in its {facts.span} window"
@@ -82,7 +110,7 @@ def _recent_fraud(facts: ReasonFacts) -> str:
 
 def _new_pair(facts: ReasonFacts) -> str:
     first, _, second = (facts.feature.entity or "").partition("+")
-    names = [name.removesuffix("_id").replace("_", " ") for name in (first, second)]
+    names = [_words(name) for name in (first, second)]
     if facts.value > 0:
         return f"first payment of this {names[0]} with this {names[1]}"
     return f"this {names[0]} has paid with this {names[1]} before"
@@ -91,7 +119,7 @@ def _new_pair(facts: ReasonFacts) -> str:
 def _category(facts: ReasonFacts) -> str:
     name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
     if facts.feature.name.endswith("_fraud_rate"):
-        return f"{facts.value:.2%} of payments with this {name} were fraud"
+        return f"about {facts.value:.2%} of payments with this {name} were fraud"
     return f"{facts.value:.2%} of payments have this {name}"
 
 
@@ -105,15 +133,13 @@ TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
     ),
     "CATEGORY": _category,
     "FIELD_VALUE": lambda facts: f"{facts.feature.name} is {exact(facts.value)}",
-    "FRAUD_HISTORY": lambda facts: (
-        f"{facts.value:.2%} of this {facts.entity_name}'s matured payments were fraud "
-        f"({facts.span} window before maturity)"
-    ),
+    "FRAUD_HISTORY": _fraud_history,
     "KNOWN_FRAUD": lambda facts: (
         f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
     ),
     "NEW_PAIR": _new_pair,
-    "RECENT_ACTIVITY": lambda facts: f"{_ago(facts.value)} after this {facts.entity_name}'s last payment",
+    NO_ENTITY: lambda facts: f"this payment has no {_words(facts.absent or '')}",
+    "RECENT_ACTIVITY": _recent_activity,
     "RECENT_FRAUD": _recent_fraud,
     "TIME_OF_DAY": lambda _facts: "time of day or week",
     "USUAL_AMOUNT": lambda facts: (

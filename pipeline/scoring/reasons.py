@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.catalogue import Feature, FeatureCatalogue
-from pipeline.scoring.reason_text import ReasonFacts, reason_text
+from pipeline.scoring.reason_text import ReasonFacts, reason_code, reason_text
 from storage.frames import Transactions
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,8 @@ def strongest_reasons(
     """
     The three to `alerts.reasons` features that raised the score most.
 
-    Each code and entity gives one reason: of several windows of the same fact, the strongest is kept.
+    Each code and entity gives one reason: of several windows of the same fact, the strongest is kept. All features of an entity
+    that the transaction does not have give one.
     """
     used: set[tuple[str, str | None]] = set()
     total = float(np.abs(contributions).sum()) or 1.0
@@ -56,10 +57,12 @@ def strongest_reasons(
         share = float(contributions[column]) / total
         if len(used) >= config.alerts.reasons or (share <= 0.0 and len(used) >= REASONS_MIN):
             return
-        if share <= 0.0 or (feature.code, feature.entity) in used:
+        facts = _facts(flagged, place, column, feature, features, config)
+        key = reason_code(facts), facts.absent or feature.entity
+        if share <= 0.0 or key in used:
             continue
-        used.add((feature.code, feature.entity))
-        yield _reason(_facts(flagged, place, column, feature, features, config), share)
+        used.add(key)
+        yield _reason(facts, share)
 
 
 def _facts(
@@ -71,18 +74,29 @@ def _facts(
     config: Config,
 ) -> ReasonFacts:
     usual = features.raw_names.index(feature.usual) if feature.usual is not None else None
+    rates = {name: flagged.raw[place, [positives, total]] for name, positives, total in features.encoding.rates}
+    frauds, payments = rates.get(feature.name, (0.0, 0.0))
     return ReasonFacts(
         feature=feature,
         value=float(flagged.values[place, column]),
         usual=None if usual is None else float(flagged.raw[place, usual]),
         amount=flagged.rows.amount[place] / 10_000,
         currency=config.schema_.base_currency,
+        absent=_absent_entity(flagged.rows, place, feature),
+        frauds=float(frauds),
+        payments=float(payments),
     )
+
+
+def _absent_entity(rows: Transactions, place: int, feature: Feature) -> str | None:
+    """The entity column that the feature describes and the transaction has nothing in; the first of a pair."""
+    names = feature.entity.split("+") if feature.entity is not None else ()
+    return next((name for name in names if rows.columns[name].codes[place] < 0), None)
 
 
 def _reason(facts: ReasonFacts, share: float) -> Mapping[str, Any]:
     return {
-        "code": facts.feature.code,
+        "code": reason_code(facts),
         "feature": facts.feature.name,
         "value": round(facts.value, 6),
         "usual": None if facts.usual is None or np.isnan(facts.usual) else round(facts.usual, 6),

@@ -1,0 +1,61 @@
+"""Reasons of a flag: the strongest of each fact, and nothing about an entity that the payment does not have."""
+
+import numpy as np
+
+from pipeline.features.catalogue import build_catalogue
+from pipeline.scoring.reasons import FlaggedRows, strongest_reasons
+from storage.frames import DAY, HOUR, Coded, Transactions
+from tests.support.worlds import SMALL
+
+FEATURES = build_catalogue(("customer_id", "device_id"), (), (), (HOUR, 7 * DAY), (0, 6))
+
+
+def reasons(*names: str, device: int) -> list[tuple[str, str]]:
+    """Code and text of the reasons of one payment whose score was raised by these features, the first of them most."""
+    places = [FEATURES.encoding.names.index(name) for name in names]
+    contributions = np.zeros(len(FEATURES.features))
+    contributions[places] = np.arange(len(names), 0, -1)
+    one, codes = np.zeros(1, np.int64), np.array([device], np.int32)
+    columns = {
+        "customer_id": Coded(one.astype(np.int32), np.array(["c"], object)),
+        "device_id": Coded(codes, np.array(["d"], object)),
+    }
+    rows = Transactions(np.array(["t"], object), one, one, one, columns)
+    raw = np.full((1, len(FEATURES.raw_names)), 2.0)
+    flagged = FlaggedRows(
+        rows, raw, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object)
+    )
+    return [
+        (reason["code"], reason["text"])
+        for reason in strongest_reasons(flagged, 0, contributions, FEATURES, SMALL)
+    ]
+
+
+def test_a_fact_of_several_windows_is_one_reason() -> None:
+    found = reasons("device_id_count_7d", "device_id_count_1h", "customer_id_count_1h", device=0)
+    assert found == [
+        ("VELOCITY", "2 payments of this device in the 7-day window before"),
+        ("VELOCITY", "2 payments of this customer in the 1-hour window before"),
+    ]
+
+
+def test_an_absent_entity_is_one_reason_and_nothing_is_said_about_its_past() -> None:
+    found = reasons(
+        "device_id_count_7d",
+        "device_id_seconds_since_last",
+        "device_id_amount_mean_1h",
+        "customer_id_count_1h",
+        device=-1,
+    )
+    assert found == [
+        ("NO_ENTITY", "this payment has no device"),
+        ("VELOCITY", "2 payments of this customer in the 1-hour window before"),
+    ]
+
+
+def test_a_rate_tells_the_payments_behind_it() -> None:
+    (found,) = reasons("device_id_fraud_rate_7d", device=0)
+    assert found == (
+        "FRAUD_HISTORY",
+        "2 of 2 matured payments of this device were fraud (7-day window before maturity)",
+    )
