@@ -141,7 +141,26 @@ def test_a_failed_request_is_repeated_with_the_same_id(backfilled: Store, progra
     assert first == second
     assert query(backfilled, "SELECT key FROM outbox WHERE target < 0") == [(first,)]
     listed = list_messages(Session(backfilled, config, "test", lambda: NOW)).items
-    assert [(one.event, one.target, one.status) for one in listed] == [("flag.raised", -1, "sent")]
+    assert [(one.event, one.receiver, one.status) for one in listed] == [("flag.raised", "webhook shop", "sent")]
+
+
+def test_a_webhook_that_comes_later_takes_nothing_of_another_and_new_flags_go_first(
+    backfilled: Store, program: Program
+) -> None:
+    config = with_webhook(program)
+    program.status = 500
+    answer(backfilled, query(backfilled, "SELECT MIN(transaction_id) FROM flags")[0][0], "fraud", current_time())
+    send(backfilled, config)
+    raise_flag(backfilled, config)
+    program.status, program.got = 204, []
+    other = config.model_copy(update={"webhook": {"a": config.webhook["shop"]} | config.webhook})
+    send(backfilled, other, 2 * MINUTE)
+    kinds = [json.loads(body)["type"] for _, body in program.got]
+    assert kinds == ["flag.raised", "flag.answered"] * 2
+    assert {one.receiver for one in list_messages(Session(backfilled, other, "test", lambda: NOW)).items} == {
+        "webhook a",
+        "webhook shop",
+    }
 
 
 def test_redirects_are_not_followed(backfilled: Store, program: Program) -> None:

@@ -220,9 +220,10 @@ def _deliver_to(
 def _deliver_to_program(
     webhook: Webhook, store: Store, config: Config, clock: Callable[[], int], stopping: Callable[[], bool]
 ) -> Delivery:
-    """Send what is due to a webhook, each event by itself; after a failure the remaining ones wait for the next delivery."""
+    """Send what is due to a webhook, each event by itself, new flags first; after a failure the others wait for the next delivery."""
     sent = 0
-    for message in outbox.due(store, webhook.target, clock()):
+    waiting = outbox.due(store, webhook.target, clock())
+    for message in sorted(waiting, key=lambda one: one.event != "flag.raised"):
         if stopping():
             break
         outbox.claim(store, message)

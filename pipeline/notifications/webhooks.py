@@ -58,9 +58,19 @@ def webhooks(config: Config) -> list[Webhook]:
         A secret is missing or none.
     """
     return [
-        Webhook(name, -position, config.webhook[name], config.webhook_secret(name))
-        for position, name in enumerate(sorted(config.webhook), start=1)
+        Webhook(name, _target(name), config.webhook[name], config.webhook_secret(name))
+        for name in sorted(config.webhook)
     ]
+
+
+def display_names(config: Config) -> dict[int, str]:
+    """The names that lists and messages use, by target; no secret is needed."""
+    return {_target(name): f"webhook {name}" for name in config.webhook}
+
+
+def _target(name: str) -> int:
+    """A number below 0 that stays the same when other webhooks come and go, so that no event goes to another."""
+    return -1 - int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) // 2
 
 
 def event_messages(store: Store, config: Config, window: EventWindow) -> Iterator[Message]:
@@ -131,9 +141,9 @@ def _messages(
 ) -> Iterator[Message]:
     key = f"msg_{hashlib.sha256(f'{config.monitor.name} {event} {subject}'.encode()).hexdigest()[:32]}"
     body = json.dumps({"type": event, "timestamp": _time(at), "data": data}, ensure_ascii=False)
-    for position, name in enumerate(sorted(config.webhook), start=1):
+    for name in sorted(config.webhook):
         if event in config.webhook[name].events:
-            yield Message(key, -position, event, f"to {name}", body)
+            yield Message(key, _target(name), event, event, body)
 
 
 def _time(instant: int) -> str:

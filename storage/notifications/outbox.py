@@ -32,7 +32,7 @@ class Message:
     """A message to one receiver."""
 
     key: str
-    target: int  # position in notify.urls, from 1; of a webhook its place among them, from −1 downwards
+    target: int  # position in notify.urls, from 1; of a webhook a number below 0, made from its name
     event: str
     subject: str
     body: str
@@ -138,7 +138,7 @@ def recover(store: Store) -> int:
 def drop_others(store: Store, targets: Sequence[int]) -> int:
     """Drop messages to receivers that are no longer configured."""
     gone = _open() & outbox.c.target.not_in(list(targets))
-    error = "notify.urls has no URL in this position any more"
+    error = "this receiver is no longer configured"
     with store.write() as connection:
         return connection.execute(update(outbox).where(gone).values(status="dropped", error=error)).rowcount
 

@@ -16,7 +16,7 @@ COLUMNS = [
     "created_at",
     "event",
     "subject",
-    "target",
+    "receiver",
     "status",
     "attempts",
     "due_at",

@@ -1,10 +1,11 @@
 """Messages to people: what is in the outbox, sending what is due, and testing the receivers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline.config.config import Config
 from pipeline.errors import ConfigError
 from pipeline.notifications import deliver, webhooks
 from pipeline.notifications.deliver import Delivery
@@ -25,7 +26,7 @@ class QueuedMessage:
     created_at: datetime
     event: Event
     subject: str
-    target: int  # position of the receiver in notify.urls, from 1; of a webhook its place among them by name, from −1 downwards
+    receiver: str  # its position in notify.urls and the service, or the name of a webhook; holds no part of the URL
     status: Literal["pending", "sending", "sent", "failed", "merged", "dropped"]
     attempts: int
     due_at: datetime
@@ -56,7 +57,9 @@ def list_messages(
 ) -> Page[QueuedMessage]:
     """Messages, newest first; with `waiting` only those that are waiting or failed."""
     page = outbox.page(session.store, limit, decode_cursor(cursor, 1), waiting=waiting)
-    return Page(tuple(as_record(QueuedMessage, row) for row in page.rows), encode_cursor(page.next_position))
+    names = _receiver_names(session.config)
+    rows = tuple(as_record(QueuedMessage, row, receiver=_name_of(row, names)) for row in page.rows)
+    return Page(rows, encode_cursor(page.next_position))
 
 
 def show_message(session: Session, message_id: int) -> FullMessage:
@@ -68,7 +71,19 @@ def show_message(session: Session, message_id: int) -> FullMessage:
     Unknown
         There is no message of that number.
     """
-    return as_record(FullMessage, outbox.message(session.store, message_id))
+    row = outbox.message(session.store, message_id)
+    return as_record(FullMessage, row, receiver=_name_of(row, _receiver_names(session.config)))
+
+
+def _receiver_names(config: Config) -> Mapping[int, str]:
+    """Names of the configured receivers by their number in the outbox."""
+    people = {receiver.position: receiver.display_name for receiver in receivers(config)}
+    return people | webhooks.display_names(config)
+
+
+def _name_of(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    target = int(row["target"])
+    return names.get(target, f"URL {target}, no longer configured" if target > 0 else "a former webhook")
 
 
 def send_messages(
