@@ -26,25 +26,41 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
 
-# The shipped config on simulated payments of a team that reviews, in a folder of its own; begins afresh each time.
-demo demo-web: export FRAUDWATCH_STORAGE__URL := sqlite:///$(DEMO)/fraudwatch.db
-demo demo-web: export FRAUDWATCH_SCHEMA__CATEGORICAL := ["channel", "country", "status", "method"]
-demo demo-web: export FRAUDWATCH_LABELS__MATURITY_BY := {"method": {"wallet": "14d", "direct_debit": "45d"}}
+# The shipped config, and what the simulated payments of a team that reviews need: in a folder of its own; begins afresh each time.
+define DEMO_CONFIG
+[storage]
+url = "sqlite:///$(abspath $(DEMO))/fraudwatch.db"
+
+[schema]
+categorical = ["channel", "country", "status", "method"]
+
+[labels.maturity_by.method]
+wallet = "14d"
+direct_debit = "45d"
+endef
+export DEMO_CONFIG
+
+demo demo-web: export FRAUDWATCH_CONFIG := $(DEMO)/config.toml
 demo: setup
 	@rm -rf $(DEMO)
 	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --reviewers --output $(DEMO)
+	@echo "$$DEMO_CONFIG" > $(DEMO)/config.toml
 	$(BIN)/fraudwatch init
 	$(BIN)/fraudwatch ingest transactions $(DEMO)/transactions.parquet $(DEMO)/updates.parquet
 	$(BIN)/fraudwatch ingest labels $(DEMO)/labels.parquet
 	$(BIN)/fraudwatch backfill --from $(FROM) --to $(TO)
 	$(BIN)/fraudwatch summary --from $(FROM) --to $(TO)
+	@printf '\nTo go on here: export FRAUDWATCH_CONFIG=%s PATH=%s:$$PATH\n' $(abspath $(DEMO))/config.toml $(abspath $(BIN))
+	@echo "make demo-web opens the console on it."
 
 # The console on the demo's database, which is made first where there is none; each time with another password.
 demo-web: setup
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", 8321)).close()' 2>/dev/null || \
+	{ echo "Port 8321 is in use: is the console open already? Its password stays as it was." >&2; exit 1; }
 	@test -f $(DEMO)/fraudwatch.db || $(MAKE) demo
 	@$(BIN)/fraudwatch init
 	@password=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(12))'); \
-	$(BIN)/fraudwatch users list | grep -q '^demo ' && change=password || change='add --role administrator'; \
+	$(BIN)/fraudwatch users list 2>/dev/null | grep -q '^demo ' && change=password || change='add --role administrator'; \
 	printf '%s\n' "$$password" | $(BIN)/fraudwatch users $$change demo >/dev/null && \
 	printf '\nLog in at http://127.0.0.1:8321 as demo with the password %s\n\n' "$$password"
 	$(BIN)/fraudwatch serve

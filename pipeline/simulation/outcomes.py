@@ -24,7 +24,7 @@ WEB_SHARES, APP_SHARES = (
 DELAYS = ((10.5, 0.6, 45.0), (3.0, 0.5, 14.0), (20.0, 0.35, 45.0))
 MATURITY = {
     "wallet": "14d",
-    "direct_debit": "60d",
+    "direct_debit": "45d",
 }  # where it differs from the shipped 30d, which suits cards
 PENDING = (0.03, 0.03, 1.0)  # share of remote payments that begin as pending, by method
 FAILS = 0.08  # share of pending payments that are declined in the end
