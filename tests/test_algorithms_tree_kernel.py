@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import ExtraTreeRegressor
 
 from detectors.algorithms.isolation_forest import MAX_SAMPLES, IsolationForest
+from detectors.algorithms.isolation_tree import DRAWS, grow_tree
 from detectors.algorithms.pyod_support import pyod_class, systematic_sample
 from detectors.algorithms.random_forest import RandomForest
 from detectors.algorithms.tree_kernel import BLOCK, _float32_at_most, flatten
@@ -45,6 +47,29 @@ def test_the_isolation_forest_scores_like_pyods(kind, max_rows):
     np.testing.assert_allclose(
         ours.anomaly_score(probes), theirs.decision_function(probes), rtol=0, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "ties", "one column", "constant"])
+@pytest.mark.parametrize("n", [1, 2, 3, 50, 3000])
+@pytest.mark.parametrize("distinct", [2, 10**9])  # targets: of few different ones whole nodes are equal
+def test_a_random_tree_is_scikit_learns_node_for_node(kind, n, distinct):
+    X = rows(kind, 3000)[:n].astype(np.float32)
+    for seed in range(5):
+        targets = np.random.default_rng(seed).integers(0, distinct, n) / distinct
+        theirs = ExtraTreeRegressor(max_depth=12, max_features=1, splitter="random", random_state=seed)
+        theirs = theirs.fit(X, targets).tree_
+        ours = grow_tree(X, targets, 12, np.random.RandomState(seed).randint(DRAWS))
+        leaf = ours.children_left < 0
+        for mine, reference in (
+            (ours.children_left, theirs.children_left),
+            (ours.children_right, theirs.children_right),
+            (np.where(leaf, -2, ours.feature), theirs.feature),
+            (np.where(leaf, -2.0, ours.threshold), theirs.threshold),
+            (ours.n_node_samples, theirs.n_node_samples),
+            (ours.depths + 1, theirs.compute_node_depths()),
+        ):
+            assert mine.tolist() == reference.tolist()
+        assert (ours.node_count, ours.max_depth) == (theirs.node_count, theirs.max_depth)
 
 
 def test_no_score_rests_on_labels():

@@ -141,7 +141,9 @@ def test_a_failed_request_is_repeated_with_the_same_id(backfilled: Store, progra
     assert first == second
     assert query(backfilled, "SELECT key FROM outbox WHERE target < 0") == [(first,)]
     listed = list_messages(Session(backfilled, config, "test", lambda: NOW)).items
-    assert [(one.event, one.receiver, one.status) for one in listed] == [("flag.raised", "webhook shop", "sent")]
+    assert [(one.event, one.receiver, one.status) for one in listed] == [
+        ("flag.raised", "webhook shop", "sent")
+    ]
 
 
 def test_a_webhook_that_comes_later_takes_nothing_of_another_and_new_flags_go_first(
@@ -149,7 +151,9 @@ def test_a_webhook_that_comes_later_takes_nothing_of_another_and_new_flags_go_fi
 ) -> None:
     config = with_webhook(program)
     program.status = 500
-    answer(backfilled, query(backfilled, "SELECT MIN(transaction_id) FROM flags")[0][0], "fraud", current_time())
+    answer(
+        backfilled, query(backfilled, "SELECT MIN(transaction_id) FROM flags")[0][0], "fraud", current_time()
+    )
     send(backfilled, config)
     raise_flag(backfilled, config)
     program.status, program.got = 204, []

@@ -22,9 +22,7 @@ def reasons(*names: str, device: int) -> list[tuple[str, str]]:
     }
     rows = Transactions(np.array(["t"], object), one, one, one, columns)
     raw = np.full((1, len(FEATURES.raw_names)), 2.0)
-    flagged = FlaggedRows(
-        rows, raw, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object)
-    )
+    flagged = FlaggedRows(rows, raw, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object))
     return [
         (reason["code"], reason["text"])
         for reason in strongest_reasons(flagged, 0, contributions, FEATURES, SMALL)

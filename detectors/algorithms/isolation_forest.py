@@ -1,11 +1,12 @@
-"""PyOD's isolation forest: scikit-learn grows its trees, a compiled kernel walks them."""
+"""PyOD's isolation forest, tree for tree: compiled kernels grow and walk it."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detectors.algorithms.isolation_tree import DRAWS, GrownTree, grow_tree
 from detectors.algorithms.pyod_support import systematic_sample
 from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten, means_below
 from detectors.base import (
@@ -139,36 +140,37 @@ class IsolationForest:
         return require_fitted(self.fitted, self.name).base_score
 
 
-def _grow(rows: Floats, n_trees: int, per_tree: int, seed: int) -> list[Any]:
+def _grow(rows: Floats, n_trees: int, per_tree: int, seed: int) -> list[GrownTree]:
     """
     The trees of PyOD's forest with these rows and this seed, each grown on `per_tree` rows.
 
-    PyOD's `IForest.fit` is scikit-learn's ensemble of random trees, of which three quarters of the time go into copying and checking
+    PyOD's `IForest.fit` is scikit-learn's ensemble of random trees, of which nearly all the time goes into copying and checking
     parameters of each tree and into scoring all training rows twice: here each tree is grown by itself, with the same draws.
     """
-    from sklearn.tree import ExtraTreeRegressor
     from sklearn.utils.random import sample_without_replacement
 
     n, n_features = rows.shape
     narrow = rows.astype(np.float32)
-    targets: Floats = np.asarray(np.random.RandomState(seed).uniform(size=n))
-    trees = []
-    for own in np.random.RandomState(seed).randint(SEEDS, size=n_trees).tolist():
-        tree = ExtraTreeRegressor(
-            max_depth=int(np.ceil(np.log2(max(per_tree, 2)))),
-            max_features=1,
-            splitter="random",
-            random_state=np.random.RandomState(own).randint(SEEDS),
-        )
-        draws = np.random.RandomState(own)
+    max_depth = int(np.ceil(np.log2(max(per_tree, 2))))
+    draws, trees = (
+        np.random.RandomState(seed),
+        [],
+    )  # seeded again and again: a new one would cost more than a tree
+    targets: Floats = np.asarray(draws.uniform(size=n))
+    draws.seed(seed)
+    for own in draws.randint(SEEDS, size=n_trees).tolist():
+        draws.seed(own)
+        draws.seed(draws.randint(SEEDS))
+        state = int(draws.randint(DRAWS))
+        draws.seed(own)
         # scikit-learn draws columns first; it takes all of them, in an order of no effect.
         sample_without_replacement(n_features, n_features, random_state=draws)
         drawn = np.sort(sample_without_replacement(n, per_tree, random_state=draws))
-        trees.append(tree.fit(narrow[drawn], targets[drawn], check_input=False).tree_)
+        trees.append(grow_tree(narrow[drawn], targets[drawn], max_depth, state))
     return trees
 
 
-def _expected_path(tree: Any) -> Floats:
+def _expected_path(tree: GrownTree) -> Floats:
     """
     Path length of each node of one tree, in splits.
 
@@ -176,7 +178,7 @@ def _expected_path(tree: Any) -> Floats:
     children's, by their training rows.
     """
     counts = tree.n_node_samples
-    path: Floats = tree.compute_node_depths() + _average_path(counts) - 1.0  # a root has depth 1 there
+    path: Floats = tree.depths + _average_path(counts)
     return means_below(path, counts, tree.children_left, tree.children_right)
 
 

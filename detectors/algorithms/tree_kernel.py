@@ -110,7 +110,7 @@ class Forest:
 
 def flatten(trees: Sequence[Any], values: Sequence[Floats]) -> Forest:
     """
-    Flatten scikit-learn's trees (`estimator.tree_`) into one `Forest`.
+    Flatten trees with the attributes of scikit-learn's (`estimator.tree_`) into one `Forest`.
 
     Parameters
     ----------

@@ -74,7 +74,9 @@ def _facts(
     config: Config,
 ) -> ReasonFacts:
     usual = features.raw_names.index(feature.usual) if feature.usual is not None else None
-    rates = {name: flagged.raw[place, [positives, total]] for name, positives, total in features.encoding.rates}
+    rates = {
+        name: flagged.raw[place, [positives, total]] for name, positives, total in features.encoding.rates
+    }
     frauds, payments = rates.get(feature.name, (0.0, 0.0))
     return ReasonFacts(
         feature=feature,

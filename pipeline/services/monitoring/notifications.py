@@ -26,7 +26,9 @@ class QueuedMessage:
     created_at: datetime
     event: Event
     subject: str
-    receiver: str  # its position in notify.urls and the service, or the name of a webhook; holds no part of the URL
+    receiver: (
+        str  # its position in notify.urls and the service, or the name of a webhook; holds no part of the URL
+    )
     status: Literal["pending", "sending", "sent", "failed", "merged", "dropped"]
     attempts: int
     due_at: datetime
