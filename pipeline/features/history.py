@@ -144,7 +144,7 @@ def _history(
     entities: Mapping[str, Sequence[str]] | None,
 ) -> History:
     """The history of these rows; `entities` are those that all of them were chosen by, None if they were not."""
-    payments = _payments(config, rows)
+    payments = without_refunds(config, rows)
     labels = stored_history.load_labels(store, start, end, entities)
     never = config.labels.never_by_silence
     silence = Silence(
@@ -165,7 +165,7 @@ def _history(
     )
 
 
-def _payments(config: Config, rows: Transactions) -> Transactions:
+def without_refunds(config: Config, rows: Transactions) -> Transactions:
     """The rows that are no refunds."""
     if not config.schema_.kind:
         return rows
@@ -177,7 +177,7 @@ def _load_frauds(
 ) -> FraudHistory:
     known_from = start - LABEL_BEFORE_PAYMENT
     rows, labels = stored_history.load_frauds(store, start, end, known_from, entities)
-    return FraudHistory.of(_payments(config, rows), labels, config.labels.precedence)
+    return FraudHistory.of(without_refunds(config, rows), labels, config.labels.precedence)
 
 
 def maturity_of(config: Config, transactions: Transactions) -> Ints:
