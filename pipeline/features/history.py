@@ -28,6 +28,7 @@ from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
 
+FEW = 1_000  # transactions that are looked up without an index
 AUDIT, *CHOSEN = REVIEWERS  # reviewers chose what they looked at, but for the random audit sample
 
 
@@ -55,9 +56,14 @@ class History:
 
         Only the span is searched, so that the cost of a window does not grow with the length of the history.
         """
+        span = self.transactions.between(start, end)
+        if max(len(transaction_ids), span.stop - span.start) <= FEW:
+            wanted = set(transaction_ids.tolist())
+            ids = self.transactions.transaction_id[span].tolist()
+            found = [place for place, name in enumerate(ids, start=span.start) if name in wanted]
+            return np.array(found, dtype=np.int64)
         import pandas as pd
 
-        span = self.transactions.between(start, end)
         indices = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
         inside = np.sort(indices[indices >= 0]).astype(np.int64)
         moved: Ints = inside + np.int64(span.start)

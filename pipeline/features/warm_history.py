@@ -132,6 +132,8 @@ class WarmHistory:
 
     Attributes
     ----------
+    rows_changed
+        Whether the last `refresh` found that payments or labels were stored by somebody else, or withdrawn.
     lookback, fraud_span
         How far back features look at payments, and at frauds, µs; to be set whenever `refresh` says that models may have changed.
     """
@@ -142,6 +144,7 @@ class WarmHistory:
         self._mark: Mark | None = None
         # The newest change of rows and of labels that entities do not have yet, unless they were read since.
         self._rows_changed = self._labels_changed = -1
+        self.rows_changed = True
         self._forget()
 
     def _forget(self) -> None:
@@ -157,7 +160,7 @@ class WarmHistory:
         if max(self._size, len(self._ids)) > ROWS_MAX:
             self._forget()
         mark, before = snapshot.mark(self._policy), self._mark
-        self._mark = mark
+        self._mark, self.rows_changed = mark, before != mark
         if before is None or mark == before:
             return before is None
         actions = snapshot.actions_since(before.audit_id) if mark.audit_id != before.audit_id else set()
@@ -214,7 +217,7 @@ class WarmHistory:
             for column, value in _entities_of(self._store, fresh):
                 entity = self._entities.get((column, value))
                 if entity is not None:
-                    mine = rows.take(rows.rows.columns[column].codes == self._columns[column].known(value))
+                    mine = rows.take(rows.rows.columns[column].codes == self._columns[column].code(value))
                     joined = self._joined([entity.payments, mine])
                     self._keep((column, value), replace(entity, payments=joined))
         return True
@@ -265,7 +268,7 @@ class WarmHistory:
     def _without_earlier(self, part: _Payments, earlier: Sequence[Entity]) -> _Payments:
         """The payments that are of none of these entities, whose payments are in other parts."""
         for column, value in earlier:
-            repeated = part.rows.columns[column].codes == self._columns[column].known(value)
+            repeated = part.rows.columns[column].codes == self._columns[column].code(value)
             if repeated.any():
                 part = part.take(~repeated)
         return part

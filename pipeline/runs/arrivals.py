@@ -87,16 +87,23 @@ class ArrivalScorer:
         self._models = ModelCache(self._store, config, LIVE)
         self._warm = WarmHistory(self._store, config, LIVE)
         self._reader: HistoryReader | None = None
+        self._ingested: tuple[int, int] | None = None
+        self._through: int | None = None
         self._scoring = threading.Lock()
         self._queueing = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._batch: tuple[int, int] | None = None  # the day it is of, and its id
         self.summary = RunSummary()
 
+    def history_through(self) -> int | None:
+        """When the newest of the ingested payments happened, µs, not counting those that were scored on arrival; None without one."""
+        with self._scoring, entity_snapshot(self._store) as snapshot:
+            self._refreshed(snapshot)
+            return self._through
+
     def has_model(self, chunk: TransactionChunk) -> Bools:
-        """Which payments a model is in force for, (n,)."""
+        """Which payments a model was in force for when `history_through` was last called, (n,)."""
         with self._scoring:
-            self._models.refresh()
             return self._models.model_ids(chunk.event_time) >= 0
 
     def score(self, chunk: TransactionChunk, at: int) -> dict[str, PaymentScore]:
@@ -129,6 +136,10 @@ class ArrivalScorer:
             self._models.refresh()
             self._reader = HistoryReader(self._store, self._config, LIVE, 0)
             self._warm.lookback, self._warm.fraud_span = self._reader.lookback, self._reader.fraud_span
+        if self._ingested is None or self._warm.rows_changed:
+            ingested = snapshot.ingested_batches()
+            if ingested != self._ingested:
+                self._ingested, self._through = ingested, snapshot.newest_ingested()
         return self._reader
 
     def add(self, chunk: TransactionChunk, now: int) -> frozenset[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from storage.database.database import Store
 from storage.database.tables import audit, batches, labels, monitor, promotions
@@ -63,6 +63,9 @@ _MARK = select(
 )
 
 
+_INGESTED = (batches.c.status == "done", batches.c.kind == "transactions", ~batches.c.on_arrival)
+
+
 class EntitySnapshot:
     """Reads one snapshot of the database."""
 
@@ -112,6 +115,19 @@ class EntitySnapshot:
         found = select(labels.c.label_id).where(labels.c.transaction_id.in_(ids)).limit(1)
         return self._connection.scalar(found) is not None
 
+    def ingested_batches(self) -> tuple[int, int]:
+        """How many batches of transactions were ingested, without those that arrived one by one, and when the newest became visible."""
+        n, newest = self._connection.execute(
+            select(func.count(), func.max(batches.c.visible_at)).where(*_INGESTED)
+        ).one()
+        return int(n), -1 if newest is None else int(newest)
+
+    def newest_ingested(self) -> int | None:
+        """When the newest of their transactions happened, µs; None without one."""
+        t = self._store.transactions.c
+        rows = select(t.event_time).join(batches, batches.c.batch_id == t.batch_id).where(*_INGESTED)
+        return self._connection.scalar(rows.order_by(t.event_time.desc()).limit(1))
+
     def _rows(self, *chosen: "history.Condition") -> Transactions:
         return history.rows_of(self._connection, self._store, self._visible, *chosen)
 
@@ -120,9 +136,8 @@ class EntitySnapshot:
         return VisibleBatches(self._connection)
 
     def _batches_since(self, visible_at: int) -> list[int]:
-        b = batches.c
-        new = and_(b.status == "done", b.kind == "transactions", ~b.on_arrival, b.visible_at > visible_at)
-        return list(self._connection.scalars(select(b.batch_id).where(new)))
+        new = select(batches.c.batch_id).where(*_INGESTED, batches.c.visible_at > visible_at)
+        return list(self._connection.scalars(new))
 
 
 @contextmanager

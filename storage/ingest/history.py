@@ -519,20 +519,6 @@ def span(store: Store) -> tuple[int, int] | None:
     return None if first is None else (first, last)
 
 
-def newest_event(store: Store) -> int | None:
-    """When the newest of the visible transactions happened, None if there are none; found by the index of times."""
-    t = store.transactions.c
-    newest = (
-        select(t.event_time)
-        .join(batches, batches.c.batch_id == t.batch_id)
-        .where(batches.c.status == "done")
-        .order_by(t.event_time.desc())
-        .limit(1)
-    )
-    with store.read() as connection:
-        return connection.scalar(newest)
-
-
 def newest_known(store: Store, before: int) -> int | None:
     """When the newest of the transactions that were visible by `before` became visible, None if there are none."""
     t, b = store.transactions.c, batches.c

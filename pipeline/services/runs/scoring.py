@@ -28,7 +28,6 @@ from storage.frames import Ints
 from storage.ingest import batches
 from storage.ingest.arrivals import visible
 from storage.ingest.chunks import TransactionChunk
-from storage.ingest.history import newest_event
 from storage.ingest.revisions import changed
 from storage.queries.rows import Row
 from storage.queries.scores import scores_of
@@ -108,7 +107,8 @@ class ScoreAnswer:
     Attributes
     ----------
     history_through
-        When the newest stored payment happened; None if none is stored.
+        When the newest ingested payment happened; None if none is stored. Those that were stored by a score do not count: they say
+        nothing of the others.
     is_stale
         Whether that is longer ago than a window and `schedule.allowed_lateness`, so that scores miss what happened since.
     """
@@ -135,12 +135,12 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
         A payment is a revision of a stored one, and an ingest is running.
     """
     payments, reasons = _checked(session, request)
-    newest = newest_event(session.store)
+    scorer = scorer or ArrivalScorer(session.store, session.config)
+    newest = scorer.history_through()
     known = {
         "history_through": None if newest is None else as_datetime(newest),
         "is_stale": newest is None or newest < session.now - _stale_after(session),
     }
-    scorer = scorer or ArrivalScorer(session.store, session.config)
     good = payments.take(_scorable(session, scorer, payments, reasons))
     found: dict[str, ScoredPayment] = {}
     if len(good):
@@ -171,7 +171,8 @@ def _checked(session: Session, request: ScoreRequest) -> tuple[TransactionChunk,
             remedy="ingest them; payments are scored with their window",
             code="events_not_scored",
         )
-    check = TransactionCheck(config, current_rates(session.store, config), has_displays(session.store))
+    displays = not config.schema_.hash or has_displays(session.store)
+    check = TransactionCheck(config, current_rates(session.store, config), displays)
     lines = "\n".join(json.dumps(dict(payment)) for payment in request.payments)
     rows, *more = read_jsonl(BytesIO(lines.encode()), _columns(check), SOURCE)
     if more:
