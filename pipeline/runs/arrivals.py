@@ -9,7 +9,7 @@ Payments of several callers that arrive at the same time are stored and scored t
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -40,6 +40,7 @@ from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import arrivals
 from storage.ingest.arrivals import ArrivalBatch, Arrived
+from storage.ingest.batches import RejectedRow
 from storage.ingest.chunks import TransactionChunk
 from storage.ingest.entity_rows import EntitySnapshot, entity_snapshot
 from storage.runs import runs
@@ -157,6 +158,12 @@ class ArrivalScorer:
         if mine.errors:
             raise mine.errors[0]
         return frozenset(mine.fresh)
+
+    def reject(self, rows: Sequence[RejectedRow], now: int) -> None:
+        """Store rows that cannot be scored, with their reasons."""
+        with self._scoring:
+            begun = ArrivalBatch(LIVE, SOURCE, self._run().by)
+            self._batch = now // DAY, arrivals.reject(self._store, begun, self._batch_of(now), rows, now)
 
     def _add_waiting(self, now: int) -> None:
         with self._queueing:

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, insert, select, update
 from storage.database import bulk
 from storage.database.column_types import as_texts
 from storage.database.database import Store
-from storage.database.tables import batches, queue
+from storage.database.tables import batches, queue, rejected_rows
 from storage.frames import Ints, Strings
-from storage.ingest.batches import insert_fresh, stamp
+from storage.ingest.batches import RejectedRow, insert_fresh, stamp
 from storage.ingest.chunks import TransactionChunk
 from storage.ingest.entity_rows import Mark, newest_mark
 from storage.runs import scoring_queue
@@ -84,6 +84,25 @@ def add(
         scoring_queue.enqueue(connection, [always, *others], payments.transaction_id, payments.event_time)
         _count(connection, batch_id, len(fresh), arrived_at)
     return Arrived(batch_id, fresh, arrived_at, before)
+
+
+def reject(
+    store: Store, batch: ArrivalBatch, batch_id: int | None, rows: Sequence[RejectedRow], now: int
+) -> int:
+    """Store rows that were rejected, with their reasons, counted on from those before; returns their batch, as in `add`."""
+    with store.write_exclusive() as connection:
+        if batch_id is None or not _is_visible(connection, batch_id):
+            batch_id = _begin(connection, batch, stamp(connection, now))
+        b = batches.c
+        read = connection.scalar(select(b.read).where(b.batch_id == batch_id)) or 0
+        numbered = [
+            {"batch_id": batch_id, "row_number": read + place, "row": row.row, "reason": row.reason}
+            for place, row in enumerate(rows, start=1)
+        ]
+        connection.execute(insert(rejected_rows), numbered)
+        counts = {"read": read + len(rows), "rejected": b.rejected + len(rows)}
+        connection.execute(update(batches).where(b.batch_id == batch_id).values(counts))
+    return batch_id
 
 
 def _is_visible(connection: Connection, batch_id: int) -> bool:
