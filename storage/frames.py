@@ -36,7 +36,7 @@ class Coded:
     codes: Codes  # (n,)
     values: Strings  # (n_values,)
 
-    def take(self, rows: Ints | NDArray[np.bool_]) -> "Coded":
+    def take(self, rows: Ints | NDArray[np.bool_] | slice) -> "Coded":
         """The column with these rows only; the values stay."""
         return Coded(self.codes[rows], self.values)
 
@@ -77,7 +77,7 @@ class Transactions:
         """What of the amount is at risk, (n,) 1/10,000 of the base currency."""
         return self.amount if self.at_risk is None else self.at_risk
 
-    def take(self, rows: Ints | NDArray[np.bool_]) -> "Transactions":
+    def take(self, rows: Ints | NDArray[np.bool_] | slice) -> "Transactions":
         """The transactions with these rows only; `rows` must be ascending."""
         return Transactions(
             self.transaction_id[rows],

@@ -114,7 +114,7 @@ def test_a_process_that_dies_after_storing_loses_nothing(backfilled: Store, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.runs.arrivals.score_rows", die)
+        patch.setattr("pipeline.runs.arrivals.score_history", die)
         with pytest.raises(KeyboardInterrupt):
             stored(backfilled, payment("new-1", amount=9_000))
     assert query(backfilled, "SELECT COUNT(*) FROM scores WHERE transaction_id = 'new-1'") == [(0,)]

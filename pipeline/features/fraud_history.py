@@ -121,7 +121,7 @@ class KnownFraudCounts:
 
 def _in_codes_of(target: Coded, column: Coded) -> Ints:
     """The codes that a column's values have in another column, −1 for those that are missing or not there."""
-    code_of = {value: code for code, value in enumerate(target.values)}
+    code_of = {target.values[code]: code for code in np.unique(target.codes).tolist() if code >= 0}
     used, inverse = np.unique(column.codes, return_inverse=True)
     codes = [-1 if code < 0 else code_of.get(column.values[code], -1) for code in used]
     return np.array(codes, dtype=np.int64)[inverse]

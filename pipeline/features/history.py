@@ -28,6 +28,7 @@ from storage.ingest.payment_changes import load_payment_changes
 
 Floats = NDArray[np.float64]
 
+FEW = 1_000  # transactions that are looked up without an index
 AUDIT, *CHOSEN = REVIEWERS  # reviewers chose what they looked at, but for the random audit sample
 
 
@@ -55,9 +56,14 @@ class History:
 
         Only the span is searched, so that the cost of a window does not grow with the length of the history.
         """
+        span = self.transactions.between(start, end)
+        if max(len(transaction_ids), span.stop - span.start) <= FEW:
+            wanted = set(transaction_ids.tolist())
+            ids = self.transactions.transaction_id[span].tolist()
+            found = [place for place, name in enumerate(ids, start=span.start) if name in wanted]
+            return np.array(found, dtype=np.int64)
         import pandas as pd
 
-        span = self.transactions.between(start, end)
         indices = pd.Index(self.transactions.transaction_id[span]).get_indexer(pd.Index(transaction_ids))
         inside = np.sort(indices[indices >= 0]).astype(np.int64)
         moved: Ints = inside + np.int64(span.start)
@@ -144,7 +150,7 @@ def _history(
     entities: Mapping[str, Sequence[str]] | None,
 ) -> History:
     """The history of these rows; `entities` are those that all of them were chosen by, None if they were not."""
-    payments = _payments(config, rows)
+    payments = without_refunds(config, rows)
     labels = stored_history.load_labels(store, start, end, entities)
     never = config.labels.never_by_silence
     silence = Silence(
@@ -165,7 +171,7 @@ def _history(
     )
 
 
-def _payments(config: Config, rows: Transactions) -> Transactions:
+def without_refunds(config: Config, rows: Transactions) -> Transactions:
     """The rows that are no refunds."""
     if not config.schema_.kind:
         return rows
@@ -177,7 +183,7 @@ def _load_frauds(
 ) -> FraudHistory:
     known_from = start - LABEL_BEFORE_PAYMENT
     rows, labels = stored_history.load_frauds(store, start, end, known_from, entities)
-    return FraudHistory.of(_payments(config, rows), labels, config.labels.precedence)
+    return FraudHistory.of(without_refunds(config, rows), labels, config.labels.precedence)
 
 
 def maturity_of(config: Config, transactions: Transactions) -> Ints:

@@ -50,7 +50,9 @@ class LabelEvents:
         return LabelEvents(self.position[first:last] - start, self.at[first:last], self.status[first:last])
 
 
-def label_events(transactions: Transactions, labels: Labels, precedence: Sequence[str]) -> LabelEvents:
+def label_events(
+    transactions: Transactions, labels: Labels, precedence: Sequence[str], position: Ints | None = None
+) -> LabelEvents:
     """
     Each transaction's label status through time.
 
@@ -59,8 +61,14 @@ def label_events(transactions: Transactions, labels: Labels, precedence: Sequenc
     the first source in `precedence` holds; sources that are not listed come last and count as one. Within a source the
     newest label holds: the one known last and, at the same instant, recorded last. Labels of other transactions are
     left out. `storage.database.views` has the same rules in SQL.
+
+    Parameters
+    ----------
+    position
+        Of each label's transaction, −1 if it is not among them; looked up by its id if it is None.
     """
-    position = transaction_positions(transactions, labels)
+    if position is None:
+        position = transaction_positions(transactions, labels)
     stored = position >= 0
     if not stored.all():
         labels, position = labels.take(stored), position[stored]

@@ -73,7 +73,7 @@ def ingest_transactions(
     Busy
         If another ingest is running.
     """
-    check = TransactionCheck(config, current_rates(store, config), has_displays(store))
+    check = TransactionCheck(config, current_rates(store, config), has_displays(store), options.one_by_one)
     if config.schema_.hash:
         keep_key_check(store, key_check(config.hash_key()))
     context = _IngestContext.create(store, config, options, clock, progress)
@@ -224,9 +224,10 @@ def _transaction_step(
     chunk, labels, reasons = check.check(rows, now, state)
     if labels is not None and spool is not None:
         spool.add(labels)
-    schema, waiting = check.schema, state.rate_use.waiting
-    unmasked = map(check.source_name, (schema.transaction_id, schema.original_id, *schema.plain_card_numbers))
-    hide = partial(collect_rejected, hashed=check.hashed_columns, hasher=check.hasher, plain={*unmasked})
+    waiting = state.rate_use.waiting
+    hide = partial(
+        collect_rejected, hashed=check.hashed_columns, hasher=check.hasher, plain=check.unmasked_columns
+    )
     rejected = list(hide(rows, reasons))
     if isinstance(rows, EventRows):
         rejected += _unknown_events(check, rows.unknown, hide) if rows.unknown else []

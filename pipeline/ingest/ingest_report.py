@@ -23,6 +23,7 @@ class Options:
     known_after: int | None = None
     complete_through: int | None = None
     repeat_rejected: bool = True  # whether a source is read again of which every row was rejected before
+    one_by_one: bool = False  # whether rows of transactions are single ones that a program sends
     row_outcomes: bool = False  # whether the report says of each row of transactions what became of it
 
 

@@ -9,7 +9,7 @@ Payments of several callers that arrive at the same time are stored and scored t
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
-from pipeline.runs.window_scores import ModelBatch, batches_by_model, raised_flags, score_rows
+from pipeline.features import warm_history
+from pipeline.features.warm_history import WarmHistory
+from pipeline.runs.window_scores import (
+    ModelBatch,
+    batches_by_model,
+    raised_flags,
+    score_history,
+    score_rows,
+)
 from pipeline.schedule.run_context import (
     LIVE,
     HistoryReader,
@@ -31,8 +39,10 @@ from pipeline.scoring.model_cache import ModelCache
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import arrivals
-from storage.ingest.arrivals import ArrivalBatch
+from storage.ingest.arrivals import ArrivalBatch, Arrived
+from storage.ingest.batches import RejectedRow
 from storage.ingest.chunks import TransactionChunk
+from storage.ingest.entity_rows import EntitySnapshot, entity_snapshot
 from storage.runs import runs
 from storage.runs.scores import Flag
 
@@ -76,16 +86,25 @@ class ArrivalScorer:
         self._begin = begin
         self._context: RunContext | None = None
         self._models = ModelCache(self._store, config, LIVE)
+        self._warm = WarmHistory(self._store, config, LIVE)
+        self._reader: HistoryReader | None = None
+        self._ingested: tuple[int, int] | None = None
+        self._through: int | None = None
         self._scoring = threading.Lock()
         self._queueing = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._batch: tuple[int, int] | None = None  # the day it is of, and its id
         self.summary = RunSummary()
 
+    def history_through(self) -> int | None:
+        """When the newest of the ingested payments happened, µs, not counting those that were scored on arrival; None without one."""
+        with self._scoring, entity_snapshot(self._store) as snapshot:
+            self._refreshed(snapshot)
+            return self._through
+
     def has_model(self, chunk: TransactionChunk) -> Bools:
-        """Which payments a model is in force for, (n,)."""
+        """Which payments a model was in force for when `history_through` was last called, (n,)."""
         with self._scoring:
-            self._models.refresh()
             return self._models.model_ids(chunk.event_time) >= 0
 
     def score(self, chunk: TransactionChunk, at: int) -> dict[str, PaymentScore]:
@@ -94,9 +113,14 @@ class ArrivalScorer:
 
         Those without a model are left out.
         """
-        with self._scoring:
-            reader = self._reader()
-            history = feature_history.load_arriving(self._store, self._config, reader.lookback, chunk, at)
+        with self._scoring, entity_snapshot(self._store) as snapshot:
+            reader = self._refreshed(snapshot)
+            if len(chunk) <= warm_history.PAYMENTS_MAX:
+                history = self._warm.of(snapshot, chunk, at)
+            else:
+                history = feature_history.load_arriving(
+                    self._store, self._config, reader.lookback, chunk, at
+                )
             times = chunk.event_time
             rows = history.positions(chunk.transaction_id, int(times.min()), int(times.max()) + 1)
             batches = batches_by_model(self._config, history, rows, self._models, reader.rules)
@@ -106,6 +130,18 @@ class ArrivalScorer:
                 if batch is not None
                 for score in _payment_scores(self._config, batch, reader)
             }
+
+    def _refreshed(self, snapshot: EntitySnapshot) -> HistoryReader:
+        """What knows the rules, mutes and promotions that a snapshot has."""
+        if self._warm.refresh(snapshot) or self._reader is None:
+            self._models.refresh()
+            self._reader = HistoryReader(self._store, self._config, LIVE, 0)
+            self._warm.lookback, self._warm.fraud_span = self._reader.lookback, self._reader.fraud_span
+        if self._ingested is None or self._warm.rows_changed:
+            ingested = snapshot.ingested_batches()
+            if ingested != self._ingested:
+                self._ingested, self._through = ingested, snapshot.newest_ingested()
+        return self._reader
 
     def add(self, chunk: TransactionChunk, now: int) -> frozenset[str]:
         """
@@ -123,6 +159,12 @@ class ArrivalScorer:
             raise mine.errors[0]
         return frozenset(mine.fresh)
 
+    def reject(self, rows: Sequence[RejectedRow], now: int) -> None:
+        """Store rows that cannot be scored, with their reasons."""
+        with self._scoring:
+            begun = ArrivalBatch(LIVE, SOURCE, self._run().by)
+            self._batch = now // DAY, arrivals.reject(self._store, begun, self._batch_of(now), rows, now)
+
     def _add_waiting(self, now: int) -> None:
         with self._queueing:
             group, self._waiting = self._waiting, []
@@ -139,17 +181,45 @@ class ArrivalScorer:
     def _add_group(self, group: list[_Waiting], now: int) -> None:
         context = self._run()
         chunk = TransactionChunk.joined([waiting.chunk for waiting in group])
+        few = len(chunk) <= warm_history.PAYMENTS_MAX and self._read_ahead(chunk)
         begun = ArrivalBatch(LIVE, SOURCE, context.by)
         arrived = arrivals.add(self._store, begun, self._batch_of(now), chunk, now)
         self._batch = now // DAY, arrived.batch_id
         owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])
         for place in arrived.fresh:
             group[owner[place]].fresh.add(str(chunk.transaction_id[place]))
+        if few and len(arrived.fresh) == len(chunk):
+            summary = self._score_fresh(context, arrived, chunk)
+        else:
+            summary = self._score_waiting(context, chunk)
+        self.summary = self.summary.plus(summary)
+
+    def _read_ahead(self, chunk: TransactionChunk) -> bool:
+        """Read what some payments need before they are stored; returns whether nothing is stored of them, such as a label."""
+        with entity_snapshot(self._store) as snapshot:
+            self._refreshed(snapshot)
+            self._warm.of(snapshot, chunk, None)
+            return not snapshot.any_labels(chunk.transaction_id.tolist())
+
+    def _score_fresh(self, context: RunContext, arrived: Arrived, chunk: TransactionChunk) -> RunSummary:
+        """Score payments that have just been stored."""
+        added = self._warm.add(arrived, chunk)
+        with entity_snapshot(self._store) as snapshot:
+            reader = self._reader if added and self._reader is not None else self._refreshed(snapshot)
+            history = self._warm.of(snapshot, chunk, None)
+        span = int(chunk.event_time.min()), int(chunk.event_time.max()) + 1
+        rows = history.positions(chunk.transaction_id, *span)
+        return score_history(context, reader, self._models, history, rows)[0]
+
+    def _score_waiting(self, context: RunContext, chunk: TransactionChunk) -> RunSummary:
+        """Score those of some payments that wait for it; maybe a process that stored them earlier has died."""
         ids, times = arrivals.unscored(self._store, LIVE, chunk.transaction_id.tolist())
-        if len(ids):
-            span = int(times.min()), int(times.max()) + 1
-            summary, _ = score_rows(context, self._reader(), self._models, *span, ids)
-            self.summary = self.summary.plus(summary)
+        if not len(ids):
+            return RunSummary()
+        with entity_snapshot(self._store) as snapshot:
+            reader = self._refreshed(snapshot)
+        span = int(times.min()), int(times.max()) + 1
+        return score_rows(context, reader, self._models, *span, ids)[0]
 
     def _batch_of(self, now: int) -> int | None:
         """The batch of the day, since one that is read for months would say little; None before it is begun."""
@@ -167,11 +237,6 @@ class ArrivalScorer:
         if self._context is not None:
             counts = self.summary.counts()
             runs.end_run(self._store, self._context.run_id, self._context.ended_at, "done", counts)
-
-    def _reader(self) -> HistoryReader:
-        """A reader that knows the rules, mutes and promotions of this moment."""
-        self._models.refresh()
-        return HistoryReader(self._store, self._config, LIVE, 0)
 
 
 @contextmanager

@@ -37,9 +37,15 @@ def score_rows(
     """Score these transactions, each by the model in force at its event time; write scores and flags."""
     if not len(ids):
         return RunSummary(), []
-    summary, batches = RunSummary(), []
     history = reader.for_rows(start, end, ids)
-    rows = history.positions(ids, start, end)
+    return score_history(context, reader, model_cache, history, history.positions(ids, start, end))
+
+
+def score_history(
+    context: RunContext, reader: HistoryReader, model_cache: ModelCache, history: History, rows: Ints
+) -> tuple[RunSummary, list[ScoredBatch]]:
+    """Score the transactions at these positions of a history, as `score_rows` does."""
+    summary, batches = RunSummary(), []
     for batch, chosen in batches_by_model(context.config, history, rows, model_cache, reader.rules):
         if batch is None:
             summary = summary.plus(RunSummary(no_model=len(chosen)))

@@ -202,6 +202,9 @@ class HistoryReader:
         self.lookback = max(  # µs, the longest past that a model or a rule needs
             config.lookback, max(windows, default=0) + config.labels.longest_maturity
         )
+        self.fraud_span = max(  # µs, the same for frauds
+            [config.fraud_span, *(int(fields.get("fraud_span", 0)) for fields in in_force)]
+        )
         model_entities = [name for fields in in_force for name in fields["entities"]]
         self._entities = list(dict.fromkeys([*config.schema_.entities, *model_entities]))
 

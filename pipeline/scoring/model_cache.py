@@ -64,7 +64,7 @@ class ModelCache:
         self._config = config
         self._policy = policy
         self.fixed_model_id = only
-        self._models: OrderedDict[int, Model] = OrderedDict()
+        self._models: OrderedDict[int, tuple[Model, FeatureCatalogue]] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
@@ -108,8 +108,12 @@ class ModelCache:
 
     def model(self, model_id: int) -> Model:
         """A model by id, from the cache or the database."""
+        return self._loaded(model_id)[0]
+
+    def _loaded(self, model_id: int) -> tuple[Model, FeatureCatalogue]:
         if model_id not in self._models:
-            self._models[model_id] = load_model(self._store, self._config, model_id)
+            model = load_model(self._store, self._config, model_id)
+            self._models[model_id] = model, catalogue_of_model(model)
         self._models.move_to_end(model_id)
         while len(self._models) > MODELS_MAX:
             self._models.popitem(last=False)
@@ -126,4 +130,4 @@ class ModelCache:
 
     def catalogue(self, model_id: int) -> FeatureCatalogue:
         """The features that this model was trained on, independent of the current configuration."""
-        return catalogue_of_model(self.model(model_id))
+        return self._loaded(model_id)[1]

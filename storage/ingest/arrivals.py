@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from storage.database import bulk
 from storage.database.column_types import as_texts
 from storage.database.database import Store
-from storage.database.tables import batches, promotions, queue
+from storage.database.tables import batches, queue, rejected_rows
 from storage.frames import Ints, Strings
-from storage.ingest.batches import insert_fresh, stamp
+from storage.ingest.batches import RejectedRow, insert_fresh, stamp
 from storage.ingest.chunks import TransactionChunk
+from storage.ingest.entity_rows import Mark, newest_mark
 from storage.runs import scoring_queue
 
 
@@ -35,11 +36,14 @@ class Arrived:
         Positions of those that were stored; the ids of the others are known already.
     arrived_at
         µs; the same for all of them.
+    before
+        What was stored before them; its promotion is stored with each.
     """
 
     batch_id: int
     fresh: Ints
     arrived_at: int
+    before: Mark
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,13 @@ def add(
         Where earlier ones are; a batch is begun if it is None, or if somebody has withdrawn it since.
     """
     with store.write_exclusive() as connection:
+        before = newest_mark(connection, batch.policy)
         arrived_at = stamp(connection, now)
         if batch_id is None or not _is_visible(connection, batch_id):
             batch_id = _begin(connection, batch, arrived_at)
         columns = chunk.columns(batch_id) | {
             "arrived_at": as_texts(np.full(len(chunk), arrived_at)),
-            "arrived_promotion": [_newest_promotion(connection, batch.policy)] * len(chunk),
+            "arrived_promotion": [before.promotion] * len(chunk),
         }
         fresh = insert_fresh(connection, store, chunk, columns)
         payments = chunk.take(fresh).payments(store.fields.refund_kinds)
@@ -78,7 +83,26 @@ def add(
         others = [each for each in scoring_queue.coverage(connection) if each.policy != batch.policy]
         scoring_queue.enqueue(connection, [always, *others], payments.transaction_id, payments.event_time)
         _count(connection, batch_id, len(fresh), arrived_at)
-    return Arrived(batch_id, fresh, arrived_at)
+    return Arrived(batch_id, fresh, arrived_at, before)
+
+
+def reject(
+    store: Store, batch: ArrivalBatch, batch_id: int | None, rows: Sequence[RejectedRow], now: int
+) -> int:
+    """Store rows that were rejected, with their reasons, counted on from those before; returns their batch, as in `add`."""
+    with store.write_exclusive() as connection:
+        if batch_id is None or not _is_visible(connection, batch_id):
+            batch_id = _begin(connection, batch, stamp(connection, now))
+        b = batches.c
+        read = connection.scalar(select(b.read).where(b.batch_id == batch_id)) or 0
+        numbered = [
+            {"batch_id": batch_id, "row_number": read + place, "row": row.row, "reason": row.reason}
+            for place, row in enumerate(rows, start=1)
+        ]
+        connection.execute(insert(rejected_rows), numbered)
+        counts = {"read": read + len(rows), "rejected": b.rejected + len(rows)}
+        connection.execute(update(batches).where(b.batch_id == batch_id).values(counts))
+    return batch_id
 
 
 def _is_visible(connection: Connection, batch_id: int) -> bool:
@@ -125,12 +149,6 @@ def unscored(store: Store, policy: str, ids: Sequence[str]) -> tuple[Strings, In
         rows = connection.execute(select(t.transaction_id, t.event_time).where(*arrived)).all()
     names = np.array([row.transaction_id for row in rows], dtype=object)
     return names, np.array([row.event_time for row in rows], dtype=np.int64)
-
-
-def _newest_promotion(connection: Connection, policy: str) -> int:
-    """The newest promotion of a policy; 0 if there is none, since they count from 1."""
-    newest = select(func.max(promotions.c.seq)).where(promotions.c.policy == policy)
-    return int(connection.scalar(newest) or 0)
 
 
 def _count(connection: Connection, batch_id: int, fresh: int, arrived_at: int) -> None:

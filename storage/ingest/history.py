@@ -2,7 +2,7 @@
 Stored transactions and labels of visible batches, as arrays, in the order (event_time, transaction_id).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from storage.frames import (
     Floats,
     Ints,
     Labels,
+    Strings,
     Transactions,
 )
 from storage.ingest.chunks import TransactionChunk
@@ -32,6 +33,7 @@ from storage.ingest.chunks import TransactionChunk
 ROWS_AT_ONCE = 50_000  # rows held as Python objects while they become arrays
 VALUES_MAX = 500  # values that one query looks up
 ALWAYS = ("kind", "currency", "original_id")
+Condition = ColumnElement[bool]
 STAGE = "arriving_transactions"
 NOT_STORED = -1  # in place of the batch of a payment that is read as if it had arrived
 NEWEST = 2**31 - 1  # a promotion after every other
@@ -168,10 +170,21 @@ def _micros(store: Store, column: Any) -> Any:
     return text(f"{column.table.name}.{column.name}")
 
 
-def _transactions(
-    connection: Connection, store: Store, parts: Sequence["Select[Any]"], staged: Store | None = None
+def rows_of(
+    connection: Connection, store: Store, visible: "VisibleBatches", *chosen: Condition
 ) -> Transactions:
-    visible = VisibleBatches(connection)
+    """The visible transactions that meet these conditions."""
+    return _transactions(connection, store, [_columns(store).where(*chosen)], visible=visible)
+
+
+def _transactions(
+    connection: Connection,
+    store: Store,
+    parts: Sequence["Select[Any]"],
+    staged: Store | None = None,
+    visible: "VisibleBatches | None" = None,
+) -> Transactions:
+    visible = visible or VisibleBatches(connection)
     on_arrival = visible.any_on_arrival or staged is not None
     if on_arrival:
         parts = [part.add_columns(*_arrival(store)) for part in parts]
@@ -249,13 +262,66 @@ def _joined(chunks: Sequence[Ints]) -> Ints:
     return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int64)
 
 
-def _sorted(rows: Transactions, unique: bool) -> Transactions:
-    """The rows in the order (event_time, transaction_id), each transaction once."""
-    times, ids = rows.event_time, rows.transaction_id
+def as_arrived(store: Store, chunk: TransactionChunk, arrived_at: int, promotion: int) -> Transactions:
+    """Payments as they are read after they were stored on arrival, at an instant (µs), when a promotion was the newest."""
+    always = {"kind": chunk.kind, "currency": chunk.currency, "original_id": chunk.original_id}
+    columns = {}
+    for name in (*ALWAYS, *store.fields.text):
+        values, coder = always[name] if name in always else chunk.text.get(name), Coder()
+        coder.add([None] * len(chunk) if values is None else values.tolist())
+        columns[name] = coder.coded()
+    missing = np.full(len(chunk), np.nan)
+    arrived = np.full(len(chunk), arrived_at, dtype=np.int64)
+    return Transactions(
+        chunk.transaction_id,
+        chunk.event_time,
+        arrived,
+        _money((chunk.amount_base / MONEY).tolist()),
+        columns,
+        {name: chunk.numeric.get(name, missing) for name in store.fields.numeric},
+        None,
+        np.full(len(chunk), promotion, dtype=np.int64),
+    ).take(_time_order(chunk.event_time, chunk.transaction_id))
+
+
+def joined(parts: Sequence[Transactions], columns: Mapping[str, Coded]) -> tuple[Transactions, Ints]:
+    """
+    The rows of several parts in the order (event_time, transaction_id), and this order.
+
+    Parameters
+    ----------
+    columns
+        Those of all parts, one after the other.
+    """
+
+    def column(of: Callable[[Transactions], Any]) -> Any:
+        return None if of(parts[0]) is None else np.concatenate([of(part) for part in parts])
+
+    rows = Transactions(
+        column(lambda part: part.transaction_id),
+        column(lambda part: part.event_time),
+        column(lambda part: part.ingested_at),
+        column(lambda part: part.amount),
+        columns,
+        {name: column(lambda part, name=name: part.numeric[name]) for name in parts[0].numeric},  # type: ignore[misc]
+        column(lambda part: part.at_risk),
+        column(lambda part: part.promotion),
+    )
+    order = _time_order(rows.event_time, rows.transaction_id)
+    return rows.take(order), order
+
+
+def _time_order(times: Ints, ids: Strings) -> Ints:
+    """The order (event_time, transaction_id) of rows."""
     order = np.argsort(times, kind="stable")
     ties = np.flatnonzero(np.diff(times[order]) == 0)
-    if len(ties):
-        order = _ties_by_id(order, times, ids)
+    return _ties_by_id(order, times, ids) if len(ties) else order
+
+
+def _sorted(rows: Transactions, unique: bool) -> Transactions:
+    """The rows in the order (event_time, transaction_id), each transaction once."""
+    ids = rows.transaction_id
+    order = _time_order(rows.event_time, ids)
     if not unique and len(order):
         order = order[np.sort(np.unique(ids[order].astype(str), return_index=True)[1])]
     return rows.take(order)
@@ -317,14 +383,25 @@ def load_frauds(
     values_by_column
         Only those that have one of the values in any of the columns are needed; of many values all are read.
     """
-    t = store.transactions.c
-    said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
-    chosen = [t.transaction_id.in_(said), t.event_time >= start, t.event_time < end]
-    chosen += _one_of(store, values_by_column)
+    chosen = of_fraud(store, start, end, known_from, values_by_column)
     with store.read() as connection:
-        return _transactions(connection, store, [_columns(store).where(*chosen)]), _labels(
+        return _transactions(connection, store, [_columns(store).where(*chosen)]), labels_of(
             connection, store, *chosen
         )
+
+
+def of_fraud(
+    store: Store,
+    start: int,
+    end: int,
+    known_from: int,
+    values_by_column: Mapping[str, Sequence[str]] | None = None,
+) -> list[Condition]:
+    """Conditions on the transactions that `load_frauds` reads."""
+    t = store.transactions.c
+    said = select(labels.c.transaction_id).where(labels.c.is_fraud, labels.c.known_at >= known_from)
+    chosen: list[Condition] = [t.transaction_id.in_(said), t.event_time >= start, t.event_time < end]
+    return chosen + _one_of(store, values_by_column)
 
 
 def load_labels(
@@ -343,10 +420,10 @@ def load_labels(
     t = store.transactions.c
     span = (t.event_time >= start, t.event_time < end)
     with store.read() as connection:
-        return _labels(connection, store, *span, *_one_of(store, values_by_column))
+        return labels_of(connection, store, *span, *_one_of(store, values_by_column))
 
 
-def _one_of(store: Store, values_by_column: Mapping[str, Sequence[str]] | None) -> list[ColumnElement[bool]]:
+def _one_of(store: Store, values_by_column: Mapping[str, Sequence[str]] | None) -> list[Condition]:
     """A condition on transactions with one of some values; none where they are many. Nothing is written, not even to a temporary table."""
     if values_by_column is None or sum(map(len, values_by_column.values())) > VALUES_MAX:
         return []
@@ -354,7 +431,8 @@ def _one_of(store: Store, values_by_column: Mapping[str, Sequence[str]] | None) 
     return [or_(false(), *(t[name].in_(some) for name, some in values_by_column.items() if some))]
 
 
-def _labels(connection: Connection, store: Store, *of_transactions: ColumnElement[bool]) -> Labels:
+def labels_of(connection: Connection, store: Store, *of_transactions: Condition) -> Labels:
+    """The visible labels of the transactions that meet these conditions, ordered by label_id."""
     t, b = store.transactions.c, batches.c
     chosen = (
         select(
@@ -410,12 +488,17 @@ def _status(is_fraud: bool | None, retracts: int | None) -> int:
 
 def completeness(store: Store) -> Completeness:
     """Up to which instant labels are complete, from `complete_through` of the label batches."""
+    with store.read() as connection:
+        return completeness_in(connection)
+
+
+def completeness_in(connection: Connection) -> Completeness:
+    """The same in a read."""
     b = batches.c
     stated = (b.kind == "labels") & (b.status == "done") & b.complete_through.is_not(None)
-    with store.read() as connection:
-        rows = connection.execute(
-            select(b.history, b.visible_at, b.complete_through).where(stated).order_by(b.visible_at)
-        ).all()
+    rows = connection.execute(
+        select(b.history, b.visible_at, b.complete_through).where(stated).order_by(b.visible_at)
+    ).all()
     arrived = [row for row in rows if not row.history]
     return Completeness(
         max((row.complete_through for row in rows if row.history), default=NEVER),
@@ -434,20 +517,6 @@ def span(store: Store) -> tuple[int, int] | None:
     with store.read() as connection:
         first, last = connection.execute(rows.where(done)).one()
     return None if first is None else (first, last)
-
-
-def newest_event(store: Store) -> int | None:
-    """When the newest of the visible transactions happened, None if there are none; found by the index of times."""
-    t = store.transactions.c
-    newest = (
-        select(t.event_time)
-        .join(batches, batches.c.batch_id == t.batch_id)
-        .where(batches.c.status == "done")
-        .order_by(t.event_time.desc())
-        .limit(1)
-    )
-    with store.read() as connection:
-        return connection.scalar(newest)
 
 
 def newest_known(store: Store, before: int) -> int | None:

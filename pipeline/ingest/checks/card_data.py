@@ -149,6 +149,23 @@ class PlainCardNumberCheck:
         )
 
 
+def reject_card_numbers(schema: SchemaSection, columns: Mapping[str, tuple[Arrow, str]], reasons: Reasons) -> None:
+    """
+    Reject rows with a card number in an entity that is not hashed, for rows that come one by one and say nothing of their column.
+
+    Parameters
+    ----------
+    columns
+        Of each entity the column, and what the source calls it.
+    """
+    for entity, (column, name) in columns.items():
+        if entity in schema.hash or entity in schema.plain_card_numbers or pa.types.is_nested(column.type):
+            continue
+        wrong = [bool(value) and is_card_number(value) for value in texts(column).to_pylist()]
+        remedy = f'add "{entity}" to schema.hash, or to schema.plain_card_numbers if it may hold them, or if they are tokens'
+        reasons.add(np.array(wrong, dtype=bool), f"{name} holds a card number: {remedy}")
+
+
 def plain_card_number_check(schema: SchemaSection, source: str) -> PlainCardNumberCheck:
     """The check of a source of transactions."""
     may_be_plain = {*schema.hash, *schema.plain_card_numbers}

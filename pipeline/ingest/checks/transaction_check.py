@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.config.config import Config
 from pipeline.config.consistency import FIELDS, ROLES
 from pipeline.config.sections import LabelsSection, SchemaSection
-from pipeline.ingest.checks.card_data import mask_card_numbers, reject_track_data
+from pipeline.ingest.checks.card_data import mask_card_numbers, reject_card_numbers, reject_track_data
 from pipeline.ingest.checks.disputes import DisputeRows, dispute_meaning
 from pipeline.ingest.checks.source_state import SourceState
 from pipeline.ingest.checks.stored_values import hasher_of
@@ -40,9 +40,22 @@ def source_name(schema: SchemaSection, name: str) -> str:
 
 
 class TransactionCheck:
-    """Validates transactions by one configuration; `displays` says whether hashed values have a display form."""
+    """
+    Validates transactions by one configuration.
 
-    def __init__(self, config: Config, rates: Rates | None = None, displays: bool = True) -> None:
+    Parameters
+    ----------
+    displays
+        Whether hashed values have a display form.
+    one_by_one
+        Whether the rows are single ones that a program sends: any of them may lack a field, and each value of an entity is looked at
+        for itself.
+    """
+
+    def __init__(
+        self, config: Config, rates: Rates | None = None, displays: bool = True, one_by_one: bool = False
+    ) -> None:
+        self.one_by_one = one_by_one
         self.schema = schema = config.schema_
         self.events, self.reason = config.events, config.labels.reason
         self.form, self.labels, self.vocabulary = config.format, config.labels, label_words(config.labels)
@@ -65,13 +78,28 @@ class TransactionCheck:
         """The fields of schema.hash as the sources call them."""
         return [self.source_name(name) for name in self.schema.hash]
 
+    @property
+    def unmasked_columns(self) -> set[str]:
+        """Columns of the sources that may look like card numbers, and are kept as they are with a rejected row."""
+        schema = self.schema
+        names = (schema.transaction_id, schema.original_id, *schema.plain_card_numbers)
+        return {self.source_name(name) for name in names}
+
     def expected_columns(self) -> ExpectedColumns:
-        """The columns that the configuration names, as the sources call them; all are required."""
+        """The columns that the configuration names, as the sources call them; all are required, unless rows come one by one."""
         named = [(getattr(self.schema, role), role) for role in ROLES]
         named += [(name, key) for key in FIELDS for name in getattr(self.schema, key)]
         if self.events.type:
             return self._columns_of_events(named)
-        return ExpectedColumns(self._required(named))
+        required = self._required(named)
+        if not self.one_by_one:
+            return ExpectedColumns(required)
+        schema = self.schema
+        needed = {self.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)}
+        return ExpectedColumns(
+            {name: key for name, key in required.items() if name in needed},
+            {name: key for name, key in required.items() if name not in needed},
+        )
 
     def _columns_of_events(self, named: list[tuple[str, str]]) -> ExpectedColumns:
         """Kind and original_id are made from the events; a file may also hold the reasons of disputes."""
@@ -123,6 +151,8 @@ class TransactionCheck:
         state = state or self.new_state()
         reject_track_data(rows.columns, reasons)
         columns = _Columns(rows, self._source_names)
+        if self.one_by_one:
+            reject_card_numbers(schema, {name: columns[name] for name in schema.entities}, reasons)
         names = self._ids(columns, len(rows), reasons)
         if schema.line_items:
             self._explain_items(columns, reasons)

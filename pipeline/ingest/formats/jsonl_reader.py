@@ -174,11 +174,19 @@ def _object(line: bytes, encoding: str, expected: ExpectedColumns) -> dict[str, 
         )
         if not isinstance(value, dict):
             return NOT_AN_OBJECT
-        return value if line.count(b"{") == 1 else _unique(list(_flat(value, "", expected)))
+        if line.count(b"{") > 1:
+            value = _unique(list(_flat(value, "", expected)))
+        return _unfit(value, expected) or value if line.count(b"{") > 1 or b"[" in line else value
     except _RepeatedKeyError:
         return REPEATED_KEY
     except (ValueError, RecursionError):
         return NOT_JSON
+
+
+def _unfit(value: dict[str, Any], expected: ExpectedColumns) -> str | None:
+    """Why an object whose values are lists or objects is no row; None if nobody asked for these."""
+    nested = [name for name in expected.names if isinstance(value.get(name), list | dict)]
+    return f"{nested[0]} holds a list or an object: write text or a number" if nested else None
 
 
 def _flat(value: dict[str, Any], prefix: str, expected: ExpectedColumns) -> Iterator[tuple[str, Any]]:

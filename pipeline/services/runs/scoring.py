@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import plain_card_number_check
+from pipeline.ingest.checks.rejected_row_text import collect_rejected
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
 from pipeline.ingest.currencies.rate_sources import current_rates
+from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
-from pipeline.ingest.formats.row_batch import ExpectedColumns
+from pipeline.ingest.formats.row_batch import RowBatch
 from pipeline.ingest.formats.validators import Reasons
 from pipeline.runs.arrivals import ArrivalScorer, PaymentScore
 from pipeline.schedule.run_context import LIVE
@@ -27,13 +30,14 @@ from storage.database.hash_form import has_displays
 from storage.frames import Ints
 from storage.ingest import batches
 from storage.ingest.arrivals import visible
+from storage.ingest.batches import RejectedRow
 from storage.ingest.chunks import TransactionChunk
-from storage.ingest.history import newest_event
 from storage.ingest.revisions import changed
 from storage.queries.rows import Row
 from storage.queries.scores import scores_of
 
 PAYMENTS_MAX = 1_000  # of one request
+WARNINGS_MAX = 20
 SOURCE = "payments to be scored"  # in messages
 NO_MODEL = "no model was in force when it happened: ingest it, and backfill that time"
 AHEAD = "its time is ahead of the clock here, so it has not happened yet"
@@ -41,7 +45,7 @@ BEING_LOADED = "an ingest that is not finished holds the same id: send it again"
 REPEATED = "another payment of the request has the same id"
 REFUND = "it is a refund, which is stored but never scored: ingest it"
 
-PaymentStatus = Literal["dry_run", "scored", "duplicate", "revised", "rejected"]
+PaymentStatus = Literal["dry_run", "known", "scored", "duplicate", "revised", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ScoreRequest:
     payments
         1 to 1,000, each with the columns of a source of transactions as its keys.
     store
-        Whether to store them and their scores, each once; otherwise nothing is written.
+        Whether to store them and their scores, each once, and rejected ones with their reasons; otherwise nothing is written.
     """
 
     payments: Sequence[Mapping[str, Any]]
@@ -69,7 +73,7 @@ class ScoredPayment:
     Attributes
     ----------
     status
-        "dry_run": it was scored as if it had arrived now. "scored": stored and scored. "duplicate": it was stored already, with the
+        "dry_run": it was scored as if it had arrived now. "known": so it was, but a payment of this id is stored already. "scored": stored and scored. "duplicate": it was stored already, with the
         same content. "revised": it was stored already, and this is a revision, which changes no score. "rejected": `error` says why.
     score
         1 − the share of the reference transactions that rank higher; None without a score (yet).
@@ -108,14 +112,60 @@ class ScoreAnswer:
     Attributes
     ----------
     history_through
-        When the newest stored payment happened; None if none is stored.
+        When the newest ingested payment happened; None if none is stored. Those that were stored by a score do not count: they say
+        nothing of the others.
     is_stale
         Whether that is longer ago than a window and `schedule.allowed_lateness`, so that scores miss what happened since.
+    warnings
+        A sentence on each field that no payment has by the configuration, and that was left out.
     """
 
     payments: tuple[ScoredPayment, ...]
     history_through: datetime | None
     is_stale: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What a request has: its payments, and why those that cannot be scored cannot."""
+
+    check: TransactionCheck
+    rows: RowBatch
+    payments: TransactionChunk
+    reasons: Reasons
+
+    def refuse(self, wrong: Bools, why: str) -> None:
+        """Give a reason to those of `payments` that have none yet."""
+        of_rows = np.zeros(self.reasons.size, dtype=bool)
+        of_rows[np.searchsorted(self.rows.row_number, self.payments.row_number[wrong])] = True
+        self.reasons.add(of_rows, why)
+
+    def errors(self) -> dict[int, str]:
+        """The reasons, by the place of the payment in the request."""
+        numbers = self.rows.row_number.tolist()
+        of_rows = {number - 1: self.reasons.of(place) for place, number in enumerate(numbers)}
+        unreadable = {row.row_number - 1: row.reason for row in self.rows.unreadable}
+        return {place: reason for place, reason in (of_rows | unreadable).items() if reason}
+
+    def rejected(self) -> list[RejectedRow]:
+        """The rows with a reason, without what must not be stored."""
+        check = self.check
+        return list(
+            collect_rejected(
+                self.rows, self.reasons, check.hashed_columns, check.hasher, check.unmasked_columns
+            )
+        )
+
+    def warnings(self, payments: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """What to say of fields that are not configured, each once."""
+        names = self.check.expected_columns().names
+        outer = {*names, *(name.partition(".")[0] for name in names)}
+        unknown = dict.fromkeys(key for payment in payments for key in payment if key not in outer)
+        return tuple(
+            f'no field is called "{name}", so it was left out{did_you_mean(name, names)}'
+            for name in list(unknown)[:WARNINGS_MAX]
+        )
 
 
 def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None = None) -> ScoreAnswer:
@@ -134,30 +184,33 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     Busy
         A payment is a revision of a stored one, and an ingest is running.
     """
-    payments, reasons = _checked(session, request)
-    newest = newest_event(session.store)
+    checked = _checked(session, request)
+    scorer = scorer or ArrivalScorer(session.store, session.config)
+    newest = scorer.history_through()
     known = {
         "history_through": None if newest is None else as_datetime(newest),
         "is_stale": newest is None or newest < session.now - _stale_after(session),
     }
-    scorer = scorer or ArrivalScorer(session.store, session.config)
-    good = payments.take(_scorable(session, scorer, payments, reasons))
+    payments = checked.payments
+    good = payments.take(_scorable(session, scorer, checked))
+    errors = checked.errors()
+    if request.store and errors:
+        scorer.reject(checked.rejected(), session.now)
     found: dict[str, ScoredPayment] = {}
     if len(good):
         found = _stored(session, scorer, good) if request.store else _looked_at(session, scorer, good)
     id_column = source_name(session.config.schema_, session.config.schema_.transaction_id)
     names = dict(zip((payments.row_number - 1).tolist(), payments.transaction_id.tolist(), strict=True))
     listed = tuple(
-        ScoredPayment(_text(payment.get(id_column)), "rejected", reasons.of(place))
-        if reasons.of(place)
+        ScoredPayment(_text(payment.get(id_column)), "rejected", errors[place])
+        if place in errors
         else found[names[place]]
         for place, payment in enumerate(request.payments)
     )
-    return ScoreAnswer(listed, **known)  # type: ignore[arg-type]
+    return ScoreAnswer(listed, warnings=checked.warnings(request.payments), **known)  # type: ignore[arg-type]
 
 
-def _checked(session: Session, request: ScoreRequest) -> tuple[TransactionChunk, Reasons]:
-    """The payments that can be read, and why the others cannot."""
+def _checked(session: Session, request: ScoreRequest) -> _Checked:
     config, count = session.config, len(request.payments)
     if not 1 <= count <= PAYMENTS_MAX:
         raise InputError(
@@ -171,29 +224,22 @@ def _checked(session: Session, request: ScoreRequest) -> tuple[TransactionChunk,
             remedy="ingest them; payments are scored with their window",
             code="events_not_scored",
         )
-    check = TransactionCheck(config, current_rates(session.store, config), has_displays(session.store))
+    displays = not config.schema_.hash or has_displays(session.store)
+    check = TransactionCheck(config, current_rates(session.store, config), displays, one_by_one=True)
     lines = "\n".join(json.dumps(dict(payment)) for payment in request.payments)
-    rows, *more = read_jsonl(BytesIO(lines.encode()), _columns(check), SOURCE)
+    rows, *more = read_jsonl(BytesIO(lines.encode()), check.expected_columns(), SOURCE)
     if more:
         raise InputError(
             "the payments of the request are too long", remedy="send several requests", code="payment_count"
         )
     plain_card_number_check(config.schema_, SOURCE).check(rows)
     chunk, _, reasons = check.check(rows, session.now)
-    return chunk, reasons
+    return _Checked(check, rows, chunk, reasons)
 
 
-def _columns(check: TransactionCheck) -> ExpectedColumns:
-    """Those of a source of transactions; of a few payments many a field may be missing."""
-    expected, schema = check.expected_columns(), check.schema
-    needed = {check.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)}
-    required = {name: key for name, key in expected.required.items() if name in needed}
-    optional = {name: key for name, key in expected.required.items() if name not in needed}
-    return ExpectedColumns(required, {**expected.optional, **optional})
-
-
-def _scorable(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk, reasons: Reasons) -> Ints:
+def _scorable(session: Session, scorer: ArrivalScorer, checked: _Checked) -> Ints:
     """Positions of the payments that can be scored; the others are given a reason."""
+    chunk = checked.payments
     if not len(chunk):
         return np.arange(0)
     refund = np.ones(len(chunk), dtype=bool)
@@ -210,24 +256,25 @@ def _scorable(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk, 
         (chunk.event_time > session.now, AHEAD),
         (~scorer.has_model(chunk), NO_MODEL),
     ):
-        of_rows = np.zeros(reasons.size, dtype=bool)
-        of_rows[chunk.row_number[wrong] - 1] = True
-        reasons.add(of_rows, why)
+        checked.refuse(wrong, why)
         good &= ~wrong
     return np.flatnonzero(good)
 
 
 def _looked_at(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
     scores = scorer.score(chunk, session.now)
-    return {name: _of_score(session, one) for name, one in scores.items()}
+    known = visible(session.store, chunk.transaction_id.tolist())
+    return {
+        name: _of_score(session, one, "known" if name in known else "dry_run") for name, one in scores.items()
+    }
 
 
-def _of_score(session: Session, of: PaymentScore) -> ScoredPayment:
+def _of_score(session: Session, of: PaymentScore, status: PaymentStatus) -> ScoredPayment:
     base, flag = session.config.schema_.base_currency, of.flag
     reasons = () if flag is None else json.loads(flag.reasons)
     return ScoredPayment(
         of.transaction_id,
-        "dry_run",
+        status,
         score=of.score,
         fraud_probability=of.fraud_probability,
         expected_loss=None if of.expected_loss is None else as_amount(of.expected_loss, base),

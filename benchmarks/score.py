@@ -1,0 +1,131 @@
+"""
+What a score costs while the caller waits: `POST /api/v1/score`, one payment a request, as a dry run and stored, on both engines.
+
+`python -m benchmarks.score [--transactions 1000000] [--engine sqlite]` trains on a few weeks of simulated payments, fills the
+database with more by SQL, and measures the processor time that the server takes for a request over HTTP, without its client's, for
+payments of entities with little and with much history in the lookback.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.api import IDS, NUMBERS, opened
+from pipeline.api.app import LOCK_WAIT_MS
+from pipeline.config.config import Config
+from pipeline.config.database import open_configured
+from pipeline.runs.backfill import backfill
+from storage.database.column_types import as_datetime
+from storage.database.database import Store
+from storage.database.setup import upgrade
+from storage.frames import HOUR, SECOND
+from tests.support.api import ApiServer, serving
+from tests.support.databases import with_url
+from tests.support.payments import payments
+from tests.support.worlds import DAYS, FROM, SMALL, TO, load_both
+
+ROUNDS = 200
+GOAL_MS = 5.0
+NOW = TO + 12 * HOUR
+# Of 12 days of lookback: customers s… have 15 payments and h… 300, merchants m… 300 and "big" 18,000 (with a million in 40 days).
+PAYMENTS = """
+    INSERT INTO transactions (transaction_id, event_time, amount, amount_base, batch_id, customer_id, terminal_id)
+    SELECT {id}, {time}, 5 + (i * 7919) % 1000 / 10.0, 5 + (i * 7919) % 1000 / 10.0, 1,
+           CASE i % 2 WHEN 0 THEN 's' || (i / 2 % {small}) ELSE 'h' || (i / 2 % {few}) END,
+           CASE i % 17 WHEN 0 THEN 'big' ELSE 'm' || (i % {merchants}) END FROM {numbers} n"""
+TIMES = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', {start} + i * {step:.6f}, 'unixepoch') || '000'",
+    "postgresql": "to_timestamp({start} + i * {step:.6f}::numeric)",
+}
+CASES = {
+    "little": ("s7", "m7"),
+    "some hundred": ("h7", "m7"),
+    "a large merchant": ("h7", "big"),
+    "new entities": ("nobody", "nowhere"),
+}
+
+
+def train(store: Store, config: Config, folder: Path) -> None:
+    """Some weeks of simulated payments, scored, with the models that were trained for it."""
+    load_both(store, config, folder, *payments(DAYS), now=TO)
+    backfill(store, config, start=FROM, end=TO, as_of=TO + 2 * HOUR, policy="live", by="benchmark")
+
+
+def fill(store: Store, transactions: int) -> None:
+    """Payments up to `NOW`, evenly over as many days as the simulated ones have."""
+    engine, span = store.dialect, DAYS * 24 * HOUR // SECOND
+    step = span / transactions
+    few = max(transactions * 12 // DAYS // 600, 1)
+    statement = PAYMENTS.format(
+        id=IDS[engine].format(i="i"),
+        time=TIMES[engine].format(start=NOW // SECOND - span, step=step),
+        numbers=NUMBERS[engine].format(last=transactions - 1),
+        small=few * 20, few=few, merchants=few * 2,
+    )  # fmt: skip
+    with store.write() as connection:
+        connection.exec_driver_sql(statement.replace("%", "%%") if engine == "postgresql" else statement)
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def requests(api: ApiServer, case: str, stored: bool) -> Callable[[int], None]:
+    """One request of a number, which becomes the id of its payment."""
+    customer, merchant = CASES[case]
+
+    def send(number: int) -> None:
+        payment = {
+            "transaction_id": f"{case} {stored} {number}",
+            "event_time": as_datetime(NOW - 60 * SECOND + number).isoformat(),
+            "customer_id": customer, "terminal_id": merchant, "amount": 5 + number % 90,
+        }  # fmt: skip
+        answer = api.post("/score", {"transactions": [payment], "store": stored})
+        status = answer.json()["payments"][0]["status"]
+        assert status == ("scored" if stored else "dry_run"), answer.text
+
+    return send
+
+
+def measured(send: Callable[[int], None], rounds: int) -> tuple[float, float, float, float]:
+    """The first request's processor time, and the median, 99th percentile and median wall time of the others, in ms."""
+    processor, wall = [], []
+    for number in range(rounds + 1):
+        began, spent, own = time.perf_counter(), time.process_time(), time.thread_time()
+        send(number)
+        processor.append(1e3 * (time.process_time() - spent - (time.thread_time() - own)))
+        wall.append(1e3 * (time.perf_counter() - began))
+    return (processor[0], *np.percentile(processor[1:], [50, 99]).tolist(), float(np.median(wall[1:])))
+
+
+def main() -> None:
+    """Print a line for each kind of request."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transactions", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
+    options = parser.parse_args()
+    for engine in options.engine or ["sqlite", "postgresql"]:
+        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as url:
+            config = with_url(SMALL, url)
+            with open_configured(config, LOCK_WAIT_MS, pooled=True) as store:
+                upgrade(
+                    store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence
+                )
+                train(store, config, Path(folder))
+                fill(store, options.transactions)
+                print(f"{engine}: {options.transactions:,} transactions; processor time in ms, wall in brackets")
+                print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
+                with serving(store, config, NOW) as api:
+                    for case in CASES:
+                        for stored in (False, True):
+                            first, middle, high, wall = measured(requests(api, case, stored), options.rounds)
+                            name = f"{case}, {'stored' if stored else 'dry'}"
+                            late = f" above {GOAL_MS:g}" if middle > GOAL_MS else ""
+                            print(f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
