@@ -469,6 +469,7 @@ class AlertsSection(ConfigSection):
     entity: str = ""
     per: Literal["day", "working_day"] = "day"
     expire: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
+    answer_within: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
 
 

@@ -10,7 +10,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import audit_guard, hash_form, loss_views, tables, views
+from storage.database import audit_guard, cases, hash_form, loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import Locked, NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -104,6 +104,9 @@ def configure(
     """Write what queries need of the configuration, and create the views anew."""
     _rank_sources(connection, precedence)
     _set_refund_kinds(connection, store.fields.refund_kinds)
+    case_entity = connection.scalar(select(tables.monitor.c.case_entity)) or ""
+    if case_entity != store.fields.case_entity:
+        cases.rebuild_cases(connection, store.fields.case_entity)
     connection.execute(
         update(tables.monitor).values(
             case_entity=store.fields.case_entity or None, readable_from=tables.READABLE_FROM

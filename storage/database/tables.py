@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0208"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0210"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0208"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -525,6 +525,8 @@ flags = Table(
     Column("score", Double),
     Column("event_time", Instant),
     Column("amount_base", Money),
+    Column("case_id", IdText),  # of its case in `cases`; NULL of a muted flag (`database.cases`)
+    Index("flags_by_case", "policy", "case_id"),
     sqlite_with_rowid=False,
 )
 FLAG_ORDERS = tuple(
@@ -536,6 +538,48 @@ FLAG_ORDERS = tuple(
         ("score", [flags.c.score.desc()]),
         ("amount", [flags.c.amount_base.desc()]),
     )
+)
+
+# Cases with an open flag, in the orders of the queue; written with each change of their flags (`database.cases`).
+cases = Table(
+    "cases",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("case_id", IdText, primary_key=True),  # transaction_id of its first flag
+    Column("channels", Text, nullable=False),  # of its open flags, but for the audit sample
+    Column("open_flags", Integer, nullable=False),
+    Column("answered_flags", Integer, nullable=False),  # the others, expired ones, too
+    Column("loss", BigInteger, nullable=False),  # expected of its open flags, 1/10,000 of the base currency
+    # `loss`, or of payments of the audit sample alone that of another case, drawn at random, which hides what they are.
+    Column("rank", BigInteger, nullable=False),
+    Column("newest_at", Instant, nullable=False),  # event_time of its newest open flag
+    Column("newest_hour", Instant, nullable=False),  # the hour in which that was
+    Column(
+        "raised_hour", Instant, nullable=False
+    ),  # the hour in which the first of its open flags was raised
+    sqlite_with_rowid=False,
+)
+CASE_ORDERS = tuple(
+    Index(f"cases_by_{name}", cases.c.policy, *keys, cases.c.case_id, *others)
+    for name, keys, others in (
+        ("rank", [cases.c.rank.desc()], [cases.c.channels, cases.c.newest_hour, cases.c.raised_hour]),
+        ("raised", [cases.c.raised_hour, cases.c.rank.desc()], [cases.c.channels, cases.c.newest_hour]),
+        ("time", [cases.c.newest_at.desc()], [cases.c.channels, cases.c.newest_hour, cases.c.raised_hour]),
+    )
+)
+
+# How many cases the queue has of each kind, so that a page need not count them.
+case_counts = Table(
+    "case_counts",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("channels", Text, primary_key=True),
+    Column("newest_hour", Instant, primary_key=True),
+    Column("raised_hour", Instant, primary_key=True),
+    Column("cases", Integer, nullable=False),
+    Column("flags", Integer, nullable=False),  # open ones
+    Column("loss", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Flags for the next digest: rows are added when flags are raised, and removed when the digest is written.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pipeline.api.context import Context
 from pipeline.api.types import Name
 from pipeline.errors import InputError
-from pipeline.services.review.cases import Age, CaseFilter, ClaimState, list_cases
+from pipeline.services.review.cases import Age, CaseFilter, CaseOrder, ClaimState, Due, list_cases
 from pipeline.services.users.masking import value_for
 from pipeline.web.rendering import page, redirect
 from pipeline.web.review_items import visible_case
@@ -19,6 +19,7 @@ router = APIRouter()
 FACETS = {
     "channel": ("Channel", {}),
     "age": ("Newest payment", {"day": "up to a day ago", "week": "up to a week ago", "older": "longer ago"}),
+    "due": ("Answer due", {"overdue": "overdue", "day": "within a day", "later": "later"}),
     "claim": ("Work", {"free": "free", "mine": "mine", "taken": "taken by others"}),
 }
 
@@ -28,6 +29,7 @@ class QueueAddress:
     """The filters of the queue as they stand in its address."""
 
     filters: CaseFilter
+    order: CaseOrder
     parameters: Mapping[str, str]
 
     def with_(self, **changes: str | None) -> str:
@@ -40,7 +42,9 @@ def queue_address(
     context: Context,
     channel: Name | None = None,
     age: Age | None = None,
+    due: Due | None = None,
     claim: ClaimState | None = None,
+    order: CaseOrder = "loss",
     min_loss: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     entity: Annotated[str | None, Query(max_length=4_000)] = None,
 ) -> QueueAddress:
@@ -48,11 +52,12 @@ def queue_address(
     named = None if entity is None else context.app.handles.resolve(entity)
     if named is not None and named.column != context.session.store.fields.case_entity:
         raise InputError(f"cases do not go by {named.column}", remedy="open the entity's own page")
-    filters = CaseFilter(channel, age, claim, min_loss, None if named is None else named.value)
+    filters = CaseFilter(channel, age, due, claim, min_loss, None if named is None else named.value)
     given = {
-        "channel": channel, "age": age, "claim": claim, "min_loss": None if min_loss is None else f"{min_loss:g}", "entity": entity,
+        "channel": channel, "age": age, "due": due, "claim": claim, "min_loss": None if min_loss is None else f"{min_loss:g}",
+        "entity": entity, "order": None if order == "loss" else order,
     }  # fmt: skip
-    return QueueAddress(filters, {name: value for name, value in given.items() if value})
+    return QueueAddress(filters, order, {name: value for name, value in given.items() if value})
 
 
 Address = Annotated[QueueAddress, Depends(queue_address)]
@@ -71,7 +76,10 @@ def queue(
     """Show a page of the queue."""
     parameters = sorted(address.parameters.items())
     found = list_cases(
-        context.session, address.filters, cursor=context.app.cursors.open(cursor, "/queue", parameters)
+        context.session,
+        address.filters,
+        order=address.order,
+        cursor=context.app.cursors.open(cursor, "/queue", parameters),
     )
     context.viewed("flags", "queue", sum(len(case.flags) for case in found.items), (), **_detail(address))
     following = context.app.cursors.seal(found.next_cursor, "/queue", parameters)
