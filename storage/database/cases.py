@@ -6,7 +6,7 @@ value of the entity is a case of its own. `cases` has those with an open flag, a
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -36,7 +36,16 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from storage.database import bulk
 from storage.database.column_types import Instant
 from storage.database.database import WRITE_LOCK, Store
-from storage.database.tables import Fields, case_counts, cases, flags, runs, scores, transactions_table
+from storage.database.tables import (
+    Fields,
+    case_counts,
+    cases,
+    flags,
+    monitor,
+    runs,
+    scores,
+    transactions_table,
+)
 from storage.frames import DAY, HOUR
 
 AUDIT = "audit"  # the channel of the random sample
@@ -119,6 +128,18 @@ def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> I
     _write(connection, touched)
 
 
+def stored_entity(connection: Connection) -> str:
+    """The entity that cases go by in a database, "" for none; also in one that is not upgraded yet."""
+    has_one = "case_entity" in {column["name"] for column in inspect(connection).get_columns(monitor.name)}
+    return (connection.scalar(select(monitor.c.case_entity)) or "") if has_one else ""
+
+
+def follow_entity(connection: Connection, store: Store) -> None:
+    """Compute all cases anew if the configuration names another entity than the database."""
+    if stored_entity(connection) != store.fields.case_entity:
+        rebuild_cases(connection, store.fields.case_entity)
+
+
 def rebuild_cases(connection: Connection, case_entity: str) -> None:
     """Compute all cases from scratch; `case_entity` is the column of `transactions` that they go by, "" for none."""
     lock_cases(connection)
@@ -141,7 +162,8 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
     )
     connection.execute(delete(cases))
     connection.execute(delete(case_counts))
-    _insert(connection, divided, {})
+    rows = [row for key, group in divided.items() if (row := _case(key, group))]
+    _insert(connection, rows, _drawn_ranks(rows))
 
 
 def _divide(
@@ -210,16 +232,13 @@ def _write(connection: Connection, keys: Iterable[Key]) -> None:
         rows = _flags(PAYMENTS, null()).where(f.policy == policy, f.case_id.in_(_listed(connection, names)))
         for member in (_Member(*row) for row in connection.execute(rows)):
             divided[policy, str(member.case_id)].append(member)
-        _insert(
-            connection, divided, {(row.policy, row.case_id): row.rank for row in before if not row.channels}
-        )
+        after = [row for key, members in divided.items() if (row := _case(key, members))]
+        ranks = {(row.policy, row.case_id): row.rank for row in before if not row.channels}
+        _insert(connection, after, ranks)
 
 
-def _insert(
-    connection: Connection, divided: Mapping[Key, Sequence[_Member]], ranks: Mapping[Key, int]
-) -> None:
-    """Add the cases with an open flag; `ranks` are those of cases of the audit sample that keep theirs."""
-    rows = [row for key, members in divided.items() if (row := _case(key, members))]
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]], ranks: Mapping[Key, int]) -> None:
+    """Add cases; `ranks` are those of cases of the audit sample that have one already."""
     others = [row for row in rows if row["channels"]]
     sampled = [row for row in rows if not row["channels"]]
     for part in (others, sampled):
@@ -253,19 +272,37 @@ def _case(key: Key, members: Sequence[_Member]) -> dict[str, Any]:
     }
 
 
+# A case of the audit sample gets the rank of another one, at the share of all others that a hash of its id says.
 def _draw_ranks(connection: Connection, sampled: Sequence[dict[str, Any]], ranks: Mapping[Key, int]) -> None:
-    """Give cases of the audit sample the rank of another one, at the share of all others that a hash of their id says."""
     c, n = cases.c, case_counts.c
-    sizes: Counter[str] = Counter()
     for row in sampled:
         policy, key = row["policy"], (row["policy"], row["case_id"])
-        if policy not in sizes:
-            counted = select(func.sum(n.cases)).where(n.policy == policy, n.channels != "")
-            sizes[policy] = int(connection.scalar(counted) or 0)
-        place = int(_share(row["case_id"]) * sizes[policy])
+        if key in ranks:
+            row["rank"] = ranks[key]
+            continue
+        counted = select(func.sum(n.cases)).where(n.policy == policy, n.channels != "")
+        place = int(_share(row["case_id"]) * int(connection.scalar(counted) or 0))
         others = select(c.rank).where(c.policy == policy, c.channels != "")
         drawn = others.order_by(c.rank.desc(), c.case_id).offset(place).limit(1)
-        row["rank"] = ranks[key] if key in ranks else int(connection.scalar(drawn) or 0)
+        row["rank"] = int(connection.scalar(drawn) or 0)
+
+
+def _drawn_ranks(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
+    """The same of all cases, without a look into the database."""
+    others: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        if row["channels"]:
+            others[row["policy"]].append(row["rank"])
+    for ranks in others.values():
+        ranks.sort(reverse=True)
+    return {
+        (row["policy"], row["case_id"]): of_policy[int(_share(row["case_id"]) * len(of_policy))]
+        if of_policy
+        else 0
+        for row in rows
+        if not row["channels"]
+        for of_policy in (others[row["policy"]],)
+    }
 
 
 def _share(case_id: str) -> float:

@@ -67,6 +67,7 @@ def upgrade(
         if hash_key_check is not None:
             hash_form.keep_key_check_in(connection, hash_key_check)
         columns = add_columns(connection, store)
+        cases.follow_entity(connection, store)
         configure(connection, store, precedence, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 
@@ -104,9 +105,6 @@ def configure(
     """Write what queries need of the configuration, and create the views anew."""
     _rank_sources(connection, precedence)
     _set_refund_kinds(connection, store.fields.refund_kinds)
-    case_entity = connection.scalar(select(tables.monitor.c.case_entity)) or ""
-    if case_entity != store.fields.case_entity:
-        cases.rebuild_cases(connection, store.fields.case_entity)
     connection.execute(
         update(tables.monitor).values(
             case_entity=store.fields.case_entity or None, readable_from=tables.READABLE_FROM

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.schema import CreateIndex
 
-from storage.database.cases import rebuild_cases
-from storage.database.tables import case_counts, cases, flags, monitor
+from storage.database.cases import rebuild_cases, stored_entity
+from storage.database.tables import case_counts, cases, flags
 
 revision = "0210"
 down_revision = "0208"
@@ -25,7 +25,7 @@ def upgrade() -> None:
         return
     op.add_column("flags", sa.Column("case_id", flags.c.case_id.type))
     connection.execute(CreateIndex(BY_CASE, if_not_exists=True))
-    rebuild_cases(connection, connection.scalar(sa.select(monitor.c.case_entity)) or "")
+    rebuild_cases(connection, stored_entity(connection))
 
 
 def downgrade() -> None:
