@@ -229,9 +229,11 @@ def _write(connection: Connection, keys: Iterable[Key]) -> None:
         _count(connection, before, -1)
         connection.execute(delete(cases).where(mine))
         divided: dict[Key, list[_Member]] = defaultdict(list)
-        rows = _flags(PAYMENTS, null()).where(f.policy == policy, f.case_id.in_(_listed(connection, names)))
+        # Without the policy, for which SQLite would read all flags of it.
+        rows = _flags(PAYMENTS, null()).where(f.case_id.in_(_listed(connection, names)))
         for member in (_Member(*row) for row in connection.execute(rows)):
-            divided[policy, str(member.case_id)].append(member)
+            if member.policy == policy:
+                divided[policy, str(member.case_id)].append(member)
         after = [row for key, members in divided.items() if (row := _case(key, members))]
         ranks = {(row.policy, row.case_id): row.rank for row in before if not row.channels}
         _insert(connection, after, ranks)
@@ -263,7 +265,6 @@ def _case(key: Key, members: Sequence[_Member]) -> dict[str, Any]:
         "case_id": case_id,
         "channels": " ".join(sorted({member.channel for member in waiting} - {AUDIT})),
         "open_flags": len(waiting),
-        "answered_flags": len(members) - len(waiting),
         "loss": loss,
         "rank": loss,
         "newest_at": newest,

@@ -1,12 +1,12 @@
 """The queue: cases with an open flag, in an order, and how many there are of each kind; read from the tables that `database.cases` writes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, select
 
 from storage.database import bulk
 from storage.database.database import Store
@@ -29,12 +29,8 @@ class Span:
     since: int | None = None
     until: int | None = None
 
-    def has(self, instant: int) -> bool:
-        """Whether it has an instant."""
-        return (self.since is None or instant >= self.since) and (self.until is None or instant < self.until)
-
     def of(self, column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-        """The same as conditions on a column."""
+        """As conditions on a column."""
         since = [] if self.since is None else [column >= self.since]
         return since if self.until is None else [*since, column < self.until]
 
@@ -47,8 +43,8 @@ class CaseKind(NamedTuple):
     ----------
     channels
         Of the open flags; none for the audit sample.
-    newest_hour, raised_hour
-        In which the newest payment happened and the first flag was raised, µs.
+    age, due
+        The name of the span in which the newest payment happened, and in which the first flag was raised; "" for none.
     claimed_by
         None if nobody works on them.
     loss
@@ -56,8 +52,8 @@ class CaseKind(NamedTuple):
     """
 
     channels: tuple[str, ...]
-    newest_hour: int
-    raised_hour: int
+    age: str
+    due: str
     claimed_by: str | None
     cases: int
     flags: int
@@ -94,13 +90,13 @@ class QueueFilter:
 
 @dataclass(frozen=True)
 class QueuedCase:
-    """A case with its open flags by time: their transactions with the event time in µs."""
+    """A case with the transactions of its open flags by time, and the number of its other flags."""
 
     case_id: str
-    answered_flags: int
+    transaction_ids: Sequence[str]
+    answered: int
     raised_at: datetime
     claimed_by: str | None
-    flags: Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -111,38 +107,53 @@ class CasePart:
     next_position: Position | None
 
 
-def case_kinds(store: Store, policy: str, scope: CaseScope, now: int) -> list[CaseKind]:
-    """How many cases of a scope there are of each kind."""
-    n = case_counts.c
-    key = (C.channels, C.newest_hour, C.raised_hour)
+def case_kinds(
+    store: Store,
+    policy: str,
+    scope: CaseScope,
+    now: int,
+    ages: Mapping[str, Span],
+    dues: Mapping[str, Span],
+) -> list[CaseKind]:
+    """How many cases of a scope there are of each kind; `ages` and `dues` are spans of whole hours by name."""
+
+    def kind(c: Any) -> tuple[ColumnElement[Any], ...]:
+        return c.channels, _span_name(c.newest_hour, ages), _span_name(c.raised_hour, dues)
+
+    n, within = case_counts.c, _within(store, policy, scope)
     with store.read() as connection:
         claimed = _claimed(connection, policy, now)
-        within = _within(store, policy, scope)
         if scope == CaseScope():
-            counted = select(n.channels, n.newest_hour, n.raised_hour, n.cases, n.flags, n.loss)
-            rows = connection.execute(counted.where(n.policy == policy)).all()
+            query = select(*kind(n), func.sum(n.cases), func.sum(n.flags), func.sum(n.loss))
+            query = query.where(n.policy == policy).group_by(*kind(n))
         else:
-            sums = (func.count(), func.sum(C.open_flags), func.sum(C.loss))
-            rows = connection.execute(
-                select(*key, *sums).where(C.policy == policy, *within).group_by(*key)
-            ).all()
-        taken = select(*key, C.open_flags, C.loss, C.case_id).where(
-            *_one_of(connection, policy, claimed), *within
-        )
-        of_people = [
-            (channels, newest, raised, claimed[name], 1, n_flags, loss)
-            for channels, newest, raised, n_flags, loss, name in connection.execute(taken)
-        ]
+            query = select(*kind(C), func.count(), func.sum(C.open_flags), func.sum(C.loss))
+            query = query.where(C.policy == policy, *within).group_by(*kind(C))
+        counted = connection.execute(query).all()
+        mine = (C.policy == policy, C.case_id.in_(_listed(connection, claimed)), *within)
+        taken = connection.execute(select(*kind(C), C.open_flags, C.loss, C.case_id).where(*mine)).all()
     sizes: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for sign, listed in (
-        (1, [(*row[:3], None, *row[3:]) for row in rows]),
-        (1, of_people),
-        (-1, [(*row[:3], None, *row[4:]) for row in of_people]),
-    ):
-        for row in listed:
-            for place, value in enumerate(row[4:]):
-                sizes[row[:4]][place] += sign * int(value)
-    return [CaseKind(tuple(kind[0].split()), *kind[1:], *size) for kind, size in sizes.items() if size[0]]
+    for *key, cases_, flags_, loss in counted:
+        _add(sizes[*key, None], 1, cases_, flags_, loss)
+    for *key, flags_, loss, case_id in taken:
+        _add(sizes[*key, None], -1, 1, flags_, loss)
+        _add(sizes[*key, claimed[case_id]], 1, 1, flags_, loss)
+    return [CaseKind(tuple(key[0].split()), *key[1:], *size) for key, size in sizes.items() if size[0]]
+
+
+def _add(size: list[int], sign: int, *values: int) -> None:
+    for place, value in enumerate(values):
+        size[place] += sign * int(value)
+
+
+def _span_name(column: ColumnElement[Any], spans: Mapping[str, Span]) -> ColumnElement[Any]:
+    if not spans:
+        return literal_column("''")
+    names: list[tuple[Any, Any]] = [
+        (and_(*span.of(column)), literal_column(f"'{name}'"))  # a literal, which GROUP BY knows again
+        for name, span in spans.items()
+    ]
+    return case(*names, else_=literal_column("''"))
 
 
 def case_part(
@@ -171,16 +182,25 @@ def case_part(
             conditions.append(C.channels.in_([" ".join(names) for names in filters.channels]))
         if filters.claimed_by is not None:
             conditions.append(_works_on(connection, claimed, filters.claimed_by))
-        rows = select(C.case_id, C.answered_flags, C.raised_hour).where(*conditions)
-        page = read_page(connection, rows, SORT_KEYS[order], limit, after)
-        waiting = _open_flags(connection, policy, [row["case_id"] for row in page.rows])
+        page = read_page(
+            connection, select(C.case_id, C.raised_hour).where(*conditions), SORT_KEYS[order], limit, after
+        )
+        members = _flags(connection, policy, F.case_id, [row["case_id"] for row in page.rows])
+    of_case: dict[str, list[Any]] = defaultdict(list)
+    for flag in members:
+        of_case[flag.case_id].append(flag)
     return CasePart(
         [
-            QueuedCase(name, answered, raised_at, claimed.get(name), waiting[name])
-            for name, answered, raised_at in (row.values() for row in page.rows)
+            _queued(name, raised, of_case[name], claimed.get(name))
+            for name, raised in (row.values() for row in page.rows)
         ],
         page.next_position,
     )
+
+
+def _queued(case_id: str, raised: datetime, members: Sequence[Any], claimed_by: str | None) -> QueuedCase:
+    waiting = [flag.transaction_id for flag in members if flag.status == "open"]
+    return QueuedCase(case_id, waiting, len(members) - len(waiting), raised, claimed_by)
 
 
 def raised_at(store: Store, policy: str, ids: Sequence[str]) -> datetime | None:
@@ -195,15 +215,12 @@ def raised_at(store: Store, policy: str, ids: Sequence[str]) -> datetime | None:
 def _claimed(connection: Connection, policy: str, now: int) -> dict[str, str]:
     """By case who works on it: who has claimed the first of its open flags that anybody has."""
     c = claims.c
-    mine = and_(F.policy == c.policy, F.transaction_id == c.transaction_id, F.status == "open")
-    rows = (
-        select(F.case_id, c.by)
-        .join(flags, mine)
-        .where(c.policy == policy, c.until > now, F.case_id.is_not(None))
-    )
+    in_force = select(c.transaction_id, c.by).where(c.policy == policy, c.until > now)
+    people = {row.transaction_id: str(row.by) for row in connection.execute(in_force)}
     found: dict[str, str] = {}
-    for case_id, by in connection.execute(rows.order_by(F.event_time, F.transaction_id)):
-        found.setdefault(case_id, by)
+    for flag in _flags(connection, policy, F.transaction_id, people):
+        if flag.status == "open" and flag.case_id is not None:
+            found.setdefault(flag.case_id, people[flag.transaction_id])
     return found
 
 
@@ -228,19 +245,21 @@ def _within(store: Store, policy: str, scope: CaseScope) -> list[ColumnElement[b
     return conditions
 
 
-def _one_of(connection: Connection, policy: str, names: Iterable[str]) -> list[ColumnElement[bool]]:
-    return [C.policy == policy, C.case_id.in_(_listed(connection, names))]
+def _flags(
+    connection: Connection, policy: str, column: ColumnElement[Any], names: Collection[str]
+) -> list[Any]:
+    """
+    The flags with one of these names in a column, by time.
 
-
-def _open_flags(
-    connection: Connection, policy: str, names: Sequence[str]
-) -> dict[str, list[tuple[str, int]]]:
-    of_cases = (F.policy == policy, F.case_id.in_(_listed(connection, names)), F.status == "open")
-    rows = select(F.case_id, F.transaction_id, F.event_time).where(*of_cases)
-    found: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for case_id, name, event_time in connection.execute(rows.order_by(F.event_time, F.transaction_id)):
-        found[case_id].append((name, event_time))
-    return found
+    Neither the policy nor an order is in the query: SQLite would read all flags of the policy, or those by time.
+    """
+    if not names:
+        return []
+    rows = select(F.policy, F.case_id, F.transaction_id, F.event_time, F.status).where(
+        column.in_(_listed(connection, names))
+    )
+    mine = [row for row in connection.execute(rows) if row.policy == policy]
+    return sorted(mine, key=lambda row: (row.event_time, row.transaction_id))
 
 
 def _listed(connection: Connection, names: Iterable[str]) -> Any:

@@ -177,7 +177,7 @@ def case_transactions(session: Session, filters: CaseFilter = CaseFilter()) -> C
     """The transactions of all open flags of the cases that the filter lets through."""
     stored = _stored_filter(session, filters, _kinds(session, filters))
     listed = case_part(session.store, LIVE, stored, session.now).cases
-    return CaseTransactions(tuple(name for case in listed for name, _ in case.flags))
+    return CaseTransactions(tuple(name for case in listed for name in case.transaction_ids))
 
 
 def count_overdue(session: Session) -> int:
@@ -190,7 +190,7 @@ def count_overdue(session: Session) -> int:
 
 
 def _kinds(session: Session, filters: CaseFilter) -> list[CaseKind]:
-    return case_kinds(session.store, LIVE, _scope(filters), session.now)
+    return case_kinds(session.store, LIVE, _scope(filters), session.now, _ages(session), _due_spans(session))
 
 
 def _scope(filters: CaseFilter) -> CaseScope:
@@ -212,7 +212,7 @@ def _stored_filter(session: Session, filters: CaseFilter, kinds: Sequence[CaseKi
     )
 
 
-def _ages(session: Session) -> dict[Age, Span]:
+def _ages(session: Session) -> dict[str, Span]:
     """The hours of the newest payment by the age of a case."""
     hour = session.now // HOUR * HOUR
     return {
@@ -222,7 +222,7 @@ def _ages(session: Session) -> dict[Age, Span]:
     }
 
 
-def _due_spans(session: Session) -> dict[Due, Span]:
+def _due_spans(session: Session) -> dict[str, Span]:
     """The hours in which cases were raised, by when an answer is due; none without `alerts.answer_within`."""
     within = session.config.alerts.answer_within
     if not within:
@@ -244,11 +244,10 @@ def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[CaseKin
 
 def _values(session: Session) -> dict[str, Callable[[CaseKind], Iterable[str]]]:
     """By the name of a filter, the values that let a kind of cases through."""
-    ages, spans = _ages(session), _due_spans(session)
     return {
         "channel": lambda kind: kind.channels,
-        "age": lambda kind: [name for name, span in ages.items() if span.has(kind.newest_hour)],
-        "due": lambda kind: [name for name, span in spans.items() if span.has(kind.raised_hour)],
+        "age": lambda kind: [kind.age],
+        "due": lambda kind: [kind.due] if kind.due else [],
         "claim": lambda kind: [_claim_state(session, kind)],
     }
 
@@ -274,11 +273,11 @@ def _facets(
 
 
 def _with_flags(session: Session, cases: Sequence[QueuedCase]) -> Iterable[Case]:
-    records = show_flags(session, LIVE, [name for case in cases for name, _ in case.flags])
+    records = show_flags(session, LIVE, [name for case in cases for name in case.transaction_ids])
     for case in cases:
-        flags = [records[name] for name, _ in case.flags if name in records]
+        flags = [records[name] for name in case.transaction_ids if name in records]
         if flags:  # a program may have removed them since
-            yield _case(session, case.case_id, flags, case.answered_flags, case.claimed_by, case.raised_at)
+            yield _case(session, case.case_id, flags, case.answered, case.claimed_by, case.raised_at)
 
 
 def _case(
