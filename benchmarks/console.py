@@ -98,12 +98,15 @@ def pages(server: ConsoleServer, visitor: Visitor) -> Iterator[tuple[str, float,
     yield "graph of a terminal", 200, lambda place: f"/entities/{terminals[place]}/graph"
 
 
-def measure(name: str, goal: float, seconds: Sequence[float], size: int = 0) -> bool:
+def measure(
+    name: str, goal: float, seconds: Sequence[float], size: int = 0, cpu: Sequence[float] = ()
+) -> bool:
     """Print a line; whether a goal was missed."""
     middle, high = percentiles(seconds)
+    processor = f"{percentiles(cpu)[0]:.1f}" if cpu else ""
     is_late, is_large = high > goal, size > PAGE_BYTES
     said = (f" above {goal:.0f} ms" if is_late else "") + (f" above {PAGE_BYTES:,} bytes" if is_large else "")
-    print(f"{name:32}{middle:8.1f}{high:8.1f}{size or '':>10}{said}", flush=True)
+    print(f"{name:32}{processor:>10}{middle:8.1f}{high:8.1f}{size or '':>10}{said}", flush=True)
     return is_late or is_large
 
 
@@ -111,14 +114,15 @@ def measure_pages(server: ConsoleServer) -> bool:
     """Each page as often as there are rounds; the first answer is not counted."""
     visitor, missed = server.visitor("reviewer"), False
     for name, goal, address in pages(server, visitor):
-        seconds, size = [], 0
+        seconds, cpu, size = [], [], 0
         for place in range(ROUNDS + 1):
-            began = time.perf_counter()
+            began, clock = time.perf_counter(), time.process_time()
             answer = visitor.get(address(place))
+            cpu.append(time.process_time() - clock)
             seconds.append(time.perf_counter() - began)
             assert answer.status_code == 200, answer.text
             size = max(size, len(re.sub(r"<svg.*?</svg>", "", answer.text, flags=re.DOTALL).encode()))
-        missed |= measure(name, goal, seconds[1:], size)
+        missed |= measure(name, goal, seconds[1:], size, cpu[1:])
     return missed
 
 
@@ -221,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} open flags"
                 )
                 print(f"their cases computed anew in {time.perf_counter() - began:.0f} s")
-                print(f"{'ms':32}{'median':>8}{'p95':>8}{'bytes':>10}")
+                print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}{'bytes':>10}")
                 with console(store, config, NOW) as server:
                     missed |= measure_pages(server)
                     missed |= measure_keys(server)

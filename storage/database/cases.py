@@ -163,7 +163,7 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
     connection.execute(delete(cases))
     connection.execute(delete(case_counts))
     rows = [row for key, group in divided.items() if (row := _case(key, group))]
-    _insert(connection, rows, _drawn_ranks(rows))
+    _insert(connection, (), rows, _drawn_ranks(rows))
 
 
 def _divide(
@@ -225,8 +225,7 @@ def _write(connection: Connection, keys: Iterable[Key]) -> None:
     c, f = cases.c, flags.c
     for policy, names in of_policy.items():
         mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
-        before = connection.execute(select(cases).where(mine)).all()
-        _count(connection, before, -1)
+        before = [dict(row) for row in connection.execute(select(cases).where(mine)).mappings()]
         connection.execute(delete(cases).where(mine))
         divided: dict[Key, list[_Member]] = defaultdict(list)
         # Without the policy, for which SQLite would read all flags of it.
@@ -235,20 +234,26 @@ def _write(connection: Connection, keys: Iterable[Key]) -> None:
             if member.policy == policy:
                 divided[policy, str(member.case_id)].append(member)
         after = [row for key, members in divided.items() if (row := _case(key, members))]
-        ranks = {(row.policy, row.case_id): row.rank for row in before if not row.channels}
-        _insert(connection, after, ranks)
+        ranks = {(row["policy"], row["case_id"]): row["rank"] for row in before if not row["channels"]}
+        _insert(connection, before, after, ranks)
 
 
-def _insert(connection: Connection, rows: Sequence[dict[str, Any]], ranks: Mapping[Key, int]) -> None:
-    """Add cases; `ranks` are those of cases of the audit sample that have one already."""
+def _insert(
+    connection: Connection,
+    removed: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    ranks: Mapping[Key, int],
+) -> None:
+    """Add cases in place of others; `ranks` are those of cases of the audit sample that have one already."""
     others = [row for row in rows if row["channels"]]
     sampled = [row for row in rows if not row["channels"]]
-    for part in (others, sampled):
-        if part:
-            if part is sampled:
-                _draw_ranks(connection, part, ranks)
-            connection.execute(insert(cases), part)
-            _count(connection, part, 1)
+    if others:
+        connection.execute(insert(cases), others)
+    _count(connection, removed, others)
+    if sampled:
+        _draw_ranks(connection, sampled, ranks)
+        connection.execute(insert(cases), sampled)
+        _count(connection, (), sampled)
 
 
 def _case(key: Key, members: Sequence[_Member]) -> dict[str, Any]:
@@ -312,34 +317,38 @@ def _share(case_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def _count(connection: Connection, rows: Iterable[Any], sign: int) -> None:
-    """Add cases to the counts of their kinds, or take them away."""
+def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any]) -> None:
+    """Take cases from the counts of their kinds, and add others."""
     sums: dict[Kind, list[int]] = {}
-    for row in rows:
-        values = row if isinstance(row, dict) else row._mapping
-        kind = (values["policy"], values["channels"], values["newest_hour"], values["raised_hour"])
-        total = sums.setdefault(kind, [0, 0, 0])
-        for place, value in enumerate((1, values["open_flags"], values["loss"])):
-            total[place] += sign * value
-    if not sums:
-        return
-    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    for sign, rows in ((-1, removed), (1, added)):
+        for row in rows:
+            kind = (row["policy"], row["channels"], row["newest_hour"], row["raised_hour"])
+            total = sums.setdefault(kind, [0, 0, 0])
+            for place, value in enumerate((1, row["open_flags"], row["loss"])):
+                total[place] += sign * value
     names = [column.name for column in case_counts.primary_key]
     kinds = [dict(zip(names, kind, strict=True)) for kind in sorted(sums)]
-    nothing = {"cases": 0, "flags": 0, "loss": 0}
-    connection.execute(make(case_counts).on_conflict_do_nothing(), [kind | nothing for kind in kinds])
-    n = case_counts.c
-    mine = and_(*(n[name] == bindparam(f"at_{name}") for name in names))
-    places = [{f"at_{name}": value for name, value in kind.items()} for kind in kinds]
     more = [
         dict(zip(("more_cases", "more_flags", "more_loss"), sums[kind], strict=True)) for kind in sorted(sums)
     ]
-    change = {name: n[name] + bindparam(f"more_{name}", type_=n[name].type) for name in nothing}
-    connection.execute(
-        update(case_counts).where(mine).values(change), [a | b for a, b in zip(places, more, strict=True)]
-    )
-    if sign < 0:
-        connection.execute(delete(case_counts).where(mine, n.cases == 0), places)
+    places = [{f"at_{name}": value for name, value in kind.items()} for kind in kinds]
+    n = case_counts.c
+    mine = and_(*(n[name] == bindparam(f"at_{name}") for name in names))
+    changes = {
+        name: n[name] + bindparam(f"more_{name}", type_=n[name].type) for name in ("cases", "flags", "loss")
+    }
+    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    if fresh := [
+        kind | dict.fromkeys(changes, 0) for kind, by in zip(kinds, more, strict=True) if by["more_cases"] > 0
+    ]:
+        connection.execute(make(case_counts).on_conflict_do_nothing(), fresh)
+    if kinds:
+        connection.execute(
+            update(case_counts).where(mine).values(changes),
+            [a | b for a, b in zip(places, more, strict=True)],
+        )
+    if fewer := [place for place, by in zip(places, more, strict=True) if by["more_cases"] < 0]:
+        connection.execute(delete(case_counts).where(mine, n.cases == 0), fewer)
 
 
 def _listed(connection: Connection, names: Iterable[str]) -> TextClause:

@@ -791,6 +791,15 @@ claims = Table(
     sqlite_with_rowid=False,
 )
 
+# Filters of the queue under names, each user's own: its address with them, without an entity.
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    Column("user_id", ForeignKey("users.user_id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("path", Text, nullable=False),
+)
+
 # Answers to requests with an Idempotency-Key, of the last day: the same request again gets the same answer.
 idempotency_keys = Table(
     "idempotency_keys",

@@ -118,27 +118,42 @@ def case_kinds(
     """How many cases of a scope there are of each kind; `ages` and `dues` are spans of whole hours by name."""
 
     def kind(c: Any) -> tuple[ColumnElement[Any], ...]:
-        return c.channels, _span_name(c.newest_hour, ages), _span_name(c.raised_hour, dues)
+        spans = _span_name(c.newest_hour, ages).label("age"), _span_name(c.raised_hour, dues).label("due")
+        return c.channels, *spans
+
+    def grouped(c: Any) -> tuple[ColumnElement[Any], ...]:
+        return c.channels, literal_column("age"), literal_column("due")
 
     n, within = case_counts.c, _within(store, policy, scope)
     with store.read() as connection:
         claimed = _claimed(connection, policy, now)
+        everything = select(*kind(n), func.sum(n.cases), func.sum(n.flags), func.sum(n.loss))
+        everything = everything.where(n.policy == policy).group_by(*grouped(n))
+        some = select(*kind(C), func.count(), func.sum(C.open_flags), func.sum(C.loss)).group_by(*grouped(C))
+        inside, outside = some.where(C.policy == policy, *within), None
         if scope == CaseScope():
-            query = select(*kind(n), func.sum(n.cases), func.sum(n.flags), func.sum(n.loss))
-            query = query.where(n.policy == policy).group_by(*kind(n))
-        else:
-            query = select(*kind(C), func.count(), func.sum(C.open_flags), func.sum(C.loss))
-            query = query.where(C.policy == policy, *within).group_by(*kind(C))
-        counted = connection.execute(query).all()
+            inside = everything
+        elif scope.entity is None and _are_most(connection, policy, within):
+            inside, outside = everything, some.where(C.policy == policy, C.rank < scope.min_rank)
+        counted = connection.execute(inside).all()
+        left_out = [] if outside is None else connection.execute(outside).all()
         mine = (C.policy == policy, C.case_id.in_(_listed(connection, claimed)), *within)
         taken = connection.execute(select(*kind(C), C.open_flags, C.loss, C.case_id).where(*mine)).all()
     sizes: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for *key, cases_, flags_, loss in counted:
-        _add(sizes[*key, None], 1, cases_, flags_, loss)
+    for sign, rows in ((1, counted), (-1, left_out)):
+        for *key, cases_, flags_, loss in rows:
+            _add(sizes[*key, None], sign, cases_, flags_, loss)
     for *key, flags_, loss, case_id in taken:
         _add(sizes[*key, None], -1, 1, flags_, loss)
         _add(sizes[*key, claimed[case_id]], 1, 1, flags_, loss)
     return [CaseKind(tuple(key[0].split()), *key[1:], *size) for key, size in sizes.items() if size[0]]
+
+
+def _are_most(connection: Connection, policy: str, within: Sequence[ColumnElement[bool]]) -> bool:
+    """Whether it is quicker to sum up the other cases, and take them from the stored counts of all."""
+    all_ = select(func.sum(case_counts.c.cases)).where(case_counts.c.policy == policy)
+    some = select(func.count()).select_from(cases).where(C.policy == policy, *within)
+    return 2 * int(connection.scalar(some) or 0) > int(connection.scalar(all_) or 0)
 
 
 def _add(size: list[int], sign: int, *values: int) -> None:
@@ -149,11 +164,8 @@ def _add(size: list[int], sign: int, *values: int) -> None:
 def _span_name(column: ColumnElement[Any], spans: Mapping[str, Span]) -> ColumnElement[Any]:
     if not spans:
         return literal_column("''")
-    names: list[tuple[Any, Any]] = [
-        (and_(*span.of(column)), literal_column(f"'{name}'"))  # a literal, which GROUP BY knows again
-        for name, span in spans.items()
-    ]
-    return case(*names, else_=literal_column("''"))
+    names: list[tuple[Any, Any]] = [(and_(*span.of(column)), name) for name, span in spans.items()]
+    return case(*names, else_="")
 
 
 def case_part(

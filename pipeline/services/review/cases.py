@@ -83,6 +83,14 @@ class CaseFilter:
 
 
 @dataclass(frozen=True)
+class AnswerTime:
+    """When an answer is due, None without `alerts.answer_within`, and whether that is over."""
+
+    due_at: datetime | None
+    is_overdue: bool
+
+
+@dataclass(frozen=True)
 class Case:
     """
     Open flags of one entity within 24 hours.
@@ -97,8 +105,6 @@ class Case:
         Flags of the case that are open no longer.
     expected_loss
         Summed over the open flags; None if none of them has one.
-    due_at
-        When an answer is due; None without `alerts.answer_within`.
     """
 
     case_id: str
@@ -109,8 +115,7 @@ class Case:
     answered: int
     expected_loss: Amount | None
     claimed_by: str | None
-    due_at: datetime | None
-    is_overdue: bool
+    answer: AnswerTime
 
 
 @dataclass(frozen=True)
@@ -292,7 +297,6 @@ def _case(
     column, times = session.store.fields.case_entity, [flag.event_time for flag in flags]
     value = flags[0].fields.get(column)
     losses = [float(flag.expected_loss.value) for flag in flags if flag.expected_loss is not None]
-    due_at = case_due_at(session, raised)
     return Case(
         case_id=case_id,
         entity=(column, value) if isinstance(value, str) else None,
@@ -304,8 +308,7 @@ def _case(
         if losses
         else None,
         claimed_by=claimed_by,
-        due_at=due_at,
-        is_overdue=due_at is not None and due_at <= as_datetime(session.now),
+        answer=_answer_time(session, raised),
     )
 
 
@@ -333,7 +336,14 @@ def case_of(session: Session, transaction_ids: Sequence[str]) -> Case:
     return _case(session, flags[0].transaction_id, flags, answered, claimed_by, raised)
 
 
-def case_due_at(session: Session, raised: datetime | None) -> datetime | None:
-    """When an answer to a case that was raised in this hour is due."""
+def flag_answer_time(session: Session, transaction_id: str) -> AnswerTime:
+    """When the case of a flag must be answered; no time if nothing of it is open."""
+    return _answer_time(session, raised_at(session.store, LIVE, [transaction_id]))
+
+
+def _answer_time(session: Session, raised: datetime | None) -> AnswerTime:
     within = session.config.alerts.answer_within
-    return raised + timedelta(microseconds=within) if within and raised is not None else None
+    if not within or raised is None:
+        return AnswerTime(None, is_overdue=False)
+    due_at = raised + timedelta(microseconds=within)
+    return AnswerTime(due_at, is_overdue=due_at <= as_datetime(session.now))

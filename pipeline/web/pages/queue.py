@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
 
-from pipeline.api.context import Context
+from pipeline.api.context import Context, RequestContext
 from pipeline.api.types import Name
 from pipeline.errors import InputError
 from pipeline.services.review.cases import Age, CaseFilter, CaseOrder, ClaimState, Due, list_cases
+from pipeline.services.review.saved_filters import list_filters, remove_filter, save_filter
 from pipeline.services.users.masking import value_for
 from pipeline.web.rendering import page, redirect
 from pipeline.web.review_items import visible_case
@@ -24,9 +25,16 @@ FACETS = {
 }
 
 
+ORDERS: Mapping[CaseOrder, str] = {
+    "loss": "largest expected loss",
+    "due": "due soonest",
+    "time": "newest payment",
+}
+
+
 @dataclass(frozen=True)
 class QueueAddress:
-    """The filters of the queue as they stand in its address."""
+    """The filters and the order of the queue as they stand in its address."""
 
     filters: CaseFilter
     order: CaseOrder
@@ -36,6 +44,16 @@ class QueueAddress:
         """The address with other filters, from the first page on; None removes one."""
         chosen = {name: value for name, value in {**self.parameters, **changes}.items() if value}
         return f"/queue?{urlencode(chosen)}" if chosen else "/queue"
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether something is left of it without the entity, which is a value of a person."""
+        return bool(self.parameters.keys() - {"entity"})
+
+    @property
+    def saved_path(self) -> str:
+        """The address without the entity."""
+        return self.with_(entity=None)
 
 
 def queue_address(
@@ -91,10 +109,35 @@ def queue(
         found=found,
         address=address,
         facets=FACETS,
+        orders=ORDERS,
+        has_due=bool(context.app.config.alerts.answer_within),
+        saved=() if context.caller.user_id is None else list_filters(context.session, context.caller.user_id),
         entity_value=value_for(context.caller, address.filters.entity),
         next_address=None if following is None else address.with_(cursor=following),
         is_first=cursor is None,
     )
+
+
+@router.post("/queue/filters")
+def save(context: Context, address: Address, name: Annotated[str, Form(max_length=60)] = "") -> Response:
+    """Keep the filters of the address under a name."""
+    if not address.can_be_saved:
+        raise InputError("no filter is chosen", remedy="choose one first")
+    saved = save_filter(context.session, _user(context), name, address.saved_path)
+    return Response(status_code=204, headers={"HX-Redirect": saved.path})
+
+
+@router.post("/queue/filters/remove")
+def remove(context: Context, name: Annotated[str, Form(max_length=60)] = "") -> Response:
+    """Forget a filter."""
+    remove_filter(context.session, _user(context), name)
+    return Response(status_code=204, headers={"HX-Refresh": "true"})
+
+
+def _user(context: RequestContext) -> int:
+    if context.caller.user_id is None:
+        raise InputError("a token of the operator has no filters", remedy="log in as a user")
+    return context.caller.user_id
 
 
 def _detail(address: QueueAddress) -> dict[str, str]:
