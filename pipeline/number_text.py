@@ -22,6 +22,11 @@ def number(value: float, digits: int = 3) -> str:
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """A number of things: 1 payment, 1,200 payments."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def amount(value: float | Decimal) -> str:
     """A stored amount, or a sum of them: 4,294.30, or 0.1234 where cents are not enough."""
     return f"{exact_money(value):,f}"

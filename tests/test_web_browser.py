@@ -10,7 +10,7 @@ from pipeline.config.database import open_configured
 from tests.support.browser import chromium
 from tests.support.console import ConsoleServer, console
 from tests.support.databases import SqliteFiles, copy_world, with_url
-from tests.support.sql import execute, query
+from tests.support.sql import change_flags, query
 from tests.support.users import FAST, PASSWORD
 from tests.support.worlds import BACKFILLED, SMALL
 
@@ -40,7 +40,7 @@ def server(
     monkeypatch.setattr("pipeline.services.users.passwords._hasher", lambda: FAST)
     copy_world(sqlite_files, BACKFILLED, str(tmp_path / "world"))
     with open_configured(with_url(SMALL, sqlite_files.url(str(tmp_path / "world")))) as store:
-        execute(
+        change_flags(
             store,
             "DELETE FROM labels",
             MORE_FLAGS,

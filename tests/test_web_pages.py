@@ -22,7 +22,7 @@ from storage.database.database import Store
 from storage.frames import HOUR
 from tests.support.console import ConsoleServer, console
 from tests.support.reports import CARD, HOSTILE, plant_hostile_values
-from tests.support.sql import execute, query
+from tests.support.sql import change_flags, execute, query
 from tests.support.users import PASSWORD, hash_fast
 from tests.support.worlds import FROM
 
@@ -40,7 +40,7 @@ def server(first_week: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conso
 
 def reopen(store: Store) -> None:
     """Make all flags wait for a review, each with an expected loss of its own."""
-    execute(
+    change_flags(
         store,
         "DELETE FROM labels",
         "UPDATE flags SET status = 'open', reviewer = NULL, reviewed_at = NULL, loss_order = amount_base / 4",
@@ -97,7 +97,7 @@ def test_a_case_ends_a_day_after_its_first_flag_though_flags_go_on(server: Conso
     names = sorted(open_ids(server))
     for place, name in enumerate(names):  # each within a day of the one before
         at = as_texts(np.array([FROM + place * 15 * HOUR]))[0]
-        execute(
+        change_flags(
             store,
             f"UPDATE transactions SET customer_id = 'c1', event_time = '{at}' WHERE transaction_id = '{name}'",
             f"UPDATE flags SET event_time = '{at}' WHERE transaction_id = '{name}'",
@@ -140,7 +140,7 @@ def test_payments_drawn_at_random_stand_between_the_others_and_look_like_them(se
     )
     sampled = open_ids(server)[-3:]
     for name in sampled:
-        execute(
+        change_flags(
             server.api.session.store,
             "UPDATE flags SET channel = 'audit', reasons = :reasons, loss_order = 0 WHERE transaction_id = :name",
             reasons=reasons, name=name,

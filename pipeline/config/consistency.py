@@ -280,6 +280,9 @@ def _fields_that_keys_name(config: Sections) -> Iterator[Violation]:
         yield "costs.exposure", costs.exposure, "must name a field of schema.numeric"
     if config.alerts.entity and config.alerts.entity not in schema.entities:
         yield "alerts.entity", config.alerts.entity, "must name a field of schema.entities"
+    for name, template in config.web.links.items():
+        for field in {*re.findall(r"\{(\w+)\}", template)} - {"id", *schema.entities}:
+            yield f"web.links.{name}", field, "must have id or fields of schema.entities in braces"
 
 
 def _limits(config: Sections) -> Iterator[Violation]:

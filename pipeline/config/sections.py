@@ -138,6 +138,17 @@ def _outward_reasons(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
+def _links(templates: dict[str, str]) -> dict[str, str]:
+    for name, template in templates.items():
+        if re.fullmatch(r"https://[^\s/?#@{}]+(/\S*)?", template) is None:
+            raise ValueError(f"{name}: must be an https URL with a host, got {template!r}")
+        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", template)):
+            raise ValueError(
+                f"{name}: braces must enclose id or a field of schema.entities, got {template!r}"
+            )
+    return templates
+
+
 def _public_url(url: str) -> str:
     if url and re.fullmatch(r"https?://[^\s/?#@]+", url) is None:
         raise ValueError('must be a URL without a path such as "https://fraud.example.com", or empty')
@@ -469,6 +480,7 @@ class AlertsSection(ConfigSection):
     entity: str = ""
     per: Literal["day", "working_day"] = "day"
     expire: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
+    answer_within: Annotated[int, BeforeValidator(_duration(0)), AS_DURATION] = 0
     reasons: Annotated[int, Field(ge=1, le=20)] = 5
 
 
@@ -616,6 +628,7 @@ class WebSection(ConfigSection):
     four_eyes: Annotated[tuple[FourEyesAction, ...], Field(strict=False), AfterValidator(_distinct)] = ()
     four_eyes_expire: Annotated[int, BeforeValidator(_duration(HOUR, 90 * DAY)), AS_DURATION] = 3 * DAY
     outward_reasons: Annotated[dict[str, str], AfterValidator(_outward_reasons)] = {}
+    links: Annotated[dict[Text, str], AfterValidator(_links)] = {}
     bulk_rows: Annotated[int, Field(ge=1)] = 50
     bulk_amount: Annotated[float, Field(ge=0)] = 0.0
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.monitoring.drift_levels import VOLUME
+from pipeline.number_text import counted
 
 Row = Mapping[str, Any]
 
@@ -81,14 +82,12 @@ def _head(newest: Sequence[Row], alarms: Sequence[Row]) -> str:
     window = f"{newest[0]['window_start']:%Y-%m-%d %H:%M} to {newest[0]['window_end']:%Y-%m-%d %H:%M} UTC"
     n = max((row["n_current"] for row in newest if row["feature"] == VOLUME), default=0)
     features = len({row["feature"] for row in alarms})
-    alarm_text = f"{_count(len(alarms), 'alarm')} on {_count(features, 'feature')}" if alarms else "no alarm"
+    alarm_text = (
+        f"{counted(len(alarms), 'alarm')} on {counted(features, 'feature')}" if alarms else "no alarm"
+    )
     pooled = max(row["pooled"] for row in newest)
     more = f", {pooled} windows pooled" if pooled > 1 else ""
-    return f"{window}: {alarm_text} among {len(newest)} measurements, {_count(n, 'row')}{more}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{window}: {alarm_text} among {len(newest)} measurements, {counted(n, 'row')}{more}"
 
 
 def _not_compared(newest: Sequence[Row]) -> list[str]:

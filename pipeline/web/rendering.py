@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.api.context import RequestContext
-from pipeline.number_text import exact, mean_money, money, number
+from pipeline.number_text import counted, exact, mean_money, money, number
 from pipeline.rendering.charts import DARK, LIGHT
 from pipeline.rendering.text import safe_text, share
 from pipeline.services.records import Amount
@@ -55,6 +55,7 @@ def environment() -> Environment:
         money=_money,
         cents=_cents,
         number=number,
+        counted=counted,
         exact=exact,
         moment=_moment,
         day=_day,

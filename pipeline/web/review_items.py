@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pipeline.api.context import RequestContext
 from pipeline.api.review.flags import VisibleFlag, visible_flag
 from pipeline.services.records import Amount
-from pipeline.services.review.cases import AUDIT, Case
+from pipeline.services.review.cases import AUDIT, AnswerTime, Case
 from pipeline.services.review.flags import FlagRecord
 from pipeline.services.users.masking import value_for
 
@@ -44,6 +44,7 @@ class VisibleCase:
     answered: int
     expected_loss: Amount | None
     claimed_by: str | None
+    answer: AnswerTime
     versions: str
 
 
@@ -68,6 +69,7 @@ def visible_case(context: RequestContext, case: Case) -> VisibleCase:
         case.answered,
         case.expected_loss,
         case.claimed_by,
+        case.answer,
         versions(case.flags),
     )
 

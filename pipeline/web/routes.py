@@ -16,6 +16,8 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/jump"): VIEW,
     # review
     ("GET", "/queue"): VIEW,
+    ("POST", "/queue/filters"): VIEW,
+    ("POST", "/queue/filters/remove"): VIEW,
     ("POST", "/verdicts"): ANSWER,
     ("POST", "/verdicts/undo"): ANSWER,
     ("POST", "/claims"): ANSWER,

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from storage.admin import holds
 from storage.admin.overwrite import overwrite
 from storage.database import bulk, tables
+from storage.database.cases import removed_flags
 from storage.database.database import Store
 from storage.review import audit_chain, expiry
 from storage.review.audit_trail import redact, write_audit
@@ -211,16 +212,16 @@ def _transactions(
         with store.write_exclusive() as connection:  # so that no hold is added meanwhile
             free = old.where(holds.without_hold(connection, store, now))
             ids = list(connection.scalars(free.order_by(t.event_time, t.transaction_id).limit(ROWS_A_WRITE)))
-            for name, n in _drop(connection, ids).items():
+            for name, n in _drop(connection, store, ids).items():
                 counts[name] += n
         if len(ids) < ROWS_A_WRITE:
             return counts
 
 
-def _drop(connection: Connection, ids: list[str]) -> dict[str, int]:
+def _drop(connection: Connection, store: Store, ids: list[str]) -> dict[str, int]:
     if not ids:
         return {}
-    with bulk.staged_ids(connection, ids) as stage:
+    with removed_flags(connection, store, ids), bulk.staged_ids(connection, ids) as stage:
         return {
             name: connection.execute(
                 text(f"DELETE FROM {name} WHERE transaction_id IN (SELECT transaction_id FROM {stage})")

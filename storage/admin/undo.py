@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
 from storage.database import bulk, leases, tables
+from storage.database.cases import removed_flags
 from storage.database.column_types import Instant, as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
@@ -192,8 +193,9 @@ class _Mover:
             return loaded if ids is None else loaded.where(table.c.transaction_id.in_(ids))
 
         for connection, stage in self._chunks(chosen(t)):
-            for table in (tables.scores, tables.flags, t):
-                self._move(connection, table, _staged(table, stage))
+            with removed_flags(connection, self._store, _staged_ids(connection, stage)):
+                for table in (tables.scores, tables.flags, t):
+                    self._move(connection, table, _staged(table, stage))
             retractions = _staged(tables.labels, stage) & tables.labels.c.batch_id.in_(batch_ids)
             self._move(connection, tables.labels, retractions)
             connection.execute(delete(tables.queue).where(_staged(tables.queue, stage)))
@@ -205,17 +207,17 @@ class _Mover:
         table = tables.labels
         mine = table.c.batch_id == batch_id
         for connection, stage in self._chunks(select(table.c.transaction_id).where(mine)):
-            ids = list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
             self._move(connection, table, _staged(table, stage) & mine)
-            update_flags(connection, ids)
+            update_flags(connection, _staged_ids(connection, stage))
 
     def move_scores(self, run_id: int) -> None:
         """Move a run's scores and flags, and queue its transactions again in the same database transaction."""
         s, f = tables.scores, tables.flags
         for connection, stage in self._chunks(select(s.c.transaction_id).where(s.c.run_id == run_id)):
             connection.execute(text(REQUEUE.format(stage=stage)), {"run": run_id})
-            self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
-            self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
+            with removed_flags(connection, self._store, _staged_ids(connection, stage)):
+                self._move(connection, s, _staged(s, stage) & (s.c.run_id == run_id))
+                self._move(connection, f, _staged(f, stage) & (f.c.run_id == run_id))
         with self._store.write() as connection:
             for table in (tables.drift_metrics, tables.quality_metrics, tables.readiness):
                 self._move(connection, table, table.c.run_id == run_id)
@@ -283,6 +285,11 @@ REQUEUE = """
     JOIN visible_transactions t ON t.transaction_id = s.transaction_id
     WHERE s.run_id = :run
     ON CONFLICT DO NOTHING"""
+
+
+def _staged_ids(connection: Connection, stage: str) -> list[str]:
+    """The transactions of a chunk, before another stage takes its place."""
+    return list(connection.scalars(text(f"SELECT transaction_id FROM {stage}")))
 
 
 def _staged(table: Table, stage: str) -> "ColumnElement[bool]":

@@ -112,6 +112,8 @@ class Json(TypeDecorator[Any]):
 
 def plain(value: Any) -> Any:
     """Convert a value to types that JSON has: numpy numbers to Python's, mappings to dicts, NaN and ±∞ to None."""
+    if value is None or type(value) in (str, int, bool):  # most values, for which the checks below take long
+        return value
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -52,6 +52,7 @@ MAY_HOLD: Mapping[str, Mapping[str, Form]] = {
     "promotion_checks": {"sentence": "text"},
     "approvals": {"request": "text", "error": "text"},
     "notes": {"text": "text"},
+    "saved_filters": {"name": "text"},
 }
 
 # Ids, words of our own, names of settings, columns and staff, hashes of whole rows and files; and of bytes: models, which have
@@ -82,7 +83,9 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     ),
     "promotions": ("policy", "by"),
     "scores": ("policy", "transaction_id", "channel", "strategy"),
-    "flags": ("policy", "transaction_id", "channel", "status", "reviewer"),
+    "flags": ("policy", "transaction_id", "channel", "status", "reviewer", "case_id"),
+    "cases": ("policy", "case_id", "channels"),
+    "case_counts": ("policy", "channels"),
     "flag_notifications_pending": ("policy", "transaction_id"),
     "drift_metrics": ("policy", "feature", "metric"),
     "drift_histograms": ("policy", "histograms"),
@@ -109,6 +112,7 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     "web_keys": ("secret",),
     "notes": ("transaction_id", "by"),
     "claims": ("policy", "transaction_id", "by"),
+    "saved_filters": ("path",),
     "idempotency_keys": ("caller", "key", "request_hash", "answer"),
     "transactions": ("transaction_id", "currency", "kind", "original_id"),
     "revisions": ("transaction_id", "currency", "kind", "original_id"),

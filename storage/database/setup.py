@@ -10,7 +10,7 @@ from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, insert, inspect, select, text, update
 
-from storage.database import audit_guard, hash_form, loss_views, tables, views
+from storage.database import audit_guard, cases, hash_form, loss_views, tables, views
 from storage.database.database import Store, sqlite_file
 from storage.errors import Locked, NewerSchema, SchemaOutOfDate, Unreachable, UnsupportedSchema, WrongMonitor
 
@@ -67,6 +67,7 @@ def upgrade(
         if hash_key_check is not None:
             hash_form.keep_key_check_in(connection, hash_key_check)
         columns = add_columns(connection, store)
+        cases.follow_entity(connection, store)
         configure(connection, store, precedence, never_by_silence)
     return Upgrade(store.display_url, None if before == tables.VERSION else tables.VERSION, tuple(columns))
 

@@ -12,7 +12,7 @@ import psycopg
 from alembic import command
 from sqlalchemy import Connection, Engine, event, insert
 
-from storage.database import setup, tables
+from storage.database import cases, setup, tables
 from storage.database.database import Store
 from storage.errors import Refused
 
@@ -54,6 +54,7 @@ def upgrade_sql(
         else:
             command.upgrade(setup.alembic_config(connection), "head")
             setup.add_columns(connection, store)
+            cases.follow_entity(connection, store)
         setup.configure(connection, store, precedence, never_by_silence)
     begin = [
         "BEGIN",

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0208"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0210"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0208"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -525,6 +525,8 @@ flags = Table(
     Column("score", Double),
     Column("event_time", Instant),
     Column("amount_base", Money),
+    Column("case_id", IdText),  # of its case in `cases`; NULL of a muted flag (`database.cases`)
+    Index("flags_by_case", "case_id"),
     sqlite_with_rowid=False,
 )
 FLAG_ORDERS = tuple(
@@ -536,6 +538,48 @@ FLAG_ORDERS = tuple(
         ("score", [flags.c.score.desc()]),
         ("amount", [flags.c.amount_base.desc()]),
     )
+)
+
+# Cases with an open flag, in the orders of the queue; written with each change of their flags (`database.cases`).
+cases = Table(
+    "cases",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("case_id", IdText, primary_key=True),  # transaction_id of its first flag
+    Column("channels", Text, nullable=False),  # of its open flags, but for the audit sample
+    Column("open_flags", Integer, nullable=False),
+    Column("loss", BigInteger, nullable=False),  # expected of its open flags, 1/10,000 of the base currency
+    # `loss`, or of payments of the audit sample alone that of another case, drawn at random, which hides what they are.
+    Column("rank", BigInteger, nullable=False),
+    Column("newest_at", Instant, nullable=False),  # event_time of its newest open flag
+    Column("newest_hour", Instant, nullable=False),  # the hour in which that was
+    Column(
+        "raised_hour", Instant, nullable=False
+    ),  # the hour in which the first of its open flags was raised
+    sqlite_with_rowid=False,
+)
+# With what filters read, and the first one with what is summed: a page and a sum over a part of it read an index alone.
+CASE_ORDERS = tuple(
+    Index(f"cases_by_{name}", cases.c.policy, *keys, cases.c.case_id, *(cases.c[other] for other in others))
+    for name, keys, others in (
+        ("rank", [cases.c.rank.desc()], ("channels", "newest_hour", "raised_hour", "open_flags", "loss")),
+        ("raised", [cases.c.raised_hour, cases.c.rank.desc()], ("channels", "newest_hour")),
+        ("time", [cases.c.newest_at.desc()], ("channels", "newest_hour", "raised_hour", "rank")),
+    )
+)
+
+# How many cases the queue has of each kind, so that a page need not count them.
+case_counts = Table(
+    "case_counts",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("channels", Text, primary_key=True),
+    Column("newest_hour", Instant, primary_key=True),
+    Column("raised_hour", Instant, primary_key=True),
+    Column("cases", Integer, nullable=False),
+    Column("flags", Integer, nullable=False),  # open ones
+    Column("loss", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Flags for the next digest: rows are added when flags are raised, and removed when the digest is written.
@@ -745,6 +789,15 @@ claims = Table(
     Column("claimed_at", Instant, nullable=False),
     Column("until", Instant, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Filters of the queue under names, each user's own: its address with them, without an entity.
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    Column("user_id", ForeignKey("users.user_id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("path", Text, nullable=False),
 )
 
 # Answers to requests with an Idempotency-Key, of the last day: the same request again gets the same answer.

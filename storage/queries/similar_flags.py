@@ -23,19 +23,14 @@ def flags_of_entity(
         .order_by(t.event_time.desc())
         .limit(PAYMENTS_MAX)
     )
-    rows = (
-        select(f.event_time, f.transaction_id)
-        .where(
-            f.policy == policy,
-            f.transaction_id.in_(newest),
-            f.transaction_id != without,
-            f.status.in_(ANSWERED),
-        )
-        .order_by(f.event_time.desc(), f.transaction_id)
-        .limit(limit)
+    # Neither the status nor an order is in the query: SQLite would read all flags by time.
+    rows = select(f.event_time, f.transaction_id, f.status).where(
+        f.policy == policy, f.transaction_id.in_(newest), f.transaction_id != without
     )
     with store.read() as connection:
-        return [(row.event_time, row.transaction_id) for row in connection.execute(rows)]
+        answered = [row for row in connection.execute(rows) if row.status in ANSWERED]
+    answered.sort(key=lambda row: (-row.event_time, row.transaction_id))
+    return [(row.event_time, row.transaction_id) for row in answered[:limit]]
 
 
 def flags_near_amount(

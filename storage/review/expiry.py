@@ -1,7 +1,8 @@
 """Open flags that nobody answers expire: they get no label, and leave the queue of reviewers."""
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, update
 
+from storage.database.cases import lock_cases, refresh_cases
 from storage.database.database import Store
 from storage.database.tables import flags
 
@@ -30,12 +31,16 @@ def expire_flags(store: Store, before: int, as_of: int, *, dry: bool = False) ->
     if dry:
         with store.read() as connection:
             return int(connection.scalar(select(func.count()).select_from(old.subquery())) or 0)
-    some = old.limit(ROWS_A_WRITE)
-    change = update(flags).where(tuple_(f.policy, f.transaction_id).in_(some))
+    change = update(flags).values(status="expired", reviewed_at=as_of, reviewer=None)
     expired = 0
     while True:
         with store.write() as connection:
-            n = connection.execute(change.values(status="expired", reviewed_at=as_of, reviewer=None)).rowcount
-        expired += n
-        if n < ROWS_A_WRITE:
+            lock_cases(connection)
+            some = [tuple(row) for row in connection.execute(old.limit(ROWS_A_WRITE))]
+            if some:
+                mine = (f.policy == bindparam("of")) & (f.transaction_id == bindparam("id"))
+                connection.execute(change.where(mine), [{"of": policy, "id": name} for policy, name in some])
+                refresh_cases(connection, {name for _, name in some})
+        expired += len(some)
+        if len(some) < ROWS_A_WRITE:
             return expired

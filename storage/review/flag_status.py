@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, select, text, update
 
 from storage.database import bulk
+from storage.database.cases import lock_cases, refresh_cases
 from storage.database.column_types import Instant
 from storage.database.tables import flags, verdicts
 from storage.database.views import VISIBLE, ranked_labels
@@ -28,6 +29,7 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
     listed = list(ids)
     if not listed:
         return
+    lock_cases(connection)
     with bulk.staged_ids(connection, listed) as stage:
         staged = f"SELECT transaction_id FROM {stage}"
         answered = flags.c.transaction_id.in_(text(staged)) & flags.c.status.in_(ANSWERED)
@@ -47,6 +49,7 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
     if changes:
         mine = and_(f.policy == bindparam("of"), f.transaction_id == bindparam("id"))
         connection.execute(update(flags).where(mine), changes)
+    refresh_cases(connection, {name for _, name in keys})
 
 
 def _closed_without_opinion(connection: Connection, staged: str) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database import bulk
+from storage.database.cases import assign_cases, lock_cases
 from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
@@ -95,7 +96,7 @@ def write_scores(
                 )
                 connection.execute(text(DEQUEUE.format(stage=stage)), {"p": policy})
             mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
-            flagged += _raise_flags(connection, policy, run_id, mine_flagged)
+            flagged += _raise_flags(connection, store, policy, run_id, mine_flagged)
             if notify:
                 _queue_for_digest(connection, policy, mine_flagged)
         written += len(mine)
@@ -130,9 +131,12 @@ def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[
     }
 
 
-def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Sequence[Flag]) -> int:
+def _raise_flags(
+    connection: Connection, store: Store, policy: str, run_id: int, raised: Sequence[Flag]
+) -> int:
     if not raised:
         return 0
+    lock_cases(connection)
     make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
     rows = [
         {
@@ -150,6 +154,7 @@ def _raise_flags(connection: Connection, policy: str, run_id: int, raised: Seque
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
     ids = [flag.transaction_id for flag in raised]
     set_order(connection, policy, ids)
+    assign_cases(connection, store, policy, ids)
     update_flags(connection, ids)
     return len(rows)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from storage.database.cases import rebuild_cases
 from storage.database.database import Store
 
 SCORES = (
@@ -47,6 +48,13 @@ def execute(store: Store, *statements: str, **parameters: object) -> None:
         for sql in statements:
             named = {name: value for name, value in parameters.items() if f":{name}" in sql}
             connection.execute(text(sql), named)
+
+
+def change_flags(store: Store, *statements: str, **parameters: object) -> None:
+    """Statements that change flags, after which their cases are computed anew."""
+    execute(store, *statements, **parameters)
+    with store.write() as connection:
+        rebuild_cases(connection, store.fields.case_entity)
 
 
 def forget(store: Store, *tables: str) -> None:

@@ -8,6 +8,7 @@ import click
 
 from pipeline.cli.data import stale_rate_text, waiting_text
 from pipeline.cli.options import CliContext, Command, policy_option
+from pipeline.number_text import counted
 
 if TYPE_CHECKING:
     from pipeline.ingest.currencies.currency_rates import StaleRate
@@ -211,6 +212,10 @@ def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
     return f"{facts.scored:,} transactions scored; only live raises flags"
 
 
+def _answers(_code: str, facts: "checks.OverdueFacts") -> str:
+    return f"{counted(facts.cases, 'case')} overdue: answers are due within {facts.within} (alerts.answer_within)"
+
+
 def _messages(code: str, facts: "checks.MessageFacts") -> str:
     if code == "no_receiver":
         return "no receiver: notify.urls is empty, and there is no [webhook.NAME]"
@@ -230,7 +235,7 @@ SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
     "config": _config, "database": _database, "erased": _erased, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
     "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "unscored": _unscored, "queue": _queue,
-    "flags": _flags, "scores": _scores, "messages": _messages, "challenger": _challenger,
+    "flags": _flags, "scores": _scores, "answers": _answers, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip
 
 

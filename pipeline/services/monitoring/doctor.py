@@ -14,6 +14,7 @@ from pipeline.schedule.run_context import LIVE
 from pipeline.schedule.ticks import ticks_after
 from pipeline.services.data.ingest import WaitingRecord, waiting_payments
 from pipeline.services.records import as_record
+from pipeline.services.review.cases import count_overdue
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
 from storage.admin.overwrite import waiting_since
@@ -195,6 +196,14 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
+class OverdueFacts:
+    """Cases whose time to answer (`within`) is over."""
+
+    cases: int
+    within: timedelta
+
+
+@dataclass(frozen=True)
 class MessageFacts:
     """Receivers, and messages to them by status."""
 
@@ -236,6 +245,7 @@ Facts = (
     | StepFacts
     | QueueFacts
     | ScoreFacts
+    | OverdueFacts
     | MessageFacts
     | ChallengerFacts
 )
@@ -251,7 +261,7 @@ class CheckResult:
     subject
         What was checked: config, database, erased (if old bytes of it are left), model_key (if it is missing), clock, transactions, entities (each that one
         value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
-        ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), messages, challenger.
+        ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), answers (with `alerts.answer_within`), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
     """
@@ -293,6 +303,7 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         *_unscored(session, policy),
         CheckResult("queue", "counted", QueueFacts(state.queue)),
         _flags(state) if policy == LIVE else CheckResult("scores", "counted", _scores(state)),
+        *_overdue(session),
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
@@ -433,6 +444,15 @@ def _flags(state: MonitorState) -> CheckResult:
     if not facts.scored:
         return CheckResult("flags", "nothing_scored", facts, failed=True)
     return CheckResult("flags", "raised" if facts.flagged else "all_below_thresholds", facts)
+
+
+def _overdue(session: Session) -> Iterator[CheckResult]:
+    """How many cases are overdue, where there is a time to answer."""
+    within = session.config.alerts.answer_within
+    if within:
+        n = count_overdue(session)
+        facts = OverdueFacts(n, timedelta(microseconds=within))
+        yield CheckResult("answers", "overdue" if n else "in_time", facts, failed=bool(n))
 
 
 def _messages(session: Session, config: Config) -> CheckResult:

@@ -6,30 +6,51 @@ audit sample stand between the others, where chance puts them: their own loss wo
 knows which they are no longer judges them like the others.
 """
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
-from pipeline.errors import InputError
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.pages import decode_cursor, encode_cursor
 from pipeline.services.records import Amount, as_amount
-from pipeline.services.review.claims import list_claims
 from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.session import Session
+from storage.database.cases import AUDIT, LOSS_UNITS
 from storage.database.column_types import as_datetime
 from storage.errors import Unknown
-from storage.frames import DAY
-from storage.queries.review_queue import QueuedFlag, queued_flags
+from storage.frames import DAY, HOUR
+from storage.queries.review_queue import (
+    SORT_KEYS,
+    CaseKind,
+    CaseOrder,
+    CaseScope,
+    QueuedCase,
+    QueueFilter,
+    Span,
+    case_kinds,
+    case_part,
+    raised_at,
+)
 
+__all__ = [
+    "AUDIT",
+    "Age",
+    "Case",
+    "CaseFilter",
+    "CaseOrder",
+    "CasePage",
+    "ClaimState",
+    "Due",
+    "case_of",
+    "case_transactions",
+    "list_cases",
+]
 CASES_A_PAGE = 40
-AUDIT = "audit"  # the channel of the random sample
 Age = Literal["day", "week", "older"]
-AGE_MAX: Mapping[Age, int] = {"day": DAY, "week": 7 * DAY}  # µs
 ClaimState = Literal["free", "mine", "taken"]
+Due = Literal["overdue", "day", "later"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,9 @@ class CaseFilter:
     channel
         With a flag of this channel.
     age
-        How long ago the newest payment happened: up to a day, up to a week, longer.
+        How long ago the newest payment happened, in whole hours: up to a day, up to a week, longer.
+    due
+        Whether the time to answer (`alerts.answer_within`) is over, ends within a day, or later.
     claim
         Those that nobody works on, that the caller works on, or that others work on.
     min_loss
@@ -53,9 +76,18 @@ class CaseFilter:
 
     channel: str | None = None
     age: Age | None = None
+    due: Due | None = None
     claim: ClaimState | None = None
     min_loss: float | None = None
     entity: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerTime:
+    """When an answer is due, None without `alerts.answer_within`, and whether that is over."""
+
+    due_at: datetime | None
+    is_overdue: bool
 
 
 @dataclass(frozen=True)
@@ -83,6 +115,7 @@ class Case:
     answered: int
     expected_loss: Amount | None
     claimed_by: str | None
+    answer: AnswerTime
 
 
 @dataclass(frozen=True)
@@ -113,197 +146,170 @@ class CaseTransactions:
     transaction_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _OpenCase:
-    """A case before its flags are read whole."""
-
-    case_id: str
-    entity: str | None
-    flags: tuple[QueuedFlag, ...]  # open ones, by time
-    answered: int
-    claimed_by: str | None
-    rank: float = 0.0  # what it is ordered by
-
-    @property
-    def loss(self) -> float:
-        return sum(max(flag.loss, 0.0) for flag in self.flags)
-
-    @property
-    def last(self) -> int:
-        return max(flag.event_time for flag in self.flags)
-
-    @property
-    def position(self) -> tuple[float, str]:
-        return (-self.rank, self.case_id)
-
-
 def list_cases(
     session: Session,
     filters: CaseFilter = CaseFilter(),
     *,
+    order: CaseOrder = "loss",
     limit: int = CASES_A_PAGE,
     cursor: str | None = None,
 ) -> CasePage:
     """
-    The cases that wait for a review, the largest summed expected loss first.
+    The cases that wait for a review: the largest summed expected loss, the earliest due time or the newest payment first.
 
     Raises
     ------
     InputError
-        The cursor is not one of this list.
+        The cursor is not one of this list in this order.
     """
-    tests = _tests(session, filters)
-    everything = _ranked(_open_cases(session))
-    chosen = [case for case in everything if all(test(case) for test in tests.values())]
-    begin = _begin(chosen, cursor)
-    part = chosen[begin : begin + limit]
-    following = part[-1].position if begin + limit < len(chosen) else None
+    after = decode_cursor(cursor, len(SORT_KEYS[order]), order)
+    kinds, tests = _kinds(session, filters), _tests(session, filters)
+    chosen = [kind for kind in kinds if all(test(kind) for test in tests.values())]
+    stored = _stored_filter(session, filters, kinds)
+    part = case_part(session.store, LIVE, stored, session.now, order=order, limit=limit, after=after)
     base = session.config.schema_.base_currency
     return CasePage(
-        items=tuple(_with_flags(session, part)),
-        next_cursor=encode_cursor(following),
-        cases=len(chosen),
-        flags=sum(len(case.flags) for case in chosen),
-        expected_loss=as_amount(round(sum(case.loss for case in chosen), 2), base),
-        facets=_facets(session, everything, tests),
+        items=tuple(_with_flags(session, part.cases)),
+        next_cursor=encode_cursor(part.next_position, order),
+        cases=sum(kind.cases for kind in chosen),
+        flags=sum(kind.flags for kind in chosen),
+        expected_loss=as_amount(round(sum(kind.loss for kind in chosen) / LOSS_UNITS, 2), base),
+        facets=_facets(session, kinds, tests),
     )
 
 
 def case_transactions(session: Session, filters: CaseFilter = CaseFilter()) -> CaseTransactions:
     """The transactions of all open flags of the cases that the filter lets through."""
-    tests = _tests(session, filters)
-    cases = [case for case in _ranked(_open_cases(session)) if all(test(case) for test in tests.values())]
-    return CaseTransactions(tuple(flag.transaction_id for case in cases for flag in case.flags))
+    stored = _stored_filter(session, filters, _kinds(session, filters))
+    listed = case_part(session.store, LIVE, stored, session.now).cases
+    return CaseTransactions(tuple(name for case in listed for name in case.transaction_ids))
 
 
-def _begin(cases: Sequence[_OpenCase], cursor: str | None) -> int:
-    position = decode_cursor(cursor, keys=2)
-    if position is None:
-        return 0
-    try:
-        return sum(case.position <= position for case in cases)
-    except TypeError:
-        raise InputError(
-            f"{cursor!r} is no cursor of this list", remedy="begin again without one", code="bad_cursor"
-        ) from None
+def count_overdue(session: Session) -> int:
+    """The number of cases whose time to answer is over."""
+    return (
+        list_cases(session, CaseFilter(due="overdue"), limit=1).cases
+        if session.config.alerts.answer_within
+        else 0
+    )
 
 
-def _open_cases(session: Session) -> list[_OpenCase]:
-    """The cases of the live policy with an open flag."""
-    owners: dict[str, list[QueuedFlag]] = defaultdict(list)
-    for flag in queued_flags(session.store, LIVE):
-        owners[f"flag {flag.transaction_id}" if flag.entity is None else f"of {flag.entity}"].append(flag)
-    claims = {claim.transaction_id: claim.by for claim in list_claims(session).items}
-    cases = (_case(members, claims) for flags in owners.values() for members in _within_a_day(flags))
-    return [case for case in cases if case.flags]
+def _kinds(session: Session, filters: CaseFilter) -> list[CaseKind]:
+    return case_kinds(session.store, LIVE, _scope(filters), session.now, _ages(session), _due_spans(session))
 
 
-def _within_a_day(flags: list[QueuedFlag]) -> Iterable[list[QueuedFlag]]:
-    """Flags of one entity by case: a case lasts 24 hours from its first flag."""
-    flags.sort(key=lambda flag: (flag.event_time, flag.transaction_id))
-    members: list[QueuedFlag] = []
-    for flag in flags:
-        if members and flag.event_time >= members[0].event_time + DAY:
-            yield members
-            members = []
-        members.append(flag)
-    yield members
+def _scope(filters: CaseFilter) -> CaseScope:
+    least = None if filters.min_loss is None else round(filters.min_loss * LOSS_UNITS)
+    return CaseScope(least, filters.entity)
 
 
-def _case(members: Sequence[QueuedFlag], claims: Mapping[str, str]) -> _OpenCase:
-    waiting = tuple(flag for flag in members if flag.status == "open")
-    by = next((claims[flag.transaction_id] for flag in waiting if flag.transaction_id in claims), None)
-    return _OpenCase(members[0].transaction_id, members[0].entity, waiting, len(members) - len(waiting), by)
+def _stored_filter(session: Session, filters: CaseFilter, kinds: Sequence[CaseKind]) -> QueueFilter:
+    return QueueFilter(
+        _scope(filters),
+        None
+        if filters.channel is None
+        else sorted({kind.channels for kind in kinds if filters.channel in kind.channels}),
+        Span() if filters.age is None else _ages(session)[filters.age],
+        Span() if filters.due is None else _due_spans(session)[filters.due],
+        None
+        if filters.claim is None
+        else list({kind.claimed_by for kind in kinds if _claim_state(session, kind) == filters.claim}),
+    )
 
 
-def _ranked(cases: Iterable[_OpenCase]) -> list[_OpenCase]:
-    """Cases by their loss, and those of the audit sample alone where a hash of their id puts them."""
-    others: list[_OpenCase] = []
-    sampled: list[_OpenCase] = []
-    for case in cases:
-        (sampled if all(flag.channel == AUDIT for flag in case.flags) else others).append(case)
-    ranked = sorted((replace(case, rank=case.loss) for case in others), key=lambda case: case.position)
-    placed = [
-        replace(case, rank=ranked[int(_share(case.case_id) * len(ranked))].rank if ranked else 0.0)
-        for case in sampled
-    ]
-    return sorted([*ranked, *placed], key=lambda case: case.position)
+def _ages(session: Session) -> dict[str, Span]:
+    """The hours of the newest payment by the age of a case."""
+    hour = session.now // HOUR * HOUR
+    return {
+        "day": Span(hour - DAY),
+        "week": Span(hour - 7 * DAY, hour - DAY),
+        "older": Span(None, hour - 7 * DAY),
+    }
 
 
-def _share(case_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone."""
-    digest = hashlib.blake2b(case_id.encode(), digest_size=6, person=b"queue").digest()
-    return int.from_bytes(digest, "big") / 2**48
+def _due_spans(session: Session) -> dict[str, Span]:
+    """The hours in which cases were raised, by when an answer is due; none without `alerts.answer_within`."""
+    within = session.config.alerts.answer_within
+    if not within:
+        return {}
+    over = session.now - within + 1
+    return {"overdue": Span(None, over), "day": Span(over, over + DAY), "later": Span(over + DAY)}
 
 
-def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[_OpenCase], bool]]:
-    """By the name of a filter that is set, whether it lets a case through."""
-    tests: dict[str, Callable[[_OpenCase], bool]] = {}
-    if filters.channel is not None:
-        tests["channel"] = lambda case: filters.channel in _channels(case)
-    if filters.age is not None:
-        tests["age"] = lambda case: _age(session, case) == filters.age
-    if filters.claim is not None:
-        tests["claim"] = lambda case: _claim_state(session, case) == filters.claim
-    if filters.min_loss is not None:
-        least = filters.min_loss
-        tests["min_loss"] = lambda case: case.rank >= least
-    if filters.entity is not None:
-        tests["entity"] = lambda case: case.entity == filters.entity
-    return tests
+def _tests(session: Session, filters: CaseFilter) -> dict[str, Callable[[CaseKind], bool]]:
+    """By the name of a filter that is set, whether it lets a kind of cases through."""
+    wanted = {"channel": filters.channel, "age": filters.age, "due": filters.due, "claim": filters.claim}
+    values = _values(session)
+
+    def test(name: str, value: str) -> Callable[[CaseKind], bool]:
+        return lambda kind: value in values[name](kind)
+
+    return {name: test(name, value) for name, value in wanted.items() if value is not None}
 
 
-def _channels(case: _OpenCase) -> set[str]:
-    """The channels of a case; a payment of the audit sample is on none that is shown."""
-    return {flag.channel for flag in case.flags if flag.channel != AUDIT}
+def _values(session: Session) -> dict[str, Callable[[CaseKind], Iterable[str]]]:
+    """By the name of a filter, the values that let a kind of cases through."""
+    return {
+        "channel": lambda kind: kind.channels,
+        "age": lambda kind: [kind.age],
+        "due": lambda kind: [kind.due] if kind.due else [],
+        "claim": lambda kind: [_claim_state(session, kind)],
+    }
 
 
-def _age(session: Session, case: _OpenCase) -> Age:
-    age = session.now - case.last
-    return next((name for name, most in AGE_MAX.items() if age <= most), "older")
-
-
-def _claim_state(session: Session, case: _OpenCase) -> ClaimState:
-    if case.claimed_by is None:
+def _claim_state(session: Session, kind: CaseKind) -> ClaimState:
+    if kind.claimed_by is None:
         return "free"
-    return "mine" if case.claimed_by == session.actor else "taken"
+    return "mine" if kind.claimed_by == session.actor else "taken"
 
 
 def _facets(
-    session: Session, cases: Sequence[_OpenCase], tests: Mapping[str, Callable[[_OpenCase], bool]]
+    session: Session, kinds: Sequence[CaseKind], tests: Mapping[str, Callable[[CaseKind], bool]]
 ) -> dict[str, dict[str, int]]:
-    values: dict[str, Callable[[_OpenCase], Iterable[str]]] = {
-        "channel": _channels,
-        "age": lambda case: [_age(session, case)],
-        "claim": lambda case: [_claim_state(session, case)],
-    }
     facets = {}
-    for name, values_of in values.items():
+    for name, values_of in _values(session).items():
         others = [test for other, test in tests.items() if other != name]
-        counts = Counter(
-            value for case in cases if all(test(case) for test in others) for value in values_of(case)
-        )
+        counts: Counter[str] = Counter()
+        for kind in kinds:
+            if all(test(kind) for test in others):
+                counts.update(dict.fromkeys(values_of(kind), kind.cases))
         facets[name] = dict(sorted(counts.items()))
     return facets
 
 
-def _with_flags(session: Session, cases: Sequence[_OpenCase]) -> Iterable[Case]:
-    ids = [flag.transaction_id for case in cases for flag in case.flags]
-    records = show_flags(session, LIVE, ids)
-    base, column = session.config.schema_.base_currency, session.store.fields.case_entity
+def _with_flags(session: Session, cases: Sequence[QueuedCase]) -> Iterable[Case]:
+    records = show_flags(session, LIVE, [name for case in cases for name in case.transaction_ids])
     for case in cases:
-        losses = [flag.loss for flag in case.flags if flag.loss >= 0]
-        flags = [records[flag.transaction_id] for flag in case.flags if flag.transaction_id in records]
-        yield Case(
-            case_id=case.case_id,
-            entity=None if case.entity is None else (column, case.entity),
-            first_event_time=as_datetime(case.flags[0].event_time),
-            last_event_time=as_datetime(case.last),
-            flags=tuple(sorted(flags, key=_largest_first)),
-            answered=case.answered,
-            expected_loss=as_amount(round(sum(losses), 2), base) if losses else None,
-            claimed_by=case.claimed_by,
-        )
+        flags = [records[name] for name in case.transaction_ids if name in records]
+        if flags:  # a program may have removed them since
+            yield _case(session, case.case_id, flags, case.answered, case.claimed_by, case.raised_at)
+
+
+def _case(
+    session: Session,
+    case_id: str,
+    flags: Sequence[FlagRecord],
+    answered: int,
+    claimed_by: str | None,
+    raised: datetime | None,
+) -> Case:
+    """A case of these flags, the largest expected loss first."""
+    column, times = session.store.fields.case_entity, [flag.event_time for flag in flags]
+    value = flags[0].fields.get(column)
+    losses = [float(flag.expected_loss.value) for flag in flags if flag.expected_loss is not None]
+    return Case(
+        case_id=case_id,
+        entity=(column, value) if isinstance(value, str) else None,
+        first_event_time=min(times),
+        last_event_time=max(times),
+        flags=tuple(sorted(flags, key=_largest_first)),
+        answered=answered,
+        expected_loss=as_amount(round(sum(losses), 2), session.config.schema_.base_currency)
+        if losses
+        else None,
+        claimed_by=claimed_by,
+        answer=_answer_time(session, raised),
+    )
 
 
 def _largest_first(flag: FlagRecord) -> tuple[float, float]:
@@ -323,18 +329,21 @@ def case_of(session: Session, transaction_ids: Sequence[str]) -> Case:
     found = show_flags(session, LIVE, transaction_ids)
     if not found:
         raise Unknown(f"there is no flag on transaction {transaction_ids[0]!r}", code="unknown_flag")
-    flags = sorted(found.values(), key=_largest_first)
-    times = sorted((flag.event_time, flag.transaction_id) for flag in flags)
-    losses = [flag.expected_loss.value for flag in flags if flag.expected_loss is not None]
-    column = session.store.fields.case_entity
-    value = flags[0].fields.get(column)
-    return Case(
-        case_id=times[0][1],
-        entity=(column, value) if isinstance(value, str) else None,
-        first_event_time=times[0][0],
-        last_event_time=times[-1][0],
-        flags=tuple(flags),
-        answered=sum(flag.status != "open" for flag in flags),
-        expected_loss=as_amount(sum(losses), session.config.schema_.base_currency) if losses else None,
-        claimed_by=next((flag.claimed_by for flag in flags if flag.claimed_by is not None), None),
-    )
+    flags = sorted(found.values(), key=lambda flag: (flag.event_time, flag.transaction_id))
+    claimed_by = next((flag.claimed_by for flag in flags if flag.claimed_by is not None), None)
+    raised = raised_at(session.store, LIVE, [flag.transaction_id for flag in flags])
+    answered = sum(flag.status != "open" for flag in flags)
+    return _case(session, flags[0].transaction_id, flags, answered, claimed_by, raised)
+
+
+def flag_answer_time(session: Session, transaction_id: str) -> AnswerTime:
+    """When the case of a flag must be answered; no time if nothing of it is open."""
+    return _answer_time(session, raised_at(session.store, LIVE, [transaction_id]))
+
+
+def _answer_time(session: Session, raised: datetime | None) -> AnswerTime:
+    within = session.config.alerts.answer_within
+    if not within or raised is None:
+        return AnswerTime(None, is_overdue=False)
+    due_at = raised + timedelta(microseconds=within)
+    return AnswerTime(due_at, is_overdue=due_at <= as_datetime(session.now))

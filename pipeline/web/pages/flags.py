@@ -1,5 +1,6 @@
 """A flag: the payment beside what is usual for its entities, why it was flagged, what is like it, and the answer."""
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import PaymentRecord, show_payment
 from pipeline.services.models.models import ListedModel, list_models
+from pipeline.services.review.cases import flag_answer_time
 from pipeline.services.review.flag_context import (
     EntityContext,
     Event,
@@ -80,6 +82,8 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
         contexts=[_visible_context(context, payment, each) for each in contexts],
         similar=similar,
         alike=() if similar is None else [unmarked_flag(context, each) for each in similar.flags],
+        answer=flag_answer_time(session, transaction_id),
+        links=_links(context, payment),
         events=[_visible_event(context, each) for each in events_of(session, transaction_id)],
         versions="" if flag is None else versions([flag]),
         types=context.app.config.labels.fraud_types,
@@ -111,6 +115,20 @@ def _visible_context(context: RequestContext, payment: PaymentRecord, each: Enti
 
 def _visible_event(context: RequestContext, event: Event) -> Event:
     return replace(event, text=context.visible_text(event.text))
+
+
+def _links(context: RequestContext, payment: PaymentRecord) -> dict[str, str]:
+    """The links of `web.links` for which the payment has all values, by their words; none for those who see masked values."""
+    if not context.caller.may(Permission.SEE_VALUES):
+        return {}
+    entities = {name: payment.fields.get(name) for name in context.app.config.schema_.entities}
+    values = {name: quote(value, safe="") for name, value in entities.items() if isinstance(value, str)}
+    values["id"] = quote(payment.transaction_id, safe="")
+    return {
+        words: re.sub(r"\{(\w+)\}", lambda field: values[field[1]], template)
+        for words, template in context.app.config.web.links.items()
+        if values.keys() >= {*re.findall(r"\{(\w+)\}", template)}
+    }
 
 
 def _proposed_rule(context: RequestContext, payment: PaymentRecord) -> str:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
+from pipeline.services.review.cases import count_overdue
 from pipeline.services.users.permissions import Permission
 from pipeline.web.rendering import html, page
 
@@ -73,5 +74,6 @@ def _page(context: Context, name: str) -> Response:
         "sections.html",
         place=name,
         title=title,
+        overdue=count_overdue(context.session) if name == "overview" else 0,
         names=[each for each in names if sees or each not in QUOTING],
     )

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
 
-from pipeline.api.context import Context
+from pipeline.api.context import Context, RequestContext
 from pipeline.api.types import Name
 from pipeline.errors import InputError
-from pipeline.services.review.cases import Age, CaseFilter, ClaimState, list_cases
+from pipeline.services.review.cases import Age, CaseFilter, CaseOrder, ClaimState, Due, list_cases
+from pipeline.services.review.saved_filters import list_filters, remove_filter, save_filter
 from pipeline.services.users.masking import value_for
 from pipeline.web.rendering import page, redirect
 from pipeline.web.review_items import visible_case
@@ -19,15 +20,24 @@ router = APIRouter()
 FACETS = {
     "channel": ("Channel", {}),
     "age": ("Newest payment", {"day": "up to a day ago", "week": "up to a week ago", "older": "longer ago"}),
+    "due": ("Answer due", {"overdue": "overdue", "day": "within a day", "later": "later"}),
     "claim": ("Work", {"free": "free", "mine": "mine", "taken": "taken by others"}),
+}
+
+
+ORDERS: Mapping[CaseOrder, str] = {
+    "loss": "largest expected loss",
+    "due": "due soonest",
+    "time": "newest payment",
 }
 
 
 @dataclass(frozen=True)
 class QueueAddress:
-    """The filters of the queue as they stand in its address."""
+    """The filters and the order of the queue as they stand in its address."""
 
     filters: CaseFilter
+    order: CaseOrder
     parameters: Mapping[str, str]
 
     def with_(self, **changes: str | None) -> str:
@@ -35,12 +45,24 @@ class QueueAddress:
         chosen = {name: value for name, value in {**self.parameters, **changes}.items() if value}
         return f"/queue?{urlencode(chosen)}" if chosen else "/queue"
 
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether something is left of it without the entity, which is a value of a person."""
+        return bool(self.parameters.keys() - {"entity"})
+
+    @property
+    def saved_path(self) -> str:
+        """The address without the entity."""
+        return self.with_(entity=None)
+
 
 def queue_address(
     context: Context,
     channel: Name | None = None,
     age: Age | None = None,
+    due: Due | None = None,
     claim: ClaimState | None = None,
+    order: CaseOrder = "loss",
     min_loss: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     entity: Annotated[str | None, Query(max_length=4_000)] = None,
 ) -> QueueAddress:
@@ -48,11 +70,12 @@ def queue_address(
     named = None if entity is None else context.app.handles.resolve(entity)
     if named is not None and named.column != context.session.store.fields.case_entity:
         raise InputError(f"cases do not go by {named.column}", remedy="open the entity's own page")
-    filters = CaseFilter(channel, age, claim, min_loss, None if named is None else named.value)
+    filters = CaseFilter(channel, age, due, claim, min_loss, None if named is None else named.value)
     given = {
-        "channel": channel, "age": age, "claim": claim, "min_loss": None if min_loss is None else f"{min_loss:g}", "entity": entity,
+        "channel": channel, "age": age, "due": due, "claim": claim, "min_loss": None if min_loss is None else f"{min_loss:g}",
+        "entity": entity, "order": None if order == "loss" else order,
     }  # fmt: skip
-    return QueueAddress(filters, {name: value for name, value in given.items() if value})
+    return QueueAddress(filters, order, {name: value for name, value in given.items() if value})
 
 
 Address = Annotated[QueueAddress, Depends(queue_address)]
@@ -71,7 +94,10 @@ def queue(
     """Show a page of the queue."""
     parameters = sorted(address.parameters.items())
     found = list_cases(
-        context.session, address.filters, cursor=context.app.cursors.open(cursor, "/queue", parameters)
+        context.session,
+        address.filters,
+        order=address.order,
+        cursor=context.app.cursors.open(cursor, "/queue", parameters),
     )
     context.viewed("flags", "queue", sum(len(case.flags) for case in found.items), (), **_detail(address))
     following = context.app.cursors.seal(found.next_cursor, "/queue", parameters)
@@ -83,10 +109,35 @@ def queue(
         found=found,
         address=address,
         facets=FACETS,
+        orders=ORDERS,
+        has_due=bool(context.app.config.alerts.answer_within),
+        saved=() if context.caller.user_id is None else list_filters(context.session, context.caller.user_id),
         entity_value=value_for(context.caller, address.filters.entity),
         next_address=None if following is None else address.with_(cursor=following),
         is_first=cursor is None,
     )
+
+
+@router.post("/queue/filters")
+def save(context: Context, address: Address, name: Annotated[str, Form(max_length=60)] = "") -> Response:
+    """Keep the filters of the address under a name."""
+    if not address.can_be_saved:
+        raise InputError("no filter is chosen", remedy="choose one first")
+    saved = save_filter(context.session, _user(context), name, address.saved_path)
+    return Response(status_code=204, headers={"HX-Redirect": saved.path})
+
+
+@router.post("/queue/filters/remove")
+def remove(context: Context, name: Annotated[str, Form(max_length=60)] = "") -> Response:
+    """Forget a filter."""
+    remove_filter(context.session, _user(context), name)
+    return Response(status_code=204, headers={"HX-Refresh": "true"})
+
+
+def _user(context: RequestContext) -> int:
+    if context.caller.user_id is None:
+        raise InputError("a token of the operator has no filters", remedy="log in as a user")
+    return context.caller.user_id
 
 
 def _detail(address: QueueAddress) -> dict[str, str]:

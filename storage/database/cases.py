@@ -1,0 +1,403 @@
+"""
+The cases of the queue: `flags.case_id`, `cases` and `case_counts`, written in the transaction that changes the flags.
+
+A case is the flags of one entity within 24 hours of its first, without muted ones, as in the view `flag_cases`; a flag without a
+value of the entity is a case of its own. `cases` has those with an open flag, and `case_counts` counts them.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    TextClause,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from storage.database import bulk
+from storage.database.column_types import Instant
+from storage.database.database import WRITE_LOCK, Store
+from storage.database.tables import (
+    Fields,
+    case_counts,
+    cases,
+    flags,
+    monitor,
+    runs,
+    scores,
+    transactions_table,
+)
+from storage.frames import DAY, HOUR
+
+AUDIT = "audit"  # the channel of the random sample
+CASES_LOCK = (
+    WRITE_LOCK + 1
+)  # Postgres advisory lock of whoever changes flags: two changes of one case follow each other
+LOSS_UNITS = 10_000  # of `cases.loss`, in one unit of the base currency
+PAYMENTS = transactions_table(Fields())
+
+Key = tuple[str, str]  # policy and case_id
+Kind = tuple[str, str, int, int]  # the key of `case_counts`
+
+
+class _Member(NamedTuple):
+    """A flag that is not muted."""
+
+    policy: str
+    transaction_id: str
+    owner: str | None
+    event_time: int  # µs
+    status: str
+    channel: str
+    loss: float | None
+    raised_at: int | None  # µs
+    case_id: str | None
+
+
+def lock_cases(connection: Connection) -> None:
+    """Wait for others that change flags, before the first change of one; until the end of the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CASES_LOCK})
+
+
+def refresh_cases(connection: Connection, ids: Iterable[str]) -> None:
+    """Write the cases of the flags on these transactions anew, after their status has changed."""
+    f = flags.c
+    changed = (
+        select(f.policy, f.case_id)
+        .distinct()
+        .where(f.transaction_id.in_(_listed(connection, ids)), f.case_id.is_not(None))
+    )
+    _write(connection, [(row.policy, row.case_id) for row in connection.execute(changed)])
+
+
+def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> None:
+    """Find the cases of flags that were raised on these transactions, and write them."""
+    t, f = store.transactions.c, flags.c
+    raised = select(t.event_time, _owner(store)).join(flags, f.transaction_id == t.transaction_id)
+    mine = (f.policy == policy, f.muted_by.is_(None), f.transaction_id.in_(_listed(connection, ids)))
+    rows = connection.execute(raised.where(*mine)).all()
+    if not rows:
+        return
+    alone = update(flags).where(
+        *mine, f.transaction_id.in_(select(t.transaction_id).where(_owner(store).is_(None)))
+    )
+    connection.execute(alone.values(case_id=f.transaction_id))
+    touched = _divide(
+        connection, store, policy, {row.owner for row in rows}, min(row.event_time for row in rows)
+    )
+    _write(connection, touched)
+    refresh_cases(connection, ids)
+
+
+@contextmanager
+def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> Iterator[None]:
+    """Around the removal of flags, or of the transactions with them: what is left of their cases is divided anew."""
+    lock_cases(connection)
+    t, f = store.transactions.c, flags.c
+    mine = select(f.policy, f.case_id, t.event_time, _owner(store)).join(
+        store.transactions, f.transaction_id == t.transaction_id
+    )
+    removed = mine.where(f.transaction_id.in_(_listed(connection, ids)), f.case_id.is_not(None))
+    rows = connection.execute(removed).all()
+    yield
+    touched: set[Key] = {(row.policy, row.case_id) for row in rows}
+    for policy in {row.policy for row in rows}:
+        of_policy = [row for row in rows if row.policy == policy]
+        since = min(row.event_time for row in of_policy)
+        touched |= _divide(connection, store, policy, {row.owner for row in of_policy}, since)
+    _write(connection, touched)
+
+
+def stored_entity(connection: Connection) -> str:
+    """The entity that cases go by in a database, "" for none; also in one that is not upgraded yet."""
+    has_one = "case_entity" in {column["name"] for column in inspect(connection).get_columns(monitor.name)}
+    return (connection.scalar(select(monitor.c.case_entity)) or "") if has_one else ""
+
+
+def follow_entity(connection: Connection, store: Store) -> None:
+    """Compute all cases anew if the configuration names another entity than the database."""
+    if stored_entity(connection) != store.fields.case_entity:
+        rebuild_cases(connection, store.fields.case_entity)
+
+
+def rebuild_cases(connection: Connection, case_entity: str) -> None:
+    """Compute all cases from scratch; `case_entity` is the column of `transactions` that they go by, "" for none."""
+    lock_cases(connection)
+    members = [_Member(*row) for row in connection.execute(_all_flags(connection, case_entity))]
+    owners: dict[tuple[str, str | None], list[_Member]] = defaultdict(list)
+    for member in members:
+        owners[member.policy, member.owner].append(member)
+    divided: dict[Key, list[_Member]] = {}
+    for (policy, owner), flags_ in owners.items():
+        starts = _starts(flags_, None) if owner is not None else [flag.transaction_id for flag in flags_]
+        for flag, case_id in zip(flags_, starts, strict=True):
+            divided.setdefault((policy, case_id), []).append(flag)
+    _set_case_ids(
+        connection,
+        [
+            (policy, flag.transaction_id, case_id)
+            for (policy, case_id), group in divided.items()
+            for flag in group
+        ],
+    )
+    connection.execute(delete(cases))
+    connection.execute(delete(case_counts))
+    rows = [row for key, group in divided.items() if (row := _case(key, group))]
+    _insert(connection, (), rows, _drawn_ranks(rows))
+
+
+def _divide(
+    connection: Connection, store: Store, policy: str, owners: set[str | None], since: int
+) -> set[Key]:
+    """Give the flags of owners from an instant (µs) on their cases; returns the cases that lost or got flags."""
+    t, f = store.transactions.c, flags.c
+    # What was before cannot change; a case that began a day earlier is over.
+    near = select(f.transaction_id, t.event_time, f.case_id, _owner(store)).join(
+        store.transactions, f.transaction_id == t.transaction_id
+    )
+    named = _listed(connection, [owner for owner in owners if owner is not None])
+    chosen = near.where(
+        f.policy == policy, f.muted_by.is_(None), _owner(store).in_(named), t.event_time > since - DAY
+    )
+    by_owner: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(chosen.order_by(t.event_time, f.transaction_id)):
+        by_owner[row.owner].append(row)
+    changes: list[tuple[str, str, str]] = []
+    touched: set[Key] = set()
+    for rows in by_owner.values():
+        earlier = [row for row in rows if row.event_time < since]
+        later = rows[len(earlier) :]
+        newest = (
+            None
+            if not earlier
+            else next((row for row in earlier if row.transaction_id == earlier[-1].case_id), None)
+        )
+        for row, case_id in zip(later, _starts(later, newest), strict=True):
+            if row.case_id != case_id:
+                changes.append((policy, row.transaction_id, case_id))
+                touched |= {(policy, each) for each in (row.case_id, case_id) if each is not None}
+    _set_case_ids(connection, changes)
+    return touched
+
+
+def _starts(members: Sequence[Any], first: Any) -> list[str]:
+    """The case of each flag of one owner, by time; `first` began the case that was the newest before them."""
+    found = []
+    for member in members:
+        if first is None or member.event_time >= first.event_time + DAY:
+            first = member
+        found.append(first.transaction_id)
+    return found
+
+
+def _set_case_ids(connection: Connection, changes: Sequence[tuple[str, str, str]]) -> None:
+    if changes:
+        mine = and_(flags.c.policy == bindparam("of"), flags.c.transaction_id == bindparam("id"))
+        rows = [{"of": policy, "id": name, "case": case_id} for policy, name, case_id in changes]
+        connection.execute(update(flags).where(mine).values(case_id=bindparam("case")), rows)
+
+
+def _write(connection: Connection, keys: Iterable[Key]) -> None:
+    """Write these cases as their flags are now."""
+    of_policy: dict[str, list[str]] = defaultdict(list)
+    for policy, case_id in sorted(set(keys)):
+        of_policy[policy].append(case_id)
+    c, f = cases.c, flags.c
+    for policy, names in of_policy.items():
+        mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
+        before = [dict(row) for row in connection.execute(select(cases).where(mine)).mappings()]
+        connection.execute(delete(cases).where(mine))
+        divided: dict[Key, list[_Member]] = defaultdict(list)
+        # Without the policy, for which SQLite would read all flags of it.
+        rows = _flags(PAYMENTS, null()).where(f.case_id.in_(_listed(connection, names)))
+        for member in (_Member(*row) for row in connection.execute(rows)):
+            if member.policy == policy:
+                divided[policy, str(member.case_id)].append(member)
+        after = [row for key, members in divided.items() if (row := _case(key, members))]
+        ranks = {(row["policy"], row["case_id"]): row["rank"] for row in before if not row["channels"]}
+        _insert(connection, before, after, ranks)
+
+
+def _insert(
+    connection: Connection,
+    removed: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    ranks: Mapping[Key, int],
+) -> None:
+    """Add cases in place of others; `ranks` are those of cases of the audit sample that have one already."""
+    others = [row for row in rows if row["channels"]]
+    sampled = [row for row in rows if not row["channels"]]
+    if others:
+        connection.execute(insert(cases), others)
+    _count(connection, removed, others)
+    if sampled:
+        _draw_ranks(connection, sampled, ranks)
+        connection.execute(insert(cases), sampled)
+        _count(connection, (), sampled)
+
+
+def _case(key: Key, members: Sequence[_Member]) -> dict[str, Any]:
+    """The row of a case; an empty one if none of its flags is open."""
+    policy, case_id = key
+    waiting = [member for member in members if member.status == "open"]
+    if not waiting:
+        return {}
+    loss = sum(round(max(member.loss or 0.0, 0.0) * LOSS_UNITS) for member in waiting)
+    newest = max(member.event_time for member in waiting)
+    raised = min(member.event_time if member.raised_at is None else member.raised_at for member in waiting)
+    return {
+        "policy": policy,
+        "case_id": case_id,
+        "channels": " ".join(sorted({member.channel for member in waiting} - {AUDIT})),
+        "open_flags": len(waiting),
+        "loss": loss,
+        "rank": loss,
+        "newest_at": newest,
+        "newest_hour": newest // HOUR * HOUR,
+        "raised_hour": raised // HOUR * HOUR,
+    }
+
+
+# A case of the audit sample gets the rank of another one, at the share of all others that a hash of its id says.
+def _draw_ranks(connection: Connection, sampled: Sequence[dict[str, Any]], ranks: Mapping[Key, int]) -> None:
+    c, n = cases.c, case_counts.c
+    for row in sampled:
+        policy, key = row["policy"], (row["policy"], row["case_id"])
+        if key in ranks:
+            row["rank"] = ranks[key]
+            continue
+        counted = select(func.sum(n.cases)).where(n.policy == policy, n.channels != "")
+        place = int(_share(row["case_id"]) * int(connection.scalar(counted) or 0))
+        others = select(c.rank).where(c.policy == policy, c.channels != "")
+        drawn = others.order_by(c.rank.desc(), c.case_id).offset(place).limit(1)
+        row["rank"] = int(connection.scalar(drawn) or 0)
+
+
+def _drawn_ranks(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
+    """The same of all cases, without a look into the database."""
+    others: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        if row["channels"]:
+            others[row["policy"]].append(row["rank"])
+    for ranks in others.values():
+        ranks.sort(reverse=True)
+    return {
+        (row["policy"], row["case_id"]): of_policy[int(_share(row["case_id"]) * len(of_policy))]
+        if of_policy
+        else 0
+        for row in rows
+        if not row["channels"]
+        for of_policy in (others[row["policy"]],)
+    }
+
+
+def _share(case_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    digest = hashlib.blake2b(case_id.encode(), digest_size=6, person=b"queue").digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any]) -> None:
+    """Take cases from the counts of their kinds, and add others."""
+    sums: dict[Kind, list[int]] = {}
+    for sign, rows in ((-1, removed), (1, added)):
+        for row in rows:
+            kind = (row["policy"], row["channels"], row["newest_hour"], row["raised_hour"])
+            total = sums.setdefault(kind, [0, 0, 0])
+            for place, value in enumerate((1, row["open_flags"], row["loss"])):
+                total[place] += sign * value
+    names = [column.name for column in case_counts.primary_key]
+    kinds = [dict(zip(names, kind, strict=True)) for kind in sorted(sums)]
+    more = [
+        dict(zip(("more_cases", "more_flags", "more_loss"), sums[kind], strict=True)) for kind in sorted(sums)
+    ]
+    places = [{f"at_{name}": value for name, value in kind.items()} for kind in kinds]
+    n = case_counts.c
+    mine = and_(*(n[name] == bindparam(f"at_{name}") for name in names))
+    changes = {
+        name: n[name] + bindparam(f"more_{name}", type_=n[name].type) for name in ("cases", "flags", "loss")
+    }
+    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    if fresh := [
+        kind | dict.fromkeys(changes, 0) for kind, by in zip(kinds, more, strict=True) if by["more_cases"] > 0
+    ]:
+        connection.execute(make(case_counts).on_conflict_do_nothing(), fresh)
+    if kinds:
+        connection.execute(
+            update(case_counts).where(mine).values(changes),
+            [a | b for a, b in zip(places, more, strict=True)],
+        )
+    if fewer := [place for place, by in zip(places, more, strict=True) if by["more_cases"] < 0]:
+        connection.execute(delete(case_counts).where(mine, n.cases == 0), fewer)
+
+
+def _listed(connection: Connection, names: Iterable[str]) -> TextClause:
+    return bulk.with_listed_ids(bulk.listed_ids(connection.dialect.name), names)
+
+
+def _owner(store: Store) -> ColumnElement[Any]:
+    name = store.fields.case_entity
+    return (store.transactions.c[name] if name else null()).label("owner")
+
+
+def _flags(
+    payments: Table,
+    owner: ColumnElement[Any],
+    stored: Callable[[Column[Any]], ColumnElement[Any]] = lambda column: column,
+) -> "Select[Any]":
+    """Select the flags that are not muted, as `_Member`s; `stored` replaces columns that an older database lacks."""
+    f, t, s, r = flags.c, payments.c, scores.c, runs.c
+    joined = (
+        flags.join(payments, t.transaction_id == f.transaction_id)
+        .outerjoin(scores, and_(s.policy == f.policy, s.transaction_id == f.transaction_id))
+        .outerjoin(runs, r.run_id == f.run_id)
+    )
+    loss = func.coalesce(stored(f.loss_order), stored(s.expected_loss))
+    raised_at = func.coalesce(stored(t.arrived_at), r.started_at, type_=Instant)
+    columns = (
+        f.policy,
+        f.transaction_id,
+        owner,
+        t.event_time,
+        f.status,
+        f.channel,
+        loss,
+        raised_at,
+        stored(f.case_id),
+    )
+    return select(*columns).select_from(joined).where(f.muted_by.is_(None))
+
+
+def _all_flags(connection: Connection, case_entity: str) -> "Select[Any]":
+    """Select all of them by time, also in a database that is not upgraded yet."""
+    payments = transactions_table(Fields(entities=(case_entity,) if case_entity else ()))
+    present = {
+        table.name: {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for table in (flags, scores, payments)
+    }
+
+    def stored(column: Column[Any]) -> ColumnElement[Any]:
+        return column if column.name in present[column.table.name] else literal(None, column.type)
+
+    owner = payments.c[case_entity] if case_entity else null()
+    return _flags(payments, owner, stored).order_by(payments.c.event_time, flags.c.transaction_id)
