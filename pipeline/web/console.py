@@ -9,6 +9,7 @@ from pipeline.web.pages import (
     flags,
     jump,
     lists,
+    missed,
     monitoring,
     queue,
     session,
@@ -17,5 +18,5 @@ from pipeline.web.pages import (
 from pipeline.web.problem_pages import ProblemPages
 from pipeline.web.routes import PAGE_ROUTES
 
-PAGES = (session, jump, queue, verdicts, bulk, flags, decisions, entities, monitoring, lists)
+PAGES = (session, jump, queue, verdicts, bulk, flags, decisions, entities, missed, monitoring, lists)
 CONSOLE = Pages((assets.router, *(page.router for page in PAGES)), PAGE_ROUTES, ProblemPages)

@@ -28,6 +28,7 @@ SECURITY_POLICY = (
 )
 NAVIGATION = (  # name, title, address, and what it needs
     ("queue", "Queue", "/queue", Permission.VIEW),
+    ("missed", "Missed", "/missed", Permission.VIEW),
     ("overview", "Overview", "/overview", Permission.VIEW),
     ("strategy", "Strategy", "/strategy", Permission.VIEW),
     ("drift", "Drift and quality", "/drift", Permission.VIEW),

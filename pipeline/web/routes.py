@@ -31,6 +31,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/labels"): ANSWER,
     ("GET", "/entities/{handle}"): VIEW,
     ("GET", "/entities/{handle}/graph"): VIEW,
+    ("GET", "/missed"): VIEW,
     # monitoring
     ("GET", "/overview"): VIEW,
     ("GET", "/strategy"): VIEW,
