@@ -11,7 +11,7 @@ from storage.database.database import Store
 from storage.frames import DAY, HOUR
 from tests.support.reviews import answer
 from tests.support.sql import execute, query
-from tests.support.worlds import NOW, SMALL
+from tests.support.worlds import FROM, NOW, SMALL
 
 KNOWN = NOW - 3 * HOUR
 UNFLAGGED = """
@@ -80,7 +80,7 @@ def test_frauds_are_listed_from_the_instant_on_at_which_they_became_known(sessio
     assert list(listed(session)) == [second, first]
     assert set(listed(session, since=as_datetime(KNOWN - DAY))) == {first, second}
     assert set(listed(session, since=as_datetime(KNOWN - DAY + 1))) == {second}
-    report(session, query(session.store, UNFLAGGED)[2][0], NOW - 57 * DAY)
+    report(session, query(session.store, UNFLAGGED)[2][0], FROM - 57 * DAY)
     assert set(listed(session)) == {first, second}
 
 

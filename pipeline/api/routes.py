@@ -115,6 +115,7 @@ _API: Mapping[tuple[str, str], Needed] = {
     ("POST", "/runs/{run_id}/undo"): Permission.UNDO,
     ("POST", "/batches/{batch_id}/undo"): Permission.UNDO,
     ("GET", "/gaps"): VIEW,
+    ("GET", "/windows"): VIEW,
     ("GET", "/backfills"): VIEW,
     ("POST", "/runs"): Permission.MANAGE_RUNS,
     ("POST", "/backfills"): Permission.MANAGE_RUNS,

@@ -12,11 +12,12 @@ from pipeline.web.pages import (
     missed,
     monitoring,
     queue,
+    runs,
     session,
     verdicts,
 )
 from pipeline.web.problem_pages import ProblemPages
 from pipeline.web.routes import PAGE_ROUTES
 
-PAGES = (session, jump, queue, verdicts, bulk, flags, decisions, entities, missed, monitoring, lists)
+PAGES = (session, jump, queue, verdicts, bulk, flags, decisions, entities, missed, monitoring, runs, lists)
 CONSOLE = Pages((assets.router, *(page.router for page in PAGES)), PAGE_ROUTES, ProblemPages)

@@ -37,6 +37,12 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("GET", "/strategy"): VIEW,
     ("GET", "/drift"): VIEW,
     ("GET", "/runs"): VIEW,
+    ("GET", "/runs/work"): VIEW,
+    ("POST", "/runs/now"): Permission.MANAGE_RUNS,
+    ("POST", "/runs/backfill"): Permission.MANAGE_RUNS,
+    ("POST", "/runs/train"): Permission.MANAGE_MODELS,
+    ("POST", "/runs/compare"): Permission.MANAGE_MODELS,
+    ("POST", "/jobs/{job_id}/stop"): Permission.MANAGE_RUNS,
     ("GET", "/sections/{name}"): VIEW,
     ("GET", "/charts/{name}/{scheme}"): VIEW,
     # administration

@@ -158,6 +158,7 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     yield get("list_messages", v1("/messages?limit=1"))
     yield get("list_runs", v1("/runs?limit=1"))
     yield get("list_gaps", v1("/gaps?limit=1"))
+    yield get("list_windows", v1("/windows?limit=1"))
     yield get("list_backfills", v1("/backfills"))
     yield get("check_audit", v1("/audit/check"))
     yield get("list_audit", v1("/audit?limit=1"))

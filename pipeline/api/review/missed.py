@@ -37,7 +37,7 @@ def list_(
     kind: MissKind | None = None,
     policy: Policy = LIVE,
 ) -> Response:
-    """List frauds that became known since a time (eight weeks ago) and had no flag or were cleared, with what would have caught them."""
+    """List frauds that became known in the newest eight weeks, or since a time, and had no flag or were cleared, with what would have caught them."""
     return parameters.answer(
         VisibleMiss,
         partial(list_missed, context.session, MissedRequest(policy, since, kind)),

@@ -14,13 +14,15 @@ from pipeline.services.runs.runs import (
     BackfillProgress,
     GapRecord,
     RunRecord,
+    WindowRecord,
     list_gaps,
     list_runs,
+    list_windows,
     running_backfills,
 )
 
 router = APIRouter(tags=["Runs"])
-Failed = TypeVar("Failed", RunRecord, GapRecord)
+Failed = TypeVar("Failed", RunRecord, GapRecord, WindowRecord)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ def gaps(context: Context, parameters: Parameters, policy: Policy = LIVE) -> Res
     """List steps that were due and are not done, oldest first, each with what closes it."""
     show = partial(_with_visible_error, context)
     return parameters.answer(GapRecord, partial(list_gaps, context.session, policy), show)
+
+
+@router.get("/windows", operation_id="list_windows", response_model=Listing[WindowRecord])
+def windows(context: Context, parameters: Parameters, policy: Policy = LIVE) -> Response:
+    """List the newest windows of the schedule with the status of their steps, oldest first."""
+    show = partial(_with_visible_error, context)
+    return parameters.answer(WindowRecord, partial(list_windows, context.session, policy), show)
 
 
 @router.get("/backfills", operation_id="list_backfills", response_model=RunningBackfills)

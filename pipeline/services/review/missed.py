@@ -12,6 +12,7 @@ from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
 from storage.queries import missed
 from storage.queries.missed import MissFilter
+from storage.runs import ledger
 
 MissKind = Literal["unflagged", "cleared"]
 NEWEST = timedelta(weeks=8)
@@ -20,7 +21,7 @@ NEWEST = timedelta(weeks=8)
 @dataclass(frozen=True)
 class MissedRequest:
     """
-    Frauds that became known at `since` or later, in the last eight weeks if None.
+    Frauds that became known at `since` or later, eight weeks before the end of what is scored if None.
 
     Attributes
     ----------
@@ -46,9 +47,9 @@ class MissedFraud:
         By how much it fell short of the threshold, negative for one above; None where its channel flags nothing, too.
     unflagged_above
         How many payments of its day (UTC) and channel had such a value or a higher one and no flag, itself among them: so many more flags would
-        have reached it. None without a value.
+        have reached it. None without a value, and for one that was flagged.
     known_frauds
-        By entity column how many of the value's newest 1,000 payments before were known to be fraud by then.
+        By entity column how many of the value's newest 300 payments before were known to be fraud by then.
     flagged_by
         Other policies that have flagged it.
     """
@@ -100,13 +101,16 @@ def count_missed(session: Session, request: MissedRequest) -> tuple[MissedCount,
     """How many frauds such a list has, by kind."""
     base = session.config.schema_.base_currency
     rows = missed.count_missed(session.store, _filter(session, request))
-    return tuple(MissedCount(row["miss"], row["n"], as_amount(row["amount"], base)) for row in rows)
+    return tuple(MissedCount(row["miss"], row["n"], as_amount(float(row["amount"]), base)) for row in rows)
 
 
-def missed_since(session: Session, since: datetime | None) -> datetime:
-    """The begin of a list without one of its own."""
-    return as_datetime(session.now) - NEWEST if since is None else since
+def missed_since(session: Session, request: MissedRequest) -> datetime:
+    """The begin of a list: eight weeks before the end of what is scored where the request names none."""
+    if request.since is not None:
+        return request.since
+    scored_until = ledger.newest_done(session.store, request.policy, "score")
+    return as_datetime(min(session.now, scored_until or session.now)) - NEWEST
 
 
 def _filter(session: Session, request: MissedRequest) -> MissFilter:
-    return MissFilter(request.policy, as_micros(missed_since(session, request.since)), request.kind)
+    return MissFilter(request.policy, as_micros(missed_since(session, request)), request.kind)

@@ -31,7 +31,8 @@ def missed(
     cursor: Annotated[str | None, Query(max_length=10_000)] = None,
 ) -> Response:
     """Show frauds that became known since a day and had no flag, or had been cleared."""
-    begin = missed_since(context.session, None if since is None else datetime.combine(since, time(), UTC))
+    first = None if since is None else datetime.combine(since, time(), UTC)
+    begin = missed_since(context.session, MissedRequest(LIVE, first))
     filters = {"since": f"{begin:%Y-%m-%d}", **({"kind": kind} if kind else {})}
     request = MissedRequest(LIVE, begin, kind or None)
     place = sorted(filters.items())

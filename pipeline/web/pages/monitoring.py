@@ -16,10 +16,9 @@ PAGES = {
     "overview": ("Overview", ("attention", "outcome", "rates")),
     "strategy": ("Strategy", ("choices", "curves", "model")),
     "drift": ("Drift and quality", ("drift", "quality", "scores")),
-    "runs": ("Runs", ("ledger",)),
 }
 SECTIONS = {name for _, names in PAGES.values() for name in names}
-QUOTING = ("attention", "ledger")  # whose sentences may quote values of rows
+QUOTING = ("attention",)  # whose sentences may quote values of rows
 
 
 @router.get("/overview")
@@ -38,12 +37,6 @@ def strategy(context: Context) -> Response:
 def drift(context: Context) -> Response:
     """Show what has changed in payments and scores, and how good flags are."""
     return _page(context, "drift")
-
-
-@router.get("/runs")
-def runs(context: Context) -> Response:
-    """Show which windows were scored."""
-    return _page(context, "runs")
 
 
 @router.get("/sections/{name}")
