@@ -36,6 +36,7 @@ NAVIGATION = (  # name, title, address, and what it needs
     ("models", "Models", "/models", Permission.VIEW),
     ("rules", "Rules", "/rules", Permission.VIEW),
     ("mutes", "Mutes", "/mutes", Permission.VIEW),
+    ("approvals", "Approvals", "/approvals", Permission.VIEW),
     ("users", "Users", "/users", Permission.MANAGE_USERS),
     ("audit", "Audit", "/audit", Permission.VIEW_AUDIT),
 )

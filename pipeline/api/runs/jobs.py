@@ -46,9 +46,9 @@ class TrainingBody(Body):
 class ComparisonBody(Body):
     """What to compare: folds, how many days each is tested on, rows of a fit, words of technique names, and a field for false-flag rates."""
 
-    folds: Annotated[int, Field(ge=1, le=20)] = 3
+    folds: Annotated[int, Field(ge=1, le=52)] = 3
     test_days: Annotated[int, Field(ge=1, le=366)] = 7
-    rows_max: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
+    rows_max: Annotated[int, Field(ge=1_000, le=10_000_000)] = 60_000
     techniques: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     by: Annotated[str, Field(max_length=200)] = ""
     seed: Annotated[int, Field(ge=0, le=ID_MAX)] = 7

@@ -17,6 +17,7 @@ PAGES = {
     "strategy": ("Strategy", ("choices", "curves", "model")),
     "drift": ("Drift and quality", ("drift", "quality", "scores")),
 }
+PARTS = {"strategy": ["/comparisons/newest"]}  # what is no section of the report
 SECTIONS = {name for _, names in PAGES.values() for name in names}
 QUOTING = ("attention",)  # whose sentences may quote values of rows
 
@@ -66,5 +67,5 @@ def _page(context: Context, name: str) -> Response:
         "sections.html",
         place=name,
         title=title,
-        names=[each for each in names if sees or each not in QUOTING],
+        parts=[f"/sections/{each}" for each in names if sees or each not in QUOTING] + PARTS.get(name, []),
     )
