@@ -24,10 +24,12 @@ from pipeline.api.monitoring import audit, drift, messages, quality, rates
 from pipeline.api.problems import add_handlers
 from pipeline.api.provider_checks import ProviderChecks
 from pipeline.api.request_limits import RequestLimits
-from pipeline.api.review import claims, flags, labels, mutes, notes, rules, verdicts
+from pipeline.api.review import claims, flags, labels, missed, mutes, notes, rules, verdicts
 from pipeline.api.routes import API, ROUTES, Needed
+from pipeline.api.runs import jobs as job_routes
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
+from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import ArrivalScorer, open_scorer
 from pipeline.services.session import Session, open_session
 from pipeline.services.users.activity import ActivityRecorder
@@ -37,8 +39,8 @@ from pipeline.services.users.provider import Provider
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 NOUNS = (
-    flags, verdicts, labels, notes, claims, mutes, rules, transactions, score, entities, feeds, export, models, choices, comparisons,
-    policies, drift, quality, rates, messages, runs, undo, audit, session_routes, approvals, users, tokens, persons, document,
+    flags, missed, verdicts, labels, notes, claims, mutes, rules, transactions, score, entities, feeds, export, models, choices, comparisons,
+    policies, drift, quality, rates, messages, runs, job_routes, undo, audit, session_routes, approvals, users, tokens, persons, document,
 )  # fmt: skip
 
 
@@ -75,10 +77,11 @@ def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
         open_session(config, "serve", pooled=True) as loading,
         closing(ActivityRecorder(loading)) as activity,
         open_scorer(session) as scorer,
+        closing(Jobs(session)) as jobs,
         closing(EventSender(loading)),
         ExitStack() as stack,
     ):
-        app = create_app(config, session, loading, activity, scorer, pages)
+        app = create_app(config, session, loading, activity, scorer, jobs, pages)
         provider = app.state.shared.provider
         if provider is not None:
             stack.enter_context(closing(ProviderChecks(loading, provider)))
@@ -91,6 +94,7 @@ def create_app(
     loading: Session,
     activity: ActivityRecorder,
     scorer: ArrivalScorer,
+    jobs: Jobs,
     pages: Pages | None = None,
 ) -> FastAPI:
     """
@@ -106,6 +110,8 @@ def create_app(
         Writes who looked at what.
     scorer
         Scores payments as they arrive.
+    jobs
+        Carries out what takes longer than a request.
     pages
         Of the console; None for the API alone.
     """
@@ -127,6 +133,7 @@ def create_app(
         activity,
         Provider(config) if config.oidc.issuer else None,
         scorer,
+        jobs,
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

@@ -11,6 +11,7 @@ from pipeline.api.request_limits import RequestLimits
 from pipeline.config.config import Config
 from pipeline.services.person import EntityValue
 from pipeline.services.review.flags import FlagReason
+from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import ArrivalScorer
 from pipeline.services.session import Session
 from pipeline.services.users.activity import ActivityRecorder, View, ViewKind
@@ -44,6 +45,7 @@ class AppState:
     activity: ActivityRecorder
     provider: Provider | None
     scorer: ArrivalScorer
+    jobs: Jobs
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[
 
 def _add_examples(operation: dict[str, Any], status: str, response: dict[str, Any]) -> None:
     example = examples().get(operation["operationId"], {})
-    if status == "202":  # an approval, whatever was asked for
+    is_beside_another = any(code in operation["responses"] for code in ("200", "201", "204"))
+    if status == "202" and is_beside_another:  # an approval, whatever was asked for
         example = {
             "answer": next(iter(examples().get("list_approvals", {}).get("answer", {}).get("items", [])), {})
         }

@@ -151,6 +151,7 @@ PROBLEMS: dict[str, ProblemCode] = {
         unknown_entity=("Nothing is stored of this value", "Check the column and the value."),
         unknown_user=("There is no such user", LISTS),
         unknown_token=("There is no such token", LISTS),
+        unknown_job=("There is no such job", "`/api/v1/runs` has the runs of all jobs; a server forgets the jobs themselves when it ends."),
         unknown_approval=("Nobody asked for this", LISTS),
         no_flag=("There is no flag to close", "Only a flag can be closed without opinion."),
         no_verdict=("There is no verdict to undo", "List the verdicts of the payment."),
@@ -159,6 +160,7 @@ PROBLEMS: dict[str, ProblemCode] = {
     # What contradicts what is stored
     **_table(
         409,
+        jobs_at_work=("As many jobs as can run at once are at work", NOTHING_WRITTEN + "Wait until one of `/api/v1/jobs` has ended, or stop one."),
         refused=("The database refused", NOTHING_WRITTEN + "`detail` says why."),
         seen_another=("Somebody has answered since", NOTHING_WRITTEN + "`current` says who answered what; look at it, then send its `version` as `if_seen`."),
         answered=("Somebody has answered", "Undo the verdict first."),

@@ -1,4 +1,4 @@
-"""Pictures that are drawn here, as SVG: payments of an entity over time, and the graph around it."""
+"""Pictures that are drawn here, as SVG: payments of an entity over time, the graph around it, and intervals of a metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,18 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 20
 RING = 150  # px between hops of the graph
 LABELS_MAX = 40  # nodes with a name in the picture
 NAME_WIDTH, NAME_HEIGHT = 80, 13  # px that a name takes
+NAMES_WIDTH, ROW_HEIGHT = 230, 24  # of a picture of intervals, px
 ENDS = (1, 8, 3, 1)  # by hop, how many ends of the outermost ring a node takes at least
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its interval, which may be missing."""
+
+    name: str
+    value: float
+    lower: float | None
+    upper: float | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,44 @@ def _kind(payment: PaymentRecord, highlight: str | None) -> str:
     if payment.status is not None:
         return "genuine" if payment.status == "genuine" else "flagged"
     return ""
+
+
+def draw_intervals(intervals: Sequence[Interval], title: str) -> Markup:
+    """Values as dots on one axis from 0 on, each with its interval as a line."""
+    if not intervals:
+        return Markup()
+    highest = max(max(each.value, each.upper or 0.0) for each in intervals) or 1.0
+    height = ROW_HEIGHT * len(intervals) + BOTTOM
+
+    def x(value: float) -> float:
+        return NAMES_WIDTH + (WIDTH - NAMES_WIDTH - 60) * max(value, 0.0) / highest
+
+    rows = []
+    for place, each in enumerate(intervals):
+        y = ROW_HEIGHT * place + ROW_HEIGHT / 2
+        whisker = Markup()
+        if each.lower is not None and each.upper is not None:
+            whisker = Markup('<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(
+                x(each.lower), x(each.upper), y=y
+            )
+        rows.append(
+            Markup(
+                '<text class="name" x="{}" y="{:.1f}" text-anchor="end">{}</text>{}<circle class="dot this" cx="{:.1f}" cy="{}" r="4"/>'
+            ).format(NAMES_WIDTH - 10, y + 4, each.name, whisker, x(each.value), y)
+        )
+    ticks = Markup().join(
+        Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{:.3g}</text>').format(
+            x(value), height - 3, value
+        )
+        for value in (0.0, highest / 2, highest)
+    )
+    axis = Markup('<line class="axis" x1="{}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(
+        NAMES_WIDTH, x(highest), y=height - BOTTOM + 2
+    )
+    return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        WIDTH, height, f"{title} of {len(intervals)} techniques with 95 % intervals; the table beneath lists them",
+        axis, Markup().join(rows), ticks,
+    )  # fmt: skip
 
 
 def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:

@@ -28,6 +28,7 @@ SECURITY_POLICY = (
 )
 NAVIGATION = (  # name, title, address, and what it needs
     ("queue", "Queue", "/queue", Permission.VIEW),
+    ("missed", "Missed", "/missed", Permission.VIEW),
     ("overview", "Overview", "/overview", Permission.VIEW),
     ("strategy", "Strategy", "/strategy", Permission.VIEW),
     ("drift", "Drift and quality", "/drift", Permission.VIEW),
@@ -35,6 +36,7 @@ NAVIGATION = (  # name, title, address, and what it needs
     ("models", "Models", "/models", Permission.VIEW),
     ("rules", "Rules", "/rules", Permission.VIEW),
     ("mutes", "Mutes", "/mutes", Permission.VIEW),
+    ("approvals", "Approvals", "/approvals", Permission.VIEW),
     ("users", "Users", "/users", Permission.MANAGE_USERS),
     ("audit", "Audit", "/audit", Permission.VIEW_AUDIT),
 )

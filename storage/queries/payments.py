@@ -50,7 +50,7 @@ def entity_page(
     with store.read() as connection:
         page = read_page(connection, chosen, keys, limit, after)
         ids = [row["transaction_id"] for row in page.rows]
-        rows = {row["transaction_id"]: row for row in _payment_rows(connection, store, policy, ids)}
+        rows = {row["transaction_id"]: row for row in payment_rows(connection, store, policy, ids)}
     return RowPage([rows[name] for name in ids], page.next_position)
 
 
@@ -64,7 +64,7 @@ def payment_row(store: Store, policy: str, transaction_id: str) -> Row:
         There is no such transaction.
     """
     with store.read() as connection:
-        rows = _payment_rows(connection, store, policy, [transaction_id])
+        rows = payment_rows(connection, store, policy, [transaction_id])
     if not rows:
         raise Unknown(f"there is no transaction {transaction_id!r}", code="unknown_transaction")
     return rows[0]
@@ -96,7 +96,8 @@ def _is_visible(store: Store) -> Any:
     return store.transactions.c.batch_id.in_(done)
 
 
-def _payment_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+def payment_rows(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> list[Row]:
+    """These payments with their scores and flags under a policy, in no order; of one that is not visible there is nothing."""
     return rows_of(connection, _payments(store, policy, ids))
 
 

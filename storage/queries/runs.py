@@ -1,6 +1,6 @@
 """Lists of runs and of gaps: what has run, and what was due and is not done."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import and_, exists, func, select
 
@@ -69,3 +69,14 @@ def running_backfills(store: Store) -> list[Row]:
     with store.read() as connection:
         gone = workers.interrupted_runs(connection)
     return [row for row in read_rows(store, query) if row["run_id"] not in gone]
+
+
+def late_rows(store: Store, policy: str, scored_until: int) -> Row:
+    """Payments that wait for a score although their window was scored: how many (`waiting`), and the `oldest` of them; before µs."""
+    t, q = store.transactions.c, tables.queue.c
+    query: Any = (
+        select(func.count().label("waiting"), func.min(t.event_time, type_=t.event_time.type).label("oldest"))
+        .select_from(tables.queue.join(store.transactions, t.transaction_id == q.transaction_id))
+        .where(q.policy == policy, t.event_time < scored_until)
+    )
+    return read_rows(store, query)[0]

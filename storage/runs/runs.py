@@ -7,6 +7,7 @@ from sqlalchemy import insert, update
 
 from storage.database.database import Store
 from storage.database.tables import runs
+from storage.review.audit_trail import write_audit
 from storage.runs import workers
 
 
@@ -43,3 +44,9 @@ def end_run(
     values = {"finished_at": now, "status": status, "counts": dict(counts), "error": error}
     with store.write() as connection:
         connection.execute(update(runs).where(runs.c.run_id == run_id).values(values))
+
+
+def write_start(store: Store, kind: str, settings: Mapping[str, Any], by: str, now: int) -> None:
+    """Write into the audit trail that somebody starts a run, a backfill, a training or a comparison."""
+    with store.write_exclusive() as connection:
+        write_audit(connection, by, f"start {kind}", kind, None, dict(settings), now)

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from pipeline.api.app import Pages, create_app
 from pipeline.api.server import server_settings
 from pipeline.config.config import Config
+from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import open_scorer
 from pipeline.services.session import Session
 from pipeline.services.users.activity import ActivityRecorder
@@ -80,8 +81,12 @@ def serving(
     ticks = itertools.count(now)
     session = Session(store, config, "serve", clock=lambda: next(ticks))
     loads = session if loading is None else replace(session, store=loading)
-    with closing(ActivityRecorder(session)) as activity, open_scorer(session) as scorer:
-        app = create_app(config, session, loads, activity, scorer, pages)
+    with (
+        closing(ActivityRecorder(session)) as activity,
+        open_scorer(session) as scorer,
+        closing(Jobs(session)) as jobs,
+    ):
+        app = create_app(config, session, loads, activity, scorer, jobs, pages)
         server = uvicorn.Server(server_settings(app, "127.0.0.1", 0))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

@@ -85,6 +85,7 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     others = [each for each in others if each != name]
     yield get("count_flags", v1("/flags/count?status=open"))
     yield get("show_flag", v1(f"/flags/{name}"))
+    yield get("list_missed", v1("/missed?limit=1&since=2025-01-01T00:00:00Z"))
     yield post("claim_flags", v1("/claims"), {"transaction_ids": [name], "span": "PT15M"})
     yield get("list_claims", v1("/claims?limit=1"))
     yield post("release_flags", v1("/claims/release"), {"transaction_ids": [name]})
@@ -157,6 +158,7 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     yield get("list_messages", v1("/messages?limit=1"))
     yield get("list_runs", v1("/runs?limit=1"))
     yield get("list_gaps", v1("/gaps?limit=1"))
+    yield get("list_windows", v1("/windows?limit=1"))
     yield get("list_backfills", v1("/backfills"))
     yield get("check_audit", v1("/audit/check"))
     yield get("list_audit", v1("/audit?limit=1"))
@@ -187,6 +189,19 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     )
     yield post("undo_batch", v1(f"/batches/{batch.json()['batch_id']}/undo"), {"reason": "sent by mistake"})
     yield post("undo_run", v1("/runs/1/undo"), {"reason": "wrong settings"})
+    span = {"start": "2025-02-01T00:00:00Z", "end": "2025-02-03T00:00:00Z"}
+    for operation, path, body in (
+        ("start_run", "/runs", {"as_of": "2025-02-09T02:00:00Z"}),
+        ("start_backfill", "/backfills", span),
+        ("start_training", "/trainings", {"as_of": "2025-02-09T00:00:00Z"}),
+        ("start_comparison", "/comparisons", {"folds": 2, "techniques": ["undersampling"]}),
+    ):
+        started = post(operation, v1(path), body)
+        yield started
+        job = started.response.json()["job_id"]
+        yield get("show_job", v1(f"/jobs/{job}"))
+        yield post("stop_job", v1(f"/jobs/{job}/stop"))
+    yield get("list_jobs", v1("/jobs"))
 
 
 def _of_sessions(api: ApiServer) -> Iterator[Call]:

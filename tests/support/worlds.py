@@ -36,6 +36,12 @@ FROM, TO = START + 19 * DAY, START + DAYS * DAY  # 2025-01-20 is a Monday
 NOW = TO + 2 * HOUR
 
 
+def small_at(url: str) -> Config:
+    """The small config for the database at a URL, without a key, as the worlds' models were stored."""
+    storage = type(SMALL.storage).model_validate({"url": url})
+    return SMALL.model_copy(update={"storage": storage}, deep=True)
+
+
 def load(
     store: Store, config: Config, kind: str, path: Path, *, now: int = LATER, **options: object
 ) -> list[IngestReport]:

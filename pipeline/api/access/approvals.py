@@ -50,7 +50,7 @@ ASKED: dict[int | str, dict[str, Any]] = {
 def list_(context: Context, parameters: Parameters) -> Response:
     """List what somebody asked for that needs two people, the newest first."""
     return parameters.answer(
-        VisibleApproval, partial(list_approvals, context.session), partial(_visible, context)
+        VisibleApproval, partial(list_approvals, context.session), partial(visible_approval, context)
     )
 
 
@@ -58,7 +58,7 @@ def list_(context: Context, parameters: Parameters) -> Response:
 def approve_(context: Context, approval_id: PathNumber) -> Response:
     """Approve a request and carry it out; one that fails says why in `error`."""
     return json_answer(
-        VisibleApproval, _visible(context, approve(context.session, context.caller, approval_id))
+        VisibleApproval, visible_approval(context, approve(context.session, context.caller, approval_id))
     )
 
 
@@ -66,17 +66,20 @@ def approve_(context: Context, approval_id: PathNumber) -> Response:
 def reject_(context: Context, approval_id: PathNumber) -> Response:
     """Reject a request, or withdraw one's own."""
     return json_answer(
-        VisibleApproval, _visible(context, reject(context.session, context.caller, approval_id))
+        VisibleApproval, visible_approval(context, reject(context.session, context.caller, approval_id))
     )
 
 
 def approval_answer(context: RequestContext, action: ActionName, request: ApprovalRequest) -> Response | None:
     """The answer to what needs two people: another one must approve it. None for what the caller may do alone."""
     approval = request_approval(context.session, context.caller, action, request)
-    return None if approval is None else json_answer(VisibleApproval, _visible(context, approval), 202)
+    return (
+        None if approval is None else json_answer(VisibleApproval, visible_approval(context, approval), 202)
+    )
 
 
-def _visible(context: RequestContext, approval: Approval) -> VisibleApproval:
+def visible_approval(context: RequestContext, approval: Approval) -> VisibleApproval:
+    """A request as the caller may see it."""
     request = None
     if context.caller.may(Permission.SEE_VALUES):
         kind: Any = type(approval.request)

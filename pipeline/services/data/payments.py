@@ -63,6 +63,19 @@ class PaymentRecord:
     known_at: datetime | None
     batch_id: int
 
+    @classmethod
+    def of_row(cls, session: Session, row: Row) -> "PaymentRecord":
+        """A row of storage as a payment."""
+        base, loss = session.config.schema_.base_currency, row["expected_loss"]
+        return as_record(
+            cls,
+            row,
+            expected_loss=None if loss is None else as_amount(loss, base),
+            amount=as_amount(row["amount"], row["currency"] or base),
+            amount_base=as_amount(row["amount_base"], base),
+            fields={name: row[field_name(name)] for name in session.store.fields.names},
+        )
+
 
 @dataclass(frozen=True)
 class LabelRequest:
@@ -109,7 +122,7 @@ def show_payment(session: Session, policy: str, transaction_id: str) -> PaymentR
     Unknown
         There is no such transaction.
     """
-    return _record(session, payments.payment_row(session.store, policy, transaction_id))
+    return PaymentRecord.of_row(session, payments.payment_row(session.store, policy, transaction_id))
 
 
 def entity_timeline(
@@ -126,7 +139,9 @@ def entity_timeline(
     position, entity = decode_cursor(cursor, keys=2), (request.column, request.value)
     require_entity_column(session, request.column)
     page = payments.entity_page(session.store, request.policy, entity, limit, position)
-    return Page(tuple(_record(session, row) for row in page.rows), encode_cursor(page.next_position))
+    return Page(
+        tuple(PaymentRecord.of_row(session, row) for row in page.rows), encode_cursor(page.next_position)
+    )
 
 
 def list_labels(
@@ -144,15 +159,3 @@ def list_labels(
     """
     page = payments.label_page(session.store, request.transaction_id, limit, decode_cursor(cursor, keys=1))
     return Page(tuple(as_record(LabelRecord, row) for row in page.rows), encode_cursor(page.next_position))
-
-
-def _record(session: Session, row: Row) -> PaymentRecord:
-    base, loss = session.config.schema_.base_currency, row["expected_loss"]
-    return as_record(
-        PaymentRecord,
-        row,
-        expected_loss=None if loss is None else as_amount(loss, base),
-        amount=as_amount(row["amount"], row["currency"] or base),
-        amount_base=as_amount(row["amount_base"], base),
-        fields={name: row[field_name(name)] for name in session.store.fields.names},
-    )

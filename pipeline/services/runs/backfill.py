@@ -41,6 +41,38 @@ class BackfillRequest:
     rescore_as: str | None = None
     model_id: int | None = None
 
+    def check(self, config: Config) -> None:
+        """
+        Check what can be said before anything is read.
+
+        Raises
+        ------
+        InputError
+            The span is empty, or the policy or model cannot be used for rescoring.
+        """
+        if self.start >= self.end:
+            raise InputError(
+                f"the start {self.start} must be before the end {self.end}: the span is [start, end)",
+                code="empty_span",
+            )
+        if self.rescore_as == LIVE:
+            raise InputError(
+                f"policy {LIVE} cannot be rescored, because its scores do not change",
+                remedy="choose another name",
+                code="policy_is_live",
+            )
+        if self.rescore_as in config.shadow:
+            raise InputError(
+                f"policy {self.rescore_as} is a challenger, which scores by its own section",
+                remedy="choose another name",
+                code="policy_is_challenger",
+            )
+        if self.model_id is not None and self.rescore_as is None:
+            raise InputError(
+                "a model can be chosen only for rescoring, since live scores always come from promoted models",
+                code="model_without_rescore",
+            )
+
 
 @dataclass(frozen=True)
 class BackfillResult:
@@ -65,7 +97,7 @@ def backfill(session: Session, request: BackfillRequest, progress: Progress | No
     NotReady
         Every transaction of the span is recorded as arriving later.
     """
-    _check(request, session.config)
+    request.check(session.config)
     if request.model_id is not None:
         backfilling.require_model(session.store, request.model_id)
     as_of = session.now
@@ -116,28 +148,3 @@ def unscored_history(session: Session) -> StoredSpan | None:
 
 def _whole_days(first: int, last: int) -> StoredSpan:
     return StoredSpan(as_datetime(first // DAY * DAY), as_datetime((last // DAY + 1) * DAY))
-
-
-def _check(request: BackfillRequest, config: Config) -> None:
-    if request.start >= request.end:
-        raise InputError(
-            f"the start {request.start} must be before the end {request.end}: the span is [start, end)",
-            code="empty_span",
-        )
-    if request.rescore_as == LIVE:
-        raise InputError(
-            f"policy {LIVE} cannot be rescored, because its scores do not change",
-            remedy="choose another name",
-            code="policy_is_live",
-        )
-    if request.rescore_as in config.shadow:
-        raise InputError(
-            f"policy {request.rescore_as} is a challenger, which scores by its own section",
-            remedy="choose another name",
-            code="policy_is_challenger",
-        )
-    if request.model_id is not None and request.rescore_as is None:
-        raise InputError(
-            "a model can be chosen only for rescoring, since live scores always come from promoted models",
-            code="model_without_rescore",
-        )

@@ -1,15 +1,25 @@
 """Runs, and gaps: steps that were due and are not done."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
+from pipeline.schedule import grid
+from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor, slice_page
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
+from storage.database.column_types import as_datetime, as_micros
+from storage.ingest import history
 from storage.queries import runs
 from storage.queries.runs import GapRemedy
+from storage.runs import ledger
+from storage.runs.ledger import Entry
+
+WINDOWS_MAX = 400  # that are listed
+StepStatus = Literal["pending", "running", "done", "failed"]
+WORST_FIRST: tuple[StepStatus, ...] = ("failed", "running", "pending", "done")
 
 
 @dataclass(frozen=True)
@@ -122,3 +132,97 @@ class BackfillProgress:
 def running_backfills(session: Session) -> tuple[BackfillProgress, ...]:
     """The backfills at work."""
     return tuple(as_record(BackfillProgress, row) for row in runs.running_backfills(session.store))
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """
+    A window of the schedule and its steps.
+
+    Attributes
+    ----------
+    score, drift, quality
+        The step's status; quality is measured over several windows at once. None where it is not in the ledger. Without a step `score` the window was never scored: it is older than the
+        schedule, and no backfill has reached it.
+    scored, flagged
+        Payments, by the newest run over it; None until it is scored.
+    error
+        Of the first step that failed.
+    """
+
+    window_start: datetime
+    window_end: datetime
+    score: StepStatus | None
+    drift: StepStatus | None
+    quality: StepStatus | None
+    scored: int | None
+    flagged: int | None
+    error: str | None
+
+
+def list_windows(
+    session: Session, policy: str, *, limit: int = PAGE_ROWS, cursor: str | None = None
+) -> Page[WindowRecord]:
+    """
+    The newest 400 windows that have payments or steps and have ended, oldest first.
+
+    Raises
+    ------
+    InputError
+        The cursor is not one of this list.
+    """
+    windows = _windows(session, policy)
+    return slice_page(windows, lambda window: (as_micros(window.window_start),), limit, cursor, keys=1)
+
+
+def _windows(session: Session, policy: str) -> list[WindowRecord]:
+    span = history.span(session.store)
+    if span is None:
+        return []
+    schedule, now = session.config.schedule, session.now
+    step, zone = schedule.window, schedule.timezone
+    newest = grid.floor(step, zone, min(span[1], now))
+    begin = max(span[0], newest - step * WINDOWS_MAX)
+    edges = grid.edges(step, zone, begin, grid.following(step, zone, newest))
+    steps: list[list[Entry]] = [[] for _ in edges]
+    for entry in ledger.entries(session.store, policy, since=edges[0]):
+        first = max(bisect_right(edges, entry.window_start) - 1, 0)
+        for place in range(first, bisect_left(edges, entry.window_end)):
+            steps[place].append(entry)
+    windows = [_window(*each) for each in zip(edges, edges[1:], steps, strict=False) if each[1] <= now]
+    return windows[-WINDOWS_MAX:]
+
+
+def _window(start: int, end: int, entries: list[Entry]) -> WindowRecord:
+    """A window; one that was scored in parts, at the ends of backfills, is as its worst part."""
+
+    def worst(kind: str) -> StepStatus | None:
+        statuses = {each.status for each in entries if each.kind == kind}
+        return next((each for each in WORST_FIRST if each in statuses), None)
+
+    def total(name: str) -> int | None:
+        counts = [each.counts or {} for each in entries if each.kind == "score" and each.status == "done"]
+        return sum(int(each.get(name, 0)) for each in counts) if counts else None
+
+    errors = [each.error for each in entries if each.status == "failed" and each.error]
+    return WindowRecord(
+        as_datetime(start), as_datetime(end), worst("score"), worst("drift"), worst("quality"), total("scored"),
+        total("flagged"), errors[0] if errors else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LateRows:
+    """Payments that arrived after their window was scored and wait for their own score; the oldest is None if there are none."""
+
+    waiting: int
+    oldest_at: datetime | None
+
+
+def late_rows(session: Session, policy: str) -> LateRows:
+    """The payments that are late now."""
+    scored_until = ledger.newest_done(session.store, policy, "score")
+    if scored_until is None:
+        return LateRows(0, None)
+    row = runs.late_rows(session.store, policy, scored_until)
+    return LateRows(row["waiting"], row["oldest"])

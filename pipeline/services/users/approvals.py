@@ -204,6 +204,11 @@ def needs_approval(session: Session, caller: Caller, action: ActionName, request
     return kind.setting in session.config.web.four_eyes and kind.is_grave(session, request)
 
 
+def may_decide(caller: Caller, approval: Approval) -> bool:
+    """Whether the caller's role allows what was asked for; who asked for it can only withdraw it."""
+    return caller.token_id is None and caller.may(_ACTIONS[approval.action].permission)
+
+
 def forbid_second_account(session: Session, caller: Caller, name: str, role: str) -> None:
     """
     Check that somebody who adds a user, or sets another's password, does not get a second pair of eyes by it.

@@ -1,60 +1,23 @@
-"""Models, rules, mutes, users and the audit trail as tables, with what can be done about a row."""
+"""Rules, mutes and the audit trail as tables, with what can be done about a row."""
 
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from pipeline.api.context import Context
 from pipeline.api.types import PathNumber
-from pipeline.schedule.run_context import LIVE
 from pipeline.services.audit import list_audit
-from pipeline.services.models.models import list_models, rollback
 from pipeline.services.review.mutes import end_mute, list_mutes
 from pipeline.services.review.rules import end_rule, list_rules
 from pipeline.services.users.masking import HIDDEN, value_for
-from pipeline.services.users.permissions import MEANING, Permission, roles_with
-from pipeline.services.users.users import list_users
+from pipeline.services.users.permissions import Permission
 from pipeline.web.rendering import page
 
 router = APIRouter()
 ROWS_A_PAGE = 100
 Cursor = Annotated[str | None, Query(max_length=10_000)]
-
-
-@router.get("/models")
-def models(context: Context, cursor: Cursor = None) -> Response:
-    """List models with what the promotion gate said, and offer to go back to the one before."""
-    found = list_models(
-        context.session, LIVE, limit=ROWS_A_PAGE, cursor=context.app.cursors.open(cursor, "/models", [])
-    )
-    rows = [
-        (
-            each.model_id,
-            each.strategy,
-            each.trained_at,
-            each.effective_from or "rejected",
-            each.by or "",
-            each.reason,
-        )
-        for each in found.items
-    ]
-    return _table(
-        context,
-        "models",
-        "Models",
-        ("Model", "Strategy", "Trained", "Scores from", "By", "Why"),
-        rows,
-        found.next_cursor,
-    )
-
-
-@router.post("/models/rollback")
-def roll_back(context: Context, reason: Annotated[str, Form(min_length=1, max_length=2_000)]) -> Response:
-    """Promote the model before the one in force, from now on."""
-    rollback(context.session, LIVE, reason)
-    return Response(status_code=204, headers={"HX-Redirect": "/models"})
 
 
 @router.get("/rules")
@@ -125,28 +88,6 @@ def end_one_mute(context: Context, mute_id: PathNumber) -> Response:
     return Response(status_code=204, headers={"HX-Redirect": "/mutes"})
 
 
-@router.get("/users")
-def users(context: Context) -> Response:
-    """List users with their roles, and what each role may do."""
-    rows = [
-        (
-            each.name,
-            each.role.replace("_", " "),
-            "disabled" if each.disabled_at else "active",
-            each.created_at,
-            each.by,
-        )
-        for each in list_users(context.session)
-    ]
-    may = [
-        (meaning, ", ".join(roles_with(permission)).replace("_", " "))
-        for permission, meaning in MEANING.items()
-    ]
-    return _table(
-        context, "users", "Users", ("Name", "Role", "State", "Since", "Added by"), rows, None, may=may
-    )
-
-
 @router.get("/audit")
 def audit(context: Context, cursor: Cursor = None) -> Response:
     """List who changed or looked at what, the newest first; what was changed may quote values."""
@@ -180,7 +121,6 @@ def _table(
     rows: Sequence[Sequence[Any]],
     next_cursor: str | None,
     ends: Sequence[str | None] = (),
-    may: Sequence[tuple[str, str]] = (),
 ) -> Response:
     """
     A list as a page.
@@ -189,8 +129,6 @@ def _table(
     ----------
     ends
         By row, where a form that ends it goes; None where there is nothing to end.
-    may
-        What roles may do, beneath the list.
     """
     path = f"/{name}"
     following = context.app.cursors.seal(next_cursor, path, [])
@@ -202,6 +140,5 @@ def _table(
         columns=columns,
         rows=rows,
         ends=ends if context.caller.may(Permission.WRITE_RULES) else (),
-        permissions=may,
         next_address=None if following is None else f"{path}?cursor={following}",
     )

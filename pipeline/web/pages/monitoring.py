@@ -17,10 +17,10 @@ PAGES = {
     "overview": ("Overview", ("attention", "outcome", "rates")),
     "strategy": ("Strategy", ("choices", "curves", "model")),
     "drift": ("Drift and quality", ("drift", "quality", "scores")),
-    "runs": ("Runs", ("ledger",)),
 }
+PARTS = {"strategy": ["/comparisons/newest"]}  # what is no section of the report
 SECTIONS = {name for _, names in PAGES.values() for name in names}
-QUOTING = ("attention", "ledger")  # whose sentences may quote values of rows
+QUOTING = ("attention",)  # whose sentences may quote values of rows
 
 
 @router.get("/overview")
@@ -39,12 +39,6 @@ def strategy(context: Context) -> Response:
 def drift(context: Context) -> Response:
     """Show what has changed in payments and scores, and how good flags are."""
     return _page(context, "drift")
-
-
-@router.get("/runs")
-def runs(context: Context) -> Response:
-    """Show which windows were scored."""
-    return _page(context, "runs")
 
 
 @router.get("/sections/{name}")
@@ -75,5 +69,5 @@ def _page(context: Context, name: str) -> Response:
         place=name,
         title=title,
         overdue=count_overdue(context.session) if name == "overview" else 0,
-        names=[each for each in names if sees or each not in QUOTING],
+        parts=[f"/sections/{each}" for each in names if sees or each not in QUOTING] + PARTS.get(name, []),
     )

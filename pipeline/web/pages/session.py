@@ -58,12 +58,14 @@ def log_out_(context: Context) -> Response:
 
 
 def _form(request: Request, following: str, name: str, message: str, status: int = 200) -> Response:
-    monitor = app_state(request).config.monitor.name
+    app = app_state(request)
     return render(
         "log_in.html",
         None,
         status,
-        monitor=monitor,
+        monitor=app.config.monitor.name,
+        has_provider=app.provider is not None,
+        has_passwords=app.config.oidc.passwords,
         next=_own(following),
         name=name,
         message=message,

@@ -1,0 +1,184 @@
+"""Frauds that were not flagged, or that a person cleared, by when they became known."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Select,
+    Text,
+    and_,
+    case,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+)
+
+from storage.database import tables
+from storage.database.column_types import IdText, Instant, as_micros
+from storage.database.database import Store
+from storage.database.views import field_name
+from storage.frames import DAY, REVIEWERS
+from storage.queries.payments import payment_rows
+from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, read_rows
+from storage.review.verdict_log import AUDIT, is_retracted
+
+HOLDING = table(  # the labels that hold
+    "current_labels",
+    column("transaction_id", IdText),
+    column("is_fraud", Boolean),
+    column("source", Text),
+    column("known_at", Instant),
+).alias("holding")
+EARLIER_MAX = 300  # payments of an entity: of a large merchant more say nothing
+
+
+@dataclass(frozen=True)
+class MissFilter:
+    """Frauds that became known at `known_since` (µs) or later, unflagged, cleared, or both."""
+
+    policy: str
+    known_since: int
+    kind: str | None = None
+
+
+def missed_page(
+    store: Store, filters: MissFilter, limit: int | None = None, after: Position | None = None
+) -> RowPage:
+    """
+    Missed frauds as payments, what became known last first.
+
+    Each has its `miss`, the `decision_value` that was compared with its threshold, how many payments of its day had one as high or higher and
+    no flag (`unflagged_above`), by entity how many frauds
+    of it were known by then (`known_frauds`), and which other policies have flagged it (`flagged_by`).
+    """
+    t = store.transactions.c
+    chosen = _missed(store, filters).with_only_columns(t.transaction_id, _kind().label("miss"))
+    keys = (SortKey(HOLDING.c.known_at, descending=True), SortKey(t.transaction_id))
+    with store.read() as connection:
+        page = read_page(connection, chosen, keys, limit, after)
+        kinds = {row["transaction_id"]: row["miss"] for row in page.rows}
+        payments = payment_rows(connection, store, filters.policy, list(kinds))
+        rows = {row["transaction_id"]: row for row in payments}
+        policies = _flagged_by(connection, filters.policy, list(kinds))
+        decisions = _decisions(connection, filters.policy, list(kinds))
+        found = []
+        for name, kind in kinds.items():
+            row, decision = rows[name], decisions.get(name)
+            above = None
+            if decision is not None and kind == "unflagged":
+                above = _unflagged_above(connection, store, filters.policy, row, decision)
+            found.append(
+                row
+                | {
+                    "miss": kind,
+                    "decision_value": None if decision is None else decision[0],
+                    "unflagged_above": above,
+                    "known_frauds": _known_frauds(connection, store, row),
+                    "flagged_by": policies.get(name, ()),
+                }
+            )
+    return RowPage(found, page.next_position)
+
+
+def count_missed(store: Store, filters: MissFilter) -> list[Row]:
+    """The number and the amount of missed frauds by kind."""
+    rows = _missed(store, filters)
+    m = rows.with_only_columns(_kind().label("miss"), store.transactions.c.amount_base).subquery().c
+    amount = func.sum(m.amount_base, type_=m.amount_base.type).label("amount")
+    return read_rows(store, select(m.miss, func.count().label("n"), amount).group_by(m.miss))
+
+
+def _kind() -> Any:
+    f = tables.flags.c
+    return case((or_(f.transaction_id.is_(None), f.channel == AUDIT), "unflagged"), else_="cleared")
+
+
+def _missed(store: Store, filters: MissFilter) -> "Select[Any]":
+    t, f, c = store.transactions.c, tables.flags.c, tables.labels.c
+    # What was drawn at random was not flagged: nobody would have looked at it otherwise.
+    unflagged = or_(f.transaction_id.is_(None), f.channel == AUDIT)
+    cleared = exists().where(
+        c.transaction_id == f.transaction_id, c.source.in_(REVIEWERS), c.is_fraud.is_(False), ~is_retracted(c)
+    )
+    of_kind = {
+        "unflagged": unflagged,
+        "cleared": and_(~unflagged, HOLDING.c.source.not_in(REVIEWERS), cleared),
+    }
+    done = select(tables.batches.c.batch_id).where(tables.batches.c.status == "done")
+    return (
+        select(t.transaction_id)
+        .select_from(
+            HOLDING.join(store.transactions, t.transaction_id == HOLDING.c.transaction_id).outerjoin(
+                tables.flags, and_(f.policy == filters.policy, f.transaction_id == t.transaction_id)
+            )
+        )
+        .where(
+            HOLDING.c.is_fraud.is_(True),
+            HOLDING.c.known_at >= filters.known_since,
+            t.batch_id.in_(done),
+            or_(*of_kind.values()) if filters.kind is None else of_kind[filters.kind],
+        )
+    )
+
+
+def _flagged_by(connection: Connection, policy: str, ids: list[str]) -> dict[str, tuple[str, ...]]:
+    f = tables.flags.c
+    rows = select(f.transaction_id, f.policy).where(
+        f.transaction_id.in_(ids), f.policy != policy, f.channel != AUDIT
+    )
+    found: dict[str, tuple[str, ...]] = {}
+    for row in connection.execute(rows.order_by(f.policy)):
+        found[row.transaction_id] = (*found.get(row.transaction_id, ()), row.policy)
+    return found
+
+
+def _decisions(connection: Connection, policy: str, ids: list[str]) -> dict[str, tuple[float, str]]:
+    """The value that was compared with the threshold, and its channel; what was drawn at random has none."""
+    s = tables.scores.c
+    rows = select(s.transaction_id, s.decision_value, s.channel).where(
+        s.policy == policy, s.transaction_id.in_(ids), s.decision_value.is_not(None), s.channel != AUDIT
+    )
+    return {row.transaction_id: (row.decision_value, row.channel) for row in connection.execute(rows)}
+
+
+def _unflagged_above(
+    connection: Connection, store: Store, policy: str, payment: Row, decision: tuple[float, str]
+) -> int:
+    """How many payments of its day (UTC) and channel have no flag and a value as high or higher, itself among them."""
+    t, s, (value, channel) = store.transactions.c, tables.scores.c, decision
+    begin = as_micros(payment["event_time"]) // DAY * DAY
+    # As a list, so that SQLite begins with the day and not with all scores.
+    of_day = select(t.transaction_id).where(t.event_time >= begin, t.event_time < begin + DAY)
+    above = select(func.count()).where(
+        s.policy == policy, s.transaction_id.in_(of_day), s.channel == channel, s.decision_value >= value,
+        ~s.flagged,
+    )  # fmt: skip
+    return int(connection.scalar(above) or 0)
+
+
+def _known_frauds(connection: Connection, store: Store, payment: Row) -> dict[str, int]:
+    """By entity column how many of the value's newest payments before this one were known to be fraud when it happened."""
+    t, c, at = store.transactions.c, tables.labels.c, as_micros(payment["event_time"])
+    known = exists().where(
+        c.transaction_id == t.transaction_id, c.is_fraud.is_(True), c.known_at < at, c.retracts.is_(None),
+        ~is_retracted(c),
+    )  # fmt: skip
+    found = {}
+    for name in store.fields.entities:
+        value = payment[field_name(name)]
+        before = (
+            select(t.transaction_id)
+            .where(t[name] == value, t.event_time < at)
+            .order_by(t.event_time.desc())
+            .limit(EARLIER_MAX)
+        )
+        frauds = select(func.count()).select_from(store.transactions)
+        frauds = frauds.where(t.transaction_id.in_(before.subquery().select()), known)
+        if value is not None and (count := int(connection.scalar(frauds) or 0)):
+            found[name] = count
+    return found
