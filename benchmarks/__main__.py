@@ -21,6 +21,7 @@ ALWAYS = (
     "daemon",
     "faults",
     "distributed",
+    "scale",
 )
 WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
 OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds
