@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from io import BytesIO
 from typing import Any, Literal
@@ -102,6 +102,9 @@ class ScoredPayment:
     strategy: str | None = None
     model_id: int | None = None
     arrived_at: datetime | None = None
+
+
+PAYMENT_FIELDS = tuple(each.name for each in fields(ScoredPayment))
 
 
 @dataclass(frozen=True)
