@@ -116,7 +116,9 @@ def main() -> None:
                 )
                 train(store, config, Path(folder))
                 fill(store, options.transactions)
-                print(f"{engine}: {options.transactions:,} transactions; processor time in ms, wall in brackets")
+                print(
+                    f"{engine}: {options.transactions:,} transactions; processor time in ms, wall in brackets"
+                )
                 print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
                 with serving(store, config, NOW) as api:
                     for case in CASES:
@@ -124,7 +126,10 @@ def main() -> None:
                             first, middle, high, wall = measured(requests(api, case, stored), options.rounds)
                             name = f"{case}, {'stored' if stored else 'dry'}"
                             late = f" above {GOAL_MS:g}" if middle > GOAL_MS else ""
-                            print(f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
+                            print(
+                                f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}",
+                                flush=True,
+                            )
 
 
 if __name__ == "__main__":

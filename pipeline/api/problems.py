@@ -180,7 +180,11 @@ def _pointer(error: Mapping[str, Any], body: Any) -> str:
     if first == "body":
         place, value = [first], body
         for part in rest if error["type"] != "json_invalid" else ():
-            inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+            inside = (
+                part in value
+                if isinstance(value, dict)
+                else isinstance(value, list) and isinstance(part, int)
+            )
             if not inside:
                 place += [part] if error["type"] == "missing" else []
                 break

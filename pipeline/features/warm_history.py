@@ -15,9 +15,10 @@ What is computed from it is the same to the byte as from `pipeline.features.hist
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +191,9 @@ class WarmHistory:
         if self._completeness is None:
             self._completeness = snapshot.completeness
         parts = [
-            self._without_earlier(each.payments.take(each.payments.rows.between(start, end)), entities[:place])
+            self._without_earlier(
+                each.payments.take(each.payments.rows.between(start, end)), entities[:place]
+            )
             for place, each in enumerate(known)
         ]
         labels = _joined_labels([each.labels for each in known])
@@ -373,12 +376,22 @@ def _joined_labels(parts: Sequence[_Labels]) -> _Labels:
     if len(some) == 1:
         return some[0]
     rows = [part.rows for part in some]
-    source, bulk = (max((getattr(each, name) for each in rows), key=lambda column: len(column.values)).values for name in ("source", "bulk"))
+
+    def column(of: Callable[[Labels], Any]) -> Any:
+        return np.concatenate([of(each) for each in rows])
+
+    def coded(of: Callable[[Labels], Coded]) -> Coded:
+        return Coded(column(lambda each: of(each).codes), max((of(each).values for each in rows), key=len))
+
     joined = Labels(
-        *(np.concatenate([getattr(each, name) for each in rows]) for name in ("label_id", "transaction_id", "status")),
-        Coded(np.concatenate([each.source.codes for each in rows]), source),
-        *(np.concatenate([getattr(each, name) for each in rows]) for name in ("known_at", "recorded_at", "retracts")),
-        Coded(np.concatenate([each.bulk.codes for each in rows]), bulk),
-    )  # fmt: skip
+        column(lambda each: each.label_id),
+        column(lambda each: each.transaction_id),
+        column(lambda each: each.status),
+        coded(lambda each: each.source),
+        column(lambda each: each.known_at),
+        column(lambda each: each.recorded_at),
+        column(lambda each: each.retracts),
+        coded(lambda each: each.bulk),
+    )
     once = np.unique(joined.label_id, return_index=True)[1]
     return _Labels(joined.take(once), np.concatenate([part.number for part in some])[once])
