@@ -101,6 +101,7 @@ class TransactionCheck:
         return ExpectedColumns(
             {name: key for name, key in required.items() if name in needed},
             {name: key for name, key in required.items() if name not in needed},
+            flat=True,
         )
 
     def _columns_of_events(self, named: list[tuple[str, str]]) -> ExpectedColumns:
