@@ -149,8 +149,9 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
             "nothing" if answer.history_through is None else f"{answer.history_through:%Y-%m-%d %H:%M} UTC"
         )
         click.echo(f"scores miss what has happened since: history is stored through {newest}", err=True)
-    for warning in answer.warnings:
-        click.echo(warning, err=True)
+    for unknown in answer.unknown_fields:
+        meant = f", did you mean {unknown.field}?" if unknown.field else ""
+        click.echo(f'no field is called "{unknown.name}", so it was left out{meant}', err=True)
     if output_format == "json":
         write_rows(answer.payments, PAYMENT_FIELDS, output_format, output, "no payment")
     else:
