@@ -18,6 +18,7 @@ ALWAYS = (
     "stability",
     "drift",
     "drift_alarms",
+    "score",
     "daemon",
     "faults",
     "distributed",

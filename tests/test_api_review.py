@@ -267,6 +267,12 @@ def test_a_flag_is_claimed_by_one_until_the_claim_ends_or_a_verdict_is_there(cop
             (name, "token test reviewer"),
             ("nobody", None),
         ]
+        unflagged = query(store, "SELECT MIN(transaction_id) FROM transactions WHERE transaction_id NOT IN (SELECT transaction_id FROM flags)")[0][0]  # fmt: skip
+        missing = api.post("/claims", {"transaction_ids": [name, unflagged, "nobody"], "span": "PT10M"}, role="reviewer").json()["results"]  # fmt: skip
+        assert [each["code"] for each in missing] == [None, "no_flag", "unknown_transaction"]
+        assert missing[2]["message"] == "there is no transaction 'nobody'"
+        (unknown,) = api.post("/verdicts", {"verdicts": [{"transaction_id": "nobody", "verdict": "fraud"}]}).json()["results"]  # fmt: skip
+        assert unknown["remedy"] == "nothing was written of this row; the others stand by themselves"
         theirs = api.post("/claims", {"transaction_ids": [name, other]}).json()["results"]
         assert [each["by"] for each in theirs] == ["token test reviewer", "token test administrator"]
         assert api.get(f"/flags/{name}").json()["claimed_by"] == "token test reviewer"

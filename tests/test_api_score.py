@@ -71,6 +71,16 @@ def test_a_bad_request_is_a_problem_and_a_bad_payment_is_not(server: ApiServer) 
         answer = server.post("/score", body, "scorer")
         assert answer.status_code == 422
         assert answer.headers["content-type"].startswith("application/problem+json")
+    places = [
+        (b'{"transactions": [{"transaction_id": "a",}]}', "/body"),
+        (b'{"transactions": [{"transaction_id": "a", "amount": NaN}]}', "/body/transactions/0/amount"),
+        (b'{"transactions": [{"a/b": [[[[[[[1]]]]]]]}], "store": 7, "more": 1}', "/body/store"),
+        (b'{"store": true}', "/body/transactions"),
+    ]
+    for content, pointer in places:
+        answer = server.client("scorer").post("/api/v1/score", content=content, headers={"Content-Type": "application/json"})  # fmt: skip
+        assert answer.status_code == 422, answer.text
+        assert pointer in [each["pointer"] for each in answer.json()["errors"]], answer.text
     good, bad = score(server, payment("a"), payment("b", amount="x"), store=True).json()["payments"]
     assert (good["status"], bad["status"]) == ("scored", "rejected")
     assert "amount" in bad["error"]

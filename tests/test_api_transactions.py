@@ -57,6 +57,22 @@ def test_each_row_says_what_became_of_it(api: ApiServer, client: Client) -> None
     assert [name for name, _ in stored(api)] == ["a", "b", "c"]
     revisions = query(api.session.store, "SELECT transaction_id, revision, amount FROM revisions")
     assert [(name, number, float(amount)) for name, number, amount in revisions] == [("b", 1, 6.0)]
+    assert [api.get(f"/transactions/{name}").json()["revision"] for name in "ab"] == [0, 1]
+
+
+def test_single_rows_may_lack_a_field_but_hold_neither_card_numbers_nor_lists(
+    api: ApiServer, client: Client
+) -> None:
+    without = {key: value for key, value in row("a").items() if key != "terminal_id"}
+    card = row("b", customer_id="4111111111111111")
+    results = client.submit([without, card]).results
+    assert [each.status for each in results] == ["accepted", "rejected"]
+    assert "customer_id holds a card number" in (results[1].reason or "")
+    with pytest.raises(ApiProblem, match="/body/transactions/0/customer_id"):
+        client.submit([row("c", customer_id=["c1"])])
+    assert [name for name, _ in stored(api)] == ["a"]
+    kept = query(api.session.store, "SELECT row FROM rejected_rows WHERE reason LIKE '%card number%'")
+    assert "4111111111111111" not in str(kept)
 
 
 def test_a_row_that_is_rejected_says_why_and_fails_no_other_now_and_when_it_is_sent_again(

@@ -1,5 +1,6 @@
 """Payments that are scored while the caller waits: stored exactly once, and the same to the byte whenever they are looked at."""
 
+import json
 import threading
 from dataclasses import replace
 
@@ -13,13 +14,14 @@ from pipeline.runs.arrivals import ArrivalScorer, arrival_scorer
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
 from pipeline.scoring.model_cache import ModelCache
-from pipeline.services.runs.scoring import ScoreAnswer, ScoreRequest, score
+from pipeline.services.runs.scoring import ScoreAnswer, ScoreRequest, UnknownField, score
 from pipeline.services.session import Session
 from storage.admin.undo import undo_batch
 from storage.database import tables
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
+from tests.support.commands import CONFIG, invoke
 from tests.support.sql import query
 from tests.support.worlds import FROM, SMALL, TO, load_arrivals
 
@@ -183,6 +185,82 @@ def test_nothing_can_be_scored_without_a_payment_a_column_or_with_too_many(backf
 def test_an_old_history_is_called_stale(backfilled: Store) -> None:
     assert not looked_at(backfilled, payment("a"), now=NOON).is_stale
     assert looked_at(backfilled, payment("a", time=NOON), now=NOON + 5 * DAY).is_stale
+
+
+def test_what_is_stored_on_arrival_does_not_make_history_fresh(backfilled: Store) -> None:
+    now = NOON + 5 * DAY
+    before = looked_at(backfilled, payment("a", time=now), now=now)
+    with arrival_scorer(backfilled, SMALL, now, "program") as scorer:
+        for name in ("new-1", "new-2"):
+            answer = score(session(backfilled, now), ScoreRequest((payment(name, time=now),), True), scorer)
+            assert (answer.is_stale, answer.history_through) == (True, before.history_through)
+    assert before.is_stale
+    assert looked_at(backfilled, payment("b", time=now), now=now).is_stale
+
+
+def test_a_field_that_nobody_asked_for_is_named(backfilled: Store) -> None:
+    answer = looked_at(backfilled, payment("a", custmer_id="c1"), payment("b", note="x"), payment("c", custmer_id="c2"))  # fmt: skip
+    assert answer.unknown_fields == (UnknownField("custmer_id", "customer_id"), UnknownField("note", None))
+    assert looked_at(backfilled, payment("a")).unknown_fields == ()
+
+
+def test_values_that_are_no_text_and_card_numbers_are_refused(backfilled: Store) -> None:
+    answer = stored(
+        backfilled,
+        payment("new-1", customer_id=["c1"]),
+        payment("new-2", customer_id="4111 1111 1111 1111"),
+        payment("new-3", terminal_id={"id": "m1"}),
+        payment("new-4"),
+        payment("new-5", amount="much"),
+    )
+    assert [each.status for each in answer.payments] == ["rejected", "rejected", "rejected", "scored", "rejected"]  # fmt: skip
+    errors = [each.error or "" for each in answer.payments]
+    for error, part in zip(errors, ("customer_id holds a list", "customer_id holds a card number", "terminal_id holds a list or an object", "", "amount"), strict=True):  # fmt: skip
+        assert part in error
+    assert [each.transaction_id for each in answer.payments] == [f"new-{n}" for n in range(1, 6)]
+
+
+def test_rejected_payments_of_a_stored_score_are_kept_with_their_reasons(backfilled: Store) -> None:
+    with arrival_scorer(backfilled, SMALL, NOON, "program") as scorer:
+        for names in (("bad-1", "new-1"), ("bad-2",)):
+            payments = [payment(name, amount="4111111111111111x" if "bad" in name else 3) for name in names]
+            score(session(backfilled), ScoreRequest(payments, store=True), scorer)
+    rows = query(
+        backfilled,
+        "SELECT row_number, row, reason FROM rejected_rows WHERE reason LIKE 'amount%' ORDER BY row_number",
+    )
+    assert [json.loads(row)["transaction_id"] for _, row, _ in rows] == ["bad-1", "bad-2"]
+    assert "4111111111111111" not in str(rows)
+    assert [number for number, *_ in rows] == [1, 3]
+    sums = query(backfilled, "SELECT SUM(read), SUM(accepted), SUM(rejected) FROM batches WHERE on_arrival")
+    assert sums == [(3, 1, 2)]
+    looked_at(backfilled, payment("bad-3", amount="much"))
+    assert len(query(backfilled, "SELECT 1 FROM rejected_rows WHERE reason LIKE 'amount%'")) == 2
+
+
+def test_a_dry_run_says_that_an_id_is_stored(backfilled: Store) -> None:
+    stored(backfilled, payment("new-1"))
+    known, new = looked_at(backfilled, payment("new-1"), payment("new-2")).payments
+    assert (known.status, new.status) == ("known", "dry_run")
+
+
+def test_the_command_prints_all_that_the_api_answers(backfilled: Store, tmp_path) -> None:
+    if backfilled.dialect != "sqlite":
+        pytest.skip("the command opens a database of its own")
+    (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
+    large = json.dumps(payment("new-1", amount=9_000, time=TO - HOUR, colour="red"))
+    (tmp_path / "payments.jsonl").write_text(f"{large}\n", encoding="utf-8")
+    url = {"FRAUDWATCH_STORAGE__URL": str(backfilled.engine.url)}
+    outcome = invoke(tmp_path, "score", "payments.jsonl", "--format", "json", **url)
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)
+    assert row["status"] == "dry_run"
+    assert {"code", "text", "share"} <= row["reasons"][0].keys()
+    assert row["model_id"]
+    assert row["arrived_at"]
+    assert 'no field is called "colour"' in outcome.err
+    (tmp_path / "bad.jsonl").write_text('{"transaction_id": "a", "event_time": "x", "amount": 1}', encoding="utf-8")  # fmt: skip
+    assert invoke(tmp_path, "score", "bad.jsonl", **url).code == 1
 
 
 def test_payments_that_come_together_are_stored_once_and_each_caller_gets_its_own(backfilled: Store) -> None:

@@ -12,7 +12,7 @@ from pipeline.features import history as feature_history
 from pipeline.features import warm_history
 from pipeline.features.history import History
 from pipeline.features.warm_history import WarmHistory
-from pipeline.runs.arrivals import ArrivalScorer, PaymentScore, arrival_scorer
+from pipeline.runs.arrivals import ArrivalScorer, arrival_scorer
 from pipeline.runs.window_scores import batches_by_model
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
@@ -22,7 +22,7 @@ from storage.admin.undo import undo_batch
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
-from storage.frames import DAY, HOUR, MINUTE, MONEY, SECOND, Ints
+from storage.frames import DAY, HOUR, MINUTE, MONEY, Ints
 from storage.ingest.chunks import TransactionChunk
 from storage.ingest.entity_rows import entity_snapshot
 from storage.models import models
@@ -33,7 +33,7 @@ from tests.support.sql import query
 from tests.support.worlds import SMALL, TO, load_arrivals
 
 FEATURES = feature_history.feature_catalogue(SMALL)
-STEPS = 60
+STEPS = 40
 
 
 def chunk_of(ids: list[str], times: list[int], customers: list[str | None], terminals: list[str], amount: float) -> TransactionChunk:  # fmt: skip
@@ -97,9 +97,8 @@ class Monitor:
         self.batches.append(query(self.store, "SELECT MAX(batch_id) FROM batches")[0][0])
 
     def ingest_labels(self) -> None:
-        ids = self.known(3) + [
-            f"{'abxyz'[(self.number + 2) % 5]}{self.number + 2}"
-        ]  # one is of a payment that is to come
+        to_come = f"{'abxyz'[(self.number + 2) % 5]}{self.number + 2}"
+        ids = [*self.known(3), to_come]
         rows = [
             f"{name},{k % 2},{as_datetime(self.now - k * HOUR).isoformat()},chargeback"
             for k, name in enumerate(ids, start=1)
@@ -174,7 +173,7 @@ def cold_scores(store: Store, ids: list[str], span: tuple[int, int]) -> dict[str
     }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_memory_and_database_agree_whatever_happens_in_between(
     backfilled: Store, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,7 +149,8 @@ def add_handlers(app: FastAPI) -> None:
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        errors = [{"pointer": _pointer(each["loc"]), "detail": str(each["msg"])} for each in error.errors()]
+        found = [(_pointer(each, error.body), _detail(each)) for each in error.errors()]
+        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in dict.fromkeys(found)]
         detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
         return problem_response("invalid_request", detail, request_id_of(request), errors=errors)
 
@@ -167,6 +168,33 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, expected)
 
 
-def _pointer(place: Sequence[Any]) -> str:
-    """A JSON pointer (RFC 6901) to a value of the request."""
+def _pointer(error: Mapping[str, Any], body: Any) -> str:
+    """
+    A JSON pointer (RFC 6901) to a value of the request.
+
+    Of the place of an error in the body only what is really there counts, and the name of a field that is missing: after it come the
+    types that were tried.
+    """
+    first, *rest = error["loc"]
+    place = [first, *rest]
+    if first == "body":
+        place, value = [first], body
+        for part in rest if error["type"] != "json_invalid" else ():
+            inside = (
+                part in value
+                if isinstance(value, dict)
+                else isinstance(value, list) and isinstance(part, int)
+            )
+            if not inside:
+                place += [part] if error["type"] == "missing" else []
+                break
+            place.append(part)
+            value = value[part]
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    """What is wrong, and of a body that is not JSON where."""
+    if error["type"] != "json_invalid":
+        return str(error["msg"])
+    return f"{error['msg']} at character {error['loc'][-1]}: {error['ctx']['error']}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.config.config import Config
     from pipeline.services.models.models import ListedModel
     from pipeline.services.runs.backfill import BackfillRequest, StoredSpan
+    from pipeline.services.runs.scoring import ScoreAnswer
     from pipeline.services.runs.tick import ChallengerRun, RunSummary, TickEvent
 
 
@@ -126,10 +127,13 @@ def _print_event(event: "TickEvent") -> None:
 def score(context: CliContext, file: Any, store: bool, output_format: str, output: Path | None) -> None:
     """Score payments now, each as if it had just arrived.
 
-    FILE has one JSON object a line, - is standard input; at most 1,000 payments. Nothing is written without --store.
+    FILE has one JSON object a line, - is standard input; at most 1,000 payments. Nothing is written without --store. JSON has all that
+    the API answers of each payment, with every reason.
+
+    Exit codes: 0, 1 if every payment was rejected or the database cannot be used, 2 if FILE or the configuration is wrong.
     """
     from pipeline.cli.output import write_rows
-    from pipeline.services.runs.scoring import ScoreRequest
+    from pipeline.services.runs.scoring import PAYMENT_FIELDS, ScoreRequest
     from pipeline.services.runs.scoring import score as score_payments
     from pipeline.services.scorer import open_scorer
 
@@ -145,13 +149,26 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
             "nothing" if answer.history_through is None else f"{answer.history_through:%Y-%m-%d %H:%M} UTC"
         )
         click.echo(f"scores miss what has happened since: history is stored through {newest}", err=True)
+    for unknown in answer.unknown_fields:
+        meant = f", did you mean {unknown.field}?" if unknown.field else ""
+        click.echo(f'no field is called "{unknown.name}", so it was left out{meant}', err=True)
+    if output_format == "json":
+        write_rows(answer.payments, PAYMENT_FIELDS, output_format, output, "no payment")
+    else:
+        _write_scores(answer, output_format, output)
+    if all(payment.status == "rejected" for payment in answer.payments):
+        sys.exit(1)
+
+
+def _write_scores(answer: "ScoreAnswer", output_format: str, output: Path | None) -> None:
+    """A line for each payment, with the strongest reason."""
+    from pipeline.cli.output import write_rows
+
     rows = (
         vars(payment) | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
         for payment in answer.payments
     )
     write_rows(rows, SCORE_COLUMNS, output_format, output, "no payment")
-    if all(payment.status == "rejected" for payment in answer.payments):
-        sys.exit(1)
 
 
 def _payments(lines: Any) -> list[dict[str, Any]]:

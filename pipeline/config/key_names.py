@@ -85,5 +85,10 @@ def what_became_of(key: str) -> str:
 
 def did_you_mean(name: str, names: list[str]) -> str:
     """Return `, did you mean …?` if one of the names is similar, else an empty text."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else ""
+    near = similar_name(name, names)
+    return f", did you mean {near}?" if near else ""
+
+
+def similar_name(name: str, names: list[str]) -> str | None:
+    """Return the one of the names that is most similar, None if none is."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)

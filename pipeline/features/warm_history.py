@@ -15,9 +15,10 @@ What is computed from it is the same to the byte as from `pipeline.features.hist
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class _SharedValues:
         self._values[code] = value
         return code
 
-    def known(self, value: str) -> int:
+    def find(self, value: str) -> int:
         """The code of a value, −1 if it has not appeared."""
         return self._code_of.get(value, -1)
 
@@ -80,7 +81,7 @@ class _SharedValues:
 
 
 @dataclass(frozen=True)
-class _Payments:
+class _NumberedPayments:
     """Payments, and the number of each one's id."""
 
     rows: Transactions
@@ -89,21 +90,21 @@ class _Payments:
     def __len__(self) -> int:
         return len(self.number)
 
-    def take(self, rows: Ints | Bools | slice) -> "_Payments":
+    def take(self, rows: Ints | Bools | slice) -> "_NumberedPayments":
         """The payments with these rows only, which must be ascending."""
-        return _Payments(self.rows.take(rows), self.number[rows])
+        return _NumberedPayments(self.rows.take(rows), self.number[rows])
 
 
 @dataclass(frozen=True)
-class _Labels:
+class _NumberedLabels:
     """Labels, and the number of the id of each one's transaction."""
 
     rows: Labels
     number: Ints
 
-    def take(self, rows: Ints | Bools) -> "_Labels":
+    def take(self, rows: Ints | Bools) -> "_NumberedLabels":
         """The labels with these rows only, which must be ascending."""
-        return _Labels(self.rows.take(rows), self.number[rows])
+        return _NumberedLabels(self.rows.take(rows), self.number[rows])
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ class _EntityHistory:
 
     start: int
     mark: Mark
-    payments: _Payments
-    labels: _Labels
-    frauds: _Payments
-    fraud_labels: _Labels
+    payments: _NumberedPayments
+    labels: _NumberedLabels
+    frauds: _NumberedPayments
+    fraud_labels: _NumberedLabels
 
     def __len__(self) -> int:
         return len(self.payments) + len(self.labels.number) + len(self.frauds)
@@ -190,12 +191,14 @@ class WarmHistory:
         if self._completeness is None:
             self._completeness = snapshot.completeness
         parts = [
-            self._without_earlier(each.payments.take(each.payments.rows.between(start, end)), entities[:place])
+            self._without_earlier(
+                each.payments.take(each.payments.rows.between(start, end)), entities[:place]
+            )
             for place, each in enumerate(known)
         ]
         labels = _joined_labels([each.labels for each in known])
         if arrived_at is not None:
-            repeated = [self._ids.known(name) for name in chunk.transaction_id.tolist()]
+            repeated = [self._ids.find(name) for name in chunk.transaction_id.tolist()]
             if max(repeated) >= 0:
                 parts, labels = _without(repeated, parts, labels)
             parts.append(self._arriving(chunk, arrived_at, NEWEST))
@@ -222,10 +225,10 @@ class WarmHistory:
                     self._keep((column, value), replace(entity, payments=joined))
         return True
 
-    def _keep(self, entity: Entity, known: _EntityHistory) -> None:
+    def _keep(self, entity: Entity, past: _EntityHistory) -> None:
         before = self._entities.get(entity)
-        self._size += len(known) - (0 if before is None else len(before))
-        self._entities[entity] = known
+        self._size += len(past) - (0 if before is None else len(before))
+        self._entities[entity] = past
 
     def _entity(self, snapshot: EntitySnapshot, entity: Entity, start: int) -> _EntityHistory:
         """An entity's history from `start` or an earlier instant on, with all that the snapshot knows."""
@@ -248,7 +251,7 @@ class WarmHistory:
         return known
 
     def _with_labels(
-        self, snapshot: EntitySnapshot, entity: Entity, start: int, payments: _Payments
+        self, snapshot: EntitySnapshot, entity: Entity, start: int, payments: _NumberedPayments
     ) -> _EntityHistory:
         assert self._mark is not None, "refresh it first"
         first = start - self.fraud_span
@@ -262,10 +265,10 @@ class WarmHistory:
             self._numbered_labels(fraud_labels),
         )
 
-    def _with_new(self, known: _Payments, new: _Payments) -> _Payments:
-        return self._joined([known, new.take(~np.isin(new.number, known.number))])
+    def _with_new(self, past: _NumberedPayments, new: _NumberedPayments) -> _NumberedPayments:
+        return self._joined([past, new.take(~np.isin(new.number, past.number))])
 
-    def _without_earlier(self, part: _Payments, earlier: Sequence[Entity]) -> _Payments:
+    def _without_earlier(self, part: _NumberedPayments, earlier: Sequence[Entity]) -> _NumberedPayments:
         """The payments that are of none of these entities, whose payments are in other parts."""
         for column, value in earlier:
             repeated = part.rows.columns[column].codes == self._columns[column].code(value)
@@ -274,7 +277,12 @@ class WarmHistory:
         return part
 
     def _history(
-        self, start: int, end: int, payments: _Payments, labels: _Labels, known: Sequence[_EntityHistory]
+        self,
+        start: int,
+        end: int,
+        payments: _NumberedPayments,
+        labels: _NumberedLabels,
+        past: Sequence[_EntityHistory],
     ) -> History:
         config, rows = self._config, payments.rows
         never = config.labels.never_by_silence
@@ -290,10 +298,10 @@ class WarmHistory:
             silence_ok=silence.by_first_version,
             precedence=precedence,
             silence=silence,
-            frauds=FraudReader(partial(self._frauds, known)),
+            frauds=FraudReader(partial(self._frauds, past)),
         )
 
-    def _positions(self, payments: _Payments, labels: _Labels) -> Ints:
+    def _positions(self, payments: _NumberedPayments, labels: _NumberedLabels) -> Ints:
         """The position of each label's transaction, −1 if it is not among the payments."""
         if not len(labels.number):
             return np.empty(0, dtype=np.int64)
@@ -304,24 +312,24 @@ class WarmHistory:
         self._place_of[payments.number] = -1
         return positions
 
-    def _frauds(self, known: Sequence[_EntityHistory], _start: int) -> FraudHistory:
+    def _frauds(self, past: Sequence[_EntityHistory], _start: int) -> FraudHistory:
         """The frauds of these entities: as far back as any model looks."""
-        frauds = self._joined([each.frauds for each in known])
+        frauds = self._joined([each.frauds for each in past])
         once = frauds.take(np.sort(np.unique(frauds.number, return_index=True)[1]))
-        labels = _joined_labels([each.fraud_labels for each in known])
+        labels = _joined_labels([each.fraud_labels for each in past])
         return FraudHistory.of(once.rows, labels.rows, self._config.labels.precedence)
 
-    def _numbered(self, rows: Transactions) -> _Payments:
+    def _numbered(self, rows: Transactions) -> _NumberedPayments:
         """Payments as they were read, without refunds, in codes that all of them share."""
         rows = without_refunds(self._config, rows)
         columns = {name: self._shared(name, column) for name, column in rows.columns.items()}
         promotion = np.full(len(rows), -1, np.int64) if rows.promotion is None else rows.promotion
         shared = replace(rows, columns=columns, promotion=promotion)
-        return _Payments(shared, self._numbers(rows.transaction_id))
+        return _NumberedPayments(shared, self._numbers(rows.transaction_id))
 
-    def _numbered_labels(self, rows: Labels) -> _Labels:
+    def _numbered_labels(self, rows: Labels) -> _NumberedLabels:
         source, bulk = self._shared(LABEL_SOURCE, rows.source), self._shared(LABEL_BULK, rows.bulk)
-        return _Labels(replace(rows, source=source, bulk=bulk), self._numbers(rows.transaction_id))
+        return _NumberedLabels(replace(rows, source=source, bulk=bulk), self._numbers(rows.transaction_id))
 
     def _shared(self, name: str, column: Coded) -> Coded:
         values = self._columns[name]
@@ -330,13 +338,13 @@ class WarmHistory:
     def _numbers(self, ids: Strings) -> Ints:
         return np.array([self._ids.code(name) for name in ids.tolist()], dtype=np.int64)
 
-    def _arriving(self, chunk: TransactionChunk, arrived_at: int, promotion: int) -> _Payments:
+    def _arriving(self, chunk: TransactionChunk, arrived_at: int, promotion: int) -> _NumberedPayments:
         """Payments as they are, or would be, read from the database after they arrived."""
         if not self._store.fields.loss.is_whole_amount:  # SQL says what of an amount is at risk
             return self._numbered(stored_history.load_entities(self._store, 0, 0, {}, chunk, arrived_at))
         return self._numbered(stored_history.as_arrived(self._store, chunk, arrived_at, promotion))
 
-    def _joined(self, parts: Sequence[_Payments]) -> _Payments:
+    def _joined(self, parts: Sequence[_NumberedPayments]) -> _NumberedPayments:
         """Payments of several parts in the order (event_time, transaction_id); none may be in two parts."""
         some = [part for part in parts if len(part)] or parts[:1]
         if len(some) == 1:
@@ -347,7 +355,7 @@ class WarmHistory:
             for name in rows[0].columns
         }
         joined, order = stored_history.joined(rows, columns)
-        return _Payments(joined, np.concatenate([part.number for part in some])[order])
+        return _NumberedPayments(joined, np.concatenate([part.number for part in some])[order])
 
 
 def _entities_of(store: Store, chunk: TransactionChunk) -> list[Entity]:
@@ -357,8 +365,8 @@ def _entities_of(store: Store, chunk: TransactionChunk) -> list[Entity]:
 
 
 def _without(
-    repeated: Sequence[int], parts: Sequence[_Payments], labels: _Labels
-) -> tuple[list[_Payments], _Labels]:
+    repeated: Sequence[int], parts: Sequence[_NumberedPayments], labels: _NumberedLabels
+) -> tuple[list[_NumberedPayments], _NumberedLabels]:
     """Without stored payments of these numbers, which arriving ones stand for; these have the labels of those that were among them."""
     stored = np.concatenate([part.number[np.isin(part.number, repeated)] for part in parts])
     others = np.setdiff1d(repeated, stored)
@@ -367,18 +375,28 @@ def _without(
     )
 
 
-def _joined_labels(parts: Sequence[_Labels]) -> _Labels:
+def _joined_labels(parts: Sequence[_NumberedLabels]) -> _NumberedLabels:
     """Labels of several parts, each once, in the order of their ids."""
     some = [part for part in parts if len(part.number)] or parts[:1]
     if len(some) == 1:
         return some[0]
     rows = [part.rows for part in some]
-    source, bulk = (max((getattr(each, name) for each in rows), key=lambda column: len(column.values)).values for name in ("source", "bulk"))
+
+    def column(of: Callable[[Labels], Any]) -> Any:
+        return np.concatenate([of(each) for each in rows])
+
+    def coded(of: Callable[[Labels], Coded]) -> Coded:
+        return Coded(column(lambda each: of(each).codes), max((of(each).values for each in rows), key=len))
+
     joined = Labels(
-        *(np.concatenate([getattr(each, name) for each in rows]) for name in ("label_id", "transaction_id", "status")),
-        Coded(np.concatenate([each.source.codes for each in rows]), source),
-        *(np.concatenate([getattr(each, name) for each in rows]) for name in ("known_at", "recorded_at", "retracts")),
-        Coded(np.concatenate([each.bulk.codes for each in rows]), bulk),
-    )  # fmt: skip
+        column(lambda each: each.label_id),
+        column(lambda each: each.transaction_id),
+        column(lambda each: each.status),
+        coded(lambda each: each.source),
+        column(lambda each: each.known_at),
+        column(lambda each: each.recorded_at),
+        column(lambda each: each.retracts),
+        coded(lambda each: each.bulk),
+    )
     once = np.unique(joined.label_id, return_index=True)[1]
-    return _Labels(joined.take(once), np.concatenate([part.number for part in some])[once])
+    return _NumberedLabels(joined.take(once), np.concatenate([part.number for part in some])[once])

@@ -118,9 +118,7 @@ class ArrivalScorer:
             if len(chunk) <= warm_history.PAYMENTS_MAX:
                 history = self._warm.of(snapshot, chunk, at)
             else:
-                history = feature_history.load_arriving(
-                    self._store, self._config, reader.lookback, chunk, at
-                )
+                history = feature_history.load_arriving(self._store, self._config, reader.lookback, chunk, at)
             times = chunk.event_time
             rows = history.positions(chunk.transaction_id, int(times.min()), int(times.max()) + 1)
             batches = batches_by_model(self._config, history, rows, self._models, reader.rules)

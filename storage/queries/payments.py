@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from storage.database import bulk, tables
 from storage.database.database import Store
@@ -101,6 +101,17 @@ def payment_rows(connection: Connection, store: Store, policy: str, ids: Sequenc
     return rows_of(connection, _payments(store, policy, ids))
 
 
+def _newest_revision(store: Store) -> Any:
+    """The number of a transaction's newest visible revision, 0 without one."""
+    r, b = store.revisions.c, tables.batches.c
+    newest = (
+        select(func.coalesce(func.max(r.revision), 0))
+        .join(tables.batches, b.batch_id == r.batch_id)
+        .where(r.transaction_id == store.transactions.c.transaction_id, b.status == "done")
+    )
+    return newest.correlate(store.transactions).scalar_subquery().label("revision")
+
+
 def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
     given, holding = bulk.listed_ids(store.dialect), holding_labels(store, ids)
     t, s, f = store.transactions.c, tables.scores.c, tables.flags.c
@@ -119,6 +130,7 @@ def _payments(store: Store, policy: str, ids: Sequence[str]) -> "Select[Any]":
         ),
         *(holding.c[column].label(name) for name, column in OF_LABEL.items()),
         *(t[name].label(field_name(name)) for name in store.fields.names),
+        _newest_revision(store),
     ]
     return (
         select(*columns)

@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import and_, delete, insert, select, text
 
 from storage.database import bulk
 from storage.database.database import Store
-from storage.database.tables import claims, flags
+from storage.database.tables import batches, claims, flags
 from storage.review.audit_trail import write_audits
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """Who has claimed a flag until when (µs), after somebody tried to; None where there is no flag."""
+    """Who has claimed a flag until when (µs), after somebody tried to; None where there is no flag. `code` says which is missing."""
 
     transaction_id: str
     by: str | None
     until: int | None
+    code: Literal["unknown_transaction", "no_flag"] | None = None
 
 
 def claim(
@@ -31,6 +33,10 @@ def claim(
         flagged = set(
             connection.scalars(select(f.transaction_id).where(f.policy == policy, f.transaction_id.in_(mine)))
         )
+        t = store.transactions.c
+        done = select(batches.c.batch_id).where(batches.c.status == "done")
+        known = select(t.transaction_id).where(t.transaction_id.in_(mine), t.batch_id.in_(done))
+        stored = set(connection.scalars(known)) if len(flagged) < len(distinct) else flagged
         others = select(claims).where(
             c.policy == policy, c.transaction_id.in_(mine), c.until > now, c.by != actor
         )
@@ -50,7 +56,7 @@ def claim(
         if name in taken
         else ClaimResult(name, actor, until)
         if name in flagged
-        else ClaimResult(name, None, None)
+        else ClaimResult(name, None, None, "no_flag" if name in stored else "unknown_transaction")
         for name in distinct
     ]
 

@@ -193,6 +193,8 @@ def _refusal_of(row: StatementOn, state: PaymentState, now: int) -> str | None:
 def _result(code: str | None, before: PaymentState, after: PaymentState) -> StatementResult:
     entry, name = after.last_entry, after.transaction_id
     _, sentence, remedy = REFUSALS[code] if code is not None else (None, "", "")
+    if remedy == NOTHING_WRITTEN:
+        remedy = "nothing was written of this row; the others stand by themselves"
     return StatementResult(
         transaction_id=name,
         code=code,
@@ -349,10 +351,11 @@ def _retraction(label: Label | None, reason: str, now: int) -> _Change:
     return _Change(verdict, row)
 
 
+NOTHING_WRITTEN = "nothing was written"
 # Code → the kind of error, its sentence about some transactions, and what to do.
 REFUSALS: dict[str, tuple[type[StorageError], str, str]] = {
-    "unknown_transaction": (Unknown, "there is no transaction {}", "nothing was written"),
-    "no_flag": (Unknown, "there is no flag to close on transaction {}", "nothing was written"),
+    "unknown_transaction": (Unknown, "there is no transaction {}", NOTHING_WRITTEN),
+    "no_flag": (Unknown, "there is no flag to close on transaction {}", NOTHING_WRITTEN),
     "answered": (
         Refused,
         "there is an answer on transaction {}, so it cannot be closed without opinion",
@@ -368,8 +371,8 @@ REFUSALS: dict[str, tuple[type[StorageError], str, str]] = {
         "somebody has answered transaction {} since it was looked at",
         "look at it again, and send its version of now",
     ),
-    "no_verdict": (Unknown, "there is no verdict to undo on transaction {}", "nothing was written"),
-    "no_label": (Unknown, "there is no such label to retract on transaction {}", "nothing was written"),
+    "no_verdict": (Unknown, "there is no verdict to undo on transaction {}", NOTHING_WRITTEN),
+    "no_label": (Unknown, "there is no such label to retract on transaction {}", NOTHING_WRITTEN),
 }
 
 

@@ -40,7 +40,7 @@ class ReleaseBody(Body):
 
 @dataclass(frozen=True)
 class ClaimResults:
-    """Who works on each flag now; `by` is null where there is no flag."""
+    """Who works on each flag now; where there is no flag `by` is null and `code` says why."""
 
     results: tuple[ClaimRow, ...]
 

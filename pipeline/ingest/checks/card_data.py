@@ -149,7 +149,9 @@ class PlainCardNumberCheck:
         )
 
 
-def reject_card_numbers(schema: SchemaSection, columns: Mapping[str, tuple[Arrow, str]], reasons: Reasons) -> None:
+def reject_card_numbers(
+    schema: SchemaSection, columns: Mapping[str, tuple[Arrow, str]], reasons: Reasons
+) -> None:
     """
     Reject rows with a card number in an entity that is not hashed, for rows that come one by one and say nothing of their column.
 

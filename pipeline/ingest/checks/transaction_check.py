@@ -95,10 +95,13 @@ class TransactionCheck:
         if not self.one_by_one:
             return ExpectedColumns(required)
         schema = self.schema
-        needed = {self.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)}
+        needed = {
+            self.source_name(name) for name in (schema.transaction_id, schema.event_time, schema.amount)
+        }
         return ExpectedColumns(
             {name: key for name, key in required.items() if name in needed},
             {name: key for name, key in required.items() if name not in needed},
+            flat=True,
         )
 
     def _columns_of_events(self, named: list[tuple[str, str]]) -> ExpectedColumns:

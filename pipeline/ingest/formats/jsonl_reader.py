@@ -176,7 +176,7 @@ def _object(line: bytes, encoding: str, expected: ExpectedColumns) -> dict[str, 
             return NOT_AN_OBJECT
         if line.count(b"{") > 1:
             value = _unique(list(_flat(value, "", expected)))
-        return _unfit(value, expected) or value if line.count(b"{") > 1 or b"[" in line else value
+        return (_unfit(value, expected) if expected.flat else None) or value
     except _RepeatedKeyError:
         return REPEATED_KEY
     except (ValueError, RecursionError):
@@ -184,7 +184,7 @@ def _object(line: bytes, encoding: str, expected: ExpectedColumns) -> dict[str, 
 
 
 def _unfit(value: dict[str, Any], expected: ExpectedColumns) -> str | None:
-    """Why an object whose values are lists or objects is no row; None if nobody asked for these."""
+    """Why an object whose values are lists or objects is no row; None if they are of no expected column."""
     nested = [name for name in expected.names if isinstance(value.get(name), list | dict)]
     return f"{nested[0]} holds a list or an object: write text or a number" if nested else None
 

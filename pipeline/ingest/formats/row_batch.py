@@ -107,12 +107,15 @@ class ExpectedColumns:
         Columns of which a source must have at least one.
     every
         Whether all other columns are wanted, too.
+    flat
+        Whether a value that is a list or an object is refused; otherwise it is its JSON text.
     """
 
     required: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
     every: bool = False
+    flat: bool = False
 
     @property
     def names(self) -> list[str]:

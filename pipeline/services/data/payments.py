@@ -40,6 +40,8 @@ class PaymentRecord:
         Of its flag; None without one.
     is_fraud, label_type, label_source, known_at
         The label that holds; None without one.
+    revision
+        The number of its newest revision, 0 if it has none; what is shown is the first version, which scores use.
     """
 
     transaction_id: str
@@ -62,6 +64,7 @@ class PaymentRecord:
     label_source: str | None
     known_at: datetime | None
     batch_id: int
+    revision: int
 
     @classmethod
     def of_row(cls, session: Session, row: Row) -> "PaymentRecord":

@@ -148,7 +148,9 @@ def _submit(
     with _ONE_AT_A_TIME:
         while True:
             try:
-                return _load(session, content, kind, Options(history=history, one_by_one=True, row_outcomes=True))
+                return _load(
+                    session, content, kind, Options(history=history, one_by_one=True, row_outcomes=True)
+                )
             except Locked:
                 raise
             except Busy:

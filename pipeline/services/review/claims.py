@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from pipeline.errors import InputError
 from pipeline.schedule.run_context import LIVE
@@ -14,6 +15,10 @@ from storage.database.column_types import as_datetime, as_micros
 from storage.queries.notes import claim_page
 from storage.review import claims
 
+MISSING = {
+    "unknown_transaction": "there is no transaction {!r}",
+    "no_flag": "there is no flag on transaction {!r}",
+}
 CLAIM_MAX = timedelta(hours=12)
 
 
@@ -27,11 +32,20 @@ class NewClaim:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """Who works on a flag, and until when at most; None where there is no flag."""
+    """
+    Who works on a flag, and until when at most; None where there is no flag.
+
+    Attributes
+    ----------
+    code, message
+        Why nothing could be claimed: there is no such transaction, or no flag on it. None otherwise.
+    """
 
     transaction_id: str
     by: str | None
     until: datetime | None
+    code: Literal["unknown_transaction", "no_flag"] | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,13 @@ def claim(session: Session, new: NewClaim) -> tuple[ClaimRow, ...]:
     until = as_micros(as_datetime(now) + new.span)
     results = claims.claim(session.store, LIVE, named_ids(new.transaction_ids), session.actor, until, now)
     return tuple(
-        ClaimRow(each.transaction_id, each.by, None if each.until is None else as_datetime(each.until))
+        ClaimRow(
+            each.transaction_id,
+            each.by,
+            None if each.until is None else as_datetime(each.until),
+            each.code,
+            None if each.code is None else MISSING[each.code].format(each.transaction_id),
+        )
         for each in results
     )
 

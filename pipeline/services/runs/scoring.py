@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.config.key_names import did_you_mean
+from pipeline.config.key_names import similar_name
 from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import plain_card_number_check
 from pipeline.ingest.checks.rejected_row_text import collect_rejected
@@ -37,7 +37,7 @@ from storage.queries.rows import Row
 from storage.queries.scores import scores_of
 
 PAYMENTS_MAX = 1_000  # of one request
-WARNINGS_MAX = 20
+UNKNOWN_FIELDS_MAX = 20  # of one answer
 SOURCE = "payments to be scored"  # in messages
 NO_MODEL = "no model was in force when it happened: ingest it, and backfill that time"
 AHEAD = "its time is ahead of the clock here, so it has not happened yet"
@@ -104,6 +104,17 @@ class ScoredPayment:
     arrived_at: datetime | None = None
 
 
+PAYMENT_FIELDS = tuple(each.name for each in fields(ScoredPayment))
+
+
+@dataclass(frozen=True)
+class UnknownField:
+    """The name that is not configured, and the most similar field that is; None if none is similar."""
+
+    name: str
+    field: str | None
+
+
 @dataclass(frozen=True)
 class ScoreAnswer:
     """
@@ -116,14 +127,14 @@ class ScoreAnswer:
         nothing of the others.
     is_stale
         Whether that is longer ago than a window and `schedule.allowed_lateness`, so that scores miss what happened since.
-    warnings
-        A sentence on each field that no payment has by the configuration, and that was left out.
+    unknown_fields
+        Fields of the payments that are not configured, and were left out; at most 20.
     """
 
     payments: tuple[ScoredPayment, ...]
     history_through: datetime | None
     is_stale: bool
-    warnings: tuple[str, ...]
+    unknown_fields: tuple[UnknownField, ...]
 
 
 @dataclass(frozen=True)
@@ -157,15 +168,13 @@ class _Checked:
             )
         )
 
-    def warnings(self, payments: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """What to say of fields that are not configured, each once."""
+    def unknown_fields(self, payments: Sequence[Mapping[str, Any]]) -> tuple[UnknownField, ...]:
+        """Fields that are not configured, each once."""
         names = self.check.expected_columns().names
         outer = {*names, *(name.partition(".")[0] for name in names)}
         unknown = dict.fromkeys(key for payment in payments for key in payment if key not in outer)
-        return tuple(
-            f'no field is called "{name}", so it was left out{did_you_mean(name, names)}'
-            for name in list(unknown)[:WARNINGS_MAX]
-        )
+        listed = list(unknown)[:UNKNOWN_FIELDS_MAX]
+        return tuple(UnknownField(name, similar_name(name, names)) for name in listed)
 
 
 def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None = None) -> ScoreAnswer:
@@ -207,7 +216,7 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
         else found[names[place]]
         for place, payment in enumerate(request.payments)
     )
-    return ScoreAnswer(listed, warnings=checked.warnings(request.payments), **known)  # type: ignore[arg-type]
+    return ScoreAnswer(listed, unknown_fields=checked.unknown_fields(request.payments), **known)  # type: ignore[arg-type]
 
 
 def _checked(session: Session, request: ScoreRequest) -> _Checked:
