@@ -164,7 +164,7 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
     connection.execute(delete(cases))
     connection.execute(delete(case_counts))
     rows = [row for key, group in divided.items() if (row := _case(key, group))]
-    _insert(connection, (), rows, _drawn_ranks(rows))
+    _insert(connection, (), rows, _ranks_of_sampled(rows))
 
 
 def _divide(
@@ -303,7 +303,7 @@ def _draw_ranks(connection: Connection, sampled: Sequence[dict[str, Any]], ranks
         row["rank"] = int(connection.scalar(drawn) or 0)
 
 
-def _drawn_ranks(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
+def _ranks_of_sampled(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
     """The same of all cases, without a look into the database."""
     others: dict[str, list[int]] = defaultdict(list)
     for row in rows:
