@@ -23,6 +23,7 @@ ALWAYS = (
     "faults",
     "distributed",
     "scale",
+    "console",
 )
 WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
 OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds

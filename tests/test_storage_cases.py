@@ -1,6 +1,8 @@
 """The stored cases of the queue, against a computation from scratch, after whatever changes flags; both engines."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from storage.admin.personal_rows import PersonValue
 from storage.admin.prune import prune
 from storage.admin.undo import undo_batch, undo_run
 from storage.database import tables
-from storage.database.cases import rebuild_cases
+from storage.database.cases import lock_cases, rebuild_cases, refresh_cases
 from storage.database.database import Store
 from storage.database.setup import MIGRATIONS, VERSION_TABLE, upgrade
 from storage.database.setup_sql import upgrade_sql
@@ -29,7 +31,7 @@ from tests.support.databases import Opener
 from tests.support.reviews import answer
 from tests.support.sql import query
 from tests.support.worlds import FROM, SMALL
-from tests.test_storage_flag_cases import with_entity
+from tests.test_storage_flag_cases import add_flags, flag, with_entity
 
 PAYMENTS, STEPS = 240, 60
 NOW = FROM + 60 * DAY
@@ -161,6 +163,23 @@ def test_cases_are_those_of_the_flags_whatever_has_changed_them(opener: Opener, 
     undo_batch(store, 2, "wrong", "ann", NOW)
     assert_are_those_of_the_flags(store, "undo batch")
     assert stored_cases(store)[0]
+
+
+def test_two_changes_of_one_case_follow_each_other(opener: Opener) -> None:
+    store = opener(SMALL)
+    add_flags(store, [flag("a", 1), flag("a", 2), flag("a", 9)])
+    with store.write() as connection:
+        rebuild_cases(connection, store.fields.case_entity)
+    with ThreadPoolExecutor() as pool:
+        with store.write() as connection:
+            lock_cases(connection)
+            connection.execute(text("UPDATE flags SET status = 'fraud' WHERE transaction_id = 't0000'"))
+            refresh_cases(connection, ["t0000"])
+            expired = pool.submit(expire_flags, store, FROM + 3 * HOUR, NOW)  # t0001
+            time.sleep(0.5)
+        assert expired.result() == 1
+    assert query(store, "SELECT open_flags FROM cases") == [(1,)]
+    assert_are_those_of_the_flags(store, "both")
 
 
 def test_another_entity_makes_other_cases(opener: Opener) -> None:

@@ -154,6 +154,22 @@ def test_a_bulk_answer_and_its_undo_by_keys(server: ConsoleServer, person: Perso
     assert statuses(server) == {"open": before}
 
 
+def test_a_filter_is_saved_and_there_after_a_reload(server: ConsoleServer, person: Person) -> None:
+    person.page.locator('.facets a[href*="age="]').first.click()
+    person.page.wait_for_url("**/queue?age=*")
+    address, cases = person.page.url, person.page.locator(".heading p").inner_text()
+    person.page.fill("#filter-name", "old ones")
+    person.page.keyboard.press("Enter")
+    person.page.locator(".saved a[aria-current] >> text=old ones").wait_for()
+    person.page.goto(f"{server.url}/queue?order=time")
+    person.page.reload()
+    person.page.locator(".saved a >> text=old ones").click()
+    person.page.wait_for_url(address)
+    assert person.page.locator(".heading p").inner_text() == cases
+    person.page.locator(".saved button[aria-label='Remove old ones']").click()
+    person.page.locator(".saved a >> text=old ones").wait_for(state="detached")
+
+
 def test_whoever_comes_second_sees_who_was_first(browser: Any, server: ConsoleServer, person: Person) -> None:
     other = Person(browser, server, "rule_author")
     other.press("f")

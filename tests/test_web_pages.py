@@ -4,27 +4,31 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from pipeline.api.routes import Access
+from pipeline.errors import InputError
+from pipeline.number_text import counted
 from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.entity_graph import entity_graph
-from pipeline.services.review.cases import CaseFilter, list_cases
+from pipeline.services.monitoring.doctor import check
+from pipeline.services.review.cases import CaseFilter, CaseOrder, list_cases
 from pipeline.services.review.flags import show_flag
 from pipeline.services.users.permissions import PERMISSIONS, user_role
 from pipeline.web.rendering import NAVIGATION
 from pipeline.web.routes import PAGE_ROUTES
 from storage.database.column_types import as_texts
 from storage.database.database import Store
-from storage.frames import HOUR
+from storage.frames import DAY, HOUR
 from tests.support.console import ConsoleServer, console
 from tests.support.reports import CARD, HOSTILE, plant_hostile_values
 from tests.support.sql import change_flags, execute, query
 from tests.support.users import PASSWORD, hash_fast
-from tests.support.worlds import FROM
+from tests.support.worlds import FROM, NOW, SMALL
 
 PAGE_BYTES_MAX = 150_000
 
@@ -219,6 +223,125 @@ def test_above_fifty_payments_the_proposal_is_no_opinion(
     monkeypatch.setattr("pipeline.web.pages.bulk.MANY", 3)
     many = server.visitor("reviewer").post("/bulk", flags="", verdict="fraud").text
     assert re.search(r'value="no_opinion" checked', many)
+
+
+@pytest.fixture
+def hurried(first_week: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsoleServer]:
+    """The console where answers are due within a day, with links to other systems."""
+    hash_fast(monkeypatch)
+    reopen(first_week)
+    alerts = SMALL.alerts.model_copy(update={"answer_within": DAY})
+    links = {"Provider": "https://pay.example/p/{id}?c={customer_id}"}
+    web = SMALL.web.model_copy(update={"links": links})
+    with console(first_week, SMALL.model_copy(update={"alerts": alerts, "web": web})) as running:
+        yield running
+
+
+def test_the_queue_says_what_is_overdue_and_puts_it_first(hurried: ConsoleServer) -> None:
+    session = hurried.api.session
+    columns = "policy, kind, status, newest_batch, config"
+    change_flags(
+        session.store,
+        "UPDATE runs SET started_at = :late",
+        f"INSERT INTO runs (run_id, started_at, {columns}) SELECT 900, :early, {columns} FROM runs WHERE run_id = (SELECT MIN(run_id) FROM runs)",
+        "UPDATE flags SET run_id = 900 WHERE case_id IN (SELECT case_id FROM cases ORDER BY case_id LIMIT 3)",
+        late=as_texts(np.array([NOW - HOUR]))[0], early=as_texts(np.array([NOW - 30 * HOUR]))[0],
+    )  # fmt: skip
+    every = list_cases(session, limit=1_000)
+    overdue = list_cases(session, CaseFilter(due="overdue"), limit=1_000)
+    assert overdue.cases == 3
+    assert every.facets["due"] == {"day": every.cases - overdue.cases, "overdue": overdue.cases}
+    assert {case.answer.is_overdue for case in overdue.items} == {True}
+    first = list_cases(session, order="due", limit=1_000).items
+    assert [case.answer.is_overdue for case in first] == sorted(
+        (case.answer.is_overdue for case in first), reverse=True
+    )
+    assert {case.case_id for case in first} == {case.case_id for case in every.items}
+    reviewer = hurried.visitor("reviewer")
+    assert "overdue since" in reviewer.get("/queue?order=due").text
+    assert "overdue since" in reviewer.get(f"/flags/{overdue.items[0].flags[0].transaction_id}").text
+    assert f"{counted(overdue.cases, 'case')} overdue" in reviewer.get("/overview").text
+    result = next(each for each in check(session, LIVE) if each.subject == "answers")
+    assert (result.code, result.failed, vars(result.facts)["cases"]) == ("overdue", True, overdue.cases)
+
+
+def test_pages_in_every_order_have_every_case_once(hurried: ConsoleServer) -> None:
+    session = hurried.api.session
+    whole = {case.case_id for case in list_cases(session, limit=1_000).items}
+    for order in get_args(CaseOrder):
+        found, cursor = [], None
+        while cursor is not None or not found:
+            page = list_cases(session, order=order, limit=2, cursor=cursor)
+            found += [case.case_id for case in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert (len(found), set(found)) == (len(whole), whole), order
+    with pytest.raises(InputError, match="no cursor of this list"):
+        list_cases(session, order="time", cursor=list_cases(session, limit=2).next_cursor)
+
+
+def test_filters_are_saved_under_names_of_ones_own_without_an_entity(server: ConsoleServer) -> None:
+    reviewer, handles = server.visitor("reviewer"), server.api.app.state.shared.handles
+    entity = handles.handle("customer_id", "c1")
+    path = "/queue?age=older&min_loss=5"
+    saved = reviewer.post(f"/queue/filters?age=older&min_loss=5&entity={entity}", name=" Large & old <b> ")
+    assert saved.headers["HX-Redirect"] == path
+    page = reviewer.get(path).text
+    assert (
+        '<a href="/queue?age=older&amp;min_loss=5" aria-current="true"><span><bdi>Large &amp; old &lt;b&gt;</bdi>'
+        in page
+    )
+    assert query(server.api.session.store, "SELECT path FROM saved_filters") == [(path,)]
+    reviewer.post("/queue/filters?age=day", name="Large & old <b>")
+    assert query(server.api.session.store, "SELECT path FROM saved_filters") == [("/queue?age=day",)]
+    assert "Large" not in server.visitor("rule_author").get("/queue").text
+    for address, name in (
+        ("/queue/filters", "all"),
+        (f"/queue/filters?entity={entity}", "one"),
+        ("/queue/filters?age=day", " "),
+    ):
+        assert reviewer.post(address, name=name).status_code == 422, address
+    server.visitor("rule_author").post("/queue/filters/remove", name="Large & old <b>")
+    assert "Large" in reviewer.get("/queue").text
+    reviewer.post("/queue/filters/remove", name="Large & old <b>")
+    assert "Large" not in reviewer.get("/queue").text
+
+
+def test_a_user_has_at_most_so_many_filters(server: ConsoleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.users.saved_filters.FILTERS_MAX", 2)
+    reviewer = server.visitor("reviewer")
+    codes = [reviewer.post("/queue/filters?age=day", name=name).status_code for name in ("a", "b", "a", "c")]
+    assert codes == [204, 204, 204, 409]
+
+
+def test_links_lead_to_other_systems_with_encoded_values_for_those_who_see_values(
+    hurried: ConsoleServer,
+) -> None:
+    store, name = hurried.api.session.store, open_ids(hurried)[0]
+    execute(
+        store, f"UPDATE transactions SET customer_id = 'a/b \"?&x={{id}}' WHERE transaction_id = '{name}'"
+    )
+    page = hurried.visitor("reviewer").get(f"/flags/{name}").text
+    address = f"https://pay.example/p/{name}?c=a%2Fb%20%22%3F%26x%3D%7Bid%7D"
+    assert f'<a href="{address}" target="_blank" rel="noreferrer noopener">Provider' in page
+    assert "pay.example" not in hurried.visitor("viewer").get(f"/flags/{name}").text
+    execute(store, f"UPDATE transactions SET customer_id = NULL WHERE transaction_id = '{name}'")
+    assert "pay.example" not in hurried.visitor("reviewer").get(f"/flags/{name}").text
+
+
+def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleServer) -> None:
+    store, name = server.api.session.store, open_ids(server)[0]
+    change = "UPDATE scores SET score = 0.999, threshold = 0.032, fraud_probability = {}, decision_value = {} WHERE transaction_id = '{}'"
+    for probability, decided, said in (
+        ("0.42", "0.42", r"Probability of fraud</dt><dd>42 % <span class=\"quiet\">flagged from 3.2 %"),
+        ("NULL", "0.999", r"Score</dt><dd>0.999 <span class=\"quiet\">flagged from 0.032"),
+        ("0.42", "0.7", r"Decision value</dt><dd>0.7 <span class=\"quiet\">flagged from 0.032"),
+    ):
+        execute(store, change.format(probability, decided, name))
+        page = server.visitor("reviewer").get(f"/flags/{name}").text
+        assert re.search(said, page), (said, re.findall(r"The score then.*?</dl>", page, re.DOTALL))
+        assert page.count("flagged from") == 1
 
 
 def test_a_claim_is_shown_to_others_and_given_back(server: ConsoleServer) -> None:

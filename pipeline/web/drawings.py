@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 760, 110  # of a timeline, px
 LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 20
 RING = 150  # px between hops of the graph
 LABELS_MAX = 40  # nodes with a name in the picture
-NAME_WIDTH, NAME_HEIGHT = 80, 13  # px that a name takes
+NAME_WIDTH, NAME_HEIGHT = 90, 14  # px that a name takes
 NAMES_WIDTH, ROW_HEIGHT = 230, 24  # of a picture of intervals, px
 ENDS = (1, 8, 3, 1)  # by hop, how many ends of the outermost ring a node takes at least
 
@@ -145,7 +145,8 @@ def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
     Only the lines to that one are drawn; all of them would hide each other.
     """
     places = _places(graph)
-    reach = max((max(abs(x), abs(y)) for x, y in places), default=0.0) + 90
+    across = max((abs(x) for x, _ in places), default=0.0) + NAME_WIDTH + 20
+    down = max((abs(y) for _, y in places), default=0.0) + 2 * NAME_HEIGHT
     edges = Markup().join(
         Markup('<line class="edge {}" x1="{:.0f}" y1="{:.0f}" x2="{:.0f}" y2="{:.0f}"/>').format(
             "fraud" if node.frauds and node.hop > 0 else "", *places[node.parent], *places[at]
@@ -165,8 +166,9 @@ def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
     )
     label = f"Graph of {len(nodes)} values that share payments; the table beneath lists them"
     return Markup(
-        '<svg class="drawn graph" viewBox="{0:.0f} {0:.0f} {1:.0f} {1:.0f}" role="group" aria-label="{2}">{3}{4}</svg>'
-    ).format(-reach, 2 * reach, label, edges, drawn)
+        '<svg class="drawn graph" width="{2:.0f}" height="{3:.0f}" viewBox="{0:.0f} {1:.0f} {2:.0f} {3:.0f}" role="group" '
+        'aria-label="{4}">{5}{6}</svg>'
+    ).format(-across, -down, 2 * across, 2 * down, label, edges, drawn)
 
 
 def _named(graph: EntityGraph, places: Sequence[tuple[float, float]]) -> set[int]:

@@ -6,6 +6,7 @@ value of the entity is a case of its own. `cases` has those with an open flag, a
 """
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,7 +164,7 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
     connection.execute(delete(cases))
     connection.execute(delete(case_counts))
     rows = [row for key, group in divided.items() if (row := _case(key, group))]
-    _insert(connection, (), rows, _drawn_ranks(rows))
+    _insert(connection, (), rows, _ranks_of_sampled(rows))
 
 
 def _divide(
@@ -211,10 +212,19 @@ def _starts(members: Sequence[Any], first: Any) -> list[str]:
 
 
 def _set_case_ids(connection: Connection, changes: Sequence[tuple[str, str, str]]) -> None:
+    """One statement for all, as (policy, transaction_id, case_id): one for each would take minutes on Postgres."""
     if changes:
-        mine = and_(flags.c.policy == bindparam("of"), flags.c.transaction_id == bindparam("id"))
-        rows = [{"of": policy, "id": name, "case": case_id} for policy, name, case_id in changes]
-        connection.execute(update(flags).where(mine).values(case_id=bindparam("case")), rows)
+        sql = SET_CASE_IDS.format(rows=ROWS_OF_JSON[connection.dialect.name])
+        connection.execute(text(sql), {"changes": json.dumps(changes)})
+
+
+ROWS_OF_JSON = {
+    "sqlite": "SELECT json_extract(value, '$[0]') AS policy, json_extract(value, '$[1]') AS name, json_extract(value, '$[2]') AS case_id FROM json_each(:changes)",
+    "postgresql": "SELECT value ->> 0 AS policy, value ->> 1 AS name, value ->> 2 AS case_id FROM json_array_elements(CAST(:changes AS json))",
+}
+SET_CASE_IDS = """
+    UPDATE flags SET case_id = s.case_id FROM ({rows}) s
+    WHERE flags.policy = s.policy AND flags.transaction_id = s.name"""
 
 
 def _write(connection: Connection, keys: Iterable[Key]) -> None:
@@ -293,7 +303,7 @@ def _draw_ranks(connection: Connection, sampled: Sequence[dict[str, Any]], ranks
         row["rank"] = int(connection.scalar(drawn) or 0)
 
 
-def _drawn_ranks(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
+def _ranks_of_sampled(rows: Sequence[dict[str, Any]]) -> dict[Key, int]:
     """The same of all cases, without a look into the database."""
     others: dict[str, list[int]] = defaultdict(list)
     for row in rows:

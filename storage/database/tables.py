@@ -527,6 +527,7 @@ flags = Table(
     Column("amount_base", Money),
     Column("case_id", IdText),  # of its case in `cases`; NULL of a muted flag (`database.cases`)
     Index("flags_by_case", "case_id"),
+    Index("flags_by_transaction", "transaction_id"),  # of whatever policy, for labels
     sqlite_with_rowid=False,
 )
 FLAG_ORDERS = tuple(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, text
+from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -26,8 +26,8 @@ from storage.database.tables import (
 )
 from storage.database.tables import verdicts as verdict_log
 from storage.database.views import KNOWN_AS_OF, ranked_labels
-from storage.frames import Floats, Ints, Strings
-from storage.review.verdict_log import NO_OPINION, not_retracted
+from storage.frames import REVIEWERS, Floats, Ints, Strings
+from storage.review.verdict_log import NO_OPINION, is_retracted, not_retracted
 
 ALL_MODELS, ALL_CHANNELS = 0, ""
 Window = tuple[int, int]
@@ -143,8 +143,8 @@ def relabelled_event_times(store: Store, since: int, until: int, before: int) ->
 
 
 def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
-    """Verdicts on flags with start ≤ at < end, ordered by time."""
-    t, v = store.transactions.c, verdict_log.c
+    """What people answered of flags with start ≤ at < end, by verdicts or in files of labels, ordered by time."""
+    t, v, c = store.transactions.c, verdict_log.c, labels.c
     rows = (
         select(v.transaction_id, v.verdict, v.at, t.event_time)
         .join(flags, and_(flags.c.policy == policy, flags.c.transaction_id == v.transaction_id))
@@ -152,8 +152,27 @@ def verdicts(store: Store, policy: str, start: int, end: int) -> Verdicts:
         .where(v.at >= start, v.at < end, not_retracted(v, before=end))
         .order_by(v.verdict_id)
     )
+    in_files = (
+        select(
+            c.transaction_id,
+            case((c.is_fraud, "fraud"), else_="genuine").label("verdict"),
+            c.known_at.label("at"),
+            t.event_time,
+        )
+        .join(flags, and_(flags.c.policy == policy, flags.c.transaction_id == c.transaction_id))
+        .join(store.transactions, t.transaction_id == c.transaction_id)
+        .join(batches, and_(batches.c.batch_id == c.batch_id, batches.c.status == "done"))
+        .where(
+            c.known_at >= start,
+            c.known_at < end,
+            c.source.in_(REVIEWERS),
+            c.is_fraud.is_not(None),
+            ~is_retracted(c),
+        )
+    )
     with store.read() as connection:
-        newest = {row.transaction_id: row for row in connection.execute(rows)}
+        answers = [*connection.execute(rows), *connection.execute(in_files)]
+    newest = {row.transaction_id: row for row in sorted(answers, key=lambda row: row.at)}
     result = sorted(newest.values(), key=lambda row: (row.at, row.transaction_id))
     return Verdicts(
         np.array([row.verdict == "fraud" for row in result], dtype=bool),

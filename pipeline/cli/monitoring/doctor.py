@@ -8,7 +8,6 @@ import click
 
 from pipeline.cli.data import stale_rate_text, waiting_text
 from pipeline.cli.options import CliContext, Command, policy_option
-from pipeline.number_text import counted
 
 if TYPE_CHECKING:
     from pipeline.ingest.currencies.currency_rates import StaleRate
@@ -213,6 +212,8 @@ def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
 
 
 def _answers(_code: str, facts: "checks.OverdueFacts") -> str:
+    from pipeline.number_text import counted
+
     return f"{counted(facts.cases, 'case')} overdue: answers are due within {facts.within} (alerts.answer_within)"
 
 

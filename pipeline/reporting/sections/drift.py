@@ -1,6 +1,5 @@
 """Section "Drift": how far payments, scores and flags have moved from the training data of the models."""
 
-import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -117,15 +116,14 @@ def _lines(rows: list[dict[str, Any]], first: str) -> Any:
         .encode(x=charts.time_axis("at:T", padding=12), tooltip="tooltip:N")
     )
     y = altair.Y("effect:Q", title="effect", scale=altair.Scale(zero=True))
-    shapes = dict(zip(sorted({row["metric"] for row in rows}), itertools.cycle(SHAPES), strict=False))
     alarm = altair.condition("datum.alarm", altair.value(charts.ACCENT), altair.value("transparent"))
     lines = base.mark_line(strokeWidth=1.5, color=charts.MUTED).encode(y=y, detail="metric:N")
     dots = base.mark_point(size=45, strokeWidth=1.6, filled=False, color=charts.PRIMARY).encode(
         y=y,
-        shape=charts.styled_channel(
-            "Shape",
+        shape=altair.Shape(  # without a domain: the legend has the metrics of the feature alone
             "metric:N",
-            shapes,
+            title=None,
+            scale=altair.Scale(range=list(SHAPES)),
             legend=altair.Legend(columns=charts.responsive("3", "6"), symbolSize=70),
         ),
         fill=alarm,

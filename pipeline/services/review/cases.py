@@ -336,9 +336,9 @@ def case_of(session: Session, transaction_ids: Sequence[str]) -> Case:
     return _case(session, flags[0].transaction_id, flags, answered, claimed_by, raised)
 
 
-def flag_answer_time(session: Session, transaction_id: str) -> AnswerTime:
-    """When the case of a flag must be answered; no time if nothing of it is open."""
-    return _answer_time(session, raised_at(session.store, LIVE, [transaction_id]))
+def answer_time(session: Session, transaction_ids: Sequence[str]) -> AnswerTime:
+    """When the first of the cases of flags must be answered; no time if nothing of them is open."""
+    return _answer_time(session, raised_at(session.store, LIVE, transaction_ids))
 
 
 def _answer_time(session: Session, raised: datetime | None) -> AnswerTime:

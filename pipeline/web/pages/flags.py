@@ -14,7 +14,7 @@ from pipeline.expected_errors import EXPECTED_ERRORS
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import PaymentRecord, show_payment
 from pipeline.services.models.models import ListedModel, list_models
-from pipeline.services.review.cases import flag_answer_time
+from pipeline.services.review.cases import answer_time
 from pipeline.services.review.flag_context import (
     EntityContext,
     Event,
@@ -82,7 +82,7 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
         contexts=[_visible_context(context, payment, each) for each in contexts],
         similar=similar,
         alike=() if similar is None else [unmarked_flag(context, each) for each in similar.flags],
-        answer=flag_answer_time(session, transaction_id),
+        answer=answer_time(session, [transaction_id]),
         links=_links(context, payment),
         events=[_visible_event(context, each) for each in events_of(session, transaction_id)],
         versions="" if flag is None else versions([flag]),

@@ -107,6 +107,7 @@
   });
   document.addEventListener("htmx:load", (event) => {
     const item = event.detail.elt;
+    for (const picture of all(".picture", item)) picture.scrollLeft = (picture.scrollWidth - picture.clientWidth) / 2;
     localise(item);
     if (!item.matches || !item.matches("[data-item]")) return;
     if (item.hasAttribute("data-answered")) {

@@ -13,7 +13,7 @@ from storage.database.tables import case_counts, cases, flags, saved_filters
 
 revision = "0210"
 down_revision = "0208"
-BY_CASE = next(index for index in flags.indexes if index.name == "flags_by_case")
+INDEXES = [index for index in flags.indexes if index.name in ("flags_by_case", "flags_by_transaction")]
 
 
 def upgrade() -> None:
@@ -24,14 +24,16 @@ def upgrade() -> None:
     if "case_id" in {column["name"] for column in sa.inspect(connection).get_columns("flags")}:
         return
     op.add_column("flags", sa.Column("case_id", flags.c.case_id.type))
-    connection.execute(CreateIndex(BY_CASE, if_not_exists=True))
+    for index in INDEXES:
+        connection.execute(CreateIndex(index, if_not_exists=True))
     rebuild_cases(connection, stored_entity(connection))
 
 
 def downgrade() -> None:
     """Remove them."""
     connection = op.get_bind()
-    BY_CASE.drop(connection)
+    for index in INDEXES:
+        index.drop(connection)
     op.drop_column("flags", "case_id")
     for table in (saved_filters, case_counts, cases):
         table.drop(connection)
