@@ -29,8 +29,8 @@ from tests.support.users import PASSWORD
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 SCHEMES, WIDTHS = ("light", "dark"), (1_440, 390)
-HEIGHT_MIN, HEIGHT_MAX = 600, 1_400  # px of a picture: its first screens
-COLOURS = 64
+HEIGHT_MIN, HEIGHT_MAX = 600, 1_100  # px of a picture: its first screens
+COLOURS = 128
 BYTES_MAX = 100_000
 IN_FOUR = ("queue", "flag")  # that the documentation shows in both schemes and at both widths
 PAGES = {  # with what says that a page is whole; addresses of a flag and of an entity are taken from the queue
