@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-web check test bench clean
+.PHONY: setup demo demo-web screenshots check test bench clean
 
 setup: .venv/ready
 
@@ -40,7 +40,7 @@ direct_debit = "45d"
 endef
 export DEMO_CONFIG
 
-demo demo-web: export FRAUDWATCH_CONFIG := $(DEMO)/config.toml
+demo demo-web screenshots: export FRAUDWATCH_CONFIG := $(DEMO)/config.toml
 demo: setup
 	@rm -rf $(DEMO)
 	$(BIN)/fraudwatch simulate --days $(DAYS) --seed 7 --reviewers --output $(DEMO)
@@ -64,6 +64,12 @@ demo-web: setup
 	printf '%s\n' "$$password" | $(BIN)/fraudwatch users $$change demo >/dev/null && \
 	printf '\nLog in at http://127.0.0.1:8321 as demo with the password %s\n\n' "$$password"
 	$(BIN)/fraudwatch serve
+
+# Pictures of the console on the demo's data: those of the documentation into docs/images, all of them into $(DEMO)/screenshots.
+screenshots: setup
+	@test -f $(DEMO)/fraudwatch.db || $(MAKE) demo
+	@$(BIN)/fraudwatch init
+	$(BIN)/python -m tests.support.screenshots $(DEMO)/screenshots
 
 check: setup
 	$(BIN)/ruff format --check .

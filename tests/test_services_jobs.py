@@ -20,8 +20,9 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Refused, Unknown
 from storage.frames import DAY
+from tests.support.databases import with_url
 from tests.support.sql import query
-from tests.support.worlds import FROM, NOW, small_at
+from tests.support.worlds import FROM, NOW, SMALL
 
 WAIT_S = 120.0
 DAY_8, DAY_10 = as_datetime(FROM + 7 * DAY), as_datetime(FROM + 9 * DAY)
@@ -32,7 +33,7 @@ SCORED = "SELECT COUNT(*) FROM scores WHERE policy = 'live'"
 @pytest.fixture
 def session(first_week: Store, url: str) -> Session:
     """A week of scores, and two more that nothing has scored."""
-    return Session(first_week, small_at(url), "serve", clock=lambda: NOW)
+    return Session(first_week, with_url(SMALL, url), "serve", clock=lambda: NOW)
 
 
 @pytest.fixture

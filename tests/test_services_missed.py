@@ -73,6 +73,19 @@ def test_what_was_drawn_at_random_only_is_missed_too(session: Session) -> None:
     assert listed(session)[name].kind == "unflagged"
 
 
+def test_what_was_never_to_be_scored_is_not_missed(session: Session) -> None:
+    before = query(
+        session.store,
+        "SELECT transaction_id FROM transactions WHERE event_time < '2025-01-20 00:00:00.000000' ORDER BY event_time DESC LIMIT 1",
+    )[0][0]
+    inside = query(session.store, UNFLAGGED)[0][0]
+    report(session, before)
+    report(session, inside)
+    execute(session.store, f"DELETE FROM scores WHERE transaction_id = '{inside}'")
+    (miss,) = listed(session).values()
+    assert (miss.payment.transaction_id, miss.payment.score, miss.unflagged_above) == (inside, None, None)
+
+
 def test_frauds_are_listed_from_the_instant_on_at_which_they_became_known(session: Session) -> None:
     first, second = (row[0] for row in query(session.store, UNFLAGGED)[:2])
     report(session, first, KNOWN - DAY)

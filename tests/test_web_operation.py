@@ -66,7 +66,8 @@ def test_missed_frauds_are_listed_with_the_filters_of_the_address(server: Consol
     page = viewer.get("/missed").text
     missed = query(
         store,
-        """SELECT c.transaction_id FROM current_labels c LEFT JOIN flags f ON f.transaction_id = c.transaction_id
+        """SELECT c.transaction_id FROM current_labels c
+        JOIN scores s ON s.policy = 'live' AND s.transaction_id = c.transaction_id LEFT JOIN flags f ON f.transaction_id = c.transaction_id
         WHERE c.is_fraud AND f.transaction_id IS NULL ORDER BY c.known_at DESC, c.transaction_id""",
     )
     assert missed

@@ -46,6 +46,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/runs/compare"): Permission.MANAGE_MODELS,
     ("POST", "/jobs/{job_id}/stop"): Permission.MANAGE_RUNS,
     ("GET", "/comparisons/newest"): VIEW,
+    ("GET", "/drift/newest"): VIEW,
     ("GET", "/sections/{name}"): VIEW,
     ("GET", "/charts/{name}/{scheme}"): VIEW,
     # administration

@@ -1,4 +1,4 @@
-"""Frauds that were not flagged, or that a person cleared, by when they became known."""
+"""Frauds of the scored spans that were not flagged, or that a person cleared, by when they became known."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import (
     case,
     column,
     exists,
+    false,
     func,
     or_,
     select,
@@ -24,8 +25,9 @@ from storage.database.database import Store
 from storage.database.views import field_name
 from storage.frames import DAY, REVIEWERS
 from storage.queries.payments import payment_rows
-from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, read_rows
+from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, rows_of
 from storage.review.verdict_log import AUDIT, is_retracted
+from storage.runs.scoring_queue import coverage
 
 HOLDING = table(  # the labels that hold
     "current_labels",
@@ -60,6 +62,7 @@ def missed_page(
     chosen = _missed(store, filters).with_only_columns(t.transaction_id, _kind().label("miss"))
     keys = (SortKey(HOLDING.c.known_at, descending=True), SortKey(t.transaction_id))
     with store.read() as connection:
+        chosen = chosen.where(_is_covered(connection, store, filters.policy))
         page = read_page(connection, chosen, keys, limit, after)
         kinds = {row["transaction_id"]: row["miss"] for row in page.rows}
         payments = payment_rows(connection, store, filters.policy, list(kinds))
@@ -87,10 +90,11 @@ def missed_page(
 
 def count_missed(store: Store, filters: MissFilter) -> list[Row]:
     """The number and the amount of missed frauds by kind."""
-    rows = _missed(store, filters)
-    m = rows.with_only_columns(_kind().label("miss"), store.transactions.c.amount_base).subquery().c
-    amount = func.sum(m.amount_base, type_=m.amount_base.type).label("amount")
-    return read_rows(store, select(m.miss, func.count().label("n"), amount).group_by(m.miss))
+    with store.read() as connection:
+        rows = _missed(store, filters).where(_is_covered(connection, store, filters.policy))
+        m = rows.with_only_columns(_kind().label("miss"), store.transactions.c.amount_base).subquery().c
+        amount = func.sum(m.amount_base, type_=m.amount_base.type).label("amount")
+        return rows_of(connection, select(m.miss, func.count().label("n"), amount).group_by(m.miss))
 
 
 def _kind() -> Any:
@@ -124,6 +128,13 @@ def _missed(store: Store, filters: MissFilter) -> "Select[Any]":
             or_(*of_kind.values()) if filters.kind is None else of_kind[filters.kind],
         )
     )
+
+
+def _is_covered(connection: Connection, store: Store, policy: str) -> Any:
+    """Whether the policy scores payments of that time: of others nothing was to be caught."""
+    t = store.transactions.c.event_time
+    spans = [span for each in coverage(connection) if each.policy == policy for span in each.spans]
+    return or_(false(), *(and_(t >= start, t < end) for start, end in spans))
 
 
 def _flagged_by(connection: Connection, policy: str, ids: list[str]) -> dict[str, tuple[str, ...]]:

@@ -204,9 +204,9 @@ def needs_approval(session: Session, caller: Caller, action: ActionName, request
     return kind.setting in session.config.web.four_eyes and kind.is_grave(session, request)
 
 
-def may_decide(caller: Caller, approval: Approval) -> bool:
-    """Whether the caller's role allows what was asked for; who asked for it can only withdraw it."""
-    return caller.token_id is None and caller.may(_ACTIONS[approval.action].permission)
+def may_decide(caller: Caller, action: ActionName) -> bool:
+    """Whether the caller may decide on requests of such an action; on one's own one can only withdraw it."""
+    return caller.token_id is None and caller.may(_ACTIONS[action].permission)
 
 
 def forbid_second_account(session: Session, caller: Caller, name: str, role: str) -> None:

@@ -38,7 +38,9 @@ def approvals(context: Context, cursor: Annotated[str | None, Query(max_length=1
         context,
         "approvals.html",
         place="approvals",
-        rows=[(visible_approval(context, each), may_decide(context.caller, each)) for each in found.items],
+        rows=[
+            (visible_approval(context, each), may_decide(context.caller, each.action)) for each in found.items
+        ],
         actions=ACTIONS,
         settings=context.app.config.web.four_eyes,
         next_address=None if following is None else f"{PATH}?cursor={following}",

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
+from pipeline.schedule.run_context import LIVE
+from pipeline.services.monitoring.drift import newest_drift
 from pipeline.services.review.cases import count_overdue
 from pipeline.services.users.permissions import Permission
 from pipeline.web.rendering import html, page
@@ -18,7 +20,8 @@ PAGES = {
     "strategy": ("Strategy", ("choices", "curves", "model")),
     "drift": ("Drift and quality", ("drift", "quality", "scores")),
 }
-PARTS = {"strategy": ["/comparisons/newest"]}  # what is no section of the report
+PARTS = {"strategy": ["/comparisons/newest"], "drift": ["/drift/newest"]}  # what is no section of the report
+DRIFT_ROWS = 20
 SECTIONS = {name for _, names in PAGES.values() for name in names}
 QUOTING = ("attention",)  # whose sentences may quote values of rows
 
@@ -39,6 +42,17 @@ def strategy(context: Context) -> Response:
 def drift(context: Context) -> Response:
     """Show what has changed in payments and scores, and how good flags are."""
     return _page(context, "drift")
+
+
+@router.get("/drift/newest")
+def drift_now(context: Context) -> Response:
+    """Show the newest window against the reference."""
+    metrics = newest_drift(context.session, LIVE)
+    rows = sorted(
+        (each for each in metrics if each.effect is not None),
+        key=lambda each: (not each.alarm, -(each.effect or 0.0), each.feature),
+    )
+    return page(context, "newest_drift.html", place="drift", rows=rows[:DRIFT_ROWS], count=len(metrics))
 
 
 @router.get("/sections/{name}")

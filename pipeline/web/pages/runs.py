@@ -89,14 +89,14 @@ def runs(context: Context) -> Response:
             replace(each, error=context.visible_text(each.error))
             for each in list_runs(context.session, LIVE, limit=RUNS_SHOWN).items
         ],
-        **_at_work(context),
+        **_jobs_and_backfills(context),
     )
 
 
 @router.get("/runs/work")
-def work(context: Context, was: Annotated[str, Query(max_length=10)] = "") -> Response:
+def at_work(context: Context, was: Annotated[str, Query(max_length=10)] = "") -> Response:
     """Show what is at work; when nothing is any more, the page is loaded again."""
-    now = _at_work(context)
+    now = _jobs_and_backfills(context)
     if was and not now["is_at_work"]:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
     return page(context, "work.html", place="runs", **now)
@@ -143,7 +143,7 @@ def _start(context: RequestContext, request: JobRequest) -> Response:
     return Response(status_code=204, headers={"HX-Redirect": "/runs"})
 
 
-def _at_work(context: RequestContext) -> dict[str, Any]:
+def _jobs_and_backfills(context: RequestContext) -> dict[str, Any]:
     jobs = [visible_job(context, job) for job in context.app.jobs.list()[:JOBS_SHOWN]]
     backfills = running_backfills(context.session)
     is_at_work = bool(backfills) or any(job.status == "running" for job in jobs)

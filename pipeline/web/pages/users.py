@@ -59,7 +59,7 @@ def add(context: Context, name: Annotated[Name, Form()], role: FormRole, passwor
 @router.post("/users/{name}/role")
 def change_role(context: Context, name: PathName, role: FormRole) -> Response:
     """Give a user another role; two people must say so where the configuration says it."""
-    if _is_asked(context, "set_role", RoleChange(name, role)):
+    if _needs_approval(context, "set_role", RoleChange(name, role)):
         return _to("/approvals")
     set_role(context.session, name, role)
     return _to("/users")
@@ -84,13 +84,13 @@ def disable(context: Context, name: PathName) -> Response:
 @router.post("/users/{name}/enable")
 def enable(context: Context, name: PathName) -> Response:
     """Let a user log in again; two people must say so where the configuration says it."""
-    if _is_asked(context, "enable_user", UserName(name)):
+    if _needs_approval(context, "enable_user", UserName(name)):
         return _to("/approvals")
     enable_user(context.session, name)
     return _to("/users")
 
 
-def _is_asked(context: RequestContext, action: ActionName, request: RoleChange | UserName) -> bool:
+def _needs_approval(context: RequestContext, action: ActionName, request: RoleChange | UserName) -> bool:
     """Whether another person must approve it, who is asked by this."""
     return request_approval(context.session, context.caller, action, request) is not None
 
