@@ -72,7 +72,7 @@ TEXT_FIELDS = frozenset({
     "trained_with", "installed", "versions", "level", "transaction_id", "flagged_by", "reviewer", "label_source", "feed",
     "actor", "os_user", "database_user", "claimed_by", "original_id", "hash",
     "column", "columns", "pseudonym", "role", "action", "requested_by", "decided_by", "transaction_ids", "value", "type", "source", "description", "before", "after",
-    "case_id", "entity", "field", "commonest",
+    "case_id", "entity", "field", "commonest", "receiver",
     # addresses, versions and hashes
     "next_cursor",
     "address", "origin", "places", "config_hash", "sha256", "database", "version", "program_version", "path", "newest_hash",

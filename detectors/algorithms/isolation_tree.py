@@ -98,15 +98,15 @@ def _grow(
     node = -1
     while top > 0:
         top, node = top - 1, node + 1
-        start, end, depth, parent, is_left, known = waiting[top]
+        start, end, depth, parent, is_left, inherited = waiting[top]
         counts[node], depths[node] = end - start, depth
         if parent != LEAF:
             (left if is_left else right)[parent] = node
         if depth >= max_depth or end - start < 2 or variances[top] <= PURE:
             continue
-        column, cut, found, state = _cut(rows, samples[start:end], values, columns, known, state)
-        columns[:known] = constant[:known]
-        constant[known:found] = columns[known:found]
+        column, cut, found, state = _cut(rows, samples[start:end], values, columns, inherited, state)
+        columns[:inherited] = constant[:inherited]
+        constant[inherited:found] = columns[inherited:found]
         if column == LEAF:
             continue
         feature[node], threshold[node] = column, cut
@@ -129,24 +129,24 @@ def _cut(
     samples: Ints,
     values: NDArray[np.float32],
     columns: Ints,
-    known: int,
+    inherited: int,
     state: int,
 ) -> tuple[int, float, int, int]:
     """
     The column and the threshold of a node, the number of its constant columns, and the state after the draws.
 
-    The `known` constant columns of its ancestors are the first of `columns`; those that it finds follow them. `values` gets the rows'
+    The `inherited` constant columns of its ancestors are the first of `columns`; those that it finds follow them. `values` gets the rows'
     values of the column. LEAF if all columns are constant.
     """
-    found, last, drawn = known, len(columns), 0
+    found, last, drawn = inherited, len(columns), 0
     while last > found:
         state = _draw(state)
-        place = drawn + (state & DRAWS) % (last - (found - known) - drawn)
-        if place < known:
+        place = drawn + (state & DRAWS) % (last - (found - inherited) - drawn)
+        if place < inherited:
             columns[drawn], columns[place] = columns[place], columns[drawn]
             drawn += 1
             continue
-        place += found - known
+        place += found - inherited
         column = columns[place]
         smallest = largest = rows[samples[0], column]
         for i in range(len(samples)):

@@ -32,7 +32,7 @@ class ReasonFacts:
     @property
     def entity_name(self) -> str:
         """The entity's name for reviewers: "customer_id" → "customer"."""
-        return _words(self.feature.entity or "")
+        return _spoken(self.feature.entity or "")
 
     @property
     def span(self) -> str:
@@ -51,7 +51,7 @@ def reason_code(facts: ReasonFacts) -> str:
     return facts.feature.code if facts.absent is None else NO_ENTITY
 
 
-def _words(column: str) -> str:
+def _spoken(column: str) -> str:
     return column.removesuffix("_id").replace("_", " ")
 
 
@@ -110,7 +110,7 @@ def _recent_fraud(facts: ReasonFacts) -> str:
 
 def _new_pair(facts: ReasonFacts) -> str:
     first, _, second = (facts.feature.entity or "").partition("+")
-    names = [_words(name) for name in (first, second)]
+    names = [_spoken(name) for name in (first, second)]
     if facts.value > 0:
         return f"first payment of this {names[0]} with this {names[1]}"
     return f"this {names[0]} has paid with this {names[1]} before"
@@ -138,7 +138,7 @@ TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
         f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
     ),
     "NEW_PAIR": _new_pair,
-    NO_ENTITY: lambda facts: f"this payment has no {_words(facts.absent or '')}",
+    NO_ENTITY: lambda facts: f"this payment has no {_spoken(facts.absent or '')}",
     "RECENT_ACTIVITY": _recent_activity,
     "RECENT_FRAUD": _recent_fraud,
     "TIME_OF_DAY": lambda _facts: "time of day or week",

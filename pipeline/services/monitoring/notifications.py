@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.config.config import Config
 from pipeline.errors import ConfigError
@@ -60,7 +60,7 @@ def list_messages(
     """Messages, newest first; with `waiting` only those that are waiting or failed."""
     page = outbox.page(session.store, limit, decode_cursor(cursor, 1), waiting=waiting)
     names = _receiver_names(session.config)
-    rows = tuple(as_record(QueuedMessage, row, receiver=_name_of(row, names)) for row in page.rows)
+    rows = tuple(as_record(QueuedMessage, row, receiver=names.get(row["target"])) for row in page.rows)
     return Page(rows, encode_cursor(page.next_position))
 
 
@@ -74,18 +74,13 @@ def show_message(session: Session, message_id: int) -> FullMessage:
         There is no message of that number.
     """
     row = outbox.message(session.store, message_id)
-    return as_record(FullMessage, row, receiver=_name_of(row, _receiver_names(session.config)))
+    return as_record(FullMessage, row, receiver=_receiver_names(session.config).get(row["target"]))
 
 
 def _receiver_names(config: Config) -> Mapping[int, str]:
     """Names of the configured receivers by their number in the outbox."""
     people = {receiver.position: receiver.display_name for receiver in receivers(config)}
     return people | webhooks.display_names(config)
-
-
-def _name_of(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    target = int(row["target"])
-    return names.get(target, f"URL {target}, no longer configured" if target > 0 else "a former webhook")
 
 
 def send_messages(
