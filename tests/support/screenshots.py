@@ -91,6 +91,7 @@ def pictures(server: ConsoleServer, browser: Any, scheme: str, width: int) -> It
             addresses["model"] = page.locator("tbody a").first.get_attribute("href")
         whole = int(page.evaluate("document.documentElement.scrollHeight"))
         page.set_viewport_size({"width": width, "height": min(max(whole, HEIGHT_MIN), HEIGHT_MAX)})
+        page.evaluate("scrollTo(0, 0)")  # the keys have scrolled to what they are about
         yield name, page.screenshot()
     context.close()
 
@@ -101,7 +102,7 @@ def save(name: str, scheme: str, width: int, picture: bytes, target: Path | None
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     for colours in (COLOURS, COLOURS // 2, COLOURS // 4):
         small = io.BytesIO()
-        image.quantize(colours).save(small, "PNG", optimize=True)
+        image.quantize(colours, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
         if small.tell() <= BYTES_MAX:
             break
     ending = ("" if width == WIDTHS[0] else f"_{width}") + ("" if scheme == SCHEMES[0] else f"_{scheme}")
