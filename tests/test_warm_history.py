@@ -33,7 +33,7 @@ from tests.support.sql import query
 from tests.support.worlds import SMALL, TO, load_arrivals
 
 FEATURES = feature_history.feature_catalogue(SMALL)
-STEPS = 40
+STEPS = 25
 
 
 def chunk_of(ids: list[str], times: list[int], customers: list[str | None], terminals: list[str], amount: float) -> TransactionChunk:  # fmt: skip
@@ -110,9 +110,14 @@ class Monitor:
         return list(dict.fromkeys(str(name) for name in self.rng.choice(names, most)))
 
     def verdict(self) -> None:
-        ids = [name for name in self.known(2) if query(self.store, f"SELECT 1 FROM visible_transactions WHERE transaction_id = '{name}'")]  # fmt: skip
-        if ids:
-            list(verdicts.record(self.store, "live", ids, Statement("fraud"), "ann", self.now))
+        """On payments that the next ones look back at."""
+        related = "customer_id IN ('c0', 'c1', 'c2', 'c3') OR terminal_id IN ('m0', 'm1', 'm2')"
+        newest = query(
+            self.store,
+            f"SELECT transaction_id FROM visible_transactions WHERE {related} ORDER BY event_time DESC, transaction_id LIMIT 30",
+        )
+        ids = sorted({str(name) for name in self.rng.choice([row[0] for row in newest], 3)})
+        list(verdicts.record(self.store, "live", ids, Statement("fraud"), "ann", self.now))
 
     def retract(self) -> None:
         said = query(self.store, "SELECT transaction_id FROM labels WHERE recorded_at IS NOT NULL AND retracts IS NULL ORDER BY label_id DESC LIMIT 1")  # fmt: skip
@@ -196,3 +201,20 @@ def test_memory_and_database_agree_whatever_happens_in_between(
                 anew = ArrivalScorer(backfilled, SMALL).score(asked, monitor.now)
             assert mine.score(asked, monitor.now) == anew
     assert len(monitor.stored) > STEPS // 6
+
+
+def test_a_verdict_is_in_the_next_score(backfilled: Store) -> None:
+    now = TO + 6 * HOUR
+    asked, warm = chunk_of(["new"], [now], ["c1"], ["m1"], 20), WarmHistory(backfilled, SMALL, "live")
+
+    def features() -> bytes:
+        with entity_snapshot(backfilled) as snapshot:
+            warm.refresh(snapshot)
+            return features_of(warm.of(snapshot, asked, now), asked)
+
+    before = features()
+    sql = "SELECT MAX(transaction_id) FROM visible_transactions WHERE customer_id = 'c1'"
+    ids = [str(query(backfilled, sql)[0][0])]
+    list(verdicts.record(backfilled, "live", ids, Statement("fraud"), "ann", now - HOUR))
+    read = feature_history.load_arriving(backfilled, SMALL, SMALL.lookback, asked, now)
+    assert features() == features_of(read, asked) != before
