@@ -32,6 +32,7 @@ from pipeline.schedule.run_context import (
 from pipeline.training.readiness import LEAK
 from storage.database.database import Store
 from storage.database.setup import verify
+from storage.frames import DAY
 from storage.models import models
 from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
@@ -143,8 +144,11 @@ def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
     if ledger.entries(run.store, run.policy, "score", since=start, until=end, status="done"):
         return
     lateness = run.config.schedule.allowed_lateness
+    days = range(start, end, DAY)
+    if any(len(UnscoredIds(run)(day, min(day + DAY, end))) for day in days):  # mostly the first has some
+        return
     unscored = scoring_queue.unscored(run.store, run.policy, start, end)
-    if len(unscored.transaction_id) and not len(UnscoredIds(run)(start, end)):
+    if len(unscored.transaction_id):
         arrived = int(unscored.ingested_at.min())
         raise NotReady(
             f"all {len(unscored.transaction_id):,} transactions of the span count as known only from "
