@@ -135,7 +135,7 @@ def run(
     with closing(sqlite3.connect(folder / "notebook.db")) as connection:
         trees = forest = None
         for day in pd.date_range(begin, end, freq=DAY, inclusive="left"):
-            if forest is None or day.dayofweek == 0:
+            if forest is None or day.day_of_week == 0:
                 with stages.stage("fits"):
                     known = at < day - DELAY
                     trees = LGBMClassifier(n_estimators=300, n_jobs=1, random_state=7, verbose=-1)
