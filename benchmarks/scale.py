@@ -207,7 +207,10 @@ def report(engine: str, small: Costs, large: Costs, options: argparse.Namespace)
         )
     print(f"resident memory after all: {small.mib:,.0f} and {large.mib:,.0f} MiB")
     for name, table, index in large.bytes_of:
-        print(f"{name:22} {table / large.rows:7.0f} bytes a payment, indexes {index / large.rows:5.0f}")
+        scored = name in ("scores", "flags")  # of one week only
+        n = large.rows * (7 / DAYS if scored else 1)
+        what = "scored payment" if scored else "payment"
+        print(f"{name:22} {table / n:7.0f} bytes a {what}, indexes {index / n:5.0f}")
     window = [lines["score"][side].at(YEAR) + lines["drift"][side].at(YEAR) for side in (0, 1)]
     weeks = -(-options.windows // 168)
     training = lines["train"][0].at(180 * 24 * YEAR)
