@@ -208,7 +208,6 @@ REFUSED = [
     ("[labels]\nnever_by_silence = {result = ['no']}", "labels.never_by_silence must name fields of schema"),
     ("[labels]\nnever_by_silence = {status = []}", "labels.never_by_silence must hold at least 1"),
     # keys that need each other
-    ("[schema]\ncurrency = 'ccy'", "schema.rates must name a CSV file with the columns date, currency, rate"),
     ("[schema]\nrates = 'r.csv'", "schema.currency must name the currency column when schema.rates is set"),
     ("[schema]\nkind = ''\noriginal_id = 'o'", "schema.kind must name the column that distinguishes refunds"),
     ("[schema]\nrefund_kinds = []", "schema.refund_kinds must name at least one kind when schema"),

@@ -251,7 +251,11 @@ def test_days_without_a_time_are_asked_about(tmp_path: Path) -> None:
 
 def test_one_currency_becomes_the_base_and_several_need_rates(tmp_path: Path) -> None:
     _, config = proposed(tmp_path, rows(currency=["CHF"]))
-    assert (config.schema_.currency, config.schema_.base_currency, config.schema_.rates) == ("", "CHF", "")
+    assert (config.schema_.currency, config.schema_.base_currency, config.schema_.rates) == (
+        "currency",
+        "CHF",
+        "",
+    )
     proposal, config = proposed(tmp_path, rows(ccy=["USD", "USD", "USD", "GBP"]))
     assert (config.schema_.currency, config.schema_.base_currency) == ("ccy", "USD")
     assert config.schema_.rates == "rates.csv"

@@ -7,10 +7,10 @@ from pipeline.scoring.reasons import FlaggedRows, strongest_reasons
 from storage.frames import DAY, HOUR, Coded, Transactions
 from tests.support.worlds import SMALL
 
-FEATURES = build_catalogue(("customer_id", "device_id"), (), (), (HOUR, 7 * DAY), (0, 6))
+FEATURES = build_catalogue(("customer_id", "device_id"), (), ("status",), (HOUR, 7 * DAY), (0, 6))
 
 
-def reasons(*names: str, device: int) -> list[tuple[str, str]]:
+def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, str]]:
     """Code and text of the reasons of one payment whose score was raised by these features, the first of them most."""
     places = [FEATURES.encoding.names.index(name) for name in names]
     contributions = np.zeros(len(FEATURES.features))
@@ -19,6 +19,7 @@ def reasons(*names: str, device: int) -> list[tuple[str, str]]:
     columns = {
         "customer_id": Coded(one.astype(np.int32), np.array(["c"], object)),
         "device_id": Coded(codes, np.array(["d"], object)),
+        "status": Coded(np.array([status], np.int32), np.array(["declined"], object)),
     }
     rows = Transactions(np.array(["t"], object), one, one, one, columns)
     raw = np.full((1, len(FEATURES.raw_names)), 2.0)
@@ -46,14 +47,23 @@ def test_an_absent_entity_is_one_reason_and_nothing_is_said_about_its_past() -> 
         device=-1,
     )
     assert found == [
-        ("NO_ENTITY", "this payment has no device"),
+        ("NO_VALUE", "this payment has no device"),
         ("VELOCITY", "2 payments of this customer in the 1-hour window before"),
     ]
 
 
 def test_a_rate_tells_the_payments_behind_it() -> None:
-    (found,) = reasons("device_id_fraud_rate_7d", device=0)
+    (found,) = reasons("device_id_fraud_rate_7d")
     assert found == (
         "FRAUD_HISTORY",
         "2 of 2 matured payments of this device were fraud (7-day window before maturity)",
     )
+
+
+def test_a_share_is_of_the_payments_that_the_model_learned_from_and_of_no_absent_value() -> None:
+    assert reasons("status_frequency") == [
+        ("CATEGORY", "200.00% of the payments that the model learned from have this status")
+    ]
+    assert reasons("status_frequency", "status_fraud_rate", status=-1) == [
+        ("NO_VALUE", "this payment has no status")
+    ]

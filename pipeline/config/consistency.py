@@ -80,7 +80,7 @@ def find_violations(config: Sections) -> Iterator[Violation]:
     yield from _fields_never_stored(config)
     yield from _hashed_fields_unknown(config)
     yield from _listed_fields_unknown(config)
-    yield from _currency_without_rates(config)
+    yield from _rates_without_currency(config)
     yield from _kind_without_refunds(config)
     yield from _maturity_of_unknown_fields(config)
     yield from _fields_that_keys_name(config)
@@ -207,19 +207,8 @@ def _listed_fields_unknown(config: Sections) -> Iterator[Violation]:
             )
 
 
-def _currency_without_rates(config: Sections) -> Iterator[Violation]:
+def _rates_without_currency(config: Sections) -> Iterator[Violation]:
     schema = config.schema_
-    kinds = {
-        *(source.kind for source in config.source.values()),
-        *(watch.kind for watch in config.watch.values()),
-    }
-    if schema.currency and not schema.rates and "rates" not in kinds:
-        yield (
-            "schema.rates",
-            schema.rates,
-            "must name a CSV file with the columns date, currency, rate when schema.currency is set, unless a [source.NAME] or "
-            '[watch.NAME] has kind = "rates"',
-        )
     if schema.rates and not schema.currency:
         yield "schema.currency", schema.currency, "must name the currency column when schema.rates is set"
 

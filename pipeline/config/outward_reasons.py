@@ -18,7 +18,7 @@ OUTWARD_REASONS: Mapping[str, str] = {
     "FRAUD_HISTORY": "Earlier payments were disputed.",
     "KNOWN_FRAUD": "Earlier payments were disputed.",
     "NEW_PAIR": "The combination of customer, card, device or merchant is new.",
-    "NO_ENTITY": "The details of the payment are unusual.",
+    "NO_VALUE": "The details of the payment are unusual.",
     "RECENT_ACTIVITY": "Payments followed each other unusually.",
     "RECENT_FRAUD": "Earlier payments were disputed.",
     "RULE": "The payment matches a rule of the payments team.",

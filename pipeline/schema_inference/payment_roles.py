@@ -302,7 +302,7 @@ def _note_kinds(draft: SchemaDraft) -> None:
 
 
 def find_currency(draft: SchemaDraft) -> None:
-    """Find a column of currency codes; a constant one only sets the base currency, as a name such as `Amount (EUR)` does."""
+    """Find a column of currency codes."""
     codes = [c for c in _eligible(draft) if c.distinct and {v.upper() for v in c.distinct} <= CURRENCIES]
     column = names.first_named(codes, names.CURRENCY)
     column = column or next((c for c in codes if FREQUENT & {v.upper() for v in c.distinct}), None)
@@ -315,10 +315,10 @@ def find_currency(draft: SchemaDraft) -> None:
     draft.currencies = sorted(counts)
     most = max(sorted(counts), key=counts.__getitem__)
     if len(counts) == 1:
-        draft.leave_out(column, f"always {most}, which is now base_currency")
-        draft.decide("currency", "", f"{quoted(column.name)} is {most} in every row of the sample")
+        # Kept although it says nothing yet: a later payment in another currency waits for a rate instead of counting as this one.
+        draft.take("currency", column, f"{most} in every row of the sample")
         draft.decide("base_currency", most, "the only currency in the sample")
-        draft.decide("rates", "", "only needed with several currencies")
+        draft.decide("rates", "", "only needed with several currencies; payments in others wait for a rate")
         return
     draft.take("currency", column, f"{len(counts)} currency codes")
     draft.decide("base_currency", most, "the most frequent currency; costs and reports are in it")

@@ -13,7 +13,7 @@ from pipeline.features.catalogue import Feature
 from pipeline.number_text import amount, exact
 from storage.frames import DAY, HOUR, SECOND
 
-NO_ENTITY = "NO_ENTITY"
+NO_VALUE = "NO_VALUE"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ReasonFacts:
     usual: float | None  # the entity's usual value, where there is one
     amount: float  # of the transaction, in the base currency
     currency: str
-    absent: str | None = None  # the entity column, or that of a pair, in which the transaction has nothing
+    absent: str | None = None  # the entity or categorical column in which the transaction has nothing
     frauds: float = 0.0  # that a rate is made from
     payments: float = 0.0  # among which they are
 
@@ -47,8 +47,15 @@ def reason_text(facts: ReasonFacts) -> str:
 
 
 def reason_code(facts: ReasonFacts) -> str:
-    """The code of the reason: that of the feature, unless the transaction lacks the feature's entity."""
-    return facts.feature.code if facts.absent is None else NO_ENTITY
+    """The code of the reason: that of the feature, unless the transaction lacks what the feature is about."""
+    return facts.feature.code if facts.absent is None else NO_VALUE
+
+
+def categorical_field(feature: Feature) -> str | None:
+    """The categorical field that a feature is about; None if it is about none."""
+    if feature.code != "CATEGORY":
+        return None
+    return feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
 
 
 def _spoken(column: str) -> str:
@@ -117,10 +124,11 @@ def _new_pair(facts: ReasonFacts) -> str:
 
 
 def _category(facts: ReasonFacts) -> str:
-    name = facts.feature.name.removesuffix("_fraud_rate").removesuffix("_frequency")
+    """A model learns from mature payments, which may lack whole groups, such as the declined ones: the shares are theirs."""
+    name = categorical_field(facts.feature)
     if facts.feature.name.endswith("_fraud_rate"):
-        return f"about {facts.value:.2%} of payments with this {name} were fraud"
-    return f"{facts.value:.2%} of payments have this {name}"
+        return f"of payments with this {name} that the model learned from about {facts.value:.2%} were fraud"
+    return f"{facts.value:.2%} of the payments that the model learned from have this {name}"
 
 
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
@@ -138,7 +146,7 @@ TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
         f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
     ),
     "NEW_PAIR": _new_pair,
-    NO_ENTITY: lambda facts: f"this payment has no {_spoken(facts.absent or '')}",
+    NO_VALUE: lambda facts: f"this payment has no {_spoken(facts.absent or '')}",
     "RECENT_ACTIVITY": _recent_activity,
     "RECENT_FRAUD": _recent_fraud,
     "TIME_OF_DAY": lambda _facts: "time of day or week",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.catalogue import Feature, FeatureCatalogue
-from pipeline.scoring.reason_text import ReasonFacts, reason_code, reason_text
+from pipeline.scoring.reason_text import ReasonFacts, categorical_field, reason_code, reason_text
 from storage.frames import Transactions
 
 Floats = NDArray[np.float64]
@@ -84,15 +84,16 @@ def _facts(
         usual=None if usual is None else float(flagged.raw[place, usual]),
         amount=flagged.rows.amount[place] / 10_000,
         currency=config.schema_.base_currency,
-        absent=_absent_entity(flagged.rows, place, feature),
+        absent=_absent_column(flagged.rows, place, feature),
         frauds=float(frauds),
         payments=float(payments),
     )
 
 
-def _absent_entity(rows: Transactions, place: int, feature: Feature) -> str | None:
-    """The entity column that the feature describes and the transaction has nothing in; the first of a pair."""
-    names = feature.entity.split("+") if feature.entity is not None else ()
+def _absent_column(rows: Transactions, place: int, feature: Feature) -> str | None:
+    """The column that the feature is about and the transaction has nothing in; the first of a pair."""
+    about = categorical_field(feature) or feature.entity
+    names = about.split("+") if about else []
     return next((name for name in names if rows.columns[name].codes[place] < 0), None)
 
 
