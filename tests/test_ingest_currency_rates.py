@@ -364,6 +364,17 @@ def test_a_currency_without_iso_code_is_rejected_until_it_has_rates_and_then_rea
     assert (second.counts.accepted, second.counts.duplicate, second.counts.rejected) == (1, 1, 1)
 
 
+def test_without_any_rates_a_payment_in_another_currency_waits_instead_of_counting_as_the_base(
+    opener: Opener, tmp_path: Path
+) -> None:
+    config = with_rates(tmp_path)
+    config = config.model_copy(update={"schema_": config.schema_.model_copy(update={"rates": ""})})
+    rows = ["a,2026-03-01T00:00:00Z,1,EUR", "b,2026-03-01T00:00:00Z,1000,USD"]
+    (report,) = run(opener(config), config, file(tmp_path, rows, HEADER))
+    assert (report.counts.accepted, report.counts.rejected) == (1, 1)
+    assert report.waiting == {"USD": 1}
+
+
 def test_many_unknown_currencies_share_a_reason(opener: Opener, tmp_path: Path) -> None:
     config = with_rates(tmp_path)
     rows = [f"t{n},2026-03-01T00:00:00Z,1,C{n}" for n in range(40_000)]
