@@ -154,6 +154,31 @@ def test_a_bulk_answer_and_its_undo_by_keys(server: ConsoleServer, person: Perso
     assert statuses(server) == {"open": before}
 
 
+def test_keys_answer_nothing_between_select_all_and_its_dialog(server: ConsoleServer, person: Person) -> None:
+    before = statuses(server)
+    held: list[Any] = []
+    person.page.route("**/bulk", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it calls
+    person.page.locator("[data-select-all]").click()
+    for key in "fgocsj":
+        person.press(key)
+    person.page.wait_for_timeout(500)
+    assert [len(held), statuses(server), query(server.api.session.store, "SELECT * FROM claims")] == [
+        1,
+        before,
+        [],
+    ]
+    held[0].continue_()
+    person.page.wait_for_selector("#bulk-dialog[open] table")
+    assert person.page.locator(".sent, [data-answered]").count() == 0
+    person.page.locator("#bulk-dialog [data-close]").click()
+    person.page.locator("[data-select-all]").click()
+    held[1].abort()
+    person.page.locator("#notice >> text=Nothing was written").wait_for()
+    person.press("f")
+    person.page.wait_for_selector("[data-answered]")
+    person.problems = [text for text in person.problems if "ERR_FAILED" not in text]
+
+
 def test_a_filter_is_saved_and_there_after_a_reload(server: ConsoleServer, person: Person) -> None:
     person.page.locator('.facets a[href*="age="]').first.click()
     person.page.wait_for_url("**/queue?age=*")

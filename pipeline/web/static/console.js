@@ -78,7 +78,7 @@
     if (first) return activate(first);
     pending.reload = Boolean(one("[data-list][data-reload], ol[data-list]"));
   };
-  const pending = { reload: false, sent: 0 };
+  const pending = { reload: false, sent: 0, bulk: false };
 
   // What is answered moves aside at once; the server's word takes its place when it comes.
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -151,11 +151,13 @@
   document.addEventListener("change", (event) => event.target.matches('li.case input[type="checkbox"]') && showSelected());
   const sendBulk = (verdict, address) => {
     const form = one("#bulk");
-    if (!form) return;
+    if (!form || pending.bulk) return;
     form.elements.verdict.value = verdict;
     form.elements.flags.value = address ? "" : JSON.stringify(chosen().flatMap((box) => JSON.parse(box.closest("li").dataset.flags)));
     const path = address ? `/bulk${address.includes("?") ? address.slice(address.indexOf("?")) : ""}` : "/bulk";
-    htmx.ajax("POST", path, { source: form, target: "#bulk-dialog", swap: "innerHTML", values: { flags: form.elements.flags.value, verdict } });
+    pending.bulk = true; // until the dialog is there a key would answer the active case
+    const free = () => { pending.bulk = false; };
+    htmx.ajax("POST", path, { source: form, target: "#bulk-dialog", swap: "innerHTML", values: { flags: form.elements.flags.value, verdict } }).then(free, free);
   };
 
   // Neighbours of a flag's page in the queue it was opened from.
@@ -211,6 +213,7 @@
       }
       return;
     }
+    if (pending.bulk) return event.preventDefault();
     if (one("dialog[open]") && event.key !== "u") return;
     say("");
     if (event.key in VERDICTS) {
