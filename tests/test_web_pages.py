@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from typing import get_args
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -160,6 +162,31 @@ def test_payments_drawn_at_random_stand_between_the_others_and_look_like_them(se
         assert "audit" not in page
     server.visitor("reviewer").post("/verdicts", flags=seen(server, sampled[0]), verdict="genuine")
     assert "drawn at random" in server.visitor("reviewer").get(f"/flags/{sampled[0]}").text
+
+
+def test_a_flag_opens_by_the_link_of_the_queue_whatever_its_id_holds(server: ConsoleServer) -> None:
+    store, before, name = server.api.session.store, open_ids(server)[0], 'n<b>1</b>/?a=%2F&#"x\\'
+    for table in ("transactions", "scores", "flags"):
+        execute(
+            store,
+            f"UPDATE {table} SET transaction_id = :name WHERE transaction_id = :before",
+            name=name,
+            before=before,
+        )
+    reviewer = server.visitor("reviewer")
+    links = {
+        unescape(link)
+        for link in re.findall(r'(?:href|data-open)="(/flags/[^"]+)"', reviewer.get("/queue").text)
+    }
+    assert {reviewer.get(link).status_code for link in links} == {200}
+    link = f"/flags/{quote(name, safe='')}"
+    assert link in links
+    note = re.search(r'hx-post="(/flags/[^"]+/notes)"', reviewer.get(link).text)
+    assert note is not None
+    assert reviewer.post(unescape(note.group(1)), note="a note").headers["HX-Redirect"] == link
+    assert "a note" in reviewer.get(link).text
+    answered = reviewer.post("/verdicts", flags=seen(server, name), verdict="fraud").text
+    assert f'data-open="{link}"' in answered
 
 
 def test_filters_count_what_they_let_through(server: ConsoleServer) -> None:

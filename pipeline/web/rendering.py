@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -62,6 +63,7 @@ def environment() -> Environment:
         moment=_moment,
         day=_day,
         words=_value_text,
+        segment=_segment,
         share=share,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
@@ -131,3 +133,8 @@ def _day(at: datetime | None) -> str:
 def _value_text(text: object) -> Markup:
     """A value from outside: sanitised, and set apart from the direction of the text around it."""
     return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))
+
+
+def _segment(text: str) -> str:
+    """A value as one segment of a path; Jinja's `urlencode` keeps slashes."""
+    return quote(text, safe="")

@@ -1,5 +1,6 @@
 """A flag: the payment beside what is usual for its entities, why it was flagged, what is like it, and the answer."""
 
+import json
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote
@@ -85,7 +86,7 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
         answer=answer_time(session, [transaction_id]),
         links=_links(context, payment),
         events=[_visible_event(context, each) for each in events_of(session, transaction_id)],
-        versions="" if flag is None else versions([flag]),
+        versions=json.dumps([[transaction_id, None]]) if flag is None else versions([flag]),
         types=context.app.config.labels.fraud_types,
         actions=ACTIONS,
         verdicts=VERDICTS,
