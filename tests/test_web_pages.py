@@ -226,6 +226,33 @@ def test_an_undo_takes_back_ones_own_answer_and_not_one_that_came_after_it(serve
     assert show_flag(server.api.session, LIVE, name).status == "fraud"
 
 
+def test_the_page_of_an_answered_flag_says_who_answered_and_takes_it_back(server: ConsoleServer) -> None:
+    name, store = open_ids(server)[0], server.api.session.store
+    reviewer, address = server.visitor("reviewer"), f"/flags/{name}"
+    waiting = reviewer.get(address).text
+    assert "Answered:" not in waiting
+    assert 'hx-post="/verdicts/undo"' not in waiting
+    for verdict, label in (("fraud", "Fraud"), ("no_opinion", "No opinion")):
+        server.visitor("rule_author").post("/verdicts", flags=seen(server, name), verdict=verdict)
+        page = reviewer.get(address).text
+        assert re.search(rf'Answered: <span class="status \w+">{label}</span>', page), verdict
+        assert "by <bdi>rule_author</bdi> <time" in page
+        assert 'value="no_opinion"' not in page
+        assert page.index("<summary>Answer again") < page.index('hx-post="/verdicts"')
+        flags = re.search(r'hx-post="/verdicts/undo".*?name="flags" value="([^"]+)"', page, re.DOTALL)
+        assert flags is not None
+        undone = reviewer.post("/verdicts/undo", flags=unescape(flags.group(1)), place="flag")
+        assert undone.headers["HX-Refresh"] == "true"
+        assert show_flag(server.api.session, LIVE, name).status == "open"
+    change_flags(
+        store,
+        f"UPDATE flags SET status = 'fraud', reviewer = 'chargeback', reviewed_at = event_time WHERE transaction_id = '{name}'",
+    )
+    reported = reviewer.get(address).text
+    assert "by <bdi>chargeback</bdi>" in reported
+    assert 'hx-post="/verdicts/undo"' not in reported
+
+
 def test_a_bulk_answer_lists_what_it_labels_and_writes_to_all_in_the_filter(server: ConsoleServer) -> None:
     names = open_ids(server)
     reviewer = server.visitor("reviewer")
@@ -240,6 +267,24 @@ def test_a_bulk_answer_lists_what_it_labels_and_writes_to_all_in_the_filter(serv
     assert open_ids(server) == []
     notes = query(server.api.session.store, "SELECT DISTINCT note FROM verdicts")
     assert [row[0] for row in notes] == ["one ring"]
+
+
+def test_a_bulk_answer_says_that_whole_cases_go_beyond_a_channel(server: ConsoleServer) -> None:
+    reviewer, (first, *_, last) = server.visitor("reviewer"), open_ids(server)
+    channel = show_flag(server.api.session, LIVE, first).channel
+    change = "UPDATE flags SET channel = '{}' WHERE transaction_id = '{}'"
+    execute(server.api.session.store, change.format("audit", last))
+    for path in ("/bulk", f"/bulk?channel={channel}"):
+        both = reviewer.post(path, flags=seen(server, first, last)).text
+        assert "audit" not in both
+        assert ("Whole cases are answered" in both) == ("?" in path)
+    cells = re.findall(r"<td>(?:<bdi>)?(\w+)(?:</bdi>)?</td></tr>", both)
+    assert sorted(cells) == sorted([channel, "another"])
+    assert "Whole cases" not in reviewer.post(path, flags=seen(server, first)).text
+
+
+def test_the_counts_of_the_queue_say_when_they_were_taken(server: ConsoleServer) -> None:
+    assert 'as of <time datetime="' in server.visitor("reviewer").get("/queue").text
 
 
 def test_above_fifty_payments_the_proposal_is_no_opinion(

@@ -37,6 +37,7 @@ def preview(
     found = [
         flag for flag in show_flags(context.session, LIVE, names).values() if flag.status == "open" or seen
     ]
+    channel = address.filters.channel
     context.viewed("flags", "bulk", min(len(found), LISTED))
     proposed = verdict if verdict in VERDICTS and len(found) <= MANY else "no_opinion"
     return page(
@@ -50,6 +51,7 @@ def preview(
         versions=flags or versions(found),
         proposed=proposed,
         many=len(found) > MANY,
+        channel=channel if any(flag.channel != channel for flag in found) else None,
     )
 
 

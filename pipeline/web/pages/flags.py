@@ -73,6 +73,7 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
     contexts = entity_contexts(session, payment, LIVE)
     similar = None if flag is None else similar_flags(session, LIVE, transaction_id)
     shown = None if flag is None else unmarked_flag(context, flag)
+    events = events_of(session, transaction_id)
     return page(
         context,
         "flag.html",
@@ -85,7 +86,9 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
         alike=() if similar is None else [unmarked_flag(context, each) for each in similar.flags],
         answer=answer_time(session, [transaction_id]),
         links=_links(context, payment),
-        events=[_visible_event(context, each) for each in events_of(session, transaction_id)],
+        events=[_visible_event(context, each) for each in events],
+        is_answered=flag is not None and flag.status not in ("open", "expired"),
+        can_undo=flag is not None and any(_is_verdict_of(event, flag.reviewer) for event in events),
         versions=json.dumps([[transaction_id, None]]) if flag is None else versions([flag]),
         types=context.app.config.labels.fraud_types,
         actions=ACTIONS,
@@ -112,6 +115,11 @@ def _visible_context(context: RequestContext, payment: PaymentRecord, each: Enti
         draw_timeline(each.payments, payment.transaction_id),
         each.high is not None and payment.amount_base.value > each.high.value,
     )
+
+
+def _is_verdict_of(event: Event, reviewer: str | None) -> bool:
+    """Whether it is an answer of the person whose answer the flag has; a report has no verdict to take back."""
+    return event.kind == "verdict" and event.value != "retracted" and event.by == reviewer
 
 
 def _visible_event(context: RequestContext, event: Event) -> Event:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -107,6 +108,7 @@ def queue(
         place="queue",
         cases=[visible_case(context, case) for case in found.items],
         found=found,
+        counted_at=datetime.fromtimestamp(context.session.now / 1_000_000, UTC),
         address=address,
         facets=FACETS,
         orders=ORDERS,

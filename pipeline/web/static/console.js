@@ -154,10 +154,10 @@
     if (!form || pending.bulk) return;
     form.elements.verdict.value = verdict;
     form.elements.flags.value = address ? "" : JSON.stringify(chosen().flatMap((box) => JSON.parse(box.closest("li").dataset.flags)));
-    const path = address ? `/bulk${address.includes("?") ? address.slice(address.indexOf("?")) : ""}` : "/bulk";
+    const query = address ? new URL(address, location).search : location.search;
     pending.bulk = true; // until the dialog is there a key would answer the active case
     const free = () => { pending.bulk = false; };
-    htmx.ajax("POST", path, { source: form, target: "#bulk-dialog", swap: "innerHTML", values: { flags: form.elements.flags.value, verdict } }).then(free, free);
+    htmx.ajax("POST", `/bulk${query}`, { source: form, target: "#bulk-dialog", swap: "innerHTML", values: { flags: form.elements.flags.value, verdict } }).then(free, free);
   };
 
   // Neighbours of a flag's page in the queue it was opened from.
@@ -169,7 +169,7 @@
   };
 
   const press = (key, from) => {
-    const button = one(`[data-key="${key}"]`, from);
+    const button = all(`[data-key="${key}"]`, from).find((each) => each.checkVisibility());
     if (button) button.click();
     return Boolean(button);
   };
