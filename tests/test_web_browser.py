@@ -211,6 +211,22 @@ def test_whoever_comes_second_sees_who_was_first(browser: Any, server: ConsoleSe
     other.close()
 
 
+def test_an_open_page_asks_before_it_answers_what_somebody_else_works_on(
+    browser: Any, server: ConsoleServer, person: Person
+) -> None:
+    other, before = Person(browser, server, "rule_author"), statuses(server)
+    other.press("c")
+    other.page.wait_for_selector(".case.active .claim")
+    person.press("f")
+    line = person.page.locator("[data-refused]")
+    line.locator("text=rule_author works on").wait_for()
+    assert statuses(server) == before
+    line.locator("button >> text=anyway").click()
+    person.page.locator("[data-answered]:not([data-refused])").wait_for()
+    assert set(statuses(server)) == {"open", "fraud"}
+    other.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_can_be_read_without_seeing_it(browser: Any, server: ConsoleServer, scheme: str) -> None:
     person = Person(browser, server, "administrator", color_scheme=scheme, bypass_csp=True)

@@ -425,6 +425,53 @@ def test_a_claim_is_shown_to_others_and_given_back(server: ConsoleServer) -> Non
     assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 0
 
 
+def form_values(part: str) -> dict[str, str]:
+    """The hidden fields of the form that answers what somebody else has claimed."""
+    form = re.search(r'<form[^>]*hx-post="/verdicts".*?</form>', part, re.DOTALL)
+    assert form is not None
+    return {
+        name: unescape(value)
+        for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.group(0))
+    }
+
+
+def test_what_somebody_else_has_claimed_is_answered_only_anyway(server: ConsoleServer) -> None:
+    reviewer, (first, second, third, *_) = server.visitor("reviewer"), open_ids(server)
+    before = seen(server, first, second)
+    server.visitor("rule_author").post("/claims", flags=seen(server, first))
+    reviewer.post("/claims", flags=seen(server, second))
+    part = reviewer.post(
+        "/verdicts", flags=before, verdict="fraud", note="a ring", action="blocked", place="flag"
+    ).text
+    assert "<b><bdi>rule_author</bdi></b> works on 1 payment" in part
+    assert show_flag(server.api.session, LIVE, first).status == "open"
+    assert show_flag(server.api.session, LIVE, second).status == "fraud"
+    again = reviewer.post("/verdicts", **form_values(part)).text
+    assert "works on" not in again
+    flag = show_flag(server.api.session, LIVE, first)
+    assert (flag.status, flag.verdict_note, flag.verdict_action) == ("fraud", "a ring", "blocked")
+    server.visitor("rule_author").post("/claims", flags=seen(server, third))
+    execute(server.api.session.store, "UPDATE claims SET until = :now", now=as_texts(np.array([NOW]))[0])
+    assert "works on" not in reviewer.post("/verdicts", flags=seen(server, third), verdict="genuine").text
+
+
+def test_a_bulk_answer_leaves_what_somebody_else_has_claimed(server: ConsoleServer) -> None:
+    reviewer, (first, second, *_) = server.visitor("reviewer"), open_ids(server)
+    server.visitor("rule_author").post("/claims", flags=seen(server, first))
+    both = seen(server, first, second)
+    assert (
+        "Also the 1 payment that <bdi>rule_author</bdi> works on" in reviewer.post("/bulk", flags=both).text
+    )
+    done = reviewer.post("/bulk/verdicts", flags=both, verdict="genuine").text
+    assert "1 payment not answered: <bdi>rule_author</bdi> works on it" in done
+    assert [show_flag(server.api.session, LIVE, name).status for name in (first, second)] == [
+        "open",
+        "genuine",
+    ]
+    reviewer.post("/bulk/verdicts", flags=seen(server, first), verdict="genuine", anyway="true")
+    assert show_flag(server.api.session, LIVE, first).status == "genuine"
+
+
 def test_any_payment_of_an_entity_can_be_labelled(server: ConsoleServer) -> None:
     store = server.api.session.store
     (name, customer), *_ = query(

@@ -11,9 +11,9 @@ from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.verdicts import Verdict
 from pipeline.web.forms import FlagList, NoteText, flag_versions
 from pipeline.web.pages.queue import Address
-from pipeline.web.pages.verdicts import take_back, write_verdicts
+from pipeline.web.pages.verdicts import Anyway, take_back, write_verdicts
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, unmarked_flag, versions
+from pipeline.web.review_items import VERDICTS, claimed_by_others, unmarked_flag, versions
 
 router = APIRouter()
 LISTED = 200  # payments that the list shows; the answer goes to all
@@ -51,16 +51,21 @@ def preview(
         versions=flags or versions(found),
         proposed=proposed,
         many=len(found) > MANY,
+        workers=claimed_by_others(context, found),
         channel=channel if any(flag.channel != channel for flag in found) else None,
     )
 
 
 @router.post("/bulk/verdicts")
 def answer(
-    context: Context, flags: FlagList, verdict: Annotated[Verdict, Form()], note: NoteText = ""
+    context: Context,
+    flags: FlagList,
+    verdict: Annotated[Verdict, Form()],
+    note: NoteText = "",
+    anyway: Anyway = False,
 ) -> Response:
-    """Answer them all."""
-    done = write_verdicts(context, flag_versions(flags), verdict, note)
+    """Answer them all; those that somebody else works on only if `anyway` says so."""
+    done = write_verdicts(context, flag_versions(flags), verdict, note, anyway=anyway)
     return page(
         context,
         "bulk_done.html",

@@ -27,21 +27,36 @@ from pipeline.services.review.verdicts import (
 from pipeline.services.users.approvals import request_approval
 from pipeline.web.forms import FlagList, NoteText, flag_versions
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, visible_case
+from pipeline.web.review_items import VERDICTS, claimed_by_others, visible_case
 
 router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
 UNDONE = "undone in the console"
 Place = Annotated[Literal["queue", "flag"], Form()]  # which page a form is on
 
+Anyway = Annotated[bool, Form()]  # whether to answer what somebody else has claimed, too
+
 
 @dataclass(frozen=True)
 class Written:
-    """What became of answers: those that were written, those that were refused, and whether another person must approve."""
+    """
+    What became of answers.
+
+    Attributes
+    ----------
+    needs_approval
+        Whether another person must approve them; nothing is written then.
+    claimed
+        The ids and versions of flags that others work on, so that they were left alone.
+    workers
+        Who works on those.
+    """
 
     written: tuple[VerdictRowResult, ...]
     refused: tuple[VerdictRowResult, ...]
     needs_approval: bool = False
+    claimed: tuple[tuple[str, str | None], ...] = ()
+    workers: tuple[str, ...] = ()
 
     @property
     def versions(self) -> str:
@@ -56,20 +71,34 @@ def write_verdicts(
     note: str,
     fraud_type: str | None = None,
     action: Action = "none",
+    *,
+    anyway: bool,
 ) -> Written:
-    """Write one answer for all of these flags, in chunks, or ask for the approval of what needs two people."""
-    if verdict == "genuine":
+    """
+    Write one answer for all of these flags, in chunks, or ask for the approval of what needs two people.
+
+    Parameters
+    ----------
+    anyway
+        Also for flags that others have claimed.
+    """
+    found = {} if anyway else show_flags(context.session, LIVE, [name for name, _ in versions])
+    workers = claimed_by_others(context, found.values())
+    claimed = tuple(row for row in versions if row[0] in workers)
+    versions = [row for row in versions if row[0] not in workers]
+    left = (claimed, tuple(sorted(set(workers.values()))))
+    if verdict == "genuine" and versions:
         ids = tuple(name for name, _ in versions)
         answer = NewVerdict(ids, verdict, None, action, note)
         if request_approval(context.session, context.caller, "record_verdict", answer) is not None:
-            return Written((), (), needs_approval=True)
+            return Written((), (), True, *left)
     results: list[VerdictRowResult] = []
     for first in range(0, len(versions), ROWS_A_WRITE):
         part = versions[first : first + ROWS_A_WRITE]
         rows = tuple(VerdictRow(name, verdict, fraud_type, action, note, version) for name, version in part)
         results += record_each(context.session, VerdictBatch(rows)).results
     written = tuple(row for row in results if row.code is None)
-    return Written(written, tuple(row for row in results if row.code is not None))
+    return Written(written, tuple(row for row in results if row.code is not None), False, *left)
 
 
 def take_back(context: RequestContext, versions: Sequence[tuple[str, str | None]]) -> None:
@@ -100,10 +129,11 @@ def answer(
     fraud_type: Annotated[str, Form(alias="type", max_length=200)] = "",
     action: Annotated[Action, Form()] = "none",
     place: Place = "queue",
+    anyway: Anyway = False,
 ) -> Response:
-    """Answer the open payments of a case, or one payment."""
+    """Answer the open payments of a case, or one payment; those that somebody else works on only if `anyway` says so."""
     seen = flag_versions(flags)
-    done = write_verdicts(context, seen, verdict, note, fraud_type or None, action)
+    done = write_verdicts(context, seen, verdict, note, fraud_type or None, action, anyway=anyway)
     return page(
         context,
         "answered.html",
@@ -114,6 +144,11 @@ def answer(
         written_ids=done.versions,
         refused=done.refused,
         needs_approval=done.needs_approval,
+        workers=done.workers,
+        claimed=done.claimed,
+        claimed_ids=json.dumps(done.claimed),
+        fraud_type=fraud_type,
+        action=action,
         opens=seen[0][0],
         verdict=verdict,
         label=VERDICTS[verdict],

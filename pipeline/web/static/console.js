@@ -111,7 +111,7 @@
     localise(item);
     if (!item.matches || !item.matches("[data-item]")) return;
     if (item.hasAttribute("data-answered")) {
-      if (item.hasAttribute("data-refused")) say("Somebody was faster: see the marked line.");
+      if (item.hasAttribute("data-refused")) say("Not everything was written: see the marked line.");
       else answered.push(item);
       if (!active()) activate(item);
     } else if (!active() || item.id === pending.back) {
