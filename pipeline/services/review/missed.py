@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 from pipeline.services.data.payments import PaymentRecord
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
@@ -104,7 +104,7 @@ def count_missed(session: Session, request: MissedRequest) -> tuple[MissedCount,
     counts = []
     for kind, ids in missed.missed_ids(session.store, _filter(session, request)).items():
         lost = sum(each.loss for each in losses(session.store, ids, session.now).values())
-        counts.append(MissedCount(kind, len(ids), as_amount(lost, base)))
+        counts.append(MissedCount(cast("MissKind", kind), len(ids), as_amount(lost, base)))
     return tuple(counts)
 
 

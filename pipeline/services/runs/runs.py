@@ -189,10 +189,10 @@ def _windows(session: Session, policy: str) -> list[WindowRecord]:
     working = runs.at_work(session.store, policy)
     for entry in ledger.entries(session.store, policy, since=edges[0]):
         run = working.on(entry.status, entry.run_id, as_datetime(entry.window_end))
-        step = entry if run is None else replace(entry, status="running")
+        current = entry if run is None else replace(entry, status="running")
         first = max(bisect_right(edges, entry.window_start) - 1, 0)
         for place in range(first, bisect_left(edges, entry.window_end)):
-            steps[place].append(step)
+            steps[place].append(current)
     windows = [_window(*each) for each in zip(edges, edges[1:], steps, strict=False) if each[1] <= now]
     return windows[-WINDOWS_MAX:]
 

@@ -38,8 +38,8 @@
   // On a narrow screen a row is a block, whose cells say what they are.
   const label = (from) => {
     for (const table of all(".scroll > table:not(.matrix, .usual, .labelled)", from)) {
-      const titles = all(":scope > thead th", table).map((each) => each.textContent.trim());
-      for (const cell of all(":scope > tbody > tr > *", table)) cell.dataset.label = cell.querySelector("form, button") ? "" : titles[cell.cellIndex] || "";
+      const titles = all(":scope > thead th", table).map((each) => (one(".hidden", each) ? "" : each.textContent.trim()));
+      for (const cell of all(":scope > tbody > tr > *", table)) cell.dataset.label = titles[cell.cellIndex] || "";
       table.classList.add("labelled");
     }
   };
