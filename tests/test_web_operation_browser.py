@@ -144,7 +144,19 @@ def test_on_a_narrow_screen_rows_are_blocks_whose_buttons_and_fields_are_in_reac
     for name in ("name", "role", "password"):
         above, field = (page.locator(each).bounding_box() for each in (f"label[for={name}]", f"#{name}"))
         assert 0 <= field["y"] - above["y"] - above["height"] < 12, name
-    assert page.locator("td[data-label=State]").first.is_visible()
+    assert page.locator("td[data-label=Role] select").first.is_visible()
+    flag = query(server.api.session.store, "SELECT MIN(transaction_id) FROM flags WHERE policy = 'live'")[0][
+        0
+    ]
+    page.goto(f"{server.url}/flags/{flag}")
+    page.goto(server.url + page.locator("main a[href^='/entities/']").first.get_attribute("href"))
+    page.locator(".picture .graph").wait_for()
+    assert (
+        page.evaluate(
+            "(() => { const it = document.querySelector('.picture'); return it.scrollWidth - it.clientWidth })()"
+        )
+        <= 0
+    )
     person.close()
 
 
