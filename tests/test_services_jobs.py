@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.services.audit import list_audit
 from pipeline.services.runs.backfill import BackfillRequest
 from pipeline.services.runs.jobs import Job, Jobs
-from pipeline.services.runs.runs import list_gaps, list_runs
+from pipeline.services.runs.runs import list_gaps, list_runs, list_windows
 from pipeline.services.runs.training import TrainRequest
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime
@@ -64,6 +64,8 @@ def test_a_backfill_scores_its_span_in_the_name_of_who_started_it(session: Sessi
     assert (job.status, job.kind, job.by) == ("running", "backfill", "ann")
     done = ended(jobs, job)
     assert (done.status, done.error) == ("done", None)
+    assert done.total is not None
+    assert done.done == done.total > 1
     assert query(session.store, SCORED)[0][0] > before
     run = list_runs(session, "live").items[0]
     assert (run.run_id, run.kind, run.status) == (done.result_id, "backfill", "done")
@@ -93,6 +95,32 @@ def test_a_job_whose_process_is_killed_has_failed_and_the_next_one_does_the_rest
     assert (ended(jobs, job).status, list_runs(session, "live").items[0].status) == ("failed", "interrupted")
     assert ended(jobs, jobs.start(TWO_DAYS, "ann")).status == "done"
     assert [gap for gap in list_gaps(session, "live").items if gap.window_end <= DAY_10] == []
+
+
+def test_steps_that_a_backfill_gets_to_are_at_work_until_it_is_stopped(session: Session, jobs: Jobs) -> None:
+    job = jobs.start(TWO_DAYS, "ann")
+    at_work(session, jobs, job)
+    until = time.monotonic() + WAIT_S
+    while not (gaps := list_gaps(session, "live").items) and time.monotonic() < until:
+        time.sleep(0.01)
+    run = list_runs(session, "live").items[0].run_id
+    assert {(gap.remedy, gap.at_work_by) for gap in gaps} == {("at_work", run)}
+    assert {gap.status for gap in gaps} >= {"pending"}
+    span = [each for each in list_windows(session, "live").items if DAY_8 <= each.window_start < DAY_10]
+    assert {each.score for each in span} <= {"running", "done"}
+    jobs.stop(job.job_id)
+    left = list_gaps(session, "live").items
+    assert {gap.at_work_by for gap in left} == {None}
+    assert {gap.remedy for gap in left if gap.kind == "score"} == {"repeat_backfill"}
+
+
+def test_a_job_that_has_ended_says_when_in_the_same_breath(session: Session, jobs: Jobs) -> None:
+    job = jobs.start(TWO_DAYS, "ann")
+    until = time.monotonic() + WAIT_S
+    while (now := jobs.show(job.job_id)).status == "running" and time.monotonic() < until:
+        time.sleep(0.0002)
+    assert now.status == "done"
+    assert now.ended_at is not None
 
 
 def test_a_job_that_is_stopped_leaves_the_rest_due(session: Session, jobs: Jobs) -> None:

@@ -66,6 +66,16 @@ def test_frauds_without_a_flag_and_cleared_ones_are_missed_and_others_are_not(se
     }
 
 
+def test_missed_frauds_are_counted_with_what_was_lost_and_not_with_their_amounts(session: Session) -> None:
+    unflagged = query(session.store, UNFLAGGED)[3][0]
+    report(session, unflagged)
+    execute(session.store, "UPDATE labels SET amount = 0.5")  # as much was disputed
+    (count,) = count_missed(session, MissedRequest(LIVE))
+    lost = query(session.store, f"SELECT loss FROM transaction_losses WHERE transaction_id = '{unflagged}'")
+    assert (count.payments, float(count.loss.value)) == (1, pytest.approx(float(lost[0][0])))
+    assert count.loss.value < listed(session)[unflagged].payment.amount.value
+
+
 def test_what_was_drawn_at_random_only_is_missed_too(session: Session) -> None:
     name = query(session.store, "SELECT transaction_id FROM flags WHERE channel <> 'audit'")[0][0]
     execute(session.store, f"UPDATE flags SET channel = 'audit' WHERE transaction_id = '{name}'")

@@ -10,8 +10,10 @@ import pytest
 from pipeline.config.sections import WebSection
 from pipeline.services.audit import list_audit
 from pipeline.services.models.models import list_models
+from pipeline.services.runs.runs import StepStatus, WindowRecord
 from pipeline.services.users.users import NewUser, add_user, list_users
 from pipeline.web.console import CONSOLE
+from pipeline.web.pages.runs import _newest_gap
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
@@ -87,7 +89,11 @@ def test_a_gap_is_filled_from_the_page_by_a_process_of_its_own(server: ConsoleSe
     store, administrator = server.api.session.store, server.visitor("administrator")
     page = administrator.get("/runs").text
     assert page.count('class="window never-scored"') > 10
+    assert "goes into the queue, however old it is" in page
     start, end = (f"{as_datetime(FROM + days * DAY):%Y-%m-%d}" for days in (7, 9))
+    reversed_ = administrator.post("/runs/backfill", start=end, end=start)
+    assert (reversed_.status_code, "the first day must be before the last" in reversed_.text) == (422, True)
+    assert "[start, end)" not in reversed_.text
     scored = "SELECT COUNT(*) FROM scores WHERE policy = 'live'"
     before = query(store, scored)[0][0]
     answer = administrator.post("/runs/backfill", start=start, end=end)
@@ -101,6 +107,28 @@ def test_a_gap_is_filled_from_the_page_by_a_process_of_its_own(server: ConsoleSe
     rested = administrator.get("/runs/work?was=yes")
     assert (rested.status_code, rested.headers["HX-Refresh"]) == (204, "true")
     assert "start backfill" in {row.action for row in list_audit(server.api.session).items}
+
+
+def window(day: int, score: StepStatus | None) -> WindowRecord:
+    start, end = as_datetime(FROM + day * DAY), as_datetime(FROM + (day + 1) * DAY)
+    return WindowRecord(start, end, score, None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "gap"),
+    [
+        ([None] * 9 + ["done"] * 3 + ["failed", None] + ["done"], [12, 13]),  # not the history before it
+        ([None] * 9 + ["done"], list(range(9))),
+        ([None] * 100, list(range(72, 100))),
+        (["done", None, "done", "pending", "running"], [3]),
+        (["done"], []),
+    ],
+)
+def test_the_form_offers_the_newest_gap_and_never_the_whole_history(
+    scores: list[StepStatus | None], gap: list[int]
+) -> None:
+    windows = [window(day, score) for day, score in enumerate(scores)]
+    assert _newest_gap(windows) == [windows[day] for day in gap]
 
 
 def test_a_gap_says_why_and_offers_its_remedy_to_those_who_may(server: ConsoleServer) -> None:
@@ -143,8 +171,7 @@ def test_a_model_is_promoted_and_rolled_back_with_a_reason(server: ConsoleServer
     first = list_models(session, "live").items[-1].model_id
     card = administrator.get(f"/models/{first}").text
     assert f"<h1>Model {first}</h1>" in card
-    assert f'hx-post="/models/{first}/promote"' in card
-    assert "/promote" not in server.visitor("viewer").get(f"/models/{first}").text
+    assert ("It is in force" in card, "/promote" in card) == (True, False)
     assert administrator.post(f"/models/{first}/promote", reason="").status_code == 422
     answer = administrator.post(f"/models/{first}/promote", reason="known to be good")
     assert answer.headers["HX-Redirect"] == "/models", answer.text

@@ -82,6 +82,7 @@ def test_a_model_is_promoted_from_its_card_and_rolled_back_with_a_reason(
 ) -> None:
     person = Person(browser, server, "administrator")
     session, page = server.api.session, person.page
+    viewer = server.visitor("viewer")
     before = list_models(session, "live").items
     first = before[-1].model_id
     page.goto(f"{server.url}/models")
@@ -91,6 +92,8 @@ def test_a_model_is_promoted_from_its_card_and_rolled_back_with_a_reason(
     page.get_by_role("button", name="Promote").click()
     page.wait_for_url("**/models")
     assert int(page.locator("tr.active td").first.inner_text()) == first
+    assert "/promote" not in server.visitor("administrator").get(f"/models/{first}").text
+    assert "/promote" not in viewer.get(f"/models/{in_force}").text
     page.locator("#reason").fill("too many flags")
     page.get_by_role("button", name="Roll back").click()
     page.wait_for_function("id => document.querySelector('tr.active td').innerText === id", arg=str(in_force))
@@ -120,3 +123,59 @@ def test_pages_can_be_read_without_seeing_them_at_any_width(
             person.page.set_viewport_size({"width": width, "height": 800})
             assert person.page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
     person.close()
+
+
+@pytest.mark.one_engine
+def test_on_a_narrow_screen_rows_are_blocks_whose_buttons_and_fields_are_in_reach(
+    browser: Any, server: ConsoleServer
+) -> None:
+    person = Person(browser, server, "administrator")
+    page = person.page
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/missed", "/models", "/models/1", "/users", "/audit", "/runs"):
+        page.goto(f"{server.url}{path}")
+        page.locator("main h1").wait_for()
+        beyond = page.evaluate(
+            """() => [...document.querySelectorAll('main button, main input:not(.hidden), main select, main .labelled td')]
+            .filter(each => each.getClientRects().length && each.getBoundingClientRect().right > innerWidth).map(each => each.outerHTML.slice(0, 90))"""
+        )
+        assert beyond == [], path
+    page.goto(f"{server.url}/users")
+    for name in ("name", "role", "password"):
+        above, field = (page.locator(each).bounding_box() for each in (f"label[for={name}]", f"#{name}"))
+        assert 0 <= field["y"] - above["y"] - above["height"] < 12, name
+    assert page.locator("td[data-label=Role] select").first.is_visible()
+    flag = query(server.api.session.store, "SELECT MIN(transaction_id) FROM flags WHERE policy = 'live'")[0][
+        0
+    ]
+    page.goto(f"{server.url}/flags/{flag}")
+    page.goto(server.url + page.locator("main a[href^='/entities/']").first.get_attribute("href"))
+    page.locator(".picture .graph").wait_for()
+    assert (
+        page.evaluate(
+            "(() => { const it = document.querySelector('.picture'); return it.scrollWidth - it.clientWidth })()"
+        )
+        <= 0
+    )
+    person.close()
+
+
+@pytest.mark.one_engine
+def test_a_rule_that_cannot_be_tried_takes_the_result_of_the_one_before_away(
+    browser: Any, server: ConsoleServer
+) -> None:
+    person = Person(browser, server, "administrator")
+    page = person.page
+    transaction = query(
+        server.api.session.store, "SELECT MIN(transaction_id) FROM flags WHERE policy = 'live'"
+    )[0][0]
+    page.goto(f"{server.url}/flags/{transaction}")
+    page.get_by_text("Add a rule", exact=True).click()
+    page.get_by_role("button", name="Try on history").click()
+    page.locator("#rule-answer p").wait_for()
+    page.locator("textarea[name=text]").fill("amount >")
+    page.get_by_role("button", name="Try on history").click()
+    page.locator("#notice p").wait_for()
+    assert page.locator("#rule-answer").inner_text() == ""
+    assert [each for each in person.problems if "422" not in each] == []
+    person.context.close()

@@ -418,5 +418,5 @@ def list_gaps(context: CliContext, limit: int, policy: str, output_format: str, 
 
     with context.session() as session:
         listed = every(gap_page, session, policy, limit=limit)
-        rows = (vars(gap) | {"remedy": GAP_REMEDIES[gap.remedy]} for gap in listed)
+        rows = (vars(gap) | {"remedy": GAP_REMEDIES[gap.remedy].format(run=gap.at_work_by)} for gap in listed)
         write_rows(rows, GAP_COLUMNS, output_format, output, "no gaps: every due step is done")

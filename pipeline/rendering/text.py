@@ -9,6 +9,7 @@ from storage.queries.runs import GapRemedy
 
 GAP_REMEDIES: dict[GapRemedy, str] = {
     "wait": "the next tick or fraudwatch run does it",
+    "at_work": "at work by run {run}",
     "repeat_backfill": "its backfill was interrupted: repeat fraudwatch backfill over the window (fraudwatch doctor has its dates)",
     "repeat_training": "windows are scored with the model before it; fraudwatch train --as-of DATE tries again",
     "repeat_window": "fix what the error names, then fraudwatch backfill over the window",

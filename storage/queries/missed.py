@@ -25,7 +25,7 @@ from storage.database.database import Store
 from storage.database.views import field_name
 from storage.frames import DAY, REVIEWERS
 from storage.queries.payments import payment_rows
-from storage.queries.rows import Position, Row, RowPage, SortKey, read_page, rows_of
+from storage.queries.rows import Position, Row, RowPage, SortKey, read_page
 from storage.review.verdict_log import AUDIT, is_retracted
 from storage.runs.scoring_queue import coverage
 
@@ -88,13 +88,15 @@ def missed_page(
     return RowPage(found, page.next_position)
 
 
-def count_missed(store: Store, filters: MissFilter) -> list[Row]:
-    """The number and the amount of missed frauds by kind."""
+def missed_ids(store: Store, filters: MissFilter) -> dict[str, list[str]]:
+    """The ids of missed frauds by kind."""
+    found: dict[str, list[str]] = {}
     with store.read() as connection:
         rows = _missed(store, filters).where(_is_covered(connection, store, filters.policy))
-        m = rows.with_only_columns(_kind().label("miss"), store.transactions.c.amount_base).subquery().c
-        amount = func.sum(m.amount_base, type_=m.amount_base.type).label("amount")
-        return rows_of(connection, select(m.miss, func.count().label("n"), amount).group_by(m.miss))
+        kinds = rows.with_only_columns(store.transactions.c.transaction_id, _kind().label("miss"))
+        for row in connection.execute(kinds):
+            found.setdefault(row.miss, []).append(row.transaction_id)
+    return found
 
 
 def _kind() -> Any:

@@ -1,5 +1,7 @@
 """Lists of runs and of gaps: what has run, and what was due and is not done."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import and_, exists, func, select
@@ -11,7 +13,7 @@ from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, re
 from storage.runs import scoring_queue, workers
 
 OF_WINDOWS = ("score", "drift", "quality")  # steps that a backfill has
-GapRemedy = Literal["wait", "repeat_backfill", "repeat_training", "repeat_window"]
+GapRemedy = Literal["wait", "at_work", "repeat_backfill", "repeat_training", "repeat_window"]
 
 
 def run_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
@@ -25,18 +27,52 @@ def run_page(store: Store, policy: str, limit: int | None = None, after: Positio
     return RowPage(rows, page.next_position)
 
 
+@dataclass(frozen=True)
+class AtWork:
+    """Who is at work on the steps of a policy: runs whose workers live, and the newest backfill among them."""
+
+    runs: frozenset[int]
+    backfill: int | None
+    starts_at: int | None  # of the policy's schedule, µs
+
+    def on(self, status: str, run_id: int | None, window_end: datetime) -> int | None:
+        """The run that is at work on a step, or gets to it; None if nobody does. What is due before the schedule began is a backfill's."""
+        if status == "running":
+            return run_id if run_id in self.runs else None
+        is_before = self.starts_at is None or window_end <= as_datetime(self.starts_at)
+        return self.backfill if status == "pending" and is_before else None
+
+
+def at_work(store: Store, policy: str) -> AtWork:
+    """Who is at work on the steps of a policy."""
+    r = tables.runs.c
+    with store.read() as connection:
+        gone = workers.interrupted_runs(connection)
+        running = connection.execute(
+            select(r.run_id, r.kind).where(r.policy == policy, r.status == "running")
+        ).all()
+    kinds = {row.run_id: row.kind for row in running if row.run_id not in gone}
+    backfill = max((run for run, kind in kinds.items() if kind == "backfill"), default=None)
+    return AtWork(frozenset(kinds), backfill, scoring_queue.starts_at(store, policy))
+
+
 def gap_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
-    """Entries of the ledger that are due and not done, oldest first, each with a `remedy`."""
+    """Entries of the ledger that are due and not done, oldest first, each with a `remedy` and the run that is at work on it (`at_work_by`)."""
     e = tables.ledger.c
     oldest_first = (SortKey(e.window_end), SortKey(e.kind), SortKey(e.window_start))
     columns = (
         e.policy, e.kind, e.window_start, e.window_end, e.due_at, e.status, e.attempts, e.not_before, e.error,
+        e.run_id,
     )  # fmt: skip
     page = fetch_page(
         store, select(*columns).where(e.policy == policy, e.status != "done"), oldest_first, limit, after
     )
-    starts_at = scoring_queue.starts_at(store, policy)
-    return RowPage([row | {"remedy": _remedy(row, starts_at)} for row in page.rows], page.next_position)
+    working, rows = at_work(store, policy), []
+    for row in page.rows:
+        run = working.on(row["status"], row.pop("run_id"), row["window_end"])
+        remedy = "at_work" if run is not None else _remedy(row, working.starts_at)
+        rows.append(row | {"at_work_by": run, "remedy": remedy})
+    return RowPage(rows, page.next_position)
 
 
 def _remedy(row: Row, starts_at: int | None) -> GapRemedy:

@@ -54,7 +54,7 @@ def caught(data: ReportData) -> Chart:
         "caught",
         f"Fraud caught and missed ({data.bar_caption})",
         f"Bars over time of the amount of known fraud: filled what was caught, {money(caught_amount, data.currency)} in all; "
-        f"hollow what was missed, {money(missed_amount, data.currency)}.",
+        f"hollow the loss by what was missed, {money(missed_amount, data.currency)}.",
         charts.to_spec(bars),
     )
 
@@ -94,7 +94,7 @@ def _sentences(data: ReportData) -> list[str]:
     if frauds:
         sentences.append(
             f"Of {frauds:,.0f} frauds known by now {caught_frauds:,.0f} were caught ({share(caught_frauds, frauds)}), worth {money(total(rows, CAUGHT), currency)}; "
-            f"{frauds - caught_frauds:,.0f} were missed, worth {money(total(rows, MISSED), currency)}."
+            f"{frauds - caught_frauds:,.0f} were missed, a loss of {money(total(rows, MISSED), currency)}."
         )
         if caught_frauds:
             sentences.append(_caught_sentence(rows, currency))
@@ -137,7 +137,7 @@ def _tiles(data: ReportData) -> list[Tile]:
         Tile(
             "missed",
             money(missed_amount, currency),
-            f"{total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
+            f"the loss by {total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
         ),
         Tile(
             "saved",

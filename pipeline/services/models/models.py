@@ -257,12 +257,22 @@ def rollback(session: Session, policy: str, reason: str) -> PromotionResult:
     InputError
         There is no previous champion.
     """
-    in_force = ModelCache(session.store, session.config, policy).in_force_until(session.now)
+    in_force = _in_force(session, policy)
     previous = [model_id for model_id in in_force if model_id != in_force[-1]]
     if not previous:
         state = f"model {in_force[-1]} is the first" if in_force else "no model is in force"
         raise InputError(f"there is nothing to roll back to: {state}", code="no_previous_model")
     return promote(session, PromotionRequest(policy, previous[-1], reason))
+
+
+def model_in_force(session: Session, policy: str) -> int | None:
+    """The model that scores now; None if none does."""
+    in_force = _in_force(session, policy)
+    return in_force[-1] if in_force else None
+
+
+def _in_force(session: Session, policy: str) -> list[int]:
+    return ModelCache(session.store, session.config, policy).in_force_until(session.now)
 
 
 def _load_error(session: Session, model_id: int) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 from pipeline.services.data.payments import PaymentRecord
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
@@ -11,6 +11,7 @@ from pipeline.services.records import Amount, as_amount
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
 from storage.queries import missed
+from storage.queries.losses import losses
 from storage.queries.missed import MissFilter
 from storage.runs import ledger
 
@@ -65,11 +66,11 @@ class MissedFraud:
 
 @dataclass(frozen=True)
 class MissedCount:
-    """How many frauds were missed in one way, and over what amount."""
+    """How many frauds were missed in one way, and their loss as it is known now: net of what came back, with the fees of disputes."""
 
     kind: MissKind
     payments: int
-    amount: Amount
+    loss: Amount
 
 
 def list_missed(
@@ -100,8 +101,11 @@ def list_missed(
 def count_missed(session: Session, request: MissedRequest) -> tuple[MissedCount, ...]:
     """How many frauds such a list has, by kind."""
     base = session.config.schema_.base_currency
-    rows = missed.count_missed(session.store, _filter(session, request))
-    return tuple(MissedCount(row["miss"], row["n"], as_amount(float(row["amount"]), base)) for row in rows)
+    counts = []
+    for kind, ids in missed.missed_ids(session.store, _filter(session, request)).items():
+        lost = sum(each.loss for each in losses(session.store, ids, session.now).values())
+        counts.append(MissedCount(cast("MissKind", kind), len(ids), as_amount(lost, base)))
+    return tuple(counts)
 
 
 def missed_since(session: Session, request: MissedRequest) -> datetime:

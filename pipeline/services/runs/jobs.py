@@ -54,7 +54,7 @@ class Job:
     status
         "stopped": somebody stopped it, or the server that had started it.
     description, done, total
-        Of its present step, such as "scoring": how much of how much is done; `total` is None where nobody knows.
+        Of its present or last step, such as "scoring": how much of how much is done; `total` is None where nobody knows.
     notes
         Sentences of its trainings and failed steps.
     result_id
@@ -92,6 +92,7 @@ class Jobs:
         self._session = session
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
+        self._stopped: set[str] = set()  # at work still, but told to end
         self._at_work: dict[str, tuple[BaseProcess, threading.Thread]] = {}
 
     def start(self, request: JobRequest, actor: str) -> Job:
@@ -153,8 +154,9 @@ class Jobs:
         self.show(job_id)
         with self._lock:
             at_work = self._at_work.get(job_id)
+            if at_work is not None:
+                self._stopped.add(job_id)
         if at_work is not None:
-            self._change(job_id, status="stopped")
             _end(*at_work)
         return self.show(job_id)
 
@@ -176,17 +178,25 @@ class Jobs:
 
     def _follow(self, job_id: str, process: BaseProcess, inbox: Connection) -> None:
         """Keep what the process says of itself, until it ends."""
+        ending: dict[str, Any] = {}
         with inbox, suppress(EOFError, OSError):
-            while True:
-                self._change(job_id, **inbox.recv())
+            while "status" not in ending:
+                ending = inbox.recv()
+                if "status" not in ending:
+                    self._change(job_id, **ending)
         process.join()
         with self._lock:
             del self._at_work[job_id]
             job = self._jobs[job_id]
-            if job.status == "running":
+            if "status" not in ending:
                 error = f"its process ended by itself, with exit code {process.exitcode}"
-                job = replace(job, status="failed", error=error, code="bug")
-            self._jobs[job_id] = replace(job, ended_at=as_datetime(self._session.now))
+                ending = {"status": "failed", "error": error, "code": "bug"}
+                if job_id in self._stopped:
+                    ending = {"status": "stopped"}
+            self._stopped.discard(job_id)
+            if ending["status"] == "done" and job.total is not None:
+                ending["done"] = job.total
+            self._jobs[job_id] = replace(job, ended_at=as_datetime(self._session.now), **ending)
             ended = [name for name in self._jobs if name not in self._at_work]
             for name in ended[:-ENDED_MAX]:
                 del self._jobs[name]
@@ -194,9 +204,8 @@ class Jobs:
     def _change(self, job_id: str, **values: Any) -> None:
         with self._lock:
             job = self._jobs[job_id]
-            if job.status == "running":
-                notes = (*job.notes, *values.pop("more_notes", ()))
-                self._jobs[job_id] = replace(job, notes=notes, **values)
+            notes = (*job.notes, *values.pop("more_notes", ()))
+            self._jobs[job_id] = replace(job, notes=notes, **values)
 
 
 def _as_text(request: JobRequest) -> dict[str, str]:
@@ -233,7 +242,7 @@ class _Reporter:
         self.send(more_notes=(text,))
 
     def stop(self) -> None:
-        self.send(description="", done=0.0, total=None)
+        self.send(description="")
 
 
 @dataclass(frozen=True)

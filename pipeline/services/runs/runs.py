@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -59,7 +59,7 @@ class GapRecord:
     not_before
         When it is tried again; None if it waits for its first attempt, or if no retries are left.
     remedy
-        "wait": the next run does it. "repeat_backfill": the schedule begins later, so only a backfill does it. "repeat_training",
+        "wait": the next run does it. "at_work": the run `at_work_by` is at it, or gets to it. "repeat_backfill": the schedule begins later, so only a backfill does it. "repeat_training",
         "repeat_window": no retries are left, so a person repeats it once the cause of the error is removed.
     """
 
@@ -72,6 +72,7 @@ class GapRecord:
     attempts: int
     not_before: datetime | None
     error: str | None
+    at_work_by: int | None
     remedy: GapRemedy
 
 
@@ -142,7 +143,7 @@ class WindowRecord:
     Attributes
     ----------
     score, drift, quality
-        The step's status; quality is measured over several windows at once. None where it is not in the ledger. Without a step `score` the window was never scored: it is older than the
+        The step's status, "running" also of one that a backfill at work gets to; quality is measured over several windows at once. None where it is not in the ledger. Without a step `score` the window was never scored: it is older than the
         schedule, and no backfill has reached it.
     scored, flagged
         Payments, by the newest run over it; None until it is scored.
@@ -185,10 +186,13 @@ def _windows(session: Session, policy: str) -> list[WindowRecord]:
     begin = max(span[0], newest - step * WINDOWS_MAX)
     edges = grid.edges(step, zone, begin, grid.following(step, zone, newest))
     steps: list[list[Entry]] = [[] for _ in edges]
+    working = runs.at_work(session.store, policy)
     for entry in ledger.entries(session.store, policy, since=edges[0]):
+        run = working.on(entry.status, entry.run_id, as_datetime(entry.window_end))
+        current = entry if run is None else replace(entry, status="running")
         first = max(bisect_right(edges, entry.window_start) - 1, 0)
         for place in range(first, bisect_left(edges, entry.window_end)):
-            steps[place].append(entry)
+            steps[place].append(current)
     windows = [_window(*each) for each in zip(edges, edges[1:], steps, strict=False) if each[1] <= now]
     return windows[-WINDOWS_MAX:]
 

@@ -14,6 +14,7 @@ from pipeline.services.models.models import (
     PromotionRequest,
     list_models,
     model_card,
+    model_in_force,
     promote,
     rollback,
 )
@@ -56,7 +57,8 @@ def _in_force(context: RequestContext, models: Sequence[ListedModel]) -> ListedM
 @router.get("/models/{model_id}")
 def model(context: Context, model_id: PathNumber) -> Response:
     """Show the card of a model."""
-    return page(context, "model.html", place="models", card=model_card(context.session, LIVE, model_id))
+    card, in_force = model_card(context.session, LIVE, model_id), model_in_force(context.session, LIVE)
+    return page(context, "model.html", place="models", card=card, is_in_force=in_force == model_id)
 
 
 @router.post("/models/{model_id}/promote")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import takewhile
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Form, Query, Response
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.runs.jobs import JobId, visible_job
 from pipeline.api.types import Instant
+from pipeline.errors import InputError
 from pipeline.rendering.text import GAP_REMEDIES
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.models.comparisons import ComparisonRequest
@@ -31,6 +33,7 @@ from pipeline.web.rendering import page
 
 router = APIRouter()
 DAY = timedelta(days=1)
+FILL_MOST = timedelta(days=28)  # that the form offers at once
 RUNS_SHOWN, GAPS_SHOWN, JOBS_SHOWN = 20, 50, 5
 # What a window is shown as: the worst of its steps, with the sign in its cell.
 STATES = {
@@ -67,7 +70,7 @@ def runs(context: Context) -> Response:
     zone = ZoneInfo(context.app.config.schedule.timezone)
     columns, rows = _matrix(windows, zone)
     done = [each for each in windows if each.score == "done"]
-    unfinished = [each for each in windows if each.score != "done"]
+    gap = _newest_gap(windows)
     return page(
         context,
         "runs.html",
@@ -79,11 +82,9 @@ def runs(context: Context) -> Response:
         newest=done[-1] if done else None,
         never=sum(each.score is None for each in windows),
         gaps=[replace(gap, error=context.visible_text(gap.error)) for gap in gaps],
-        remedies=[GAP_REMEDIES[gap.remedy] for gap in gaps],
-        first_day=_local_day(unfinished[0].window_start, zone) if unfinished else "",
-        day_after=_local_day(unfinished[-1].window_end + DAY - timedelta.resolution, zone)
-        if unfinished
-        else "",
+        remedies=[GAP_REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
+        first_day=_local_day(gap[0].window_start, zone) if gap else "",
+        day_after=_local_day(gap[-1].window_end + DAY - timedelta.resolution, zone) if gap else "",
         late=late_rows(context.session, LIVE),
         runs=[
             replace(each, error=context.visible_text(each.error))
@@ -116,6 +117,8 @@ def fill(
 ) -> Response:
     """Start to score a span: days of the schedule's zone, or instants."""
     zone = ZoneInfo(context.app.config.schedule.timezone)
+    if _instant(start, zone) >= _instant(end, zone):
+        raise InputError("the first day must be before the last", code="empty_span")
     return _start(context, BackfillRequest(_instant(start, zone), _instant(end, zone)))
 
 
@@ -148,6 +151,22 @@ def _jobs_and_backfills(context: RequestContext) -> dict[str, Any]:
     backfills = running_backfills(context.session)
     is_at_work = bool(backfills) or any(job.status == "running" for job in jobs)
     return {"jobs": jobs, "backfills": backfills, "is_at_work": is_at_work}
+
+
+def _newest_gap(windows: Sequence[WindowRecord]) -> list[WindowRecord]:
+    """The newest windows in a row that nobody has scored, at most those of `FILL_MOST`; what is older than the first score comes last."""
+    first = next((place for place, each in enumerate(windows) if each.score == "done"), 0)
+    for part in (windows[first:], windows[:first]):
+        open_ = [each for each in part if each.score not in ("done", "running")]
+        if open_:
+            newest = open_[-1]
+            gap = list(
+                takewhile(lambda each: each.score not in ("done", "running"), part[part.index(newest) :: -1])
+            )
+            return [each for each in reversed(gap) if newest.window_end - each.window_start <= FILL_MOST] or [
+                newest
+            ]
+    return []
 
 
 def _local_day(at: datetime, zone: ZoneInfo) -> str:

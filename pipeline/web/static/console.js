@@ -19,6 +19,8 @@
   document.addEventListener("htmx:responseError", (event) => {
     const parsed = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     say(parsed.body.textContent.trim() || `The server answered ${event.detail.xhr.status}.`);
+    // An answer to what was tried before would stand beside the error as if it were about this.
+    if (event.detail.target.id.endsWith("-answer")) event.detail.target.replaceChildren();
     const item = event.detail.elt.closest("[data-item]");
     if (item) item.classList.remove("sent");
   });
@@ -33,8 +35,17 @@
       time.dataset.local = "";
     }
   };
+  // On a narrow screen a row is a block, whose cells say what they are.
+  const label = (from) => {
+    for (const table of all(".scroll > table:not(.matrix, .usual, .labelled)", from)) {
+      const titles = all(":scope > thead th", table).map((each) => (one(".hidden", each) ? "" : each.textContent.trim()));
+      for (const cell of all(":scope > tbody > tr > *", table)) cell.dataset.label = titles[cell.cellIndex] || "";
+      table.classList.add("labelled");
+    }
+  };
   for (const place of all("[data-zone]")) place.textContent = zone.replaceAll("_", " ");
   localise(document);
+  label(document);
 
   // One item of a list is active: the keys are about it.
   const items = () => all("[data-item]");
@@ -98,6 +109,7 @@
   const answered = [];
   document.addEventListener("htmx:afterSwap", (event) => {
     localise(document);
+    label(document);
     const dialog = one("#bulk-dialog");
     if (dialog && event.detail.target === dialog) {
       if (!dialog.open) dialog.showModal();
