@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.config.config import Config
 from pipeline.config.database import open_configured
@@ -29,6 +30,9 @@ from tests.support.databases import (
     with_url,
 )
 from tests.support.worlds import BACKFILLED, FIRST_WEEK, LOADED
+
+settings.register_profile("busy", deadline=None)  # an example may take long on a machine with other work
+settings.load_profile("busy")
 
 ENGINES = ("sqlite", "postgresql")
 WORKER = "PYTEST_XDIST_WORKER"
