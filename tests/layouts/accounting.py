@@ -76,7 +76,8 @@ def adyen_accounting() -> Layout:
         tuple(ADYEN),
         tuple(payments),
         {
-            "transaction_id": "Psp Reference", "event_time": "Creation Date", "amount": "Main Amount", "kind": "kind"
+            "transaction_id": "Psp Reference", "event_time": "Creation Date", "amount": "Main Amount",
+            "currency": "Main Currency", "kind": "kind",
         },
         frozenset({"Shopper Reference"}),
         never_fields=frozenset({"Modification Reference", "Merchant Reference"}),
@@ -146,7 +147,13 @@ def stripe_balance() -> Layout:
         csv_text(STRIPE, [row for _, row in rows]).encode(),
         tuple(STRIPE),
         tuple(payments),
-        {"transaction_id": "charge_id", "event_time": "created", "amount": "gross", "kind": "kind"},
+        {
+            "transaction_id": "charge_id",
+            "event_time": "created",
+            "amount": "gross",
+            "currency": "currency",
+            "kind": "kind",
+        },
         frozenset({"customer_id"}),
         never_fields=frozenset({"id", "dispute_reason"}),
         settings={"base_currency": "EUR", "amount_unit": "minor", "time": "epoch_seconds"},

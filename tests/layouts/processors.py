@@ -170,7 +170,13 @@ def stripe_api() -> Layout:
         "\n".join(lines).encode() + b"\n",
         tuple(json.loads(lines[0])),
         tuple(payments),
-        {"transaction_id": "id", "event_time": "created", "amount": "amount", "is_fraud": "disputed"},
+        {
+            "transaction_id": "id",
+            "event_time": "created",
+            "amount": "amount",
+            "currency": "currency",
+            "is_fraud": "disputed",
+        },
         frozenset({"customer"}),
         never_fields=frozenset(
             {"amount_captured", "amount_refunded", "created", "disputed", "dispute", "refunded"}
