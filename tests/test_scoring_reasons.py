@@ -7,7 +7,7 @@ from pipeline.scoring.reasons import FlaggedRows, strongest_reasons
 from storage.frames import DAY, HOUR, Coded, Transactions
 from tests.support.worlds import SMALL
 
-FEATURES = build_catalogue(("customer_id", "device_id"), (), ("status",), (HOUR, 7 * DAY), (0, 6))
+FEATURES = build_catalogue(("customer_id", "device_id"), (), ("status", "3D+CVC"), (HOUR, 7 * DAY), (0, 6))
 
 
 def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, str]]:
@@ -20,6 +20,7 @@ def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, st
         "customer_id": Coded(one.astype(np.int32), np.array(["c"], object)),
         "device_id": Coded(codes, np.array(["d"], object)),
         "status": Coded(np.array([status], np.int32), np.array(["declined"], object)),
+        "3D+CVC": Coded(one.astype(np.int32), np.array(["yes"], object)),
     }
     rows = Transactions(np.array(["t"], object), one, one, one, columns)
     raw = np.full((1, len(FEATURES.raw_names)), 2.0)
@@ -67,3 +68,7 @@ def test_a_share_is_of_the_payments_that_the_model_learned_from_and_of_no_absent
     assert reasons("status_frequency", "status_fraud_rate", status=-1) == [
         ("NO_VALUE", "this payment has no status")
     ]
+
+
+def test_a_plus_in_the_name_of_a_field_makes_it_no_pair() -> None:
+    assert [code for code, _ in reasons("3D+CVC_frequency")] == ["CATEGORY"]

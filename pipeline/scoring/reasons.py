@@ -92,8 +92,8 @@ def _facts(
 
 def _absent_column(rows: Transactions, place: int, feature: Feature) -> str | None:
     """The column that the feature is about and the transaction has nothing in; the first of a pair."""
-    about = categorical_field(feature) or feature.entity
-    names = about.split("+") if about else []
+    about = categorical_field(feature) or feature.entity or ""
+    names = [about] if about in rows.columns else about.split("+") if about else []
     return next((name for name in names if rows.columns[name].codes[place] < 0), None)
 
 
