@@ -17,6 +17,7 @@ import httpx2
 
 from benchmarks.servers import Server
 from pipeline.api.app import LOCK_WAIT_MS
+from pipeline.config.config import Config
 from pipeline.config.database import open_configured
 from storage.database.database import Store
 from storage.database.setup import upgrade
@@ -111,14 +112,15 @@ def requests(api: ApiServer) -> Iterator[tuple[str, Callable[[], httpx2.Response
 
 
 @contextmanager
-def opened(engine: str, folder: Path) -> Iterator[str]:
-    """The address of an empty database."""
+def opened(engine: str, folder: Path) -> Iterator[tuple[Store, Config]]:
+    """An empty database with its tables, and the configuration that names it."""
     with ExitStack() as stack:
-        yield (
-            SqliteFiles(folder).url("benchmark")
-            if engine == "sqlite"
-            else Server(folder, stack).create("benchmark")
-        )
+        sqlite = engine == "sqlite"
+        url = SqliteFiles(folder).url("benchmark") if sqlite else Server(folder, stack).create("benchmark")
+        config = with_url(SMALL, url)
+        store = stack.enter_context(open_configured(config, LOCK_WAIT_MS, pooled=True))
+        upgrade(store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence)
+        yield store, config
 
 
 def main() -> None:
@@ -128,22 +130,15 @@ def main() -> None:
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     options = parser.parse_args()
     for engine in options.engine or ["sqlite", "postgresql"]:
-        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as url:
-            config = with_url(SMALL, url)
-            with open_configured(config, LOCK_WAIT_MS, pooled=True) as store:
-                upgrade(
-                    store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence
-                )
-                fill(store, options.transactions)
-                print(
-                    f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} flags"
-                )
-                print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}")
-                with serving(store, config) as api:
-                    for name, request in requests(api):
-                        cpu, middle, high = measured(request)
-                        late = " above 20" if middle > GOAL_MS and "1,000" not in name else ""
-                        print(f"{name:32}{cpu:10.1f}{middle:8.1f}{high:8.1f}{late}", flush=True)
+        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as (store, config):
+            fill(store, options.transactions)
+            print(f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} flags")
+            print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}")
+            with serving(store, config) as api:
+                for name, request in requests(api):
+                    cpu, middle, high = measured(request)
+                    late = " above 20" if middle > GOAL_MS and "1,000" not in name else ""
+                    print(f"{name:32}{cpu:10.1f}{middle:8.1f}{high:8.1f}{late}", flush=True)
 
 
 if __name__ == "__main__":

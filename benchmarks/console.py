@@ -20,20 +20,16 @@ import httpx2
 from sqlalchemy import event
 
 from benchmarks.api import fill, opened
-from pipeline.api.app import LOCK_WAIT_MS
-from pipeline.config.database import open_configured
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import list_cases
 from pipeline.services.review.flags import show_flags
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import DAY
 from tests.support.browser import CHROMIUM, chromium
 from tests.support.console import ConsoleServer, Visitor, console
-from tests.support.databases import with_url
 from tests.support.sql import change_flags
 from tests.support.users import PASSWORD
-from tests.support.worlds import FROM, SMALL
+from tests.support.worlds import FROM
 
 ROUNDS = 40
 NOW = FROM + 365 * DAY
@@ -212,24 +208,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     options, missed = parser.parse_args(arguments), False
     for engine in options.engine or ["sqlite", "postgresql"]:
-        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as url:
-            config = with_url(SMALL, url)
-            with open_configured(config, LOCK_WAIT_MS, pooled=True) as store:
-                upgrade(
-                    store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence
-                )
-                fill(store, options.transactions)
-                began = time.perf_counter()
-                change_flags(store, *OPEN)
-                print(
-                    f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} open flags"
-                )
-                print(f"their cases computed anew in {time.perf_counter() - began:.0f} s")
-                print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}{'bytes':>10}")
-                with console(store, config, NOW) as server:
-                    missed |= measure_pages(server)
-                    missed |= measure_keys(server)
-                    missed |= measure_bulk(server)
+        with tempfile.TemporaryDirectory() as folder, opened(engine, Path(folder)) as (store, config):
+            fill(store, options.transactions)
+            began = time.perf_counter()
+            change_flags(store, *OPEN)
+            print(
+                f"{engine}: {options.transactions:,} transactions, {options.transactions // 10:,} open flags"
+            )
+            print(f"their cases computed anew in {time.perf_counter() - began:.0f} s")
+            print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}{'bytes':>10}")
+            with console(store, config, NOW) as server:
+                missed |= measure_pages(server)
+                missed |= measure_keys(server)
+                missed |= measure_bulk(server)
     return int(missed)
 
 

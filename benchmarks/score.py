@@ -17,18 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.api import IDS, NUMBERS, opened
-from pipeline.api.app import LOCK_WAIT_MS
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.runs.backfill import backfill
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
-from storage.database.setup import upgrade
 from storage.frames import HOUR, SECOND
 from tests.support.api import ApiServer, serving
-from tests.support.databases import with_url
 from tests.support.payments import payments
-from tests.support.worlds import DAYS, FROM, SMALL, TO, load_both
+from tests.support.worlds import DAYS, FROM, TO, load_both
 
 ROUNDS = 200
 GOAL_MS = 5.0
@@ -104,20 +100,17 @@ def measured(send: Callable[[int], None], rounds: int) -> tuple[float, float, fl
 
 def measure(engine: str, folder: Path, transactions: int, rounds: int) -> None:
     """Print a line for each kind of request."""
-    with opened(engine, folder) as url:
-        config = with_url(SMALL, url)
-        with open_configured(config, LOCK_WAIT_MS, pooled=True) as store:
-            upgrade(store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence)
-            train(store, config, folder)
-            fill(store, transactions)
-            print(f"{engine}: {transactions:,} transactions; processor time in ms, wall in brackets")
-            print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
-            with serving(store, config, NOW) as api:
-                for case, stored in itertools.product(CASES, (False, True)):
-                    first, middle, high, wall = measured(requests(api, case, stored), rounds)
-                    name = f"{case}, {'stored' if stored else 'dry'}"
-                    late = f" above {GOAL_MS:g}" if middle > GOAL_MS else ""
-                    print(f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
+    with opened(engine, folder) as (store, config):
+        train(store, config, folder)
+        fill(store, transactions)
+        print(f"{engine}: {transactions:,} transactions; processor time in ms, wall in brackets")
+        print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
+        with serving(store, config, NOW) as api:
+            for case, stored in itertools.product(CASES, (False, True)):
+                first, middle, high, wall = measured(requests(api, case, stored), rounds)
+                name = f"{case}, {'stored' if stored else 'dry'}"
+                late = f" above {GOAL_MS:g}" if middle > GOAL_MS else ""
+                print(f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -75,6 +75,16 @@ class Person:
         self.page.keyboard.press(key)
         self.keys += 1
 
+    def grave_faults(self) -> list[tuple[str, list[str]]]:
+        """What axe calls serious or critical about the page, with the first elements of each."""
+        self.page.add_script_tag(path=AXE)
+        found = self.page.evaluate("axe.run({resultTypes: ['violations']})")
+        return [
+            (each["id"], [node["html"][:120] for node in each["nodes"][:3]])
+            for each in found["violations"]
+            if each["impact"] in ("serious", "critical")
+        ]
+
     def close(self) -> None:
         """Leave; nothing may have gone wrong, and nothing may have been asked of another host."""
         self.context.close()
@@ -238,14 +248,7 @@ def test_every_page_can_be_read_without_seeing_it(browser: Any, server: ConsoleS
     ):  # fmt: skip
         person.page.goto(f"{server.url}{path}")
         person.page.wait_for_selector(awaited)
-        person.page.add_script_tag(path=AXE)
-        found = person.page.evaluate("axe.run({resultTypes: ['violations']})")
-        grave = [
-            (each["id"], [node["html"][:120] for node in each["nodes"][:3]])
-            for each in found["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert grave == [], path
+        assert person.grave_faults() == [], path
     person.problems = [text for text in person.problems if "404" not in text]
     person.close()
 
