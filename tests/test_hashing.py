@@ -150,8 +150,9 @@ def test_every_door_finds_a_hashed_card_however_it_is_typed(
     assert erased.counts["transactions"] == 2
     assert (erased.counts["rejected_rows"], erased.counts["mutes"], erased.counts["rules"]) == (1, 1, 1)
     for table in ("transactions", "rejected_rows", "mutes", "rules", "audit"):
-        rows = query(session.store, f"SELECT * FROM {table}")
-        assert not [row for row in rows if "4242" in str(row)], table
+        rows = str(query(session.store, f"SELECT * FROM {table}"))
+        # the digits alone may stand in a digest of the audit trail, by chance
+        assert not [text for text in (typed.strip(), "•••• 4242", "4242424", HASH) if text in rows], table
     assert flagged(session, typed) == []
 
 
