@@ -22,6 +22,12 @@ def number(value: float, digits: int = 3) -> str:
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
+def percent(share: float) -> str:
+    """A share as text: 75 %, 1.5 %, 0.02 %."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{number(value, 2)} %"
+
+
 def counted(n: int, noun: str, plural: str | None = None) -> str:
     """A number of things: 1 payment, 1,200 payments."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
