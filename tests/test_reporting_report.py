@@ -351,6 +351,39 @@ def test_no_axis_writes_an_exponent(one: Store) -> None:
     assert not re.search(r">[\d.]+e[+-]?\d+<", svg)
 
 
+def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Store) -> None:
+    now = [NOW]
+    session = Session(one, SMALL, "test", lambda: now[0])
+    newest = reports.NewestReport()
+    drawn = newest.chart(session, "scores", "light")
+    outcome = newest.section(session, "outcome").decode()
+    assert f"{as_datetime(NOW):%Y-%m-%d %H:%M} UTC" in outcome
+    counted = newest._counted
+    now[0] += reports.KEPT - 1
+    assert newest.section(session, "outcome").decode() == outcome  # and says as of when
+    assert newest.chart(session, "scores", "light") is drawn
+    assert newest._counted is counted
+    undone = query(one, "SELECT MAX(label_id) FROM labels")[0][0]
+    execute(one, f"UPDATE labels SET label_id = label_id + 1 WHERE label_id = {undone}")
+    assert newest.section(session, "outcome").decode() != outcome
+    assert newest._counted is not counted
+    counted = newest._counted
+    now[0] += reports.KEPT
+    newest.section(session, "scores")
+    assert newest._counted is not counted
+
+
+def test_a_section_draws_no_chart(one: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(charts, "to_spec", refused)
+    monkeypatch.setattr(charts, "inline_data", refused)
+    session = Session(one, SMALL, "test", lambda: NOW)
+    for name in {section for section, _ in report.CHARTS.values()}:
+        assert b"/charts/" in reports.NewestReport().section(session, name)
+
+
 def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None:
     session = Session(one, SMALL, "ann", lambda: NOW)
     first, same = (

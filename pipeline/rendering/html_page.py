@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportPage, ReportSection, Table, VegaSpec
+from storage.database.column_types import as_datetime
 
 SHORT_MAX = 34  # characters of a cell that stays on one line; a longer cell gets a minimum width
 
@@ -35,10 +36,11 @@ def render(page: ReportPage) -> str:
     )
 
 
-def render_section(section: ReportSection) -> str:
-    """A section as a part of a page of the console, whose charts are pictures that the page loads."""
+def render_section(section: ReportSection, as_of: int) -> str:
+    """A section as a part of a page of the console, whose charts are pictures that the page loads; `as_of` in µs."""
     drawings = [chart() for chart in section.charts]
-    return _environment().get_template("section.html").render(section=section, charts=drawings)
+    template = _environment().get_template("section.html")
+    return template.render(section=section, charts=drawings, as_of=as_datetime(as_of))
 
 
 def _environment() -> Environment:

@@ -55,6 +55,14 @@ def drift_page(
     return fetch_page(store, rows, order, limit, after)
 
 
+def newest_drift_start(store: Store, policy: str) -> int | None:
+    """The start (µs) of the newest window with drift metrics."""
+    d = tables.drift_metrics.c
+    with store.read() as connection:
+        start: int | None = connection.scalar(select(func.max(d.window_start)).where(d.policy == policy))
+    return start
+
+
 def quality_page(
     store: Store, policy: str, filters: QualityFilter, limit: int | None = None, after: Position | None = None
 ) -> RowPage:

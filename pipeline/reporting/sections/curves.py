@@ -46,7 +46,10 @@ def section(data: ReportData) -> ReportSection:
         for curve in strategy_curves
     ]
     return ReportSection(
-        "curves", title, sentences, charts=[partial(precision_recall, data), partial(cost, data)]
+        "curves",
+        title,
+        sentences,
+        charts=[partial(precision_recall, strategy_curves), partial(cost, data, strategy_curves)],
     )
 
 
@@ -56,9 +59,8 @@ def curves(data: ReportData) -> list[ThresholdCurve]:
     return [curve for curve in candidates if curve is not None]
 
 
-def precision_recall(data: ReportData) -> Chart:
+def precision_recall(strategy_curves: list[ThresholdCurve]) -> Chart:
     """Precision over recall."""
-    strategy_curves = curves(data)
     rows = [row for curve in strategy_curves for row in _precision_points(curve)]
     marks: list[dict[str, Any]] = [
         {
@@ -72,15 +74,14 @@ def precision_recall(data: ReportData) -> Chart:
         "precision-recall",
         "Precision and recall of mature payments",
         f"Precision over recall as the threshold falls, a line for each strategy; marks: {operating_points}.",
-        _draw(rows, marks, ("recall", "precision"), share_axes=True),
+        lambda: _draw(rows, marks, ("recall", "precision"), share_axes=True),
         note="Scores of different strategies are not on one scale, so each has its own curve. A mark is the operating point: it "
         "combines the thresholds of several weeks and channels, so it may lie beside the curve.",
     )
 
 
-def cost(data: ReportData) -> Chart:
+def cost(data: ReportData, strategy_curves: list[ThresholdCurve]) -> Chart:
     """Cost per day over flags per day."""
-    strategy_curves = curves(data)
     rows = [row for curve in strategy_curves for row in _cost_points(curve, data)]
     marks: list[dict[str, Any]] = [
         {
@@ -95,7 +96,7 @@ def cost(data: ReportData) -> Chart:
         "cost",
         "Cost of missed fraud and unnecessary reviews",
         f"Cost per day over flags per day, a line for each strategy; an unnecessary review costs {review}. Marks: {operating_points}.",
-        _draw(rows, marks, ("flags per day", f"cost per day, {data.currency}"), share_axes=False),
+        lambda: _draw(rows, marks, ("flags per day", f"cost per day, {data.currency}"), share_axes=False),
     )
 
 

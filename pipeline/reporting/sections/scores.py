@@ -71,7 +71,7 @@ def distribution(data: ReportData) -> Chart:
         "Distribution of scores (each shape is scaled to its tallest bin)",
         "Distribution of scores by strategy: filled for all payments not known to be fraud, outlined for known fraud. With good scores the outline is "
         "to the right of the filled shape.",
-        charts.to_spec(_draw_ridges(ridges, names), height=90 * len(strategies) + 30),
+        lambda: charts.to_spec(_draw_ridges(ridges, names), height=90 * len(strategies) + 30),
     )
 
 
@@ -107,7 +107,7 @@ def calibration(data: ReportData) -> Chart:
         "calibration",
         "Calibration of probabilities (mature payments in groups of rising probability)",
         f"Observed share of fraud against predicted probability, with 95 % intervals, on logarithmic axes; on the dotted line both agree. {_calibration_sentence(rows)}",
-        charts.to_spec(_draw_calibration(rows)),
+        lambda: charts.to_spec(_draw_calibration(rows)),
     )
 
 

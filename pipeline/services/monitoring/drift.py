@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor, every
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
-from storage.database.column_types import as_micros
-from storage.queries.monitoring import DriftFilter, drift_page
+from storage.database.column_types import as_datetime, as_micros
+from storage.queries.monitoring import DriftFilter, drift_page, newest_drift_start
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,7 @@ def list_drift(
 
 def newest_drift(session: Session, policy: str, since: datetime | None = None) -> tuple[DriftRecord, ...]:
     """All metrics of the newest window that starts at `since` or later; empty if there is none."""
-    request = DriftRequest(policy, since)
-    newest = list_drift(session, request, limit=1).items
-    metrics = every(list_drift, session, request)
-    return (
-        tuple(takewhile(lambda metric: metric.window_end == newest[0].window_end, metrics)) if newest else ()
-    )
+    start = newest_drift_start(session.store, policy)
+    if start is None or (since is not None and start < as_micros(since)):
+        return ()
+    return tuple(every(list_drift, session, DriftRequest(policy, as_datetime(start))))

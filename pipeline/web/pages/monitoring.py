@@ -60,18 +60,13 @@ def section(context: Context, name: PathName) -> Response:
     """Show a section of the report."""
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
-    # Its chart libraries load slowly.
-    from pipeline.services.monitoring.reports import render_section
-
-    return html(render_section(context.session, name).decode())
+    return html(context.app.report.section(context.session, name).decode())
 
 
 @router.get("/charts/{name}/{scheme}")
 def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
     """Show a chart of the report as a picture."""
-    from pipeline.services.monitoring.reports import render_section_chart
-
-    return Response(render_section_chart(context.session, name, scheme), media_type="image/svg+xml")
+    return Response(context.app.report.chart(context.session, name, scheme), media_type="image/svg+xml")
 
 
 def _page(context: Context, name: str) -> Response:
