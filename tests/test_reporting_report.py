@@ -14,7 +14,7 @@ from detectors.evaluation.metrics import average_precision
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.number_text import amount, number
+from pipeline.number_text import amount, number, score_text
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
@@ -337,6 +337,17 @@ def test_a_table_too_wide_for_a_terminal_has_its_last_column_under_each_row() ->
 )
 def test_numbers_have_no_exponent(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (1.0, "1 in over 1,000,000,000"), (0.999972, "1 in 36,000"), (0.99917, "1 in 1,200"), (0.9983, "1 in 590"),
+        (0.95, "1 in 20"), (0.9, "1 in 10"), (0.6, "40 in 100"), (0.00901, "99 in 100"), (0.0, "100 in 100"),
+    ],
+)  # fmt: skip
+def test_a_score_is_shown_as_the_share_of_payments_that_are_as_suspicious(score: float, text: str) -> None:
+    assert score_text(score) == text
 
 
 def test_no_axis_writes_an_exponent(one: Store) -> None:

@@ -407,7 +407,11 @@ def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleSer
     change = "UPDATE scores SET score = 0.999, threshold = 0.032, fraud_probability = {}, decision_value = {} WHERE transaction_id = '{}'"
     for probability, decided, said in (
         ("0.42", "0.42", r"Probability of fraud</dt><dd>42 % <span class=\"quiet\">flagged from 3.2 %"),
-        ("NULL", "0.999", r"Score</dt><dd>0.999 <span class=\"quiet\">flagged from 0.032"),
+        (
+            "NULL",
+            "0.999",
+            r"title=\"score 0.999\">1 in 1,000</span> <span class=\"quiet\">payments rank as high</span> <span class=\"quiet\">flagged from <span class=\"score\" title=\"score 0.032\">97 in 100",
+        ),
         ("0.42", "0.7", r"Decision value</dt><dd>0.7 <span class=\"quiet\">flagged from 0.032"),
     ):
         execute(store, change.format(probability, decided, name))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detectors.base import STRATEGIES
 from detectors.evaluation.metrics import CumulativeCounts, average_precision, cumulative_counts
-from pipeline.number_text import mean_money, money, number
+from pipeline.number_text import mean_money, money, score_text
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
 from pipeline.rendering.report_data import ReportData, total
@@ -149,7 +149,7 @@ def _precision_points(curve: ThresholdCurve) -> Iterator[dict[str, Any]]:
         recall, precision = steps.tp[k] / steps.positives, steps.tp[k] / (steps.tp[k] + steps.fp[k])
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(recall), 5), "y": round(float(precision), 5),
-            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: precision {share(precision, 1)}, recall {share(recall, 1)}",
+            "tooltip": f"{curve.strategy}, score from {score_text(steps.threshold[k])}: precision {share(precision, 1)}, recall {share(recall, 1)}",
         }  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _cost_points(curve: ThresholdCurve, data: ReportData) -> Iterator[dict[str, 
         daily_cost = (curve.missed_cost[k] + steps.fp[k] * review) / curve.days
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(flags[k]), 4), "y": round(float(daily_cost), 2),
-            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: {flags[k]:,.1f} flags and {mean_money(daily_cost, data.currency)} per day",
+            "tooltip": f"{curve.strategy}, score from {score_text(steps.threshold[k])}: {flags[k]:,.1f} flags and {mean_money(daily_cost, data.currency)} per day",
         }  # fmt: skip
 
 
