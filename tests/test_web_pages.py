@@ -492,6 +492,17 @@ def test_any_payment_of_an_entity_can_be_labelled(server: ConsoleServer) -> None
     assert name in server.visitor("reviewer").get(f"/entities/{handle}").text
 
 
+def test_a_payment_that_somebody_else_works_on_is_labelled_only_anyway(server: ConsoleServer) -> None:
+    reviewer, (name, *_) = server.visitor("reviewer"), open_ids(server)
+    server.visitor("rule_author").post("/claims", flags=seen(server, name))
+    row = reviewer.post("/labels", transaction_id=name, column="customer_id", verdict="genuine").text
+    assert "<b><bdi>rule_author</bdi></b> works on it: not labelled." in row
+    assert show_flag(server.api.session, LIVE, name).status == "open"
+    values = dict(re.findall(r'name="(\w+)" value="([^"]*)"', row))
+    assert "works on it" not in reviewer.post("/labels", **values).text
+    assert show_flag(server.api.session, LIVE, name).status == "genuine"
+
+
 def test_the_graph_has_what_shares_payments_and_no_more_than_its_limits(
     server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("GET", "/drift"): VIEW,
     ("GET", "/runs"): VIEW,
     ("GET", "/runs/work"): VIEW,
+    ("GET", "/runs/matrix"): VIEW,
     ("POST", "/runs/now"): Permission.MANAGE_RUNS,
     ("POST", "/runs/backfill"): Permission.MANAGE_RUNS,
     ("POST", "/runs/train"): Permission.MANAGE_MODELS,
