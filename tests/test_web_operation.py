@@ -147,7 +147,7 @@ def test_a_gap_says_why_and_offers_its_remedy_to_those_who_may(server: ConsoleSe
     page = server.visitor("administrator").get("/runs").text
     assert "no column" in page
     assert CARD not in page
-    assert "fix what the error names" in page
+    assert "mend what the error names" in page
     assert page.count("<button>Fill</button>") == 1
     assert page.count("<button>Train again</button>") >= 1
     assert 'class="window failed"' in page

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportPage, ReportSection, Table, VegaSpec
+from pipeline.rendering.page_links import with_page_links
 from storage.database.column_types import as_datetime
 
 SHORT_MAX = 34  # characters of a cell that stays on one line; a longer cell gets a minimum width
@@ -52,7 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    environment.globals.update(vega=_vega, cell_class=_cell_class)
+    environment.globals.update(vega=_vega, cell_class=_cell_class, linked=with_page_links)
     return environment
 
 

@@ -18,7 +18,9 @@ def section(data: ReportData) -> ReportSection:
     title = "Strategy choices"
     if not data.choices:
         return ReportSection(
-            "choices", title, missing=["No training has chosen a strategy yet: run fraudwatch train."]
+            "choices",
+            title,
+            missing=["No training has chosen a strategy yet: start it with fraudwatch train."],
         )
     newest = data.choices[-1]
     sentences = [f"Now: {safe_text(newest['sentence'])}"]

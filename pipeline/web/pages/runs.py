@@ -13,7 +13,6 @@ from pipeline.api.context import Context, RequestContext
 from pipeline.api.runs.jobs import JobId, visible_job
 from pipeline.api.types import Instant
 from pipeline.errors import InputError
-from pipeline.rendering.text import GAP_REMEDIES
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.models.comparisons import ComparisonRequest
 from pipeline.services.runs.backfill import BackfillRequest
@@ -42,6 +41,13 @@ STATES = {
     "pending": ("○", "due"),
     "never": ("–", "never scored"),
     "done": ("✓", "done"),
+}
+REMEDIES = {  # of gaps, by what the page offers
+    "wait": "the next tick does it, or “Run what is due”",
+    "at_work": "at work by run {run}",
+    "repeat_backfill": "its backfill was interrupted: “Fill” goes on with it",
+    "repeat_training": "windows are scored with the model before it; “Train again” repeats it",
+    "repeat_window": "mend what the error names, then “Fill”",
 }
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -77,7 +83,7 @@ def runs(context: Context) -> Response:
         newest=done[-1] if done else None,
         never=sum(each.score is None for each in windows),
         gaps=[replace(gap, error=context.visible_text(gap.error)) for gap in gaps],
-        remedies=[GAP_REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
+        remedies=[REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
         first_day=_local_day(gap[0].window_start, zone) if gap else "",
         day_after=_local_day(gap[-1].window_end + DAY - timedelta.resolution, zone) if gap else "",
         late=late_rows(context.session, LIVE),
