@@ -31,7 +31,18 @@ from tests.test_web_pages import acting
 pytestmark = pytest.mark.one_engine
 WAIT_S = 120.0
 TWO_PEOPLE = WebSection.model_validate({"four_eyes": ["role", "promote"]})
-OPERATION = ("/missed", "/runs", "/models", "/models/1", "/rules", "/mutes", "/approvals", "/users", "/audit")
+OPERATION = (
+    "/missed",
+    "/answered",
+    "/runs",
+    "/models",
+    "/models/1",
+    "/rules",
+    "/mutes",
+    "/approvals",
+    "/users",
+    "/audit",
+)
 
 
 @pytest.fixture

@@ -503,6 +503,36 @@ def test_a_payment_that_somebody_else_works_on_is_labelled_only_anyway(server: C
     assert show_flag(server.api.session, LIVE, name).status == "genuine"
 
 
+def test_answers_are_found_by_whom_when_and_how(server: ConsoleServer) -> None:
+    reviewer, author = server.visitor("reviewer"), server.visitor("rule_author")
+    mine, theirs, changed, undone, *_ = open_ids(server)
+    assert "You have answered nothing" in reviewer.get("/answered").text
+    reviewer.post("/verdicts", flags=seen(server, mine), verdict="fraud", note="a ring", action="blocked")
+    author.post("/verdicts", flags=seen(server, theirs), verdict="genuine")
+    reviewer.post("/verdicts", flags=seen(server, changed), verdict="genuine")
+    author.post("/verdicts", flags=seen(server, changed), verdict="fraud")
+    reviewer.post("/verdicts", flags=seen(server, undone), verdict="fraud")
+    reviewer.post("/verdicts/undo", flags=seen(server, undone))
+
+    def found(query: str) -> set[str]:
+        return set(re.findall(r'data-open="/flags/([^"]+)"', reviewer.get(f"/answered{query}").text))
+
+    assert found("") == {mine}
+    assert found("?by=anyone") == {mine, theirs, changed}
+    assert found("?by=anyone&verdict=genuine") == {theirs}
+    assert found("?by=anyone&when=day&verdict=fraud") == {mine, changed}
+    page = reviewer.get("/answered").text
+    assert ("a ring" in page, "blocked" in page) == (True, True)
+    as_json = re.findall(r'href="(/api/v1/verdicts\?[^"]+)">JSON', page)[0].replace("&amp;", "&")
+    assert [each["transaction_id"] for each in reviewer.get(as_json).json()["items"]] == [mine]
+    execute(
+        server.api.session.store, "UPDATE verdicts SET at = :at", at=as_texts(np.array([NOW - 8 * DAY]))[0]
+    )
+    assert found("?by=anyone&when=week") == set()
+    assert found("?by=anyone&when=month") == {mine, theirs, changed}
+    assert '<a href="/answered?by=me">' in reviewer.get("/queue").text
+
+
 def test_the_graph_has_what_shares_payments_and_no_more_than_its_limits(
     server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/labels"): ANSWER,
     ("GET", "/entities/{handle}"): VIEW,
     ("GET", "/entities/{handle}/graph"): VIEW,
+    ("GET", "/answered"): VIEW,
     ("GET", "/missed"): VIEW,
     # monitoring
     ("GET", "/overview"): VIEW,
