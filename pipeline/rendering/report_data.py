@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
+from pipeline.monitoring.drift_reference import calendar_features
 from pipeline.monitoring.fraud_rates import RateMonths, monthly_rates
 from pipeline.rendering.text import instant_text, iso_instant
 from pipeline.schedule import grid
@@ -92,7 +93,7 @@ class ReportData:
     @cached_property
     def drift_features(self) -> list[Row]:
         """Features with their alarms and largest effect, most alarms first."""
-        return report_counts.drift_features(self.store, self.scope)
+        return report_counts.drift_features(self.store, self.scope, calendar_features(self.config))
 
     @property
     def top_drift_features(self) -> list[Row]:

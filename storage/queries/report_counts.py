@@ -192,21 +192,23 @@ def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
     return _read(store, sql, scope, {"some": limit})
 
 
-def drift_features(store: Store, scope: Scope) -> list[Row]:
+def drift_features(store: Store, scope: Scope, last: Sequence[str] = ()) -> list[Row]:
     """
     The features of the span with their number of alarms and largest effect, most alarms first.
 
-    `suppressed` is 1 for a feature whose metrics all have `suppressed_because`; those come last.
+    `suppressed` is 1 for a feature whose metrics all have `suppressed_because`; those come last, and before them those of `last`, unless they
+    raise alarms.
     """
     d = tables.drift_metrics.c
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
     suppressed = func.min(case((d.suppressed_because.is_(None), 0), else_=1)).label("suppressed")
     effect = func.max(d.effect).label("effect")
+    later = case((d.feature.in_(list(last)), 1), else_=0)
     rows = (
         select(d.feature, alarms, suppressed, effect)
         .where(*_of_span(d, scope))
         .group_by(d.feature)
-        .order_by(alarms.desc(), suppressed, func.coalesce(effect, 0).desc(), d.feature)
+        .order_by(alarms.desc(), suppressed, later, func.coalesce(effect, 0).desc(), d.feature)
     )
     return _rows(store, rows)
 

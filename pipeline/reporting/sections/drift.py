@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from pipeline.monitoring.drift_reference import calendar_features
 from pipeline.number_text import number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
@@ -55,7 +56,8 @@ def heat(data: ReportData) -> Chart:
     windows = _windows(data)
     order = [safe_text(row["feature"]) for row in data.top_drift_features]
     rows = list(_cells(windows))
-    worst = max(rows, key=lambda row: row["effect"])
+    last = calendar_features(data.config)
+    worst = max(rows, key=lambda row: (row["alarm"], row["feature"] not in last, row["effect"]))
     return Chart(
         "drift",
         "Drift by feature and window",

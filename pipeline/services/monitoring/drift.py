@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.monitoring.drift_reference import calendar_features
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor, every
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
@@ -63,7 +64,7 @@ def list_drift(
     session: Session, request: DriftRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None
 ) -> Page[DriftRecord]:
     """
-    Metrics, newest window first; in it alarms, then metrics with a threshold, then the others, each by effect.
+    Metrics, newest window first; in it alarms, then metrics with a threshold, then the others and those of the calendar, each by effect.
 
     Raises
     ------
@@ -74,6 +75,7 @@ def list_drift(
         since=None if request.since is None else as_micros(request.since),
         feature=request.feature,
         alarms=request.alarms,
+        last=calendar_features(session.config),
     )
     page = drift_page(session.store, request.policy, filters, limit, decode_cursor(cursor, keys=6))
     records = tuple(as_record(DriftRecord, row) for row in page.rows)

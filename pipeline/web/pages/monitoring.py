@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
+from pipeline.monitoring.drift_text import change_text
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.drift import newest_drift
 from pipeline.services.review.cases import count_overdue
@@ -48,10 +49,7 @@ def drift(context: Context) -> Response:
 def drift_now(context: Context) -> Response:
     """Show the newest window against the reference."""
     metrics = newest_drift(context.session, LIVE)
-    rows = sorted(
-        (each for each in metrics if each.effect is not None),
-        key=lambda each: (not each.alarm, -(each.effect or 0.0), each.feature),
-    )
+    rows = [(each, change_text(vars(each))) for each in metrics if each.effect is not None]
     return page(context, "newest_drift.html", place="drift", rows=rows[:DRIFT_ROWS], count=len(metrics))
 
 
