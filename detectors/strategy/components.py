@@ -26,20 +26,21 @@ FOREST_TREES = 50
 
 @dataclass(frozen=True)
 class RankedClassifier:
-    """A classifier and the rank scale of its training scores."""
+    """A classifier and the rank scale of its training scores, which it needs beside others only."""
 
     classifier: Classifier
-    scale: RankScale
+    scale: RankScale | None = None
 
     @classmethod
-    def fit(cls, classifier: Classifier, X: Floats, sample: Sample) -> Self:
-        """Fit the classifier and its rank scale."""
+    def fit(cls, classifier: Classifier, X: Floats, sample: Sample, *, alone: bool = False) -> Self:
+        """Fit the classifier and, unless it is alone, its rank scale."""
         classifier.fit(X, sample.y, sample.weight)
-        return cls(classifier, _scale_of_genuine(classifier.anomaly_score(X), sample))
+        return cls(classifier, None if alone else _scale_of_genuine(classifier.anomaly_score(X), sample))
 
     def surprisal(self, X: Floats) -> Floats:
         """−ln of the share of genuine training rows above each row's score, (n,)."""
-        return surprisal(self.scale.transform(self.classifier.anomaly_score(X)))
+        scale = require_fitted(self.scale, "the rank scale of a classifier")
+        return surprisal(scale.transform(self.classifier.anomaly_score(X)))
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ class Components:
             return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
         families = RankedFamilies.fit(outliers, X, mature) if strategy == "blend" else None
-        boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
-        if strategy == "classification":
+        boosted, alone = Boosting(seed=settings.seed, threads=settings.threads), strategy == "classification"
+        boosting = RankedClassifier.fit(boosted, X, mature, alone=alone)
+        if alone:
             return cls(encoder, outliers, boosting=boosting)
         forest = RankedClassifier.fit(
             RandomForest(FOREST_TREES, max_genuine=FOREST_MAX_GENUINE, seed=settings.seed), X, mature
