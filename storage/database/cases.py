@@ -6,12 +6,12 @@ value of the entity is a case of its own. `cases` has those with an open flag, a
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     TextClause,
     and_,
-    bindparam,
     delete,
     func,
     insert,
@@ -31,8 +30,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database import bulk
 from storage.database.column_types import Instant
@@ -88,7 +85,7 @@ def refresh_cases(connection: Connection, ids: Iterable[str]) -> None:
         .distinct()
         .where(f.transaction_id.in_(_listed(connection, ids)), f.case_id.is_not(None))
     )
-    _write(connection, [(row.policy, row.case_id) for row in connection.execute(changed)])
+    write_cases(connection, [(row.policy, row.case_id) for row in connection.execute(changed)])
 
 
 def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> None:
@@ -106,7 +103,7 @@ def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequenc
     touched = _divide(
         connection, store, policy, {row.owner for row in rows}, min(row.event_time for row in rows)
     )
-    _write(connection, touched)
+    write_cases(connection, touched)
     refresh_cases(connection, ids)
 
 
@@ -126,7 +123,7 @@ def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> I
         of_policy = [row for row in rows if row.policy == policy]
         since = min(row.event_time for row in of_policy)
         touched |= _divide(connection, store, policy, {row.owner for row in of_policy}, since)
-    _write(connection, touched)
+    write_cases(connection, touched)
 
 
 def stored_entity(connection: Connection) -> str:
@@ -212,35 +209,30 @@ def _starts(members: Sequence[Any], first: Any) -> list[str]:
 
 
 def _set_case_ids(connection: Connection, changes: Sequence[tuple[str, str, str]]) -> None:
-    """One statement for all, as (policy, transaction_id, case_id): one for each would take minutes on Postgres."""
-    if changes:
-        sql = SET_CASE_IDS.format(rows=ROWS_OF_JSON[connection.dialect.name])
-        connection.execute(text(sql), {"changes": json.dumps(changes)})
+    """As (policy, transaction_id, case_id)."""
+    columns = {"policy": "text", "name": "text", "case_id": "text"}
+    bulk.write_listed(connection, SET_CASE_IDS, columns, changes)
 
 
-ROWS_OF_JSON = {
-    "sqlite": "SELECT json_extract(value, '$[0]') AS policy, json_extract(value, '$[1]') AS name, json_extract(value, '$[2]') AS case_id FROM json_each(:changes)",
-    "postgresql": "SELECT value ->> 0 AS policy, value ->> 1 AS name, value ->> 2 AS case_id FROM json_array_elements(CAST(:changes AS json))",
-}
 SET_CASE_IDS = """
     UPDATE flags SET case_id = s.case_id FROM ({rows}) s
     WHERE flags.policy = s.policy AND flags.transaction_id = s.name"""
 
 
-def _write(connection: Connection, keys: Iterable[Key]) -> None:
-    """Write these cases as their flags are now."""
+def write_cases(connection: Connection, keys: Iterable[Key]) -> None:
+    """Write these cases anew, as their flags are now."""
     of_policy: dict[str, list[str]] = defaultdict(list)
     for policy, case_id in sorted(set(keys)):
         of_policy[policy].append(case_id)
     c, f = cases.c, flags.c
     for policy, names in of_policy.items():
         mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
-        before = [dict(row) for row in connection.execute(select(cases).where(mine)).mappings()]
+        before = [row._asdict() for row in connection.execute(select(cases).where(mine)).all()]
         connection.execute(delete(cases).where(mine))
         divided: dict[Key, list[_Member]] = defaultdict(list)
         # Without the policy, for which SQLite would read all flags of it.
         rows = _flags(PAYMENTS, null()).where(f.case_id.in_(_listed(connection, names)))
-        for member in (_Member(*row) for row in connection.execute(rows)):
+        for member in map(_Member._make, connection.execute(rows).all()):
             if member.policy == policy:
                 divided[policy, str(member.case_id)].append(member)
         after = [row for key, members in divided.items() if (row := _case(key, members))]
@@ -336,29 +328,32 @@ def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any])
             total = sums.setdefault(kind, [0, 0, 0])
             for place, value in enumerate((1, row["open_flags"], row["loss"])):
                 total[place] += sign * value
-    names = [column.name for column in case_counts.primary_key]
-    kinds = [dict(zip(names, kind, strict=True)) for kind in sorted(sums)]
-    more = [
-        dict(zip(("more_cases", "more_flags", "more_loss"), sums[kind], strict=True)) for kind in sorted(sums)
-    ]
-    places = [{f"at_{name}": value for name, value in kind.items()} for kind in kinds]
-    n = case_counts.c
-    mine = and_(*(n[name] == bindparam(f"at_{name}") for name in names))
-    changes = {
-        name: n[name] + bindparam(f"more_{name}", type_=n[name].type) for name in ("cases", "flags", "loss")
-    }
-    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    if fresh := [
-        kind | dict.fromkeys(changes, 0) for kind, by in zip(kinds, more, strict=True) if by["more_cases"] > 0
-    ]:
-        connection.execute(make(case_counts).on_conflict_do_nothing(), fresh)
-    if kinds:
-        connection.execute(
-            update(case_counts).where(mine).values(changes),
-            [a | b for a, b in zip(places, more, strict=True)],
-        )
-    if fewer := [place for place, by in zip(places, more, strict=True) if by["more_cases"] < 0]:
-        connection.execute(delete(case_counts).where(mine, n.cases == 0), fewer)
+    kinds = sorted(kind for kind, total in sums.items() if any(total))
+    hours = [bulk.instants(np.array([kind[at] for kind in kinds])) for at in (2, 3)]
+    changes = [(*kind[:2], *at, *sums[kind]) for kind, *at in zip(kinds, *hours, strict=True)]
+    more, less = ([row for row in changes if (row[CASES_AT] > 0) is is_more] for is_more in (True, False))
+    bulk.write_listed(connection, ADD_COUNTS, COUNT_COLUMNS, more)
+    bulk.write_listed(connection, CHANGE_COUNTS, COUNT_COLUMNS, less)
+    bulk.write_listed(connection, DELETE_COUNTS, COUNT_COLUMNS, less)
+
+
+KIND_COLUMNS = {
+    "policy": "text",
+    "channels": "text",
+    "newest_hour": "timestamptz",
+    "raised_hour": "timestamptz",
+}
+COUNT_COLUMNS = {**KIND_COLUMNS, "cases": "integer", "flags": "integer", "loss": "bigint"}
+CASES_AT = len(KIND_COLUMNS)
+SET_COUNTS = "cases = case_counts.cases + {0}.cases, flags = case_counts.flags + {0}.flags, loss = case_counts.loss + {0}.loss"
+KIND = ", ".join(KIND_COLUMNS)
+ADD_COUNTS = f"""
+    INSERT INTO case_counts ({", ".join(COUNT_COLUMNS)}) SELECT * FROM ({{rows}}) s WHERE TRUE
+    ON CONFLICT ({KIND}) DO UPDATE SET {SET_COUNTS.format("excluded")}"""
+CHANGE_COUNTS = f"""
+    UPDATE case_counts SET {SET_COUNTS.format("s")} FROM ({{rows}}) s
+    WHERE {" AND ".join(f"case_counts.{name} = s.{name}" for name in KIND_COLUMNS)}"""
+DELETE_COUNTS = f"DELETE FROM case_counts WHERE cases = 0 AND ({KIND}) IN (SELECT {KIND} FROM ({{rows}}) s)"
 
 
 def _listed(connection: Connection, names: Iterable[str]) -> TextClause:

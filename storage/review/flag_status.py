@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, text, update
+import numpy as np
+from sqlalchemy import Connection, and_, select, text, update
 
 from storage.database import bulk
-from storage.database.cases import lock_cases, refresh_cases
+from storage.database.cases import lock_cases, write_cases
 from storage.database.column_types import Instant
 from storage.database.tables import flags, verdicts
 from storage.database.views import VISIBLE, ranked_labels
@@ -40,16 +41,26 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
         rows = connection.execute(holding.columns(known_at=Instant, recorded_at=Instant)).all()
         closed = _closed_without_opinion(connection, staged)
         f = flags.c
-        flagged = select(f.policy, f.transaction_id).where(f.transaction_id.in_(text(staged)))
-        keys = connection.execute(flagged.order_by(f.policy, f.transaction_id)).all()
+        flagged = select(f.policy, f.transaction_id, f.case_id).where(f.transaction_id.in_(text(staged)))
+        found = connection.execute(flagged.order_by(f.policy, f.transaction_id)).all()
     answers = closed | {row.transaction_id: _answer(row) for row in rows if row.is_fraud is not None}
+    answered_flags = [flag for flag in found if flag.transaction_id in answers]
+    at = [answers[flag.transaction_id]["reviewed_at"] for flag in answered_flags]
     changes = [
-        {"of": policy, "id": name, **answers[name]} for policy, name in keys if name in answers
-    ]  # by the primary key: a search by the id alone would read all flags for each
-    if changes:
-        mine = and_(f.policy == bindparam("of"), f.transaction_id == bindparam("id"))
-        connection.execute(update(flags).where(mine), changes)
-    refresh_cases(connection, {name for _, name in keys})
+        (flag.policy, flag.transaction_id, answer["status"], answer["reviewer"], reviewed_at)
+        for flag, reviewed_at in zip(answered_flags, bulk.instants(np.array(at)), strict=True)
+        for answer in (answers[flag.transaction_id],)
+    ]
+    bulk.write_listed(connection, SET_STATUS, STATUS_COLUMNS, changes)
+    write_cases(connection, {(flag.policy, flag.case_id) for flag in found if flag.case_id is not None})
+
+
+STATUS_COLUMNS = dict.fromkeys(("policy", "name", "status", "reviewer"), "text") | {
+    "reviewed_at": "timestamptz"
+}
+SET_STATUS = """
+    UPDATE flags SET status = s.status, reviewer = s.reviewer, reviewed_at = s.reviewed_at FROM ({rows}) s
+    WHERE flags.policy = s.policy AND flags.transaction_id = s.name"""
 
 
 def _closed_without_opinion(connection: Connection, staged: str) -> dict[str, dict[str, Any]]:
