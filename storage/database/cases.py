@@ -141,6 +141,49 @@ def follow_entity(connection: Connection, store: Store) -> None:
 def rebuild_cases(connection: Connection, case_entity: str) -> None:
     """Compute all cases from scratch; `case_entity` is the column of `transactions` that they go by, "" for none."""
     lock_cases(connection)
+    divided = _divided(connection, case_entity)
+    _set_case_ids(
+        connection,
+        [
+            (policy, flag.transaction_id, case_id)
+            for (policy, case_id), group in divided.items()
+            for flag in group
+            if flag.case_id != case_id
+        ],
+    )
+    connection.execute(delete(cases))
+    connection.execute(delete(case_counts))
+    rows = [row for key, group in divided.items() if (row := _case(key, group))]
+    _insert(connection, (), rows, _ranks_of_sampled(rows))
+
+
+class CaseCheck(NamedTuple):
+    """How many cases and counts are stored, and how many are not those of the flags."""
+
+    stored: int
+    wrong: int
+    wrong_counts: int
+
+
+def check_cases(connection: Connection, case_entity: str) -> CaseCheck:
+    """Compare what is stored of cases with a computation from scratch; the ranks of audit samples, which are drawn, are left out."""
+    divided = _divided(connection, case_entity)
+    computed = {key: row for key, group in divided.items() if (row := _case(key, group))}
+    stored = {(row.policy, row.case_id): row._asdict() for row in connection.execute(select(cases)).all()}
+    wrong = {key for key, group in divided.items() if any(flag.case_id != key[1] for flag in group)}
+    for key in computed.keys() | stored.keys():
+        mine, its = computed.get(key, {}), stored.get(key, {})
+        drawn = {"rank": 0} if mine and its and not its["channels"] else {}
+        if mine | drawn != its | drawn:
+            wrong.add(key)
+    counts = {tuple(row[:CASES_AT]): list(row[CASES_AT:]) for row in connection.execute(select(case_counts))}
+    sums = _sums((), computed.values())
+    wrong_counts = sum(counts.get(kind) != sums.get(kind) for kind in counts.keys() | sums.keys())
+    return CaseCheck(len(stored), len(wrong), wrong_counts)
+
+
+def _divided(connection: Connection, case_entity: str) -> dict[Key, list[_Member]]:
+    """All flags that are not muted, by the case where they belong."""
     members = [_Member(*row) for row in connection.execute(_all_flags(connection, case_entity))]
     owners: dict[tuple[str, str | None], list[_Member]] = defaultdict(list)
     for member in members:
@@ -150,18 +193,7 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
         starts = _starts(flags_, None) if owner is not None else [flag.transaction_id for flag in flags_]
         for flag, case_id in zip(flags_, starts, strict=True):
             divided.setdefault((policy, case_id), []).append(flag)
-    _set_case_ids(
-        connection,
-        [
-            (policy, flag.transaction_id, case_id)
-            for (policy, case_id), group in divided.items()
-            for flag in group
-        ],
-    )
-    connection.execute(delete(cases))
-    connection.execute(delete(case_counts))
-    rows = [row for key, group in divided.items() if (row := _case(key, group))]
-    _insert(connection, (), rows, _ranks_of_sampled(rows))
+    return divided
 
 
 def _divide(
@@ -321,13 +353,7 @@ def _share(case_id: str) -> float:
 
 def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any]) -> None:
     """Take cases from the counts of their kinds, and add others."""
-    sums: dict[Kind, list[int]] = {}
-    for sign, rows in ((-1, removed), (1, added)):
-        for row in rows:
-            kind = (row["policy"], row["channels"], row["newest_hour"], row["raised_hour"])
-            total = sums.setdefault(kind, [0, 0, 0])
-            for place, value in enumerate((1, row["open_flags"], row["loss"])):
-                total[place] += sign * value
+    sums = _sums(removed, added)
     kinds = sorted(kind for kind, total in sums.items() if any(total))
     hours = [bulk.instants(np.array([kind[at] for kind in kinds])) for at in (2, 3)]
     changes = [(*kind[:2], *at, *sums[kind]) for kind, *at in zip(kinds, *hours, strict=True)]
@@ -335,6 +361,18 @@ def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any])
     bulk.write_listed(connection, ADD_COUNTS, COUNT_COLUMNS, more)
     bulk.write_listed(connection, CHANGE_COUNTS, COUNT_COLUMNS, less)
     bulk.write_listed(connection, DELETE_COUNTS, COUNT_COLUMNS, less)
+
+
+def _sums(removed: Iterable[Any], added: Iterable[Any]) -> dict[Kind, list[int]]:
+    """Cases, open flags and loss of each kind."""
+    sums: dict[Kind, list[int]] = {}
+    for sign, rows in ((-1, removed), (1, added)):
+        for row in rows:
+            kind = (row["policy"], row["channels"], row["newest_hour"], row["raised_hour"])
+            total = sums.setdefault(kind, [0, 0, 0])
+            for place, value in enumerate((1, row["open_flags"], row["loss"])):
+                total[place] += sign * value
+    return sums
 
 
 KIND_COLUMNS = {
