@@ -6,9 +6,11 @@ value of the entity is a case of its own. `cases` has those with an open flag, a
 """
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +30,6 @@ from sqlalchemy import (
     null,
     select,
     text,
-    update,
 )
 
 from storage.database import bulk
@@ -91,20 +92,18 @@ def refresh_cases(connection: Connection, ids: Iterable[str]) -> None:
 def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> None:
     """Find the cases of flags that were raised on these transactions, and write them."""
     t, f = store.transactions.c, flags.c
-    raised = select(t.event_time, _owner(store)).join(flags, f.transaction_id == t.transaction_id)
+    raised = select(f.transaction_id, t.event_time, _owner(store)).join(
+        flags, f.transaction_id == t.transaction_id
+    )
     mine = (f.policy == policy, f.muted_by.is_(None), f.transaction_id.in_(_listed(connection, ids)))
     rows = connection.execute(raised.where(*mine)).all()
     if not rows:
         return
-    alone = update(flags).where(
-        *mine, f.transaction_id.in_(select(t.transaction_id).where(_owner(store).is_(None)))
-    )
-    connection.execute(alone.values(case_id=f.transaction_id))
-    touched = _divide(
-        connection, store, policy, {row.owner for row in rows}, min(row.event_time for row in rows)
-    )
-    write_cases(connection, touched)
-    refresh_cases(connection, ids)
+    alone = [row.transaction_id for row in rows if row.owner is None]
+    _set_case_ids(connection, [(policy, name, name) for name in alone])
+    owners = {row.owner for row in rows if row.owner is not None}
+    touched = _divide(connection, store, policy, owners, min(row.event_time for row in rows))
+    write_cases(connection, touched | {(policy, name) for name in alone})
 
 
 @contextmanager
@@ -122,7 +121,8 @@ def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> I
     for policy in {row.policy for row in rows}:
         of_policy = [row for row in rows if row.policy == policy]
         since = min(row.event_time for row in of_policy)
-        touched |= _divide(connection, store, policy, {row.owner for row in of_policy}, since)
+        owners = {row.owner for row in of_policy if row.owner is not None}
+        touched |= _divide(connection, store, policy, owners, since)
     write_cases(connection, touched)
 
 
@@ -196,16 +196,16 @@ def _divided(connection: Connection, case_entity: str) -> dict[Key, list[_Member
     return divided
 
 
-def _divide(
-    connection: Connection, store: Store, policy: str, owners: set[str | None], since: int
-) -> set[Key]:
+def _divide(connection: Connection, store: Store, policy: str, owners: set[str], since: int) -> set[Key]:
     """Give the flags of owners from an instant (µs) on their cases; returns the cases that lost or got flags."""
+    if not owners:
+        return set()
     t, f = store.transactions.c, flags.c
     # What was before cannot change; a case that began a day earlier is over.
     near = select(f.transaction_id, t.event_time, f.case_id, _owner(store)).join(
         store.transactions, f.transaction_id == t.transaction_id
     )
-    named = _listed(connection, [owner for owner in owners if owner is not None])
+    named = _listed(connection, owners)
     chosen = near.where(
         f.policy == policy, f.muted_by.is_(None), _owner(store).in_(named), t.event_time > since - DAY
     )
@@ -256,20 +256,26 @@ def write_cases(connection: Connection, keys: Iterable[Key]) -> None:
     of_policy: dict[str, list[str]] = defaultdict(list)
     for policy, case_id in sorted(set(keys)):
         of_policy[policy].append(case_id)
-    c, f = cases.c, flags.c
+    c = cases.c
     for policy, names in of_policy.items():
         mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
         before = [row._asdict() for row in connection.execute(select(cases).where(mine)).all()]
         connection.execute(delete(cases).where(mine))
         divided: dict[Key, list[_Member]] = defaultdict(list)
-        # Without the policy, for which SQLite would read all flags of it.
-        rows = _flags(PAYMENTS, null()).where(f.case_id.in_(_listed(connection, names)))
-        for member in map(_Member._make, connection.execute(rows).all()):
+        given = {"listed_ids": json.dumps(names)}
+        rows = connection.execute(_flags_of_cases(connection.dialect.name), given).all()
+        for member in map(_Member._make, rows):
             if member.policy == policy:
                 divided[policy, str(member.case_id)].append(member)
         after = [row for key, members in divided.items() if (row := _case(key, members))]
         ranks = {(row["policy"], row["case_id"]): row["rank"] for row in before if not row["channels"]}
         _insert(connection, before, after, ranks)
+
+
+@cache
+def _flags_of_cases(dialect: str) -> "Select[Any]":
+    """The flags of the cases `listed_ids` of any policy: by a policy SQLite would read all flags of it."""
+    return _flags(PAYMENTS, null()).where(flags.c.case_id.in_(text(bulk.listed_ids(dialect))))
 
 
 def _insert(

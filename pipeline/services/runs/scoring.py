@@ -302,9 +302,9 @@ def _of_score(session: Session, of: PaymentScore, status: PaymentStatus) -> Scor
 def _stored(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
     fresh, names = scorer.add(chunk, session.now), chunk.transaction_id.tolist()
     status: dict[str, PaymentStatus] = dict.fromkeys(fresh, "scored")
-    with entity_snapshot(session.store) as snapshot:
-        known = snapshot.visible(names) - fresh
-    if known:
+    if len(fresh) < len(names):
+        with entity_snapshot(session.store) as snapshot:
+            known = snapshot.visible(names) - fresh
         others = chunk.take(np.array([place for place, name in enumerate(names) if name in known], np.int64))
         differing = others.take(changed(session.store, others))
         status |= dict.fromkeys(known, "duplicate")
