@@ -14,7 +14,7 @@ from detectors.evaluation.metrics import average_precision
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.number_text import amount, number
+from pipeline.number_text import amount, number, score_text
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
@@ -340,6 +340,17 @@ def test_numbers_have_no_exponent(value: float, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (1.0, "1 in over 1,000,000,000"), (0.999972, "1 in 36,000"), (0.99917, "1 in 1,200"), (0.9983, "1 in 590"),
+        (0.95, "1 in 20"), (0.9, "1 in 10"), (0.6, "40 in 100"), (0.00901, "99 in 100"), (0.0, "100 in 100"),
+    ],
+)  # fmt: skip
+def test_a_score_is_shown_as_the_share_of_payments_that_are_as_suspicious(score: float, text: str) -> None:
+    assert score_text(score) == text
+
+
 def test_no_axis_writes_an_exponent(one: Store) -> None:
     """A metric of some hundreds: its axis said 3.5e+2."""
     write_quality_metrics(one)
@@ -350,6 +361,39 @@ def test_no_axis_writes_an_exponent(one: Store) -> None:
     svg = report.render_chart(ReportData.load(one, SMALL, *SPAN), "quality", "svg").decode()
     assert ">400<" in svg
     assert not re.search(r">[\d.]+e[+-]?\d+<", svg)
+
+
+def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Store) -> None:
+    now = [NOW]
+    session = Session(one, SMALL, "test", lambda: now[0])
+    newest = reports.NewestReport()
+    drawn = newest.chart(session, "scores", "light")
+    outcome = newest.section(session, "outcome").decode()
+    assert f"{as_datetime(NOW):%Y-%m-%d %H:%M} UTC" in outcome
+    counted = newest._counted
+    now[0] += reports.KEPT - 1
+    assert newest.section(session, "outcome").decode() == outcome  # and says as of when
+    assert newest.chart(session, "scores", "light") is drawn
+    assert newest._counted is counted
+    undone = query(one, "SELECT MAX(label_id) FROM labels")[0][0]
+    execute(one, f"UPDATE labels SET label_id = label_id + 1 WHERE label_id = {undone}")
+    assert newest.section(session, "outcome").decode() != outcome
+    assert newest._counted is not counted
+    counted = newest._counted
+    now[0] += reports.KEPT
+    newest.section(session, "scores")
+    assert newest._counted is not counted
+
+
+def test_a_section_draws_no_chart(one: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(charts, "to_spec", refused)
+    monkeypatch.setattr(charts, "inline_data", refused)
+    session = Session(one, SMALL, "test", lambda: NOW)
+    for name in {section for section, _ in report.CHARTS.values()}:
+        assert b"/charts/" in reports.NewestReport().section(session, name)
 
 
 def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None:

@@ -29,6 +29,7 @@ from pipeline.api.routes import API, ROUTES, Needed
 from pipeline.api.runs import jobs as job_routes
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
+from pipeline.services.monitoring.reports import NewestReport
 from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import ArrivalScorer, open_scorer
 from pipeline.services.session import Session, open_session
@@ -135,6 +136,7 @@ def create_app(
         Provider(config) if config.oidc.issuer else None,
         scorer,
         jobs,
+        NewestReport(),
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

@@ -77,6 +77,15 @@ def _plotted(comparison: Comparison) -> list[TechniqueResult]:
 
 
 def _precision_recall(results: list[TechniqueResult]) -> Chart:
+    return Chart(
+        "precision-recall",
+        "Precision and recall",
+        f"Precision over recall as the threshold falls, a line for each of {len(results)} techniques.",
+        lambda: charts.to_spec(_precision_recall_lines(results)),
+    )
+
+
+def _precision_recall_lines(results: list[TechniqueResult]) -> Any:
     import altair
 
     axis = {"scale": altair.Scale(domain=[0, 1]), "axis": altair.Axis(format="%", tickCount=5)}
@@ -88,18 +97,21 @@ def _precision_recall(results: list[TechniqueResult]) -> Chart:
         for result in results
         for recall, precision in _points(result.curve)
     ]  # fmt: skip
-    lines = _lines(rows, results).encode(
+    return _lines(rows, results).encode(
         x=altair.X("x:Q", title="recall", **axis), y=altair.Y("y:Q", title="precision", **axis)
-    )
-    return Chart(
-        "precision-recall",
-        "Precision and recall",
-        f"Precision over recall as the threshold falls, a line for each of {len(results)} techniques.",
-        charts.to_spec(lines),
     )
 
 
 def _costs(results: list[TechniqueResult], per_day: int, currency: str) -> Chart:
+    return Chart(
+        "cost",
+        f"Cost of reviewing the highest scores of each day (the line: alerts.per_day, {per_day:,})",
+        f"Cost per day over flags per day, a line for each of {len(results)} techniques.",
+        lambda: charts.to_spec(_cost_lines(results, per_day, currency)),
+    )
+
+
+def _cost_lines(results: list[TechniqueResult], per_day: int, currency: str) -> Any:
     import altair
 
     rows: list[dict[str, Any]] = [
@@ -115,12 +127,7 @@ def _costs(results: list[TechniqueResult], per_day: int, currency: str) -> Chart
     x = altair.X("x:Q", title="flags per day", scale=altair.Scale(type="log", nice=False), axis=powers)
     y = altair.Y("y:Q", title=f"cost per day, {currency}", axis=altair.Axis(tickCount=5, format=",.0f"))
     budget = altair.Chart(charts.inline_data([{"x": per_day}])).mark_rule(color=charts.MUTED)
-    return Chart(
-        "cost",
-        f"Cost of reviewing the highest scores of each day (the line: alerts.per_day, {per_day:,})",
-        f"Cost per day over flags per day, a line for each of {len(results)} techniques.",
-        charts.to_spec(_lines(rows, results).encode(x=x, y=y) + budget.encode(x=x)),
-    )
+    return _lines(rows, results).encode(x=x, y=y) + budget.encode(x=x)
 
 
 def _lines(rows: list[dict[str, Any]], results: list[TechniqueResult]) -> Any:

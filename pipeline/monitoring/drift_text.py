@@ -53,15 +53,19 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
     yield from (f"  not compared: {why}" for why in _not_compared(newest))
 
 
-def metric_text(row: Row) -> str:
-    """One metric with its value, its alarm threshold and its effect size."""
+def change_text(row: Row) -> str:
+    """One metric with its value and its alarm threshold."""
     text, threshold = METRIC_TEXTS[row["metric"]], row["threshold"]
     side = "under" if _is_below(row) else "over"
     bound = "" if threshold is None else f" (alarm {side} {_number(text, threshold)})"
-    value = VALUE.sub(_number(text, row["value"]), text)
+    return f"{VALUE.sub(_number(text, row['value']), text)}{bound}"
+
+
+def metric_text(row: Row) -> str:
+    """One metric with its feature, its value, its alarm threshold and its effect size."""
     effect = "" if row["effect"] is None else f", effect {row['effect']:.3f}"
     used = ", ".join((row["detail"] or {}).get("used", {}))
-    return f"{row['feature']}: {value}{bound}{effect}" + (f"; by {used}" if used else "")
+    return f"{row['feature']}: {change_text(row)}{effect}" + (f"; by {used}" if used else "")
 
 
 def remedy(row: Row) -> str:

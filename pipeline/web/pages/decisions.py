@@ -9,12 +9,14 @@ from pipeline.api.context import Context
 from pipeline.api.data.transactions import visible_payment
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import show_payment
-from pipeline.services.review.flags import FlagRequest, count_flags
+from pipeline.services.review.flags import FlagRequest, count_flags, show_flags
 from pipeline.services.review.labels import NewLabel, add_labels
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
 from pipeline.services.review.rules import NewRule, add_rule, preview_rule
 from pipeline.services.users.approvals import request_approval
+from pipeline.web.forms import Anyway
 from pipeline.web.rendering import page
+from pipeline.web.review_items import claimed_by_others
 
 router = APIRouter()
 PREVIEW_DAYS = 28
@@ -81,13 +83,26 @@ def label(
     transaction_id: Annotated[str, Form(max_length=1_000)],
     column: Annotated[str, Form(max_length=200)],
     verdict: Annotated[Literal["fraud", "genuine"], Form()],
+    anyway: Anyway = False,
 ) -> Response:
-    """Label a payment of an entity's history, flagged or not; two people must say so where the configuration says it."""
+    """
+    Label a payment of an entity's history, flagged or not; two people must say so where the configuration says it.
+
+    What somebody else works on is labelled only if `anyway` says so.
+    """
+    flags = () if anyway else show_flags(context.session, LIVE, [transaction_id]).values()
+    workers = claimed_by_others(context, flags)
     new = NewLabel((transaction_id,), verdict)
-    if request_approval(context.session, context.caller, "add_labels", new) is None:
+    if not workers and request_approval(context.session, context.caller, "add_labels", new) is None:
         add_labels(context.session, new)
     payment = show_payment(context.session, LIVE, transaction_id)
     context.viewed("flag", transaction_id, 1)
     return page(
-        context, "payment_row.html", place="queue", each=visible_payment(context, payment), column=column
+        context,
+        "payment_row.html",
+        place="queue",
+        each=visible_payment(context, payment),
+        column=column,
+        worker=workers.get(transaction_id),
+        wanted=verdict,
     )

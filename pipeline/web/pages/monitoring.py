@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
+from pipeline.monitoring.drift_text import change_text
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.drift import newest_drift
 from pipeline.services.review.cases import count_overdue
@@ -48,10 +49,7 @@ def drift(context: Context) -> Response:
 def drift_now(context: Context) -> Response:
     """Show the newest window against the reference."""
     metrics = newest_drift(context.session, LIVE)
-    rows = sorted(
-        (each for each in metrics if each.effect is not None),
-        key=lambda each: (not each.alarm, -(each.effect or 0.0), each.feature),
-    )
+    rows = [(each, change_text(vars(each))) for each in metrics if each.effect is not None]
     return page(context, "newest_drift.html", place="drift", rows=rows[:DRIFT_ROWS], count=len(metrics))
 
 
@@ -60,18 +58,13 @@ def section(context: Context, name: PathName) -> Response:
     """Show a section of the report."""
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
-    # Its chart libraries load slowly.
-    from pipeline.services.monitoring.reports import render_section
-
-    return html(render_section(context.session, name).decode())
+    return html(context.app.report.section(context.session, name).decode())
 
 
 @router.get("/charts/{name}/{scheme}")
 def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
     """Show a chart of the report as a picture."""
-    from pipeline.services.monitoring.reports import render_section_chart
-
-    return Response(render_section_chart(context.session, name, scheme), media_type="image/svg+xml")
+    return Response(context.app.report.chart(context.session, name, scheme), media_type="image/svg+xml")
 
 
 def _page(context: Context, name: str) -> Response:
