@@ -68,7 +68,7 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
 @pytest.mark.long
 def test_every_technique_is_tried(sqlite_copier):
     store = sqlite_copier(SIXTY_DAYS)
-    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
+    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=2500), NOW)
     names = [line.technique for line in found.results]
     assert names[0] == FLAG_NOTHING
     tried = set(names) | set(found.not_possible)
@@ -87,6 +87,7 @@ def test_every_technique_is_tried(sqlite_copier):
     assert max(ap) > 0.5  # planted fraud is found
 
 
+@pytest.mark.one_engine
 def test_the_table_is_kept_as_it_was_measured(store):
     found = compare(
         store,
@@ -211,6 +212,7 @@ def test_a_word_that_names_no_technique_is_an_error_of_the_input(sqlite_opener):
         compare(sqlite_opener(SMALL), SMALL, ComparisonOptions(names=("magic",)), NOW)
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("ending", ["html", "svg", "png"])
 def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
     found = compare(store, SMALL, ComparisonOptions(folds=1, names=("logistic", "HBOS")), NOW)

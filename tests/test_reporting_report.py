@@ -66,6 +66,7 @@ def section(store: Store, name: str) -> ReportSection:
     return report.SECTIONS[name](ReportData.load(store, SMALL, "live", FROM, TO, NOW))
 
 
+@pytest.mark.one_engine
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
     write_comparison(store)
     first = report_page(store)

@@ -123,6 +123,7 @@ def test_steps_that_a_backfill_gets_to_are_at_work_until_it_is_stopped(session: 
     assert {gap.remedy for gap in left if gap.kind == "score"} == {"repeat_backfill"}
 
 
+@pytest.mark.one_engine
 def test_a_job_that_has_ended_says_when_in_the_same_breath(session: Session, jobs: Jobs) -> None:
     job = jobs.start(TWO_DAYS, "ann")
     until = time.monotonic() + WAIT_S
@@ -132,6 +133,7 @@ def test_a_job_that_has_ended_says_when_in_the_same_breath(session: Session, job
     assert now.ended_at is not None
 
 
+@pytest.mark.one_engine
 def test_a_job_that_is_stopped_leaves_the_rest_due(session: Session, jobs: Jobs) -> None:
     job = jobs.start(TWO_DAYS, "ann")
     at_work(session, jobs, job)

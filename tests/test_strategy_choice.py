@@ -501,6 +501,13 @@ def test_two_evaluations_that_start_a_strategy_forget_their_past_and_those_that_
         assert not forgets_its_past(evaluations, AUTO)
 
 
+def test_the_choice_before_the_newest_is_a_part_of_the_past():
+    nothing, many = Evaluation(rarity(4_000, 0)), Evaluation(rarity(1_000_000, 81))
+    # The newest choice is the same after any past. But whether it confirms the one before, which still depends on the past, decides on
+    # the next: an outlier detector has been in force with the gate open, or has not.
+    assert not forgets_its_past([nothing, many], AUTO)
+
+
 def test_an_evaluation_is_the_same_after_it_was_stored():
     nothing = float("nan")
     told = Evidence(

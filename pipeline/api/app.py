@@ -39,8 +39,9 @@ from pipeline.services.users.provider import Provider
 
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# Routes are looked for in this order: scores come first, since somebody waits while a payment is scored.
 NOUNS = (
-    flags, missed, verdicts, labels, notes, claims, mutes, rules, transactions, score, entities, feeds, export, models, choices, comparisons,
+    score, flags, missed, verdicts, labels, notes, claims, mutes, rules, transactions, entities, feeds, export, models, choices, comparisons,
     policies, drift, quality, rates, messages, runs, job_routes, undo, audit, session_routes, approvals, users, tokens, persons, document,
 )  # fmt: skip
 

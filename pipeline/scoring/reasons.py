@@ -37,7 +37,9 @@ def contributions_of(model: Model, flagged: FlaggedRows) -> Floats:
     contributions = np.zeros_like(flagged.values)
     for channel in np.unique(flagged.channel.astype(str)):
         rows = np.flatnonzero(flagged.channel == channel)
-        contributions[rows] = model.detector.explain(np.ascontiguousarray(flagged.raw[rows]), channel)
+        contributions[rows] = model.detector.explain_encoded(
+            np.ascontiguousarray(flagged.values[rows]), channel
+        )
     return contributions
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from pipeline.api.context import RequestContext
 from pipeline.api.review.flags import VisibleFlag, visible_flag
@@ -73,18 +72,6 @@ def visible_case(context: RequestContext, case: Case) -> VisibleCase:
         case.answer,
         versions(case.flags),
     )
-
-
-def claimed_by_others(context: RequestContext, flags: Iterable[FlagRecord]) -> dict[str, str]:
-    """Who works on each of these flags, by transaction, where it is not the caller and the claim is in force."""
-    now = datetime.fromtimestamp(context.session.now / 1_000_000, UTC)
-    return {
-        flag.transaction_id: flag.claimed_by
-        for flag in flags
-        if flag.claimed_by not in (None, context.session.actor)
-        and flag.claimed_until
-        and flag.claimed_until > now
-    }
 
 
 def versions(flags: Iterable[FlagRecord]) -> str:

@@ -290,6 +290,8 @@ def joined(parts: Sequence[Transactions], columns: Mapping[str, Coded]) -> tuple
 
     Parameters
     ----------
+    parts
+        Each in this order already, so that ids decide only where rows of several parts have the same time.
     columns
         Those of all parts, one after the other.
     """
@@ -307,7 +309,14 @@ def joined(parts: Sequence[Transactions], columns: Mapping[str, Coded]) -> tuple
         column(lambda part: part.at_risk),
         column(lambda part: part.promotion),
     )
-    order = _time_order(rows.event_time, rows.transaction_id)
+    order = np.argsort(rows.event_time, kind="stable")
+    part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
+    ranked = rows.event_time[order]
+    mixed = np.flatnonzero((ranked[1:] == ranked[:-1]) & (part[1:] != part[:-1]))
+    for instant in np.unique(ranked[mixed]):
+        start, end = np.searchsorted(ranked, [instant, instant + 1])
+        run = order[start:end]
+        order[start:end] = run[np.argsort(rows.transaction_id[run].astype(str), kind="stable")]
     return rows.take(order), order
 
 

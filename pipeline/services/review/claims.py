@@ -106,6 +106,11 @@ def release(session: Session, transaction_ids: Sequence[str]) -> tuple[ReleasedC
     return tuple(map(ReleasedClaim, ended))
 
 
+def workers_on(session: Session, transaction_ids: Sequence[str]) -> dict[str, str]:
+    """Who works on each of these flags, by transaction, where it is somebody else."""
+    return claims.workers_on(session.store, LIVE, transaction_ids, session.actor, session.now)
+
+
 def list_claims(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[ClaimRecord]:
     """
     Claims that are in force, by transaction.

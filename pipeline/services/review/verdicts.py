@@ -1,6 +1,7 @@
 """What people say of payments: verdicts, how they are undone, and their history."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -143,10 +144,18 @@ class VerdictBatchResult:
 
 @dataclass(frozen=True)
 class UndoneVerdict:
-    """The payments whose newest verdict is to be undone, and why."""
+    """
+    The payments whose newest verdict is to be undone, and why.
+
+    Attributes
+    ----------
+    if_seen
+        By payment, the version of its flag that the person has seen: nothing is undone if somebody has answered since. Any without one.
+    """
 
     transaction_ids: tuple[str, ...]
     reason: str
+    if_seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -280,10 +289,12 @@ def undo(
         No payment is named.
     Unknown
         There is no such transaction, or no verdict on it.
+    Refused
+        Somebody has answered since.
     """
     ids = named_ids(undone.transaction_ids)
     reason = mask_numbers(undone.reason)
-    outcomes = verdicts.undo(session.store, LIVE, ids, reason, session.actor, session.now)
+    outcomes = verdicts.undo(session.store, LIVE, ids, reason, session.actor, session.now, undone.if_seen)
     return with_progress(outcomes, len(ids), progress)
 
 
