@@ -2,7 +2,6 @@
 Opening a database, and its two kinds of transaction: reads and writes.
 """
 
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -260,7 +259,7 @@ def _check_file(path: str, _connection: Any, record: Any, _proxy: Any) -> None:
 def _identity(path: str) -> tuple[int, int] | None:
     """What tells one file from another at the same path; None if there is none."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
