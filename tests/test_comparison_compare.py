@@ -16,7 +16,7 @@ from detectors.imbalance.techniques import TECHNIQUES, FittedTechnique, Techniqu
 from pipeline.comparison.compare import compare
 from pipeline.comparison.folds import ComparisonOptions, folds_of
 from pipeline.comparison.plots import check, curves
-from pipeline.comparison.results import fold_row, metric_rows
+from pipeline.comparison.results import CURVE_POINTS, curve_rows, fold_row, metric_rows
 from pipeline.errors import InputError, NotReady
 from storage.errors import Unknown
 from storage.frames import DAY
@@ -97,9 +97,21 @@ def test_the_table_is_kept_as_it_was_measured(store):
     )
     assert "ranks best" in found.sentence
     folds, rows = [fold_row(fold) for fold in found.folds], metric_rows(found)
-    comparisons.save(store, NOW, "ann", "", {"per_day": 5}, folds, found.notes(), found.sentence, rows)
+    comparisons.save(
+        store, NOW, "ann", "", {"per_day": 5}, folds, found.notes(), found.sentence, rows, curve_rows(found)
+    )
     kept = comparisons.load(store)
     assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), folds)
+    drawn = [line for line in found.results if line.curve is not None]
+    assert kept.curves == curve_rows(found)
+    assert kept.curves.keys() == {line.technique for line in drawn} != set()
+    for line in drawn:
+        curve, (recall, precision) = kept.curves[line.technique], line.curve
+        assert len(curve["recall"]) == len(curve["precision"]) <= CURVE_POINTS
+        assert (curve["recall"][0], curve["recall"][-1]) == pytest.approx((recall[0], recall[-1]), abs=1e-4)
+        assert (curve["precision"][0], curve["precision"][-1]) == pytest.approx(
+            (precision[0], precision[-1]), abs=1e-4
+        )
     of_kept = {(one.technique, one.metric): one for one in kept.results}
     for line in found.results:
         for measure, one in estimates(line).items():

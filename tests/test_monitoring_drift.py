@@ -280,6 +280,24 @@ def test_other_metrics_are_measured_and_may_alarm_if_they_are_chosen(
     assert all(0 <= float(str(p_value)) <= 1 for (p_value,) in measured)
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "threshold", "alarm", "text"),
+    [
+        ("payments", 2_960.0, 2_576.0, False, "2,960 payments (alarm under 2,576)"),
+        ("payments", 2_960.0, 3_300.0, False, "2,960 payments (alarm over 3,300)"),
+        ("payments", 2_000.0, 2_576.0, True, "2,000 payments (alarm under 2,576)"),
+        ("payments", 4_000.0, 3_300.0, True, "4,000 payments (alarm over 3,300)"),
+        ("psi", 0.3, 0.2, False, "population stability index 0.300 (alarm over 0.200)"),  # too small a change
+        ("psi", 0.3, None, False, "population stability index 0.300"),
+    ],
+)
+def test_a_text_says_on_which_side_an_alarm_is(
+    metric: str, value: float, threshold: float | None, alarm: bool, text: str
+) -> None:
+    row = {"metric": metric, "value": value, "threshold": threshold, "alarm": alarm}
+    assert drift_text.change_text(row) == text
+
+
 def test_every_drift_metric_has_a_text() -> None:
     assert set(drift_text.METRIC_TEXTS) == set(SCALES)
 

@@ -39,6 +39,7 @@ from tests.support.reports import (
     HOSTILE,
     plant_hostile_values,
     report_page,
+    write_comparison,
     write_quality_metrics,
 )
 from tests.support.sql import execute, query
@@ -67,6 +68,7 @@ def section(store: Store, name: str) -> ReportSection:
 
 @pytest.mark.one_engine
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
+    write_comparison(store)
     first = report_page(store)
     assert report_page(store) == first
     assert {found for found in ADDRESS.findall(first) if found not in XML_NAMES} == set()
@@ -162,6 +164,7 @@ BARE = [
     (["UPDATE flags SET reviewer = NULL"], "queue", "No flag has a verdict"),
     (["DELETE FROM ledger"], "ledger", "Nothing was due"),
     (["DELETE FROM quality_metrics"], "quality", "No quality"),
+    (["DELETE FROM comparisons"], "comparison", "No comparison of techniques is stored"),
 ]  # fmt: skip
 
 
@@ -183,7 +186,15 @@ def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
 
 def test_every_chart_makes_a_picture(one: Store) -> None:
     write_quality_metrics(one)
-    for name in report.CHARTS:
+    write_comparison(one)
+    data = ReportData.load(one, SMALL, *SPAN)
+    for name, (of_section, _) in report.CHARTS.items():
+        (chart,) = (
+            made for make in report.SECTIONS[of_section](data).charts if (made := make()).name == name
+        )
+        rows = re.findall(r'"(?:values|data-\w+)": (.)', json.dumps({**chart.spec, "config": None}))
+        assert "[" in rows, name
+        assert '"' not in rows, name  # rows are rows, however the chart is put together
         png, svg = (
             report.render_chart(ReportData.load(one, SMALL, *SPAN), name, form) for form in ("png", "svg")
         )
@@ -192,6 +203,20 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
         assert svg.startswith(b"<svg"), name
         assert b"var(" not in svg, name
         assert {found for found in ADDRESS.findall(svg.decode()) if found not in XML_NAMES} == set(), name
+
+
+def test_techniques_are_compared_by_curve_and_table(one: Store) -> None:
+    write_comparison(one)
+    compared = section(one, "comparison")
+    assert compared.sentences[0] == "HBOS ranks best."
+    (table,) = compared.tables
+    assert table.columns == ("technique", "average precision", "cost", "note")
+    assert table.rows == [["HBOS", "0.4 (0.3 to 0.5)", "–", "quick"], ["SMOTE 10 %", "0.2", "–", ""]]
+    points = compared.charts[0]().spec["data"]["values"]
+    assert [(row["technique"], row["x"], row["y"]) for row in points][-1] == ("HBOS", 1.0, 0.1)
+    assert ReportData.load(one, SMALL, "live", FROM, TO, NOW - 1).comparison is None
+    execute(one, "UPDATE comparisons SET curves = NULL")  # as an earlier version stored it
+    assert section(one, "comparison").missing == ["Its curves were not stored: an earlier version made it."]
 
 
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
@@ -391,6 +416,7 @@ def test_a_section_draws_no_chart(one: Store, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(charts, "to_spec", refused)
     monkeypatch.setattr(charts, "inline_data", refused)
+    write_comparison(one)
     session = Session(one, SMALL, "test", lambda: NOW)
     for name in {section for section, _ in report.CHARTS.values()}:
         assert b"/charts/" in reports.NewestReport().section(session, name)

@@ -273,7 +273,18 @@ def test_a_stored_comparison_is_a_picture_and_a_table(server: ConsoleServer) -> 
         TechniqueMetric("HBOS", 1, "ap", 0.4, 0.3, 0.5), TechniqueMetric("HBOS", 1, "seconds", 3.0, None, None),
         TechniqueMetric("SMOTE 10 %", 2, "ap", 0.2, None, None),
     ]  # fmt: skip
-    comparisons.save(store, NOW, "ann", "", settings, [fold], {"HBOS": "quick"}, "HBOS is best", results)
+    comparisons.save(
+        store,
+        NOW,
+        "ann",
+        "",
+        settings,
+        [fold],
+        {"HBOS": "quick"},
+        "HBOS is best",
+        results,
+        {"HBOS": {"recall": [0.5, 1.0], "precision": [0.8, 0.1]}},
+    )
     part = administrator.get("/comparisons/newest").text
     assert part.count('class="whisker"') == 1
     assert part.count('class="dot this"') == 2

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from detectors.drift.metrics import SCALES
 from pipeline.monitoring.drift_levels import VOLUME
 from pipeline.number_text import counted
 
@@ -102,7 +103,11 @@ def _not_compared(newest: Sequence[Row]) -> list[str]:
 
 
 def _is_below(row: Row) -> bool:
-    return bool(row["alarm"] and row["value"] < row["threshold"])
+    """Whether the threshold is a lower bound: the one on the side of the value is stored, and what is no alarm is within it."""
+    value, threshold = row["value"], row["threshold"]
+    if value is None or threshold is None or SCALES[row["metric"]].alarms != "both":
+        return False
+    return bool(value < threshold if row["alarm"] else value > threshold)
 
 
 def _number(text: str, value: float | None) -> str:

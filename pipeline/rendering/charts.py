@@ -91,8 +91,11 @@ def to_spec(chart: Any, height: int | None = HEIGHT) -> VegaSpec:
         validate=True
     )
     del spec["$schema"]
+    for part in (spec, *spec.get("layer", ())):
+        if isinstance(part.get("data", {}).get("values"), str):
+            part["data"] = {"values": json.loads(part["data"]["values"])}
     data = {name: json.loads(rows) for name, rows in spec.get("datasets", {}).items()}
-    return spec | {"config": CONFIG, "datasets": data}
+    return spec | {"config": CONFIG} | ({"datasets": data} if data else {})
 
 
 def strategy_encoding(present: Iterable[str], *, points: bool = False) -> dict[str, Any]:

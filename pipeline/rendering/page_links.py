@@ -14,6 +14,7 @@ PAGES: Sequence[tuple[str, str, str]] = (
     (r"fraudwatch flags list --status open", "the queue", "/queue"),
     (r"fraudwatch strategy list", "the list as JSON", "/api/v1/choices"),
     (r"fraudwatch models show (\d+)", "its page", r"/models/\1"),
+    (r"fraudwatch drift(?= shows)", "the list as JSON", "/api/v1/drift"),
     (r"fraudwatch drift", "the table of the newest window", "/drift#newest-drift"),
     (r"see Drift\b", "see Drift", "/drift#drift"),
     (r"see Quality over time\b", "see Quality over time", "/drift#quality"),
@@ -28,6 +29,6 @@ def with_page_links(text: str) -> Markup:
 
 def _link(found: re.Match[str]) -> str:
     for pattern, words, address in PAGES:
-        if own := re.fullmatch(pattern, found[0]):
+        if own := re.match(pattern, found.string[found.start() :]):
             return f'<a href="{own.expand(address)}">{words}</a>'
     return found[0]

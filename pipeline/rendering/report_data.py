@@ -16,6 +16,8 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history
+from storage.models import comparisons
+from storage.models.comparisons import StoredComparison
 from storage.queries import report_counts
 from storage.queries.choices import choice_page
 from storage.queries.report_counts import CaseCounts, Row, Scope
@@ -105,6 +107,11 @@ class ReportData:
         """Every drift metric of the first features."""
         names = [row["feature"] for row in self.top_drift_features]
         return report_counts.drift_windows(self.store, self.scope, names)
+
+    @cached_property
+    def comparison(self) -> StoredComparison | None:
+        """The newest comparison of techniques."""
+        return comparisons.newest(self.store, self.scope.as_of)
 
     @cached_property
     def choices(self) -> list[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+CODES = ("verdict", "role", "action", "status", "kind")  # whose values are codes, said with spaces
 LISTED = 5  # values of a list
 INSTANT_MIN = 10**14  # whole numbers from here on are instants, in µs
 
@@ -17,7 +18,9 @@ def record_text(after: Mapping[str, Any] | None, before: Mapping[str, Any] | Non
     now, then = after or {}, before or {}
     lines = []
     for name in dict.fromkeys([*then, *now]):
-        old, new = _value_text(then.get(name)), _value_text(now.get(name))
+        old, new = (_value_text(record.get(name)) for record in (then, now))
+        if name in CODES:
+            old, new = old.replace("_", " "), new.replace("_", " ")
         if old == new and before is not None and after is not None:
             continue
         change = f"{old} → {new or 'nothing'}" if old else new

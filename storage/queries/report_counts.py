@@ -95,7 +95,12 @@ FLAGGED_OR_FRAUD = """(
 
 def newest_changes(store: Store) -> tuple[Any, ...]:
     """What has changed last: as long as it is the same, so is nearly everything that is counted here."""
-    columns = (tables.labels.c.label_id, tables.verdicts.c.verdict_id, tables.runs.c.run_id)
+    columns = (
+        tables.labels.c.label_id,
+        tables.verdicts.c.verdict_id,
+        tables.runs.c.run_id,
+        tables.comparisons.c.comparison_id,
+    )
     newest = [select(func.max(column)).scalar_subquery() for column in columns]
     b = tables.batches.c
     batches = select(b.status, func.count(), func.max(b.batch_id)).group_by(b.status).order_by(b.status)
