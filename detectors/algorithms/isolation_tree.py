@@ -71,7 +71,7 @@ def grow_tree(rows: NDArray[np.float32], targets: Floats, max_depth: int, state:
 
 
 @compiled
-def _draw(state: int) -> int:
+def draw(state: int) -> int:
     """The state after one draw of xorshift; the draw is its lower 31 bits."""
     state = state if state != 0 else 1
     state ^= (state << 13) & 0xFFFFFFFF
@@ -140,7 +140,7 @@ def _cut(
     """
     found, last, drawn = inherited, len(columns), 0
     while last > found:
-        state = _draw(state)
+        state = draw(state)
         place = drawn + (state & DRAWS) % (last - (found - inherited) - drawn)
         if place < inherited:
             columns[drawn], columns[place] = columns[place], columns[drawn]
@@ -157,7 +157,7 @@ def _cut(
             found += 1
             continue
         columns[last - 1], columns[place] = column, columns[last - 1]
-        state = _draw(state)
+        state = draw(state)
         low, high = np.float64(smallest), np.float64(largest)
         cut = (high - low) * np.float64(state & DRAWS) / np.float64(DRAWS) + low
         return column, (low if cut == high else cut), found, state

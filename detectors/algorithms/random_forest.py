@@ -1,11 +1,13 @@
-"""Random forest: scikit-learn grows the trees, a compiled kernel walks them."""
+"""Random forest: compiled kernels grow and walk the trees."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detectors.algorithms.isolation_tree import DRAWS
+from detectors.algorithms.probability_tree import BinnedColumns, ProbabilityTree, grow_tree
 from detectors.algorithms.pyod_support import thin_genuine
 from detectors.algorithms.tree_kernel import LARGEST, Forest, flatten
 from detectors.base import (
@@ -56,7 +58,7 @@ class ProbabilityTrees:
 @dataclass(eq=False)
 class RandomForest:
     """
-    The mean of many trees, each grown on a bootstrap sample of rows and a random subset of columns.
+    The mean of many trees, each grown on a bootstrap sample of rows, drawn by weight, with a random subset of columns at each split.
 
     Better than boosting with few frauds: averaging does not overfit single rows. It cannot extrapolate, and from a
     few hundred frauds on boosting ranks better.
@@ -109,7 +111,7 @@ class RandomForest:
         weights = np.where(labels[kept] == 1, weight, 1.0) * weights / weights.mean()
         trees = self._grow(np.clip(rows[kept], -LARGEST, LARGEST), labels[kept], weights)
         base_rate = float(weights @ labels[kept] / weights.sum())
-        forest = flatten(trees, [_smoothed(tree, base_rate) for tree in trees])
+        forest = flatten([tree.grown for tree in trees], [_smoothed(tree, base_rate) for tree in trees])
         self.fitted = ProbabilityTrees(forest, rows.shape[1], float(np.log(weight)))
         return self
 
@@ -133,24 +135,19 @@ class RandomForest:
         """The logit of the probability at the roots."""
         return require_fitted(self.fitted, self.name).base_score
 
-    def _grow(self, rows: Floats, labels: Floats, weights: Floats) -> list[Any]:
-        from sklearn.ensemble import RandomForestClassifier
+    def _grow(self, rows: Floats, labels: Floats, weights: Floats) -> list[ProbabilityTree]:
+        columns, fraud, draws = BinnedColumns.of(rows), labels == 1, np.random.RandomState(self.seed)
+        n, n_features = rows.shape
+        tried, below = max(1, int(np.sqrt(n_features))), np.cumsum(weights) / weights.sum()
+        trees = []
+        for _ in range(self.n_trees):
+            drawn = np.searchsorted(below[:-1], draws.random_sample(n), side="right")
+            times = np.bincount(drawn, minlength=n).astype(np.float64)
+            state = int(draws.randint(DRAWS))
+            trees.append(grow_tree(columns, fraud, times, tried, MAX_DEPTH, self.min_leaf, state))
+        return trees
 
-        forest = RandomForestClassifier(
-            n_estimators=self.n_trees,
-            max_depth=MAX_DEPTH,
-            min_samples_leaf=self.min_leaf,
-            n_jobs=1,
-            random_state=self.seed,
-        )
-        forest.fit(rows, labels, sample_weight=weights)
-        return [tree.tree_ for tree in forest.estimators_]
 
-
-def _smoothed(tree: Any, base_rate: float) -> Floats:
+def _smoothed(tree: ProbabilityTree, base_rate: float) -> Floats:
     """Smoothed probability of fraud at every node of one tree."""
-    weight = tree.weighted_n_node_samples
-    shares = tree.value[:, 0, :]
-    # A tree whose bootstrap sample has no fraud still has two class columns.
-    fraud = shares[:, 1] / shares.sum(axis=1)
-    return np.asarray((fraud * weight + base_rate) / (weight + 1.0), dtype=np.float64)
+    return np.asarray((tree.frauds + base_rate) / (tree.weight + 1.0), dtype=np.float64)

@@ -18,28 +18,26 @@ from detectors.inputs.sample import FeatureGroup, Layout, Sample
 from detectors.strategy.family_regression import FamilyRegression
 from detectors.strategy.outlier_team import FitSettings, OutlierTeam, TeamScores
 
-# Half the default each: a fit takes a quarter of the time, and a blend ranks as well, within noise (5 to 100 known frauds in the
-# weeks of four worlds that are tuned on). Half as many rows again would rank worse.
-FOREST_MAX_GENUINE = 10_000
-FOREST_TREES = 50
+FOREST_MAX_GENUINE = 10_000  # half as many rank worse, twice as many no better
 
 
 @dataclass(frozen=True)
 class RankedClassifier:
-    """A classifier and the rank scale of its training scores."""
+    """A classifier and the rank scale of its training scores, which it needs beside others only."""
 
     classifier: Classifier
-    scale: RankScale
+    scale: RankScale | None = None
 
     @classmethod
-    def fit(cls, classifier: Classifier, X: Floats, sample: Sample) -> Self:
-        """Fit the classifier and its rank scale."""
+    def fit(cls, classifier: Classifier, X: Floats, sample: Sample, *, alone: bool = False) -> Self:
+        """Fit the classifier and, unless it is alone, its rank scale."""
         classifier.fit(X, sample.y, sample.weight)
-        return cls(classifier, _scale_of_genuine(classifier.anomaly_score(X), sample))
+        return cls(classifier, None if alone else _scale_of_genuine(classifier.anomaly_score(X), sample))
 
     def surprisal(self, X: Floats) -> Floats:
         """−ln of the share of genuine training rows above each row's score, (n,)."""
-        return surprisal(self.scale.transform(self.classifier.anomaly_score(X)))
+        scale = require_fitted(self.scale, "the rank scale of a classifier")
+        return surprisal(scale.transform(self.classifier.anomaly_score(X)))
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,12 @@ class Components:
             return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
         families = RankedFamilies.fit(outliers, X, mature) if strategy == "blend" else None
-        boosting = RankedClassifier.fit(Boosting(seed=settings.seed, threads=settings.threads), X, mature)
-        if strategy == "classification":
+        boosted, alone = Boosting(seed=settings.seed, threads=settings.threads), strategy == "classification"
+        boosting = RankedClassifier.fit(boosted, X, mature, alone=alone)
+        if alone:
             return cls(encoder, outliers, boosting=boosting)
         forest = RankedClassifier.fit(
-            RandomForest(FOREST_TREES, max_genuine=FOREST_MAX_GENUINE, seed=settings.seed), X, mature
+            RandomForest(max_genuine=FOREST_MAX_GENUINE, seed=settings.seed), X, mature
         )
         return cls(encoder, outliers, families, boosting, forest)
 

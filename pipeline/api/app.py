@@ -29,6 +29,7 @@ from pipeline.api.routes import API, ROUTES, Needed
 from pipeline.api.runs import jobs as job_routes
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
+from pipeline.services.monitoring.reports import NewestReport
 from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import ArrivalScorer, open_scorer
 from pipeline.services.session import Session, open_session
@@ -74,8 +75,8 @@ def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
         The database cannot be used.
     """
     with (
-        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS, pooled=True) as session,
-        open_session(config, "serve", pooled=True) as loading,
+        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
+        open_session(config, "serve") as loading,
         closing(ActivityRecorder(loading)) as activity,
         open_scorer(session) as scorer,
         closing(Jobs(session)) as jobs,
@@ -135,6 +136,7 @@ def create_app(
         Provider(config) if config.oidc.issuer else None,
         scorer,
         jobs,
+        NewestReport(),
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

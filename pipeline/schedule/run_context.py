@@ -208,20 +208,24 @@ class HistoryReader:
         model_entities = [name for fields in in_force for name in fields["entities"]]
         self._entities = list(dict.fromkeys([*config.schema_.entities, *model_entities]))
 
-    def for_training(self, date: int) -> History:
-        """All history that a training at `date` may use, and the one before it for the promotion gate."""
-        config = self._config
-        span = config.training.every + config.training.span
-        return self._whole(date - span - config.lookback, date)
+    def for_training(self, date: int, last: int | None = None) -> History:
+        """All history that a training at `date`, and those up to `last`, may use, and the one before it for the promotion gate."""
+        return self._whole(self._start_of_training(date), max(date, last or date))
 
     def for_rows(self, start: int, end: int, ids: Strings) -> History:
-        """The past of the entities of some transactions with start ≤ event_time < end."""
-        config = self._config
+        """The past of the entities of some transactions with start ≤ event_time < end, or of all in a run that has read all."""
         begin = start - self.lookback
         if self._covers(begin, end) or len(ids) > ENTITY_READ_MAX:
             return self._whole(begin, end)
+        if self._block is not None and begin >= self._span[0] and end <= self._run_end:
+            # The run goes on beyond what it has read ahead: all at once, and its next training has it, too.
+            return self._whole(min(begin, self._start_of_training(start)), end)
         entities = stored_history.entities_of(self._store, ids, self._entities)
-        return feature_history.load(self._store, config, begin, end, entities)
+        return feature_history.load(self._store, self._config, begin, end, entities)
+
+    def _start_of_training(self, date: int) -> int:
+        config = self._config
+        return date - config.training.every - config.training.span - config.lookback
 
     def span(self, start: int, end: int) -> History:
         """A history with all transactions of a span and their labels, but not the lookback that features need."""

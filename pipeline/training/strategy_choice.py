@@ -65,7 +65,7 @@ class StoredChoice:
 
 
 def choose_at(
-    store: Store, config: Config, history_of: Callable[[int], History], policy: str, date: int, run_id: int
+    store: Store, config: Config, history_of: Callable[..., History], policy: str, date: int, run_id: int
 ) -> StoredChoice:
     """
     The choice of `date`, which is made and stored unless it is there already.
@@ -73,7 +73,7 @@ def choose_at(
     Parameters
     ----------
     history_of
-        Loads all that a training at a date may use.
+        Loads all that a training at a date may use or, given two, those of both and between them.
 
     Raises
     ------
@@ -97,7 +97,9 @@ def choose_at(
             break
         with suppress(NotReady):
             if before not in known:
-                history_of(next(at for at in dates if at not in known))  # the oldest: read once for all
+                history_of(
+                    next(at for at in dates if at not in known), date
+                )  # from the oldest: read once for all
                 made[before], _ = evaluate(config, history_of(before), before)
             needed[before] = (known | made)[before]
     evaluation, folds = evaluate(config, history_of(date), date)

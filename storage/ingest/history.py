@@ -517,15 +517,14 @@ def completeness_in(connection: Connection) -> Completeness:
 
 
 def span(store: Store) -> tuple[int, int] | None:
-    """First and last event time of visible transactions."""
+    """First and last event time of visible transactions, each from its end of the index."""
     t = store.transactions.c
-    done = batches.c.status == "done"
-    rows = select(func.min(t.event_time), func.max(t.event_time)).join(
-        batches, batches.c.batch_id == t.batch_id
-    )
+    rows = select(t.event_time).join(batches, batches.c.batch_id == t.batch_id)
+    rows = rows.where(batches.c.status == "done").limit(1)
     with store.read() as connection:
-        first, last = connection.execute(rows.where(done)).one()
-    return None if first is None else (first, last)
+        first = connection.scalar(rows.order_by(t.event_time))
+        last = connection.scalar(rows.order_by(t.event_time.desc()))
+    return None if first is None or last is None else (first, last)
 
 
 def newest_known(store: Store, before: int) -> int | None:

@@ -9,9 +9,9 @@ from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import case_transactions
 from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.verdicts import Verdict
-from pipeline.web.forms import FlagList, NoteText, flag_versions
+from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.pages.queue import Address
-from pipeline.web.pages.verdicts import Anyway, take_back, write_verdicts
+from pipeline.web.pages.verdicts import take_back, write_verdicts
 from pipeline.web.rendering import page
 from pipeline.web.review_items import VERDICTS, unmarked_flag, versions, workers_on
 

@@ -22,7 +22,7 @@ from pipeline.services.review.verdicts import (
     undo,
 )
 from pipeline.services.users.approvals import request_approval
-from pipeline.web.forms import FlagList, NoteText, flag_versions
+from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.rendering import page
 from pipeline.web.review_items import VERDICTS, visible_case, workers_on
 
@@ -30,8 +30,6 @@ router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
 UNDONE = "undone in the console"
 Place = Annotated[Literal["queue", "flag"], Form()]  # which page a form is on
-
-Anyway = Annotated[bool, Form()]  # whether to answer what somebody else has claimed, too
 
 
 @dataclass(frozen=True)
